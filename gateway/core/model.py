@@ -1,0 +1,180 @@
+"""
+The nouns of one call: wires, endpoints, the catalogue's entries, the principal, token counts.
+
+All frozen; built once at start (catalogue) or once per call (principal, usage).
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Wire(enum.Enum):
+    """A public dialect. The value is the label in metrics, records and settings."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+class Endpoint(enum.Enum):
+    """What a path asks for. The value is the label in metrics and records."""
+
+    CHAT_COMPLETIONS = "chat_completions"
+    MESSAGES = "messages"
+    COUNT_TOKENS = "count_tokens"
+    EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+    NATIVE_CHAT = "native_chat"
+
+    @property
+    def wire(self) -> Wire:
+        """The dialect in which this endpoint's callers speak and read errors."""
+        if self in (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS):
+            return Wire.ANTHROPIC
+        return Wire.OPENAI
+
+
+class Clocks(msgspec.Struct, frozen=True):
+    """Limits in seconds, see `settings.Timeouts`."""
+
+    connect_s: float
+    first_byte_s: float
+    first_content_s: float
+    idle_s: float
+    total_s: float
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where connections go: the key of a pool. Set by operators only, never by callers."""
+
+    host: str
+    port: int
+    tls: bool
+    transport: str = "http1"
+    """`http1` or `httpx2`."""
+    proxy: str | None = None
+    max_connections: int = 2048
+    keepalive_s: float = 60.0
+
+
+class WireRoute(msgspec.Struct, frozen=True):
+    """How one provider is spoken to on one wire."""
+
+    origin: Origin
+    base_path: str
+    """The base URL's path, no slash at its end; `/chat/completions` or `/v1/messages` follow."""
+    headers: tuple[tuple[bytes, bytes], ...]
+    """Host, credential, user-agent, accept-encoding and the provider's own, ready to send."""
+    count_tokens: bool = True
+
+    @property
+    def label(self) -> str:
+        """Host and port, for logs."""
+        return f"{self.origin.host}:{self.origin.port}"
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """A named upstream account."""
+
+    name: str
+    dialect: str
+    wires: dict[Wire, WireRoute]
+    clocks: Clocks
+    inject_usage: bool
+    caps: dict[str, object]
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """One way to reach a model."""
+
+    provider: Provider
+    upstream_model: str
+    wires: tuple[Wire, ...]
+    caps: dict[str, object]
+
+    @property
+    def label(self) -> str:
+        """`provider/upstream_model`: the label in metrics and records."""
+        return f"{self.provider.name}/{self.upstream_model}"
+
+
+class Prices(msgspec.Struct, frozen=True):
+    """Nano-dollars per million tokens, one for each disjoint token class."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A public model."""
+
+    name: str
+    aliases: tuple[str, ...]
+    display_name: str
+    created: int
+    context: int
+    max_output: int
+    prices: Prices
+    deployments: tuple[Deployment, ...]
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who a key speaks for. Holds no secret: `key_id` is the public id of the key's row."""
+
+    key_id: str
+    account_id: str
+    key_name: str
+    state: str
+    """`active`, `disabled` or `revoked`."""
+    version: int
+    """Grows with every change of the key; a cache never replaces a newer entry with an older."""
+    expires_at: int | None = None
+    """Unix seconds."""
+    models: frozenset[str] | None = None
+    """Public model names the key may use; None means all."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Five disjoint token classes (WIRE 11.1); `reasoning` is part of no other class."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One call, recorded once. Travels as JSON in the usage stream; holds no key and no content."""
+
+    request_id: str
+    at_ms: int
+    """Unix milliseconds of the call's end."""
+    key_id: str
+    account_id: str
+    model: str
+    endpoint: str
+    client_wire: str
+    upstream_wire: str | None = None
+    provider: str | None = None
+    upstream_model: str | None = None
+    upstream_request_id: str | None = None
+    stream: bool = False
+    status: int = 0
+    outcome: str = "completed"
+    """completed, cancelled (the client left), failed."""
+    error_kind: str | None = None
+    usage: Usage = Usage()
+    estimated: bool = False
+    """True when tokens were counted here because the upstream reported none."""
+    finish_reason: str | None = None
+    ttft_ms: int | None = None
+    duration_ms: int = 0
+    attempts: int = 1
+    address: str | None = None
+    user_agent: str | None = None

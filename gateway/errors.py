@@ -1,0 +1,163 @@
+"""
+Every failure the gateway can report, in one table.
+
+A `GatewayError` carries a kind from a closed set; status, dialect-specific type and code, advice to
+retry and the metric label follow from the kind alone (WIRE 10.4). Foreign exceptions are mapped to
+a `GatewayError` once, at the adapter that meets them.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class ErrorKind(enum.Enum):
+    """What went wrong. The value is the metric label and the `error_kind` of a log line."""
+
+    MISSING_KEY = "missing_key"
+    INVALID_KEY = "invalid_key"
+    EXPIRED_KEY = "expired_key"
+    DISABLED_KEY = "disabled_key"
+    FORBIDDEN = "forbidden"
+    BAD_REQUEST = "bad_request"
+    UNSUPPORTED = "unsupported"
+    CONTENT_ENCODING = "content_encoding"
+    CONTENT_TYPE = "content_type"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_TIMEOUT = "body_timeout"
+    UNKNOWN_PATH = "unknown_path"
+    WRONG_METHOD = "wrong_method"
+    UNKNOWN_MODEL = "unknown_model"
+    RATE_LIMITED = "rate_limited"
+    NO_CREDIT = "no_credit"
+    OVERLOADED = "overloaded"
+    NO_ROUTE = "no_route"
+    STORE_UNAVAILABLE = "store_unavailable"
+    CONFLICT = "conflict"
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    UPSTREAM_CONNECT = "upstream_connect"
+    UPSTREAM_BROKEN = "upstream_broken"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    UPSTREAM_AUTH = "upstream_auth"
+    UPSTREAM_QUOTA = "upstream_quota"
+    UPSTREAM_REFUSED = "upstream_refused"
+    UPSTREAM_MALFORMED = "upstream_malformed"
+    SLOW_CLIENT = "slow_client"
+    CLIENT_GONE = "client_gone"
+    INTERNAL = "internal"
+
+
+class ErrorSource(enum.Enum):
+    """Whose fault it is: decides the log level and whether a deployment is blamed."""
+
+    CLIENT = "client"
+    GATEWAY = "gateway"
+    UPSTREAM = "upstream"
+
+
+class Surface(NamedTuple):
+    """How one kind looks to the callers of both dialects."""
+
+    source: ErrorSource
+    openai_status: int
+    openai_type: str
+    openai_code: str | None
+    anthropic_status: int
+    anthropic_type: str
+    should_retry: bool | None = None
+    """What `x-should-retry` says; None sends no such header."""
+
+
+_C, _G, _U = ErrorSource.CLIENT, ErrorSource.GATEWAY, ErrorSource.UPSTREAM
+_INVALID = "invalid_request_error"
+_AUTH = "authentication_error"
+_FULL = "service_unavailable_error"
+_BUSY = "server_is_overloaded"
+
+SURFACES: dict[ErrorKind, Surface] = {
+    ErrorKind.MISSING_KEY: Surface(_C, 401, _AUTH, "invalid_key", 401, _AUTH, False),
+    ErrorKind.INVALID_KEY: Surface(_C, 401, _AUTH, "invalid_key", 401, _AUTH, False),
+    ErrorKind.EXPIRED_KEY: Surface(_C, 401, _AUTH, "invalid_key", 401, _AUTH, False),
+    ErrorKind.DISABLED_KEY: Surface(_C, 401, _AUTH, "invalid_key", 401, _AUTH, False),
+    ErrorKind.FORBIDDEN: Surface(
+        _C, 403, "permission_error", "permission_denied", 403, "permission_error", False
+    ),
+    ErrorKind.BAD_REQUEST: Surface(_C, 400, _INVALID, None, 400, _INVALID),
+    ErrorKind.UNSUPPORTED: Surface(_C, 400, _INVALID, None, 400, _INVALID),
+    ErrorKind.CONTENT_ENCODING: Surface(
+        _C, 415, _INVALID, "unsupported_content_encoding", 415, _INVALID
+    ),
+    ErrorKind.CONTENT_TYPE: Surface(_C, 415, _INVALID, "unsupported_content_type", 415, _INVALID),
+    ErrorKind.BODY_TOO_LARGE: Surface(
+        _C, 413, _INVALID, "request_too_large", 413, "request_too_large"
+    ),
+    ErrorKind.BODY_TIMEOUT: Surface(_C, 408, _INVALID, "timeout", 408, _INVALID),
+    ErrorKind.UNKNOWN_PATH: Surface(_C, 404, _INVALID, None, 404, "not_found_error", False),
+    ErrorKind.WRONG_METHOD: Surface(_C, 405, _INVALID, None, 405, _INVALID, False),
+    ErrorKind.UNKNOWN_MODEL: Surface(
+        _C, 404, _INVALID, "model_not_found", 404, "not_found_error", False
+    ),
+    ErrorKind.RATE_LIMITED: Surface(
+        _C, 429, "rate_limit_error", "rate_limit_exceeded", 429, "rate_limit_error"
+    ),
+    ErrorKind.NO_CREDIT: Surface(
+        _C, 429, "insufficient_quota", "insufficient_quota", 402, "billing_error", False
+    ),
+    ErrorKind.OVERLOADED: Surface(_G, 503, _FULL, _BUSY, 529, "overloaded_error"),
+    ErrorKind.NO_ROUTE: Surface(_G, 503, _FULL, _BUSY, 529, "overloaded_error"),
+    ErrorKind.STORE_UNAVAILABLE: Surface(_G, 503, _FULL, _BUSY, 529, "overloaded_error"),
+    ErrorKind.CONFLICT: Surface(_C, 409, _INVALID, "request_in_progress", 409, _INVALID),
+    ErrorKind.IDEMPOTENCY_MISMATCH: Surface(
+        _C, 422, _INVALID, "idempotency_key_reused", 422, _INVALID
+    ),
+    ErrorKind.UPSTREAM_CONNECT: Surface(_U, 502, "server_error", None, 502, "api_error"),
+    ErrorKind.UPSTREAM_BROKEN: Surface(_U, 502, "server_error", None, 502, "api_error"),
+    ErrorKind.UPSTREAM_TIMEOUT: Surface(_U, 504, "server_error", "timeout", 504, "timeout_error"),
+    ErrorKind.UPSTREAM_AUTH: Surface(
+        _U, 502, "server_error", "upstream_auth", 502, "api_error", False
+    ),
+    ErrorKind.UPSTREAM_QUOTA: Surface(_U, 503, _FULL, _BUSY, 529, "overloaded_error", False),
+    ErrorKind.UPSTREAM_REFUSED: Surface(_U, 502, "server_error", None, 502, "api_error"),
+    ErrorKind.UPSTREAM_MALFORMED: Surface(_U, 502, "server_error", None, 502, "api_error"),
+    ErrorKind.SLOW_CLIENT: Surface(_C, 408, _INVALID, "timeout", 408, _INVALID),
+    ErrorKind.CLIENT_GONE: Surface(_C, 499, _INVALID, None, 499, _INVALID),
+    ErrorKind.INTERNAL: Surface(_G, 500, "server_error", None, 500, "api_error"),
+}
+
+
+class GatewayError(Exception):
+    """
+    A failure with everything its answer needs.
+
+    Args:
+        kind: From the closed set; all else follows from `SURFACES`.
+        message: For the caller: names the field and the fix, never a secret.
+        param: The offending request field, `model` or `messages.0.content`.
+        code: Overrides the kind's OpenAI code (the native endpoint's finer codes).
+        retry_after_s: Sent as `retry-after`, rounded up.
+        detail: For the log only; may name hosts, never a secret or content.
+    """
+
+    def __init__(  # one constructor, all keyword
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+        detail: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.param = param
+        self.code = code
+        self.retry_after_s = retry_after_s
+        self.detail = detail
+
+    @property
+    def surface(self) -> Surface:
+        """The kind's row of `SURFACES`."""
+        return SURFACES[self.kind]

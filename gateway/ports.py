@@ -1,0 +1,125 @@
+"""
+What the pipeline needs from the outside, as narrow protocols.
+
+`store` and `upstream` implement these; tests bring fakes. Nothing in here does anything.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from gateway.core.model import Clocks, Origin, Principal, UsageEvent
+from gateway.errors import GatewayError
+
+Headers = list[tuple[bytes, bytes]]
+"""Header names are lower case on our side of the parser."""
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True):
+    """One HTTP request to a provider. `headers` is complete but for content-length."""
+
+    origin: Origin
+    method: str
+    path: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    clocks: Clocks
+    head_timeout_s: float
+    """From the start of sending to the response head."""
+
+
+class BodySink(Protocol):
+    """Where a response body is pushed. All three are called from the loop, never re-entrantly."""
+
+    def body_chunk(self, chunk: bytes) -> None:
+        """
+        Take everything that one network read brought, joined.
+
+        May call `pause` or `close` on the response.
+        """
+
+    def body_end(self) -> None:
+        """Learn that the body is complete. Nothing follows."""
+
+    def body_failed(self, error: GatewayError) -> None:
+        """Learn that the body broke off (UPSTREAM_BROKEN). Nothing follows."""
+
+
+class UpstreamResponse(Protocol):
+    """
+    A response whose head has come. Its owner must drain it or `close` it.
+
+    Reading is paused until `start` or `read`; what came with the head waits in a bounded buffer.
+    """
+
+    @property
+    def status(self) -> int:
+        """The HTTP status, never 1xx."""
+
+    @property
+    def headers(self) -> Headers:
+        """Names in lower case, in the upstream's order, repeated ones repeated."""
+
+    def start(self, sink: BodySink) -> None:
+        """Push the body into `sink` from now on, first what has already come."""
+
+    def pause(self) -> None:
+        """Stop reading the socket. Idempotent."""
+
+    def resume(self) -> None:
+        """Read again after `pause`. Idempotent; pushes nothing before it returns."""
+
+    def close(self) -> None:
+        """Drop the connection unless the body is complete; the sink hears nothing more. Idempotent."""
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """
+        Return the whole body; an alternative to `start`.
+
+        Raises:
+            GatewayError: UPSTREAM_BROKEN when it breaks off, UPSTREAM_MALFORMED beyond the limit.
+        """
+
+
+class Transport(Protocol):
+    """Sends requests to upstreams; owns the connections of one worker."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """
+        Send and wait for the response head.
+
+        Cancelling closes the connection.
+
+        Raises:
+            GatewayError: UPSTREAM_CONNECT (nothing was sent: safe to repeat), UPSTREAM_BROKEN,
+                UPSTREAM_MALFORMED, UPSTREAM_TIMEOUT, OVERLOADED (the pool is full).
+        """
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+
+
+class KeyDirectory(Protocol):
+    """Who a key speaks for."""
+
+    def cached(self, digest: bytes) -> Principal | None:
+        """Return what the near cache holds, without I/O. None: not known here, use `lookup`."""
+
+    async def lookup(self, digest: bytes) -> Principal | None:
+        """
+        Return the principal of the key with this SHA-256, whatever its state; None: no such key.
+
+        Near cache, then Redis, then SQL; both answers are cached.
+
+        Raises:
+            GatewayError: STORE_UNAVAILABLE when neither Redis nor SQL answers.
+        """
+
+
+class UsageLog(Protocol):
+    """The journal of calls."""
+
+    async def append(self, event: UsageEvent) -> None:
+        """Append once; never raises: what Redis does not take is spilled to a local file."""
