@@ -72,7 +72,7 @@ class UpstreamResponse(Protocol):
         """Read again after `pause`. Idempotent; pushes nothing before it returns."""
 
     def close(self) -> None:
-        """Drop the connection unless the body is complete; the sink hears nothing more. Idempotent."""
+        """Drop the connection unless the body is complete; the sink hears no more. Idempotent."""
 
     async def read(self, limit_bytes: int) -> bytes:
         """
