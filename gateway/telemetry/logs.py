@@ -1,0 +1,129 @@
+"""
+Log lines as JSON objects: one for each call at its end, one for each change of state.
+
+error = a call failed through us; warning = we coped; info = lifecycle. No line holds a key, a
+prompt or an answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+import time
+from typing import IO, override
+
+import msgspec
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Renders a record and its `extra` fields as one JSON object."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = {
+            "at": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+            "pid": record.process,
+        }
+        for name, value in record.__dict__.items():
+            if name not in _STANDARD:
+                fields[name] = value
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(fields, enc_hook=str).decode()
+
+
+def configure(level: str = "INFO") -> None:
+    """Send the process's log lines to standard error, as JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+
+
+class CallLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What is logged of one call; the names are those of the usage event and the metrics."""
+
+    at: float
+    level: str
+    event: str
+    request_id: str
+    endpoint: str
+    client_wire: str
+    status: int
+    outcome: str
+    duration_ms: float
+    key_id: str | None = None
+    account_id: str | None = None
+    model: str | None = None
+    deployment: str | None = None
+    upstream_wire: str | None = None
+    upstream_request_id: str | None = None
+    stream: bool = False
+    attempts: int = 0
+    ttft_ms: float | None = None
+    overhead_ms: float | None = None
+    input_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    finish_reason: str | None = None
+    error_kind: str | None = None
+    error_detail: str | None = None
+    dropped: list[str] | None = None
+
+
+class CallLog:
+    """
+    Writes call lines from a thread of its own: a slow reader of the log never holds up the loop.
+
+    The queue is bounded; when it is full lines are dropped and counted in `dropped`.
+    """
+
+    def __init__(self, stream: IO[bytes] | None = None, limit: int = 20_000) -> None:
+        self.dropped = 0
+        self._stream = stream if stream is not None else sys.stderr.buffer
+        self._lines: queue.Queue[CallLine | None] = queue.Queue(limit)
+        self._thread = threading.Thread(target=self._write, name="call-log", daemon=True)
+        self._encode = msgspec.json.Encoder().encode
+        self._thread.start()
+
+    def write(self, line: CallLine) -> None:
+        """Queue one line; never blocks."""
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Write what is queued and end the thread."""
+        try:
+            self._lines.put(None, timeout=timeout_s)
+        except queue.Full:
+            return  # nobody reads the log; the daemon thread ends with the process
+        self._thread.join(timeout_s)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            batch: list[bytes] = []
+            while line is not None:
+                batch.append(self._encode(line))
+                if self._lines.empty():
+                    break
+                line = self._lines.get()
+            if batch:
+                batch.append(b"")
+                self._stream.write(b"\n".join(batch))
+                self._stream.flush()
+            if line is None:
+                return
+            time.sleep(0.05)  # gathers lines: one write, one wake-up for many calls

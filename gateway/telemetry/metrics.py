@@ -1,0 +1,229 @@
+"""
+Every metric of the gateway, in one place.
+
+Labels come from closed sets (endpoint, wire, deployment, outcome, error kind, token class); never
+a key, a caller, a request id or free text. Values are added up over all processes by
+`telemetry.exporter`. `gateway/README.md` names each metric; a test compares.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.core.model import Usage
+
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_SLOW = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_GAPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+_MICRO = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+
+TOKEN_CLASSES = ("input", "cache_read", "cache_write", "output", "reasoning")
+
+
+class Metrics:
+    """
+    The metrics of one process.
+
+    Args:
+        registry: Where to register; None (the workers' way) leaves exposure to the exporter.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.requests = Counter(
+            "gateway_requests_total",
+            "Calls by endpoint, wire of the caller, outcome and HTTP status.",
+            ("endpoint", "client_wire", "outcome", "status"),
+            registry=registry,
+        )
+        self.deployment_calls = Counter(
+            "gateway_deployment_calls_total",
+            "Calls by the deployment that answered, its wire and the outcome.",
+            ("deployment", "upstream_wire", "outcome"),
+            registry=registry,
+        )
+        self.errors = Counter(
+            "gateway_errors_total",
+            "Calls that ended with an error, by kind.",
+            ("endpoint", "error_kind"),
+            registry=registry,
+        )
+        self.upstream_errors = Counter(
+            "gateway_upstream_errors_total",
+            "Failed attempts, by deployment and kind; a call may have several.",
+            ("deployment", "error_kind"),
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "gateway_in_flight_calls",
+            "Calls between their request head and the end of their answer.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.upstream_connections = Gauge(
+            "gateway_upstream_connections",
+            "Open connections to upstreams.",
+            ("state",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.tokens = Counter(
+            "gateway_tokens_total",
+            "Tokens by deployment and class; the classes are disjoint.",
+            ("deployment", "token_class"),
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "gateway_request_seconds",
+            "From the request head to the end of the answer.",
+            ("endpoint",),
+            buckets=_SLOW,
+            registry=registry,
+        )
+        self.overhead = Histogram(
+            "gateway_overhead_seconds",
+            "Time before the upstream was asked: key, body, decoding, planning, admission.",
+            ("endpoint",),
+            buckets=_FAST,
+            registry=registry,
+        )
+        self.ttft = Histogram(
+            "gateway_ttft_seconds",
+            "From asking the upstream to the first content of a stream.",
+            ("deployment",),
+            buckets=_SLOW,
+            registry=registry,
+        )
+        self.inter_token = Histogram(
+            "gateway_inter_token_seconds",
+            "Mean gap between two contents of a stream; one observation a stream.",
+            ("deployment",),
+            buckets=_GAPS,
+            registry=registry,
+        )
+        self.bus_latency = Histogram(
+            "gateway_bus_command_seconds",
+            "Commands to Redis, from issue to reply.",
+            buckets=_MICRO,
+            registry=registry,
+        )
+        self.bus_failures = Counter(
+            "gateway_bus_failures_total",
+            "Commands to Redis that missed their deadline or lost their connection.",
+            registry=registry,
+        )
+        self.loop_lag = Histogram(
+            "gateway_loop_lag_seconds",
+            "How late the worker's event loop woke a timer, sampled twice a second.",
+            buckets=_FAST,
+            registry=registry,
+        )
+        self.usage_spilled = Counter(
+            "gateway_usage_spilled_total",
+            "Usage events written to the local spill file because Redis did not take them.",
+            registry=registry,
+        )
+        self.log_lines_dropped = Counter(
+            "gateway_log_lines_dropped_total",
+            "Call lines dropped because the log's reader was too slow.",
+            registry=registry,
+        )
+        self.key_lookups = Counter(
+            "gateway_key_lookups_total",
+            "Key checks by where the answer came from.",
+            ("answered_by",),
+            registry=registry,
+        )
+        self.dropped_fields = Counter(
+            "gateway_dropped_fields_total",
+            "Request fields that a translation could not carry, by direction.",
+            ("direction",),
+            registry=registry,
+        )
+        self.ledger_written = Counter(
+            "gateway_ledger_written_total",
+            "Usage events that the ledger writer put into SQL.",
+            registry=registry,
+        )
+        self.ledger_lag = Gauge(
+            "gateway_ledger_lag_seconds",
+            "Age of the oldest usage event that is not in SQL yet.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.ledger_length = Gauge(
+            "gateway_ledger_stream_length",
+            "Usage events that wait in the stream.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.spill_bytes = Gauge(
+            "gateway_spill_bytes",
+            "Bytes of usage events that wait in local spill files.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+
+class CallMetrics:
+    """
+    The per-call metrics with their labels resolved once: a call costs a few dictionary look-ups.
+
+    The number of combinations is bounded by the catalogue.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._counters: dict[tuple[str, ...], Counter] = {}
+        self._histograms: dict[tuple[str, str], Histogram] = {}
+
+    def count_call(self, endpoint: str, client_wire: str, outcome: str, status: int) -> None:
+        """Count one finished call."""
+        self._counter(self._metrics.requests, endpoint, client_wire, outcome, str(status)).inc()
+
+    def count_deployment(self, deployment: str, upstream_wire: str, outcome: str) -> None:
+        """Count one call for the deployment that served it."""
+        self._counter(self._metrics.deployment_calls, deployment, upstream_wire, outcome).inc()
+
+    def count_error(self, endpoint: str, error_kind: str) -> None:
+        """Count one call that ended with an error."""
+        self._counter(self._metrics.errors, endpoint, error_kind).inc()
+
+    def count_upstream_error(self, deployment: str, error_kind: str) -> None:
+        """Count one failed attempt."""
+        self._counter(self._metrics.upstream_errors, deployment, error_kind).inc()
+
+    def count_tokens(self, deployment: str, usage: Usage) -> None:
+        """Add the tokens of one call to their classes."""
+        for name in TOKEN_CLASSES:
+            amount = getattr(usage, name)
+            if amount:
+                self._counter(self._metrics.tokens, deployment, name).inc(amount)
+
+    def observe_duration(self, endpoint: str, seconds: float) -> None:
+        """Observe a call's whole time."""
+        self._histogram(self._metrics.duration, "duration", endpoint).observe(seconds)
+
+    def observe_overhead(self, endpoint: str, seconds: float) -> None:
+        """Observe the time before the upstream was asked."""
+        self._histogram(self._metrics.overhead, "overhead", endpoint).observe(seconds)
+
+    def observe_ttft(self, deployment: str, seconds: float) -> None:
+        """Observe the time to the first content of a stream."""
+        self._histogram(self._metrics.ttft, "ttft", deployment).observe(seconds)
+
+    def observe_inter_token(self, deployment: str, seconds: float) -> None:
+        """Observe the mean gap between contents of one stream."""
+        self._histogram(self._metrics.inter_token, "inter_token", deployment).observe(seconds)
+
+    def _counter(self, family: Counter, *labels: str) -> Counter:
+        key = (family._name, *labels)  # noqa: SLF001 (the family's name is its identity)
+        child = self._counters.get(key)
+        if child is None:
+            child = self._counters[key] = family.labels(*labels)
+        return child
+
+    def _histogram(self, family: Histogram, name: str, label: str) -> Histogram:
+        child = self._histograms.get((name, label))
+        if child is None:
+            child = self._histograms[name, label] = family.labels(label)
+        return child
