@@ -1,0 +1,229 @@
+"""
+Server-sent events: bytes in any pieces to events, and events to bytes.
+
+Theory. A stream is a sequence of lines; LF, CRLF and a lone CR each end a line; an empty line ends
+an event. Where the network cuts the bytes has no meaning, so any split gives the same events.
+
+Rules of this file:
+
+* Every byte is searched once: an unfinished line waits as a list of pieces and only a new piece is
+  searched for its end. Total cost is linear in the bytes.
+* A CR ends its line at once; an LF directly after it belongs to it, also in the next piece.
+* Nothing is decoded as text: data stays bytes, so a character may be cut anywhere.
+* What is held is bounded: an event (its data lines and the line being read) beyond the limit is
+  an error, wherever the cuts are.
+
+Source: WHATWG HTML, "Server-sent events", interpretation of an event stream; with one liberty: what
+a server leaves unfinished at the end of the stream is delivered, since several servers omit the
+last blank line and the final usage would be lost.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.errors import ErrorKind, GatewayError
+
+LIMIT_BYTES = 8 * 1024 * 1024
+"""Largest event held by default."""
+
+DONE = b"data: [DONE]\n\n"
+"""The last event of an OpenAI stream."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One event: its name (None when the stream gave none) and its data lines joined with LF."""
+
+    event: bytes | None
+    data: bytes
+
+
+class EventDecoder:
+    """
+    Turns a stream's bytes into events, incrementally.
+
+    Args:
+        limit_bytes: Largest event, counted as its data so far plus the line being read.
+    """
+
+    __slots__ = (
+        "_at_start",
+        "_data",
+        "_data_bytes",
+        "_limit_bytes",
+        "_line",
+        "_line_bytes",
+        "_name",
+        "_skip_lf",
+        "_too_large",
+    )
+
+    def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._line: list[bytes] = []
+        self._line_bytes = 0
+        self._data: list[bytes] = []
+        self._data_bytes = 0
+        self._name: bytes | None = None
+        self._skip_lf = False
+        self._at_start = True
+        self._too_large = False
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """
+        Return the events that `chunk` completes.
+
+        Raises:
+            GatewayError: UPSTREAM_MALFORMED, an event is larger than the limit. Events complete
+                before it are returned first; then every call raises.
+        """
+        if self._is_whole(chunk):
+            return _events_of_whole(chunk)
+        self._check_size()
+        if self._at_start:
+            chunk = self._without_bom(chunk)
+        if self._skip_lf and chunk:
+            self._skip_lf = False
+            if chunk[0] == 0x0A:
+                chunk = chunk[1:]
+        events: list[Event] = []
+        self._split_lines(chunk, events)
+        if not events:
+            self._check_size()
+        return events
+
+    def end(self) -> list[Event]:
+        """
+        Return the event that the stream left unfinished, if any: nothing follows.
+
+        Raises:
+            GatewayError: As `feed`.
+        """
+        self._check_size()
+        events: list[Event] = []
+        if self._line_bytes:
+            self._take_line(self._joined(b""), events)
+        self._take_line(b"", events)
+        return events
+
+    def _is_whole(self, chunk: bytes) -> bool:
+        """Whether nothing waits and `chunk` ends with an LF-only blank line: the usual case."""
+        return (
+            chunk[-2:] == b"\n\n"
+            and not self._line
+            and not self._data
+            and not self._at_start
+            and not self._skip_lf
+            and self._name is None
+            and b"\r" not in chunk
+            and len(chunk) <= self._limit_bytes
+            and not self._too_large
+        )
+
+    def _without_bom(self, chunk: bytes) -> bytes:
+        head = self._joined(chunk)
+        if len(head) < len(_BOM) and _BOM.startswith(head):
+            self._hold(head)
+            return b""
+        self._at_start = False
+        return head.removeprefix(_BOM)
+
+    def _split_lines(self, chunk: bytes, events: list[Event]) -> None:
+        if b"\r" in chunk:
+            self._skip_lf = chunk[-1] == 0x0D
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        first, *rest = chunk.split(b"\n")
+        if not rest:
+            self._hold(first)
+            return
+        self._take_line(self._joined(first), events)
+        for line in rest[:-1]:
+            self._take_line(line, events)
+        self._hold(rest[-1])
+
+    def _hold(self, piece: bytes) -> None:
+        if piece:
+            self._line.append(piece)
+            self._line_bytes += len(piece)
+            if self._data_bytes + self._line_bytes > self._limit_bytes:
+                self._overflow()
+
+    def _joined(self, piece: bytes) -> bytes:
+        if not self._line:
+            return piece
+        self._line.append(piece)
+        line = b"".join(self._line)
+        self._line.clear()
+        self._line_bytes = 0
+        return line
+
+    def _take_line(self, line: bytes, events: list[Event]) -> None:
+        if self._too_large:
+            return
+        if not line:
+            self._end_event(events)
+        elif self._data_bytes + len(line) > self._limit_bytes:
+            self._overflow()
+        elif line.startswith(b"data:") or line == b"data":
+            value = line[6:] if line[5:6] == b" " else line[5:]
+            self._data.append(value)
+            self._data_bytes += len(value)
+        elif line.startswith(b"event:") or line == b"event":
+            self._name = line[7:] if line[6:7] == b" " else line[6:]
+
+    def _end_event(self, events: list[Event]) -> None:
+        if self._data:
+            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            events.append(Event(self._name, data))
+            self._data.clear()
+            self._data_bytes = 0
+        self._name = None
+
+    def _overflow(self) -> None:
+        self._too_large = True
+        self._line.clear()
+        self._data.clear()
+
+    def _check_size(self) -> None:
+        if self._too_large:
+            raise GatewayError(
+                ErrorKind.UPSTREAM_MALFORMED,
+                "The upstream sent a stream event that is too large.",
+                detail=f"SSE event beyond {self._limit_bytes} bytes",
+            )
+
+
+def anthropic_event(name: bytes, data: bytes) -> bytes:
+    """Return an event of an Anthropic stream; `data` is JSON without line ends."""
+    return b"event: %b\ndata: %b\n\n" % (name, data)
+
+
+def openai_data(data: bytes) -> bytes:
+    """Return an event of an OpenAI stream; `data` is JSON without line ends."""
+    return b"data: %b\n\n" % data
+
+
+def _events_of_whole(chunk: bytes) -> list[Event]:
+    """Decode bytes that start at an event and end with a blank line, without any CR."""
+    events: list[Event] = []
+    for block in chunk[:-2].split(b"\n\n"):
+        if block.startswith(b"data: ") and b"\n" not in block:
+            events.append(Event(None, block[6:]))
+        elif block:
+            _decode_block(block, events)
+    return events
+
+
+def _decode_block(block: bytes, events: list[Event]) -> None:
+    """Decode one event of any lines; empty lines before it do nothing."""
+    name: bytes | None = None
+    data: list[bytes] = []
+    for line in block.split(b"\n"):
+        if line.startswith(b"data:") or line == b"data":
+            data.append(line[6:] if line[5:6] == b" " else line[5:])
+        elif line.startswith(b"event:") or line == b"event":
+            name = line[7:] if line[6:7] == b" " else line[6:]
+    if data:
+        events.append(Event(name, b"\n".join(data)))
