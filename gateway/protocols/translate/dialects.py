@@ -1,0 +1,254 @@
+"""
+What each upstream dialect accepts, as data.
+
+A provider names a dialect; a provider or deployment may override single capabilities (`caps` in the
+catalogue). The figures come from the providers' documentation and SDK code of 2026-11. They are
+defaults, not facts of one model: what differs per model belongs into the catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+ToolChoice = Literal["auto", "none", "required", "named"]
+
+_ALL_CHOICES: Final[tuple[ToolChoice, ...]] = ("auto", "none", "required", "named")
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    One dialect's abilities. The defaults are those of `generic`, an unknown OpenAI-wire server.
+
+    Fields marked (O) matter for OpenAI-wire upstreams, (A) for Anthropic-wire ones.
+    """
+
+    max_tokens_param: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """(O) Name of the output limit."""
+    min_output_tokens: int = 1
+    """(O) A smaller limit is raised to this."""
+    max_output_tokens: int | None = None
+    """A larger limit is lowered to this; None: the model's limit in the catalogue."""
+    default_max_tokens: int = 32000
+    """(A) The limit when the client names none."""
+    reasoning_in: Literal["reasoning_content", "reasoning", "reasoning_details"] | None = None
+    """(O) Field of an assistant message that carries its old thoughts back."""
+    reasoning_fill: str | None = None
+    """(O) Sent as thought where a tool-call turn has none."""
+    thinking: Literal["deepseek", "moonshot", "minimax", "vllm", "adaptive", "budget"] | None = None
+    """How thinking is switched: the first four (O), `adaptive` and `budget` (A)."""
+    can_disable_thinking: bool = True
+    """(A) `thinking: disabled` is accepted."""
+    forced_tool_use: bool = True
+    """(A) Tool choice `any` and `tool` are accepted."""
+    efforts: tuple[str, ...] = ()
+    """Accepted reasoning efforts; empty: none is known, the field is not sent."""
+    sampling: Literal["pass", "drop"] = "pass"
+    """temperature and top_p."""
+    top_k: bool = False
+    stop_max: int = 4
+    """(O) Stop strings accepted; 0: the field is refused and therefore left out."""
+    tool_choice: tuple[ToolChoice, ...] = _ALL_CHOICES
+    parallel_tool_calls: bool = True
+    strict_tools: bool = False
+    structured: Literal["json_schema", "json_object", "instruction"] | None = "json_schema"
+    """How a JSON schema is asked for; `instruction`: as a sentence; None: not at all."""
+    images: bool = True
+    files: bool = False
+    """PDF documents."""
+    user_field: Literal["user", "safety_identifier"] | None = None
+    """(O) Field for the end user's id."""
+    prompt_cache_key: bool = False
+    service_tier: bool = False
+    prefill: Literal["reject", "partial", "prefix", "vllm"] = "reject"
+    """(O) How a last assistant message is continued."""
+    think_tags: bool = False
+    """(O) Thoughts may come as `<think>` at the start of the content."""
+    extra_body: bytes | None = None
+    """(O) A JSON object (its text) whose members are set last."""
+    stream_options: bool = True
+    """(O) `stream_options.include_usage` is understood."""
+    midconv_system: Literal["system", "user"] = "system"
+    """System messages after the first turn: kept, or sent as a user's `<system-reminder>`."""
+    cache_control: Literal["drop", "keep"] = "drop"
+    """(O) Cache markers on content parts."""
+    auto_cache: bool = False
+    """(A) Ask for automatic caching when the client set no marker."""
+    tool_id_max: int | None = None
+    """(O) Longer tool-call ids are shortened."""
+    thought_signatures: bool = False
+    """(O) Gemini: the first call of a message must carry a thought signature."""
+
+
+DIALECTS: Final[Mapping[str, Capabilities]] = {
+    "generic": Capabilities(think_tags=True),
+    "openai": Capabilities(
+        max_tokens_param="max_completion_tokens",
+        min_output_tokens=16,
+        efforts=("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+        sampling="drop",
+        stop_max=0,
+        strict_tools=True,
+        files=True,
+        user_field="safety_identifier",
+        prompt_cache_key=True,
+        service_tier=True,
+        tool_id_max=40,
+    ),
+    "deepseek": Capabilities(
+        reasoning_in="reasoning_content",
+        reasoning_fill=" ",
+        thinking="deepseek",
+        efforts=("low", "high", "max"),
+        stop_max=16,
+        structured="json_object",
+        images=False,
+    ),
+    "moonshot": Capabilities(
+        max_tokens_param="max_completion_tokens",
+        reasoning_in="reasoning_content",
+        reasoning_fill=" ",
+        thinking="moonshot",
+        sampling="drop",
+        stop_max=5,
+        tool_choice=("auto", "none", "named"),
+        user_field="safety_identifier",
+        prompt_cache_key=True,
+        prefill="partial",
+    ),
+    "minimax": Capabilities(
+        max_tokens_param="max_completion_tokens",
+        reasoning_in="reasoning_details",
+        thinking="minimax",
+        tool_choice=("auto",),
+        parallel_tool_calls=False,
+        structured=None,
+        think_tags=True,
+        extra_body=b'{"reasoning_split":true}',
+    ),
+    "gemini": Capabilities(
+        efforts=("minimal", "low", "medium", "high"),
+        thought_signatures=True,
+    ),
+    "vllm": Capabilities(
+        reasoning_in="reasoning_content",
+        thinking="vllm",
+        top_k=True,
+        prefill="vllm",
+    ),
+    "anthropic": Capabilities(
+        thinking="adaptive",
+        efforts=("low", "medium", "high", "xhigh", "max"),
+        sampling="drop",
+        top_k=True,
+        strict_tools=True,
+        files=True,
+        service_tier=True,
+    ),
+    "anthropic-legacy": Capabilities(
+        thinking="budget",
+        efforts=("low", "medium", "high"),
+        top_k=True,
+        strict_tools=True,
+        files=True,
+        service_tier=True,
+        midconv_system="user",
+    ),
+}
+
+_OTHER_NAMES: Final[Mapping[str, str]] = {
+    "effort": "efforts",
+    "thinking_toggle": "thinking",
+    "thinking toggle": "thinking",
+    "strict": "strict_tools",
+    "strict tools": "strict_tools",
+    "vision": "images",
+    "pdf": "files",
+    "user": "user_field",
+    "max_output": "max_output_tokens",
+    "gemini_signatures": "thought_signatures",
+    "mid-conversation system": "midconv_system",
+}
+"""Spellings of the documentation's tables next to the names of the struct."""
+
+_OTHER_VALUES: Final[Mapping[str, str]] = {
+    "any": "required",
+    "tool": "named",
+    "continue_final_message": "vllm",
+    "partial: true": "partial",
+}
+
+_TRUE: Final = frozenset({"yes", "pass", "keep", "true"})
+_FALSE: Final = frozenset({"no", "none", "drop", "false"})
+_TYPES: Final[Mapping[str, object]] = {
+    field.name: field.type for field in msgspec.structs.fields(Capabilities)
+}
+_SWITCHES: Final[Mapping[str, tuple[str, str]]] = {
+    "sampling": ("pass", "drop"),
+    "midconv_system": ("system", "user"),
+    "cache_control": ("keep", "drop"),
+}
+"""Capabilities of two words that may also be written true and false."""
+_OPTIONAL: Final = frozenset(
+    {"reasoning_in", "reasoning_fill", "thinking", "structured", "user_field", "extra_body"}
+)
+
+
+def capabilities(dialect: str, overrides: Mapping[str, object]) -> Capabilities:
+    """
+    Return a dialect's capabilities with single ones overridden.
+
+    Flags may be written as booleans or as yes / no, pass / drop; an absent capability as null,
+    false or `none`; lists as a list or as words parted by spaces.
+
+    Raises:
+        ValueError: Unknown dialect, unknown capability or a value of the wrong kind; the message
+            names it.
+    """
+    base = DIALECTS.get(dialect)
+    if base is None:
+        known = ", ".join(DIALECTS)
+        raise ValueError(f"unknown dialect '{dialect}' (known: {known})")
+    if not overrides:
+        return base
+    values = {field: getattr(base, field) for field in Capabilities.__struct_fields__}
+    for written, value in overrides.items():
+        name = _OTHER_NAMES.get(written, written)
+        if name not in values:
+            raise ValueError(f"unknown capability '{written}' (known: {', '.join(sorted(values))})")
+        values[name] = _override(name, value)
+    return Capabilities(**values)
+
+
+def _override(name: str, value: object) -> object:
+    try:
+        return msgspec.convert(_plain(name, value), type=_TYPES[name])
+    except msgspec.ValidationError as failure:
+        raise ValueError(f"capability '{name}': {failure}") from failure
+
+
+def _plain(name: str, value: object) -> object:
+    """Bring the spellings that people write to the one the struct has."""
+    word = value.strip().lower() if isinstance(value, str) else value
+    if _TYPES[name] is bool and isinstance(word, str):
+        return word in _TRUE if word in _TRUE | _FALSE else value
+    if name in _SWITCHES and isinstance(value, bool):
+        return _SWITCHES[name][0 if value else 1]
+    if name in _OPTIONAL and (value is False or word in ("none", "no", "drop")):
+        return None
+    if name in ("efforts", "tool_choice"):
+        return _words(value)
+    if name == "extra_body" and isinstance(value, Mapping):
+        return msgspec.json.encode(value)
+    if name == "reasoning_fill" and value is True:
+        return " "
+    return _OTHER_VALUES.get(word, value) if isinstance(word, str) else value
+
+
+def _words(value: object) -> object:
+    listed = value.replace(",", " ").split() if isinstance(value, str) else value or ()
+    if not isinstance(listed, list | tuple):
+        return value
+    return tuple(_OTHER_VALUES.get(word, word) for word in listed)

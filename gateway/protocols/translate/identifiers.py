@@ -1,0 +1,142 @@
+"""
+Ids, names and signatures that must survive the way there and back.
+
+The same input always gives the same output: a client resends its history on every turn, and the
+provider's prompt cache and the model's chat template both depend on what stood there before.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+MAX_NAME: Final = 64
+"""Characters of a tool name, on both wires."""
+SIGNATURE: Final = "gw1."
+"""Signature of a thought by a model that is not Anthropic's; a real one never starts so."""
+
+_ENCODED: Final = "gwid_"
+_LEGAL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ILLEGAL: Final = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class _SignaturePayload(msgspec.Struct):
+    g: str
+
+
+_PAYLOAD: Final = msgspec.json.Decoder(_SignaturePayload)
+
+
+def is_legal(text: str) -> bool:
+    """Return whether `text` is an id and a name on both wires: `[A-Za-z0-9_-]{1,64}`."""
+    return _LEGAL.fullmatch(text) is not None
+
+
+def cleaned(text: str) -> str:
+    """Return `text` without the characters that Anthropic's ids do not have."""
+    return _ILLEGAL.sub("", text)
+
+
+def to_anthropic_id(tool_id: str) -> str:
+    """Return a tool-call id that Anthropic's side accepts; `from_encoded_id` undoes it."""
+    if is_legal(tool_id):
+        return tool_id
+    return _ENCODED + _b64(_utf8(tool_id))
+
+
+def from_encoded_id(tool_id: str) -> str:
+    """Return the id that `to_anthropic_id` was given; one that it did not make is unchanged."""
+    if not tool_id.startswith(_ENCODED):
+        return tool_id
+    try:
+        decoded = _unb64(tool_id[len(_ENCODED) :]).decode()
+    except (binascii.Error, ValueError):
+        return tool_id
+    return decoded or tool_id
+
+
+def to_openai_id(tool_id: str, longest: int | None) -> str:
+    """
+    Return a tool-call id for an OpenAI-wire upstream.
+
+    Args:
+        tool_id: As the client of the Anthropic wire sent it, in a call or in its result.
+        longest: Characters the upstream accepts (OpenAI: 40); None: no limit.
+    """
+    original = from_encoded_id(tool_id)
+    if longest is None or len(original) <= longest:
+        return original
+    return "call_" + hashlib.sha256(_utf8(original)).hexdigest()[:32]
+
+
+def missing_id(upstream_id: str, ordinal: int) -> str:
+    """
+    Return the id of a call that came without one.
+
+    Args:
+        upstream_id: The upstream's message id, may be empty.
+        ordinal: Position among the answer's calls, from 0.
+    """
+    return f"toolu_{cleaned(upstream_id)}_{ordinal}"
+
+
+def unused_id(tool_id: str, used: Iterable[str]) -> str:
+    """Return `tool_id`, with `_2`, `_3`, ... appended if it is already in `used`."""
+    taken = used if isinstance(used, set | frozenset) else set(used)
+    if tool_id not in taken:
+        return tool_id
+    number = 2
+    while f"{tool_id}_{number}" in taken:
+        number += 1
+    return f"{tool_id}_{number}"
+
+
+def message_id(upstream_id: str | None) -> str:
+    """Return Anthropic's message id for an OpenAI-wire answer."""
+    return "msg_" + (cleaned(upstream_id or "") or "unknown")
+
+
+def short_name(name: str) -> str:
+    """Return a tool name both wires accept: the name itself, or a cut with 8 hex of its hash."""
+    if is_legal(name):
+        return name
+    digest = hashlib.sha256(_utf8(name)).hexdigest()[:8]
+    return f"{_ILLEGAL.sub('_', name)[:55]}_{digest}"
+
+
+def is_synthetic(signature: str) -> bool:
+    """Return whether a thinking block's signature was made by the gateway."""
+    return signature.startswith(SIGNATURE)
+
+
+def signature_of(thought_signature: str) -> str:
+    """Return the signature of the empty thinking block that carries a Gemini signature."""
+    return SIGNATURE + _b64(msgspec.json.encode(_SignaturePayload(g=thought_signature)))
+
+
+def thought_signature_in(signature: str) -> str | None:
+    """Return Gemini's signature that `signature_of` packed, or None."""
+    if not signature.startswith(SIGNATURE) or len(signature) == len(SIGNATURE):
+        return None
+    try:
+        return _PAYLOAD.decode(_unb64(signature[len(SIGNATURE) :])).g
+    except (binascii.Error, ValueError, RecursionError):
+        return None
+
+
+def _b64(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _unb64(text: str) -> bytes:
+    return urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4))
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
