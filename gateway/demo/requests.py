@@ -1,0 +1,102 @@
+"""Requests of both dialects, as far as the demo upstream reads them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.demo.script import Ask
+
+
+class _Part(msgspec.Struct):
+    type: str = ""
+    text: str = ""
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _Function(msgspec.Struct):
+    name: str = ""
+
+
+class _Tool(msgspec.Struct):
+    name: str = ""
+    function: _Function | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class DemoRequest(msgspec.Struct):
+    """What both dialects' bodies have in common, and the few members that one of them has."""
+
+    model: str
+    messages: list[_Message] = []
+    input: msgspec.Raw = msgspec.Raw(b"null")
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    tools: list[_Tool] | None = None
+    thinking: dict[str, object] | None = None
+    reasoning_effort: str | None = None
+
+
+_DECODER = msgspec.json.Decoder(DemoRequest)
+
+
+def decode(body: bytes) -> DemoRequest:
+    """
+    Return the request.
+
+    Raises:
+        msgspec.DecodeError: The body is not such a request.
+    """
+    return _DECODER.decode(body)
+
+
+def ask_of(request: DemoRequest, body: bytes) -> Ask:
+    """Return what the script looks at."""
+    last = request.messages[-1] if request.messages else None
+    users = [m for m in request.messages if m.role == "user" and _text(m)]
+    return Ask(
+        prompt=_text(users[-1]) if users else "",
+        after_tool=any(map(_is_tool_result, _last_turn(request.messages))) if last else False,
+        tools=frozenset(
+            tool.function.name if tool.function else tool.name for tool in request.tools or ()
+        ),
+        thinking=_wants_thinking(request),
+        max_tokens=request.max_completion_tokens or request.max_tokens or 32_000,
+        input_chars=len(body),
+    )
+
+
+def _last_turn(messages: list[_Message]) -> list[_Message]:
+    """Return what came after the last assistant message."""
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].role == "assistant":
+            return messages[index + 1 :]
+    return []
+
+
+def _is_tool_result(message: _Message) -> bool:
+    if message.role == "tool":
+        return True
+    return isinstance(message.content, list) and any(
+        part.type == "tool_result" for part in message.content
+    )
+
+
+def _text(message: _Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "\n".join(part.text for part in message.content or () if part.text)
+
+
+def _wants_thinking(request: DemoRequest) -> bool:
+    if request.thinking is not None:
+        return request.thinking.get("type") != "disabled"
+    return request.reasoning_effort not in (None, "none", "minimal")

@@ -1,0 +1,194 @@
+"""
+The caller's side of one call: the bounded body, the answer, and word that the caller left.
+
+Theory. Granian's ASGI `send` hands back an awaitable that is usually finished already: its channel
+to the socket holds four chunks. Stepping that awaitable once by hand, instead of awaiting it in a
+task, is what makes a relayed chunk cheap: no task switch unless the caller is slow. A `send` to a
+caller that left does not raise; a pending `receive` tells.
+
+Rules.
+1. One `write` at a time. `try_write` returns None when the bytes are on their way, else an
+   awaitable that must finish before the next write.
+2. After `start` the answer either gets `end`, or is abandoned: returning from the ASGI application
+   without `end` breaks the connection, so that no caller takes half an answer for a whole one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from typing import Any
+
+from gateway.errors import ErrorKind, GatewayError
+from gateway.ports import Headers
+
+Message = dict[str, Any]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class _Resumed:
+    """An awaitable whose first step was already taken: yields that step's future, then goes on."""
+
+    __slots__ = ("_first", "_rest")
+
+    def __init__(self, first: object, rest: Iterator[object]) -> None:
+        self._first = first
+        self._rest = rest
+
+    def __await__(self) -> Generator[object, None, None]:
+        yield self._first
+        yield from self._rest
+
+
+class ClientChannel:
+    """
+    Reads one request from a caller and writes one answer.
+
+    Args:
+        scope: The ASGI scope.
+        receive, send: The ASGI callables.
+    """
+
+    __slots__ = ("_gone", "_gone_callback", "_receive", "_send", "ended", "scope", "started")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.started = False
+        self.ended = False
+        self._receive = receive
+        self._send = send
+        self._gone = False
+        self._gone_callback: Callable[[], None] | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """The request's headers, names in lower case."""
+        headers: Headers = self.scope["headers"]
+        return headers
+
+    @property
+    def gone(self) -> bool:
+        """The caller is known to have left."""
+        return self._gone
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of a header."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                found: bytes = value
+                return found
+        return None
+
+    async def read_body(self, limit_bytes: int, timeout_s: float) -> bytes:
+        """
+        Return the whole request body.
+
+        Raises:
+            GatewayError: BODY_TOO_LARGE (by content-length, before any byte was read, or by count),
+                BODY_TIMEOUT, CLIENT_GONE.
+        """
+        declared = self.header(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit_bytes:
+            raise _too_large(limit_bytes)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._read(limit_bytes)
+        except TimeoutError as error:
+            raise GatewayError(
+                ErrorKind.BODY_TIMEOUT,
+                f"The request body did not arrive within {timeout_s:g} seconds.",
+            ) from error
+
+    async def _read(self, limit_bytes: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._gone = True
+                raise GatewayError(ErrorKind.CLIENT_GONE, "The caller left before its body ended.")
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def watch_gone(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once when the caller leaves. For use after `read_body`."""
+        self._gone_callback = callback
+        step = self._receive().__await__()
+        try:
+            pending: Any = next(step)
+        except StopIteration as stop:
+            self._disconnected(stop.value)
+            return
+        pending.add_done_callback(self._received)
+
+    def _received(self, pending: asyncio.Future[Message]) -> None:
+        if not pending.cancelled() and pending.exception() is None:
+            self._disconnected(pending.result())
+
+    def _disconnected(self, message: Message) -> None:
+        if message["type"] != "http.disconnect":
+            return  # the answer ended: Granian wakes the waiter with an empty request
+        self._gone = True
+        callback, self._gone_callback = self._gone_callback, None
+        if callback is not None:
+            callback()
+
+    def stop_watching(self) -> None:
+        """Forget the callback of `watch_gone`."""
+        self._gone_callback = None
+
+    def start(self, status: int, headers: Headers) -> None:
+        """
+        Send the response head: from here on no retry is possible.
+
+        Granian keeps the head back until the first piece of the body and so never makes us wait.
+        """
+        self.started = True
+        step = self._send(
+            {"type": "http.response.start", "status": status, "headers": headers}
+        ).__await__()
+        try:
+            next(step)
+        except StopIteration:
+            return
+        raise RuntimeError("the ASGI server waits on a response head")
+
+    def try_write(self, chunk: bytes) -> Awaitable[None] | None:
+        """
+        Write without waiting where that is possible.
+
+        Returns:
+            None when the bytes were taken; else what must be awaited before the next write.
+        """
+        step: Iterator[object] = self._send(
+            {"type": "http.response.body", "body": chunk, "more_body": True}
+        ).__await__()
+        try:
+            pending = next(step)
+        except StopIteration:
+            return None
+        return _Resumed(pending, step)
+
+    async def end(self, chunk: bytes = b"") -> None:
+        """Send the last bytes and close the answer cleanly."""
+        self.ended = True
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer."""
+        self.start(status, headers)
+        await self.end(body)
+
+
+def _too_large(limit_bytes: int) -> GatewayError:
+    return GatewayError(
+        ErrorKind.BODY_TOO_LARGE,
+        f"Request exceeds the maximum size of {limit_bytes} bytes.",
+    )

@@ -1,0 +1,236 @@
+"""
+The pump: every upstream read goes straight to the caller, metered on the way.
+
+Theory. The transport pushes each network read into `Relay.body_chunk` from its `data_received`; the
+relay writes it to the caller in the same turn of the loop. No task, no queue. When the caller is
+slow the write does not finish at once: reading the upstream is paused, one task finishes the write,
+reading resumes. So a stream holds at most one network read, the caller's four chunks in Granian and
+the kernel's buffers, however slow the caller is.
+
+Rules.
+1. Forward first, meter after.
+2. The head is committed with the first bytes for the caller, or `COMMIT_S` after the upstream's
+   head; until then a failure can still become an HTTP error or another attempt.
+3. Exactly one result: `done` holds None, or the error that ended the stream. Whoever awaits `done`
+   closes the response; the relay never writes after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Protocol
+
+from gateway.core.model import Clocks
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.call import Call
+from gateway.pipeline.channel import ClientChannel
+from gateway.ports import Headers, UpstreamResponse
+
+COMMIT_S = 10.0
+
+
+class Meter(Protocol):
+    """Reads what passes by and changes nothing."""
+
+    @property
+    def contents(self) -> int:
+        """How often content was seen; grows with every read that brought some."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the upstream's body."""
+
+
+class Shaper(Protocol):
+    """Turns the upstream's bytes into the caller's: hides an event, or translates."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what goes to the caller now, possibly nothing."""
+
+
+class Relay:
+    """
+    One answer on its way from an upstream to a caller; a `ports.BodySink`.
+
+    Args:
+        call: Gets the times of content.
+        channel: The caller.
+        response: The upstream; paused while the caller is slow.
+        meter: Sees the upstream's bytes.
+        shaper: None relays the bytes untouched.
+        head: Status and headers for the caller.
+        stall_s: A write that takes longer ends the call.
+    """
+
+    __slots__ = (
+        "_call",
+        "_channel",
+        "_head",
+        "_last",
+        "_loop",
+        "_meter",
+        "_opened_at",
+        "_previous",
+        "_queued",
+        "_response",
+        "_shaper",
+        "_stall_s",
+        "_writing",
+        "done",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        channel: ClientChannel,
+        response: UpstreamResponse,
+        meter: Meter,
+        *,
+        shaper: Shaper | None,
+        head: tuple[int, Headers],
+        stall_s: float,
+    ) -> None:
+        self._call = call
+        self._channel = channel
+        self._response = response
+        self._meter = meter
+        self._shaper = shaper
+        self._head = head
+        self._stall_s = stall_s
+        self._loop = asyncio.get_running_loop()
+        self._opened_at = self._loop.time()
+        self._writing: asyncio.Task[None] | None = None
+        self._queued: list[bytes] = []
+        self._previous = b""
+        self._last = b""
+        self.done: asyncio.Future[GatewayError | None] = self._loop.create_future()
+
+    # The three calls of a BodySink, from the transport's data_received.
+
+    def body_chunk(self, chunk: bytes) -> None:
+        """Forward one network read, then meter it."""
+        meter = self._meter
+        out = chunk if self._shaper is None else self._shaper.feed(chunk)
+        if out:
+            self._write(out)
+        seen = meter.contents
+        meter.feed(chunk)
+        if meter.contents != seen:
+            call = self._call
+            call.last_content_at = now = self._loop.time()
+            call.content_count += 1
+            if call.first_content_at is None:
+                call.first_content_at = now
+
+    def body_end(self) -> None:
+        """The upstream's body is complete."""
+        self._finish(None)
+
+    def body_failed(self, error: GatewayError) -> None:
+        """The upstream's body broke off."""
+        self._finish(error)
+
+    # What ends a relay from elsewhere.
+
+    def client_left(self) -> None:
+        """The caller is gone: nothing more is written."""
+        self.stop(GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
+
+    def stop(self, error: GatewayError) -> None:
+        """End now, whatever is still under way."""
+        if not self.done.done():
+            self.done.set_result(error)
+
+    def check(self, now: float, clocks: Clocks) -> None:
+        """
+        Commit a late head, or end a stream whose clock ran out; called a few times a second.
+
+        Comments and pings do not feed the content clocks. A slow caller stops them: its writes have
+        a limit of their own.
+        """
+        if self.done.done() or self._writing is not None:
+            return
+        call = self._call
+        started = call.sent_at if call.sent_at is not None else call.started_at
+        last = call.last_content_at
+        if now - started > clocks.total_s:
+            self.stop(_expired("total", clocks.total_s))
+        elif last is None and now - started > clocks.first_content_s:
+            self.stop(_expired("first content", clocks.first_content_s))
+        elif last is not None and now - last > clocks.idle_s:
+            self.stop(_expired("next content", clocks.idle_s))
+        elif not self._channel.started and now - self._opened_at > COMMIT_S:
+            self._channel.start(*self._head)
+
+    @property
+    def tail(self) -> tuple[bytes, bytes]:
+        """The last two pieces written, enough to tell whether they end at an event boundary."""
+        return self._previous, self._last
+
+    async def write(self, chunk: bytes) -> None:
+        """Write a last piece after `done`, within the stall limit."""
+        if not self._channel.started:
+            self._channel.start(*self._head)
+        pending = self._channel.try_write(chunk)
+        if pending is not None:
+            async with asyncio.timeout(self._stall_s):
+                await pending
+
+    async def aclose(self) -> None:
+        """Stop writing. The owner calls this when `done` is set or the call is cancelled."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+    def _write(self, chunk: bytes) -> None:
+        if self._writing is not None:
+            self._queued.append(chunk)  # at most what the transport had in hand when it was paused
+            return
+        channel = self._channel
+        if not channel.started:
+            channel.start(*self._head)
+        self._previous = self._last
+        self._last = chunk
+        pending = channel.try_write(chunk)
+        if pending is not None:
+            self._response.pause()
+            self._writing = self._loop.create_task(self._finish_write(pending))
+
+    async def _finish_write(self, pending: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await pending
+                while self._queued:
+                    chunk = b"".join(self._queued)
+                    self._queued.clear()
+                    self._previous, self._last = self._last, chunk
+                    more = self._channel.try_write(chunk)
+                    if more is not None:
+                        await more
+        except TimeoutError:
+            self.stop(
+                GatewayError(
+                    ErrorKind.SLOW_CLIENT, f"The caller took no bytes for {self._stall_s:g} s."
+                )
+            )
+            return
+        self._writing = None
+        self._response.resume()
+
+    def _finish(self, error: GatewayError | None) -> None:
+        writing = self._writing
+        if writing is None:
+            if not self.done.done():
+                self.done.set_result(error)
+            return
+        # The last bytes are still on their way to a slow caller.
+        writing.add_done_callback(lambda _: self.done.done() or self.done.set_result(error))
+
+
+def _expired(what: str, limit_s: float) -> GatewayError:
+    return GatewayError(
+        ErrorKind.UPSTREAM_TIMEOUT,
+        "The upstream model did not answer in time.",
+        detail=f"{what}: over {limit_s:g} s",
+    )
