@@ -4,6 +4,9 @@ The configuration: `load` turns a TOML file into `Settings` or reports every mis
 Secrets never stand in the file; `resolve_secrets` fetches them from where the file says they are.
 """
 
+from gateway.settings.loader import load, parse
+from gateway.settings.mistakes import ConfigError
+from gateway.settings.rules import CapsCheck
 from gateway.settings.schema import (
     Brand,
     Deployment,
@@ -21,21 +24,33 @@ from gateway.settings.schema import (
     Timeouts,
     WireEndpoint,
 )
+from gateway.settings.secrets import ReadText, Secrets, resolve_secrets, secret
+from gateway.settings.urls import HttpUrl, split_http_url
 
 __all__ = [
     "Brand",
+    "CapsCheck",
+    "ConfigError",
     "Deployment",
     "Dialect",
+    "HttpUrl",
     "Keys",
     "Metrics",
     "Model",
     "Prices",
     "Provider",
+    "ReadText",
     "Redis",
+    "Secrets",
     "Section",
     "Server",
     "Settings",
     "Sql",
     "Timeouts",
     "WireEndpoint",
+    "load",
+    "parse",
+    "resolve_secrets",
+    "secret",
+    "split_http_url",
 ]

@@ -1,0 +1,227 @@
+"""
+What one setting's type cannot say: how settings must agree with each other.
+
+Runs over settings that may have blanks ("" or an empty list) where a mistake is already noted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping
+
+from gateway.settings.mistakes import NOT_SHOWN, did_you_mean, join, shown
+from gateway.settings.schema import Deployment, Model, Provider, Settings, WireEndpoint
+from gateway.settings.urls import HttpUrl, check_store_url, split_http_url
+
+CapsCheck = Callable[[str, Mapping[str, object]], object]
+"""Takes a dialect and overrides; raises ValueError naming the capability and what is allowed."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?\Z")
+_OWN_HEADERS = frozenset(
+    {
+        *("host", "content-length", "content-type", "accept", "accept-encoding", "cookie"),
+        *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
+    }
+)
+_CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "proxy-authorization"})
+_ENDPOINT_PATHS = ("/chat/completions", "/v1/messages", "/embeddings", "/responses")
+
+
+def check_rules(settings: Settings, check_caps: CapsCheck | None) -> Iterator[str]:
+    """Yield one line for each disagreement between settings that are each right by themselves."""
+    yield from _check_listening(settings)
+    yield from _check_stores(settings)
+    yield from _check_providers(settings.providers, check_caps)
+    yield from _check_models(settings, check_caps)
+
+
+def _check_listening(settings: Settings) -> Iterator[str]:
+    server = settings.server
+    if server.port == settings.metrics.port:
+        yield f"metrics.port: {server.port} is not free, server.port has it; allowed: another port"
+    if (server.tls_cert_file is None) != (server.tls_key_file is None):
+        present, absent = "tls_cert_file", "tls_key_file"
+        if server.tls_cert_file is None:
+            present, absent = absent, present
+        yield f"server.{absent}: missing; server.{present} needs it"
+    yield from _url_mistake("brand.public_url", settings.brand.public_url)
+
+
+def _check_stores(settings: Settings) -> Iterator[str]:
+    for section, store, schemes in (
+        ("redis", settings.redis, ("redis", "rediss", "unix")),
+        ("sql", settings.sql, ("postgresql",)),
+    ):
+        try:
+            check_store_url(store.url, schemes)
+        except ValueError as failure:
+            yield f"{section}.url: {shown(store.url)} {failure}"
+        yield from _one_of(section, store.password_env, store.password_file, "password")
+        if store.url == "embedded" and (store.password_env or store.password_file):
+            yield f"{section}.url: {shown(store.url)} takes no password; allowed: a server's URL"
+
+
+def _check_providers(providers: list[Provider], check_caps: CapsCheck | None) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for index, provider in enumerate(providers):
+        path = f"providers[{index}]"
+        yield from _taken(first, provider.name, f"{path}.name")
+        yield from _check_provider(provider, path)
+        yield from _check_headers(provider.headers, f"{path}.headers")
+        yield from _check_caps(check_caps, provider, provider.caps, f"{path}.caps")
+
+
+def _check_provider(provider: Provider, path: str) -> Iterator[str]:
+    if provider.openai is None and provider.anthropic is None:
+        yield f"{path}: has no wire; allowed: an openai or anthropic table with a base_url, or both"
+    if provider.openai is not None:
+        yield from _check_wire(provider.openai, f"{path}.openai")
+        if not provider.openai.count_tokens:
+            yield f"{path}.openai.count_tokens: false is for the anthropic wire only; leave it out"
+    if provider.anthropic is not None:
+        yield from _check_wire(provider.anthropic, f"{path}.anthropic")
+        if provider.anthropic.base_url.rstrip("/").endswith("/v1"):
+            base_url = shown(provider.anthropic.base_url)
+            yield (
+                f"{path}.anthropic.base_url: {base_url} ends with /v1; "
+                "allowed: the URL without it, /v1/messages is added"
+            )
+    yield from _one_of(path, provider.api_key_env, provider.api_key_file, "api_key")
+    if provider.proxy is not None:
+        yield from _url_mistake(f"{path}.proxy", provider.proxy)
+        if provider.transport != "httpx2":
+            yield (
+                f"{path}.proxy: {shown(provider.proxy)} needs "
+                f'transport = "httpx2", not {shown(provider.transport)}'
+            )
+
+
+def _check_wire(wire: WireEndpoint, path: str) -> Iterator[str]:
+    url = yield from _url_mistake(f"{path}.base_url", wire.base_url)
+    if url is None:
+        return
+    if url.path.endswith(_ENDPOINT_PATHS):
+        yield (
+            f"{path}.base_url: {shown(wire.base_url)} names an endpoint; "
+            "allowed: the base URL that SDKs take, the endpoint's path is added"
+        )
+    if not (url.tls or url.is_near or wire.allow_http):
+        yield (
+            f"{path}.base_url: {shown(wire.base_url)} would send the credential in clear; allowed: "
+            f"https://, a loopback or private host, or allow_http = true"
+        )
+
+
+def _check_headers(headers: Mapping[str, str], path: str) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for name, value in headers.items():
+        where = join(path, name)
+        yield from _taken(first, name.lower(), where)
+        if not _HEADER_NAME.match(name):
+            yield f"{where}: {shown(name)} is not a header name"
+        elif name.lower() in _CREDENTIAL_HEADERS:
+            yield f"{where}: {NOT_SHOWN} is a credential; use api_key_env or api_key_file"
+        elif name.lower() in _OWN_HEADERS:
+            yield f"{where}: is set by the gateway itself; leave it out"
+        elif not _HEADER_VALUE.match(value):
+            yield f"{where}: {NOT_SHOWN} is not a header value; allowed: visible ASCII"
+
+
+def _check_caps(
+    check: CapsCheck | None, provider: Provider, caps: Mapping[str, object], path: str
+) -> Iterator[str]:
+    if check is None:
+        return
+    for name, value in caps.items():
+        try:
+            check(provider.dialect, {name: value})
+        except ValueError as failure:
+            yield f"{join(path, name)}: {shown(value)}: {failure}"
+
+
+def _check_models(settings: Settings, check_caps: CapsCheck | None) -> Iterator[str]:
+    providers = {provider.name: provider for provider in settings.providers if provider.name}
+    first: dict[str, str] = {}
+    for index, model in enumerate(settings.models):
+        path = f"models[{index}]"
+        yield from _check_names(model, path, settings.brand.model_prefix, first)
+        if model.max_output > model.context:
+            yield (
+                f"{path}.max_output: {model.max_output} is more than the context; "
+                f"allowed: at most {model.context}"
+            )
+        labels: dict[str, str] = {}
+        for number, deployment in enumerate(model.deployments):
+            where = f"{path}.deployments[{number}]"
+            if deployment.provider and deployment.model:
+                label = f"{deployment.provider}/{deployment.model}"
+                yield from _taken(labels, label, where)
+            yield from _check_deployment(deployment, where, providers, check_caps)
+
+
+def _check_names(model: Model, path: str, prefix: str, first: dict[str, str]) -> Iterator[str]:
+    names = [(f"{path}.name", model.name)]
+    names += [(f"{path}.aliases[{i}]", alias) for i, alias in enumerate(model.aliases)]
+    for where, name in names:
+        yield from _taken(first, name, where)
+        if prefix and name.startswith(prefix):
+            yield (
+                f"{where}: {shown(name)} begins with brand.model_prefix, which is taken off "
+                "before names are looked up; allowed: the name without it"
+            )
+
+
+def _check_deployment(
+    deployment: Deployment,
+    path: str,
+    providers: Mapping[str, Provider],
+    check_caps: CapsCheck | None,
+) -> Iterator[str]:
+    if not deployment.provider:
+        return
+    provider = providers.get(deployment.provider)
+    if provider is None:
+        have = ", ".join(providers) or "none"
+        hint = did_you_mean(deployment.provider, providers)
+        yield (
+            f"{path}.provider: {shown(deployment.provider)} is not a provider; have: {have}{hint}"
+        )
+        return
+    spoken = [wire for wire in ("openai", "anthropic") if getattr(provider, wire) is not None]
+    seen: dict[str, str] = {}
+    for index, wire in enumerate(deployment.wires or ()):
+        where = f"{path}.wires[{index}]"
+        yield from _taken(seen, wire, where)
+        if spoken and wire not in spoken:
+            yield (
+                f"{where}: {shown(wire)} is not spoken by {provider.name}; "
+                f"allowed: {', '.join(spoken)}"
+            )
+    yield from _check_caps(check_caps, provider, deployment.caps, f"{path}.caps")
+
+
+def _taken(first: dict[str, str], name: str, path: str) -> Iterator[str]:
+    """Note a name's second use; `first` remembers where each was used first."""
+    if name in first:
+        yield f"{path}: {shown(name)} is taken by {first[name]}; allowed: each only once"
+    elif name:
+        first[name] = path
+
+
+def _one_of(path: str, env: object, file: object, what: str) -> Iterator[str]:
+    if env is not None and file is not None:
+        yield (
+            f"{path}.{what}_file: {shown(file)} stands beside {what}_env; allowed: one of the two"
+        )
+
+
+def _url_mistake(path: str, url: str) -> Generator[str, None, HttpUrl | None]:
+    """Return the URL's parts, or None after noting what is wrong with it."""
+    if not url:
+        return None
+    try:
+        return split_http_url(url)
+    except ValueError as failure:
+        yield f"{path}: {shown(url)} {failure}"
+        return None

@@ -1,0 +1,105 @@
+"""Fetches secrets from where the configuration says they are: the environment, or files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from gateway.settings.mistakes import ConfigError
+from gateway.settings.schema import Settings
+
+ReadText = Callable[[str], str]
+"""Returns a file's text; raises OSError or UnicodeDecodeError."""
+
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]+\Z")
+
+
+class Secrets(msgspec.Struct, frozen=True):
+    """Every secret of one configuration. Its printed form shows none."""
+
+    providers: dict[str, str]
+    """Provider name -> credential; a provider without one is not in here."""
+    redis_password: str | None = None
+    sql_password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Secrets({len(self.providers)} providers)"
+
+
+def secret(
+    path: str, env: str | None, file: str | None, environ: Mapping[str, str], read: ReadText
+) -> str | None:
+    """
+    Return the secret that a setting points to, without line ends at its end; None: it has none.
+
+    Args:
+        path: The setting's key path without `_env` or `_file`, for the message.
+        env: Name of an environment variable.
+        file: Path of a file; a relative one starts at the working directory.
+        environ: The environment.
+        read: Reads a file.
+
+    Raises:
+        ConfigError: The variable is not set, the file cannot be read, or there is nothing in it.
+    """
+    if env is not None:
+        value, where = environ.get(env), f"{path}_env: the environment variable {env}"
+        if value is None:
+            raise ConfigError([f"{where} is not set"])
+    elif file is not None:
+        where = f"{path}_file: {file}"
+        try:
+            value = read(file)
+        except OSError as failure:
+            raise ConfigError([f"{where} cannot be read: {failure.strerror}"]) from failure
+        except UnicodeDecodeError as failure:
+            raise ConfigError([f"{where} is not UTF-8"]) from failure
+    else:
+        return None
+    value = value.rstrip("\r\n")
+    if not value:
+        raise ConfigError([f"{where} is empty"])
+    return value
+
+
+def resolve_secrets(settings: Settings, environ: Mapping[str, str], read: ReadText) -> Secrets:
+    """
+    Return every secret that the settings point to.
+
+    Raises:
+        ConfigError: One line for each that is missing, empty, or no header value where it must be.
+    """
+    mistakes: list[str] = []
+
+    def fetch(path: str, env: str | None, file: str | None) -> str | None:
+        try:
+            return secret(path, env, file, environ, read)
+        except ConfigError as failure:
+            mistakes.extend(failure.mistakes)
+            return None
+
+    credentials: dict[str, str] = {}
+    for index, provider in enumerate(settings.providers):
+        path = f"providers[{index}].api_key"
+        value = fetch(path, provider.api_key_env, provider.api_key_file)
+        if value is None:
+            continue
+        if _HEADER_SAFE.match(value):
+            credentials[provider.name] = value
+        else:
+            suffix = "env" if provider.api_key_env is not None else "file"
+            mistakes.append(
+                f"{path}_{suffix}: the value (not shown) has spaces, control or non-ASCII "
+                "characters; allowed: visible ASCII"
+            )
+    redis, sql = settings.redis, settings.sql
+    secrets = Secrets(
+        credentials,
+        fetch("redis.password", redis.password_env, redis.password_file),
+        fetch("sql.password", sql.password_env, sql.password_file),
+    )
+    if mistakes:
+        raise ConfigError(mistakes)
+    return secrets

@@ -1,0 +1,113 @@
+"""What the addresses in the configuration may look like, and their parts."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_-]+)*\.?\Z")
+_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*\Z")
+_PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".svc", ".cluster.local", ".home.arpa")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class HttpUrl(NamedTuple):
+    """The parts of a base URL."""
+
+    tls: bool
+    host: str
+    """Lower case; an IPv6 address without its brackets."""
+    port: int
+    path: str
+    """Empty, or beginning with a slash; no slash at its end."""
+
+    @property
+    def authority(self) -> str:
+        """What the `host` header says: the port only where it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    @property
+    def is_near(self) -> bool:
+        """True for loopback, private addresses and names that only a private network resolves."""
+        address = _address(self.host)
+        if address is not None:
+            return address.is_loopback or address.is_private
+        return "." not in self.host or self.host.endswith(_PRIVATE_SUFFIXES)
+
+
+def split_http_url(url: str) -> HttpUrl:
+    """
+    Return the parts of an absolute http or https URL.
+
+    Raises:
+        ValueError: It is no such URL; it has a user part, a query or a fragment; its host is no
+            host to call (link-local as cloud metadata is, multicast, unspecified). The message
+            ends a sentence that begins with the URL.
+    """
+    parts = _split(url)
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError("is not an absolute http:// or https:// URL")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("has a user part; the credential is given apart")
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        raise ValueError("has a query or a fragment; allowed: scheme, host, port, path")
+    if not _PATH.match(parts.path):
+        raise ValueError("has a path with characters that a URL must escape")
+    host = parts.hostname or ""
+    _check_host(host)
+    port = parts.port if parts.port is not None else _DEFAULT_PORTS[parts.scheme]
+    if port == 0:
+        raise ValueError("has the port 0; allowed: 1 to 65535")
+    return HttpUrl(parts.scheme == "https", host, port, parts.path.rstrip("/"))
+
+
+def check_store_url(url: str, schemes: tuple[str, ...]) -> None:
+    """
+    Accept `embedded` and URLs of these schemes that hold no password.
+
+    Raises:
+        ValueError: Anything else; the message ends a sentence that begins with the URL.
+    """
+    if url == "embedded":
+        return
+    parts = _split(url)
+    if parts.scheme not in schemes or not (parts.netloc or parts.path):
+        allowed = ", ".join(f"{scheme}://" for scheme in schemes)
+        raise ValueError(f'is not "embedded" and none of {allowed}')
+    if parts.password is not None or "password=" in parts.query.lower():
+        raise ValueError("holds a password; give it by password_env or password_file")
+
+
+def _split(url: str) -> SplitResult:
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise ValueError("is not a URL: it has spaces or characters outside ASCII")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # looked at only when asked for
+    except ValueError as failure:
+        raise ValueError("is not a URL: its host or port cannot be read") from failure
+    return parts
+
+
+def _check_host(host: str) -> None:
+    address = _address(host)
+    if address is None:
+        if not _HOST_NAME.match(host) or host.rstrip(".").rpartition(".")[2].isdigit():
+            raise ValueError("has no valid host name")
+        return
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        raise ValueError("has a link-local, multicast or unspecified address as its host")
+
+
+def _address(host: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped if isinstance(mapped, ipaddress.IPv4Address) else address
