@@ -1,0 +1,167 @@
+"""Headers by allow-list, both ways."""
+
+from __future__ import annotations
+
+from gateway.core.model import Wire
+from gateway.protocols.headers import (
+    client_headers,
+    is_encoded,
+    route_headers,
+    translated_headers,
+    upstream_headers,
+    upstream_request_id,
+)
+
+ROUTE = route_headers(Wire.ANTHROPIC, None, "UPKEY", "api.example:8443", None)
+CLAUDE_CODE = [
+    (b"host", b"gw"),
+    (b"authorization", b"Bearer sk-capio-live-x"),
+    (b"x-api-key", b"other"),
+    (b"content-type", b"application/json"),
+    (b"content-length", b"10"),
+    (b"anthropic-version", b"2026-10-21"),
+    (b"anthropic-beta", b"a,b"),
+    (b"anthropic-beta", b"c"),
+    (b"anthropic-user-profile-id", b"p"),
+    (b"anthropic-dangerous-direct-browser-access", b"true"),
+    (b"x-claude-code-session-id", b"s"),
+    (b"idempotency-key", b"i"),
+    (b"openai-organization", b"o"),
+    (b"openai-beta", b"x"),
+    (b"cookie", b"c"),
+    (b"x-forwarded-for", b"1.2.3.4"),
+    (b"te", b"trailers"),
+    (b"accept-encoding", b"br"),
+]
+
+
+def test_route_headers_each_auth_sends_its_credential() -> None:
+    """The credential stands where the upstream looks for it; no key, no credential."""
+    key = "K"
+    cases = {
+        (Wire.OPENAI, None): (b"authorization", b"Bearer K"),
+        (Wire.ANTHROPIC, None): (b"x-api-key", b"K"),
+        (Wire.ANTHROPIC, "bearer"): (b"authorization", b"Bearer K"),
+        (Wire.OPENAI, "x-api-key"): (b"x-api-key", b"K"),
+    }
+    for (wire, auth), credential in cases.items():
+        assert route_headers(wire, auth, key, "h") == (
+            (b"host", b"h"),
+            credential,
+            (b"accept-encoding", b"identity"),
+            (b"user-agent", b"capio-gateway"),
+        )
+    assert len(route_headers(Wire.OPENAI, None, None, "h")) == 3
+
+
+def test_route_headers_static_replaces_ours() -> None:
+    """An operator's header wins over the gateway's of the same name."""
+    headers = route_headers(Wire.OPENAI, None, "K", "h", {"User-Agent": "me", "X-Title": "t"})
+
+    assert dict(headers)[b"user-agent"] == b"me"
+    assert dict(headers)[b"x-title"] == b"t"
+    assert len(headers) == 5
+
+
+def test_upstream_headers_anthropic_copies_the_open_list_only() -> None:
+    """Everything `anthropic-*` goes on, credentials and addresses do not."""
+    assert upstream_headers(Wire.ANTHROPIC, CLAUDE_CODE, ROUTE) == (
+        (b"content-type", b"application/json"),
+        (b"anthropic-version", b"2026-10-21"),
+        (b"anthropic-beta", b"a,b"),
+        (b"anthropic-beta", b"c"),
+        (b"anthropic-user-profile-id", b"p"),
+        (b"host", b"api.example:8443"),
+        (b"x-api-key", b"UPKEY"),
+        (b"accept-encoding", b"identity"),
+        (b"user-agent", b"capio-gateway"),
+    )
+
+
+def test_upstream_headers_openai_drops_anthropic_names() -> None:
+    """The OpenAI wire knows three of the client's headers."""
+    headers = upstream_headers(Wire.OPENAI, CLAUDE_CODE, ())
+
+    assert headers == ((b"content-type", b"application/json"), (b"openai-beta", b"x"))
+
+
+def test_upstream_headers_named_by_connection_are_not_copied() -> None:
+    """A header that the client declares hop-by-hop stays on its hop."""
+    client = [
+        (b"accept", b"*/*"),
+        (b"anthropic-beta", b"b"),
+        (b"connection", b"keep-alive, Anthropic-Beta"),
+        (b"connection", b"accept"),
+    ]
+
+    assert upstream_headers(Wire.ANTHROPIC, client, ()) == (
+        (b"content-type", b"application/json"),
+        (b"anthropic-version", b"2023-06-01"),
+    )
+
+
+def test_upstream_headers_route_wins_and_betas_add_up() -> None:
+    """An operator's version is pinned; beta flags of both sides are sent."""
+    route = ((b"anthropic-version", b"2023-06-01"), (b"anthropic-beta", b"mine"))
+
+    assert upstream_headers(Wire.ANTHROPIC, CLAUDE_CODE, route) == (
+        (b"content-type", b"application/json"),
+        (b"anthropic-beta", b"a,b"),
+        (b"anthropic-beta", b"c"),
+        (b"anthropic-user-profile-id", b"p"),
+        *route,
+    )
+
+
+def test_translated_headers_carry_nothing_of_the_client() -> None:
+    """A translated request has the headers its own body needs."""
+    assert translated_headers(Wire.ANTHROPIC, ROUTE, stream=True) == (
+        (b"content-type", b"application/json"),
+        (b"accept", b"text/event-stream"),
+        (b"anthropic-version", b"2023-06-01"),
+        *ROUTE,
+    )
+    assert translated_headers(Wire.OPENAI, ((b"accept", b"x"),), stream=False) == (
+        (b"content-type", b"application/json"),
+        (b"accept", b"x"),
+    )
+
+
+def test_client_headers_event_stream_is_not_cached_nor_buffered() -> None:
+    """SSE gets our cache-control, no length, and both request ids."""
+    upstream = [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"max-age=5"),
+        (b"content-length", b"5"),
+        (b"request-id", b"req_1"),
+        (b"x-request-id", b"lb"),
+        (b"anthropic-ratelimit-tokens-limit", b"1"),
+        (b"set-cookie", b"a=b"),
+        (b"x-capio-dropped", b"forged"),
+    ]
+
+    assert client_headers(Wire.ANTHROPIC, upstream, b"gw1") == [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+        (b"request-id", b"gw1"),
+        (b"x-request-id", b"gw1"),
+        (b"x-upstream-request-id", b"req_1"),
+    ]
+    assert upstream_request_id(Wire.OPENAI, upstream) == b"lb"
+
+
+def test_client_headers_length_kept_only_for_the_same_bytes() -> None:
+    """A changed or compressed body has another length."""
+    upstream = [(b"content-length", b"12"), (b"retry-after", b"3"), (b"x-should-retry", b"true")]
+
+    def lengths(*more: tuple[bytes, bytes], unchanged: bool = True) -> bool:
+        headers = client_headers(Wire.OPENAI, [*upstream, *more], b"r", unchanged=unchanged)
+        assert (b"retry-after", b"3") in headers
+        return (b"content-length", b"12") in headers
+
+    assert lengths()
+    assert lengths((b"content-encoding", b"Identity"))
+    assert not lengths((b"content-encoding", b"gzip"))
+    assert not lengths(unchanged=False)
+    assert is_encoded({b"content-encoding": b"br"})
