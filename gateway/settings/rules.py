@@ -51,7 +51,7 @@ def _check_listening(settings: Settings) -> Iterator[str]:
 def _check_stores(settings: Settings) -> Iterator[str]:
     for section, store, schemes in (
         ("redis", settings.redis, ("redis", "rediss", "unix")),
-        ("sql", settings.sql, ("postgresql",)),
+        ("sql", settings.sql, ("postgresql", "postgres")),
     ):
         try:
             check_store_url(store.url, schemes)

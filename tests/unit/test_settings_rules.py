@@ -136,7 +136,7 @@ def test_parse_agreeing_settings_have_no_mistake() -> None:
         (
             "[[models]]",
             '[sql]\nurl = "mysql://db/x"\n[[models]]',
-            'sql.url: "mysql://db/x" is not "embedded" and none of postgresql://',
+            'sql.url: "mysql://db/x" is not "embedded" and none of postgresql://, postgres://',
         ),
         (
             "[[models]]",

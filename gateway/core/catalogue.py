@@ -1,0 +1,169 @@
+"""
+The catalogue: public names, prices and ways to reach each model, as one immutable snapshot.
+
+Built from the settings at start and at each reload, and swapped whole: a call keeps the snapshot
+it began with, so nothing in it changes under a running call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway import settings as given
+from gateway.core.model import (
+    Clocks,
+    Deployment,
+    Model,
+    Origin,
+    Prices,
+    Provider,
+    Wire,
+    WireRoute,
+)
+from gateway.core.upstream_headers import upstream_headers
+
+NANOUSD_PER_USD = 1_000_000_000
+_DECIMALS = 9
+_LONG_CONTEXT_SUFFIX = "[1m]"
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    """Models in the order of the file, and every name they answer to."""
+
+    model_prefix: str
+    models: tuple[Model, ...]
+    providers: tuple[Provider, ...]
+    names: dict[str, Model]
+    """Names and aliases; case matters."""
+
+    def resolve(self, name: str) -> Model | None:
+        """
+        Return the model that a caller's name means, or None.
+
+        The brand's prefix is taken off, then a `[1m]` at the end, by which Claude Code asks for
+        the long context; what is left must be a name or an alias.
+        """
+        return self.names.get(
+            name.removeprefix(self.model_prefix).removesuffix(_LONG_CONTEXT_SUFFIX)
+        )
+
+
+def build(settings: given.Settings, secrets: Mapping[str, str]) -> Catalogue:
+    """
+    Return the catalogue of checked settings.
+
+    Args:
+        settings: From `settings.load`: names are unique and every reference holds.
+        secrets: Provider name -> credential; a provider that is not in here is sent none.
+
+    Raises:
+        ValueError: The settings were not checked and hold a base URL or a price that is none.
+        KeyError: The settings were not checked and a deployment's provider does not exist.
+    """
+    providers = {each.name: _provider(each, secrets.get(each.name)) for each in settings.providers}
+    models = tuple(_model(each, providers) for each in settings.models)
+    return Catalogue(
+        model_prefix=settings.brand.model_prefix,
+        models=models,
+        providers=tuple(providers.values()),
+        names={name: model for model in models for name in (model.name, *model.aliases)},
+    )
+
+
+def nanousd(price: str) -> int:
+    """
+    Return a decimal string of dollars as nano-dollars, exactly.
+
+    Raises:
+        ValueError: It is not digits with at most nine more behind a point.
+    """
+    whole, point, fraction = price.partition(".")
+    digits = whole + fraction
+    if not (digits.isascii() and digits.isdigit() and whole) or bool(point) != bool(fraction):
+        raise ValueError(f"{price!r} is not a decimal")
+    if len(fraction) > _DECIMALS:
+        raise ValueError(f"{price!r} has more than {_DECIMALS} decimals")
+    return int(whole) * NANOUSD_PER_USD + int(fraction.ljust(_DECIMALS, "0"))
+
+
+def _provider(provider: given.Provider, credential: str | None) -> Provider:
+    wires = {
+        wire: _route(provider, wire, endpoint, credential)
+        for wire, endpoint in (
+            (Wire.OPENAI, provider.openai),
+            (Wire.ANTHROPIC, provider.anthropic),
+        )
+        if endpoint is not None
+    }
+    timeouts = provider.timeouts
+    return Provider(
+        name=provider.name,
+        dialect=provider.dialect,
+        wires=wires,
+        clocks=Clocks(
+            connect_s=timeouts.connect_s,
+            first_byte_s=timeouts.first_byte_s,
+            first_content_s=timeouts.first_content_s,
+            idle_s=timeouts.idle_s,
+            total_s=timeouts.total_s,
+        ),
+        inject_usage=provider.inject_usage,
+        caps=provider.caps,
+    )
+
+
+def _route(
+    provider: given.Provider, wire: Wire, endpoint: given.WireEndpoint, credential: str | None
+) -> WireRoute:
+    url = given.split_http_url(endpoint.base_url)
+    auth = endpoint.auth or ("bearer" if wire is Wire.OPENAI else "x-api-key")
+    return WireRoute(
+        origin=Origin(
+            host=url.host,
+            port=url.port,
+            tls=url.tls,
+            transport=provider.transport,
+            proxy=provider.proxy,
+            max_connections=provider.max_connections,
+            keepalive_s=provider.keepalive_s,
+        ),
+        base_path=url.path,
+        headers=upstream_headers(url.authority, auth, credential, provider.headers),
+        count_tokens=wire is Wire.ANTHROPIC and endpoint.count_tokens,
+    )
+
+
+def _model(model: given.Model, providers: Mapping[str, Provider]) -> Model:
+    return Model(
+        name=model.name,
+        aliases=tuple(model.aliases),
+        display_name=model.display_name or model.name,
+        created=model.created,
+        context=model.context,
+        max_output=model.max_output,
+        prices=_prices(model.prices),
+        deployments=tuple(_deployment(each, providers) for each in model.deployments),
+    )
+
+
+def _prices(prices: given.Prices) -> Prices:
+    """Cached input costs what input costs, reasoning what output costs, unless priced apart."""
+    return Prices(
+        input=nanousd(prices.input),
+        output=nanousd(prices.output),
+        cache_read=nanousd(prices.cache_read or prices.input),
+        cache_write=nanousd(prices.cache_write or prices.input),
+        reasoning=nanousd(prices.reasoning or prices.output),
+    )
+
+
+def _deployment(deployment: given.Deployment, providers: Mapping[str, Provider]) -> Deployment:
+    provider = providers[deployment.provider]
+    wires = tuple(provider.wires)
+    if deployment.wires is not None:
+        wires = tuple(Wire(wire) for wire in deployment.wires)
+    return Deployment(
+        provider=provider, upstream_model=deployment.model, wires=wires, caps=deployment.caps
+    )
