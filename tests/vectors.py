@@ -66,6 +66,6 @@ def matches(expected: Any, actual: Any) -> bool:
         return (
             isinstance(actual, list)
             and len(expected) == len(actual)
-            and all(map(matches, expected, actual, strict=True))
+            and all(matches(*pair) for pair in zip(expected, actual, strict=True))
         )
     return type(expected) is type(actual) and expected == actual

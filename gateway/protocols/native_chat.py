@@ -1,0 +1,272 @@
+"""
+The native endpoint, `POST /v1/chat`: plain text in, plain text out, over any model, not streamed.
+
+A façade over chat completions: the request becomes a chat request, which is then relayed or
+translated like any other; the chat answer becomes the native answer. `NATIVE_CHAT.md` shows the
+schema; a test keeps it equal to `MEMBERS`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple, NoReturn
+
+import msgspec
+
+from gateway.core.model import Prices
+from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.chat_answer import ChatUsage, content_texts, read_answer, read_usage
+from gateway.protocols.json_reading import decode_request
+
+
+class Member(NamedTuple):
+    """One member of the request, as documented."""
+
+    name: str
+    type: str
+    required: bool
+    allowed: str
+    meaning: str
+
+
+MEMBERS: Final = (
+    Member("model", "string", True, "not empty", "The model's name, as on every path."),
+    Member("input", "string", True, "not empty", "The text, sent as one user message."),
+    Member("temperature", "number", False, "0 or more", "Sampling temperature."),
+    Member("max_output_tokens", "integer", False, "1 or more", "Most tokens to be generated."),
+    Member(
+        "max_retries",
+        "integer",
+        False,
+        "0 to the operator's limit",
+        "Further attempts of this call after the first.",
+    ),
+    Member(
+        "timeout",
+        "number",
+        False,
+        "above 0, to the operator's limit",
+        "Seconds for the whole call; beyond it 504 with code `timeout`.",
+    ),
+    Member(
+        "web_search",
+        "boolean",
+        False,
+        "true only for a model that searches",
+        "Let the model search the web.",
+    ),
+)
+"""The whole request schema, in the order in which members are checked."""
+
+
+class NativeLimits(NamedTuple):
+    """The operator's limits on what a caller may ask for."""
+
+    max_retries: int = 5
+    max_timeout_s: float = 600.0
+
+
+class NativeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid request. None: the member is absent."""
+
+    model: str
+    input: str
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    max_retries: int | None = None
+    timeout_s: float | None = None
+    web_search: bool = False
+
+
+_LARGEST: Final = 2**53
+"""No number beyond is sent on: readers of JSON may not tell it from its neighbours."""
+_BODY: Final = msgspec.json.Decoder(dict[str, object])
+_THOUGHT: Final = re.compile(r"\s*<(mm:)?think>.*?(</(mm:)?think>\n*|\Z)", re.DOTALL)
+
+
+def read_native_request(body: bytes, limits: NativeLimits) -> NativeRequest:
+    """
+    Return the request, fully checked but for the model's existence and `web_search`.
+
+    Raises:
+        GatewayError: BAD_REQUEST with `param` and one of the codes missing_required_parameter,
+            invalid_type, invalid_value, unknown_parameter; no code if the body is no JSON object.
+    """
+    members = decode_request(body, _BODY)
+    request = NativeRequest(
+        model=_text(members, "model"),
+        input=_text(members, "input"),
+        temperature=_temperature(members),
+        max_output_tokens=_integer(members, "max_output_tokens", lowest=1),
+        max_retries=_integer(members, "max_retries", lowest=0, highest=limits.max_retries),
+        timeout_s=_timeout(members, limits.max_timeout_s),
+        web_search=_flag(members, "web_search"),
+    )
+    known = {member.name for member in MEMBERS}
+    for name in members:
+        if name not in known:
+            _refuse("unknown_parameter", name, f"Unknown parameter: '{name}'.")
+    return request
+
+
+def require_web_search(request: NativeRequest, model_searches: bool) -> None:
+    """
+    Check `web_search` against the model's catalogue entry.
+
+    Raises:
+        GatewayError: BAD_REQUEST, code unsupported_parameter: asked for, but not offered.
+    """
+    if request.web_search and not model_searches:
+        message = f"Model '{request.model}' does not search the web; leave 'web_search' out."
+        _refuse("unsupported_parameter", "web_search", message)
+
+
+def chat_request(
+    request: NativeRequest,
+    *,
+    model: str,
+    limit_field: str = "max_tokens",
+    min_output_tokens: int = 1,
+) -> bytes:
+    """
+    Return the chat-completions request.
+
+    Args:
+        request: From `read_native_request`.
+        model: The name to write: the public one if the body is relayed later, else the upstream's.
+        limit_field: The upstream's name of the output limit (capability `max_tokens_param`).
+        min_output_tokens: A smaller limit is raised to this; the upstream would refuse it.
+    """
+    chat: dict[str, object] = {
+        "model": model,
+        "messages": [{"role": "user", "content": request.input}],
+    }
+    if request.max_output_tokens is not None:
+        chat[limit_field] = max(request.max_output_tokens, min_output_tokens)
+    if request.temperature is not None:
+        chat["temperature"] = request.temperature
+    if request.web_search:
+        chat["web_search_options"] = {}
+    return msgspec.json.encode(chat)
+
+
+def native_answer(
+    body: bytes, *, answer_id: str, model: str, prices: Prices, think_tags: bool = False
+) -> bytes:
+    """
+    Return the native answer for a chat completion.
+
+    Args:
+        body: The upstream's answer, or its translation, in chat-completions form.
+        answer_id: A UUID for this answer.
+        model: The name the client sent.
+        prices: The model's, for `charged_tokens`.
+        think_tags: Thoughts may stand as `<think>...</think>` at the start of the text; they are
+            cut.
+
+    Raises:
+        GatewayError: UPSTREAM_MALFORMED, OVERLOADED or UPSTREAM_REFUSED, see
+            `chat_answer.read_answer`.
+    """
+    answer, choice, message = read_answer(body)
+    text, _ = content_texts(message.content)
+    if think_tags and (thought := _THOUGHT.match(text)):
+        text = text[thought.end() :]
+    usage = read_usage(answer.usage or choice.usage) or ChatUsage()
+    return msgspec.json.encode(
+        {
+            "id": answer_id,
+            "model": model,
+            "result": {"text": text or message.refusal or ""},
+            "usage": {
+                "input_tokens": usage.input,
+                "output_tokens": usage.output,
+                "total_tokens": usage.total,
+                "cached_tokens": usage.cached,
+                "charged_tokens": charged_tokens(usage, prices),
+            },
+        }
+    )
+
+
+def charged_tokens(usage: ChatUsage, prices: Prices) -> int:
+    """
+    Return tokens in the price of uncached input: ceil(input - cached + cached x ratio + output).
+
+    The ratio is the cache-read price over the input price, exactly. Information for the caller;
+    money is charged by the price of each class. A model without an input price has no ratio:
+    cached tokens count in full.
+    """
+    cached = min(usage.cached, usage.input)
+    if prices.input <= 0:
+        return usage.total
+    full = (usage.total - cached) * prices.input
+    return -(-(full + cached * prices.cache_read) // prices.input)
+
+
+def _text(members: dict[str, object], name: str) -> str:
+    if name not in members:
+        _refuse("missing_required_parameter", name, f"Missing required parameter: '{name}'.")
+    value = members[name]
+    if not isinstance(value, str):
+        _wrong_type(name, "a string")
+    if not value:
+        _refuse("invalid_value", name, f"Invalid value for '{name}': it must not be empty.")
+    return value
+
+
+def _number(members: dict[str, object], name: str) -> float | None:
+    if name not in members:
+        return None
+    value = members[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        _wrong_type(name, "a number")
+    return value
+
+
+def _temperature(members: dict[str, object]) -> float | None:
+    value = _number(members, "temperature")
+    if value is not None and not 0 <= value <= _LARGEST:
+        _refuse(
+            "invalid_value", "temperature", "Invalid value for 'temperature': it must be 0 or more."
+        )
+    return value
+
+
+def _integer(
+    members: dict[str, object], name: str, *, lowest: int, highest: int | None = None
+) -> int | None:
+    if name not in members:
+        return None
+    value = members[name]
+    if isinstance(value, bool) or not isinstance(value, int):
+        _wrong_type(name, "an integer")
+    if not lowest <= value <= (_LARGEST if highest is None else highest):
+        bounds = f"{lowest} or more" if highest is None else f"between {lowest} and {highest}"
+        _refuse("invalid_value", name, f"Invalid value for '{name}': it must be {bounds}.")
+    return value
+
+
+def _timeout(members: dict[str, object], highest: float) -> float | None:
+    value = _number(members, "timeout")
+    if value is not None and not 0 < value <= highest:
+        message = (
+            f"Invalid value for 'timeout': it must be above 0 and at most {highest:g} seconds."
+        )
+        _refuse("invalid_value", "timeout", message)
+    return value
+
+
+def _flag(members: dict[str, object], name: str) -> bool:
+    value = members.get(name, False)
+    if not isinstance(value, bool):
+        _wrong_type(name, "a boolean")
+    return value
+
+
+def _wrong_type(name: str, wanted: str) -> NoReturn:
+    _refuse("invalid_type", name, f"Invalid type for '{name}': it must be {wanted}.")
+
+
+def _refuse(code: str, param: str, message: str) -> NoReturn:
+    raise GatewayError(ErrorKind.BAD_REQUEST, message, param=param, code=code)
