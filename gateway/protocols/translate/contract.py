@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.protocols.translate.dialects import Capabilities
+from gateway.protocols.upstream_faults import UpstreamFault
 
 
 class TranslationRoute(msgspec.Struct, frozen=True):
@@ -63,6 +64,8 @@ class EarlyError(msgspec.Struct, frozen=True):
     """Only those the error brings along (`x-should-retry`); no content-type, no length."""
     body: bytes
     """Complete, in the client's dialect, without the gateway's request id."""
+    fault: UpstreamFault | None = None
+    """What the upstream said, for the decision whether another deployment may be tried."""
 
 
 class StreamTranslator(Protocol):

@@ -1,0 +1,90 @@
+"""How much a model shall think: Anthropic's wishes as the fields of each OpenAI-wire dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.protocols.translate.anthropic_request import OutputConfig, Thinking
+from gateway.protocols.translate.dialects import Capabilities
+
+LEVELS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""Every effort either wire knows, rising."""
+
+LOW_BUDGET: Final = 4096
+"""Thinking budgets up to this many tokens mean `low`."""
+MEDIUM_BUDGET: Final = 16384
+"""Up to this `medium`, above it `high`. Claude Code's three levels are 4000, 10000 and 31999."""
+
+_DEEPSEEK: Final = {"minimal": "low", "low": "low", "max": "max"}
+
+
+def wanted_effort(thinking: Thinking | None, config: OutputConfig | None) -> str | None:
+    """
+    Return the effort a Messages request asks for; None leaves the upstream's default.
+
+    Thinking switched off wins over an effort, an effort over a token budget. Adaptive thinking
+    without an effort asks for nothing: raising the cost silently would be wrong.
+    """
+    kind = thinking.type if thinking is not None else None
+    if kind == "disabled":
+        return "none"
+    if config is not None and config.effort:
+        return config.effort
+    if kind == "between_tools":
+        return "low"
+    if thinking is None or kind != "enabled":
+        return None
+    budget = thinking.budget_tokens or 0
+    if budget <= LOW_BUDGET:
+        return "low"
+    return "medium" if budget <= MEDIUM_BUDGET else "high"
+
+
+def nearest_effort(want: str, accepted: Sequence[str]) -> str | None:
+    """
+    Return the accepted effort next to `want`, never `none` unless `none` is wanted.
+
+    The nearest lower one, else the nearest higher. None: `want` is no effort, or none is accepted.
+    """
+    if want in accepted:
+        return want
+    if want not in LEVELS:
+        return None
+    wanted = LEVELS.index(want)
+    usable = [level for level in LEVELS if level in accepted and level != "none"]
+    lower = [level for level in usable if LEVELS.index(level) < wanted]
+    if lower:
+        return lower[-1]
+    return usable[0] if usable else None
+
+
+def thinking_fields(want: str | None, caps: Capabilities) -> dict[str, object] | None:
+    """
+    Return the request members that ask a dialect for `want`; None: it has no way to ask.
+
+    Args:
+        want: From `wanted_effort`; None gives no members.
+        caps: The upstream's abilities.
+    """
+    if want is None:
+        return {}
+    off = want == "none"
+    match caps.thinking:
+        case "deepseek":
+            if off:
+                return {"thinking": {"type": "disabled"}}
+            effort = _DEEPSEEK.get(want, "high")
+            return {"thinking": {"type": "enabled"}, "reasoning_effort": effort}
+        case "moonshot" if not caps.efforts:
+            return {"thinking": {"type": "disabled" if off else "enabled"}}
+        case "minimax":
+            switch: dict[str, object] = {"thinking": {"type": "disabled" if off else "adaptive"}}
+        case "vllm":
+            switch = {"chat_template_kwargs": {"enable_thinking": not off}}
+        case _:
+            switch = {}
+    effort_level = None if off and switch else nearest_effort(want, caps.efforts)
+    if effort_level is not None:
+        switch["reasoning_effort"] = effort_level
+    return switch or None

@@ -1,0 +1,79 @@
+"""JSON answers by schema: what both directions need to say it in the other dialect."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+_SENTENCE: Final = "Respond only with a JSON object that conforms to this JSON Schema:"
+_ONE: Final = ("items", "not", "if", "then", "else", "additionalProperties", "contains")
+_MANY: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+_NAMED: Final = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+
+
+def schema_sentence(schema: Raw) -> str:
+    """
+    Return the instruction that stands in for a schema the upstream cannot be given.
+
+    Args:
+        schema: Valid JSON; written compactly, its tokens unchanged.
+    """
+    compact = msgspec.json.format(bytes(schema), indent=-1).decode()
+    return f"{_SENTENCE}\n{compact}"
+
+
+def is_strict_schema(schema: Raw) -> bool:
+    """
+    Return whether OpenAI accepts the schema with `strict: true`.
+
+    It does if every object is closed (`additionalProperties: false`) and requires all its
+    properties. A schema nested too deeply to tell is not strict.
+    """
+    try:
+        return _is_closed(msgspec.json.decode(schema))
+    except RecursionError:
+        return False
+
+
+def _is_closed(schema: object) -> bool:
+    if isinstance(schema, bool):
+        return True
+    if not isinstance(schema, dict):
+        return False
+    if _is_object(schema) and not _requires_all(schema):
+        return False
+    return all(_is_closed(part) for part in _parts(schema))
+
+
+def _is_object(schema: dict[str, object]) -> bool:
+    kind = schema.get("type")
+    return (
+        kind == "object"
+        or (isinstance(kind, list) and "object" in kind)
+        or (kind is None and "properties" in schema)
+    )
+
+
+def _requires_all(schema: dict[str, object]) -> bool:
+    properties = schema.get("properties", {})
+    required = schema.get("required", [])
+    return (
+        schema.get("additionalProperties") is False
+        and isinstance(properties, dict)
+        and isinstance(required, list)
+        and all(name in required for name in properties)
+    )
+
+
+def _parts(schema: dict[str, object]) -> list[object]:
+    """Return every schema directly inside `schema`."""
+    parts = [schema[key] for key in _ONE if key in schema]
+    for key in _MANY:
+        listed = schema.get(key, [])
+        parts.extend(listed if isinstance(listed, list) else [listed])
+    for key in _NAMED:
+        named = schema.get(key, {})
+        parts.extend(named.values() if isinstance(named, dict) else [named])
+    return parts
