@@ -42,7 +42,11 @@ def parse(text: str, check_caps: CapsCheck | None = None) -> Settings:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as failure:  # numbers and nesting beyond Python's limits
         raise ConfigError([f"not TOML: {failure}"]) from failure
-    mistakes: list[str] = []
+    mistakes = [  # a file cut short must not become an empty catalogue
+        f"{catalogue}: missing; allowed: at least one [[{catalogue}]] table"
+        for catalogue in ("providers", "models")
+        if raw.get(catalogue, []) == []
+    ]
     settings = read_table(raw, Settings, mistakes)
     mistakes.extend(check_rules(settings, check_caps))
     if mistakes:

@@ -13,7 +13,6 @@ from typing import TypeGuard, TypeVar
 
 import msgspec
 import msgspec.inspect as types
-from msgspec import NODEFAULT
 
 from gateway.settings.mistakes import NOT_SHOWN, did_you_mean, join, shown, unknown_key
 
@@ -64,8 +63,6 @@ class _Reader:
         if field.required:
             self._mistakes.append(f"{path}: missing; allowed: {_allowed(field.type)}")
             return _WRONG
-        if field.default is NODEFAULT and _must_not_be_empty(field.type):
-            self._mistakes.append(f"{path}: missing; allowed: {_allowed(field.type)}")
         return _WRONG
 
     def value(self, value: object, kind: types.Type, path: str) -> object:
@@ -144,10 +141,6 @@ def _without_none(kind: types.UnionType) -> types.Type:
     """Return the type itself of an optional setting: TOML has no null."""
     (inner,) = (item for item in kind.types if not isinstance(item, types.NoneType))
     return inner
-
-
-def _must_not_be_empty(kind: types.Type) -> bool:
-    return isinstance(kind, types.ListType) and bool(kind.min_length)
 
 
 def _blank(kind: types.Type) -> object:

@@ -255,5 +255,5 @@ class Settings(Section, frozen=True):
     sql: Sql = Sql()
     metrics: Metrics = Metrics()
     keys: Keys = Keys()
-    providers: Annotated[list[Provider], Meta(min_length=1)] = []
-    models: Annotated[list[Model], Meta(min_length=1)] = []
+    providers: list[Provider] = []
+    models: list[Model] = []

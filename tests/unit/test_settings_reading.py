@@ -171,8 +171,8 @@ def test_parse_many_mistakes_reports_all_at_once() -> None:
 def test_parse_empty_file_asks_for_providers_and_models() -> None:
     """A file cut to nothing is not an empty catalogue."""
     assert mistakes_of("") == [
-        "providers: missing; allowed: a list of at least one table",
-        "models: missing; allowed: a list of at least one table",
+        "providers: missing; allowed: at least one [[providers]] table",
+        "models: missing; allowed: at least one [[models]] table",
     ]
 
 
