@@ -28,6 +28,8 @@ class CallFragment(msgspec.Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: FunctionFragment | None = None
+    extra_content: object = None
+    """Gemini's `google.thought_signature` stands in here."""
 
 
 class Delta(msgspec.Struct):
@@ -49,6 +51,8 @@ class Choice(msgspec.Struct):
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: str | None = None
+    stop_reason: object = None
+    """vLLM: the stop string that was hit."""
     usage: dict[str, object] | None = None
 
 
