@@ -1,0 +1,314 @@
+"""
+Heads of HTTP/1.1 messages: the request's written, the response's read, and what follows it.
+
+Pure: bytes and values only. llhttp (through httptools) checks the syntax of a response head; where
+its body ends is decided here, because only we know the method that was asked with (RFC 9112 6.3):
+
+1. HEAD, 204, 304: no body, whatever the headers say.
+2. `transfer-encoding: chunked`: chunks. Any other coding is refused, we never offer one.
+3. `content-length`: so many bytes.
+4. Neither: everything up to the end of the connection.
+
+Both 2 and 3, two lengths, or a length that is no number make the head malformed: guessing there
+is how one answer gets mixed up with the next.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from gateway.ports import Headers
+
+HEAD_LIMIT_BYTES: Final = 64 * 1024
+"""All heads of one answer together, 1xx included; likewise chunk extensions and trailers."""
+
+_HEAD_END: Final = b"\r\n\r\n"
+_DECISIVE: Final = frozenset(
+    (b"connection", b"content-length", b"keep-alive", b"transfer-encoding"),
+)
+_BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
+
+
+class Framing(enum.Enum):
+    """How the end of a body is found."""
+
+    NONE = enum.auto()
+    LENGTH = enum.auto()
+    CHUNKED = enum.auto()
+    UNTIL_CLOSE = enum.auto()
+
+
+class BodyPlan(msgspec.Struct, frozen=True):
+    """What follows a response head."""
+
+    framing: Framing
+    length: int
+    """Bytes, with `Framing.LENGTH`; else 0."""
+    keep_alive: bool
+    """The connection may serve another request once the body is complete."""
+    idle_hint_s: float | None
+    """How long the upstream said it keeps an idle connection (`keep-alive: timeout=`)."""
+
+
+class MalformedHeadError(Exception):
+    """The head is no HTTP/1.x response head, or one that cannot be trusted. Says why."""
+
+
+def render_request_head(
+    method: str, path: str, headers: tuple[tuple[bytes, bytes], ...], body_size: int
+) -> bytes:
+    """
+    Return request line, headers and content-length, ready to send.
+
+    `content-length` is written for every body, and as 0 for an empty POST, PUT or PATCH.
+
+    Raises:
+        ValueError: a line break or another control character would forge a second header, or the
+            path has a space. Nothing of the offending value is told.
+    """
+    lines = [b"%b: %b" % header for header in headers]
+    if body_size or method in _BODY_METHODS:
+        lines.append(b"content-length: %d" % body_size)
+    lines.insert(0, b"%b %b HTTP/1.1" % (method.encode("ascii"), path.encode("ascii")))
+    breaks = len(lines) + 1
+    lines += (b"", b"")
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+        raise ValueError("a control character in a request head")
+    if " " in path:
+        raise ValueError("a space in a request path")
+    return head
+
+
+class MalformedChunksError(Exception):
+    """A chunked body that does not parse. Says why."""
+
+    def __init__(self, why: str, chunk: bytes) -> None:
+        super().__init__(why)
+        self.chunk = chunk
+        """The body bytes of the same read that came before."""
+
+
+class HeadReader:
+    """
+    Reads the head of the final response out of the bytes of one connection.
+
+    `feed` takes the bytes as they come, split anywhere, and skips 1xx heads. Once it returns
+    bytes, `status`, `headers` and `plan` are set, and `decode_chunked` decodes a chunked body.
+    Cost is O(bytes); a value split over many reads is copied once per read, within the limit.
+    """
+
+    __slots__ = (
+        "_collected", "_feed", "_final_pieces", "_head_bytes", "_method", "_parser", "_pieces",
+        "_tail",
+        "barren_bytes", "body_ended", "headers", "on_body", "plan", "status", "surplus",
+    )  # fmt: skip
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._tail = b""
+        self._head_bytes = 0
+        self.status = 0
+        self.plan = BodyPlan(Framing.NONE, 0, keep_alive=False, idle_hint_s=None)
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append
+        """Collect body bytes; called by the parser, without a Python frame."""
+        self._final_pieces = 0
+        self.surplus = False
+        """Something followed the body."""
+        self.barren_bytes = 0
+        """Bytes in a row that brought no body: chunk extensions, trailers. Kept by the caller."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self.headers: Headers = []
+        self._collected = False
+        self.body_ended = False
+        self._parser = HttpResponseParser(self)
+        self._feed = self._parser.feed_data
+
+    def feed(self, received: bytes) -> bytes | None:
+        """
+        Return what follows the final head in `received`, or None while the head is incomplete.
+
+        Raises:
+            MalformedHeadError: not a head, larger than `HEAD_LIMIT_BYTES`, 101, or with a body
+                whose end cannot be told.
+        """
+        rest = received
+        while rest:
+            end = self._find_end(rest)
+            head = rest if end is None or end == len(rest) else rest[:end]
+            self._head_bytes += len(head)
+            if self._head_bytes > HEAD_LIMIT_BYTES:
+                raise MalformedHeadError(f"head larger than {HEAD_LIMIT_BYTES} bytes")
+            self._parse(head)
+            if end is None:
+                return None
+            rest = rest[end:]
+            if not self._collected:
+                continue
+            if self._finish_head():
+                return rest
+            self._reset()
+        return None
+
+    def _find_end(self, received: bytes) -> int | None:
+        """Return the offset behind the empty line, which may have begun in an earlier read."""
+        tail = self._tail
+        window = tail + received if tail else received
+        found = window.find(_HEAD_END)
+        if found < 0:
+            self._tail = window[-3:]
+            return None
+        self._tail = b""
+        return found + len(_HEAD_END) - len(tail)
+
+    def _parse(self, head: bytes) -> None:
+        try:
+            self._parser.feed_data(head)
+        except HttpParserUpgrade as error:
+            raise MalformedHeadError("switched protocols unasked") from error
+        except HttpParserError as error:
+            raise MalformedHeadError(str(error)) from error
+
+    def _finish_head(self) -> bool:
+        """Decide what follows; False: it was a 1xx head, the next one counts."""
+        status = self._parser.get_status_code()
+        if not 100 <= status <= 599 or status == 101:
+            raise MalformedHeadError(f"status {status}")
+        if status < 200:
+            return False
+        self.status = status
+        version = self._parser.get_http_version()
+        self.plan = plan_body(self._method, status, version, self.headers)
+        self.body_ended = False
+        return True
+
+    @property
+    def begun(self) -> bool:
+        """Whether any byte of an answer has come."""
+        return self._head_bytes > 0
+
+    def decode_chunked(self, received: bytes) -> bytes:
+        """
+        Return the body bytes in `received`, joined; `body_ended` and `surplus` tell the rest.
+
+        What follows the body is never taken for a part of it. Empty lines behind it do not count
+        as surplus, since any reader of HTTP/1.1 skips them (RFC 9112 2.2).
+
+        Raises:
+            MalformedChunksError: the chunks do not parse; carries the body bytes before that.
+        """
+        broken: Exception | None = None
+        try:
+            self._feed(received)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            broken = error
+        pieces = self._pieces
+        if self.body_ended:
+            self.surplus = self.surplus or broken is not None
+            del pieces[self._final_pieces :]
+        chunk = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        if broken is not None and not self.body_ended:
+            raise MalformedChunksError(str(broken), chunk) from broken
+        return chunk
+
+    def dismiss(self) -> None:
+        """Drop the parser, which refers back to this object: no garbage collection is needed."""
+        del self._parser
+        del self._feed
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header; a trailer is dropped. Called by the parser."""
+        if not self._collected:
+            self.headers.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """Take note; called by the parser."""
+        self._collected = True
+
+    def on_message_begin(self) -> None:
+        """Notice bytes behind the body; called by the parser."""
+        if self.body_ended:
+            self.surplus = True
+
+    def on_message_complete(self) -> None:
+        """Take note where the body ends among the pieces; called by the parser."""
+        if not self.body_ended:
+            self.body_ended = True
+            self._final_pieces = len(self._pieces)
+
+
+def plan_body(method: str, status: int, version: str, headers: Headers) -> BodyPlan:
+    """
+    Return what follows a final response head, by the rules at the top of this module.
+
+    Args:
+        method: The request's.
+        status: 200 to 599.
+        version: `1.0` or `1.1`, as the response says.
+        headers: Names in lower case.
+
+    Raises:
+        MalformedHeadError: another version, or an ambiguous or unknown framing.
+    """
+    if version not in ("1.1", "1.0"):
+        raise MalformedHeadError(f"HTTP version {version}")
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    connection: list[bytes] = []
+    idle_hint_s: float | None = None
+    for name, value in headers:
+        if name not in _DECISIVE:
+            continue
+        if name == b"content-length":
+            lengths.append(value)
+        elif name == b"transfer-encoding":
+            codings.append(value.lower())
+        elif name == b"connection":
+            connection += _tokens(value)
+        else:
+            idle_hint_s = _idle_hint(value)
+    keep_alive = b"close" not in connection and (version == "1.1" or b"keep-alive" in connection)
+    framing, length = _framing(method, status, lengths, codings)
+    if framing is Framing.UNTIL_CLOSE or (codings and version == "1.0"):
+        keep_alive = False
+    return BodyPlan(framing, length, keep_alive, idle_hint_s)
+
+
+def _framing(
+    method: str, status: int, lengths: list[bytes], codings: list[bytes]
+) -> tuple[Framing, int]:
+    if codings and lengths:
+        raise MalformedHeadError("both content-length and transfer-encoding")
+    if codings and codings != [b"chunked"]:
+        raise MalformedHeadError("a transfer coding that was not offered")
+    if lengths and (len(lengths) > 1 or not lengths[0].isdigit()):
+        raise MalformedHeadError("content-length is not one number")
+    if method == "HEAD" or status in (204, 304):
+        return Framing.NONE, 0
+    if codings:
+        return Framing.CHUNKED, 0
+    if lengths:
+        length = int(lengths[0])
+        return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
+    return Framing.UNTIL_CLOSE, 0
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    return [token.strip() for token in value.lower().split(b",")]
+
+
+def _idle_hint(value: bytes) -> float | None:
+    """Return the seconds of `timeout=5, max=100`; None when there is no such number."""
+    for token in _tokens(value):
+        name, _, number = token.partition(b"=")
+        if name == b"timeout" and number.isdigit() and len(number) < 10:
+            return float(number)
+    return None

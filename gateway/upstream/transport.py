@@ -1,0 +1,114 @@
+"""The transport of one worker: a pool for each origin, made at the first request to it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.core.model import Origin
+from gateway.errors import ErrorKind
+from gateway.ports import UpstreamRequest, UpstreamResponse
+from gateway.upstream.failures import upstream_failure
+from gateway.upstream.httpx2_transport import Httpx2Origin
+from gateway.upstream.pool import OriginPool
+
+
+class OriginTransport(Protocol):
+    """Whatever sends requests to one origin."""
+
+    connect_total: int
+    reused_total: int
+
+    @property
+    def open_connections(self) -> int:
+        """Connections open or being opened."""
+
+    @property
+    def idle_connections(self) -> int:
+        """Connections ready to be taken."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """As `ports.Transport.send`."""
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+
+
+class UpstreamTransport:
+    """
+    Implements `ports.Transport`: picks the pool by the request's origin.
+
+    Belongs to the event loop it is first used on. The counters are plain attributes of the pools,
+    summed when read.
+
+    Args:
+        make_ssl_context: Makes the context of TLS origins: one for all pools of our own, made
+            here, since it reads files; a second one, at its first use, for httpx2, which sets its
+            own ALPN on it.
+    """
+
+    def __init__(self, *, make_ssl_context: Callable[[], ssl.SSLContext] | None = None) -> None:
+        self._make_ssl_context = make_ssl_context or client_ssl_context
+        self._ssl_context = self._make_ssl_context()
+        self._httpx2_ssl_context: ssl.SSLContext | None = None
+        self._origins: dict[Origin, OriginTransport] = {}
+        self._closed = False
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Send and wait for the response head; see `ports.Transport.send`."""
+        transport = self._origins.get(request.origin)
+        if transport is None:
+            transport = self._open(request.origin)
+        return await transport.send(request)
+
+    async def aclose(self) -> None:
+        """Close every connection. Idempotent; a later `send` is refused as OVERLOADED."""
+        self._closed = True
+        for transport in tuple(self._origins.values()):
+            await transport.aclose()
+
+    @property
+    def open_connections(self) -> int:
+        """Connections open or being opened, idle ones included."""
+        return sum(transport.open_connections for transport in self._origins.values())
+
+    @property
+    def idle_connections(self) -> int:
+        """Connections ready to be taken."""
+        return sum(transport.idle_connections for transport in self._origins.values())
+
+    @property
+    def connect_total(self) -> int:
+        """Connections tried so far."""
+        return sum(transport.connect_total for transport in self._origins.values())
+
+    @property
+    def reused_total(self) -> int:
+        """Requests sent so far on a connection used before."""
+        return sum(transport.reused_total for transport in self._origins.values())
+
+    def _open(self, origin: Origin) -> OriginTransport:
+        if self._closed:
+            raise upstream_failure(ErrorKind.OVERLOADED, origin, "transport closed")
+        transport: OriginTransport
+        if origin.transport == "httpx2" or origin.proxy is not None:
+            if self._httpx2_ssl_context is None:
+                self._httpx2_ssl_context = self._make_ssl_context()
+            transport = Httpx2Origin(origin, self._httpx2_ssl_context)
+        else:
+            transport = OriginPool(asyncio.get_running_loop(), origin, self._ssl_context)
+        self._origins[origin] = transport
+        return transport
+
+
+def client_ssl_context() -> ssl.SSLContext:
+    """
+    Return a context that verifies certificate and host name and offers HTTP/1.1 only.
+
+    Reads the system's certificate authorities: tens of milliseconds.
+    """
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
