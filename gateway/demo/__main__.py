@@ -9,10 +9,12 @@ from granian import Granian
 from granian.constants import Interfaces, Loops
 
 from gateway.demo.app import DemoUpstream
+from gateway.lifeline import end_with_parent
 
 
 def main(port: int, pace_s: float) -> None:
     """Serve on the loopback interface until SIGTERM."""
+    end_with_parent()
     server = Granian(
         "gateway.demo",
         address="127.0.0.1",
@@ -28,6 +30,7 @@ def main(port: int, pace_s: float) -> None:
 
 
 def _load(pace_s: float) -> DemoUpstream:
+    end_with_parent()
     return DemoUpstream(pace_s)
 
 

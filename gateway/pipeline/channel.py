@@ -118,7 +118,7 @@ class ClientChannel:
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def watch_gone(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once when the caller leaves. For use after `read_body`."""
+        """Call `callback` once when the caller leaves. For use after `read_body`, once."""
         self._gone_callback = callback
         step = self._receive().__await__()
         try:
@@ -140,9 +140,12 @@ class ClientChannel:
         if callback is not None:
             callback()
 
-    def stop_watching(self) -> None:
-        """Forget the callback of `watch_gone`."""
-        self._gone_callback = None
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Replace the callback of `watch_gone`; it is called at once if the caller has left."""
+        if self._gone and callback is not None:
+            callback()
+        else:
+            self._gone_callback = callback
 
     def start(self, status: int, headers: Headers) -> None:
         """

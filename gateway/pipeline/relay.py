@@ -109,6 +109,8 @@ class Relay:
 
     def body_chunk(self, chunk: bytes) -> None:
         """Forward one network read, then meter it."""
+        if self.done.done():
+            return
         meter = self._meter
         out = chunk if self._shaper is None else self._shaper.feed(chunk)
         if out:
@@ -219,13 +221,14 @@ class Relay:
         self._response.resume()
 
     def _finish(self, error: GatewayError | None) -> None:
+        if self.done.done():
+            return
         writing = self._writing
-        if writing is None:
-            if not self.done.done():
-                self.done.set_result(error)
+        if writing is None or writing.done():
+            self.done.set_result(error)
             return
         # The last bytes are still on their way to a slow caller.
-        writing.add_done_callback(lambda _: self.done.done() or self.done.set_result(error))
+        writing.add_done_callback(lambda _: self._finish(error))
 
 
 def _expired(what: str, limit_s: float) -> GatewayError:

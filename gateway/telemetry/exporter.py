@@ -18,6 +18,8 @@ import threading
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from gateway.lifeline import end_with_parent
+
 _PID = re.compile(r"_(\d+)\.db$")
 _SWEEP_S = 5.0
 
@@ -29,12 +31,13 @@ def sweep_dead(directory: str) -> list[int]:
     }
     dead = [pid for pid in sorted(pids) if not os.path.exists(f"/proc/{pid}")]
     for pid in dead:
-        mark_process_dead(pid, directory)
+        mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
     return dead
 
 
 def main(directory: str, host: str, port: int) -> None:
     """Serve until SIGTERM. SIGINT is left to the supervisor, which stops this process last."""
+    end_with_parent()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,7 +12,7 @@ import queue
 import sys
 import threading
 import time
-from typing import IO, override
+from typing import IO
 
 import msgspec
 
@@ -22,7 +22,6 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 class JsonFormatter(logging.Formatter):
     """Renders a record and its `extra` fields as one JSON object."""
 
-    @override
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = {
             "at": round(record.created, 3),
@@ -31,9 +30,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "pid": record.process,
         }
-        for name, value in record.__dict__.items():
-            if name not in _STANDARD:
-                fields[name] = value
+        fields.update((k, v) for k, v in record.__dict__.items() if k not in _STANDARD)
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(fields, enc_hook=str).decode()

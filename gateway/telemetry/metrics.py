@@ -122,6 +122,11 @@ class Metrics:
             "Usage events written to the local spill file because Redis did not take them.",
             registry=registry,
         )
+        self.usage_lost = Counter(
+            "gateway_usage_lost_total",
+            "Usage events that neither Redis nor the local disk took; alert on any.",
+            registry=registry,
+        )
         self.log_lines_dropped = Counter(
             "gateway_log_lines_dropped_total",
             "Call lines dropped because the log's reader was too slow.",
@@ -142,6 +147,11 @@ class Metrics:
         self.ledger_written = Counter(
             "gateway_ledger_written_total",
             "Usage events that the ledger writer put into SQL.",
+            registry=registry,
+        )
+        self.ledger_parked = Counter(
+            "gateway_ledger_parked_total",
+            "Entries that cannot be stored, moved to the dead-letter stream; alert on any.",
             registry=registry,
         )
         self.ledger_lag = Gauge(
@@ -216,7 +226,7 @@ class CallMetrics:
         self._histogram(self._metrics.inter_token, "inter_token", deployment).observe(seconds)
 
     def _counter(self, family: Counter, *labels: str) -> Counter:
-        key = (family._name, *labels)  # noqa: SLF001 (the family's name is its identity)
+        key = (family._name, *labels)
         child = self._counters.get(key)
         if child is None:
             child = self._counters[key] = family.labels(*labels)

@@ -1,0 +1,1 @@
+"""Benchmarks of the gateway against mock upstreams; see bench/README.md."""

@@ -1,0 +1,123 @@
+"""
+The load generator: raw HTTP/1.1 on asyncio protocols, so that it costs little beside what it loads.
+
+Closed loop: each connection sends its next request when the answer is complete. Times are taken at
+the first content bytes of a stream and at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Outcome:
+    """What one run saw."""
+
+    requests: int = 0
+    failures: int = 0
+    ttft_s: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, request: bytes, count: int, outcome: Outcome) -> None:
+        self._request = request
+        self._left = count
+        self._outcome = outcome
+        self._sent_at = 0.0
+        self._first = True
+        self._need = -1
+        self._tail = b""
+        self._transport: asyncio.Transport | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def start(self) -> None:
+        self._next()
+
+    def _next(self) -> None:
+        assert self._transport is not None
+        if self._left == 0:
+            self._transport.close()
+            if not self.done.done():
+                self.done.set_result(None)
+            return
+        self._left -= 1
+        self._first, self._need, self._tail = True, -1, b""
+        self._sent_at = time.perf_counter()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if self._need < 0:
+            data = self._tail + data
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._tail = data
+                return
+            self._head(data[:end].lower())
+            self._tail = b""
+            data = data[end + 4 :]
+        self._body(data)
+
+    def _head(self, head: bytes) -> None:
+        if not head.startswith(b"http/1.1 200"):
+            self._outcome.failures += 1
+        at = head.find(b"content-length:")
+        if at < 0:
+            self._need = 0
+        else:
+            stop = head.find(b"\r\n", at)
+            self._need = int(head[at + 15 : stop if stop > 0 else None])
+
+    def _body(self, data: bytes) -> None:
+        if self._first and data:
+            self._first = False
+            self._outcome.ttft_s.append(time.perf_counter() - self._sent_at)
+        if self._need > 0:
+            self._need -= len(data)
+            if self._need <= 0:
+                self._complete()
+            return
+        self._tail = (self._tail + data)[-7:]
+        if self._tail.endswith(b"\r\n0\r\n\r\n"):
+            self._complete()
+
+    def _complete(self) -> None:
+        self._outcome.requests += 1
+        self._next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self._outcome.failures += self._left + 1
+            self.done.set_result(None)
+
+
+async def run(
+    port: int, request: bytes, *, connections: int, each: int, stagger_s: float = 0.0
+) -> Outcome:
+    """
+    Send `each` requests on every connection and return what was seen.
+
+    Args:
+        stagger_s: The connections' starts are spread over this time.
+    """
+    loop = asyncio.get_running_loop()
+    outcome = Outcome()
+    made = [
+        await loop.create_connection(lambda: _Connection(request, each, outcome), "127.0.0.1", port)
+        for _ in range(connections)
+    ]
+    started = time.perf_counter()
+    for _, protocol in made:
+        protocol.start()
+        if stagger_s:
+            await asyncio.sleep(stagger_s / connections)
+    await asyncio.gather(*(protocol.done for _, protocol in made))
+    outcome.seconds = time.perf_counter() - started
+    return outcome

@@ -1,0 +1,136 @@
+"""
+The end of every call: one usage event, its metrics and one log line, once, whatever happened.
+"""
+
+from __future__ import annotations
+
+import time
+
+from gateway.core.model import UsageEvent
+from gateway.errors import ErrorSource
+from gateway.pipeline.call import Call
+from gateway.ports import UsageLog
+from gateway.telemetry.logs import CallLine, CallLog
+from gateway.telemetry.metrics import CallMetrics
+
+MAX_USER_AGENT = 200
+
+
+class Recorder:
+    """
+    Records finished calls.
+
+    Args:
+        usage_log: The journal; takes calls that reached an upstream.
+        metrics: Counts every call.
+        call_log: Gets a line for every call.
+    """
+
+    def __init__(self, usage_log: UsageLog, metrics: CallMetrics, call_log: CallLog) -> None:
+        self._usage_log = usage_log
+        self._metrics = metrics
+        self._call_log = call_log
+
+    async def record(self, call: Call) -> None:
+        """Record `call`; `ended_at`, `outcome` and `status` are final."""
+        self._count(call)
+        self._call_log.write(_line(call))
+        if call.attempts and call.principal is not None:
+            await self._usage_log.append(_event(call))
+
+    def _count(self, call: Call) -> None:
+        metrics = self._metrics
+        endpoint = call.endpoint.value
+        metrics.count_call(endpoint, call.client_wire.value, call.outcome, call.status)
+        metrics.observe_duration(endpoint, _ended(call) - call.started_at)
+        if call.error is not None:
+            metrics.count_error(endpoint, call.error.kind.value)
+        if call.sent_at is not None:
+            metrics.observe_overhead(endpoint, call.sent_at - call.started_at)
+        if call.deployment is None or call.upstream_wire is None:
+            return
+        label = call.deployment.label
+        metrics.count_deployment(label, call.upstream_wire.value, call.outcome)
+        metrics.count_tokens(label, call.usage)
+        if call.first_content_at is not None and call.sent_at is not None:
+            metrics.observe_ttft(label, call.first_content_at - call.sent_at)
+            if call.content_count > 1 and call.last_content_at is not None:
+                span = call.last_content_at - call.first_content_at
+                metrics.observe_inter_token(label, span / (call.content_count - 1))
+
+
+def _ended(call: Call) -> float:
+    return call.ended_at if call.ended_at is not None else call.started_at
+
+
+def _ttft_ms(call: Call) -> int | None:
+    if call.first_content_at is None or call.sent_at is None:
+        return None
+    return round((call.first_content_at - call.sent_at) * 1000)
+
+
+def _event(call: Call) -> UsageEvent:
+    principal, deployment = call.principal, call.deployment
+    assert principal is not None
+    return UsageEvent(
+        request_id=call.request_id,
+        at_ms=time.time_ns() // 1_000_000,
+        key_id=principal.key_id,
+        account_id=principal.account_id,
+        model=call.model.name if call.model else call.model_asked,
+        endpoint=call.endpoint.value,
+        client_wire=call.client_wire.value,
+        upstream_wire=call.upstream_wire.value if call.upstream_wire else None,
+        provider=deployment.provider.name if deployment else None,
+        upstream_model=deployment.upstream_model if deployment else None,
+        upstream_request_id=call.upstream_request_id,
+        stream=call.stream,
+        status=call.status,
+        outcome=call.outcome,
+        error_kind=call.error.kind.value if call.error else None,
+        usage=call.usage,
+        estimated=call.estimated,
+        finish_reason=call.finish_reason,
+        ttft_ms=_ttft_ms(call),
+        duration_ms=round((_ended(call) - call.started_at) * 1000),
+        attempts=call.attempts,
+        address=call.address,
+        user_agent=call.user_agent[:MAX_USER_AGENT] if call.user_agent else None,
+    )
+
+
+def _line(call: Call) -> CallLine:
+    principal, error, usage = call.principal, call.error, call.usage
+    level = "info"
+    if error is not None:
+        level = "info" if error.surface.source is ErrorSource.CLIENT else "error"
+    return CallLine(
+        at=round(time.time(), 3),
+        level=level,
+        event="call",
+        request_id=call.request_id,
+        endpoint=call.endpoint.value,
+        client_wire=call.client_wire.value,
+        status=call.status,
+        outcome=call.outcome,
+        duration_ms=round((_ended(call) - call.started_at) * 1000, 2),
+        key_id=principal.key_id if principal else None,
+        account_id=principal.account_id if principal else None,
+        model=call.model.name if call.model else None,
+        deployment=call.deployment.label if call.deployment else None,
+        upstream_wire=call.upstream_wire.value if call.upstream_wire else None,
+        upstream_request_id=call.upstream_request_id,
+        stream=call.stream,
+        attempts=call.attempts,
+        ttft_ms=_ttft_ms(call),
+        overhead_ms=round((call.sent_at - call.started_at) * 1000, 3) if call.sent_at else None,
+        input_tokens=usage.input or None,
+        cache_read_tokens=usage.cache_read or None,
+        cache_write_tokens=usage.cache_write or None,
+        output_tokens=usage.output or None,
+        reasoning_tokens=usage.reasoning or None,
+        finish_reason=call.finish_reason,
+        error_kind=error.kind.value if error else None,
+        error_detail=error.detail if error else None,
+        dropped=list(call.dropped) or None,
+    )

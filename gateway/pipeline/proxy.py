@@ -1,0 +1,172 @@
+"""
+The path of one inference call, as a straight line. Start reading at `Proxy.handle`.
+
+The phases, by the names that logs, metrics and docs use: match_route (in `edge`), authenticate,
+read_body, decode, authorize, plan, reserve, attempt, commit, relay, settle, record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from gateway.core.api_keys import digest, pick_key, well_formed
+from gateway.core.catalogue import Catalogue
+from gateway.core.model import Principal
+from gateway.core.routing import plan
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.admission import Admission
+from gateway.pipeline.attempt import Attempts
+from gateway.pipeline.call import Call
+from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.finish import Recorder
+from gateway.ports import KeyDirectory
+from gateway.protocols.call_fields import CallFields, decode_call
+from gateway.protocols.error_bodies import render
+from gateway.settings import Server
+
+
+class Proxy:
+    """
+    Handles inference calls of one worker.
+
+    Args:
+        catalogue: Models and how to reach them.
+        keys: Who a key speaks for.
+        key_prefix: What keys begin with.
+        attempts: Talks to upstreams.
+        admission: Who may start.
+        recorder: Gets every call at its end.
+        limits: Body size and time.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        keys: KeyDirectory,
+        key_prefix: str,
+        *,
+        attempts: Attempts,
+        admission: Admission,
+        recorder: Recorder,
+        limits: Server,
+    ) -> None:
+        self._catalogue = catalogue
+        self._keys = keys
+        self._key_prefix = key_prefix
+        self._attempts = attempts
+        self._admission = admission
+        self._recorder = recorder
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+
+    async def handle(self, call: Call, channel: ClientChannel) -> None:
+        """
+        Answer one call and record it, whatever happens.
+
+        Raises:
+            Exception: A mistake of ours; the call is recorded, the caller has no answer yet.
+        """
+        try:
+            with self._admission.slot():
+                await self._run(call, channel)
+            call.outcome = "completed"
+        except GatewayError as error:
+            self._fail(call, error)
+            await self._refuse(call, channel, error)
+        except asyncio.CancelledError:
+            self._fail(call, GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
+            if not channel.gone:
+                raise
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+        except BaseException:
+            self._fail(call, GatewayError(ErrorKind.INTERNAL, "Internal error."))
+            raise
+        finally:
+            call.ended_at = self._loop.time()
+            await self._recorder.record(call)
+
+    async def _run(self, call: Call, channel: ClientChannel) -> None:
+        call.principal = principal = await self.authenticate(channel)
+        _check_form(channel)
+        body = await channel.read_body(self._limits.max_body_bytes, self._limits.body_timeout_s)
+        fields = decode_call(body, call.client_wire)
+        self._authorize(call, principal, fields)
+        assert call.model is not None
+        planned = plan(call.model, call.client_wire, call.endpoint)
+        if planned.reason is not None:
+            raise GatewayError(ErrorKind.NO_ROUTE, planned.reason)
+        task = asyncio.current_task()
+        assert task is not None
+        channel.watch_gone(task.cancel)
+        await self._attempts.run(call, channel, fields, body, planned.candidates)
+
+    async def authenticate(self, channel: ClientChannel) -> Principal:
+        """
+        Return who calls. The raw key lives in this function only.
+
+        Raises:
+            GatewayError: MISSING_KEY, INVALID_KEY, EXPIRED_KEY, DISABLED_KEY, STORE_UNAVAILABLE.
+        """
+        key = pick_key(
+            channel.header(b"authorization"), channel.header(b"x-api-key"), self._key_prefix
+        )
+        if key is None:
+            raise GatewayError(ErrorKind.MISSING_KEY, "Missing API key.")
+        if not well_formed(key, self._key_prefix):
+            raise GatewayError(ErrorKind.INVALID_KEY, "Invalid API key.")
+        hashed = digest(key)
+        principal = self._keys.cached(hashed) or await self._keys.lookup(hashed)
+        if principal is None or principal.state == "revoked":
+            raise GatewayError(ErrorKind.INVALID_KEY, "Invalid API key.")
+        if principal.state != "active":
+            raise GatewayError(ErrorKind.DISABLED_KEY, "This API key is disabled.")
+        if principal.expires_at is not None and principal.expires_at <= time.time():
+            raise GatewayError(ErrorKind.EXPIRED_KEY, "This API key has expired.")
+        return principal
+
+    def _authorize(self, call: Call, principal: Principal, fields: CallFields) -> None:
+        call.stream = fields.stream
+        call.model_asked = fields.model
+        model = self._catalogue.resolve(fields.model)
+        if model is None:
+            raise GatewayError(ErrorKind.UNKNOWN_MODEL, fields.model, param="model")
+        if principal.models is not None and model.name not in principal.models:
+            raise GatewayError(
+                ErrorKind.FORBIDDEN,
+                f"This API key may not use the model '{model.name}'.",
+                param="model",
+            )
+        call.model = model
+
+    def _fail(self, call: Call, error: GatewayError) -> None:
+        call.error = error
+        call.outcome = "cancelled" if error.kind is ErrorKind.CLIENT_GONE else "failed"
+        surface = error.surface
+        if call.status == 0:
+            call.status = surface.openai_status
+
+    async def _refuse(self, call: Call, channel: ClientChannel, error: GatewayError) -> None:
+        if channel.started or channel.gone:
+            return
+        status, headers, body = render(error, call.client_wire, call.request_id)
+        call.status = status
+        await channel.respond(status, headers, body)
+
+
+def _check_form(channel: ClientChannel) -> None:
+    """Refuse bodies that we would not read, before reading them."""
+    encoding = channel.header(b"content-encoding")
+    if encoding is not None and encoding.lower() not in (b"", b"identity"):
+        raise GatewayError(
+            ErrorKind.CONTENT_ENCODING,
+            "Request bodies must not be compressed: leave content-encoding away.",
+        )
+    kind = channel.header(b"content-type")
+    if kind is not None and b"json" not in kind.lower():
+        raise GatewayError(
+            ErrorKind.CONTENT_TYPE,
+            "The content-type of the request must be application/json.",
+        )

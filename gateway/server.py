@@ -1,0 +1,219 @@
+"""
+The supervisor: the process that `capio serve` starts, and the processes around it.
+
+    capio serve
+      ├─ embedded Valkey           only when redis.url = "embedded"
+      ├─ N Granian workers         each runs `app.Worker`
+      ├─ ledger writer             Redis stream -> SQL
+      └─ metrics server            adds up what all processes counted
+
+Granian's own loop runs in the main thread and takes the signals: SIGTERM and SIGINT drain, SIGHUP
+reads the configuration again and replaces the workers one by one. A thread looks after the other
+children and starts those again that died. Children get no SIGINT from a terminal: they live in
+sessions of their own and are stopped last, when the workers have nothing more to say.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.server import Server as Granian
+
+from gateway.lifeline import end_with_parent
+from gateway.settings import ConfigError, Settings
+from gateway.store.embedded import EmbeddedValkey, EmbeddedValkeyError
+
+log = logging.getLogger("gateway.server")
+
+MULTIPROC_ENV = "PROMETHEUS_MULTIPROC_DIR"
+_WATCH_S = 0.5
+_STOP_S = 15.0
+_HEADER_READ_MS = 15_000
+
+
+class Child:
+    """
+    A helper process that is started again when it dies.
+
+    Args:
+        name: For the log.
+        command: Program and arguments.
+    """
+
+    def __init__(self, name: str, command: list[str]) -> None:
+        self.name = name
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, in a session of its own."""
+        self._process = subprocess.Popen(self._command, start_new_session=True)  # noqa: S603 (ours)
+
+    def ensure_running(self) -> bool:
+        """Start it again if it died; return whether that was necessary."""
+        if self._process is not None and self._process.poll() is None:
+            return False
+        self.start()
+        return True
+
+    def stop(self) -> None:
+        """End it: politely, then not."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            log.warning("child_killed", extra={"child": self.name})
+            self._process.kill()
+            self._process.wait()
+
+
+class Supervisor:
+    """
+    Everything that runs for one configuration.
+
+    Args:
+        settings: Checked.
+        reload: Reads the configuration again for SIGHUP; raises ConfigError to keep the old one.
+        extra: Further children, started before the workers.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        reload: Callable[[], Settings] | None = None,
+        extra: list[Child] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._reload = reload
+        self._data_dir = Path(settings.server.data_dir).absolute()
+        self._valkey = EmbeddedValkey(self._data_dir) if settings.redis.url == "embedded" else None
+        self._extra = extra or []
+        self._children: list[Child] = []
+        self._stopping = threading.Event()
+        self._pid = os.getpid()
+        self._runtime = self._data_dir / "run" / "settings.json"
+
+    def run(self, ready: Callable[[], None] | None = None) -> int:
+        """
+        Serve until SIGTERM or SIGINT; return the exit code.
+
+        Args:
+            ready: Called once when the workers are about to start.
+        """
+        self._prepare()
+        watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+        server = self._granian()
+        try:
+            self._start_children()
+            watcher.start()
+            if ready is not None:
+                server.on_startup(ready)
+            server.on_reload(self._read_again)
+            server.serve(target_loader=self.load_app, wrap_loader=False)
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        finally:
+            self._stopping.set()
+            self._stop_children()
+        return 0
+
+    def load_app(self) -> object:
+        """Return the ASGI application; called in each worker."""
+        from gateway.app import Worker  # noqa: PLC0415 -- the supervisor itself needs none of it
+
+        end_with_parent(self._pid)
+        return Worker(self.settings)
+
+    def _prepare(self) -> None:
+        self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        metrics_dir = self._data_dir / "run" / "metrics"
+        shutil.rmtree(metrics_dir, ignore_errors=True)
+        metrics_dir.mkdir(mode=0o700, parents=True)
+        os.environ[MULTIPROC_ENV] = str(metrics_dir)
+        self._keep_settings()
+
+    def _keep_settings(self) -> None:
+        """Leave the checked settings for the children. They hold no secret."""
+        descriptor = os.open(self._runtime, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(self.settings))
+
+    def _start_children(self) -> None:
+        metrics = self.settings.metrics
+        exporter = [sys.executable, "-m", "gateway.telemetry.exporter"]
+        ledger = [sys.executable, "-m", "gateway.store.ledger", str(self._runtime)]
+        self._children = [
+            *self._extra,
+            Child("metrics", [*exporter, os.environ[MULTIPROC_ENV], metrics.host, str(metrics.port)]),
+            Child("ledger", ledger),
+        ]
+        if self._valkey is not None:
+            self._valkey.start()
+        for child in self._children:
+            child.start()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(_WATCH_S):
+            if self._valkey is not None:
+                try:
+                    if self._valkey.ensure_running():
+                        log.warning("child_restarted", extra={"child": "valkey"})
+                except EmbeddedValkeyError as failure:
+                    log.error("child_failed", extra={"child": "valkey", "reason": str(failure)})  # noqa: TRY400
+            for child in self._children:
+                if not self._stopping.is_set() and child.ensure_running():
+                    log.warning("child_restarted", extra={"child": child.name})
+
+    def _stop_children(self) -> None:
+        for child in reversed(self._children):
+            child.stop()
+        if self._valkey is not None:
+            self._valkey.stop()
+
+    def _read_again(self) -> None:
+        """Take a new configuration for the workers that are started from now on."""
+        if self._reload is None:
+            return
+        try:
+            self.settings = self._reload()
+        except ConfigError as failure:
+            log.error("config_rejected", extra={"mistakes": failure.mistakes})  # noqa: TRY400
+            return
+        self._keep_settings()
+        log.info("config_reloaded")
+
+    def _granian(self) -> Granian:
+        server = self.settings.server
+        return Granian(
+            "gateway.app",
+            address=server.host,
+            port=server.port,
+            interface=Interfaces.ASGI,
+            workers=server.workers,
+            runtime_threads=1,
+            loop=Loops.uvloop,
+            http=HTTPModes.http1 if server.tls_cert_file is None else HTTPModes.auto,
+            websockets=False,
+            backlog=server.backlog,
+            backpressure=server.max_connections,
+            http1_settings=HTTP1Settings(header_read_timeout=_HEADER_READ_MS),
+            log_enabled=False,
+            ssl_cert=Path(server.tls_cert_file) if server.tls_cert_file else None,
+            ssl_key=Path(server.tls_key_file) if server.tls_key_file else None,
+            respawn_failed_workers=True,
+            respawn_interval=0.5,
+            workers_kill_timeout=max(1, round(server.grace_s)),
+        )
+

@@ -1,0 +1,161 @@
+"""The gateway as its users start it: `capio serve` on free ports, in a directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+START_S = 30.0
+STOP_S = 30.0
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class GatewayProcess:
+    """
+    One `capio serve` with its children.
+
+    Args:
+        home: Where its config, data and log go.
+        config: TOML of providers and models; the listening sections are added.
+        workers: Worker processes.
+        server, extra: Further TOML of `[server]`, and of whole sections.
+    """
+
+    def __init__(
+        self, home: Path, config: str, *, workers: int = 2, server: str = "", extra: str = ""
+    ) -> None:
+        self.home = home
+        self.port = free_port()
+        self.metrics_port = free_port()
+        self.data_dir = home / "data"
+        self.config_path = home / "capio.toml"
+        self.log_path = home / "gateway.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        home.mkdir(parents=True, exist_ok=True)
+        self.config_path.write_text(
+            f"[server]\nport = {self.port}\nworkers = {workers}\n"
+            f"data_dir = {json.dumps(str(self.data_dir))}\n{server}\n"
+            f"[metrics]\nport = {self.metrics_port}\n{extra}\n{config}\n"
+        )
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens, without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> GatewayProcess:
+        """Start and wait until it is ready."""
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gateway.cli", "serve", "--config", str(self.config_path)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        self.wait_ready()
+        return self
+
+    def wait_ready(self, timeout_s: float = START_S) -> None:
+        """Wait until `/readyz` says yes."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                raise AssertionError(f"the gateway ended: {self.log()[-4000:]}")
+            try:
+                with urllib.request.urlopen(f"{self.base_url}/readyz", timeout=1) as answer:
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+        raise AssertionError(f"the gateway is not ready: {self.log()[-4000:]}")
+
+    def capio(self, *arguments: str) -> str:
+        """Run a command of the command line with this config; return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway.cli", *arguments, "--config", str(self.config_path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise AssertionError(f"capio {arguments}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the supervisor."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self, timeout_s: float = STOP_S) -> int:
+        """Wait for its end; return the exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
+    def stop(self) -> None:
+        """Drain and end it; kill what is left."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def children(self) -> dict[int, str]:
+        """Return the running descendants: process id -> command line."""
+        found: dict[int, str] = {}
+        parents = {self.pid}
+        for _ in range(3):
+            for entry in Path("/proc").iterdir():
+                if not entry.name.isdigit() or int(entry.name) in found:
+                    continue
+                try:
+                    stat = (entry / "stat").read_text()
+                    line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                except OSError:
+                    continue
+                if int(stat.rpartition(")")[2].split()[1]) in parents:
+                    found[int(entry.name)] = line
+            parents |= set(found)
+        return found
+
+    def workers(self) -> list[int]:
+        """Return the process ids of the Granian workers: forks, with the supervisor's own line."""
+        own = Path(f"/proc/{self.pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return [pid for pid, line in self.children().items() if line == own]
+
+    def metrics(self) -> str:
+        """Return the Prometheus text."""
+        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def log(self) -> str:
+        """Return what it wrote to its log."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
