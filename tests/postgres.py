@@ -15,7 +15,15 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.settings import Server, Settings, Sql
+from gateway.store.migrations import migrate
+from gateway.store.sql import Database
 
 DEADLINE_S = 20.0
 
@@ -36,7 +44,7 @@ class PostgresServer:
         self._binaries = binaries
         self._home = Path(tempfile.mkdtemp(prefix="capio-pg-"))
         self._process: subprocess.Popen[bytes] | None = None
-        self._as_user: dict[str, object] = {}
+        self._as_user: dict[str, Any] = {}
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             os.chown(self._home, nobody.pw_uid, nobody.pw_gid)
@@ -58,7 +66,9 @@ class PostgresServer:
         deadline = time.monotonic() + DEADLINE_S
         while True:
             try:
-                self._run("psql", "-h", str(self._home), "-U", "capio", "-c", "SELECT 1", "postgres")
+                self._run(
+                    "psql", "-h", str(self._home), "-U", "capio", "-c", "SELECT 1", "postgres"
+                )
                 return
             except subprocess.CalledProcessError:
                 if time.monotonic() > deadline or self._process.poll() is not None:
@@ -88,3 +98,37 @@ class PostgresServer:
             [str(self._binaries / program), *arguments],
             cwd=self._home, check=True, capture_output=True, timeout=DEADLINE_S, **self._as_user,
         )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole run; take a database of your own from it."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL: neither the wheel nor a system package is installed")
+    server = PostgresServer(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.sql)])
+def sql_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings with an empty database, once for each that we support."""
+    url = "embedded"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").create_database()
+    return Settings(server=Server(data_dir=str(tmp_path / "data")), sql=Sql(url=url))
+
+
+@pytest.fixture
+async def database(sql_settings: Settings) -> AsyncIterator[Database]:
+    """A migrated database, once for each that we support."""
+    await migrate(sql_settings)
+    opened = Database(sql_settings)
+    try:
+        yield opened
+    finally:
+        await opened.aclose()

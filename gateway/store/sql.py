@@ -9,6 +9,7 @@ about single rows (a duplicate, a value out of range) stays what SQLAlchemy rais
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -79,15 +80,19 @@ class Database:
         self._writer = self._engine.execution_options(capio_writes=True)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self, *, timeout_s: float | None = None) -> AsyncIterator[AsyncConnection]:
         """
         Lend a connection in a transaction that only reads.
 
+        Args:
+            timeout_s: For all of it, waiting for a connection included. None: only the limits of
+                each step count.
+
         Raises:
-            GatewayError: STORE_UNAVAILABLE.
+            GatewayError: STORE_UNAVAILABLE, in time or not.
         """
         with _mapped_failures():
-            async with self._engine.connect() as connection:
+            async with asyncio.timeout(timeout_s), self._engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager

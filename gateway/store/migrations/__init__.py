@@ -24,7 +24,7 @@ from gateway.store.sql import Database
 
 _LOCK = 0x43_41_50_49_4F
 """The advisory lock's number on PostgreSQL; spells the service's first name."""
-_LOG = logging.getLogger("gateway.store.migrations")
+logger = logging.getLogger(__name__)
 
 
 async def migrate(settings: Settings, password: str | None = None) -> list[str]:
@@ -52,7 +52,7 @@ async def _migrate(database: Database, script: ScriptDirectory) -> list[str]:
         pending = _pending(script, await connection.run_sync(_revision))
         if pending:
             await connection.run_sync(_upgrade, script)
-            _LOG.info("schema migrated", extra={"revisions": pending})
+            logger.info("schema migrated", extra={"revisions": pending})
         return pending
 
 
@@ -83,7 +83,7 @@ def _pending(script: ScriptDirectory, current: str | None) -> list[str]:
     if current is None:
         return known
     if current not in known:
-        _LOG.warning("the schema is newer than this program", extra={"revision": current})
+        logger.warning("the schema is newer than this program", extra={"revision": current})
         return []
     return known[known.index(current) + 1 :]
 
