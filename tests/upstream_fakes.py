@@ -164,3 +164,20 @@ class Wire:
     async def response(self) -> UpstreamResponse:
         assert self.task is not None
         return await self.task
+
+
+async def turn() -> None:
+    """Let the loop run what is due, twice over."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def answered(sent: bytes) -> tuple[Wire, RecordingSink]:
+    """Return a wire on which `sent` has come in one read, and a sink that listens to it."""
+    wire = Wire()
+    await wire.ask()
+    wire.feed(sent)
+    sink = RecordingSink()
+    (await wire.response()).start(sink)
+    await turn()
+    return wire, sink
