@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 from typing import Any
 
 import pytest
 
 from gateway.errors import GatewayError
 from gateway.protocols.translate.anthropic_openai_request import translate_request
-from gateway.protocols.translate.contract import TranslationRoute
+from gateway.protocols.translate.anthropic_openai_response import translate_response
+from gateway.protocols.translate.anthropic_openai_stream import AnthropicStream
+from gateway.protocols.translate.contract import AnswerContext, TranslationRoute
 from gateway.protocols.translate.dialects import capabilities
 from tests import vectors
+from tests.anthropic_streams import check_invariants, read_events
 
 
 def route_of(given: dict[str, Any]) -> TranslationRoute:
@@ -49,3 +54,71 @@ def test_request_of_vector_is_translated(vector):
     assert sorted(answer.dropped) == sorted(expected.get("dropped", []))
     assert answer.context.tool_names == expected.get("tool_names", {})
     assert again == answer
+
+
+def context_of(given: dict[str, Any]) -> AnswerContext:
+    """Return what the vector's answer must know of its request."""
+    ctx = given["ctx"]
+    return AnswerContext(
+        model=ctx["model"],
+        tool_names=ctx.get("names", {}),
+        history_ids=frozenset(ctx.get("history_ids", ())),
+        stop_sequences=tuple(ctx.get("stop_sequences", ())),
+        stream=given.get("kind") == "stream",
+    )
+
+
+@pytest.mark.vectors
+@pytest.mark.parametrize("vector", vectors.load("*", kind="response", direction="a2o"))
+def test_response_of_vector_is_translated(vector):
+    """The Anthropic message is the vector's, or the error it names."""
+    given, expected = vector["input"], vector["expect"]
+    body = json.dumps(given["response"]).encode()
+    caps = route_of(given).caps
+
+    if "error" in expected:
+        with pytest.raises(GatewayError) as caught:
+            translate_response(body, context_of(given), caps)
+        assert anthropic_error(caught.value) == expected["error"]
+        return
+    answer = translate_response(body, context_of(given), caps)
+
+    assert json.loads(answer) == expected["response"]
+
+
+def splits(chunks: list[bytes]) -> list[list[bytes]]:
+    """Return the same bytes cut in other places: as given, byte by byte, whole, and at random."""
+    whole = b"".join(chunks)
+    ways = [chunks, [whole] if whole else []]
+    if len(whole) < 20_000:
+        ways.append([whole[at : at + 1] for at in range(len(whole))])
+    draw = random.Random(len(whole))
+    for _ in range(5):
+        cuts = sorted({draw.randrange(len(whole) + 1) for _ in range(12)} | {0, len(whole)})
+        ways.append([whole[a:b] for a, b in itertools.pairwise(cuts)])
+    return ways
+
+
+@pytest.mark.vectors
+@pytest.mark.parametrize("vector", vectors.load("*", kind="stream", direction="a2o"))
+def test_stream_of_vector_is_translated(vector):
+    """The events are the vector's however the network cuts the bytes, or its HTTP error."""
+    given, expected = vector["input"], vector["expect"]
+
+    for chunks in splits(vectors.network_chunks(given["chunks"])):
+        stream = AnthropicStream(context_of(given), route_of(given).caps)
+        written = b"".join(stream.feed(chunk) for chunk in chunks)
+        written += stream.end(given["eof"] == "clean")
+
+        assert stream.done
+        if "http_error" in expected:
+            error = stream.early_error
+            assert error is not None
+            assert stream.failed
+            assert written == b""
+            assert error.status == expected["http_error"]["status"]
+            assert json.loads(error.body) == expected["http_error"]["body"]
+            continue
+        assert stream.early_error is None
+        assert read_events(written) == expected["events"]
+        check_invariants(written)

@@ -1,0 +1,165 @@
+"""
+What an OpenAI-wire answer means in Anthropic's terms: thoughts, stop reason, usage, tool input.
+
+Shared by whole answers and streams.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from gateway.protocols.chat_answer import ChatUsage, Delta, content_texts, detail_text
+from gateway.protocols.json_reading import join_halves
+
+GAVE_UP: Final = frozenset({"insufficient_system_resource", "error"})
+"""Finish reasons of an upstream that failed, even though text may have come."""
+
+_TOOL_FINISH: Final = frozenset({"tool_calls", "function_call"})
+_ANY: Final = msgspec.json.Decoder()
+
+
+class ThinkingTokens(msgspec.Struct, gc=False):
+    """How much of the output was thought."""
+
+    thinking_tokens: int
+
+
+class AnthropicUsage(msgspec.Struct, gc=False, omit_defaults=True):
+    """Anthropic's `usage`: four numbers always, none of which includes another."""
+
+    input_tokens: int
+    cache_creation_input_tokens: int
+    cache_read_input_tokens: int
+    output_tokens: int
+    output_tokens_details: ThinkingTokens | UnsetType = UNSET
+
+
+class StopDetails(msgspec.Struct, gc=False):
+    """Why an answer was refused."""
+
+    type: str
+    category: str | None
+    explanation: str | None
+
+
+class Stop(msgspec.Struct, gc=False, omit_defaults=True):
+    """How an answer ended."""
+
+    stop_reason: str
+    stop_sequence: str | None
+    stop_details: StopDetails | UnsetType = UNSET
+
+
+def anthropic_usage(usage: ChatUsage | None) -> AnthropicUsage:
+    """
+    Return Anthropic's counters; without usage four zeros, since clients need numbers.
+
+    OpenAI's input includes what was read from and written to the cache, Anthropic's does not.
+    """
+    if usage is None:
+        return AnthropicUsage(0, 0, 0, 0)
+    counters = AnthropicUsage(
+        max(usage.input - usage.cached - usage.cache_write, 0),
+        usage.cache_write,
+        usage.cached,
+        usage.output,
+    )
+    if usage.reasoning > 0:
+        counters.output_tokens_details = ThinkingTokens(usage.reasoning)
+    return counters
+
+
+def stop_of(
+    finish: str | None,
+    *,
+    has_calls: bool,
+    refusal: str,
+    named_stop: object,
+    stop_sequences: tuple[str, ...],
+) -> Stop:
+    """
+    Return Anthropic's stop reason.
+
+    Several upstreams finish with `stop` although tools were called, which would end an agent's
+    loop: calls win. OpenAI does not say which stop sequence was hit; vLLM does.
+
+    Args:
+        finish: `finish_reason`; None if the upstream named none.
+        has_calls: The answer has a tool call.
+        refusal: The text of `refusal`, may be empty.
+        named_stop: What vLLM says in `stop_reason`; anything.
+        stop_sequences: Those of the request.
+    """
+    if finish == "length":
+        return Stop("max_tokens", None)
+    if finish == "content_filter":
+        return _refused(refusal)
+    if has_calls:
+        return Stop("tool_use", None)
+    if finish in _TOOL_FINISH:
+        return Stop("end_turn", None)
+    if refusal:
+        return _refused(refusal)
+    if isinstance(named_stop, str) and named_stop in stop_sequences:
+        return Stop("stop_sequence", named_stop)
+    return Stop("end_turn", None)
+
+
+def thought_and_text(delta: Delta) -> tuple[str, str]:
+    """
+    Return the thought and the text of a message or a delta.
+
+    Providers send the same thought under two names: only the first that is not empty counts.
+    """
+    content = delta.content
+    if content is None or isinstance(content, str):
+        text, parts_thought = content or "", ""
+    else:
+        text, parts_thought = content_texts(content)
+    thought = delta.reasoning_content or delta.reasoning
+    if not thought and delta.reasoning_details:
+        thought = detail_text(delta.reasoning_details)
+    return (thought or "") + parts_thought, text
+
+
+def thought_signature(extra_content: object) -> str | None:
+    """Return Gemini's `google.thought_signature` of a call, if there is one."""
+    google = extra_content.get("google") if isinstance(extra_content, dict) else None
+    signature = google.get("thought_signature") if isinstance(google, dict) else None
+    return join_halves(signature) if isinstance(signature, str) and signature else None
+
+
+def tool_input(arguments: str) -> Raw:
+    """
+    Return a call's arguments as the JSON object of `tool_use.input`, its bytes unchanged.
+
+    Nothing becomes `{}`; a JSON string that holds an object becomes that object; anything else is
+    wrapped, so that the model sees its mistake instead of a tool running with defaults.
+    """
+    if not arguments.strip():
+        return Raw(b"{}")
+    if is_object(arguments):
+        return Raw(arguments.encode())
+    inner = _decoded(arguments)
+    if isinstance(inner, str) and is_object(inner):
+        return Raw(inner.encode())
+    return Raw(msgspec.json.encode({"INVALID_JSON": arguments}))
+
+
+def is_object(text: str) -> bool:
+    """Return whether `text` is a JSON object."""
+    return isinstance(_decoded(text), dict)
+
+
+def _decoded(text: str) -> object:
+    try:
+        return _ANY.decode(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refused(refusal: str) -> Stop:
+    return Stop("refusal", None, StopDetails("refusal", None, refusal or None))

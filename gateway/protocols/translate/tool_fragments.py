@@ -1,0 +1,183 @@
+"""Pieces of tool calls as they come in an OpenAI-wire stream, and which call each belongs to."""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Final
+
+from gateway.protocols.chat_answer import CallFragment
+from gateway.protocols.json_reading import HalfJoiner, join_halves
+from gateway.protocols.translate.answer_meaning import is_object, thought_signature
+
+LEGACY_INDEX: Final = -1
+"""Key of the one call of the old `function_call` field."""
+
+_STRUCTURE: Final = re.compile(r'["\\{}\[\]]')
+
+
+class CallState(enum.Enum):
+    """Where a call stands in the client's stream."""
+
+    WAITING = enum.auto()
+    LIVE = enum.auto()
+    CLOSED = enum.auto()
+
+
+class ToolRecord:
+    """
+    One call: what is known of it and its arguments so far.
+
+    Whether the arguments are complete is only asked when another block waits; then the new part is
+    scanned for the end of the object, and only a closed object is parsed, once.
+    """
+
+    __slots__ = (
+        "_arguments",
+        "_checked",
+        "_complete",
+        "_depth",
+        "_in_string",
+        "_joiner",
+        "_skip",
+        "_verdict_due",
+        "id",
+        "is_known",
+        "name",
+        "ordinal",
+        "signature",
+        "state",
+    )
+
+    def __init__(self, ordinal: int) -> None:
+        self.ordinal = ordinal
+        """Position among the answer's calls, from 0."""
+        self.id = ""
+        self.name = ""
+        self.signature: str | None = None
+        """Gemini's thought signature."""
+        self.state = CallState.WAITING
+        self.is_known = False
+        """Whether it has a place in the order of the answer."""
+        self._arguments: list[str] = []
+        self._joiner = HalfJoiner()
+        self._checked = 0
+        self._depth = 0
+        self._in_string = False
+        self._skip = False
+        self._verdict_due = True
+        self._complete = False
+
+    def take(self, fragment: CallFragment) -> str:
+        """Learn from a fragment what is new and return its arguments, half emoji made whole."""
+        if fragment.id and not self.id:
+            self.id = fragment.id
+        if fragment.extra_content is not None and self.signature is None:
+            self.signature = thought_signature(fragment.extra_content)
+        function = fragment.function
+        if function is None:
+            return ""
+        if function.name and not self.name:
+            self.name = join_halves(function.name)
+        text = self._joiner.feed(function.arguments) if function.arguments else ""
+        if text:
+            self._arguments.append(text)
+        return text
+
+    def flush(self) -> str:
+        """Return U+FFFD for half an emoji whose other half never came, else nothing."""
+        rest = self._joiner.flush()
+        if rest:
+            self._arguments.append(rest)
+        return rest
+
+    @property
+    def arguments(self) -> str:
+        """All arguments so far."""
+        return "".join(self._arguments)
+
+    def is_complete(self) -> bool:
+        """Return whether the arguments so far are a JSON object."""
+        while self._checked < len(self._arguments):
+            self._scan(self._arguments[self._checked])
+            self._checked += 1
+        return self._complete
+
+    def _scan(self, text: str) -> None:
+        """Follow strings and brackets through the next piece."""
+        if not self._verdict_due:
+            if text.strip():
+                self._complete = False
+            return
+        position = 0
+        if self._skip:
+            self._skip = False
+            position = 1
+        for found in _STRUCTURE.finditer(text, position):
+            if found.start() < position:
+                continue
+            mark = found[0]
+            if mark == "\\":
+                position = found.start() + 2
+                self._skip = position > len(text)
+            elif mark == '"':
+                self._in_string = not self._in_string
+            elif not self._in_string:
+                self._depth += 1 if mark in "{[" else -1
+                if self._depth <= 0:
+                    self._verdict_due = False
+                    self._complete = is_object(self.arguments)
+                    return
+
+
+class CallTable:
+    """Finds the call a fragment belongs to, or starts a new one."""
+
+    __slots__ = ("_by_id", "_by_index", "_count", "_last")
+
+    def __init__(self) -> None:
+        self._by_index: dict[int, ToolRecord] = {}
+        self._by_id: dict[str, ToolRecord] = {}
+        self._last: ToolRecord | None = None
+        self._count = 0
+
+    def find(self, fragment: CallFragment) -> ToolRecord | None:
+        """
+        Return the fragment's call; None for a piece of no call at all.
+
+        By index; some servers send index 0 for every call, so another id together with a name is a
+        new call. Without index (Gemini) by id, then a new call, then the last one.
+        """
+        record = (
+            self._indexed(fragment) if fragment.index is not None else self._unindexed(fragment)
+        )
+        if record is not None:
+            self._last = record
+            if fragment.id:
+                self._by_id.setdefault(fragment.id, record)
+        return record
+
+    def _indexed(self, fragment: CallFragment) -> ToolRecord:
+        assert fragment.index is not None
+        record = self._by_index.get(fragment.index)
+        if record is None or _is_another(record, fragment):
+            record = self._new()
+            self._by_index[fragment.index] = record
+        return record
+
+    def _unindexed(self, fragment: CallFragment) -> ToolRecord | None:
+        if fragment.id and fragment.id in self._by_id:
+            return self._by_id[fragment.id]
+        if fragment.id or (fragment.function is not None and fragment.function.name):
+            return self._new()
+        return self._last
+
+    def _new(self) -> ToolRecord:
+        record = ToolRecord(self._count)
+        self._count += 1
+        return record
+
+
+def _is_another(record: ToolRecord, fragment: CallFragment) -> bool:
+    named = fragment.function is not None and bool(fragment.function.name)
+    return bool(fragment.id and record.id and fragment.id != record.id and named)
