@@ -1,0 +1,30 @@
+"""The Lua scripts next to this module, as values that the command bus runs by their digest."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+_FOLDER = Path(__file__).parent / "lua"
+
+
+class LuaScript(msgspec.Struct, frozen=True):
+    """A script and the name that Redis gives it."""
+
+    name: str
+    source: bytes
+    sha: bytes
+    """Lower-case hex SHA-1 of the source, as EVALSHA wants it."""
+
+
+def lua_script(name: str, source: bytes) -> LuaScript:
+    """Return `source` as a script."""
+    sha = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
+    return LuaScript(name, source, sha)
+
+
+def read_script(name: str) -> LuaScript:
+    """Return the script in `lua/<name>.lua`. Reads the file: for building, not for calls."""
+    return lua_script(name, (_FOLDER / f"{name}.lua").read_bytes())

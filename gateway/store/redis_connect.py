@@ -1,0 +1,141 @@
+"""
+Where Redis is: addresses read, and redis-py clients made for what is not hot.
+
+Addresses are read as redis-py reads them (`redis://`, `rediss://`, `unix://`, with user, password,
+database and TLS options). The hot path does not use redis-py, see `redis_link` and `bus`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, TypedDict
+
+import msgspec
+import redis.asyncio
+from redis.asyncio.connection import RedisSSLContext, SSLConnection, parse_url
+
+DEFAULT_PORT = 6379
+
+
+class TlsOptions(TypedDict, total=False):
+    """The TLS options a `rediss://` URL may carry, by redis-py's names."""
+
+    ssl_keyfile: str
+    ssl_certfile: str
+    ssl_password: str
+    ssl_ca_certs: str
+    ssl_ca_path: str
+    ssl_cert_reqs: str
+    ssl_check_hostname: bool
+
+
+class _Address(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a URL may say besides its scheme and TLS options."""
+
+    host: str = "localhost"
+    port: int = DEFAULT_PORT
+    path: str | None = None
+    username: str | None = None
+    password: str | None = None
+    db: int = 0
+
+
+class RedisTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a Redis is and who we are there. Its `repr` shows no credential."""
+
+    host: str
+    port: int
+    path: str | None
+    """A Unix socket; then host and port do not count."""
+    username: str | None
+    password: str | None
+    db: int
+    client_name: str
+    """Shown by CLIENT LIST; no spaces."""
+    tls: ssl.SSLContext | None = None
+    tls_options: TlsOptions = {}
+    """What `tls` was made of, for redis-py, which makes its own."""
+    connect_timeout_s: float = 2.0
+    """For the whole of it: name, TCP, TLS, login."""
+
+    @property
+    def label(self) -> str:
+        """Host and port or the socket's path, for logs."""
+        return self.path or f"{self.host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"RedisTarget({self.label}, db={self.db}, tls={self.tls is not None})"
+
+
+def read_target(
+    url: str, *, password: str | None = None, client_name: str = "capio"
+) -> RedisTarget:
+    """
+    Return where `url` points. Reads certificate files when it is a `rediss` URL.
+
+    Args:
+        url: `redis://[user[:password]@]host[:port][/db]`, `rediss://...`, `unix://path[?db=n]`;
+            `rediss` takes the options of `TlsOptions` and verifies unless told otherwise.
+        password: The one from the settings; counts before one in the URL.
+        client_name: See `RedisTarget`.
+
+    Raises:
+        ValueError: The URL is none of these, or has an unknown option; the message does not
+            repeat the URL, which may hold a password.
+        OSError: A certificate file cannot be read.
+    """
+    options: dict[str, Any] = dict(parse_url(url))
+    secure = options.pop("connection_class", None) is SSLConnection
+    tls_options = TlsOptions()
+    if secure:
+        named = {name: options.pop(name) for name in TlsOptions.__annotations__ if name in options}
+        tls_options = msgspec.convert(named, TlsOptions)
+    try:
+        address = msgspec.convert(options, _Address)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"redis.url: {error}") from None
+    return RedisTarget(
+        host=address.host,
+        port=address.port,
+        path=address.path,
+        username=address.username,
+        password=address.password if password is None else password,
+        db=address.db,
+        client_name=client_name,
+        tls=_tls_context(tls_options) if secure else None,
+        tls_options=tls_options,
+    )
+
+
+def cold_client(target: RedisTarget, *, timeout_s: float = 5.0) -> redis.asyncio.Redis:
+    """
+    Return a redis-py client for what is not hot; the caller owns it and `aclose`s it.
+
+    It connects on first use. Replies are bytes. It costs some 100 us of CPU a command.
+    """
+    return redis.asyncio.Redis(
+        host=target.host,
+        port=target.port,
+        unix_socket_path=target.path,
+        username=target.username,
+        password=target.password,
+        db=target.db,
+        client_name=target.client_name,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=target.connect_timeout_s,
+        ssl=target.tls is not None,
+        **target.tls_options,
+    )
+
+
+def _tls_context(options: TlsOptions) -> ssl.SSLContext:
+    context: ssl.SSLContext = RedisSSLContext(
+        keyfile=options.get("ssl_keyfile"),
+        certfile=options.get("ssl_certfile"),
+        password=options.get("ssl_password"),
+        ca_certs=options.get("ssl_ca_certs"),
+        ca_path=options.get("ssl_ca_path"),
+        cert_reqs=options.get("ssl_cert_reqs", "required"),
+        check_hostname=options.get("ssl_check_hostname", True),
+    ).get()
+    return context

@@ -1,0 +1,82 @@
+"""Redis addresses."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from gateway.store.redis_connect import cold_client, read_target
+
+
+@pytest.mark.parametrize(
+    ("url", "label", "username", "password", "db"),
+    [
+        ("redis://", "localhost:6379", None, None, 0),
+        ("redis://cache", "cache:6379", None, None, 0),
+        ("redis://cache:7000/3", "cache:7000", None, None, 3),
+        ("redis://:p%40ss@cache", "cache:6379", None, "p@ss", 0),
+        ("redis://user:pass@cache", "cache:6379", "user", "pass", 0),
+        ("redis://[::1]:7000", "::1:7000", None, None, 0),
+        ("unix:///run/v.sock", "/run/v.sock", None, None, 0),
+        ("unix://:pass@/run/v.sock?db=2", "/run/v.sock", None, "pass", 2),
+    ],
+)
+def test_read_target_url_gives_its_parts(
+    url: str, label: str, username: str | None, password: str | None, db: int
+) -> None:
+    """Every form of address is read, escapes undone."""
+    target = read_target(url)
+
+    assert (target.label, target.username, target.password, target.db) == (
+        label, username, password, db,
+    )  # fmt: skip
+    assert target.tls is None
+
+
+def test_read_target_settings_password_counts_before_the_urls() -> None:
+    """The password from the settings wins."""
+    assert read_target("redis://:url@h", password="settings").password == "settings"
+
+
+def test_read_target_rediss_verifies_unless_told_otherwise() -> None:
+    """TLS checks certificate and name by default."""
+    strict = read_target("rediss://h").tls
+    lax = read_target("rediss://h?ssl_cert_reqs=none").tls
+
+    assert strict is not None and lax is not None
+    assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert (lax.verify_mode, lax.check_hostname) == (ssl.CERT_NONE, False)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://secret@h",
+        "h:6379",
+        "redis://:secret@h?colour=red",
+        "redis://h?ssl_cert_reqs=none",
+        "redis://h?db=x",
+    ],
+)
+def test_read_target_mistakes_raise_without_repeating_the_url(url: str) -> None:
+    """An address with a mistake is refused, and its password is not shown."""
+    with pytest.raises(ValueError) as caught:
+        read_target(url)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_target_repr_shows_no_password() -> None:
+    """A target can be logged."""
+    assert repr(read_target("redis://user:secret@h/1")) == "RedisTarget(h:6379, db=1, tls=False)"
+
+
+def test_cold_client_takes_over_every_option() -> None:
+    """A redis-py client of the target logs in as the bus does."""
+    client = cold_client(read_target("rediss://user:pass@h:7000/4?ssl_cert_reqs=none"))
+
+    options = client.connection_pool.connection_kwargs
+    assert (options["host"], options["port"], options["db"]) == ("h", 7000, 4)
+    assert (options["username"], options["password"]) == ("user", "pass")
+    assert options["ssl_cert_reqs"] == "none"
