@@ -1,0 +1,113 @@
+"""JSON schemas as Anthropic's structured output takes them: every object closed, no limits."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+_LIMITS: Final = frozenset(
+    {
+        "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
+        "minLength", "maxLength", "minItems", "maxItems", "uniqueItems",
+        "minContains", "maxContains", "minProperties", "maxProperties",
+    }
+)  # fmt: skip
+"""Keywords that structured output refuses; without them more is allowed, never less."""
+
+_ONE: Final = ("items", "additionalItems", "contains", "not", "if", "then", "else")
+_MANY: Final = ("items", "prefixItems", "anyOf", "oneOf", "allOf")
+_NAMED: Final = ("properties", "$defs", "definitions", "dependentSchemas")
+
+
+class _OpenObjectError(Exception):
+    """An object whose members cannot be listed."""
+
+
+def close_schema(schema: Raw) -> Raw | None:
+    """
+    Return the schema with every object closed and without numeric, length and count limits.
+
+    Everything else keeps its value, numbers keep their spelling.
+
+    Args:
+        schema: Valid JSON.
+
+    Returns:
+        None if the schema is no JSON object, or describes an object that is open by design: a map,
+        one without properties, or one put together from parts, which closed would exclude each
+        other.
+
+    Raises:
+        RecursionError: Nested too deeply.
+    """
+    tree = json.loads(bytes(schema), parse_int=_number, parse_float=_number)
+    if not isinstance(tree, dict):
+        return None
+    try:
+        _close(tree)
+    except _OpenObjectError:
+        return None
+    return Raw(msgspec.json.encode(tree))
+
+
+def _number(text: str) -> Raw:
+    return Raw(text.encode())
+
+
+def _close(schema: dict[str, object]) -> None:
+    for limit in _LIMITS & schema.keys():
+        del schema[limit]
+    if _is_object(schema):
+        if _is_open(schema):
+            raise _OpenObjectError
+        schema["additionalProperties"] = False
+    elif len(_members(schema, "allOf")) > 1:
+        raise _OpenObjectError
+    for part in _parts(schema):
+        if isinstance(part, dict):
+            _close(part)
+
+
+def _is_object(schema: dict[str, object]) -> bool:
+    kind = schema.get("type")
+    if kind is None:
+        return "properties" in schema
+    return kind == "object" or (isinstance(kind, list) and "object" in kind)
+
+
+def _is_open(schema: dict[str, object]) -> bool:
+    others = schema.get("additionalProperties")
+    if isinstance(others, dict) or "patternProperties" in schema:
+        return True
+    if not schema.get("properties") and others is not False:
+        return True
+    return any(_members(schema, key) for key in ("allOf", "anyOf", "oneOf"))
+
+
+def _members(schema: dict[str, object], key: str) -> list[object]:
+    """Return the branches of a composition that bring members of an object of their own."""
+    branches = schema.get(key)
+    if not isinstance(branches, list):
+        return []
+    return [
+        branch
+        for branch in branches
+        if isinstance(branch, dict) and ("properties" in branch or "$ref" in branch)
+    ]
+
+
+def _parts(schema: dict[str, object]) -> list[object]:
+    """Return every schema directly inside `schema`."""
+    parts = [schema[key] for key in _ONE if key in schema]
+    for key in _MANY:
+        listed = schema.get(key)
+        if isinstance(listed, list):
+            parts.extend(listed)
+    for key in _NAMED:
+        named = schema.get(key)
+        if isinstance(named, dict):
+            parts.extend(named.values())
+    return parts
