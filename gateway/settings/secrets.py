@@ -64,9 +64,17 @@ def secret(
     return value
 
 
-def resolve_secrets(settings: Settings, environ: Mapping[str, str], read: ReadText) -> Secrets:
+def resolve_secrets(
+    settings: Settings, environ: Mapping[str, str], read: ReadText, *, stores_only: bool = False
+) -> Secrets:
     """
-    Return every secret that the settings point to.
+    Return every secret that the settings point to; the files of TLS are looked at, not returned.
+
+    Args:
+        settings: Where to look.
+        environ: The environment.
+        read: Reads a file.
+        stores_only: Leave out the providers' credentials and TLS: for what only uses the stores.
 
     Raises:
         ConfigError: One line for each that is missing, empty, or no header value where it must be.
@@ -81,7 +89,7 @@ def resolve_secrets(settings: Settings, environ: Mapping[str, str], read: ReadTe
             return None
 
     credentials: dict[str, str] = {}
-    for index, provider in enumerate(settings.providers):
+    for index, provider in enumerate(() if stores_only else settings.providers):
         path = f"providers[{index}].api_key"
         value = fetch(path, provider.api_key_env, provider.api_key_file)
         if value is None:
@@ -94,6 +102,9 @@ def resolve_secrets(settings: Settings, environ: Mapping[str, str], read: ReadTe
                 f"{path}_{suffix}: the value (not shown) has spaces, control or non-ASCII "
                 "characters; allowed: visible ASCII"
             )
+    if not stores_only:
+        fetch("server.tls_cert", None, settings.server.tls_cert_file)
+        fetch("server.tls_key", None, settings.server.tls_key_file)
     redis, sql = settings.redis, settings.sql
     secrets = Secrets(
         credentials,

@@ -18,7 +18,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "capio.example.toml"
 
 RESOLVE_VECTORS = [
     vector
-    for vector in vectors.load("endpoint-*", "endpoint")
+    for vector in vectors.load("endpoint*", "endpoint")
     if not vector.values[0] or "resolve" in vector.values[0]["input"]
 ]
 

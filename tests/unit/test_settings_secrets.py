@@ -2,7 +2,16 @@
 
 import pytest
 
-from gateway.settings import ConfigError, Provider, Redis, Settings, Sql, resolve_secrets, secret
+from gateway.settings import (
+    ConfigError,
+    Provider,
+    Redis,
+    Server,
+    Settings,
+    Sql,
+    resolve_secrets,
+    secret,
+)
 
 FILES = {"/run/key": "k3y\n", "/run/empty": "\n", "/run/two": "a b"}
 
@@ -69,6 +78,7 @@ def test_resolve_secrets_reports_all_that_is_missing() -> None:
             Provider(name="a", api_key_env="A"),
             Provider(name="b", api_key_file="/run/two"),
         ],
+        server=Server(tls_cert_file="/none", tls_key_file="/run/key"),
         sql=Sql(url="postgresql://s", password_env="S"),
     )
 
@@ -79,5 +89,19 @@ def test_resolve_secrets_reports_all_that_is_missing() -> None:
         "providers[0].api_key_env: the environment variable A is not set",
         "providers[1].api_key_file: the value (not shown) has spaces, control or non-ASCII "
         "characters; allowed: visible ASCII",
+        "server.tls_cert_file: /none cannot be read: No such file or directory",
         "sql.password_env: the environment variable S is not set",
     ]
+
+
+def test_resolve_secrets_of_stores_needs_no_credential() -> None:
+    """Who only uses the database need not have the providers' credentials."""
+    settings = Settings(
+        providers=[Provider(name="a", api_key_env="A")],
+        server=Server(tls_cert_file="/none"),
+        sql=Sql(url="postgresql://s", password_env="S"),
+    )
+
+    secrets = resolve_secrets(settings, {"S": "pw"}, read, stores_only=True)
+
+    assert (secrets.providers, secrets.sql_password) == ({}, "pw")
