@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -48,21 +49,24 @@ class Accounts:
         Raises:
             UnknownAccountError: there is none with this id.
         """
-        found = await self._select(sa.select(ACCOUNTS).where(ACCOUNTS.c.id == account_id))
+        found = await _select(
+            self._database, sa.select(ACCOUNTS).where(ACCOUNTS.c.id == account_id)
+        )
         if not found:
             raise UnknownAccountError(account_id)
         return found[0]
 
-    async def find(
+    async def list(
         self, *, name: str | None = None, after: str = "", limit: int = 1000
-    ) -> list[Account]:
+    ) -> Sequence[Account]:
         """Return up to `limit` accounts, the oldest first, that follow the id `after`."""
         query = sa.select(ACCOUNTS).where(ACCOUNTS.c.id > after)
         if name is not None:
             query = query.where(ACCOUNTS.c.name == name)
-        return await self._select(query.order_by(ACCOUNTS.c.id).limit(limit))
+        return await _select(self._database, query.order_by(ACCOUNTS.c.id).limit(limit))
 
-    async def _select(self, query: sa.Select[tuple[str, str, int]]) -> list[Account]:
-        async with self._database.read() as connection:
-            rows = await connection.execute(query)
-            return [Account(row.id, row.name, row.created_at) for row in rows]
+
+async def _select(database: Database, query: sa.Select[tuple[str, str, int]]) -> list[Account]:
+    async with database.read() as connection:
+        rows = await connection.execute(query)
+        return [Account(row.id, row.name, row.created_at) for row in rows]

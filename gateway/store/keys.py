@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -127,9 +127,9 @@ class Keys:
             row = made.one()
         return NewKey(raw, _key_row(row), _change(row))
 
-    async def find(
+    async def list(
         self, account_id: str | None = None, *, after: str = "", limit: int = 1000
-    ) -> list[KeyRow]:
+    ) -> Sequence[KeyRow]:
         """Return up to `limit` keys, the oldest first, that follow the id `after`."""
         query = sa.select(API_KEYS).where(API_KEYS.c.id > after).order_by(API_KEYS.c.id)
         if account_id is not None:

@@ -16,9 +16,9 @@ async def test_accounts_created_are_found_by_id_and_in_order(database: Database)
     made.sort(key=lambda account: account.id)
 
     assert await accounts.get(made[1].id) == made[1]
-    assert await accounts.find() == made
-    assert await accounts.find(after=made[0].id, limit=1) == [made[1]]
-    assert [account.name for account in await accounts.find(name="two")] == ["two", "two"]
+    assert await accounts.list() == made
+    assert await accounts.list(after=made[0].id, limit=1) == [made[1]]
+    assert [account.name for account in await accounts.list(name="two")] == ["two", "two"]
     assert all(account.id.startswith("acct_") and len(account.id) == 31 for account in made)
 
 
@@ -36,4 +36,4 @@ async def test_account_name_with_sql_in_it_is_only_a_name(database: Database) ->
     account = await accounts.create(name)
 
     assert (await accounts.get(account.id)).name == name
-    assert await accounts.find(name=name) == [account]
+    assert await accounts.list(name=name) == [account]

@@ -52,7 +52,7 @@ async def test_key_listed_shows_prefix_and_last_four_only(database: Database, ke
     """What can be shown is too little to use the key."""
     new = await make(database, keys)
 
-    (row,) = await keys.find(new.row.account_id)
+    (row,) = await keys.list(new.row.account_id)
 
     assert row == new.row
     assert (row.prefix, row.last_four) == (PREFIX, new.raw[-4:])
@@ -121,8 +121,8 @@ async def test_keys_of_one_account_do_not_show_those_of_another(
     """The list of an account is its own."""
     first, second = await make(database, keys), await make(database, keys)
 
-    assert await keys.find(first.row.account_id) == [first.row]
-    assert {row.id for row in await keys.find()} == {first.row.id, second.row.id}
+    assert await keys.list(first.row.account_id) == [first.row]
+    assert {row.id for row in await keys.list()} == {first.row.id, second.row.id}
 
 
 async def test_digest_of_another_length_is_refused_by_the_table(database: Database) -> None:

@@ -1,0 +1,58 @@
+"""
+Between a usage event's JSON and its row in SQL.
+
+What would make a database refuse a row is found here, so that one bad entry does not hold up the
+ones beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.core.model import Usage, UsageEvent
+
+Row = dict[str, str | int | bool | None]
+"""Column name -> value."""
+
+_DECODER = msgspec.json.Decoder(UsageEvent)
+_LARGEST = 2**63 - 1
+_FREE_TEXT_LIMIT = 512
+"""Characters of what callers and upstreams choose the length of."""
+_FREE_TEXT = frozenset({"user_agent", "address", "finish_reason", "upstream_request_id"})
+
+
+def row_of(entry: bytes) -> Row:
+    """
+    Return the row of one entry of the usage stream.
+
+    Raises:
+        ValueError: it is no usage event, or a number in it is beyond 64 bits.
+    """
+    try:
+        event = _DECODER.decode(entry)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a usage event: {error}") from error
+    fields = msgspec.structs.asdict(event)
+    del fields["usage"]
+    for name, amount in msgspec.structs.asdict(event.usage).items():
+        fields[f"{name}_tokens"] = amount
+    return {name: _storable(name, value) for name, value in fields.items()}
+
+
+def event_of(row: Any) -> UsageEvent:
+    """Return the event that a row of `usage_events` was made of."""
+    columns = dict(row._mapping)
+    usage = {name: columns.pop(f"{name}_tokens") for name in Usage.__struct_fields__}
+    return UsageEvent(**columns, usage=Usage(**usage))
+
+
+def _storable(name: str, value: Any) -> str | int | bool | None:
+    if isinstance(value, str):
+        text = value.replace("\x00", "")  # PostgreSQL's text has no NUL
+        return text[:_FREE_TEXT_LIMIT] if name in _FREE_TEXT else text
+    if isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+        raise ValueError(f"{name} is beyond 64 bits")
+    assert value is None or isinstance(value, int)
+    return value

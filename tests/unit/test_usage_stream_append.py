@@ -1,0 +1,275 @@
+"""The journal of calls with a Redis that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from gateway.settings import Server, Settings
+from gateway.store.bus import BusUnavailable
+from gateway.store.redis_link import Argument, ReplyError
+from gateway.store.spill import SpillWriter, segments
+from gateway.store.usage_stream import UsageStream, dead_letter_key, usage_stream_key
+from gateway.telemetry.metrics import Metrics
+from tests.usage import encoded, usage_event
+from tests.waiting import wait_until
+
+
+class FakeBus:
+    """A bus over a list. `failure` is raised for every command while it is set."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[Argument, ...]] = []
+        self.failure: Exception | None = None
+        self.answer = asyncio.Event()
+        self.answer.set()
+        self.length: int | None = None
+
+    def command(self, *args: Argument) -> Awaitable[object]:
+        return self._reply(args)
+
+    async def _reply(self, args: tuple[Argument, ...]) -> object:
+        await self.answer.wait()
+        if self.failure is not None:
+            raise self.failure
+        if args[0] == b"XLEN":
+            return len(self.commands) if self.length is None else self.length
+        self.commands.append(args)
+        return b"1-0"
+
+    @property
+    def request_ids(self) -> list[str]:
+        return [msgspec.json.decode(bytes(args[-1]))["request_id"] for args in self.commands]  # type: ignore[arg-type]
+
+
+def make_stream(bus: FakeBus, home: Path, **further: object) -> tuple[UsageStream, Metrics]:
+    metrics = Metrics(CollectorRegistry())
+    stream = UsageStream(
+        bus, Settings(server=Server(data_dir=str(home))), metrics, **further  # type: ignore[arg-type]
+    )  # fmt: skip
+    return stream, metrics
+
+
+def spilled(home: Path) -> list[bytes]:
+    return b"".join(path.read_bytes() for path in segments(home / "spill")).split(b"\n")[:-1]
+
+
+async def test_append_adds_one_entry_with_one_field(tmp_path: Path) -> None:
+    """An event is one XADD with the event as JSON, bounded approximately."""
+    bus = FakeBus()
+    stream, _ = make_stream(bus, tmp_path)
+
+    await stream.append(usage_event())
+    await stream.aclose()
+
+    assert bus.commands == [
+        (b"XADD", "capio:usage", b"MAXLEN", b"~", 1_000_000, b"*", b"e", encoded(usage_event()))
+    ]
+    assert spilled(tmp_path) == []
+
+
+@pytest.mark.parametrize("failure", [BusUnavailable("open"), ReplyError("OOM used > maxmemory")])
+async def test_append_without_redis_is_on_disk_at_return(
+    tmp_path: Path, failure: Exception
+) -> None:
+    """Redis away or refusing: the event is in a file before `append` returns."""
+    bus = FakeBus()
+    bus.failure = failure
+    stream, metrics = make_stream(bus, tmp_path)
+
+    await stream.append(usage_event())
+
+    assert spilled(tmp_path) == [encoded(usage_event())]
+    assert metrics.usage_spilled._value.get() == 1
+    assert metrics.spill_bytes._value.get() == len(encoded(usage_event())) + 1
+    await stream.aclose()
+    assert spilled(tmp_path) == [encoded(usage_event())]
+
+
+async def test_append_of_many_at_once_shares_the_syncs(tmp_path: Path) -> None:
+    """Concurrent events do not wait for the disk one by one."""
+    bus = FakeBus()
+    bus.failure = BusUnavailable("open")
+    writer = CountingWriter(tmp_path / "spill")
+    stream, _ = make_stream(bus, tmp_path, spill=writer)
+
+    await asyncio.gather(*[stream.append(usage_event(f"req_{n}")) for n in range(500)])
+    await stream.aclose()
+
+    assert len(spilled(tmp_path)) == 500
+    assert writer.writes <= 3
+
+
+class CountingWriter(SpillWriter):
+    writes = 0
+
+    def write(self, lines: bytes) -> int:
+        self.writes += 1
+        return super().write(lines)
+
+
+async def test_append_cancelled_while_redis_is_silent_still_spills(tmp_path: Path) -> None:
+    """A call that is torn down keeps its record."""
+    bus = FakeBus()
+    bus.answer.clear()
+    stream, _ = make_stream(bus, tmp_path)
+    appending = asyncio.create_task(stream.append(usage_event()))
+    await asyncio.sleep(0)
+
+    appending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await appending
+    await wait_until(lambda: spilled(tmp_path))
+
+    assert spilled(tmp_path) == [encoded(usage_event())]
+    bus.answer.set()
+    bus.failure = BusUnavailable("closed")
+    await stream.aclose()
+
+
+async def test_append_that_nobody_takes_is_counted_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither Redis nor the disk: `append` returns, a metric counts, one line says why."""
+    bus = FakeBus()
+    bus.failure = BusUnavailable("open")
+    (tmp_path / "spill").write_bytes(b"a file where the directory should be")
+    stream, metrics = make_stream(bus, tmp_path)
+
+    with caplog.at_level(logging.ERROR):
+        await stream.append(usage_event("req_1"))
+        await stream.append(usage_event("req_2"))
+
+    assert metrics.usage_lost._value.get() == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "usage events are lost, neither Redis nor the disk takes them"
+    ]
+
+
+async def test_append_of_what_has_no_json_form_is_counted(tmp_path: Path) -> None:
+    """An event that cannot be written at all does not raise either."""
+    stream, metrics = make_stream(FakeBus(), tmp_path)
+
+    await stream.append(usage_event(user_agent="\ud800"))
+    await stream.aclose()
+
+    assert metrics.usage_lost._value.get() == 1
+
+
+async def test_started_stream_replays_when_redis_is_back(tmp_path: Path) -> None:
+    """What was spilled reaches the stream by itself, and its file goes."""
+    bus = FakeBus()
+    bus.failure = BusUnavailable("open")
+    stream, metrics = make_stream(bus, tmp_path)
+    stream.start()
+    for n in range(250):
+        await stream.append(usage_event(f"req_{n}"))
+
+    bus.failure = None
+    await wait_until(lambda: len(bus.commands) == 250 and not spilled(tmp_path))
+
+    assert sorted(bus.request_ids) == sorted(f"req_{n}" for n in range(250))
+    await wait_until(lambda: metrics.spill_bytes._value.get() == 0)
+    await stream.aclose()
+
+
+async def test_started_stream_replays_files_of_dead_processes(tmp_path: Path) -> None:
+    """A segment that nobody holds is replayed, whoever wrote it; its torn end is not."""
+    (tmp_path / "spill").mkdir()
+    lines = encoded(usage_event("req_1")) + b"\n" + encoded(usage_event("req_2")) + b"\n"
+    (tmp_path / "spill" / "usage_0dead.jsonl").write_bytes(lines + b'{"request_id":"re')
+    bus = FakeBus()
+    stream, _ = make_stream(bus, tmp_path)
+
+    stream.start()
+    await wait_until(lambda: not segments(tmp_path / "spill"))
+    await stream.aclose()
+
+    assert bus.request_ids == ["req_1", "req_2"]
+
+
+async def test_replay_that_breaks_off_keeps_the_file(tmp_path: Path) -> None:
+    """A segment is removed only when all of it was taken."""
+    bus = FakeBus()
+    bus.failure = BusUnavailable("open")
+    stream, _ = make_stream(bus, tmp_path)
+    await stream.append(usage_event())
+
+    bus.length, bus.failure = 0, ReplyError("READONLY a replica")
+    await stream.aclose()
+
+    assert spilled(tmp_path) == [encoded(usage_event())]
+
+
+async def test_stream_that_is_full_makes_events_spill_until_it_is_not(tmp_path: Path) -> None:
+    """SQL away for long: Redis' memory is spared, and nothing is trimmed away."""
+    bus = FakeBus()
+    bus.length = 10
+    stream, _ = make_stream(bus, tmp_path, stream_full=10)
+    stream.start()
+    await wait_until(lambda: stream._full)
+
+    await stream.append(usage_event())
+    assert (bus.commands, len(spilled(tmp_path))) == ([], 1)
+    bus.length = 9
+    await stream.append(usage_event("req_2"))
+    assert bus.commands == []
+    bus.length = 7
+    await wait_until(lambda: len(bus.commands) == 2)
+    await stream.append(usage_event("req_3"))
+    await stream.aclose()
+
+    assert sorted(bus.request_ids) == ["req_1", "req_2", "req_3"]
+
+
+async def test_aclose_sends_what_was_spilled(tmp_path: Path) -> None:
+    """A worker that ends leaves nothing on disk if Redis takes it."""
+    bus = FakeBus()
+    bus.failure = BusUnavailable("open")
+    stream, _ = make_stream(bus, tmp_path)
+    await stream.append(usage_event())
+
+    bus.failure = None
+    await stream.aclose()
+
+    assert bus.request_ids == ["req_1"]
+    assert segments(tmp_path / "spill") == []
+
+
+@settings(max_examples=20)
+@given(weather=st.lists(st.booleans(), min_size=1, max_size=30))
+def test_every_event_is_in_redis_after_any_outages(
+    weather: list[bool], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whenever Redis comes and goes, in the end each event was added at least once."""
+
+    async def story(home: Path) -> set[str]:
+        bus = FakeBus()
+        stream, _ = make_stream(bus, home)
+        for n, up in enumerate(weather):
+            bus.failure = None if up else BusUnavailable("lost")
+            await stream.append(usage_event(f"req_{n}"))
+            if n % 7 == 6:
+                await stream._replay() if up else None
+        bus.failure = None
+        await stream.aclose()
+        return set(bus.request_ids)
+
+    seen = asyncio.run(story(tmp_path_factory.mktemp("spill")))
+
+    assert seen == {f"req_{n}" for n in range(len(weather))}
+
+
+def test_stream_names_carry_the_prefix_and_the_shard() -> None:
+    """A shard's keys share a hash tag."""
+    assert usage_stream_key("capio:") == "capio:usage"
+    assert usage_stream_key("capio:", 17) == "capio:usage:{s17}"
+    assert dead_letter_key("capio:") == "capio:usage:dead"
