@@ -224,10 +224,8 @@ class AnthropicStream:
                 self._take_text(text)
         if delta.refusal:
             self._take_refusal(delta.refusal)
-        for fragment in delta.tool_calls or ():
-            self._blocks.add_call(fragment)
-        if delta.function_call is not None:
-            self._blocks.add_call(CallFragment(LEGACY_INDEX, None, delta.function_call))
+        if delta.tool_calls or delta.function_call is not None:
+            self._take_calls(delta)
 
     def _take_thought(self, thought: str) -> None:
         self._end_tags()
@@ -250,6 +248,14 @@ class AnthropicStream:
             self._end_tags()
             self._refusal.append(refusal)
             self._blocks.put("text", refusal)
+
+    def _take_calls(self, delta: Delta) -> None:
+        if self._tags is not None and self._tags.undecided:
+            self._end_tags()  # White space before a call stays before it.
+        for fragment in delta.tool_calls or ():
+            self._blocks.add_call(fragment)
+        if delta.function_call is not None:
+            self._blocks.add_call(CallFragment(LEGACY_INDEX, None, delta.function_call))
 
     def _end_tags(self) -> None:
         """Stop looking for think tags: what was held comes out."""

@@ -18,6 +18,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from gateway.errors import ErrorKind, GatewayError
@@ -72,7 +73,7 @@ class BlockSequencer:
         self._context = context
         self._calls = CallTable()
         self._live: ToolRecord | None = None
-        self._pending: list[ToolRecord | WaitingText] = []
+        self._pending: deque[ToolRecord | WaitingText] = deque()
         self._used_ids = set(context.history_ids)
         self._kept_chars = 0
         self.has_calls = False
@@ -116,9 +117,8 @@ class BlockSequencer:
 
     def flush(self) -> None:
         """Release everything, complete or not, and close the open block."""
-        pending, self._pending = self._pending, []
-        for entry in pending:
-            self._open_entry(entry)
+        while self._pending:
+            self._open_entry(self._pending.popleft())
         self._end_live()
         self._writer.close()
 
@@ -130,7 +130,7 @@ class BlockSequencer:
             head = self._pending[0]
             if isinstance(head, ToolRecord) and not head.name:
                 return
-            self._open_entry(self._pending.pop(0))
+            self._open_entry(self._pending.popleft())
 
     def _open_entry(self, entry: ToolRecord | WaitingText) -> None:
         if isinstance(entry, WaitingText):

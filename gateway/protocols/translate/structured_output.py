@@ -29,11 +29,11 @@ def is_strict_schema(schema: Raw) -> bool:
     Return whether OpenAI accepts the schema with `strict: true`.
 
     It does if every object is closed (`additionalProperties: false`) and requires all its
-    properties. A schema nested too deeply to tell is not strict.
+    properties. A schema that cannot be read, for its depth or its numbers, is not strict.
     """
     try:
         return _is_closed(msgspec.json.decode(schema))
-    except RecursionError:
+    except (ValueError, RecursionError):
         return False
 
 

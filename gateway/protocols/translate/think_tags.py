@@ -47,6 +47,11 @@ class ThinkTags:
         """Whether all further content is text."""
         return self._state == "text"
 
+    @property
+    def undecided(self) -> bool:
+        """Whether a tag may still begin: what was fed is held back."""
+        return self._state == "start"
+
     def feed(self, content: str) -> list[tuple[Kind, str]]:
         """Return what `content` adds, kind by kind; never an empty text."""
         match self._state:
