@@ -15,7 +15,6 @@ from gateway.core.model import Wire
 
 Header = tuple[bytes, bytes]
 
-USER_AGENT: Final = b"capio-gateway"
 ANTHROPIC_VERSION: Final = b"2023-06-01"
 """Sent when the client names none, and in translated requests."""
 
@@ -27,47 +26,12 @@ _BROWSER_ACCESS: Final = b"anthropic-dangerous-direct-browser-access"
 _RETURNED: Final = frozenset(
     {b"content-type", b"cache-control", b"retry-after", b"retry-after-ms", b"x-should-retry"}
 )
-_REQUEST_ID: Final[dict[Wire, tuple[bytes, bytes]]] = {
-    Wire.OPENAI: (b"x-request-id", b"request-id"),
-    Wire.ANTHROPIC: (b"request-id", b"x-request-id"),
-}
 _SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 _JSON: Final = (b"content-type", b"application/json")
 _ACCEPT_JSON: Final = (b"accept", b"application/json")
 _VERSION: Final = (b"anthropic-version", ANTHROPIC_VERSION)
-_NOTED: Final = frozenset(
-    {b"content-type", b"content-length", b"content-encoding", b"request-id", b"x-request-id"}
-)
+_NOTED: Final = frozenset({b"content-length", b"content-encoding", b"request-id", b"x-request-id"})
 _ACCEPT_SSE: Final = (b"accept", b"text/event-stream")
-
-
-def route_headers(
-    wire: Wire,
-    auth: str | None,
-    api_key: str | None,
-    host: str,
-    static: Mapping[str, str] | None = None,
-) -> tuple[Header, ...]:
-    """
-    Return a route's own headers, made once: host, credential, user-agent, identity, the static.
-
-    Args:
-        wire: Decides the credential's header when `auth` is None.
-        auth: `bearer`, `x-api-key`, or None for the wire's own way.
-        api_key: The provider's key; None or empty sends no credential.
-        host: As in a URL, with the port unless it is the scheme's own.
-        static: The provider's own headers; one of these replaces ours of the same name.
-    """
-    own: dict[bytes, bytes] = {b"host": host.encode("ascii")}
-    if api_key:
-        by_bearer = auth == "bearer" or (auth is None and wire is Wire.OPENAI)
-        key = api_key.encode()
-        own.update({b"authorization": b"Bearer " + key} if by_bearer else {b"x-api-key": key})
-    own[b"accept-encoding"] = b"identity"
-    own[b"user-agent"] = USER_AGENT
-    for name, value in (static or {}).items():
-        own[name.lower().encode("ascii")] = value.encode()
-    return tuple(own.items())
 
 
 def upstream_headers(
@@ -81,7 +45,7 @@ def upstream_headers(
     Args:
         wire: The dialect on both sides.
         client: The client's headers.
-        route: From `route_headers`.
+        route: The route's own: host, credential, user-agent, identity, the provider's.
     """
     headers = _copied(wire, client, route)
     present = {name for name, _ in headers}
@@ -100,7 +64,7 @@ def translated_headers(wire: Wire, route: Sequence[Header], *, stream: bool) -> 
 
     Args:
         wire: The upstream's dialect.
-        route: From `route_headers`; its headers win over those made here.
+        route: The route's own; these win over those made here.
         stream: Whether events are asked for.
     """
     headers = [_JSON, _ACCEPT_SSE if stream else _ACCEPT_JSON]
@@ -111,15 +75,15 @@ def translated_headers(wire: Wire, route: Sequence[Header], *, stream: bool) -> 
 
 
 def client_headers(
-    wire: Wire, upstream: Iterable[Header], request_id: bytes, *, unchanged: bool = True
+    upstream: Iterable[Header], request_id: str, *, stream: bool, unchanged: bool = True
 ) -> list[Header]:
     """
     Return the headers of an answer that came from an upstream.
 
     Args:
-        wire: The upstream's dialect.
         upstream: The upstream's headers.
         request_id: The gateway's id of this call.
+        stream: The answer is a stream of events.
         unchanged: The body is sent as it came, so its length still holds.
     """
     headers: list[Header] = []
@@ -128,23 +92,19 @@ def client_headers(
         name = header[0]
         if name in _RETURNED:
             headers.append(header)
-        if name in _NOTED:
+        elif name in _NOTED:
             found[name] = header[1]
-    if found.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
+    if stream:
         headers = [header for header in headers if header[0] != b"cache-control"]
         headers.extend(_SSE_HEADERS)
     elif unchanged and b"content-length" in found and not is_encoded(found):
         headers.append((b"content-length", found[b"content-length"]))
-    headers.append((b"request-id", request_id))
-    headers.append((b"x-request-id", request_id))
-    if upstream_id := _upstream_request_id(wire, found):
+    own_id = request_id.encode("latin-1")
+    headers.append((b"request-id", own_id))
+    headers.append((b"x-request-id", own_id))
+    if upstream_id := found.get(b"request-id") or found.get(b"x-request-id"):
         headers.append((b"x-upstream-request-id", upstream_id))
     return headers
-
-
-def upstream_request_id(wire: Wire, upstream: Iterable[Header]) -> bytes | None:
-    """Return the upstream's own id of the call, under the name its dialect uses first."""
-    return _upstream_request_id(wire, dict(upstream))
 
 
 def is_encoded(headers: Mapping[bytes, bytes]) -> bool:
@@ -170,8 +130,3 @@ def _copied(wire: Wire, client: Iterable[Header], route: Sequence[Header]) -> li
             refused.update(token.strip().lower() for token in value.split(b","))
             refused.add(name)
     return [header for header in headers if header[0] not in refused]
-
-
-def _upstream_request_id(wire: Wire, headers: Mapping[bytes, bytes]) -> bytes | None:
-    first, second = _REQUEST_ID[wire]
-    return headers.get(first) or headers.get(second)

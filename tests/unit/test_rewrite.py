@@ -12,8 +12,13 @@ from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.call_fields import decode_call
 from gateway.protocols.json_spans import elements, members
-from gateway.protocols.rewrite import inject_usage, relay_body, rewrite_model
-from gateway.protocols.thoughts import strip_all_thoughts, strip_foreign_thoughts
+from gateway.protocols.rewrite import (
+    inject_usage,
+    relay_body,
+    rewrite_model,
+    strip_all_thoughts,
+    strip_foreign_thoughts,
+)
 
 BIG = b'"pad":"' + b"x" * 5000 + b'",'
 """Makes a body take the path for large ones."""
