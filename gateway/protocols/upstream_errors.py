@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from gateway.core.model import Wire
+from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.sse import anthropic_event, openai_data
 from gateway.protocols.upstream_faults import (
     RESOURCES_GONE,
@@ -37,6 +38,7 @@ __all__ = [
     "ErrorAnswer",
     "FaultClass",
     "UpstreamFault",
+    "error_for",
     "error_kind",
     "is_signature_refusal",
     "may_try_elsewhere",
@@ -121,6 +123,13 @@ def translate_stream_error(fault: UpstreamFault, client_wire: Wire, client_model
     if client_wire is Wire.ANTHROPIC:
         return anthropic_event(b"error", body)
     return openai_data(body)
+
+
+def error_for(fault: UpstreamFault, client_wire: Wire, client_model: str) -> GatewayError:
+    """Return the fault as an error of ours: for an answer whose body denies its status 200."""
+    overloaded = fault.fault is FaultClass.OVERLOADED
+    kind = ErrorKind.OVERLOADED if overloaded else error_kind(fault)
+    return GatewayError(kind, _message(fault, client_wire, client_model))
 
 
 def relay_error(
