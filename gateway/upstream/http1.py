@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from typing_extensions import override
 
@@ -168,10 +168,10 @@ class Http1Connection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports have the methods without the base class.
+        self._transport = cast("asyncio.Transport", transport)
         if self._phase is Phase.GONE:
-            transport.abort()
+            self._transport.abort()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -233,15 +233,21 @@ class Http1Connection(asyncio.Protocol):
         """Hand slices of the body to the socket while it takes them; copies nothing."""
         transport = self._transport
         while self._unsent is not None and transport is not None and not self._write_paused:
+            if transport.is_closing():
+                # A write failed; `connection_lost` is on its way.
+                self._unsent = None
+                return
             piece, rest = self._unsent[:SLICE_BYTES], self._unsent[SLICE_BYTES:]
             self._unsent = rest if len(rest) else None
             transport.write(piece)
 
     def _wholly_sent(self) -> bool:
+        transport = self._transport
         return (
             self._unsent is None
-            and self._transport is not None
-            and self._transport.get_write_buffer_size() == 0
+            and transport is not None
+            and transport.get_write_buffer_size() == 0
+            and not transport.is_closing()
         )
 
     # The response.

@@ -1,0 +1,140 @@
+"""Real local upstreams for the transport's tests: asyncio servers that say what they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+import trustme
+
+from gateway.core.model import Origin
+
+OK = b"HTTP/1.1 200 OK\r\n"
+BOTH_LOOPS = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+class Visit:
+    """One connection, as the upstream has it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.closed = asyncio.Event()
+        """Set when the other side is gone."""
+
+    async def request(self) -> bytes:
+        """Return the next request, head and body; IncompleteReadError when there is none."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        _, found, rest = head.lower().partition(b"content-length: ")
+        size = int(rest.split(b"\r\n")[0]) if found else 0
+        return head + await self.reader.readexactly(size)
+
+    async def say(self, sent: bytes) -> None:
+        """Send, and wait until the socket has taken it."""
+        self.writer.write(sent)
+        await self.writer.drain()
+
+    async def answer(self, body: bytes, *, headers: bytes = b"") -> None:
+        """Send a whole answer."""
+        await self.say(OK + b"Content-Length: %d\r\n" % len(body) + headers + b"\r\n" + body)
+
+    async def until_gone(self) -> None:
+        """Return when the other side has closed, and note it."""
+        try:
+            while await self.reader.read(65_536):
+                pass
+        finally:
+            self.closed.set()
+
+
+Script = Callable[[Visit], Awaitable[None]]
+
+
+class Upstream:
+    """A server that plays one script per connection."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self.visits: list[Visit] = []
+        self.requests: list[bytes] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.origin = Origin(host="127.0.0.1", port=0, tls=False)
+
+    async def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        visit = Visit(reader, writer)
+        self.visits.append(visit)
+        try:
+            await self._script(visit)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            visit.closed.set()
+            writer.transport.abort()
+            self._tasks.discard(task)
+
+    def with_origin(self, **changes: object) -> Origin:
+        """Return the origin, changed."""
+        return msgspec.structs.replace(self.origin, **changes)
+
+    async def stop(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def serve(
+    script: Script, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[Upstream]:
+    """Run an upstream on a free port for the length of a block."""
+    upstream = Upstream(script)
+    server = await asyncio.start_server(upstream.welcome, "127.0.0.1", 0, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
+    upstream.origin = Origin(host=host, port=port, tls=tls is not None)
+    try:
+        yield upstream
+    finally:
+        server.close()
+        await upstream.stop()
+
+
+async def json_forever(visit: Visit) -> None:
+    """Answer every request with a small JSON body."""
+    while True:
+        await visit.request()
+        await visit.answer(b'{"ok":true}')
+
+
+class Authority:
+    """A certificate authority of the test's own."""
+
+    def __init__(self) -> None:
+        self._ca = trustme.CA()
+
+    def server_context(self, *names: str) -> ssl.SSLContext:
+        """Return the context of a server that proves these names."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._ca.issue_cert(*names).configure_cert(context)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """Return the context of a client that trusts this authority alone."""
+        context = ssl.create_default_context()
+        self._ca.configure_trust(context)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    """One authority for the whole run: keys are slow to make."""
+    return Authority()
