@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from anthropic.lib.streaming._messages import accumulate_event
+
 
 def read_events(written: bytes) -> list[dict[str, Any]]:
     """Return the events of a stream, each with its name and its data."""
@@ -57,3 +59,15 @@ def _check_blocks(events: list[dict[str, Any]], *, failed: bool) -> None:
                 assert data["index"] == current
                 current = None
     assert current is None or failed
+
+
+def accumulate(written: bytes) -> dict[str, Any]:
+    """Return the message that Anthropic's own SDK makes of the events before an error."""
+    snapshot: Any = None
+    buffers: dict[int, bytes] = {}
+    for event in read_events(written):
+        if event["event"] not in ("error", "message_stop"):
+            snapshot = accumulate_event(
+                event=event["data"], current_snapshot=snapshot, json_bufs=buffers
+            )
+    return snapshot.to_dict()

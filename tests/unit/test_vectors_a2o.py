@@ -16,7 +16,7 @@ from gateway.protocols.translate.anthropic_openai_stream import AnthropicStream
 from gateway.protocols.translate.contract import AnswerContext, TranslationRoute
 from gateway.protocols.translate.dialects import capabilities
 from tests import vectors
-from tests.anthropic_streams import check_invariants, read_events
+from tests.anthropic_streams import accumulate, check_invariants, read_events
 
 
 def route_of(given: dict[str, Any]) -> TranslationRoute:
@@ -122,3 +122,26 @@ def test_stream_of_vector_is_translated(vector):
         assert stream.early_error is None
         assert read_events(written) == expected["events"]
         check_invariants(written)
+
+
+@pytest.mark.vectors
+@pytest.mark.parametrize("vector", vectors.load("*", kind="stream", direction="a2o"))
+def test_stream_of_vector_is_what_the_sdk_expects(vector):
+    """Anthropic's accumulator ends up with the vector's view."""
+    given, view = vector["input"], vector.get("view")
+    if view is None or "http_error" in vector["expect"]:
+        return
+    stream = AnthropicStream(context_of(given), route_of(given).caps)
+    written = b"".join(stream.feed(chunk) for chunk in vectors.network_chunks(given["chunks"]))
+    written += stream.end(given["eof"] == "clean")
+
+    message = accumulate(written)
+
+    assert len(message["content"]) == len(view["content"])
+    for block, expected in zip(message["content"], view["content"], strict=True):
+        for name, value in expected.items():
+            assert value == "<<partial>>" or block[name] == value
+    if "stop_reason" in view:
+        assert message["stop_reason"] == view["stop_reason"]
+    for name, count in view.get("usage", {}).items():
+        assert message["usage"][name] == count
