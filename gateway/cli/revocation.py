@@ -1,0 +1,52 @@
+"""Tells every running gateway that a key has changed, so that no cache goes on with the old one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NotConnectedError
+from redis.exceptions import RedisError
+
+from gateway.settings import Secrets, Settings
+from gateway.store.embedded import EmbeddedValkey
+from gateway.store.key_cache import publish_change
+from gateway.store.keys import KeyChange
+from gateway.store.redis_connect import cold_client, read_target
+
+
+class PublishError(Exception):
+    """Redis did not take the change; the message says why."""
+
+
+async def publish(settings: Settings, secrets: Secrets, change: KeyChange) -> bool:
+    """
+    Tell the gateways that share this configuration's Redis.
+
+    Returns:
+        False when Redis is embedded and its gateway does not run, so that there is none to tell.
+
+    Raises:
+        PublishError: Redis cannot be reached, or refuses.
+    """
+    url = settings.redis.url
+    if url == "embedded":
+        url = EmbeddedValkey(Path(settings.server.data_dir)).url
+    try:
+        client = cold_client(
+            read_target(url, password=secrets.redis_password, client_name="capio-cli")
+        )
+    except (OSError, ValueError) as failure:  # certificate files; options of the URL
+        raise PublishError(str(failure)) from failure
+    client.set_retry(Retry(NoBackoff(), 0))  # who runs the command can repeat it
+    try:
+        await client.ping()
+        await publish_change(client, settings.redis.key_prefix, change, settings=settings.keys)
+    except RedisError as failure:
+        if isinstance(failure, NotConnectedError) and settings.redis.url == "embedded":
+            return False
+        raise PublishError(str(failure)) from failure
+    finally:
+        await client.aclose()
+    return True

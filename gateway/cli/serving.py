@@ -1,0 +1,31 @@
+"""`capio serve` and `capio demo`: the gateway itself."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from gateway import server
+from gateway.cli.config import config_option, find_config, load_config, read_secrets, refuse_config
+from gateway.settings import ConfigError
+
+
+@click.command()
+@config_option
+def serve(config_path: Path | None) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C."""
+    path = find_config(config_path)
+    settings = load_config(path)
+    try:
+        read_secrets(settings)
+    except ConfigError as failure:
+        refuse_config(path, failure.mistakes)
+    sys.exit(server.serve(settings, path))
+
+
+@click.command()
+def demo() -> None:
+    """Run the gateway with a made-up upstream, to look around without a provider."""
+    sys.exit(server.demo())
