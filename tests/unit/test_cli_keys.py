@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from gateway.cli import main
 from gateway.cli.config import SHORTEST
 from gateway.core import api_keys
+from gateway.store.embedded import EmbeddedValkey
 from gateway.store.key_entry import decode_entry, entry_name
 
 Capio = Callable[..., Result]
@@ -167,3 +168,25 @@ def test_keys_revoke_without_redis_is_no_success(capio: Capio, config: Path) -> 
         result.stderr
     )
     assert "Run the command again." in result.stderr
+
+
+@pytest.mark.redis
+def test_keys_disable_tells_the_running_embedded_store(capio: Capio, config: Path) -> None:
+    """While a gateway runs on the data directory, its embedded store is found and told."""
+    made = make(capio)
+    store = EmbeddedValkey(config.parent / "data")
+
+    try:
+        store.start()
+        result = capio("keys", "disable", str(made["id"]))
+        with redis.Redis.from_url(store.url) as client:
+            entry = client.get(entry_name("capio:", api_keys.digest(str(made["key"]))))
+    finally:
+        store.stop()
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert isinstance(entry, bytes)
+    held = decode_entry(entry)
+    assert held is not None
+    assert held.principal is not None
+    assert held.principal.state == "disabled"
