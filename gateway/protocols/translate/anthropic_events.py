@@ -21,6 +21,9 @@ from gateway.protocols.translate.identifiers import SIGNATURE
 Prose = Literal["text", "thinking"]
 Open = Literal["text", "thinking", "tool", "none"]
 
+PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
+"""Legal anywhere in a stream, also inside a block; keeps a silent connection open."""
+
 _ENCODE: Final = msgspec.json.Encoder().encode
 _SUFFIX: Final = b"}}\n\n"
 _DELTAS: Final[dict[str, bytes]] = {

@@ -21,6 +21,8 @@ from __future__ import annotations
 import enum
 from typing import Final
 
+from msgspec import UNSET
+
 from gateway.core.model import Wire
 from gateway.errors import GatewayError
 from gateway.protocols.chat_answer import CHUNK, CallFragment, Choice, Chunk, Delta, read_usage
@@ -212,6 +214,7 @@ class AnthropicStream:
         self._blocks.upstream_id = upstream_id or ""
         counters = anthropic_usage(read_usage(self._usage))
         counters.output_tokens = 0
+        counters.output_tokens_details = UNSET
         self._writer.start_message(message_id(upstream_id), self._context.model, counters)
 
     def _take_delta(self, delta: Delta) -> None:
