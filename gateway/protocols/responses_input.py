@@ -92,7 +92,7 @@ class ChatMessages:
         self.history_ids: set[str] = set()
         self._attachments: list[Part] = []
         self._thoughts: list[str] = []
-        self._details: list[object] = []
+        self._details: list[Raw] = []
         self._assistant = False
         self._texts: list[str] = []
         self._calls: list[Message] = []

@@ -8,11 +8,12 @@ delta is built once per item.
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 import msgspec
 
-from gateway.protocols.json_reading import HalfJoiner
+from gateway.protocols.json_reading import HalfJoiner, mend_surrogates
 from gateway.protocols.responses_context import ToolName
 from gateway.protocols.responses_reasoning import pack_thought, signed_entries
 
@@ -146,7 +147,7 @@ class ReasoningItem(OutputItem):
         super().__init__(writer, f"rs_{base_id}_{index}", index)
         self._encrypted = encrypted
         self._pieces: list[str] = []
-        self._details: list[Json] = []
+        self._details: list[msgspec.Raw] = []
         self._joiner = HalfJoiner()
         self._at += b'"summary_index":0,'
         self._opened({"id": self.item_id, "type": "reasoning", "summary": []})
@@ -165,8 +166,9 @@ class ReasoningItem(OutputItem):
     def add_details(self, details: list[Json]) -> None:
         """Keep signed and encrypted parts; a signature that comes alone gets the text before it."""
         for entry in signed_entries(details):
-            lacks_text = entry.get("signature") and not entry.get("text")
-            self._details.append(entry | {"text": "".join(self._pieces)} if lacks_text else entry)
+            if entry.get("signature") and not entry.get("text"):
+                entry["text"] = "".join(self._pieces)
+            self._details.append(_raw(entry))
 
     def close(self) -> None:
         """Complete the item."""
@@ -259,6 +261,13 @@ def _custom_input(arguments: str) -> str:
         return _CUSTOM.decode(arguments).input
     except (ValueError, RecursionError):
         return arguments
+
+
+def _raw(entry: Json) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(encode(entry))
+    except UnicodeEncodeError:  # Half an emoji, which only the standard library can write.
+        return msgspec.Raw(mend_surrogates(json.dumps(entry).encode()))
 
 
 def _part(kind: str, text: str) -> Json:

@@ -18,6 +18,7 @@ from gateway.protocols.chat_answer import (
     content_texts,
     detail_text,
 )
+from gateway.protocols.json_reading import join_halves
 from gateway.protocols.responses_context import ResponsesContext, ToolName
 from gateway.protocols.responses_items import (
     CallItem,
@@ -166,7 +167,8 @@ class OutputBuilder:
         self._close_open()
         record.state = CallState.LIVE
         index = len(self._items)
-        call_id = unused_id(record.id or f"call_{self._base_id}_{index}", self._used_ids)
+        call_id = join_halves(record.id) or f"call_{self._base_id}_{index}"
+        call_id = unused_id(call_id, self._used_ids)
         self._used_ids.add(call_id)
         name = self._context.tool_names.get(record.name) or ToolName(record.name)
         item = CallItem(self._writer, self._base_id, index, name, call_id)

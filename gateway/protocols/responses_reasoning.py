@@ -12,6 +12,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Final
 
 import msgspec
+from msgspec import Raw
 
 from gateway.protocols.translate.identifiers import SIGNATURE
 
@@ -20,13 +21,13 @@ class PackedThought(msgspec.Struct, omit_defaults=True):
     """A thought's text and its signed or encrypted parts, as `reasoning_details` entries."""
 
     r: str
-    d: list[dict[str, object]] = []
+    d: list[Raw] = []
 
 
 _PACKED: Final = msgspec.json.Decoder(PackedThought)
 
 
-def pack_thought(text: str, details: list[dict[str, object]]) -> str:
+def pack_thought(text: str, details: list[Raw]) -> str:
     """Return the `encrypted_content` of a reasoning item."""
     packed = msgspec.json.encode(PackedThought(text, details))
     return SIGNATURE + urlsafe_b64encode(packed).rstrip(b"=").decode()

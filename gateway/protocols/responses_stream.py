@@ -145,7 +145,7 @@ class ResponsesStream:
                 self._take(event)
                 if self.done:
                     break
-        except GatewayError:
+        except (GatewayError, RecursionError):
             self._fail(STREAM_MALFORMED)
         return self._writer.take()
 
@@ -172,7 +172,7 @@ class ResponsesStream:
         try:
             for event in self._decoder.end():
                 self._take(event)
-        except GatewayError:
+        except (GatewayError, RecursionError):
             return
 
     def _take(self, event: Event) -> None:

@@ -303,7 +303,7 @@ junk = st.recursive(
         inner
         | st.sampled_from(
             ["text", "image", "document", "tool_result", "tool_use", "thinking", "base64",
-             "content", "search_result", "compaction", "image_url", "file", "assistant", "user", "system"]
+             "content", "search_result", "compaction", "image_url", "file", "assistant", "user"]
         ),
         max_size=4,
     ),
