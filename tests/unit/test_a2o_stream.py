@@ -295,3 +295,18 @@ def test_event_beyond_the_limit_is_an_error():
 
     assert read_events(written)[-1]["event"] == "error"
     assert stream.failed
+
+
+def test_message_start_names_the_estimate_until_the_upstream_has_counted():
+    """The counts at the end are the upstream's."""
+    estimated = new_stream(input_estimate=7)
+    counted = new_stream(input_estimate=7)
+    running = sse({"choices": [{"delta": {"content": "a"}}], "usage": USAGE})
+
+    first = read_events(estimated.feed(delta(content="a")))[0]
+    known = read_events(counted.feed(running))[0]
+    last = read_events(estimated.feed(delta("stop") + sse(USAGE_CHUNK)))[-2]
+
+    assert first["data"]["message"]["usage"]["input_tokens"] == 7
+    assert known["data"]["message"]["usage"]["input_tokens"] == 10
+    assert last["data"]["usage"]["input_tokens"] == 10

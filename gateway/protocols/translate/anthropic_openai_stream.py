@@ -213,6 +213,8 @@ class AnthropicStream:
         self._phase = Phase.STREAMING
         self._blocks.upstream_id = upstream_id or ""
         counters = anthropic_usage(read_usage(self._usage))
+        if self._usage is None:
+            counters.input_tokens = self._context.input_estimate
         counters.output_tokens = 0
         counters.output_tokens_details = UNSET
         self._writer.start_message(message_id(upstream_id), self._context.model, counters)

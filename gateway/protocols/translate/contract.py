@@ -45,6 +45,12 @@ class AnswerContext(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     created: int = 0
     """Unix seconds for OpenAI's `created`; the caller sets it, `TranslatedRequest` leaves it 0."""
+    input_estimate: int = 0
+    """
+    Input tokens that `message_start` names while the upstream has not counted yet; 0: unknown.
+
+    Agents show the context's size from it. The counts at the end are the upstream's.
+    """
 
 
 class TranslatedRequest(msgspec.Struct, frozen=True):
