@@ -181,6 +181,12 @@ class Keys:
             row = (await connection.execute(query)).first()
         return None if row is None else _change(row).principal
 
+    async def changed_since(self, unix_s: int) -> Sequence[KeyChange]:
+        """Return the keys disabled, enabled or revoked at that time or after it."""
+        query = sa.select(API_KEYS).where(API_KEYS.c.changed_at >= unix_s, API_KEYS.c.version > 1)
+        async with self._database.read() as connection:
+            return [_change(row) for row in await connection.execute(query)]
+
     async def _set_state(self, key_id: str, state: str) -> KeyChange:
         """Set the state in one statement, so that of two changes at once none is lost."""
         change = (
