@@ -130,7 +130,7 @@ def _message(answer: _Answer, context: AnswerContext) -> _Message:
         for index, block in enumerate(thoughts)
         if (detail := _reasoning_detail(index, block)) is not None
     ]
-    spoken = [block.thinking for block in thoughts if block.thinking]
+    spoken = [block.thinking for block in thoughts if block.type == "thinking" and block.thinking]
     if spoken:
         message.reasoning_content = "\n\n".join(spoken)
     if details:
