@@ -138,3 +138,18 @@ class Authority:
 def authority() -> Authority:
     """One authority for the whole run: keys are slow to make."""
     return Authority()
+
+
+class Still:
+    """Whether a number has stopped changing, for as long as it takes to be sure."""
+
+    def __init__(self, number: Callable[[], int]) -> None:
+        self._number = number
+        self._last = -1
+        self._seen = 0
+
+    def __call__(self) -> bool:
+        now = self._number()
+        self._seen = self._seen + 1 if now == self._last else 0
+        self._last = now
+        return self._seen > 20

@@ -120,7 +120,8 @@ class Http1Connection(asyncio.Protocol):
 
         Raises:
             GatewayError: UPSTREAM_TIMEOUT, UPSTREAM_BROKEN (see `died_silently`),
-                UPSTREAM_MALFORMED, INTERNAL (a head that must not be sent).
+                UPSTREAM_MALFORMED, UPSTREAM_CONNECT (closed before anything was sent), INTERNAL
+                (a head that must not be sent).
         """
         waiter: asyncio.Future[Http1Response | GatewayError] = self._loop.create_future()
         self._waiter = waiter
@@ -218,7 +219,7 @@ class Http1Connection(asyncio.Protocol):
         self.died_silently = False
         transport = self._transport
         if transport is None or self._phase is not Phase.IDLE:
-            self.break_off("connection not usable")
+            self._fail(ErrorKind.UPSTREAM_CONNECT, "closed before the request was sent")
             return
         self._phase = Phase.HEAD
         self._head = HeadReader(request.method)

@@ -21,8 +21,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.core.model import Origin
-from gateway.errors import GatewayError
+from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import BodySink, Headers
+from gateway.upstream.failures import upstream_failure
 from gateway.upstream.whole_body import body_too_large, read_whole
 
 
@@ -78,7 +79,7 @@ class Http1Response:
         self.headers = headers
 
     def start(self, sink: BodySink) -> None:
-        """Push the body into `sink` from the next turn of the loop on."""
+        """Push the body into `sink` from the next turn of the loop on; nothing after `close`."""
         if self._outcome is _End.CLOSED:
             return
         self._sink = sink
@@ -121,6 +122,8 @@ class Http1Response:
         Raises:
             GatewayError: UPSTREAM_BROKEN when it breaks off, UPSTREAM_MALFORMED beyond the limit.
         """
+        if self._outcome is _End.CLOSED:
+            raise upstream_failure(ErrorKind.UPSTREAM_BROKEN, self._origin, "read after close")
         if self._outcome is not _End.COMPLETE:
             return await read_whole(self, self._origin, limit_bytes)
         body = b"".join(self._pending)

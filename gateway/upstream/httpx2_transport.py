@@ -131,7 +131,8 @@ class Httpx2Response:
     """
 
     __slots__ = (
-        "_going", "_open", "_origin", "_paused", "_pulling", "_sink", "_task", "headers", "status",
+        "_closed", "_going", "_open", "_origin", "_paused", "_pulling", "_sink", "_task",
+        "headers", "status",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, open_responses: set[Httpx2Response]) -> None:
@@ -141,6 +142,7 @@ class Httpx2Response:
         self._going = asyncio.Event()
         self._paused = False
         self._pulling = False
+        self._closed = False
         self._task: asyncio.Task[None] | None = None
         self.status = 0
         self.headers: Headers = []
@@ -154,13 +156,17 @@ class Httpx2Response:
         self._task.add_done_callback(self._report)
 
     def start(self, sink: BodySink) -> None:
-        """Push the body into `sink` from the next turn of the loop on."""
+        """Push the body into `sink` from the next turn of the loop on; nothing after `close`."""
+        if self._closed:
+            return
         self._sink = sink
         if not self._paused:
             self._going.set()
 
     def pause(self) -> None:
         """Stop pulling. Idempotent."""
+        if self._closed:
+            return
         self._paused = True
         self._going.clear()
 
@@ -172,6 +178,7 @@ class Httpx2Response:
 
     def close(self) -> None:
         """Drop the stream unless the body is complete; the sink hears no more. Idempotent."""
+        self._closed = True
         self._sink = None
         self._going.set()
         if self._pulling and self._task is not None:
@@ -196,6 +203,8 @@ class Httpx2Response:
         Raises:
             GatewayError: UPSTREAM_BROKEN when it breaks off, UPSTREAM_MALFORMED beyond the limit.
         """
+        if self._closed:
+            raise upstream_failure(ErrorKind.UPSTREAM_BROKEN, self._origin, "read after close")
         return await read_whole(self, self._origin, limit_bytes)
 
     async def _pull(self, stream: httpx2.AsyncByteStream) -> None:

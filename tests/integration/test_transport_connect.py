@@ -11,6 +11,7 @@ import pytest
 
 from gateway.core.model import Origin
 from gateway.errors import ErrorKind, GatewayError
+from gateway.upstream.pool import OriginPool
 from gateway.upstream.transport import UpstreamTransport
 from tests.upstream_fakes import RecordingSink, a_request
 from tests.upstream_servers import (
@@ -199,6 +200,20 @@ async def test_cancelled_connecting_leaves_no_socket(transport: UpstreamTranspor
 
         assert await closes_within_100_ms(upstream.visits[0])
         assert transport.open_connections == 0
+
+
+async def test_small_writes_are_not_held_back(transport: UpstreamTransport) -> None:
+    """Connections are opened with TCP_NODELAY."""
+    async with serve(json_forever) as upstream:
+        await fetch(transport, upstream)
+        pool = next(iter(transport._origins.values()))
+        assert isinstance(pool, OriginPool)
+        (connection,) = pool._connections
+        opened = connection._transport
+        assert opened is not None
+
+        plain = opened.get_extra_info("socket")
+        assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 # TLS.

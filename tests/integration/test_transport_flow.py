@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,6 +17,7 @@ from tests.upstream_servers import (
     CHUNKED,
     OK,
     Authority,
+    Still,
     Visit,
     authority,
     json_forever,
@@ -38,21 +39,6 @@ async def transport(authority: Authority) -> AsyncIterator[UpstreamTransport]:
     transport = UpstreamTransport(make_ssl_context=authority.client_context)
     yield transport
     await transport.aclose()
-
-
-class Still:
-    """Whether a number has stopped changing, for as long as it takes to be sure."""
-
-    def __init__(self, number: Callable[[], int]) -> None:
-        self._number = number
-        self._last = -1
-        self._seen = 0
-
-    def __call__(self) -> bool:
-        now = self._number()
-        self._seen = self._seen + 1 if now == self._last else 0
-        self._last = now
-        return self._seen > 20
 
 
 @pytest.mark.parametrize("chunked", [True, False])

@@ -11,6 +11,7 @@ import uvloop
 
 from gateway.core.model import Origin
 from gateway.errors import ErrorKind, GatewayError
+from gateway.upstream.pool import OriginPool
 from gateway.upstream.transport import UpstreamTransport
 from tests.upstream_fakes import a_request
 from tests.upstream_servers import (
@@ -126,6 +127,46 @@ async def test_upstreams_shorter_idle_time_is_respected(transport: UpstreamTrans
         await wait_until(lambda: transport.open_connections == 0)
 
         assert 0.7 < time.monotonic() - began < 1.0
+
+
+async def test_connection_past_its_time_is_not_taken(transport: UpstreamTransport) -> None:
+    """A loop that was late to expire a connection does not use it either."""
+    async with serve(json_forever) as upstream:
+        await fetch(transport, upstream)
+        pool = next(iter(transport._origins.values()))
+        assert isinstance(pool, OriginPool)
+        for connection in pool._idle:
+            connection.idle_until = 0.0
+
+        await fetch(transport, upstream)
+
+        assert len(upstream.visits) == 2
+        assert transport.reused_total == 0
+        assert transport.open_connections == 1
+
+
+async def test_expiry_takes_only_what_is_due(transport: UpstreamTransport) -> None:
+    """Of two idle connections the one past its time goes, the other stays and goes later."""
+    async with serve(json_forever) as upstream:
+        await asyncio.gather(*(fetch(transport, upstream, keepalive_s=0.3) for _ in range(2)))
+        pool = next(iter(transport._origins.values()))
+        assert isinstance(pool, OriginPool)
+        next(iter(pool._idle)).idle_until = 0.0
+
+        pool._sweep()
+        assert transport.open_connections == 1
+
+        await wait_until(lambda: transport.open_connections == 0)
+
+
+async def test_pool_without_keep_alive_keeps_nothing(transport: UpstreamTransport) -> None:
+    """`keepalive_s` of 0 means one connection per request."""
+    async with serve(json_forever) as upstream:
+        for _ in range(2):
+            await fetch(transport, upstream, keepalive_s=0.0)
+            assert transport.open_connections == 0
+
+        assert len(upstream.visits) == 2
 
 
 async def test_idle_connection_closed_by_the_upstream_is_forgotten(

@@ -337,6 +337,20 @@ async def test_read_of_a_body_that_breaks_off_raises() -> None:
     assert caught.value.kind is ErrorKind.UPSTREAM_BROKEN
 
 
+async def test_read_after_close_raises() -> None:
+    """A closed response has no body to wait for."""
+    wire = Wire()
+    await wire.ask()
+    wire.feed(LENGTH_10)
+    response = await wire.response()
+    response.close()
+
+    with pytest.raises(GatewayError) as caught:
+        await response.read(100)
+
+    assert caught.value.kind is ErrorKind.UPSTREAM_BROKEN
+
+
 async def test_cancelled_read_drops_the_connection() -> None:
     """Who stops reading closes the socket."""
     wire = Wire()

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.upstream.http1 import ONE_WRITE_BYTES, SLICE_BYTES
-from gateway.upstream.http1_head import render_request_head
+from gateway.upstream.http1_head import MalformedHeadError, plan_body, render_request_head
 from tests.upstream_fakes import HEADERS, Wire, a_request, answered, turn
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -120,6 +120,35 @@ async def test_body_around_the_limit_of_one_write_arrives_whole(size: int) -> No
     await turn()
 
 
+async def test_write_that_fails_ends_the_sending() -> None:
+    """A socket that died under a big body is not written to any more."""
+    wire = Wire()
+    wire.transport.high_water = 65_536
+    await wire.ask(a_request(body=b"x" * (4 * SLICE_BYTES)))
+    written = len(wire.transport.written)
+
+    wire.transport.aborted = True
+    wire.transport.flush()
+    wire.connection.connection_lost(ConnectionResetError())
+
+    assert len(wire.transport.written) == written
+    with pytest.raises(GatewayError) as caught:
+        await wire.response()
+    assert caught.value.kind is ErrorKind.UPSTREAM_BROKEN
+
+
+async def test_connection_closed_before_the_request_has_sent_nothing() -> None:
+    """An upstream that accepts and closes is a connect error: safe to repeat."""
+    wire = Wire()
+    wire.hang_up()
+
+    with pytest.raises(GatewayError) as caught:
+        await wire.connection.exchange(a_request(), 5.0)
+
+    assert caught.value.kind is ErrorKind.UPSTREAM_CONNECT
+    assert wire.transport.written == []
+
+
 async def test_refusal_before_the_body_is_sent_is_read_then_closed() -> None:
     """An early 413 is answered to the caller; the rest of the body is not sent, nor reused."""
     wire = Wire()
@@ -156,6 +185,39 @@ async def test_answer_before_the_body_is_sent_lets_the_body_go_on() -> None:
 
 
 # The response head.
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"content-length", b"1"), (b"transfer-encoding", b"chunked")],
+        [(b"content-length", b"1"), (b"content-length", b"1")],
+        [(b"content-length", b"\xb2")],
+        [(b"content-length", b"1_0")],
+        [(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"gzip")],
+    ],
+)
+def test_body_whose_end_is_ambiguous_is_refused(headers: list[tuple[bytes, bytes]]) -> None:
+    """What the parser might let through one day is refused here, too."""
+    with pytest.raises(MalformedHeadError):
+        plan_body("GET", 200, "1.1", headers)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"timeout=5", 5.0),
+        (b"max=100, Timeout=60", 60.0),
+        (b"timeout=5;x", None),
+        (b"timeout=-1", None),
+        (b"timeout=9999999999", None),
+        (b"max=3", None),
+        (b"", None),
+    ],
+)
+def test_idle_hint_is_a_plain_number_or_none(value: bytes, seconds: float | None) -> None:
+    """A hint that is no sensible number is no hint."""
+    assert plan_body("GET", 200, "1.1", [(b"keep-alive", value)]).idle_hint_s == seconds
 
 
 async def test_headers_come_in_order_lower_case_and_repeated() -> None:
