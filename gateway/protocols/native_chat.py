@@ -8,7 +8,6 @@ schema; a test keeps it equal to `MEMBERS`.
 
 from __future__ import annotations
 
-import re
 from typing import Final, NamedTuple, NoReturn
 
 import msgspec
@@ -17,6 +16,7 @@ from gateway.core.model import Prices
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.chat_answer import ChatUsage, content_texts, read_answer, read_usage
 from gateway.protocols.json_reading import decode_request
+from gateway.protocols.translate.think_tags import cut_thought
 
 
 class Member(NamedTuple):
@@ -81,7 +81,6 @@ class NativeRequest(msgspec.Struct, frozen=True, kw_only=True):
 _LARGEST: Final = 2**53
 """No number beyond is sent on: readers of JSON may not tell it from its neighbours."""
 _BODY: Final = msgspec.json.Decoder(dict[str, object])
-_THOUGHT: Final = re.compile(r"\s*<(mm:)?think>.*?(</(mm:)?think>\n*|\Z)", re.DOTALL)
 
 
 def read_native_request(body: bytes, limits: NativeLimits) -> NativeRequest:
@@ -170,8 +169,8 @@ def native_answer(
     """
     answer, choice, message = read_answer(body)
     text, _ = content_texts(message.content)
-    if think_tags and (thought := _THOUGHT.match(text)):
-        text = text[thought.end() :]
+    if think_tags:
+        _, text = cut_thought(text)
     usage = read_usage(answer.usage or choice.usage) or ChatUsage()
     return msgspec.json.encode(
         {

@@ -79,8 +79,8 @@ def finished(*deltas: dict[str, Any], finish: str = "stop") -> list[bytes]:
 def test_request_is_echoed_compact_and_with_defaults() -> None:
     """The response object repeats the request's members and fills in the others."""
     body = b"""{"model":"m","input":"x","instructions":"I\xc3\xa9","temperature":1.0,"metadata":
-    { "a": "b" },"reasoning":{"effort":"low"},"text":{"verbosity":"low"},"store":true,"truncation":"auto",
-    "tools":[{"type":"function","name":"f",
+    { "a": "b" },"reasoning":{"effort":"low"},"text":{"verbosity":"low"},"store":true,
+    "truncation":"auto","tools":[{"type":"function","name":"f",
     "parameters":{}}],"tool_choice":"required","parallel_tool_calls":false,"max_output_tokens":9}"""
     asked = translate_responses_request(body).context
 
@@ -271,7 +271,11 @@ REDACTED = {"type": "reasoning.encrypted", "data": "zz"}
             ["plan"],
             [],
         ),
-        ([{"reasoning_details": [{"text": "p"}]}, {"reasoning_details": [SIGNED]}], ["p"], [SIGNED]),
+        (
+            [{"reasoning_details": [{"text": "p"}]}, {"reasoning_details": [SIGNED]}],
+            ["p"],
+            [SIGNED],
+        ),
         ([{"reasoning_details": [REDACTED]}], [], [REDACTED]),
         ([{"content": [{"type": "thinking", "thinking": [{"text": "plan"}]}]}], ["plan"], []),
     ],
