@@ -73,7 +73,9 @@ class Upstream:
         self.visits.append(visit)
         try:
             await self._script(visit)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            writer.close()
+            await writer.wait_closed()
+        except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
             pass
         finally:
             visit.closed.set()

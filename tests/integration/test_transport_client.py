@@ -109,6 +109,7 @@ async def test_client_that_reads_slowly_stops_the_upstream(client: httpx2.AsyncC
         for _ in range(64):
             await visit.say(b"x" * MIB)
             sent += 1
+        await visit.until_gone()
 
     async with serve(script) as upstream:
         url = f"http://127.0.0.1:{upstream.origin.port}/"
