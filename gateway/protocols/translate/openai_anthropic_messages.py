@@ -25,7 +25,7 @@ from gateway.protocols.translate.dialects import Capabilities
 from gateway.protocols.translate.identifiers import to_anthropic_id
 from gateway.protocols.translate.openai_anthropic_parts import content_blocks, text_blocks
 from gateway.protocols.translate.openai_anthropic_thoughts import thought_blocks
-from gateway.protocols.translate.openai_request import Message, Part, ToolCall
+from gateway.protocols.translate.openai_request import Message, ToolCall
 
 _STRING: Final = msgspec.json.Decoder(str)
 _SYSTEM: Final = frozenset({"system", "developer"})
@@ -143,19 +143,17 @@ class MessageTranslator:
 
     def _spoken(self, message: Message) -> list[Block]:
         """Return content and refusal; parts only a model could have made are left out, listed."""
-        content = message.content
-        parts = content if isinstance(content, list) else [Part("text", text=content)]
-        if message.refusal:
-            parts = [*parts, Part("refusal", refusal=message.refusal)]
+        if not isinstance(message.content, list):
+            return text_blocks(message.content, 0) + text_blocks(message.refusal, 0)
         blocks: list[Block] = []
-        for part in parts:
-            if part.type == "refusal":
-                part = Part("text", text=part.refusal)  # noqa: PLW2901 - the same part, spoken
+        for part in message.content:
             if part.type == "text":
                 blocks += text_blocks([part], 0)
+            elif part.type == "refusal":
+                blocks += text_blocks(part.refusal, 0)
             else:
                 self._dropped.add(part.type)
-        return blocks
+        return blocks + text_blocks(message.refusal, 0)
 
     def _tool_use(self, call: ToolCall, index: int) -> Block:
         if call.function is not None:
@@ -223,7 +221,7 @@ def _placed(entries: list[_Entry], *, keep_system: bool) -> list[Turn]:
         else:
             turns.append(Turn(role, blocks))
     for turn in turns:
-        if turn.role == "user":
+        if turn.role == "user" and len(turn.content) > 1:
             # Anthropic wants results before text, whatever stood between them in the history.
             turn.content.sort(key=_is_no_result)
     return turns

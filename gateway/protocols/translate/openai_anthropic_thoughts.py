@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.protocols.translate.anthropic_message import Block
+from gateway.protocols.translate.anthropic_request import is_given
 from gateway.protocols.translate.identifiers import is_synthetic
 from gateway.protocols.translate.openai_request import Message
 
@@ -53,6 +54,8 @@ def thought_blocks(message: Message) -> list[Block]:
 
 
 def _read(listed: Raw) -> list[_Thought]:
+    if not is_given(listed):
+        return []
     try:
         return _THOUGHTS.decode(listed)
     except (msgspec.DecodeError, RecursionError):
