@@ -1,29 +1,30 @@
 """
 From an upstream's good response head to the end of the caller's answer: commit, relay, meter.
 
-Three ways: a stream goes through the pump event by event; a small JSON answer is read whole and
-sent in one piece; a large one goes through the pump as plain bytes.
+Three ways: a stream goes through the pump; a whole answer that is small, or must be translated, is
+read before it is sent; a large one goes through the pump as plain bytes.
 """
 
 from __future__ import annotations
 
-import asyncio
+from time import monotonic
 
-from gateway.core.model import Clocks, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.exchange import Exchange
-from gateway.pipeline.relay import Relay
+from gateway.pipeline.relay import EarlyFailureError, Relay
 from gateway.pipeline.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.error_bodies import render_event
 from gateway.protocols.headers import client_headers
 from gateway.protocols.usage_hider import at_event_boundary
-from gateway.protocols.usage_meter import JsonMeter, StreamMeter
+from gateway.protocols.usage_meter import BYTES_PER_TOKEN, JsonMeter, StreamMeter
 
 WHOLE_BYTES = 256 * 1024
-"""A JSON answer up to this size is read before it is sent."""
+"""An answer that goes through untouched is read before it is sent up to this size."""
+TRANSLATED_BYTES = 32 * 1024 * 1024
+"""Largest answer that is translated."""
 
 
 class Answers:
@@ -38,7 +39,6 @@ class Answers:
     def __init__(self, watchdog: Watchdog, stall_s: float) -> None:
         self._watchdog = watchdog
         self._stall_s = stall_s
-        self._loop = asyncio.get_running_loop()
 
     async def deliver(
         self, call: Call, channel: ClientChannel, exchange: Exchange, response: UpstreamResponse
@@ -50,50 +50,59 @@ class Answers:
             GatewayError: It failed. `channel.started` tells whether the caller has seen any of it;
                 if so, this has already ended the answer as its dialect asks.
         """
-        streamed = _content_type(response).startswith(b"text/event-stream")
-        if streamed != call.stream:
+        kind = _header(response, b"content-type") or b""
+        if kind.startswith(b"text/event-stream") != call.stream:
             response.close()
             raise GatewayError(
                 ErrorKind.UPSTREAM_MALFORMED,
                 "The upstream model answered in an unexpected format.",
-                detail=f"content-type {_content_type(response).decode('latin-1')[:100]}",
+                detail=f"content-type {kind[:100].decode('latin-1')}",
             )
+        length = _length(response)
         call.upstream_request_id = _upstream_id(response)
-        head = (response.status, self._head(call, response))
-        if streamed:
+        head = (response.status, self._head(call, exchange, response))
+        if call.stream:
             await self._stream(call, channel, exchange, response, head)
-        elif (_length(response) or WHOLE_BYTES + 1) <= WHOLE_BYTES:
-            await self._whole(call, channel, response, head)
+        elif exchange.reshape or (length is not None and length <= WHOLE_BYTES):
+            await self._whole(call, channel, exchange, response, head)
         else:
             await self._large(call, channel, response, head)
 
-    def _head(self, call: Call, response: UpstreamResponse) -> Headers:
-        headers = client_headers(response.headers, call.request_id, stream=call.stream)
-        headers.append((b"server-timing", self._timing(call)))
-        return headers
-
-    def _timing(self, call: Call) -> bytes:
-        now, sent = self._loop.time(), call.sent_at or call.started_at
+    def _head(self, call: Call, exchange: Exchange, response: UpstreamResponse) -> Headers:
+        translated = bool(exchange.reshape) or exchange.translator is not None
+        headers = client_headers(
+            response.headers, call.request_id, stream=call.stream, unchanged=not translated
+        )
+        now, sent = monotonic(), call.sent_at or call.started_at
         own, upstream = (sent - call.started_at) * 1000, (now - sent) * 1000
-        return b"overhead;dur=%.2f, upstream;dur=%.2f" % (own, upstream)
+        timing = b"overhead;dur=%.2f, upstream;dur=%.2f" % (own, upstream)
+        headers.append((b"server-timing", timing))
+        if call.dropped:
+            headers.append((b"x-capio-dropped", ", ".join(call.dropped).encode()))
+        return headers
 
     async def _whole(
         self,
         call: Call,
         channel: ClientChannel,
+        exchange: Exchange,
         response: UpstreamResponse,
         head: tuple[int, Headers],
     ) -> None:
-        meter = JsonMeter(_upstream_wire(call))
+        assert call.upstream_wire is not None
+        meter = JsonMeter(call.upstream_wire)
+        status, headers = head
         try:
-            body = await response.read(WHOLE_BYTES)
+            body = await response.read(TRANSLATED_BYTES if exchange.reshape else WHOLE_BYTES)
             meter.feed(body)
-            await channel.respond(*head, body)
+            for step in exchange.reshape:
+                body = step(body)
+            if exchange.reshape:
+                headers.append((b"content-length", str(len(body)).encode()))
+            await channel.respond(status, headers, body)
         finally:
             response.close()
             _keep_usage(call, meter)
-        if channel.gone:
-            raise GatewayError(ErrorKind.CLIENT_GONE, "The caller left.")
 
     async def _large(
         self,
@@ -102,10 +111,9 @@ class Answers:
         response: UpstreamResponse,
         head: tuple[int, Headers],
     ) -> None:
-        meter = JsonMeter(_upstream_wire(call))
-        relay = Relay(
-            call, channel, response, meter, shaper=None, head=head, stall_s=self._stall_s
-        )
+        assert call.upstream_wire is not None
+        meter = JsonMeter(call.upstream_wire)
+        relay = Relay(call, channel, response, meter, head=head, stall_s=self._stall_s)
         try:
             error = await self._pump(call, channel, relay, response)
             if error is not None:
@@ -123,28 +131,39 @@ class Answers:
         response: UpstreamResponse,
         head: tuple[int, Headers],
     ) -> None:
-        meter = StreamMeter(_upstream_wire(call))
+        assert call.upstream_wire is not None
+        meter = StreamMeter(call.upstream_wire)
         relay = Relay(
             call,
             channel,
             response,
             meter,
-            shaper=exchange.shaper,
+            shaper=exchange.hider,
+            translator=exchange.translator,
             head=head,
             stall_s=self._stall_s,
         )
         try:
             error = await self._pump(call, channel, relay, response)
             meter.end()
-            await self._end_stream(call, channel, exchange, relay, error, meter)
+            if channel.gone or isinstance(error, EarlyFailureError):
+                raise error or GatewayError(ErrorKind.CLIENT_GONE, "The caller left.")
+            if exchange.translator is not None:
+                await _end_translated(channel, exchange, relay, error)
+            else:
+                await _end_relayed(call, channel, exchange, relay, error or _cut(meter))
+            if meter.failed:
+                raise GatewayError(
+                    ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error in its stream."
+                )
         finally:
             _keep_usage(call, meter)
 
     async def _pump(
         self, call: Call, channel: ClientChannel, relay: Relay, response: UpstreamResponse
     ) -> GatewayError | None:
-        clocks = _clocks(call)
-        self._watchdog.add(relay, clocks)
+        assert call.deployment is not None
+        self._watchdog.add(relay, call.deployment.provider.clocks)
         channel.on_gone(relay.client_left)
         try:
             response.start(relay)
@@ -155,68 +174,68 @@ class Answers:
             response.close()
             await relay.aclose()
 
-    async def _end_stream(
-        self,
-        call: Call,
-        channel: ClientChannel,
-        exchange: Exchange,
-        relay: Relay,
-        error: GatewayError | None,
-        meter: StreamMeter,
-    ) -> None:
-        if exchange.shaper is not None:
-            rest = exchange.shaper.end(error is None)
-            if rest and not channel.gone:
-                await relay.write(rest)
-        if error is None and not (meter.saw_end or meter.failed or meter.finish_reason):
-            error = GatewayError(
-                ErrorKind.UPSTREAM_BROKEN, "Upstream stream ended before completion"
-            )
-        if error is None:
-            if not channel.started:
-                await relay.write(b"")
-            await channel.end()
-            if meter.failed:
-                raise GatewayError(
-                    ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error in its stream."
-                )
-            return
-        if channel.started and not channel.gone and error.kind is not ErrorKind.SLOW_CLIENT:
-            await self._tell(call, channel, relay, error)
+
+def _cut(meter: StreamMeter) -> GatewayError | None:
+    """Return the error of a body that ended cleanly, but before the answer was complete."""
+    if meter.saw_end or meter.failed or meter.finish_reason:
+        return None
+    return GatewayError(ErrorKind.UPSTREAM_BROKEN, "Upstream stream ended before completion")
+
+
+async def _end_relayed(
+    call: Call,
+    channel: ClientChannel,
+    exchange: Exchange,
+    relay: Relay,
+    error: GatewayError | None,
+) -> None:
+    """
+    End a stream of the caller's own dialect.
+
+    A committed stream that failed ends with an error event. In the middle of an event there is no
+    way to say anything: the connection is broken instead, by not ending the answer.
+    """
+    if exchange.hider is not None:
+        rest = exchange.hider.end(error is None)
+        if rest:
+            await relay.write(rest)
+    if error is None:
+        await relay.write(b"")
+        await channel.end()
+        return
+    may_tell = channel.started and error.kind is not ErrorKind.SLOW_CLIENT
+    if may_tell and at_event_boundary(*relay.tail):
+        await relay.write(render_event(error, call.client_wire))
+        await channel.end()
+    raise error
+
+
+async def _end_translated(
+    channel: ClientChannel, exchange: Exchange, relay: Relay, error: GatewayError | None
+) -> None:
+    """End a translated stream: its translator knows what is complete."""
+    translator = exchange.translator
+    assert translator is not None
+    if error is not None and error.kind is ErrorKind.SLOW_CLIENT:
         raise error
-
-    async def _tell(
-        self, call: Call, channel: ClientChannel, relay: Relay, error: GatewayError
-    ) -> None:
-        """
-        End a committed stream with an error event, as its dialect has it.
-
-        In the middle of an event there is no way to say anything: the connection is broken instead,
-        by not ending the answer.
-        """
-        if at_event_boundary(*relay.tail):
-            await relay.write(render_event(error, call.client_wire))
-            await channel.end()
+    rest = translator.end(error is None)
+    early = translator.early_error
+    if early is not None and not channel.started:
+        raise EarlyFailureError(early)
+    await relay.write(rest or translator.error_event)
+    await channel.end()
+    if translator.failed:
+        raise error or GatewayError(
+            ErrorKind.UPSTREAM_BROKEN, "Upstream stream ended before completion"
+        )
 
 
 def _keep_usage(call: Call, meter: StreamMeter | JsonMeter) -> None:
-    call.usage = meter.usage
+    """Leave the usage in the call: as reported, else estimated if anything was delivered."""
     call.finish_reason = meter.finish_reason
-    call.estimated = not meter.reported
-
-
-def _clocks(call: Call) -> Clocks:
-    assert call.deployment is not None
-    return call.deployment.provider.clocks
-
-
-def _upstream_wire(call: Call) -> Wire:
-    assert call.upstream_wire is not None
-    return call.upstream_wire
-
-
-def _content_type(response: UpstreamResponse) -> bytes:
-    return _header(response, b"content-type") or b""
+    if meter.reported or meter.seen or meter.contents:
+        call.usage = meter.settled(call.body_bytes // BYTES_PER_TOKEN)
+        call.estimated = not meter.reported
 
 
 def _length(response: UpstreamResponse) -> int | None:

@@ -8,19 +8,25 @@ credentials. A fault of the request is told to the caller as it is.
 
 from __future__ import annotations
 
-import asyncio
+from time import monotonic
 
 from gateway.core.routing import Candidate
 from gateway.errors import ErrorKind, ErrorSource, GatewayError
 from gateway.pipeline.answer import Answers
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
-from gateway.pipeline.exchange import relay_exchange
+from gateway.pipeline.exchange import Exchanges, Preparation
+from gateway.pipeline.relay import EarlyFailureError
 from gateway.ports import Headers, Transport, UpstreamResponse
-from gateway.protocols.call_fields import CallFields
 from gateway.protocols.headers import client_headers
-from gateway.protocols.upstream_errors import ErrorAnswer, relay_error
-from gateway.protocols.upstream_faults import error_kind, may_try_elsewhere, read_fault
+from gateway.protocols.upstream_errors import ErrorAnswer, relay_error, translate_error
+from gateway.protocols.upstream_faults import (
+    UpstreamFault,
+    error_kind,
+    is_signature_refusal,
+    may_try_elsewhere,
+    read_fault,
+)
 from gateway.telemetry.metrics import CallMetrics
 
 ERROR_BYTES = 1024 * 1024
@@ -32,12 +38,19 @@ _ELSEWHERE = frozenset(
         ErrorKind.UPSTREAM_BROKEN,
         ErrorKind.UPSTREAM_TIMEOUT,
         ErrorKind.UPSTREAM_MALFORMED,
-        ErrorKind.UPSTREAM_AUTH,
-        ErrorKind.UPSTREAM_QUOTA,
-        ErrorKind.UPSTREAM_REFUSED,
         ErrorKind.OVERLOADED,
     }
 )
+
+
+class RefusalError(GatewayError):
+    """An upstream answered with an error status; `answer` is what the caller would be told."""
+
+    def __init__(self, fault: UpstreamFault, answer: ErrorAnswer, *, elsewhere: bool) -> None:
+        super().__init__(error_kind(fault), fault.message, detail=fault.code or fault.type)
+        self.fault = fault
+        self.answer = answer
+        self.elsewhere = elsewhere
 
 
 class Attempts:
@@ -46,96 +59,121 @@ class Attempts:
 
     Args:
         transport: The way to upstreams.
+        exchanges: Makes each attempt's request.
         answers: Brings a good answer to the caller.
         metrics: Counts failed attempts.
     """
 
-    def __init__(self, transport: Transport, answers: Answers, metrics: CallMetrics) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        exchanges: Exchanges,
+        answers: Answers,
+        metrics: CallMetrics,
+    ) -> None:
         self._transport = transport
+        self._exchanges = exchanges
         self._answers = answers
         self._metrics = metrics
-        self._loop = asyncio.get_running_loop()
 
     async def run(
-        self,
-        call: Call,
-        channel: ClientChannel,
-        fields: CallFields,
-        body: bytes,
-        candidates: tuple[Candidate, ...],
+        self, given: Preparation, channel: ClientChannel, candidates: tuple[Candidate, ...]
     ) -> None:
         """
         Answer the call from the first candidate that can.
 
         Raises:
-            GatewayError: None could; the last failure. If `channel.started`, the answer has ended.
+            GatewayError: None could; the last failure. The caller may have been answered with it:
+                `channel.started` tells.
         """
-        last = len(candidates) - 1
-        for index, candidate in enumerate(candidates):
+        last = candidates[-1]
+        for candidate in candidates:
             try:
-                await self._attempt(call, channel, fields, body, candidate, final=index == last)
+                await self._attempt(given, channel, candidate)
             except GatewayError as error:
-                if error.surface.source is ErrorSource.UPSTREAM:
-                    label = candidate.deployment.label
-                    self._metrics.count_upstream_error(label, error.kind.value)
-                if index == last or channel.started or error.kind not in _ELSEWHERE:
+                self._count(candidate, error)
+                if candidate is last or channel.started or not _repeats_elsewhere(error):
                     raise
             else:
                 return
 
     async def _attempt(
-        self,
-        call: Call,
-        channel: ClientChannel,
-        fields: CallFields,
-        body: bytes,
-        candidate: Candidate,
-        *,
-        final: bool,
+        self, given: Preparation, channel: ClientChannel, candidate: Candidate
     ) -> None:
+        try:
+            await self._ask(given, channel, candidate)
+        except RefusalError as refusal:
+            if given.without_thoughts or not is_signature_refusal(refusal.fault):
+                raise
+            # Thoughts in the history were signed by another provider: once more without them.
+            given.without_thoughts = True
+            await self._ask(given, channel, candidate)
+
+    async def _ask(self, given: Preparation, channel: ClientChannel, candidate: Candidate) -> None:
+        call = given.call
         call.attempts += 1
         call.deployment = candidate.deployment
         call.upstream_wire = candidate.wire
-        exchange = relay_exchange(call, fields, body, channel.headers, candidate)
-        if call.sent_at is None:
-            call.sent_at = self._loop.time()
+        exchange = self._exchanges.prepare(given, candidate)
+        call.sent_at = monotonic()
+        if call.first_sent_at is None:
+            call.first_sent_at = call.sent_at
         response = await self._transport.send(exchange.request)
         if response.status >= 400:
-            await self._refused(call, channel, response, final=final)
-            return
+            raise await self._refusal(given, candidate, response)
         call.status = response.status
         await self._answers.deliver(call, channel, exchange, response)
 
-    async def _refused(
-        self, call: Call, channel: ClientChannel, response: UpstreamResponse, *, final: bool
-    ) -> None:
-        """Tell the caller of an upstream's refusal, or raise it for another attempt."""
-        assert call.upstream_wire is not None
-        wire = call.upstream_wire
+    async def _refusal(
+        self, given: Preparation, candidate: Candidate, response: UpstreamResponse
+    ) -> RefusalError:
+        call = given.call
         try:
             body = await response.read(ERROR_BYTES)
         finally:
             response.close()
-        fault = read_fault(wire, response.status, response.headers, body)
-        call.error = error = GatewayError(error_kind(fault), fault.message, detail=fault.code)
-        if may_try_elsewhere(fault) and not final:
-            raise error
-        headers = client_headers(response.headers, call.request_id, stream=False)
-        told = ErrorAnswer(response.status, tuple(headers), body)
-        answer = relay_error(fault, wire, call.model_asked, told)
-        call.status = answer.status
-        await channel.respond(answer.status, _complete(answer, call, told), answer.body)
-        raise error
+        fault = read_fault(candidate.wire, response.status, response.headers, body)
+        if candidate.wire is call.client_wire:
+            headers = client_headers(response.headers, call.request_id, stream=False)
+            told = ErrorAnswer(response.status, tuple(headers), body)
+            answer = relay_error(fault, candidate.wire, call.model_asked, told)
+            if answer is not told:
+                answer = completed(answer, call)
+        else:
+            answer = completed(translate_error(fault, call.client_wire, call.model_asked), call)
+        return RefusalError(fault, answer, elsewhere=may_try_elsewhere(fault))
+
+    def _count(self, candidate: Candidate, error: GatewayError) -> None:
+        if error.surface.source is ErrorSource.UPSTREAM:
+            self._metrics.count_upstream_error(candidate.deployment.label, error.kind.value)
 
 
-def _complete(answer: ErrorAnswer, call: Call, told: ErrorAnswer) -> Headers:
-    """Return the head of an error answer: the relayed one, or our own around a new body."""
-    if answer is told:
-        return list(told.headers)
-    return [
+def completed(answer: ErrorAnswer, call: Call) -> ErrorAnswer:
+    """Return an error answer of our own making with the rest of its head."""
+    headers: Headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(answer.body)).encode()),
         (b"request-id", call.request_id.encode()),
         (b"x-request-id", call.request_id.encode()),
         *answer.headers,
     ]
+    return ErrorAnswer(answer.status, tuple(headers), answer.body)
+
+
+def told_answer(error: GatewayError, call: Call) -> ErrorAnswer | None:
+    """Return the answer that an upstream's error brings along; None: it is rendered as ours."""
+    if isinstance(error, RefusalError):
+        return error.answer
+    if isinstance(error, EarlyFailureError):
+        early = error.answer
+        return completed(ErrorAnswer(early.status, early.headers, early.body), call)
+    return None
+
+
+def _repeats_elsewhere(error: GatewayError) -> bool:
+    """Whether another deployment may do better."""
+    if isinstance(error, RefusalError):
+        return error.elsewhere
+    if isinstance(error, EarlyFailureError):
+        return error.answer.fault is not None and may_try_elsewhere(error.answer.fault)
+    return error.kind in _ELSEWHERE

@@ -21,6 +21,7 @@ class Call:
     __slots__ = (
         "address",
         "attempts",
+        "body_bytes",
         "client_wire",
         "content_count",
         "deployment",
@@ -31,6 +32,7 @@ class Call:
         "estimated",
         "finish_reason",
         "first_content_at",
+        "first_sent_at",
         "last_content_at",
         "model",
         "model_asked",
@@ -53,6 +55,8 @@ class Call:
         self.client_wire = client_wire
         self.started_at = now
         self.sent_at: float | None = None
+        """When the attempt that answered was sent; `first_sent_at` is the first attempt's time."""
+        self.first_sent_at: float | None = None
         self.first_content_at: float | None = None
         self.last_content_at: float | None = None
         self.content_count = 0
@@ -65,6 +69,7 @@ class Call:
         self.upstream_request_id: str | None = None
         self.stream = False
         self.attempts = 0
+        self.body_bytes = 0
         self.status = 0
         self.outcome = "failed"
         self.error: GatewayError | None = None

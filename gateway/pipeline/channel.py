@@ -27,6 +27,9 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_DRAIN_BYTES = 1024 * 1024
+_DRAIN_S = 5.0
+
 
 class _Resumed:
     """An awaitable whose first step was already taken: yields that step's future, then goes on."""
@@ -51,7 +54,16 @@ class ClientChannel:
         receive, send: The ASGI callables.
     """
 
-    __slots__ = ("_gone", "_gone_callback", "_receive", "_send", "ended", "scope", "started")
+    __slots__ = (
+        "_gone",
+        "_gone_callback",
+        "_read_whole",
+        "_receive",
+        "_send",
+        "ended",
+        "scope",
+        "started",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -60,7 +72,8 @@ class ClientChannel:
         self._receive = receive
         self._send = send
         self._gone = False
-        self._gone_callback: Callable[[], None] | None = None
+        self._read_whole = False
+        self._gone_callback: Callable[[], object] | None = None
 
     @property
     def headers(self) -> Headers:
@@ -115,9 +128,26 @@ class ClientChannel:
                 raise _too_large(limit_bytes)
             pieces.append(piece)
             if not message.get("more_body", False):
+                self._read_whole = True
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def watch_gone(self, callback: Callable[[], None]) -> None:
+    async def drain(self) -> None:
+        """
+        Read and drop a small body that nobody wanted, before an early answer.
+
+        With a body left unread the connection cannot be used again, and a caller that is still
+        sending may lose the answer. Large or endless bodies are not waited for.
+        """
+        declared = self.header(b"content-length") or b"0"
+        if self._read_whole or self._gone or not declared.isdigit():
+            return
+        if int(declared) <= _DRAIN_BYTES:
+            try:
+                await self.read_body(_DRAIN_BYTES, _DRAIN_S)
+            except GatewayError:
+                return  # the answer goes out all the same
+
+    def watch_gone(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when the caller leaves. For use after `read_body`, once."""
         self._gone_callback = callback
         step = self._receive().__await__()
@@ -140,7 +170,7 @@ class ClientChannel:
         if callback is not None:
             callback()
 
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
+    def on_gone(self, callback: Callable[[], object] | None) -> None:
         """Replace the callback of `watch_gone`; it is called at once if the caller has left."""
         if self._gone and callback is not None:
             callback()

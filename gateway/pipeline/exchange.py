@@ -1,79 +1,208 @@
 """
-One attempt's request and how its answer is read: what is sent, metered, reshaped.
+One attempt's request and how its answer is read: what is sent, and what reshapes the answer.
 
 Same wire on both sides: only the model's name changes in the request (and `include_usage` for
 OpenAI streams), and the answer's bytes go through untouched, but for the usage event that the
-caller did not ask for.
+caller did not ask for. Otherwise both are translated, and no header of the caller's goes along.
 """
 
 from __future__ import annotations
 
-from gateway.core.model import Endpoint, Wire
+import msgspec
+
+from gateway.core.catalogue import Catalogue
+from gateway.core.model import Deployment, Endpoint, Wire
 from gateway.core.routing import Candidate
-from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
+from gateway.pipeline.chained import ChainedTranslator
+from gateway.pipeline.front import Front, Reshape
 from gateway.pipeline.relay import Shaper
 from gateway.ports import Headers, UpstreamRequest
-from gateway.protocols.call_fields import CallFields
-from gateway.protocols.headers import upstream_headers
-from gateway.protocols.rewrite import inject_usage, rewrite_model, strip_foreign_thoughts
+from gateway.protocols.headers import translated_headers, upstream_headers
+from gateway.protocols.rewrite import relay_body, strip_all_thoughts, strip_foreign_thoughts
+from gateway.protocols.translate import (
+    anthropic_openai_request,
+    anthropic_openai_response,
+    openai_anthropic_request,
+    openai_anthropic_response,
+)
+from gateway.protocols.translate.anthropic_openai_stream import AnthropicStream
+from gateway.protocols.translate.contract import (
+    AnswerContext,
+    StreamTranslator,
+    TranslatedRequest,
+    TranslationRoute,
+)
+from gateway.protocols.translate.dialects import Capabilities, capabilities
+from gateway.protocols.translate.openai_anthropic_stream import OpenAIStream
 from gateway.protocols.usage_hider import UsageHider
 
 _PATHS = {
-    Endpoint.CHAT_COMPLETIONS: "/chat/completions",
     Endpoint.EMBEDDINGS: "/embeddings",
-    Endpoint.MESSAGES: "/v1/messages",
     Endpoint.COUNT_TOKENS: "/v1/messages/count_tokens",
 }
+_WIRE_PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
 
 
-class Exchange:
+class Exchange(msgspec.Struct):
     """What one attempt sends, and what stands between its answer and the caller."""
 
-    __slots__ = ("request", "shaper")
+    request: UpstreamRequest
+    hider: UsageHider | None = None
+    """Same wire: removes the usage event that only we asked for."""
+    translator: StreamTranslator | None = None
+    """For a stream whose dialect is not the caller's."""
+    reshape: tuple[Reshape, ...] = ()
+    """For a whole answer, applied in order."""
 
-    def __init__(self, request: UpstreamRequest, shaper: Shaper | None) -> None:
-        self.request = request
-        self.shaper = shaper
+    @property
+    def shaper(self) -> Shaper | None:
+        """What the pump puts between; None relays the bytes untouched."""
+        return self.translator or self.hider
+
+    @property
+    def same_bytes(self) -> bool:
+        """The whole answer goes out as it came in."""
+        return not self.reshape
 
 
-def relay_exchange(
-    call: Call, fields: CallFields, body: bytes, client_headers: Headers, candidate: Candidate
-) -> Exchange:
+class Preparation(msgspec.Struct):
+    """What attempts of one call share."""
+
+    call: Call
+    front: Front
+    client_headers: Headers
+    session_id: str | None
+    created: int
+    without_thoughts: bool = False
+    """An upstream refused a thought's signature: leave them out."""
+
+
+class Exchanges:
     """
-    Return the exchange for a deployment that speaks the caller's wire.
+    Prepares attempts.
+
+    Args:
+        catalogue: What each of its deployments can do is worked out once, here.
 
     Raises:
-        GatewayError: BAD_REQUEST, the body names its model twice.
+        ValueError: A deployment overrides a capability that does not exist.
     """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue  # kept, so that the ids below stay those of its deployments
+        self._caps = {
+            (id(deployment), wire): capabilities_of(deployment, wire)
+            for model in catalogue.models
+            for deployment in model.deployments
+            for wire in deployment.wires
+        }
+
+    def prepare(self, given: Preparation, candidate: Candidate) -> Exchange:
+        """
+        Return the exchange for one candidate.
+
+        Raises:
+            GatewayError: BAD_REQUEST or UNSUPPORTED: the request cannot be put to this deployment.
+        """
+        if candidate.wire is given.front.wire:
+            return _relayed(given, candidate)
+        caps = self._caps[id(candidate.deployment), candidate.wire]
+        return _translated(given, candidate, caps)
+
+
+def _relayed(given: Preparation, candidate: Candidate) -> Exchange:
+    call, front = given.call, given.front
     wire, deployment = candidate.wire, candidate.deployment
-    body = rewrite_model(body, deployment.upstream_model)
-    shaper: Shaper | None = None
-    if wire is Wire.ANTHROPIC:
+    ask_usage = wire is Wire.OPENAI and call.stream and deployment.provider.inject_usage
+    body, hide = relay_body(
+        front.body, front.fields, deployment.upstream_model, ask_usage=ask_usage
+    )
+    if given.without_thoughts:
+        body = strip_all_thoughts(body)
+    elif wire is Wire.ANTHROPIC:
         body = strip_foreign_thoughts(body)
-    elif call.stream and deployment.provider.inject_usage:
-        body, hide = inject_usage(body)
-        shaper = UsageHider() if hide else None
-    return Exchange(_request(call, fields, body, client_headers, candidate), shaper)
+    translator = front.stream_shaper() if call.stream else None
+    if front.responses is None and front.native is None:
+        headers = upstream_headers(wire, given.client_headers, candidate.route.headers)
+    else:
+        headers = translated_headers(wire, candidate.route.headers, stream=call.stream)
+    assert call.model is not None
+    last = front.reshape(call.model)
+    return Exchange(
+        _request(given, candidate, body, headers),
+        hider=UsageHider() if hide and translator is None else None,
+        translator=translator,
+        reshape=(last,) if last is not None else (),
+    )
+
+
+def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) -> Exchange:
+    call, front = given.call, given.front
+    assert call.model is not None
+    route = TranslationRoute(candidate.deployment.upstream_model, caps, call.model.max_output)
+    made = _translate(given, route)
+    call.dropped = (*front.dropped, *made.dropped)
+    context = msgspec.structs.replace(
+        made.context, created=given.created, include_usage=_wants_usage(front, made.context)
+    )
+    translator: StreamTranslator
+    reshape: Reshape
+    if front.wire is Wire.ANTHROPIC:
+        translator = AnthropicStream(context, caps)
+        reshape = lambda body: anthropic_openai_response.translate_response(body, context, caps)  # noqa: E731
+    else:
+        translator = OpenAIStream(context)
+        reshape = lambda body: openai_anthropic_response.translate_response(body, context)  # noqa: E731
+    facade = front.stream_shaper()
+    if facade is not None:
+        translator = ChainedTranslator(translator, facade)
+    last = front.reshape(call.model)
+    headers = translated_headers(candidate.wire, candidate.route.headers, stream=call.stream)
+    return Exchange(
+        _request(given, candidate, made.body, headers),
+        translator=translator if call.stream else None,
+        reshape=(reshape, last) if last is not None else (reshape,),
+    )
+
+
+def _translate(given: Preparation, route: TranslationRoute) -> TranslatedRequest:
+    if given.front.wire is Wire.ANTHROPIC:
+        return anthropic_openai_request.translate_request(given.front.body, route, given.session_id)
+    return openai_anthropic_request.translate_request(
+        given.front.body, route, thoughts=not given.without_thoughts
+    )
+
+
+def _wants_usage(front: Front, context: AnswerContext) -> bool:
+    """A façade reads the usage from the chat stream, whatever its own caller wants."""
+    return context.include_usage or front.responses is not None
+
+
+def capabilities_of(deployment: Deployment, wire: Wire) -> Capabilities:
+    """Return what a deployment can do on one wire, its overrides applied."""
+    dialect = deployment.provider.dialect
+    if wire is Wire.ANTHROPIC and not dialect.startswith("anthropic"):
+        dialect = "anthropic-legacy"
+    if wire is Wire.OPENAI and dialect.startswith("anthropic"):
+        dialect = "generic"
+    return capabilities(dialect, {**deployment.provider.caps, **deployment.caps})
 
 
 def _request(
-    call: Call,
-    fields: CallFields,
-    body: bytes,
-    client_headers: Headers,
+    given: Preparation,
     candidate: Candidate,
+    body: bytes,
+    headers: tuple[tuple[bytes, bytes], ...],
 ) -> UpstreamRequest:
     clocks, route = candidate.deployment.provider.clocks, candidate.route
-    path = _PATHS.get(call.endpoint)
-    if path is None:
-        raise GatewayError(ErrorKind.UNKNOWN_PATH, "This path is not served.")
+    path = _PATHS.get(given.call.endpoint) or _WIRE_PATHS[candidate.wire]
     return UpstreamRequest(
         origin=route.origin,
         method="POST",
         path=route.base_path + path,
-        headers=upstream_headers(candidate.wire, client_headers, route.headers),
+        headers=headers,
         body=body,
         clocks=clocks,
-        head_timeout_s=clocks.first_content_s if fields.stream else clocks.first_byte_s,
+        head_timeout_s=clocks.first_content_s if given.call.stream else clocks.first_byte_s,
     )

@@ -45,8 +45,8 @@ class Recorder:
         metrics.observe_duration(endpoint, _ended(call) - call.started_at)
         if call.error is not None:
             metrics.count_error(endpoint, call.error.kind.value)
-        if call.sent_at is not None:
-            metrics.observe_overhead(endpoint, call.sent_at - call.started_at)
+        if call.first_sent_at is not None:
+            metrics.observe_overhead(endpoint, call.first_sent_at - call.started_at)
         if call.deployment is None or call.upstream_wire is None:
             return
         label = call.deployment.label
@@ -67,6 +67,12 @@ def _ttft_ms(call: Call) -> int | None:
     if call.first_content_at is None or call.sent_at is None:
         return None
     return round((call.first_content_at - call.sent_at) * 1000)
+
+
+def _overhead_ms(call: Call) -> float | None:
+    if call.first_sent_at is None:
+        return None
+    return round((call.first_sent_at - call.started_at) * 1000, 3)
 
 
 def _event(call: Call) -> UsageEvent:
@@ -123,7 +129,7 @@ def _line(call: Call) -> CallLine:
         stream=call.stream,
         attempts=call.attempts,
         ttft_ms=_ttft_ms(call),
-        overhead_ms=round((call.sent_at - call.started_at) * 1000, 3) if call.sent_at else None,
+        overhead_ms=_overhead_ms(call),
         input_tokens=usage.input or None,
         cache_read_tokens=usage.cache_read or None,
         cache_write_tokens=usage.cache_write or None,

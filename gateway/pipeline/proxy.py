@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from time import monotonic
 
 from gateway.core.api_keys import digest, pick_key, well_formed
 from gateway.core.catalogue import Catalogue
-from gateway.core.model import Principal
+from gateway.core.model import Model, Principal
 from gateway.core.routing import plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.attempt import Attempts
+from gateway.pipeline.attempt import Attempts, told_answer
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.exchange import Preparation
 from gateway.pipeline.finish import Recorder
+from gateway.pipeline.front import open_request
 from gateway.ports import KeyDirectory
-from gateway.protocols.call_fields import CallFields, decode_call
+from gateway.protocols.call_fields import CallFields
 from gateway.protocols.error_bodies import render
+from gateway.protocols.native_chat import NativeLimits
+from gateway.protocols.upstream_errors import ErrorAnswer
 from gateway.settings import Server
+
+NATIVE_LIMITS = NativeLimits()
 
 
 class Proxy:
@@ -58,7 +65,6 @@ class Proxy:
         self._admission = admission
         self._recorder = recorder
         self._limits = limits
-        self._loop = asyncio.get_running_loop()
 
     async def handle(self, call: Call, channel: ClientChannel) -> None:
         """
@@ -85,23 +91,25 @@ class Proxy:
             self._fail(call, GatewayError(ErrorKind.INTERNAL, "Internal error."))
             raise
         finally:
-            call.ended_at = self._loop.time()
+            call.ended_at = monotonic()
             await self._recorder.record(call)
 
     async def _run(self, call: Call, channel: ClientChannel) -> None:
         call.principal = principal = await self.authenticate(channel)
         _check_form(channel)
         body = await channel.read_body(self._limits.max_body_bytes, self._limits.body_timeout_s)
-        fields = decode_call(body, call.client_wire)
-        self._authorize(call, principal, fields)
-        assert call.model is not None
-        planned = plan(call.model, call.client_wire, call.endpoint)
+        call.body_bytes = len(body)
+        created = int(time.time())
+        front = open_request(call.endpoint, body, created=created, limits=NATIVE_LIMITS)
+        model = self._authorize(call, principal, front.fields)
+        planned = plan(model, front.wire, call.endpoint)
         if planned.reason is not None:
             raise GatewayError(ErrorKind.NO_ROUTE, planned.reason)
         task = asyncio.current_task()
         assert task is not None
         channel.watch_gone(task.cancel)
-        await self._attempts.run(call, channel, fields, body, planned.candidates)
+        given = Preparation(call, front, channel.headers, _session(channel), created)
+        await self._attempts.run(given, channel, planned.candidates)
 
     async def authenticate(self, channel: ClientChannel) -> Principal:
         """
@@ -127,7 +135,7 @@ class Proxy:
             raise GatewayError(ErrorKind.EXPIRED_KEY, "This API key has expired.")
         return principal
 
-    def _authorize(self, call: Call, principal: Principal, fields: CallFields) -> None:
+    def _authorize(self, call: Call, principal: Principal, fields: CallFields) -> Model:
         call.stream = fields.stream
         call.model_asked = fields.model
         model = self._catalogue.resolve(fields.model)
@@ -140,6 +148,7 @@ class Proxy:
                 param="model",
             )
         call.model = model
+        return model
 
     def _fail(self, call: Call, error: GatewayError) -> None:
         call.error = error
@@ -151,9 +160,19 @@ class Proxy:
     async def _refuse(self, call: Call, channel: ClientChannel, error: GatewayError) -> None:
         if channel.started or channel.gone:
             return
-        status, headers, body = render(error, call.client_wire, call.request_id)
-        call.status = status
-        await channel.respond(status, headers, body)
+        answer = told_answer(error, call)
+        if answer is None:
+            status, headers, body = render(error, call.client_wire, call.request_id)
+            answer = ErrorAnswer(status, tuple(headers), body)
+        call.status = answer.status
+        await channel.drain()
+        await channel.respond(answer.status, list(answer.headers), answer.body)
+
+
+def _session(channel: ClientChannel) -> str | None:
+    """Return Claude Code's session, by which some upstreams find their prompt cache."""
+    value = channel.header(b"x-claude-code-session-id")
+    return value.decode("latin-1") if value else None
 
 
 def _check_form(channel: ClientChannel) -> None:

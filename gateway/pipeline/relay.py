@@ -19,19 +19,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from time import monotonic
 from typing import Protocol
 
-from gateway.core.model import Clocks
+from gateway.core.model import Clocks, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.ports import Headers, UpstreamResponse
+from gateway.protocols.translate.contract import EarlyError, StreamTranslator
 
 COMMIT_S = 10.0
+SILENT_FINISH_S = 5.0
+"""After the finish reason: how long usage and the end mark may still take."""
+PING_S = 15.0
+"""A translated stream that has nothing to say for so long gets a ping."""
+
+
+_PINGS = {
+    Wire.ANTHROPIC: b'event: ping\ndata: {"type":"ping"}\n\n',
+    Wire.OPENAI: b": ping\n\n",
+}
 
 
 class Meter(Protocol):
     """Reads what passes by and changes nothing."""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model ended; None while it goes on."""
 
     @property
     def contents(self) -> int:
@@ -41,11 +57,22 @@ class Meter(Protocol):
         """Take the next bytes of the upstream's body."""
 
 
+class EarlyFailureError(GatewayError):
+    """A stream began with an error: `answer` is a whole HTTP answer in the caller's dialect."""
+
+    def __init__(self, answer: EarlyError) -> None:
+        super().__init__(ErrorKind.UPSTREAM_REFUSED, "The upstream began with an error.")
+        self.answer = answer
+
+
 class Shaper(Protocol):
     """Turns the upstream's bytes into the caller's: hides an event, or translates."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what goes to the caller now, possibly nothing."""
+
+    def end(self, clean: bool) -> bytes:
+        """Take the end of the upstream's body; return what is still to go out."""
 
 
 class Relay:
@@ -57,7 +84,8 @@ class Relay:
         channel: The caller.
         response: The upstream; paused while the caller is slow.
         meter: Sees the upstream's bytes.
-        shaper: None relays the bytes untouched.
+        shaper: Hides the usage event; None relays the bytes untouched.
+        translator: In a shaper's place when the dialects differ.
         head: Status and headers for the caller.
         stall_s: A write that takes longer ends the call.
     """
@@ -67,6 +95,8 @@ class Relay:
         "_channel",
         "_head",
         "_last",
+        "_last_read_at",
+        "_last_write_at",
         "_loop",
         "_meter",
         "_opened_at",
@@ -75,6 +105,7 @@ class Relay:
         "_response",
         "_shaper",
         "_stall_s",
+        "_translator",
         "_writing",
         "done",
     )
@@ -86,7 +117,8 @@ class Relay:
         response: UpstreamResponse,
         meter: Meter,
         *,
-        shaper: Shaper | None,
+        shaper: Shaper | None = None,
+        translator: StreamTranslator | None = None,
         head: tuple[int, Headers],
         stall_s: float,
     ) -> None:
@@ -94,11 +126,12 @@ class Relay:
         self._channel = channel
         self._response = response
         self._meter = meter
-        self._shaper = shaper
+        self._shaper = translator or shaper
+        self._translator = translator
         self._head = head
         self._stall_s = stall_s
         self._loop = asyncio.get_running_loop()
-        self._opened_at = self._loop.time()
+        self._opened_at = self._last_read_at = self._last_write_at = monotonic()
         self._writing: asyncio.Task[None] | None = None
         self._queued: list[bytes] = []
         self._previous = b""
@@ -112,14 +145,18 @@ class Relay:
         if self.done.done():
             return
         meter = self._meter
-        out = chunk if self._shaper is None else self._shaper.feed(chunk)
+        shaper = self._shaper
+        out = chunk if shaper is None else shaper.feed(chunk)
         if out:
             self._write(out)
+        elif not self._channel.started:
+            self._check_early()
         seen = meter.contents
         meter.feed(chunk)
+        self._last_read_at = now = monotonic()
         if meter.contents != seen:
             call = self._call
-            call.last_content_at = now = self._loop.time()
+            call.last_content_at = now
             call.content_count += 1
             if call.first_content_at is None:
                 call.first_content_at = now
@@ -152,6 +189,9 @@ class Relay:
         """
         if self.done.done() or self._writing is not None:
             return
+        if self._meter.finish_reason is not None:
+            self._check_finished(now)
+            return
         call = self._call
         started = call.sent_at if call.sent_at is not None else call.started_at
         last = call.last_content_at
@@ -163,6 +203,30 @@ class Relay:
             self.stop(_expired("next content", clocks.idle_s))
         elif not self._channel.started and now - self._opened_at > COMMIT_S:
             self._channel.start(*self._head)
+        elif self._translator is not None and now - self._last_write_at > PING_S:
+            self._ping()
+
+    def _check_finished(self, now: float) -> None:
+        """The model has said why it ended; only usage and the end mark may be missing."""
+        if now - self._last_read_at <= SILENT_FINISH_S:
+            return
+        if self._translator is not None:
+            rest = self._translator.expire_after_finish()
+            if rest:
+                self._write(rest)
+        self._finish(None)
+
+    def _check_early(self) -> None:
+        """Before the head is out, an error at the stream's start becomes an HTTP error."""
+        early = self._translator.early_error if self._translator is not None else None
+        if early is not None:
+            self.stop(EarlyFailureError(early))
+
+    def _ping(self) -> None:
+        if not self._channel.started:
+            self._channel.start(*self._head)
+        self._last_read_at = monotonic()
+        self._write(_PINGS[self._call.client_wire])
 
     @property
     def tail(self) -> tuple[bytes, bytes]:
@@ -194,6 +258,7 @@ class Relay:
             channel.start(*self._head)
         self._previous = self._last
         self._last = chunk
+        self._last_write_at = self._last_read_at
         pending = channel.try_write(chunk)
         if pending is not None:
             self._response.pause()

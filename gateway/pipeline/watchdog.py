@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from gateway.core.model import Clocks
@@ -39,8 +40,7 @@ class Watchdog:
     def start(self) -> None:
         """Begin to tick on the running loop."""
         loop = asyncio.get_running_loop()
-        due = loop.time() + TICK_S
-        self._timer = loop.call_at(due, self._tick, loop, due)
+        self._timer = loop.call_later(TICK_S, self._tick, loop, monotonic() + TICK_S)
 
     def stop(self) -> None:
         """Tick no more."""
@@ -57,9 +57,8 @@ class Watchdog:
         self._watched.pop(watched, None)
 
     def _tick(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        now = loop.time()
+        now = monotonic()
         self._observe_lag(max(now - due, 0.0))
         for watched, clocks in list(self._watched.items()):
             watched.check(now, clocks)
-        due = now + TICK_S
-        self._timer = loop.call_at(due, self._tick, loop, due)
+        self._timer = loop.call_later(TICK_S, self._tick, loop, now + TICK_S)

@@ -23,11 +23,12 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
-from granian.server import Server as Granian
+from granian.server.mp import MPServer as Granian
 
 from gateway.lifeline import end_with_parent
 from gateway.settings import ConfigError, Settings
@@ -129,7 +130,7 @@ class Supervisor:
             self._stop_children()
         return 0
 
-    def load_app(self) -> object:
+    def load_app(self) -> Callable[..., Any]:
         """Return the ASGI application; called in each worker."""
         from gateway.app import Worker  # noqa: PLC0415 -- the supervisor itself needs none of it
 
@@ -156,7 +157,9 @@ class Supervisor:
         ledger = [sys.executable, "-m", "gateway.store.ledger", str(self._runtime)]
         self._children = [
             *self._extra,
-            Child("metrics", [*exporter, os.environ[MULTIPROC_ENV], metrics.host, str(metrics.port)]),
+            Child(
+                "metrics", [*exporter, os.environ[MULTIPROC_ENV], metrics.host, str(metrics.port)]
+            ),
             Child("ledger", ledger),
         ]
         if self._valkey is not None:
@@ -216,4 +219,3 @@ class Supervisor:
             respawn_interval=0.5,
             workers_kill_timeout=max(1, round(server.grace_s)),
         )
-

@@ -1,0 +1,183 @@
+"""
+Builds everything that one worker is made of, and takes it down again. The only place that does.
+
+Granian loads a `Worker` in each worker process and calls it as an ASGI application; the lifespan
+messages start and stop it on the worker's own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from gateway.core.catalogue import Catalogue, build
+from gateway.edge.asgi import Edge
+from gateway.edge.models import ModelPages
+from gateway.edge.ops import Probes
+from gateway.pipeline.admission import Admission
+from gateway.pipeline.answer import Answers
+from gateway.pipeline.attempt import Attempts
+from gateway.pipeline.channel import Receive, Send
+from gateway.pipeline.exchange import Exchanges
+from gateway.pipeline.finish import Recorder
+from gateway.pipeline.proxy import Proxy
+from gateway.pipeline.watchdog import Watchdog
+from gateway.settings import Secrets, Settings, resolve_secrets
+from gateway.store.bus import Bus, BusLimits
+from gateway.store.embedded import EmbeddedValkey
+from gateway.store.key_cache import KeyCache
+from gateway.store.key_entry import channel_name, key_entry_script
+from gateway.store.keys import Keys
+from gateway.store.redis_connect import RedisTarget, read_target
+from gateway.store.sql import Database
+from gateway.store.subscription import Subscription
+from gateway.store.usage_stream import UsageStream
+from gateway.telemetry import logs
+from gateway.telemetry.metrics import CallMetrics, Metrics
+from gateway.upstream.transport import UpstreamTransport
+
+log = logging.getLogger("gateway.app")
+
+
+class Worker:
+    """The ASGI application of one worker process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._edge: Edge | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request, or follow the worker's life."""
+        if scope["type"] == "http" and self._edge is not None:
+            await self._edge.handle(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self._start()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self._stack.aclose()
+                log.info("worker_stopped")
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _start(self) -> None:
+        logs.configure()
+        settings, metrics = self._settings, Metrics()
+        secrets = resolve_secrets(settings, os.environ, _read_text)
+        catalogue = build(settings, secrets.providers)
+        stores = await self._open_stores(settings, secrets, metrics)
+        self._edge = await self._assemble(catalogue, metrics, *stores)
+        log.info("worker_started", extra={"models": len(catalogue.models)})
+
+    async def _open_stores(
+        self, settings: Settings, secrets: Secrets, metrics: Metrics
+    ) -> tuple[Bus, KeyCache, UsageStream, Database]:
+        target = _redis_target(settings, secrets)
+        limits = BusLimits(command_timeout_s=settings.redis.command_timeout_ms / 1000)
+        bus = Bus(
+            target,
+            limits,
+            scripts=[key_entry_script()],
+            observe=lambda seconds, _: metrics.bus_latency.observe(seconds),
+        )
+        self._stack.push_async_callback(bus.aclose)
+        await bus.start()
+        database = Database(settings, secrets.sql_password)
+        self._stack.push_async_callback(database.aclose)
+        prefix = settings.redis.key_prefix
+        keys = KeyCache(
+            bus,
+            Keys(database, settings.brand.key_prefix),
+            settings.keys,
+            prefix,
+            count=lambda source: metrics.key_lookups.labels(source).inc(),
+        )
+        self._stack.push_async_callback(keys.aclose)
+        subscription = Subscription(target, channel_name(prefix), keys)
+        self._stack.push_async_callback(subscription.aclose)
+        await subscription.start()
+        usage = UsageStream(bus, settings, metrics)
+        self._stack.push_async_callback(usage.aclose)
+        usage.start()
+        return bus, keys, usage, database
+
+    async def _assemble(
+        self,
+        catalogue: Catalogue,
+        metrics: Metrics,
+        bus: Bus,
+        keys: KeyCache,
+        usage: UsageStream,
+        database: Database,
+    ) -> Edge:
+        settings = self._settings
+        transport = UpstreamTransport()
+        self._stack.push_async_callback(transport.aclose)
+        watchdog = Watchdog(metrics.loop_lag.observe)
+        watchdog.start()
+        self._stack.callback(watchdog.stop)
+        call_log = logs.CallLog()
+        self._stack.callback(call_log.close)
+        call_metrics = CallMetrics(metrics)
+        admission = Admission(settings.server.max_in_flight, metrics.in_flight)
+        proxy = Proxy(
+            catalogue,
+            keys,
+            settings.brand.key_prefix,
+            attempts=Attempts(
+                transport,
+                Exchanges(catalogue),
+                Answers(watchdog, settings.server.send_stall_s),
+                call_metrics,
+            ),
+            admission=admission,
+            recorder=Recorder(usage, call_metrics, call_log),
+            limits=settings.server,
+        )
+        gauges = asyncio.create_task(_show_connections(transport, metrics, call_log))
+        self._stack.push_async_callback(_end_task, gauges)
+        return Edge(
+            proxy,
+            ModelPages(catalogue, proxy, settings.brand),
+            Probes(settings.brand, bus, database),
+        )
+
+
+async def _show_connections(
+    transport: UpstreamTransport, metrics: Metrics, call_log: logs.CallLog
+) -> None:
+    """Keep the gauges of things that are counted elsewhere."""
+    shown = 0
+    while True:
+        idle = transport.idle_connections
+        metrics.upstream_connections.labels("idle").set(idle)
+        metrics.upstream_connections.labels("busy").set(transport.open_connections - idle)
+        metrics.log_lines_dropped.inc(call_log.dropped - shown)
+        shown = call_log.dropped
+        await asyncio.sleep(1.0)
+
+
+async def _end_task(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _redis_target(settings: Settings, secrets: Secrets) -> RedisTarget:
+    url = settings.redis.url
+    if url == "embedded":
+        url = EmbeddedValkey(Path(settings.server.data_dir)).url
+    return read_target(url, password=secrets.redis_password, client_name="capio-worker")
+
+
+def _read_text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")

@@ -1,0 +1,93 @@
+"""
+Where requests come in: the path decides who answers.
+
+Inference goes to `pipeline.proxy`; everything else is answered here. This is also the last resort:
+whatever is not a `GatewayError` is a mistake of ours, logged with its trace and told as 500.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from time import monotonic
+
+from gateway.core.model import Endpoint, Wire
+from gateway.edge.models import ModelPages
+from gateway.edge.ops import Probes
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.call import Call
+from gateway.pipeline.channel import ClientChannel, Receive, Scope, Send
+from gateway.pipeline.proxy import Proxy
+from gateway.protocols.error_bodies import render
+from gateway.protocols.paths import Page, match, surface
+
+log = logging.getLogger("gateway.edge")
+
+
+class RequestIds:
+    """Ids of calls: random per worker, then counted. Unique, and no look at a clock."""
+
+    def __init__(self) -> None:
+        self._prefix = f"req_{os.urandom(9).hex()}"
+        self._count = 0
+
+    def next(self) -> str:
+        """Return an id nobody else has."""
+        self._count += 1
+        return f"{self._prefix}{self._count:08x}"
+
+
+class Edge:
+    """
+    Answers every request of one worker.
+
+    Args:
+        proxy: Inference.
+        models: The model list.
+        probes: Health and the root.
+    """
+
+    def __init__(self, proxy: Proxy, models: ModelPages, probes: Probes) -> None:
+        self._proxy = proxy
+        self._models = models
+        self._probes = probes
+        self._ids = RequestIds()
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        channel = ClientChannel(scope, receive, send)
+        request_id = self._ids.next()
+        wire = Wire.OPENAI
+        try:
+            path: str = scope["path"]
+            wire = surface(path)
+            target = match(scope["method"], path)
+            if isinstance(target, Endpoint):
+                await self._infer(channel, request_id, target)
+            elif target is Page.MODELS:
+                await self._models.answer(channel, request_id)
+            else:
+                await self._probes.answer(channel, target)
+        except GatewayError as error:
+            await _tell(channel, error, wire, request_id)
+        except Exception:  # the last resort
+            log.exception("request_failed", extra={"request_id": request_id})
+            await _tell(
+                channel, GatewayError(ErrorKind.INTERNAL, "Internal error."), wire, request_id
+            )
+
+    async def _infer(self, channel: ClientChannel, request_id: str, endpoint: Endpoint) -> None:
+        call = Call(request_id, endpoint, endpoint.wire, monotonic())
+        client = channel.scope.get("client")
+        call.address = client[0] if client else None
+        agent = channel.header(b"user-agent")
+        call.user_agent = agent.decode("latin-1") if agent else None
+        await self._proxy.handle(call, channel)
+
+
+async def _tell(channel: ClientChannel, error: GatewayError, wire: Wire, request_id: str) -> None:
+    if channel.started:
+        return  # left unended, the answer breaks off: nobody takes it for whole
+    status, headers, body = render(error, wire, request_id)
+    await channel.drain()
+    await channel.respond(status, headers, body)

@@ -1,0 +1,72 @@
+"""`GET /v1/models` and `/v1/models/{id}`, in the dialect the caller reads."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, unquote
+
+from gateway.core.catalogue import Catalogue
+from gateway.core.model import Model, Principal, Wire
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.proxy import Proxy
+from gateway.protocols.error_bodies import render
+from gateway.protocols.model_list import list_models, show_model
+from gateway.settings import Brand
+
+_PREFIX = "/v1/models"
+
+
+class ModelPages:
+    """
+    Shows the models that a key may use.
+
+    Args:
+        catalogue: All models.
+        proxy: Checks the key.
+        brand: Its name owns the models.
+    """
+
+    def __init__(self, catalogue: Catalogue, proxy: Proxy, brand: Brand) -> None:
+        self._catalogue = catalogue
+        self._proxy = proxy
+        self._brand = brand
+
+    async def answer(self, channel: ClientChannel, request_id: str) -> None:
+        """Answer the list or one model."""
+        wire = _wire(channel)
+        try:
+            principal = await self._proxy.authenticate(channel)
+            name = unquote(channel.scope["path"])[len(_PREFIX) :].strip("/")
+            body = self._one(wire, principal, name) if name else self._all(channel, wire, principal)
+        except GatewayError as error:
+            status, headers, body = render(error, wire, request_id)
+        else:
+            status = 200
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"request-id", request_id.encode()),
+                (b"x-request-id", request_id.encode()),
+            ]
+        await channel.respond(status, headers, body)
+
+    def _all(self, channel: ClientChannel, wire: Wire, principal: Principal) -> bytes:
+        query = dict(parse_qsl(channel.scope["query_string"].decode("latin-1")))
+        return list_models(self._permitted(principal), wire, query)
+
+    def _one(self, wire: Wire, principal: Principal, name: str) -> bytes:
+        model = self._catalogue.resolve(name)
+        if model is None or model not in self._permitted(principal):
+            raise GatewayError(ErrorKind.UNKNOWN_MODEL, name, param="model")
+        return show_model(model, wire, name)
+
+    def _permitted(self, principal: Principal) -> list[Model]:
+        allowed = principal.models
+        return [m for m in self._catalogue.models if allowed is None or m.name in allowed]
+
+
+def _wire(channel: ClientChannel) -> Wire:
+    """Anthropic's clients name their version, or use `x-api-key`."""
+    if channel.header(b"anthropic-version") or channel.header(b"x-api-key"):
+        return Wire.ANTHROPIC
+    return Wire.OPENAI

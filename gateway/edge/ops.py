@@ -1,0 +1,57 @@
+"""The root, and the probes of load balancers and clients."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway import __version__
+from gateway.pipeline.channel import ClientChannel
+from gateway.protocols.paths import Page
+from gateway.settings import Brand
+from gateway.store.bus import Bus, BusState
+from gateway.store.sql import Database
+
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_JSON = (b"content-type", b"application/json")
+
+
+class Probes:
+    """
+    Answers `/`, `/api/hello`, `/healthz` and `/readyz`; none needs a key.
+
+    Args:
+        brand: Names the service on the root page.
+        bus: Readiness needs Redis, or SQL in its place.
+        database: Asked only when Redis is away.
+    """
+
+    def __init__(self, brand: Brand, bus: Bus, database: Database) -> None:
+        self._bus = bus
+        self._database = database
+        self._root = (
+            f"{brand.name} gateway {__version__}\n\n"
+            f"OpenAI base URL:    {brand.public_url}/v1\n"
+            f"Anthropic base URL: {brand.public_url}\n"
+            f"Models:             {brand.public_url}/v1/models\n"
+        ).encode()
+
+    async def answer(self, channel: ClientChannel, page: Page) -> None:
+        """Answer one of the pages."""
+        status, header, body = 200, _TEXT, b""
+        if page is Page.ROOT:
+            body = self._root
+        elif page is Page.HEALTH:
+            header, body = _JSON, b'{"status":"ok"}'
+        elif page is Page.READY:
+            status, header, body = self._readiness()
+        if channel.scope["method"] == "HEAD":
+            body = b""
+        length = (b"content-length", str(len(body)).encode())
+        await channel.respond(status, [header, length], body)
+
+    def _readiness(self) -> tuple[int, tuple[bytes, bytes], bytes]:
+        """Ready while keys can be checked: by Redis, or by SQL when the bus is away."""
+        state = self._bus.state
+        ready = state is not BusState.CLOSED
+        body = {"status": "ready" if ready else "stopping", "redis": state.value}
+        return (200 if ready else 503), _JSON, msgspec.json.encode(body)

@@ -1,0 +1,89 @@
+"""
+What a caller asked for, brought to one of the two dialects that upstreams speak.
+
+Chat and Messages bodies stay as they came. The Responses API and the native endpoint are façades
+over chat completions: their request becomes a chat request here, and the chat answer is reshaped on
+its way back.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.core.model import Endpoint, Model, Wire
+from gateway.protocols.call_fields import CallFields, decode_call
+from gateway.protocols.native_chat import (
+    NativeLimits,
+    NativeRequest,
+    chat_request,
+    native_answer,
+    read_native_request,
+    require_web_search,
+)
+from gateway.protocols.responses_answer import translate_responses_answer
+from gateway.protocols.responses_context import ResponsesContext
+from gateway.protocols.responses_request import translate_responses_request
+from gateway.protocols.responses_stream import ResponsesStream
+from gateway.protocols.translate.contract import StreamTranslator
+
+Reshape = Callable[[bytes], bytes]
+
+
+class Front(msgspec.Struct, kw_only=True):
+    """One request, ready for any deployment."""
+
+    wire: Wire
+    """The dialect of `body`."""
+    body: bytes
+    fields: CallFields
+    dropped: tuple[str, ...] = ()
+    responses: ResponsesContext | None = None
+    native: NativeRequest | None = None
+
+    def stream_shaper(self) -> StreamTranslator | None:
+        """Return a new translator from the chat stream to the caller's; None: it is the same."""
+        return ResponsesStream(self.responses) if self.responses is not None else None
+
+    def reshape(self, model: Model) -> Reshape | None:
+        """Return what turns a whole chat answer into the caller's; None: it is the same."""
+        if self.responses is not None:
+            context = self.responses
+            return lambda body: translate_responses_answer(body, context)
+        if self.native is not None:
+            asked = self.native.model
+            return lambda body: native_answer(
+                body,
+                answer_id=str(uuid.uuid4()),
+                model=asked,
+                prices=model.prices,
+                think_tags=True,
+            )
+        return None
+
+
+def open_request(endpoint: Endpoint, body: bytes, *, created: int, limits: NativeLimits) -> Front:
+    """
+    Return the request in a dialect that upstreams speak.
+
+    Raises:
+        GatewayError: BAD_REQUEST or UNSUPPORTED, naming the field.
+    """
+    if endpoint is Endpoint.RESPONSES:
+        chat = translate_responses_request(body)
+        return Front(
+            wire=Wire.OPENAI,
+            body=chat.body,
+            fields=decode_call(chat.body, Wire.OPENAI),
+            dropped=chat.dropped,
+            responses=msgspec.structs.replace(chat.context, created=created),
+        )
+    if endpoint is Endpoint.NATIVE_CHAT:
+        native = read_native_request(body, limits)
+        require_web_search(native, model_searches=False)
+        written = chat_request(native, model=native.model)
+        fields = decode_call(written, Wire.OPENAI)
+        return Front(wire=Wire.OPENAI, body=written, fields=fields, native=native)
+    return Front(wire=endpoint.wire, body=body, fields=decode_call(body, endpoint.wire))

@@ -1,0 +1,137 @@
+"""
+`capio demo`: the whole gateway in front of the demo upstream, with a fresh key.
+
+Nothing is left out: two workers, an embedded Valkey, SQLite, the ledger writer, metrics. The data
+directory is kept from one demo to the next; each start mints one more key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from gateway import settings as given
+from gateway.server.start import run
+from gateway.server.supervisor import Child, Supervisor
+from gateway.store.accounts import Accounts
+from gateway.store.keys import KeyDetails, Keys
+from gateway.store.migrations import migrate
+from gateway.store.sql import Database
+from gateway.telemetry import logs
+
+DATA_DIR = "capio-data/demo"
+_MODELS = (
+    ("deepseek-v4-flash", 1_000_000, ("0.07", "0.14"), ["openai"]),
+    ("claude-opus-4-8", 1_000_000, ("5", "25"), ["anthropic"]),
+    ("MiniMax-M3", 1_000_000, ("0.30", "1.20"), ["openai", "anthropic"]),
+)
+
+
+def demo(port: int = 8080, workers: int = 2) -> int:
+    """Run the demo until Ctrl-C; return the exit code."""
+    logs.configure("WARNING")
+    upstream_port = _free_port()
+    settings = demo_settings(port, _free_port(port + 1000), upstream_port, workers)
+    if not _is_free(settings.server.host, port):
+        click.echo(f"Port {port} is in use: stop what listens there.", err=True)
+        return 1
+    key = asyncio.run(_mint(settings))
+    upstream = Child("demo_upstream", [sys.executable, "-m", "gateway.demo", str(upstream_port)])
+    supervisor = Supervisor(settings, extra=[upstream])
+    click.echo(introduction(settings, key))
+    return run(settings, supervisor)
+
+
+def demo_settings(port: int, metrics_port: int, upstream_port: int, workers: int) -> given.Settings:
+    """Return the demo's configuration: one provider with both wires, models on one or both."""
+    upstream = f"http://127.0.0.1:{upstream_port}"
+    provider = given.Provider(
+        name="demo",
+        openai=given.WireEndpoint(base_url=f"{upstream}/v1"),
+        anthropic=given.WireEndpoint(base_url=upstream),
+    )
+    models = [
+        given.Model(
+            name=name,
+            context=context,
+            max_output=64_000,
+            prices=given.Prices(input=prices[0], output=prices[1]),
+            deployments=[given.Deployment(provider="demo", model=name, wires=list(wires))],  # type: ignore[arg-type]
+        )
+        for name, context, prices, wires in _MODELS
+    ]
+    return given.Settings(
+        brand=given.Brand(public_url=f"http://127.0.0.1:{port}"),
+        server=given.Server(port=port, workers=workers, data_dir=DATA_DIR, grace_s=30),
+        metrics=given.Metrics(port=metrics_port),
+        providers=[provider],
+        models=models,
+    )
+
+
+def introduction(settings: given.Settings, key: str) -> str:
+    """Return what is printed at the start: the key, once, and how to use it."""
+    url = settings.brand.public_url
+    message = '"messages": [{"role": "user", "content": "Hello"}]'
+    body = f'{{"model": "{settings.models[0].name}", "stream": true, {message}}}'
+    names = ", ".join(
+        f"{model.name} ({'+'.join(model.deployments[0].wires or [])})" for model in settings.models
+    )
+    return f"""
+{settings.brand.name} gateway, demo: no model is behind it, everything else is real.
+
+  Your key, shown once:   {key}
+
+  Try it:
+    curl -N {url}/v1/chat/completions \\
+      -H "Authorization: Bearer {key}" \\
+      -H "Content-Type: application/json" \\
+      -d '{body}'
+
+  OpenAI base URL         {url}/v1
+  Anthropic base URL      {url}
+  Models                  {names}
+  Metrics                 http://{settings.metrics.host}:{settings.metrics.port}/metrics
+  Data                    {Path(settings.server.data_dir).absolute()}
+
+  Ctrl-C drains running streams and ends everything.
+"""
+
+
+async def _mint(settings: given.Settings) -> str:
+    await migrate(settings)
+    database = Database(settings)
+    try:
+        accounts = Accounts(database)
+        found = await accounts.list(name="demo", limit=1)
+        account = found[0] if found else await accounts.create("demo")
+        made = await Keys(database, settings.brand.key_prefix).create(
+            account.id, KeyDetails(name="demo")
+        )
+    finally:
+        await database.aclose()
+    return made.raw
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port(wanted: int = 0) -> int:
+    """Return `wanted` if it is free, else any free port."""
+    if wanted and _is_free("127.0.0.1", wanted):
+        return wanted
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

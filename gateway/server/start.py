@@ -1,0 +1,60 @@
+"""Starts what a configuration describes: schema first, then the processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from gateway.errors import GatewayError
+from gateway.protocols.translate.dialects import capabilities
+from gateway.server.supervisor import Supervisor
+from gateway.settings import ConfigError, Settings, load, resolve_secrets
+from gateway.store.migrations import migrate
+from gateway.telemetry import logs
+
+log = logging.getLogger("gateway.server")
+
+
+def serve(settings: Settings, config_path: Path | None) -> int:
+    """
+    Run the gateway until SIGTERM or SIGINT; return the exit code.
+
+    Args:
+        settings: Checked.
+        config_path: Read again on SIGHUP; None keeps the settings for good.
+    """
+    logs.configure()
+
+    def read_again() -> Settings:
+        assert config_path is not None
+        return load(config_path, capabilities)
+
+    return run(settings, Supervisor(settings, read_again if config_path else None))
+
+
+def run(settings: Settings, supervisor: Supervisor) -> int:
+    """Bring the schema up to date and supervise; return the exit code."""
+    try:
+        secrets = resolve_secrets(settings, os.environ, _read_text)
+        asyncio.run(migrate(settings, secrets.sql_password))
+    except (GatewayError, ConfigError, OSError) as failure:
+        log.error("migration_failed", extra={"reason": str(failure)})  # noqa: TRY400 -- told whole
+        return 1
+    code = supervisor.run(
+        lambda: log.info(
+            "serving",
+            extra={
+                "address": f"{settings.server.host}:{settings.server.port}",
+                "workers": settings.server.workers,
+                "metrics": f"{settings.metrics.host}:{settings.metrics.port}",
+            },
+        )
+    )
+    log.info("stopped", extra={"exit_code": code})
+    return code
+
+
+def _read_text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
