@@ -108,18 +108,25 @@ class EventDecoder:
         self._take_line(b"", events)
         return events
 
+    @property
+    def at_boundary(self) -> bool:
+        """Nothing waits: the bytes so far end with a blank line, and what comes is a new event."""
+        return not (
+            self._line
+            or self._data
+            or self._at_start
+            or self._skip_lf
+            or self._too_large
+            or self._name is not None
+        )
+
     def _is_whole(self, chunk: bytes) -> bool:
         """Whether nothing waits and `chunk` ends with an LF-only blank line: the usual case."""
         return (
             chunk[-2:] == b"\n\n"
-            and not self._line
-            and not self._data
-            and not self._at_start
-            and not self._skip_lf
-            and self._name is None
+            and self.at_boundary
             and b"\r" not in chunk
             and len(chunk) <= self._limit_bytes
-            and not self._too_large
         )
 
     def _without_bom(self, chunk: bytes) -> bytes:

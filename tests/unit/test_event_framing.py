@@ -1,0 +1,65 @@
+"""The framing that a stream's plain events share."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.protocols.event_framing import NO_FRAMING, common_framing
+
+
+def event(content: str, usage: object = None) -> bytes:
+    """Return an event with this content."""
+    delta = {"delta": {"content": content}, "finish_reason": None}
+    return b"data: %b\n\n" % json.dumps({"choices": [delta], "usage": usage}).encode()
+
+
+def test_framing_of_two_events_fits_others_of_the_kind_only() -> None:
+    """One or several events with the same frame are counted, all else is not."""
+    framing = common_framing(event("hello"), event("help"))
+
+    assert framing is not None
+    assert framing.size == len(event(""))
+    assert framing.events(event("x")) == 1
+    assert framing.events(event("x") + event('say "y"') + event("z")) == 3
+    others = [event(""), event("x", {"a": 1}), event("x")[:-1], b": c\n\n" + event("x"), b""]
+    others += [event("x") + b": c\n\n", event("x") + event("y", 5) + event("z")]
+    assert [framing.events(other) for other in others] == [0] * len(others)
+    assert NO_FRAMING.events(event("x")) == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (event("x"), event("x")),
+        (event("x"), event("x", 5)),
+        (event("x"), event('"')),
+        (b"", event("x")),
+        (event("x"), event("x") + event("y")),
+        (b'data: {"at":1,"content":"x"}\n\n', b'data: {"at":2,"content":"y"}\n\n'),
+    ],
+)
+def test_framing_of_events_that_differ_elsewhere_is_unknown(first: bytes, second: bytes) -> None:
+    """More than one string differs, or none."""
+    assert common_framing(first, second) is None
+
+
+@given(st.text(min_size=1, max_size=8), st.text(min_size=1, max_size=8), st.text(max_size=8))
+def test_framing_any_contents_never_counts_another_shape(a: str, b: str, c: str) -> None:
+    """Whatever two contents taught it, an event with usage or a finish reason does not fit."""
+    framing = common_framing(event(a), event(b))
+
+    if framing is not None:
+        assert framing.events(event(c, {"prompt_tokens": 1})) == 0
+        assert framing.events(event(c).replace(b'_reason": null', b'_reason": "stop"')) == 0
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60), st.binary(max_size=60))
+def test_framing_arbitrary_bytes_never_fail(first: bytes, second: bytes, chunk: bytes) -> None:
+    """No bytes can make it raise."""
+    framing = common_framing(first, second)
+    if framing is not None:
+        framing.events(chunk)
