@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from gateway.core.model import Usage, UsageEvent
 from gateway.store.sql import Database
 from gateway.store.tables import USAGE_EVENTS
+from gateway.store.usage_reader import GROUP
 from gateway.store.usage_stream import dead_letter_key, usage_stream_key
 
 NOON_MS = 1_779_019_200_000
@@ -73,6 +74,11 @@ class StreamProbe:
     async def is_empty(self) -> bool:
         """Return whether no entry waits."""
         return await self.length() == 0
+
+    async def idle_for(self, idle_ms: int) -> bool:
+        """Return whether every delivery that is not acknowledged is older than this."""
+        waiting = await self.client.xpending_range(self.stream, GROUP, "-", "+", 1000)
+        return all(entry["time_since_delivered"] > idle_ms for entry in waiting)
 
     async def request_ids(self) -> list[str]:
         """Return the request ids of the waiting entries, in order."""

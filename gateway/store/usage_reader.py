@@ -20,7 +20,8 @@ from gateway.store.usage_stream import FIELD, dead_letter_key, usage_stream_key
 
 GROUP = b"ledger"
 BATCH = 500
-BLOCK_MS = 1000
+BLOCK_MS = 250
+"""Also how long a stop may have to wait."""
 CLAIM_IDLE_MS = 15_000
 """An entry that its reader has not stored for so long is taken over; twice is harmless."""
 DEAD_LETTER_BOUND = 100_000
