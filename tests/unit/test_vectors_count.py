@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.protocols.token_count import Bytes4, count_messages
+from gateway.protocols.token_count import Bytes4, count_chat, count_messages
+from gateway.protocols.translate.anthropic_openai_request import translate_request
+from gateway.protocols.translate.contract import TranslationRoute
+from gateway.protocols.translate.dialects import capabilities
 from tests.vectors import load, matches
 
 COUNTERS = {"bytes4": Bytes4()}
@@ -32,3 +35,27 @@ def test_count_vector(vector: dict[str, Any]) -> None:
     actual = run(vector["input"])
 
     assert matches(vector["expect"], actual), actual
+
+
+PERMISSIVE = TranslationRoute("m", capabilities("vllm", {"images": True, "files": True}))
+
+
+@pytest.mark.vectors
+@pytest.mark.parametrize("vector", load("req-a2o-*"))
+def test_count_agrees_with_the_translated_request(vector: dict[str, Any]) -> None:
+    """A Messages request counts as the chat request that translation makes of it."""
+    given = vector["input"]
+    body = given["body"].encode() if "body" in given else json.dumps(given["request"]).encode()
+    try:
+        chat = translate_request(body, PERMISSIVE).body
+    except GatewayError:
+        assert count_messages(body, Bytes4()) >= 3
+        return
+    typed = [
+        tool for tool in json.loads(body).get("tools", []) if tool.get("type", "custom") != "custom"
+    ]
+
+    counted = count_messages(body, Bytes4())
+
+    extra = [8 + Bytes4().count(json.dumps(tool, separators=(",", ":"))) for tool in typed]
+    assert counted == count_chat(chat, Bytes4()) + sum(extra)
