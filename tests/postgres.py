@@ -38,9 +38,15 @@ def find_binaries() -> Path | None:
 
 
 class PostgresServer:
-    """One server without TCP. `start` may be called again after `stop` or `kill`."""
+    """
+    One server without TCP. `start` may be called again after `stop`.
 
-    def __init__(self, binaries: Path) -> None:
+    Args:
+        binaries: See `find_binaries`.
+        password: Asked of everybody; None lets everybody in.
+    """
+
+    def __init__(self, binaries: Path, password: str | None = None) -> None:
         self._binaries = binaries
         self._home = Path(tempfile.mkdtemp(prefix="capio-pg-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -49,8 +55,11 @@ class PostgresServer:
             nobody = pwd.getpwnam("nobody")
             os.chown(self._home, nobody.pw_uid, nobody.pw_gid)
             self._as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        self._run("initdb", "-D", "data", "-U", "capio", "--auth=trust", "--no-sync", "-E", "UTF8",
-                  "--no-locale")  # fmt: skip
+        self._environ = {**os.environ, "PGPASSWORD": password or ""}
+        (self._home / "password").write_text(password or "unused")
+        method = "trust" if password is None else "scram-sha-256"
+        self._run("initdb", "-D", "data", "-U", "capio", f"--auth={method}", "--pwfile=password",
+                  "--no-sync", "-E", "UTF8", "--no-locale")  # fmt: skip
 
     def start(self) -> None:
         """Start and wait until it answers."""
@@ -96,7 +105,8 @@ class PostgresServer:
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
             [str(self._binaries / program), *arguments],
-            cwd=self._home, check=True, capture_output=True, timeout=DEADLINE_S, **self._as_user,
+            cwd=self._home, env=self._environ, check=True, capture_output=True,
+            timeout=DEADLINE_S, **self._as_user,
         )  # fmt: skip
 
 

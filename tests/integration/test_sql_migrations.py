@@ -15,9 +15,15 @@ from alembic.runtime.migration import MigrationContext
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Server, Settings, Sql
+from gateway.store import migrations
 from gateway.store.migrations import current_revision, migrate, pending_revisions
 from gateway.store.sql import Database
 from gateway.store.tables import METADATA
+from tests.postgres import PostgresServer, find_binaries
+
+REVISIONS = sorted(
+    path.name[:4] for path in (Path(migrations.__file__).parent / "versions").glob("*_*.py")
+)
 
 _MIGRATE = """
 import asyncio, sys
@@ -41,7 +47,7 @@ async def test_migrate_empty_database_makes_exactly_the_declared_tables(
         )
     await database.aclose()
 
-    assert ran == ["0001"]
+    assert ran == REVISIONS
     assert differences == []
 
 
@@ -51,7 +57,7 @@ async def test_migrate_twice_runs_nothing_again(sql_settings: Settings) -> None:
     database = Database(sql_settings)
 
     assert await migrate(sql_settings) == []
-    assert await current_revision(database) == "0001"
+    assert await current_revision(database) == REVISIONS[-1]
     assert await pending_revisions(database) == []
     await database.aclose()
 
@@ -61,7 +67,7 @@ async def test_pending_revisions_of_an_empty_database_names_all(sql_settings: Se
     database = Database(sql_settings)
 
     assert await current_revision(database) is None
-    assert await pending_revisions(database) == ["0001"]
+    assert await pending_revisions(database) == REVISIONS
     await database.aclose()
 
 
@@ -85,7 +91,7 @@ async def test_migrate_in_four_processes_at_once_succeeds_in_all(sql_settings: S
 
     results = await asyncio.gather(*(child.communicate() for child in children))
 
-    assert sorted(out for out, _ in results) == [b"['0001']\n", b"[]\n", b"[]\n", b"[]\n"], results
+    assert sorted(out for out, _ in results) == [f"{REVISIONS}\n".encode(), *[b"[]\n"] * 3], results
 
 
 async def test_embedded_database_is_private_durable_and_does_not_block_readers(
@@ -97,7 +103,9 @@ async def test_embedded_database_is_private_durable_and_does_not_block_readers(
     database = Database(settings)
 
     async with database.write() as writer:
-        await writer.execute(sa.text("INSERT INTO accounts VALUES ('acct_1', 'a', 1)"))
+        await writer.execute(
+            sa.text("INSERT INTO accounts (id, name, created_at) VALUES ('acct_1', 'a', 1)")
+        )
         async with database.read() as reader:
             seen = (await reader.execute(sa.text("SELECT count(*) FROM accounts"))).scalar_one()
             synchronous = (await reader.execute(sa.text("PRAGMA synchronous"))).scalar_one()
@@ -114,7 +122,9 @@ async def test_write_that_raises_leaves_nothing_behind(database: Database) -> No
     """A transaction that ends with an exception is rolled back."""
     with pytest.raises(LookupError):
         async with database.write() as connection:
-            await connection.execute(sa.text("INSERT INTO accounts VALUES ('acct_1', 'a', 1)"))
+            await connection.execute(
+                sa.text("INSERT INTO accounts (id, name, created_at) VALUES ('acct_1', 'a', 1)")
+            )
             raise LookupError
 
     async with database.read() as connection:
@@ -147,6 +157,26 @@ async def test_read_with_a_deadline_gives_up_in_time(tmp_path: Path) -> None:
         await database.aclose()
 
     assert caught.value.kind is ErrorKind.STORE_UNAVAILABLE
+
+
+@pytest.mark.sql
+async def test_postgres_password_is_given_apart_from_the_url(tmp_path: Path) -> None:
+    """The password of the settings opens the database; a wrong one is told without being shown."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL here")
+    server = PostgresServer(binaries, "open sesame")
+    try:
+        await asyncio.to_thread(server.start)
+        settings = Settings(sql=Sql(url=server.create_database()))
+        assert await migrate(settings, "open sesame") == REVISIONS
+        with pytest.raises(GatewayError) as caught:
+            await migrate(settings, "close sesame")
+    finally:
+        await asyncio.to_thread(server.close)
+
+    assert caught.value.kind is ErrorKind.STORE_UNAVAILABLE
+    assert "sesame" not in f"{caught.value.detail} {caught.value}"
 
 
 def test_database_of_an_unknown_kind_is_refused() -> None:
