@@ -165,5 +165,9 @@ def _deployment(deployment: given.Deployment, providers: Mapping[str, Provider])
     if deployment.wires is not None:
         wires = tuple(Wire(wire) for wire in deployment.wires)
     return Deployment(
-        provider=provider, upstream_model=deployment.model, wires=wires, caps=deployment.caps
+        provider=provider,
+        upstream_model=deployment.model,
+        wires=wires,
+        caps=deployment.caps,
+        cost=None if deployment.cost is None else _prices(deployment.cost),
     )

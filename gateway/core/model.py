@@ -86,20 +86,6 @@ class Provider(msgspec.Struct, frozen=True):
     caps: dict[str, object]
 
 
-class Deployment(msgspec.Struct, frozen=True):
-    """One way to reach a model."""
-
-    provider: Provider
-    upstream_model: str
-    wires: tuple[Wire, ...]
-    caps: dict[str, object]
-
-    @property
-    def label(self) -> str:
-        """`provider/upstream_model`: the label in metrics and records."""
-        return f"{self.provider.name}/{self.upstream_model}"
-
-
 class Prices(msgspec.Struct, frozen=True):
     """Nano-dollars per million tokens, one for each disjoint token class."""
 
@@ -108,6 +94,22 @@ class Prices(msgspec.Struct, frozen=True):
     cache_read: int
     cache_write: int
     reasoning: int
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """One way to reach a model."""
+
+    provider: Provider
+    upstream_model: str
+    wires: tuple[Wire, ...]
+    caps: dict[str, object]
+    cost: Prices | None = None
+    """What the upstream takes from us; None: unknown, and so is the margin."""
+
+    @property
+    def label(self) -> str:
+        """`provider/upstream_model`: the label in metrics and records."""
+        return f"{self.provider.name}/{self.upstream_model}"
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -172,6 +174,10 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage = Usage()
     estimated: bool = False
     """True when tokens were counted here because the upstream reported none."""
+    cost_nanousd: int = 0
+    """What the account is charged; never negative."""
+    upstream_cost_nanousd: int | None = None
+    """What the upstream takes from us; None: its prices are not in the settings."""
     finish_reason: str | None = None
     ttft_ms: int | None = None
     duration_ms: int = 0

@@ -8,6 +8,7 @@ from gateway.settings.loader import load, parse
 from gateway.settings.mistakes import ConfigError
 from gateway.settings.rules import CapsCheck
 from gateway.settings.schema import (
+    Admin,
     Brand,
     Deployment,
     Dialect,
@@ -28,6 +29,7 @@ from gateway.settings.secrets import ReadText, Secrets, resolve_secrets, secret
 from gateway.settings.urls import HttpUrl, split_http_url
 
 __all__ = [
+    "Admin",
     "Brand",
     "CapsCheck",
     "ConfigError",

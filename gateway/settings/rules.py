@@ -46,6 +46,7 @@ def _check_listening(settings: Settings) -> Iterator[str]:
             present, absent = absent, present
         yield f"server.{absent}: missing; server.{present} needs it"
     yield from _url_mistake("brand.public_url", settings.brand.public_url)
+    yield from _one_of("admin", settings.admin.token_env, settings.admin.token_file, "token")
 
 
 def _check_stores(settings: Settings) -> Iterator[str]:

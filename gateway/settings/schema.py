@@ -138,6 +138,13 @@ class Metrics(Section, frozen=True):
     port: Port = 9464
 
 
+class Admin(Section, frozen=True):
+    """The operator's API under `/admin`; off unless a token is given."""
+
+    token_env: EnvName | None = None
+    token_file: Text | None = None
+
+
 class Keys(Section, frozen=True):
     """How long a key's check may be remembered. Revocations are pushed and do not wait for it."""
 
@@ -228,6 +235,8 @@ class Deployment(Section, frozen=True):
     wires: Wires | None = None
     """None: all that the provider speaks."""
     caps: dict[str, object] = {}
+    cost: Prices | None = None
+    """What the provider takes from us; None: unknown, and so is the margin."""
 
 
 class Model(Section, frozen=True):
@@ -254,6 +263,7 @@ class Settings(Section, frozen=True):
     redis: Redis = Redis()
     sql: Sql = Sql()
     metrics: Metrics = Metrics()
+    admin: Admin = Admin()
     keys: Keys = Keys()
     providers: list[Provider] = []
     models: list[Model] = []

@@ -13,6 +13,7 @@ from gateway.settings.schema import Settings
 ReadText = Callable[[str], str]
 """Returns a file's text; raises OSError or UnicodeDecodeError."""
 
+_TOKEN_LENGTH = 32
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+\Z")
 
 
@@ -23,6 +24,8 @@ class Secrets(msgspec.Struct, frozen=True):
     """Provider name -> credential; a provider without one is not in here."""
     redis_password: str | None = None
     sql_password: str | None = None
+    admin_token: str | None = None
+    """None: the operator's API is off."""
 
     def __repr__(self) -> str:
         return f"Secrets({len(self.providers)} providers)"
@@ -74,7 +77,8 @@ def resolve_secrets(
         settings: Where to look.
         environ: The environment.
         read: Reads a file.
-        stores_only: Leave out the providers' credentials and TLS: for what only uses the stores.
+        stores_only: Leave out the providers' credentials, TLS and the operator's token: for what
+            only uses the stores.
 
     Raises:
         ConfigError: One line for each that is missing, empty, or no header value where it must be.
@@ -105,11 +109,19 @@ def resolve_secrets(
     if not stores_only:
         fetch("server.tls_cert", None, settings.server.tls_cert_file)
         fetch("server.tls_key", None, settings.server.tls_key_file)
-    redis, sql = settings.redis, settings.sql
+    redis, sql, admin = settings.redis, settings.sql, settings.admin
+    token = None if stores_only else fetch("admin.token", admin.token_env, admin.token_file)
+    if token is not None and not (_HEADER_SAFE.match(token) and len(token) >= _TOKEN_LENGTH):
+        suffix = "env" if admin.token_env is not None else "file"
+        mistakes.append(
+            f"admin.token_{suffix}: the value (not shown) is no token; allowed: at least "
+            f"{_TOKEN_LENGTH} visible ASCII characters"
+        )
     secrets = Secrets(
         credentials,
         fetch("redis.password", redis.password_env, redis.password_file),
         fetch("sql.password", sql.password_env, sql.password_file),
+        token,
     )
     if mistakes:
         raise ConfigError(mistakes)

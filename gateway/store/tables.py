@@ -1,7 +1,8 @@
 """
 The SQL tables as SQLAlchemy sees them. `migrations/versions` makes them; a test compares the two.
 
-Times are integers: Unix seconds, or milliseconds where the name ends in `_ms`. Ids are text.
+Times are integers: Unix seconds, or milliseconds where the name ends in `_ms`. Ids are text, or
+numbers that count up. Money is in nano-dollars, `_nanousd`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,30 @@ import sqlalchemy as sa
 
 METADATA = sa.MetaData()
 
+_COUNTER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""SQLite counts up in columns of this very type only."""
+
 ACCOUNTS = sa.Table(
     "accounts",
     METADATA,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("billing", sa.Text, nullable=False, server_default="prepaid"),
+    sa.Column("credit_limit_nanousd", sa.BigInteger),
+    sa.Column("balance_nanousd", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("limits", sa.Text),
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),
+    sa.CheckConstraint("billing IN ('prepaid', 'postpaid')", name="ck_accounts_billing"),
+    sa.CheckConstraint("credit_limit_nanousd >= 0", name="ck_accounts_credit_limit"),
 )
-"""Who pays."""
+"""
+Who pays. `balance_nanousd` is the sum of the account's ledger entries, moved together with them.
+
+A prepaid account may spend its balance; a postpaid one also `credit_limit_nanousd` beyond it, NULL
+being without end. `limits` is JSON, NULL means none; `version` grows with every change but those of
+the balance.
+"""
 
 API_KEYS = sa.Table(
     "api_keys",
@@ -34,6 +51,7 @@ API_KEYS = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("changed_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger),
+    sa.Column("limits", sa.Text),
     sa.CheckConstraint("length(digest) = 32", name="ck_api_keys_digest"),
     sa.CheckConstraint("state IN ('active', 'disabled', 'revoked')", name="ck_api_keys_state"),
     sa.Index("ix_api_keys_account_id", "account_id"),
@@ -70,6 +88,8 @@ USAGE_EVENTS = sa.Table(
     sa.Column("attempts", sa.BigInteger, nullable=False),
     sa.Column("address", sa.Text),
     sa.Column("user_agent", sa.Text),
+    sa.Column("cost_nanousd", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("upstream_cost_nanousd", sa.BigInteger),
     sa.Index("ix_usage_events_at_ms", "at_ms"),
     sa.Index("ix_usage_events_account_id_at_ms", "account_id", "at_ms"),
     sa.Index("ix_usage_events_key_id_at_ms", "key_id", "at_ms"),
@@ -79,3 +99,92 @@ One row a call, kept for `sql.usage_retention_days`.
 
 No foreign keys: a call that was served is recorded even when its account's row is gone.
 """
+
+LEDGER_ENTRIES = sa.Table(
+    "ledger_entries",
+    METADATA,
+    sa.Column("id", _COUNTER, primary_key=True, autoincrement=True),
+    sa.Column("account_id", sa.Text, sa.ForeignKey("accounts.id"), nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("amount_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("balance_after_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("request_id", sa.Text),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.CheckConstraint(
+        "(kind IN ('topup', 'code', 'refund') AND amount_nanousd > 0)"
+        " OR (kind = 'charge' AND amount_nanousd < 0)"
+        " OR (kind = 'adjustment' AND amount_nanousd <> 0)",
+        name="ck_ledger_entries_amount",
+    ),
+    sa.CheckConstraint(
+        "(kind IN ('charge', 'refund')) = (request_id IS NOT NULL)",
+        name="ck_ledger_entries_request_id",
+    ),
+    sa.Index("ix_ledger_entries_account_id", "account_id", "id"),
+    sa.Index(
+        "uq_ledger_entries_request_id",
+        "request_id",
+        "kind",
+        unique=True,
+        sqlite_where=sa.text("request_id IS NOT NULL"),
+        postgresql_where=sa.text("request_id IS NOT NULL"),
+    ),
+    sa.Index(
+        "uq_ledger_entries_idempotency_key",
+        "idempotency_key",
+        unique=True,
+        sqlite_where=sa.text("idempotency_key IS NOT NULL"),
+        postgresql_where=sa.text("idempotency_key IS NOT NULL"),
+    ),
+    sqlite_autoincrement=True,
+)
+"""
+Every movement of money, for ever: rows are only added, which triggers enforce.
+
+The entries of one account, by `id`, lead from one `balance_after_nanousd` to the next. `at_ms` is
+when the entry was booked. A call has at most one `charge` and one `refund`.
+"""
+
+CODES = sa.Table(
+    "codes",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False, unique=True),
+    sa.Column("last_four", sa.Text, nullable=False),
+    sa.Column("amount_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("note", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.BigInteger),
+    sa.Column("revoked_at", sa.BigInteger),
+    sa.Column("redeemed_at", sa.BigInteger),
+    sa.Column("redeemed_by", sa.Text, sa.ForeignKey("accounts.id")),
+    sa.CheckConstraint("length(digest) = 32", name="ck_codes_digest"),
+    sa.CheckConstraint("amount_nanousd > 0", name="ck_codes_amount"),
+    sa.CheckConstraint(
+        "(redeemed_at IS NULL) = (redeemed_by IS NULL)"
+        " AND (redeemed_at IS NULL OR revoked_at IS NULL)",
+        name="ck_codes_end",
+    ),
+)
+"""Redemption codes: the SHA-256 of a code, never the code. `redeemed_by` is an account's id."""
+
+AUDIT_LOG = sa.Table(
+    "audit_log",
+    METADATA,
+    sa.Column("id", _COUNTER, primary_key=True, autoincrement=True),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("object", sa.Text, nullable=False),
+    sa.Column("before", sa.Text),
+    sa.Column("after", sa.Text),
+    sa.Column("request_id", sa.Text),
+    sa.Column("address", sa.Text),
+    sa.Index("ix_audit_log_object", "object", "id"),
+    sqlite_autoincrement=True,
+)
+"""Who changed what; `before` and `after` are JSON without secrets. Rows are only added."""
