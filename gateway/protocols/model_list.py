@@ -1,7 +1,202 @@
-"""Stand-in until the real one lands."""
-from gateway.core.model import Model, Wire
+"""
+The model list, in the shape that each dialect's clients read.
+
+OpenAI's objects also carry, when prices are known, what OpenRouter's clients look for: the context
+length, and dollars per token as decimal strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
 import msgspec
-def list_models(models: list[Model], wire: Wire, query: dict[str, str]) -> bytes:
-    return msgspec.json.encode({"object": "list", "data": [{"id": m.name, "object": "model", "created": m.created, "owned_by": "gateway"} for m in models]})
+
+from gateway.core.model import Model, Prices, Wire
+from gateway.errors import ErrorKind, GatewayError
+
+MAX_PAGE: Final = 1000
+"""Models on a page of Anthropic's list, by default and at most."""
+
+_OWNER: Final = "gateway"
+_DECIMALS: Final = 15
+"""Nano-dollars per million tokens are 1e-15 dollars per token."""
+
+
+class _OpenAIModel(msgspec.Struct, omit_defaults=True):
+    id: str
+    object: str
+    created: int
+    owned_by: str
+    context_length: int | None = None
+    pricing: dict[str, str] | None = None
+
+
+class _AnthropicModel(msgspec.Struct):
+    type: str
+    id: str
+    display_name: str
+    created_at: str
+    lifecycle: str
+    max_input_tokens: int
+    max_tokens: int
+
+
+class _OpenAIList(msgspec.Struct):
+    object: str
+    data: list[_OpenAIModel]
+
+
+class _AnthropicPage(msgspec.Struct):
+    data: list[_AnthropicModel]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+def list_models(models: Sequence[Model], wire: Wire, query: Mapping[str, str]) -> bytes:
+    """
+    Return the body of a model list.
+
+    Args:
+        models: Those that the key may use, in the order of the catalogue.
+        wire: OpenAI lists all; Anthropic pages.
+        query: Anthropic's `limit` (1 to 1000), `after_id`, `before_id`; others are ignored.
+
+    Raises:
+        GatewayError: BAD_REQUEST with `param`: a limit out of range, an id that is not listed,
+            both ids at once.
+    """
+    if wire is Wire.OPENAI:
+        data = [_openai(model, model.name) for model in models]
+        return msgspec.json.encode(_OpenAIList(object="list", data=data))
+    page, has_more = _page(models, query)
+    return msgspec.json.encode(
+        _AnthropicPage(
+            data=[_anthropic(model, model.name) for model in page],
+            has_more=has_more,
+            first_id=page[0].name if page else None,
+            last_id=page[-1].name if page else None,
+        )
+    )
+
+
 def show_model(model: Model, wire: Wire, name: str) -> bytes:
-    return msgspec.json.encode({"id": name, "object": "model", "created": model.created, "owned_by": "gateway"})
+    """
+    Return the body of one model, as it stands in the list.
+
+    Args:
+        model: It.
+        wire: The shape.
+        name: The id shown: the name that the client asked for.
+    """
+    if wire is Wire.OPENAI:
+        return msgspec.json.encode(_openai(model, name))
+    return msgspec.json.encode(_anthropic(model, name))
+
+
+def rfc3339(unix_s: int) -> str:
+    """
+    Return a time as `2026-02-02T02:40:00Z`.
+
+    Args:
+        unix_s: Seconds since 1970; not negative.
+    """
+    days, second = divmod(unix_s, 86_400)
+    year, month, day = _civil_date(days)
+    hour, minute = second // 3600, second // 60 % 60
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second % 60:02}Z"
+
+
+def _openai(model: Model, name: str) -> _OpenAIModel:
+    prices = model.prices
+    priced = any((prices.input, prices.output, prices.cache_read, prices.cache_write))
+    return _OpenAIModel(
+        id=name,
+        object="model",
+        created=model.created,
+        owned_by=_OWNER,
+        context_length=model.context if priced else None,
+        pricing=_pricing(prices) if priced else None,
+    )
+
+
+def _pricing(prices: Prices) -> dict[str, str]:
+    return {
+        "prompt": _dollars(prices.input),
+        "completion": _dollars(prices.output),
+        "input_cache_read": _dollars(prices.cache_read),
+        "input_cache_write": _dollars(prices.cache_write),
+        "internal_reasoning": _dollars(prices.reasoning),
+    }
+
+
+def _dollars(nanousd_per_million: int) -> str:
+    """Return dollars per token as a decimal string without exponent: `0.00000014`."""
+    digits = f"{nanousd_per_million:0{_DECIMALS + 1}}"
+    return f"{digits[:-_DECIMALS]}.{digits[-_DECIMALS:]}".rstrip("0").rstrip(".")
+
+
+def _anthropic(model: Model, name: str) -> _AnthropicModel:
+    return _AnthropicModel(
+        type="model",
+        id=name,
+        display_name=model.display_name,
+        created_at=rfc3339(model.created),
+        lifecycle="active",
+        max_input_tokens=model.context,
+        max_tokens=model.max_output,
+    )
+
+
+def _page(models: Sequence[Model], query: Mapping[str, str]) -> tuple[Sequence[Model], bool]:
+    """Return the models after or before an id, and whether there are more in that direction."""
+    limit = _limit(query.get("limit"))
+    after, before = query.get("after_id"), query.get("before_id")
+    if after and before:
+        raise GatewayError(
+            ErrorKind.BAD_REQUEST, "Send after_id or before_id, not both.", param="before_id"
+        )
+    if before:
+        end = _position(models, before, "before_id")
+        start = max(end - limit, 0)
+        return models[start:end], start > 0
+    start = _position(models, after, "after_id") + 1 if after else 0
+    return models[start : start + limit], start + limit < len(models)
+
+
+def _limit(value: str | None) -> int:
+    if not value:
+        return MAX_PAGE
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_PAGE):
+        raise GatewayError(
+            ErrorKind.BAD_REQUEST,
+            f"limit: expected an integer from 1 to {MAX_PAGE}.",
+            param="limit",
+        )
+    return int(value)
+
+
+def _position(models: Sequence[Model], name: str, param: str) -> int:
+    for position, model in enumerate(models):
+        if model.name == name:
+            return position
+    raise GatewayError(ErrorKind.BAD_REQUEST, f"{param}: no such model in this list.", param=param)
+
+
+def _civil_date(days: int) -> tuple[int, int, int]:
+    """
+    Return year, month and day of a day since 1970 in the Gregorian calendar.
+
+    Years are counted from March, so that the leap day is the last of its year; 400 years have
+    146,097 days.
+    """
+    era, day_of_era = divmod(days + 719_468, 146_097)
+    year_of_era = (
+        day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096
+    ) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month_from_march = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month_from_march + 2) // 5 + 1
+    month = (month_from_march + 2) % 12 + 1
+    return era * 400 + year_of_era + (month <= 2), month, day

@@ -1,0 +1,56 @@
+"""Which path asks for what."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.model import Endpoint, Wire
+from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.paths import Page, match, surface
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "target"),
+    [
+        ("POST", "/v1/chat/completions", Endpoint.CHAT_COMPLETIONS),
+        ("POST", "/v1/messages", Endpoint.MESSAGES),
+        ("POST", "/v1/messages/count_tokens", Endpoint.COUNT_TOKENS),
+        ("POST", "/v1/responses", Endpoint.RESPONSES),
+        ("POST", "/v1/embeddings", Endpoint.EMBEDDINGS),
+        ("POST", "/v1/chat", Endpoint.NATIVE_CHAT),
+        ("GET", "/v1/models", Page.MODELS),
+        ("GET", "/v1/models/anthropic/claude-opus-4-8", Page.MODELS),
+        ("HEAD", "/", Page.ROOT),
+        ("HEAD", "/api/hello", Page.HELLO),
+        ("GET", "/healthz", Page.HEALTH),
+    ],
+)
+def test_match_known_paths(method: str, path: str, target: Endpoint | Page) -> None:
+    """Every path of the surface leads somewhere; model ids may contain slashes."""
+    assert match(method, path) is target
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", "/v1/files", ErrorKind.UNKNOWN_PATH),
+        ("POST", "/v1/messages/batches", ErrorKind.UNKNOWN_PATH),
+        ("POST", "/v1/v1/messages", ErrorKind.UNKNOWN_PATH),
+        ("POST", "/chat/completions", ErrorKind.UNKNOWN_PATH),
+        ("GET", "/v1/messages", ErrorKind.WRONG_METHOD),
+        ("DELETE", "/v1/models/x", ErrorKind.WRONG_METHOD),
+    ],
+)
+def test_match_other_paths_and_methods_are_refused(method: str, path: str, kind: ErrorKind) -> None:
+    """What is not served is 404, what is served otherwise 405."""
+    with pytest.raises(GatewayError) as caught:
+        match(method, path)
+    assert caught.value.kind is kind
+
+
+def test_surface_follows_the_path() -> None:
+    """Everything under `/v1/messages` is told in Anthropic's shape, the rest in OpenAI's."""
+    for path in ("/v1/messages", "/v1/messages/batches", "/v1/messages/count_tokens"):
+        assert surface(path) is Wire.ANTHROPIC
+    for path in ("/v1/chat/completions", "/v1/chat", "/v1/responses", "/v1/files", "/nothing"):
+        assert surface(path) is Wire.OPENAI
