@@ -218,10 +218,12 @@ def gateway(
     process = GatewayProcess(home, config(upstream_port), workers=1)
     process.start()
     try:
-        account = json.loads(process.capio("accounts", "create", "bench", "--json"))
-        made = json.loads(process.capio("keys", "create", "--account", account["id"], "--json"))
+        process.capio("accounts", "create", "bench")
+        command = ("keys", "create", "--account", "bench", "--name", "bench", "--json")
+        made = json.loads(process.capio(*command))
+        key = (made[0] if isinstance(made, list) else made)["key"]
         pin(process.workers(), cores)
-        yield process, made["key"]
+        yield process, key
     finally:
         process.stop()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-import time
+from typing import cast
 
 import uvloop
 
@@ -91,8 +91,7 @@ class MockUpstream(asyncio.Protocol):
         self._handle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._handle is not None:
@@ -158,5 +157,4 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    started = time.time()
     uvloop.run(serve(int(sys.argv[1])))

@@ -163,8 +163,8 @@ class ClientChannel:
             self._disconnected(pending.result())
 
     def _disconnected(self, message: Message) -> None:
-        if message["type"] != "http.disconnect":
-            return  # the answer ended: Granian wakes the waiter with an empty request
+        if self.ended or message["type"] != "http.disconnect":
+            return  # Granian wakes the waiter when the answer has ended, too
         self._gone = True
         callback, self._gone_callback = self._gone_callback, None
         if callback is not None:
