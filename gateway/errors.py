@@ -36,6 +36,7 @@ class ErrorKind(enum.Enum):
     STORE_UNAVAILABLE = "store_unavailable"
     CONFLICT = "conflict"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    IDEMPOTENCY_COMPLETED = "idempotency_completed"
     UPSTREAM_CONNECT = "upstream_connect"
     UPSTREAM_BROKEN = "upstream_broken"
     UPSTREAM_TIMEOUT = "upstream_timeout"
@@ -110,6 +111,9 @@ SURFACES: dict[ErrorKind, Surface] = {
     ErrorKind.CONFLICT: Surface(_C, 409, _INVALID, "request_in_progress", 409, _INVALID),
     ErrorKind.IDEMPOTENCY_MISMATCH: Surface(
         _C, 422, _INVALID, "idempotency_key_reused", 422, _INVALID
+    ),
+    ErrorKind.IDEMPOTENCY_COMPLETED: Surface(
+        _C, 409, _INVALID, "idempotency_key_completed", 409, _INVALID, False
     ),
     ErrorKind.UPSTREAM_CONNECT: Surface(_U, 502, "server_error", None, 502, "api_error"),
     ErrorKind.UPSTREAM_BROKEN: Surface(_U, 502, "server_error", None, 502, "api_error"),

@@ -155,6 +155,20 @@ class Keys(Section, frozen=True):
     negative_entries: Count = 20_000
 
 
+class Idempotency(Section, frozen=True):
+    """What is kept of calls that carry an Idempotency-Key."""
+
+    enabled: bool = True
+    """Off: the header is ignored."""
+    ttl_s: Annotated[float, Meta(ge=60, le=2_592_000)] = 86_400.0
+    max_answer_bytes: Annotated[int, Meta(ge=0, le=16 * 1024 * 1024)] = 1024 * 1024
+    """Of a larger answer only that it was given is kept."""
+    max_account_bytes: Annotated[int, Meta(ge=0, le=1024 * 1024 * 1024 * 1024)] = 64 * 1024 * 1024
+    """What one account may add within `ttl_s`; beyond it answers count as too large."""
+    lease_s: Annotated[float, Meta(ge=3, le=600)] = 30.0
+    """Renewed while a call runs; how long a killed worker's keys stay taken."""
+
+
 class Timeouts(Section, frozen=True):
     """The clocks of one upstream call. Comments and pings do not feed the content clocks."""
 
@@ -265,5 +279,6 @@ class Settings(Section, frozen=True):
     metrics: Metrics = Metrics()
     admin: Admin = Admin()
     keys: Keys = Keys()
+    idempotency: Idempotency = Idempotency()
     providers: list[Provider] = []
     models: list[Model] = []
