@@ -37,7 +37,7 @@ from gateway.store.sql import Database
 from gateway.store.subscription import Subscription
 from gateway.store.usage_stream import UsageStream
 from gateway.telemetry import logs
-from gateway.telemetry.metrics import CallMetrics, Metrics
+from gateway.telemetry.metrics import CallMetrics, Metrics, fix_process
 from gateway.upstream.transport import UpstreamTransport
 
 log = logging.getLogger("gateway.app")
@@ -72,6 +72,7 @@ class Worker:
 
     async def _start(self) -> None:
         logs.configure()
+        fix_process(os.getpid())
         settings, metrics = self._settings, Metrics()
         secrets = resolve_secrets(settings, os.environ, _read_text)
         catalogue = build(settings, secrets.providers)
@@ -129,7 +130,7 @@ class Worker:
         call_log = logs.CallLog()
         self._stack.callback(call_log.close)
         call_metrics = CallMetrics(metrics)
-        admission = Admission(settings.server.max_in_flight, metrics.in_flight)
+        admission = Admission(settings.server.max_in_flight, call_metrics)
         proxy = Proxy(
             catalogue,
             keys,
@@ -144,7 +145,7 @@ class Worker:
             recorder=Recorder(usage, call_metrics, call_log),
             limits=settings.server,
         )
-        gauges = asyncio.create_task(_show_connections(transport, metrics, call_log))
+        gauges = asyncio.create_task(_show(transport, metrics, call_metrics, call_log))
         self._stack.push_async_callback(_end_task, gauges)
         return Edge(
             proxy,
@@ -153,18 +154,25 @@ class Worker:
         )
 
 
-async def _show_connections(
-    transport: UpstreamTransport, metrics: Metrics, call_log: logs.CallLog
+async def _show(
+    transport: UpstreamTransport,
+    metrics: Metrics,
+    call_metrics: CallMetrics,
+    call_log: logs.CallLog,
 ) -> None:
-    """Keep the gauges of things that are counted elsewhere."""
+    """Once a second, and at the end, hand on what is counted elsewhere."""
     shown = 0
-    while True:
-        idle = transport.idle_connections
-        metrics.upstream_connections.labels("idle").set(idle)
-        metrics.upstream_connections.labels("busy").set(transport.open_connections - idle)
-        metrics.log_lines_dropped.inc(call_log.dropped - shown)
-        shown = call_log.dropped
-        await asyncio.sleep(1.0)
+    try:
+        while True:
+            idle = transport.idle_connections
+            metrics.upstream_connections.labels("idle").set(idle)
+            metrics.upstream_connections.labels("busy").set(transport.open_connections - idle)
+            metrics.log_lines_dropped.inc(call_log.dropped - shown)
+            shown = call_log.dropped
+            call_metrics.flush()
+            await asyncio.sleep(1.0)
+    finally:
+        call_metrics.flush()
 
 
 async def _end_task(task: asyncio.Task[None]) -> None:

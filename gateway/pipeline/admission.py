@@ -7,44 +7,38 @@ of waiting in a queue that nobody sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from prometheus_client import Gauge
-
 from gateway.errors import ErrorKind, GatewayError
+from gateway.telemetry.metrics import CallMetrics
 
 
 class Admission:
     """
-    Counts the calls of this worker.
+    Counts the calls of this worker: a context manager around each, to the end of its answer.
 
     Args:
-        limit: Calls at the same time, each to the end of its answer.
-        gauge: Shows the count.
+        limit: Calls at the same time.
+        metrics: Shows the count.
     """
 
-    def __init__(self, limit: int, gauge: Gauge) -> None:
-        self._limit = limit
-        self._gauge = gauge
-        self.in_flight = 0
+    __slots__ = ("_limit", "_metrics")
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
+    def __init__(self, limit: int, metrics: CallMetrics) -> None:
+        self._limit = limit
+        self._metrics = metrics
+
+    def __enter__(self) -> None:
         """
-        Hold a place until the call's answer has ended.
+        Take a place.
 
         Raises:
             GatewayError: OVERLOADED.
         """
-        if self.in_flight >= self._limit:
+        if self._metrics.in_flight >= self._limit:
             raise GatewayError(
                 ErrorKind.OVERLOADED, "Too many open requests. Try again.", retry_after_s=1
             )
-        self.in_flight += 1
-        self._gauge.inc()
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-            self._gauge.dec()
+        self._metrics.in_flight += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Give the place back."""
+        self._metrics.in_flight -= 1

@@ -102,19 +102,20 @@ class ClientChannel:
             GatewayError: BODY_TOO_LARGE (by content-length, before any byte was read, or by count),
                 BODY_TIMEOUT, CLIENT_GONE.
         """
-        declared = self.header(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > limit_bytes:
+        header = self.header(b"content-length")
+        declared = int(header) if header is not None and header.isdigit() else -1
+        if declared > limit_bytes:
             raise _too_large(limit_bytes)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._read(limit_bytes)
+                return await self._read(limit_bytes, declared)
         except TimeoutError as error:
             raise GatewayError(
                 ErrorKind.BODY_TIMEOUT,
                 f"The request body did not arrive within {timeout_s:g} seconds.",
             ) from error
 
-    async def _read(self, limit_bytes: int) -> bytes:
+    async def _read(self, limit_bytes: int, declared: int) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -127,7 +128,7 @@ class ClientChannel:
             if size > limit_bytes:
                 raise _too_large(limit_bytes)
             pieces.append(piece)
-            if not message.get("more_body", False):
+            if size == declared or not message.get("more_body", False):
                 self._read_whole = True
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -150,6 +151,9 @@ class ClientChannel:
     def watch_gone(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when the caller leaves. For use after `read_body`, once."""
         self._gone_callback = callback
+        self._watch()
+
+    def _watch(self) -> None:
         step = self._receive().__await__()
         try:
             pending: Any = next(step)
@@ -163,8 +167,11 @@ class ClientChannel:
             self._disconnected(pending.result())
 
     def _disconnected(self, message: Message) -> None:
-        if self.ended or message["type"] != "http.disconnect":
+        if self.ended:
             return  # Granian wakes the waiter when the answer has ended, too
+        if message["type"] != "http.disconnect":
+            self._watch()  # the body's empty last piece, which `read_body` did not wait for
+            return
         self._gone = True
         callback, self._gone_callback = self._gone_callback, None
         if callback is not None:

@@ -74,7 +74,7 @@ class Proxy:
             Exception: A mistake of ours; the call is recorded, the caller has no answer yet.
         """
         try:
-            with self._admission.slot():
+            with self._admission:
                 await self._run(call, channel)
             call.outcome = "completed"
         except GatewayError as error:

@@ -23,6 +23,7 @@ class JsonFormatter(logging.Formatter):
     """Renders a record and its `extra` fields as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
         fields: dict[str, object] = {
             "at": round(record.created, 3),
             "level": record.levelname.lower(),

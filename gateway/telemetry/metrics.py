@@ -8,7 +8,9 @@ a key, a caller, a request id or free text. Values are added up over all process
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
 from gateway.core.model import Usage
 
@@ -16,6 +18,9 @@ _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SLOW = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _GAPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 _MICRO = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+
+Key = TypeVar("Key")
+Count = TypeVar("Count")
 
 TOKEN_CLASSES = ("input", "cache_read", "cache_write", "output", "reasoning")
 
@@ -176,38 +181,52 @@ class Metrics:
 
 class CallMetrics:
     """
-    The per-call metrics with their labels resolved once: a call costs a few dictionary look-ups.
+    The per-call metrics, gathered in plain dictionaries and handed on once a second.
 
-    The number of combinations is bounded by the catalogue.
+    One increment of a metric that is shared between processes costs as much as ten of a dictionary,
+    and a call makes a dozen. The number of label combinations is bounded by the catalogue.
     """
 
     def __init__(self, metrics: Metrics) -> None:
+        self.in_flight = 0
         self._metrics = metrics
-        self._counters: dict[tuple[str, ...], Counter] = {}
+        self._calls: dict[tuple[str, str, str, int], int] = {}
+        self._deployments: dict[tuple[str, str, str], int] = {}
+        self._errors: dict[tuple[str, str], int] = {}
+        self._upstream_errors: dict[tuple[str, str], int] = {}
+        self._tokens: dict[str, list[int]] = {}
         self._histograms: dict[tuple[str, str], Histogram] = {}
 
     def count_call(self, endpoint: str, client_wire: str, outcome: str, status: int) -> None:
         """Count one finished call."""
-        self._counter(self._metrics.requests, endpoint, client_wire, outcome, str(status)).inc()
+        key = (endpoint, client_wire, outcome, status)
+        self._calls[key] = self._calls.get(key, 0) + 1
 
     def count_deployment(self, deployment: str, upstream_wire: str, outcome: str) -> None:
         """Count one call for the deployment that served it."""
-        self._counter(self._metrics.deployment_calls, deployment, upstream_wire, outcome).inc()
+        key = (deployment, upstream_wire, outcome)
+        self._deployments[key] = self._deployments.get(key, 0) + 1
 
     def count_error(self, endpoint: str, error_kind: str) -> None:
         """Count one call that ended with an error."""
-        self._counter(self._metrics.errors, endpoint, error_kind).inc()
+        key = (endpoint, error_kind)
+        self._errors[key] = self._errors.get(key, 0) + 1
 
     def count_upstream_error(self, deployment: str, error_kind: str) -> None:
         """Count one failed attempt."""
-        self._counter(self._metrics.upstream_errors, deployment, error_kind).inc()
+        key = (deployment, error_kind)
+        self._upstream_errors[key] = self._upstream_errors.get(key, 0) + 1
 
     def count_tokens(self, deployment: str, usage: Usage) -> None:
         """Add the tokens of one call to their classes."""
-        for name in TOKEN_CLASSES:
-            amount = getattr(usage, name)
-            if amount:
-                self._counter(self._metrics.tokens, deployment, name).inc(amount)
+        sums = self._tokens.get(deployment)
+        if sums is None:
+            sums = self._tokens[deployment] = [0] * len(TOKEN_CLASSES)
+        sums[0] += usage.input
+        sums[1] += usage.cache_read
+        sums[2] += usage.cache_write
+        sums[3] += usage.output
+        sums[4] += usage.reasoning
 
     def observe_duration(self, endpoint: str, seconds: float) -> None:
         """Observe a call's whole time."""
@@ -225,15 +244,41 @@ class CallMetrics:
         """Observe the mean gap between contents of one stream."""
         self._histogram(self._metrics.inter_token, "inter_token", deployment).observe(seconds)
 
-    def _counter(self, family: Counter, *labels: str) -> Counter:
-        key = (family._name, *labels)
-        child = self._counters.get(key)
-        if child is None:
-            child = self._counters[key] = family.labels(*labels)
-        return child
+    def flush(self) -> None:
+        """Hand on what was counted since the last time."""
+        metrics = self._metrics
+        metrics.in_flight.set(self.in_flight)
+        for (endpoint, wire, outcome, status), count in _taken(self._calls):
+            metrics.requests.labels(endpoint, wire, outcome, str(status)).inc(count)
+        for labels, count in _taken(self._deployments):
+            metrics.deployment_calls.labels(*labels).inc(count)
+        for pair, count in _taken(self._errors):
+            metrics.errors.labels(*pair).inc(count)
+        for pair, count in _taken(self._upstream_errors):
+            metrics.upstream_errors.labels(*pair).inc(count)
+        for deployment, sums in _taken(self._tokens):
+            for name, amount in zip(TOKEN_CLASSES, sums, strict=True):
+                if amount:
+                    metrics.tokens.labels(deployment, name).inc(amount)
 
     def _histogram(self, family: Histogram, name: str, label: str) -> Histogram:
         child = self._histograms.get((name, label))
         if child is None:
             child = self._histograms[name, label] = family.labels(label)
         return child
+
+
+def _taken(counted: dict[Key, Count]) -> list[tuple[Key, Count]]:
+    """Return what was counted, and begin anew."""
+    found = list(counted.items())
+    counted.clear()
+    return found
+
+
+def fix_process(pid: int) -> None:
+    """
+    Have the metrics made from now on belong to process `pid` for good.
+
+    Left alone, prometheus_client asks the kernel for the process id at every single increment.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
