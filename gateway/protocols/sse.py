@@ -45,7 +45,8 @@ class EventDecoder:
     Turns a stream's bytes into events, incrementally.
 
     Args:
-        limit_bytes: Largest event, counted as its data so far plus the line being read.
+        limit_bytes: Largest event, counted as its data so far plus the line being read; at least 3,
+            the size of a byte order mark.
     """
 
     __slots__ = (

@@ -73,7 +73,7 @@ class UsageHider:
         """
         rest = bytes(self._held) if clean else b""
         self._held.clear()
-        return b"" if rest and _is_usage_event(rest) else rest
+        return _lines_before(rest) if rest and _is_usage_event(rest) else rest
 
     def _feed_slowly(self, chunk: bytes) -> bytes:
         held = self._held
@@ -108,12 +108,11 @@ class UsageHider:
                 event = whole[at : blank.end()]
                 at = blank.end()
                 hidden = not _is_plain(event) and _is_usage_event(event)
-                if not hidden:
-                    shown.append(event)
+                shown.append(_lines_before(event) if hidden else event)
             shown.append(whole[at:])
         else:
             shown = [whole]
-        if whole.endswith(b"\r"):
+        if whole.endswith(b"\r") and not self._held:
             self._after_cr = b"" if hidden else b"\n"
         return b"".join(shown)
 
@@ -134,6 +133,11 @@ def at_event_boundary(previous: bytes, last: bytes) -> bool:
     """
     tail = (previous[-_LONGEST:] + last[-_LONGEST:])[-_LONGEST:]
     return not tail or _AT_END.search(tail) is not None
+
+
+def _lines_before(event: bytes) -> bytes:
+    """Return the empty lines before an event, which are not part of it."""
+    return event[: len(event) - len(event.lstrip(b"\r\n"))]
 
 
 def _is_plain(events: bytes) -> bool:

@@ -88,7 +88,7 @@ def test_decoder_split_anywhere_same_events(body: bytes, points: list[int]) -> N
 @given(
     st.lists(pieces, max_size=40).map(b"".join),
     st.lists(st.integers(0, 10_000), max_size=12),
-    st.integers(0, 12),
+    st.integers(3, 12),
 )
 def test_decoder_limit_split_anywhere_same_outcome(
     body: bytes, points: list[int], limit: int
