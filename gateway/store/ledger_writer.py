@@ -1,9 +1,10 @@
 """
 The ledger writer: moves usage events from the stream into SQL. Exactly once in effect.
 
-A turn: take over what dead writers left, read a batch, insert it in one transaction that skips the
-request ids it has, and only then acknowledge. Killed anywhere, the batch is delivered again, and
-SQL skips what it has. Redis or SQL away: wait and try again, nothing is acknowledged meanwhile.
+A turn: take over what dead writers left, read a batch, book it in one transaction (usage rows,
+charges and balances, see `charges`) that skips the request ids it has, and only then acknowledge.
+Killed anywhere, the batch is delivered again, and SQL skips what it has. Redis or SQL away: wait
+and try again, nothing is acknowledged meanwhile.
 
 An entry that can never be stored goes to the dead-letter stream with its reason, never round in
 circles. It counts as such only when it cannot be decoded or when SQL refuses the row itself.
@@ -19,13 +20,12 @@ from pathlib import Path
 
 import msgspec
 from redis.exceptions import RedisError
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import GatewayError
+from gateway.store.charges import CallBooking, ChargeRefusedError
 from gateway.store.spill import measure
 from gateway.store.sql import Database
-from gateway.store.tables import USAGE_EVENTS
 from gateway.store.usage_reader import Entry, UsageReader
 from gateway.store.usage_rows import Row, row_of
 from gateway.telemetry.metrics import Metrics
@@ -72,12 +72,7 @@ class LedgerWriter:
         self._database = database
         self._metrics = metrics
         self._spill = spill
-        insert = sqlite.insert if database.is_sqlite else postgresql.insert
-        self._insert = (
-            insert(USAGE_EVENTS)
-            .on_conflict_do_nothing(index_elements=["request_id"])
-            .returning(USAGE_EVENTS.c.request_id)
-        )
+        self._booking = CallBooking(is_sqlite=database.is_sqlite)
         self._written = self._repeated = self._parked = 0
         self._connected = False
         self._claim_at = 0.0
@@ -155,20 +150,20 @@ class LedgerWriter:
 
     async def _write(self, rows: list[tuple[Entry, Row]]) -> None:
         try:
-            await self._insert_rows([row for _, row in rows])
-        except DBAPIError as refusal:  # of a row: see `Database.write`
+            await self._book([row for _, row in rows])
+        except (DBAPIError, ChargeRefusedError) as refusal:  # of a row: see `Database.write`
             if len(rows) == 1:
                 await self._park(rows[0][0], describe(refusal))
                 return
             for pair in rows:
                 await self._write([pair])
 
-    async def _insert_rows(self, rows: list[Row]) -> None:
+    async def _book(self, rows: list[Row]) -> None:
         async with self._database.write() as connection:
-            inserted = len((await connection.execute(self._insert, rows)).all())
-        self._written += inserted
-        self._repeated += len(rows) - inserted
-        self._metrics.ledger_written.inc(inserted)
+            booked = await self._booking.book(connection, rows)
+        self._written += booked.new
+        self._repeated += len(rows) - booked.new
+        self._metrics.ledger_written.inc(booked.new)
 
     async def _park(self, entry: Entry, reason: str) -> None:
         await self._reader.park(entry, reason)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.model import Usage, UsageEvent
+from gateway.core.money import MAX_AMOUNT_NANOUSD
 
 Row = dict[str, str | int | bool | None]
 """Column name -> value."""
@@ -28,7 +29,7 @@ def row_of(entry: bytes) -> Row:
     Return the row of one entry of the usage stream.
 
     Raises:
-        ValueError: it is no usage event, or a number in it is beyond 64 bits.
+        ValueError: it is no usage event, a number in it is beyond 64 bits, or a cost is none.
     """
     try:
         event = _DECODER.decode(entry)
@@ -38,6 +39,9 @@ def row_of(entry: bytes) -> Row:
     del fields["usage"]
     for name, amount in msgspec.structs.asdict(event.usage).items():
         fields[f"{name}_tokens"] = amount
+    for name in ("cost_nanousd", "upstream_cost_nanousd"):
+        if not 0 <= (fields[name] or 0) <= MAX_AMOUNT_NANOUSD:
+            raise ValueError(f"{name} is negative or beyond what one call can cost")
     return {name: _storable(name, value) for name, value in fields.items()}
 
 
