@@ -22,12 +22,14 @@ from gateway.pipeline.admission import Admission
 from gateway.pipeline.answer import Answers
 from gateway.pipeline.attempt import Attempts
 from gateway.pipeline.channel import Receive, Send
+from gateway.pipeline.counting import TokenCounts
 from gateway.pipeline.exchange import Exchanges
 from gateway.pipeline.finish import Recorder
 from gateway.pipeline.proxy import Proxy
 from gateway.pipeline.watchdog import Watchdog
 from gateway.settings import Secrets, Settings, resolve_secrets
 from gateway.store.bus import Bus, BusLimits
+from gateway.store.count_cache import CountCache
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.key_cache import KeyCache
 from gateway.store.key_entry import channel_name, key_entry_script
@@ -38,6 +40,7 @@ from gateway.store.subscription import Subscription
 from gateway.store.usage_stream import UsageStream
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import CallMetrics, Metrics, fix_process
+from gateway.tokenize.counters import load_counters
 from gateway.upstream.transport import UpstreamTransport
 
 log = logging.getLogger("gateway.app")
@@ -131,15 +134,19 @@ class Worker:
         self._stack.callback(call_log.close)
         call_metrics = CallMetrics(metrics)
         admission = Admission(settings.server.max_in_flight, call_metrics)
+        attempts = Attempts(
+            transport,
+            Exchanges(catalogue),
+            Answers(watchdog, settings.server.send_stall_s),
+            call_metrics,
+        )
         proxy = Proxy(
             catalogue,
             keys,
             settings.brand.key_prefix,
-            attempts=Attempts(
-                transport,
-                Exchanges(catalogue),
-                Answers(watchdog, settings.server.send_stall_s),
-                call_metrics,
+            attempts=attempts,
+            counts=TokenCounts(
+                attempts, load_counters(), CountCache(bus, settings.redis.key_prefix)
             ),
             admission=admission,
             recorder=Recorder(usage, call_metrics, call_log),

@@ -74,6 +74,10 @@ class Preparation(msgspec.Struct):
     client_headers: Headers
     session_id: str | None
     created: int
+    keep: Reshape | None = None
+    """Sees a whole answer that is relayed, and returns it."""
+    input_estimate: int = 0
+    """Tokens, for a stream's first event when the upstream tells them only at its end."""
     without_thoughts: bool = False
     """An upstream refused a thought's signature: leave them out."""
 
@@ -128,7 +132,7 @@ def _relayed(given: Preparation, candidate: Candidate) -> Exchange:
     else:
         headers = translated_headers(wire, candidate.route.headers, stream=call.stream)
     assert call.model is not None
-    last = front.reshape(call.model)
+    last = front.reshape(call.model) or given.keep
     return Exchange(
         _request(given, candidate, body, headers),
         hider=UsageHider() if hide and translator is None else None,
@@ -144,7 +148,10 @@ def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) ->
     made = _translate(given, route)
     call.dropped = (*front.dropped, *made.dropped)
     context = msgspec.structs.replace(
-        made.context, created=given.created, include_usage=_wants_usage(front, made.context)
+        made.context,
+        created=given.created,
+        include_usage=_wants_usage(front, made.context),
+        input_estimate=given.input_estimate,
     )
     translator: StreamTranslator
     reshape: Reshape

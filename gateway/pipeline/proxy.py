@@ -13,13 +13,14 @@ from time import monotonic
 
 from gateway.core.api_keys import digest, pick_key, well_formed
 from gateway.core.catalogue import Catalogue
-from gateway.core.model import Model, Principal
+from gateway.core.model import Endpoint, Model, Principal, Wire
 from gateway.core.routing import plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import Attempts, told_answer
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.counting import TokenCounts
 from gateway.pipeline.exchange import Preparation
 from gateway.pipeline.finish import Recorder
 from gateway.pipeline.front import open_request
@@ -42,6 +43,7 @@ class Proxy:
         keys: Who a key speaks for.
         key_prefix: What keys begin with.
         attempts: Talks to upstreams.
+        counts: Answers the counting endpoint.
         admission: Who may start.
         recorder: Gets every call at its end.
         limits: Body size and time.
@@ -54,6 +56,7 @@ class Proxy:
         key_prefix: str,
         *,
         attempts: Attempts,
+        counts: TokenCounts,
         admission: Admission,
         recorder: Recorder,
         limits: Server,
@@ -62,6 +65,7 @@ class Proxy:
         self._keys = keys
         self._key_prefix = key_prefix
         self._attempts = attempts
+        self._counts = counts
         self._admission = admission
         self._recorder = recorder
         self._limits = limits
@@ -103,13 +107,29 @@ class Proxy:
         front = open_request(call.endpoint, body, created=created, limits=NATIVE_LIMITS)
         model = self._authorize(call, principal, front.fields)
         planned = plan(model, front.wire, call.endpoint)
-        if planned.reason is not None:
-            raise GatewayError(ErrorKind.NO_ROUTE, planned.reason)
         task = asyncio.current_task()
         assert task is not None
         channel.watch_gone(task.cancel)
         given = Preparation(call, front, channel.headers, _session(channel), created)
+        if call.endpoint is Endpoint.COUNT_TOKENS:
+            await self._counts.answer(given, channel, planned.candidates, model.deployments[0])
+            return
+        if planned.reason is not None:
+            raise GatewayError(ErrorKind.NO_ROUTE, planned.reason)
+        if call.stream and planned.candidates[0].wire is not front.wire is Wire.ANTHROPIC:
+            upstream_model = planned.candidates[0].deployment.upstream_model
+            given.input_estimate = await self._counts.estimate(
+                front.wire, front.body, upstream_model
+            )
         await self._attempts.run(given, channel, planned.candidates)
+        self._learn(call, given)
+
+    def _learn(self, call: Call, given: Preparation) -> None:
+        """Compare the estimate, where there is one, with what the upstream counted."""
+        usage = call.usage
+        if given.input_estimate and not call.estimated and call.deployment is not None:
+            actual = usage.input + usage.cache_read + usage.cache_write
+            self._counts.learn(call.deployment.upstream_model, actual, given.input_estimate)
 
     async def authenticate(self, channel: ClientChannel) -> Principal:
         """

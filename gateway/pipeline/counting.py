@@ -1,0 +1,172 @@
+"""
+Token counts: the upstream's own where it counts, else an estimate that says so.
+
+Agents ask the same in bursts of dozens. Answers are cached in Redis under a digest of route and
+body, and within a worker identical questions that come while one is being answered wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+
+from gateway.core.calibration import Calibration
+from gateway.core.model import Deployment, Wire
+from gateway.core.routing import Candidate
+from gateway.errors import GatewayError
+from gateway.pipeline.attempt import Attempts
+from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.exchange import Preparation
+from gateway.ports import Headers
+from gateway.protocols.count_key import count_key
+from gateway.protocols.token_count import measure_chat, measure_messages
+from gateway.tokenize.counters import Counters, count_measure
+
+_COUNTED_HEADERS = (b"anthropic-version", b"anthropic-beta")
+_CALIBRATIONS = 1024
+
+
+class Answered(Protocol):
+    """Remembers answers across workers."""
+
+    async def get(self, digest: str) -> bytes | None:
+        """Return a remembered answer."""
+
+    def put(self, digest: str, answer: bytes) -> None:
+        """Remember an answer."""
+
+
+class TokenCounts:
+    """
+    Counts requests' tokens.
+
+    Args:
+        attempts: For upstreams that count.
+        counters: Vocabularies for estimates.
+        answered: The shared cache.
+    """
+
+    def __init__(self, attempts: Attempts, counters: Counters, answered: Answered) -> None:
+        self._attempts = attempts
+        self._counters = counters
+        self._answered = answered
+        self._running: dict[str, asyncio.Future[bytes | None]] = {}
+        self._calibrations: dict[str, Calibration] = {}
+
+    async def estimate(self, wire: Wire, body: bytes, upstream_model: str) -> int:
+        """
+        Return the tokens of a request as well as they can be told without asking.
+
+        Never fails: what cannot be taken apart counts a token for every four bytes.
+        """
+        try:
+            measure = measure_messages(body) if wire is Wire.ANTHROPIC else measure_chat(body)
+        except GatewayError:
+            return len(body) // 4 + 1
+        counter = self._counters.for_model(upstream_model)
+        known = self._calibrations.get(upstream_model)
+        return await count_measure(measure, counter, known.ratio if known else 1.0)
+
+    def learn(self, upstream_model: str, actual_tokens: int, estimated_tokens: int) -> None:
+        """Improve later estimates by what an upstream counted."""
+        known = self._calibrations.get(upstream_model)
+        if known is None:
+            if len(self._calibrations) >= _CALIBRATIONS:
+                return
+            known = Calibration()
+        raw = round(estimated_tokens / known.ratio)
+        self._calibrations[upstream_model] = known.observed(actual_tokens, raw)
+
+    async def answer(
+        self,
+        given: Preparation,
+        channel: ClientChannel,
+        candidates: tuple[Candidate, ...],
+        deployment: Deployment,
+    ) -> None:
+        """
+        Answer one call of the counting endpoint.
+
+        Args:
+            candidates: Upstreams that count; none means an estimate.
+            deployment: Whose tokens are estimated.
+
+        Raises:
+            GatewayError: An upstream that counts failed.
+        """
+        route = candidates[0].deployment.label if candidates else f"estimate {deployment.label}"
+        headers = tuple(pair for pair in given.client_headers if pair[0] in _COUNTED_HEADERS)
+        digest = count_key(route, given.front.body, headers)
+        answer = await self._known(digest)
+        if answer is None:
+            answer = await self._lead(digest, given, channel, candidates, deployment)
+        if not channel.started:
+            await _respond(given, channel, answer, estimated=not candidates)
+
+    async def _known(self, digest: str) -> bytes | None:
+        """Return what is remembered, or what somebody else is just being told."""
+        running = self._running.get(digest)
+        if running is not None:
+            return await asyncio.shield(running)
+        return await self._answered.get(digest)
+
+    async def _lead(
+        self,
+        digest: str,
+        given: Preparation,
+        channel: ClientChannel,
+        candidates: tuple[Candidate, ...],
+        deployment: Deployment,
+    ) -> bytes:
+        """Find the answer for everybody who waits for it; a failure leaves each to try alone."""
+        running = asyncio.get_running_loop().create_future()
+        self._running[digest] = running
+        answer: bytes | None = None
+        try:
+            if candidates:
+                answer = await self._asked(given, channel, candidates)
+            else:
+                answer = await self._estimated(given, deployment)
+            self._answered.put(digest, answer)
+            return answer
+        finally:
+            if self._running.get(digest) is running:
+                del self._running[digest]
+            running.set_result(answer)
+
+    async def _asked(
+        self, given: Preparation, channel: ClientChannel, candidates: tuple[Candidate, ...]
+    ) -> bytes:
+        """Let an upstream answer the caller, and keep what it said."""
+        kept: list[bytes] = []
+
+        def keep(body: bytes) -> bytes:
+            kept.append(body)
+            return body
+
+        given.keep = keep
+        await self._attempts.run(given, channel, candidates)
+        return kept[-1]
+
+    async def _estimated(self, given: Preparation, deployment: Deployment) -> bytes:
+        front = given.front
+        tokens = await self.estimate(front.wire, front.body, deployment.upstream_model)
+        return msgspec.json.encode({"input_tokens": tokens})
+
+
+async def _respond(
+    given: Preparation, channel: ClientChannel, answer: bytes, *, estimated: bool
+) -> None:
+    request_id = given.call.request_id.encode()
+    headers: Headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(answer)).encode()),
+        (b"request-id", request_id),
+        (b"x-request-id", request_id),
+    ]
+    if estimated:
+        headers.append((b"x-capio-token-count", b"estimated"))
+    given.call.status = 200
+    await channel.respond(200, headers, answer)
