@@ -114,9 +114,12 @@ def _tool_call(ask: Ask) -> tuple[str, str] | None:
     for match in _TOOL.finditer(ask.prompt):
         if match[1] not in ask.tools:
             continue
-        try:
-            arguments, _ = json.JSONDecoder().raw_decode(ask.prompt, match.end())
-        except ValueError:
-            continue
-        return match[1], json.dumps(arguments, separators=(",", ":"))
+        rest = ask.prompt[match.end() :]
+        # OpenCode sends its message in quotes, with a backslash before each quote inside.
+        for written in (rest, rest.replace('\\"', '"')):
+            try:
+                arguments, _ = json.JSONDecoder().raw_decode(written)
+            except ValueError:
+                continue
+            return match[1], json.dumps(arguments, separators=(",", ":"))
     return None
