@@ -16,6 +16,7 @@ from gateway.pipeline.answer import Answers
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.exchange import Exchanges, Preparation
+from gateway.pipeline.inflated import plain_response
 from gateway.pipeline.relay import EarlyFailureError
 from gateway.ports import Headers, Transport, UpstreamResponse
 from gateway.protocols.headers import client_headers
@@ -118,7 +119,7 @@ class Attempts:
         call.sent_at = monotonic()
         if call.first_sent_at is None:
             call.first_sent_at = call.sent_at
-        response = await self._transport.send(exchange.request)
+        response = plain_response(await self._transport.send(exchange.request))
         if response.status >= 400:
             raise await self._refusal(given, candidate, response)
         call.status = response.status
