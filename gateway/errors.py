@@ -31,6 +31,7 @@ class ErrorKind(enum.Enum):
     UNKNOWN_MODEL = "unknown_model"
     RATE_LIMITED = "rate_limited"
     NO_CREDIT = "no_credit"
+    BUDGET_SPENT = "budget_spent"
     OVERLOADED = "overloaded"
     NO_ROUTE = "no_route"
     STORE_UNAVAILABLE = "store_unavailable"
@@ -105,6 +106,9 @@ SURFACES: dict[ErrorKind, Surface] = {
     ErrorKind.NO_CREDIT: Surface(
         _C, 429, "insufficient_quota", "insufficient_quota", 402, "billing_error", False
     ),
+    ErrorKind.BUDGET_SPENT: Surface(
+        _C, 429, "insufficient_quota", "insufficient_quota", 429, "rate_limit_error", False
+    ),
     ErrorKind.OVERLOADED: Surface(_G, 503, _FULL, _BUSY, 529, "overloaded_error"),
     ErrorKind.NO_ROUTE: Surface(_G, 503, _FULL, _BUSY, 529, "overloaded_error"),
     ErrorKind.STORE_UNAVAILABLE: Surface(_G, 503, _FULL, _BUSY, 529, "overloaded_error"),
@@ -141,6 +145,7 @@ class GatewayError(Exception):
         code: Overrides the kind's OpenAI code (the native endpoint's finer codes).
         retry_after_s: Sent as `retry-after`, rounded up.
         detail: For the log only; may name hosts, never a secret or content.
+        headers: Further headers of the answer: the caller's rate limits in its dialect.
     """
 
     def __init__(  # one constructor, all keyword
@@ -152,6 +157,7 @@ class GatewayError(Exception):
         code: str | None = None,
         retry_after_s: float | None = None,
         detail: str | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -160,6 +166,7 @@ class GatewayError(Exception):
         self.code = code
         self.retry_after_s = retry_after_s
         self.detail = detail
+        self.headers = headers
 
     @property
     def surface(self) -> Surface:

@@ -6,11 +6,21 @@ What the pipeline needs from the outside, as narrow protocols.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from gateway.core.model import Clocks, Origin, Principal, UsageEvent
+from gateway.core.limits import UNLIMITED, Headroom
+from gateway.core.model import (
+    Clocks,
+    Endpoint,
+    Model,
+    Origin,
+    Principal,
+    UsageEvent,
+    Wire,
+)
 from gateway.errors import GatewayError
 
 Headers = list[tuple[bytes, bytes]]
@@ -123,3 +133,61 @@ class UsageLog(Protocol):
 
     async def append(self, event: UsageEvent) -> None:
         """Append once; never raises: what Redis does not take is spilled to a local file."""
+
+
+class ReserveAsk(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be known of a call to admit it."""
+
+    request_id: str
+    principal: Principal
+    model: Model
+    endpoint: Endpoint
+    client_wire: Wire
+    stream: bool = False
+    input_tokens: int
+    """An estimate."""
+    max_tokens: int | None = None
+    """The longest output that the caller asked for; None: it did not say."""
+
+
+class Reservation(msgspec.Struct, kw_only=True, eq=False):
+    """
+    An admitted call: holds money, tokens and a slot until `settle`.
+
+    Its owner may set `checkpoint`: it is called every few seconds while the call runs, and returns
+    the event that would be recorded if the call ended now, its cost included. That is what is
+    charged if this process dies; and when it nears the hold, the hold is raised.
+    """
+
+    ask: ReserveAsk
+    hold_nanousd: int
+    tokens: int
+    """What was taken from tokens a minute."""
+    headroom: Headroom = UNLIMITED
+    """For the rate-limit headers of the answer, see `core.limit_headers`."""
+    degraded: bool = False
+    """Admitted without Redis, by this worker alone."""
+    checkpoint: Callable[[], UsageEvent] | None = None
+
+
+class Reservations(Protocol):
+    """Limits, holds and charges. Who reserves must settle, whatever happens."""
+
+    async def reserve(self, ask: ReserveAsk) -> Reservation:
+        """
+        Admit a call, all or nothing.
+
+        Cancelled, it leaves nothing behind.
+
+        Raises:
+            GatewayError: RATE_LIMITED, BUDGET_SPENT, NO_CREDIT (each names the limit, its value and
+                when to retry), FORBIDDEN (no such account), STORE_UNAVAILABLE.
+        """
+
+    async def settle(self, reservation: Reservation, event: UsageEvent) -> None:
+        """
+        Give back what was held, charge `event.cost_nanousd` and journal the event. Never raises.
+
+        On return the event is in Redis or on disk. Cancelled, it still settles. The first event of
+        a request id counts.
+        """

@@ -10,6 +10,8 @@ import enum
 
 import msgspec
 
+from gateway.core.limits import KeyLimits
+
 
 class Wire(enum.Enum):
     """A public dialect. The value is the label in metrics, records and settings."""
@@ -139,6 +141,8 @@ class Principal(msgspec.Struct, frozen=True):
     """Unix seconds."""
     models: frozenset[str] | None = None
     """Public model names the key may use; None means all."""
+    limits: KeyLimits | None = None
+    """The key's own limits; those of its account are in Redis, see `store.account_state`."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -169,7 +173,11 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stream: bool = False
     status: int = 0
     outcome: str = "completed"
-    """completed, cancelled (the client left), failed."""
+    """
+    How the call was settled: completed; cancelled (the client left, the upstream was closed),
+    drained (the client left, the upstream's report was awaited), failed, insured (failed without
+    output: nothing is charged), abandoned (its worker died: the last checkpoint is charged).
+    """
     error_kind: str | None = None
     usage: Usage = Usage()
     estimated: bool = False

@@ -29,6 +29,7 @@ MESSAGES: Final[dict[ErrorKind, str]] = {
     ErrorKind.WRONG_METHOD: "This path does not take this method.",
     ErrorKind.RATE_LIMITED: "Rate limit reached.",
     ErrorKind.NO_CREDIT: "Insufficient balance.",
+    ErrorKind.BUDGET_SPENT: "The budget is spent.",
     ErrorKind.OVERLOADED: "The service is overloaded. Try again.",
     ErrorKind.NO_ROUTE: "No upstream is available for this model. Try again.",
     ErrorKind.STORE_UNAVAILABLE: "The service is temporarily unavailable. Try again.",
@@ -70,6 +71,7 @@ def render(error: GatewayError, wire: Wire, request_id: str | None) -> tuple[int
         headers.append((b"retry-after", b"%d" % math.ceil(retry_after_s)))
     if surface.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if surface.should_retry else b"false"))
+    headers += error.headers
     return status, headers, body
 
 

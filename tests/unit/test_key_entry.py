@@ -41,7 +41,7 @@ def test_entry_stands_as_documented() -> None:
 
     assert raw == (
         b'3 1700000000\n{"key_id":"key_1","account_id":"acc_1","key_name":"laptop",'
-        b'"state":"active","version":3,"expires_at":null,"models":["m"]}'
+        b'"state":"active","version":3,"expires_at":null,"models":["m"],"limits":null}'
     )
     assert decode_entry(raw) == entry
 

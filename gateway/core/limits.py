@@ -1,0 +1,213 @@
+"""
+What an account, a key, or a key with one model may do; and how a refusal is told.
+
+Six limits, each of which may be absent: requests a minute and tokens a minute (`core.bucket`),
+concurrent calls, and money spent in a UTC day, in a UTC month and in total. A call must pass those
+of its account, of its key, and of its key for its model; all or nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from gateway.errors import ErrorKind, GatewayError
+
+Rate = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Money = Annotated[int, Meta(ge=0, le=9_000_000_000_000_000)]
+"""Nano-dollars, up to nine million dollars: what the scripts in Redis count exactly."""
+
+
+class Limits(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """The limits of one scope. None means no such limit. Kept in SQL as this struct's JSON."""
+
+    rpm: Rate | None = None
+    """Requests a minute."""
+    tpm: Rate | None = None
+    """Tokens a minute, of all classes."""
+    concurrency: Rate | None = None
+    """Calls at the same time, each to the end of its answer."""
+    budget_day_nanousd: Money | None = None
+    budget_month_nanousd: Money | None = None
+    budget_total_nanousd: Money | None = None
+
+    @property
+    def has_budget(self) -> bool:
+        """Return whether money is limited."""
+        return (
+            self.budget_day_nanousd is not None
+            or self.budget_month_nanousd is not None
+            or self.budget_total_nanousd is not None
+        )
+
+
+class KeyLimits(Limits, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The limits of a key, and those of the key for single models."""
+
+    models: dict[str, Limits] = {}
+    """Public model name -> limits that hold beside the key's own."""
+
+
+NO_LIMITS = Limits()
+
+
+class LimitName(enum.Enum):
+    """Which limit refused. The value is what callers and metrics read."""
+
+    CREDIT = "credit"
+    BUDGET_TOTAL = "budget_total"
+    BUDGET_MONTH = "budget_month"
+    BUDGET_DAY = "budget_day"
+    CONCURRENCY = "concurrency"
+    RPM = "requests_per_minute"
+    TPM = "tokens_per_minute"
+
+    @property
+    def is_money(self) -> bool:
+        """Return whether values are nano-dollars."""
+        return self in (
+            LimitName.CREDIT,
+            LimitName.BUDGET_TOTAL,
+            LimitName.BUDGET_MONTH,
+            LimitName.BUDGET_DAY,
+        )
+
+
+class LimitScope(enum.Enum):
+    """Whose limit it is."""
+
+    ACCOUNT = "account"
+    KEY = "key"
+    KEY_MODEL = "key_model"
+
+
+class Room(msgspec.Struct, frozen=True):
+    """What is left of a rate: of `limit` a minute `remaining`, all of it again in `reset_ms`."""
+
+    limit: int
+    remaining: int
+    reset_ms: int
+
+
+class Headroom(msgspec.Struct, frozen=True):
+    """The tightest requests and tokens a minute of a call's scopes; None: not limited."""
+
+    requests: Room | None = None
+    tokens: Room | None = None
+
+
+UNLIMITED = Headroom()
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a call was not admitted."""
+
+    name: LimitName
+    scope: LimitScope
+    value: int
+    """The limit; of CREDIT the balance with the credit limit added. Money in nano-dollars."""
+    remaining: int
+    """What is left of it; of money, what neither was spent nor is held by running calls."""
+    asked: int
+    """Tokens, nano-dollars, or 1."""
+    retry_after_ms: int | None = None
+    """When the same call may succeed; None: not by waiting."""
+
+
+_WHOSE = {
+    LimitScope.ACCOUNT: "this account",
+    LimitScope.KEY: "this API key",
+    LimitScope.KEY_MODEL: "this API key for the model '{model}'",
+}
+_WINDOWS = {
+    LimitName.BUDGET_DAY: "daily budget",
+    LimitName.BUDGET_MONTH: "monthly budget",
+    LimitName.BUDGET_TOTAL: "total budget",
+}
+
+
+def refusal_error(
+    refusal: Refusal,
+    *,
+    model: str,
+    top_up: str,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+) -> GatewayError:
+    """
+    Return the refusal as the error that its caller reads: what limit, how much, until when.
+
+    Args:
+        refusal: Which limit.
+        model: The public model name.
+        top_up: Where credit is bought, a URL.
+        headers: The rate-limit headers of the caller's dialect.
+    """
+    whose = _WHOSE[refusal.scope].format(model=model)
+    retry_after_s = None if refusal.retry_after_ms is None else refusal.retry_after_ms / 1000
+    if refusal.name is LimitName.CREDIT:
+        kind, message = ErrorKind.NO_CREDIT, _no_credit(refusal, top_up)
+    elif refusal.name in _WINDOWS:
+        kind, message = ErrorKind.BUDGET_SPENT, _no_budget(refusal, whose)
+    else:
+        kind, message = ErrorKind.RATE_LIMITED, _too_fast(refusal, whose)
+    return GatewayError(
+        kind,
+        message,
+        retry_after_s=retry_after_s,
+        headers=headers,
+        detail=f"limit={refusal.name.value} scope={refusal.scope.value} value={refusal.value}"
+        f" remaining={refusal.remaining} asked={refusal.asked}",
+    )
+
+
+def usd(amount_nanousd: int) -> str:
+    """Return an amount for a sentence: `$12.34`, and as many decimals as a small one needs."""
+    sign = "-" if amount_nanousd < 0 else ""
+    whole, fraction = divmod(abs(amount_nanousd), 1_000_000_000)
+    decimals = f"{fraction:09}".rstrip("0")
+    return f"{sign}${whole}.{decimals:0<2}"
+
+
+def _no_credit(refusal: Refusal, top_up: str) -> str:
+    return (
+        f"Not enough credit: {usd(refusal.remaining)} is available, this call would hold "
+        f"{usd(refusal.asked)} until it ends. Add credit at {top_up}, or lower max_tokens."
+    )
+
+
+def _no_budget(refusal: Refusal, whose: str) -> str:
+    wait = ""
+    if refusal.retry_after_ms is not None:
+        wait = f" It begins anew in {_duration(refusal.retry_after_ms)}."
+    return (
+        f"The {_WINDOWS[refusal.name]} of {usd(refusal.value)} of {whose} has "
+        f"{usd(max(0, refusal.remaining))} left, this call would hold {usd(refusal.asked)}.{wait}"
+    )
+
+
+def _too_fast(refusal: Refusal, whose: str) -> str:
+    wait = _duration(refusal.retry_after_ms or 1000)
+    if refusal.name is LimitName.CONCURRENCY:
+        return (
+            f"The limit of {refusal.value} concurrent calls of {whose} is reached: "
+            f"try again when one has ended, or in {wait}."
+        )
+    unit = "requests" if refusal.name is LimitName.RPM else "tokens"
+    return (
+        f"The limit of {refusal.value} {unit} per minute of {whose} is reached: "
+        f"{refusal.remaining} left, {refusal.asked} asked for. Try again in {wait}."
+    )
+
+
+def _duration(milliseconds: int) -> str:
+    seconds = math.ceil(milliseconds / 1000)
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = -(-seconds // 60)
+    return f"{minutes} min" if minutes < 120 else f"{-(-minutes // 60)} h"
