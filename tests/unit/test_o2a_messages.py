@@ -78,6 +78,42 @@ def test_leading_system_messages_become_system_blocks():
     assert body["messages"] == [user_turn(text("x"))]
 
 
+def test_cache_marker_beside_the_content_marks_the_last_block():
+    """Of any role's message and of a call; the AI SDK writes it there, outside the content."""
+    marker = {"type": "ephemeral"}
+    call = calling("{}")
+    call["tool_calls"][0]["cache_control"] = marker
+
+    body = sent(
+        {"role": "system", "content": "one", "cache_control": marker},
+        user(text("a"), text("b")) | {"cache_control": marker},
+        call,
+        result("r") | {"cache_control": marker},
+    )
+
+    assert body["system"] == [text("one", cache_control=marker)]
+    asked, called, answered = (turn["content"] for turn in body["messages"])
+    assert asked == [text("a"), text("b", cache_control=marker)]
+    assert called[0]["cache_control"] == marker
+    assert answered[0]["cache_control"] == marker
+
+
+def test_cache_marker_beside_the_content_leaves_a_parts_own_and_thoughts_alone():
+    """A marked part keeps its marker; a thought may carry none."""
+    own, outer = {"type": "ephemeral", "ttl": "1h"}, {"type": "ephemeral"}
+    thought = {"type": "thinking", "thinking": "t", "signature": "sig"}
+
+    marked = turns(user([text("a", cache_control=own)]) | {"cache_control": outer})
+    thoughtful = turns(
+        user("x"),
+        {"role": "assistant", "thinking_blocks": [thought], "cache_control": outer},
+        user("y"),
+    )
+
+    assert marked[0]["content"] == [text("a", cache_control=own)]
+    assert thoughtful[1]["content"] == [thought]
+
+
 def user_turn(*blocks):
     """Return a user's turn."""
     return {"role": "user", "content": list(blocks)}

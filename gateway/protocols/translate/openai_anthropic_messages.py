@@ -98,7 +98,7 @@ class MessageTranslator:
             leading += 1
         system: list[Block] = []
         for index, message in enumerate(messages[:leading]):
-            system += text_blocks(message.content, index)
+            system += _marked(text_blocks(message.content, index), message.cache_control)
         entries = [
             entry
             for index, message in enumerate(messages[leading:], leading)
@@ -115,6 +115,10 @@ class MessageTranslator:
         return Conversation(system, turns)
 
     def _entry(self, message: Message, index: int) -> _Entry:
+        entry = self._unmarked(message, index)
+        return _Entry(entry.role, _marked(entry.blocks, message.cache_control))
+
+    def _unmarked(self, message: Message, index: int) -> _Entry:
         match message.role:
             case "user":
                 return _Entry("user", content_blocks(message.content, index, self._caps))
@@ -167,9 +171,10 @@ class MessageTranslator:
                 f"messages.{index}.tool_calls: a call without function",
                 param=f"messages.{index}.tool_calls",
             )
-        return Block(
+        block = Block(
             "tool_use", id=to_anthropic_id(call.id), name=self._names.shorten(name), input=given
         )
+        return _marked([block], call.cache_control)[0]
 
     def _tool_result(self, message: Message, index: int) -> Block:
         if message.tool_call_id is None:
@@ -186,6 +191,15 @@ class MessageTranslator:
         return Block(
             "tool_result", tool_use_id=to_anthropic_id(message.tool_call_id), content=content
         )
+
+
+def _marked(blocks: list[Block], marker: Raw) -> list[Block]:
+    """Return the blocks with a cache marker on the last one that may carry it and has none."""
+    if is_given(marker) and blocks:
+        last = blocks[-1]
+        if last.cache_control is UNSET and last.type not in _THOUGHTS:
+            last.cache_control = marker
+    return blocks
 
 
 def _arguments(arguments: Raw) -> Raw:

@@ -70,6 +70,7 @@ class ToolCall(msgspec.Struct, gc=False):
     id: str
     function: FunctionCall | None = None
     custom: CustomCall | None = None
+    cache_control: Raw = ABSENT
 
 
 class Message(msgspec.Struct, gc=False):
@@ -83,6 +84,8 @@ class Message(msgspec.Struct, gc=False):
     function_call: Raw = ABSENT
     reasoning_details: Raw = ABSENT
     thinking_blocks: Raw = ABSENT
+    cache_control: Raw = ABSENT
+    """Beside the content: the AI SDK writes it there when the content is one text."""
 
 
 class FunctionDefinition(msgspec.Struct, gc=False):
