@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import zlib
 
 import pytest
@@ -61,7 +62,7 @@ def test_inflated_body_cut_anywhere_is_whole_again(body: bytes, cuts: list[int])
     """Any split of a gzip body gives the plain bytes and a clean end."""
     coded = gzip.compress(body)
     edges = [0, *sorted(min(cut, len(coded)) for cut in cuts), len(coded)]
-    pieces = [coded[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [coded[a:b] for a, b in itertools.pairwise(edges)]
     heard = Heard()
 
     plain_response(Coded(b"gzip", pieces)).start(heard)
