@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.core.idempotency import Claim, Hold, StoredAnswer
 from gateway.core.limits import UNLIMITED, Headroom
 from gateway.core.model import (
     Clocks,
@@ -191,3 +192,30 @@ class Reservations(Protocol):
         On return the event is in Redis or on disk. Cancelled, it still settles. The first event of
         a request id counts.
         """
+
+
+class IdempotencyStore(Protocol):
+    """Who runs a call that carries an Idempotency-Key, and what became of it."""
+
+    async def begin(self, claim: Claim) -> Hold | StoredAnswer:
+        """
+        Return the right to run the call, or the answer of the run that is done.
+
+        Whoever gets a `Hold` must `finish` or `free` it; until then it is renewed.
+
+        Raises:
+            GatewayError: CONFLICT (another run is under way), IDEMPOTENCY_COMPLETED (a run was
+                charged, but its answer is not kept), IDEMPOTENCY_MISMATCH (another body),
+                STORE_UNAVAILABLE (Redis is away: nothing may be run).
+        """
+
+    async def finish(self, hold: Hold, answer: StoredAnswer | None) -> None:
+        """
+        Keep the outcome of a run that was charged; None: there is no whole answer to repeat.
+
+        Never raises: what Redis does not take is offered again until it does, also when the
+        caller is cancelled.
+        """
+
+    async def free(self, hold: Hold) -> None:
+        """Let the key be used again: the run failed without a charge. Never raises."""
