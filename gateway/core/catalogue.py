@@ -88,6 +88,12 @@ def nanousd(price: str) -> int:
     return int(whole) * NANOUSD_PER_USD + int(fraction.ljust(_DECIMALS, "0"))
 
 
+def _beta(name: str, to: str) -> bytes | None:
+    if to == "drop":
+        return None
+    return (name if to == "keep" else to).encode()
+
+
 def _provider(provider: given.Provider, credential: str | None) -> Provider:
     wires = {
         wire: _route(provider, wire, endpoint, credential)
@@ -110,6 +116,9 @@ def _provider(provider: given.Provider, credential: str | None) -> Provider:
             total_s=timeouts.total_s,
         ),
         inject_usage=provider.inject_usage,
+        betas={name.encode(): _beta(name, to) for name, to in provider.betas.items()},
+        drop_fields=frozenset(provider.drop_fields),
+        strip_billing_line=provider.strip_billing_line,
         caps=provider.caps,
     )
 

@@ -86,6 +86,10 @@ class Provider(msgspec.Struct, frozen=True):
     clocks: Clocks
     inject_usage: bool
     caps: dict[str, object]
+    betas: dict[bytes, bytes | None] = {}
+    """`anthropic-beta` name -> what is sent instead, None: nothing; `*` for all others."""
+    drop_fields: frozenset[str] = frozenset()
+    strip_billing_line: bool = False
 
 
 class Prices(msgspec.Struct, frozen=True):

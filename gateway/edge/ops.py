@@ -40,8 +40,6 @@ class Probes:
         status, header, body = 200, _TEXT, b""
         if page is Page.ROOT:
             body = self._root
-        elif page is Page.HEALTH:
-            header, body = _JSON, b'{"status":"ok"}'
         elif page is Page.READY:
             status, header, body = self._readiness()
         if channel.scope["method"] == "HEAD":

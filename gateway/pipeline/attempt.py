@@ -8,6 +8,8 @@ credentials. A fault of the request is told to the caller as it is.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from time import monotonic
 
 from gateway.core.routing import Candidate
@@ -29,6 +31,10 @@ from gateway.protocols.upstream_faults import (
     read_fault,
 )
 from gateway.telemetry.metrics import CallMetrics
+
+RETRY_S = 0.1
+MAX_RETRY_S = 2.0
+"""Before the same deployment is asked again; doubles up to the second."""
 
 ERROR_BYTES = 1024 * 1024
 """Largest error answer that is read."""
@@ -87,14 +93,16 @@ class Attempts:
             GatewayError: None could; the last failure. The caller may have been answered with it:
                 `channel.started` tells.
         """
-        last = candidates[-1]
-        for candidate in candidates:
+        tries = given.max_attempts or len(candidates)
+        for number, candidate in enumerate(itertools.islice(itertools.cycle(candidates), tries)):
             try:
                 await self._attempt(given, channel, candidate)
             except GatewayError as error:
                 self._count(candidate, error)
-                if candidate is last or channel.started or not _repeats_elsewhere(error):
+                if number == tries - 1 or channel.started or not _repeats_elsewhere(error):
                     raise
+                if number >= len(candidates) - 1:
+                    await asyncio.sleep(min(RETRY_S * 2**number, MAX_RETRY_S))
             else:
                 return
 

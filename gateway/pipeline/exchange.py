@@ -18,8 +18,14 @@ from gateway.pipeline.chained import ChainedTranslator
 from gateway.pipeline.front import Front, Reshape
 from gateway.pipeline.relay import Shaper
 from gateway.ports import Headers, UpstreamRequest
-from gateway.protocols.headers import translated_headers, upstream_headers
-from gateway.protocols.rewrite import relay_body, strip_all_thoughts, strip_foreign_thoughts
+from gateway.protocols.headers import mapped_betas, translated_headers, upstream_headers
+from gateway.protocols.rewrite import (
+    relay_body,
+    strip_all_thoughts,
+    strip_foreign_thoughts,
+    without_billing_line,
+    without_fields,
+)
 from gateway.protocols.translate import (
     anthropic_openai_request,
     anthropic_openai_response,
@@ -74,6 +80,8 @@ class Preparation(msgspec.Struct):
     client_headers: Headers
     session_id: str | None
     created: int
+    max_attempts: int | None = None
+    """None: each candidate once."""
     keep: Reshape | None = None
     """Sees a whole answer that is relayed, and returns it."""
     input_estimate: int = 0
@@ -109,36 +117,55 @@ class Exchanges:
         Raises:
             GatewayError: BAD_REQUEST or UNSUPPORTED: the request cannot be put to this deployment.
         """
-        if candidate.wire is given.front.wire:
-            return _relayed(given, candidate)
         caps = self._caps[id(candidate.deployment), candidate.wire]
+        if candidate.wire is given.front.wire:
+            return _relayed(given, candidate, caps)
         return _translated(given, candidate, caps)
 
 
-def _relayed(given: Preparation, candidate: Candidate) -> Exchange:
+def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Exchange:
     call, front = given.call, given.front
-    wire, deployment = candidate.wire, candidate.deployment
-    ask_usage = wire is Wire.OPENAI and call.stream and deployment.provider.inject_usage
-    body, hide = relay_body(
-        front.body, front.fields, deployment.upstream_model, ask_usage=ask_usage
-    )
-    if given.without_thoughts:
-        body = strip_all_thoughts(body)
-    elif wire is Wire.ANTHROPIC:
-        body = strip_foreign_thoughts(body)
-    translator = front.stream_shaper() if call.stream else None
-    if front.responses is None and front.native is None:
-        headers = upstream_headers(wire, given.client_headers, candidate.route.headers)
-    else:
-        headers = translated_headers(wire, candidate.route.headers, stream=call.stream)
     assert call.model is not None
-    last = front.reshape(call.model) or given.keep
+    if front.is_facade:
+        body = front.chat_body(caps, candidate.deployment.upstream_model)
+        return Exchange(
+            _request(given, candidate, body, _own_headers(given, candidate)),
+            translator=front.stream_shaper() if call.stream else None,
+            reshape=front.reshape(call.model, caps),
+        )
+    body, hide = _relayed_body(given, candidate)
+    provider = candidate.deployment.provider
+    headers = upstream_headers(candidate.wire, given.client_headers, candidate.route.headers)
+    if provider.betas:
+        headers = mapped_betas(headers, provider.betas)
     return Exchange(
         _request(given, candidate, body, headers),
-        hider=UsageHider() if hide and translator is None else None,
-        translator=translator,
-        reshape=(last,) if last is not None else (),
+        hider=UsageHider() if hide else None,
+        reshape=(given.keep,) if given.keep is not None else (),
     )
+
+
+def _relayed_body(given: Preparation, candidate: Candidate) -> tuple[bytes, bool]:
+    """Return the caller's body with what must change in it, and whether usage is to be hidden."""
+    front, provider = given.front, candidate.deployment.provider
+    threads = provider.dialect.startswith("anthropic")
+    if candidate.wire is Wire.ANTHROPIC and not threads and asks_for_thread(front.body):
+        raise thread_refused()
+    ask_usage = candidate.wire is Wire.OPENAI and given.call.stream and provider.inject_usage
+    body, hide = relay_body(
+        front.body, front.fields, candidate.deployment.upstream_model, ask_usage=ask_usage
+    )
+    if candidate.wire is Wire.ANTHROPIC:
+        body = strip_all_thoughts(body) if given.without_thoughts else strip_foreign_thoughts(body)
+        if provider.strip_billing_line:
+            body = without_billing_line(body)
+    if provider.drop_fields:
+        body = without_fields(body, provider.drop_fields)
+    return body, hide
+
+
+def _own_headers(given: Preparation, candidate: Candidate) -> tuple[tuple[bytes, bytes], ...]:
+    return translated_headers(candidate.wire, candidate.route.headers, stream=given.call.stream)
 
 
 def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) -> Exchange:
@@ -164,12 +191,10 @@ def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) ->
     facade = front.stream_shaper()
     if facade is not None:
         translator = ChainedTranslator(translator, facade)
-    last = front.reshape(call.model)
-    headers = translated_headers(candidate.wire, candidate.route.headers, stream=call.stream)
     return Exchange(
-        _request(given, candidate, made.body, headers),
+        _request(given, candidate, made.body, _own_headers(given, candidate)),
         translator=translator if call.stream else None,
-        reshape=(reshape, last) if last is not None else (reshape,),
+        reshape=(reshape, *front.reshape(call.model, caps)),
     )
 
 

@@ -52,6 +52,9 @@ class Recorder:
         label = call.deployment.label
         metrics.count_deployment(label, call.upstream_wire.value, call.outcome)
         metrics.count_tokens(label, call.usage)
+        if call.dropped:
+            wires = call.client_wire.value, call.upstream_wire.value
+            metrics.count_dropped(*wires, len(call.dropped))
         if call.first_content_at is not None and call.sent_at is not None:
             metrics.observe_ttft(label, call.first_content_at - call.sent_at)
             if call.content_count > 1 and call.last_content_at is not None:

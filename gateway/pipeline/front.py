@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 
 import msgspec
+from msgspec import Raw
 
 from gateway.core.model import Endpoint, Model, Wire
 from gateway.protocols.call_fields import CallFields, decode_call
@@ -28,8 +29,11 @@ from gateway.protocols.responses_context import ResponsesContext
 from gateway.protocols.responses_request import translate_responses_request
 from gateway.protocols.responses_stream import ResponsesStream
 from gateway.protocols.translate.contract import StreamTranslator
+from gateway.protocols.translate.dialects import Capabilities
 
 Reshape = Callable[[bytes], bytes]
+
+_MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 
 
 class Front(msgspec.Struct, kw_only=True):
@@ -40,28 +44,56 @@ class Front(msgspec.Struct, kw_only=True):
     body: bytes
     fields: CallFields
     dropped: tuple[str, ...] = ()
+    original: bytes = b""
+    """The Responses request that `body` was made of."""
     responses: ResponsesContext | None = None
     native: NativeRequest | None = None
+
+    @property
+    def is_facade(self) -> bool:
+        """The caller speaks neither dialect itself: `body` was made here."""
+        return self.responses is not None or self.native is not None
+
+    def chat_body(self, caps: Capabilities, upstream_model: str) -> bytes:
+        """Return a façade's chat request as an upstream of these abilities takes it."""
+        if self.native is not None:
+            return chat_request(
+                self.native,
+                model=upstream_model,
+                limit_field=caps.max_tokens_param,
+                min_output_tokens=caps.min_output_tokens,
+            )
+        body = self.body
+        if caps.reasoning_in is None and self.original:
+            body = translate_responses_request(self.original, carry_thoughts=False).body
+        members = _MEMBERS.decode(body)
+        members["model"] = Raw(msgspec.json.encode(upstream_model))
+        limit = members.pop("max_completion_tokens", None)
+        if limit is not None:
+            members[caps.max_tokens_param] = limit
+        return msgspec.json.encode(members)
 
     def stream_shaper(self) -> StreamTranslator | None:
         """Return a new translator from the chat stream to the caller's; None: it is the same."""
         return ResponsesStream(self.responses) if self.responses is not None else None
 
-    def reshape(self, model: Model) -> Reshape | None:
-        """Return what turns a whole chat answer into the caller's; None: it is the same."""
+    def reshape(self, model: Model, caps: Capabilities) -> tuple[Reshape, ...]:
+        """Return what turns a whole chat answer into the caller's; nothing: it is the same."""
         if self.responses is not None:
             context = self.responses
-            return lambda body: translate_responses_answer(body, context)
+            return (lambda body: translate_responses_answer(body, context),)
         if self.native is not None:
             asked = self.native.model
-            return lambda body: native_answer(
-                body,
-                answer_id=str(uuid.uuid4()),
-                model=asked,
-                prices=model.prices,
-                think_tags=True,
+            return (
+                lambda body: native_answer(
+                    body,
+                    answer_id=str(uuid.uuid4()),
+                    model=asked,
+                    prices=model.prices,
+                    think_tags=caps.think_tags,
+                ),
             )
-        return None
+        return ()
 
 
 def open_request(endpoint: Endpoint, body: bytes, *, created: int, limits: NativeLimits) -> Front:
@@ -78,6 +110,7 @@ def open_request(endpoint: Endpoint, body: bytes, *, created: int, limits: Nativ
             body=chat.body,
             fields=decode_call(chat.body, Wire.OPENAI),
             dropped=chat.dropped,
+            original=body,
             responses=msgspec.structs.replace(chat.context, created=created),
         )
     if endpoint is Endpoint.NATIVE_CHAT:

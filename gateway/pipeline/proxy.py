@@ -14,7 +14,7 @@ from time import monotonic
 from gateway.core.api_keys import digest, pick_key, well_formed
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Endpoint, Model, Principal, Wire
-from gateway.core.routing import plan
+from gateway.core.routing import Candidate, plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import Attempts, told_answer
@@ -27,7 +27,7 @@ from gateway.pipeline.front import open_request
 from gateway.ports import KeyDirectory
 from gateway.protocols.call_fields import CallFields
 from gateway.protocols.error_bodies import render
-from gateway.protocols.native_chat import NativeLimits
+from gateway.protocols.native_chat import NativeLimits, NativeRequest
 from gateway.protocols.upstream_errors import ErrorAnswer
 from gateway.settings import Server
 
@@ -121,8 +121,29 @@ class Proxy:
             given.input_estimate = await self._counts.estimate(
                 front.wire, front.body, upstream_model
             )
-        await self._attempts.run(given, channel, planned.candidates)
+        if front.native is None:
+            await self._attempts.run(given, channel, planned.candidates)
+        else:
+            await self._run_native(given, channel, front.native, planned.candidates)
         self._learn(call, given)
+
+    async def _run_native(
+        self,
+        given: Preparation,
+        channel: ClientChannel,
+        asked: NativeRequest,
+        candidates: tuple[Candidate, ...],
+    ) -> None:
+        """Run the attempts within the bounds that the native endpoint's caller set."""
+        if asked.max_retries is not None:
+            given.max_attempts = 1 + asked.max_retries
+        try:
+            async with asyncio.timeout(asked.timeout_s):
+                await self._attempts.run(given, channel, candidates)
+        except TimeoutError as error:
+            raise GatewayError(
+                ErrorKind.UPSTREAM_TIMEOUT, "The call took longer than its 'timeout'."
+            ) from error
 
     def _learn(self, call: Call, given: Preparation) -> None:
         """Compare the estimate, where there is one, with what the upstream counted."""

@@ -234,13 +234,22 @@ class Relay:
         return self._previous, self._last
 
     async def write(self, chunk: bytes) -> None:
-        """Write a last piece after `done`, within the stall limit."""
+        """
+        Write a last piece after `done`.
+
+        Raises:
+            GatewayError: SLOW_CLIENT, the caller does not take it within the stall limit.
+        """
         if not self._channel.started:
             self._channel.start(*self._head)
         pending = self._channel.try_write(chunk)
-        if pending is not None:
+        if pending is None:
+            return
+        try:
             async with asyncio.timeout(self._stall_s):
                 await pending
+        except TimeoutError as error:
+            raise _stalled(self._stall_s) from error
 
     async def aclose(self) -> None:
         """Stop writing. The owner calls this when `done` is set or the call is cancelled."""
@@ -276,11 +285,7 @@ class Relay:
                     if more is not None:
                         await more
         except TimeoutError:
-            self.stop(
-                GatewayError(
-                    ErrorKind.SLOW_CLIENT, f"The caller took no bytes for {self._stall_s:g} s."
-                )
-            )
+            self.stop(_stalled(self._stall_s))
             return
         self._writing = None
         self._response.resume()
@@ -294,6 +299,10 @@ class Relay:
             return
         # The last bytes are still on their way to a slow caller.
         writing.add_done_callback(lambda _: self._finish(error))
+
+
+def _stalled(limit_s: float) -> GatewayError:
+    return GatewayError(ErrorKind.SLOW_CLIENT, f"The caller took no bytes for {limit_s:g} s.")
 
 
 def _expired(what: str, limit_s: float) -> GatewayError:

@@ -58,6 +58,33 @@ def upstream_headers(
     return tuple(headers)
 
 
+def mapped_betas(
+    headers: Iterable[Header], betas: Mapping[bytes, bytes | None]
+) -> tuple[Header, ...]:
+    """
+    Return request headers with the names in `anthropic-beta` kept, dropped or replaced.
+
+    Args:
+        headers: From `upstream_headers`.
+        betas: Name -> what is sent instead, None: nothing; `*` for all others, else they stay.
+    """
+    mapped: list[Header] = []
+    for name, value in headers:
+        if name != b"anthropic-beta":
+            mapped.append((name, value))
+            continue
+        kept: list[bytes] = []
+        for beta in map(bytes.strip, value.split(b",")):
+            sent = (
+                betas[beta] if beta in betas else beta if betas.get(b"*", b"") is not None else None
+            )
+            if sent and sent not in kept:
+                kept.append(sent)
+        if kept:
+            mapped.append((name, b",".join(kept)))
+    return tuple(mapped)
+
+
 def translated_headers(wire: Wire, route: Sequence[Header], *, stream: bool) -> tuple[Header, ...]:
     """
     Return the headers of a translated request, complete but for the length; none is the client's.

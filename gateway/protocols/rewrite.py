@@ -32,6 +32,9 @@ _ASK_INSIDE: Final = b'"include_usage":true'
 FOREIGN_SIGNATURE: Final = "gw1."
 
 
+BILLING_LINE: Final = b"x-anthropic-billing-header:"
+
+
 class _Block(msgspec.Struct, gc=False):
     type: str | None = None
     signature: str | None = None
@@ -114,6 +117,47 @@ def strip_all_thoughts(body: bytes) -> bytes:
         GatewayError: BAD_REQUEST, the body is not what a Messages request looks like.
     """
     return _stripped(body, _is_thought)
+
+
+def without_fields(body: bytes, names: frozenset[str]) -> bytes:
+    """Return a JSON object without its top-level members of these names; else the same bytes."""
+    found = members(body)
+    if not any(name in names for name, _, _ in found):
+        return body
+    kept = [
+        msgspec.json.encode(name) + b":" + body[start:end]
+        for name, start, end in found
+        if name not in names
+    ]
+    return b"{" + b",".join(kept) + b"}"
+
+
+def without_billing_line(body: bytes) -> bytes:
+    """
+    Return a Messages request without the system text that Claude Code changes at each turn.
+
+    It begins with `x-anthropic-billing-header:`: a block of its own, or the first line of a string.
+    What stays keeps its bytes; nothing to remove: `body` itself.
+    """
+    if BILLING_LINE not in body:
+        return body
+
+    def system(raw: bytes) -> bytes:
+        if raw[:1] == b"[":
+            return _each(raw, lambda block: None if _is_billing(block) else block)
+        if not raw.startswith(b'"' + BILLING_LINE):
+            return raw
+        end = raw.find(b"\\n")
+        return b'"' + raw[end + 2 :] if end >= 0 else b'""'
+
+    return _member(body, "system", system)
+
+
+def _is_billing(block: bytes) -> bool:
+    return any(
+        name == "text" and block[start:end].startswith(b'"' + BILLING_LINE)
+        for name, start, end in members(block)
+    )
 
 
 def _model_edit(call: CallFields, model: str) -> Edit:

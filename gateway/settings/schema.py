@@ -219,6 +219,12 @@ class Provider(Section, frozen=True):
     keepalive_s: Seconds = 60.0
     inject_usage: bool = True
     """Ask OpenAI-wire streams for usage; off for upstreams that refuse the field."""
+    betas: dict[str, str] = {}
+    """`anthropic-beta` name -> `keep`, `drop` or another name; `*` stands for all others."""
+    drop_fields: list[Text] = []
+    """Top-level request fields that are taken out before sending."""
+    strip_billing_line: bool = False
+    """Take out the system block that Claude Code changes at each turn: it defeats prompt caches."""
     timeouts: Timeouts = Timeouts()
     caps: dict[str, object] = {}
     """Overrides of single capabilities of the dialect, WIRE 2.6."""

@@ -195,6 +195,7 @@ class CallMetrics:
         self._errors: dict[tuple[str, str], int] = {}
         self._upstream_errors: dict[tuple[str, str], int] = {}
         self._tokens: dict[str, list[int]] = {}
+        self._dropped: dict[tuple[str, str], int] = {}
         self._histograms: dict[tuple[str, str], Histogram] = {}
 
     def count_call(self, endpoint: str, client_wire: str, outcome: str, status: int) -> None:
@@ -228,6 +229,11 @@ class CallMetrics:
         sums[3] += usage.output
         sums[4] += usage.reasoning
 
+    def count_dropped(self, client_wire: str, upstream_wire: str, fields: int) -> None:
+        """Count request fields that a translation could not carry."""
+        key = (client_wire, upstream_wire)
+        self._dropped[key] = self._dropped.get(key, 0) + fields
+
     def observe_duration(self, endpoint: str, seconds: float) -> None:
         """Observe a call's whole time."""
         self._histogram(self._metrics.duration, "duration", endpoint).observe(seconds)
@@ -256,6 +262,8 @@ class CallMetrics:
             metrics.errors.labels(*pair).inc(count)
         for pair, count in _taken(self._upstream_errors):
             metrics.upstream_errors.labels(*pair).inc(count)
+        for (client, upstream), count in _taken(self._dropped):
+            metrics.dropped_fields.labels(f"{client}_{upstream}").inc(count)
         for deployment, sums in _taken(self._tokens):
             for name, amount in zip(TOKEN_CLASSES, sums, strict=True):
                 if amount:

@@ -1,0 +1,59 @@
+"""What a provider's settings change in a request of its own wire."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.protocols.headers import mapped_betas
+from gateway.protocols.rewrite import without_billing_line, without_fields
+
+
+@pytest.mark.parametrize(
+    ("betas", "expected"),
+    [
+        ({b"a": None}, b"b,c"),
+        ({b"*": None, b"b": b"b"}, b"b"),
+        ({b"a": b"z", b"b": b"z"}, b"z,c"),
+        ({b"*": b"keep"}, b"a,b,c"),
+    ],
+)
+def test_betas_are_kept_dropped_or_renamed(
+    betas: dict[bytes, bytes | None], expected: bytes
+) -> None:
+    """Each name follows its entry, the others follow the star."""
+    headers = mapped_betas([(b"x", b"1"), (b"anthropic-beta", b"a, b,c")], betas)
+
+    assert headers == ((b"x", b"1"), (b"anthropic-beta", expected))
+
+
+def test_betas_all_dropped_leave_no_header() -> None:
+    """An empty header is not sent."""
+    assert mapped_betas([(b"anthropic-beta", b"a")], {b"*": None}) == ()
+
+
+def test_without_fields_keeps_the_bytes_of_the_rest() -> None:
+    """Only the named members go; numbers and spaces of the others stay."""
+    body = b'{ "a": 1.0, "thinking": {"x": [1]}, "b": { "c" : 2 } }'
+
+    assert without_fields(body, frozenset({"thinking"})) == b'{"a":1.0,"b":{ "c" : 2 }}'
+    assert without_fields(body, frozenset({"other"})) is body
+
+
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [
+        (
+            b'[{"type":"text","text":"x-anthropic-billing-header: 1"},{"type":"text","text":"A"}]',
+            b'[{"type":"text","text":"A"}]',
+        ),
+        (b'"x-anthropic-billing-header: cc=1\\nYou are"', b'"You are"'),
+        (b'"x-anthropic-billing-header: cc=1"', b'""'),
+        (b'"You read x-anthropic-billing-header: often"', None),
+    ],
+)
+def test_billing_line_goes_and_everything_else_stays(system: bytes, expected: bytes | None) -> None:
+    """The block that changes at each turn is removed from the system prompt only."""
+    body = b'{"model":"m", "system":%b,"messages":[]}' % system
+    wanted = body if expected is None else body.replace(system, expected)
+
+    assert without_billing_line(body) == wanted
