@@ -8,10 +8,13 @@ import re
 
 from gateway.core.catalogue import NANOUSD_PER_USD, nanousd
 
-MAX_AMOUNT_NANOUSD = 10_000_000 * NANOUSD_PER_USD
-"""Ten million dollars: what one booking may move at most, so that no typing mistake moves more."""
-MAX_BALANCE_NANOUSD = 1_000_000_000 * NANOUSD_PER_USD
-"""A billion dollars: beyond it, on either side of zero, nothing is booked. Far below 64 bits."""
+MAX_AMOUNT_NANOUSD = 1_000_000 * NANOUSD_PER_USD
+"""A million dollars: what one booking may move at most, so that no typing mistake moves more."""
+MAX_BALANCE_NANOUSD = 9_000_000 * NANOUSD_PER_USD
+"""Nine million dollars: what a balance may grow to. Below 2 ** 53, so every reader of JSON and
+every script counts it exactly."""
+MIN_BALANCE_NANOUSD = -1_000_000_000 * NANOUSD_PER_USD
+"""Minus a billion dollars, far within 64 bits: what an account without a credit limit may owe."""
 
 _DOLLARS = re.compile(r"(-?)\$?([0-9]{1,10}(?:\.[0-9]{1,9})?)\Z")
 

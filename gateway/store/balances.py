@@ -18,7 +18,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.core.money import MAX_AMOUNT_NANOUSD, MAX_BALANCE_NANOUSD, dollars
+from gateway.core.money import (
+    MAX_AMOUNT_NANOUSD,
+    MAX_BALANCE_NANOUSD,
+    MIN_BALANCE_NANOUSD,
+    dollars,
+)
 from gateway.store.accounts import UnknownAccountError
 from gateway.store.audit import Actor, record
 from gateway.store.sql import Database
@@ -105,7 +110,7 @@ async def book(connection: AsyncConnection, booking: Booking) -> LedgerEntry:
     balance = (await connection.execute(move)).scalar_one_or_none()
     if balance is None:
         raise UnknownAccountError(booking.account_id)
-    if abs(balance) > MAX_BALANCE_NANOUSD:
+    if not MIN_BALANCE_NANOUSD <= balance <= MAX_BALANCE_NANOUSD:
         raise AmountError(f"the balance would be {dollars(balance)}, which is out of bounds")
     values = {
         **msgspec.structs.asdict(booking),

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.core.money import MAX_BALANCE_NANOUSD
+from gateway.core.money import MIN_BALANCE_NANOUSD
 from gateway.store.balances import EntryKind
 from gateway.store.tables import ACCOUNTS, LEDGER_ENTRIES, USAGE_EVENTS
 from gateway.store.usage_rows import Row
@@ -126,7 +126,7 @@ def _entries(rows: Iterable[Row], balances: dict[str, int]) -> list[dict[str, st
         if account_id not in balances:
             raise ChargeRefusedError(f"there is no account {account_id} to charge")
         balances[account_id] -= cost
-        if balances[account_id] < -MAX_BALANCE_NANOUSD:
+        if balances[account_id] < MIN_BALANCE_NANOUSD:
             raise ChargeRefusedError(f"the balance of {account_id} is at its lower bound")
         entries.append(
             {

@@ -17,8 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core import api_keys
+from gateway.core.limits import KeyLimits
 from gateway.core.model import Principal
 from gateway.store.accounts import UnknownAccountError
+from gateway.store.audit import SYSTEM, Actor, Facts, record
 from gateway.store.ids import new_id
 from gateway.store.sql import Database
 from gateway.store.tables import ACCOUNTS, API_KEYS
@@ -53,6 +55,7 @@ class KeyRow(msgspec.Struct, frozen=True):
     expires_at: int | None = None
     models: frozenset[str] | None = None
     """Public model names the key may use; None means all."""
+    limits: KeyLimits | None = None
 
 
 class KeyChange(msgspec.Struct, frozen=True):
@@ -79,6 +82,7 @@ class KeyDetails(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     expires_at: int | None = None
     models: Collection[str] | None = None
+    limits: KeyLimits | None = None
 
 
 class Keys:
@@ -94,7 +98,7 @@ class Keys:
         self._database = database
         self._key_prefix = key_prefix
 
-    async def create(self, account_id: str, details: KeyDetails) -> NewKey:
+    async def create(self, account_id: str, details: KeyDetails, *, by: Actor = SYSTEM) -> NewKey:
         """
         Make a key of an account.
 
@@ -118,6 +122,7 @@ class Keys:
             "created_at": now,
             "changed_at": now,
             "expires_at": details.expires_at,
+            "limits": _stored_limits(details.limits),
         }
         async with self._database.write() as connection:
             account = sa.select(ACCOUNTS.c.id).where(ACCOUNTS.c.id == account_id)
@@ -125,6 +130,7 @@ class Keys:
                 raise UnknownAccountError(account_id)
             made = await connection.execute(sa.insert(API_KEYS).returning(API_KEYS), values)
             row = made.one()
+            await record(connection, by, "key.create", row.id, after=_facts(row))
         return NewKey(raw, _key_row(row), _change(row))
 
     async def list(
@@ -147,7 +153,7 @@ class Keys:
         async with self._database.read() as connection:
             return _key_row(await _find(connection, key_id))
 
-    async def disable(self, key_id: str) -> KeyChange:
+    async def disable(self, key_id: str, *, by: Actor = SYSTEM) -> KeyChange:
         """
         Refuse a key until `enable`.
 
@@ -155,20 +161,26 @@ class Keys:
             UnknownKeyError: there is none with this id.
             KeyRevokedError: nothing brings a revoked key back.
         """
-        return await self._set_state(key_id, "disabled")
+        return await self._change(key_id, by, "key.disable", state="disabled")
 
-    async def enable(self, key_id: str) -> KeyChange:
+    async def enable(self, key_id: str, *, by: Actor = SYSTEM) -> KeyChange:
         """Accept a disabled key again; raises as `disable` does."""
-        return await self._set_state(key_id, "active")
+        return await self._change(key_id, by, "key.enable", state="active")
 
-    async def revoke(self, key_id: str) -> KeyChange:
+    async def revoke(self, key_id: str, *, by: Actor = SYSTEM) -> KeyChange:
         """
         Refuse a key for ever. Revoking twice is no error.
 
         Raises:
             UnknownKeyError: there is none with this id.
         """
-        return await self._set_state(key_id, "revoked")
+        return await self._change(key_id, by, "key.revoke", state="revoked")
+
+    async def set_limits(
+        self, key_id: str, limits: KeyLimits | None, *, by: Actor = SYSTEM
+    ) -> KeyChange:
+        """Replace a key's limits; None means none. Raises as `disable` does."""
+        return await self._change(key_id, by, "key.limits", limits=_stored_limits(limits))
 
     async def load_by_digest(self, digest: bytes) -> Principal | None:
         """
@@ -182,30 +194,31 @@ class Keys:
         return None if row is None else _change(row).principal
 
     async def changed_since(self, unix_s: int) -> Sequence[KeyChange]:
-        """Return the keys disabled, enabled or revoked at that time or after it."""
+        """Return the keys changed at that time or after it; new ones are not among them."""
         query = sa.select(API_KEYS).where(API_KEYS.c.changed_at >= unix_s, API_KEYS.c.version > 1)
         async with self._database.read() as connection:
             return [_change(row) for row in await connection.execute(query)]
 
-    async def _set_state(self, key_id: str, state: str) -> KeyChange:
-        """Set the state in one statement, so that of two changes at once none is lost."""
+    async def _change(self, key_id: str, by: Actor, action: str, **values: str | None) -> KeyChange:
+        """Change a key whose row is locked, so that of two changes at once none is lost."""
         change = (
             sa.update(API_KEYS)
             .where(API_KEYS.c.id == key_id)
-            .where((API_KEYS.c.state != "revoked") | (state == "revoked"))
-            .values(state=state, version=API_KEYS.c.version + 1, changed_at=int(time.time()))
+            .values(**values, version=API_KEYS.c.version + 1, changed_at=int(time.time()))
             .returning(API_KEYS)
         )
         async with self._database.write() as connection:
-            row = (await connection.execute(change)).first()
-            if row is None:
-                await _find(connection, key_id)
+            before = await _find(connection, key_id, for_update=True)
+            if before.state == "revoked" and values.get("state") != "revoked":
                 raise KeyRevokedError(key_id)
+            row = (await connection.execute(change)).one()
+            await record(connection, by, action, key_id, before=_facts(before), after=_facts(row))
         return _change(row)
 
 
-async def _find(connection: AsyncConnection, key_id: str) -> _Row:
-    row = (await connection.execute(sa.select(API_KEYS).where(API_KEYS.c.id == key_id))).first()
+async def _find(connection: AsyncConnection, key_id: str, *, for_update: bool = False) -> _Row:
+    query = sa.select(API_KEYS).where(API_KEYS.c.id == key_id)
+    row = (await connection.execute(query.with_for_update() if for_update else query)).first()
     if row is None:
         raise UnknownKeyError(key_id)
     return row
@@ -224,7 +237,22 @@ def _key_row(row: _Row) -> KeyRow:
         changed_at=row.changed_at,
         expires_at=row.expires_at,
         models=_models(row.models),
+        limits=_limits(row.limits),
     )
+
+
+def _facts(row: _Row) -> Facts:
+    """Return what the audit log keeps of a key: nothing that could be used as one."""
+    return {
+        "account_id": row.account_id,
+        "name": row.name,
+        "last_four": row.last_four,
+        "state": row.state,
+        "version": row.version,
+        "expires_at": row.expires_at,
+        "models": None if row.models is None else sorted(_models(row.models) or ()),
+        "limits": _limits(row.limits),
+    }
 
 
 def _change(row: _Row) -> KeyChange:
@@ -236,9 +264,18 @@ def _change(row: _Row) -> KeyChange:
         version=row.version,
         expires_at=row.expires_at,
         models=_models(row.models),
+        limits=_limits(row.limits),
     )
     return KeyChange(bytes(row.digest), principal)
 
 
 def _models(stored: str | None) -> frozenset[str] | None:
     return None if stored is None else msgspec.json.decode(stored, type=frozenset[str])
+
+
+def _limits(stored: str | None) -> KeyLimits | None:
+    return None if stored is None else msgspec.json.decode(stored, type=KeyLimits)
+
+
+def _stored_limits(limits: KeyLimits | None) -> str | None:
+    return None if limits is None else msgspec.json.encode(limits).decode()
