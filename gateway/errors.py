@@ -9,6 +9,7 @@ a `GatewayError` once, at the adapter that meets them.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -146,6 +147,7 @@ class GatewayError(Exception):
         retry_after_s: Sent as `retry-after`, rounded up.
         detail: For the log only; may name hosts, never a secret or content.
         headers: Further headers of the answer: the caller's rate limits in its dialect.
+        details: What Anthropic's clients read in `error.details`, its `error_code` first.
     """
 
     def __init__(  # one constructor, all keyword
@@ -158,6 +160,7 @@ class GatewayError(Exception):
         retry_after_s: float | None = None,
         detail: str | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
+        details: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -167,6 +170,7 @@ class GatewayError(Exception):
         self.retry_after_s = retry_after_s
         self.detail = detail
         self.headers = headers
+        self.details = details
 
     @property
     def surface(self) -> Surface:

@@ -26,6 +26,7 @@ from gateway.protocols.rewrite import (
     without_billing_line,
     without_fields,
 )
+from gateway.protocols.threads import asks_for_thread, thread_refused
 from gateway.protocols.translate import (
     anthropic_openai_request,
     anthropic_openai_response,

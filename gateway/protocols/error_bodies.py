@@ -88,10 +88,10 @@ def _body(error: GatewayError, wire: Wire, request_id: str | None) -> bytes:
     if wire is Wire.ANTHROPIC:
         if error.kind is ErrorKind.UNKNOWN_MODEL:
             message = f"model: {message}"
-        body: dict[str, object] = {
-            "type": "error",
-            "error": {"type": surface.anthropic_type, "message": message},
-        }
+        told: dict[str, object] = {"type": surface.anthropic_type, "message": message}
+        if error.details is not None:
+            told["details"] = error.details
+        body: dict[str, object] = {"type": "error", "error": told}
         if request_id is not None:
             body["request_id"] = request_id
         return msgspec.json.encode(body)

@@ -19,6 +19,7 @@ from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.json_reading import TOO_DEEP, decode_request
+from gateway.protocols.threads import thread_refused
 from gateway.protocols.translate.anthropic_openai_messages import (
     PREFILL_REFUSED,
     Dropped,
@@ -123,6 +124,8 @@ def _translate(
     dropped = Dropped()
     names = ToolNames()
     model, max_tokens = _required(request)
+    if is_filled(request.thread):
+        raise thread_refused()
     for name in _REFUSED:
         if is_filled(getattr(request, name)):
             raise GatewayError(
