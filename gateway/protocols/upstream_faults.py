@@ -118,6 +118,9 @@ _STATUSES: Final[Mapping[int, FaultClass]] = {
     529: FaultClass.OVERLOADED,
 }
 
+_ACCOUNT_STATUSES: Final = frozenset({401, 402, 403})
+"""These concern the gateway's account, however vaguely the error is named."""
+
 _MINIMAX_CODES: Final[Mapping[str, FaultClass]] = {
     "1001": FaultClass.TIMEOUT,
     "1002": FaultClass.RATE_LIMITED,
@@ -283,6 +286,8 @@ def _code(value: object) -> str | None:
 
 def _classify(wire: Wire, status: int, words: _Words) -> FaultClass:
     found = _by_name(wire, status, words) or _by_status(wire, status)
+    if status in _ACCOUNT_STATUSES and found in (FaultClass.INVALID, FaultClass.FAILED):
+        return _STATUSES[status]
     if found is not FaultClass.INVALID:
         return found
     if (wire is Wire.ANTHROPIC or status in (0, 400)) and _is_length(words.message):
