@@ -8,7 +8,8 @@ a key, a caller, a request id or free text. Values are added up over all process
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
@@ -18,6 +19,9 @@ _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SLOW = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _GAPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 _MICRO = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+
+_Mode: TypeAlias = Literal["livesum", "livemax"]
+"""How a gauge is summed up over the processes that live."""
 
 Key = TypeVar("Key")
 Count = TypeVar("Count")
@@ -34,149 +38,152 @@ class Metrics:
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.requests = Counter(
+        self._registry = registry
+        self._declare_calls()
+        self._declare_times()
+        self._declare_worker()
+        self._declare_stores()
+        self._declare_ledger()
+
+    def _declare_calls(self) -> None:
+        self.requests = self._counter(
             "gateway_requests_total",
             "Calls by endpoint, wire of the caller, outcome and HTTP status.",
             ("endpoint", "client_wire", "outcome", "status"),
-            registry=registry,
         )
-        self.deployment_calls = Counter(
+        self.deployment_calls = self._counter(
             "gateway_deployment_calls_total",
             "Calls by the deployment that answered, its wire and the outcome.",
             ("deployment", "upstream_wire", "outcome"),
-            registry=registry,
         )
-        self.errors = Counter(
+        self.errors = self._counter(
             "gateway_errors_total",
             "Calls that ended with an error, by kind.",
             ("endpoint", "error_kind"),
-            registry=registry,
         )
-        self.upstream_errors = Counter(
+        self.upstream_errors = self._counter(
             "gateway_upstream_errors_total",
             "Failed attempts, by deployment and kind; a call may have several.",
             ("deployment", "error_kind"),
-            registry=registry,
         )
-        self.in_flight = Gauge(
-            "gateway_in_flight_calls",
-            "Calls between their request head and the end of their answer.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self.upstream_connections = Gauge(
-            "gateway_upstream_connections",
-            "Open connections to upstreams.",
-            ("state",),
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self.tokens = Counter(
+        self.tokens = self._counter(
             "gateway_tokens_total",
             "Tokens by deployment and class; the classes are disjoint.",
             ("deployment", "token_class"),
-            registry=registry,
         )
-        self.duration = Histogram(
-            "gateway_request_seconds",
-            "From the request head to the end of the answer.",
-            ("endpoint",),
-            buckets=_SLOW,
-            registry=registry,
-        )
-        self.overhead = Histogram(
-            "gateway_overhead_seconds",
-            "Time before the upstream was asked: key, body, decoding, planning, admission.",
-            ("endpoint",),
-            buckets=_FAST,
-            registry=registry,
-        )
-        self.ttft = Histogram(
-            "gateway_ttft_seconds",
-            "From asking the upstream to the first content of a stream.",
-            ("deployment",),
-            buckets=_SLOW,
-            registry=registry,
-        )
-        self.inter_token = Histogram(
-            "gateway_inter_token_seconds",
-            "Mean gap between two contents of a stream; one observation a stream.",
-            ("deployment",),
-            buckets=_GAPS,
-            registry=registry,
-        )
-        self.bus_latency = Histogram(
-            "gateway_bus_command_seconds",
-            "Commands to Redis, from issue to reply.",
-            buckets=_MICRO,
-            registry=registry,
-        )
-        self.bus_failures = Counter(
-            "gateway_bus_failures_total",
-            "Commands to Redis that missed their deadline or lost their connection.",
-            registry=registry,
-        )
-        self.loop_lag = Histogram(
-            "gateway_loop_lag_seconds",
-            "How late the worker's event loop woke a timer, sampled twice a second.",
-            buckets=_FAST,
-            registry=registry,
-        )
-        self.usage_spilled = Counter(
-            "gateway_usage_spilled_total",
-            "Usage events written to the local spill file because Redis did not take them.",
-            registry=registry,
-        )
-        self.usage_lost = Counter(
-            "gateway_usage_lost_total",
-            "Usage events that neither Redis nor the local disk took; alert on any.",
-            registry=registry,
-        )
-        self.log_lines_dropped = Counter(
-            "gateway_log_lines_dropped_total",
-            "Call lines dropped because the log's reader was too slow.",
-            registry=registry,
-        )
-        self.key_lookups = Counter(
-            "gateway_key_lookups_total",
-            "Key checks by where the answer came from.",
-            ("answered_by",),
-            registry=registry,
-        )
-        self.dropped_fields = Counter(
+        self.dropped_fields = self._counter(
             "gateway_dropped_fields_total",
             "Request fields that a translation could not carry, by direction.",
             ("direction",),
-            registry=registry,
         )
-        self.ledger_written = Counter(
-            "gateway_ledger_written_total",
-            "Usage events that the ledger writer put into SQL.",
-            registry=registry,
+
+    def _declare_times(self) -> None:
+        self.duration = self._histogram(
+            "gateway_request_seconds",
+            "From the request head to the end of the answer.",
+            _SLOW,
+            ("endpoint",),
         )
-        self.ledger_parked = Counter(
-            "gateway_ledger_parked_total",
-            "Entries that cannot be stored, moved to the dead-letter stream; alert on any.",
-            registry=registry,
+        self.overhead = self._histogram(
+            "gateway_overhead_seconds",
+            "Time before the upstream was asked: key, body, decoding, planning, admission.",
+            _FAST,
+            ("endpoint",),
         )
-        self.ledger_lag = Gauge(
-            "gateway_ledger_lag_seconds",
-            "Age of the oldest usage event that is not in SQL yet.",
-            registry=registry,
-            multiprocess_mode="livemax",
+        self.ttft = self._histogram(
+            "gateway_ttft_seconds",
+            "From asking the upstream to the first content of a stream.",
+            _SLOW,
+            ("deployment",),
         )
-        self.ledger_length = Gauge(
-            "gateway_ledger_stream_length",
-            "Usage events that wait in the stream.",
-            registry=registry,
-            multiprocess_mode="livemax",
+        self.inter_token = self._histogram(
+            "gateway_inter_token_seconds",
+            "Mean gap between two contents of a stream; one observation a stream.",
+            _GAPS,
+            ("deployment",),
         )
-        self.spill_bytes = Gauge(
+
+    def _declare_worker(self) -> None:
+        self.in_flight = self._gauge(
+            "gateway_in_flight_calls",
+            "Calls between their request head and the end of their answer.",
+            "livesum",
+        )
+        self.upstream_connections = self._gauge(
+            "gateway_upstream_connections",
+            "Open connections to upstreams.",
+            "livesum",
+            ("state",),
+        )
+        self.loop_lag = self._histogram(
+            "gateway_loop_lag_seconds",
+            "How late the worker's event loop woke a timer, sampled four times a second.",
+            _FAST,
+        )
+        self.log_lines_dropped = self._counter(
+            "gateway_log_lines_dropped_total",
+            "Call lines dropped because the log's reader was too slow.",
+        )
+
+    def _declare_stores(self) -> None:
+        self.bus_latency = self._histogram(
+            "gateway_bus_command_seconds",
+            "Round trips to Redis; one observation for the commands that travelled together.",
+            _MICRO,
+        )
+        self.bus_failures = self._counter(
+            "gateway_bus_failures_total",
+            "Commands to Redis that missed their deadline or lost their connection.",
+        )
+        self.key_lookups = self._counter(
+            "gateway_key_lookups_total",
+            "Key checks that the worker's memory did not answer, by what did.",
+            ("answered_by",),
+        )
+        self.usage_spilled = self._counter(
+            "gateway_usage_spilled_total",
+            "Usage events written to the local spill file because Redis did not take them.",
+        )
+        self.usage_lost = self._counter(
+            "gateway_usage_lost_total",
+            "Usage events that neither Redis nor the local disk took; alert on any.",
+        )
+        self.spill_bytes = self._gauge(
             "gateway_spill_bytes",
             "Bytes of usage events that wait in local spill files.",
-            registry=registry,
-            multiprocess_mode="livemax",
+            "livemax",
         )
+
+    def _declare_ledger(self) -> None:
+        self.ledger_written = self._counter(
+            "gateway_ledger_written_total",
+            "Usage events that the ledger writer put into SQL.",
+        )
+        self.ledger_parked = self._counter(
+            "gateway_ledger_parked_total",
+            "Entries that cannot be stored, moved to the dead-letter stream; alert on any.",
+        )
+        self.ledger_lag = self._gauge(
+            "gateway_ledger_lag_seconds",
+            "Age of the oldest usage event that is not in SQL yet.",
+            "livemax",
+        )
+        self.ledger_length = self._gauge(
+            "gateway_ledger_stream_length",
+            "Usage events that wait in the stream.",
+            "livemax",
+        )
+
+    def _counter(self, name: str, told: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(name, told, labels, registry=self._registry)
+
+    def _gauge(self, name: str, told: str, mode: _Mode, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(name, told, labels, registry=self._registry, multiprocess_mode=mode)
+
+    def _histogram(
+        self, name: str, told: str, buckets: Sequence[float], labels: Sequence[str] = ()
+    ) -> Histogram:
+        return Histogram(name, told, labels, registry=self._registry, buckets=buckets)
 
 
 class CallMetrics:
