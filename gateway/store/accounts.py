@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.core.limits import NO_LIMITS, Limits
 from gateway.store.audit import SYSTEM, Actor, Facts, record
 from gateway.store.ids import new_id
 from gateway.store.sql import Database
@@ -37,6 +38,11 @@ class Terms(msgspec.Struct, frozen=True):
     credit_limit_nanousd: int | None = None
     """Postpaid: how far below zero the balance may go; None: without end. Prepaid: not used."""
 
+    @property
+    def credit_nanousd(self) -> int | None:
+        """How far below zero the balance may go; None: without end."""
+        return 0 if self.billing is Billing.PREPAID else self.credit_limit_nanousd
+
 
 class Account(msgspec.Struct, frozen=True):
     """One account. `created_at` is in Unix seconds."""
@@ -45,6 +51,7 @@ class Account(msgspec.Struct, frozen=True):
     name: str
     created_at: int
     terms: Terms = Terms()
+    limits: Limits = NO_LIMITS
     balance_nanousd: int = 0
     """The sum of the ledger: calls that the ledger writer has not come to are not in it yet."""
     version: int = 1
@@ -53,12 +60,8 @@ class Account(msgspec.Struct, frozen=True):
     @property
     def available_nanousd(self) -> int | None:
         """What it may spend by the ledger, never below 0; None: without end."""
-        credit = 0
-        if self.terms.billing is Billing.POSTPAID:
-            if self.terms.credit_limit_nanousd is None:
-                return None
-            credit = self.terms.credit_limit_nanousd
-        return max(0, self.balance_nanousd + credit)
+        credit = self.terms.credit_nanousd
+        return None if credit is None else max(0, self.balance_nanousd + credit)
 
 
 class Accounts:
@@ -97,10 +100,16 @@ class Accounts:
             return await _find(connection, account_id)
 
     async def change(
-        self, account_id: str, by: Actor, *, name: str | None = None, terms: Terms | None = None
+        self,
+        account_id: str,
+        by: Actor,
+        *,
+        name: str | None = None,
+        terms: Terms | None = None,
+        limits: Limits | None = None,
     ) -> Account:
         """
-        Change the name, the terms, or both; None leaves as it is.
+        Change the name, the terms, the limits; None leaves as it is.
 
         Raises:
             UnknownAccountError: there is none with this id.
@@ -108,6 +117,8 @@ class Accounts:
         values: dict[str, object] = {} if terms is None else _terms_columns(terms)
         if name is not None:
             values["name"] = name
+        if limits is not None:
+            values["limits"] = msgspec.json.encode(limits).decode()
         async with self._database.write() as connection:
             before = await _find(connection, account_id, for_update=True)
             if not values:
@@ -147,6 +158,7 @@ def account_of(row: sa.Row[Any]) -> Account:
         name=row.name,
         created_at=row.created_at,
         terms=Terms(Billing(row.billing), row.credit_limit_nanousd),
+        limits=NO_LIMITS if row.limits is None else msgspec.json.decode(row.limits, type=Limits),
         balance_nanousd=row.balance_nanousd,
         version=row.version,
     )
@@ -168,4 +180,4 @@ def _terms_columns(terms: Terms) -> dict[str, object]:
 
 
 def _facts(account: Account) -> Facts:
-    return {"name": account.name, **_terms_columns(account.terms)}
+    return {"name": account.name, **_terms_columns(account.terms), "limits": account.limits}

@@ -122,6 +122,18 @@ async def book(connection: AsyncConnection, booking: Booking) -> LedgerEntry:
     return entry_of(made.one())
 
 
+def position_of(accounts: sa.Table) -> sa.ColumnElement[int]:
+    """Return the column `position`: the id of an account's newest entry, 0 without any."""
+    newest = (
+        sa.select(LEDGER_ENTRIES.c.id)
+        .where(LEDGER_ENTRIES.c.account_id == accounts.c.id)
+        .order_by(LEDGER_ENTRIES.c.id.desc())  # the index' end; max() would read all of them
+        .limit(1)
+        .scalar_subquery()
+    )
+    return sa.func.coalesce(newest, 0).label("position")
+
+
 class Credits:
     """Moves and shows balances. Every method may raise GatewayError (STORE_UNAVAILABLE)."""
 

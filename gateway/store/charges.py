@@ -13,16 +13,18 @@ delivered after that would be charged twice. Calls that cost nothing leave no en
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.core.civil import DAY_MS
 from gateway.core.money import MIN_BALANCE_NANOUSD
-from gateway.store.balances import EntryKind
-from gateway.store.tables import ACCOUNTS, LEDGER_ENTRIES, USAGE_EVENTS
+from gateway.store.account_state import Position
+from gateway.store.balances import EntryKind, position_of
+from gateway.store.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS
 from gateway.store.usage_rows import Row
 
 ACTOR = "gateway"
@@ -31,11 +33,15 @@ _CHARGED_ALREADY = sa.select(LEDGER_ENTRIES.c.request_id).where(
     LEDGER_ENTRIES.c.kind == EntryKind.CHARGE.value,
     LEDGER_ENTRIES.c.request_id.in_(sa.bindparam("request_ids", expanding=True)),
 )
+_THE_ACCOUNTS = ACCOUNTS.c.id.in_(sa.bindparam("account_ids", expanding=True))
 _LOCK_BALANCES = (
     sa.select(ACCOUNTS.c.id, ACCOUNTS.c.balance_nanousd)
-    .where(ACCOUNTS.c.id.in_(sa.bindparam("account_ids", expanding=True)))
+    .where(_THE_ACCOUNTS)
     .order_by(ACCOUNTS.c.id)  # two writers lock in the same order
     .with_for_update()
+)
+_POSITIONS = sa.select(ACCOUNTS.c.id, ACCOUNTS.c.balance_nanousd, position_of(ACCOUNTS)).where(
+    _THE_ACCOUNTS
 )
 _SET_BALANCE = (
     sa.update(ACCOUNTS)
@@ -55,6 +61,8 @@ class BookedBatch(msgspec.Struct, frozen=True):
     new: int
     """Rows that were not there before."""
     charged_nanousd: int
+    positions: Mapping[str, Position]
+    """For each account that a costly call of the batch names, new or not: its balance now."""
 
 
 class CallBooking:
@@ -67,10 +75,15 @@ class CallBooking:
 
     def __init__(self, *, is_sqlite: bool) -> None:
         insert = sqlite.insert if is_sqlite else postgresql.insert
-        self._insert = (
+        self._add_rows = (
             insert(USAGE_EVENTS)
             .on_conflict_do_nothing(index_elements=["request_id"])
             .returning(USAGE_EVENTS.c.request_id)
+        )
+        add_spend = insert(SPEND)
+        self._add_spend = add_spend.on_conflict_do_update(
+            index_elements=list(SPEND.primary_key),
+            set_={"cost_nanousd": SPEND.c.cost_nanousd + add_spend.excluded.cost_nanousd},
         )
 
     async def book(self, connection: AsyncConnection, rows: Sequence[Row]) -> BookedBatch:
@@ -84,37 +97,42 @@ class CallBooking:
                 bounds. The transaction must be rolled back.
             sqlalchemy.exc.DBAPIError: a row was refused.
         """
-        distinct: dict[object, Row] = {}
+        distinct: dict[str, Row] = {}
         for row in rows:
-            distinct.setdefault(row["request_id"], row)
+            distinct.setdefault(str(row["request_id"]), row)
         # In order, so that two writers with the same calls do not wait for each other in a circle.
-        ordered = [distinct[request_id] for request_id in sorted(map(str, distinct))]
-        inserted = await connection.execute(self._insert, ordered)
+        ordered = [distinct[request_id] for request_id in sorted(distinct)]
+        inserted = await connection.execute(self._add_rows, ordered)
         new = {request_id for (request_id,) in inserted}
-        charged = await _charge(connection, (row for row in ordered if row["request_id"] in new))
-        return BookedBatch(len(new), charged)
+        named = sorted({str(row["account_id"]) for row in rows if row["cost_nanousd"]})
+        if not named:
+            return BookedBatch(len(new), 0, {})
+        locked = await connection.execute(_LOCK_BALANCES, {"account_ids": named})
+        balances: dict[str, int] = {row.id: row.balance_nanousd for row in locked}
+        costly = [row for row in ordered if row["cost_nanousd"] and row["request_id"] in new]
+        charged = await self._charge(connection, costly, balances)
+        found = await connection.execute(_POSITIONS, {"account_ids": named})
+        positions = {row.id: Position(row.position, row.balance_nanousd) for row in found}
+        return BookedBatch(len(new), charged, positions)
 
-
-async def _charge(connection: AsyncConnection, rows: Iterable[Row]) -> int:
-    """Charge calls to their accounts; return the sum in nano-dollars."""
-    costly = [row for row in rows if row["cost_nanousd"]]
-    if not costly:
-        return 0
-    account_ids = sorted({str(row["account_id"]) for row in costly})
-    locked = await connection.execute(_LOCK_BALANCES, {"account_ids": account_ids})
-    balances: dict[str, int] = {row.id: row.balance_nanousd for row in locked}
-    request_ids = [row["request_id"] for row in costly]
-    old = set((await connection.execute(_CHARGED_ALREADY, {"request_ids": request_ids})).scalars())
-    entries = _entries((row for row in costly if row["request_id"] not in old), balances)
-    if not entries:
-        return 0
-    await connection.execute(_ADD_ENTRIES, entries)
-    moved = {str(entry["account_id"]) for entry in entries}
-    await connection.execute(
-        _SET_BALANCE,
-        [{"account": account, "balance": balances[account]} for account in sorted(moved)],
-    )
-    return -sum(int(entry["amount_nanousd"]) for entry in entries)
+    async def _charge(
+        self, connection: AsyncConnection, rows: list[Row], balances: dict[str, int]
+    ) -> int:
+        """Charge calls to accounts whose rows are locked; return the sum in nano-dollars."""
+        if not rows:
+            return 0
+        ids = {"request_ids": [row["request_id"] for row in rows]}
+        old = set((await connection.execute(_CHARGED_ALREADY, ids)).scalars())
+        due = [row for row in rows if row["request_id"] not in old]
+        if not due:
+            return 0
+        entries = _entries(due, balances)
+        await connection.execute(_ADD_ENTRIES, entries)
+        moved = sorted({str(row["account_id"]) for row in due})
+        new_balances = [{"account": name, "balance": balances[name]} for name in moved]
+        await connection.execute(_SET_BALANCE, new_balances)
+        await connection.execute(self._add_spend, _spend(due))
+        return sum(_cost(row) for row in due)
 
 
 def _entries(rows: Iterable[Row], balances: dict[str, int]) -> list[dict[str, str | int]]:
@@ -122,10 +140,10 @@ def _entries(rows: Iterable[Row], balances: dict[str, int]) -> list[dict[str, st
     at_ms = time.time_ns() // 1_000_000
     entries: list[dict[str, str | int]] = []
     for row in rows:
-        account_id, cost = str(row["account_id"]), int(row["cost_nanousd"] or 0)
+        account_id = str(row["account_id"])
         if account_id not in balances:
             raise ChargeRefusedError(f"there is no account {account_id} to charge")
-        balances[account_id] -= cost
+        balances[account_id] -= _cost(row)
         if balances[account_id] < MIN_BALANCE_NANOUSD:
             raise ChargeRefusedError(f"the balance of {account_id} is at its lower bound")
         entries.append(
@@ -133,10 +151,28 @@ def _entries(rows: Iterable[Row], balances: dict[str, int]) -> list[dict[str, st
                 "account_id": account_id,
                 "at_ms": at_ms,
                 "kind": EntryKind.CHARGE.value,
-                "amount_nanousd": -cost,
+                "amount_nanousd": -_cost(row),
                 "balance_after_nanousd": balances[account_id],
                 "request_id": str(row["request_id"]),
                 "actor": ACTOR,
             }
         )
     return entries
+
+
+def _spend(rows: Iterable[Row]) -> list[dict[str, str | int]]:
+    """Return the charges summed up by account, day, key and model, in that order."""
+    sums: dict[tuple[str, int, str, str], int] = {}
+    for row in rows:
+        day = int(row["at_ms"] or 0) // DAY_MS
+        group = (str(row["account_id"]), day, str(row["key_id"]), str(row["model"]))
+        sums[group] = sums.get(group, 0) + _cost(row)
+    names = [column.name for column in SPEND.primary_key]
+    return [
+        {**dict(zip(names, group, strict=True)), "cost_nanousd": sums[group]}
+        for group in sorted(sums)
+    ]
+
+
+def _cost(row: Row) -> int:
+    return int(row["cost_nanousd"] or 0)

@@ -148,6 +148,20 @@ The entries of one account, by `id`, lead from one `balance_after_nanousd` to th
 when the entry was booked. A call has at most one `charge` and one `refund`.
 """
 
+SPEND = sa.Table(
+    "spend",
+    METADATA,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("day", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("cost_nanousd", sa.BigInteger, nullable=False),
+)
+"""
+The charges of an account summed up, for budgets: by UTC day of the calls' end (counted from
+1970-01-01), key and model. Moves with the ledger, and stays when usage events are purged.
+"""
+
 CODES = sa.Table(
     "codes",
     METADATA,
