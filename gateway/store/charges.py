@@ -58,8 +58,8 @@ class ChargeRefusedError(Exception):
 class BookedBatch(msgspec.Struct, frozen=True):
     """What became of a batch."""
 
-    new: int
-    """Rows that were not there before."""
+    new: frozenset[str]
+    """Request ids whose rows were not there before."""
     charged_nanousd: int
     positions: Mapping[str, Position]
     """For each account that a costly call of the batch names, new or not: its balance now."""
@@ -103,17 +103,17 @@ class CallBooking:
         # In order, so that two writers with the same calls do not wait for each other in a circle.
         ordered = [distinct[request_id] for request_id in sorted(distinct)]
         inserted = await connection.execute(self._add_rows, ordered)
-        new = {request_id for (request_id,) in inserted}
+        new = frozenset(request_id for (request_id,) in inserted)
         named = sorted({str(row["account_id"]) for row in rows if row["cost_nanousd"]})
         if not named:
-            return BookedBatch(len(new), 0, {})
+            return BookedBatch(new, 0, {})
         locked = await connection.execute(_LOCK_BALANCES, {"account_ids": named})
         balances: dict[str, int] = {row.id: row.balance_nanousd for row in locked}
         costly = [row for row in ordered if row["cost_nanousd"] and row["request_id"] in new]
         charged = await self._charge(connection, costly, balances)
         found = await connection.execute(_POSITIONS, {"account_ids": named})
         positions = {row.id: Position(row.position, row.balance_nanousd) for row in found}
-        return BookedBatch(len(new), charged, positions)
+        return BookedBatch(new, charged, positions)
 
     async def _charge(
         self, connection: AsyncConnection, rows: list[Row], balances: dict[str, int]

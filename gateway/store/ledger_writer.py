@@ -161,9 +161,9 @@ class LedgerWriter:
     async def _book(self, rows: list[Row]) -> None:
         async with self._database.write() as connection:
             booked = await self._booking.book(connection, rows)
-        self._written += booked.new
-        self._repeated += len(rows) - booked.new
-        self._metrics.ledger_written.inc(booked.new)
+        self._written += len(booked.new)
+        self._repeated += len(rows) - len(booked.new)
+        self._metrics.ledger_written.inc(len(booked.new))
 
     async def _park(self, entry: Entry, reason: str) -> None:
         await self._reader.park(entry, reason)

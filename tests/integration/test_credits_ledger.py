@@ -77,7 +77,7 @@ async def test_batch_moves_rows_charges_and_balances_together(
         usage_event("req_4", account_id=account.id, cost_nanousd=50),
     )
 
-    assert (booked.new, booked.charged_nanousd) == (4, 357)
+    assert (len(booked.new), booked.charged_nanousd) == (4, 357)
     entries = await Credits(database).entries(account.id)
     assert [(e.kind, e.amount_nanousd, e.balance_after_nanousd, e.request_id) for e in entries] == [
         (EntryKind.CHARGE, -50, DOLLAR - 350, "req_4"),
@@ -103,7 +103,7 @@ async def test_call_delivered_again_is_charged_once_even_after_its_row_is_purged
     await purge_usage(database, NOON_MS + 1)
     third = await book_calls(database, call, usage_event("req_2", account_id=account.id))
 
-    assert [(b.new, b.charged_nanousd) for b in (first, second, third)] == [
+    assert [(len(b.new), b.charged_nanousd) for b in (first, second, third)] == [
         (1, 300),
         (0, 0),
         (2, 0),

@@ -117,7 +117,7 @@ async def test_batch_tells_the_position_of_every_account_it_names(
 
     assert first.positions == {account.id: Position(newest, -3)}
     assert again.positions == first.positions
-    assert again.new == 0
+    assert again.new == frozenset()
 
 
 async def test_stored_names_the_calls_that_have_a_row(database: Database) -> None:
