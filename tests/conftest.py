@@ -11,10 +11,20 @@ import uvloop
 from hypothesis import settings
 
 from tests.postgres import database, postgres, sql_settings
+from tests.process.fixtures import demo_upstream, gateway, raw_upstream
 from tests.valkey import ValkeyProcess
 from tests.waiting import wait_until, wait_until_sync
 
-__all__ = ["database", "postgres", "sql_settings", "wait_until", "wait_until_sync"]
+__all__ = [
+    "database",
+    "demo_upstream",
+    "gateway",
+    "postgres",
+    "raw_upstream",
+    "sql_settings",
+    "wait_until",
+    "wait_until_sync",
+]
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None)
