@@ -1,0 +1,47 @@
+"""OpenAI chat messages and what becomes of them at an Anthropic upstream, for tests."""
+
+from __future__ import annotations
+
+import json
+
+from gateway.protocols.translate.contract import TranslationRoute
+from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.openai_anthropic_request import translate_request
+
+
+def sent(*messages, dialect="anthropic", caps=None, thoughts=True):
+    """Return the upstream's body for these messages."""
+    route = TranslationRoute("up", capabilities(dialect, caps or {}))
+    request = {"model": "mine", "messages": list(messages)}
+    return json.loads(
+        translate_request(json.dumps(request).encode(), route, thoughts=thoughts).body
+    )
+
+
+def turns(*messages, **options):
+    """Return the upstream's messages."""
+    return sent(*messages, **options)["messages"]
+
+
+def user(*parts):
+    """Return a user's message."""
+    return {"role": "user", "content": parts[0] if len(parts) == 1 else list(parts)}
+
+
+def text(words, **more):
+    """Return a text block or part."""
+    return {"type": "text", "text": words, **more}
+
+
+def calling(arguments, call_id="c1"):
+    """Return an assistant's message with one call."""
+    function = {"name": "f", "arguments": arguments}
+    return {
+        "role": "assistant",
+        "tool_calls": [{"id": call_id, "type": "function", "function": function}],
+    }
+
+
+def result(content, call_id="c1"):
+    """Return a tool's message."""
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
