@@ -2,8 +2,9 @@
 One attempt's request and how its answer is read: what is sent, and what reshapes the answer.
 
 Same wire on both sides: only the model's name changes in the request (and `include_usage` for
-OpenAI streams), and the answer's bytes go through untouched, but for the usage event that the
-caller did not ask for. Otherwise both are translated, and no header of the caller's goes along.
+OpenAI streams, and the output limit's name where the upstream has another), and the answer's bytes
+go through untouched, but for the usage event that the caller did not ask for. Otherwise both are
+translated, and no header of the caller's goes along.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from gateway.protocols.rewrite import (
     relay_body,
     strip_all_thoughts,
     strip_foreign_thoughts,
+    with_completion_limit,
     without_billing_line,
     without_fields,
 )
@@ -127,6 +129,7 @@ class Exchanges:
 def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Exchange:
     call, front = given.call, given.front
     assert call.model is not None
+    call.dropped = front.dropped
     if front.is_facade:
         body = front.chat_body(caps, candidate.deployment.upstream_model)
         return Exchange(
@@ -134,7 +137,7 @@ def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Ex
             translator=front.stream_shaper() if call.stream else None,
             reshape=front.reshape(call.model, caps),
         )
-    body, hide = _relayed_body(given, candidate)
+    body, hide = _relayed_body(given, candidate, caps)
     provider = candidate.deployment.provider
     headers = upstream_headers(candidate.wire, given.client_headers, candidate.route.headers)
     if provider.betas:
@@ -146,7 +149,9 @@ def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Ex
     )
 
 
-def _relayed_body(given: Preparation, candidate: Candidate) -> tuple[bytes, bool]:
+def _relayed_body(
+    given: Preparation, candidate: Candidate, caps: Capabilities
+) -> tuple[bytes, bool]:
     """Return the caller's body with what must change in it, and whether usage is to be hidden."""
     front, provider = given.front, candidate.deployment.provider
     threads = provider.dialect.startswith("anthropic")
@@ -160,6 +165,8 @@ def _relayed_body(given: Preparation, candidate: Candidate) -> tuple[bytes, bool
         body = strip_all_thoughts(body) if given.without_thoughts else strip_foreign_thoughts(body)
         if provider.strip_billing_line:
             body = without_billing_line(body)
+    elif caps.max_tokens_param == "max_completion_tokens":
+        body = with_completion_limit(body, front.fields)
     if provider.drop_fields:
         body = without_fields(body, provider.drop_fields)
     return body, hide

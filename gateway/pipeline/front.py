@@ -71,6 +71,11 @@ class Front(msgspec.Struct, kw_only=True):
         limit = members.pop("max_completion_tokens", None)
         if limit is not None:
             members[caps.max_tokens_param] = limit
+        # Hints: without them the answer is the same, with them a strict upstream answers 400.
+        if not caps.prompt_cache_key:
+            members.pop("prompt_cache_key", None)
+        if caps.user_field != "safety_identifier":
+            members.pop("safety_identifier", None)
         return msgspec.json.encode(members)
 
     def stream_shaper(self) -> StreamTranslator | None:

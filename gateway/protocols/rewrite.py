@@ -28,6 +28,7 @@ Edit = tuple[int, int, bytes]
 
 _ASK: Final = b'"stream_options":{"include_usage":true},'
 _ASK_INSIDE: Final = b'"include_usage":true'
+_LIMIT: Final = b'"max_completion_tokens"'
 
 FOREIGN_SIGNATURE: Final = "gw1."
 
@@ -130,6 +131,28 @@ def without_fields(body: bytes, names: frozenset[str]) -> bytes:
         if name not in names
     ]
     return b"{" + b",".join(kept) + b"}"
+
+
+def with_completion_limit(body: bytes, call: CallFields) -> bytes:
+    """
+    Return a chat request whose `max_tokens` is called `max_completion_tokens`.
+
+    OpenAI's reasoning models answer 400 to the old name, and OpenCode sends it to every model. Only
+    the name changes; a request that has the new name, too, or no limit is returned itself.
+
+    Args:
+        body: The request.
+        call: What `decode_call` returned for it.
+    """
+    if call.max_tokens is None or call.max_completion_tokens is not None:
+        return body
+    edits: list[Edit] = []
+    at = 0
+    for name, start, end in members(body):
+        if name == "max_tokens":
+            edits.append((body.index(b'"', at), body.rindex(b'"', at, start) + 1, _LIMIT))
+        at = end
+    return _edited(body, edits)
 
 
 def without_billing_line(body: bytes) -> bytes:

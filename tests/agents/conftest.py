@@ -22,6 +22,8 @@ OPENAI_MODEL = "deepseek-v4-flash"
 """Only on an OpenAI-wire upstream."""
 ANTHROPIC_MODEL = "claude-opus-4-8"
 """Only on an Anthropic-wire upstream."""
+REASONING_MODEL = "gpt-5.5"
+"""Only on an OpenAI-wire upstream that refuses `max_tokens`, as OpenAI's own."""
 
 _CONFIG = """
 [[providers]]
@@ -33,6 +35,17 @@ openai = {{ base_url = "http://127.0.0.1:{port}/v1" }}
 name = "messages"
 dialect = "anthropic"
 anthropic = {{ base_url = "http://127.0.0.1:{port}" }}
+
+[[providers]]
+name = "strict"
+dialect = "openai"
+openai = {{ base_url = "http://127.0.0.1:{port}/v1" }}
+
+[[models]]
+name = "gpt-5.5"
+context = 1_000_000
+max_output = 64_000
+deployments = [{{ provider = "strict", model = "upstream-gpt" }}]
 
 [[models]]
 name = "deepseek-v4-flash"

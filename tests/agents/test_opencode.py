@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.agents.clients import Agent
-from tests.agents.conftest import ANTHROPIC_MODEL, OPENAI_MODEL, Service
+from tests.agents.conftest import ANTHROPIC_MODEL, OPENAI_MODEL, REASONING_MODEL, Service
 
 pytestmark = [pytest.mark.agents, pytest.mark.process, pytest.mark.timeout(300)]
 
@@ -48,6 +48,20 @@ def test_opencode_anthropic_on_openai_wire_writes_a_file(service: Service, agent
     messages = service.upstream.calls("/v1/chat/completions")[-1].json()["messages"]
     call, result = [m for m in messages if m["role"] in ("assistant", "tool")]
     assert call["tool_calls"][0]["id"] == result["tool_call_id"]
+
+
+def test_opencode_limit_reaches_openai_under_its_new_name(service: Service, agent: Agent) -> None:
+    """It sends `max_tokens`, which OpenAI's reasoning models refuse; nothing else changes."""
+    run = agent.opencode(REASONING_MODEL, "Hello", package="@ai-sdk/openai-compatible")
+
+    assert run.exit_code == 0, run
+    sent = [call.body for call in service.front.calls("/v1/chat/completions")]
+    received = [call.body for call in service.upstream.calls("/v1/chat/completions")]
+    assert all(b'"max_tokens":32000' in body for body in sent)
+    changes = {b'"max_tokens"': b'"max_completion_tokens"', b'"gpt-5.5"': b'"upstream-gpt"'}
+    for old, new in changes.items():
+        sent = [body.replace(old, new, 1) for body in sent]
+    assert received == sent
 
 
 def test_opencode_with_wrong_key_ends_at_once(service: Service, stranger: Agent) -> None:

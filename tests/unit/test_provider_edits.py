@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.core.model import Wire
+from gateway.protocols.call_fields import decode_call
 from gateway.protocols.headers import mapped_betas
-from gateway.protocols.rewrite import without_billing_line, without_fields
+from gateway.protocols.rewrite import (
+    with_completion_limit,
+    without_billing_line,
+    without_fields,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +43,31 @@ def test_without_fields_keeps_the_bytes_of_the_rest() -> None:
 
     assert without_fields(body, frozenset({"thinking"})) == b'{"a":1.0,"b":{ "c" : 2 }}'
     assert without_fields(body, frozenset({"other"})) is body
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b'{"max_tokens":1}', b'{"max_completion_tokens":1}'),
+        (
+            b'{ "a" : 1.0 , "max_tokens" : 32000 }',
+            b'{ "a" : 1.0 , "max_completion_tokens" : 32000 }',
+        ),
+        (
+            b'{"a":"max_tokens\\"","max\\u005ftokens":7}',
+            b'{"a":"max_tokens\\"","max_completion_tokens":7}',
+        ),
+        (b'{"max_tokens":null}', None),
+        (b'{"max_tokens":1,"max_completion_tokens":2}', None),
+        (b'{"a":{"max_tokens":1}}', None),
+    ],
+)
+def test_completion_limit_gets_its_new_name_in_place(sent: bytes, expected: bytes | None) -> None:
+    """Every other byte stays; nothing to rename gives the same bytes."""
+    body = sent[:-1] + b',"model":"m"}'
+    wanted = body if expected is None else expected[:-1] + b',"model":"m"}'
+
+    assert with_completion_limit(body, decode_call(body, Wire.OPENAI)) == wanted
 
 
 @pytest.mark.parametrize(
