@@ -101,14 +101,15 @@ class Proxy:
     async def _run(self, call: Call, channel: ClientChannel) -> None:
         call.principal = principal = await self.authenticate(channel)
         _check_form(channel)
-        body = await channel.read_body(self._limits.max_body_bytes, self._limits.body_timeout_s)
+        task = asyncio.current_task()
+        assert task is not None
+        limits = self._limits
+        body = await channel.read_body(limits.max_body_bytes, limits.body_timeout_s, task)
         call.body_bytes = len(body)
         created = int(time.time())
         front = open_request(call.endpoint, body, created=created, limits=NATIVE_LIMITS)
         model = self._authorize(call, principal, front.fields)
         planned = plan(model, front.wire, call.endpoint)
-        task = asyncio.current_task()
-        assert task is not None
         channel.watch_gone(task.cancel)
         given = Preparation(call, front, channel.headers, _session(channel), created)
         if call.endpoint is Endpoint.COUNT_TOKENS:

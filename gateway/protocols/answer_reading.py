@@ -50,6 +50,17 @@ class _Choice(msgspec.Struct, gc=False):
     usage: msgspec.Raw = msgspec.Raw()
 
 
+class _UsualChoice(msgspec.Struct, gc=False):
+    finish_reason: str | None = None
+
+
+class _UsualAnswer(msgspec.Struct, gc=False):
+    """All that is read of an answer that states its usage: its content stays undecoded."""
+
+    choices: list[_UsualChoice] | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+
+
 class _Event(msgspec.Struct, gc=False):
     type: str | None = None
     message: msgspec.Raw = msgspec.Raw()
@@ -66,6 +77,7 @@ class _Message(msgspec.Struct, gc=False):
 
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
+_USUAL: Final = msgspec.json.Decoder(_UsualAnswer)
 _CHOICES: Final = msgspec.json.Decoder(list[_Choice])
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
@@ -82,6 +94,18 @@ def read_openai_chunk(data: bytes) -> Reading | None:
 
 def read_openai_answer(body: bytes) -> Reading:
     """Return what an OpenAI answer holds."""
+    usual = _decoded(body, _USUAL)
+    if usual is not None and usual.choices:
+        raw = bytes(usual.usage)
+        usage = None if raw in _NOTHING else read_openai_usage(raw)
+        if usage is not None:
+            return Reading(
+                usage=usage,
+                raw_usage=raw,
+                final_usage=True,
+                finish_reason=usual.choices[0].finish_reason,
+                end=True,
+            )
     answer = _decoded(body, _CHUNK)
     return Reading() if answer is None else _read_chunk(answer, end=True)
 

@@ -8,13 +8,15 @@ prompt or an answer.
 from __future__ import annotations
 
 import logging
-import queue
 import sys
 import threading
-import time
+from collections import deque
 from typing import IO
 
 import msgspec
+
+_WRITE_EVERY_S = 0.05
+_BATCH = 200
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -83,45 +85,41 @@ class CallLog:
     """
     Writes call lines from a thread of its own: a slow reader of the log never holds up the loop.
 
-    The queue is bounded; when it is full lines are dropped and counted in `dropped`.
+    The thread looks for lines twenty times a second: one write and no wake-up for many calls. What
+    waits is bounded; beyond that lines are dropped and counted in `dropped`.
     """
 
     def __init__(self, stream: IO[bytes] | None = None, limit: int = 20_000) -> None:
         self.dropped = 0
         self._stream = stream if stream is not None else sys.stderr.buffer
-        self._lines: queue.Queue[CallLine | None] = queue.Queue(limit)
-        self._thread = threading.Thread(target=self._write, name="call-log", daemon=True)
+        self._limit = limit
+        self._lines: deque[CallLine] = deque()
+        self._closing = threading.Event()
         self._encode = msgspec.json.Encoder().encode
+        self._thread = threading.Thread(target=self._write_forever, name="call-log", daemon=True)
         self._thread.start()
 
     def write(self, line: CallLine) -> None:
         """Queue one line; never blocks."""
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if len(self._lines) < self._limit:
+            self._lines.append(line)
+        else:
             self.dropped += 1
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Write what is queued and end the thread."""
-        try:
-            self._lines.put(None, timeout=timeout_s)
-        except queue.Full:
-            return  # nobody reads the log; the daemon thread ends with the process
+        """Write what is queued and end the thread; if nobody reads the log, give up."""
+        self._closing.set()
         self._thread.join(timeout_s)
 
-    def _write(self) -> None:
-        while True:
-            line = self._lines.get()
-            batch: list[bytes] = []
-            while line is not None:
-                batch.append(self._encode(line))
-                if self._lines.empty():
-                    break
-                line = self._lines.get()
-            if batch:
-                batch.append(b"")
-                self._stream.write(b"\n".join(batch))
-                self._stream.flush()
-            if line is None:
-                return
-            time.sleep(0.05)  # gathers lines: one write, one wake-up for many calls
+    def _write_forever(self) -> None:
+        while not self._closing.wait(_WRITE_EVERY_S):
+            self._write_waiting()
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        lines = self._lines
+        while lines:
+            batch = [self._encode(lines.popleft()) for _ in range(min(len(lines), _BATCH))]
+            batch.append(b"")
+            self._stream.write(b"\n".join(batch))
+            self._stream.flush()

@@ -8,6 +8,7 @@ a key, a caller, a request id or free text. Values are added up over all process
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, TypeVar
 
@@ -203,7 +204,7 @@ class CallMetrics:
         self._upstream_errors: dict[tuple[str, str], int] = {}
         self._tokens: dict[str, list[int]] = {}
         self._dropped: dict[tuple[str, str], int] = {}
-        self._histograms: dict[tuple[str, str], Histogram] = {}
+        self._gathered: dict[tuple[int, str], _Gathered] = {}
 
     def count_call(self, endpoint: str, client_wire: str, outcome: str, status: int) -> None:
         """Count one finished call."""
@@ -243,19 +244,19 @@ class CallMetrics:
 
     def observe_duration(self, endpoint: str, seconds: float) -> None:
         """Observe a call's whole time."""
-        self._histogram(self._metrics.duration, "duration", endpoint).observe(seconds)
+        self._gather(self._metrics.duration, endpoint, seconds)
 
     def observe_overhead(self, endpoint: str, seconds: float) -> None:
         """Observe the time before the upstream was asked."""
-        self._histogram(self._metrics.overhead, "overhead", endpoint).observe(seconds)
+        self._gather(self._metrics.overhead, endpoint, seconds)
 
     def observe_ttft(self, deployment: str, seconds: float) -> None:
         """Observe the time to the first content of a stream."""
-        self._histogram(self._metrics.ttft, "ttft", deployment).observe(seconds)
+        self._gather(self._metrics.ttft, deployment, seconds)
 
     def observe_inter_token(self, deployment: str, seconds: float) -> None:
         """Observe the mean gap between contents of one stream."""
-        self._histogram(self._metrics.inter_token, "inter_token", deployment).observe(seconds)
+        self._gather(self._metrics.inter_token, deployment, seconds)
 
     def flush(self) -> None:
         """Hand on what was counted since the last time."""
@@ -271,16 +272,49 @@ class CallMetrics:
             metrics.upstream_errors.labels(*pair).inc(count)
         for (client, upstream), count in _taken(self._dropped):
             metrics.dropped_fields.labels(f"{client}_{upstream}").inc(count)
+        for gathered in self._gathered.values():
+            gathered.flush()
         for deployment, sums in _taken(self._tokens):
             for name, amount in zip(TOKEN_CLASSES, sums, strict=True):
                 if amount:
                     metrics.tokens.labels(deployment, name).inc(amount)
 
-    def _histogram(self, family: Histogram, name: str, label: str) -> Histogram:
-        child = self._histograms.get((name, label))
-        if child is None:
-            child = self._histograms[name, label] = family.labels(label)
-        return child
+    def _gather(self, family: Histogram, label: str, seconds: float) -> None:
+        key = (id(family), label)
+        gathered = self._gathered.get(key)
+        if gathered is None:
+            gathered = self._gathered[key] = _Gathered(family.labels(label))
+        gathered.observe(seconds)
+
+
+class _Gathered:
+    """
+    Observations for one histogram, bucket by bucket.
+
+    prometheus_client has no public way to add many observations at once; what `flush` writes is
+    what its `observe` writes, once for all.
+    """
+
+    __slots__ = ("_bounds", "_counts", "_histogram", "_sum")
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._bounds: list[float] = list(histogram._upper_bounds)
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    def flush(self) -> None:
+        for index, count in enumerate(self._counts):
+            if count:
+                self._histogram._buckets[index].inc(count)
+                self._counts[index] = 0
+        if self._sum:
+            self._histogram._sum.inc(self._sum)
+            self._sum = 0.0
 
 
 def _taken(counted: dict[Key, Count]) -> list[tuple[Key, Count]]:
