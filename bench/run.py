@@ -1,7 +1,7 @@
 """
 Measures CPU time per unit of work: the gateway and nginx, in one run, on the same mock upstream.
 
-    python -m bench.run [--quick] [--scenario NAME ...] [--json FILE]
+    python -m bench.run [--quick] [--scenario NAME ...] [--json FILE] [--markdown FILE]
 
 Both proxies run as one worker pinned to the first core; mock upstream and load generator share the
 others. CPU is user + system time of the worker process, read before and after each scenario; for
@@ -31,6 +31,7 @@ from pathlib import Path
 import uvloop
 
 from bench.load import Outcome, run
+from bench.report import write_into
 from tests.gateway_process import GatewayProcess, free_port
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -271,6 +272,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--scenario", action="append")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="fill the place for results in this file")
     options = parser.parse_args()
     available = sorted(os.sched_getaffinity(0))
     proxy_cores, load_cores = {available[0]}, set(available[1:]) or {available[0]}
@@ -303,10 +305,11 @@ def main() -> None:
                 for row in rows[-3:]:
                     if row.scenario == scenario.name:
                         print(_line(row), flush=True)
+    told = [asdict(row) for row in rows]
     if options.json:
-        options.json.write_text(
-            json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1)
-        )
+        options.json.write_text(json.dumps({"machine": machine(), "rows": told}, indent=1))
+    if options.markdown:
+        write_into(options.markdown, told, machine())
 
 
 def _line(row: Row) -> str:
