@@ -153,10 +153,10 @@ class ClientChannel:
         Read and drop a small body that nobody wanted, before an early answer.
 
         With a body left unread the connection cannot be used again, and a caller that is still
-        sending may lose the answer. Large or endless bodies are not waited for.
+        sending may lose the answer. Large, endless and late bodies are not waited for.
         """
         declared = self.header(b"content-length") or b"0"
-        if self._read_whole or self._gone or not declared.isdigit():
+        if self._read_whole or self._gone or self._is_late or not declared.isdigit():
             return
         if int(declared) <= _DRAIN_BYTES:
             try:
