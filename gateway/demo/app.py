@@ -41,16 +41,16 @@ class DemoUpstream:
             return
         body = await _body(receive)
         path: str = scope["path"]
+        anthropic = "/messages" in path
         try:
             request = decode(body)
-        except msgspec.DecodeError as problem:
-            await _respond(send, 400, openai_wire.error(400) + str(problem).encode())
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            await _respond(send, 400, (anthropic_wire if anthropic else openai_wire).error(400))
             return
         if path.endswith("/embeddings"):
             await _respond(send, 200, openai_wire.embeddings(request.model, bytes(request.input)))
             return
         script = read(ask_of(request, body))
-        anthropic = "/messages" in path
         if path.endswith("/count_tokens"):
             await _respond(send, 200, anthropic_wire.token_count(script.input_tokens))
         elif script.status != 200:

@@ -54,6 +54,7 @@ def decode(body: bytes) -> DemoRequest:
 
     Raises:
         msgspec.DecodeError: The body is not such a request.
+        UnicodeDecodeError, RecursionError: It is not readable at all.
     """
     return _DECODER.decode(body)
 
