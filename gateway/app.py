@@ -21,6 +21,7 @@ from gateway.edge.ops import Probes
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.answer import Answers
 from gateway.pipeline.attempt import Attempts
+from gateway.pipeline.authenticate import Authenticator
 from gateway.pipeline.channel import Receive, Send
 from gateway.pipeline.counting import TokenCounts
 from gateway.pipeline.exchange import Exchanges
@@ -140,23 +141,24 @@ class Worker:
             Answers(watchdog, settings.server.send_stall_s),
             call_metrics,
         )
+        authenticator = Authenticator(keys, settings.brand.key_prefix)
         proxy = Proxy(
             catalogue,
-            keys,
-            settings.brand.key_prefix,
+            authenticator,
             attempts=attempts,
             counts=TokenCounts(
                 attempts, load_counters(), CountCache(bus, settings.redis.key_prefix)
             ),
             admission=admission,
-            recorder=Recorder(usage, call_metrics, call_log),
+            recorder=Recorder(usage, None, call_metrics, call_log),
+            reservations=None,
             limits=settings.server,
         )
         gauges = asyncio.create_task(_show(transport, metrics, call_metrics, call_log))
         self._stack.push_async_callback(_end_task, gauges)
         return Edge(
             proxy,
-            ModelPages(catalogue, proxy, settings.brand),
+            ModelPages(catalogue, authenticator, settings.brand),
             Probes(settings.brand, bus, database),
         )
 

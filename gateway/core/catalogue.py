@@ -119,6 +119,7 @@ def _provider(provider: given.Provider, credential: str | None) -> Provider:
         betas={name.encode(): _beta(name, to) for name, to in provider.betas.items()},
         drop_fields=frozenset(provider.drop_fields),
         strip_billing_line=provider.strip_billing_line,
+        drains=provider.on_client_gone == "drain",
         caps=provider.caps,
     )
 

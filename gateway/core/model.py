@@ -90,6 +90,8 @@ class Provider(msgspec.Struct, frozen=True):
     """`anthropic-beta` name -> what is sent instead, None: nothing; `*` for all others."""
     drop_fields: frozenset[str] = frozenset()
     strip_billing_line: bool = False
+    drains: bool = False
+    """A stream whose caller left is read on for its usage."""
 
 
 class Prices(msgspec.Struct, frozen=True):

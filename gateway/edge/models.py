@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl, unquote
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Model, Principal, Wire
 from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.authenticate import Authenticator
 from gateway.pipeline.channel import ClientChannel
-from gateway.pipeline.proxy import Proxy
 from gateway.protocols.error_bodies import render
 from gateway.protocols.model_list import list_models, show_model
 from gateway.settings import Brand
@@ -22,20 +22,20 @@ class ModelPages:
 
     Args:
         catalogue: All models.
-        proxy: Checks the key.
+        authenticator: Checks the key.
         brand: Its name owns the models.
     """
 
-    def __init__(self, catalogue: Catalogue, proxy: Proxy, brand: Brand) -> None:
+    def __init__(self, catalogue: Catalogue, authenticator: Authenticator, brand: Brand) -> None:
         self._catalogue = catalogue
-        self._proxy = proxy
+        self._authenticator = authenticator
         self._brand = brand
 
     async def answer(self, channel: ClientChannel, request_id: str) -> None:
         """Answer the list or one model."""
         wire = _wire(channel)
         try:
-            principal = await self._proxy.authenticate(channel)
+            principal = await self._authenticator.principal(channel)
             name = unquote(channel.scope["path"])[len(_PREFIX) :].strip("/")
             body = self._one(wire, principal, name) if name else self._all(channel, wire, principal)
         except GatewayError as error:

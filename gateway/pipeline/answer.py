@@ -7,8 +7,11 @@ read before it is sent; a large one goes through the pump as plain bytes.
 
 from __future__ import annotations
 
+import time
 from time import monotonic
 
+from gateway.core.limit_headers import limit_headers
+from gateway.core.model import Endpoint
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
@@ -19,7 +22,7 @@ from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.error_bodies import render_event
 from gateway.protocols.headers import client_headers
 from gateway.protocols.usage_hider import at_event_boundary
-from gateway.protocols.usage_meter import BYTES_PER_TOKEN, JsonMeter, StreamMeter
+from gateway.protocols.usage_meter import JsonMeter, StreamMeter
 
 WHOLE_BYTES = 256 * 1024
 """An answer that goes through untouched is read before it is sent up to this size."""
@@ -77,6 +80,9 @@ class Answers:
         own, upstream = (sent - call.started_at) * 1000, (now - sent) * 1000
         timing = b"overhead;dur=%.2f, upstream;dur=%.2f" % (own, upstream)
         headers.append((b"server-timing", timing))
+        if call.reservation is not None:
+            room = call.reservation.headroom
+            headers.extend(limit_headers(room, call.client_wire, int(time.time())))
         if call.dropped:
             headers.append((b"x-capio-dropped", ", ".join(call.dropped).encode()))
         return headers
@@ -133,6 +139,7 @@ class Answers:
     ) -> None:
         assert call.upstream_wire is not None
         meter = StreamMeter(call.upstream_wire)
+        call.live_usage = lambda: meter.settled(call.input_estimate)
         relay = Relay(
             call,
             channel,
@@ -146,8 +153,11 @@ class Answers:
         try:
             error = await self._pump(call, channel, relay, response)
             meter.end()
-            if channel.gone or isinstance(error, EarlyFailureError):
-                raise error or GatewayError(ErrorKind.CLIENT_GONE, "The caller left.")
+            if channel.gone:
+                call.drained = relay.drained and error is None
+                raise GatewayError(ErrorKind.CLIENT_GONE, "The caller left.")
+            if isinstance(error, EarlyFailureError):
+                raise error
             if exchange.translator is not None:
                 await _end_translated(channel, exchange, relay, error)
             else:
@@ -233,8 +243,11 @@ async def _end_translated(
 def _keep_usage(call: Call, meter: StreamMeter | JsonMeter) -> None:
     """Leave the usage in the call: as reported, else estimated if anything was delivered."""
     call.finish_reason = meter.finish_reason
+    call.delivered = meter.contents > 0
+    if call.endpoint is Endpoint.COUNT_TOKENS:
+        return  # costs nothing anywhere
     if meter.reported or meter.seen or meter.contents:
-        call.usage = meter.settled(call.body_bytes // BYTES_PER_TOKEN)
+        call.usage = meter.settled(call.input_estimate)
         call.estimated = not meter.reported
 
 

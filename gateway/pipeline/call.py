@@ -7,24 +7,29 @@ raw key, and of the bodies only what a retry needs, until the answer is committe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.core.model import Deployment, Endpoint, Model, Principal, Usage, Wire
 from gateway.errors import GatewayError
+from gateway.ports import Reservation
 
 
 class Call:
     """
     The state of one call.
 
-    Times are seconds of the loop's clock; `outcome` is completed, cancelled or failed.
+    Times are monotonic seconds; `outcome` is decided at the end, see `pipeline.settlement`.
     """
 
     __slots__ = (
         "address",
         "attempts",
-        "body_bytes",
         "client_wire",
         "content_count",
+        "cost_nanousd",
+        "delivered",
         "deployment",
+        "drained",
         "dropped",
         "ended_at",
         "endpoint",
@@ -33,16 +38,20 @@ class Call:
         "finish_reason",
         "first_content_at",
         "first_sent_at",
+        "input_estimate",
         "last_content_at",
+        "live_usage",
         "model",
         "model_asked",
         "outcome",
         "principal",
         "request_id",
+        "reservation",
         "sent_at",
         "started_at",
         "status",
         "stream",
+        "upstream_cost_nanousd",
         "upstream_request_id",
         "upstream_wire",
         "usage",
@@ -69,10 +78,19 @@ class Call:
         self.upstream_request_id: str | None = None
         self.stream = False
         self.attempts = 0
-        self.body_bytes = 0
         self.status = 0
         self.outcome = "failed"
         self.error: GatewayError | None = None
+        self.input_estimate = 0
+        self.delivered = False
+        """Some of an answer's content reached us, and so the caller."""
+        self.drained = False
+        """The caller left and the stream was read on for its usage."""
+        self.reservation: Reservation | None = None
+        self.live_usage: Callable[[], Usage] | None = None
+        """While an answer is on its way: what it has used so far."""
+        self.cost_nanousd = 0
+        self.upstream_cost_nanousd: int | None = None
         self.usage = Usage()
         self.estimated = False
         self.finish_reason: str | None = None

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import time
 
-from gateway.core.model import UsageEvent
+import msgspec
+
+from gateway.core.model import Usage, UsageEvent
+from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorSource
 from gateway.pipeline.call import Call
-from gateway.ports import UsageLog
+from gateway.ports import Reservations, UsageLog
 from gateway.telemetry.logs import CallLine, CallLog
 from gateway.telemetry.metrics import CallMetrics
 
@@ -21,22 +24,32 @@ class Recorder:
     Records finished calls.
 
     Args:
-        usage_log: The journal; takes calls that reached an upstream.
+        usage_log: The journal; takes calls that reached an upstream without a reservation.
+        reservations: Settles the calls that were admitted with one.
         metrics: Counts every call.
         call_log: Gets a line for every call.
     """
 
-    def __init__(self, usage_log: UsageLog, metrics: CallMetrics, call_log: CallLog) -> None:
+    def __init__(
+        self,
+        usage_log: UsageLog,
+        reservations: Reservations | None,
+        metrics: CallMetrics,
+        call_log: CallLog,
+    ) -> None:
         self._usage_log = usage_log
+        self._reservations = reservations
         self._metrics = metrics
         self._call_log = call_log
 
     async def record(self, call: Call) -> None:
-        """Record `call`; `ended_at`, `outcome` and `status` are final."""
+        """Record `call`, settled; `ended_at` and `status` are final."""
         self._count(call)
         self._call_log.write(_line(call))
-        if call.attempts and call.principal is not None:
-            await self._usage_log.append(_event(call))
+        if call.reservation is not None and self._reservations is not None:
+            await self._reservations.settle(call.reservation, event_of(call))
+        elif call.attempts and call.principal is not None:
+            await self._usage_log.append(event_of(call))
 
     def _count(self, call: Call) -> None:
         metrics = self._metrics
@@ -78,7 +91,8 @@ def _overhead_ms(call: Call) -> float | None:
     return round((call.first_sent_at - call.started_at) * 1000, 3)
 
 
-def _event(call: Call) -> UsageEvent:
+def event_of(call: Call) -> UsageEvent:
+    """Return the event of a call as it stands."""
     principal, deployment = call.principal, call.deployment
     assert principal is not None
     return UsageEvent(
@@ -98,6 +112,8 @@ def _event(call: Call) -> UsageEvent:
         outcome=call.outcome,
         error_kind=call.error.kind.value if call.error else None,
         usage=call.usage,
+        cost_nanousd=call.cost_nanousd,
+        upstream_cost_nanousd=call.upstream_cost_nanousd,
         estimated=call.estimated,
         finish_reason=call.finish_reason,
         ttft_ms=_ttft_ms(call),
@@ -105,6 +121,19 @@ def _event(call: Call) -> UsageEvent:
         attempts=call.attempts,
         address=call.address,
         user_agent=call.user_agent[:MAX_USER_AGENT] if call.user_agent else None,
+    )
+
+
+def checkpoint(call: Call) -> UsageEvent:
+    """Return what is charged of a running call if this process dies now."""
+    usage = call.usage
+    if call.live_usage is not None:
+        usage = call.live_usage()
+    elif call.sent_at is not None:
+        usage = Usage(input=call.input_estimate)
+    cost = cost_nanousd(usage, call.model.prices) if call.model is not None else 0
+    return msgspec.structs.replace(
+        event_of(call), usage=usage, cost_nanousd=cost, outcome="abandoned", estimated=True
     )
 
 

@@ -11,24 +11,26 @@ import asyncio
 import time
 from time import monotonic
 
-from gateway.core.api_keys import digest, pick_key, well_formed
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Endpoint, Model, Principal, Wire
 from gateway.core.routing import Candidate, plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import Attempts, told_answer
+from gateway.pipeline.authenticate import Authenticator
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.counting import TokenCounts
 from gateway.pipeline.exchange import Preparation
-from gateway.pipeline.finish import Recorder
-from gateway.pipeline.front import open_request
-from gateway.ports import KeyDirectory
+from gateway.pipeline.finish import Recorder, checkpoint
+from gateway.pipeline.front import Front, open_request
+from gateway.pipeline.settlement import settle
+from gateway.ports import Reservations, ReserveAsk
 from gateway.protocols.call_fields import CallFields
 from gateway.protocols.error_bodies import render
 from gateway.protocols.native_chat import NativeLimits, NativeRequest
 from gateway.protocols.upstream_errors import ErrorAnswer
+from gateway.protocols.usage_meter import BYTES_PER_TOKEN
 from gateway.settings import Server
 
 NATIVE_LIMITS = NativeLimits()
@@ -40,34 +42,34 @@ class Proxy:
 
     Args:
         catalogue: Models and how to reach them.
-        keys: Who a key speaks for.
-        key_prefix: What keys begin with.
+        authenticator: Who a key speaks for.
         attempts: Talks to upstreams.
         counts: Answers the counting endpoint.
         admission: Who may start.
         recorder: Gets every call at its end.
+        reservations: Limits and holds; None admits everybody.
         limits: Body size and time.
     """
 
     def __init__(
         self,
         catalogue: Catalogue,
-        keys: KeyDirectory,
-        key_prefix: str,
+        authenticator: Authenticator,
         *,
         attempts: Attempts,
         counts: TokenCounts,
         admission: Admission,
         recorder: Recorder,
+        reservations: Reservations | None,
         limits: Server,
     ) -> None:
         self._catalogue = catalogue
-        self._keys = keys
-        self._key_prefix = key_prefix
+        self._authenticator = authenticator
         self._attempts = attempts
         self._counts = counts
         self._admission = admission
         self._recorder = recorder
+        self._reservations = reservations
         self._limits = limits
 
     async def handle(self, call: Call, channel: ClientChannel) -> None:
@@ -80,7 +82,6 @@ class Proxy:
         try:
             with self._admission:
                 await self._run(call, channel)
-            call.outcome = "completed"
         except GatewayError as error:
             self._fail(call, error)
             await self._refuse(call, channel, error)
@@ -96,16 +97,16 @@ class Proxy:
             raise
         finally:
             call.ended_at = monotonic()
+            settle(call)
             await self._recorder.record(call)
 
     async def _run(self, call: Call, channel: ClientChannel) -> None:
-        call.principal = principal = await self.authenticate(channel)
+        call.principal = principal = await self._authenticator.principal(channel)
         _check_form(channel)
         task = asyncio.current_task()
         assert task is not None
         limits = self._limits
         body = await channel.read_body(limits.max_body_bytes, limits.body_timeout_s, task)
-        call.body_bytes = len(body)
         created = int(time.time())
         front = open_request(call.endpoint, body, created=created, limits=NATIVE_LIMITS)
         model = self._authorize(call, principal, front.fields)
@@ -117,16 +118,42 @@ class Proxy:
             return
         if planned.reason is not None:
             raise GatewayError(ErrorKind.NO_ROUTE, planned.reason)
-        if call.stream and planned.candidates[0].wire is not front.wire is Wire.ANTHROPIC:
-            upstream_model = planned.candidates[0].deployment.upstream_model
-            given.input_estimate = await self._counts.estimate(
-                front.wire, front.body, upstream_model
-            )
+        await self._estimate(given, planned.candidates[0])
+        await self._reserve(call, principal, model, front)
         if front.native is None:
             await self._attempts.run(given, channel, planned.candidates)
         else:
             await self._run_native(given, channel, front.native, planned.candidates)
         self._learn(call, given)
+
+    async def _estimate(self, given: Preparation, first: Candidate) -> None:
+        """
+        Estimate the input: by its size, or counted where the caller is told of it.
+
+        A translated stream names its input tokens in its first event, before the upstream does.
+        """
+        call, front = given.call, given.front
+        call.input_estimate = len(front.body) // BYTES_PER_TOKEN + 1
+        if call.stream and front.wire is Wire.ANTHROPIC and first.wire is Wire.OPENAI:
+            given.input_estimate = call.input_estimate = await self._counts.estimate(
+                front.wire, front.body, first.deployment.upstream_model
+            )
+
+    async def _reserve(self, call: Call, principal: Principal, model: Model, front: Front) -> None:
+        if self._reservations is None:
+            return
+        ask = ReserveAsk(
+            request_id=call.request_id,
+            principal=principal,
+            model=model,
+            endpoint=call.endpoint,
+            client_wire=call.client_wire,
+            stream=call.stream,
+            input_tokens=call.input_estimate,
+            max_tokens=front.fields.output_limit,
+        )
+        call.reservation = await self._reservations.reserve(ask)
+        call.reservation.checkpoint = lambda: checkpoint(call)
 
     async def _run_native(
         self,
@@ -153,30 +180,6 @@ class Proxy:
             actual = usage.input + usage.cache_read + usage.cache_write
             self._counts.learn(call.deployment.upstream_model, actual, given.input_estimate)
 
-    async def authenticate(self, channel: ClientChannel) -> Principal:
-        """
-        Return who calls. The raw key lives in this function only.
-
-        Raises:
-            GatewayError: MISSING_KEY, INVALID_KEY, EXPIRED_KEY, DISABLED_KEY, STORE_UNAVAILABLE.
-        """
-        key = pick_key(
-            channel.header(b"authorization"), channel.header(b"x-api-key"), self._key_prefix
-        )
-        if key is None:
-            raise GatewayError(ErrorKind.MISSING_KEY, "Missing API key.")
-        if not well_formed(key, self._key_prefix):
-            raise GatewayError(ErrorKind.INVALID_KEY, "Invalid API key.")
-        hashed = digest(key)
-        principal = self._keys.cached(hashed) or await self._keys.lookup(hashed)
-        if principal is None or principal.state == "revoked":
-            raise GatewayError(ErrorKind.INVALID_KEY, "Invalid API key.")
-        if principal.state != "active":
-            raise GatewayError(ErrorKind.DISABLED_KEY, "This API key is disabled.")
-        if principal.expires_at is not None and principal.expires_at <= time.time():
-            raise GatewayError(ErrorKind.EXPIRED_KEY, "This API key has expired.")
-        return principal
-
     def _authorize(self, call: Call, principal: Principal, fields: CallFields) -> Model:
         call.stream = fields.stream
         call.model_asked = fields.model
@@ -194,10 +197,8 @@ class Proxy:
 
     def _fail(self, call: Call, error: GatewayError) -> None:
         call.error = error
-        call.outcome = "cancelled" if error.kind is ErrorKind.CLIENT_GONE else "failed"
-        surface = error.surface
         if call.status == 0:
-            call.status = surface.openai_status
+            call.status = error.surface.openai_status
 
     async def _refuse(self, call: Call, channel: ClientChannel, error: GatewayError) -> None:
         if channel.started or channel.gone:

@@ -32,6 +32,9 @@ from gateway.protocols.translate.contract import EarlyError, StreamTranslator
 COMMIT_S = 10.0
 SILENT_FINISH_S = 5.0
 """After the finish reason: how long usage and the end mark may still take."""
+DRAIN_S = 60.0
+DRAIN_BYTES = 16 * 1024 * 1024
+"""How long and how far a stream is read on for its usage after its caller left."""
 PING_S = 15.0
 """A translated stream that has nothing to say for so long gets a ping."""
 
@@ -93,6 +96,8 @@ class Relay:
     __slots__ = (
         "_call",
         "_channel",
+        "_drain_bytes",
+        "_drain_until",
         "_head",
         "_last",
         "_last_read_at",
@@ -132,6 +137,8 @@ class Relay:
         self._stall_s = stall_s
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._last_read_at = self._last_write_at = monotonic()
+        self._drain_until: float | None = None
+        self._drain_bytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._queued: list[bytes] = []
         self._previous = b""
@@ -145,6 +152,9 @@ class Relay:
         if self.done.done():
             return
         meter = self._meter
+        if self._drain_until is not None:
+            self._drain(chunk)
+            return
         shaper = self._shaper
         out = chunk if shaper is None else shaper.feed(chunk)
         if out:
@@ -172,8 +182,27 @@ class Relay:
     # What ends a relay from elsewhere.
 
     def client_left(self) -> None:
-        """The caller is gone: nothing more is written."""
-        self.stop(GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
+        """The caller is gone: nothing more is written, and by policy nothing more is read."""
+        deployment = self._call.deployment
+        if deployment is None or not deployment.provider.drains:
+            self.stop(GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
+            return
+        self._drain_until = monotonic() + DRAIN_S
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+            self._response.resume()
+
+    @property
+    def drained(self) -> bool:
+        """The caller left and the stream was read on."""
+        return self._drain_until is not None
+
+    def _drain(self, chunk: bytes) -> None:
+        self._drain_bytes += len(chunk)
+        self._meter.feed(chunk)
+        if self._drain_bytes > DRAIN_BYTES:
+            self.stop(GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
 
     def stop(self, error: GatewayError) -> None:
         """End now, whatever is still under way."""
@@ -188,6 +217,10 @@ class Relay:
         a limit of their own.
         """
         if self.done.done() or self._writing is not None:
+            return
+        if self._drain_until is not None:
+            if now > self._drain_until:
+                self.stop(GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
             return
         if self._meter.finish_reason is not None:
             self._check_finished(now)

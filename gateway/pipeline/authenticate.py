@@ -1,0 +1,49 @@
+"""Who calls: from the key in the head to the principal it speaks for."""
+
+from __future__ import annotations
+
+import time
+
+from gateway.core.api_keys import digest, pick_key, well_formed
+from gateway.core.model import Principal
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.channel import ClientChannel
+from gateway.ports import KeyDirectory
+
+
+class Authenticator:
+    """
+    Checks keys.
+
+    Args:
+        keys: Who a key speaks for.
+        key_prefix: What keys begin with; noise is refused without a look-up.
+    """
+
+    def __init__(self, keys: KeyDirectory, key_prefix: str) -> None:
+        self._keys = keys
+        self._key_prefix = key_prefix
+
+    async def principal(self, channel: ClientChannel) -> Principal:
+        """
+        Return who calls. The raw key lives in here only.
+
+        Raises:
+            GatewayError: MISSING_KEY, INVALID_KEY, EXPIRED_KEY, DISABLED_KEY, STORE_UNAVAILABLE.
+        """
+        key = pick_key(
+            channel.header(b"authorization"), channel.header(b"x-api-key"), self._key_prefix
+        )
+        if key is None:
+            raise GatewayError(ErrorKind.MISSING_KEY, "Missing API key.")
+        if not well_formed(key, self._key_prefix):
+            raise GatewayError(ErrorKind.INVALID_KEY, "Invalid API key.")
+        hashed = digest(key)
+        principal = self._keys.cached(hashed) or await self._keys.lookup(hashed)
+        if principal is None or principal.state == "revoked":
+            raise GatewayError(ErrorKind.INVALID_KEY, "Invalid API key.")
+        if principal.state != "active":
+            raise GatewayError(ErrorKind.DISABLED_KEY, "This API key is disabled.")
+        if principal.expires_at is not None and principal.expires_at <= time.time():
+            raise GatewayError(ErrorKind.EXPIRED_KEY, "This API key has expired.")
+        return principal
