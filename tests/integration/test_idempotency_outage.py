@@ -16,7 +16,6 @@ from tests.idempotency import (
     ANSWER,
     HASTY,
     OpenWorker,
-    Worker,
     claim_of,
     counted,
     held,
@@ -68,20 +67,6 @@ async def test_begin_whose_reply_is_late_leaves_the_key_free(
     valkey.pause()
     assert (await refusal(worker, claim_of())).kind is ErrorKind.STORE_UNAVAILABLE
     valkey.resume()
-
-    await until_free(worker, claim_of())
-
-
-async def test_begin_that_is_cancelled_leaves_the_key_free(
-    valkey_url: str, open_worker: OpenWorker
-) -> None:
-    """A caller that leaves while Redis is asked does not lock its key."""
-    worker = await open_worker(valkey_url)
-    task = asyncio.create_task(worker.records.begin(claim_of()))
-    await asyncio.sleep(0)
-
-    task.cancel()
-    await asyncio.wait([task])
 
     await until_free(worker, claim_of())
 
@@ -142,22 +127,38 @@ async def test_finish_that_is_cancelled_is_kept(valkey_url: str, open_worker: Op
     assert refused <= {ErrorKind.CONFLICT}
 
 
-async def test_close_offers_what_is_owed(
-    valkey: ValkeyProcess, open_worker: OpenWorker, prefix: str
-) -> None:
+async def test_close_offers_what_is_owed(valkey: ValkeyProcess, open_worker: OpenWorker) -> None:
     """A worker that ends in order leaves no outcome behind that Redis would take."""
-    worker = Worker(valkey.url, prefix, Idempotency(lease_s=600), HASTY)
-    await worker.start()
-    other = await open_worker(valkey.url)
+    worker = await open_worker(valkey.url, limits=HASTY, tended=False)
     hold = await held(worker, claim_of())
-    valkey.pause()
+    valkey.kill()
+    await wait_until(lambda: worker.bus.state is not BusState.READY)
     await worker.records.finish(hold, ANSWER)
-    valkey.resume()
+    valkey.start()
     await wait_until(lambda: worker.bus.state is BusState.READY)
 
-    await worker.close()
+    await worker.records.aclose()
 
-    assert await other.records.begin(claim_of()) == ANSWER
+    assert await worker.records.begin(claim_of()) == ANSWER
+
+
+async def test_cancelled_begin_that_took_the_key_gives_it_back(
+    valkey: ValkeyProcess, open_worker: OpenWorker, prefix: str
+) -> None:
+    """A caller that leaves before Redis answers owes the key; it is freed, not left to lapse."""
+    worker = await open_worker(valkey.url, tended=False)
+    other = await open_worker(valkey.url)
+    task = asyncio.create_task(worker.records.begin(claim_of()))
+    await asyncio.sleep(0)
+    assert worker.bus.pending == 1
+    task.cancel()
+    await asyncio.wait([task])
+    await wait_until(lambda: counted(other, prefix, 1))
+    assert (await refusal(other, claim_of())).kind is ErrorKind.CONFLICT
+
+    await worker.records.aclose()
+
+    assert isinstance(await other.records.begin(claim_of()), Hold)
 
 
 async def test_running_key_that_redis_lost_is_taken_again(

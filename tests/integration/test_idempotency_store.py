@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,10 +15,15 @@ import pytest
 from gateway.core.idempotency import Hold
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
+from gateway.store.bus import Reply
+from gateway.store.idempotency import IdempotencyRecords, ScriptBus
+from gateway.store.lua_script import LuaScript
+from gateway.store.redis_link import Argument
 from tests.idempotency import (
     ANSWER,
     OTHER_RAW_KEY,
     OpenWorker,
+    Worker,
     claim_of,
     held,
     opening,
@@ -34,6 +39,10 @@ BRIEF = Idempotency(lease_s=0.3)
 HOLDER = """
 import asyncio, sys
 from gateway.settings import Idempotency
+from gateway.store.bus import Reply
+from gateway.store.idempotency import IdempotencyRecords, ScriptBus
+from gateway.store.lua_script import LuaScript
+from gateway.store.redis_link import Argument
 from tests.idempotency import Worker, claim_of
 
 async def hold(url, prefix):
@@ -159,22 +168,21 @@ async def test_finish_with_too_large_an_answer_keeps_the_charge_only(
 async def test_finish_beyond_what_the_account_may_store_keeps_the_charge_only(
     valkey_url: str, open_worker: OpenWorker
 ) -> None:
-    """One account cannot fill Redis; what it has stored stays, and others are not touched."""
+    """One account cannot fill Redis; what still fits is stored, and others are not touched."""
     worker = await open_worker(valkey_url, Idempotency(max_account_bytes=5000))
-    answer = msgspec.structs.replace(ANSWER, body=b"x" * 2000)
-    claims = [claim_of(f"order-{n}") for n in range(4)]
-    for claim in claims:
+    large = msgspec.structs.replace(ANSWER, body=b"x" * 2000)
+    claims = [claim_of(f"order-{n}") for n in range(5)]
+    stranger = msgspec.structs.replace(claim_of(raw_key=OTHER_RAW_KEY), account_id="acct_2")
+
+    for claim, answer in zip(claims, [large, large, large, large, ANSWER], strict=True):
         await worker.records.finish(await held(worker, claim), answer)
-    principal = msgspec.structs.replace(ANSWER, body=b"y" * 2000)
-    stranger = claim_of(raw_key=OTHER_RAW_KEY)
+    await worker.records.finish(await held(worker, stranger), large)
 
-    stranger = msgspec.structs.replace(stranger, account_id="acct_2")
-    await worker.records.finish(await held(worker, stranger), principal)
-
-    assert [await worker.records.begin(claim) for claim in claims[:2]] == [answer] * 2
-    for claim in claims[2:]:
+    assert [await worker.records.begin(claim) for claim in claims[:2]] == [large, large]
+    for claim in claims[2:4]:
         assert (await refusal(worker, claim)).kind is ErrorKind.IDEMPOTENCY_COMPLETED
-    assert await worker.records.begin(stranger) == principal
+    assert await worker.records.begin(claims[4]) == ANSWER
+    assert await worker.records.begin(stranger) == large
 
 
 async def test_records_live_as_long_as_the_settings_say(
@@ -215,6 +223,29 @@ async def test_lease_of_a_running_call_is_renewed(
 
     await worker.records.finish(hold, ANSWER)
     assert await other.records.begin(claim_of()) == ANSWER
+
+
+async def test_freed_key_is_not_renewed(
+    valkey_url: str, open_worker: OpenWorker, prefix: str
+) -> None:
+    """A run that has ended takes nothing back."""
+    worker = await open_worker(valkey_url, BRIEF)
+    ended = await held(worker, claim_of("ended"))
+    await held(worker, claim_of("running"))
+    await worker.records.free(ended)
+    (name,) = await worker.keys(prefix)
+
+    await worker.bus.command("PEXPIRE", name, 100_000)
+    await wait_until(lambda: lives_shorter(worker, name, 1_000))
+
+    assert await worker.keys(prefix) == [name]
+
+
+async def lives_shorter(worker: Worker, name: str, limit_ms: int) -> bool:
+    """Whether a name in Redis expires within a limit, as after a renewal."""
+    left_ms = await worker.bus.command("PTTL", name)
+    assert isinstance(left_ms, int)
+    return 0 < left_ms < limit_ms
 
 
 async def test_key_of_a_killed_worker_becomes_free(
@@ -299,6 +330,41 @@ async def test_begin_over_a_tampered_answer_is_fresh_and_logged(
     assert (await refusal(worker, claim_of())).kind is ErrorKind.CONFLICT
     await worker.records.finish(hold, ANSWER)
     assert await worker.records.begin(claim_of()) == ANSWER
+
+
+class Interrupted:
+    """A bus on which something happens after the first script."""
+
+    def __init__(self, bus: ScriptBus, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._bus = bus
+        self._meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
+
+    async def script(
+        self, script: LuaScript, keys: Sequence[Argument], args: Sequence[Argument] = ()
+    ) -> Reply:
+        reply = await self._bus.script(script, keys, args)
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return reply
+
+
+async def test_begin_over_a_tampered_answer_spares_one_that_came_meanwhile(
+    valkey_url: str, open_worker: OpenWorker, prefix: str
+) -> None:
+    """Only the record that did not open is overwritten, not the good one that replaced it."""
+    other = await open_worker(valkey_url)
+    await other.records.finish(await held(other, claim_of()), ANSWER)
+    name = (await other.keys(prefix))[1]
+    await other.bus.command("SETRANGE", name, 40, b"tampered")
+    better = msgspec.structs.replace(ANSWER, body=b"the other's")
+
+    async def other_runs() -> None:
+        await other.records.finish(await held(other, claim_of()), better)
+
+    records = IdempotencyRecords(Interrupted(other.bus, other_runs), Idempotency(), prefix)
+
+    assert await records.begin(claim_of()) == better
 
 
 async def test_answer_moved_to_another_record_does_not_open(
