@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NoReturn, TypeVar
 
 import click
 import msgspec
@@ -14,12 +16,22 @@ from rich.table import Table
 from rich.text import Text
 
 Row = Mapping[str, object]
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 FAILURE = 1
 MISUSE = 2
 _PIPE_WIDTH = 1000
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
+Form = Literal["table", "json", "csv"]
+
+
+def form_options(command: Command) -> Command:
+    """Give a command `--json` and `--csv`; its argument `form` says which."""
+    as_json = click.option("--json", "form", flag_value="json", help="Print JSON, not a table.")
+    as_csv = click.option("--csv", "form", flag_value="csv", help="Print CSV, not a table.")
+    as_table = click.option("--table", "form", flag_value="table", default="table", hidden=True)
+    return as_json(as_csv(as_table(command)))
 
 
 def fail(lines: Sequence[str], code: int) -> NoReturn:
@@ -32,6 +44,25 @@ def fail(lines: Sequence[str], code: int) -> NoReturn:
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_form(rows: Sequence[Row], form: Form, empty: str = "There is nothing.") -> None:
+    """Print rows in the form asked for; else as `print_rows`."""
+    if form == "csv":
+        print_csv(rows)
+    else:
+        print_rows(rows, form == "json", empty)
+
+
+def print_csv(rows: Sequence[Row]) -> None:
+    """Print rows that all have the same columns as CSV, with a head; nothing without rows."""
+    if not rows:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    click.echo(text.getvalue(), nl=False)
 
 
 def print_rows(rows: Sequence[Row], as_json: bool, empty: str = "There is nothing.") -> None:

@@ -1,66 +1,87 @@
-"""`capio usage`: what was called."""
+"""`capio usage`: what was called, what it brought in and what it cost."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import msgspec
 
+from gateway.cli.amounts import amount_columns
 from gateway.cli.config import config_option, load_config
-from gateway.cli.output import Row, json_option, print_rows
+from gateway.cli.output import Form, Row, form_options, print_form
 from gateway.cli.stores import find_account, with_database
 from gateway.cli.times import Instant
-from gateway.store.queries import CallFilter, GroupBy, UsageQueries, UsageSum
+from gateway.store.queries import CallFilter
 from gateway.store.sql import Database
+from gateway.store.usage_reports import GroupBy, UsageLine, UsageReport, UsageReports
 
 
 @click.command()
 @click.option(
     "--by",
     type=click.Choice([group.value for group in GroupBy]),
-    default=GroupBy.DAY.value,
+    multiple=True,
+    default=(GroupBy.DAY.value,),
     show_default=True,
-    help="What a line stands for; days are UTC.",
+    help="What a line stands for; days are UTC. May be repeated.",
 )
 @click.option("--account", help="Only of this account: its id, or its name.")
 @click.option("--key", "key_id", help="Only of the key with this id.")
 @click.option("--since", type=Instant("past"), help="A span like 7d, or a date in UTC.")
 @click.option("--until", type=Instant("past"), help="A span like 1d, or a date; not included.")
+@click.option("--margin", is_flag=True, help="Show what upstreams take, and what is left.")
 @config_option
-@json_option
+@form_options
 def usage(
     *,
-    by: str,
+    by: tuple[str, ...],
     account: str | None,
     key_id: str | None,
     since: int | None,
     until: int | None,
+    margin: bool,
     config_path: Path | None,
-    as_json: bool,
+    form: Form,
 ) -> None:
-    """Sum up calls and tokens by day, model or key, as far as the ledger has come."""
+    """Sum up calls, tokens and money, as far as the ledger has come."""
     settings = load_config(config_path)
+    groups = [GroupBy(each) for each in dict.fromkeys(by)]
 
-    async def work(database: Database) -> list[UsageSum]:
+    async def work(database: Database) -> UsageReport:
         which = CallFilter(
             account_id=(await find_account(database, account)).id if account else None,
             key_id=key_id,
             since_ms=_milliseconds(since),
             until_ms=_milliseconds(until),
         )
-        return await UsageQueries(database).usage_by(GroupBy(by), which)
+        return await UsageReports(database).report(groups, which)
 
-    rows = [_row(by, each) for each in with_database(settings, work)]
-    print_rows(rows, as_json, empty="There were no calls.")
+    report = with_database(settings, work)
+    rows = [_row(groups, line, margin) for line in report.lines]
+    print_form(rows, form, empty="There were no calls.")
+    if report.is_cut:
+        click.echo(
+            f"There are more than these {len(rows)} lines: ask for a shorter time.", err=True
+        )
 
 
-def _row(by: str, line: UsageSum) -> Row:
-    return {
-        by: line.group,
+def _row(groups: Sequence[GroupBy], line: UsageLine, margin: bool) -> Row:
+    row = {
+        **{group.value: name for group, name in zip(groups, line.groups, strict=True)},
         "calls": line.calls,
         "failed": line.failed,
         **msgspec.structs.asdict(line.usage),
+        **amount_columns("cost", line.cost_nanousd),
+    }
+    if not margin:
+        return row
+    return {
+        **row,
+        **amount_columns("upstream_cost", line.upstream_cost_nanousd),
+        **amount_columns("margin", line.margin_nanousd),
+        "calls_without_cost": line.calls_without_cost,
     }
 
 

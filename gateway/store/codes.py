@@ -18,11 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.redemption import RANDOM_BITS, code_digest, read_code, show_code
+from gateway.store.accounts import UnknownAccountError
 from gateway.store.audit import Actor, Facts, record
 from gateway.store.balances import AmountError, Booking, EntryKind, LedgerEntry, book
 from gateway.store.ids import new_id
 from gateway.store.sql import Database
-from gateway.store.tables import CODES
+from gateway.store.tables import ACCOUNTS, CODES
 
 MAX_CODES = 10_000
 """Codes made at once."""
@@ -171,6 +172,9 @@ class Codes:
             .returning(CODES)
         )
         async with self._database.write() as connection:
+            owner = sa.select(ACCOUNTS.c.id).where(ACCOUNTS.c.id == account_id)
+            if (await connection.execute(owner)).first() is None:
+                raise UnknownAccountError(account_id)
             row = (await connection.execute(take)).first()
             if row is None:
                 raise CodeSpentError((await _find(connection, which)).state(now))

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.core.model import Usage, UsageEvent
-from gateway.store.queries import CallFilter, GroupBy, UsageQueries, UsageSum
+from gateway.store.queries import CallFilter, UsageQueries
 from gateway.store.redis_connect import cold_client, read_target
 from gateway.store.retention import purge_usage
 from gateway.store.sql import Database
@@ -42,34 +42,6 @@ async def calls(database: Database) -> UsageQueries:
         ),
     )  # fmt: skip
     return UsageQueries(database)
-
-
-async def test_usage_by_day_sums_each_utc_day(calls: UsageQueries) -> None:
-    """Days are UTC dates, in order, with calls, failures and the five token classes."""
-    sums = await calls.usage_by(GroupBy.DAY, CallFilter())
-
-    assert sums == [
-        UsageSum("2026-05-17", 2, 0, Usage(input=11, output=2, reasoning=7)),
-        UsageSum("2026-05-18", 1, 1, Usage()),
-        UsageSum("2026-05-19", 1, 0, Usage(input=100, cache_read=5, cache_write=6)),
-    ]
-
-
-async def test_usage_by_model_and_key_obeys_the_filter(calls: UsageQueries) -> None:
-    """An account's report holds nothing of another's, and `until` is not included."""
-    mine = CallFilter(account_id="acct_1")
-    first_day = CallFilter(since_ms=NOON_MS, until_ms=NOON_MS + 1)
-
-    by_model = await calls.usage_by(GroupBy.MODEL, mine)
-    by_key = await calls.usage_by(GroupBy.KEY, mine)
-    early = await calls.usage_by(GroupBy.KEY, first_day)
-
-    assert [(line.group, line.calls, line.failed) for line in by_model] == [
-        ("deepseek-v4-flash", 2, 0),
-        ("m2", 1, 1),
-    ]
-    assert [(line.group, line.calls) for line in by_key] == [("key_1", 2), ("key_2", 1)]
-    assert [(line.group, line.calls) for line in early] == [("key_1", 1)]
 
 
 async def test_last_calls_are_the_newest_first(calls: UsageQueries) -> None:
