@@ -7,6 +7,7 @@ import redis.asyncio
 import sqlalchemy as sa
 
 from gateway.core.model import Usage, UsageEvent
+from gateway.core.shards import shard_of
 from gateway.store.sql import Database
 from gateway.store.tables import USAGE_EVENTS
 from gateway.store.usage_reader import GROUP
@@ -54,12 +55,12 @@ async def stored_ids(database: Database) -> list[str]:
 
 
 class StreamProbe:
-    """What is in the usage stream of one key prefix, seen by a client of its own."""
+    """What is in the usage stream of `acct_1`'s shard, seen by a client of its own."""
 
     def __init__(self, client: redis.asyncio.Redis, key_prefix: str) -> None:
         self.client = client
         self.key_prefix = key_prefix
-        self.stream = usage_stream_key(key_prefix)
+        self.stream = usage_stream_key(key_prefix, shard_of("acct_1"))
         self.dead = dead_letter_key(key_prefix)
 
     async def add(self, *events: UsageEvent | bytes) -> list[bytes]:

@@ -17,16 +17,18 @@ import contextlib
 import logging
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import GatewayError
+from gateway.store.account_state import Position
 from gateway.store.charges import CallBooking, ChargeRefusedError
 from gateway.store.spill import measure
 from gateway.store.sql import Database
-from gateway.store.usage_reader import Entry, UsageReader
+from gateway.store.usage_reader import BATCH, Entry, UsageReader
 from gateway.store.usage_rows import Row, row_of
 from gateway.telemetry.metrics import Metrics
 
@@ -52,6 +54,13 @@ class LedgerStatus(msgspec.Struct, frozen=True):
     spill_files: int
     """In this data directory."""
     spill_bytes: int
+
+
+class _Outcome(NamedTuple):
+    """What SQL made of a batch: newest balances, and the entries it had had before."""
+
+    positions: dict[str, Position]
+    repeated: set[Entry]
 
 
 class LedgerWriter:
@@ -135,32 +144,42 @@ class LedgerWriter:
 
     async def _store(self, entries: list[Entry]) -> bool:
         """Insert and acknowledge; False when there was nothing to do."""
-        if not entries:
-            return False
+        for start in range(0, len(entries), BATCH):
+            await self._store_batch(entries[start : start + BATCH])
+        return bool(entries)
+
+    async def _store_batch(self, entries: list[Entry]) -> None:
         rows: list[tuple[Entry, Row]] = []
         for entry in entries:
             try:
                 rows.append((entry, row_of(_event(entry))))
             except ValueError as error:
                 await self._park(entry, str(error))
+        outcome = _Outcome({}, set())
         if rows:
-            await self._write(rows)
-        await self._reader.acknowledge(entries)
-        return True
+            await self._write(rows, outcome)
+        await self._reader.acknowledge(entries, outcome.positions, outcome.repeated)
 
-    async def _write(self, rows: list[tuple[Entry, Row]]) -> None:
+    async def _write(self, rows: list[tuple[Entry, Row]], outcome: _Outcome) -> None:
         try:
-            await self._book([row for _, row in rows])
+            await self._book(rows, outcome)
         except (DBAPIError, ChargeRefusedError) as refusal:  # of a row: see `Database.write`
             if len(rows) == 1:
                 await self._park(rows[0][0], describe(refusal))
                 return
             for pair in rows:
-                await self._write([pair])
+                await self._write([pair], outcome)
 
-    async def _book(self, rows: list[Row]) -> None:
+    async def _book(self, rows: list[tuple[Entry, Row]], outcome: _Outcome) -> None:
         async with self._database.write() as connection:
-            booked = await self._booking.book(connection, rows)
+            booked = await self._booking.book(connection, [row for _, row in rows])
+        new = set(booked.new)
+        for entry, row in rows:
+            if row["request_id"] in new:
+                new.remove(str(row["request_id"]))
+            else:
+                outcome.repeated.add(entry)
+        outcome.positions.update(booked.positions)
         self._written += len(booked.new)
         self._repeated += len(rows) - len(booked.new)
         self._metrics.ledger_written.inc(len(booked.new))

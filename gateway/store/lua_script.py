@@ -25,6 +25,11 @@ def lua_script(name: str, source: bytes) -> LuaScript:
     return LuaScript(name, source, sha)
 
 
-def read_script(name: str) -> LuaScript:
-    """Return the script in `lua/<name>.lua`. Reads the file: for building, not for calls."""
-    return lua_script(name, (_FOLDER / f"{name}.lua").read_bytes())
+def read_script(name: str, *, after: str | None = None) -> LuaScript:
+    """
+    Return the script in `lua/<name>.lua`, behind the text of another file if `after` names one.
+
+    Reads files: for building, not for calls.
+    """
+    shared = b"" if after is None else (_FOLDER / f"{after}.lua").read_bytes()
+    return lua_script(name, shared + (_FOLDER / f"{name}.lua").read_bytes())

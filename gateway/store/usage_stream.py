@@ -1,11 +1,16 @@
 """
-The journal of calls: a usage event goes to a Redis stream, or to a local file if Redis is away.
+The journal of calls: a usage event goes to its shard's Redis stream, or to a local file.
 
 An event is in one of these places from `append` on, until the ledger writer has put it into SQL:
 the stream, or a spill segment that is replayed into the stream. Both ways are at least once; the
-request id makes the repetitions harmless. Nothing is trimmed away in ordinary trouble: a stream
-that has grown to STREAM_FULL is left alone and the events are spilled until the ledger writer
-catches up. STREAM_BOUND is the last defence of Redis' memory.
+request id makes the repetitions harmless. Nothing is ever trimmed away: a stream that is full takes
+no more, and the events are spilled until the ledger writer catches up.
+
+Appending an event also ends what its call holds and charges its account: see `lua/settle.lua`.
+
+When Redis loses what it held (killed without an append-only file, flushed by hand), the events that
+waited there would be lost. So each worker remembers its last RECENT ones, and notices the loss by
+the shard's epoch, which every answer brings: those that SQL does not have are appended again.
 """
 
 from __future__ import annotations
@@ -14,54 +19,71 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
-from gateway.core.model import UsageEvent
+from gateway.core.model import Usage, UsageEvent
+from gateway.core.pricing import token_count
+from gateway.errors import GatewayError
 from gateway.settings import Settings
 from gateway.store.bus import BusUnavailable
+from gateway.store.hot_state import SHARD_FULL, HotNames, hot_scripts
+from gateway.store.lua_script import LuaScript
 from gateway.store.redis_link import Argument, ReplyError
-from gateway.store.spill import Segment, SpillFullError, SpillWriter, measure, segments
+from gateway.store.spill import Segment, SpillWriter, measure, segments
+from gateway.store.spill_queue import SpillQueue
 from gateway.telemetry.metrics import Metrics
 
-STREAM_FULL = 500_000
-"""Events; about 250 MB of Redis."""
-STREAM_BOUND = 1_000_000
-"""Events; beyond it Redis drops the oldest, which the ledger writer reports."""
 FIELD = b"e"
-"""The one field of an entry: the event as JSON."""
+"""The field of an entry that holds the event as JSON."""
+RECENT = 10_000
+"""Events remembered; about 7 MB."""
 
 _TICK_S = 1.0
 _SCAN_TICKS = 5
 """Files of dead processes are looked for every so many ticks."""
 _REPLAY_LINES = 100
-_PENDING_LIMIT_BYTES = 16 * 1024 * 1024
-"""What may wait for the disk, for one sync; beyond it events are lost and counted."""
+_STORED_BATCH = 500
 _CLOSE_REPLAY_S = 5.0
 _AWAY = (BusUnavailable, ReplyError)
+_FULL = -1
 logger = logging.getLogger(__name__)
+
+Stored = Callable[[Sequence[str]], Awaitable[set[str]]]
+"""Returns which request ids SQL has; raises GatewayError."""
 
 
 class CommandBus(Protocol):
-    """What is needed of `store.bus.Bus`."""
+    """What is needed of `store.bus.Bus`. Both raise BusUnavailable or ReplyError."""
 
     def command(self, *args: Argument) -> Awaitable[object]:
-        """Send one command; raises BusUnavailable or ReplyError."""
+        """Send one command."""
+
+    async def script(
+        self, script: LuaScript, keys: Sequence[Argument], args: Sequence[Argument] = ()
+    ) -> object:
+        """Run a script."""
 
 
-def usage_stream_key(key_prefix: str, shard: int | None = None) -> str:
-    """
-    Return the stream's name.
+class _Head(msgspec.Struct):
+    """Of an event, what a replay needs."""
 
-    Args:
-        key_prefix: `redis.key_prefix`.
-        shard: None for the one stream of today; else the hash tag `{s17}` keeps a shard's keys in
-            one slot of a Redis Cluster.
-    """
-    return f"{key_prefix}usage" if shard is None else f"{key_prefix}usage:{{s{shard}}}"
+    request_id: str
+    account_id: str
+    key_id: str
+    model: str
+    at_ms: int
+    usage: Usage = Usage()
+    cost_nanousd: int = 0
+
+
+def usage_stream_key(key_prefix: str, shard: int) -> str:
+    """Return the name of a shard's stream."""
+    return f"{key_prefix}{{s{shard}}}usage"
 
 
 def dead_letter_key(key_prefix: str) -> str:
@@ -79,7 +101,15 @@ class UsageStream:
     The `ports.UsageLog` of one worker.
 
     Works without `start`, which begins the replay of spilled events, those of dead processes
-    included. `aclose` ends it.
+    included, and of lost ones. `aclose` ends it.
+
+    Args:
+        bus: To Redis.
+        settings: Key prefix and data directory.
+        metrics: `usage_*` and `spill_bytes` are kept.
+        stored: Asked before events are appended again; None: all are.
+        spill: The files, if not those of the data directory.
+        shard_full: Entries that a shard's stream takes.
     """
 
     def __init__(
@@ -88,24 +118,29 @@ class UsageStream:
         settings: Settings,
         metrics: Metrics,
         *,
+        stored: Stored | None = None,
         spill: SpillWriter | None = None,
-        stream_full: int = STREAM_FULL,
+        shard_full: int = SHARD_FULL,
     ) -> None:
         self._bus = bus
         self._metrics = metrics
         self._directory = spill_directory(settings)
-        self._spill = spill if spill is not None else SpillWriter(self._directory)
-        self._stream = usage_stream_key(settings.redis.key_prefix)
-        self._stream_full = stream_full
-        self._full = False
+        writer = spill if spill is not None else SpillWriter(self._directory)
+        self._spill = SpillQueue(writer, metrics)
+        self._names = HotNames(settings.redis.key_prefix)
+        self._dead = dead_letter_key(settings.redis.key_prefix)
+        self._settle = hot_scripts().settle
+        self._stored = stored
+        self._shard_full = shard_full
+        self._full: set[int] = set()
         self._encode = msgspec.json.Encoder().encode
-        self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
-        self._pending_bytes = 0
-        self._flushing: asyncio.Task[None] | None = None
-        self._losing = False
-        self._spilled = True
+        self._decode = msgspec.json.Decoder(_Head).decode
+        self._recent: deque[tuple[int, str, bytes]] = deque(maxlen=RECENT)
+        self._epochs: dict[int, bytes] = {}
+        self._lost: set[int] = set()
         self._replaying: asyncio.Task[None] | None = None
-        self._closing = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._closing = False
         self._replay_until = math.inf
 
     def start(self) -> None:
@@ -114,7 +149,7 @@ class UsageStream:
 
     async def append(self, event: UsageEvent) -> None:
         """
-        Append once; never raises. On return the event is in Redis or on disk.
+        Append, charge and release once; never raises. On return the event is in Redis or on disk.
 
         It is lost, counted and reported only when neither takes it. Cancelled, it still spills.
         """
@@ -127,87 +162,111 @@ class UsageStream:
                 extra={"request_id": event.request_id, "error": str(error)},
             )
             return
-        if not self._full:
-            try:
-                await self._add(line)
+        try:
+            if await self._add(event, token_count(event.usage), line):
                 return
-            except _AWAY:
-                pass  # the spill is the answer
-            except asyncio.CancelledError:
-                self._keep(line)
-                raise
-        await asyncio.shield(self._keep(line))
+        except _AWAY:
+            pass  # the spill is the answer
+        except asyncio.CancelledError:
+            self._spill.keep(line)
+            raise
+        await asyncio.shield(self._spill.keep(line))
+
+    def saw_epoch(self, shard: int, epoch: object) -> None:
+        """
+        Compare a shard's epoch with the last one; another one means that Redis has lost its keys.
+
+        What is not bytes says that there is none.
+        """
+        known = self._epochs.get(shard)
+        if epoch == known:
+            return
+        if isinstance(epoch, bytes):
+            self._epochs[shard] = epoch
+        else:
+            self._epochs.pop(shard, None)
+        if known is not None:
+            logger.warning("redis has lost its state", extra={"shard": shard})
+            self._lost.add(shard)
+            self._wake.set()
+
+    def suspect(self) -> None:
+        """Append all remembered events again: Redis may have lost its last writes in a failover."""
+        self._lost.update(shard for shard, _, _ in self._recent)
+        self._wake.set()
 
     async def aclose(self) -> None:
         """Write what is pending, try for some seconds to replay, and give the own segment up."""
         self._replay_until = asyncio.get_running_loop().time() + _CLOSE_REPLAY_S
-        self._closing.set()
+        self._closing = True
+        self._wake.set()
         if self._replaying is not None:
             await self._replaying
             self._replaying = None
-        if self._flushing is not None:
-            await self._flushing
+        await self._spill.drain()
         try:
+            await self._restore()
             await self._replay()
         except _AWAY:
             pass  # what is left stays on disk for the next process
         except OSError:
             logger.exception("replay of spilled usage events failed")
-        await asyncio.to_thread(self._spill.close)
+        await self._spill.drain()
+        await self._spill.hand_over()
 
-    async def _add(self, line: bytes) -> None:
-        await self._bus.command(
-            b"XADD", self._stream, b"MAXLEN", b"~", STREAM_BOUND, b"*", FIELD, line
+    async def _add(self, event: UsageEvent | _Head, tokens: int, line: bytes) -> bool:
+        """Append to the shard's stream; False when it is full."""
+        names = self._names.of(event.account_id)
+        reply = cast(
+            "tuple[int, bytes]",
+            await self._bus.script(
+                self._settle,
+                (
+                    names.accounts + event.account_id.encode(),
+                    names.calls,
+                    names.leases,
+                    names.queued,
+                    names.usage,
+                ),
+                (
+                    b"",
+                    event.request_id,
+                    event.account_id,
+                    event.key_id,
+                    event.model,
+                    event.at_ms,
+                    event.cost_nanousd,
+                    tokens,
+                    line,
+                    self._shard_full,
+                ),
+            ),
         )
+        done, epoch = reply
+        shard = names.shard
+        if epoch != self._epochs.get(shard):
+            self.saw_epoch(shard, epoch)
+        if done == _FULL:
+            self._note_full(shard)
+            return False
+        self._recent.append((shard, event.request_id, line))
+        return True
 
-    def _keep(self, line: bytes) -> asyncio.Future[None]:
-        """Queue a line for the disk; the future is done when it is there, or lost."""
-        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._pending_bytes + len(line) > _PENDING_LIMIT_BYTES:
-            self._lose(1, SpillFullError("the disk is too slow"))
-            kept.set_result(None)
-            return kept
-        self._pending.append((line, kept))
-        self._pending_bytes += len(line) + 1
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush(), name="usage-spill")
-        return kept
+    def _note_full(self, shard: int) -> None:
+        if shard not in self._full:
+            self._full.add(shard)
+            logger.error("usage stream full, events are spilled", extra={"shard": shard})
 
-    async def _flush(self) -> None:
-        """Write until nothing is pending; what comes during one sync shares the next."""
-        while self._pending:
-            batch, self._pending, self._pending_bytes = self._pending, [], 0
-            lines = b"".join([line + b"\n" for line, _ in batch])
-            try:
-                size_bytes = await asyncio.to_thread(self._spill.write, lines)
-            except (SpillFullError, OSError, RuntimeError) as error:
-                # RuntimeError: the interpreter is ending and gives no more threads.
-                self._lose(len(batch), error)
-            else:
-                self._spilled = True
-                self._losing = False
-                self._metrics.usage_spilled.inc(len(batch))
-                self._metrics.spill_bytes.set(size_bytes)
-            for _, kept in batch:
-                if not kept.done():
-                    kept.set_result(None)
-        self._flushing = None
-
-    def _lose(self, count: int, error: Exception) -> None:
-        self._metrics.usage_lost.inc(count)
-        if not self._losing:
-            self._losing = True
-            logger.error(
-                "usage events are lost, neither Redis nor the disk takes them",
-                extra={"error": f"{type(error).__name__}: {error}"},
-            )
+    # Back to Redis.
 
     async def _replay_forever(self) -> None:
         tick = 0
-        while not self._closing.is_set():
+        while not self._closing:
+            self._wake.clear()
             try:
-                await self._watch_length()
-                if not self._full and (self._spilled or tick % _SCAN_TICKS == 0):
+                await self._restore()
+                await self._watch_full()
+                if not self._full and (self._spill.wrote or tick % _SCAN_TICKS == 0):
                     await self._replay()
             except _AWAY:
                 pass  # Redis is away: the bus has logged it, the next tick tries again
@@ -215,35 +274,59 @@ class UsageStream:
                 logger.exception("replay of spilled usage events failed")
             tick += 1
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), _TICK_S)
+                await asyncio.wait_for(self._wake.wait(), _TICK_S)
 
-    async def _watch_length(self) -> None:
-        length = await self._bus.command(b"XLEN", self._stream)
-        bound = self._stream_full * 4 // 5 if self._full else self._stream_full
-        full = isinstance(length, int) and length >= bound
-        if full != self._full:
-            self._full = full
-            logger.log(
-                logging.ERROR if full else logging.INFO,
-                "usage stream full, events are spilled" if full else "usage stream takes events",
-                extra={"stream_length": length},
-            )
+    async def _restore(self) -> None:
+        """Append again what Redis has lost and SQL does not have."""
+        if not self._lost:
+            return
+        shards, self._lost = self._lost, set()
+        lines = {name: line for shard, name, line in list(self._recent) if shard in shards}
+        try:
+            for name in await self._known_to_sql(list(lines)):
+                del lines[name]
+            left = list(lines.values())
+            for start in range(0, len(left), _REPLAY_LINES):
+                batch = left[start : start + _REPLAY_LINES]
+                if not await self._add_lines(batch):
+                    await asyncio.gather(*map(self._spill.keep, batch))
+        except _AWAY:
+            self._lost |= shards
+            raise
+        logger.info("usage events appended again", extra={"events": len(left)})
+
+    async def _known_to_sql(self, request_ids: list[str]) -> set[str]:
+        known: set[str] = set()
+        if self._stored is None:
+            return known
+        for start in range(0, len(request_ids), _STORED_BATCH):
+            try:
+                known |= await self._stored(request_ids[start : start + _STORED_BATCH])
+            except GatewayError:
+                break  # SQL is away: what it has already, it will drop
+        return known
+
+    async def _watch_full(self) -> None:
+        for shard in list(self._full):
+            length = await self._bus.command(b"XLEN", self._names.shards[shard].usage)
+            if isinstance(length, int) and length < self._shard_full * 4 // 5:
+                self._full.discard(shard)
+                logger.info("usage stream takes events", extra={"shard": shard})
 
     async def _replay(self) -> None:
         """Send every segment that nobody holds into the stream, the own one included."""
-        self._spilled = False
-        await asyncio.to_thread(self._spill.close)
+        self._spill.wrote = False
+        await self._spill.hand_over()
         for path in await asyncio.to_thread(segments, self._directory):
             segment = await asyncio.to_thread(Segment.claim, path)
             if segment is None:
                 continue
             try:
-                await self._watch_length()  # a long replay must not fill the stream either
-                sent = None if self._full else await self._send(segment)
+                sent = await self._send(segment)
             finally:
                 segment.release()
             if sent is None:
-                self._spilled = True
+                self._spill.wrote = True
                 break
             logger.info("usage events replayed", extra={"file": path.name, "events": sent})
         size = await asyncio.to_thread(measure, self._directory)
@@ -254,14 +337,31 @@ class UsageStream:
         now = asyncio.get_running_loop().time
         sent = 0
         while lines := await asyncio.to_thread(segment.read, _REPLAY_LINES):
-            answers = await asyncio.gather(*map(self._add, lines), return_exceptions=True)
-            for answer in answers:
-                if isinstance(answer, _AWAY):
+            try:
+                if not await self._add_lines(lines):
                     return None
-                if isinstance(answer, BaseException):
-                    raise answer
+            except _AWAY:
+                return None
             sent += len(lines)
             if now() > self._replay_until:
                 return None
         await asyncio.to_thread(segment.remove)
         return sent
+
+    async def _add_lines(self, lines: list[bytes]) -> bool:
+        """Append events; False when a stream was full. Raises the first failure, after all."""
+        answers = await asyncio.gather(*map(self._add_line, lines), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return all(answers)
+
+    async def _add_line(self, line: bytes) -> bool:
+        try:
+            head = self._decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            await self._bus.command(
+                b"XADD", self._dead, b"*", FIELD, line, b"reason", f"not a usage event: {error}"
+            )
+            return True
+        return await self._add(head, token_count(head.usage), line)

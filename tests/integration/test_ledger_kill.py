@@ -45,11 +45,11 @@ from gateway.store.usage_reader import UsageReader
 from gateway.telemetry.metrics import Metrics
 
 class Reader(UsageReader):
-    async def acknowledge(self, entries):
+    async def acknowledge(self, entries, *further):
         if sys.argv[2] == "hang":
             print("stored", flush=True)
             await asyncio.Event().wait()
-        await super().acknowledge(entries)
+        await super().acknowledge(entries, *further)
 
 async def main():
     settings = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Settings)

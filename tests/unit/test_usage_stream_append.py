@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from gateway.core.shards import shard_of
+from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Server, Settings
 from gateway.store.bus import BusUnavailable
+from gateway.store.lua_script import LuaScript
 from gateway.store.redis_link import Argument, ReplyError
 from gateway.store.spill import SpillWriter, segments
 from gateway.store.usage_stream import UsageStream, dead_letter_key, usage_stream_key
@@ -24,14 +26,32 @@ from tests.waiting import wait_until
 
 
 class FakeBus:
-    """A bus over a list. `failure` is raised for every command while it is set."""
+    """
+    A bus over a list. `failure` is raised for every command while it is set.
+
+    Its streams are full while `length` is at least what they take.
+    """
 
     def __init__(self) -> None:
+        self.settled: list[tuple[Sequence[Argument], Sequence[Argument]]] = []
         self.commands: list[tuple[Argument, ...]] = []
         self.failure: Exception | None = None
         self.answer = asyncio.Event()
         self.answer.set()
-        self.length: int | None = None
+        self.length = 0
+        self.epoch = b"req_0"
+
+    async def script(
+        self, script: LuaScript, keys: Sequence[Argument], args: Sequence[Argument] = ()
+    ) -> object:
+        assert script.name == "settle"
+        await self.answer.wait()
+        if self.failure is not None:
+            raise self.failure
+        if self.length >= int(args[9]):
+            return [-1, self.epoch]
+        self.settled.append((keys, args))
+        return [1, self.epoch]
 
     def command(self, *args: Argument) -> Awaitable[object]:
         return self._reply(args)
@@ -41,13 +61,13 @@ class FakeBus:
         if self.failure is not None:
             raise self.failure
         if args[0] == b"XLEN":
-            return len(self.commands) if self.length is None else self.length
+            return self.length
         self.commands.append(args)
         return b"1-0"
 
     @property
     def request_ids(self) -> list[str]:
-        return [msgspec.json.decode(bytes(args[-1]))["request_id"] for args in self.commands]  # type: ignore[arg-type]
+        return [str(args[1]) for _, args in self.settled]
 
 
 def make_stream(bus: FakeBus, home: Path, **further: object) -> tuple[UsageStream, Metrics]:
@@ -62,17 +82,25 @@ def spilled(home: Path) -> list[bytes]:
     return b"".join(path.read_bytes() for path in segments(home / "spill")).split(b"\n")[:-1]
 
 
-async def test_append_adds_one_entry_with_one_field(tmp_path: Path) -> None:
-    """An event is one XADD with the event as JSON, bounded approximately."""
+async def test_append_is_one_script_in_the_shard_of_the_account(tmp_path: Path) -> None:
+    """An event, what it cost and what it used go to Redis in one round trip."""
     bus = FakeBus()
     stream, _ = make_stream(bus, tmp_path)
+    event = usage_event(cost_nanousd=70)
 
-    await stream.append(usage_event())
+    await stream.append(event)
     await stream.aclose()
 
-    assert bus.commands == [
-        (b"XADD", "capio:usage", b"MAXLEN", b"~", 1_000_000, b"*", b"e", encoded(usage_event()))
-    ]
+    tag = b"capio:{s%d}" % shard_of("acct_1")
+    assert bus.settled == [
+        (
+            tuple(tag + name for name in (b"a:acct_1", b"calls", b"leases", b"queued", b"usage")),
+            (
+                b"", "req_1", "acct_1", "key_1", "deepseek-v4-flash", event.at_ms, 70, 35,
+                encoded(event), 50_000,
+            ),
+        )
+    ]  # fmt: skip
     assert spilled(tmp_path) == []
 
 
@@ -174,7 +202,7 @@ async def test_started_stream_replays_when_redis_is_back(tmp_path: Path) -> None
         await stream.append(usage_event(f"req_{n}"))
 
     bus.failure = None
-    await wait_until(lambda: len(bus.commands) == 250 and not spilled(tmp_path))
+    await wait_until(lambda: len(bus.settled) == 250 and not spilled(tmp_path))
 
     assert sorted(bus.request_ids) == sorted(f"req_{n}" for n in range(250))
     await wait_until(lambda: metrics.spill_bytes._value.get() == 0)
@@ -203,31 +231,103 @@ async def test_replay_that_breaks_off_keeps_the_file(tmp_path: Path) -> None:
     stream, _ = make_stream(bus, tmp_path)
     await stream.append(usage_event())
 
-    bus.length, bus.failure = 0, ReplyError("READONLY a replica")
+    bus.failure = ReplyError("READONLY a replica")
     await stream.aclose()
 
     assert spilled(tmp_path) == [encoded(usage_event())]
 
 
-async def test_stream_that_is_full_makes_events_spill_until_it_is_not(tmp_path: Path) -> None:
+async def test_shard_that_is_full_makes_events_spill_until_it_is_not(tmp_path: Path) -> None:
     """SQL away for long: Redis' memory is spared, and nothing is trimmed away."""
     bus = FakeBus()
     bus.length = 10
-    stream, _ = make_stream(bus, tmp_path, stream_full=10)
+    stream, _ = make_stream(bus, tmp_path, shard_full=10)
     stream.start()
-    await wait_until(lambda: stream._full)
 
     await stream.append(usage_event())
-    assert (bus.commands, len(spilled(tmp_path))) == ([], 1)
+    assert (bus.settled, len(spilled(tmp_path))) == ([], 1)
     bus.length = 9
     await stream.append(usage_event("req_2"))
-    assert bus.commands == []
+    assert bus.request_ids == ["req_2"]
     bus.length = 7
-    await wait_until(lambda: len(bus.commands) == 2)
-    await stream.append(usage_event("req_3"))
+    await wait_until(lambda: len(bus.settled) == 2)
     await stream.aclose()
 
-    assert sorted(bus.request_ids) == ["req_1", "req_2", "req_3"]
+    assert bus.request_ids == ["req_2", "req_1"]
+
+
+async def test_line_that_is_no_event_is_set_aside(tmp_path: Path) -> None:
+    """A spill file with something else in it holds up nothing."""
+    (tmp_path / "spill").mkdir()
+    (tmp_path / "spill" / "usage_0dead.jsonl").write_bytes(
+        b'{"not":"an event"}\n' + encoded(usage_event()) + b"\n"
+    )
+    bus = FakeBus()
+    stream, _ = make_stream(bus, tmp_path)
+
+    await stream.aclose()
+
+    assert bus.request_ids == ["req_1"]
+    assert [command[:5] for command in bus.commands] == [
+        (b"XADD", "capio:usage:dead", b"*", b"e", b'{"not":"an event"}')
+    ]
+
+
+async def test_redis_that_lost_its_state_gets_the_last_events_again(tmp_path: Path) -> None:
+    """What waited in the lost stream and is not in SQL is appended again, of all its shard."""
+
+    async def stored(request_ids: Sequence[str]) -> set[str]:
+        return {"req_1"} & set(request_ids)
+
+    bus = FakeBus()
+    stream, _ = make_stream(bus, tmp_path, stored=stored)
+    for n in range(1, 4):
+        await stream.append(usage_event(f"req_{n}"))
+    await stream.append(usage_event("req_4", account_id="acct_2"))
+    bus.settled.clear()
+    bus.epoch = b"req_5"
+
+    await stream.append(usage_event("req_5"))
+    await stream.aclose()
+
+    assert sorted(bus.request_ids) == ["req_2", "req_3", "req_5", "req_5"]
+
+
+async def test_lost_events_are_appended_when_sql_cannot_be_asked(tmp_path: Path) -> None:
+    """Rather twice than never: SQL drops what it has."""
+
+    async def stored(request_ids: Sequence[str]) -> set[str]:
+        raise GatewayError(ErrorKind.STORE_UNAVAILABLE, "")
+
+    bus = FakeBus()
+    stream, _ = make_stream(bus, tmp_path, stored=stored)
+    await stream.append(usage_event("req_1"))
+    bus.settled.clear()
+
+    stream.suspect()
+    bus.failure = BusUnavailable("lost")
+    stream.start()
+    await asyncio.sleep(0)
+    bus.failure = None
+    await stream.aclose()
+
+    assert bus.request_ids == ["req_1"]
+
+
+async def test_no_epoch_after_one_is_a_loss(tmp_path: Path) -> None:
+    """An empty Redis has no epoch yet."""
+    bus = FakeBus()
+    stream, _ = make_stream(bus, tmp_path)
+    await stream.append(usage_event("req_1"))
+    shard = shard_of("acct_1")
+    bus.settled.clear()
+
+    stream.saw_epoch(shard, b"req_0")
+    assert stream._lost == set()
+    stream.saw_epoch(shard, None)
+    await stream.aclose()
+
+    assert bus.request_ids == ["req_1"]
 
 
 async def test_aclose_sends_what_was_spilled(tmp_path: Path) -> None:
@@ -270,6 +370,5 @@ def test_every_event_is_in_redis_after_any_outages(
 
 def test_stream_names_carry_the_prefix_and_the_shard() -> None:
     """A shard's keys share a hash tag."""
-    assert usage_stream_key("capio:") == "capio:usage"
-    assert usage_stream_key("capio:", 17) == "capio:usage:{s17}"
+    assert usage_stream_key("capio:", 17) == "capio:{s17}usage"
     assert dead_letter_key("capio:") == "capio:usage:dead"

@@ -1,0 +1,35 @@
+-- Lengthens the leases of running calls and keeps what they have cost so far.
+--
+-- KEYS     calls, leases
+-- ARGV[1]  now, Unix ms; '' for the server's clock
+-- ARGV[2]  the lease in ms
+-- ARGV[3]  what the names of account keys begin with
+-- then for each call its request id and its record, whose hold may have grown. A call that is not
+-- known here (Redis was empty) is entered with that record; a known one keeps its scopes.
+-- Returns {calls that were not known, epoch or false}.
+local calls, leases = KEYS[1], KEYS[2]
+local ends = whole(clock(ARGV[1]) + tonumber(ARGV[2]))
+local unknown = 0
+for place = 4, #ARGV, 2 do
+  local id = ARGV[place]
+  local record = cmsgpack.unpack(ARGV[place + 1])
+  local account = ARGV[3] .. record[1]
+  local held = redis.call('HGET', calls, id)
+  local before = 0
+  if held then
+    held = cmsgpack.unpack(held)
+    record[5] = held[5]
+    before = held[4]
+  else
+    unknown = unknown + 1
+  end
+  for _, scope in ipairs(record[5]) do
+    if not held then redis.call('HINCRBY', account, 'n' .. scope[1], 1) end
+    if record[4] ~= before then
+      redis.call('HINCRBY', account, 'h' .. scope[1], whole(record[4] - before))
+    end
+  end
+  redis.call('HSET', calls, id, cmsgpack.pack(record))
+  redis.call('ZADD', leases, ends, id)
+end
+return {unknown, redis.call('HGET', calls, 'epoch')}

@@ -1,0 +1,63 @@
+-- Removes events from the stream that SQL has, and takes over the balances that SQL made of them.
+--
+-- KEYS     usage, queued
+-- ARGV[1]  the consumer group
+-- ARGV[2]  what the names of account keys begin with
+-- ARGV[3]  number of entries, then for each: its id, '1' if SQL had had that request id before
+-- then for each account: id, position, balance
+-- Returns how many entries were removed.
+local usage, queued = KEYS[1], KEYS[2]
+local count = tonumber(ARGV[3])
+local positions = {}
+for place = 4 + count * 2, #ARGV, 3 do
+  positions[ARGV[place]] = {tonumber(ARGV[place + 1]), ARGV[place + 1], ARGV[place + 2]}
+end
+
+-- Moves a cost from what waits to what SQL has, for scopes whose spending is known.
+local function move(account, fields, position, repeated)
+  local names = scope_names(fields.k, fields.m)
+  if repeated then
+    redis.call('HDEL', account, 'b', 'b' .. names[2], 'b' .. names[3])
+    return
+  end
+  local held = redis.call('HMGET', account, 'b', 'b' .. names[2], 'b' .. names[3])
+  local day = math.floor(tonumber(fields.t) / DAY)
+  for place, name in ipairs(names) do
+    if held[place] then
+      local spent = cmsgpack.unpack(held[place])
+      if position > spent[1] then
+        add_spent(spent, 2, day, month_of(day), tonumber(fields.c))
+        redis.call('HSET', account, 'b' .. name, cmsgpack.pack(spent))
+      end
+    end
+  end
+end
+
+local removed = 0
+for place = 4, 3 + count * 2, 2 do
+  local id = ARGV[place]
+  local fields = entry_fields(usage, id)
+  redis.call('XACK', usage, ARGV[1], id)
+  if fields then
+    redis.call('XDEL', usage, id)
+    removed = removed + 1
+    if fields.a then
+      local account = ARGV[2] .. fields.a
+      unpend(account, fields)
+      local newest = positions[fields.a]
+      if newest and fields.c ~= '0' then
+        move(account, fields, newest[1], ARGV[place + 1] == '1')
+      end
+      local waiting = redis.call('HGET', queued, fields.i)
+      if waiting == id or waiting == '!' .. id then redis.call('HDEL', queued, fields.i) end
+    end
+  end
+end
+for name, newest in pairs(positions) do
+  local account = ARGV[2] .. name
+  local known = redis.call('HGET', account, 'v')
+  if not known or tonumber(known) < newest[1] then
+    redis.call('HSET', account, 'v', newest[2], 'base', newest[3])
+  end
+end
+return removed
