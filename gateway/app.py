@@ -26,12 +26,14 @@ from gateway.pipeline.channel import Receive, Send
 from gateway.pipeline.counting import TokenCounts
 from gateway.pipeline.exchange import Exchanges
 from gateway.pipeline.finish import Recorder
+from gateway.pipeline.idempotent import Idempotent
 from gateway.pipeline.proxy import Proxy
 from gateway.pipeline.watchdog import Watchdog
 from gateway.settings import Secrets, Settings, resolve_secrets
 from gateway.store.bus import Bus, BusLimits
 from gateway.store.count_cache import CountCache
 from gateway.store.embedded import EmbeddedValkey
+from gateway.store.idempotency import IdempotencyRecords, idempotency_scripts
 from gateway.store.key_cache import KeyCache
 from gateway.store.key_entry import channel_name, key_entry_script
 from gateway.store.keys import Keys
@@ -92,7 +94,7 @@ class Worker:
         bus = Bus(
             target,
             limits,
-            scripts=[key_entry_script()],
+            scripts=[key_entry_script(), *idempotency_scripts()],
             observe=lambda seconds, _: metrics.bus_latency.observe(seconds),
         )
         self._stack.push_async_callback(bus.aclose)
@@ -134,13 +136,19 @@ class Worker:
         call_log = logs.CallLog()
         self._stack.callback(call_log.close)
         call_metrics = CallMetrics(metrics)
-        admission = Admission(settings.server.max_in_flight, call_metrics)
+        admission = Admission(settings.server.max_in_flight, call_metrics, None)
         attempts = Attempts(
             transport,
             Exchanges(catalogue),
             Answers(watchdog, settings.server.send_stall_s),
             call_metrics,
         )
+        idempotent: Idempotent | None = None
+        if settings.idempotency.enabled:
+            records = IdempotencyRecords(bus, settings.idempotency, settings.redis.key_prefix)
+            self._stack.push_async_callback(records.aclose)
+            records.start()
+            idempotent = Idempotent(records, settings.idempotency.max_answer_bytes)
         authenticator = Authenticator(keys, settings.brand.key_prefix)
         proxy = Proxy(
             catalogue,
@@ -151,7 +159,7 @@ class Worker:
             ),
             admission=admission,
             recorder=Recorder(usage, None, call_metrics, call_log),
-            reservations=None,
+            idempotent=idempotent,
             limits=settings.server,
         )
         gauges = asyncio.create_task(_show(transport, metrics, call_metrics, call_log))

@@ -1,30 +1,36 @@
 """
-Who may start a call now.
+Who may start a call now: the worker's own cap, then the caller's limits and credit.
 
-The worker's own cap stands here: beyond it a call is refused at once with a second's wait, instead
-of waiting in a queue that nobody sees.
+Beyond the cap a call is refused at once with a second's wait, instead of waiting in a queue that
+nobody sees.
 """
 
 from __future__ import annotations
 
+from gateway.core.model import Model, Principal
 from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.call import Call
+from gateway.pipeline.finish import checkpoint
+from gateway.ports import Reservations, ReserveAsk
 from gateway.telemetry.metrics import CallMetrics
 
 
 class Admission:
     """
-    Counts the calls of this worker: a context manager around each, to the end of its answer.
+    Counts the calls of this worker, a context manager around each; takes their reservations.
 
     Args:
-        limit: Calls at the same time.
+        limit: Calls at the same time, each to the end of its answer.
         metrics: Shows the count.
+        reservations: Limits and holds; None admits everybody.
     """
 
-    __slots__ = ("_limit", "_metrics")
+    __slots__ = ("_limit", "_metrics", "_reservations")
 
-    def __init__(self, limit: int, metrics: CallMetrics) -> None:
+    def __init__(self, limit: int, metrics: CallMetrics, reservations: Reservations | None) -> None:
         self._limit = limit
         self._metrics = metrics
+        self._reservations = reservations
 
     def __enter__(self) -> None:
         """
@@ -42,3 +48,27 @@ class Admission:
     def __exit__(self, *_: object) -> None:
         """Give the place back."""
         self._metrics.in_flight -= 1
+
+    async def reserve(
+        self, call: Call, principal: Principal, model: Model, max_tokens: int | None
+    ) -> None:
+        """
+        Take what the call may use, to be settled with its record.
+
+        Raises:
+            GatewayError: RATE_LIMITED, NO_CREDIT and the others of `ports.Reservations.reserve`.
+        """
+        if self._reservations is None:
+            return
+        ask = ReserveAsk(
+            request_id=call.request_id,
+            principal=principal,
+            model=model,
+            endpoint=call.endpoint,
+            client_wire=call.client_wire,
+            stream=call.stream,
+            input_tokens=call.input_estimate,
+            max_tokens=max_tokens,
+        )
+        call.reservation = await self._reservations.reserve(ask)
+        call.reservation.checkpoint = lambda: checkpoint(call)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from gateway.core.api_keys import digest, pick_key, well_formed
+from gateway.core.idempotency import KeyedRequest, keyed_request
 from gateway.core.model import Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.channel import ClientChannel
 from gateway.ports import KeyDirectory
+
+
+class Caller(NamedTuple):
+    """Who calls, and the Idempotency-Key of the call if it carries one."""
+
+    principal: Principal
+    keyed: KeyedRequest | None
 
 
 class Authenticator:
@@ -25,11 +34,16 @@ class Authenticator:
         self._key_prefix = key_prefix
 
     async def principal(self, channel: ClientChannel) -> Principal:
+        """Return who calls; raises as `caller`."""
+        return (await self.caller(channel)).principal
+
+    async def caller(self, channel: ClientChannel) -> Caller:
         """
         Return who calls. The raw key lives in here only.
 
         Raises:
-            GatewayError: MISSING_KEY, INVALID_KEY, EXPIRED_KEY, DISABLED_KEY, STORE_UNAVAILABLE.
+            GatewayError: MISSING_KEY, INVALID_KEY, EXPIRED_KEY, DISABLED_KEY, STORE_UNAVAILABLE;
+                BAD_REQUEST for an Idempotency-Key that cannot be one.
         """
         key = pick_key(
             channel.header(b"authorization"), channel.header(b"x-api-key"), self._key_prefix
@@ -46,4 +60,4 @@ class Authenticator:
             raise GatewayError(ErrorKind.DISABLED_KEY, "This API key is disabled.")
         if principal.expires_at is not None and principal.expires_at <= time.time():
             raise GatewayError(ErrorKind.EXPIRED_KEY, "This API key has expired.")
-        return principal
+        return Caller(principal, keyed_request(channel.headers, key))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.core.idempotency import Hold
 from gateway.core.model import Deployment, Endpoint, Model, Principal, Usage, Wire
 from gateway.errors import GatewayError
 from gateway.ports import Reservation
@@ -38,6 +39,7 @@ class Call:
         "finish_reason",
         "first_content_at",
         "first_sent_at",
+        "hold",
         "input_estimate",
         "last_content_at",
         "live_usage",
@@ -81,6 +83,8 @@ class Call:
         self.status = 0
         self.outcome = "failed"
         self.error: GatewayError | None = None
+        self.hold: Hold | None = None
+        """The right to run a call that carries an Idempotency-Key."""
         self.input_estimate = 0
         self.delivered = False
         """Some of an answer's content reached us, and so the caller."""

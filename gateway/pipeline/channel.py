@@ -19,6 +19,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
 
+from gateway.core.idempotency import AnswerCopy
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Headers
 
@@ -61,6 +62,7 @@ class ClientChannel:
         "_read_whole",
         "_receive",
         "_send",
+        "copy",
         "ended",
         "scope",
         "started",
@@ -68,6 +70,8 @@ class ClientChannel:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
+        self.copy: AnswerCopy | None = None
+        """Gets all that is written, for whom it must be written again."""
         self.started = False
         self.ended = False
         self._receive = receive
@@ -209,6 +213,8 @@ class ClientChannel:
         Granian keeps the head back until the first piece of the body and so never makes us wait.
         """
         self.started = True
+        if self.copy is not None:
+            self.copy.start(status, headers)
         step = self._send(
             {"type": "http.response.start", "status": status, "headers": headers}
         ).__await__()
@@ -225,6 +231,8 @@ class ClientChannel:
         Returns:
             None when the bytes were taken; else what must be awaited before the next write.
         """
+        if self.copy is not None:
+            self.copy.add(chunk)
         step: Iterator[object] = self._send(
             {"type": "http.response.body", "body": chunk, "more_body": True}
         ).__await__()
@@ -237,6 +245,8 @@ class ClientChannel:
     async def end(self, chunk: bytes = b"") -> None:
         """Send the last bytes and close the answer cleanly."""
         self.ended = True
+        if self.copy is not None:
+            self.copy.add(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:

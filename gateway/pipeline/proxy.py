@@ -22,10 +22,10 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.counting import TokenCounts
 from gateway.pipeline.exchange import Preparation
-from gateway.pipeline.finish import Recorder, checkpoint
-from gateway.pipeline.front import Front, open_request
+from gateway.pipeline.finish import Recorder
+from gateway.pipeline.front import open_request
+from gateway.pipeline.idempotent import Idempotent
 from gateway.pipeline.settlement import settle
-from gateway.ports import Reservations, ReserveAsk
 from gateway.protocols.call_fields import CallFields
 from gateway.protocols.error_bodies import render
 from gateway.protocols.native_chat import NativeLimits, NativeRequest
@@ -47,7 +47,7 @@ class Proxy:
         counts: Answers the counting endpoint.
         admission: Who may start.
         recorder: Gets every call at its end.
-        reservations: Limits and holds; None admits everybody.
+        idempotent: Keeps the promise of Idempotency-Key; None ignores the header.
         limits: Body size and time.
     """
 
@@ -60,7 +60,7 @@ class Proxy:
         counts: TokenCounts,
         admission: Admission,
         recorder: Recorder,
-        reservations: Reservations | None,
+        idempotent: Idempotent | None,
         limits: Server,
     ) -> None:
         self._catalogue = catalogue
@@ -69,7 +69,7 @@ class Proxy:
         self._counts = counts
         self._admission = admission
         self._recorder = recorder
-        self._reservations = reservations
+        self._idempotent = idempotent
         self._limits = limits
 
     async def handle(self, call: Call, channel: ClientChannel) -> None:
@@ -99,9 +99,12 @@ class Proxy:
             call.ended_at = monotonic()
             settle(call)
             await self._recorder.record(call)
+            if call.hold is not None and self._idempotent is not None:
+                await self._idempotent.conclude(call, channel)
 
     async def _run(self, call: Call, channel: ClientChannel) -> None:
-        call.principal = principal = await self._authenticator.principal(channel)
+        principal, keyed = await self._authenticator.caller(channel)
+        call.principal = principal
         _check_form(channel)
         task = asyncio.current_task()
         assert task is not None
@@ -118,8 +121,14 @@ class Proxy:
             return
         if planned.reason is not None:
             raise GatewayError(ErrorKind.NO_ROUTE, planned.reason)
+        if (
+            keyed is not None
+            and self._idempotent is not None
+            and await self._idempotent.begin(call, channel, keyed, principal, body)
+        ):
+            return
         await self._estimate(given, planned.candidates[0])
-        await self._reserve(call, principal, model, front)
+        await self._admission.reserve(call, principal, model, front.fields.output_limit)
         if front.native is None:
             await self._attempts.run(given, channel, planned.candidates)
         else:
@@ -138,22 +147,6 @@ class Proxy:
             given.input_estimate = call.input_estimate = await self._counts.estimate(
                 front.wire, front.body, first.deployment.upstream_model
             )
-
-    async def _reserve(self, call: Call, principal: Principal, model: Model, front: Front) -> None:
-        if self._reservations is None:
-            return
-        ask = ReserveAsk(
-            request_id=call.request_id,
-            principal=principal,
-            model=model,
-            endpoint=call.endpoint,
-            client_wire=call.client_wire,
-            stream=call.stream,
-            input_tokens=call.input_estimate,
-            max_tokens=front.fields.output_limit,
-        )
-        call.reservation = await self._reservations.reserve(ask)
-        call.reservation.checkpoint = lambda: checkpoint(call)
 
     async def _run_native(
         self,
