@@ -40,6 +40,9 @@ MAX_OWED_BYTES = 64 * 1024 * 1024
 MAX_OWED_FREES = 10_000
 """Keys to free that wait for Redis; beyond it they stay taken until their lease has run out."""
 
+_PART = 200
+_PART_BYTES = 1024 * 1024
+"""How much of what is owed is offered at once."""
 _RUNNING = b"1"
 _DONE = b"2"
 _FREE = b""
@@ -242,8 +245,8 @@ class IdempotencyRecords:
         if len(self._owed) < MAX_OWED_FREES:
             self._owe(hold, _FREE)
 
-    async def _pay(self, owed: _Owed) -> None:
-        """Send an outcome; keep owing it when no reply comes."""
+    async def _pay(self, owed: _Owed) -> bool:
+        """Send an outcome; keep owing it and return False when no reply comes."""
         claim = owed.hold.claim
         owed.sending = True
         try:
@@ -257,12 +260,13 @@ class IdempotencyRecords:
             )
         except (BusUnavailable, ReplyError) as error:
             self._keep_owing(owed, error)
-            return
+            return False
         finally:
             owed.sending = False
         self._forget(owed)
         if not kept:
             logger.warning("idempotency key was taken by another run scope=%s", claim.scope.hex())
+        return True
 
     def _keep_owing(self, owed: _Owed, error: Exception) -> None:
         if self._owed_bytes > MAX_OWED_BYTES and owed.record:
@@ -276,13 +280,25 @@ class IdempotencyRecords:
             self._owed_bytes -= len(owed.record)
 
     async def _pay_owed(self) -> None:
-        """Offer everything that is owed and not under way; give up what is too old."""
+        """Offer what is owed, a part at a time so that other commands get through; drop the old."""
         now = self._clock()
-        waiting = [owed for owed in self._owed.values() if not owed.sending]
-        for owed in waiting:
+        part: list[_Owed] = []
+        part_bytes = 0
+        for owed in list(self._owed.values()):
             if owed.until <= now:
                 self._forget(owed)
-        await asyncio.gather(*[self._pay(owed) for owed in waiting if owed.until > now])
+            elif not owed.sending:
+                part.append(owed)
+                part_bytes += len(owed.record)
+            if len(part) >= _PART or part_bytes >= _PART_BYTES:
+                if not await self._pay_all(part):
+                    return
+                part.clear()
+                part_bytes = 0
+        await self._pay_all(part)
+
+    async def _pay_all(self, part: list[_Owed]) -> bool:
+        return all(await asyncio.gather(*[self._pay(owed) for owed in part]))
 
     # Leases.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -29,16 +30,24 @@ class FakeBus:
         self.failure: Exception | None = None
         self.reply: Reply = 0
         self.ends: list[bytes] = []
+        self.refused = 0
+        self.at_once_bytes = 0
+        self.most_at_once_bytes = 0
 
     async def script(
         self, script: LuaScript, keys: Sequence[Argument], args: Sequence[Argument] = ()
     ) -> Reply:
         if self.failure is not None:
+            self.refused += 1
             raise self.failure
         if script.name == "idempotency_begin":
             return self.reply
         record = args[1]
         assert isinstance(record, bytes)
+        self.at_once_bytes += len(record)
+        self.most_at_once_bytes = max(self.most_at_once_bytes, self.at_once_bytes)
+        await asyncio.sleep(0)
+        self.at_once_bytes -= len(record)
         self.ends.append(record)
         return 1
 
@@ -91,6 +100,27 @@ async def test_owed_answers_beyond_the_bound_are_left_out(
     assert len(bus.ends) == count
     assert MAX_OWED_BYTES - 2 * MEBIBYTE < sum(map(len, answers)) <= MAX_OWED_BYTES
     assert {len(record) for record in bus.ends if record not in answers} == {SPENT_BYTES}
+
+
+async def test_owed_outcomes_are_offered_a_part_at_a_time(
+    bus: FakeBus, records: IdempotencyRecords
+) -> None:
+    """What has gathered does not hold up other commands; one that is away is asked less."""
+    holds = [await held(records) for _ in range(20)]
+    large = msgspec.structs.replace(ANSWER, body=b"x" * (MEBIBYTE // 2))
+    bus.failure = BusUnavailable("lost")
+    for hold in holds:
+        await records.finish(hold, large)
+    assert bus.refused == 20
+
+    await records.aclose()
+    refused_again = bus.refused - 20
+    bus.failure = None
+    await records.aclose()
+
+    assert refused_again == 2
+    assert len(bus.ends) == 20
+    assert bus.most_at_once_bytes < MEBIBYTE + MEBIBYTE // 2
 
 
 async def test_owed_frees_beyond_the_bound_are_left_to_the_lease(
