@@ -28,6 +28,7 @@ from typing import Any
 import msgspec
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
+from granian.log import LogLevels
 from granian.server.mp import MPServer as Granian
 
 from gateway.lifeline import end_with_parent
@@ -37,6 +38,17 @@ from gateway.store.embedded import EmbeddedValkey, EmbeddedValkeyError
 log = logging.getLogger("gateway.server")
 
 MULTIPROC_ENV = "PROMETHEUS_MULTIPROC_DIR"
+_GRANIAN_LOGGING = {
+    "formatters": {"json": {"()": "gateway.telemetry.logs.JsonFormatter"}},
+    "handlers": {
+        "json": {
+            "class": "logging.StreamHandler",
+            "formatter": "json",
+            "stream": "ext://sys.stderr",
+        }
+    },
+    "loggers": {"_granian": {"handlers": ["json"], "propagate": False}},
+}
 _WATCH_S = 0.5
 _STOP_S = 15.0
 _HEADER_READ_MS = 15_000
@@ -212,7 +224,8 @@ class Supervisor:
             backlog=server.backlog,
             backpressure=server.max_connections,
             http1_settings=HTTP1Settings(header_read_timeout=_HEADER_READ_MS),
-            log_enabled=False,
+            log_level=LogLevels.warning,
+            log_dictconfig=_GRANIAN_LOGGING,
             ssl_cert=Path(server.tls_cert_file) if server.tls_cert_file else None,
             ssl_key=Path(server.tls_key_file) if server.tls_key_file else None,
             respawn_failed_workers=True,
