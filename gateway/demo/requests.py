@@ -61,11 +61,10 @@ def decode(body: bytes) -> DemoRequest:
 
 def ask_of(request: DemoRequest, body: bytes) -> Ask:
     """Return what the script looks at."""
-    last = request.messages[-1] if request.messages else None
-    users = [m for m in request.messages if m.role == "user" and _text(m)]
+    turn = _last_turn(request.messages)
     return Ask(
-        prompt=_text(users[-1]) if users else "",
-        after_tool=any(map(_is_tool_result, _last_turn(request.messages))) if last else False,
+        prompt="\n".join(_text(message) for message in turn if message.role == "user"),
+        after_tool=any(map(_is_tool_result, turn)),
         tools=frozenset(
             tool.function.name if tool.function else tool.name for tool in request.tools or ()
         ),
@@ -76,11 +75,11 @@ def ask_of(request: DemoRequest, body: bytes) -> Ask:
 
 
 def _last_turn(messages: list[_Message]) -> list[_Message]:
-    """Return what came after the last assistant message."""
-    for index in range(len(messages) - 1, -1, -1):
-        if messages[index].role == "assistant":
-            return messages[index + 1 :]
-    return []
+    """Return what came after the last assistant message; OpenClaw puts notes after the prompt."""
+    for index in range(len(messages), 0, -1):
+        if messages[index - 1].role == "assistant":
+            return messages[index:]
+    return messages
 
 
 def _is_tool_result(message: _Message) -> bool:

@@ -1,7 +1,7 @@
 """
 What the demo upstream will answer to a prompt.
 
-A prompt may hold directives, each at the start of a line of the last user message:
+A prompt may hold directives, each at the start of a line of what the user said last:
 
     /tool NAME {"json": "arguments"}   call this tool (when the request offers it)
     /think                             think before answering
@@ -43,9 +43,9 @@ class Ask(msgspec.Struct, frozen=True):
     """The parts of a request that a script looks at, the same for both dialects."""
 
     prompt: str
-    """Text of the last user message."""
+    """All that the user said since the last answer."""
     after_tool: bool
-    """The last message brings a tool's result."""
+    """A tool's result came since then."""
     tools: frozenset[str]
     thinking: bool
     max_tokens: int

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.agents import packages
 
-RUN_S = 60.0
+RUN_S = 120.0
 _CLOSED = "http://127.0.0.1:9"
 
 
@@ -106,6 +106,44 @@ class Agent:
             ],
             CAPIO_API_KEY=self.key,
             CODEX_HOME=str(folder),
+        )
+
+    def openclaw(self, model: str, prompt: str, *, api: str) -> AgentRun:
+        """
+        Run one turn of OpenClaw's main agent.
+
+        Args:
+            api: `openai-completions` or `anthropic-messages`.
+        """
+        node = packages.command_of(packages.NODE)
+        command = packages.command_of(packages.OPENCLAW, node)
+        folder = self.home / ".openclaw"
+        folder.mkdir()
+        sizes = {"contextWindow": 1_000_000, "maxTokens": 32_000}
+        provider = {
+            "baseUrl": self.base_url + ("/v1" if api == "openai-completions" else ""),
+            "apiKey": "${CAPIO_API_KEY}",
+            "api": api,
+            "models": [{"id": model, "name": model, "input": ["text", "image"], **sizes}],
+        }
+        catalogue = {
+            "mode": "merge",
+            "catalogRefresh": {"enabled": False},
+            "providers": {"capio": provider},
+        }
+        defaults = {"workspace": str(self.work), "model": {"primary": f"capio/{model}"}}
+        config = {
+            "env": {"vars": {"CAPIO_API_KEY": self.key}},
+            "models": catalogue,
+            "agents": {"defaults": defaults},
+        }
+        (folder / "openclaw.json").write_text(json.dumps(config))
+        return self._run(
+            [
+                *(str(command), "agent", "--local", "--agent", "main"),
+                *("--message", prompt, "--json"),
+            ],
+            PATH=packages.path_with(node),
         )
 
     def _run(self, command: list[str], **variables: str) -> AgentRun:

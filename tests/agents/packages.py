@@ -7,6 +7,7 @@ from release to release.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -18,9 +19,18 @@ import pytest
 CLAUDE_CODE = "@anthropic-ai/claude-code@2.1.330"
 OPENCODE = "opencode-ai@1.18.33"
 CODEX = "@openai/codex@0.169.0"
+OPENCLAW = "openclaw@2026.9.6"
+NODE = "node@24.21.0"
+"""For OpenClaw, which refuses older ones, when it is installed, too."""
 
 INSTALL_S = 240
-_COMMANDS = {CLAUDE_CODE: "claude", OPENCODE: "opencode", CODEX: "codex"}
+_COMMANDS = {
+    CLAUDE_CODE: "claude",
+    OPENCODE: "opencode",
+    CODEX: "codex",
+    OPENCLAW: "openclaw",
+    NODE: "node",
+}
 _QUIET = ("--no-audit", "--no-fund", "--loglevel=error")
 
 
@@ -30,9 +40,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("CAPIO_AGENTS") or Path(caches) / "capio-agents")
 
 
-def command_of(package: str) -> Path:
+def command_of(package: str, node: Path | None = None) -> Path:
     """
     Return the command of a package, installed if it is not there yet.
+
+    Args:
+        package: Name and version.
+        node: The Node to install it with; None takes the system's.
 
     Skips the test without npm or without an answer of its registry. When the registry answers, a
     package that cannot be installed is a failure.
@@ -43,13 +57,13 @@ def command_of(package: str) -> Path:
         return command
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("node and npm are not installed")
+    if not registry_answers():
+        pytest.skip("npm's registry does not answer")
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
-    problem = _install(package, fresh)
+    problem = _install(package, fresh, node)
     if problem:
         shutil.rmtree(fresh)
-        if not _registry_answers(package):
-            pytest.skip(f"npm's registry does not answer: {problem}")
         pytest.fail(f"{package} cannot be installed: {problem}")
     try:
         fresh.rename(folder)
@@ -58,27 +72,38 @@ def command_of(package: str) -> Path:
     return command
 
 
-def _install(package: str, folder: Path) -> str:
+@functools.cache
+def registry_answers() -> bool:
+    """Return whether npm's registry knows one of the packages; asked once a run."""
+    arguments = ["view", *_QUIET, "--fetch-retries=0", OPENCODE, "version"]
+    try:
+        return _npm(arguments, Path.cwd(), 30).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _install(package: str, folder: Path, node: Path | None) -> str:
     """Return why it failed, or nothing."""
     (folder / "package.json").write_text('{"name": "agents", "private": true}')
     try:
-        done = _npm(["install", "--no-save", *_QUIET, package], folder, INSTALL_S)
+        done = _npm(["install", "--no-save", *_QUIET, package], folder, INSTALL_S, node)
     except subprocess.TimeoutExpired:
         return f"npm install took more than {INSTALL_S} s"
     return "" if done.returncode == 0 else done.stderr[-1000:]
 
 
-def _registry_answers(package: str) -> bool:
-    try:
-        return _npm(["view", *_QUIET, package, "version"], Path.cwd(), 30).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+def path_with(node: Path | None) -> str:
+    """Return a PATH on which this Node comes first."""
+    return os.pathsep.join([*([str(node.parent)] if node else []), os.environ["PATH"]])
 
 
-def _npm(arguments: list[str], folder: Path, timeout_s: float) -> subprocess.CompletedProcess[str]:
+def _npm(
+    arguments: list[str], folder: Path, timeout_s: float, node: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["npm", *arguments],
         cwd=folder,
+        env={**os.environ, "PATH": path_with(node)},
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -1,0 +1,56 @@
+"""What the demo upstream reads out of real agents' prompts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.demo.requests import ask_of, decode
+from gateway.demo.script import Script, read
+
+WRITE = '/tool write {"path": "a", "text": "say \\"hi\\"\\n"}'
+CALL = ("write", '{"path":"a","text":"say \\"hi\\"\\n"}')
+NOTE = {"role": "user", "content": [{"type": "text", "text": "Some notes of the agent."}]}
+
+
+def script(*messages: dict[str, Any]) -> Script:
+    body = {"model": "m", "messages": messages, "tools": [{"function": {"name": "write"}}]}
+    encoded = json.dumps(body).encode()
+    return read(ask_of(decode(encoded), encoded))
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [WRITE, f"[Sun 16:06] Please {WRITE}. Thanks!", '"' + WRITE.replace('"', '\\"') + '"'],
+    ids=["alone", "among-words", "quoted"],
+)
+def test_tool_directive_is_found(prompt: str) -> None:
+    """Anywhere in the prompt, and in OpenCode's quotes."""
+    assert script({"role": "user", "content": prompt}).tool == CALL
+
+
+def test_tool_directive_may_be_followed_by_notes() -> None:
+    """OpenClaw sends a second user message behind the prompt."""
+    assert script({"role": "user", "content": WRITE}, NOTE).tool == CALL
+
+
+def test_tool_is_called_once() -> None:
+    """After its result there are words, notes or not, and old directives count no more."""
+    asked = {"role": "user", "content": f"{WRITE}\n/error 500"}
+    called = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
+    answered = {"role": "tool", "tool_call_id": "1", "content": "ok"}
+
+    for messages in ([asked, called, answered], [asked, called, answered, NOTE]):
+        answer = script(*messages)
+        assert (answer.tool, answer.status) == (None, 200)
+        assert "".join(answer.text).startswith("The tool has answered")
+
+
+def test_tool_that_is_not_offered_is_not_called() -> None:
+    """A title request repeats the prompt without the tools."""
+    answer = script({"role": "user", "content": WRITE.replace("write", "Write")})
+
+    assert answer.tool is None
+    assert answer.text
