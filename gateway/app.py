@@ -43,17 +43,24 @@ from gateway.store.subscription import Subscription
 from gateway.store.usage_stream import UsageStream
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import CallMetrics, Metrics, fix_process
-from gateway.tokenize.counters import load_counters
+from gateway.tokenize.counters import Counters
 from gateway.upstream.transport import UpstreamTransport
 
 log = logging.getLogger("gateway.app")
 
 
 class Worker:
-    """The ASGI application of one worker process."""
+    """
+    The ASGI application of one worker process.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: Checked.
+        counters: Vocabularies for token counts.
+    """
+
+    def __init__(self, settings: Settings, counters: Counters) -> None:
         self._settings = settings
+        self._counters = counters
         self._stack = AsyncExitStack()
         self._edge: Edge | None = None
 
@@ -155,7 +162,7 @@ class Worker:
             authenticator,
             attempts=attempts,
             counts=TokenCounts(
-                attempts, load_counters(), CountCache(bus, settings.redis.key_prefix)
+                attempts, self._counters, CountCache(bus, settings.redis.key_prefix)
             ),
             admission=admission,
             recorder=Recorder(usage, None, call_metrics, call_log),

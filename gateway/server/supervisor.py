@@ -15,6 +15,7 @@ sessions of their own and are stopped last, when the workers have nothing more t
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -31,9 +32,11 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer as Granian
 
+from gateway.app import Worker
 from gateway.lifeline import end_with_parent
 from gateway.settings import ConfigError, Settings
 from gateway.store.embedded import EmbeddedValkey, EmbeddedValkeyError
+from gateway.tokenize.counters import load_counters
 
 log = logging.getLogger("gateway.server")
 
@@ -116,6 +119,8 @@ class Supervisor:
         self._children: list[Child] = []
         self._stopping = threading.Event()
         self._pid = os.getpid()
+        # Loaded before the workers are forked: they share its 40 MB, as they share all modules.
+        self._counters = load_counters()
         self._runtime = self._data_dir / "run" / "settings.json"
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
@@ -126,6 +131,7 @@ class Supervisor:
             ready: Called once when the workers are about to start.
         """
         self._prepare()
+        gc.freeze()
         watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         server = self._granian()
         try:
@@ -144,10 +150,8 @@ class Supervisor:
 
     def load_app(self) -> Callable[..., Any]:
         """Return the ASGI application; called in each worker."""
-        from gateway.app import Worker  # noqa: PLC0415 -- the supervisor itself needs none of it
-
         end_with_parent(self._pid)
-        return Worker(self.settings)
+        return Worker(self.settings, self._counters)
 
     def _prepare(self) -> None:
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
