@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.amounts import Dollars, who
 from gateway.cli.config import config_option, load_config
-from gateway.cli.output import Row, json_option, print_rows
-from gateway.cli.stores import every, with_database
+from gateway.cli.output import MISUSE, Row, fail, json_option, print_rows
+from gateway.cli.refresh import refresh_account
+from gateway.cli.stores import every, find_account, with_database
 from gateway.cli.times import iso_time
-from gateway.store.accounts import Account, Accounts
+from gateway.core.money import amount_fields
+from gateway.store.accounts import Account, Accounts, Billing, Terms
 from gateway.store.sql import Database
 
 
@@ -21,16 +24,53 @@ def accounts() -> None:
 
 @accounts.command("create")
 @click.argument("name")
+@click.option("--postpaid", is_flag=True, help="It may owe; without this it spends its balance.")
+@click.option("--credit-limit", type=Dollars(), help="How much it may owe; else without end.")
 @config_option
 @json_option
-def create_account(name: str, config_path: Path | None, as_json: bool) -> None:
-    """Make an account."""
+def create_account(
+    *,
+    name: str,
+    postpaid: bool,
+    credit_limit: int | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Make an account. A prepaid one needs money before it can pay: capio credits topup."""
     settings = load_config(config_path)
+    terms = _terms(postpaid, credit_limit)
 
     async def work(database: Database) -> Account:
-        return await Accounts(database).create(name)
+        return await Accounts(database).create(name, terms, by=who())
 
     print_rows([_row(with_database(settings, work))], as_json)
+
+
+@accounts.command("billing")
+@click.argument("account")
+@click.option("--postpaid/--prepaid", required=True, help="Whether it may owe.")
+@click.option("--credit-limit", type=Dollars(), help="How much it may owe; else without end.")
+@config_option
+@json_option
+def change_billing(
+    *,
+    account: str,
+    postpaid: bool,
+    credit_limit: int | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Change how an account pays."""
+    settings = load_config(config_path)
+    terms = _terms(postpaid, credit_limit)
+
+    async def work(database: Database) -> Account:
+        owner = await find_account(database, account)
+        return await Accounts(database).change(owner.id, who(), terms=terms)
+
+    changed = with_database(settings, work)
+    print_rows([_row(changed)], as_json)
+    refresh_account(settings, changed.id)
 
 
 @accounts.command("list")
@@ -48,4 +88,19 @@ def list_accounts(config_path: Path | None, as_json: bool) -> None:
 
 
 def _row(account: Account) -> Row:
-    return {"id": account.id, "name": account.name, "created_at": iso_time(account.created_at)}
+    return {
+        "id": account.id,
+        "name": account.name,
+        "billing": account.terms.billing.value,
+        **amount_fields("balance", account.balance_nanousd),
+        **amount_fields("credit_limit", account.terms.credit_nanousd),
+        "created_at": iso_time(account.created_at),
+    }
+
+
+def _terms(postpaid: bool, credit_limit: int | None) -> Terms:
+    if not postpaid and credit_limit is not None:
+        fail(["--credit-limit: goes with --postpaid only"], MISUSE)
+    if credit_limit is not None and credit_limit < 0:
+        fail(["--credit-limit: must not be negative"], MISUSE)
+    return Terms(Billing.POSTPAID if postpaid else Billing.PREPAID, credit_limit)

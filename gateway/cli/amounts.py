@@ -7,8 +7,7 @@ import os
 
 import click
 
-from gateway.cli.output import Row
-from gateway.core.money import dollars, read_dollars
+from gateway.core.money import read_dollars
 from gateway.store.audit import Actor
 
 
@@ -27,12 +26,6 @@ class Dollars(click.ParamType[int]):
             return read_dollars(str(value))
         except ValueError as failure:
             self.fail(str(failure), param, ctx)
-
-
-def amount_columns(name: str, nanousd: int | None) -> Row:
-    """Return an amount as two columns: dollars for people, nano-dollars for programs."""
-    shown = None if nanousd is None else dollars(nanousd)
-    return {name: shown, f"{name}_nanousd": nanousd}
 
 
 def who() -> Actor:

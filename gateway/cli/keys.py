@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.amounts import who
 from gateway.cli.config import config_option, load_config, store_secrets
 from gateway.cli.output import FAILURE, MISUSE, Row, fail, json_option, print_json, print_rows
 from gateway.cli.revocation import PublishError, publish
@@ -43,12 +44,13 @@ def create_key(
 ) -> None:
     """Make a key and show it, this once."""
     settings = load_config(config_path)
-    allowed = _public_names(settings, models) if models else None
+    allowed = public_names(settings, models, "--model") if models else None
     details = KeyDetails(name=name, expires_at=expires, models=allowed)
 
     async def work(database: Database) -> NewKey:
         owner = await find_account(database, account)
-        return await Keys(database, settings.brand.key_prefix).create(owner.id, details)
+        keys = Keys(database, settings.brand.key_prefix)
+        return await keys.create(owner.id, details, by=who())
 
     made = with_database(settings, work)
     if as_json:
@@ -81,7 +83,7 @@ def list_keys(account: str | None, config_path: Path | None, as_json: bool) -> N
 @config_option
 def disable_key(key_id: str, config_path: Path | None) -> None:
     """Refuse a key until it is enabled again."""
-    _change(config_path, lambda table: table.disable(key_id), "disabled")
+    _change(config_path, lambda table: table.disable(key_id, by=who()), "disabled")
 
 
 @keys.command("enable")
@@ -89,7 +91,7 @@ def disable_key(key_id: str, config_path: Path | None) -> None:
 @config_option
 def enable_key(key_id: str, config_path: Path | None) -> None:
     """Accept a disabled key again."""
-    _change(config_path, lambda table: table.enable(key_id), "enabled")
+    _change(config_path, lambda table: table.enable(key_id, by=who()), "enabled")
 
 
 @keys.command("revoke")
@@ -97,7 +99,7 @@ def enable_key(key_id: str, config_path: Path | None) -> None:
 @config_option
 def revoke_key(key_id: str, config_path: Path | None) -> None:
     """Refuse a key for ever."""
-    _change(config_path, lambda table: table.revoke(key_id), "revoked")
+    _change(config_path, lambda table: table.revoke(key_id, by=who()), "revoked")
 
 
 def _change(
@@ -110,6 +112,12 @@ def _change(
         return await change(Keys(database, settings.brand.key_prefix))
 
     changed = with_database(settings, work)
+    tell_change(settings, changed, done)
+    click.echo(f"The key {changed.principal.key_id} is {done}.")
+
+
+def tell_change(settings: Settings, changed: KeyChange, done: str) -> None:
+    """Tell every cache of a key's change; end with exit code 1 if Redis cannot be told."""
     key_id = changed.principal.key_id
     try:
         told = asyncio.run(publish(settings, store_secrets(settings), changed))
@@ -122,14 +130,13 @@ def _change(
             ],
             FAILURE,
         )
-    click.echo(f"The key {key_id} is {done}.")
     if not told:
         click.echo(
             "The gateway of this data directory does not run: SQL only is changed.", err=True
         )
 
 
-def _public_names(settings: Settings, models: tuple[str, ...]) -> list[str]:
+def public_names(settings: Settings, models: tuple[str, ...], option: str) -> list[str]:
     """Return the public names that the given names and aliases mean, or end with exit code 2."""
     catalogue = build(settings, {})
     names: list[str] = []
@@ -137,7 +144,7 @@ def _public_names(settings: Settings, models: tuple[str, ...]) -> list[str]:
         model = catalogue.resolve(asked)
         if model is None:
             hint = did_you_mean(asked, catalogue.names)
-            fail([f"--model: there is no model {asked}{hint}"], MISUSE)
+            fail([f"{option}: there is no model {asked}{hint}"], MISUSE)
         names.append(model.name)
     return names
 

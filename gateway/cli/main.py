@@ -25,7 +25,12 @@ _COMMANDS = {
     "accounts": _Lazy("accounts", "accounts", "Who pays for the calls of a set of keys."),
     "keys": _Lazy("keys", "keys", "The keys that callers use."),
     "models": _Lazy("models", "models", "What callers may ask for."),
-    "usage": _Lazy("usage", "usage", "What was called: by day, model or key."),
+    "limits": _Lazy("limits", "limits", "How fast and for how much they may call."),
+    "credits": _Lazy("credits", "credit", "What accounts may spend, and every movement of it."),
+    "codes": _Lazy("codes", "codes", "Redemption codes, each worth an amount once."),
+    "usage": _Lazy("usage", "usage", "What was called, what it brought in and what it cost."),
+    "reconcile": _Lazy("reconcile", "reconcile", "Recompute every balance from the ledger."),
+    "audit": _Lazy("audit", "audit", "Who changed what."),
 }
 
 

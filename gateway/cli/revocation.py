@@ -1,9 +1,11 @@
-"""Tells every running gateway that a key has changed, so that no cache goes on with the old one."""
+"""Tells every running gateway what has changed, so that none goes on with the old."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NotConnectedError
@@ -22,7 +24,7 @@ class PublishError(Exception):
 
 async def publish(settings: Settings, secrets: Secrets, change: KeyChange) -> bool:
     """
-    Tell the gateways that share this configuration's Redis.
+    Tell the gateways that share this configuration's Redis of a key's change.
 
     Returns:
         False when Redis is embedded and its gateway does not run, so that there is none to tell.
@@ -30,6 +32,17 @@ async def publish(settings: Settings, secrets: Secrets, change: KeyChange) -> bo
     Raises:
         PublishError: Redis cannot be reached, or refuses.
     """
+
+    async def work(client: Redis) -> None:
+        await publish_change(client, settings.redis.key_prefix, change, settings=settings.keys)
+
+    return await tell(settings, secrets, work)
+
+
+async def tell(
+    settings: Settings, secrets: Secrets, work: Callable[[Redis], Awaitable[None]]
+) -> bool:
+    """Run `work` on this configuration's Redis; returns and raises as `publish`."""
     url = settings.redis.url
     if url == "embedded":
         url = EmbeddedValkey(Path(settings.server.data_dir)).url
@@ -42,7 +55,7 @@ async def publish(settings: Settings, secrets: Secrets, change: KeyChange) -> bo
     client.set_retry(Retry(NoBackoff(), 0))  # who runs the command can repeat it
     try:
         await client.ping()
-        await publish_change(client, settings.redis.key_prefix, change, settings=settings.keys)
+        await work(client)
     except RedisError as failure:
         if isinstance(failure, NotConnectedError) and settings.redis.url == "embedded":
             return False

@@ -11,6 +11,13 @@ from gateway.cli.output import FAILURE, fail
 from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings
 from gateway.store.accounts import Account, Accounts, UnknownAccountError
+from gateway.store.balances import (
+    AlreadyRefundedError,
+    AmountError,
+    IdempotencyConflictError,
+    UnknownChargeError,
+)
+from gateway.store.codes import CodeSpentError, UnknownCodeError
 from gateway.store.keys import KeyRevokedError, UnknownKeyError
 from gateway.store.migrations import migrate, pending_revisions
 from gateway.store.sql import Database
@@ -24,6 +31,20 @@ class _HasId(Protocol):
 
 
 Listed = TypeVar("Listed", bound=_HasId)
+
+
+_REFUSALS: dict[type[Exception], str] = {
+    UnknownAccountError: "There is no account {0}.",
+    UnknownKeyError: "There is no key {0}.",
+    KeyRevokedError: "The key {0} is revoked, which is final.",
+    AmountError: "This cannot be booked: {0}.",
+    IdempotencyConflictError: "The key {0} belongs to another booking.",
+    UnknownChargeError: "No call {0} was charged, or the ledger has not come to it yet.",
+    AlreadyRefundedError: "The call {0} was refunded before.",
+    UnknownCodeError: "There is no such code.",
+    CodeSpentError: "The code is {0}.",
+}
+"""What refusals of the stores are in words; {0} is their argument."""
 
 
 class StoreRefusalError(Exception):
@@ -42,12 +63,8 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[Answe
     except GatewayError as failure:
         detail = f" ({failure.detail})" if failure.detail else ""
         fail([f"{failure.message}{detail}"], FAILURE)
-    except UnknownAccountError as failure:
-        fail([f"There is no account {failure.args[0]}."], FAILURE)
-    except UnknownKeyError as failure:
-        fail([f"There is no key {failure.args[0]}."], FAILURE)
-    except KeyRevokedError as failure:
-        fail([f"The key {failure.args[0]} is revoked, which is final."], FAILURE)
+    except tuple(_REFUSALS) as failure:
+        fail([_REFUSALS[type(failure)].format(*failure.args)], FAILURE)
     except (StoreRefusalError, OSError) as failure:
         fail([str(failure)], FAILURE)
 

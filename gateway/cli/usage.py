@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from gateway.cli.amounts import amount_columns
 from gateway.cli.config import config_option, load_config
 from gateway.cli.output import Form, Row, form_options, print_form
 from gateway.cli.stores import find_account, with_database
 from gateway.cli.times import Instant
+from gateway.core.money import amount_fields
 from gateway.store.queries import CallFilter
 from gateway.store.sql import Database
 from gateway.store.usage_reports import GroupBy, UsageLine, UsageReport, UsageReports
@@ -73,14 +73,14 @@ def _row(groups: Sequence[GroupBy], line: UsageLine, margin: bool) -> Row:
         "calls": line.calls,
         "failed": line.failed,
         **msgspec.structs.asdict(line.usage),
-        **amount_columns("cost", line.cost_nanousd),
+        **amount_fields("cost", line.cost_nanousd),
     }
     if not margin:
         return row
     return {
         **row,
-        **amount_columns("upstream_cost", line.upstream_cost_nanousd),
-        **amount_columns("margin", line.margin_nanousd),
+        **amount_fields("upstream_cost", line.upstream_cost_nanousd),
+        **amount_fields("margin", line.margin_nanousd),
         "calls_without_cost": line.calls_without_cost,
     }
 

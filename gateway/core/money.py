@@ -38,3 +38,9 @@ def read_dollars(text: str) -> int:
         raise ValueError(f"{text!r} is no amount in dollars like 12.50, with nine decimals at most")
     amount = nanousd(matched[2])
     return -amount if matched[1] else amount
+
+
+def amount_fields(name: str, amount_nanousd: int | None) -> dict[str, str | int | None]:
+    """Return an amount under two names: `x` in decimal dollars, `x_nanousd` as an integer."""
+    shown = None if amount_nanousd is None else dollars(amount_nanousd)
+    return {name: shown, f"{name}_nanousd": amount_nanousd}

@@ -221,9 +221,9 @@ def test_usage_sums_up_the_calls_of_the_ledger(capio: Capio, config: Path) -> No
 
     assert models() == [
         {"model": "a", "calls": 2, "failed": 1, "input": 14, "cache_read": 0, "cache_write": 0,
-         "output": 4, "reasoning": 0},
+         "output": 4, "reasoning": 0, "cost": "0.00", "cost_nanousd": 0},
         {"model": "b", "calls": 1, "failed": 0, "input": 7, "cache_read": 0, "cache_write": 0,
-         "output": 2, "reasoning": 0},
+         "output": 2, "reasoning": 0, "cost": "0.00", "cost_nanousd": 0},
     ]  # fmt: skip
     assert [row["calls"] for row in models("--since", "2026-01-02")] == [1, 1]
     assert models("--until", "2026-01-01") == []
