@@ -21,6 +21,7 @@ from gateway.pipeline.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.error_bodies import render_event
 from gateway.protocols.headers import client_headers
+from gateway.protocols.upstream_faults import STREAM_CUT, STREAM_LATE
 from gateway.protocols.usage_hider import at_event_boundary
 from gateway.protocols.usage_meter import JsonMeter, StreamMeter
 
@@ -161,7 +162,7 @@ class Answers:
             if exchange.translator is not None:
                 await _end_translated(channel, exchange, relay, error)
             else:
-                await _end_relayed(call, channel, exchange, relay, error or _cut(meter))
+                await _end_relayed(call, channel, exchange, relay, _relay_error(error, meter))
             if meter.failed:
                 raise GatewayError(
                     ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error in its stream."
@@ -185,10 +186,20 @@ class Answers:
             await relay.aclose()
 
 
-def _cut(meter: StreamMeter) -> GatewayError | None:
-    """Return the error of a body that ended cleanly, but before the answer was complete."""
-    if meter.saw_end or meter.failed or meter.finish_reason:
-        return None
+def _relay_error(error: GatewayError | None, meter: StreamMeter) -> GatewayError | None:
+    """
+    Return what is wrong with a body that was relayed to its end.
+
+    A body that broke off after the finish reason has said all; one that ended cleanly before it has
+    not. After an error that the upstream reported itself there is nothing to add.
+    """
+    whole = bool(meter.saw_end or meter.finish_reason)
+    if error is None:
+        return None if whole or meter.failed else _cut_off()
+    return None if error.kind is ErrorKind.UPSTREAM_BROKEN and (whole or meter.failed) else error
+
+
+def _cut_off() -> GatewayError:
     return GatewayError(ErrorKind.UPSTREAM_BROKEN, "Upstream stream ended before completion")
 
 
@@ -228,16 +239,15 @@ async def _end_translated(
     assert translator is not None
     if error is not None and error.kind is ErrorKind.SLOW_CLIENT:
         raise error
-    rest = translator.end(error is None)
+    late = error is not None and error.kind is ErrorKind.UPSTREAM_TIMEOUT
+    rest = translator.end(error is None, STREAM_LATE if late else STREAM_CUT)
     early = translator.early_error
     if early is not None and not channel.started:
         raise EarlyFailureError(early)
     await relay.write(rest or translator.error_event)
     await channel.end()
     if translator.failed:
-        raise error or GatewayError(
-            ErrorKind.UPSTREAM_BROKEN, "Upstream stream ended before completion"
-        )
+        raise error or _cut_off()
 
 
 def _keep_usage(call: Call, meter: StreamMeter | JsonMeter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.protocols.translate.contract import EarlyError, StreamTranslator
+from gateway.protocols.upstream_faults import STREAM_CUT, UpstreamFault
 
 
 class ChainedTranslator:
@@ -25,11 +26,11 @@ class ChainedTranslator:
         middle = self._first.feed(chunk)
         return self._second.feed(middle) if middle else b""
 
-    def end(self, clean: bool) -> bytes:
+    def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:
         """Return the caller's last bytes."""
-        middle = self._first.end(clean)
+        middle = self._first.end(clean, fault)
         head = self._second.feed(middle) if middle else b""
-        return head + self._second.end(clean and not self._first.failed)
+        return head + self._second.end(clean and not self._first.failed, fault)
 
     def expire_after_finish(self) -> bytes:
         """Return the end of a stream that went silent after its finish reason."""

@@ -27,7 +27,10 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.ports import Headers, UpstreamResponse
+from gateway.protocols.opening import Opening
 from gateway.protocols.translate.contract import EarlyError, StreamTranslator
+from gateway.protocols.upstream_errors import translate_error
+from gateway.protocols.upstream_faults import error_kind, read_stream_fault
 
 COMMIT_S = 10.0
 SILENT_FINISH_S = 5.0
@@ -64,7 +67,8 @@ class EarlyFailureError(GatewayError):
     """A stream began with an error: `answer` is a whole HTTP answer in the caller's dialect."""
 
     def __init__(self, answer: EarlyError) -> None:
-        super().__init__(ErrorKind.UPSTREAM_REFUSED, "The upstream began with an error.")
+        kind = error_kind(answer.fault) if answer.fault else ErrorKind.UPSTREAM_REFUSED
+        super().__init__(kind, "The upstream began with an error.")
         self.answer = answer
 
 
@@ -105,6 +109,7 @@ class Relay:
         "_loop",
         "_meter",
         "_opened_at",
+        "_opening",
         "_previous",
         "_queued",
         "_response",
@@ -133,6 +138,8 @@ class Relay:
         self._meter = meter
         self._shaper = translator or shaper
         self._translator = translator
+        relays_events = translator is None and call.stream
+        self._opening = Opening(call.client_wire) if relays_events else None
         self._head = head
         self._stall_s = stall_s
         self._loop = asyncio.get_running_loop()
@@ -156,7 +163,8 @@ class Relay:
             self._drain(chunk)
             return
         shaper = self._shaper
-        out = chunk if shaper is None else shaper.feed(chunk)
+        ready = chunk if self._opening is None else self._opened(self._opening.feed(chunk))
+        out = ready if shaper is None or not ready else shaper.feed(ready)
         if out:
             self._write(out)
         elif not self._channel.started:
@@ -173,6 +181,8 @@ class Relay:
 
     def body_end(self) -> None:
         """The upstream's body is complete."""
+        if self._opening is not None:
+            self._let_through(self._opened(self._opening.end()))
         self._finish(None)
 
     def body_failed(self, error: GatewayError) -> None:
@@ -235,7 +245,7 @@ class Relay:
         elif last is not None and now - last > clocks.idle_s:
             self.stop(_expired("next content", clocks.idle_s))
         elif not self._channel.started and now - self._opened_at > COMMIT_S:
-            self._channel.start(*self._head)
+            self._commit()
         elif self._translator is not None and now - self._last_write_at > PING_S:
             self._ping()
 
@@ -248,6 +258,31 @@ class Relay:
             if rest:
                 self._write(rest)
         self._finish(None)
+
+    def _opened(self, ready: bytes) -> bytes:
+        """Take what the opening lets through, and note what it has found."""
+        opening = self._opening
+        assert opening is not None
+        if opening.is_open:
+            self._opening = None
+        elif opening.error is not None:
+            call = self._call
+            fault = read_stream_fault(call.client_wire, opening.error)
+            answer = translate_error(fault, call.client_wire, call.model_asked)
+            early = EarlyError(answer.status, answer.headers, answer.body, fault)
+            self.stop(EarlyFailureError(early))
+        return ready
+
+    def _commit(self) -> None:
+        """Send the head although nothing was said but comments, which follow."""
+        self._channel.start(*self._head)
+        if self._opening is not None:
+            self._let_through(self._opened(self._opening.release()))
+
+    def _let_through(self, ready: bytes) -> None:
+        out = ready if self._shaper is None or not ready else self._shaper.feed(ready)
+        if out:
+            self._write(out)
 
     def _check_early(self) -> None:
         """Before the head is out, an error at the stream's start becomes an HTTP error."""

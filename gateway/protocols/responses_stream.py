@@ -149,7 +149,7 @@ class ResponsesStream:
             self._fail(STREAM_MALFORMED)
         return self._writer.take()
 
-    def end(self, clean: bool) -> bytes:
+    def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:
         """Take the end of the body and return the last events."""
         if self._phase is _Phase.DONE:
             return b""
@@ -158,7 +158,7 @@ class ResponsesStream:
         if self._phase is _Phase.FINISHED:
             self._finalise()
         elif not self.done:
-            self._fail(STREAM_CUT)
+            self._fail(fault)
         return self._writer.take()
 
     def expire_after_finish(self) -> bytes:

@@ -21,6 +21,7 @@ from gateway.protocols.upstream_faults import (
     RESOURCES_GONE,
     SCANNED_CHARS,
     STREAM_CUT,
+    STREAM_LATE,
     STREAM_MALFORMED,
     FaultClass,
     UpstreamFault,
@@ -34,6 +35,7 @@ from gateway.protocols.upstream_faults import (
 __all__ = [
     "RESOURCES_GONE",
     "STREAM_CUT",
+    "STREAM_LATE",
     "STREAM_MALFORMED",
     "ErrorAnswer",
     "FaultClass",

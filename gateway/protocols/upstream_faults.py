@@ -70,6 +70,11 @@ STREAM_CUT: Final = UpstreamFault(
 )
 """The body ended before the upstream said that its answer is complete."""
 
+STREAM_LATE: Final = UpstreamFault(
+    fault=FaultClass.TIMEOUT, message="The upstream model did not answer in time."
+)
+"""One of the stream's clocks ran out; found by the gateway."""
+
 STREAM_MALFORMED: Final = UpstreamFault(
     fault=FaultClass.BROKEN_OFF, message="Upstream sent malformed data"
 )

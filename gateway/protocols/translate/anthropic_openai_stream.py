@@ -153,7 +153,7 @@ class AnthropicStream:
             self._fail(STREAM_MALFORMED)
         return self._writer.take()
 
-    def end(self, clean: bool) -> bytes:
+    def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:
         """Take the end of the body and return the last events."""
         if self._phase is Phase.DONE:
             return b""
@@ -162,7 +162,7 @@ class AnthropicStream:
         if self._phase is Phase.FINISHED:
             self._finalise()
         elif not self.done:
-            self._fail(STREAM_CUT)
+            self._fail(fault)
         return self._writer.take()
 
     def expire_after_finish(self) -> bytes:

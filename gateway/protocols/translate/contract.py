@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.protocols.translate.dialects import Capabilities
-from gateway.protocols.upstream_faults import UpstreamFault
+from gateway.protocols.upstream_faults import STREAM_CUT, UpstreamFault
 
 
 class TranslationRoute(msgspec.Struct, frozen=True):
@@ -86,12 +86,13 @@ class StreamTranslator(Protocol):
     def feed(self, chunk: bytes) -> bytes:
         """Take one network chunk, split anywhere, and return the client's bytes for it."""
 
-    def end(self, clean: bool) -> bytes:
+    def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:
         """
         Take the end of the upstream's body and return the client's last bytes.
 
         Args:
             clean: False when the body broke off. A second call returns `b""`.
+            fault: What the client is told if the answer is not complete.
         """
 
     def expire_after_finish(self) -> bytes:

@@ -205,7 +205,7 @@ class OpenAIStream:
             self._fail(STREAM_MALFORMED)
         return self._writer.take()
 
-    def end(self, clean: bool) -> bytes:
+    def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:
         """Take the end of the body and return the last chunks."""
         if self._phase is Phase.DONE:
             return b""
@@ -214,7 +214,7 @@ class OpenAIStream:
         if self._phase is Phase.FINISHED:
             self._finalise()
         elif not self.done:
-            self._fail(STREAM_CUT)
+            self._fail(fault)
         return self._writer.take()
 
     def expire_after_finish(self) -> bytes:
