@@ -75,13 +75,25 @@ class Worker:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                await self._start()
+                if not await self._started():
+                    await send({"type": "lifespan.startup.failed"})
+                    return
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self._stack.aclose()
                 log.info("worker_stopped")
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    async def _started(self) -> bool:
+        """Start, and tell whether that worked: a worker that did not must end, not answer 500."""
+        try:
+            await self._start()
+        except Exception:  # the root of a worker's life
+            log.exception("worker_start_failed")
+            await self._stack.aclose()
+            return False
+        return True
 
     async def _start(self) -> None:
         logs.configure()

@@ -29,7 +29,9 @@ def serve(settings: Settings, config_path: Path | None) -> int:
 
     def read_again() -> Settings:
         assert config_path is not None
-        return load(config_path, capabilities)
+        again = load(config_path, capabilities)
+        resolve_secrets(again, os.environ, _read_text)  # a worker without them could not start
+        return again
 
     return run(settings, Supervisor(settings, read_again if config_path else None))
 
