@@ -217,8 +217,8 @@ def gateway(
 ) -> Iterator[tuple[GatewayProcess, str]]:
     """Run the gateway with one worker; yield it and a key."""
     process = GatewayProcess(home, config(upstream_port), workers=1)
-    process.start()
     try:
+        process.start()
         process.capio("accounts", "create", "bench")
         command = ("keys", "create", "--account", "bench", "--name", "bench", "--json")
         made = json.loads(process.capio(*command))
