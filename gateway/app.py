@@ -181,7 +181,7 @@ class Worker:
             idempotent=idempotent,
             limits=settings.server,
         )
-        gauges = asyncio.create_task(_show(transport, metrics, call_metrics, call_log))
+        gauges = asyncio.create_task(_show(bus, transport, metrics, call_metrics, call_log))
         self._stack.push_async_callback(_end_task, gauges)
         return Edge(
             proxy,
@@ -191,13 +191,14 @@ class Worker:
 
 
 async def _show(
+    bus: Bus,
     transport: UpstreamTransport,
     metrics: Metrics,
     call_metrics: CallMetrics,
     call_log: logs.CallLog,
 ) -> None:
     """Once a second, and at the end, hand on what is counted elsewhere."""
-    shown = 0
+    shown = failed = 0
     try:
         while True:
             idle = transport.idle_connections
@@ -205,6 +206,8 @@ async def _show(
             metrics.upstream_connections.labels("busy").set(transport.open_connections - idle)
             metrics.log_lines_dropped.inc(call_log.dropped - shown)
             shown = call_log.dropped
+            metrics.bus_failures.inc(bus.failed_total - failed)
+            failed = bus.failed_total
             call_metrics.flush()
             await asyncio.sleep(1.0)
     finally:

@@ -44,11 +44,13 @@ class Batch:
         self.since = since
 
     def fail(self, reason: Reason) -> int:
-        """Fail those that still wait, in order; return how many replies are outstanding."""
+        """Fail those that still wait, in order; return how many there were."""
+        told = 0
         for future in reversed(self.waiting):
             if not future.done():
                 future.set_exception(BusUnavailable(reason))
-        return len(self.waiting)
+                told += 1
+        return told
 
     def answer(self, replies: Replies, refused: Callable[[ReplyError], None]) -> int:
         """Resolve as many futures as replies have come; return their number."""
@@ -78,7 +80,7 @@ class Batches:
         refused: Called with every error reply.
     """
 
-    __slots__ = ("_late", "_live", "_observe", "_refused", "_unsent", "pending")
+    __slots__ = ("_late", "_live", "_observe", "_refused", "_unsent", "failed_total", "pending")
 
     def __init__(
         self, observe: Callable[[float, int], None], refused: Callable[[ReplyError], None]
@@ -90,6 +92,8 @@ class Batches:
         self._late: deque[Batch] = deque()
         self.pending = 0
         """Commands without a reply; the bus adds to it, this takes away."""
+        self.failed_total = 0
+        """Commands whose callers were told that there is no answer."""
 
     def __bool__(self) -> bool:
         return bool(self._unsent or self._live or self._late)
@@ -105,7 +109,7 @@ class Batches:
 
     def refuse(self, batch: Batch, reason: Reason) -> None:
         """Fail a batch that will not be written."""
-        self.pending -= batch.fail(reason)
+        self._drop(batch, reason)
 
     def next_unsent(self) -> Batch | None:
         """Return the oldest batch that waits for a connection, and forget it."""
@@ -137,11 +141,11 @@ class Batches:
     def expire(self, oldest: float) -> bool:
         """Tell the callers of all batches from `oldest` or before; return whether any was sent."""
         while self._unsent and self._unsent[0].since <= oldest:
-            self.pending -= self._unsent.popleft().fail("timeout")
+            self._drop(self._unsent.popleft(), "timeout")
         expired = False
         while self._live and self._live[0].since <= oldest:
             batch = self._live.popleft()
-            batch.fail("timeout")
+            self.failed_total += batch.fail("timeout")
             self._late.append(batch)
             expired = True
         return expired
@@ -153,10 +157,14 @@ class Batches:
     def fail_unsent(self, reason: Reason) -> None:
         """Fail what waits for a connection."""
         while self._unsent:
-            self.pending -= self._unsent.popleft().fail(reason)
+            self._drop(self._unsent.popleft(), reason)
 
     def fail_sent(self, reason: Reason) -> None:
         """Fail what was written and not answered: its connection is gone."""
         for queue in (self._late, self._live):
             while queue:
-                self.pending -= queue.popleft().fail(reason)
+                self._drop(queue.popleft(), reason)
+
+    def _drop(self, batch: Batch, reason: Reason) -> None:
+        self.failed_total += batch.fail(reason)
+        self.pending -= len(batch.waiting)

@@ -147,6 +147,11 @@ class Bus:
         """Commands without an answer, late ones included."""
         return self._batches.pending
 
+    @property
+    def failed_total(self) -> int:
+        """Commands that ended without an answer, those never sent included."""
+        return self._batches.failed_total
+
     async def start(self) -> None:
         """
         Begin to connect; return when the first attempt has succeeded or failed.
@@ -180,6 +185,7 @@ class Bus:
         batches = self._batches
         if batches.pending >= self._capacity:
             future.set_exception(BusUnavailable(self._refusal()))
+            batches.failed_total += 1
             return future
         packed = pack_one(args)
         if not self._packed:

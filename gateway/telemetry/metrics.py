@@ -44,6 +44,7 @@ class Metrics:
         self._declare_times()
         self._declare_worker()
         self._declare_stores()
+        self._declare_money()
         self._declare_ledger()
 
     def _declare_calls(self) -> None:
@@ -134,7 +135,7 @@ class Metrics:
         )
         self.bus_failures = self._counter(
             "gateway_bus_failures_total",
-            "Commands to Redis that missed their deadline or lost their connection.",
+            "Commands to Redis without an answer: late, broken off, or not sent as it was away.",
         )
         self.key_lookups = self._counter(
             "gateway_key_lookups_total",
@@ -152,6 +153,23 @@ class Metrics:
         self.spill_bytes = self._gauge(
             "gateway_spill_bytes",
             "Bytes of usage events that wait in local spill files.",
+            "livemax",
+        )
+
+    def _declare_money(self) -> None:
+        self.reservations = self._counter(
+            "gateway_reservations_total",
+            "Calls that asked to be admitted: admitted, degraded (by this worker alone, Redis being"
+            " away), unavailable, or the limit that refused them.",
+            ("result",),
+        )
+        self.abandoned = self._counter(
+            "gateway_abandoned_calls_total",
+            "Calls settled with their last checkpoint because their worker was not heard of.",
+        )
+        self.degraded = self._gauge(
+            "gateway_degraded",
+            "Whether the worker admits calls without Redis, or refuses them for want of it.",
             "livemax",
         )
 
@@ -204,6 +222,7 @@ class CallMetrics:
         self._upstream_errors: dict[tuple[str, str], int] = {}
         self._tokens: dict[str, list[int]] = {}
         self._dropped: dict[tuple[str, str], int] = {}
+        self._reservations: dict[str, int] = {}
         self._gathered: dict[tuple[int, str], _Gathered] = {}
 
     def count_call(self, endpoint: str, client_wire: str, outcome: str, status: int) -> None:
@@ -242,6 +261,10 @@ class CallMetrics:
         key = (client_wire, upstream_wire)
         self._dropped[key] = self._dropped.get(key, 0) + fields
 
+    def count_reservation(self, result: str) -> None:
+        """Count one call that asked to be admitted, see `gateway_reservations_total`."""
+        self._reservations[result] = self._reservations.get(result, 0) + 1
+
     def observe_duration(self, endpoint: str, seconds: float) -> None:
         """Observe a call's whole time."""
         self._gather(self._metrics.duration, endpoint, seconds)
@@ -272,12 +295,20 @@ class CallMetrics:
             metrics.upstream_errors.labels(*pair).inc(count)
         for (client, upstream), count in _taken(self._dropped):
             metrics.dropped_fields.labels(f"{client}_{upstream}").inc(count)
+        self._flush_reservations()
         for gathered in self._gathered.values():
             gathered.flush()
         for deployment, sums in _taken(self._tokens):
             for name, amount in zip(TOKEN_CLASSES, sums, strict=True):
                 if amount:
                     metrics.tokens.labels(deployment, name).inc(amount)
+
+    def _flush_reservations(self) -> None:
+        if self._reservations:
+            alone = self._reservations.keys() & {"degraded", "unavailable"}
+            self._metrics.degraded.set(1 if alone else 0)
+        for result, count in _taken(self._reservations):
+            self._metrics.reservations.labels(result).inc(count)
 
     def _gather(self, family: Histogram, label: str, seconds: float) -> None:
         key = (id(family), label)

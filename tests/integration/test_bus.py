@@ -128,6 +128,7 @@ async def test_commands_beyond_the_bound_fail_at_once(valkey_url: str, open_bus:
     assert await reason_of(bus.command("PING")) == "full"
     assert await asyncio.gather(*taken) == [b"PONG"] * 3
     assert await bus.command("PING") == b"PONG"
+    assert bus.failed_total == 1
 
 
 async def test_bytes_beyond_the_bound_fail_the_batch(
@@ -217,7 +218,9 @@ async def test_breaker_opens_after_failures_in_a_row_and_closes_by_its_probe(
         assert await reason_of(bus.command("PING")) == "timeout"
 
     assert bus.state is BusState.OPEN
+    assert bus.failed_total == 3
     assert await reason_of(bus.command("PING")) == "open"
+    assert bus.failed_total >= 4  # probes that fail count, too
 
     valkey.resume()
     await wait_until(lambda: bus.state is BusState.READY)
