@@ -35,7 +35,7 @@ def upstream(raw_upstream: RawUpstream, gateway: Service) -> Iterator[Slot]:
 
 @pytest.fixture
 def hasty_upstream(raw_upstream: RawUpstream, gateway: Service) -> Iterator[Slot]:
-    """A provider of the test's own that gets about a second for everything."""
+    """A provider of the test's own that gets half a second for everything."""
     slot = raw_upstream.take(hasty=True)
     yield slot
     raw_upstream.give_back(slot)

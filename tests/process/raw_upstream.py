@@ -122,7 +122,7 @@ class Slot:
 
     Args:
         number: Of the slot.
-        hasty: The gateway gives this provider about a second for everything.
+        hasty: The gateway gives this provider half a second for everything.
     """
 
     def __init__(self, number: int, *, hasty: bool) -> None:
@@ -151,7 +151,7 @@ class Slot:
     def config(self, port: int, key_file: str) -> str:
         """Return the TOML of the provider and its models."""
         base = f"http://127.0.0.1:{port}/{self.name}"
-        clocks = "{connect_s = 1, first_byte_s = 1, first_content_s = 1, idle_s = 1, total_s = 3}"
+        clocks = "{first_byte_s = 0.5, first_content_s = 0.5, idle_s = 0.5, total_s = 3}"
         text = f"""
 [[providers]]
 name = "{self.name}"
