@@ -26,6 +26,15 @@ from gateway.tokenize.counters import Counters, count_measure
 
 _COUNTED_HEADERS = (b"anthropic-version", b"anthropic-beta")
 _CALIBRATIONS = 1024
+_COUNT_BYTES = 1024
+"""An answer larger than this is no count."""
+
+
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
+_COUNT = msgspec.json.Decoder(_Count)
 
 
 class Answered(Protocol):
@@ -129,7 +138,8 @@ class TokenCounts:
                 answer = await self._asked(given, channel, candidates)
             else:
                 answer = await self._estimated(given, deployment)
-            self._answered.put(digest, answer)
+            if _is_count(answer):
+                self._answered.put(digest, answer)
             return answer
         finally:
             if self._running.get(digest) is running:
@@ -154,6 +164,17 @@ class TokenCounts:
         front = given.front
         tokens = await self.estimate(front.wire, front.body, deployment.upstream_model)
         return msgspec.json.encode({"input_tokens": tokens})
+
+
+def _is_count(answer: bytes) -> bool:
+    """Return whether an upstream's answer is what it was asked for: nothing else is remembered."""
+    if len(answer) > _COUNT_BYTES:
+        return False
+    try:
+        _COUNT.decode(answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 async def _respond(
