@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.catalogue import Catalogue, build
+from gateway.edge.account_pages import AccountPages
+from gateway.edge.admin import AdminPages
+from gateway.edge.admin_accounts import AdminAccounts
+from gateway.edge.admin_keys import AdminKeys
+from gateway.edge.admin_records import AdminRecords
 from gateway.edge.asgi import Edge
 from gateway.edge.models import ModelPages
 from gateway.edge.ops import Probes
@@ -30,9 +35,12 @@ from gateway.pipeline.idempotent import Idempotent
 from gateway.pipeline.proxy import Proxy
 from gateway.pipeline.watchdog import Watchdog
 from gateway.settings import Secrets, Settings, resolve_secrets
+from gateway.store.account_loader import AccountLoader
+from gateway.store.account_source import SqlAccounts
 from gateway.store.bus import Bus, BusLimits
 from gateway.store.count_cache import CountCache
 from gateway.store.embedded import EmbeddedValkey
+from gateway.store.hot_state import hot_scripts
 from gateway.store.idempotency import IdempotencyRecords, idempotency_scripts
 from gateway.store.key_cache import KeyCache
 from gateway.store.key_entry import channel_name, key_entry_script
@@ -61,6 +69,7 @@ class Worker:
     def __init__(self, settings: Settings, counters: Counters) -> None:
         self._settings = settings
         self._counters = counters
+        self._admin_token: str | None = None
         self._stack = AsyncExitStack()
         self._edge: Edge | None = None
 
@@ -102,6 +111,7 @@ class Worker:
         secrets = resolve_secrets(settings, os.environ, _read_text)
         catalogue = build(settings, secrets.providers)
         stores = await self._open_stores(settings, secrets, metrics)
+        self._admin_token = secrets.admin_token
         self._edge = await self._assemble(catalogue, metrics, *stores)
         log.info("worker_started", extra={"models": len(catalogue.models)})
 
@@ -113,7 +123,7 @@ class Worker:
         bus = Bus(
             target,
             limits,
-            scripts=[key_entry_script(), *idempotency_scripts()],
+            scripts=[key_entry_script(), *idempotency_scripts(), *hot_scripts().all()],
             observe=lambda seconds, _: metrics.bus_latency.observe(seconds),
         )
         self._stack.push_async_callback(bus.aclose)
@@ -164,11 +174,18 @@ class Worker:
         )
         idempotent: Idempotent | None = None
         if settings.idempotency.enabled:
-            records = IdempotencyRecords(bus, settings.idempotency, settings.redis.key_prefix)
+            records = IdempotencyRecords(
+                bus,
+                settings.idempotency,
+                settings.redis.key_prefix,
+                count=lambda result: metrics.idempotency.labels(result).inc(),
+            )
             self._stack.push_async_callback(records.aclose)
             records.start()
             idempotent = Idempotent(records, settings.idempotency.max_answer_bytes)
-        authenticator = Authenticator(keys, settings.brand.key_prefix)
+        authenticator = Authenticator(
+            keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
+        )
         proxy = Proxy(
             catalogue,
             authenticator,
@@ -183,10 +200,27 @@ class Worker:
         )
         gauges = asyncio.create_task(_show(bus, transport, metrics, call_metrics, call_log))
         self._stack.push_async_callback(_end_task, gauges)
+        loader = AccountLoader(bus, SqlAccounts(database), settings.redis.key_prefix)
+        self._stack.push_async_callback(loader.aclose)
         return Edge(
             proxy,
             ModelPages(catalogue, authenticator, settings.brand),
+            AccountPages(authenticator, database, loader),
+            self._admin_pages(catalogue, keys, loader, database),
             Probes(settings.brand, bus, database),
+        )
+
+    def _admin_pages(
+        self, catalogue: Catalogue, keys: KeyCache, loader: AccountLoader, database: Database
+    ) -> AdminPages:
+        table = Keys(database, self._settings.brand.key_prefix)
+        return AdminPages(
+            self._admin_token,
+            [
+                *AdminAccounts(database, loader).routes(),
+                *AdminKeys(table, keys, catalogue).routes(),
+                *AdminRecords(database).routes(),
+            ],
         )
 
 

@@ -175,7 +175,8 @@ class Answers:
     ) -> GatewayError | None:
         assert call.deployment is not None
         self._watchdog.add(relay, call.deployment.provider.clocks)
-        channel.on_gone(relay.client_left)
+        if call.hold is None or call.stream:
+            channel.on_gone(relay.client_left)
         try:
             response.start(relay)
             return await relay.done

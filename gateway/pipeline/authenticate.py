@@ -27,24 +27,36 @@ class Authenticator:
     Args:
         keys: Who a key speaks for.
         key_prefix: What keys begin with; noise is refused without a look-up.
+        idempotency: Whether the Idempotency-Key is read.
     """
 
-    def __init__(self, keys: KeyDirectory, key_prefix: str) -> None:
+    def __init__(self, keys: KeyDirectory, key_prefix: str, *, idempotency: bool = False) -> None:
         self._keys = keys
+        self._idempotency = idempotency
         self._key_prefix = key_prefix
 
     async def principal(self, channel: ClientChannel) -> Principal:
-        """Return who calls; raises as `caller`."""
-        return (await self.caller(channel)).principal
+        """
+        Return who calls.
+
+        Raises:
+            GatewayError: MISSING_KEY, INVALID_KEY, EXPIRED_KEY, DISABLED_KEY, STORE_UNAVAILABLE.
+        """
+        return (await self._checked(channel))[0]
 
     async def caller(self, channel: ClientChannel) -> Caller:
         """
-        Return who calls. The raw key lives in here only.
+        Return who calls, with the call's Idempotency-Key.
 
         Raises:
-            GatewayError: MISSING_KEY, INVALID_KEY, EXPIRED_KEY, DISABLED_KEY, STORE_UNAVAILABLE;
-                BAD_REQUEST for an Idempotency-Key that cannot be one.
+            GatewayError: As `principal`; BAD_REQUEST for an Idempotency-Key that cannot be one.
         """
+        principal, key = await self._checked(channel)
+        keyed = keyed_request(channel.headers, key) if self._idempotency else None
+        return Caller(principal, keyed)
+
+    async def _checked(self, channel: ClientChannel) -> tuple[Principal, str]:
+        """Return the principal and the raw key, which goes no further than this class."""
         key = pick_key(
             channel.header(b"authorization"), channel.header(b"x-api-key"), self._key_prefix
         )
@@ -60,4 +72,4 @@ class Authenticator:
             raise GatewayError(ErrorKind.DISABLED_KEY, "This API key is disabled.")
         if principal.expires_at is not None and principal.expires_at <= time.time():
             raise GatewayError(ErrorKind.EXPIRED_KEY, "This API key has expired.")
-        return Caller(principal, keyed_request(channel.headers, key))
+        return principal, key

@@ -48,7 +48,9 @@ class Idempotent:
             await channel.respond(granted.status, headers, granted.body)
             return True
         call.hold = granted
-        channel.copy = AnswerCopy(self._max_answer_bytes)
+        if not call.stream:
+            channel.copy = AnswerCopy(self._max_answer_bytes)
+            channel.on_gone(None)  # it runs to its end, for whoever asks again
         return False
 
     async def conclude(self, call: Call, channel: ClientChannel) -> None:

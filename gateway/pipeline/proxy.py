@@ -98,9 +98,11 @@ class Proxy:
         finally:
             call.ended_at = monotonic()
             settle(call)
-            await self._recorder.record(call)
-            if call.hold is not None and self._idempotent is not None:
-                await self._idempotent.conclude(call, channel)
+            try:
+                await self._recorder.record(call)
+            finally:
+                if call.hold is not None and self._idempotent is not None:
+                    await self._idempotent.conclude(call, channel)
 
     async def _run(self, call: Call, channel: ClientChannel) -> None:
         principal, keyed = await self._authenticator.caller(channel)

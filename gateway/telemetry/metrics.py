@@ -137,6 +137,11 @@ class Metrics:
             "gateway_bus_failures_total",
             "Commands to Redis without an answer: late, broken off, or not sent as it was away.",
         )
+        self.idempotency = self._counter(
+            "gateway_idempotency_total",
+            "Calls with an Idempotency-Key, by what became of it.",
+            ("result",),
+        )
         self.key_lookups = self._counter(
             "gateway_key_lookups_total",
             "Key checks that the worker's memory did not answer, by what did.",
