@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
 
 from tests.agents.clients import Agent
-from tests.agents.conftest import ANTHROPIC_MODEL, OPENAI_MODEL, Service
+from tests.agents.conftest import ANTHROPIC_MODEL, OPENAI_MODEL, REASONING_MODEL, Service
 
 pytestmark = [pytest.mark.agents, pytest.mark.process, pytest.mark.timeout(300)]
 
+DOT = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""A PNG of one pixel."""
 CONTENT = 'Written by an agent: "quotes", \\ and ünïcode\n'
 
 
@@ -68,6 +74,37 @@ def test_claude_code_on_anthropic_wire_writes_a_file(service: Service, agent: Ag
         if block["type"] == "tool_result"
     ]
     assert len(results) == 1
+
+
+def test_claude_code_image_crosses_the_translation(service: Service, agent: Agent) -> None:
+    """A picture that its Read tool returns reaches an OpenAI-wire model in a message of its own."""
+    picture = agent.work / "dot.png"
+    picture.write_bytes(base64.b64decode(DOT))
+    prompt = "/tool Read " + json.dumps({"file_path": str(picture)})
+
+    run = agent.claude_code(REASONING_MODEL, prompt)
+
+    assert json.loads(run.stdout)["num_turns"] == 2, run
+    messages = service.upstream.calls("/v1/chat/completions")[1].json()["messages"]
+    tool, shown = messages[-2:]
+    assert (tool["role"], shown["role"]) == ("tool", "user")
+    assert shown["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize(
+    ("model", "upstream_counts"), [(OPENAI_MODEL, False), (ANTHROPIC_MODEL, True)]
+)
+def test_claude_code_context_is_counted(
+    service: Service, agent: Agent, model: str, upstream_counts: bool
+) -> None:
+    """`/context` asks for some two dozen counts at once: estimated, or the upstream's own."""
+    run = agent.claude_code(model, "/context")
+
+    counts = service.front.calls("/v1/messages/count_tokens")
+    assert "Context Usage" in json.loads(run.stdout)["result"], run
+    assert len(counts) > 20
+    assert {call.status for call in counts} == {200}
+    assert len(service.upstream.seen) == (len(counts) if upstream_counts else 0)
 
 
 def test_claude_code_key_never_reaches_the_upstream(service: Service, agent: Agent) -> None:

@@ -38,3 +38,12 @@ def test_codex_usage_is_the_upstreams(service: Service, agent: Agent) -> None:
     body = service.upstream.calls("/v1/chat/completions")[0].body
     assert usage["input_tokens"] == len(body) // 4 + 1, run
     assert usage["output_tokens"] > 0
+
+
+def test_codex_with_unknown_model_asks_once(service: Service, agent: Agent) -> None:
+    """A 404 ends the run with the gateway's words."""
+    run = agent.codex("no-such-model", "Hello")
+
+    assert run.exit_code == 1, run
+    assert "The model 'no-such-model' does not exist" in run.stdout
+    assert [call.status for call in service.front.seen] == [404]

@@ -1,9 +1,10 @@
 """
 What real agents sent, and what their upstream must get for it.
 
-`requests/` holds bodies of Claude Code 2.1.330, OpenCode 1.18.33 and Codex 0.169.0 on their way to
-the gateway: all members as they were, but long prose cut to a sentence, most tools left out, ids
-and paths replaced. `upstream/` holds the translation for a route, reviewed by hand.
+`requests/` holds bodies of Claude Code 2.1.330, OpenCode 1.18.33, OpenClaw 2026.9.6 and Codex
+0.169.0 on their way to the gateway: all members as they were, but long prose cut to a sentence,
+most tools left out, ids and paths replaced. `upstream/` holds the translation for a route, reviewed
+by hand.
 
 `pytest tests/golden --update-golden` writes `upstream/` anew: read the difference like code.
 """
@@ -67,6 +68,8 @@ CASES: dict[tuple[str, str], Callable[[bytes, str], Translated]] = {
     ("opencode_write_result", "anthropic"): from_chat,
     ("opencode_messages_first_turn", "generic"): from_messages,
     ("opencode_messages_write_result", "generic"): from_messages,
+    ("openclaw_first_turn", "anthropic"): from_chat,
+    ("openclaw_write_result", "anthropic-legacy"): from_chat,
     ("codex_first_turn", "chat"): from_responses,
     ("codex_command_result", "chat"): from_responses,
     ("codex_command_result", "anthropic"): from_responses,
