@@ -32,6 +32,11 @@ def check_rules(settings: Settings, check_caps: CapsCheck | None) -> Iterator[st
     """Yield one line for each disagreement between settings that are each right by themselves."""
     yield from _check_listening(settings)
     yield from _check_stores(settings)
+    if settings.money.renew_s * 3 > settings.money.lease_s:
+        yield (
+            f"money.renew_s: {settings.money.renew_s} is too long; "
+            f"allowed: at most a third of money.lease_s, {settings.money.lease_s}"
+        )
     yield from _check_providers(settings.providers, check_caps)
     yield from _check_models(settings, check_caps)
 

@@ -169,6 +169,25 @@ class Idempotency(Section, frozen=True):
     """Renewed while a call runs; how long a killed worker's keys stay taken."""
 
 
+class Money(Section, frozen=True):
+    """How calls are admitted, what they hold, and what happens without Redis."""
+
+    degraded: Literal["open", "closed"] = "open"
+    """Without Redis: admit known callers by a share of their limits, or refuse with 503."""
+    degraded_share: Annotated[float, Meta(gt=0, le=1)] = 0.25
+    """Of every limit and balance, per worker."""
+    lease_s: Annotated[float, Meta(ge=3, le=3600)] = 30.0
+    """A call not heard of for so long is over: its worker died."""
+    renew_s: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
+    """How often running calls are heard of; at most a third of the lease."""
+    refresh_s: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
+    """How often an account in use is compared with SQL."""
+    default_output: Count = 1024
+    """Tokens of output to hold for, until a key's own calls tell."""
+    output_ceiling: Count = 32_768
+    """Tokens of output to hold for at most; streams that outgrow it hold more as they go."""
+
+
 class Timeouts(Section, frozen=True):
     """The clocks of one upstream call. Comments and pings do not feed the content clocks."""
 
@@ -287,6 +306,7 @@ class Settings(Section, frozen=True):
     metrics: Metrics = Metrics()
     admin: Admin = Admin()
     keys: Keys = Keys()
+    money: Money = Money()
     idempotency: Idempotency = Idempotency()
     providers: list[Provider] = []
     models: list[Model] = []

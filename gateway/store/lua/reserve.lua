@@ -8,8 +8,8 @@
 -- ARGV[5]  tokens to take
 -- ARGV[6]  scopes beside the account: msgpack of {{name, rpm, tpm, concurrency, day, month, total}},
 --          -1 where there is no limit
--- ARGV[7]  account id; 8: key id; 9: model; 10: the event if nothing more is heard of the call;
--- ARGV[11] its at_ms
+-- ARGV[7]  account id; 8: key id; 9: model; 10: '<endpoint> <client wire>'; 11: Unix ms of the
+--          caller's clock, which events carry
 -- ARGV[12] after how many ms the account is to be loaded again
 -- Returns one of
 --   {1, is old, available or '', rpm, left, reset ms, tpm, left, reset ms, the account's limits}

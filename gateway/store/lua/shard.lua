@@ -18,7 +18,8 @@
 --   p<s>     spent, in the stream: {day, amount, month, amount, total}
 --
 -- A record is {account, key, model, hold, scopes, event, cost, at_ms, tokens}, msgpack; each of its
--- scopes is {name, tokens taken, tokens a minute}.
+-- scopes is {name, tokens taken, tokens a minute}. Until the first checkpoint its event is only
+-- '<endpoint> <client wire>', and its cost 0.
 --
 -- Numbers are doubles: amounts are exact below 2^53 nano-dollars, nine million dollars.
 

@@ -1,0 +1,220 @@
+"""Workers' tills on one Redis over a fake SQL, with the time in the tests' hands."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from gateway.core.limits import NO_LIMITS, KeyLimits, Limits
+from gateway.core.model import Endpoint, Model, Prices, Principal, Usage, UsageEvent, Wire
+from gateway.core.pricing import cost_nanousd
+from gateway.errors import ErrorKind, GatewayError
+from gateway.ports import Reservation, ReserveAsk
+from gateway.settings import Money, Redis, Server, Settings
+from gateway.store.account_state import AccountState, SpendScope, Spent
+from gateway.store.bus import Bus, BusLimits
+from gateway.store.hot_state import hot_scripts
+from gateway.store.redis_connect import read_target
+from gateway.store.till import Till
+from gateway.telemetry.metrics import CallMetrics, Metrics
+
+NOON_MS = 1_779_019_200_000
+"""2026-05-17 12:00:00 UTC."""
+PRICES = Prices(input=1_000_000, output=1_000_000, cache_read=0, cache_write=0, reasoning=1_000_000)
+"""A nano-dollar for each token that is not from a cache."""
+MODEL = Model(
+    name="m", aliases=(), display_name="m", created=0, context=1000, max_output=100, prices=PRICES,
+    deployments=(),
+)  # fmt: skip
+PATIENT = BusLimits(command_timeout_s=10.0)
+NOTHING = Usage()
+MONEY = Money()
+_numbers = itertools.count()
+
+
+class FakeSql:
+    """
+    The truth, in dicts: accounts, and the calls that a ledger writer has booked.
+
+    Every booked call moves its account's balance and position, as the real ledger does.
+    """
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, AccountState] = {}
+        self.calls: dict[str, UsageEvent] = {}
+        self.away = False
+        self.loads = 0
+
+    def put(
+        self,
+        account_id: str = "acct_1",
+        *,
+        balance: int = 0,
+        credit: int | None = None,
+        limits: Limits = NO_LIMITS,
+    ) -> None:
+        """Make or change an account."""
+        before = self.accounts.get(account_id)
+        self.accounts[account_id] = AccountState(
+            account_id=account_id,
+            position=before.position + 1 if before else 1,
+            version=before.version + 1 if before else 1,
+            balance_nanousd=balance,
+            credit_limit_nanousd=credit,
+            limits=limits,
+        )
+
+    def credit(self, account_id: str, amount: int) -> None:
+        """Top up."""
+        self._move(account_id, amount)
+
+    def book(self, event: UsageEvent) -> bool:
+        """Book one call; False if it was booked before."""
+        if event.request_id in self.calls:
+            return False
+        self.calls[event.request_id] = event
+        if event.cost_nanousd:
+            self._move(event.account_id, -event.cost_nanousd)
+        return True
+
+    def balance(self, account_id: str = "acct_1") -> int:
+        """Return a balance."""
+        return self.accounts[account_id].balance_nanousd
+
+    def _move(self, account_id: str, amount: int) -> None:
+        state = self.accounts[account_id]
+        self.accounts[account_id] = msgspec.structs.replace(
+            state,
+            position=state.position + 1,
+            balance_nanousd=state.balance_nanousd + amount,
+        )
+
+    async def load(
+        self, account_id: str, scopes: Sequence[SpendScope], *, day: int, month: int
+    ) -> AccountState | None:
+        self.loads += 1
+        if self.away:
+            raise GatewayError(ErrorKind.STORE_UNAVAILABLE, "SQL is away")
+        state = self.accounts.get(account_id)
+        if state is None:
+            return None
+        spent = {scope: self._spent(account_id, scope, day) for scope in scopes}
+        return msgspec.structs.replace(state, spent=spent)
+
+    async def stored(self, request_ids: Sequence[str]) -> set[str]:
+        if self.away:
+            raise GatewayError(ErrorKind.STORE_UNAVAILABLE, "SQL is away")
+        return set(request_ids) & self.calls.keys()
+
+    def _spent(self, account_id: str, scope: SpendScope, day: int) -> Spent:
+        costs = [
+            (call.at_ms // 86_400_000, call.cost_nanousd)
+            for call in self.calls.values()
+            if call.account_id == account_id
+            and scope.key_id in (None, call.key_id)
+            and scope.model in (None, call.model)
+        ]
+        total = sum(cost for _, cost in costs)
+        # All of a test happens within one month.
+        return Spent(sum(cost for on, cost in costs if on == day), total, total)
+
+
+class Clock:
+    """Unix milliseconds, set by the test."""
+
+    def __init__(self, now_ms: int = NOON_MS) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class WorkerTill:
+    """One worker's bus and till."""
+
+    def __init__(
+        self,
+        url: str,
+        sql: FakeSql,
+        home: Path,
+        *,
+        prefix: str = "capio:",
+        money: Money = MONEY,
+        limits: BusLimits = PATIENT,
+        clock: Clock | None = None,
+    ) -> None:
+        settings = Settings(
+            server=Server(data_dir=str(home)), redis=Redis(url=url, key_prefix=prefix), money=money
+        )
+        self.metrics = Metrics(CollectorRegistry())
+        self.bus = Bus(read_target(url), limits, scripts=hot_scripts().all())
+        self.till = Till(
+            self.bus, sql, settings, self.metrics, CallMetrics(self.metrics), now_ms=clock
+        )
+
+    async def start(self) -> None:
+        await self.bus.start()
+
+    async def close(self) -> None:
+        await self.till.aclose()
+        await self.bus.aclose()
+
+    async def reserve(self, ask: ReserveAsk) -> Reservation:
+        return await self.till.reservations.reserve(ask)
+
+    async def settle(
+        self, reservation: Reservation, usage: Usage = NOTHING, **changes: Any
+    ) -> UsageEvent:
+        event = event_for(reservation.ask, usage, **changes)
+        await self.till.reservations.settle(reservation, event)
+        return event
+
+
+def ask_for(
+    request_id: str | None = None,
+    *,
+    account_id: str = "acct_1",
+    limits: KeyLimits | None = None,
+    input_tokens: int = 10,
+    max_tokens: int | None = 20,
+    model: Model = MODEL,
+    wire: Wire = Wire.OPENAI,
+    key_id: str = "key_1",
+    version: int = 1,
+) -> ReserveAsk:
+    """Return a call of 10 tokens in and 20 out at most, of a new request id."""
+    principal = Principal(key_id, account_id, "laptop", "active", version, limits=limits)
+    return ReserveAsk(
+        request_id=request_id or f"req_{next(_numbers)}",
+        principal=principal,
+        model=model,
+        endpoint=Endpoint.CHAT_COMPLETIONS,
+        client_wire=wire,
+        input_tokens=input_tokens,
+        max_tokens=max_tokens,
+    )
+
+
+def event_for(ask: ReserveAsk, usage: Usage = NOTHING, **changes: Any) -> UsageEvent:
+    """Return the record of a call, its cost included."""
+    given: Mapping[str, Any] = {
+        "at_ms": NOON_MS,
+        "outcome": "completed",
+        "cost_nanousd": cost_nanousd(usage, ask.model.prices),
+        **changes,
+    }
+    return UsageEvent(
+        request_id=ask.request_id,
+        key_id=ask.principal.key_id,
+        account_id=ask.principal.account_id,
+        model=ask.model.name,
+        endpoint=ask.endpoint.value,
+        client_wire=ask.client_wire.value,
+        usage=usage,
+        **given,
+    )
