@@ -12,6 +12,8 @@ import os
 from time import monotonic
 
 from gateway.core.model import Endpoint, Wire
+from gateway.edge.account_pages import AccountPages
+from gateway.edge.admin import AdminPages
 from gateway.edge.models import ModelPages
 from gateway.edge.ops import Probes
 from gateway.errors import ErrorKind, GatewayError
@@ -19,7 +21,7 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel, Receive, Scope, Send
 from gateway.pipeline.proxy import Proxy
 from gateway.protocols.error_bodies import render
-from gateway.protocols.paths import Page, match, surface
+from gateway.protocols.paths import ACCOUNT_PAGES, Page, match, surface
 
 log = logging.getLogger("gateway.edge")
 
@@ -44,12 +46,23 @@ class Edge:
     Args:
         proxy: Inference.
         models: The model list.
+        accounts: What an account may know of itself.
+        admin: The operator's API.
         probes: Health and the root.
     """
 
-    def __init__(self, proxy: Proxy, models: ModelPages, probes: Probes) -> None:
+    def __init__(
+        self,
+        proxy: Proxy,
+        models: ModelPages,
+        accounts: AccountPages,
+        admin: AdminPages,
+        probes: Probes,
+    ) -> None:
         self._proxy = proxy
         self._models = models
+        self._accounts = accounts
+        self._admin = admin
         self._probes = probes
         self._ids = RequestIds()
 
@@ -66,6 +79,10 @@ class Edge:
                 await self._infer(channel, request_id, target)
             elif target is Page.MODELS:
                 await self._models.answer(channel, request_id)
+            elif target in ACCOUNT_PAGES:
+                await self._accounts.answer(channel, target, request_id)
+            elif target is Page.ADMIN:
+                await self._admin.answer(channel, request_id)
             else:
                 await self._probes.answer(channel, target)
         except GatewayError as error:

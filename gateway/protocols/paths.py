@@ -16,6 +16,16 @@ class Page(enum.Enum):
     HEALTH = "healthz"
     READY = "readyz"
     MODELS = "models"
+    CREDITS = "credits"
+    REDEEM = "redeem"
+    USAGE = "usage"
+    GENERATION = "generation"
+    ADMIN = "admin"
+    """The operator's API: everything below `/admin/`."""
+
+
+ACCOUNT_PAGES = frozenset({Page.CREDITS, Page.REDEEM, Page.USAGE, Page.GENERATION})
+"""What an account may ask of itself with any of its keys."""
 
 
 _ENDPOINTS = {
@@ -32,6 +42,10 @@ _PAGES = {
     "/healthz": Page.HEALTH,
     "/readyz": Page.READY,
     "/v1/models": Page.MODELS,
+    "/v1/credits": Page.CREDITS,
+    "/v1/credits/redeem": Page.REDEEM,
+    "/v1/usage": Page.USAGE,
+    "/v1/generation": Page.GENERATION,
 }
 
 
@@ -47,14 +61,24 @@ def match(method: str, path: str) -> Endpoint | Page:
         if method != "POST":
             raise GatewayError(ErrorKind.WRONG_METHOD, f"{path} takes POST, not {method}.")
         return endpoint
-    page = _PAGES.get(path)
-    if page is None and path.startswith("/v1/models/"):
-        page = Page.MODELS
+    page = _PAGES.get(path) or _below(path)
     if page is None:
         raise GatewayError(ErrorKind.UNKNOWN_PATH, f"There is nothing at {path}.")
+    if page is Page.ADMIN:
+        return page  # knows its own paths and methods
+    if page is Page.REDEEM:
+        if method != "POST":
+            raise GatewayError(ErrorKind.WRONG_METHOD, f"{path} takes POST, not {method}.")
+        return page
     if method not in ("GET", "HEAD"):
         raise GatewayError(ErrorKind.WRONG_METHOD, f"{path} takes GET, not {method}.")
     return page
+
+
+def _below(path: str) -> Page | None:
+    if path.startswith("/v1/models/"):
+        return Page.MODELS
+    return Page.ADMIN if path.startswith("/admin/") else None
 
 
 def surface(path: str) -> Wire:

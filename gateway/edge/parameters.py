@@ -1,0 +1,155 @@
+"""What a request to a page asks for: the query string and the JSON body, checked."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import re
+from collections.abc import Collection, Sequence
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from gateway.core.money import read_dollars
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.channel import ClientChannel
+
+BODY_TIMEOUT_S = 10.0
+MAX_BODY_BYTES = 64 * 1024
+MAX_TEXT = 500
+"""Characters of names, notes and reasons."""
+
+Shape = TypeVar("Shape")
+_AT = re.compile(r"at `\$\.?([^`]*)`")
+_FIELD = re.compile(r"field `([^`]+)`")
+_LATEST_S = 253_402_300_799
+
+
+class Query:
+    """
+    The query string of one request.
+
+    Args:
+        channel: The request.
+        known: Names it may hold.
+
+    Raises:
+        GatewayError: BAD_REQUEST for another name, or one that is there twice.
+    """
+
+    def __init__(self, channel: ClientChannel, known: Collection[str]) -> None:
+        text = channel.scope["query_string"].decode("latin-1")
+        self._values: dict[str, str] = {}
+        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=100):
+            if name not in known:
+                allowed = ", ".join(sorted(known)) or "none"
+                raise bad(name, f"'{name}' is not a parameter of this path; allowed: {allowed}.")
+            if name in self._values:
+                raise bad(name, f"'{name}' is given twice.")
+            self._values[name] = value
+
+    def text(self, name: str) -> str | None:
+        """Return a value; None when it is absent or empty."""
+        return self._values.get(name) or None
+
+    def number(self, name: str, default: int, most: int) -> int:
+        """Return a whole number from 1 to `most`."""
+        text = self.text(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= most):
+            raise bad(name, f"'{name}' must be a whole number from 1 to {most}.")
+        return int(text)
+
+    def optional_number(self, name: str) -> int | None:
+        """Return a whole number, or None when it is absent."""
+        return None if self.text(name) is None else self.number(name, 1, 9_999_999_999)
+
+    def time_ms(self, name: str) -> int | None:
+        """Return an ISO date or time (UTC unless it says otherwise), or Unix seconds, in ms."""
+        text = self.text(name)
+        return None if text is None else read_time(text, name) * 1000
+
+    def words(self, name: str, allowed: Sequence[str], default: Sequence[str]) -> list[str]:
+        """Return words with commas between them, each once."""
+        text = self.text(name)
+        words = list(default) if text is None else [word.strip() for word in text.split(",")]
+        for word in words:
+            if word not in allowed:
+                raise bad(name, f"'{name}' must be of {', '.join(allowed)}; not '{word}'.")
+        return list(dict.fromkeys(words))
+
+
+async def read_json(channel: ClientChannel, shape: type[Shape]) -> Shape:
+    """
+    Return the body as `shape`, a struct that forbids unknown fields.
+
+    Raises:
+        GatewayError: BAD_REQUEST naming the field, CONTENT_TYPE, BODY_TOO_LARGE, BODY_TIMEOUT,
+            CLIENT_GONE.
+    """
+    kind = channel.header(b"content-type")
+    if kind is not None and b"json" not in kind.lower():
+        raise GatewayError(
+            ErrorKind.CONTENT_TYPE, "The content-type of the request must be application/json."
+        )
+    task = asyncio.current_task()
+    assert task is not None
+    body = await channel.read_body(MAX_BODY_BYTES, BODY_TIMEOUT_S, task)
+    try:
+        return msgspec.json.decode(body or b"{}", type=shape)
+    except msgspec.ValidationError as error:
+        found = _AT.search(str(error)) or _FIELD.search(str(error))
+        raise bad(found[1] if found else None, f"{error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise bad(None, f"The request body is not JSON: {error}.") from error
+
+
+def read_time(text: str, name: str) -> int:
+    """Return an ISO date or time (UTC unless it says otherwise) or Unix seconds as the latter."""
+    seconds = -1
+    if text.isascii() and text.isdigit():
+        seconds = int(text[:15])
+    else:
+        try:
+            moment = datetime.datetime.fromisoformat(text)
+        except ValueError:
+            moment = None
+        if moment is not None:
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=datetime.UTC)
+            seconds = int(moment.timestamp())
+    if not 0 <= seconds <= _LATEST_S:
+        raise bad(name, f"'{name}' must be a date like 2027-01-31, an ISO time, or Unix seconds.")
+    return seconds
+
+
+def read_text(text: str, name: str) -> str:
+    """Return a name, a note or a reason as it is kept."""
+    text = text.strip()
+    if not text or len(text) > MAX_TEXT or not text.isprintable():
+        raise bad(name, f"'{name}' must be 1 to {MAX_TEXT} printable characters.")
+    return text
+
+
+def read_amount(amount: str | None, amount_nanousd: int | None, name: str) -> int | None:
+    """
+    Return an amount that is given as decimal dollars or as nano-dollars; None: it is not given.
+
+    Raises:
+        GatewayError: BAD_REQUEST when both are given, or it is no amount.
+    """
+    if amount is not None and amount_nanousd is not None:
+        raise bad(name, f"Give either '{name}' or '{name}_nanousd'.")
+    if amount is None:
+        return amount_nanousd
+    try:
+        return read_dollars(amount)
+    except ValueError as error:
+        raise bad(name, f"'{name}': {error}.") from error
+
+
+def bad(param: str | None, message: str) -> GatewayError:
+    """Return the error for a field that is wrong."""
+    return GatewayError(ErrorKind.BAD_REQUEST, message, param=param)
