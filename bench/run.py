@@ -219,7 +219,7 @@ def gateway(
     process = GatewayProcess(home, config(upstream_port), workers=1)
     try:
         process.start()
-        process.capio("accounts", "create", "bench")
+        process.capio("accounts", "create", "bench", "--postpaid")
         command = ("keys", "create", "--account", "bench", "--name", "bench", "--json")
         made = json.loads(process.capio(*command))
         key = (made[0] if isinstance(made, list) else made)["key"]

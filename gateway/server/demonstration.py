@@ -18,12 +18,16 @@ from gateway import settings as given
 from gateway.server.start import run
 from gateway.server.supervisor import Child, Supervisor
 from gateway.store.accounts import Accounts
+from gateway.store.audit import SYSTEM
+from gateway.store.balances import Credits
 from gateway.store.keys import KeyDetails, Keys
 from gateway.store.migrations import migrate
 from gateway.store.sql import Database
 from gateway.telemetry import logs
 
 DATA_DIR = "capio-data/demo"
+_CREDIT_NANOUSD = 100_000_000_000
+"""A hundred dollars to play with; filled up at a start when more than half is spent."""
 _MODELS = (
     ("deepseek-v4-flash", 1_000_000, ("0.07", "0.14"), ["openai"]),
     ("claude-opus-4-8", 1_000_000, ("5", "25"), ["anthropic"]),
@@ -109,6 +113,8 @@ async def _mint(settings: given.Settings) -> str:
         accounts = Accounts(database)
         found = await accounts.list(name="demo", limit=1)
         account = found[0] if found else await accounts.create("demo")
+        if account.balance_nanousd < _CREDIT_NANOUSD // 2:
+            await Credits(database).topup(account.id, _CREDIT_NANOUSD, SYSTEM, reason="demo money")
         made = await Keys(database, settings.brand.key_prefix).create(
             account.id, KeyDetails(name="demo")
         )

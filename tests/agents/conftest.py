@@ -73,7 +73,7 @@ class Service:
     def start(self) -> None:
         """Start the gateway and mint a key."""
         self.gateway.start()
-        self.gateway.capio("accounts", "create", "agents")
+        self.gateway.capio("accounts", "create", "agents", "--postpaid")
         made = self.gateway.capio("keys", "create", "--account=agents", "--name=agents", "--json")
         self.key = json.loads(made)["key"]
 

@@ -114,7 +114,7 @@ class Service:
     def start(self) -> Service:
         """Start it and make an account."""
         self.process.start()
-        made = json.loads(self.process.capio("accounts", "create", "tests", "--json"))
+        made = json.loads(self.process.capio("accounts", "create", "tests", "--postpaid", "--json"))
         self._account = made[0]["id"]
         return self
 
