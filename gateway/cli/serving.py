@@ -26,6 +26,9 @@ def serve(config_path: Path | None) -> None:
 
 
 @click.command()
-def demo() -> None:
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Listen here."
+)
+def demo(port: int) -> None:
     """Run the gateway with a made-up upstream, to look around without a provider."""
-    sys.exit(server.demo())
+    sys.exit(server.demo(port))
