@@ -12,7 +12,7 @@ import logging
 import os
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.core.catalogue import Catalogue, build
 from gateway.edge.account_pages import AccountPages
@@ -35,9 +35,8 @@ from gateway.pipeline.idempotent import Idempotent
 from gateway.pipeline.proxy import Proxy
 from gateway.pipeline.watchdog import Watchdog
 from gateway.settings import Secrets, Settings, resolve_secrets
-from gateway.store.account_loader import AccountLoader
 from gateway.store.account_source import SqlAccounts
-from gateway.store.bus import Bus, BusLimits
+from gateway.store.bus import Bus, BusLimits, BusState
 from gateway.store.count_cache import CountCache
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.hot_state import hot_scripts
@@ -48,13 +47,24 @@ from gateway.store.keys import Keys
 from gateway.store.redis_connect import RedisTarget, read_target
 from gateway.store.sql import Database
 from gateway.store.subscription import Subscription
-from gateway.store.usage_stream import UsageStream
+from gateway.store.till import Till
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import CallMetrics, Metrics, fix_process
 from gateway.tokenize.counters import Counters
 from gateway.upstream.transport import UpstreamTransport
 
 log = logging.getLogger("gateway.app")
+
+
+class Stores(NamedTuple):
+    """What a worker keeps outside of itself, and where it counts."""
+
+    bus: Bus
+    database: Database
+    keys: KeyCache
+    till: Till
+    metrics: Metrics
+    call_metrics: CallMetrics
 
 
 class Worker:
@@ -72,6 +82,7 @@ class Worker:
         self._admin_token: str | None = None
         self._stack = AsyncExitStack()
         self._edge: Edge | None = None
+        self._till: Till | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, or follow the worker's life."""
@@ -112,12 +123,10 @@ class Worker:
         catalogue = build(settings, secrets.providers)
         stores = await self._open_stores(settings, secrets, metrics)
         self._admin_token = secrets.admin_token
-        self._edge = await self._assemble(catalogue, metrics, *stores)
+        self._edge = self._assemble(catalogue, stores)
         log.info("worker_started", extra={"models": len(catalogue.models)})
 
-    async def _open_stores(
-        self, settings: Settings, secrets: Secrets, metrics: Metrics
-    ) -> tuple[Bus, KeyCache, UsageStream, Database]:
+    async def _open_stores(self, settings: Settings, secrets: Secrets, metrics: Metrics) -> Stores:
         target = _redis_target(settings, secrets)
         limits = BusLimits(command_timeout_s=settings.redis.command_timeout_ms / 1000)
         bus = Bus(
@@ -125,6 +134,7 @@ class Worker:
             limits,
             scripts=[key_entry_script(), *idempotency_scripts(), *hot_scripts().all()],
             observe=lambda seconds, _: metrics.bus_latency.observe(seconds),
+            on_state=self._bus_state,
         )
         self._stack.push_async_callback(bus.aclose)
         await bus.start()
@@ -142,96 +152,90 @@ class Worker:
         subscription = Subscription(target, channel_name(prefix), keys)
         self._stack.push_async_callback(subscription.aclose)
         await subscription.start()
-        usage = UsageStream(bus, settings, metrics)
-        self._stack.push_async_callback(usage.aclose)
-        usage.start()
-        return bus, keys, usage, database
+        call_metrics = CallMetrics(metrics)
+        till = Till(bus, SqlAccounts(database), settings, metrics, call_metrics)
+        self._stack.push_async_callback(till.aclose)
+        till.start()
+        self._till = till
+        return Stores(bus, database, keys, till, metrics, call_metrics)
 
-    async def _assemble(
-        self,
-        catalogue: Catalogue,
-        metrics: Metrics,
-        bus: Bus,
-        keys: KeyCache,
-        usage: UsageStream,
-        database: Database,
-    ) -> Edge:
-        settings = self._settings
-        transport = UpstreamTransport()
-        self._stack.push_async_callback(transport.aclose)
-        watchdog = Watchdog(metrics.loop_lag.observe)
-        watchdog.start()
-        self._stack.callback(watchdog.stop)
+    def _bus_state(self, state: BusState) -> None:
+        """Tell Redis, when it is back, what it may have missed."""
+        if state is BusState.READY and self._till is not None:
+            self._till.redis_returned()
+
+    def _assemble(self, catalogue: Catalogue, stores: Stores) -> Edge:
+        settings, till = self._settings, stores.till
+        authenticator = Authenticator(
+            stores.keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
+        )
         call_log = logs.CallLog()
         self._stack.callback(call_log.close)
-        call_metrics = CallMetrics(metrics)
-        admission = Admission(settings.server.max_in_flight, call_metrics, None)
-        attempts = Attempts(
-            transport,
-            Exchanges(catalogue),
-            Answers(watchdog, settings.server.send_stall_s),
-            call_metrics,
-        )
-        idempotent: Idempotent | None = None
-        if settings.idempotency.enabled:
-            records = IdempotencyRecords(
-                bus,
-                settings.idempotency,
-                settings.redis.key_prefix,
-                count=lambda result: metrics.idempotency.labels(result).inc(),
-            )
-            self._stack.push_async_callback(records.aclose)
-            records.start()
-            idempotent = Idempotent(records, settings.idempotency.max_answer_bytes)
-        authenticator = Authenticator(
-            keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
-        )
+        attempts = self._attempts(catalogue, stores, call_log)
         proxy = Proxy(
             catalogue,
             authenticator,
             attempts=attempts,
             counts=TokenCounts(
-                attempts, self._counters, CountCache(bus, settings.redis.key_prefix)
+                attempts, self._counters, CountCache(stores.bus, settings.redis.key_prefix)
             ),
-            admission=admission,
-            recorder=Recorder(usage, None, call_metrics, call_log),
-            idempotent=idempotent,
+            admission=Admission(
+                settings.server.max_in_flight, stores.call_metrics, till.reservations
+            ),
+            recorder=Recorder(till.journal, till.reservations, stores.call_metrics, call_log),
+            idempotent=self._idempotent(stores),
             limits=settings.server,
         )
-        gauges = asyncio.create_task(_show(bus, transport, metrics, call_metrics, call_log))
-        self._stack.push_async_callback(_end_task, gauges)
-        loader = AccountLoader(bus, SqlAccounts(database), settings.redis.key_prefix)
-        self._stack.push_async_callback(loader.aclose)
         return Edge(
             proxy,
             ModelPages(catalogue, authenticator, settings.brand),
-            AccountPages(authenticator, database, loader),
-            self._admin_pages(catalogue, keys, loader, database),
-            Probes(settings.brand, bus, database),
+            AccountPages(authenticator, stores.database, till.accounts),
+            self._admin_pages(catalogue, stores),
+            Probes(settings.brand, stores.bus, stores.database),
         )
 
-    def _admin_pages(
-        self, catalogue: Catalogue, keys: KeyCache, loader: AccountLoader, database: Database
-    ) -> AdminPages:
+    def _attempts(self, catalogue: Catalogue, stores: Stores, call_log: logs.CallLog) -> Attempts:
+        transport = UpstreamTransport()
+        self._stack.push_async_callback(transport.aclose)
+        watchdog = Watchdog(stores.metrics.loop_lag.observe)
+        watchdog.start()
+        self._stack.callback(watchdog.stop)
+        shown = asyncio.create_task(_show(stores, transport, call_log))
+        self._stack.push_async_callback(_end_task, shown)
+        answers = Answers(watchdog, self._settings.server.send_stall_s)
+        return Attempts(transport, Exchanges(catalogue), answers, stores.call_metrics)
+
+    def _idempotent(self, stores: Stores) -> Idempotent | None:
+        settings = self._settings.idempotency
+        if not settings.enabled:
+            return None
+        results = stores.metrics.idempotency
+        records = IdempotencyRecords(
+            stores.bus,
+            settings,
+            self._settings.redis.key_prefix,
+            count=lambda result: results.labels(result).inc(),
+        )
+        self._stack.push_async_callback(records.aclose)
+        records.start()
+        return Idempotent(records, settings.max_answer_bytes)
+
+    def _admin_pages(self, catalogue: Catalogue, stores: Stores) -> AdminPages:
+        database = stores.database
         table = Keys(database, self._settings.brand.key_prefix)
         return AdminPages(
             self._admin_token,
             [
-                *AdminAccounts(database, loader).routes(),
-                *AdminKeys(table, keys, catalogue).routes(),
+                *AdminAccounts(database, stores.till.accounts).routes(),
+                *AdminKeys(table, stores.keys, catalogue).routes(),
                 *AdminRecords(database).routes(),
             ],
         )
 
 
-async def _show(
-    bus: Bus,
-    transport: UpstreamTransport,
-    metrics: Metrics,
-    call_metrics: CallMetrics,
-    call_log: logs.CallLog,
-) -> None:
+async def _show(stores: Stores, transport: UpstreamTransport, call_log: logs.CallLog) -> None:
     """Once a second, and at the end, hand on what is counted elsewhere."""
+    bus, metrics, call_metrics = stores.bus, stores.metrics, stores.call_metrics
     shown = failed = 0
     try:
         while True:
