@@ -11,8 +11,9 @@ Rules.
 1. Forward first, meter after.
 2. The head is committed with the first bytes for the caller, or `COMMIT_S` after the upstream's
    head; until then a failure can still become an HTTP error or another attempt.
-3. Exactly one result: `done` holds None, or the error that ended the stream. Whoever awaits `done`
-   closes the response; the relay never writes after it.
+3. Exactly one result: `done` holds None, or the error that ended the stream; a mistake of ours is
+   its exception. Whoever awaits `done` closes the response; the relay never writes after it.
+4. What came before the end is written before the end is told, however slow the caller is.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from gateway.protocols.upstream_faults import error_kind, read_stream_fault
 COMMIT_S = 10.0
 SILENT_FINISH_S = 5.0
 """After the finish reason: how long usage and the end mark may still take."""
+SILENT_END_S = 1.0
+"""After the end mark, or the translation's end: how long the connection may still take."""
 DRAIN_S = 60.0
 DRAIN_BYTES = 16 * 1024 * 1024
 """How long and how far a stream is read on for its usage after its caller left."""
@@ -58,6 +61,14 @@ class Meter(Protocol):
     @property
     def contents(self) -> int:
         """How often content was seen; grows with every read that brought some."""
+
+    @property
+    def saw_end(self) -> bool:
+        """The end mark came."""
+
+    @property
+    def failed(self) -> bool:
+        """The upstream reported an error."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the upstream's body."""
@@ -102,7 +113,9 @@ class Relay:
         "_channel",
         "_drain_bytes",
         "_drain_until",
+        "_end_error",
         "_head",
+        "_is_ending",
         "_last",
         "_last_read_at",
         "_last_write_at",
@@ -113,6 +126,7 @@ class Relay:
         "_previous",
         "_queued",
         "_response",
+        "_resumed_at",
         "_shaper",
         "_stall_s",
         "_translator",
@@ -144,10 +158,13 @@ class Relay:
         self._stall_s = stall_s
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._last_read_at = self._last_write_at = monotonic()
+        self._resumed_at = 0.0
         self._drain_until: float | None = None
         self._drain_bytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._queued: list[bytes] = []
+        self._is_ending = False
+        self._end_error: GatewayError | None = None
         self._previous = b""
         self._last = b""
         self.done: asyncio.Future[GatewayError | None] = self._loop.create_future()
@@ -158,19 +175,22 @@ class Relay:
         """Forward one network read, then meter it."""
         if self.done.done():
             return
-        meter = self._meter
-        if self._drain_until is not None:
-            self._drain(chunk)
+        meter, shaper = self._meter, self._shaper
+        try:
+            if self._drain_until is not None:
+                self._count_drained(chunk)
+            else:
+                ready = chunk if self._opening is None else self._opened(self._opening.feed(chunk))
+                out = ready if shaper is None or not ready else shaper.feed(ready)
+                if out:
+                    self._write(out)
+                elif self._translator is not None:
+                    self._check_early(self._translator)
+            seen = meter.contents
+            meter.feed(chunk)
+        except Exception as error:  # noqa: BLE001 # ends this call; the connection is not to blame
+            self._break(error)
             return
-        shaper = self._shaper
-        ready = chunk if self._opening is None else self._opened(self._opening.feed(chunk))
-        out = ready if shaper is None or not ready else shaper.feed(ready)
-        if out:
-            self._write(out)
-        elif not self._channel.started:
-            self._check_early()
-        seen = meter.contents
-        meter.feed(chunk)
         self._last_read_at = now = monotonic()
         if meter.contents != seen:
             call = self._call
@@ -181,8 +201,11 @@ class Relay:
 
     def body_end(self) -> None:
         """The upstream's body is complete."""
-        if self._opening is not None:
-            self._let_through(self._opened(self._opening.end()))
+        if self._opening is not None and self._drain_until is None and not self.done.done():
+            try:
+                self._let_through(self._opened(self._opening.end()))
+            except Exception as error:  # noqa: BLE001 # as in `body_chunk`
+                self._break(error)
         self._finish(None)
 
     def body_failed(self, error: GatewayError) -> None:
@@ -200,17 +223,15 @@ class Relay:
         self._drain_until = monotonic() + DRAIN_S
         if self._writing is not None:
             self._writing.cancel()
-            self._writing = None
-            self._response.resume()
+            self._written()
 
     @property
     def drained(self) -> bool:
         """The caller left and the stream was read on."""
         return self._drain_until is not None
 
-    def _drain(self, chunk: bytes) -> None:
+    def _count_drained(self, chunk: bytes) -> None:
         self._drain_bytes += len(chunk)
-        self._meter.feed(chunk)
         if self._drain_bytes > DRAIN_BYTES:
             self.stop(GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
 
@@ -219,45 +240,83 @@ class Relay:
         if not self.done.done():
             self.done.set_result(error)
 
+    def _break(self, error: Exception) -> None:
+        """End with a mistake of ours."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
     def check(self, now: float, clocks: Clocks) -> None:
         """
         Commit a late head, or end a stream whose clock ran out; called a few times a second.
 
-        Comments and pings do not feed the content clocks. A slow caller stops them: its writes have
-        a limit of their own.
+        Comments and pings do not feed the content clocks. A slow caller stops all but the total:
+        its writes have a limit of their own.
         """
-        if self.done.done() or self._writing is not None:
+        if self.done.done():
             return
+        try:
+            self._check(now, clocks)
+        except Exception as error:  # noqa: BLE001 # as in `body_chunk`
+            self._break(error)
+
+    def _check(self, now: float, clocks: Clocks) -> None:
         if self._drain_until is not None:
             if now > self._drain_until:
                 self.stop(GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
+        elif now - self._sent_at > clocks.total_s:
+            self._finish(_expired("total", clocks.total_s))
+        elif self._writing is not None:
             return
-        if self._meter.finish_reason is not None:
-            self._check_finished(now)
-            return
+        elif self._call.stream and self._is_told:
+            self._check_finished(now, clocks)
+        else:
+            self._check_content(now, clocks)
+
+    def _check_content(self, now: float, clocks: Clocks) -> None:
         call = self._call
-        started = call.sent_at if call.sent_at is not None else call.started_at
-        last = call.last_content_at
-        if now - started > clocks.total_s:
-            self.stop(_expired("total", clocks.total_s))
-        elif last is None and now - started > clocks.first_content_s:
-            self.stop(_expired("first content", clocks.first_content_s))
-        elif last is not None and now - last > clocks.idle_s:
+        first_s = clocks.first_content_s if call.stream else clocks.first_byte_s
+        if call.last_content_at is None and now - self._sent_at > first_s:
+            self.stop(_expired("first content", first_s))
+        elif call.last_content_at is not None and now - self._alive_at > clocks.idle_s:
             self.stop(_expired("next content", clocks.idle_s))
+        elif not call.stream:
+            return  # an empty head would only forfeit the other deployments
         elif not self._channel.started and now - self._opened_at > COMMIT_S:
             self._commit()
         elif self._translator is not None and now - self._last_write_at > PING_S:
             self._ping()
 
-    def _check_finished(self, now: float) -> None:
-        """The model has said why it ended; only usage and the end mark may be missing."""
-        if now - self._last_read_at <= SILENT_FINISH_S:
+    def _check_finished(self, now: float, clocks: Clocks) -> None:
+        """All is said; only usage, the end mark or the end of the connection may be missing."""
+        translator = self._translator
+        is_over = self._meter.saw_end or (translator is not None and translator.done)
+        silent_s = SILENT_END_S if is_over else SILENT_FINISH_S
+        if now - self._last_read_at <= silent_s and now - self._alive_at <= clocks.idle_s:
             return
-        if self._translator is not None:
-            rest = self._translator.expire_after_finish()
+        if translator is not None:
+            rest = translator.expire_after_finish()
             if rest:
                 self._write(rest)
         self._finish(None)
+
+    @property
+    def _is_told(self) -> bool:
+        """The model has said why it ended, or the upstream that it failed."""
+        meter, translator = self._meter, self._translator
+        if meter.finish_reason is not None or meter.saw_end or meter.failed:
+            return True
+        return translator is not None and translator.done
+
+    @property
+    def _sent_at(self) -> float:
+        call = self._call
+        return call.sent_at if call.sent_at is not None else call.started_at
+
+    @property
+    def _alive_at(self) -> float:
+        """When content last came, or the upstream was last let go on after a slow write."""
+        last = self._call.last_content_at
+        return max(last if last is not None else self._sent_at, self._resumed_at)
 
     def _opened(self, ready: bytes) -> bytes:
         """Take what the opening lets through, and note what it has found."""
@@ -276,7 +335,9 @@ class Relay:
     def _commit(self) -> None:
         """Send the head although nothing was said but comments, which follow."""
         self._channel.start(*self._head)
-        if self._opening is not None:
+        if self._translator is not None:
+            self._ping()
+        elif self._opening is not None:
             self._let_through(self._opened(self._opening.release()))
 
     def _let_through(self, ready: bytes) -> None:
@@ -284,17 +345,19 @@ class Relay:
         if out:
             self._write(out)
 
-    def _check_early(self) -> None:
-        """Before the head is out, an error at the stream's start becomes an HTTP error."""
-        early = self._translator.early_error if self._translator is not None else None
-        if early is not None:
+    def _check_early(self, translator: StreamTranslator) -> None:
+        """Let an error at the stream's start become an HTTP error, or the end when it is late."""
+        early = translator.early_error
+        if early is None:
+            return
+        if self._channel.started:
+            self._finish(None)
+        else:
             self.stop(EarlyFailureError(early))
 
     def _ping(self) -> None:
-        if not self._channel.started:
-            self._channel.start(*self._head)
-        self._last_read_at = monotonic()
         self._write(_PINGS[self._call.client_wire])
+        self._last_write_at = monotonic()
 
     @property
     def tail(self) -> tuple[bytes, bytes]:
@@ -354,19 +417,28 @@ class Relay:
                         await more
         except TimeoutError:
             self.stop(_stalled(self._stall_s))
-            return
+        except Exception as error:  # noqa: BLE001 # the root of this task
+            self._break(error)
+        else:
+            self._written()
+
+    def _written(self) -> None:
+        """Go on after a slow write: with the end if it has come meanwhile, else with reading."""
         self._writing = None
+        if self._is_ending:
+            self._finish(self._end_error)
+            return
+        self._resumed_at = self._last_read_at = self._last_write_at = monotonic()
         self._response.resume()
 
     def _finish(self, error: GatewayError | None) -> None:
-        if self.done.done():
-            return
-        writing = self._writing
-        if writing is None or writing.done():
-            self.done.set_result(error)
-            return
-        # The last bytes are still on their way to a slow caller.
-        writing.add_done_callback(lambda _: self._finish(error))
+        """End once all that was read is written."""
+        if self._writing is None:
+            if not self.done.done():
+                self.done.set_result(error)
+        elif not self._is_ending:
+            self._is_ending = True
+            self._end_error = error
 
 
 def _stalled(limit_s: float) -> GatewayError:
