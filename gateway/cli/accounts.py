@@ -12,7 +12,7 @@ from gateway.cli.output import MISUSE, Row, fail, json_option, print_rows
 from gateway.cli.refresh import refresh_account
 from gateway.cli.stores import every, find_account, with_database
 from gateway.cli.times import iso_time
-from gateway.core.money import amount_fields
+from gateway.core.money import MAX_BALANCE_NANOUSD, amount_fields, dollars
 from gateway.store.accounts import Account, Accounts, Billing, Terms
 from gateway.store.sql import Database
 
@@ -101,6 +101,6 @@ def _row(account: Account) -> Row:
 def _terms(postpaid: bool, credit_limit: int | None) -> Terms:
     if not postpaid and credit_limit is not None:
         fail(["--credit-limit: goes with --postpaid only"], MISUSE)
-    if credit_limit is not None and credit_limit < 0:
-        fail(["--credit-limit: must not be negative"], MISUSE)
+    if credit_limit is not None and not 0 <= credit_limit <= MAX_BALANCE_NANOUSD:
+        fail([f"--credit-limit: must be from 0 to {dollars(MAX_BALANCE_NANOUSD)}"], MISUSE)
     return Terms(Billing.POSTPAID if postpaid else Billing.PREPAID, credit_limit)

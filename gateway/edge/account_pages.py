@@ -38,6 +38,8 @@ READS_A_MINUTE = 120
 WRONG_CODES_A_MINUTE = 10
 """Of one account, per worker."""
 DEFAULT_DAYS = 30
+MAX_LINES = 5000
+"""Of a report: writing it holds the worker's loop."""
 _WAIT_S = 5.0
 _MAX_ID = 200
 
@@ -94,15 +96,14 @@ class AccountPages:
         principal = await self._authenticator.principal(channel)
         self._reads.check(principal.account_id)
         self._reads.count(principal.account_id)
-        async with self._one_of_few():
-            if page is Page.CREDITS:
-                reply = await self._credits(channel, principal)
-            elif page is Page.USAGE:
-                reply = await self._usage(channel, principal)
-            elif page is Page.GENERATION:
-                reply = await self._generation(channel, principal)
-            else:
-                reply = await self._redeem(channel, principal, request_id)
+        if page is Page.CREDITS:
+            reply = await self._credits(channel, principal)
+        elif page is Page.USAGE:
+            reply = await self._usage(channel, principal)
+        elif page is Page.GENERATION:
+            reply = await self._generation(channel, principal)
+        else:
+            reply = await self._redeem(channel, principal, request_id)
         await send_reply(channel, reply, request_id)
 
     async def _credits(self, channel: ClientChannel, principal: Principal) -> Reply:
@@ -113,9 +114,10 @@ class AccountPages:
         self._wrong_codes.check(principal.account_id)
         Query(channel, ())
         asked = await read_json(channel, RedeemRequest)
-        by = Actor(f"key:{principal.key_id}", request_id, caller_address(channel))
+        by = Actor(f"key:{principal.key_id}", request_id)  # addresses of callers are not kept
         try:
-            entry = await self._codes.redeem(asked.code, principal.account_id, by)
+            async with self._one_of_few():
+                entry = await self._codes.redeem(asked.code, principal.account_id, by)
         except (UnknownCodeError, CodeSpentError) as refusal:
             self._wrong_codes.count(principal.account_id)
             state = refusal.state if isinstance(refusal, CodeSpentError) else None
@@ -146,7 +148,8 @@ class AccountPages:
             since_ms=since_ms,
             until_ms=until_ms,
         )
-        report = await self._reports.report(groups, which)
+        async with self._one_of_few():
+            report = await self._reports.report(groups, which, max_lines=MAX_LINES)
         rows = [usage_fields(groups, line) for line in report.lines]
         if form == "csv":
             return csv_reply(rows, usage_columns(groups), "usage.csv")
@@ -163,9 +166,10 @@ class AccountPages:
 
     async def _generation(self, channel: ClientChannel, principal: Principal) -> Reply:
         wanted = Query(channel, ("id",)).text("id")
-        if wanted is None or len(wanted) > _MAX_ID or not wanted.isprintable():
+        if wanted is None or len(wanted) > _MAX_ID:
             raise bad("id", "'id' must be the x-request-id of a call.")
-        event = await self._calls.call(wanted)
+        async with self._one_of_few():
+            event = await self._calls.call(wanted)
         if event is None or event.account_id != principal.account_id:
             raise GatewayError(
                 ErrorKind.UNKNOWN_PATH,
@@ -178,7 +182,8 @@ class AccountPages:
 
     async def _account(self, principal: Principal) -> Account:
         try:
-            return await self._accounts.get(principal.account_id)
+            async with self._one_of_few():
+                return await self._accounts.get(principal.account_id)
         except UnknownAccountError as error:
             raise GatewayError(ErrorKind.FORBIDDEN, "This key's account does not exist.") from error
 

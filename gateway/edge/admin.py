@@ -35,6 +35,7 @@ WRONG_TOKENS_A_MINUTE = 10
 """Of one address, per worker."""
 _ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
 _PREFIX = "/admin/"
+_LONGEST_NAME = 200
 
 
 class AdminRequest(NamedTuple):
@@ -170,7 +171,7 @@ def _names(pattern: tuple[str, ...], parts: list[str]) -> tuple[str, ...] | None
         return None
     names: list[str] = []
     for wanted, part in zip(pattern, parts, strict=True):
-        if wanted == "*" and part:
+        if wanted == "*" and part.isprintable() and 0 < len(part) <= _LONGEST_NAME:
             names.append(part)
         elif wanted != part:
             return None

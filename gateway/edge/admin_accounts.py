@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from gateway.core.civil import rfc3339
-from gateway.core.money import amount_fields
+from gateway.core.money import MAX_BALANCE_NANOUSD, amount_fields, dollars
 from gateway.edge.account_pages import AccountRefresh
 from gateway.edge.admin import AdminRequest, Route
 from gateway.edge.limit_shapes import LimitsBody, limits_object, read_limits
@@ -190,8 +190,9 @@ def _booked_object(booked: Booked) -> dict[str, object]:
 def _terms(body: AccountBody) -> Terms | None:
     """Return the terms asked for; None when there is no word of them."""
     limit = read_amount(body.credit_limit, body.credit_limit_nanousd, "credit_limit")
-    if limit is not None and limit < 0:
-        raise bad("credit_limit", "'credit_limit' must not be negative.")
+    if limit is not None and not 0 <= limit <= MAX_BALANCE_NANOUSD:
+        most = dollars(MAX_BALANCE_NANOUSD)
+        raise bad("credit_limit", f"'credit_limit' must be from 0 to {most} dollars.")
     if body.billing is None:
         if limit is not None:
             raise bad("credit_limit", "'credit_limit' goes with 'billing': 'postpaid'.")

@@ -83,7 +83,8 @@ class AdminKeys:
             models=None if body.models is None else self._public_names(body.models),
             limits=None if body.limits is None else self._limits(body.limits),
         )
-        made = await self._keys.create(body.account_id, details, by=request.by)
+        account_id = read_text(body.account_id, "account_id")
+        made = await self._keys.create(account_id, details, by=request.by)
         return json_reply({**key_object(made.row), "key": made.raw}, 201)
 
     async def _show(self, request: AdminRequest) -> Reply:

@@ -9,7 +9,7 @@ import msgspec
 from gateway.core.civil import rfc3339
 from gateway.core.model import UsageEvent
 from gateway.core.money import amount_fields
-from gateway.edge.account_pages import token_fields, usage_columns, usage_fields
+from gateway.edge.account_pages import MAX_LINES, token_fields, usage_columns, usage_fields
 from gateway.edge.admin import AdminRequest, Route
 from gateway.edge.parameters import Query, bad, read_amount, read_json, read_text, read_time
 from gateway.edge.replies import Reply, csv_reply, json_reply, list_reply
@@ -98,7 +98,7 @@ class AdminRecords:
         (form,) = query.words("format", ("json", "csv"), ("json",))
         names = [group.value for group in GroupBy]
         groups = [GroupBy(name) for name in query.words("group_by", names, ("day",))]
-        report = await self._reports.report(groups, _filter(query))
+        report = await self._reports.report(groups, _filter(query), max_lines=MAX_LINES)
         rows = [{**usage_fields(groups, line), **_margin(line)} for line in report.lines]
         if form == "csv":
             columns = [*usage_columns(groups), *_MARGIN, "calls_without_cost"]

@@ -24,6 +24,8 @@ Shape = TypeVar("Shape")
 _AT = re.compile(r"at `\$\.?([^`]*)`")
 _FIELD = re.compile(r"field `([^`]+)`")
 _LATEST_S = 253_402_300_799
+_LONGEST_NUMBER = 15
+"""Digits."""
 
 
 class Query:
@@ -51,14 +53,18 @@ class Query:
 
     def text(self, name: str) -> str | None:
         """Return a value; None when it is absent or empty."""
-        return self._values.get(name) or None
+        value = self._values.get(name) or None
+        if value is not None and not (value.isprintable() and len(value) <= MAX_TEXT):
+            raise bad(name, f"'{name}' must be at most {MAX_TEXT} printable characters.")
+        return value
 
     def number(self, name: str, default: int, most: int) -> int:
         """Return a whole number from 1 to `most`."""
         text = self.text(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= most):
+        digits = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+        if not (digits and 1 <= int(text) <= most):
             raise bad(name, f"'{name}' must be a whole number from 1 to {most}.")
         return int(text)
 

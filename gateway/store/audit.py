@@ -59,19 +59,16 @@ async def record(
     after: Facts | None = None,
 ) -> None:
     """Add an entry within the caller's transaction."""
-    await connection.execute(
-        sa.insert(AUDIT_LOG),
-        {
-            "at_ms": time.time_ns() // 1_000_000,
-            "actor": actor.name,
-            "action": action,
-            "object": object_id,
-            "before": _json(before),
-            "after": _json(after),
-            "request_id": actor.request_id,
-            "address": actor.address,
-        },
-    )
+    row = _row(actor, action, object_id, before, after)
+    await connection.execute(sa.insert(AUDIT_LOG), row)
+
+
+async def record_made(
+    connection: AsyncConnection, actor: Actor, action: str, made: Mapping[str, Facts]
+) -> None:
+    """Add an entry for each of many new objects, by their ids, within the transaction."""
+    rows = [_row(actor, action, object_id, None, after) for object_id, after in made.items()]
+    await connection.execute(sa.insert(AUDIT_LOG), rows)
 
 
 class AuditLog:
@@ -99,6 +96,21 @@ def _entry(row: sa.Row[Any]) -> AuditEntry:
         stored = columns[name]
         columns[name] = None if stored is None else msgspec.json.decode(stored)
     return AuditEntry(**columns)
+
+
+def _row(
+    actor: Actor, action: str, object_id: str, before: Facts | None, after: Facts | None
+) -> dict[str, str | int | None]:
+    return {
+        "at_ms": time.time_ns() // 1_000_000,
+        "actor": actor.name,
+        "action": action,
+        "object": object_id,
+        "before": _json(before),
+        "after": _json(after),
+        "request_id": actor.request_id,
+        "address": actor.address,
+    }
 
 
 def _json(facts: Facts | None) -> str | None:

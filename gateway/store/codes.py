@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.redemption import RANDOM_BITS, code_digest, read_code, show_code
 from gateway.store.accounts import UnknownAccountError
-from gateway.store.audit import Actor, Facts, record
+from gateway.store.audit import Actor, Facts, record, record_made
 from gateway.store.balances import AmountError, Booking, EntryKind, LedgerEntry, book
 from gateway.store.ids import new_id
 from gateway.store.sql import Database
@@ -109,8 +109,8 @@ class Codes:
         rows = [{**msgspec.structs.asdict(each.code), "digest": _digest(each.raw)} for each in made]
         async with self._database.write() as connection:
             await connection.execute(sa.insert(CODES), rows)
-            for each in made:
-                await record(connection, by, "code.create", each.code.id, after=_facts(each.code))
+            facts = {each.code.id: _facts(each.code) for each in made}
+            await record_made(connection, by, "code.create", facts)
         return made
 
     async def list(self, *, after: str = "", limit: int = 1000) -> Sequence[Code]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -441,3 +442,41 @@ async def test_head_is_answered_without_a_body(app: AdminApp) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
     assert int(answer.headers["content-length"]) > 0
     assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "accounts/%00", None, 404),
+        ("GET", "keys/%C3%28", None, 404),
+        ("GET", "accounts?name=%00", None, 400),
+        ("GET", "keys?account_id=%00", None, 400),
+        ("GET", "audit?before=99999999999999999999", None, 400),
+        ("GET", "usage?to=99999999999999999999", None, 400),
+        ("POST", "keys", {"account_id": "a\x00", "name": "k"}, 400),
+        ("POST", "accounts", {"name": "\ud800"}, 400),
+        (
+            "POST",
+            "accounts",
+            {"name": "a", "billing": "postpaid", "credit_limit_nanousd": 10**30},
+            400,
+        ),
+        (
+            "POST",
+            "accounts",
+            {"name": "a", "billing": "postpaid", "credit_limit": "9999999999"},
+            400,
+        ),
+        ("POST", "codes", {"amount_nanousd": 10**30}, 400),
+    ],
+)
+async def test_values_that_no_database_takes_are_refused(
+    app: AdminApp, method: str, path: str, body: object, status: int
+) -> None:
+    """They are the caller's mistake, never a failure of ours."""
+    content = None if body is None else json.dumps(body)
+    bearer = {"authorization": f"Bearer {TOKEN}"}
+
+    answer = await app.client.request(method, f"/admin/{path}", content=content, headers=bearer)
+
+    assert answer.status_code == status, answer.text

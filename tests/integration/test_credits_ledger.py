@@ -328,3 +328,18 @@ async def test_usage_row_keeps_both_costs(database: Database, account: Account) 
     async with database.read() as connection:
         row = (await connection.execute(sa.select(USAGE_EVENTS))).one()
     assert (row.cost_nanousd, row.upstream_cost_nanousd) == (300, 200)
+
+
+async def test_topups_with_one_idempotency_key_at_once_are_booked_once(
+    database: Database, account: Account
+) -> None:
+    """All get the same entry; one of them made it."""
+    topups = [
+        Credits(database).topup(account.id, DOLLAR, BY, idempotency_key="inv-7") for _ in range(6)
+    ]
+
+    booked = await asyncio.gather(*topups)
+
+    assert [each.replayed for each in booked].count(False) == 1
+    assert len({each.entry.id for each in booked}) == 1
+    assert await sums(database) == {account.id: (DOLLAR, DOLLAR)}
