@@ -1,0 +1,131 @@
+"""README.md is true: its snippets run against a gateway, its commands on a configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gateway.protocols.translate.dialects import capabilities
+from gateway.server.demonstration import demo_settings
+from gateway.settings import load
+from tests.process.service import Key, Service
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+SHELL = [text for kind, text in BLOCKS if kind == "sh"]
+URL = "http://127.0.0.1:8080"
+CONFIG = next(text for kind, text in BLOCKS if kind == "toml" and "[[providers]]" in text)
+CODEX = next(text for kind, text in BLOCKS if kind == "toml" and "wire_api" in text)
+
+
+def run(command: list[str], cwd: Path, **environment: str) -> str:
+    """Run a command to its end; return what it prints."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def capio(arguments: list[str], home: Path) -> str:
+    """Run the command line in a directory with a configuration."""
+    command = [sys.executable, "-m", "gateway.cli", *arguments]
+    return run(command, home, DEEPSEEK_API_KEY="a-credential")
+
+
+@pytest.mark.parametrize("snippet", [text for kind, text in BLOCKS if kind == "python"])
+def test_snippet_of_an_sdk_prints_an_answer(
+    snippet: str, gateway: Service, key: Key, tmp_path: Path
+) -> None:
+    """What is copied from the README works with a key alone."""
+    code = snippet.replace(URL, gateway.url)
+    assert code != snippet
+
+    printed = run([sys.executable, "-c", code], tmp_path, CAPIO_API_KEY=key.raw)
+
+    assert "Hello from the demo upstream" in printed
+
+
+@pytest.mark.parametrize("snippet", [text for text in SHELL if "curl " in text])
+def test_snippet_of_curl_is_answered(
+    snippet: str, gateway: Service, key: Key, tmp_path: Path
+) -> None:
+    """No call fails, and none is answered with an error."""
+    kept = [line for line in snippet.split("\n") if not line.startswith("export CAPIO_API_KEY")]
+    script = "\n".join(kept).replace(URL, gateway.url).replace("curl ", "curl -sS --fail ")
+
+    printed = run(["bash", "-euc", script], tmp_path, CAPIO_API_KEY=key.raw)
+
+    assert '"error"' not in printed
+    assert printed.count("{") >= snippet.count("curl ")
+
+
+def test_commands_work_in_their_order(tmp_path: Path) -> None:
+    """Whoever types them one after the other meets no mistake."""
+    (tmp_path / "capio.toml").write_text(CONFIG)
+    ran = 0
+
+    for block in [text for text in SHELL if "capio " in text and "curl " not in text]:
+        commands = block
+        if "KEY_ID" in block:
+            another = ["keys", "create", "--account", "acme", "--name", "another", "--json"]
+            commands = block.replace("KEY_ID", json.loads(capio(another, tmp_path))["id"])
+        for words in map(shlex.split, commands.strip().split("\n")):
+            if words[0] == "capio":
+                capio(words[1:], tmp_path)
+                ran += 1
+
+    assert ran == len(re.findall(r"^capio ", "\n".join(SHELL), re.MULTILINE))
+
+
+def test_shortest_configuration_has_no_mistake(tmp_path: Path) -> None:
+    """It is read as it stands."""
+    path = tmp_path / "capio.toml"
+    path.write_text(CONFIG)
+
+    settings = load(path, capabilities)
+
+    assert [model.name for model in settings.models] == ["deepseek-v4-flash"]
+
+
+def test_clients_are_set_up_with_models_that_the_demo_has() -> None:
+    """With `make run` in one terminal the set-ups work in another, unchanged but for the key."""
+    models = {model.name for model in demo_settings(8080, 9464, 1, 1).models}
+    opencode, openclaw = [json.loads(text) for kind, text in BLOCKS if kind == "json"]
+    claude = next(text for text in SHELL if "ANTHROPIC_BASE_URL" in text)
+    provider = openclaw["models"]["providers"]["capio"]
+    defaults = openclaw["agents"]["defaults"]["model"]
+
+    named = {
+        *opencode["provider"]["capio"]["models"],
+        *(model["id"] for model in provider["models"]),
+        *(name.removeprefix("capio/") for name in (defaults["primary"], *defaults["fallbacks"])),
+        *re.findall(r"=capio/(\S+)", claude),
+        tomllib.loads(CODEX)["model"],
+    }
+
+    assert named <= models
+
+
+def test_links_lead_somewhere() -> None:
+    """Files exist."""
+    targets = {target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", TEXT)}
+
+    assert [target for target in targets if not (ROOT / target).exists()] == []
