@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import msgspec.inspect as types
@@ -12,6 +13,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from gateway.edge.admin_accounts import AdminAccounts
+from gateway.edge.admin_keys import AdminKeys
+from gateway.edge.admin_records import AdminRecords
 from gateway.errors import SURFACES, Surface
 from gateway.pipeline import proxy
 from gateway.settings import Settings
@@ -163,6 +167,20 @@ def test_readme_lists_every_metric_with_its_labels_and_meaning() -> None:
     ]
 
     assert rows_of("Metrics") == sorted(expected)
+
+
+def test_readme_lists_every_path_of_the_operators_api() -> None:
+    """Methods and paths are the routes', in their order."""
+    nothing = cast("Any", None)
+    routes = [
+        *AdminAccounts(nothing, nothing).routes(),
+        *AdminKeys(nothing, nothing, nothing).routes(),
+        *AdminRecords(nothing).routes(),
+    ]
+
+    listed = [row[:2] for row in rows_of("The operator's API")]
+
+    assert listed == [[route.method, f"`{route.path}`"] for route in routes]
 
 
 def test_readme_links_lead_somewhere() -> None:
