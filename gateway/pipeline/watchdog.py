@@ -8,6 +8,7 @@ costs next to nothing, and a stream's limits are seconds.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
@@ -15,6 +16,8 @@ from typing import Protocol
 from gateway.core.model import Clocks
 
 TICK_S = 0.25
+
+log = logging.getLogger("gateway.pipeline")
 
 
 class Watched(Protocol):
@@ -59,6 +62,9 @@ class Watchdog:
     def _tick(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         now = monotonic()
         self._observe_lag(max(now - due, 0.0))
-        for watched, clocks in list(self._watched.items()):
-            watched.check(now, clocks)
         self._timer = loop.call_later(TICK_S, self._tick, loop, now + TICK_S)
+        for watched, clocks in list(self._watched.items()):
+            try:
+                watched.check(now, clocks)
+            except Exception:  # one stream's mistake must not stop the clocks of the others
+                log.exception("clock_failed")
