@@ -42,7 +42,7 @@ def thread_refused() -> GatewayError:
     """Return the refusal after which an SDK goes on without a thread."""
     return GatewayError(
         ErrorKind.UNSUPPORTED,
-        "thread: not supported by this model; send the whole conversation",
+        "thread: not supported by this model",
         param="thread",
         details={"error_code": "thread_unsupported_request"},
     )
