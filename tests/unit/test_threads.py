@@ -42,6 +42,6 @@ def test_thread_refused_tells_anthropics_sdk_to_stop_threading() -> None:
     assert status == 400
     assert json.loads(body)["error"] == {
         "type": "invalid_request_error",
-        "message": "thread: not supported by this model; send the whole conversation",
+        "message": "thread: not supported by this model",
         "details": {"error_code": "thread_unsupported_request"},
     }
