@@ -7,10 +7,12 @@ refuses to run as root, so root starts it as `nobody`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -91,6 +93,16 @@ class PostgresServer:
             self._process.wait(DEADLINE_S)
             self._process = None
 
+    def kill(self) -> None:
+        """Kill the server and all its processes with -9."""
+        assert self._process is not None
+        pids = [self._process.pid, *_children(self._process.pid)]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(DEADLINE_S)
+        self._process = None
+
     def create_database(self) -> str:
         """Return the URL of a new, empty database."""
         name = f"t{uuid.uuid4().hex}"
@@ -108,6 +120,17 @@ class PostgresServer:
             cwd=self._home, env=self._environ, check=True, capture_output=True,
             timeout=DEADLINE_S, **self._as_user,
         )  # fmt: skip
+
+
+def _children(parent: int) -> list[int]:
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit():
+                stat = (entry / "stat").read_text()
+                if int(stat.rpartition(")")[2].split()[1]) == parent:
+                    found.append(int(entry.name))
+    return found
 
 
 @pytest.fixture(scope="session")
