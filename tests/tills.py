@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.core.limits import NO_LIMITS, KeyLimits, Limits
@@ -16,11 +18,12 @@ from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation, ReserveAsk
 from gateway.settings import Money, Redis, Server, Settings
-from gateway.store.account_state import AccountState, SpendScope, Spent
+from gateway.store.account_state import AccountState, Position, SpendScope, Spent
 from gateway.store.bus import Bus, BusLimits
-from gateway.store.hot_state import hot_scripts
-from gateway.store.redis_connect import read_target
+from gateway.store.hot_state import HotNames, hot_scripts
+from gateway.store.redis_connect import cold_client, read_target
 from gateway.store.till import Till
+from gateway.store.usage_reader import UsageReader
 from gateway.telemetry.metrics import CallMetrics, Metrics
 
 NOON_MS = 1_779_019_200_000
@@ -33,6 +36,7 @@ MODEL = Model(
 )  # fmt: skip
 PATIENT = BusLimits(command_timeout_s=10.0)
 NOTHING = Usage()
+DECODER = msgspec.json.Decoder(UsageEvent)
 MONEY = Money()
 _numbers = itertools.count()
 
@@ -175,6 +179,76 @@ class WorkerTill:
         return event
 
 
+class FakeLedger:
+    """A ledger writer over the fake SQL, that books when it is told to."""
+
+    def __init__(self, url: str, sql: FakeSql, prefix: str = "capio:") -> None:
+        self.sql = sql
+        self.reader = UsageReader(cold_client(read_target(url)), prefix, claim_idle_ms=1)
+
+    async def book(self, *, acknowledge: bool = True) -> int:
+        """Book what waits; return how many calls were new. Without `acknowledge` it dies then."""
+        await self.reader.ensure_group()
+        new = 0
+        while entries := await self.reader.claim() or await self.reader.read_new(None):
+            events = [(entry, DECODER.decode(entry.event or b"")) for entry in entries]
+            repeated = {entry for entry, event in events if not self.sql.book(event)}
+            new += len(entries) - len(repeated)
+            if not acknowledge:
+                break
+            states = [self.sql.accounts[event.account_id] for _, event in events]
+            positions = {
+                state.account_id: Position(state.position, state.balance_nanousd)
+                for state in states
+            }
+            await self.reader.acknowledge(entries, positions, repeated)
+        return new
+
+    async def close(self) -> None:
+        await self.reader.aclose()
+
+
+class AccountProbe:
+    """What Redis holds of an account, seen by a client of its own."""
+
+    def __init__(self, url: str, account_id: str = "acct_1", prefix: str = "capio:") -> None:
+        self.client = cold_client(read_target(url))
+        self.names = HotNames(prefix).of(account_id)
+        self.key = self.names.accounts + account_id.encode()
+
+    async def number(self, field: str) -> int:
+        """Return a field, 0 when it is absent."""
+        return int(await self.client.hget(self.key, field) or 0)
+
+    async def held(self) -> tuple[int, int]:
+        """Return running calls and the money they hold."""
+        return await self.number("n"), await self.number("h")
+
+    async def available(self) -> int:
+        """Return what may be spent, the credit limit aside."""
+        return await self.number("base") - await self.number("pend") - await self.number("h")
+
+    async def leases(self) -> int:
+        """Return how many calls run in the account's shard."""
+        return int(await self.client.zcard(self.names.leases))
+
+    async def waiting(self) -> list[UsageEvent]:
+        """Return the events in the stream of the account's shard."""
+        return [
+            DECODER.decode(fields[b"e"]) for _, fields in await self.client.xrange(self.names.usage)
+        ]
+
+    async def leftovers(self) -> list[str]:
+        """Return the counters of running calls and holds, of any scope, that are not zero."""
+        fields = await self.client.hgetall(self.key)
+        return [
+            name.decode() for name, value in fields.items() if name[:1] in b"nh" and value != b"0"
+        ]
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+
 def ask_for(
     request_id: str | None = None,
     *,
@@ -218,3 +292,30 @@ def event_for(ask: ReserveAsk, usage: Usage = NOTHING, **changes: Any) -> UsageE
         usage=usage,
         **given,
     )
+
+
+class TillWorld:
+    """One worker, its SQL, its ledger, and a clock."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        prefix = f"{uuid.uuid4().hex}:"
+        self.sql = FakeSql()
+        self.clock = Clock()
+        self.worker = WorkerTill(url, self.sql, home, prefix=prefix, clock=self.clock)
+        self.ledger = FakeLedger(url, self.sql, prefix)
+        self.probe = AccountProbe(url, prefix=prefix)
+        self.till = self.worker.till
+
+    async def run(self, usage: Usage = NOTHING, **asked: Any) -> None:
+        """Make one whole call."""
+        await self.worker.settle(await self.worker.reserve(ask_for(**asked)), usage)
+
+    async def refusal(self, ask: ReserveAsk | None = None, **asked: Any) -> GatewayError:
+        """Make a call that is refused; return why."""
+        with pytest.raises(GatewayError) as caught:
+            await self.worker.reserve(ask or ask_for(**asked))
+        return caught.value
+
+    async def reserve(self, **asked: Any) -> Reservation:
+        """Begin a call."""
+        return await self.worker.reserve(ask_for(**asked))

@@ -43,7 +43,8 @@ class AccountLoader:
         source: SQL.
         key_prefix: `redis.key_prefix`.
         clock: Monotonic seconds.
-        wall_clock: Unix seconds, to know today's budgets.
+        now_ms: Unix milliseconds, to know today's budgets; None: the system's clock, and the
+            server's in the script.
     """
 
     def __init__(
@@ -53,14 +54,14 @@ class AccountLoader:
         key_prefix: str,
         *,
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
+        now_ms: Callable[[], int] | None = None,
     ) -> None:
         self._bus = bus
         self._source = source
         self._names = HotNames(key_prefix)
         self._script = hot_scripts().load
         self._clock = clock
-        self._wall_clock = wall_clock
+        self._now_ms = now_ms
         self._loads: dict[tuple[str, frozenset[SpendScope]], asyncio.Task[None]] = {}
         self._asked: dict[str, float] = {}
 
@@ -144,12 +145,13 @@ class AccountLoader:
     async def _load(self, account_id: str, scopes: Sequence[SpendScope]) -> None:
         account = self._names.of(account_id).accounts + account_id.encode()
         for _ in range(_ATTEMPTS):
-            day = int(self._wall_clock() * 1000) // DAY_MS
+            now_ms = None if self._now_ms is None else self._now_ms()
+            day = (_system_ms() if now_ms is None else now_ms) // DAY_MS
             month = month_of(day)
             state = await self._source.load(account_id, scopes, day=day, month=month)
             if state is None:
                 raise GatewayError(ErrorKind.FORBIDDEN, "This key's account does not exist.")
-            arguments = load_arguments(state, day=day, month=month)
+            arguments = load_arguments(state, day=day, month=month, now_ms=now_ms)
             if await self._bus.script(self._script, [account], arguments) == 1:
                 return
         raise GatewayError(
@@ -170,7 +172,7 @@ async def push_account(
         GatewayError: STORE_UNAVAILABLE.
         redis.exceptions.RedisError: Redis is away: the workers will find out by themselves.
     """
-    day = int(time.time() * 1000) // DAY_MS
+    day = _system_ms() // DAY_MS
     month = month_of(day)
     state = await source.load(account_id, (), day=day, month=month)
     if state is None:
@@ -181,12 +183,14 @@ async def push_account(
     await cast("Awaitable[object]", client.eval(script, 1, account, *arguments))
 
 
-def load_arguments(state: AccountState, *, day: int, month: int) -> list[Argument]:
+def load_arguments(
+    state: AccountState, *, day: int, month: int, now_ms: int | None = None
+) -> list[Argument]:
     """Return the ARGV of `lua/load.lua` for an account."""
     credit = state.credit_limit_nanousd
     limits = b"" if state.limits == NO_LIMITS else pack(scope_row(ACCOUNT_SCOPE, state.limits))
     arguments: list[Argument] = [
-        b"",
+        b"" if now_ms is None else now_ms,
         state.position,
         state.balance_nanousd,
         state.version,
@@ -212,3 +216,7 @@ def scope_name(scope: SpendScope) -> str:
     if scope.model is None:
         return key_scope(scope.key_id)
     return key_model_scope(scope.key_id, scope.model)
+
+
+def _system_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -9,7 +9,7 @@ One script admits, one settles, each one round trip. Who settles, and when, in o
    real event takes the place of the abandoned one as long as that waits; else the first counts.
 
 Redis away: what was asked and not answered may have been admitted. So whoever is refused then is
-released with an event-less settlement, which follows on the same connection.
+released with an event-less settlement, which follows on the same connection, or when Redis is back.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ _LIMITS: Final = (
 )  # fmt: skip
 """By the number that the script gives them."""
 _SCOPES: Final = {"": LimitScope.ACCOUNT, "k": LimitScope.KEY, "m": LimitScope.KEY_MODEL}
+OWED = 10_000
+"""Calls to be released that are remembered while Redis is away."""
 _ATTEMPTS = 5
 _PACKED_ROWS = 50_000
 _KINDS: Final = {
@@ -104,6 +106,7 @@ class RedisReservations:
         self._refresh_ms = int(money.refresh_s * 1000)
         self._learner = OutputLearner(money.default_output)
         self._local = LocalLimits(money.degraded_share)
+        self._owed: dict[str, str] = {}
         self._rows: OrderedDict[tuple[str, int, str], _Known] = OrderedDict()
         self._no_rows: _Known = ([], pack([]), scopes_of([]))
 
@@ -213,6 +216,8 @@ class RedisReservations:
         if reply[1]:
             self._accounts.refresh_soon(account_id)
         self._local.forget()
+        if self._owed:
+            self.release_owed()
         self._count("admitted")
 
     def _refused(self, ask: ReserveAsk, rows: list[Row], reply: list[int | bytes]) -> GatewayError:
@@ -259,15 +264,31 @@ class RedisReservations:
 
     def _undo(self, ask: ReserveAsk) -> None:
         """Release what may have been admitted; nobody waits for the answer."""
-        account_id = ask.principal.account_id
+        self._release_call(ask.request_id, ask.principal.account_id)
+
+    def release_owed(self) -> None:
+        """Release again what could not be released: Redis is there."""
+        owed = list(self._owed.items())
+        self._owed.clear()
+        for request_id, account_id in owed:
+            self._release_call(request_id, account_id)
+
+    def _release_call(self, request_id: str, account_id: str) -> None:
         names = self._names.of(account_id)
-        gone = self._bus.command(
+        answer = self._bus.command(
             b"EVALSHA", self._release.sha, 5,
             names.accounts + account_id.encode(), names.calls, names.leases, names.queued,
             names.usage,
-            b"", ask.request_id, account_id, b"", b"", 0, 0, 0, b"", 0,
+            b"" if self._now_ms is None else self._now_ms(),
+            request_id, account_id, b"", b"", 0, 0, 0, b"", 0,
         )  # fmt: skip
-        asyncio.ensure_future(gone).add_done_callback(lambda done: done.exception())
+
+        def answered(done: asyncio.Future[object]) -> None:
+            # Beyond OWED calls the leases run out by themselves.
+            if not done.cancelled() and done.exception() is not None and len(self._owed) < OWED:
+                self._owed[request_id] = account_id
+
+        asyncio.ensure_future(answer).add_done_callback(answered)
 
     def _rows_of(self, ask: ReserveAsk) -> _Known:
         """Return the limits of a key and its model in their three forms."""

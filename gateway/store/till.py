@@ -50,8 +50,8 @@ class Till:
     ) -> None:
         prefix, lease_s = settings.redis.key_prefix, settings.money.lease_s
         self._renew_s = settings.money.renew_s
-        self.journal = UsageStream(bus, settings, metrics, stored=source.stored)
-        self.accounts = AccountLoader(bus, source, prefix)
+        self.journal = UsageStream(bus, settings, metrics, stored=source.stored, now_ms=now_ms)
+        self.accounts = AccountLoader(bus, source, prefix, now_ms=now_ms)
         self.running = RunningCalls(
             bus, prefix, lease_s=lease_s, saw_epoch=self.journal.saw_epoch, now_ms=now_ms
         )
@@ -78,6 +78,7 @@ class Till:
     def redis_returned(self) -> None:
         """Redis was away and is there again: tell it of the running calls and the last events."""
         self.journal.suspect()
+        self.reservations.release_owed()
         if self._hearing is None or self._hearing.done():
             self._hearing = asyncio.create_task(self._renew(), name="renew-after-outage")
 

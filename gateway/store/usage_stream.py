@@ -31,7 +31,7 @@ from gateway.core.pricing import token_count
 from gateway.errors import GatewayError
 from gateway.settings import Settings
 from gateway.store.bus import BusUnavailable
-from gateway.store.hot_state import SHARD_FULL, HotNames, hot_scripts
+from gateway.store.hot_state import EPOCH, SHARD_FULL, HotNames, hot_scripts
 from gateway.store.lua_script import LuaScript
 from gateway.store.redis_link import Argument, ReplyError
 from gateway.store.spill import Segment, SpillWriter, measure, segments
@@ -46,6 +46,8 @@ RECENT = 10_000
 _TICK_S = 1.0
 _SCAN_TICKS = 5
 """Files of dead processes are looked for every so many ticks."""
+_EPOCH_TICKS = 3
+"""A loss is looked for every so many ticks, so that it is found without a further call."""
 _REPLAY_LINES = 100
 _STORED_BATCH = 500
 _CLOSE_REPLAY_S = 5.0
@@ -110,6 +112,7 @@ class UsageStream:
         stored: Asked before events are appended again; None: all are.
         spill: The files, if not those of the data directory.
         shard_full: Entries that a shard's stream takes.
+        now_ms: Unix milliseconds for the script; None: the server's clock.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class UsageStream:
         stored: Stored | None = None,
         spill: SpillWriter | None = None,
         shard_full: int = SHARD_FULL,
+        now_ms: Callable[[], int] | None = None,
     ) -> None:
         self._bus = bus
         self._metrics = metrics
@@ -132,6 +136,7 @@ class UsageStream:
         self._settle = hot_scripts().settle
         self._stored = stored
         self._shard_full = shard_full
+        self._now_ms = now_ms
         self._full: set[int] = set()
         self._encode = msgspec.json.Encoder().encode
         self._decode = msgspec.json.Decoder(_Head).decode
@@ -205,6 +210,7 @@ class UsageStream:
             self._replaying = None
         await self._spill.drain()
         try:
+            await self._watch_epochs()
             await self._restore()
             await self._replay()
         except _AWAY:
@@ -229,7 +235,7 @@ class UsageStream:
                     names.usage,
                 ),
                 (
-                    b"",
+                    b"" if self._now_ms is None else self._now_ms(),
                     event.request_id,
                     event.account_id,
                     event.key_id,
@@ -264,6 +270,8 @@ class UsageStream:
         while not self._closing:
             self._wake.clear()
             try:
+                if tick % _EPOCH_TICKS == 0:
+                    await self._watch_epochs()
                 await self._restore()
                 await self._watch_full()
                 if not self._full and (self._spill.wrote or tick % _SCAN_TICKS == 0):
@@ -275,6 +283,14 @@ class UsageStream:
             tick += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _TICK_S)
+
+    async def _watch_epochs(self) -> None:
+        shards = list(self._epochs)
+        asked = [
+            self._bus.command(b"HGET", self._names.shards[shard].calls, EPOCH) for shard in shards
+        ]
+        for shard, epoch in zip(shards, await asyncio.gather(*asked), strict=True):
+            self.saw_epoch(shard, epoch)
 
     async def _restore(self) -> None:
         """Append again what Redis has lost and SQL does not have."""

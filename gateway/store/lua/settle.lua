@@ -10,8 +10,8 @@
 -- ARGV[6]  at_ms of the event; 7: its cost in nano-dollars; 8: tokens that were used
 -- ARGV[9]  the event; '' only gives back what was held, as if the call had not been
 -- ARGV[10] entries that the stream takes at most
--- Returns {1 | 0 | -1 as append does, epoch}. The epoch is the first request id that this shard
--- settled: it changes when Redis has lost what it held.
+-- Returns {1 | 0 | -1 as append does, epoch}. The epoch names this shard's first settlement: it
+-- changes when Redis has lost what it held, also if the same call is the first one again.
 local account, calls = KEYS[1], KEYS[2]
 local held = redis.call('HGET', calls, ARGV[2])
 if held then
@@ -21,7 +21,8 @@ if held then
 end
 local epoch = redis.call('HGET', calls, 'epoch')
 if not epoch then
-  epoch = ARGV[2]
+  local time = redis.call('TIME')
+  epoch = ARGV[2] .. ':' .. time[1] .. '.' .. time[2]
   redis.call('HSET', calls, 'epoch', epoch)
 end
 if ARGV[9] == '' then return {0, epoch} end

@@ -32,8 +32,9 @@ local function clock(given)
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- Digits of an integer; what is computed as -0 is 0.
 local function whole(number)
-  return string.format('%.0f', number)
+  return string.format('%.0f', number + 0)
 end
 
 -- Months of UTC, counted from January of the year 0; as core/civil.py.
