@@ -44,7 +44,8 @@ def demo(port: int = 8080, workers: int = 2) -> int:
         click.echo(f"Port {port} is in use: stop what listens there.", err=True)
         return 1
     key = asyncio.run(_mint(settings))
-    upstream = Child("demo_upstream", [sys.executable, "-m", "gateway.demo", str(upstream_port)])
+    command = [sys.executable, "-m", "gateway.demo", str(upstream_port)]
+    upstream = Child("demo_upstream", command, upstream_port)
     supervisor = Supervisor(settings, extra=[upstream])
     click.echo(introduction(settings, key))
     return run(settings, supervisor)

@@ -19,9 +19,11 @@ import gc
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer as Granian
 
 from gateway.app import Worker
-from gateway.lifeline import end_with_parent
+from gateway.lifeline import end_with_parent, hold_ending_signals, obey_ending_signals
 from gateway.settings import ConfigError, Settings
 from gateway.store.embedded import EmbeddedValkey, EmbeddedValkeyError
 from gateway.tokenize.counters import load_counters
@@ -53,6 +55,8 @@ _GRANIAN_LOGGING = {
     "loggers": {"_granian": {"handlers": ["json"], "propagate": False}},
 }
 _WATCH_S = 0.5
+_LISTEN_S = 10.0
+_POLL_S = 0.02
 _STOP_S = 15.0
 _HEADER_READ_MS = 15_000
 
@@ -64,16 +68,21 @@ class Child:
     Args:
         name: For the log.
         command: Program and arguments.
+        port: Where it listens on the loopback interface, if its start is to be waited for.
     """
 
-    def __init__(self, name: str, command: list[str]) -> None:
+    def __init__(self, name: str, command: list[str], port: int | None = None) -> None:
         self.name = name
         self._command = command
+        self._port = port
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, in a session of its own."""
+        """Start it, in a session of its own, and wait some seconds for it to listen."""
         self._process = subprocess.Popen(self._command, start_new_session=True)  # noqa: S603 (ours)
+        until = time.monotonic() + _LISTEN_S
+        while self._port is not None and not _listens(self._port) and time.monotonic() < until:
+            time.sleep(_POLL_S)
 
     def ensure_running(self) -> bool:
         """Start it again if it died; return whether that was necessary."""
@@ -118,6 +127,7 @@ class Supervisor:
         self._extra = extra or []
         self._children: list[Child] = []
         self._stopping = threading.Event()
+        self._stopped = threading.Event()
         self._pid = os.getpid()
         # Loaded before the workers are forked: they share its 40 MB, as they share all modules.
         self._counters = load_counters()
@@ -140,12 +150,14 @@ class Supervisor:
             if ready is not None:
                 server.on_startup(ready)
             server.on_reload(self._read_again)
+            os.register_at_fork(before=_hold_signals, after_in_parent=_obey_signals)
             server.serve(target_loader=self.load_app, wrap_loader=False)
         except SystemExit as stop:
             return int(stop.code or 0)
         finally:
             self._stopping.set()
             self._stop_children()
+            self._stopped.set()
         return 0
 
     def load_app(self) -> Callable[..., Any]:
@@ -194,6 +206,9 @@ class Supervisor:
             for child in self._children:
                 if not self._stopping.is_set() and child.ensure_running():
                     log.warning("child_restarted", extra={"child": child.name})
+        # What this thread has started again ends with it (Linux: the parent-death signal is tied to
+        # the thread), so it stays until the children were stopped in their order.
+        self._stopped.wait()
 
     def _stop_children(self) -> None:
         for child in reversed(self._children):
@@ -236,3 +251,19 @@ class Supervisor:
             respawn_interval=0.5,
             workers_kill_timeout=max(1, round(server.grace_s)),
         )
+
+
+def _hold_signals() -> None:
+    """Before a fork of the main thread, which are the workers: `app.Worker` takes them again."""
+    if threading.current_thread() is threading.main_thread():
+        hold_ending_signals()
+
+
+def _obey_signals() -> None:
+    if threading.current_thread() is threading.main_thread():
+        obey_ending_signals()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
