@@ -108,18 +108,16 @@ class TokenCounts:
         route = candidates[0].deployment.label if candidates else f"estimate {deployment.label}"
         headers = tuple(pair for pair in given.client_headers if pair[0] in _COUNTED_HEADERS)
         digest = count_key(route, given.front.body, headers)
-        answer = await self._known(digest)
+        answer = await self._being_told(digest)
         if answer is None:
             answer = await self._lead(digest, given, channel, candidates, deployment)
         if not channel.started:
             await _respond(given, channel, answer, estimated=not candidates)
 
-    async def _known(self, digest: str) -> bytes | None:
-        """Return what is remembered, or what somebody else is just being told."""
+    async def _being_told(self, digest: str) -> bytes | None:
+        """Return what somebody else is just being told; None: nobody is, or it failed."""
         running = self._running.get(digest)
-        if running is not None:
-            return await asyncio.shield(running)
-        return await self._answered.get(digest)
+        return None if running is None else await asyncio.shield(running)
 
     async def _lead(
         self,
@@ -134,6 +132,9 @@ class TokenCounts:
         self._running[digest] = running
         answer: bytes | None = None
         try:
+            answer = await self._answered.get(digest)
+            if answer is not None:
+                return answer
             if candidates:
                 answer = await self._asked(given, channel, candidates)
             else:
