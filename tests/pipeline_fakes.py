@@ -377,6 +377,7 @@ class Bench:
         limit: int = 10,
         principal: Principal = PRINCIPAL,
         stall_s: float = 5.0,
+        error_s: float = 5.0,
         reservations: Any = None,
         idempotent: Any = None,
         server: Server | None = None,
@@ -396,7 +397,9 @@ class Bench:
             self.keys, KEY_PREFIX, idempotency=idempotent is not None
         )
         self.answers = Answers(self.watchdog, stall_s)
-        attempts = Attempts(self.transport, Exchanges(self.catalogue), self.answers, self.metrics)
+        attempts = Attempts(
+            self.transport, Exchanges(self.catalogue), self.answers, self.metrics, error_s
+        )
         self.attempts = attempts
         self.counts = TokenCounts(attempts, Counters({}), self.answered)
         self.proxy = Proxy(

@@ -7,16 +7,17 @@ read before it is sent; a large one goes through the pump as plain bytes.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from time import monotonic
 
 from gateway.core.limit_headers import limit_headers
-from gateway.core.model import Endpoint
+from gateway.core.model import Clocks, Endpoint
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.exchange import Exchange
-from gateway.pipeline.relay import EarlyFailureError, Relay
+from gateway.pipeline.relay import EarlyFailureError, Relay, expired
 from gateway.pipeline.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.error_bodies import render_event
@@ -29,6 +30,9 @@ WHOLE_BYTES = 256 * 1024
 """An answer that goes through untouched is read before it is sent up to this size."""
 TRANSLATED_BYTES = 32 * 1024 * 1024
 """Largest answer that is translated."""
+
+
+_UPSTREAM_ENDS = (ErrorKind.UPSTREAM_BROKEN, ErrorKind.UPSTREAM_TIMEOUT)
 
 
 class Answers:
@@ -55,12 +59,12 @@ class Answers:
                 if so, this has already ended the answer as its dialect asks.
         """
         kind = _header(response, b"content-type") or b""
-        if kind.startswith(b"text/event-stream") != call.stream:
-            response.close()
+        is_stream = kind.lower().startswith(b"text/event-stream")
+        if response.status >= 300 or is_stream != call.stream:
             raise GatewayError(
                 ErrorKind.UPSTREAM_MALFORMED,
                 "The upstream model answered in an unexpected format.",
-                detail=f"content-type {kind[:100].decode('latin-1')}",
+                detail=f"status {response.status}, {kind[:100].decode('latin-1')}",
             )
         length = _length(response)
         call.upstream_request_id = _upstream_id(response)
@@ -100,7 +104,8 @@ class Answers:
         meter = JsonMeter(call.upstream_wire)
         status, headers = head
         try:
-            body = await response.read(TRANSLATED_BYTES if exchange.reshape else WHOLE_BYTES)
+            limit = TRANSLATED_BYTES if exchange.reshape else WHOLE_BYTES
+            body = await self._read(call, response, limit)
             meter.feed(body)
             for step in exchange.reshape:
                 body = step(body)
@@ -108,8 +113,25 @@ class Answers:
                 headers.append((b"content-length", str(len(body)).encode()))
             await channel.respond(status, headers, body)
         finally:
-            response.close()
-            _keep_usage(call, meter)
+            _keep_usage(call, meter, channel)
+
+    async def _read(self, call: Call, response: UpstreamResponse, limit_bytes: int) -> bytes:
+        """Read a whole answer; what stalls for longer than a first byte may take is late."""
+        assert call.deployment is not None
+        task = asyncio.current_task()
+        assert task is not None
+        deadline = _Deadline(task)
+        clocks = call.deployment.provider.clocks
+        self._watchdog.add(deadline, clocks)
+        try:
+            return await response.read(limit_bytes)
+        except asyncio.CancelledError:
+            if not deadline.is_over:
+                raise
+            task.uncancel()
+        finally:
+            self._watchdog.discard(deadline)
+        raise expired("whole answer", clocks.first_byte_s)
 
     async def _large(
         self,
@@ -123,12 +145,14 @@ class Answers:
         relay = Relay(call, channel, response, meter, head=head, stall_s=self._stall_s)
         try:
             error = await self._pump(call, channel, relay, response)
+            if call.hold is None:
+                _check_left(call, channel, relay, error)
             if error is not None:
                 raise error  # bytes of JSON may be out: without `end` the connection breaks
             await relay.write(b"")
             await channel.end()
         finally:
-            _keep_usage(call, meter)
+            _keep_usage(call, meter, channel)
 
     async def _stream(
         self,
@@ -154,50 +178,83 @@ class Answers:
         try:
             error = await self._pump(call, channel, relay, response)
             meter.end()
-            if channel.gone:
-                call.drained = relay.drained and error is None
-                raise GatewayError(ErrorKind.CLIENT_GONE, "The caller left.")
+            _check_left(call, channel, relay, error)
             if isinstance(error, EarlyFailureError):
                 raise error
             if exchange.translator is not None:
-                await _end_translated(channel, exchange, relay, error)
+                await _end_translated(channel, exchange, relay, error or _reported(meter))
             else:
                 await _end_relayed(call, channel, exchange, relay, _relay_error(error, meter))
-            if meter.failed:
-                raise GatewayError(
-                    ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error in its stream."
-                )
+            reported = _reported(meter)
+            if reported is not None:
+                raise reported
         finally:
-            _keep_usage(call, meter)
+            _keep_usage(call, meter, channel)
 
     async def _pump(
         self, call: Call, channel: ClientChannel, relay: Relay, response: UpstreamResponse
     ) -> GatewayError | None:
         assert call.deployment is not None
         self._watchdog.add(relay, call.deployment.provider.clocks)
+        before = None
         if call.hold is None or call.stream:
-            channel.on_gone(relay.client_left)
+            before = channel.on_gone(relay.client_left)
         try:
             response.start(relay)
             return await relay.done
         finally:
-            channel.on_gone(None)
+            # While nothing is written another deployment may be asked: that ends with the caller.
+            channel.on_gone(None if channel.started or channel.gone else before)
             self._watchdog.discard(relay)
             response.close()
             await relay.aclose()
+
+
+class _Deadline:
+    """Cancels a task that waits for a whole answer too long; a `Watched`."""
+
+    __slots__ = ("_since", "_task", "is_over")
+
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        self._task = task
+        self._since = monotonic()
+        self.is_over = False
+
+    def check(self, now: float, clocks: Clocks) -> None:
+        """Cancel once."""
+        if not self.is_over and now - self._since > clocks.first_byte_s:
+            self.is_over = True
+            self._task.cancel()
+
+
+def _check_left(
+    call: Call, channel: ClientChannel, relay: Relay, error: GatewayError | None
+) -> None:
+    """Raise CLIENT_GONE if the caller has left, with a note whether all was read on."""
+    if channel.gone:
+        call.drained = relay.drained and error is None
+        raise GatewayError(ErrorKind.CLIENT_GONE, "The caller left.")
+
+
+def _reported(meter: StreamMeter) -> GatewayError | None:
+    """Return the failure that the upstream itself reported inside of its stream."""
+    if not meter.failed:
+        return None
+    return GatewayError(ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error in its stream.")
 
 
 def _relay_error(error: GatewayError | None, meter: StreamMeter) -> GatewayError | None:
     """
     Return what is wrong with a body that was relayed to its end.
 
-    A body that broke off after the finish reason has said all; one that ended cleanly before it has
-    not. After an error that the upstream reported itself there is nothing to add.
+    A body that broke off after the finish reason, or then went on without an end, has said all; one
+    that ended cleanly before it has not. After an error that the upstream reported itself there is
+    nothing to add.
     """
-    whole = bool(meter.saw_end or meter.finish_reason)
+    told = bool(meter.saw_end or meter.finish_reason or meter.failed)
     if error is None:
-        return None if whole or meter.failed else _cut_off()
-    return None if error.kind is ErrorKind.UPSTREAM_BROKEN and (whole or meter.failed) else error
+        return None if told else _cut_off()
+    return None if told and error.kind in _UPSTREAM_ENDS else error
 
 
 def _cut_off() -> GatewayError:
@@ -251,10 +308,10 @@ async def _end_translated(
         raise error or _cut_off()
 
 
-def _keep_usage(call: Call, meter: StreamMeter | JsonMeter) -> None:
+def _keep_usage(call: Call, meter: StreamMeter | JsonMeter, channel: ClientChannel) -> None:
     """Leave the usage in the call: as reported, else estimated if anything was delivered."""
     call.finish_reason = meter.finish_reason
-    call.delivered = meter.contents > 0
+    call.delivered = meter.contents > 0 and channel.started
     if call.endpoint is Endpoint.COUNT_TOKENS:
         return  # costs nothing anywhere
     if meter.reported or meter.seen or meter.contents:

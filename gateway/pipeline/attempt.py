@@ -69,6 +69,7 @@ class Attempts:
         exchanges: Makes each attempt's request.
         answers: Brings a good answer to the caller.
         metrics: Counts failed attempts.
+        error_s: How long the body of an error answer is waited for; its status says enough.
     """
 
     def __init__(
@@ -77,11 +78,13 @@ class Attempts:
         exchanges: Exchanges,
         answers: Answers,
         metrics: CallMetrics,
+        error_s: float = 10.0,
     ) -> None:
         self._transport = transport
         self._exchanges = exchanges
         self._answers = answers
         self._metrics = metrics
+        self._error_s = error_s
 
     async def run(
         self, given: Preparation, channel: ClientChannel, candidates: tuple[Candidate, ...]
@@ -101,6 +104,7 @@ class Attempts:
                 self._count(candidate, error)
                 if number == tries - 1 or channel.started or not _repeats_elsewhere(error):
                     raise
+                given.call.sent_at = None
                 if number >= len(candidates) - 1:
                     await asyncio.sleep(min(RETRY_S * 2**number, MAX_RETRY_S))
             else:
@@ -120,29 +124,25 @@ class Attempts:
 
     async def _ask(self, given: Preparation, channel: ClientChannel, candidate: Candidate) -> None:
         call = given.call
-        call.attempts += 1
-        call.deployment = candidate.deployment
-        call.upstream_wire = candidate.wire
-        exchange = self._exchanges.prepare(given, candidate)
-        call.sent_at = monotonic()
-        if call.first_sent_at is None:
-            call.first_sent_at = call.sent_at
-        response = plain_response(await self._transport.send(exchange.request))
-        if response.status >= 400:
-            raise await self._refusal(given, candidate, response)
-        call.status = response.status
-        await self._answers.deliver(call, channel, exchange, response)
+        request, exchange = self._exchanges.prepare(given, candidate)
+        call.begin_attempt(candidate.deployment, candidate.wire, monotonic())
+        response = plain_response(await self._transport.send(request))
+        del request
+        try:
+            if response.status >= 400:
+                raise await self._refusal(given, candidate, response)
+            call.status = response.status
+            await self._answers.deliver(call, channel, exchange, response)
+        finally:
+            response.close()
 
     async def _refusal(
         self, given: Preparation, candidate: Candidate, response: UpstreamResponse
     ) -> RefusalError:
         call = given.call
-        try:
-            body = await response.read(ERROR_BYTES)
-        finally:
-            response.close()
-        fault = read_fault(candidate.wire, response.status, response.headers, body)
-        if candidate.wire is call.client_wire:
+        body = await self._error_body(response)
+        fault = read_fault(candidate.wire, response.status, response.headers, body or b"")
+        if candidate.wire is call.client_wire and body is not None:
             headers = client_headers(response.headers, call.request_id, stream=False)
             told = ErrorAnswer(response.status, tuple(headers), body)
             answer = relay_error(fault, candidate.wire, call.model_asked, told)
@@ -151,6 +151,14 @@ class Attempts:
         else:
             answer = completed(translate_error(fault, call.client_wire, call.model_asked), call)
         return RefusalError(fault, answer, elsewhere=may_try_elsewhere(fault))
+
+    async def _error_body(self, response: UpstreamResponse) -> bytes | None:
+        """Return the body of an error answer; None: it does not come, or not whole."""
+        try:
+            async with asyncio.timeout(self._error_s):
+                return await response.read(ERROR_BYTES)
+        except (TimeoutError, GatewayError):
+            return None
 
     def _count(self, candidate: Candidate, error: GatewayError) -> None:
         if error.surface.source is ErrorSource.UPSTREAM:

@@ -2,7 +2,7 @@
 One call and all that is known of it, from its head to its record.
 
 Mutable on purpose, and the only such bag: phases fill it in, `finish` reads it. It never holds a
-raw key, and of the bodies only what a retry needs, until the answer is committed.
+raw key, nor any body.
 """
 
 from __future__ import annotations
@@ -66,7 +66,11 @@ class Call:
         self.client_wire = client_wire
         self.started_at = now
         self.sent_at: float | None = None
-        """When the attempt that answered was sent; `first_sent_at` is the first attempt's time."""
+        """
+        When the attempt was sent that runs or answered; None while nobody works for the call.
+
+        `first_sent_at` is the first attempt's time.
+        """
         self.first_sent_at: float | None = None
         self.first_content_at: float | None = None
         self.last_content_at: float | None = None
@@ -87,7 +91,7 @@ class Call:
         """The right to run a call that carries an Idempotency-Key."""
         self.input_estimate = 0
         self.delivered = False
-        """Some of an answer's content reached us, and so the caller."""
+        """Some of an answer's content went to the caller."""
         self.drained = False
         """The caller left and the stream was read on for its usage."""
         self.reservation: Reservation | None = None
@@ -101,3 +105,19 @@ class Call:
         self.dropped: tuple[str, ...] = ()
         self.address: str | None = None
         self.user_agent: str | None = None
+
+    def begin_attempt(self, deployment: Deployment, wire: Wire, now: float) -> None:
+        """Note that the request is sent to `deployment`, and forget what an earlier one left."""
+        self.attempts += 1
+        self.deployment = deployment
+        self.upstream_wire = wire
+        self.sent_at = now
+        if self.first_sent_at is None:
+            self.first_sent_at = now
+        self.upstream_request_id = None
+        self.first_content_at = self.last_content_at = None
+        self.content_count = 0
+        self.usage = Usage()
+        self.estimated = self.delivered = False
+        self.finish_reason = None
+        self.live_usage = None

@@ -66,6 +66,7 @@ class ClientChannel:
         "ended",
         "scope",
         "started",
+        "when_started",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,6 +74,8 @@ class ClientChannel:
         self.copy: AnswerCopy | None = None
         """Gets all that is written, for whom it must be written again."""
         self.started = False
+        self.when_started: Callable[[], object] | None = None
+        """Called with the head."""
         self.ended = False
         self._receive = receive
         self._send = send
@@ -145,11 +148,11 @@ class ClientChannel:
                 raise GatewayError(ErrorKind.CLIENT_GONE, "The caller left before its body ended.")
             piece: bytes = message.get("body", b"")
             size += len(piece)
+            self._read_whole = size == declared or not message.get("more_body", False)
             if size > limit_bytes:
                 raise _too_large(limit_bytes)
             pieces.append(piece)
-            if size == declared or not message.get("more_body", False):
-                self._read_whole = True
+            if self._read_whole:
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def drain(self) -> None:
@@ -199,20 +202,29 @@ class ClientChannel:
         if callback is not None:
             callback()
 
-    def on_gone(self, callback: Callable[[], object] | None) -> None:
-        """Replace the callback of `watch_gone`; it is called at once if the caller has left."""
+    def on_gone(self, callback: Callable[[], object] | None) -> Callable[[], object] | None:
+        """
+        Replace the callback of `watch_gone`; it is called at once if the caller has left.
+
+        Returns:
+            The callback that was replaced.
+        """
+        before, self._gone_callback = self._gone_callback, None
         if self._gone and callback is not None:
             callback()
         else:
             self._gone_callback = callback
+        return before
 
     def start(self, status: int, headers: Headers) -> None:
         """
         Send the response head: from here on no retry is possible.
 
-        Granian keeps the head back until the first piece of the body and so never makes us wait.
+        Granian sends it at once and never makes us wait for it.
         """
         self.started = True
+        if self.when_started is not None:
+            self.when_started()
         if self.copy is not None:
             self.copy.start(status, headers)
         step = self._send(

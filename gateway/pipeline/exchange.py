@@ -17,7 +17,6 @@ from gateway.core.routing import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.chained import ChainedTranslator
 from gateway.pipeline.front import Front, Reshape
-from gateway.pipeline.relay import Shaper
 from gateway.ports import Headers, UpstreamRequest
 from gateway.protocols.headers import mapped_betas, translated_headers, upstream_headers
 from gateway.protocols.rewrite import (
@@ -54,9 +53,8 @@ _WIRE_PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
 
 
 class Exchange(msgspec.Struct):
-    """What one attempt sends, and what stands between its answer and the caller."""
+    """What stands between one attempt's answer and the caller."""
 
-    request: UpstreamRequest
     hider: UsageHider | None = None
     """Same wire: removes the usage event that only we asked for."""
     translator: StreamTranslator | None = None
@@ -64,15 +62,8 @@ class Exchange(msgspec.Struct):
     reshape: tuple[Reshape, ...] = ()
     """For a whole answer, applied in order."""
 
-    @property
-    def shaper(self) -> Shaper | None:
-        """What the pump puts between; None relays the bytes untouched."""
-        return self.translator or self.hider
 
-    @property
-    def same_bytes(self) -> bool:
-        """The whole answer goes out as it came in."""
-        return not self.reshape
+Prepared = tuple[UpstreamRequest, Exchange]
 
 
 class Preparation(msgspec.Struct):
@@ -113,9 +104,11 @@ class Exchanges:
             for wire in deployment.wires
         }
 
-    def prepare(self, given: Preparation, candidate: Candidate) -> Exchange:
+    def prepare(self, given: Preparation, candidate: Candidate) -> Prepared:
         """
-        Return the exchange for one candidate.
+        Return the request for one candidate, and the exchange that reads its answer.
+
+        They are apart so that the request, which may be megabytes, is gone while an answer runs.
 
         Raises:
             GatewayError: BAD_REQUEST or UNSUPPORTED: the request cannot be put to this deployment.
@@ -126,14 +119,14 @@ class Exchanges:
         return _translated(given, candidate, caps)
 
 
-def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Exchange:
+def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Prepared:
     call, front = given.call, given.front
     assert call.model is not None
     call.dropped = front.dropped
     if front.is_facade:
         body = front.chat_body(caps, candidate.deployment.upstream_model)
-        return Exchange(
-            _request(given, candidate, body, _own_headers(given, candidate)),
+        request = _request(given, candidate, body, _own_headers(given, candidate))
+        return request, Exchange(
             translator=front.stream_shaper() if call.stream else None,
             reshape=front.reshape(call.model, caps),
         )
@@ -142,8 +135,7 @@ def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Ex
     headers = upstream_headers(candidate.wire, given.client_headers, candidate.route.headers)
     if provider.betas:
         headers = mapped_betas(headers, provider.betas)
-    return Exchange(
-        _request(given, candidate, body, headers),
+    return _request(given, candidate, body, headers), Exchange(
         hider=UsageHider() if hide else None,
         reshape=(given.keep,) if given.keep is not None else (),
     )
@@ -176,7 +168,7 @@ def _own_headers(given: Preparation, candidate: Candidate) -> tuple[tuple[bytes,
     return translated_headers(candidate.wire, candidate.route.headers, stream=given.call.stream)
 
 
-def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) -> Exchange:
+def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) -> Prepared:
     call, front = given.call, given.front
     assert call.model is not None
     route = TranslationRoute(candidate.deployment.upstream_model, caps, call.model.max_output)
@@ -199,8 +191,8 @@ def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) ->
     facade = front.stream_shaper()
     if facade is not None:
         translator = ChainedTranslator(translator, facade)
-    return Exchange(
-        _request(given, candidate, made.body, _own_headers(given, candidate)),
+    request = _request(given, candidate, made.body, _own_headers(given, candidate))
+    return request, Exchange(
         translator=translator if call.stream else None,
         reshape=(reshape, *front.reshape(call.model, caps)),
     )

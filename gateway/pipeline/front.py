@@ -49,6 +49,10 @@ class Front(msgspec.Struct, kw_only=True):
     responses: ResponsesContext | None = None
     native: NativeRequest | None = None
 
+    def let_go(self) -> None:
+        """Forget the bodies, which may be megabytes: nothing is tried again once a head is out."""
+        self.body = self.original = b""
+
     @property
     def is_facade(self) -> bool:
         """The caller speaks neither dialect itself: `body` was made here."""

@@ -83,19 +83,20 @@ class Proxy:
             with self._admission:
                 await self._run(call, channel)
         except GatewayError as error:
-            self._fail(call, error)
+            self._fail(call, channel, error)
             await self._refuse(call, channel, error)
         except asyncio.CancelledError:
-            self._fail(call, GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
+            self._fail(call, channel, GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
             if not channel.gone:
                 raise
             task = asyncio.current_task()
             assert task is not None
             task.uncancel()
         except BaseException:
-            self._fail(call, GatewayError(ErrorKind.INTERNAL, "Internal error."))
+            self._fail(call, channel, GatewayError(ErrorKind.INTERNAL, "Internal error."))
             raise
         finally:
+            channel.on_gone(None)  # who leaves now must not cancel the record
             call.ended_at = monotonic()
             settle(call)
             try:
@@ -129,6 +130,8 @@ class Proxy:
             and await self._idempotent.begin(call, channel, keyed, principal, body)
         ):
             return
+        del body
+        channel.when_started = front.let_go
         await self._estimate(given, planned.candidates[0])
         await self._admission.reserve(call, principal, model, front.fields.output_limit)
         if front.native is None:
@@ -190,9 +193,9 @@ class Proxy:
         call.model = model
         return model
 
-    def _fail(self, call: Call, error: GatewayError) -> None:
+    def _fail(self, call: Call, channel: ClientChannel, error: GatewayError) -> None:
         call.error = error
-        if call.status == 0:
+        if not channel.started:
             call.status = error.surface.openai_status
 
     async def _refuse(self, call: Call, channel: ClientChannel, error: GatewayError) -> None:

@@ -264,7 +264,7 @@ class Relay:
             if now > self._drain_until:
                 self.stop(GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
         elif now - self._sent_at > clocks.total_s:
-            self._finish(_expired("total", clocks.total_s))
+            self._finish(expired("total", clocks.total_s))
         elif self._writing is not None:
             return
         elif self._call.stream and self._is_told:
@@ -276,9 +276,9 @@ class Relay:
         call = self._call
         first_s = clocks.first_content_s if call.stream else clocks.first_byte_s
         if call.last_content_at is None and now - self._sent_at > first_s:
-            self.stop(_expired("first content", first_s))
+            self.stop(expired("first content", first_s))
         elif call.last_content_at is not None and now - self._alive_at > clocks.idle_s:
-            self.stop(_expired("next content", clocks.idle_s))
+            self.stop(expired("next content", clocks.idle_s))
         elif not call.stream:
             return  # an empty head would only forfeit the other deployments
         elif not self._channel.started and now - self._opened_at > COMMIT_S:
@@ -445,7 +445,8 @@ def _stalled(limit_s: float) -> GatewayError:
     return GatewayError(ErrorKind.SLOW_CLIENT, f"The caller took no bytes for {limit_s:g} s.")
 
 
-def _expired(what: str, limit_s: float) -> GatewayError:
+def expired(what: str, limit_s: float) -> GatewayError:
+    """Return the error of an upstream whose clock ran out."""
     return GatewayError(
         ErrorKind.UPSTREAM_TIMEOUT,
         "The upstream model did not answer in time.",

@@ -25,7 +25,7 @@ from gateway.pipeline.call import Call
 def settle(call: Call) -> None:
     """Decide the outcome of a call that has ended, and leave usage and costs in it."""
     call.outcome = _outcome(call)
-    if call.outcome == "cancelled" and not call.delivered and call.sent_at is not None:
+    if call.outcome == "cancelled" and call.usage == Usage() and call.sent_at is not None:
         call.usage = Usage(input=call.input_estimate)
         call.estimated = True
     charged = call.delivered or call.error is None or call.outcome in ("cancelled", "drained")
