@@ -345,7 +345,9 @@ def _plain_openai(chunk: bytes) -> int:
 
 
 def _plain_anthropic(chunk: bytes) -> int:
-    """Return as `_plain_openai`; pings and the starts and stops of blocks are no content."""
+    """Return as `_plain_openai`."""
     if b'"message_' in chunk or b'"error"' in chunk or b"event: error" in chunk:
         return -1
-    return chunk.count(b'"content_block_delta"')
+    count = chunk.count(b'"content_block_delta"')
+    # With a ping or the end of a block among them, only the events themselves tell their sizes.
+    return count if count == (chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")) else -1

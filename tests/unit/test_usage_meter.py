@@ -263,6 +263,21 @@ def test_stream_meter_burst_cut_anywhere_is_counted_whole() -> None:
     assert meter.estimated_output_tokens() == metered(Wire.OPENAI, body).estimated_output_tokens()
 
 
+def test_stream_meter_one_read_estimates_the_content_and_not_what_stands_around_it() -> None:
+    """Pings and a block's end that come in one read with content add nothing to the estimate."""
+    start = event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+    rest = event("content_block_stop", index=0) + event("ping")
+    deltas = [text_delta("seven b ") for _ in range(10)]
+
+    single = metered(Wire.ANTHROPIC, start, *deltas, rest)
+    joined = metered(Wire.ANTHROPIC, start + deltas[0], b"".join(deltas[1:]) + rest)
+    at_once = metered(Wire.ANTHROPIC, start + b"".join(deltas) + rest)
+
+    assert single.estimated_output_tokens() == 25
+    assert joined.estimated_output_tokens() == 25
+    assert at_once.estimated_output_tokens() == 25
+
+
 def test_stream_meter_errors_inside_the_stream_are_told() -> None:
     """An error object, an error event or Anthropic's error type marks the stream failed."""
     content = chunk({"content": 'say "error" and \\"error\\"'})
