@@ -167,7 +167,11 @@ class Audit:
         """Return when the worker that asked the upstream for this call was killed."""
         for attempt in reversed(call.attempts):
             at = self._worker_kills.get(attempt["worker"])
-            if at is not None and at >= attempt["at"] - 0.05:
+            if at is None and attempt["worker"] == 0:  # gone before the upstream could see whose
+                before = (at for at in self._worker_kills.values() if at <= attempt["at"])
+                at = max(before, default=0.0)
+                at = at if attempt["at"] - at < SLACK_S else None
+            if at is not None:
                 return at
         return None
 

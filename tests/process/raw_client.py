@@ -58,7 +58,11 @@ class Connection:
         if receive_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(TIMEOUT_S)
-        self.socket.connect(("127.0.0.1", port))
+        try:
+            self.socket.connect(("127.0.0.1", port))
+        except OSError:
+            self.socket.close()
+            raise
         self._held = b""
 
     def __enter__(self) -> Connection:
@@ -110,7 +114,7 @@ class Connection:
         status, headers = self.read_head()
         if head_only or status in (204, 304):
             return Answer(status, headers, b"", complete=True)
-        body, complete = self._body(headers)
+        body, complete = self.read_rest(headers)
         return Answer(status, headers, body, complete)
 
     def read_chunk(self) -> bytes:
@@ -118,7 +122,8 @@ class Connection:
         size = int(self._until(b"\r\n").strip() or b"0", 16)
         return self._exactly(size + 2)[:-2]
 
-    def _body(self, headers: dict[str, str]) -> tuple[bytes, bool]:
+    def read_rest(self, headers: dict[str, str]) -> tuple[bytes, bool]:
+        """Return the rest of a body, and whether it came to its end."""
         parts: list[bytes] = []
         try:
             if "chunked" in headers.get("transfer-encoding", ""):

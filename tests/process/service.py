@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,9 @@ BOTH_MODEL = "MiniMax-M3"
 """Served on both wires."""
 UPSTREAM_KEY = "upstream-secret-5f3a"
 """The gateway's own credential at the raw upstream."""
+
+SETTLED_S = 1.0
+"""After so long without a new call in SQL there will be none."""
 
 HELLO = "Hello from the demo upstream!"
 """How every text of the demo upstream begins."""
@@ -145,6 +150,24 @@ class Service:
         """Return what SQL holds of a key's calls: calls, failed, and the token classes."""
         rows = json.loads(self.process.capio("usage", "--by", "key", "--key", key.id, "--json"))
         return rows[0] if rows else {"calls": 0, "failed": 0}
+
+    def recorded(self, key: Key) -> int:
+        """Return how many calls of a key SQL holds by now; quick, for polling."""
+        path = self.process.data_dir / "capio.db"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
+            query = "select count(*) from usage_events where key_id = ?"
+            (count,) = database.execute(query, (key.id,)).fetchone()
+            return int(count)
+
+    def settled(self, key: Key) -> int:
+        """Return how many calls of a key are in SQL, once that number stands still."""
+        last, since = -1, time.monotonic()
+        while time.monotonic() < since + SETTLED_S:
+            count = self.recorded(key)
+            if count != last:
+                last, since = count, time.monotonic()
+            time.sleep(0.05)
+        return last
 
     def lines(self, request_id: str) -> list[dict[str, object]]:
         """Return the log lines of one call."""
