@@ -18,7 +18,13 @@ from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation, ReserveAsk
 from gateway.settings import Money, Redis, Server, Settings
-from gateway.store.account_state import AccountState, Position, SpendScope, Spent
+from gateway.store.account_state import (
+    AccountSource,
+    AccountState,
+    Position,
+    SpendScope,
+    Spent,
+)
 from gateway.store.bus import Bus, BusLimits
 from gateway.store.hot_state import HotNames, hot_scripts
 from gateway.store.redis_connect import cold_client, read_target
@@ -144,7 +150,7 @@ class WorkerTill:
     def __init__(
         self,
         url: str,
-        sql: FakeSql,
+        sql: AccountSource,
         home: Path,
         *,
         prefix: str = "capio:",

@@ -42,6 +42,7 @@ FIELD = b"e"
 """The field of an entry that holds the event as JSON."""
 RECENT = 10_000
 """Events remembered; about 7 MB."""
+SUSPECT_EVERY_S = 10.0
 
 _TICK_S = 1.0
 _SCAN_TICKS = 5
@@ -143,6 +144,8 @@ class UsageStream:
         self._recent: deque[tuple[int, str, bytes]] = deque(maxlen=RECENT)
         self._epochs: dict[int, bytes] = {}
         self._lost: set[int] = set()
+        self._suspected = False
+        self._suspect_after = 0.0
         self._replaying: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._closing = False
@@ -196,8 +199,12 @@ class UsageStream:
             self._wake.set()
 
     def suspect(self) -> None:
-        """Append all remembered events again: Redis may have lost its last writes in a failover."""
-        self._lost.update(shard for shard, _, _ in self._recent)
+        """
+        Append all remembered events again, soon: Redis may have lost its last writes in a failover.
+
+        However often it comes and goes, that is done every SUSPECT_EVERY_S at most.
+        """
+        self._suspected = True
         self._wake.set()
 
     async def aclose(self) -> None:
@@ -294,6 +301,11 @@ class UsageStream:
 
     async def _restore(self) -> None:
         """Append again what Redis has lost and SQL does not have."""
+        now = asyncio.get_running_loop().time()
+        if self._suspected and (now >= self._suspect_after or self._closing):
+            self._suspected = False
+            self._suspect_after = now + SUSPECT_EVERY_S
+            self._lost.update(shard for shard, _, _ in self._recent)
         if not self._lost:
             return
         shards, self._lost = self._lost, set()

@@ -52,6 +52,11 @@ def test_parse_agreeing_settings_have_no_mistake() -> None:
             " (did you mean deepseek?)",
         ),
         (
+            '[[models]]\nname = "flash"',
+            '[money]\nrenew_s = 11\nlease_s = 30\n[[models]]\nname = "flash"',
+            "money.renew_s: 11.0 is too long; allowed: at most a third of money.lease_s, 30.0",
+        ),
+        (
             'name = "gpt"',
             'name = "fast"',
             'models[1].name: "fast" is taken by models[0].aliases[0]; allowed: each only once',

@@ -316,6 +316,26 @@ async def test_lost_events_are_appended_when_sql_cannot_be_asked(tmp_path: Path)
     assert bus.request_ids == ["req_1"]
 
 
+async def test_redis_that_comes_and_goes_gets_the_last_events_again_only_now_and_then(
+    tmp_path: Path,
+) -> None:
+    """A flapping connection is no reason to send everything every time."""
+    bus = FakeBus()
+    stream, _ = make_stream(bus, tmp_path)
+    await stream.append(usage_event("req_1"))
+    bus.settled.clear()
+    stream.start()
+
+    stream.suspect()
+    await wait_until(lambda: len(bus.settled) == 1)
+    stream.suspect()
+    await wait_until(lambda: not stream._wake.is_set())
+    assert bus.request_ids == ["req_1"]
+    await stream.aclose()
+
+    assert bus.request_ids == ["req_1", "req_1"]
+
+
 async def test_no_epoch_after_one_is_a_loss(tmp_path: Path) -> None:
     """An empty Redis has no epoch yet."""
     bus = FakeBus()
