@@ -39,22 +39,23 @@ class Workers:
         self._supervisor_file = supervisor_file
         self._pids: list[int] = []
 
-    def of_port(self, port: int) -> int:
-        """Return the process id of the worker with this local port; 0: it is gone."""
-        inode = _socket_inode(port)
-        for _ in range(2):
+    def at_other_end(self, writer: asyncio.StreamWriter) -> int:
+        """Return the process id of the worker that has opened this connection; 0: it is gone."""
+        theirs = writer.get_extra_info("peername")[1]
+        ours = writer.get_extra_info("sockname")[1]
+        for _ in range(3):  # the system's table may miss a line while it changes
+            inode = _socket_inode(theirs, ours)
             for pid in self._pids:
-                if _holds(pid, inode):
+                if inode and _holds(pid, inode):
                     return pid
             self._pids = _children(int(self._supervisor_file.read_text()))
         return 0
 
 
-def _socket_inode(port: int) -> str:
-    local = f":{port:04X}"
+def _socket_inode(local: int, remote: int) -> str:
     for line in Path("/proc/net/tcp").read_text().split("\n")[1:]:
         fields = line.split()
-        if fields and fields[1].endswith(local) and fields[3] == "01":
+        if fields and fields[1].endswith(f":{local:04X}") and fields[2].endswith(f":{remote:04X}"):
             return fields[9]
     return ""
 
@@ -151,7 +152,7 @@ class KillUpstream:
 
     async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        worker = self._workers.of_port(writer.get_extra_info("peername")[1])
+        worker = self._workers.at_other_end(writer)
         try:
             while await self._serve(reader, writer, worker):
                 pass
