@@ -350,11 +350,10 @@ def a_provider(
 ) -> Provider:
     """A provider at `<name>.test`."""
     origin = Origin(host=f"{name}.test", port=80, tls=False)
-    route = WireRoute(origin, "/v1", ((b"host", b"up.test"),))
+    base_paths = {Wire.OPENAI: "/v1", Wire.ANTHROPIC: ""}
+    routes = {wire: WireRoute(origin, base_paths[wire], ((b"host", b"up.test"),)) for wire in wires}
     settings = {"dialect": "generic", "inject_usage": False, "caps": {}, **given}
-    return Provider(
-        name=name, wires=dict.fromkeys(wires, route), clocks=clocks, drains=drains, **settings
-    )
+    return Provider(name=name, wires=routes, clocks=clocks, drains=drains, **settings)
 
 
 def a_deployment(provider: Provider, cost: Prices | None = None) -> Deployment:
