@@ -1,0 +1,151 @@
+"""Who may start: the worker's places, and reservations with a checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.model import Usage
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.admission import Admission
+from gateway.ports import Reservation, ReserveAsk
+from tests.pipeline_fakes import (
+    JSON,
+    OPENAI_ANSWER,
+    OPENAI_BODY,
+    Bench,
+    FakeClient,
+    FakeUpstreamResponse,
+    asking,
+    json_head,
+)
+
+CHAT = "/v1/chat/completions"
+
+
+class FakeReservations:
+    """Admits with a small hold, or refuses."""
+
+    def __init__(self, refusal: GatewayError | None = None) -> None:
+        self.asks: list[ReserveAsk] = []
+        self.made: list[Reservation] = []
+        self.settled: list[tuple[Reservation, object]] = []
+        self._refusal = refusal
+
+    async def reserve(self, ask: ReserveAsk) -> Reservation:
+        self.asks.append(ask)
+        if self._refusal is not None:
+            raise self._refusal
+        self.made.append(Reservation(ask=ask, hold_nanousd=100, tokens=10))
+        return self.made[-1]
+
+    async def settle(self, reservation: Reservation, event: object) -> None:
+        self.settled.append((reservation, event))
+
+
+def good() -> FakeUpstreamResponse:
+    """A whole answer."""
+    return FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
+
+
+def test_places_are_given_back_whatever_happens() -> None:
+    """A call that raises holds no place either."""
+    metrics = Bench().metrics
+    admission = Admission(1, metrics, None)
+
+    with pytest.raises(ZeroDivisionError), admission:
+        raise ZeroDivisionError
+
+    assert metrics.in_flight == 0
+
+
+def test_place_beyond_the_limit_is_refused_and_not_counted() -> None:
+    """Who is refused takes no place."""
+    metrics = Bench().metrics
+    admission = Admission(1, metrics, None)
+
+    with admission, pytest.raises(GatewayError) as caught, admission:
+        raise AssertionError
+
+    assert (caught.value.kind, caught.value.retry_after_s) == (ErrorKind.OVERLOADED, 1)
+    assert metrics.in_flight == 0
+
+
+async def test_reservation_is_asked_for_with_what_is_known() -> None:
+    """Who, which model, how much goes in, and how much may come out at most."""
+    reservations = FakeReservations()
+    bench = Bench(good(), reservations=reservations)
+
+    call = await bench.run(FakeClient(CHAT, asking(OPENAI_BODY, max_tokens=77)))
+
+    (ask,) = reservations.asks
+    assert (ask.request_id, ask.model.name, ask.max_tokens) == ("req_1", "m", 77)
+    assert ask.input_tokens == call.input_estimate > 0
+
+
+async def test_reservation_is_settled_once_with_the_record() -> None:
+    """The event is journaled by the settlement, not twice."""
+    reservations = FakeReservations()
+    bench = Bench(good(), reservations=reservations)
+
+    await bench.run(FakeClient(CHAT, OPENAI_BODY))
+
+    ((reservation, _),) = reservations.settled
+    assert reservation is reservations.made[0]
+    assert bench.usage_log.events == []
+    bench.assert_recorded_once()
+
+
+async def test_reservation_of_a_failed_call_is_settled() -> None:
+    """Nothing stays held."""
+    reservations = FakeReservations()
+    bench = Bench(ZeroDivisionError("ours"), reservations=reservations)
+
+    with pytest.raises(ZeroDivisionError):
+        await bench.run(FakeClient(CHAT, OPENAI_BODY))
+
+    assert len(reservations.settled) == 1
+
+
+async def test_caller_without_a_reservation_is_refused() -> None:
+    """The limit's own words go to the caller; no upstream is asked, and nothing is settled."""
+    refusal = GatewayError(ErrorKind.RATE_LIMITED, "60 requests a minute.", retry_after_s=1.2)
+    reservations = FakeReservations(refusal)
+    bench = Bench(reservations=reservations)
+    client = FakeClient(CHAT, OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert (client.status, client.header(b"retry-after")) == (429, b"2")
+    assert b"60 requests a minute." in client.body
+    assert (bench.transport.requests, reservations.settled) == ([], [])
+
+
+async def test_checkpoint_tells_what_a_running_call_has_used() -> None:
+    """A worker that dies is charged for what it had delivered."""
+    reservations = FakeReservations()
+    response = FakeUpstreamResponse()
+    bench = Bench(response, reservations=reservations)
+    client = FakeClient(CHAT, asking(OPENAI_BODY, stream=True))
+    call, task = bench.begin(client)
+    await response.push(b'data: {"choices":[{"index":0,"delta":{"content":"AAAAAAAA"}}]}\n\n')
+
+    checkpoint = reservations.made[0].checkpoint
+    assert checkpoint is not None
+    event = checkpoint()
+    client.leave()
+    await task
+
+    assert event.usage == Usage(input=call.input_estimate, output=3)
+    assert (event.outcome, event.request_id) == ("abandoned", "req_1")
+
+
+async def test_limits_that_are_left_go_along_with_the_answer() -> None:
+    """A reservation's headroom is told in the caller's dialect; without limits there is nothing."""
+    bench = Bench(good(), reservations=FakeReservations())
+    client = FakeClient(CHAT, OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert client.status == 200
+    assert not [name for name, _ in client.headers if name.startswith(b"x-ratelimit")]
+    assert JSON[0] in client.headers
