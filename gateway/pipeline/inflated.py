@@ -3,10 +3,14 @@ Answers that an upstream compressed although identity was asked for, made plain 
 
 gzip and deflate are undone piece by piece; any other coding is refused, since nothing could be
 metered or translated in it.
+
+A small piece may inflate to a thousand times its size. So a paused response inflates no further,
+and what has not been inflated waits; only then does the upstream's own response go on.
 """
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 
 from gateway.errors import ErrorKind, GatewayError
@@ -30,6 +34,9 @@ class InflatedResponse:
         self._inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
         self._sink: BodySink | None = None
         self._failed = False
+        self._paused = False
+        self._waiting = b""
+        """Coded bytes that came before a pause."""
 
     @property
     def status(self) -> int:
@@ -48,15 +55,22 @@ class InflatedResponse:
         self._response.start(self)
 
     def pause(self) -> None:
-        """Stop reading."""
+        """Stop reading and inflating."""
+        self._paused = True
         self._response.pause()
 
     def resume(self) -> None:
-        """Read again."""
-        self._response.resume()
+        """Go on, first with what waits; pushes nothing before it returns."""
+        self._paused = False
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        else:
+            self._response.resume()
 
     def close(self) -> None:
         """Drop the connection unless the body is complete."""
+        self._waiting = b""
+        self._sink = None
         self._response.close()
 
     async def read(self, limit_bytes: int) -> bytes:
@@ -74,22 +88,24 @@ class InflatedResponse:
 
     def body_chunk(self, chunk: bytes) -> None:
         """Pass a piece on, plain."""
-        assert self._sink is not None
-        while chunk and not self._failed:
+        inflate = self._inflate
+        while chunk and self._sink is not None and not (self._failed or inflate.eof):
+            if self._paused:
+                self._waiting += chunk
+                return
             try:
-                plain = self._inflate.decompress(chunk, _PIECE_BYTES)
+                plain = inflate.decompress(chunk, _PIECE_BYTES)
             except zlib.error:
                 self._failed = True
                 self._sink.body_failed(_broken())
                 return
-            chunk = self._inflate.unconsumed_tail
+            chunk = inflate.unconsumed_tail
             if plain:
                 self._sink.body_chunk(plain)
 
     def body_end(self) -> None:
         """Pass the end on, if the coded stream has ended, too."""
-        assert self._sink is not None
-        if self._failed:
+        if self._failed or self._sink is None:
             return
         if self._inflate.eof:
             self._sink.body_end()
@@ -98,9 +114,17 @@ class InflatedResponse:
 
     def body_failed(self, error: GatewayError) -> None:
         """Pass the failure on."""
-        assert self._sink is not None
-        if not self._failed:
+        if not self._failed and self._sink is not None:
             self._sink.body_failed(error)
+
+    def _go_on(self) -> None:
+        """Inflate what waits, then let the upstream's response go on."""
+        if self._paused:
+            return
+        chunk, self._waiting = self._waiting, b""
+        self.body_chunk(chunk)
+        if not self._paused and self._sink is not None:
+            self._response.resume()
 
 
 def plain_response(response: UpstreamResponse) -> UpstreamResponse:
