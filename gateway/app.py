@@ -11,9 +11,12 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from gateway.core.catalogue import Catalogue, build
 from gateway.edge.account_pages import AccountPages
@@ -74,6 +77,18 @@ class Stores(NamedTuple):
     call_metrics: CallMetrics
 
 
+class Parts(NamedTuple):
+    """What calls go through, whatever the catalogue is; made once."""
+
+    authenticator: Authenticator
+    transport: UpstreamTransport
+    answers: Answers
+    counts: TokenCounts
+    admission: Admission
+    recorder: Recorder
+    idempotent: Idempotent | None
+
+
 class Worker:
     """
     The ASGI application of one worker process.
@@ -81,11 +96,15 @@ class Worker:
     Args:
         settings: Checked.
         counters: Vocabularies for token counts.
+        runtime: Where the supervisor leaves newer settings before it sends SIGHUP. Models,
+            providers and prices are taken from there without an end of anything that runs; the
+            other sections count from the next start.
     """
 
-    def __init__(self, settings: Settings, counters: Counters) -> None:
+    def __init__(self, settings: Settings, counters: Counters, runtime: Path | None = None) -> None:
         self._settings = settings
         self._counters = counters
+        self._runtime = runtime
         self._admin_token: str | None = None
         self._stack = AsyncExitStack()
         self._edge: Edge | None = None
@@ -131,10 +150,30 @@ class Worker:
         catalogue = build(settings, secrets.providers)
         stores = await self._open_stores(settings, secrets, metrics)
         self._admin_token = secrets.admin_token
-        self._edge = self._assemble(catalogue, stores)
+        parts = self._make_parts(stores)
+        self._edge = self._assemble(catalogue, stores, parts)
+        if self._runtime is not None:
+            asyncio.get_running_loop().add_signal_handler(
+                signal.SIGHUP, self._reload, self._runtime, stores, parts
+            )
+            self._reload(self._runtime, stores, parts)
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         log.info("worker_started", extra={"models": len(catalogue.models)})
+
+    def _reload(self, runtime: Path, stores: Stores, parts: Parts) -> None:
+        """Put a new catalogue in use; calls that run keep theirs, a mistake keeps the old one."""
+        try:
+            settings = msgspec.json.decode(runtime.read_bytes(), type=Settings)
+            if settings == self._settings:
+                return
+            secrets = resolve_secrets(settings, os.environ, _read_text)
+            edge = self._assemble(build(settings, secrets.providers), stores, parts)
+        except Exception:  # the root of a reload
+            log.exception("reload_failed")
+            return
+        self._settings, self._edge = settings, edge
+        log.info("reloaded", extra={"models": len(settings.models)})
 
     async def _open_stores(self, settings: Settings, secrets: Secrets, metrics: Metrics) -> Stores:
         target = _redis_target(settings, secrets)
@@ -174,37 +213,10 @@ class Worker:
         if state is BusState.READY and self._till is not None:
             self._till.redis_returned()
 
-    def _assemble(self, catalogue: Catalogue, stores: Stores) -> Edge:
+    def _make_parts(self, stores: Stores) -> Parts:
         settings, till = self._settings, stores.till
-        authenticator = Authenticator(
-            stores.keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
-        )
         call_log = logs.CallLog()
         self._stack.callback(call_log.close)
-        attempts = self._attempts(catalogue, stores, call_log)
-        proxy = Proxy(
-            catalogue,
-            authenticator,
-            attempts=attempts,
-            counts=TokenCounts(
-                attempts, self._counters, CountCache(stores.bus, settings.redis.key_prefix)
-            ),
-            admission=Admission(
-                settings.server.max_in_flight, stores.call_metrics, till.reservations
-            ),
-            recorder=Recorder(till.journal, till.reservations, stores.call_metrics, call_log),
-            idempotent=self._idempotent(stores),
-            limits=settings.server,
-        )
-        return Edge(
-            proxy,
-            ModelPages(catalogue, authenticator, settings.brand),
-            AccountPages(authenticator, stores.database, till.accounts),
-            self._admin_pages(catalogue, stores),
-            Probes(settings.brand, stores.bus, stores.database),
-        )
-
-    def _attempts(self, catalogue: Catalogue, stores: Stores, call_log: logs.CallLog) -> Attempts:
         transport = UpstreamTransport()
         self._stack.push_async_callback(transport.aclose)
         watchdog = Watchdog(stores.metrics.loop_lag.observe)
@@ -212,8 +224,40 @@ class Worker:
         self._stack.callback(watchdog.stop)
         shown = asyncio.create_task(_show(stores, transport, call_log))
         self._stack.push_async_callback(_end_task, shown)
-        answers = Answers(watchdog, self._settings.server.send_stall_s)
-        return Attempts(transport, Exchanges(catalogue), answers, stores.call_metrics)
+        counts = TokenCounts(self._counters, CountCache(stores.bus, settings.redis.key_prefix))
+        return Parts(
+            Authenticator(
+                stores.keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
+            ),
+            transport,
+            Answers(watchdog, settings.server.send_stall_s),
+            counts,
+            Admission(settings.server.max_in_flight, stores.call_metrics, till.reservations),
+            Recorder(till.journal, till.reservations, stores.call_metrics, call_log),
+            self._idempotent(stores),
+        )
+
+    def _assemble(self, catalogue: Catalogue, stores: Stores, parts: Parts) -> Edge:
+        settings, till = self._settings, stores.till
+        proxy = Proxy(
+            catalogue,
+            parts.authenticator,
+            attempts=Attempts(
+                parts.transport, Exchanges(catalogue), parts.answers, stores.call_metrics
+            ),
+            counts=parts.counts,
+            admission=parts.admission,
+            recorder=parts.recorder,
+            idempotent=parts.idempotent,
+            limits=settings.server,
+        )
+        return Edge(
+            proxy,
+            ModelPages(catalogue, parts.authenticator, settings.brand),
+            AccountPages(parts.authenticator, stores.database, till.accounts),
+            self._admin_pages(catalogue, stores),
+            Probes(settings.brand, stores.bus, stores.database),
+        )
 
     def _idempotent(self, stores: Stores) -> Idempotent | None:
         settings = self._settings.idempotency

@@ -8,6 +8,8 @@ body, and within a worker identical questions that come while one is being answe
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -52,13 +54,11 @@ class TokenCounts:
     Counts requests' tokens.
 
     Args:
-        attempts: For upstreams that count.
         counters: Vocabularies for estimates.
         answered: The shared cache.
     """
 
-    def __init__(self, attempts: Attempts, counters: Counters, answered: Answered) -> None:
-        self._attempts = attempts
+    def __init__(self, counters: Counters, answered: Answered) -> None:
         self._counters = counters
         self._answered = answered
         self._running: dict[str, asyncio.Future[bytes | None]] = {}
@@ -94,11 +94,13 @@ class TokenCounts:
         channel: ClientChannel,
         candidates: tuple[Candidate, ...],
         deployment: Deployment,
+        attempts: Attempts,
     ) -> None:
         """
         Answer one call of the counting endpoint.
 
         Args:
+            attempts: Asks them.
             candidates: Upstreams that count; none means an estimate.
             deployment: Whose tokens are estimated.
 
@@ -110,7 +112,8 @@ class TokenCounts:
         digest = count_key(route, given.front.body, headers)
         answer = await self._being_told(digest)
         if answer is None:
-            answer = await self._lead(digest, given, channel, candidates, deployment)
+            asked = partial(_asked, attempts, given, channel, candidates) if candidates else None
+            answer = await self._lead(digest, given, deployment, asked)
         if not channel.started:
             await _respond(given, channel, answer, estimated=not candidates)
 
@@ -123,9 +126,8 @@ class TokenCounts:
         self,
         digest: str,
         given: Preparation,
-        channel: ClientChannel,
-        candidates: tuple[Candidate, ...],
         deployment: Deployment,
+        asked: Callable[[], Awaitable[bytes]] | None,
     ) -> bytes:
         """Find the answer for everybody who waits for it; a failure leaves each to try alone."""
         running = asyncio.get_running_loop().create_future()
@@ -135,10 +137,7 @@ class TokenCounts:
             answer = await self._answered.get(digest)
             if answer is not None:
                 return answer
-            if candidates:
-                answer = await self._asked(given, channel, candidates)
-            else:
-                answer = await self._estimated(given, deployment)
+            answer = await (asked() if asked else self._estimated(given, deployment))
             if _is_count(answer):
                 self._answered.put(digest, answer)
             return answer
@@ -147,24 +146,28 @@ class TokenCounts:
                 del self._running[digest]
             running.set_result(answer)
 
-    async def _asked(
-        self, given: Preparation, channel: ClientChannel, candidates: tuple[Candidate, ...]
-    ) -> bytes:
-        """Let an upstream answer the caller, and keep what it said."""
-        kept: list[bytes] = []
-
-        def keep(body: bytes) -> bytes:
-            kept.append(body)
-            return body
-
-        given.keep = keep
-        await self._attempts.run(given, channel, candidates)
-        return kept[-1]
-
     async def _estimated(self, given: Preparation, deployment: Deployment) -> bytes:
         front = given.front
         tokens = await self.estimate(front.wire, front.body, deployment.upstream_model)
         return msgspec.json.encode({"input_tokens": tokens})
+
+
+async def _asked(
+    attempts: Attempts,
+    given: Preparation,
+    channel: ClientChannel,
+    candidates: tuple[Candidate, ...],
+) -> bytes:
+    """Let an upstream answer the caller, and keep what it said."""
+    kept: list[bytes] = []
+
+    def keep(body: bytes) -> bytes:
+        kept.append(body)
+        return body
+
+    given.keep = keep
+    await attempts.run(given, channel, candidates)
+    return kept[-1]
 
 
 def _is_count(answer: bytes) -> bool:

@@ -120,7 +120,9 @@ class Proxy:
         channel.watch_gone(task.cancel)
         given = Preparation(call, front, channel.headers, _session(channel), created)
         if call.endpoint is Endpoint.COUNT_TOKENS:
-            await self._counts.answer(given, channel, planned.candidates, model.deployments[0])
+            await self._counts.answer(
+                given, channel, planned.candidates, model.deployments[0], self._attempts
+            )
             return
         if planned.reason is not None:
             raise GatewayError(ErrorKind.NO_ROUTE, planned.reason)

@@ -7,18 +7,21 @@ The supervisor: the process that `capio serve` starts, and the processes around 
       ├─ ledger writer             Redis stream -> SQL
       └─ metrics server            adds up what all processes counted
 
-Granian's own loop runs in the main thread and takes the signals: SIGTERM and SIGINT drain, SIGHUP
-reads the configuration again and replaces the workers one by one. A thread looks after the other
-children and starts those again that died. Children get no SIGINT from a terminal: they live in
-sessions of their own and are stopped last, when the workers have nothing more to say.
+Granian's own loop runs in the main thread and takes the signals: SIGTERM and SIGINT drain. A thread
+looks after the other children, starts those again that died, and on SIGHUP reads the configuration
+again and hands it to the workers, which go on with what they do. Children get no SIGINT from a
+terminal: they live in sessions of their own and are stopped last, when the workers have nothing
+more to say.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -54,6 +57,8 @@ _GRANIAN_LOGGING = {
     },
     "loggers": {"_granian": {"handlers": ["json"], "propagate": False}},
 }
+_RELOADED = frozenset({"providers", "models"})
+"""Sections that a reload changes; the others count from the next start."""
 _WATCH_S = 0.5
 _LISTEN_S = 10.0
 _POLL_S = 0.02
@@ -128,6 +133,7 @@ class Supervisor:
         self._children: list[Child] = []
         self._stopping = threading.Event()
         self._stopped = threading.Event()
+        self._hangup = threading.Event()
         self._pid = os.getpid()
         # Loaded before the workers are forked: they share its 40 MB, as they share all modules.
         self._counters = load_counters()
@@ -149,7 +155,7 @@ class Supervisor:
             watcher.start()
             if ready is not None:
                 server.on_startup(ready)
-            server.on_reload(self._read_again)
+            server.on_startup(lambda: self._take_hangups(server))
             os.register_at_fork(before=_hold_signals, after_in_parent=_obey_signals)
             server.serve(target_loader=self.load_app, wrap_loader=False)
         except SystemExit as stop:
@@ -163,7 +169,7 @@ class Supervisor:
     def load_app(self) -> Callable[..., Any]:
         """Return the ASGI application; called in each worker."""
         end_with_parent(self._pid)
-        return Worker(self.settings, self._counters)
+        return Worker(self.settings, self._counters, self._runtime)
 
     def _prepare(self) -> None:
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -175,9 +181,11 @@ class Supervisor:
 
     def _keep_settings(self) -> None:
         """Leave the checked settings for the children. They hold no secret."""
-        descriptor = os.open(self._runtime, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        new = self._runtime.with_suffix(".new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.encode(self.settings))
+        new.replace(self._runtime)
 
     def _start_children(self) -> None:
         metrics = self.settings.metrics
@@ -197,6 +205,9 @@ class Supervisor:
 
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_S):
+            if self._hangup.is_set():
+                self._hangup.clear()
+                self._read_again()
             if self._valkey is not None:
                 try:
                     if self._valkey.ensure_running():
@@ -216,17 +227,35 @@ class Supervisor:
         if self._valkey is not None:
             self._valkey.stop()
 
+    def _take_hangups(self, server: Granian) -> None:
+        """Have SIGHUP read the configuration again, in Granian's place: it would end workers."""
+        again = self._reload is not None
+        signal.signal(
+            signal.SIGHUP,
+            (lambda *_: self._hangup.set()) if again else server.signal_handler_interrupt,
+        )
+
     def _read_again(self) -> None:
-        """Take a new configuration for the workers that are started from now on."""
-        if self._reload is None:
-            return
+        """Take a new configuration for running workers, and for those that will be started."""
+        assert self._reload is not None
         try:
-            self.settings = self._reload()
+            settings = self._reload()
         except ConfigError as failure:
             log.error("config_rejected", extra={"mistakes": failure.mistakes})  # noqa: TRY400
             return
+        waiting = [
+            name
+            for name in settings.__struct_fields__
+            if name not in _RELOADED and getattr(settings, name) != getattr(self.settings, name)
+        ]
+        self.settings = msgspec.structs.replace(
+            self.settings, providers=settings.providers, models=settings.models
+        )
         self._keep_settings()
-        log.info("config_reloaded")
+        for worker in multiprocessing.active_children():
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGHUP)
+        log.info("config_reloaded", extra={"from_the_next_start": waiting})
 
     def _granian(self) -> Granian:
         server = self.settings.server
