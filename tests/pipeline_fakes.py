@@ -400,7 +400,7 @@ class Bench:
             self.transport, Exchanges(self.catalogue), self.answers, self.metrics, error_s
         )
         self.attempts = attempts
-        self.counts = TokenCounts(attempts, Counters({}), self.answered)
+        self.counts = TokenCounts(Counters({}), self.answered)
         self.proxy = Proxy(
             self.catalogue,
             self.authenticator,
