@@ -39,7 +39,7 @@ SLACK_S = 1.0
 """For a busy machine: of a renewal, of a signal, of a restarted Redis."""
 SETTLE_S = 2.0
 """From the answer's end to the settlement, at most: Redis' timeout, then the disk."""
-AWAY_AFTER_S = 3.0
+AWAY_AFTER_S = 2.0
 """After Redis' return: until the workers have reconnected and told it what it may have lost."""
 AOF_S = 2.0
 """What Valkey may lose when killed: it puts writes off so long while another sync runs."""
