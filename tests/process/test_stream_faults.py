@@ -221,7 +221,8 @@ def test_stream_that_fails_before_content_falls_back(
     assert (answer.status, answer.complete) == (200, True)
     assert HELLO.split()[-1].encode() in answer.body
     assert MARKS[client] in answer.body
-    assert len(slot.exchanges) == 1
+    # A kept connection that dies before any byte is no answer: it is asked once more, on a new one.
+    assert len(slot.exchanges) <= (2 if fault == "closes at once" else 1)
 
 
 @CLIENTS
