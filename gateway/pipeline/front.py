@@ -8,6 +8,7 @@ its way back.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 
@@ -30,6 +31,12 @@ from gateway.protocols.responses_request import translate_responses_request
 from gateway.protocols.responses_stream import ResponsesStream
 from gateway.protocols.translate.contract import StreamTranslator
 from gateway.protocols.translate.dialects import Capabilities
+
+MOST_DROPPED = 32
+MOST_DROPPED_LENGTH = 64
+"""Names that are told, and the length of each: some hold types that the caller made up."""
+
+_INVISIBLE = re.compile(r"[^!-~]")
 
 Reshape = Callable[[bytes], bytes]
 
@@ -118,7 +125,7 @@ def open_request(endpoint: Endpoint, body: bytes, *, created: int, limits: Nativ
             wire=Wire.OPENAI,
             body=chat.body,
             fields=decode_call(chat.body, Wire.OPENAI),
-            dropped=chat.dropped,
+            dropped=_header_names(chat.dropped),
             original=body,
             responses=msgspec.structs.replace(chat.context, created=created),
         )
@@ -129,3 +136,9 @@ def open_request(endpoint: Endpoint, body: bytes, *, created: int, limits: Nativ
         fields = decode_call(written, Wire.OPENAI)
         return Front(wire=Wire.OPENAI, body=written, fields=fields, native=native)
     return Front(wire=endpoint.wire, body=body, fields=decode_call(body, endpoint.wire))
+
+
+def _header_names(dropped: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of the caller's making as they may stand in a header and in the log."""
+    names = (_INVISIBLE.sub("?", name[:MOST_DROPPED_LENGTH]) for name in dropped)
+    return tuple(dict.fromkeys(names))[:MOST_DROPPED]

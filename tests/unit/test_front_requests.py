@@ -105,6 +105,19 @@ def test_request_that_is_no_json_is_refused(endpoint: Endpoint) -> None:
     assert caught.value.kind is ErrorKind.BAD_REQUEST
 
 
+def test_types_that_a_caller_made_up_cannot_break_a_header() -> None:
+    """What is dropped is told in a header and in the log: short, few, and visible ASCII."""
+    types = ["a\r\nset-cookie: b", "\u00e9\u4e2d", "x" * 1000, *(f"t{n}" for n in range(100))]
+    tools = [{"type": each} for each in types]
+    body = json.dumps({"model": "m", "input": "Hi", "tools": tools}).encode()
+
+    dropped = opened(Endpoint.RESPONSES, body).dropped
+
+    assert dropped[:2] == ("tools.a??set-cookie:?b", "tools.??")
+    assert len(dropped[2]) == 64
+    assert len(dropped) == 32
+
+
 def test_front_that_let_go_holds_no_body() -> None:
     """Once a head is out nothing is tried again."""
     front = opened(Endpoint.RESPONSES, RESPONSES_BODY)
