@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from time import monotonic
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
 from gateway.core.api_keys import digest, mint
-from gateway.core.catalogue import Catalogue
 from gateway.core.model import (
     Clocks,
     Deployment,
@@ -24,27 +20,10 @@ from gateway.core.model import (
     Wire,
     WireRoute,
 )
-from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.admission import Admission
-from gateway.pipeline.answer import Answers
-from gateway.pipeline.attempt import Attempts
-from gateway.pipeline.authenticate import Authenticator
-from gateway.pipeline.call import Call
+from gateway.errors import GatewayError
 from gateway.pipeline.channel import ClientChannel, Message
-from gateway.pipeline.counting import TokenCounts
-from gateway.pipeline.exchange import Exchanges
-from gateway.pipeline.finish import Recorder
-from gateway.pipeline.proxy import Proxy
-from gateway.pipeline.relay import Relay
-from gateway.pipeline.watchdog import Watchdog
 from gateway.ports import BodySink, Headers, UpstreamRequest
-from gateway.protocols.translate.contract import StreamTranslator
-from gateway.protocols.usage_hider import UsageHider
-from gateway.protocols.usage_meter import StreamMeter
-from gateway.settings import Server
 from gateway.telemetry.logs import CallLine
-from gateway.telemetry.metrics import CallMetrics, Metrics
-from gateway.tokenize.counters import Counters
 from tests.waiting import wait_until
 
 KEY_PREFIX = "sk-capio-live-"
@@ -366,83 +345,6 @@ def a_model(*deployments: Deployment) -> Model:
     return Model("m", (), "M", 0, 100_000, 4_096, PRICES, deployments)
 
 
-class Bench:
-    """One worker's pipeline between fakes."""
-
-    def __init__(
-        self,
-        *steps: Step,
-        deployments: Iterable[Deployment] | None = None,
-        limit: int = 10,
-        principal: Principal = PRINCIPAL,
-        stall_s: float = 5.0,
-        error_s: float = 5.0,
-        reservations: Any = None,
-        idempotent: Any = None,
-        server: Server | None = None,
-    ) -> None:
-        self.transport = ScriptedTransport(*steps)
-        chosen = tuple(deployments or (a_deployment(a_provider()),))
-        self.model = a_model(*chosen)
-        providers = tuple(deployment.provider for deployment in chosen)
-        self.catalogue = Catalogue("capio/", (self.model,), providers, {"m": self.model})
-        self.metrics = CallMetrics(Metrics(CollectorRegistry()))
-        self.usage_log = MemoryUsageLog()
-        self.call_log = FakeCallLog()
-        self.watchdog = Watchdog(lambda _: None)
-        self.answered = MemoryAnswered()
-        self.keys = FakeKeys(principal)
-        self.authenticator = Authenticator(
-            self.keys, KEY_PREFIX, idempotency=idempotent is not None
-        )
-        self.answers = Answers(self.watchdog, stall_s)
-        attempts = Attempts(
-            self.transport, Exchanges(self.catalogue), self.answers, self.metrics, error_s
-        )
-        self.attempts = attempts
-        self.counts = TokenCounts(Counters({}), self.answered)
-        self.proxy = Proxy(
-            self.catalogue,
-            self.authenticator,
-            attempts=attempts,
-            counts=self.counts,
-            admission=Admission(limit, self.metrics, reservations),
-            recorder=Recorder(self.usage_log, reservations, self.metrics, self.call_log),
-            idempotent=idempotent,
-            limits=server or Server(),
-        )
-        self.call_count = 0
-
-    def begin(
-        self, client: FakeClient, endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS
-    ) -> tuple[Call, asyncio.Task[None]]:
-        """Let a caller in."""
-        self.call_count += 1
-        call = Call(f"req_{self.call_count}", endpoint, endpoint.wire, monotonic())
-        return call, asyncio.ensure_future(self.proxy.handle(call, client.channel()))
-
-    async def run(self, client: FakeClient, endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS) -> Call:
-        """Let a caller in and wait for the end."""
-        call, task = self.begin(client, endpoint)
-        await task
-        return call
-
-    def assert_recorded_once(self) -> None:
-        """Each call has one line and at most one event, and nobody holds a place."""
-        lines = [line.request_id for line in self.call_log.lines]
-        events = [event.request_id for event in self.usage_log.events]
-        assert len(lines) == len(set(lines)) == self.call_count
-        assert len(events) == len(set(events))
-        assert set(events) <= set(lines)
-        assert self.metrics.in_flight == 0
-
-    @property
-    def event(self) -> UsageEvent:
-        """The only event."""
-        (event,) = self.usage_log.events
-        return event
-
-
 def openai_event(text: str) -> bytes:
     """A content chunk of a chat stream."""
     return b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text.encode()
@@ -469,50 +371,3 @@ def asking(body: bytes, **changes: object) -> bytes:
         for name, value in changes.items()
     )
     return body[:-1] + more + b"}"
-
-
-class Pump:
-    """One relay between a fake upstream and a fake caller, both at hand."""
-
-    def __init__(
-        self,
-        *,
-        stream: bool = True,
-        drains: bool = False,
-        stall_s: float = 5.0,
-        meter: Any = None,
-        hider: UsageHider | None = None,
-        translator: StreamTranslator | None = None,
-        endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS,
-    ) -> None:
-        self.client = FakeClient()
-        self.response = FakeUpstreamResponse()
-        self.channel = self.client.channel()
-        self.sent_at = monotonic()
-        call = Call("req_1", endpoint, endpoint.wire, self.sent_at)
-        call.deployment = a_deployment(a_provider(drains=drains))
-        call.stream = stream
-        call.sent_at = self.sent_at
-        self.call = call
-        self.meter = meter or StreamMeter(Wire.OPENAI)
-        self.relay = Relay(
-            call,
-            self.channel,
-            self.response,
-            self.meter,
-            shaper=hider,
-            translator=translator,
-            head=(200, list(SSE)),
-            stall_s=stall_s,
-        )
-        self.response.start(self.relay)
-
-    def check_after(self, seconds: float, clocks: Clocks = CLOCKS) -> None:
-        """Let the clocks be looked at so many seconds after the request was sent."""
-        self.relay.check(self.sent_at + seconds, clocks)
-
-    @property
-    def error(self) -> ErrorKind | None:
-        """What the relay ended with; it must have ended."""
-        error = self.relay.done.result()
-        return error.kind if error is not None else None

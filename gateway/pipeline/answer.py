@@ -145,7 +145,7 @@ class Answers:
         relay = Relay(call, channel, response, meter, head=head, stall_s=self._stall_s)
         try:
             error = await self._pump(call, channel, relay, response)
-            if call.hold is None:
+            if not call.outlives_caller:
                 _check_left(call, channel, relay, error)
             if error is not None:
                 raise error  # bytes of JSON may be out: without `end` the connection breaks
@@ -197,7 +197,7 @@ class Answers:
         assert call.deployment is not None
         self._watchdog.add(relay, call.deployment.provider.clocks)
         before = None
-        if call.hold is None or call.stream:
+        if not call.outlives_caller:
             before = channel.on_gone(relay.client_left)
         try:
             response.start(relay)

@@ -96,6 +96,7 @@ class Attempts:
             GatewayError: None could; the last failure. The caller may have been answered with it:
                 `channel.started` tells.
         """
+        call = given.call
         tries = given.max_attempts or len(candidates)
         for number, candidate in enumerate(itertools.islice(itertools.cycle(candidates), tries)):
             try:
@@ -104,7 +105,9 @@ class Attempts:
                 self._count(candidate, error)
                 if number == tries - 1 or channel.started or not _repeats_elsewhere(error):
                     raise
-                given.call.sent_at = None
+                if channel.gone and not call.outlives_caller:
+                    raise
+                call.sent_at = None
                 if number >= len(candidates) - 1:
                     await asyncio.sleep(min(RETRY_S * 2**number, MAX_RETRY_S))
             else:

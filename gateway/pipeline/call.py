@@ -106,6 +106,11 @@ class Call:
         self.address: str | None = None
         self.user_agent: str | None = None
 
+    @property
+    def outlives_caller(self) -> bool:
+        """A whole answer under an Idempotency-Key is finished for whoever asks again."""
+        return self.hold is not None and not self.stream
+
     def begin_attempt(self, deployment: Deployment, wire: Wire, now: float) -> None:
         """Note that the request is sent to `deployment`, and forget what an earlier one left."""
         self.attempts += 1

@@ -21,12 +21,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from time import monotonic
-from typing import Protocol
 
 from gateway.core.model import Clocks, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.stages import Meter, Shaper
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.opening import Opening
 from gateway.protocols.translate.contract import EarlyError, StreamTranslator
@@ -51,29 +51,6 @@ _PINGS = {
 }
 
 
-class Meter(Protocol):
-    """Reads what passes by and changes nothing."""
-
-    @property
-    def finish_reason(self) -> str | None:
-        """Why the model ended; None while it goes on."""
-
-    @property
-    def contents(self) -> int:
-        """How often content was seen; grows with every read that brought some."""
-
-    @property
-    def saw_end(self) -> bool:
-        """The end mark came."""
-
-    @property
-    def failed(self) -> bool:
-        """The upstream reported an error."""
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the upstream's body."""
-
-
 class EarlyFailureError(GatewayError):
     """A stream began with an error: `answer` is a whole HTTP answer in the caller's dialect."""
 
@@ -81,16 +58,6 @@ class EarlyFailureError(GatewayError):
         kind = error_kind(answer.fault) if answer.fault else ErrorKind.UPSTREAM_REFUSED
         super().__init__(kind, "The upstream began with an error.")
         self.answer = answer
-
-
-class Shaper(Protocol):
-    """Turns the upstream's bytes into the caller's: hides an event, or translates."""
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Return what goes to the caller now, possibly nothing."""
-
-    def end(self, clean: bool) -> bytes:
-        """Take the end of the upstream's body; return what is still to go out."""
 
 
 class Relay:

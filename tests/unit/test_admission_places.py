@@ -8,11 +8,11 @@ from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
 from gateway.ports import Reservation, ReserveAsk
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     JSON,
     OPENAI_ANSWER,
     OPENAI_BODY,
-    Bench,
     FakeClient,
     FakeUpstreamResponse,
     asking,

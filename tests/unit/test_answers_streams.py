@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     ANTHROPIC_BODY,
     COMMENT,
@@ -16,7 +17,6 @@ from tests.pipeline_fakes import (
     OPENAI_ERROR,
     OPENAI_FINISH,
     OPENAI_USAGE,
-    Bench,
     FakeClient,
     FakeUpstreamResponse,
     a_deployment,

@@ -11,13 +11,13 @@ import pytest
 from gateway.core.model import Clocks, Endpoint, Prices, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.answer import WHOLE_BYTES
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     ANTHROPIC_BODY,
     CLOCKS,
     JSON,
     OPENAI_ANSWER,
     OPENAI_BODY,
-    Bench,
     FakeClient,
     FakeUpstreamResponse,
     a_deployment,

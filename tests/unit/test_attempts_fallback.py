@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import pytest
 
 from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     ANTHROPIC_BODY,
     COMMENT,
@@ -16,7 +20,6 @@ from tests.pipeline_fakes import (
     OPENAI_ERROR,
     OPENAI_FINISH,
     SSE,
-    Bench,
     FakeClient,
     FakeUpstreamResponse,
     a_deployment,
@@ -305,4 +308,26 @@ async def test_request_that_a_deployment_cannot_take_is_not_an_attempt() -> None
 
     assert client.status == 400
     assert (call.attempts, call.deployment, bench.usage_log.events) == (0, None, [])
+    bench.assert_recorded_once()
+
+
+async def test_nobody_else_is_asked_for_a_caller_that_has_left() -> None:
+    """A failure and a departure at the same time end the call."""
+    client = FakeClient(CHAT, OPENAI_BODY)
+
+    async def fails_as_the_caller_leaves() -> FakeUpstreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        client.leave()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+        task.uncancel()
+        raise GatewayError(ErrorKind.UPSTREAM_CONNECT, "no")
+
+    bench = Bench(fails_as_the_caller_leaves, good(), deployments=two())
+
+    await bench.run(client)
+
+    assert len(bench.transport.requests) == 1
+    assert client.status is None
     bench.assert_recorded_once()

@@ -6,9 +6,9 @@ import json
 
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     OPENAI_ANSWER,
-    Bench,
     FakeClient,
     FakeUpstreamResponse,
     a_deployment,

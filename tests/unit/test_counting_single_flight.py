@@ -8,9 +8,9 @@ import pytest
 
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     ANTHROPIC_BODY,
-    Bench,
     FakeClient,
     FakeUpstreamResponse,
     a_deployment,

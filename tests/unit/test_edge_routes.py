@@ -18,13 +18,13 @@ from gateway.pipeline.channel import ClientChannel
 from gateway.protocols.paths import Page
 from gateway.settings import Brand
 from gateway.store.bus import BusState
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     ANTHROPIC_BODY,
     OPENAI_ANSWER,
     OPENAI_BODY,
     PRINCIPAL,
     RAW_KEY,
-    Bench,
     FakeClient,
     FakeUpstreamResponse,
     asking,

@@ -9,9 +9,9 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.finish import MAX_USER_AGENT, Recorder, checkpoint, event_of
 from gateway.ports import Reservation, ReserveAsk
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     PRINCIPAL,
-    Bench,
     FakeCallLog,
     MemoryUsageLog,
     a_deployment,

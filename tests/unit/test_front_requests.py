@@ -11,7 +11,13 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.front import Front, open_request
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.translate.dialects import capabilities
-from tests.pipeline_fakes import ANTHROPIC_BODY, OPENAI_ANSWER, OPENAI_BODY, a_deployment, a_model
+from tests.pipeline_fakes import (
+    ANTHROPIC_BODY,
+    OPENAI_ANSWER,
+    OPENAI_BODY,
+    a_deployment,
+    a_model,
+)
 from tests.pipeline_fakes import a_provider as provider
 
 GENERIC = capabilities("generic", {})

@@ -9,6 +9,7 @@ import pytest
 from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.answer import WHOLE_BYTES
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     ANTHROPIC_BODY,
     JSON,
@@ -18,7 +19,6 @@ from tests.pipeline_fakes import (
     OPENAI_ERROR,
     OPENAI_FINISH,
     OPENAI_USAGE,
-    Bench,
     FakeClient,
     FakeUpstreamResponse,
     a_deployment,

@@ -7,11 +7,11 @@ import pytest
 from gateway.core.idempotency import Claim, Hold, StoredAnswer
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.idempotent import Idempotent
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     JSON,
     OPENAI_ANSWER,
     OPENAI_BODY,
-    Bench,
     FakeClient,
     FakeUpstreamResponse,
     a_deployment,

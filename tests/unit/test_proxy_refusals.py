@@ -10,6 +10,7 @@ import pytest
 from gateway.core.model import Endpoint, Principal, Wire
 from gateway.errors import ErrorKind
 from gateway.settings import Server
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     ANTHROPIC_BODY,
     OPENAI_ANSWER,
@@ -17,7 +18,6 @@ from tests.pipeline_fakes import (
     PATHS,
     PRINCIPAL,
     RAW_KEY,
-    Bench,
     FakeClient,
     FakeUpstreamResponse,
     Headers,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
+from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     ANTHROPIC_BODY,
     COMMENT,
@@ -19,7 +20,6 @@ from tests.pipeline_fakes import (
     OPENAI_ERROR,
     OPENAI_FINISH,
     OPENAI_USAGE,
-    Bench,
     FakeClient,
     FakeUpstreamResponse,
     a_deployment,

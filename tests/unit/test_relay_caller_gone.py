@@ -6,12 +6,12 @@ import pytest
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.relay import DRAIN_BYTES
+from tests.pipeline_bench import Pump
 from tests.pipeline_fakes import (
     COMMENT,
     OPENAI_DONE,
     OPENAI_FINISH,
     OPENAI_USAGE,
-    Pump,
     openai_event,
 )
 

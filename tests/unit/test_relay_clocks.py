@@ -10,12 +10,12 @@ from gateway.protocols.translate.anthropic_openai_stream import AnthropicStream
 from gateway.protocols.translate.contract import AnswerContext
 from gateway.protocols.translate.dialects import capabilities
 from gateway.protocols.usage_meter import JsonMeter
+from tests.pipeline_bench import Pump
 from tests.pipeline_fakes import (
     COMMENT,
     OPENAI_DONE,
     OPENAI_ERROR,
     OPENAI_FINISH,
-    Pump,
     openai_event,
 )
 from tests.waiting import wait_until

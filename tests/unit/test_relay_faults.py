@@ -6,7 +6,8 @@ import pytest
 
 from gateway.core.model import Endpoint
 from gateway.protocols.translate.contract import EarlyError
-from tests.pipeline_fakes import Pump, openai_event
+from tests.pipeline_bench import Pump
+from tests.pipeline_fakes import openai_event
 
 A = openai_event("A")
 

@@ -6,13 +6,13 @@ import asyncio
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.usage_hider import UsageHider
+from tests.pipeline_bench import Pump
 from tests.pipeline_fakes import (
     COMMENT,
     OPENAI_DONE,
     OPENAI_ERROR,
     OPENAI_FINISH,
     OPENAI_USAGE,
-    Pump,
     openai_event,
 )
 from tests.waiting import wait_until

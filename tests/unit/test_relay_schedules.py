@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.usage_hider import UsageHider
-from tests.pipeline_fakes import COMMENT, OPENAI_FINISH, OPENAI_USAGE, Pump, openai_event
+from tests.pipeline_bench import Pump
+from tests.pipeline_fakes import COMMENT, OPENAI_FINISH, OPENAI_USAGE, openai_event
 
 STEPS = st.lists(
     st.sampled_from(
