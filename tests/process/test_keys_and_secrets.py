@@ -163,9 +163,10 @@ def test_no_key_and_no_content_is_left_anywhere(
     tmp_path: Path, demo_upstream: DemoProcess, raw_upstream: RawUpstream
 ) -> None:
     """Not in the data directory, not in Redis, not in the log: after good calls and bad ones."""
-    service = Service(tmp_path, demo_upstream, raw_upstream, workers=1).start()
+    service = Service(tmp_path, demo_upstream, raw_upstream, workers=1)
     slot = raw_upstream.take()
     try:
+        service.start()
         key = service.new_key("secretive")
         use_everything(service, slot, key)
         wait_until_sync(lambda: service.calls(key)["calls"] >= 8, 10)
