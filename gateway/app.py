@@ -253,10 +253,10 @@ class Worker:
         )
         return Edge(
             proxy,
-            ModelPages(catalogue, parts.authenticator, settings.brand),
+            ModelPages(catalogue, parts.authenticator),
             AccountPages(parts.authenticator, stores.database, till.accounts),
             self._admin_pages(catalogue, stores),
-            Probes(settings.brand, stores.bus, stores.database),
+            Probes(settings.brand, stores.bus),
         )
 
     def _idempotent(self, stores: Stores) -> Idempotent | None:

@@ -11,7 +11,6 @@ from gateway.pipeline.authenticate import Authenticator
 from gateway.pipeline.channel import ClientChannel
 from gateway.protocols.error_bodies import render
 from gateway.protocols.model_list import list_models, show_model
-from gateway.settings import Brand
 
 _PREFIX = "/v1/models"
 
@@ -23,13 +22,11 @@ class ModelPages:
     Args:
         catalogue: All models.
         authenticator: Checks the key.
-        brand: Its name owns the models.
     """
 
-    def __init__(self, catalogue: Catalogue, authenticator: Authenticator, brand: Brand) -> None:
+    def __init__(self, catalogue: Catalogue, authenticator: Authenticator) -> None:
         self._catalogue = catalogue
         self._authenticator = authenticator
-        self._brand = brand
 
     async def answer(self, channel: ClientChannel, request_id: str) -> None:
         """Answer the list or one model."""

@@ -9,7 +9,6 @@ from gateway.pipeline.channel import ClientChannel
 from gateway.protocols.paths import Page
 from gateway.settings import Brand
 from gateway.store.bus import Bus, BusState
-from gateway.store.sql import Database
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
@@ -21,13 +20,11 @@ class Probes:
 
     Args:
         brand: Names the service on the root page.
-        bus: Readiness needs Redis, or SQL in its place.
-        database: Asked only when Redis is away.
+        bus: Its state is shown. Without Redis a worker is ready all the same: see `money.degraded`.
     """
 
-    def __init__(self, brand: Brand, bus: Bus, database: Database) -> None:
+    def __init__(self, brand: Brand, bus: Bus) -> None:
         self._bus = bus
-        self._database = database
         self._root = (
             f"{brand.name} gateway {__version__}\n\n"
             f"OpenAI base URL:    {brand.public_url}/v1\n"
@@ -48,7 +45,7 @@ class Probes:
         await channel.respond(status, [header, length], body)
 
     def _readiness(self) -> tuple[int, tuple[bytes, bytes], bytes]:
-        """Ready while keys can be checked: by Redis, or by SQL when the bus is away."""
+        """Ready from the start of the worker until it stops."""
         state = self._bus.state
         ready = state is not BusState.CLOSED
         body = {"status": "ready" if ready else "stopping", "redis": state.value}

@@ -63,10 +63,10 @@ class Front:
         brand = Brand()
         self.edge = Edge(
             self.bench.proxy,
-            ModelPages(self.bench.catalogue, self.bench.authenticator, brand),
+            ModelPages(self.bench.catalogue, self.bench.authenticator),
             self.pages,  # type: ignore[arg-type]
             self.pages,  # type: ignore[arg-type]
-            Probes(brand, self.bus, None),  # type: ignore[arg-type]
+            Probes(brand, self.bus),  # type: ignore[arg-type]
         )
 
     async def ask(self, path: str, *body: bytes, method: str = "POST", **given: Any) -> FakeClient:

@@ -292,7 +292,11 @@ def test_count_of_deeply_nested_tool_is_a_number_or_refused(levels: int) -> None
 
 words = st.text(max_size=8)
 junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | words,
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(
