@@ -9,7 +9,7 @@ import pytest
 
 from tests.process.bodies import ANTHROPIC, END, FINISH, MORE, OPENAI, START, WHOLE, request
 from tests.process.raw_client import Connection, render
-from tests.process.raw_upstream import Slot, close_at_once, stream, whole
+from tests.process.raw_upstream import Slot, stream, whole
 from tests.process.service import ANTHROPIC_MODEL, BOTH_MODEL, OPENAI_MODEL, Key, Service
 from tests.waiting import wait_until_sync
 
@@ -86,7 +86,7 @@ def test_every_call_is_recorded_once(
     calls.make(ANTHROPIC, OPENAI_MODEL, "/error 429", streamed=True)
     upstream.plays(
         stream(START["openai"], MORE["openai"], end="break"),
-        close_at_once(),
+        stream(START["openai"], end="break"),
         whole(WHOLE["openai"]),
         stream(START["openai"], FINISH["openai"], END["openai"]),
         stream(START["openai"], end="hang"),
