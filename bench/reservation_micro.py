@@ -21,7 +21,7 @@ import uvloop
 
 from gateway.core.limits import KeyLimits
 from gateway.core.model import Usage
-from gateway.store.bus import Bus
+from gateway.store.redis.client import Bus
 from tests.tills import FakeSql, WorkerTill, ask_for, event_for
 from tests.valkey import ValkeyProcess
 

@@ -21,7 +21,7 @@ import uvloop
 from gateway.core.model import Clocks, Origin
 from gateway.errors import GatewayError
 from gateway.ports import UpstreamRequest
-from gateway.upstream.http1 import Http1Connection
+from gateway.upstream.http1.connection import Http1Connection
 from gateway.upstream.transport import UpstreamTransport
 
 REQUESTS = 20_000

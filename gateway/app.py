@@ -27,7 +27,6 @@ from gateway.edge.admin_records import AdminRecords
 from gateway.edge.asgi import Edge
 from gateway.edge.models import ModelPages
 from gateway.edge.ops import Probes
-from gateway.lifeline import obey_ending_signals
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.answer import Answers
 from gateway.pipeline.attempt import Attempts
@@ -40,22 +39,23 @@ from gateway.pipeline.idempotent import Idempotent
 from gateway.pipeline.proxy import Proxy
 from gateway.pipeline.watchdog import Watchdog
 from gateway.settings import Secrets, Settings, resolve_secrets
-from gateway.store.account_source import SqlAccounts
-from gateway.store.bus import Bus, BusLimits, BusState
-from gateway.store.count_cache import CountCache
-from gateway.store.embedded import EmbeddedValkey
-from gateway.store.hot_state import hot_scripts
-from gateway.store.idempotency import IdempotencyRecords, idempotency_scripts
-from gateway.store.key_cache import KeyCache
-from gateway.store.key_entry import channel_name, key_entry_script
-from gateway.store.keys import Keys
-from gateway.store.redis_connect import RedisTarget, read_target
-from gateway.store.sql import Database
-from gateway.store.subscription import Subscription
-from gateway.store.till import Till
+from gateway.settings.embedded import redis_url
+from gateway.signals import obey_ending_signals
+from gateway.store.accounts.source import SqlAccounts
+from gateway.store.hot_state.count_cache import CountCache
+from gateway.store.hot_state.redis_schema import hot_scripts
+from gateway.store.idempotency.records import IdempotencyRecords, idempotency_scripts
+from gateway.store.keys.cache import KeyCache
+from gateway.store.keys.entry import channel_name, key_entry_script
+from gateway.store.keys.repository import Keys
+from gateway.store.limits.metering import Till
+from gateway.store.redis.address import RedisTarget, read_target
+from gateway.store.redis.client import Bus, BusLimits, BusState
+from gateway.store.redis.pubsub import Subscription
+from gateway.store.sql.database import Database
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import CallMetrics, Metrics, fix_process
-from gateway.tokenize.counters import Counters
+from gateway.tokens.counters import Counters
 from gateway.upstream.transport import UpstreamTransport
 
 log = logging.getLogger("gateway.app")
@@ -312,9 +312,7 @@ async def _end_task(task: asyncio.Task[None]) -> None:
 
 
 def _redis_target(settings: Settings, secrets: Secrets) -> RedisTarget:
-    url = settings.redis.url
-    if url == "embedded":
-        url = EmbeddedValkey(Path(settings.server.data_dir)).url
+    url = redis_url(settings)
     return read_target(url, password=secrets.redis_password, client_name="capio-worker")
 
 

@@ -13,15 +13,7 @@ import msgspec
 
 from gateway.core.idempotency import Claim, Hold, StoredAnswer
 from gateway.core.limits import UNLIMITED, Headroom
-from gateway.core.model import (
-    Clocks,
-    Endpoint,
-    Model,
-    Origin,
-    Principal,
-    UsageEvent,
-    Wire,
-)
+from gateway.core.model import Clocks, Endpoint, Model, Origin, Principal, UsageEvent, Wire
 from gateway.errors import GatewayError
 
 Headers = list[tuple[bytes, bytes]]
@@ -165,7 +157,7 @@ class Reservation(msgspec.Struct, kw_only=True, eq=False):
     tokens: int
     """What was taken from tokens a minute."""
     headroom: Headroom = UNLIMITED
-    """For the rate-limit headers of the answer, see `core.limit_headers`."""
+    """For the rate-limit headers of the answer, see `protocols.http.limit_headers`."""
     degraded: bool = False
     """Admitted without Redis, by this worker alone."""
     checkpoint: Callable[[], UsageEvent] | None = None

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.protocols.translate.anthropic_openai_request import translate_request
-from gateway.protocols.translate.contract import TranslatedRequest, TranslationRoute
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.messages_to_chat.request import translate_request
+from gateway.protocols.translate.stream import TranslatedRequest, TranslationRoute
 
 USER = {"role": "user", "content": "Hi"}
 

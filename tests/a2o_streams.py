@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.protocols.translate.anthropic_openai_stream import AnthropicStream
-from gateway.protocols.translate.contract import AnswerContext
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
+from gateway.protocols.translate.stream import AnswerContext
 from tests.anthropic_streams import accumulate, check_invariants, read_events
 
 DONE = b"data: [DONE]\n\n"

@@ -16,12 +16,12 @@ from gateway.edge.admin_records import AdminRecords
 from gateway.edge.asgi import Edge
 from gateway.pipeline.authenticate import Authenticator
 from gateway.settings import Deployment, Model, Provider, Settings, WireEndpoint
-from gateway.store.accounts import Account, Accounts
-from gateway.store.charges import CallBooking
-from gateway.store.key_entry import Change
-from gateway.store.keys import KeyDetails, Keys
-from gateway.store.sql import Database
-from gateway.store.usage_rows import row_of
+from gateway.store.accounts.accounts import Account, Accounts
+from gateway.store.keys.entry import Change
+from gateway.store.keys.repository import KeyDetails, Keys
+from gateway.store.sql.database import Database
+from gateway.store.usage.booking import CallBooking
+from gateway.store.usage.rows import row_of
 from tests.usage import encoded
 
 TOKEN = "operator-0123456789abcdefghijklmnopqrstuv"

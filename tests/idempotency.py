@@ -12,9 +12,9 @@ from gateway.core.idempotency import Claim, Hold, StoredAnswer, keyed_request
 from gateway.core.model import Endpoint, Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
-from gateway.store.bus import Bus, BusLimits
-from gateway.store.idempotency import IdempotencyRecords, idempotency_scripts
-from gateway.store.redis_connect import read_target
+from gateway.store.idempotency.records import IdempotencyRecords, idempotency_scripts
+from gateway.store.redis.address import read_target
+from gateway.store.redis.client import Bus, BusLimits
 from tests.waiting import wait_until
 
 RAW_KEY = "sk-capio-live-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLM000000"

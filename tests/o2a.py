@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from gateway.protocols.translate.contract import TranslationRoute
-from gateway.protocols.translate.dialects import capabilities
-from gateway.protocols.translate.openai_anthropic_request import translate_request
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.chat_to_messages.request import translate_request
+from gateway.protocols.translate.stream import TranslationRoute
 
 
 def sent(*messages, dialect="anthropic", caps=None, thoughts=True):

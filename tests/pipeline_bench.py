@@ -10,14 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from gateway.core.catalogue import Catalogue
-from gateway.core.model import (
-    Clocks,
-    Deployment,
-    Endpoint,
-    Principal,
-    UsageEvent,
-    Wire,
-)
+from gateway.core.model import Clocks, Deployment, Endpoint, Principal, UsageEvent, Wire
 from gateway.errors import ErrorKind
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.answer import Answers
@@ -30,12 +23,12 @@ from gateway.pipeline.finish import Recorder
 from gateway.pipeline.proxy import Proxy
 from gateway.pipeline.relay import Relay
 from gateway.pipeline.watchdog import Watchdog
-from gateway.protocols.translate.contract import StreamTranslator
-from gateway.protocols.usage_hider import UsageHider
-from gateway.protocols.usage_meter import StreamMeter
+from gateway.protocols.streams.meter import StreamMeter
+from gateway.protocols.streams.usage_filter import UsageHider
+from gateway.protocols.translate.stream import StreamTranslator
 from gateway.settings import Server
 from gateway.telemetry.metrics import CallMetrics, Metrics
-from gateway.tokenize.counters import Counters
+from gateway.tokens.counters import Counters
 from tests.pipeline_fakes import (
     CLOCKS,
     KEY_PREFIX,

@@ -24,8 +24,8 @@ from typing import Any
 import pytest
 
 from gateway.settings import Server, Settings, Sql
-from gateway.store.migrations import migrate
-from gateway.store.sql import Database
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import migrate
 
 DEADLINE_S = 20.0
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.protocols.responses_context import ResponsesContext
-from gateway.protocols.responses_request import translate_responses_request
-from gateway.protocols.responses_stream import ResponsesStream
+from gateway.protocols.openai_responses.context import ResponsesContext
+from gateway.protocols.openai_responses.request import translate_responses_request
+from gateway.protocols.openai_responses.stream import ResponsesStream
 
 TEXT_ITEM = {"type": "output_text", "annotations": [], "logprobs": []}
 DONE = b"data: [DONE]\n\n"

@@ -18,18 +18,18 @@ from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation, ReserveAsk
 from gateway.settings import Money, Redis, Server, Settings
-from gateway.store.account_state import (
+from gateway.store.hot_state.redis_schema import HotNames, hot_scripts
+from gateway.store.hot_state.snapshot import (
     AccountSource,
     AccountState,
     Position,
     SpendScope,
     Spent,
 )
-from gateway.store.bus import Bus, BusLimits
-from gateway.store.hot_state import HotNames, hot_scripts
-from gateway.store.redis_connect import cold_client, read_target
-from gateway.store.till import Till
-from gateway.store.usage_reader import UsageReader
+from gateway.store.limits.metering import Till
+from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.client import Bus, BusLimits
+from gateway.store.usage.reader import UsageReader
 from gateway.telemetry.metrics import CallMetrics, Metrics
 
 NOON_MS = 1_779_019_200_000

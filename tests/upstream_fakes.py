@@ -8,7 +8,7 @@ from typing import Any
 from gateway.core.model import Clocks, Origin
 from gateway.errors import GatewayError
 from gateway.ports import UpstreamRequest, UpstreamResponse
-from gateway.upstream.http1 import Http1Connection
+from gateway.upstream.http1.connection import Http1Connection
 
 ORIGIN = Origin(host="upstream.test", port=80, tls=False)
 HEADERS = ((b"host", b"upstream.test"), (b"authorization", b"Bearer sk-secret"))

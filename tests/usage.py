@@ -7,11 +7,11 @@ import redis.asyncio
 import sqlalchemy as sa
 
 from gateway.core.model import Usage, UsageEvent
-from gateway.core.shards import shard_of
-from gateway.store.sql import Database
-from gateway.store.tables import USAGE_EVENTS
-from gateway.store.usage_reader import GROUP
-from gateway.store.usage_stream import dead_letter_key, usage_stream_key
+from gateway.store.redis.shards import shard_of
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import USAGE_EVENTS
+from gateway.store.usage.journal import dead_letter_key, usage_stream_key
+from gateway.store.usage.reader import GROUP
 
 NOON_MS = 1_779_019_200_000
 """2026-05-17 12:00:00 UTC."""

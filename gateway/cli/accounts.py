@@ -13,8 +13,8 @@ from gateway.cli.refresh import refresh_account
 from gateway.cli.stores import every, find_account, with_database
 from gateway.cli.times import iso_time
 from gateway.core.money import MAX_BALANCE_NANOUSD, amount_fields, dollars
-from gateway.store.accounts import Account, Accounts, Billing, Terms
-from gateway.store.sql import Database
+from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
+from gateway.store.sql.database import Database
 
 
 @click.group()

@@ -8,7 +8,7 @@ import os
 import click
 
 from gateway.core.money import read_dollars
-from gateway.store.audit import Actor
+from gateway.store.accounts.audit import Actor
 
 
 class Dollars(click.ParamType[int]):

@@ -11,8 +11,8 @@ from gateway.cli.config import config_option, load_config
 from gateway.cli.output import Row, json_option, print_json, print_rows
 from gateway.cli.stores import with_database
 from gateway.cli.times import iso_time
-from gateway.store.audit import AuditEntry, AuditLog
-from gateway.store.sql import Database
+from gateway.store.accounts.audit import AuditEntry, AuditLog
+from gateway.store.sql.database import Database
 
 
 @click.command()

@@ -9,19 +9,12 @@ import click
 
 from gateway.cli.amounts import Dollars, who
 from gateway.cli.config import config_option, load_config
-from gateway.cli.output import (
-    MISUSE,
-    Form,
-    Row,
-    fail,
-    form_options,
-    print_form,
-)
+from gateway.cli.output import MISUSE, Form, Row, fail, form_options, print_form
 from gateway.cli.stores import every, with_database
 from gateway.cli.times import Instant, iso_time
 from gateway.core.money import amount_fields
-from gateway.store.codes import MAX_CODES, Code, CodeDetails, Codes, NewCode
-from gateway.store.sql import Database
+from gateway.store.accounts.codes import MAX_CODES, Code, CodeDetails, Codes, NewCode
+from gateway.store.sql.database import Database
 
 
 @click.group()

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from gateway.cli.output import MISUSE, fail
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
 from gateway.settings import ConfigError, Secrets, Settings, load, resolve_secrets
 
 DEFAULT_PATH = Path("capio.toml")

@@ -15,9 +15,9 @@ from gateway.cli.stores import find_account, with_database
 from gateway.cli.times import iso_time
 from gateway.core.money import amount_fields
 from gateway.settings import Settings
-from gateway.store.accounts import Account
-from gateway.store.balances import Booked, Credits, LedgerEntry
-from gateway.store.sql import Database
+from gateway.store.accounts.accounts import Account
+from gateway.store.accounts.credits import Booked, Credits, LedgerEntry
+from gateway.store.sql.database import Database
 
 account_option = click.option("--account", required=True, help="Id of the account, or its name.")
 amount_option = click.option(

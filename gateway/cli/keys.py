@@ -17,8 +17,8 @@ from gateway.cli.times import Instant, iso_time
 from gateway.core.catalogue import build
 from gateway.settings import Settings
 from gateway.settings.mistakes import did_you_mean
-from gateway.store.keys import KeyChange, KeyDetails, KeyRow, Keys, NewKey
-from gateway.store.sql import Database
+from gateway.store.keys.repository import KeyChange, KeyDetails, KeyRow, Keys, NewKey
+from gateway.store.sql.database import Database
 
 
 @click.group()

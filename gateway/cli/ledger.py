@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry, start_http_server
 from gateway.cli.config import config_option, load_config, store_secrets
 from gateway.cli.output import FAILURE, fail
 from gateway.errors import GatewayError
+from gateway.server.ledger_process import run_ledger
 from gateway.settings import Secrets, Settings
-from gateway.store.ledger import run_ledger
-from gateway.store.migrations import migrate
+from gateway.store.sql.migrations import migrate
 from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
 

@@ -16,9 +16,9 @@ from gateway.cli.stores import find_account, with_database
 from gateway.core.limits import NO_LIMITS, KeyLimits, Limits
 from gateway.core.money import amount_fields, read_dollars
 from gateway.settings import Settings
-from gateway.store.accounts import Account, Accounts
-from gateway.store.keys import KeyChange, KeyRow, Keys
-from gateway.store.sql import Database
+from gateway.store.accounts.accounts import Account, Accounts
+from gateway.store.keys.repository import KeyChange, KeyRow, Keys
+from gateway.store.sql.database import Database
 
 _NONE = "none"
 _COUNTS = ("rpm", "tpm", "concurrency")

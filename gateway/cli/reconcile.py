@@ -12,8 +12,8 @@ from gateway.cli.config import config_option, load_config
 from gateway.cli.output import FAILURE, Row, json_option, print_json, print_table
 from gateway.cli.stores import with_database
 from gateway.core.money import amount_fields
-from gateway.store.reconcile import Difference
-from gateway.store.reconcile import reconcile as check_books
+from gateway.store.accounts.reconcile import Difference
+from gateway.store.accounts.reconcile import reconcile as check_books
 
 
 @click.command()

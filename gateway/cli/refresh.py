@@ -11,9 +11,9 @@ from gateway.cli.config import store_secrets
 from gateway.cli.revocation import PublishError, tell
 from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings
-from gateway.store.account_loader import push_account
-from gateway.store.account_source import SqlAccounts
-from gateway.store.sql import Database
+from gateway.store.accounts.source import SqlAccounts
+from gateway.store.limits.account_loader import push_account
+from gateway.store.sql.database import Database
 
 
 def refresh_account(settings: Settings, account_id: str) -> None:

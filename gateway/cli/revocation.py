@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -12,10 +11,10 @@ from redis.exceptions import ConnectionError as NotConnectedError
 from redis.exceptions import RedisError
 
 from gateway.settings import Secrets, Settings
-from gateway.store.embedded import EmbeddedValkey
-from gateway.store.key_cache import publish_change
-from gateway.store.keys import KeyChange
-from gateway.store.redis_connect import cold_client, read_target
+from gateway.settings.embedded import redis_url
+from gateway.store.keys.cache import publish_change
+from gateway.store.keys.repository import KeyChange
+from gateway.store.redis.address import cold_client, read_target
 
 
 class PublishError(Exception):
@@ -43,13 +42,10 @@ async def tell(
     settings: Settings, secrets: Secrets, work: Callable[[Redis], Awaitable[None]]
 ) -> bool:
     """Run `work` on this configuration's Redis; returns and raises as `publish`."""
-    url = settings.redis.url
-    if url == "embedded":
-        url = EmbeddedValkey(Path(settings.server.data_dir)).url
     try:
-        client = cold_client(
-            read_target(url, password=secrets.redis_password, client_name="capio-cli")
-        )
+        url = redis_url(settings)
+        target = read_target(url, password=secrets.redis_password, client_name="capio-cli")
+        client = cold_client(target)
     except (OSError, ValueError) as failure:  # certificate files; options of the URL
         raise PublishError(str(failure)) from failure
     client.set_retry(Retry(NoBackoff(), 0))  # who runs the command can repeat it

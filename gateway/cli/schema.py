@@ -10,7 +10,7 @@ import click
 from gateway.cli.config import config_option, load_config, store_secrets
 from gateway.cli.output import FAILURE, fail
 from gateway.errors import GatewayError
-from gateway.store import migrations
+from gateway.store.sql import migrations
 
 
 @click.command()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from gateway import server
 from gateway.cli.config import config_option, find_config, load_config, read_secrets, refuse_config
+from gateway.server.demonstration import demo as run_demo
+from gateway.server.start import serve as run_gateway
 from gateway.settings import ConfigError
 
 
@@ -22,7 +23,7 @@ def serve(config_path: Path | None) -> None:
         read_secrets(settings)
     except ConfigError as failure:
         refuse_config(path, failure.mistakes)
-    sys.exit(server.serve(settings, path))
+    sys.exit(run_gateway(settings, path))
 
 
 @click.command()
@@ -31,4 +32,4 @@ def serve(config_path: Path | None) -> None:
 )
 def demo(port: int) -> None:
     """Run the gateway with a made-up upstream, to look around without a provider."""
-    sys.exit(server.demo(port))
+    sys.exit(run_demo(port))

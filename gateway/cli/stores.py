@@ -10,17 +10,17 @@ from gateway.cli.config import store_secrets
 from gateway.cli.output import FAILURE, fail
 from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings
-from gateway.store.accounts import Account, Accounts, UnknownAccountError
-from gateway.store.balances import (
+from gateway.store.accounts.accounts import Account, Accounts, UnknownAccountError
+from gateway.store.accounts.codes import CodeSpentError, UnknownCodeError
+from gateway.store.accounts.credits import (
     AlreadyRefundedError,
     AmountError,
     IdempotencyConflictError,
     UnknownChargeError,
 )
-from gateway.store.codes import CodeSpentError, UnknownCodeError
-from gateway.store.keys import KeyRevokedError, UnknownKeyError
-from gateway.store.migrations import migrate, pending_revisions
-from gateway.store.sql import Database
+from gateway.store.keys.repository import KeyRevokedError, UnknownKeyError
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import migrate, pending_revisions
 
 Answer = TypeVar("Answer")
 

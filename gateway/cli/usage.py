@@ -13,9 +13,9 @@ from gateway.cli.output import Form, Row, form_options, print_form
 from gateway.cli.stores import find_account, with_database
 from gateway.cli.times import Instant
 from gateway.core.money import amount_fields
-from gateway.store.queries import CallFilter
-from gateway.store.sql import Database
-from gateway.store.usage_reports import GroupBy, UsageLine, UsageReport, UsageReports
+from gateway.store.sql.database import Database
+from gateway.store.usage.queries import CallFilter
+from gateway.store.usage.reports import GroupBy, UsageLine, UsageReport, UsageReports
 
 
 @click.command()

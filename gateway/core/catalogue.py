@@ -12,16 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway import settings as given
-from gateway.core.model import (
-    Clocks,
-    Deployment,
-    Model,
-    Origin,
-    Prices,
-    Provider,
-    Wire,
-    WireRoute,
-)
+from gateway.core.model import Clocks, Deployment, Model, Origin, Prices, Provider, Wire, WireRoute
 from gateway.core.upstream_headers import upstream_headers
 
 NANOUSD_PER_USD = 1_000_000_000

@@ -9,7 +9,7 @@ from granian import Granian
 from granian.constants import Interfaces, Loops
 
 from gateway.demo.app import DemoUpstream
-from gateway.lifeline import end_with_parent
+from gateway.signals import end_with_parent
 
 
 def main(port: int, pace_s: float) -> None:

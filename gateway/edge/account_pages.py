@@ -20,18 +20,18 @@ from gateway.core.model import Principal, Usage, UsageEvent
 from gateway.core.money import amount_fields
 from gateway.edge.parameters import Query, bad, read_json
 from gateway.edge.replies import Reply, csv_reply, json_reply, send_reply
+from gateway.edge.routes import Page
 from gateway.edge.throttle import Throttle
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.authenticate import Authenticator
 from gateway.pipeline.channel import ClientChannel
-from gateway.protocols.paths import Page
-from gateway.store.accounts import Account, Accounts, UnknownAccountError
-from gateway.store.audit import Actor
-from gateway.store.balances import AmountError
-from gateway.store.codes import Codes, CodeSpentError, UnknownCodeError
-from gateway.store.queries import CallFilter, UsageQueries
-from gateway.store.sql import Database
-from gateway.store.usage_reports import CALLERS_GROUPS, GroupBy, UsageLine, UsageReports
+from gateway.store.accounts.accounts import Account, Accounts, UnknownAccountError
+from gateway.store.accounts.audit import Actor
+from gateway.store.accounts.codes import Codes, CodeSpentError, UnknownCodeError
+from gateway.store.accounts.credits import AmountError
+from gateway.store.sql.database import Database
+from gateway.store.usage.queries import CallFilter, UsageQueries
+from gateway.store.usage.reports import CALLERS_GROUPS, GroupBy, UsageLine, UsageReports
 
 READS_A_MINUTE = 120
 """Of one account, per worker."""

@@ -20,16 +20,16 @@ from gateway.edge.replies import Reply, send_reply
 from gateway.edge.throttle import Throttle
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.channel import ClientChannel
-from gateway.store.accounts import UnknownAccountError
-from gateway.store.audit import Actor
-from gateway.store.balances import (
+from gateway.store.accounts.accounts import UnknownAccountError
+from gateway.store.accounts.audit import Actor
+from gateway.store.accounts.codes import CodeSpentError, UnknownCodeError
+from gateway.store.accounts.credits import (
     AlreadyRefundedError,
     AmountError,
     IdempotencyConflictError,
     UnknownChargeError,
 )
-from gateway.store.codes import CodeSpentError, UnknownCodeError
-from gateway.store.keys import KeyRevokedError, UnknownKeyError
+from gateway.store.keys.repository import KeyRevokedError, UnknownKeyError
 
 WRONG_TOKENS_A_MINUTE = 10
 """Of one address, per worker."""

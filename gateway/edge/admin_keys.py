@@ -14,8 +14,8 @@ from gateway.edge.admin import AdminRequest, Route
 from gateway.edge.limit_shapes import KeyLimitsBody, limits_object, read_key_limits
 from gateway.edge.parameters import Query, bad, read_json, read_text, read_time
 from gateway.edge.replies import Reply, json_reply, list_reply
-from gateway.store.key_entry import Change
-from gateway.store.keys import KeyDetails, KeyRow, Keys
+from gateway.store.keys.entry import Change
+from gateway.store.keys.repository import KeyDetails, KeyRow, Keys
 
 PAGE = 100
 MAX_PAGE = 1000

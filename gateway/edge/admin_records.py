@@ -14,12 +14,12 @@ from gateway.edge.admin import AdminRequest, Route
 from gateway.edge.parameters import Query, bad, read_amount, read_json, read_text, read_time
 from gateway.edge.replies import Reply, csv_reply, json_reply, list_reply
 from gateway.errors import ErrorKind, GatewayError
-from gateway.store.audit import AuditLog
-from gateway.store.codes import MAX_CODES, Code, CodeDetails, Codes
-from gateway.store.queries import CallFilter, UsageQueries
-from gateway.store.reconcile import reconcile
-from gateway.store.sql import Database
-from gateway.store.usage_reports import GroupBy, UsageLine, UsageReports
+from gateway.store.accounts.audit import AuditLog
+from gateway.store.accounts.codes import MAX_CODES, Code, CodeDetails, Codes
+from gateway.store.accounts.reconcile import reconcile
+from gateway.store.sql.database import Database
+from gateway.store.usage.queries import CallFilter, UsageQueries
+from gateway.store.usage.reports import GroupBy, UsageLine, UsageReports
 
 PAGE = 100
 MAX_PAGE = 1000

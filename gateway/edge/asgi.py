@@ -16,12 +16,12 @@ from gateway.edge.account_pages import AccountPages
 from gateway.edge.admin import AdminPages
 from gateway.edge.models import ModelPages
 from gateway.edge.ops import Probes
+from gateway.edge.routes import ACCOUNT_PAGES, Page, match, surface
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel, Receive, Scope, Send
 from gateway.pipeline.proxy import Proxy
-from gateway.protocols.error_bodies import render
-from gateway.protocols.paths import ACCOUNT_PAGES, Page, match, surface
+from gateway.protocols.http.error_bodies import render
 
 log = logging.getLogger("gateway.edge")
 

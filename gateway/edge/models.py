@@ -9,8 +9,8 @@ from gateway.core.model import Model, Principal, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.authenticate import Authenticator
 from gateway.pipeline.channel import ClientChannel
-from gateway.protocols.error_bodies import render
-from gateway.protocols.model_list import list_models, show_model
+from gateway.protocols.http.error_bodies import render
+from gateway.protocols.http.model_list import list_models, show_model
 
 _PREFIX = "/v1/models"
 

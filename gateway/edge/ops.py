@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from gateway import __version__
+from gateway.edge.routes import Page
 from gateway.pipeline.channel import ClientChannel
-from gateway.protocols.paths import Page
 from gateway.settings import Brand
-from gateway.store.bus import Bus, BusState
+from gateway.store.redis.client import Bus, BusState
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")

@@ -11,7 +11,6 @@ import asyncio
 import time
 from time import monotonic
 
-from gateway.core.limit_headers import limit_headers
 from gateway.core.model import Clocks, Endpoint
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
@@ -20,11 +19,12 @@ from gateway.pipeline.exchange import Exchange
 from gateway.pipeline.relay import EarlyFailureError, Relay, expired
 from gateway.pipeline.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
-from gateway.protocols.error_bodies import render_event
-from gateway.protocols.headers import client_headers
-from gateway.protocols.upstream_faults import STREAM_CUT, STREAM_LATE
-from gateway.protocols.usage_hider import at_event_boundary
-from gateway.protocols.usage_meter import JsonMeter, StreamMeter
+from gateway.protocols.http.error_bodies import render_event
+from gateway.protocols.http.headers import client_headers
+from gateway.protocols.http.limit_headers import limit_headers
+from gateway.protocols.http.upstream_faults import STREAM_CUT, STREAM_LATE
+from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.usage_filter import at_event_boundary
 
 WHOLE_BYTES = 256 * 1024
 """An answer that goes through untouched is read before it is sent up to this size."""

@@ -18,12 +18,11 @@ from gateway.pipeline.answer import Answers
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.exchange import Exchanges, Preparation
-from gateway.pipeline.inflated import plain_response
 from gateway.pipeline.relay import EarlyFailureError
 from gateway.ports import Headers, Transport, UpstreamResponse
-from gateway.protocols.headers import client_headers
-from gateway.protocols.upstream_errors import ErrorAnswer, relay_error, translate_error
-from gateway.protocols.upstream_faults import (
+from gateway.protocols.http.headers import client_headers
+from gateway.protocols.http.upstream_errors import ErrorAnswer, relay_error, translate_error
+from gateway.protocols.http.upstream_faults import (
     UpstreamFault,
     error_kind,
     is_signature_refusal,
@@ -31,6 +30,7 @@ from gateway.protocols.upstream_faults import (
     read_fault,
 )
 from gateway.telemetry.metrics import CallMetrics
+from gateway.upstream.decompress import plain_response
 
 RETRY_S = 0.1
 MAX_RETRY_S = 2.0

@@ -14,7 +14,6 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.core.calibration import Calibration
 from gateway.core.model import Deployment, Wire
 from gateway.core.routing import Candidate
 from gateway.errors import GatewayError
@@ -22,9 +21,10 @@ from gateway.pipeline.attempt import Attempts
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.exchange import Preparation
 from gateway.ports import Headers
-from gateway.protocols.count_key import count_key
-from gateway.protocols.token_count import measure_chat, measure_messages
-from gateway.tokenize.counters import Counters, count_measure
+from gateway.tokens.cache_key import count_key
+from gateway.tokens.calibration import Calibration
+from gateway.tokens.count import measure_chat, measure_messages
+from gateway.tokens.counters import Counters, count_measure
 
 _COUNTED_HEADERS = (b"anthropic-version", b"anthropic-beta")
 _CALIBRATIONS = 1024

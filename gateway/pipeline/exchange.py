@@ -15,11 +15,11 @@ from gateway.core.catalogue import Catalogue
 from gateway.core.model import Deployment, Endpoint, Wire
 from gateway.core.routing import Candidate
 from gateway.pipeline.call import Call
-from gateway.pipeline.chained import ChainedTranslator
 from gateway.pipeline.front import Front, Reshape
 from gateway.ports import Headers, UpstreamRequest
-from gateway.protocols.headers import mapped_betas, translated_headers, upstream_headers
-from gateway.protocols.rewrite import (
+from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
+from gateway.protocols.http.headers import mapped_betas, translated_headers, upstream_headers
+from gateway.protocols.http.rewrite import (
     relay_body,
     strip_all_thoughts,
     strip_foreign_thoughts,
@@ -27,23 +27,21 @@ from gateway.protocols.rewrite import (
     without_billing_line,
     without_fields,
 )
-from gateway.protocols.threads import asks_for_thread, thread_refused
-from gateway.protocols.translate import (
-    anthropic_openai_request,
-    anthropic_openai_response,
-    openai_anthropic_request,
-    openai_anthropic_response,
-)
-from gateway.protocols.translate.anthropic_openai_stream import AnthropicStream
-from gateway.protocols.translate.contract import (
+from gateway.protocols.streams.chain import ChainedTranslator
+from gateway.protocols.streams.usage_filter import UsageHider
+from gateway.protocols.translate.capabilities import Capabilities, capabilities
+from gateway.protocols.translate.chat_to_messages import request as openai_anthropic_request
+from gateway.protocols.translate.chat_to_messages import response as openai_anthropic_response
+from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream
+from gateway.protocols.translate.messages_to_chat import request as anthropic_openai_request
+from gateway.protocols.translate.messages_to_chat import response as anthropic_openai_response
+from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
+from gateway.protocols.translate.stream import (
     AnswerContext,
     StreamTranslator,
     TranslatedRequest,
     TranslationRoute,
 )
-from gateway.protocols.translate.dialects import Capabilities, capabilities
-from gateway.protocols.translate.openai_anthropic_stream import OpenAIStream
-from gateway.protocols.usage_hider import UsageHider
 
 _PATHS = {
     Endpoint.EMBEDDINGS: "/embeddings",

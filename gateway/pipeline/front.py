@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.core.model import Endpoint, Model, Wire
-from gateway.protocols.call_fields import CallFields, decode_call
+from gateway.protocols.http.request_fields import CallFields, decode_call
 from gateway.protocols.native_chat import (
     NativeLimits,
     NativeRequest,
@@ -25,12 +25,12 @@ from gateway.protocols.native_chat import (
     read_native_request,
     require_web_search,
 )
-from gateway.protocols.responses_answer import translate_responses_answer
-from gateway.protocols.responses_context import ResponsesContext
-from gateway.protocols.responses_request import translate_responses_request
-from gateway.protocols.responses_stream import ResponsesStream
-from gateway.protocols.translate.contract import StreamTranslator
-from gateway.protocols.translate.dialects import Capabilities
+from gateway.protocols.openai_responses.context import ResponsesContext
+from gateway.protocols.openai_responses.request import translate_responses_request
+from gateway.protocols.openai_responses.response import translate_responses_answer
+from gateway.protocols.openai_responses.stream import ResponsesStream
+from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.stream import StreamTranslator
 
 MOST_DROPPED = 32
 MOST_DROPPED_LENGTH = 64

@@ -26,11 +26,11 @@ from gateway.pipeline.finish import Recorder
 from gateway.pipeline.front import open_request
 from gateway.pipeline.idempotent import Idempotent
 from gateway.pipeline.settlement import settle
-from gateway.protocols.call_fields import CallFields
-from gateway.protocols.error_bodies import render
+from gateway.protocols.http.error_bodies import render
+from gateway.protocols.http.request_fields import CallFields
+from gateway.protocols.http.upstream_errors import ErrorAnswer
 from gateway.protocols.native_chat import NativeLimits, NativeRequest
-from gateway.protocols.upstream_errors import ErrorAnswer
-from gateway.protocols.usage_meter import BYTES_PER_TOKEN
+from gateway.protocols.streams.meter import BYTES_PER_TOKEN
 from gateway.settings import Server
 
 NATIVE_LIMITS = NativeLimits()

@@ -28,10 +28,10 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.stages import Meter, Shaper
 from gateway.ports import Headers, UpstreamResponse
-from gateway.protocols.opening import Opening
-from gateway.protocols.translate.contract import EarlyError, StreamTranslator
-from gateway.protocols.upstream_errors import translate_error
-from gateway.protocols.upstream_faults import error_kind, read_stream_fault
+from gateway.protocols.http.upstream_errors import translate_error
+from gateway.protocols.http.upstream_faults import error_kind, read_stream_fault
+from gateway.protocols.streams.first_event import Opening
+from gateway.protocols.translate.stream import EarlyError, StreamTranslator
 
 COMMIT_S = 10.0
 SILENT_FINISH_S = 5.0

@@ -2,8 +2,8 @@
 The native endpoint, `POST /v1/chat`: plain text in, plain text out, over any model, not streamed.
 
 A façade over chat completions: the request becomes a chat request, which is then relayed or
-translated like any other; the chat answer becomes the native answer. `NATIVE_CHAT.md` shows the
-schema; a test keeps it equal to `MEMBERS`.
+translated like any other; the chat answer becomes the native answer. `docs/native-chat.md` shows
+the schema; a test keeps it equal to `MEMBERS`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 
 from gateway.core.model import Prices
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.chat_answer import ChatUsage, content_texts, read_answer, read_usage
-from gateway.protocols.json_reading import decode_request
+from gateway.protocols.codec.json_decode import decode_request
+from gateway.protocols.openai_chat.response import ChatUsage, content_texts, read_answer, read_usage
 from gateway.protocols.translate.think_tags import cut_thought
 
 

@@ -1,6 +1,1 @@
-"""The processes of one gateway: `serve` runs a configuration, `demo` one that needs no account."""
-
-from gateway.server.demonstration import demo
-from gateway.server.start import serve
-
-__all__ = ["demo", "serve"]
+"""The processes of one gateway: supervisor, workers, Valkey, ledger writer and metrics."""

@@ -17,12 +17,12 @@ import click
 from gateway import settings as given
 from gateway.server.start import run
 from gateway.server.supervisor import Child, Supervisor
-from gateway.store.accounts import Accounts
-from gateway.store.audit import SYSTEM
-from gateway.store.balances import Credits
-from gateway.store.keys import KeyDetails, Keys
-from gateway.store.migrations import migrate
-from gateway.store.sql import Database
+from gateway.store.accounts.accounts import Accounts
+from gateway.store.accounts.audit import SYSTEM
+from gateway.store.accounts.credits import Credits
+from gateway.store.keys.repository import KeyDetails, Keys
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import migrate
 from gateway.telemetry import logs
 
 DATA_DIR = "capio-data/demo"

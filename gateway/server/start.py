@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 
 from gateway.errors import GatewayError
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
 from gateway.server.supervisor import Supervisor
 from gateway.settings import ConfigError, Settings, load, resolve_secrets
-from gateway.store.migrations import migrate
+from gateway.store.sql.migrations import migrate
 from gateway.telemetry import logs
 
 log = logging.getLogger("gateway.server")

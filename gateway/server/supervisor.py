@@ -38,10 +38,10 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer as Granian
 
 from gateway.app import Worker
-from gateway.lifeline import end_with_parent, hold_ending_signals, obey_ending_signals
+from gateway.server.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
 from gateway.settings import ConfigError, Settings
-from gateway.store.embedded import EmbeddedValkey, EmbeddedValkeyError
-from gateway.tokenize.counters import load_counters
+from gateway.signals import end_with_parent, hold_ending_signals, obey_ending_signals
+from gateway.tokens.counters import load_counters
 
 log = logging.getLogger("gateway.server")
 
@@ -189,8 +189,8 @@ class Supervisor:
 
     def _start_children(self) -> None:
         metrics = self.settings.metrics
-        exporter = [sys.executable, "-m", "gateway.telemetry.exporter"]
-        ledger = [sys.executable, "-m", "gateway.store.ledger", str(self._runtime)]
+        exporter = [sys.executable, "-m", "gateway.server.metrics_process"]
+        ledger = [sys.executable, "-m", "gateway.server.ledger_process", str(self._runtime)]
         self._children = [
             *self._extra,
             Child(

@@ -3,7 +3,7 @@ Every metric of the gateway, in one place.
 
 Labels come from closed sets (endpoint, wire, deployment, outcome, error kind, token class); never
 a key, a caller, a request id or free text. Values are added up over all processes by
-`telemetry.exporter`. `gateway/README.md` names each metric; a test compares.
+`server.metrics_process`. `gateway/README.md` names each metric; a test compares.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ import ssl
 from gateway.core.model import Origin
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import UpstreamRequest
-from gateway.upstream.failures import upstream_failure
-from gateway.upstream.http1 import Http1Connection
-from gateway.upstream.http1_response import Http1Response
+from gateway.upstream.errors import upstream_failure
+from gateway.upstream.http1.connection import Http1Connection
+from gateway.upstream.http1.response import Http1Response
 
 _HINT_MARGIN = 0.8
 """Of the idle time an upstream promises: beyond it the race above becomes likely."""

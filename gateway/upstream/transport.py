@@ -10,8 +10,8 @@ from typing import Protocol
 from gateway.core.model import Origin
 from gateway.errors import ErrorKind
 from gateway.ports import UpstreamRequest, UpstreamResponse
-from gateway.upstream.failures import upstream_failure
-from gateway.upstream.httpx2_transport import Httpx2Origin
+from gateway.upstream.errors import upstream_failure
+from gateway.upstream.httpx2 import Httpx2Origin
 from gateway.upstream.pool import OriginPool
 
 

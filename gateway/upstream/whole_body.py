@@ -7,7 +7,7 @@ import asyncio
 from gateway.core.model import Origin
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import UpstreamResponse
-from gateway.upstream.failures import upstream_failure
+from gateway.upstream.errors import upstream_failure
 
 
 async def read_whole(response: UpstreamResponse, origin: Origin, limit_bytes: int) -> bytes:

@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 
-from gateway.protocols.responses_request import translate_responses_request
-from gateway.protocols.translate import anthropic_openai_request, openai_anthropic_request
-from gateway.protocols.translate.contract import TranslationRoute
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.openai_responses.request import translate_responses_request
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.chat_to_messages import request as openai_anthropic_request
+from gateway.protocols.translate.messages_to_chat import request as anthropic_openai_request
+from gateway.protocols.translate.stream import TranslationRoute
 
 FOLDER = Path(__file__).parent
 UPDATED = "the expected file was rewritten: run again without --update-golden"

@@ -11,11 +11,11 @@ import msgspec
 from gateway.core.model import Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Keys
-from gateway.store.bus import Bus, BusLimits
-from gateway.store.key_cache import KeyCache, KeySource
-from gateway.store.key_entry import channel_name, key_entry_script
-from gateway.store.redis_connect import read_target
-from gateway.store.subscription import Subscription
+from gateway.store.keys.cache import KeyCache, KeySource
+from gateway.store.keys.entry import channel_name, key_entry_script
+from gateway.store.redis.address import read_target
+from gateway.store.redis.client import Bus, BusLimits
+from gateway.store.redis.pubsub import Subscription
 
 SETTINGS = Keys()
 LIMITS = BusLimits(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.store.accounts import Accounts, UnknownAccountError
-from gateway.store.sql import Database
+from gateway.store.accounts.accounts import Accounts, UnknownAccountError
+from gateway.store.sql.database import Database
 
 
 async def test_accounts_created_are_found_by_id_and_in_order(database: Database) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.core import api_keys
 from gateway.edge.admin import WRONG_TOKENS_A_MINUTE
-from gateway.store.sql import Database
+from gateway.store.sql.database import Database
 from tests.admin_app import PREFIX, TOKEN, AdminApp
 from tests.usage import usage_event
 

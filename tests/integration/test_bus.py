@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from gateway.store.bus import Bus, BusLimits, BusState, BusUnavailable, ReplyError
-from gateway.store.lua_script import lua_script
-from gateway.store.redis_connect import read_target
+from gateway.store.redis.address import read_target
+from gateway.store.redis.client import Bus, BusLimits, BusState, BusUnavailable, ReplyError
+from gateway.store.redis.scripts import lua_script
 from tests.valkey import ValkeyProcess
 from tests.waiting import wait_until
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gateway.store.bus import Bus, BusLimits, BusState
-from gateway.store.redis_connect import cold_client, read_target
+from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.client import Bus, BusLimits, BusState
 from tests.valkey import ValkeyProcess
 from tests.waiting import wait_until
 

@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from gateway.core.redemption import read_code
-from gateway.store.accounts import Account, Accounts, UnknownAccountError
-from gateway.store.audit import Actor, AuditLog
-from gateway.store.balances import AmountError, Credits, EntryKind
-from gateway.store.codes import CodeDetails, Codes, CodeSpentError, NewCode, UnknownCodeError
-from gateway.store.sql import Database
-from gateway.store.tables import CODES
+from gateway.store.accounts.accounts import Account, Accounts, UnknownAccountError
+from gateway.store.accounts.audit import Actor, AuditLog
+from gateway.store.accounts.code_format import read_code
+from gateway.store.accounts.codes import (
+    CodeDetails,
+    Codes,
+    CodeSpentError,
+    NewCode,
+    UnknownCodeError,
+)
+from gateway.store.accounts.credits import AmountError, Credits, EntryKind
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import CODES
 
 BY = Actor("cli:tester")
 DOLLAR = 1_000_000_000

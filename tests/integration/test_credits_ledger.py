@@ -16,15 +16,20 @@ from sqlalchemy.exc import DBAPIError
 from gateway.core.model import UsageEvent
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.settings import Settings
-from gateway.store.accounts import Account, Accounts
-from gateway.store.audit import Actor
-from gateway.store.balances import AlreadyRefundedError, Credits, EntryKind, UnknownChargeError
-from gateway.store.charges import BookedBatch, CallBooking, ChargeRefusedError
-from gateway.store.migrations import migrate
-from gateway.store.retention import purge_usage
-from gateway.store.sql import Database
-from gateway.store.tables import ACCOUNTS, LEDGER_ENTRIES, USAGE_EVENTS
-from gateway.store.usage_rows import row_of
+from gateway.store.accounts.accounts import Account, Accounts
+from gateway.store.accounts.audit import Actor
+from gateway.store.accounts.credits import (
+    AlreadyRefundedError,
+    Credits,
+    EntryKind,
+    UnknownChargeError,
+)
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import migrate
+from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, USAGE_EVENTS
+from gateway.store.usage.booking import BookedBatch, CallBooking, ChargeRefusedError
+from gateway.store.usage.retention import purge_usage
+from gateway.store.usage.rows import row_of
 from tests.usage import NOON_MS, encoded, stored_ids, usage_event
 
 BY = Actor("cli:tester", "req_admin", "192.0.2.1")

@@ -12,11 +12,11 @@ import pytest
 
 from gateway.core.civil import rfc3339
 from gateway.edge.account_pages import READS_A_MINUTE, WRONG_CODES_A_MINUTE
-from gateway.store.accounts import Account, Accounts, Billing, Terms
-from gateway.store.audit import Actor, AuditLog
-from gateway.store.balances import Credits
-from gateway.store.codes import CodeDetails, Codes
-from gateway.store.sql import Database
+from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
+from gateway.store.accounts.audit import Actor, AuditLog
+from gateway.store.accounts.codes import CodeDetails, Codes
+from gateway.store.accounts.credits import Credits
+from gateway.store.sql.database import Database
 from tests.admin_app import AdminApp
 from tests.usage import NOON_MS, usage_event
 

@@ -7,15 +7,15 @@ import pytest
 from gateway.core.civil import day_of, month_of
 from gateway.core.limits import Limits
 from gateway.core.model import UsageEvent
-from gateway.store.account_source import SqlAccounts
-from gateway.store.account_state import AccountState, Position, SpendScope, Spent
-from gateway.store.accounts import Account, Accounts, Billing, Terms
-from gateway.store.audit import Actor
-from gateway.store.balances import Credits
-from gateway.store.charges import BookedBatch, CallBooking
-from gateway.store.retention import purge_usage
-from gateway.store.sql import Database
-from gateway.store.usage_rows import row_of
+from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
+from gateway.store.accounts.audit import Actor
+from gateway.store.accounts.credits import Credits
+from gateway.store.accounts.source import SqlAccounts
+from gateway.store.hot_state.snapshot import AccountState, Position, SpendScope, Spent
+from gateway.store.sql.database import Database
+from gateway.store.usage.booking import BookedBatch, CallBooking
+from gateway.store.usage.retention import purge_usage
+from gateway.store.usage.rows import row_of
 from tests.usage import NOON_MS, encoded, usage_event
 
 BY = Actor("cli:tester")

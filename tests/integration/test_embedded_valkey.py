@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store.embedded import EmbeddedValkey, EmbeddedValkeyError
+from gateway.server.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
 from tests.waiting import wait_until_sync
 
 pytestmark = pytest.mark.redis
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SUPERVISOR = """
 import sys, time
 from pathlib import Path
-from gateway.store.embedded import EmbeddedValkey
+from gateway.server.embedded_valkey import EmbeddedValkey
 server = EmbeddedValkey(Path(sys.argv[1]))
 server.start()
 print(server.pid, flush=True)

@@ -20,9 +20,9 @@ from hypothesis.stateful import (
 )
 
 from gateway.core.idempotency import Claim, Hold, StoredAnswer
-from gateway.core.shards import hash_tag
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
+from gateway.store.redis.shards import hash_tag
 from tests.idempotency import ANSWER, OTHER_RAW_KEY, RAW_KEY, Worker, claim_of
 
 pytestmark = pytest.mark.redis

@@ -11,7 +11,7 @@ import pytest
 from gateway.core.idempotency import Hold
 from gateway.errors import ErrorKind
 from gateway.settings import Idempotency
-from gateway.store.bus import BusState
+from gateway.store.redis.client import BusState
 from tests.idempotency import (
     ANSWER,
     HASTY,

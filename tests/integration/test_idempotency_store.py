@@ -15,10 +15,10 @@ import pytest
 from gateway.core.idempotency import Hold
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
-from gateway.store.bus import Reply
-from gateway.store.idempotency import IdempotencyRecords, ScriptBus
-from gateway.store.lua_script import LuaScript
-from gateway.store.redis_link import Argument
+from gateway.store.idempotency.records import IdempotencyRecords, ScriptBus
+from gateway.store.redis.client import Reply
+from gateway.store.redis.connection import Argument
+from gateway.store.redis.scripts import LuaScript
 from tests.idempotency import (
     ANSWER,
     OTHER_RAW_KEY,
@@ -39,10 +39,10 @@ BRIEF = Idempotency(lease_s=0.3)
 HOLDER = """
 import asyncio, sys
 from gateway.settings import Idempotency
-from gateway.store.bus import Reply
-from gateway.store.idempotency import IdempotencyRecords, ScriptBus
-from gateway.store.lua_script import LuaScript
-from gateway.store.redis_link import Argument
+from gateway.store.redis.client import Reply
+from gateway.store.idempotency.records import IdempotencyRecords, ScriptBus
+from gateway.store.redis.scripts import LuaScript
+from gateway.store.redis.connection import Argument
 from tests.idempotency import Worker, claim_of
 
 async def hold(url, prefix):

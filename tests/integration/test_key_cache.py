@@ -14,10 +14,10 @@ from gateway.core import api_keys
 from gateway.core.model import Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Keys
-from gateway.store.bus import Bus, BusState
-from gateway.store.key_cache import publish_change
-from gateway.store.key_entry import KeyEntry, decode_entry, encode_entry, entry_name
-from gateway.store.redis_connect import cold_client, read_target
+from gateway.store.keys.cache import publish_change
+from gateway.store.keys.entry import KeyEntry, decode_entry, encode_entry, entry_name
+from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.client import Bus, BusState
 from tests.integration.key_cluster import Changed, FakeSql, Worker, digest_of
 from tests.valkey import ValkeyProcess
 from tests.waiting import wait_until

@@ -7,9 +7,9 @@ import uuid
 import pytest
 
 from gateway.core import api_keys
-from gateway.store.accounts import Accounts
-from gateway.store.keys import KeyDetails, Keys
-from gateway.store.sql import Database
+from gateway.store.accounts.accounts import Accounts
+from gateway.store.keys.repository import KeyDetails, Keys
+from gateway.store.sql.database import Database
 from tests.integration.key_cluster import Worker
 from tests.waiting import wait_until
 

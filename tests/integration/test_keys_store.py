@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 from gateway.core import api_keys
 from gateway.settings import Server, Settings
-from gateway.store.accounts import Accounts, UnknownAccountError
-from gateway.store.keys import KeyDetails, KeyRevokedError, Keys, NewKey, UnknownKeyError
-from gateway.store.migrations import migrate
-from gateway.store.sql import Database
+from gateway.store.accounts.accounts import Accounts, UnknownAccountError
+from gateway.store.keys.repository import KeyDetails, KeyRevokedError, Keys, NewKey, UnknownKeyError
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import migrate
 
 PREFIX = "sk-capio-live-"
 

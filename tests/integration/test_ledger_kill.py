@@ -17,14 +17,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.settings import Redis, Server, Settings
-from gateway.store.bus import Bus, BusLimits
-from gateway.store.ledger_writer import LedgerWriter
-from gateway.store.migrations import migrate
-from gateway.store.redis_connect import cold_client, read_target
-from gateway.store.spill import segments
-from gateway.store.sql import Database
-from gateway.store.usage_reader import UsageReader
-from gateway.store.usage_stream import UsageStream
+from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.client import Bus, BusLimits
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import migrate
+from gateway.store.usage.journal import UsageStream
+from gateway.store.usage.ledger_writer import LedgerWriter
+from gateway.store.usage.reader import UsageReader
+from gateway.store.usage.spill import segments
 from gateway.telemetry.metrics import Metrics
 from tests.usage import StreamProbe, stored_ids, usage_event
 from tests.valkey import ValkeyProcess
@@ -38,10 +38,10 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 from gateway.settings import Settings
-from gateway.store.ledger_writer import LedgerWriter
-from gateway.store.redis_connect import cold_client, read_target
-from gateway.store.sql import Database
-from gateway.store.usage_reader import UsageReader
+from gateway.store.usage.ledger_writer import LedgerWriter
+from gateway.store.redis.address import cold_client, read_target
+from gateway.store.sql.database import Database
+from gateway.store.usage.reader import UsageReader
 from gateway.telemetry.metrics import Metrics
 
 class Reader(UsageReader):
@@ -68,9 +68,9 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 from gateway.settings import Settings
-from gateway.store.bus import Bus, BusLimits
-from gateway.store.redis_connect import read_target
-from gateway.store.usage_stream import UsageStream
+from gateway.store.redis.client import Bus, BusLimits
+from gateway.store.redis.address import read_target
+from gateway.store.usage.journal import UsageStream
 from gateway.telemetry.metrics import Metrics
 from tests.usage import usage_event
 
@@ -270,7 +270,7 @@ async def test_ledger_process_stores_and_ends_when_told(world: World, tmp_path: 
     now_ms = int(time.time() * 1000)  # or the purge takes it
     await world.probe.add(usage_event("req_1", at_ms=now_ms))
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway.store.ledger", str(tmp_path / "settings.json"),
+        sys.executable, "-m", "gateway.server.ledger_process", str(tmp_path / "settings.json"),
         stderr=PIPE, cwd=Path(__file__).parents[2],
     )  # fmt: skip
 

@@ -9,13 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.core.model import Usage, UsageEvent
-from gateway.store.queries import CallFilter, UsageQueries
-from gateway.store.redis_connect import cold_client, read_target
-from gateway.store.retention import purge_usage
-from gateway.store.sql import Database
-from gateway.store.tables import USAGE_EVENTS
-from gateway.store.usage_reader import UsageReader
-from gateway.store.usage_rows import row_of
+from gateway.store.redis.address import cold_client, read_target
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import USAGE_EVENTS
+from gateway.store.usage.queries import CallFilter, UsageQueries
+from gateway.store.usage.reader import UsageReader
+from gateway.store.usage.retention import purge_usage
+from gateway.store.usage.rows import row_of
 from tests.usage import NOON_MS, StreamProbe, encoded, stored_ids, usage_event
 
 DAY_MS = 86_400_000

@@ -14,13 +14,13 @@ from redis.exceptions import ResponseError
 
 from gateway.core.model import Usage, UsageEvent
 from gateway.settings import Server, Settings, Sql
-from gateway.store.ledger_writer import LedgerWriter
-from gateway.store.migrations import migrate
-from gateway.store.queries import UsageQueries
-from gateway.store.redis_connect import cold_client, read_target
-from gateway.store.sql import Database
-from gateway.store.tables import USAGE_EVENTS
-from gateway.store.usage_reader import GROUP, UsageReader
+from gateway.store.redis.address import cold_client, read_target
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import migrate
+from gateway.store.sql.tables import USAGE_EVENTS
+from gateway.store.usage.ledger_writer import LedgerWriter
+from gateway.store.usage.queries import UsageQueries
+from gateway.store.usage.reader import GROUP, UsageReader
 from gateway.telemetry.metrics import Metrics
 from tests.postgres import PostgresServer, find_binaries
 from tests.usage import StreamProbe, encoded, stored_ids, usage_event

@@ -12,18 +12,18 @@ from alembic.runtime.migration import MigrationStep
 from sqlalchemy import Connection
 
 from gateway.settings import Settings
-from gateway.store import migrations
-from gateway.store.account_source import SqlAccounts
-from gateway.store.account_state import SpendScope, Spent
-from gateway.store.accounts import Accounts, Billing
-from gateway.store.audit import Actor
-from gateway.store.balances import Credits
-from gateway.store.keys import Keys
-from gateway.store.migrations import migrate
-from gateway.store.queries import UsageQueries
-from gateway.store.reconcile import reconcile
-from gateway.store.sql import Database
-from gateway.store.tables import METADATA
+from gateway.store.accounts.accounts import Accounts, Billing
+from gateway.store.accounts.audit import Actor
+from gateway.store.accounts.credits import Credits
+from gateway.store.accounts.reconcile import reconcile
+from gateway.store.accounts.source import SqlAccounts
+from gateway.store.hot_state.snapshot import SpendScope, Spent
+from gateway.store.keys.repository import Keys
+from gateway.store.sql import migrations
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import migrate
+from gateway.store.sql.tables import METADATA
+from gateway.store.usage.queries import UsageQueries
 
 DAY_MS = 86_400_000
 _USAGE = (

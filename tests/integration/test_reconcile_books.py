@@ -8,14 +8,14 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.core.model import UsageEvent
-from gateway.store.accounts import Account, Accounts
-from gateway.store.audit import Actor
-from gateway.store.balances import Credits
-from gateway.store.charges import CallBooking
-from gateway.store.reconcile import Difference, reconcile
-from gateway.store.retention import purge_usage
-from gateway.store.sql import Database
-from gateway.store.usage_rows import row_of
+from gateway.store.accounts.accounts import Account, Accounts
+from gateway.store.accounts.audit import Actor
+from gateway.store.accounts.credits import Credits
+from gateway.store.accounts.reconcile import Difference, reconcile
+from gateway.store.sql.database import Database
+from gateway.store.usage.booking import CallBooking
+from gateway.store.usage.retention import purge_usage
+from gateway.store.usage.rows import row_of
 from tests.usage import NOON_MS, encoded, usage_event
 
 BY = Actor("cli:tester")

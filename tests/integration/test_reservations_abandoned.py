@@ -12,7 +12,7 @@ from gateway.core.limits import KeyLimits
 from gateway.core.model import Usage, UsageEvent
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation
-from gateway.store.usage_rows import row_of
+from gateway.store.usage.rows import row_of
 from tests.tills import NOON_MS, TillWorld, WorkerTill, ask_for, event_for
 
 pytestmark = pytest.mark.redis

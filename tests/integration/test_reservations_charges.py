@@ -11,7 +11,7 @@ import pytest
 from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
-from gateway.store.account_state import Position
+from gateway.store.hot_state.snapshot import Position
 from tests.tills import TillWorld, ask_for, event_for
 
 pytestmark = pytest.mark.redis

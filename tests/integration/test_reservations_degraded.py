@@ -12,7 +12,7 @@ from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Money
-from gateway.store.bus import BusLimits, BusState
+from gateway.store.redis.client import BusLimits, BusState
 from tests.tills import AccountProbe, FakeSql, WorkerTill, ask_for
 from tests.valkey import ValkeyProcess
 from tests.waiting import wait_until

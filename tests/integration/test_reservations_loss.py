@@ -13,8 +13,8 @@ from gateway.core.limits import KeyLimits
 from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Money
-from gateway.store.bus import BusLimits, BusUnavailable
-from gateway.store.spill import segments
+from gateway.store.redis.client import BusLimits, BusUnavailable
+from gateway.store.usage.spill import segments
 from tests.tills import AccountProbe, FakeLedger, FakeSql, WorkerTill, ask_for, event_for
 from tests.valkey import ValkeyProcess
 from tests.waiting import wait_until

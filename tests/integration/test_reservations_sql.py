@@ -12,15 +12,15 @@ from prometheus_client import CollectorRegistry
 from gateway.core.limits import KeyLimits
 from gateway.core.model import Usage
 from gateway.errors import GatewayError
-from gateway.store.account_loader import push_account
-from gateway.store.account_source import SqlAccounts
-from gateway.store.accounts import Accounts
-from gateway.store.audit import SYSTEM
-from gateway.store.balances import Credits
-from gateway.store.ledger_writer import LedgerWriter
-from gateway.store.redis_connect import cold_client, read_target
-from gateway.store.sql import Database
-from gateway.store.usage_reader import UsageReader
+from gateway.store.accounts.accounts import Accounts
+from gateway.store.accounts.audit import SYSTEM
+from gateway.store.accounts.credits import Credits
+from gateway.store.accounts.source import SqlAccounts
+from gateway.store.limits.account_loader import push_account
+from gateway.store.redis.address import cold_client, read_target
+from gateway.store.sql.database import Database
+from gateway.store.usage.ledger_writer import LedgerWriter
+from gateway.store.usage.reader import UsageReader
 from gateway.telemetry.metrics import Metrics
 from tests.tills import AccountProbe, WorkerTill, ask_for
 from tests.waiting import wait_until

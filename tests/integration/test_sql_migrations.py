@@ -15,10 +15,10 @@ from alembic.runtime.migration import MigrationContext
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Server, Settings, Sql
-from gateway.store import migrations
-from gateway.store.migrations import current_revision, migrate, pending_revisions
-from gateway.store.sql import Database
-from gateway.store.tables import METADATA
+from gateway.store.sql import migrations
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import current_revision, migrate, pending_revisions
+from gateway.store.sql.tables import METADATA
 from tests.postgres import PostgresServer, find_binaries
 
 REVISIONS = sorted(
@@ -28,7 +28,7 @@ REVISIONS = sorted(
 _MIGRATE = """
 import asyncio, sys
 from gateway.settings import Server, Settings, Sql
-from gateway.store.migrations import migrate
+from gateway.store.sql.migrations import migrate
 settings = Settings(server=Server(data_dir=sys.argv[1]), sql=Sql(url=sys.argv[2]))
 print(asyncio.run(migrate(settings)))
 """

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.store.bus import Bus, BusLimits
-from gateway.store.redis_connect import read_target
-from gateway.store.subscription import Subscription
+from gateway.store.redis.address import read_target
+from gateway.store.redis.client import Bus, BusLimits
+from gateway.store.redis.pubsub import Subscription
 from tests.valkey import ValkeyProcess
 from tests.waiting import wait_until
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.upstream.http1 import SLICE_BYTES
+from gateway.upstream.http1.connection import SLICE_BYTES
 from gateway.upstream.transport import UpstreamTransport
 from tests.upstream_fakes import RecordingSink, a_request
 from tests.upstream_servers import (

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.model import Origin
 from gateway.errors import ErrorKind, GatewayError
-from gateway.upstream.httpx2_transport import Httpx2Response
+from gateway.upstream.httpx2 import Httpx2Response
 from gateway.upstream.transport import UpstreamTransport
 from tests.upstream_fakes import RecordingSink, a_request
 from tests.upstream_servers import (

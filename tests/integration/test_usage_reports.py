@@ -6,11 +6,11 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.core.model import Usage
-from gateway.store.queries import CallFilter
-from gateway.store.sql import Database
-from gateway.store.tables import USAGE_EVENTS
-from gateway.store.usage_reports import GroupBy, UsageLine, UsageReports
-from gateway.store.usage_rows import row_of
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import USAGE_EVENTS
+from gateway.store.usage.queries import CallFilter
+from gateway.store.usage.reports import GroupBy, UsageLine, UsageReports
+from gateway.store.usage.rows import row_of
 from tests.usage import NOON_MS, encoded, usage_event
 
 DAY_MS = 86_400_000

@@ -10,14 +10,14 @@ import msgspec
 import redis.asyncio
 import sqlalchemy as sa
 
+from gateway.server.embedded_valkey import EmbeddedValkey
 from gateway.settings import Settings
-from gateway.store.embedded import EmbeddedValkey
-from gateway.store.hot_state import HotNames, ShardNames
-from gateway.store.redis_connect import cold_client, read_target
-from gateway.store.spill import measure
-from gateway.store.sql import Database
-from gateway.store.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS
-from gateway.store.usage_stream import dead_letter_key, spill_directory
+from gateway.store.hot_state.redis_schema import HotNames, ShardNames
+from gateway.store.redis.address import cold_client, read_target
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS
+from gateway.store.usage.journal import dead_letter_key, spill_directory
+from gateway.store.usage.spill import measure
 
 
 class Books:

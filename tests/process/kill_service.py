@@ -146,7 +146,7 @@ class KillService:
             self._noted("worker", pid, at)
 
     def _kill_ledger(self) -> None:
-        self._kill_child("ledger", "gateway.store.ledger")
+        self._kill_child("ledger", "gateway.server.ledger_process")
 
     def _kill_child(self, what: str, mark: str) -> int:
         for pid, line in self.gateway.children().items():

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import redis
 
+from gateway.server.embedded_valkey import EmbeddedValkey
 from gateway.settings import load
-from gateway.store.embedded import EmbeddedValkey
 from tests.process.bodies import ANTHROPIC, OPENAI, WHOLE, request
 from tests.process.raw_client import Answer, Connection
 from tests.process.raw_upstream import RawUpstream, Slot, whole

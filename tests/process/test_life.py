@@ -286,7 +286,9 @@ def test_gateway_starts_again_after_a_kill(service: Service, own_key: Key) -> No
     wait_until_sync(lambda: service.recorded(own_key) == before + 1, 10)
 
 
-@pytest.mark.parametrize("child", ["gateway.store.ledger", "gateway.telemetry.exporter"])
+@pytest.mark.parametrize(
+    "child", ["gateway.server.ledger_process", "gateway.server.metrics_process"]
+)
 def test_killed_helper_is_started_again(sturdy: Service, sturdy_key: Key, child: str) -> None:
     """The ledger writer and the metrics server come back."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
 from gateway.server.demonstration import demo_settings
 from gateway.settings import load
 from tests.process.service import Key, Service

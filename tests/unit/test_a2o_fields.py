@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import gateway.protocols.translate.anthropic_openai_request as request_module
 from gateway.errors import GatewayError
-from gateway.protocols.translate.anthropic_openai_request import FIELDS
-from gateway.protocols.translate.anthropic_request import MessagesRequest
+from gateway.protocols.anthropic_messages.request import MessagesRequest
+from gateway.protocols.translate.messages_to_chat.request import FIELDS
 from tests.a2o import translate
 
-TABLE = Path(request_module.__file__).with_name("FIELDS.md")
+TABLE = Path(__file__).parents[2] / "docs" / "translation.md"
 SILENT = [name for name, outcome in FIELDS.items() if outcome in ("drop", "ignore", "refuse")]
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.protocols.translate.anthropic_openai_messages import NO_SIGNATURE
+from gateway.protocols.translate.messages_to_chat.messages import NO_SIGNATURE
 from tests.a2o import USER, messages_for, refusal, sent, translate, use
 
 PNG = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
-from gateway.protocols.translate.anthropic_openai_request import translate_request
-from gateway.protocols.translate.anthropic_openai_response import translate_response
-from gateway.protocols.translate.anthropic_openai_stream import AnthropicStream
-from gateway.protocols.translate.contract import AnswerContext, TranslationRoute
-from gateway.protocols.translate.dialects import DIALECTS, capabilities
+from gateway.protocols.translate.capabilities import DIALECTS, capabilities
+from gateway.protocols.translate.messages_to_chat.request import translate_request
+from gateway.protocols.translate.messages_to_chat.response import translate_response
+from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
+from gateway.protocols.translate.stream import AnswerContext, TranslationRoute
 from tests.a2o_streams import DONE, call, delta, new_stream, sse
 from tests.anthropic_streams import accumulate, check_invariants, read_events
 

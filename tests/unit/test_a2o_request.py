@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.translate.anthropic_openai_messages import PREFILL_REFUSED
+from gateway.protocols.translate.messages_to_chat.messages import PREFILL_REFUSED
 from tests.a2o import USER, refusal, sent, translate, use
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.protocols.translate.anthropic_openai_response import translate_response
-from gateway.protocols.translate.contract import AnswerContext
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.messages_to_chat.response import translate_response
+from gateway.protocols.translate.stream import AnswerContext
 
 
 def translated(

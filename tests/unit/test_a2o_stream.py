@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.protocols.translate.contract import StreamTranslator
+from gateway.protocols.translate.stream import StreamTranslator
 from tests.a2o_streams import (
     DONE,
     USAGE,

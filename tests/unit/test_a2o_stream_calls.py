@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.protocols.translate.block_sequencer import LIMIT_CHARS
+from gateway.protocols.translate.messages_to_chat.blocks import LIMIT_CHARS
 from tests.a2o_streams import DONE, blocks, call, delta, deltas, names, new_stream, run
 from tests.anthropic_streams import accumulate, read_events
 

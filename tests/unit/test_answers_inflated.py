@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.inflated import InflatedResponse
+from gateway.upstream.decompress import InflatedResponse
 from tests.pipeline_fakes import FakeUpstreamResponse
 
 MEBIBYTE = 1024 * 1024

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.store.batches import Batch, Batches, BusUnavailable
-from gateway.store.redis_link import MORE, Reply, ReplyError
+from gateway.store.redis.connection import MORE, Reply, ReplyError
+from gateway.store.redis.inflight import Batch, Batches, BusUnavailable
 
 
 @pytest.fixture(scope="module")

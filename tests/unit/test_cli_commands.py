@@ -19,9 +19,9 @@ from gateway.cli.main import _COMMANDS
 from gateway.cli.models import dollars
 from gateway.core.model import Usage, UsageEvent
 from gateway.settings import Settings, load, parse
-from gateway.store.sql import Database
-from gateway.store.tables import USAGE_EVENTS
-from gateway.store.usage_rows import row_of
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import USAGE_EVENTS
+from gateway.store.usage.rows import row_of
 
 Capio = Callable[..., Result]
 

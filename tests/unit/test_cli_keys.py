@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from gateway.cli import main
 from gateway.cli.config import SHORTEST
 from gateway.core import api_keys
-from gateway.store.embedded import EmbeddedValkey
-from gateway.store.key_entry import decode_entry, entry_name
+from gateway.server.embedded_valkey import EmbeddedValkey
+from gateway.store.keys.entry import decode_entry, entry_name
 
 Capio = Callable[..., Result]
 PREFIX = "sk-capio-live-"

@@ -18,10 +18,10 @@ from gateway.cli import main
 from gateway.cli.config import SHORTEST
 from gateway.core.model import UsageEvent
 from gateway.settings import load
-from gateway.store.charges import CallBooking
-from gateway.store.hot_state import HotNames
-from gateway.store.sql import Database
-from gateway.store.usage_rows import row_of
+from gateway.store.hot_state.redis_schema import HotNames
+from gateway.store.sql.database import Database
+from gateway.store.usage.booking import CallBooking
+from gateway.store.usage.rows import row_of
 from tests.usage import NOON_MS, encoded, usage_event
 
 Capio = Callable[..., Result]

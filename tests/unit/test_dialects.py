@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.protocols.translate.dialects import DIALECTS, capabilities
+from gateway.protocols.translate.capabilities import DIALECTS, capabilities
 from gateway.settings import Dialect
 
 

@@ -13,11 +13,11 @@ import pytest
 from gateway.edge.asgi import Edge, RequestIds
 from gateway.edge.models import ModelPages
 from gateway.edge.ops import Probes
+from gateway.edge.routes import Page
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.channel import ClientChannel
-from gateway.protocols.paths import Page
 from gateway.settings import Brand
-from gateway.store.bus import BusState
+from gateway.store.redis.client import BusState
 from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
     ANTHROPIC_BODY,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.event_framing import NO_FRAMING, common_framing
+from gateway.protocols.streams.chunk_template import NO_FRAMING, common_framing
 
 
 def event(content: str, usage: object = None) -> bytes:

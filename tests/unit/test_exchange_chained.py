@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.model import Endpoint
-from gateway.pipeline.chained import ChainedTranslator
 from gateway.pipeline.front import open_request
 from gateway.protocols.native_chat import NativeLimits
-from gateway.protocols.translate.contract import AnswerContext
-from gateway.protocols.translate.openai_anthropic_stream import OpenAIStream
+from gateway.protocols.streams.chain import ChainedTranslator
+from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream
+from gateway.protocols.translate.stream import AnswerContext
 
 START = (
     b'event: message_start\ndata: {"type":"message_start","message":{"id":"m1","type":"message",'

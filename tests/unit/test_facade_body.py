@@ -10,7 +10,7 @@ import pytest
 from gateway.core.model import Endpoint
 from gateway.pipeline.front import open_request
 from gateway.protocols.native_chat import NativeLimits
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
 
 
 def chat_body(dialect: str, **members: Any) -> Any:

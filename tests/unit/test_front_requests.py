@@ -10,7 +10,7 @@ from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.front import Front, open_request
 from gateway.protocols.native_chat import NativeLimits
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
 from tests.pipeline_fakes import (
     ANTHROPIC_BODY,
     OPENAI_ANSWER,

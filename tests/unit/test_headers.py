@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.model import Wire
-from gateway.protocols.headers import (
+from gateway.protocols.http.headers import (
     client_headers,
     is_encoded,
     translated_headers,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.holds import ENOUGH, OutputLearner, OutputQuantile
+from gateway.core.output_estimate import ENOUGH, OutputLearner, OutputQuantile
 
 
 @given(st.lists(st.integers(0, 300_000), min_size=1, max_size=300))

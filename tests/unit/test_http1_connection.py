@@ -8,8 +8,8 @@ import gc
 import pytest
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.upstream.http1 import ONE_WRITE_BYTES, SLICE_BYTES
-from gateway.upstream.http1_head import MalformedHeadError, plan_body, render_request_head
+from gateway.upstream.http1.connection import ONE_WRITE_BYTES, SLICE_BYTES
+from gateway.upstream.http1.head import MalformedHeadError, plan_body, render_request_head
 from tests.upstream_fakes import HEADERS, Wire, a_request, answered, turn
 
 OK = b"HTTP/1.1 200 OK\r\n"

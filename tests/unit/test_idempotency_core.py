@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.idempotency import (
-    AnswerCopy,
-    Sealer,
-    StoredAnswer,
-    keyed_request,
-    replay_headers,
-)
+from gateway.core.idempotency import AnswerCopy, Sealer, StoredAnswer, keyed_request, replay_headers
 from gateway.core.model import Endpoint
 from gateway.errors import ErrorKind, GatewayError
 from tests.idempotency import ANSWER, OTHER_RAW_KEY, PRINCIPAL, RAW_KEY, claim_of

@@ -11,10 +11,10 @@ import pytest
 from gateway.core.idempotency import Hold
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
-from gateway.store.bus import BusUnavailable, Reason, Reply, ReplyError
-from gateway.store.idempotency import MAX_OWED_BYTES, MAX_OWED_FREES, IdempotencyRecords
-from gateway.store.lua_script import LuaScript
-from gateway.store.redis_link import Argument
+from gateway.store.idempotency.records import MAX_OWED_BYTES, MAX_OWED_FREES, IdempotencyRecords
+from gateway.store.redis.client import BusUnavailable, Reason, Reply, ReplyError
+from gateway.store.redis.connection import Argument
+from gateway.store.redis.scripts import LuaScript
 from tests.idempotency import ANSWER, claim_of
 
 MEBIBYTE = 1024 * 1024
@@ -40,7 +40,7 @@ class FakeBus:
         if self.failure is not None:
             self.refused += 1
             raise self.failure
-        if script.name == "idempotency_begin":
+        if script.name == "begin":
             return self.reply
         record = args[1]
         assert isinstance(record, bytes)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.inflated import plain_response
 from gateway.ports import BodySink, Headers
+from gateway.upstream.decompress import plain_response
 
 
 class Coded:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.json_reading import (
+from gateway.protocols.codec.json_decode import (
     HalfJoiner,
     decode_answer,
     decode_event,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.model import Principal
-from gateway.store.key_entry import (
+from gateway.store.keys.entry import (
     KeyEntry,
     KeyLifetimes,
     channel_name,

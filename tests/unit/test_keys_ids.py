@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.store.ids import new_id
+from gateway.store.sql.ids import new_id
 
 
 def test_new_id_is_its_kind_and_26_digits() -> None:

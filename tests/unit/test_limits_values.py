@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from gateway.core.bucket import Bucket, adjust, empty_in_ms, leaked, remaining, take
 from gateway.core.civil import date_of, day_of, first_day_of, month_of, rfc3339
-from gateway.core.limit_headers import duration, limit_headers
 from gateway.core.limits import (
     Headroom,
     KeyLimits,
@@ -24,6 +23,7 @@ from gateway.core.limits import (
 )
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind
+from gateway.protocols.http.limit_headers import duration, limit_headers
 
 LIMIT = st.integers(1, 10_000)
 STEPS = st.lists(st.tuples(st.integers(0, 90_000), st.integers(0, 20_000)), max_size=40)

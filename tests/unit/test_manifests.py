@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gateway.cli.main import main
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
 from gateway.settings import load
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "k8s"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.model import Model, Prices, Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.model_list import list_models, rfc3339, show_model
+from gateway.protocols.http.model_list import list_models, rfc3339, show_model
 
 FREE = Prices(0, 0, 0, 0, 0)
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from gateway.core.model import Prices
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols import native_chat
-from gateway.protocols.chat_answer import ChatUsage
 from gateway.protocols.native_chat import (
     MEMBERS,
     NativeLimits,
@@ -24,6 +23,7 @@ from gateway.protocols.native_chat import (
     read_native_request,
     require_web_search,
 )
+from gateway.protocols.openai_chat.response import ChatUsage
 
 LIMITS = NativeLimits(max_retries=3, max_timeout_s=60)
 PRICES = Prices(2_000_000_000, 8_000_000_000, 200_000_000, 2_000_000_000, 8_000_000_000)
@@ -248,7 +248,7 @@ def test_native_request_arbitrary_json_raises_only_gateway_errors(
 
 def test_native_chat_page_states_the_codes_own_schema() -> None:
     """The page's request table is the code's table, and every code it raises is listed."""
-    page = Path(native_chat.__file__).with_name("NATIVE_CHAT.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "native-chat.md").read_text()
     source = Path(native_chat.__file__).read_text()
 
     for member in MEMBERS:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.core.model import Principal
-from gateway.store.near_cache import PROOF_S, UNPROVEN_S, NearCache, NearEntry, Proof
+from gateway.store.keys.local_cache import PROOF_S, UNPROVEN_S, NearCache, NearEntry, Proof
 
 
 class Clock:

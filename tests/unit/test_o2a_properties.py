@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.translate.contract import TranslationRoute
-from gateway.protocols.translate.dialects import capabilities
-from gateway.protocols.translate.openai_anthropic_request import translate_request
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.chat_to_messages.request import translate_request
+from gateway.protocols.translate.stream import TranslationRoute
 from tests.o2a import sent, user
 
 

@@ -12,9 +12,9 @@ from openai.types.chat import completion_create_params
 
 import gateway.protocols.translate
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.translate.contract import TranslationRoute
-from gateway.protocols.translate.dialects import capabilities
-from gateway.protocols.translate.openai_anthropic_request import FIELDS, translate_request
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.chat_to_messages.request import FIELDS, translate_request
+from gateway.protocols.translate.stream import TranslationRoute
 
 FOLDER = Path(gateway.protocols.translate.__file__).parent
 ROW = re.compile(r"^\| `(\w+)` \| ([a-z ]+) \|", re.MULTILINE)

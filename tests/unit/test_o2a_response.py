@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.translate.contract import AnswerContext
-from gateway.protocols.translate.openai_anthropic_response import translate_response
+from gateway.protocols.translate.chat_to_messages.response import translate_response
+from gateway.protocols.translate.stream import AnswerContext
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=6)
 CONTEXT = AnswerContext(model="mine", tool_names={"short": "the/long/name"}, created=7)

@@ -7,10 +7,10 @@ import json
 import pytest
 from msgspec import Raw
 
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.chat_to_messages.request import translate_request
 from gateway.protocols.translate.closed_schema import close_schema
-from gateway.protocols.translate.contract import TranslationRoute
-from gateway.protocols.translate.dialects import capabilities
-from gateway.protocols.translate.openai_anthropic_request import translate_request
+from gateway.protocols.translate.stream import TranslationRoute
 
 CLOSED = {"additionalProperties": False}
 

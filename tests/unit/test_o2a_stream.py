@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.sse import LIMIT_BYTES
-from gateway.protocols.translate.contract import AnswerContext
-from gateway.protocols.translate.openai_anthropic_stream import OpenAIStream
+from gateway.protocols.codec.sse import LIMIT_BYTES
+from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream
+from gateway.protocols.translate.stream import AnswerContext
 from tests.chat_sdk import seen
 
 HEAD = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"mine",'

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.model import Wire
-from gateway.protocols.opening import HELD_BYTES, Opening
+from gateway.protocols.streams.first_event import HELD_BYTES, Opening
 
 ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
 START = b'event: message_start\ndata: {"type":"message_start","message":{}}\n\n'

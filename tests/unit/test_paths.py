@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.model import Endpoint, Wire
+from gateway.edge.routes import Page, match, surface
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.paths import Page, match, surface
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.model import Wire
-from gateway.protocols.call_fields import decode_call
-from gateway.protocols.headers import mapped_betas
-from gateway.protocols.rewrite import (
+from gateway.protocols.http.headers import mapped_betas
+from gateway.protocols.http.request_fields import decode_call
+from gateway.protocols.http.rewrite import (
     with_completion_limit,
     without_billing_line,
     without_fields,

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from gateway.store.redis_connect import cold_client, read_target
+from gateway.store.redis.address import cold_client, read_target
 
 
 @pytest.mark.parametrize(

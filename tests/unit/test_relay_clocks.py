@@ -6,10 +6,10 @@ import pytest
 
 from gateway.core.model import Clocks, Endpoint, Wire
 from gateway.errors import ErrorKind
-from gateway.protocols.translate.anthropic_openai_stream import AnthropicStream
-from gateway.protocols.translate.contract import AnswerContext
-from gateway.protocols.translate.dialects import capabilities
-from gateway.protocols.usage_meter import JsonMeter
+from gateway.protocols.streams.meter import JsonMeter
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
+from gateway.protocols.translate.stream import AnswerContext
 from tests.pipeline_bench import Pump
 from tests.pipeline_fakes import (
     COMMENT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.model import Endpoint
-from gateway.protocols.translate.contract import EarlyError
+from gateway.protocols.translate.stream import EarlyError
 from tests.pipeline_bench import Pump
 from tests.pipeline_fakes import openai_event
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.usage_hider import UsageHider
+from gateway.protocols.streams.usage_filter import UsageHider
 from tests.pipeline_bench import Pump
 from tests.pipeline_fakes import (
     COMMENT,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.usage_hider import UsageHider
+from gateway.protocols.streams.usage_filter import UsageHider
 from tests.pipeline_bench import Pump
 from tests.pipeline_fakes import COMMENT, OPENAI_FINISH, OPENAI_USAGE, openai_event
 

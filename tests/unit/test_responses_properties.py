@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from gateway.protocols.responses_context import ToolName
-from gateway.protocols.responses_stream import ResponsesStream
+from gateway.protocols.openai_responses.context import ToolName
+from gateway.protocols.openai_responses.stream import ResponsesStream
 from tests.responses_streams import (
     DONE,
     ENCRYPTED,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.responses_reasoning import pack_thought, unpack_thought
-from gateway.protocols.responses_request import ChatRequest, translate_responses_request
+from gateway.protocols.openai_responses.reasoning import pack_thought, unpack_thought
+from gateway.protocols.openai_responses.request import ChatRequest, translate_responses_request
 
 IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
 CHAT_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.responses_answer import translate_responses_answer
-from gateway.protocols.responses_context import ToolName
-from gateway.protocols.responses_reasoning import unpack_thought
-from gateway.protocols.responses_request import translate_responses_request
-from gateway.protocols.responses_stream import ResponsesStream
+from gateway.protocols.openai_responses.context import ToolName
+from gateway.protocols.openai_responses.reasoning import unpack_thought
+from gateway.protocols.openai_responses.request import translate_responses_request
+from gateway.protocols.openai_responses.response import translate_responses_answer
+from gateway.protocols.openai_responses.stream import ResponsesStream
 from tests.responses_streams import (
     DONE,
     ENCRYPTED,

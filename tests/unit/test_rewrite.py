@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.call_fields import decode_call
-from gateway.protocols.json_spans import elements, members
-from gateway.protocols.rewrite import (
+from gateway.protocols.codec.json_spans import elements, members
+from gateway.protocols.http.request_fields import decode_call
+from gateway.protocols.http.rewrite import (
     inject_usage,
     relay_body,
     rewrite_model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gateway.core.shards import SHARDS, hash_tag, shard_of
+from gateway.store.redis.shards import SHARDS, hash_tag, shard_of
 
 
 def test_shard_of_account_never_moves() -> None:

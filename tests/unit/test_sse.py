@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.sse import DONE, Event, EventDecoder, anthropic_event, openai_data
+from gateway.protocols.codec.sse import DONE, Event, EventDecoder, anthropic_event, openai_data
 
 
 def decode(*chunks: bytes, limit_bytes: int = 1 << 20) -> list[Event]:

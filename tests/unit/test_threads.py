@@ -8,8 +8,8 @@ import pytest
 
 from gateway.core.model import Wire
 from gateway.errors import GatewayError
-from gateway.protocols.error_bodies import render
-from gateway.protocols.threads import asks_for_thread, thread_refused
+from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
+from gateway.protocols.http.error_bodies import render
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.calibration import HIGHEST, LOWEST, Calibration
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.count_key import count_key
-from gateway.protocols.image_size import image_size, image_tokens, url_tokens
-from gateway.protocols.token_count import Bytes4, count_chat, count_messages
+from gateway.tokens.cache_key import count_key
+from gateway.tokens.calibration import HIGHEST, LOWEST, Calibration
+from gateway.tokens.count import Bytes4, count_chat, count_messages
+from gateway.tokens.images import image_size, image_tokens, url_tokens
 
 COUNTER = Bytes4()
 

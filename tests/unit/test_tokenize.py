@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.token_count import Bytes4, measure_messages
-from gateway.tokenize.counters import (
+from gateway.tokens.count import Bytes4, measure_messages
+from gateway.tokens.counters import (
     CACHE_ENTRIES,
     SLICE_CHARS,
     CountCache,
@@ -23,7 +23,7 @@ from gateway.tokenize.counters import (
     load_counters,
     slices,
 )
-from gateway.tokenize.vocabularies import BASE, VOCABULARIES, Vocabulary, vocabulary_of
+from gateway.tokens.vocabularies import BASE, VOCABULARIES, Vocabulary, vocabulary_of
 
 PROSE = "The gateway counts what it sends; nothing is counted twice, and nothing is left out. "
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.usage_hider import UsageHider, at_event_boundary
+from gateway.protocols.streams.usage_filter import UsageHider, at_event_boundary
 
 CONTENT = b'data: {"choices":[{"delta":{"content":"\\"usage\\":{}"}}],"usage":null}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n'

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.model import Usage, Wire
-from gateway.protocols.usage_meter import JsonMeter, StreamMeter
-from gateway.protocols.usage_numbers import read_anthropic_usage, read_openai_usage
+from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
+from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 
 
 def chunk(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> bytes:

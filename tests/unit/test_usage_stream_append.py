@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from gateway.core.shards import shard_of
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Server, Settings
-from gateway.store.bus import BusUnavailable
-from gateway.store.lua_script import LuaScript
-from gateway.store.redis_link import Argument, ReplyError
-from gateway.store.spill import SpillWriter, segments
-from gateway.store.usage_stream import UsageStream, dead_letter_key, usage_stream_key
+from gateway.store.redis.client import BusUnavailable
+from gateway.store.redis.connection import Argument, ReplyError
+from gateway.store.redis.scripts import LuaScript
+from gateway.store.redis.shards import shard_of
+from gateway.store.usage.journal import UsageStream, dead_letter_key, usage_stream_key
+from gateway.store.usage.spill import SpillWriter, segments
 from gateway.telemetry.metrics import Metrics
 from tests.usage import encoded, usage_event
 from tests.waiting import wait_until

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.store.spill import Segment, SpillFullError, SpillWriter, measure, segments
+from gateway.store.usage.spill import Segment, SpillFullError, SpillWriter, measure, segments
 
 LINES = st.lists(st.binary(min_size=1, max_size=40).map(lambda b: b.replace(b"\n", b" ")))
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.protocols.translate.anthropic_openai_request import translate_request
-from gateway.protocols.translate.anthropic_openai_response import translate_response
-from gateway.protocols.translate.anthropic_openai_stream import AnthropicStream
-from gateway.protocols.translate.contract import AnswerContext, TranslationRoute
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.messages_to_chat.request import translate_request
+from gateway.protocols.translate.messages_to_chat.response import translate_response
+from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
+from gateway.protocols.translate.stream import AnswerContext, TranslationRoute
 from tests import vectors
 from tests.anthropic_streams import accumulate, check_invariants, read_events
 

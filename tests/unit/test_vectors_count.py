@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.protocols.token_count import Bytes4, count_chat, count_messages
-from gateway.protocols.translate.anthropic_openai_request import translate_request
-from gateway.protocols.translate.contract import TranslationRoute
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.messages_to_chat.request import translate_request
+from gateway.protocols.translate.stream import TranslationRoute
+from gateway.tokens.count import Bytes4, count_chat, count_messages
 from tests.vectors import load, matches
 
 COUNTERS = {"bytes4": Bytes4()}

@@ -17,7 +17,7 @@ from gateway.protocols.native_chat import (
     read_native_request,
     require_web_search,
 )
-from gateway.protocols.translate.dialects import capabilities
+from gateway.protocols.translate.capabilities import capabilities
 from tests.vectors import load, matches
 
 LIMITS = NativeLimits(max_retries=5, max_timeout_s=600)

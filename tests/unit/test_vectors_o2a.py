@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.protocols.translate.contract import AnswerContext, TranslationRoute
-from gateway.protocols.translate.dialects import capabilities
-from gateway.protocols.translate.openai_anthropic_request import translate_request
-from gateway.protocols.translate.openai_anthropic_response import translate_response
-from gateway.protocols.translate.openai_anthropic_stream import OpenAIStream
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.chat_to_messages.request import translate_request
+from gateway.protocols.translate.chat_to_messages.response import translate_response
+from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream
+from gateway.protocols.translate.stream import AnswerContext, TranslationRoute
 from tests import vectors
 from tests.chat_sdk import SEEN, seen
 

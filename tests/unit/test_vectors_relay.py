@@ -10,14 +10,14 @@ import pytest
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Endpoint, Model, Prices, Usage, Wire
 from gateway.core.upstream_headers import upstream_headers as route_headers
+from gateway.edge.routes import Page, match, surface
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.error_bodies import render
-from gateway.protocols.headers import client_headers, translated_headers, upstream_headers
-from gateway.protocols.model_list import list_models, show_model
-from gateway.protocols.paths import Page, match, surface
-from gateway.protocols.rewrite import inject_usage, rewrite_model, strip_foreign_thoughts
-from gateway.protocols.usage_hider import UsageHider
-from gateway.protocols.usage_meter import JsonMeter, StreamMeter
+from gateway.protocols.http.error_bodies import render
+from gateway.protocols.http.headers import client_headers, translated_headers, upstream_headers
+from gateway.protocols.http.model_list import list_models, show_model
+from gateway.protocols.http.rewrite import inject_usage, rewrite_model, strip_foreign_thoughts
+from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.usage_filter import UsageHider
 from tests.vectors import load, matches, network_chunks
 
 pytestmark = pytest.mark.vectors

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.protocols.responses_answer import translate_responses_answer
-from gateway.protocols.responses_context import ResponsesContext, ToolName
-from gateway.protocols.responses_request import translate_responses_request
-from gateway.protocols.responses_stream import ResponsesStream
+from gateway.protocols.openai_responses.context import ResponsesContext, ToolName
+from gateway.protocols.openai_responses.request import translate_responses_request
+from gateway.protocols.openai_responses.response import translate_responses_answer
+from gateway.protocols.openai_responses.stream import ResponsesStream
 from tests.vectors import load, matches, network_chunks
 
 
@@ -76,8 +76,8 @@ def chat_chunks(given: dict[str, Any]) -> list[bytes]:
     chunks = network_chunks(given["chunks"])
     if given.get("wire", "openai") == "openai":
         return chunks
-    stream = pytest.importorskip("gateway.protocols.translate.openai_anthropic_stream")
-    contract = pytest.importorskip("gateway.protocols.translate.contract")
+    stream = pytest.importorskip("gateway.protocols.translate.chat_to_messages.stream")
+    contract = pytest.importorskip("gateway.protocols.translate.stream")
     asked = contract.AnswerContext(model=given["ctx"]["model"], include_usage=True, stream=True)
     translator = stream.OpenAIStream(asked)
     chat = [translator.feed(chunk) for chunk in chunks]

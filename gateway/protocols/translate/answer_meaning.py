@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.protocols.chat_answer import ChatUsage, Delta, content_texts, detail_text
-from gateway.protocols.json_reading import join_halves
+from gateway.protocols.codec.json_decode import join_halves
+from gateway.protocols.openai_chat.response import ChatUsage, Delta, content_texts, detail_text
 
 GAVE_UP: Final = frozenset({"insufficient_system_resource", "error"})
 """Finish reasons of an upstream that failed, even though text may have come."""

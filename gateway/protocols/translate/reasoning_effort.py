@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.protocols.translate.anthropic_request import OutputConfig, Thinking
-from gateway.protocols.translate.dialects import Capabilities
+from gateway.protocols.anthropic_messages.request import OutputConfig, Thinking
+from gateway.protocols.translate.capabilities import Capabilities
 
 LEVELS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """Every effort either wire knows, rising."""

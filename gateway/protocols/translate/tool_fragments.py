@@ -6,8 +6,8 @@ import enum
 import re
 from typing import Final
 
-from gateway.protocols.chat_answer import CallFragment
-from gateway.protocols.json_reading import HalfJoiner, join_halves
+from gateway.protocols.codec.json_decode import HalfJoiner, join_halves
+from gateway.protocols.openai_chat.response import CallFragment
 from gateway.protocols.translate.answer_meaning import is_object, thought_signature
 
 LEGACY_INDEX: Final = -1

@@ -1,0 +1,284 @@
+"""
+The only edits of a request that passes through: model name, usage wish, thoughts of other models.
+
+Every byte beside the edited value stays as the client sent it: white space, order, the spelling of
+numbers, unknown members. Upstream prompt caches depend on it.
+
+Thoughts of other models are given to Anthropic clients with a signature that starts with `gw1.`;
+clients send them back. A real Anthropic endpoint checks signatures and answers 400, so these blocks
+go before the request does. Thoughts signed by another provider's endpoint cannot be recognised:
+when the upstream complains, all thoughts go, for one retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from gateway.core.model import Wire
+from gateway.errors import GatewayError
+from gateway.protocols.codec.json_decode import decode_request
+from gateway.protocols.codec.json_spans import elements, members
+from gateway.protocols.http.request_fields import CallFields, StreamOptions, decode_call
+
+Edit = tuple[int, int, bytes]
+"""Replace `body[start:end]` by the bytes."""
+
+_ASK: Final = b'"stream_options":{"include_usage":true},'
+_ASK_INSIDE: Final = b'"include_usage":true'
+_LIMIT: Final = b'"max_completion_tokens"'
+
+FOREIGN_SIGNATURE: Final = "gw1."
+
+
+BILLING_LINE: Final = b"x-anthropic-billing-header:"
+
+
+class _Block(msgspec.Struct, gc=False):
+    type: str | None = None
+    signature: str | None = None
+
+
+_BLOCK: Final = msgspec.json.Decoder(_Block)
+_Rejects = Callable[[_Block], bool]
+
+
+def rewrite_model(body: bytes, model: str, call: CallFields | None = None) -> bytes:
+    """
+    Return `body` with the top-level `model` replaced.
+
+    Args:
+        body: The client's request.
+        model: The upstream's name of the model.
+        call: What `decode_call` returned for this body; None decodes it here.
+
+    Raises:
+        GatewayError: BAD_REQUEST as `decode_call`, with call None only.
+    """
+    call = call or decode_call(body, Wire.ANTHROPIC)
+    return _edited(body, [_model_edit(call, model)])
+
+
+def inject_usage(body: bytes, call: CallFields | None = None) -> tuple[bytes, bool]:
+    """
+    Return an OpenAI-wire body that asks for the usage of its stream.
+
+    Args:
+        body: The client's request.
+        call: What `decode_call` returned for this body; None decodes it here.
+
+    Returns:
+        The body, and whether the usage chunk must be hidden from the client, who did not ask for
+        it. The body is unchanged if it is no stream, asks already, or says it twice.
+
+    Raises:
+        GatewayError: BAD_REQUEST as `decode_call`, with call None only.
+    """
+    edit = _usage_edit(body, call or decode_call(body, Wire.OPENAI))
+    return (_edited(body, [edit]), True) if edit else (body, False)
+
+
+def relay_body(body: bytes, call: CallFields, model: str, *, ask_usage: bool) -> tuple[bytes, bool]:
+    """
+    Return `rewrite_model` and, with `ask_usage`, `inject_usage` in one copy of the body.
+
+    Returns:
+        The body, and whether the usage chunk must be hidden from the client.
+    """
+    edits = [_model_edit(call, model)]
+    usage = _usage_edit(body, call) if ask_usage else None
+    if usage:
+        edits.append(usage)
+        edits.sort()
+    return _edited(body, edits), usage is not None
+
+
+def strip_foreign_thoughts(body: bytes) -> bytes:
+    """
+    Return a Messages request without the thoughts that the gateway signed for other models.
+
+    Assistant messages left empty go, too. What stays keeps its bytes; nothing to remove: `body`
+    itself.
+
+    Raises:
+        GatewayError: BAD_REQUEST, the body is not what a Messages request looks like.
+    """
+    if b'"gw1.' not in body:
+        return body
+    return _stripped(body, _is_foreign)
+
+
+def strip_all_thoughts(body: bytes) -> bytes:
+    """
+    Return a Messages request without any thinking block; else as `strip_foreign_thoughts`.
+
+    Raises:
+        GatewayError: BAD_REQUEST, the body is not what a Messages request looks like.
+    """
+    return _stripped(body, _is_thought)
+
+
+def without_fields(body: bytes, names: frozenset[str]) -> bytes:
+    """Return a JSON object without its top-level members of these names; else the same bytes."""
+    found = members(body)
+    if not any(name in names for name, _, _ in found):
+        return body
+    kept = [
+        msgspec.json.encode(name) + b":" + body[start:end]
+        for name, start, end in found
+        if name not in names
+    ]
+    return b"{" + b",".join(kept) + b"}"
+
+
+def with_completion_limit(body: bytes, call: CallFields) -> bytes:
+    """
+    Return a chat request whose `max_tokens` is called `max_completion_tokens`.
+
+    OpenAI's reasoning models answer 400 to the old name, and OpenCode sends it to every model. Only
+    the name changes; a request that has the new name, too, or no limit is returned itself.
+
+    Args:
+        body: The request.
+        call: What `decode_call` returned for it.
+    """
+    if call.max_tokens is None or call.max_completion_tokens is not None:
+        return body
+    edits: list[Edit] = []
+    at = 0
+    for name, start, end in members(body):
+        if name == "max_tokens":
+            edits.append((body.index(b'"', at), body.rindex(b'"', at, start) + 1, _LIMIT))
+        at = end
+    return _edited(body, edits)
+
+
+def without_billing_line(body: bytes) -> bytes:
+    """
+    Return a Messages request without the system text that Claude Code changes at each turn.
+
+    It begins with `x-anthropic-billing-header:`: a block of its own, or the first line of a string.
+    What stays keeps its bytes; nothing to remove: `body` itself.
+    """
+    if BILLING_LINE not in body:
+        return body
+
+    def system(raw: bytes) -> bytes:
+        if raw[:1] == b"[":
+            return _each(raw, lambda block: None if _is_billing(block) else block)
+        if not raw.startswith(b'"' + BILLING_LINE):
+            return raw
+        end = raw.find(b"\\n")
+        return b'"' + raw[end + 2 :] if end >= 0 else b'""'
+
+    return _member(body, "system", system)
+
+
+def _is_billing(block: bytes) -> bool:
+    return any(
+        name == "text" and block[start:end].startswith(b'"' + BILLING_LINE)
+        for name, start, end in members(block)
+    )
+
+
+def _model_edit(call: CallFields, model: str) -> Edit:
+    start, end = call.model_span
+    return start, end, msgspec.json.encode(model)
+
+
+def _usage_edit(body: bytes, call: CallFields) -> Edit | None:
+    if not call.stream or call.include_usage:
+        return None
+    if call.stream_options is msgspec.UNSET:
+        start = body.index(b"{") + 1
+        return start, start, _ASK
+    spans = [(start, end) for name, start, end in members(body) if name == "stream_options"]
+    if len(spans) != 1:
+        return None
+    start, end = spans[0]
+    if not isinstance(call.stream_options, StreamOptions):
+        return start, end, b"{" + _ASK_INSIDE + b"}"
+    return _usage_edit_inside(body[start:end], start)
+
+
+def _usage_edit_inside(options: bytes, offset: int) -> Edit | None:
+    found = members(options)
+    spans = [(start, end) for name, start, end in found if name == "include_usage"]
+    if len(spans) > 1:
+        return None
+    if spans:
+        start, end = spans[0]
+        return offset + start, offset + end, b"true"
+    comma = b"," if found else b""
+    return offset + 1, offset + 1, _ASK_INSIDE + comma
+
+
+def _edited(body: bytes, edits: list[Edit]) -> bytes:
+    """Apply edits that are in order and do not overlap."""
+    parts: list[bytes] = []
+    at = 0
+    for start, end, new in edits:
+        parts += (body[at:start], new)
+        at = end
+    parts.append(body[at:])
+    return b"".join(parts)
+
+
+def _is_foreign(block: _Block) -> bool:
+    return block.type == "thinking" and (block.signature or "").startswith(FOREIGN_SIGNATURE)
+
+
+def _is_thought(block: _Block) -> bool:
+    return block.type in ("thinking", "redacted_thinking")
+
+
+def _stripped(body: bytes, rejects: _Rejects) -> bytes:
+    def messages(raw: bytes) -> bytes:
+        return _each(raw, message)
+
+    def message(raw: bytes) -> bytes | None:
+        changed = _member(raw, "content", blocks)
+        emptied = changed is not raw and any(
+            changed[start:end] == b"[]" for key, start, end in members(changed) if key == "content"
+        )
+        return None if emptied else changed
+
+    def blocks(raw: bytes) -> bytes:
+        return _each(raw, block)
+
+    def block(raw: bytes) -> bytes | None:
+        try:
+            rejected = rejects(decode_request(raw, _BLOCK))
+        except GatewayError:
+            rejected = False  # not a block as we know it: for the upstream to judge
+        return None if rejected else raw
+
+    return _member(body, "messages", messages)
+
+
+def _member(raw: bytes, name: str, change: Callable[[bytes], bytes]) -> bytes:
+    """Return the object with the value of `name` changed; `raw` itself if nothing changed."""
+    if raw.lstrip()[:1] != b"{":
+        return raw
+    parts: list[bytes] = []
+    at = 0
+    for key, start, end in members(raw):
+        if key == name:
+            parts += (raw[at:start], change(raw[start:end]))
+            at = end
+    parts.append(raw[at:])
+    changed = b"".join(parts)
+    return raw if changed == raw else changed
+
+
+def _each(raw: bytes, change: Callable[[bytes], bytes | None]) -> bytes:
+    """Return the array with each element changed or removed; `raw` itself if nothing changed."""
+    if raw[:1] != b"[":
+        return raw
+    spans = elements(raw)
+    changed = [change(raw[start:end]) for start, end in spans]
+    if all(new == raw[start:end] for new, (start, end) in zip(changed, spans, strict=True)):
+        return raw
+    return b"[" + b",".join(new for new in changed if new is not None) + b"]"

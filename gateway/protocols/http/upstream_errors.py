@@ -1,0 +1,184 @@
+"""
+How an upstream's error is told to the clients of each dialect.
+
+Two classes of fault speak of the gateway's own account at the provider: its key (`CREDENTIAL`) and
+its credit (`QUOTA`). Their answers have fixed texts and are never a 401 or 402: a client that sees
+401 tells its user to log in again, one that sees `insufficient_quota` stops paying us.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from gateway.core.model import Wire
+from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.codec.sse import anthropic_event, openai_data
+from gateway.protocols.http.upstream_faults import (
+    RESOURCES_GONE,
+    SCANNED_CHARS,
+    STREAM_CUT,
+    STREAM_LATE,
+    STREAM_MALFORMED,
+    FaultClass,
+    UpstreamFault,
+    error_kind,
+    is_signature_refusal,
+    may_try_elsewhere,
+    read_fault,
+    read_stream_fault,
+)
+
+__all__ = [
+    "RESOURCES_GONE",
+    "STREAM_CUT",
+    "STREAM_LATE",
+    "STREAM_MALFORMED",
+    "ErrorAnswer",
+    "FaultClass",
+    "UpstreamFault",
+    "error_for",
+    "error_kind",
+    "is_signature_refusal",
+    "may_try_elsewhere",
+    "read_fault",
+    "read_stream_fault",
+    "relay_error",
+    "translate_error",
+    "translate_stream_error",
+]
+
+
+class ErrorAnswer(NamedTuple):
+    """An HTTP answer. `headers` are those kept or added, without content-type and length."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+_NO_RETRY: Final = (b"x-should-retry", b"false")
+_AUTH_TEXT: Final = "The gateway could not authenticate with the upstream provider"
+_QUOTA_TEXT: Final = "The upstream provider is temporarily unavailable"
+_OURS: Final = frozenset({FaultClass.QUOTA, FaultClass.CREDENTIAL})
+
+_TO_ANTHROPIC: Final[Mapping[FaultClass, tuple[int, str]]] = {
+    FaultClass.QUOTA: (529, "overloaded_error"),
+    FaultClass.CREDENTIAL: (502, "api_error"),
+    FaultClass.OVERLOADED: (529, "overloaded_error"),
+    FaultClass.RATE_LIMITED: (429, "rate_limit_error"),
+    FaultClass.NOT_FOUND: (404, "not_found_error"),
+    FaultClass.TOO_LONG: (400, "invalid_request_error"),
+    FaultClass.TOO_LARGE: (413, "request_too_large"),
+    FaultClass.TIMEOUT: (504, "timeout_error"),
+    FaultClass.INVALID: (400, "invalid_request_error"),
+    FaultClass.FAILED: (500, "api_error"),
+    FaultClass.BROKEN_OFF: (502, "api_error"),
+}
+
+_TO_OPENAI: Final[Mapping[FaultClass, tuple[int, str, str | None]]] = {
+    FaultClass.QUOTA: (503, "service_unavailable_error", "server_is_overloaded"),
+    FaultClass.CREDENTIAL: (502, "server_error", "upstream_auth"),
+    FaultClass.OVERLOADED: (503, "service_unavailable_error", "server_is_overloaded"),
+    FaultClass.RATE_LIMITED: (429, "rate_limit_error", "rate_limit_exceeded"),
+    FaultClass.NOT_FOUND: (404, "invalid_request_error", "model_not_found"),
+    FaultClass.TOO_LONG: (400, "invalid_request_error", "context_length_exceeded"),
+    FaultClass.TOO_LARGE: (413, "invalid_request_error", "request_too_large"),
+    FaultClass.TIMEOUT: (504, "server_error", "timeout"),
+    FaultClass.INVALID: (400, "invalid_request_error", None),
+    FaultClass.FAILED: (500, "server_error", None),
+    FaultClass.BROKEN_OFF: (502, "server_error", None),
+}
+
+_LENGTHS: Final = re.compile(
+    r"maximum context length is (\d+).*?resulted in (\d+) tokens", re.IGNORECASE | re.DOTALL
+)
+
+
+def translate_error(fault: UpstreamFault, client_wire: Wire, client_model: str) -> ErrorAnswer:
+    """
+    Return the HTTP answer in the client's dialect.
+
+    Args:
+        fault: From `read_fault`, or from a stream's first event.
+        client_wire: The dialect of the path that was called.
+        client_model: The model's name as the client sent it.
+    """
+    headers = fault.kept_headers
+    if fault.fault in _OURS:
+        headers = (*headers, _NO_RETRY)
+    if client_wire is Wire.ANTHROPIC:
+        status = _TO_ANTHROPIC[fault.fault][0]
+        if fault.fault is FaultClass.FAILED and fault.status == 502:
+            status = 502
+    else:
+        status = _TO_OPENAI[fault.fault][0]
+    return ErrorAnswer(status, headers, _body(fault, client_wire, client_model))
+
+
+def translate_stream_error(fault: UpstreamFault, client_wire: Wire, client_model: str) -> bytes:
+    """Return the error as the last event of a committed stream in the client's dialect."""
+    body = _body(fault, client_wire, client_model)
+    if client_wire is Wire.ANTHROPIC:
+        return anthropic_event(b"error", body)
+    return openai_data(body)
+
+
+def error_for(fault: UpstreamFault, client_wire: Wire, client_model: str) -> GatewayError:
+    """Return the fault as an error of ours: for an answer whose body denies its status 200."""
+    overloaded = fault.fault is FaultClass.OVERLOADED
+    kind = ErrorKind.OVERLOADED if overloaded else error_kind(fault)
+    return GatewayError(kind, _message(fault, client_wire, client_model))
+
+
+def relay_error(
+    fault: UpstreamFault, wire: Wire, client_model: str, answer: ErrorAnswer
+) -> ErrorAnswer:
+    """
+    Return the answer to a client that speaks the upstream's own dialect.
+
+    Status, headers and body stay as they are, since retry logic matches their wording; only
+    trouble with the gateway's own account and a 404, which names the upstream's model, are told in
+    our words.
+    """
+    if fault.fault in _OURS or fault.fault is FaultClass.NOT_FOUND:
+        return translate_error(fault, wire, client_model)
+    return answer
+
+
+def _body(fault: UpstreamFault, client_wire: Wire, client_model: str) -> bytes:
+    message = _message(fault, client_wire, client_model)
+    if client_wire is Wire.ANTHROPIC:
+        kind = _TO_ANTHROPIC[fault.fault][1]
+        return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}})
+    _, kind, code = _TO_OPENAI[fault.fault]
+    return msgspec.json.encode(
+        {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    )
+
+
+def _message(fault: UpstreamFault, client_wire: Wire, client_model: str) -> str:
+    if fault.fault is FaultClass.CREDENTIAL:
+        return _AUTH_TEXT
+    if fault.fault is FaultClass.QUOTA:
+        return _QUOTA_TEXT
+    if fault.fault is FaultClass.NOT_FOUND:
+        if client_wire is Wire.ANTHROPIC:
+            return f"model: {client_model}"
+        return f"The model '{client_model}' does not exist or you do not have access to it."
+    if fault.fault is FaultClass.TOO_LONG and client_wire is Wire.ANTHROPIC:
+        return _too_long_message(fault.message)
+    return fault.message
+
+
+def _too_long_message(message: str) -> str:
+    """Claude Code looks for these words, and for the numbers, to compact its history."""
+    numbers = _LENGTHS.search(message[:SCANNED_CHARS])
+    if numbers is not None:
+        return f"prompt is too long: {numbers[2]} tokens > {numbers[1]} maximum"
+    if message.lower().startswith("prompt is too long"):
+        return message
+    return f"prompt is too long: {message}"

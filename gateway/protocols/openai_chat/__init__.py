@@ -1,0 +1,1 @@
+"""The wire of OpenAI Chat Completions: request and response types, and the writer of its chunks."""

@@ -1,0 +1,178 @@
+"""
+What an OpenAI-wire upstream answers, read leniently: whole answers, stream chunks and usage.
+
+Only what the native endpoint and the Responses API act on is decoded. Providers differ in where
+they put thoughts and cached tokens; those spellings are settled here.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.codec.json_decode import decode_answer
+
+
+class FunctionFragment(msgspec.Struct, gc=False):
+    """A function's name and a piece of its arguments."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CallFragment(msgspec.Struct, gc=False):
+    """A piece of a tool call, or a whole one."""
+
+    index: int | None = None
+    id: str | None = None
+    function: FunctionFragment | None = None
+    extra_content: object = None
+    """Gemini's `google.thought_signature` stands in here."""
+
+
+class Delta(msgspec.Struct):
+    """A chunk's delta or a whole answer's message."""
+
+    content: str | list[object] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: list[dict[str, object]] | None = None
+    refusal: str | None = None
+    tool_calls: list[CallFragment] | None = None
+    function_call: FunctionFragment | None = None
+
+
+class Choice(msgspec.Struct):
+    """One of the answers; only the one with index 0 is read."""
+
+    index: int | None = None
+    delta: Delta | None = None
+    message: Delta | None = None
+    finish_reason: str | None = None
+    stop_reason: object = None
+    """vLLM: the stop string that was hit."""
+    usage: dict[str, object] | None = None
+
+
+class Chunk(msgspec.Struct):
+    """A stream chunk or a whole answer."""
+
+    id: str | None = None
+    choices: list[Choice] | None = None
+    usage: dict[str, object] | None = None
+    error: object = None
+
+    @property
+    def first_choice(self) -> Choice | None:
+        """The choice with index 0; a missing index counts as 0."""
+        for choice in self.choices or ():
+            if not choice.index:
+                return choice
+        return None
+
+
+CHUNK: Final = msgspec.json.Decoder(Chunk)
+
+
+class ChatUsage(NamedTuple):
+    """Tokens of one answer; `input` includes the cached and cache-written ones."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+    @property
+    def total(self) -> int:
+        """Input and output."""
+        return self.input + self.output
+
+
+def read_answer(body: bytes) -> tuple[Chunk, Choice, Delta]:
+    """
+    Return a whole answer with its choice and message.
+
+    Raises:
+        GatewayError: UPSTREAM_MALFORMED: not a chat completion; OVERLOADED or UPSTREAM_REFUSED: its
+            finish reason says that the upstream gave up.
+    """
+    answer = decode_answer(body, CHUNK)
+    choice = answer.first_choice
+    if choice is None or choice.message is None:
+        raise GatewayError(
+            ErrorKind.UPSTREAM_MALFORMED, "The upstream sent an answer without a message."
+        )
+    if choice.finish_reason == "insufficient_system_resource":
+        raise GatewayError(ErrorKind.OVERLOADED, "upstream is overloaded")
+    if choice.finish_reason == "error":
+        raise GatewayError(ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error.")
+    return answer, choice, choice.message
+
+
+def read_usage(usage: dict[str, object] | None) -> ChatUsage | None:
+    """
+    Return the tokens that a `usage` object states; None without one.
+
+    Output is never less than total minus input: some providers leave reasoning out of
+    `completion_tokens` but not out of the total. Negative and non-integer numbers count as 0.
+    """
+    if usage is None:
+        return None
+    prompt = _number(usage, "prompt_tokens")
+    details = _object(usage, "prompt_tokens_details")
+    cached = (
+        _number(details, "cached_tokens")
+        or _number(usage, "cached_tokens")
+        or _number(usage, "prompt_cache_hit_tokens")
+        or _number(usage, "cache_read_input_tokens")
+    )
+    written = (
+        _number(details, "cache_write_tokens")
+        or _number(details, "cache_creation_tokens")
+        or _number(usage, "cache_creation_input_tokens")
+    )
+    return ChatUsage(
+        input=prompt,
+        output=max(_number(usage, "completion_tokens"), _number(usage, "total_tokens") - prompt),
+        cached=cached,
+        cache_write=written,
+        reasoning=_number(_object(usage, "completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def content_texts(content: str | list[object] | None) -> tuple[str, str]:
+    """Return the text and the thoughts of a content: a string, or Mistral's list of parts."""
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for part in content:
+        if not isinstance(part, dict):
+            continue
+        if isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        thinking = part.get("thinking")
+        if isinstance(thinking, str):
+            thoughts.append(thinking)
+        elif isinstance(thinking, list):
+            thoughts.append(content_texts(thinking)[0])
+    return "".join(texts), "".join(thoughts)
+
+
+def detail_text(details: list[dict[str, object]]) -> str:
+    """Return the text of unsigned and signed thoughts in the list form."""
+    texts = (entry.get("text") or entry.get("summary") for entry in details)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _number(usage: dict[str, object], name: str) -> int:
+    value = usage.get(name)
+    return value if isinstance(value, int) and value > 0 and value is not True else 0
+
+
+def _object(usage: dict[str, object], name: str) -> dict[str, object]:
+    value = usage.get(name)
+    return value if isinstance(value, dict) else {}

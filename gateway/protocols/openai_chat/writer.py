@@ -1,0 +1,121 @@
+"""
+Writing the chunks of an OpenAI stream.
+
+All chunks of a stream differ in little: what comes before and after a piece of text is put together
+once, when the id is known, and a piece costs one JSON string between two constants.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from gateway.protocols.anthropic_messages.response import (
+    CompletionUsage,
+    ReasoningDetail,
+    ToolCall,
+    completion_id,
+)
+from gateway.protocols.codec.sse import DONE
+from gateway.protocols.translate.stream import AnswerContext
+
+_encode: Final = msgspec.json.Encoder().encode
+_PING: Final = b": ping\n\n"
+
+
+class Frame(NamedTuple):
+    """What stands around the JSON string of one kind of piece."""
+
+    before: bytes
+    after: bytes
+
+
+class ChunkWriter:
+    """
+    Collects the chunks of one network read.
+
+    Args:
+        context: Of the request: model, `created`, and whether usage was asked for; if it was, every
+            chunk carries `usage`, null in all but the last.
+    """
+
+    __slots__ = ("_after", "_before", "_context", "_pieces", "content", "reasoning")
+
+    def __init__(self, context: AnswerContext) -> None:
+        self._context = context
+        self._pieces: list[bytes] = []
+        self._before = b""
+        self._after = b',"logprobs":null,"finish_reason":null}]' + self._end()
+        self.content = Frame(b"", b"")
+        """Frame of a piece of text."""
+        self.reasoning = Frame(b"", b"")
+        """Frame of a piece of thought."""
+
+    def start(self, upstream_id: str | None) -> None:
+        """Write the first chunk, which names the role. Comes before everything else."""
+        self._before = b'%b"choices":[{"index":0,"delta":' % self._head(upstream_id)
+        self.content = self._frame(b'{"content":', b"}")
+        self.reasoning = self._frame(b'{"reasoning_content":', b"}")
+        self._delta(b'{"role":"assistant","content":""}')
+
+    def arguments_frame(self, index: int) -> Frame:
+        """Return the frame of a piece of a call's arguments; `index` counts calls from 0."""
+        return self._frame(b'{"tool_calls":[{"index":%d,"function":{"arguments":' % index, b"}}]}")
+
+    def piece(self, frame: Frame, text: str) -> None:
+        """Write a chunk with a piece of text; `text` has no surrogates."""
+        self._pieces += (frame.before, _encode(text), frame.after)
+
+    def reasoning_detail(self, detail: ReasoningDetail) -> None:
+        """Write a chunk with a whole reasoning detail."""
+        self._delta(b'{"reasoning_details":[%b]}' % _encode(detail))
+
+    def call(self, call: ToolCall) -> None:
+        """Write the first chunk of a tool call: index, id, type and name, once."""
+        self._delta(b'{"tool_calls":[%b]}' % _encode(call))
+
+    def finish(self, reason: str) -> None:
+        """Write the chunk with the finish reason."""
+        after = b',"logprobs":null,"finish_reason":"%b"}]' % reason.encode()
+        self._pieces += (self._before, b"{}", after, self._end())
+
+    def done(self, upstream_id: str | None, usage: CompletionUsage) -> None:
+        """Write the usage chunk, if it was asked for, and the end."""
+        if self._context.include_usage:
+            head = self._head(upstream_id)
+            self._pieces.append(b'%b"choices":[],"usage":%b}\n\n' % (head, _encode(usage)))
+        self._pieces.append(DONE)
+
+    def ping(self) -> None:
+        """Write a sign of life that is no event."""
+        self._pieces.append(_PING)
+
+    def write(self, event: bytes) -> None:
+        """Write a whole event."""
+        self._pieces.append(event)
+
+    def take(self) -> bytes:
+        """Return everything written since the last call."""
+        if not self._pieces:
+            return b""
+        written = b"".join(self._pieces)
+        self._pieces.clear()
+        return written
+
+    def _head(self, upstream_id: str | None) -> bytes:
+        context = self._context
+        return b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,' % (
+            _encode(completion_id(upstream_id)),
+            context.created,
+            _encode(context.model),
+        )
+
+    def _end(self) -> bytes:
+        return b',"usage":null}\n\n' if self._context.include_usage else b"}\n\n"
+
+    def _frame(self, before: bytes, after: bytes) -> Frame:
+        return Frame(self._before + before, after + self._after)
+
+    def _delta(self, delta: bytes) -> None:
+        self._pieces += (self._before, delta, self._after)

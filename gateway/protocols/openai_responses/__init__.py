@@ -1,0 +1,1 @@
+"""The wire of OpenAI Responses, served over chat completions."""

@@ -1,0 +1,124 @@
+"""
+What the answer to an OpenAI Responses request must know of the request.
+
+The API echoes much of the request in every response object; those members are kept as the client's
+own JSON, compacted, since a line end inside an event would cut it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from gateway.protocols.codec.json_decode import decode_request
+
+ENCRYPTED: Final = "reasoning.encrypted_content"
+"""The one `include` value that has an effect."""
+
+
+class ToolName(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the client calls a tool that has another name upstream, or another kind."""
+
+    name: str
+    namespace: str | None = None
+    custom: bool = False
+    """Its calls are `custom_tool_call` items: the arguments are one text, not an object."""
+
+
+class ResponsesContext(msgspec.Struct, frozen=True, kw_only=True):
+    """One Responses call, for its answer."""
+
+    model: str
+    """The model's name as the client sent it."""
+    echo: dict[str, Raw]
+    """Members of the response object that repeat the request."""
+    encrypted_reasoning: bool = False
+    """Reasoning items shall carry `encrypted_content`."""
+    stream: bool = False
+    tool_names: dict[str, ToolName] = {}
+    """Upstream name -> the client's, only for tools where they differ."""
+    history_ids: frozenset[str] = frozenset()
+    """Call ids that the request already uses: a new call must not repeat one."""
+    created: int = 0
+    """Unix seconds; the caller sets it with `msgspec.structs.replace`."""
+
+
+class _EchoedReasoning(msgspec.Struct):
+    effort: Raw = Raw(b"null")
+    summary: Raw = Raw(b"null")
+
+
+class _EchoedText(msgspec.Struct, omit_defaults=True):
+    format: Raw = Raw(b"null")
+    verbosity: Raw = Raw(b"null")
+
+
+class _Echoed(msgspec.Struct):
+    model: str
+    include: list[str] | None = None
+    stream: bool | None = None
+    instructions: Raw = Raw(b"null")
+    max_output_tokens: Raw = Raw(b"null")
+    metadata: Raw = Raw(b"null")
+    parallel_tool_calls: Raw = Raw(b"null")
+    reasoning: _EchoedReasoning | None = None
+    temperature: Raw = Raw(b"null")
+    text: _EchoedText | None = None
+    tool_choice: Raw = Raw(b"null")
+    tools: Raw = Raw(b"null")
+    top_p: Raw = Raw(b"null")
+
+
+_REQUEST: Final = msgspec.json.Decoder(_Echoed)
+_NULL: Final = Raw(b"null")
+_PLAIN_TEXT: Final = Raw(b'{"type":"text"}')
+
+
+def read_context(body: bytes) -> ResponsesContext:
+    """
+    Return what can be said before tools and input are looked at.
+
+    Raises:
+        GatewayError: BAD_REQUEST: no JSON object, no model, or a member of the wrong type.
+    """
+    request = decode_request(body, _REQUEST)
+    reasoning = request.reasoning or _EchoedReasoning()
+    echo = {
+        "instructions": request.instructions,
+        "max_output_tokens": request.max_output_tokens,
+        "parallel_tool_calls": _or(request.parallel_tool_calls, b"true"),
+        "reasoning": _object({"effort": reasoning.effort, "summary": reasoning.summary}),
+        "temperature": request.temperature,
+        "text": _text(request.text or _EchoedText()),
+        "tool_choice": _or(request.tool_choice, b'"auto"'),
+        "tools": _or(request.tools, b"[]"),
+        "top_p": request.top_p,
+        "metadata": _or(request.metadata, b"{}"),
+    }
+    return ResponsesContext(
+        model=request.model,
+        echo={name: _compact(value) for name, value in echo.items()},
+        encrypted_reasoning=ENCRYPTED in (request.include or ()),
+        stream=request.stream is True,
+    )
+
+
+def _text(text: _EchoedText) -> Raw:
+    members = {"format": _or(text.format, bytes(_PLAIN_TEXT))}
+    if bytes(text.verbosity) != b"null":
+        members["verbosity"] = text.verbosity
+    return _object(members)
+
+
+def _or(value: Raw, default: bytes) -> Raw:
+    return Raw(default) if bytes(value) == b"null" else value
+
+
+def _object(members: dict[str, Raw]) -> Raw:
+    return Raw(msgspec.json.encode(members))
+
+
+def _compact(value: Raw) -> Raw:
+    return Raw(msgspec.json.format(bytes(value), indent=-1))

@@ -1,0 +1,276 @@
+"""
+Output items of a Responses answer while they grow, each with the events that tell of it.
+
+Every item is opened, grows by deltas and is closed once; `done` is its final form. Events are
+addressed by output index, so that several calls may be open at once. What an event repeats on every
+delta is built once per item.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import msgspec
+
+from gateway.protocols.codec.json_decode import HalfJoiner, mend_surrogates
+from gateway.protocols.openai_responses.context import ToolName
+from gateway.protocols.openai_responses.reasoning import pack_thought, signed_entries
+
+Json = dict[str, object]
+
+encode: Final = msgspec.json.Encoder().encode
+
+_TEXT: Final = "output_text"
+
+
+class EventWriter:
+    """Numbers and frames the events of one answer."""
+
+    __slots__ = ("_events", "_number")
+
+    def __init__(self) -> None:
+        self._events: list[bytes] = []
+        self._number = 0
+
+    def write(self, kind: bytes, members: bytes) -> None:
+        """Add an event; `members` are its JSON members but for type and sequence number."""
+        self._events.append(
+            b'event: %b\ndata: {"type":"%b","sequence_number":%d,%b}\n\n'
+            % (kind, kind, self._number, members)
+        )
+        self._number += 1
+
+    def take(self) -> bytes:
+        """Return what was written since the last call."""
+        events, self._events = self._events, []
+        return events[0] if len(events) == 1 else b"".join(events)
+
+
+class OutputItem:
+    """What all items share: their place, and whether they are complete."""
+
+    __slots__ = ("_at", "_writer", "done", "index", "item_id")
+
+    def __init__(self, writer: EventWriter, item_id: str, index: int) -> None:
+        self._writer = writer
+        self.item_id = item_id
+        self.index = index
+        self.done: Json | None = None
+        """The complete item; None while it grows."""
+        self._at = b'"item_id":"%b","output_index":%d,' % (item_id.encode(), index)
+
+    def _opened(self, item: Json) -> None:
+        members = b'"output_index":%d,"item":%b' % (self.index, encode(item))
+        self._writer.write(b"response.output_item.added", members)
+
+    def _completed(self, item: Json) -> None:
+        self.done = item
+        members = b'"output_index":%d,"item":%b' % (self.index, encode(item))
+        self._writer.write(b"response.output_item.done", members)
+
+
+class MessageItem(OutputItem):
+    """Text and refusal; each run of one kind is a content part."""
+
+    __slots__ = ("_content", "_delta", "_joiner", "_kind", "_part_at", "_pieces", "_tail")
+
+    def __init__(self, writer: EventWriter, base_id: str, index: int) -> None:
+        super().__init__(writer, f"msg_{base_id}_{index}", index)
+        self._content: list[Json] = []
+        self._pieces: list[str] = []
+        self._joiner = HalfJoiner()
+        self._kind = ""
+        self._part_at = self._delta = self._tail = b""
+        self._opened(self._form("in_progress"))
+
+    def add(self, kind: str, text: str) -> None:
+        """Add text; `kind` is `output_text` or `refusal`."""
+        if kind != self._kind:
+            self._close_part()
+            self._open_part(kind)
+        text = self._joiner.feed(text)
+        if text:
+            self._write_delta(text)
+
+    def close(self) -> None:
+        """Complete the item."""
+        self._close_part()
+        self._completed(self._form("completed"))
+
+    def _open_part(self, kind: str) -> None:
+        self._kind = kind
+        self._part_at = self._at + b'"content_index":%d,' % len(self._content)
+        self._delta = b"response.%b.delta" % kind.encode()
+        self._tail = b',"logprobs":[]' if kind == _TEXT else b""
+        part = encode(_part(kind, ""))
+        self._writer.write(b"response.content_part.added", self._part_at + b'"part":' + part)
+
+    def _write_delta(self, text: str) -> None:
+        self._pieces.append(text)
+        self._writer.write(self._delta, self._part_at + b'"delta":' + encode(text) + self._tail)
+
+    def _close_part(self) -> None:
+        if not self._kind:
+            return
+        if rest := self._joiner.flush():
+            self._write_delta(rest)
+        text = "".join(self._pieces)
+        part = _part(self._kind, text)
+        name = b"text" if self._kind == _TEXT else b"refusal"
+        members = self._part_at + b'"%b":%b' % (name, encode(text)) + self._tail
+        self._writer.write(b"response.%b.done" % self._kind.encode(), members)
+        members = self._part_at + b'"part":' + encode(part)
+        self._writer.write(b"response.content_part.done", members)
+        self._content.append(part)
+        self._pieces = []
+        self._kind = ""
+
+    def _form(self, status: str) -> Json:
+        return {
+            "id": self.item_id,
+            "type": "message",
+            "status": status,
+            "role": "assistant",
+            "content": self._content,
+        }
+
+
+class ReasoningItem(OutputItem):
+    """A thought, shown as its summary, and what of it must come back unchanged."""
+
+    __slots__ = ("_details", "_encrypted", "_joiner", "_pieces")
+
+    def __init__(
+        self, writer: EventWriter, base_id: str, index: int, *, encrypted: bool = False
+    ) -> None:
+        super().__init__(writer, f"rs_{base_id}_{index}", index)
+        self._encrypted = encrypted
+        self._pieces: list[str] = []
+        self._details: list[msgspec.Raw] = []
+        self._joiner = HalfJoiner()
+        self._at += b'"summary_index":0,'
+        self._opened({"id": self.item_id, "type": "reasoning", "summary": []})
+
+    @property
+    def has_text(self) -> bool:
+        """Some text has come."""
+        return bool(self._pieces)
+
+    def add(self, text: str) -> None:
+        """Add text of the thought."""
+        text = self._joiner.feed(text)
+        if text:
+            self._write_delta(text)
+
+    def add_details(self, details: list[Json]) -> None:
+        """Keep signed and encrypted parts; a signature that comes alone gets the text before it."""
+        for entry in signed_entries(details):
+            if entry.get("signature") and not entry.get("text"):
+                entry["text"] = "".join(self._pieces)
+            self._details.append(_raw(entry))
+
+    def close(self) -> None:
+        """Complete the item."""
+        if rest := self._joiner.flush():
+            self._write_delta(rest)
+        text = "".join(self._pieces)
+        item: Json = {"id": self.item_id, "type": "reasoning", "summary": []}
+        if text:
+            part = {"type": "summary_text", "text": text}
+            members = self._at + b'"text":' + encode(text)
+            self._writer.write(b"response.reasoning_summary_text.done", members)
+            members = self._at + b'"part":' + encode(part)
+            self._writer.write(b"response.reasoning_summary_part.done", members)
+            item["summary"] = [part]
+        if self._encrypted:
+            item["encrypted_content"] = pack_thought(text, self._details)
+        self._completed(item)
+
+    def _write_delta(self, text: str) -> None:
+        if not self._pieces:
+            members = self._at + b'"part":{"type":"summary_text","text":""}'
+            self._writer.write(b"response.reasoning_summary_part.added", members)
+        self._pieces.append(text)
+        members = self._at + b'"delta":' + encode(text)
+        self._writer.write(b"response.reasoning_summary_text.delta", members)
+
+
+class CallItem(OutputItem):
+    """A tool call: its arguments stream, or for a custom tool come in one piece at the end."""
+
+    __slots__ = ("_call_id", "_name")
+
+    def __init__(
+        self, writer: EventWriter, base_id: str, index: int, name: ToolName, call_id: str
+    ) -> None:
+        prefix = "ctc" if name.custom else "fc"
+        super().__init__(writer, f"{prefix}_{base_id}_{index}", index)
+        self._name = name
+        self._call_id = call_id
+        self._opened(self._form("in_progress", ""))
+
+    def add(self, arguments: str) -> None:
+        """Tell of more arguments; those of a custom tool wait for the end."""
+        if arguments and not self._name.custom:
+            members = self._at + b'"delta":' + encode(arguments)
+            self._writer.write(b"response.function_call_arguments.delta", members)
+
+    def close(self, arguments: str) -> None:
+        """Complete the item with all its arguments."""
+        if self._name.custom:
+            value = _custom_input(arguments)
+            encoded = encode(value)
+            members = self._at + b'"delta":' + encoded
+            self._writer.write(b"response.custom_tool_call_input.delta", members)
+            members = self._at + b'"input":' + encoded
+            self._writer.write(b"response.custom_tool_call_input.done", members)
+        else:
+            value = arguments or "{}"
+            if not arguments:
+                self.add(value)
+            members = self._at + b'"arguments":' + encode(value)
+            self._writer.write(b"response.function_call_arguments.done", members)
+        self._completed(self._form("completed", value))
+
+    def _form(self, status: str, value: str) -> Json:
+        custom = self._name.custom
+        item: Json = {
+            "id": self.item_id,
+            "type": "custom_tool_call" if custom else "function_call",
+            "status": status,
+            "call_id": self._call_id,
+            "name": self._name.name,
+            "input" if custom else "arguments": value,
+        }
+        if self._name.namespace is not None:
+            item["namespace"] = self._name.namespace
+        return item
+
+
+class _CustomArguments(msgspec.Struct):
+    input: str
+
+
+_CUSTOM: Final = msgspec.json.Decoder(_CustomArguments)
+
+
+def _custom_input(arguments: str) -> str:
+    """Return the text a custom tool was called with; arguments of another shape as they are."""
+    try:
+        return _CUSTOM.decode(arguments).input
+    except (ValueError, RecursionError):
+        return arguments
+
+
+def _raw(entry: Json) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(encode(entry))
+    except UnicodeEncodeError:  # Half an emoji, which only the standard library can write.
+        return msgspec.Raw(mend_surrogates(json.dumps(entry).encode()))
+
+
+def _part(kind: str, text: str) -> Json:
+    if kind == _TEXT:
+        return {"type": _TEXT, "text": text, "annotations": [], "logprobs": []}
+    return {"type": "refusal", "refusal": text}

@@ -1,0 +1,238 @@
+"""
+Builds the output of a Responses answer from the deltas of a chat answer.
+
+Output order is the order of appearance. At most one reasoning or message item is open; whatever is
+of another kind closes it. Calls stay open beside each other until the finish, since their pieces
+may come interleaved. Providers send the same thought under several names: the first that brings
+text is the only one read.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.protocols.codec.json_decode import join_halves
+from gateway.protocols.openai_chat.response import (
+    CallFragment,
+    ChatUsage,
+    Delta,
+    content_texts,
+    detail_text,
+)
+from gateway.protocols.openai_responses.context import ResponsesContext, ToolName
+from gateway.protocols.openai_responses.items import (
+    CallItem,
+    EventWriter,
+    Json,
+    MessageItem,
+    OutputItem,
+    ReasoningItem,
+    encode,
+)
+from gateway.protocols.openai_responses.reasoning import signed_entries
+from gateway.protocols.translate.ids import cleaned, unused_id
+from gateway.protocols.translate.tool_fragments import (
+    LEGACY_INDEX,
+    CallState,
+    CallTable,
+    ToolRecord,
+)
+
+_INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+class OutputBuilder:
+    """
+    The growing output of one answer.
+
+    Args:
+        writer: Takes the events.
+        context: Of the request.
+        upstream_id: Of the chat answer; all ids of items derive from it.
+    """
+
+    __slots__ = (
+        "_base_id",
+        "_calls",
+        "_context",
+        "_items",
+        "_open",
+        "_open_calls",
+        "_reads_details",
+        "_table",
+        "_used_ids",
+        "_writer",
+    )
+
+    def __init__(self, writer: EventWriter, context: ResponsesContext, upstream_id: str) -> None:
+        self._writer = writer
+        self._context = context
+        self._base_id = cleaned(upstream_id.removeprefix("chatcmpl-")) or "unknown"
+        self._items: list[OutputItem] = []
+        self._open: MessageItem | ReasoningItem | None = None
+        self._open_calls: dict[int, tuple[ToolRecord, CallItem]] = {}
+        self._table = CallTable()
+        self._used_ids = set(context.history_ids)
+        self._reads_details: bool | None = None
+
+    @property
+    def response_id(self) -> str:
+        """The id of the response object."""
+        return f"resp_{self._base_id}"
+
+    @property
+    def finished_items(self) -> list[Json]:
+        """The items that are complete, in output order."""
+        return [item.done for item in self._items if item.done is not None]
+
+    def add(self, delta: Delta) -> None:
+        """Take a chunk's delta or a whole message: thoughts, text, refusal, then calls."""
+        content = delta.content
+        if content is None or isinstance(content, str):
+            text, thought = content or "", ""
+        else:
+            text, thought = content_texts(content)
+        thought = delta.reasoning_content or delta.reasoning or thought
+        if thought or delta.reasoning_details:
+            self._add_thought(thought, delta.reasoning_details or [])
+        if text:
+            self._message().add("output_text", text)
+        if delta.refusal:
+            self._message().add("refusal", delta.refusal)
+        for fragment in delta.tool_calls or ():
+            self._add_call(fragment)
+        if delta.function_call is not None:
+            self._add_call(CallFragment(LEGACY_INDEX, None, delta.function_call))
+
+    def close(self) -> None:
+        """Complete all open items: text or thought first, then calls in the order they came."""
+        self._close_open()
+        for record, item in self._open_calls.values():
+            rest = record.flush()
+            item.add(rest)
+            record.state = CallState.CLOSED
+            item.close(record.arguments)
+        self._open_calls = {}
+
+    def _message(self) -> MessageItem:
+        if not isinstance(self._open, MessageItem):
+            self._close_open()
+            self._open = MessageItem(self._writer, self._base_id, len(self._items))
+            self._items.append(self._open)
+        return self._open
+
+    def _thought(self) -> ReasoningItem:
+        if not isinstance(self._open, ReasoningItem):
+            self._close_open()
+            encrypted = self._context.encrypted_reasoning
+            self._open = ReasoningItem(
+                self._writer, self._base_id, len(self._items), encrypted=encrypted
+            )
+            self._items.append(self._open)
+        return self._open
+
+    def _add_thought(self, thought: str, details: list[Json]) -> None:
+        if thought:
+            self._reads_details = False
+        elif self._reads_details is not False:
+            thought = self._text_in(details)
+            self._reads_details = bool(thought) or self._reads_details
+        if thought:
+            self._thought().add(thought)
+        if self._context.encrypted_reasoning and signed_entries(details):
+            self._thought().add_details(details)
+
+    def _text_in(self, details: list[Json]) -> str:
+        """Return new text; a signed entry repeats what has come in pieces before."""
+        if isinstance(self._open, ReasoningItem) and self._open.has_text:
+            details = [entry for entry in details if not entry.get("signature")]
+        return detail_text(details)
+
+    def _close_open(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _add_call(self, fragment: CallFragment) -> None:
+        record = self._table.find(fragment)
+        if record is None or record.state is CallState.CLOSED:
+            return
+        arguments = record.take(fragment)
+        if record.state is CallState.WAITING and record.name:
+            self._open_call(record)
+        elif record.state is CallState.LIVE:
+            self._open_calls[record.ordinal][1].add(arguments)
+
+    def _open_call(self, record: ToolRecord) -> None:
+        self._close_open()
+        record.state = CallState.LIVE
+        index = len(self._items)
+        call_id = join_halves(record.id) or f"call_{self._base_id}_{index}"
+        call_id = unused_id(call_id, self._used_ids)
+        self._used_ids.add(call_id)
+        name = self._context.tool_names.get(record.name) or ToolName(record.name)
+        item = CallItem(self._writer, self._base_id, index, name, call_id)
+        self._items.append(item)
+        self._open_calls[record.ordinal] = (record, item)
+        item.add(record.arguments)
+
+
+def response_object(
+    context: ResponsesContext,
+    response_id: str,
+    status: str,
+    *,
+    output: list[Json],
+    usage: ChatUsage | None = None,
+    incomplete: str | None = None,
+    error: Json | None = None,
+) -> bytes:
+    """Return the response object as JSON; `status` is in_progress, completed, ... ."""
+    return encode(
+        {
+            "id": response_id,
+            "object": "response",
+            "created_at": context.created,
+            "status": status,
+            "background": False,
+            "error": error,
+            "incomplete_details": None if incomplete is None else {"reason": incomplete},
+            "model": context.model,
+            "output": output,
+            "previous_response_id": None,
+            "store": False,
+            "truncation": "disabled",
+            "usage": None if usage is None else _usage(usage),
+        }
+        | context.echo
+    )
+
+
+def final_response(
+    context: ResponsesContext, builder: OutputBuilder, finish: str | None, usage: ChatUsage | None
+) -> tuple[str, bytes]:
+    """Return the status (`completed` or `incomplete`) and object of an answer that has ended."""
+    reason = _INCOMPLETE.get(finish or "")
+    status = "completed" if reason is None else "incomplete"
+    response = response_object(
+        context,
+        builder.response_id,
+        status,
+        output=builder.finished_items,
+        usage=usage,
+        incomplete=reason,
+    )
+    return status, response
+
+
+def _usage(usage: ChatUsage) -> Json:
+    return {
+        "input_tokens": usage.input,
+        "input_tokens_details": {
+            "cached_tokens": usage.cached,
+            "cache_write_tokens": usage.cache_write,
+        },
+        "output_tokens": usage.output,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": usage.total,
+    }

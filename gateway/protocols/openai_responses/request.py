@@ -1,0 +1,174 @@
+"""
+An OpenAI Responses request as a Chat Completions request.
+
+Stateless only: everything goes through the chat form, so that any upstream can serve it. What
+refers to state at the provider (previous responses, conversations, stored prompts) is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.codec.json_decode import decode_request
+from gateway.protocols.openai_responses.context import ResponsesContext, read_context
+from gateway.protocols.openai_responses.input import ChatMessages, Item
+from gateway.protocols.openai_responses.tools import ChatTools, Tool
+
+_NULL: Final = Raw(b"null")
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """A chat request made from a Responses request. The same history gives the same bytes."""
+
+    body: bytes
+    """With the model as the client named it: to be rewritten or translated like any chat call."""
+    dropped: tuple[str, ...]
+    """What was left out and may be missed, each once."""
+    context: ResponsesContext
+
+
+class _Reasoning(msgspec.Struct):
+    effort: str | None = None
+
+
+class _Format(msgspec.Struct):
+    type: str
+    name: Raw = _NULL
+    schema: Raw = _NULL
+    strict: Raw = _NULL
+    description: Raw = _NULL
+
+
+class _Text(msgspec.Struct):
+    format: _Format | None = None
+    verbosity: str | None = None
+
+
+class _Request(msgspec.Struct):
+    model: str
+    input: str | list[Item] | None = None
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    temperature: Raw = _NULL
+    top_p: Raw = _NULL
+    user: Raw = _NULL
+    safety_identifier: Raw = _NULL
+    prompt_cache_key: Raw = _NULL
+    service_tier: Raw = _NULL
+    reasoning: _Reasoning | None = None
+    text: _Text | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Raw = _NULL
+    parallel_tool_calls: bool | None = None
+    stream: bool | None = None
+    background: bool | None = None
+    top_logprobs: int | None = None
+    previous_response_id: Raw = _NULL
+    conversation: Raw = _NULL
+    prompt: Raw = _NULL
+
+
+_REQUEST: Final = msgspec.json.Decoder(_Request)
+_SAME_NAME: Final = (
+    "temperature",
+    "top_p",
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "service_tier",
+)
+_STORED: Final = ("previous_response_id", "conversation")
+
+
+def translate_responses_request(body: bytes, *, carry_thoughts: bool = True) -> ChatRequest:
+    """
+    Return the chat request and what its answer must know.
+
+    Args:
+        body: The client's.
+        carry_thoughts: Old reasoning goes upstream as `reasoning_content` and `reasoning_details`.
+
+    Raises:
+        GatewayError: BAD_REQUEST or UNSUPPORTED, with `param`.
+    """
+    context = read_context(body)
+    request = decode_request(body, _REQUEST)
+    _refuse_unsupported(request)
+    tools = ChatTools()
+    tools.add(request.tools or [])
+    messages = ChatMessages(carry_thoughts=carry_thoughts)
+    messages.add_text("system", request.instructions or "")
+    _add_input(messages, request.input)
+    chat: dict[str, object] = {"model": request.model, "messages": messages.finish()}
+    chat |= _limits(request)
+    chat |= tools.chat_members(request.tool_choice, request.parallel_tool_calls)
+    if request.stream:
+        chat |= {"stream": True, "stream_options": {"include_usage": True}}
+    context = msgspec.structs.replace(
+        context, tool_names=tools.names, history_ids=frozenset(messages.history_ids)
+    )
+    dropped = tuple(dict.fromkeys(tools.dropped + messages.dropped))
+    return ChatRequest(msgspec.json.encode(chat), dropped, context)
+
+
+def _refuse_unsupported(request: _Request) -> None:
+    for name in _STORED:
+        if bytes(getattr(request, name)) not in (b"null", b'""'):
+            raise _unsupported(name, f"{name} is not supported; send the full input")
+    refused = {
+        "prompt": bytes(request.prompt) != b"null",
+        "background": request.background is True,
+        "top_logprobs": bool(request.top_logprobs),
+    }
+    for name, is_refused in refused.items():
+        if is_refused:
+            raise _unsupported(name, f"{name} is not supported by this model")
+
+
+def _add_input(messages: ChatMessages, given: str | list[Item] | None) -> None:
+    if given is None:
+        message = "Missing required parameter: 'input'."
+        raise GatewayError(ErrorKind.BAD_REQUEST, message, param="input")
+    if isinstance(given, str):
+        messages.add_text("user", given)
+        return
+    for index, item in enumerate(given):
+        messages.add(index, item)
+
+
+def _limits(request: _Request) -> dict[str, object]:
+    """Return the members about length, sampling, effort and format."""
+    members: dict[str, object] = {}
+    if request.max_output_tokens is not None:
+        members["max_completion_tokens"] = request.max_output_tokens
+    for name in _SAME_NAME:
+        value = getattr(request, name)
+        if bytes(value) != b"null":
+            members[name] = value
+    if request.reasoning is not None and request.reasoning.effort is not None:
+        members["reasoning_effort"] = request.reasoning.effort
+    text = request.text or _Text()
+    if text.verbosity is not None:
+        members["verbosity"] = text.verbosity
+    if text.format is not None and text.format.type != "text":
+        members["response_format"] = _response_format(text.format)
+    return members
+
+
+def _response_format(wanted: _Format) -> dict[str, object]:
+    if wanted.type == "json_object":
+        return {"type": "json_object"}
+    if wanted.type != "json_schema":
+        message = f"text.format: type '{wanted.type}' is not supported by this model"
+        raise _unsupported("text.format", message)
+    given = {name: getattr(wanted, name) for name in ("name", "schema", "strict", "description")}
+    schema = {name: value for name, value in given.items() if bytes(value) != b"null"}
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _unsupported(param: str, message: str) -> GatewayError:
+    return GatewayError(ErrorKind.UNSUPPORTED, message, param=param)

@@ -1,0 +1,182 @@
+"""
+Tools of a Responses request as functions of a chat request, and the way back.
+
+A namespace's functions become `<namespace>__<name>`, a custom tool becomes a function with the one
+string `input`. Hosted tools (web search, code interpreter, ...) run at the provider and have no
+counterpart: they are left out and listed, since coding agents always list them; MCP servers are
+refused, since the caller relies on the gateway to call them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.codec.json_decode import decode_request
+from gateway.protocols.openai_responses.context import ToolName
+from gateway.protocols.translate.ids import short_name
+
+_NULL: Final = b"null"
+_INPUT_SCHEMA: Final = Raw(
+    b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],'
+    b'"additionalProperties":false}'
+)
+
+
+class Tool(msgspec.Struct):
+    """A tool of any type; which members count depends on `type`."""
+
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: Raw = Raw(_NULL)
+    strict: bool | None = None
+    format: Raw = Raw(_NULL)
+    tools: Raw = Raw(_NULL)
+
+
+class _Grammar(msgspec.Struct):
+    type: str
+    definition: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    type: str
+    name: str | None = None
+    namespace: str | None = None
+    mode: str | None = None
+    tools: list[_Choice] | None = None
+
+
+_TOOLS: Final = msgspec.json.Decoder(list[Tool] | None)
+_FORMAT: Final = msgspec.json.Decoder(_Grammar | None)
+_CHOICE: Final = msgspec.json.Decoder(str | _Choice | None)
+
+
+def upstream_name(name: str, namespace: str | None) -> str:
+    """Return the function name that stands for a tool upstream, also in the history."""
+    return short_name(f"{namespace}__{name}" if namespace else name)
+
+
+class ChatTools:
+    """Builds `tools`, `tool_choice` and the names of one request."""
+
+    __slots__ = ("_functions", "_namespaces", "dropped", "names")
+
+    def __init__(self) -> None:
+        self._functions: dict[str, dict[str, object]] = {}
+        self._namespaces: dict[str, str | None] = {}
+        self.names: dict[str, ToolName] = {}
+        """Upstream name -> the client's, only where they differ."""
+        self.dropped: list[str] = []
+
+    def add(self, tools: list[Tool], namespace: str | None = None) -> None:
+        """
+        Add the request's tools.
+
+        Raises:
+            GatewayError: UNSUPPORTED for an MCP server, BAD_REQUEST for a tool without a name.
+        """
+        for tool in tools:
+            match tool.type:
+                case "function":
+                    self._add_function(tool, namespace)
+                case "custom":
+                    self._add_custom(tool, namespace)
+                case "namespace" if namespace is None:
+                    inner = decode_request(bytes(tool.tools), _TOOLS)
+                    self.add(inner or [], _named(tool))
+                case "mcp":
+                    raise _unsupported("tools", "tools: tool type 'mcp' is not supported")
+                case hosted:
+                    self.dropped.append(f"tools.{hosted}")
+
+    def chat_members(self, choice: Raw, parallel: bool | None) -> dict[str, object]:
+        """
+        Return the chat request's members about tools; none if there are no tools.
+
+        Raises:
+            GatewayError: UNSUPPORTED, the choice is a hosted tool; BAD_REQUEST, a call is required
+                but no tool is left.
+        """
+        wanted = self._chat_choice(choice)
+        if not self._functions:
+            if wanted not in (None, "auto", "none"):
+                message = "tool_choice: a tool call is required, but no tool can be called"
+                raise GatewayError(ErrorKind.BAD_REQUEST, message, param="tool_choice")
+            return {}
+        members: dict[str, object] = {"tools": list(self._functions.values())}
+        if wanted is not None:
+            members["tool_choice"] = wanted
+        if parallel is False:
+            members["parallel_tool_calls"] = False
+        return members
+
+    def _add_function(self, tool: Tool, namespace: str | None) -> None:
+        name = _named(tool)
+        function: dict[str, object] = {"name": upstream_name(name, namespace)}
+        if tool.description is not None:
+            function["description"] = tool.description
+        if bytes(tool.parameters) != _NULL:
+            function["parameters"] = tool.parameters
+        if tool.strict is not None:
+            function["strict"] = tool.strict
+        self._put(function, ToolName(name, namespace))
+
+    def _add_custom(self, tool: Tool, namespace: str | None) -> None:
+        name = _named(tool)
+        description = tool.description or ""
+        grammar = decode_request(bytes(tool.format), _FORMAT)
+        if grammar is not None and grammar.type == "grammar":
+            rule = f"The input must match this grammar:\n{grammar.definition or ''}"
+            description = f"{description}\n\n{rule}" if description else rule
+        function: dict[str, object] = {"name": upstream_name(name, namespace)}
+        if description:
+            function["description"] = description
+        function["parameters"] = _INPUT_SCHEMA
+        self._put(function, ToolName(name, namespace, custom=True))
+
+    def _put(self, function: dict[str, object], original: ToolName) -> None:
+        name = upstream_name(original.name, original.namespace)
+        self._functions[name] = {"type": "function", "function": function}
+        self._namespaces[name] = original.namespace
+        if original != ToolName(name):
+            self.names[name] = original
+
+    def _chat_choice(self, raw: Raw) -> object:
+        choice = decode_request(bytes(raw), _CHOICE)
+        if choice is None or isinstance(choice, str):
+            return choice
+        match choice.type:
+            case "function" | "custom" if choice.name:
+                name = upstream_name(choice.name, choice.namespace)
+                return {"type": "function", "function": {"name": name}}
+            case "allowed_tools":
+                self._keep_only(choice.tools or [])
+                return choice.mode or "auto"
+            case other:
+                message = f"tool_choice: type '{other}' is not supported"
+                raise _unsupported("tool_choice", message)
+
+    def _keep_only(self, allowed: list[_Choice]) -> None:
+        names = {upstream_name(tool.name, tool.namespace) for tool in allowed if tool.name}
+        spaces = {tool.name for tool in allowed if tool.type == "namespace"}
+        self._functions = {
+            name: function
+            for name, function in self._functions.items()
+            if name in names or self._namespaces[name] in spaces
+        }
+
+
+def _named(tool: Tool) -> str:
+    if not tool.name:
+        message = f"tools: a tool of type '{tool.type}' needs a name"
+        raise GatewayError(ErrorKind.BAD_REQUEST, message, param="tools")
+    return tool.name
+
+
+def _unsupported(param: str, message: str) -> GatewayError:
+    return GatewayError(ErrorKind.UNSUPPORTED, f"{message} by this model", param=param)

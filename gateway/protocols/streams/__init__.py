@@ -1,0 +1,1 @@
+"""What reads or transforms a response in transit: usage meter, filters and the first-event gate."""

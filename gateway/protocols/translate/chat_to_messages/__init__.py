@@ -1,0 +1,1 @@
+"""Chat Completions requests for Anthropic upstreams, and their responses back."""

@@ -1,0 +1,123 @@
+"""How much a model shall think: OpenAI's `reasoning_effort` in Anthropic's fields."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.anthropic_messages.request import is_given
+from gateway.protocols.openai_chat.request import ChatRequest
+from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.messages_to_chat.messages import Dropped
+from gateway.protocols.translate.reasoning_effort import LEVELS, nearest_effort
+
+_BUDGETS: Final = {
+    "minimal": 1024,
+    "low": 4096,
+    "medium": 10240,
+    "high": 24576,
+    "xhigh": 32000,
+    "max": 32000,
+}
+"""Thinking tokens for models that take a budget."""
+_LEAST_ANSWER: Final = 1024
+"""Tokens that thinking leaves for the answer, and the least budget Anthropic accepts."""
+
+_DISABLED: Final = Raw(b'{"type":"disabled"}')
+_ADAPTIVE: Final = Raw(b'{"type":"adaptive","display":"summarized"}')
+"""Newer models default to omitted thoughts: the client would see no reasoning."""
+
+
+class _Thinking(msgspec.Struct, gc=False):
+    type: str | None = None
+
+
+_THINKING: Final = msgspec.json.Decoder(_Thinking)
+
+
+class Reasoning(NamedTuple):
+    """What to send; `is_on` tells that the model will think."""
+
+    thinking: Raw | None = None
+    effort: str | None = None
+    is_on: bool = False
+
+
+def reasoning_of(
+    request: ChatRequest,
+    caps: Capabilities,
+    max_tokens: int,
+    *,
+    may_think: bool,
+    dropped: Dropped,
+) -> Reasoning:
+    """
+    Return the fields that ask for the wanted reasoning.
+
+    A `thinking` object of the client's own wins over `reasoning_effort` and is sent as it is.
+
+    Args:
+        request: The client's.
+        caps: The upstream's abilities.
+        max_tokens: The output limit that will be sent.
+        may_think: False where a token budget would be refused: a forced tool, or a last tool turn
+            without its signed thought.
+        dropped: Collects what is left out.
+
+    Raises:
+        GatewayError: BAD_REQUEST: `thinking` is no object.
+    """
+    if is_given(request.thinking):
+        return _verbatim(request.thinking, caps, dropped)
+    want = request.reasoning_effort
+    if want is None:
+        return Reasoning()
+    reasoning: Reasoning | None = None
+    if want in LEVELS and caps.thinking == "adaptive":
+        reasoning = _adaptive(want, caps)
+    elif want in LEVELS and caps.thinking == "budget":
+        reasoning = _budget(want, max_tokens, may_think=may_think)
+    if reasoning is None:
+        dropped.add("reasoning_effort")
+        return Reasoning()
+    return reasoning
+
+
+def _verbatim(thinking: Raw, caps: Capabilities, dropped: Dropped) -> Reasoning:
+    try:
+        kind = _THINKING.decode(thinking).type
+    except msgspec.ValidationError as error:
+        message = "Invalid value for 'thinking': expected an object with a type."
+        raise GatewayError(ErrorKind.BAD_REQUEST, message, param="thinking") from error
+    if caps.thinking is None:
+        dropped.add("thinking")
+        return Reasoning()
+    if kind == "disabled":
+        return _off(caps, thinking)
+    return Reasoning(thinking, is_on=True)
+
+
+def _off(caps: Capabilities, thinking: Raw) -> Reasoning:
+    """Switch thinking off, or as low as the model lets it be."""
+    if caps.can_disable_thinking:
+        return Reasoning(thinking)
+    return Reasoning(effort=nearest_effort("low", caps.efforts))
+
+
+def _adaptive(want: str, caps: Capabilities) -> Reasoning:
+    if want == "none":
+        return _off(caps, _DISABLED)
+    effort = nearest_effort("low" if want == "minimal" else want, caps.efforts)
+    return Reasoning(_ADAPTIVE, effort, is_on=True)
+
+
+def _budget(want: str, max_tokens: int, *, may_think: bool) -> Reasoning | None:
+    if want == "none":
+        return Reasoning()
+    if not may_think or max_tokens <= 2 * _LEAST_ANSWER:
+        return None
+    tokens = min(_BUDGETS[want], max_tokens - _LEAST_ANSWER)
+    return Reasoning(Raw(b'{"type":"enabled","budget_tokens":%d}' % tokens), is_on=True)

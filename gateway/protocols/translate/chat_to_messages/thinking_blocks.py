@@ -1,0 +1,73 @@
+"""
+Old thoughts in an OpenAI history as Anthropic thinking blocks.
+
+Anthropic takes back only what it signed or encrypted itself, so that is all that is carried.
+Those of other models have no signature, the gateway's own, or a format that names another vendor.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from gateway.protocols.anthropic_messages.message import Block
+from gateway.protocols.anthropic_messages.request import is_given
+from gateway.protocols.openai_chat.request import Message
+from gateway.protocols.translate.ids import is_synthetic
+
+FORMAT: Final = "anthropic-claude-v1"
+"""`format` of a reasoning detail that Anthropic signed or encrypted."""
+
+_FOREIGN: Final = ("openai", "azure", "xai", "google")
+"""How `format` begins where another vendor made the thought."""
+
+
+class _Thought(msgspec.Struct, gc=False):
+    """An entry of `reasoning_details`, or of `thinking_blocks`."""
+
+    type: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    format: str | None = None
+
+
+_THOUGHTS: Final = msgspec.json.Decoder(list[_Thought])
+
+
+def thought_blocks(message: Message) -> list[Block]:
+    """
+    Return an assistant message's thoughts that Anthropic will accept, in order.
+
+    Both spellings are read, `reasoning_details` and `thinking_blocks`; the first that yields
+    something is used, since clients that send both repeat themselves. What cannot be read is left
+    out: a history must stay usable.
+    """
+    for listed in (message.reasoning_details, message.thinking_blocks):
+        blocks = [block for thought in _read(listed) if (block := _block(thought)) is not None]
+        if blocks:
+            return blocks
+    return []
+
+
+def _read(listed: Raw) -> list[_Thought]:
+    if not is_given(listed):
+        return []
+    try:
+        return _THOUGHTS.decode(listed)
+    except (msgspec.DecodeError, RecursionError):
+        return []
+
+
+def _block(thought: _Thought) -> Block | None:
+    if (thought.format or "").startswith(_FOREIGN):
+        return None
+    if thought.type in ("reasoning.encrypted", "redacted_thinking"):
+        return Block("redacted_thinking", data=thought.data) if thought.data else None
+    if not thought.signature or is_synthetic(thought.signature):
+        return None
+    words = thought.text if thought.text is not None else thought.thinking
+    return Block("thinking", thinking=words or "", signature=thought.signature)

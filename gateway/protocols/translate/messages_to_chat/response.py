@@ -1,0 +1,146 @@
+"""A whole OpenAI-wire answer as an Anthropic message."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from gateway.protocols.openai_chat.response import CallFragment, Delta, read_answer, read_usage
+from gateway.protocols.translate.answer_meaning import (
+    AnthropicUsage,
+    StopDetails,
+    anthropic_usage,
+    stop_of,
+    thought_and_text,
+    thought_signature,
+    tool_input,
+)
+from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.ids import (
+    SIGNATURE,
+    message_id,
+    missing_id,
+    signature_of,
+    to_anthropic_id,
+    unused_id,
+)
+from gateway.protocols.translate.stream import AnswerContext
+from gateway.protocols.translate.think_tags import cut_thought
+
+
+class TextBlock(msgspec.Struct, gc=False):
+    """Text of the answer."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ThinkingBlock(msgspec.Struct, gc=False):
+    """A thought; the signature says that it is no Anthropic model's."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: str
+
+
+class ToolUseBlock(msgspec.Struct, gc=False):
+    """A tool call; `input` is a JSON object."""
+
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: Raw
+
+
+ContentBlock = TextBlock | ThinkingBlock | ToolUseBlock
+
+
+class AnthropicMessage(msgspec.Struct, gc=False, omit_defaults=True):
+    """The body of an Anthropic answer."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[ContentBlock]
+    stop_reason: str | None
+    stop_sequence: str | None
+    usage: AnthropicUsage
+    stop_details: StopDetails | UnsetType = UNSET
+
+
+def translate_response(body: bytes, context: AnswerContext, caps: Capabilities) -> bytes:
+    """
+    Return the Anthropic message for an upstream's whole answer.
+
+    Args:
+        body: The answer, status 200.
+        context: Of the request.
+        caps: Of the upstream's dialect.
+
+    Raises:
+        GatewayError: UPSTREAM_MALFORMED: no chat completion; OVERLOADED or UPSTREAM_REFUSED: the
+            upstream gave up, even though text may have come.
+    """
+    answer, choice, message = read_answer(body)
+    calls = list(message.tool_calls or ())
+    if message.function_call is not None:
+        calls.append(CallFragment(function=message.function_call))
+    content = _prose(message, caps)
+    content += _calls(calls, answer.id or "", context)
+    stop = stop_of(
+        choice.finish_reason,
+        has_calls=any(isinstance(block, ToolUseBlock) for block in content),
+        refusal=message.refusal or "",
+        named_stop=choice.stop_reason,
+        stop_sequences=context.stop_sequences,
+    )
+    return msgspec.json.encode(
+        AnthropicMessage(
+            id=message_id(answer.id),
+            type="message",
+            role="assistant",
+            model=context.model,
+            content=content,
+            stop_reason=stop.stop_reason,
+            stop_sequence=stop.stop_sequence,
+            usage=anthropic_usage(read_usage(answer.usage or choice.usage)),
+            stop_details=stop.stop_details,
+        )
+    )
+
+
+def _prose(message: Delta, caps: Capabilities) -> list[ContentBlock]:
+    thought, text = thought_and_text(message)
+    if not thought and caps.think_tags:
+        thought, text = cut_thought(text)
+    blocks: list[ContentBlock] = []
+    if thought:
+        blocks.append(ThinkingBlock("thinking", thought, SIGNATURE))
+    if text:
+        blocks.append(TextBlock("text", text))
+    if message.refusal:
+        blocks.append(TextBlock("text", message.refusal))
+    return blocks
+
+
+def _calls(
+    calls: list[CallFragment], upstream_id: str, context: AnswerContext
+) -> list[ContentBlock]:
+    blocks: list[ContentBlock] = []
+    used = set(context.history_ids)
+    for ordinal, call in enumerate(calls):
+        if call.function is None or not call.function.name:
+            continue
+        signature = thought_signature(call.extra_content)
+        if signature is not None:
+            blocks.append(ThinkingBlock("thinking", "", signature_of(signature)))
+        given = to_anthropic_id(call.id) if call.id else missing_id(upstream_id, ordinal)
+        call_id = unused_id(given, used)
+        used.add(call_id)
+        name = context.tool_names.get(call.function.name, call.function.name)
+        arguments = tool_input(call.function.arguments or "")
+        blocks.append(ToolUseBlock("tool_use", call_id, name, arguments))
+    return blocks

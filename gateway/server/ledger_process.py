@@ -1,0 +1,106 @@
+"""
+The ledger process: one writer, the hourly purge, and the gauges, until it is told to stop.
+
+The supervisor runs it as `python -m gateway.server.ledger_process SETTINGS`, SETTINGS being the
+checked settings as JSON; `capio ledger` calls `run_ledger`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+from redis.exceptions import RedisError
+
+from gateway.errors import GatewayError
+from gateway.settings import Secrets, Settings, resolve_secrets
+from gateway.settings.embedded import redis_url
+from gateway.signals import end_with_parent
+from gateway.store.redis.address import cold_client, read_target
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import migrate
+from gateway.store.usage.journal import spill_directory
+from gateway.store.usage.ledger_writer import LedgerWriter, describe, pause
+from gateway.store.usage.reader import UsageReader
+from gateway.store.usage.retention import purge_usage
+from gateway.telemetry import logs
+from gateway.telemetry.metrics import Metrics
+
+_PURGE_EVERY_S = 3600.0
+_DAY_MS = 86_400_000
+logger = logging.getLogger(__name__)
+
+
+async def run_ledger(
+    settings: Settings, secrets: Secrets, metrics: Metrics, stop: asyncio.Event
+) -> None:
+    """
+    Run a ledger writer and the hourly purge until `stop` is set.
+
+    The embedded database is migrated first; on PostgreSQL the writer waits until somebody has
+    done so.
+    """
+    if settings.sql.url == "embedded":
+        await migrate(settings)
+    url = redis_url(settings)
+    target = read_target(url, password=secrets.redis_password, client_name="capio-ledger")
+    reader = UsageReader(cold_client(target), settings.redis.key_prefix)
+    database = Database(settings, secrets.sql_password)
+    writer = LedgerWriter(reader, database, metrics, spill_directory(settings))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(writer.run(stop))
+            tasks.create_task(writer.report(stop))
+            tasks.create_task(
+                _purge_forever(reader, database, settings.sql.usage_retention_days, stop)
+            )
+    finally:
+        await database.aclose()
+        await reader.aclose()
+
+
+async def _purge_forever(
+    reader: UsageReader, database: Database, days: int, stop: asyncio.Event
+) -> None:
+    while not stop.is_set():
+        before_ms = int(time.time() * 1000) - days * _DAY_MS
+        try:
+            purged = await purge_usage(database, before_ms)
+            await reader.purge_dead_letters(before_ms)
+            await reader.forget_consumers()
+            logger.info("usage events purged", extra={"events": purged, "days": days})
+        except (RedisError, OSError, GatewayError) as error:
+            logger.warning("purge put off", extra={"error": describe(error)})
+        except Exception:  # a task root: the purge goes on
+            logger.exception("purge failed")
+        await pause(stop, _PURGE_EVERY_S)
+
+
+async def _main(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's, which stops this process last
+    await run_ledger(settings, resolve_secrets(settings, os.environ, _read_text), Metrics(), stop)
+
+
+def _read_text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+def main(settings_path: str) -> None:
+    """Run until SIGTERM, or until the supervisor dies."""
+    end_with_parent()
+    logs.configure()
+    settings = msgspec.json.decode(Path(settings_path).read_bytes(), type=Settings)
+    asyncio.run(_main(settings))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

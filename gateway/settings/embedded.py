@@ -1,0 +1,34 @@
+"""Where the embedded Valkey of a data directory listens."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from gateway.settings.schema import Settings
+
+_LONGEST_SOCKET_PATH = 100  # the kernel allows 107 bytes on Linux and 103 on macOS
+
+
+def valkey_home(data_dir: Path) -> Path:
+    """Return the directory of the embedded server's files."""
+    return data_dir.absolute() / "valkey"
+
+
+def valkey_socket(data_dir: Path) -> Path:
+    """Return the path of its Unix socket; under the system's temporary directory if too long."""
+    home = valkey_home(data_dir)
+    path = home / "valkey.sock"
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+        return path
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"capio-{os.getuid()}-{name}" / "valkey.sock"
+
+
+def redis_url(settings: Settings) -> str:
+    """Return the URL of the Redis to use, the embedded server's if `redis.url` is "embedded"."""
+    if settings.redis.url == "embedded":
+        return f"unix://{valkey_socket(Path(settings.server.data_dir))}"
+    return settings.redis.url

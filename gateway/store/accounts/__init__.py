@@ -1,0 +1,1 @@
+"""Accounts, credits, redemption codes and the audit log in SQL."""

@@ -1,0 +1,183 @@
+"""Accounts in SQL: who pays for the calls of a set of keys, and on what terms."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.core.limits import NO_LIMITS, Limits
+from gateway.store.accounts.audit import SYSTEM, Actor, Facts, record
+from gateway.store.sql.database import Database
+from gateway.store.sql.ids import new_id
+from gateway.store.sql.tables import ACCOUNTS
+
+
+class UnknownAccountError(LookupError):
+    """There is no account with this id."""
+
+
+class Billing(enum.Enum):
+    """When an account pays. The value is what SQL, JSON and the command line say."""
+
+    PREPAID = "prepaid"
+    """It spends its balance."""
+    POSTPAID = "postpaid"
+    """It may owe up to its credit limit."""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """How an account pays."""
+
+    billing: Billing = Billing.PREPAID
+    credit_limit_nanousd: int | None = None
+    """Postpaid: how far below zero the balance may go; None: without end. Prepaid: not used."""
+
+    @property
+    def credit_nanousd(self) -> int | None:
+        """How far below zero the balance may go; None: without end."""
+        return 0 if self.billing is Billing.PREPAID else self.credit_limit_nanousd
+
+
+class Account(msgspec.Struct, frozen=True):
+    """One account. `created_at` is in Unix seconds."""
+
+    id: str
+    name: str
+    created_at: int
+    terms: Terms = Terms()
+    limits: Limits = NO_LIMITS
+    balance_nanousd: int = 0
+    """The sum of the ledger: calls that the ledger writer has not come to are not in it yet."""
+    version: int = 1
+    """Grows with every change but those of the balance."""
+
+    @property
+    def available_nanousd(self) -> int | None:
+        """What it may spend by the ledger, never below 0; None: without end."""
+        credit = self.terms.credit_nanousd
+        return None if credit is None else max(0, self.balance_nanousd + credit)
+
+
+class Accounts:
+    """
+    The accounts table. Every method may raise GatewayError (STORE_UNAVAILABLE).
+
+    Names are for people and need not differ; the id is what counts.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, name: str, terms: Terms = Terms(), *, by: Actor = SYSTEM) -> Account:  # noqa: B008 -- frozen
+        """Make an account with a balance of nothing."""
+        account = Account(new_id("acct"), name, int(time.time()), terms)
+        values = {
+            "id": account.id,
+            "name": name,
+            "created_at": account.created_at,
+            "version": account.version,
+            **_terms_columns(terms),
+        }
+        async with self._database.write() as connection:
+            await connection.execute(sa.insert(ACCOUNTS), values)
+            await record(connection, by, "account.create", account.id, after=_facts(account))
+        return account
+
+    async def get(self, account_id: str) -> Account:
+        """
+        Return one account.
+
+        Raises:
+            UnknownAccountError: there is none with this id.
+        """
+        async with self._database.read() as connection:
+            return await _find(connection, account_id)
+
+    async def change(
+        self,
+        account_id: str,
+        by: Actor,
+        *,
+        name: str | None = None,
+        terms: Terms | None = None,
+        limits: Limits | None = None,
+    ) -> Account:
+        """
+        Change the name, the terms, the limits; None leaves as it is.
+
+        Raises:
+            UnknownAccountError: there is none with this id.
+        """
+        values: dict[str, object] = {} if terms is None else _terms_columns(terms)
+        if name is not None:
+            values["name"] = name
+        if limits is not None:
+            values["limits"] = msgspec.json.encode(limits).decode()
+        async with self._database.write() as connection:
+            before = await _find(connection, account_id, for_update=True)
+            if not values:
+                return before
+            await connection.execute(
+                sa.update(ACCOUNTS)
+                .where(ACCOUNTS.c.id == account_id)
+                .values(**values, version=ACCOUNTS.c.version + 1)
+            )
+            after = await _find(connection, account_id)
+            await record(
+                connection,
+                by,
+                "account.change",
+                account_id,
+                before=_facts(before),
+                after=_facts(after),
+            )
+        return after
+
+    async def list(
+        self, *, name: str | None = None, after: str = "", limit: int = 1000
+    ) -> Sequence[Account]:
+        """Return up to `limit` accounts, the oldest first, that follow the id `after`."""
+        query = sa.select(ACCOUNTS).where(ACCOUNTS.c.id > after)
+        if name is not None:
+            query = query.where(ACCOUNTS.c.name == name)
+        async with self._database.read() as connection:
+            rows = await connection.execute(query.order_by(ACCOUNTS.c.id).limit(limit))
+            return [account_of(row) for row in rows]
+
+
+def account_of(row: sa.Row[Any]) -> Account:
+    """Return a row of `accounts` as a value."""
+    return Account(
+        id=row.id,
+        name=row.name,
+        created_at=row.created_at,
+        terms=Terms(Billing(row.billing), row.credit_limit_nanousd),
+        limits=NO_LIMITS if row.limits is None else msgspec.json.decode(row.limits, type=Limits),
+        balance_nanousd=row.balance_nanousd,
+        version=row.version,
+    )
+
+
+async def _find(
+    connection: AsyncConnection, account_id: str, *, for_update: bool = False
+) -> Account:
+    query = sa.select(ACCOUNTS).where(ACCOUNTS.c.id == account_id)
+    row = (await connection.execute(query.with_for_update() if for_update else query)).first()
+    if row is None:
+        raise UnknownAccountError(account_id)
+    return account_of(row)
+
+
+def _terms_columns(terms: Terms) -> dict[str, object]:
+    limit = terms.credit_limit_nanousd if terms.billing is Billing.POSTPAID else None
+    return {"billing": terms.billing.value, "credit_limit_nanousd": limit}
+
+
+def _facts(account: Account) -> Facts:
+    return {"name": account.name, **_terms_columns(account.terms), "limits": account.limits}

@@ -1,0 +1,117 @@
+"""
+The audit log: who changed what, written in the transaction that changes it.
+
+Rows can only be added; the database itself refuses anything else. No secret is ever in one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import AUDIT_LOG
+
+Facts = Mapping[str, object]
+"""What is recorded of an object: names to JSON values, secrets left out."""
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who does it: `cli:root`, `admin:alice`, `key:key_01...`, and by which request."""
+
+    name: str
+    request_id: str | None = None
+    address: str | None = None
+
+
+SYSTEM = Actor("system")
+"""The program itself."""
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """One change. `before` is None when the object was made by it."""
+
+    id: int
+    at_ms: int
+    actor: str
+    action: str
+    """`account.create`, `key.revoke`, `credits.topup`, ..."""
+    object: str
+    """The id of what was changed."""
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    request_id: str | None
+    address: str | None
+
+
+async def record(
+    connection: AsyncConnection,
+    actor: Actor,
+    action: str,
+    object_id: str,
+    *,
+    before: Facts | None = None,
+    after: Facts | None = None,
+) -> None:
+    """Add an entry within the caller's transaction."""
+    row = _row(actor, action, object_id, before, after)
+    await connection.execute(sa.insert(AUDIT_LOG), row)
+
+
+async def record_made(
+    connection: AsyncConnection, actor: Actor, action: str, made: Mapping[str, Facts]
+) -> None:
+    """Add an entry for each of many new objects, by their ids, within the transaction."""
+    rows = [_row(actor, action, object_id, None, after) for object_id, after in made.items()]
+    await connection.execute(sa.insert(AUDIT_LOG), rows)
+
+
+class AuditLog:
+    """Reads the audit log. Every method may raise GatewayError (STORE_UNAVAILABLE)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(
+        self, *, object_id: str | None = None, before_id: int | None = None, limit: int = 100
+    ) -> Sequence[AuditEntry]:
+        """Return up to `limit` entries, the newest first, older than the entry `before_id`."""
+        query = sa.select(AUDIT_LOG).order_by(AUDIT_LOG.c.id.desc()).limit(limit)
+        if object_id is not None:
+            query = query.where(AUDIT_LOG.c.object == object_id)
+        if before_id is not None:
+            query = query.where(AUDIT_LOG.c.id < before_id)
+        async with self._database.read() as connection:
+            return [_entry(row) for row in await connection.execute(query)]
+
+
+def _entry(row: sa.Row[Any]) -> AuditEntry:
+    columns = dict(row._mapping)
+    for name in ("before", "after"):
+        stored = columns[name]
+        columns[name] = None if stored is None else msgspec.json.decode(stored)
+    return AuditEntry(**columns)
+
+
+def _row(
+    actor: Actor, action: str, object_id: str, before: Facts | None, after: Facts | None
+) -> dict[str, str | int | None]:
+    return {
+        "at_ms": time.time_ns() // 1_000_000,
+        "actor": actor.name,
+        "action": action,
+        "object": object_id,
+        "before": _json(before),
+        "after": _json(after),
+        "request_id": actor.request_id,
+        "address": actor.address,
+    }
+
+
+def _json(facts: Facts | None) -> str | None:
+    return None if facts is None else msgspec.json.encode(facts).decode()

@@ -1,0 +1,310 @@
+"""
+Balances and their ledger in SQL: what an account may spend, and every movement of it.
+
+The rule of this file: an account's balance and the ledger entry that moves it are written in one
+transaction, the balance first, so that its row's lock puts the entries of an account in order. The
+sum of an account's entries is its balance, always; `reconcile` proves it.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.core.money import MAX_AMOUNT_NANOUSD, MAX_BALANCE_NANOUSD, MIN_BALANCE_NANOUSD, dollars
+from gateway.store.accounts.accounts import UnknownAccountError
+from gateway.store.accounts.audit import Actor, record
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES
+
+
+class AmountError(ValueError):
+    """The amount cannot be booked; the message says why."""
+
+
+class IdempotencyConflictError(Exception):
+    """The idempotency key was used for another booking."""
+
+
+class UnknownChargeError(LookupError):
+    """No call with this id was charged."""
+
+
+class AlreadyRefundedError(Exception):
+    """The call was refunded before."""
+
+
+class EntryKind(enum.Enum):
+    """Why money moved. The value is what SQL, JSON and tables say."""
+
+    CHARGE = "charge"
+    TOPUP = "topup"
+    ADJUSTMENT = "adjustment"
+    CODE = "code"
+    REFUND = "refund"
+
+
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One movement of an account's money; positive amounts are the account's gain."""
+
+    id: int
+    account_id: str
+    at_ms: int
+    """When it was booked, Unix milliseconds."""
+    kind: EntryKind
+    amount_nanousd: int
+    balance_after_nanousd: int
+    request_id: str | None = None
+    """The call that was charged or refunded."""
+    idempotency_key: str | None = None
+    reason: str | None = None
+    actor: str
+
+
+class Booking(msgspec.Struct, frozen=True, kw_only=True):
+    """A movement to be made."""
+
+    account_id: str
+    kind: EntryKind
+    amount_nanousd: int
+    actor: str
+    reason: str | None = None
+    request_id: str | None = None
+    idempotency_key: str | None = None
+
+
+class Booked(msgspec.Struct, frozen=True):
+    """A movement that was made: now, or `replayed` from when its idempotency key was new."""
+
+    entry: LedgerEntry
+    replayed: bool = False
+
+
+async def book(connection: AsyncConnection, booking: Booking) -> LedgerEntry:
+    """
+    Move a balance and write the entry, within the caller's transaction.
+
+    Raises:
+        UnknownAccountError: there is no such account.
+        AmountError: the balance would leave its bounds, or nothing would move.
+    """
+    _check_amount(booking.amount_nanousd)
+    move = (
+        sa.update(ACCOUNTS)
+        .where(ACCOUNTS.c.id == booking.account_id)
+        .values(balance_nanousd=ACCOUNTS.c.balance_nanousd + booking.amount_nanousd)
+        .returning(ACCOUNTS.c.balance_nanousd)
+    )
+    balance = (await connection.execute(move)).scalar_one_or_none()
+    if balance is None:
+        raise UnknownAccountError(booking.account_id)
+    if not MIN_BALANCE_NANOUSD <= balance <= MAX_BALANCE_NANOUSD:
+        raise AmountError(f"the balance would be {dollars(balance)}, which is out of bounds")
+    values = {
+        **msgspec.structs.asdict(booking),
+        "kind": booking.kind.value,
+        "at_ms": time.time_ns() // 1_000_000,
+        "balance_after_nanousd": balance,
+    }
+    made = await connection.execute(sa.insert(LEDGER_ENTRIES).returning(LEDGER_ENTRIES), values)
+    return entry_of(made.one())
+
+
+def position_of(accounts: sa.Table) -> sa.ColumnElement[int]:
+    """Return the column `position`: the id of an account's newest entry, 0 without any."""
+    newest = (
+        sa.select(LEDGER_ENTRIES.c.id)
+        .where(LEDGER_ENTRIES.c.account_id == accounts.c.id)
+        .order_by(LEDGER_ENTRIES.c.id.desc())  # the index' end; max() would read all of them
+        .limit(1)
+        .scalar_subquery()
+    )
+    return sa.func.coalesce(newest, 0).label("position")
+
+
+class Credits:
+    """Moves and shows balances. Every method may raise GatewayError (STORE_UNAVAILABLE)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def topup(
+        self,
+        account_id: str,
+        amount_nanousd: int,
+        by: Actor,
+        *,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Booked:
+        """
+        Add money that was paid.
+
+        Args:
+            account_id: Whose.
+            amount_nanousd: More than nothing.
+            by: Who does it.
+            reason: An invoice's number, say.
+            idempotency_key: Of all bookings with the same one only the first is made.
+
+        Raises:
+            UnknownAccountError: there is no such account.
+            AmountError: not positive, or out of bounds.
+            IdempotencyConflictError: the key belongs to another booking.
+        """
+        if amount_nanousd <= 0:
+            raise AmountError("a top-up must be more than nothing; for the rest there is adjust")
+        return await self._book_once(
+            Booking(
+                account_id=account_id,
+                kind=EntryKind.TOPUP,
+                amount_nanousd=amount_nanousd,
+                actor=by.name,
+                reason=reason,
+                idempotency_key=idempotency_key,
+            ),
+            by,
+        )
+
+    async def adjust(
+        self,
+        account_id: str,
+        amount_nanousd: int,
+        by: Actor,
+        *,
+        reason: str,
+        idempotency_key: str | None = None,
+    ) -> Booked:
+        """Correct a balance up or down; the reason is a must. Else as `topup`."""
+        return await self._book_once(
+            Booking(
+                account_id=account_id,
+                kind=EntryKind.ADJUSTMENT,
+                amount_nanousd=amount_nanousd,
+                actor=by.name,
+                reason=reason,
+                idempotency_key=idempotency_key,
+            ),
+            by,
+        )
+
+    async def refund(self, request_id: str, by: Actor, *, reason: str) -> LedgerEntry:
+        """
+        Give back what a call was charged; once only.
+
+        Raises:
+            UnknownChargeError: no such call was charged (yet).
+            AlreadyRefundedError: it was refunded before.
+        """
+        entries = LEDGER_ENTRIES.c
+        of_call = sa.select(LEDGER_ENTRIES).where(entries.request_id == request_id)
+        try:
+            async with self._database.write() as connection:
+                found = {row.kind: row for row in await connection.execute(of_call)}
+                if EntryKind.CHARGE.value not in found:
+                    raise UnknownChargeError(request_id)
+                if EntryKind.REFUND.value in found:
+                    raise AlreadyRefundedError(request_id)
+                charge = entry_of(found[EntryKind.CHARGE.value])
+                booking = Booking(
+                    account_id=charge.account_id,
+                    kind=EntryKind.REFUND,
+                    amount_nanousd=-charge.amount_nanousd,
+                    actor=by.name,
+                    reason=reason,
+                    request_id=request_id,
+                )
+                return await _book_audited(connection, booking, by)
+        except IntegrityError as error:  # somebody else's refund came between
+            raise AlreadyRefundedError(request_id) from error
+
+    async def entries(
+        self, account_id: str, *, before_id: int | None = None, limit: int = 100
+    ) -> Sequence[LedgerEntry]:
+        """Return up to `limit` entries of an account, the newest first, older than `before_id`."""
+        query = (
+            sa.select(LEDGER_ENTRIES)
+            .where(LEDGER_ENTRIES.c.account_id == account_id)
+            .order_by(LEDGER_ENTRIES.c.id.desc())
+            .limit(limit)
+        )
+        if before_id is not None:
+            query = query.where(LEDGER_ENTRIES.c.id < before_id)
+        async with self._database.read() as connection:
+            return [entry_of(row) for row in await connection.execute(query)]
+
+    async def _book_once(self, booking: Booking, by: Actor) -> Booked:
+        _check_amount(booking.amount_nanousd)
+        if booking.idempotency_key is None:
+            async with self._database.write() as connection:
+                return Booked(await _book_audited(connection, booking, by))
+        try:
+            async with self._database.write() as connection:
+                made = await _find_made(connection, booking)
+                return made or Booked(await _book_audited(connection, booking, by))
+        except IntegrityError:  # the same key came between; what it booked is there now
+            async with self._database.read() as connection:
+                made = await _find_made(connection, booking)
+            if made is None:
+                raise
+            return made
+
+
+async def _book_audited(connection: AsyncConnection, booking: Booking, by: Actor) -> LedgerEntry:
+    entry = await book(connection, booking)
+    after = entry.balance_after_nanousd
+    await record(
+        connection,
+        by,
+        f"credits.{entry.kind.value}",
+        entry.account_id,
+        before={"balance_nanousd": after - entry.amount_nanousd},
+        after={
+            "balance_nanousd": after,
+            "amount_nanousd": entry.amount_nanousd,
+            "ledger_entry": entry.id,
+            "reason": entry.reason,
+        },
+    )
+    return entry
+
+
+async def _find_made(connection: AsyncConnection, booking: Booking) -> Booked | None:
+    query = sa.select(LEDGER_ENTRIES).where(
+        LEDGER_ENTRIES.c.idempotency_key == booking.idempotency_key
+    )
+    row = (await connection.execute(query)).first()
+    if row is None:
+        return None
+    entry = entry_of(row)
+    same = (entry.account_id, entry.kind, entry.amount_nanousd) == (
+        booking.account_id,
+        booking.kind,
+        booking.amount_nanousd,
+    )
+    if not same:
+        raise IdempotencyConflictError(booking.idempotency_key)
+    return Booked(entry, replayed=True)
+
+
+def entry_of(row: sa.Row[Any]) -> LedgerEntry:
+    """Return a row of `ledger_entries` as a value."""
+    columns = dict(row._mapping)
+    return LedgerEntry(**{**columns, "kind": EntryKind(columns["kind"])})
+
+
+def _check_amount(amount_nanousd: int) -> None:
+    if amount_nanousd == 0:
+        raise AmountError("an amount of nothing cannot be booked")
+    if abs(amount_nanousd) > MAX_AMOUNT_NANOUSD:
+        raise AmountError(
+            f"{dollars(amount_nanousd)} dollars in one booking is more than the "
+            f"{dollars(MAX_AMOUNT_NANOUSD)} allowed"
+        )

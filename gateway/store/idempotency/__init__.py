@@ -1,0 +1,1 @@
+"""Responses kept for repeated requests with an Idempotency-Key."""

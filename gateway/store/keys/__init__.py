@@ -1,0 +1,1 @@
+"""API keys: the SQL repository and the caches in Redis and in the worker's memory."""

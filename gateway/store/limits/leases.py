@@ -1,0 +1,185 @@
+"""
+The running calls of one worker: heard of in Redis every few seconds, all in one batch.
+
+Each time a call's lease is lengthened, and what it has cost so far becomes its checkpoint: that is
+charged if this worker dies. A call that nears its hold gets a larger one, whether or not the
+account can afford it: a stream is never cut for money, but nothing more is admitted meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from gateway.core.model import UsageEvent
+from gateway.core.pricing import token_count
+from gateway.ports import Reservation, ReserveAsk
+from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, HotNames, Row, hot_scripts, pack
+from gateway.store.redis.client import Bus, BusUnavailable
+from gateway.store.redis.connection import Argument, ReplyError
+
+BATCH = 100
+"""Calls in one script: 2 ms of Redis."""
+NEAR = 0.8
+"""Of the hold; what has cost more gets a larger one."""
+GROWTH = 1.5
+_encode = msgspec.json.Encoder().encode
+logger = logging.getLogger(__name__)
+
+Scopes: TypeAlias = tuple[tuple[str, int, int], ...]
+"""A call's scopes as the scripts record them: name, tokens taken, tokens a minute."""
+
+
+class RunningCalls:
+    """
+    Tells Redis of the calls that run here.
+
+    Args:
+        bus: To Redis.
+        key_prefix: `redis.key_prefix`.
+        lease_s: See `money.lease_s`.
+        saw_epoch: Told of each shard's epoch, see `UsageStream.saw_epoch`.
+        now_ms: Unix milliseconds for the scripts; None: the server's clock.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        key_prefix: str,
+        *,
+        lease_s: float,
+        saw_epoch: Callable[[int, object], None],
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        self._bus = bus
+        self._names = HotNames(key_prefix)
+        self._script = hot_scripts().renew
+        self._lease_ms = int(lease_s * 1000)
+        self._saw_epoch = saw_epoch
+        self._now_ms = now_ms
+        self._calls: dict[str, tuple[Reservation, Scopes]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def add(self, reservation: Reservation, scopes: Scopes) -> None:
+        """Tell of a call from now on, with these `scopes_of` it should Redis not know it."""
+        self._calls[reservation.ask.request_id] = (reservation, scopes)
+
+    def discard(self, request_id: str) -> None:
+        """Tell of a call no more. Idempotent."""
+        self._calls.pop(request_id, None)
+
+    def start(self, every_s: float) -> None:
+        """Begin to tell of them."""
+        self._task = asyncio.create_task(self._renew_forever(every_s), name="renew-calls")
+
+    async def aclose(self) -> None:
+        """End. Idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def renew(self) -> None:
+        """
+        Tell of every call once.
+
+        Raises:
+            BusUnavailable, ReplyError: Redis is away; leases that run out meanwhile are entered
+                again when it is back.
+        """
+        by_shard: dict[int, list[Argument]] = {}
+        at_ms = time.time_ns() // 1_000_000
+        for request_id, (reservation, scopes) in list(self._calls.items()):
+            shard = self._names.of(reservation.ask.principal.account_id).shard
+            record = _record(reservation, scopes, at_ms)
+            by_shard.setdefault(shard, []).extend((request_id, record))
+        for shard, items in by_shard.items():
+            for start in range(0, len(items), 2 * BATCH):
+                await self._send(shard, items[start : start + 2 * BATCH])
+
+    async def _send(self, shard: int, items: list[Argument]) -> None:
+        # A call may have ended while the batches before this one were answered.
+        pairs = zip(items[::2], items[1::2], strict=True)
+        left = [part for pair in pairs if pair[0] in self._calls for part in pair]
+        if not left:
+            return
+        names = self._names.shards[shard]
+        now = b"" if self._now_ms is None else self._now_ms()
+        reply = await self._bus.script(
+            self._script, (names.calls, names.leases), (now, self._lease_ms, names.accounts, *left)
+        )
+        assert isinstance(reply, list)
+        self._saw_epoch(shard, reply[1])
+        if reply[0]:
+            logger.info("running calls entered again", extra={"shard": shard, "calls": reply[0]})
+
+    async def _renew_forever(self, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.renew()
+            except (BusUnavailable, ReplyError):
+                pass  # Redis is away: the bus has logged it
+            except Exception:  # a task root: the next round comes
+                logger.exception("running calls not renewed")
+
+
+def scopes_of(rows: list[Row]) -> Scopes:
+    """Return the scopes of a call whose key has the limits `rows`, see `hot_state.key_rows`."""
+    of_key = ((str(row[0]), 0, max(0, int(row[2]))) for row in rows)
+    return ((ACCOUNT_SCOPE, 0, 0), *of_key)
+
+
+def _record(reservation: Reservation, scopes: Scopes, at_ms: int) -> bytes:
+    """Return a call's record with its checkpoint; raise its hold if it nears it."""
+    event = _checkpoint(reservation, at_ms)
+    cost = event.cost_nanousd
+    if cost > reservation.hold_nanousd * NEAR:
+        reservation.hold_nanousd = int(cost * GROWTH)
+    return pack(
+        (
+            event.account_id,
+            event.key_id,
+            event.model,
+            reservation.hold_nanousd,
+            scopes,
+            _encode(event).decode(),
+            str(cost),
+            at_ms,
+            token_count(event.usage),
+        )
+    )
+
+
+def _checkpoint(reservation: Reservation, at_ms: int) -> UsageEvent:
+    if reservation.checkpoint is None:
+        return draft_event(reservation.ask, at_ms)
+    return msgspec.structs.replace(
+        reservation.checkpoint(), at_ms=at_ms, outcome="abandoned", estimated=True
+    )
+
+
+def draft_event(ask: ReserveAsk, at_ms: int) -> UsageEvent:
+    """Return what is recorded of a call of which nothing more is heard: nothing is charged."""
+    principal = ask.principal
+    return UsageEvent(
+        request_id=ask.request_id,
+        at_ms=at_ms,
+        key_id=principal.key_id,
+        account_id=principal.account_id,
+        model=ask.model.name,
+        endpoint=ask.endpoint.value,
+        client_wire=ask.client_wire.value,
+        stream=ask.stream,
+        outcome="abandoned",
+        estimated=True,
+        attempts=0,
+    )

@@ -1,0 +1,97 @@
+"""All that one worker needs to admit, hold, charge and journal calls, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from gateway.settings import Settings
+from gateway.store.hot_state.snapshot import AccountSource
+from gateway.store.limits.account_loader import AccountLoader
+from gateway.store.limits.leases import RunningCalls
+from gateway.store.limits.reservations import RedisReservations
+from gateway.store.limits.sweeper import Sweeper
+from gateway.store.redis.client import Bus, BusUnavailable
+from gateway.store.redis.connection import ReplyError
+from gateway.store.usage.journal import UsageStream
+from gateway.telemetry.metrics import CallMetrics, Metrics
+
+
+class Till:
+    """
+    The money side of one worker; `start` it, and `aclose` it when no call runs any more.
+
+    Args:
+        bus: To Redis; give it `hot_state.hot_scripts().all()` to load at connect.
+        source: SQL.
+        settings: Redis' key prefix, the data directory and the `money` section.
+        metrics: Of the worker.
+        call_metrics: Counts what becomes of those who ask.
+        now_ms: Unix milliseconds for the scripts; None: the server's clock.
+
+    Attributes:
+        journal: The `ports.UsageLog`.
+        accounts: Call its `refresh` after every change of an account in SQL.
+        running: What runs here.
+        reservations: The `ports.Reservations`.
+        sweeper: Ends the calls of workers that died.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        source: AccountSource,
+        settings: Settings,
+        metrics: Metrics,
+        call_metrics: CallMetrics,
+        *,
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        prefix, lease_s = settings.redis.key_prefix, settings.money.lease_s
+        self._renew_s = settings.money.renew_s
+        self.journal = UsageStream(bus, settings, metrics, stored=source.stored, now_ms=now_ms)
+        self.accounts = AccountLoader(bus, source, prefix, now_ms=now_ms)
+        self.running = RunningCalls(
+            bus, prefix, lease_s=lease_s, saw_epoch=self.journal.saw_epoch, now_ms=now_ms
+        )
+        self.reservations = RedisReservations(
+            bus,
+            self.journal,
+            self.accounts,
+            self.running,
+            settings,
+            count=call_metrics.count_reservation,
+            now_ms=now_ms,
+        )
+        self.sweeper = Sweeper(
+            bus, prefix, lease_s=lease_s, count=metrics.abandoned.inc, now_ms=now_ms
+        )
+        self._hearing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to replay, to renew and to sweep."""
+        self.journal.start()
+        self.running.start(self._renew_s)
+        self.sweeper.start()
+
+    def redis_returned(self) -> None:
+        """Redis was away and is there again: tell it of the running calls and the last events."""
+        self.journal.suspect()
+        self.reservations.release_owed()
+        if self._hearing is None or self._hearing.done():
+            self._hearing = asyncio.create_task(self._renew(), name="renew-after-outage")
+
+    async def aclose(self) -> None:
+        """End all of it, the journal last. Idempotent."""
+        if self._hearing is not None:
+            self._hearing.cancel()
+            await asyncio.wait([self._hearing])
+        await self.sweeper.aclose()
+        await self.running.aclose()
+        await self.accounts.aclose()
+        await self.journal.aclose()
+
+    async def _renew(self) -> None:
+        with contextlib.suppress(BusUnavailable, ReplyError):  # the next round comes
+            await self.running.renew()

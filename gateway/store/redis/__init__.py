@@ -1,0 +1,1 @@
+"""Redis: one pipelined connection for hot commands, addresses, scripts and change notifications."""

@@ -1,0 +1,371 @@
+"""
+The command bus: every hot Redis command of a worker over one connection.
+
+How it works
+    `command` packs its arguments and returns a future. All commands of one loop tick leave in one
+    write, as one batch; replies come in the same order and resolve the futures. Nothing is
+    allocated per command but the future and its bytes.
+
+Rules
+    1. Order is everything: a batch stays queued until its replies have come, also when its
+       deadline has passed or its callers have gone; late replies are dropped. See `batches`.
+    2. One timer sweeps the batches: the deadline is `command_timeout_s` plus at most a quarter.
+    3. A command fails with `BusUnavailable` (no answer) or `ReplyError` (Redis refused it). It
+       never waits without bound.
+    4. Without a connection commands wait for one up to their deadline. The bus reconnects by
+       itself, forever, with exponential backoff and jitter.
+    5. After `failures_to_open` failures in a row (a sweep that found commands unanswered, a
+       failed connect, a lost connection) the breaker opens: commands fail at once. After
+       `cooldown_s` the bus sends a PING of its own; an answer in time, or a new connection,
+       closes it.
+    6. A connection that owes an answer for `stall_s` is dropped for a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from gateway.store.redis.address import RedisTarget
+from gateway.store.redis.connection import (
+    Argument,
+    Command,
+    Link,
+    Replies,
+    Reply,
+    ReplyError,
+    open_link,
+    pack_one,
+)
+from gateway.store.redis.inflight import Batch, Batches, BusUnavailable, Reason
+from gateway.store.redis.scripts import LuaScript
+
+__all__ = ["Bus", "BusLimits", "BusState", "BusUnavailable", "Reason", "Reply", "ReplyError"]
+
+logger = logging.getLogger(__name__)
+
+_SWEEPS_PER_TIMEOUT = 4
+_ONE_READ_S = 0.001
+"""Long enough for the loop to read its sockets once before the timer fires."""
+
+
+class BusState(enum.Enum):
+    """Whether commands are taken. The value is the label in metrics and logs."""
+
+    CONNECTING = "connecting"
+    """No connection; commands wait for one up to their deadline."""
+    READY = "ready"
+    OPEN = "open"
+    """The breaker is open: commands fail at once."""
+    CLOSED = "closed"
+    """After `aclose`."""
+
+
+class BusLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of one bus."""
+
+    command_timeout_s: float = 0.05
+    max_pending: int = 20_000
+    """Commands without an answer; one more fails at once."""
+    max_unsent_bytes: int = 16 * 1024 * 1024
+    """What the kernel may not have taken yet; beyond it a batch fails at once."""
+    failures_to_open: int = 5
+    cooldown_s: float = 0.5
+    stall_s: float = 2.0
+    backoff_first_s: float = 0.02
+    backoff_longest_s: float = 1.0
+
+
+def _ignore_latency(seconds: float, commands: int) -> None:
+    """Observe nothing."""
+
+
+def _ignore_state(state: BusState) -> None:
+    """Observe nothing."""
+
+
+class Bus:
+    """
+    One multiplexed connection to Redis, for the event loop it is made in.
+
+    Args:
+        target: Where Redis is.
+        limits: Deadline, bounds and breaker.
+        scripts: Loaded at every connect.
+        observe: Called with the round trip in seconds and the number of commands it holds for,
+            once per batch and network read.
+        on_state: Called at every change of `state`.
+        draw: Uniform in [0, 1), for the backoff's jitter.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        target: RedisTarget,
+        limits: BusLimits = BusLimits(),  # noqa: B008 - frozen
+        *,
+        scripts: Sequence[LuaScript] = (),
+        observe: Callable[[float, int], None] = _ignore_latency,
+        on_state: Callable[[BusState], None] = _ignore_state,
+        draw: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._target = target
+        self._limits = limits
+        self._loads: list[Command] = [("SCRIPT", "LOAD", script.source) for script in scripts]
+        self._on_state = on_state
+        self._draw = draw
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._state = BusState.CONNECTING
+        self._capacity = limits.max_pending
+        self._link: Link | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._attempted = asyncio.Event()
+        self._futures: list[asyncio.Future[Reply]] = []
+        self._packed: list[bytes] = []
+        self._batches = Batches(observe, self._refused)
+        self._failures = 0
+        self._sweep_every_s = limits.command_timeout_s / _SWEEPS_PER_TIMEOUT
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._sweep_due = 0.0
+        self._probe_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def state(self) -> BusState:
+        """What commands meet now."""
+        return self._state
+
+    @property
+    def pending(self) -> int:
+        """Commands without an answer, late ones included."""
+        return self._batches.pending
+
+    @property
+    def failed_total(self) -> int:
+        """Commands that ended without an answer, those never sent included."""
+        return self._batches.failed_total
+
+    async def start(self) -> None:
+        """
+        Begin to connect; return when the first attempt has succeeded or failed.
+
+        A Redis that is away is no error: the bus goes on trying.
+        """
+        self._task = self._loop.create_task(self._stay_connected(), name="redis-bus")
+        await self._attempted.wait()
+
+    async def aclose(self) -> None:
+        """Fail what is pending and drop the connection. Idempotent."""
+        self._enter(BusState.CLOSED)
+        self._flush()
+        self._batches.fail_unsent("closed")
+        self._batches.fail_sent("closed")
+        for timer in (self._sweep_timer, self._probe_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def command(self, *args: Argument) -> asyncio.Future[Reply]:
+        """
+        Send one command; the future returned is its reply.
+
+        It fails with `BusUnavailable` (no answer in time, or not sent) or `ReplyError`. Cancelling
+        it forgets the reply, not the command.
+        """
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        batches = self._batches
+        if batches.pending >= self._capacity:
+            future.set_exception(BusUnavailable(self._refusal()))
+            batches.failed_total += 1
+            return future
+        packed = pack_one(args)
+        if not self._packed:
+            self._loop.call_soon(self._flush)
+        self._packed.append(packed)
+        self._futures.append(future)
+        batches.pending += 1
+        return future
+
+    async def script(
+        self, script: LuaScript, keys: Sequence[Argument], args: Sequence[Argument] = ()
+    ) -> Reply:
+        """
+        Run a script by its digest; load it first if Redis does not have it.
+
+        Raises:
+            BusUnavailable: No answer in time, or not sent.
+            ReplyError: Redis refused it, or the script failed.
+        """
+        try:
+            return await self.command(b"EVALSHA", script.sha, len(keys), *keys, *args)
+        except ReplyError as error:
+            if error.code != "NOSCRIPT":
+                raise
+        await self.command(b"SCRIPT", b"LOAD", script.source)
+        return await self.command(b"EVALSHA", script.sha, len(keys), *keys, *args)
+
+    # Between commands and the wire.
+
+    def _flush(self) -> None:
+        """Send what this tick has gathered."""
+        if not self._packed:
+            return
+        self._futures.reverse()
+        batch = Batch(self._futures, b"".join(self._packed), self._clock())
+        self._futures = []
+        self._packed.clear()
+        if self._link is None:
+            self._batches.hold(batch)
+        else:
+            self._send(self._link, batch)
+        if self._sweep_timer is None and self._state is not BusState.CLOSED:
+            self._arm_sweep()
+
+    def _send(self, link: Link, batch: Batch) -> None:
+        if link.unsent_bytes() > self._limits.max_unsent_bytes:
+            self._batches.refuse(batch, "full")
+            return
+        link.write(batch.packed)
+        self._batches.sent(batch)
+
+    def _refusal(self) -> Reason:
+        if self._state is BusState.CLOSED:
+            return "closed"
+        return "open" if self._state is BusState.OPEN else "full"
+
+    def _take(self, replies: Replies) -> None:
+        in_time, in_step = self._batches.resolve(replies, self._clock())
+        if in_time:
+            self._failures = 0
+        if not in_step and self._link is not None:
+            self._link.abort()
+
+    def _refused(self, error: ReplyError) -> None:
+        if error.code == "READONLY" and self._link is not None:
+            # The primary became a replica: connect again, the address may lead elsewhere now.
+            self._loop.call_soon(self._link.abort)
+
+    # Deadlines and the breaker.
+
+    def _arm_sweep(self) -> None:
+        self._sweep_due = self._clock() + self._sweep_every_s
+        self._sweep_timer = self._loop.call_later(self._sweep_every_s, self._sweep)
+
+    def _sweep(self) -> None:
+        if self._clock() - self._sweep_due > self._sweep_every_s:
+            # The loop itself was held up: answers may wait unread. Read once, then judge.
+            self._sweep_timer = self._loop.call_later(_ONE_READ_S, self._expire)
+        else:
+            self._expire()
+
+    def _expire(self) -> None:
+        """Fail what is past its deadline; come again while anything is under way."""
+        self._sweep_timer = None
+        now = self._clock()
+        if self._batches.expire(now - self._limits.command_timeout_s):
+            self._count_failure()
+        if self._link is not None and self._batches.late_since(now - self._limits.stall_s):
+            self._link.abort()
+        if self._batches:
+            self._arm_sweep()
+
+    def _count_failure(self) -> None:
+        self._failures += 1
+        usable = self._state in (BusState.READY, BusState.CONNECTING)
+        if usable and self._failures >= self._limits.failures_to_open:
+            self._enter(BusState.OPEN)
+            self._batches.fail_unsent("open")
+            self._arm_probe()
+
+    def _arm_probe(self) -> None:
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
+        self._probe_timer = self._loop.call_later(self._limits.cooldown_s, self._probe)
+
+    def _probe(self) -> None:
+        """Ask whether the server is back, on the connection there is."""
+        if self._link is None or self._state is not BusState.OPEN:
+            return  # a new connection is the probe
+        probe: asyncio.Future[Reply] = self._loop.create_future()
+        probe.add_done_callback(self._probed)
+        self._packed.append(pack_one((b"PING",)))
+        self._futures.append(probe)
+        self._batches.pending += 1
+        self._flush()
+
+    def _probed(self, probe: asyncio.Future[Reply]) -> None:
+        answered = probe.exception() is None
+        if self._state is BusState.OPEN and answered:
+            self._enter(BusState.READY)
+        elif self._state is BusState.OPEN:
+            self._arm_probe()
+
+    def _enter(self, state: BusState) -> None:
+        if state is self._state or self._state is BusState.CLOSED:
+            return
+        level = logging.WARNING if state is BusState.OPEN else logging.INFO
+        logger.log(level, "redis bus_state=%s redis=%s", state.value, self._target.label)
+        self._state = state
+        usable = state in (BusState.READY, BusState.CONNECTING)
+        self._capacity = self._limits.max_pending if usable else 0
+        self._on_state(state)
+
+    # The connection.
+
+    async def _stay_connected(self) -> None:
+        """Connect, wait for the end, connect again; until cancelled."""
+        attempt = 0
+        while True:
+            since = self._clock()
+            try:
+                link = await open_link(self._target, self._loads)
+            except (OSError, ReplyError, ValueError) as error:
+                self._log_failure(error)
+                self._count_failure()
+                self._attempted.set()
+            else:
+                await self._serve(link)
+            lasted = self._clock() - since > self._limits.backoff_longest_s
+            attempt = 0 if lasted else attempt + 1
+            await asyncio.sleep(self._backoff_s(attempt))
+
+    async def _serve(self, link: Link) -> None:
+        """Use a connection until it is gone."""
+        self._link = link
+        self._failures = 0
+        link.hand_over(self._take)
+        while (batch := self._batches.next_unsent()) is not None:
+            self._send(link, batch)
+        self._enter(BusState.READY)
+        self._attempted.set()
+        try:
+            await link.closed
+        finally:
+            link.abort()
+            self._link = None
+            self._batches.fail_sent("lost")
+        if self._state is BusState.READY:
+            self._enter(BusState.CONNECTING)
+        self._count_failure()
+
+    def _backoff_s(self, attempt: int) -> float:
+        """Return how long to wait: nothing after a connection that lasted, then doubling."""
+        if attempt == 0:
+            return 0.0
+        doubled = self._limits.backoff_first_s * 2.0 ** min(attempt - 1, 16)
+        return min(self._limits.backoff_longest_s, doubled) * (0.5 + self._draw() / 2)
+
+    def _log_failure(self, error: Exception) -> None:
+        # A refusal may repeat its arguments, and the login's are secret: the code alone is logged.
+        reason = error.code if isinstance(error, ReplyError) else type(error).__name__
+        level = logging.DEBUG if self._state is BusState.OPEN else logging.WARNING
+        logger.log(level, "redis connect failed redis=%s reason=%s", self._target.label, reason)

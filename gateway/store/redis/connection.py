@@ -1,0 +1,176 @@
+"""
+One RESP2 connection to Redis: logged in, answering, and nothing more.
+
+`open_link` returns a `Link` that has passed AUTH, SELECT, CLIENT SETNAME and PING. From then on its
+owner writes packed commands and is handed the hiredis reader whenever bytes came. Deadlines, order
+and reconnecting are the owner's: see `bus` and `subscription`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeAlias, Union, cast
+
+import hiredis
+
+from gateway.store.redis.address import RedisTarget
+
+Argument: TypeAlias = bytes | str | int
+Command: TypeAlias = tuple[Argument, ...]
+Reply: TypeAlias = Union[bytes, int, "ReplyError", list["Reply"], None]
+"""RESP2 as values. Status replies are bytes; an error is a value only inside a list."""
+
+pack_one: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # its stub
+"""Return one command as it travels. TypeError for other arguments than `Argument`s."""
+
+MORE: Final = object()
+"""What `Replies.gets` returns when no further reply is complete."""
+
+
+class ReplyError(Exception):
+    """
+    Redis refused a command.
+
+    Args:
+        text: The error line: a code (`NOSCRIPT`, `WRONGTYPE`, `OOM`, `ERR`), a space, words.
+            The words may repeat arguments of the command.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code, _, self.message = text.partition(" ")
+
+
+class Replies(Protocol):
+    """The reader of a link, for its owner to drain."""
+
+    def gets(self) -> object:
+        """Return the next reply (`Reply`, errors as `ReplyError`), or `MORE`."""
+
+
+Taker: TypeAlias = Callable[[Replies], None]
+"""Called after each network read; must call `gets` until it returns `MORE`."""
+
+
+class Link(asyncio.Protocol):
+    """A connection. `closed` is done when it is gone, whoever ended it; it never fails."""
+
+    def __init__(self) -> None:
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=MORE)
+        self._take: Taker = _refuse
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the reader and let the owner drain it."""
+        self._reader.feed(data)
+        try:
+            self._take(self._reader)
+        except hiredis.ProtocolError:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Tell the owner."""
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def hand_over(self, take: Taker) -> None:
+        """Give everything that comes from now on to `take`."""
+        self._take = take
+
+    def write(self, packed: bytes) -> None:
+        """Send packed commands; ignored once the connection is gone."""
+        if self._transport is not None:
+            self._transport.write(packed)
+
+    def unsent_bytes(self) -> int:
+        """Return how much the kernel has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Drop the connection at once. Idempotent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def ask(self, commands: Sequence[Command]) -> list[Reply]:
+        """
+        Send commands and return their replies; only before `hand_over`.
+
+        Raises:
+            ReplyError: The first refusal.
+            ConnectionError: The connection ended first.
+        """
+        answers: asyncio.Queue[object] = asyncio.Queue()
+        self.hand_over(lambda replies: _drain(replies, answers))
+        self.closed.add_done_callback(lambda _: answers.put_nowait(MORE))
+        self.write(pack(commands))
+        replies: list[Reply] = []
+        for _ in commands:
+            answer = await answers.get()
+            if answer is MORE:
+                raise ConnectionResetError("redis closed the connection")
+            if isinstance(answer, ReplyError):
+                raise answer
+            replies.append(cast("Reply", answer))
+        return replies
+
+
+def pack(commands: Sequence[Command]) -> bytes:
+    """Return the commands as they travel."""
+    return b"".join([pack_one(command) for command in commands])
+
+
+async def open_link(target: RedisTarget, further: Sequence[Command] = ()) -> Link:
+    """
+    Return a new connection that is logged in and has answered PING and the `further` commands.
+
+    Raises:
+        OSError: No connection within `connect_timeout_s`, or it broke off.
+        ReplyError: Wrong credential, the server is still loading, or a further command is refused.
+    """
+    loop = asyncio.get_running_loop()
+    link = Link()
+    try:
+        async with asyncio.timeout(target.connect_timeout_s):
+            if target.path is not None:
+                await loop.create_unix_connection(lambda: link, target.path)
+            else:
+                transport, _ = await loop.create_connection(
+                    lambda: link, target.host, target.port, ssl=target.tls
+                )
+                connection = transport.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            await link.ask([*_login(target), *further])
+    except BaseException:
+        link.abort()
+        raise
+    link.hand_over(_refuse)
+    return link
+
+
+def _login(target: RedisTarget) -> list[Command]:
+    """Return what makes a fresh connection ours. AUTH, unlike HELLO, is in every version."""
+    commands: list[Command] = []
+    if target.password is not None:
+        user = () if target.username is None else (target.username,)
+        commands.append(("AUTH", *user, target.password))
+    if target.db:
+        commands.append(("SELECT", target.db))
+    return [*commands, ("CLIENT", "SETNAME", target.client_name), ("PING",)]
+
+
+def _drain(replies: Replies, answers: asyncio.Queue[object]) -> None:
+    while (reply := replies.gets()) is not MORE:
+        answers.put_nowait(reply)
+
+
+def _refuse(replies: Replies) -> None:
+    """Take nothing: a server that speaks unasked is not in step with us."""
+    if replies.gets() is not MORE:
+        raise hiredis.ProtocolError("a reply to no command")

@@ -1,0 +1,170 @@
+"""
+What is under way on a command bus: batches of commands, and which reply belongs to whom.
+
+A batch holds the commands of one loop tick. It is *unsent* while there is no connection, then
+*live*, and *late* once its deadline has passed: its callers have been told, but it stays queued
+until its replies have come, since replies are matched by order alone. Late batches are older than
+live ones, always.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Literal, TypeAlias, cast
+
+from gateway.store.redis.connection import MORE, Replies, Reply, ReplyError
+
+Reason: TypeAlias = Literal["timeout", "lost", "open", "full", "closed"]
+"""timeout and lost: the command may have run. open, full and closed: it was not sent."""
+
+
+class BusUnavailable(Exception):  # noqa: N818 - a state of the bus, not a mistake
+    """
+    No answer from Redis.
+
+    Args:
+        reason: See `Reason`.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(f"redis gave no answer: {reason}")
+        self.reason: Reason = reason
+
+
+class Batch:
+    """The commands of one tick. `waiting` is reversed: the next reply belongs to its last."""
+
+    __slots__ = ("packed", "since", "waiting")
+
+    def __init__(self, waiting: list[asyncio.Future[Reply]], packed: bytes, since: float) -> None:
+        self.waiting = waiting
+        self.packed = packed
+        self.since = since
+
+    def fail(self, reason: Reason) -> int:
+        """Fail those that still wait, in order; return how many there were."""
+        told = 0
+        for future in reversed(self.waiting):
+            if not future.done():
+                future.set_exception(BusUnavailable(reason))
+                told += 1
+        return told
+
+    def answer(self, replies: Replies, refused: Callable[[ReplyError], None]) -> int:
+        """Resolve as many futures as replies have come; return their number."""
+        waiting = self.waiting
+        before = len(waiting)
+        gets = replies.gets
+        while waiting:
+            reply = gets()
+            if reply is MORE:
+                break
+            future = waiting.pop()
+            if type(reply) is ReplyError:
+                refused(reply)
+                if not future.done():
+                    future.set_exception(reply)
+            elif not future.done():
+                future.set_result(cast("Reply", reply))
+        return before - len(waiting)
+
+
+class Batches:
+    """
+    The three queues.
+
+    Args:
+        observe: Called with a round trip in seconds and the number of commands it holds for.
+        refused: Called with every error reply.
+    """
+
+    __slots__ = ("_late", "_live", "_observe", "_refused", "_unsent", "failed_total", "pending")
+
+    def __init__(
+        self, observe: Callable[[float, int], None], refused: Callable[[ReplyError], None]
+    ) -> None:
+        self._observe = observe
+        self._refused = refused
+        self._unsent: deque[Batch] = deque()
+        self._live: deque[Batch] = deque()
+        self._late: deque[Batch] = deque()
+        self.pending = 0
+        """Commands without a reply; the bus adds to it, this takes away."""
+        self.failed_total = 0
+        """Commands whose callers were told that there is no answer."""
+
+    def __bool__(self) -> bool:
+        return bool(self._unsent or self._live or self._late)
+
+    def hold(self, batch: Batch) -> None:
+        """Keep a batch until there is a connection."""
+        self._unsent.append(batch)
+
+    def sent(self, batch: Batch) -> None:
+        """Note that a batch has been written."""
+        batch.packed = b""
+        self._live.append(batch)
+
+    def refuse(self, batch: Batch, reason: Reason) -> None:
+        """Fail a batch that will not be written."""
+        self._drop(batch, reason)
+
+    def next_unsent(self) -> Batch | None:
+        """Return the oldest batch that waits for a connection, and forget it."""
+        return self._unsent.popleft() if self._unsent else None
+
+    def resolve(self, replies: Replies, now: float) -> tuple[bool, bool]:
+        """
+        Give every complete reply to its command.
+
+        Returns:
+            Whether any came in time, and whether all of them belonged to a command.
+        """
+        in_time = False
+        while True:
+            late = bool(self._late)
+            queue = self._late if late else self._live
+            if not queue:
+                return in_time, replies.gets() is MORE
+            batch = queue[0]
+            answered = batch.answer(replies, self._refused)
+            self.pending -= answered
+            if answered and not late:
+                in_time = True
+                self._observe(now - batch.since, answered)
+            if batch.waiting:
+                return in_time, True
+            queue.popleft()
+
+    def expire(self, oldest: float) -> bool:
+        """Tell the callers of all batches from `oldest` or before; return whether any was sent."""
+        while self._unsent and self._unsent[0].since <= oldest:
+            self._drop(self._unsent.popleft(), "timeout")
+        expired = False
+        while self._live and self._live[0].since <= oldest:
+            batch = self._live.popleft()
+            self.failed_total += batch.fail("timeout")
+            self._late.append(batch)
+            expired = True
+        return expired
+
+    def late_since(self, oldest: float) -> bool:
+        """Return whether a batch from before `oldest` has no complete answer yet."""
+        return bool(self._late) and self._late[0].since < oldest
+
+    def fail_unsent(self, reason: Reason) -> None:
+        """Fail what waits for a connection."""
+        while self._unsent:
+            self._drop(self._unsent.popleft(), reason)
+
+    def fail_sent(self, reason: Reason) -> None:
+        """Fail what was written and not answered: its connection is gone."""
+        for queue in (self._late, self._live):
+            while queue:
+                self._drop(queue.popleft(), reason)
+
+    def _drop(self, batch: Batch, reason: Reason) -> None:
+        self.failed_total += batch.fail(reason)
+        self.pending -= len(batch.waiting)

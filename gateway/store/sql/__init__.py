@@ -1,0 +1,1 @@
+"""SQL: the database, its tables and their migrations."""

@@ -1,0 +1,1 @@
+"""Usage events from the worker to the ledger: journal, spill, reader, booking and reports."""

@@ -1,0 +1,382 @@
+"""
+The journal of calls: a usage event goes to its shard's Redis stream, or to a local file.
+
+An event is in one of these places from `append` on, until the ledger writer has put it into SQL:
+the stream, or a spill segment that is replayed into the stream. Both ways are at least once; the
+request id makes the repetitions harmless. Nothing is ever trimmed away: a stream that is full takes
+no more, and the events are spilled until the ledger writer catches up.
+
+Appending an event also ends what its call holds and charges its account: see `lua/settle.lua`.
+
+When Redis loses what it held (killed without an append-only file, flushed by hand), the events that
+waited there would be lost. So each worker remembers its last RECENT ones, and notices the loss by
+the shard's epoch, which every answer brings: those that SQL does not have are appended again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from gateway.core.model import Usage, UsageEvent
+from gateway.core.pricing import token_count
+from gateway.errors import GatewayError
+from gateway.settings import Settings
+from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, HotNames, hot_scripts
+from gateway.store.redis.client import Bus, BusUnavailable
+from gateway.store.redis.connection import ReplyError
+from gateway.store.usage.spill import Segment, SpillWriter, measure, segments
+from gateway.store.usage.spill_queue import SpillQueue
+from gateway.telemetry.metrics import Metrics
+
+FIELD = b"e"
+"""The field of an entry that holds the event as JSON."""
+RECENT = 10_000
+"""Events remembered; about 7 MB."""
+SUSPECT_EVERY_S = 10.0
+
+_TICK_S = 1.0
+_SCAN_TICKS = 5
+"""Files of dead processes are looked for every so many ticks."""
+_EPOCH_TICKS = 3
+"""A loss is looked for every so many ticks, so that it is found without a further call."""
+_REPLAY_LINES = 100
+_STORED_BATCH = 500
+_CLOSE_REPLAY_S = 5.0
+_AWAY = (BusUnavailable, ReplyError)
+_FULL = -1
+logger = logging.getLogger(__name__)
+
+Stored = Callable[[Sequence[str]], Awaitable[set[str]]]
+"""Returns which request ids SQL has; raises GatewayError."""
+
+
+class _Head(msgspec.Struct):
+    """Of an event, what a replay needs."""
+
+    request_id: str
+    account_id: str
+    key_id: str
+    model: str
+    at_ms: int
+    usage: Usage = Usage()
+    cost_nanousd: int = 0
+
+
+def usage_stream_key(key_prefix: str, shard: int) -> str:
+    """Return the name of a shard's stream."""
+    return f"{key_prefix}{{s{shard}}}usage"
+
+
+def dead_letter_key(key_prefix: str) -> str:
+    """Return the name of the stream of events that cannot be stored."""
+    return f"{key_prefix}usage:dead"
+
+
+def spill_directory(settings: Settings) -> Path:
+    """Return where the processes of this data directory spill."""
+    return Path(settings.server.data_dir) / "spill"
+
+
+class UsageStream:
+    """
+    The `ports.UsageLog` of one worker.
+
+    Works without `start`, which begins the replay of spilled events, those of dead processes
+    included, and of lost ones. `aclose` ends it.
+
+    Args:
+        bus: To Redis.
+        settings: Key prefix and data directory.
+        metrics: `usage_*` and `spill_bytes` are kept.
+        stored: Asked before events are appended again; None: all are.
+        spill: The files, if not those of the data directory.
+        shard_full: Entries that a shard's stream takes.
+        now_ms: Unix milliseconds for the script; None: the server's clock.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        stored: Stored | None = None,
+        spill: SpillWriter | None = None,
+        shard_full: int = SHARD_FULL,
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        self._bus = bus
+        self._metrics = metrics
+        self._directory = spill_directory(settings)
+        writer = spill if spill is not None else SpillWriter(self._directory)
+        self._spill = SpillQueue(writer, metrics)
+        self._names = HotNames(settings.redis.key_prefix)
+        self._dead = dead_letter_key(settings.redis.key_prefix)
+        self._settle = hot_scripts().settle
+        self._stored = stored
+        self._shard_full = shard_full
+        self._now_ms = now_ms
+        self._full: set[int] = set()
+        self._encode = msgspec.json.Encoder().encode
+        self._decode = msgspec.json.Decoder(_Head).decode
+        self._recent: deque[tuple[int, str, bytes]] = deque(maxlen=RECENT)
+        self._epochs: dict[int, bytes] = {}
+        self._lost: set[int] = set()
+        self._suspected = False
+        self._suspect_after = 0.0
+        self._replaying: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._replay_until = math.inf
+
+    def start(self) -> None:
+        """Begin to replay what is and will be spilled."""
+        self._replaying = asyncio.create_task(self._replay_forever(), name="usage-replay")
+
+    async def append(self, event: UsageEvent) -> None:
+        """
+        Append, charge and release once; never raises. On return the event is in Redis or on disk.
+
+        It is lost, counted and reported only when neither takes it. Cancelled, it still spills.
+        """
+        try:
+            line = self._encode(event)
+        except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
+            self._metrics.usage_lost.inc()
+            logger.error(  # noqa: TRY400 -- the trace says nothing more
+                "usage event has no JSON form",
+                extra={"request_id": event.request_id, "error": str(error)},
+            )
+            return
+        try:
+            if await self._add(event, token_count(event.usage), line):
+                return
+        except _AWAY:
+            pass  # the spill is the answer
+        except asyncio.CancelledError:
+            self._spill.keep(line)
+            raise
+        await asyncio.shield(self._spill.keep(line))
+
+    def saw_epoch(self, shard: int, epoch: object) -> None:
+        """
+        Compare a shard's epoch with the last one; another one means that Redis has lost its keys.
+
+        What is not bytes says that there is none.
+        """
+        known = self._epochs.get(shard)
+        if epoch == known:
+            return
+        if isinstance(epoch, bytes):
+            self._epochs[shard] = epoch
+        else:
+            self._epochs.pop(shard, None)
+        if known is not None:
+            logger.warning("redis has lost its state", extra={"shard": shard})
+            self._lost.add(shard)
+            self._wake.set()
+
+    def suspect(self) -> None:
+        """
+        Append all remembered events again, soon: Redis may have lost its last writes in a failover.
+
+        However often it comes and goes, that is done every SUSPECT_EVERY_S at most.
+        """
+        self._suspected = True
+        self._wake.set()
+
+    async def aclose(self) -> None:
+        """Write what is pending, try for some seconds to replay, and give the own segment up."""
+        self._replay_until = asyncio.get_running_loop().time() + _CLOSE_REPLAY_S
+        self._closing = True
+        self._wake.set()
+        if self._replaying is not None:
+            await self._replaying
+            self._replaying = None
+        await self._spill.drain()
+        try:
+            await self._watch_epochs()
+            await self._restore()
+            await self._replay()
+        except _AWAY:
+            pass  # what is left stays on disk for the next process
+        except OSError:
+            logger.exception("replay of spilled usage events failed")
+        await self._spill.drain()
+        await self._spill.hand_over()
+
+    async def _add(self, event: UsageEvent | _Head, tokens: int, line: bytes) -> bool:
+        """Append to the shard's stream; False when it is full."""
+        names = self._names.of(event.account_id)
+        reply = cast(
+            "tuple[int, bytes]",
+            await self._bus.script(
+                self._settle,
+                (
+                    names.accounts + event.account_id.encode(),
+                    names.calls,
+                    names.leases,
+                    names.queued,
+                    names.usage,
+                ),
+                (
+                    b"" if self._now_ms is None else self._now_ms(),
+                    event.request_id,
+                    event.account_id,
+                    event.key_id,
+                    event.model,
+                    event.at_ms,
+                    event.cost_nanousd,
+                    tokens,
+                    line,
+                    self._shard_full,
+                ),
+            ),
+        )
+        done, epoch = reply
+        shard = names.shard
+        if epoch != self._epochs.get(shard):
+            self.saw_epoch(shard, epoch)
+        if done == _FULL:
+            self._note_full(shard)
+            return False
+        self._recent.append((shard, event.request_id, line))
+        return True
+
+    def _note_full(self, shard: int) -> None:
+        if shard not in self._full:
+            self._full.add(shard)
+            logger.error("usage stream full, events are spilled", extra={"shard": shard})
+
+    # Back to Redis.
+
+    async def _replay_forever(self) -> None:
+        tick = 0
+        while not self._closing:
+            self._wake.clear()
+            try:
+                if tick % _EPOCH_TICKS == 0:
+                    await self._watch_epochs()
+                await self._restore()
+                await self._watch_full()
+                if not self._full and (self._spill.wrote or tick % _SCAN_TICKS == 0):
+                    await self._replay()
+            except _AWAY:
+                pass  # Redis is away: the bus has logged it, the next tick tries again
+            except Exception:  # a task root: the replay goes on
+                logger.exception("replay of spilled usage events failed")
+            tick += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _TICK_S)
+
+    async def _watch_epochs(self) -> None:
+        shards = list(self._epochs)
+        asked = [
+            self._bus.command(b"HGET", self._names.shards[shard].calls, EPOCH) for shard in shards
+        ]
+        for shard, epoch in zip(shards, await asyncio.gather(*asked), strict=True):
+            self.saw_epoch(shard, epoch)
+
+    async def _restore(self) -> None:
+        """Append again what Redis has lost and SQL does not have."""
+        now = asyncio.get_running_loop().time()
+        if self._suspected and (now >= self._suspect_after or self._closing):
+            self._suspected = False
+            self._suspect_after = now + SUSPECT_EVERY_S
+            self._lost.update(shard for shard, _, _ in self._recent)
+        if not self._lost:
+            return
+        shards, self._lost = self._lost, set()
+        lines = {name: line for shard, name, line in list(self._recent) if shard in shards}
+        try:
+            for name in await self._known_to_sql(list(lines)):
+                del lines[name]
+            left = list(lines.values())
+            for start in range(0, len(left), _REPLAY_LINES):
+                batch = left[start : start + _REPLAY_LINES]
+                if not await self._add_lines(batch):
+                    await asyncio.gather(*map(self._spill.keep, batch))
+        except _AWAY:
+            self._lost |= shards
+            raise
+        logger.info("usage events appended again", extra={"events": len(left)})
+
+    async def _known_to_sql(self, request_ids: list[str]) -> set[str]:
+        known: set[str] = set()
+        if self._stored is None:
+            return known
+        for start in range(0, len(request_ids), _STORED_BATCH):
+            try:
+                known |= await self._stored(request_ids[start : start + _STORED_BATCH])
+            except GatewayError:
+                break  # SQL is away: what it has already, it will drop
+        return known
+
+    async def _watch_full(self) -> None:
+        for shard in list(self._full):
+            length = await self._bus.command(b"XLEN", self._names.shards[shard].usage)
+            if isinstance(length, int) and length < self._shard_full * 4 // 5:
+                self._full.discard(shard)
+                logger.info("usage stream takes events", extra={"shard": shard})
+
+    async def _replay(self) -> None:
+        """Send every segment that nobody holds into the stream, the own one included."""
+        self._spill.wrote = False
+        await self._spill.hand_over()
+        for path in await asyncio.to_thread(segments, self._directory):
+            segment = await asyncio.to_thread(Segment.claim, path)
+            if segment is None:
+                continue
+            try:
+                sent = await self._send(segment)
+            finally:
+                segment.release()
+            if sent is None:
+                self._spill.wrote = True
+                break
+            logger.info("usage events replayed", extra={"file": path.name, "events": sent})
+        size = await asyncio.to_thread(measure, self._directory)
+        self._metrics.spill_bytes.set(size.size_bytes)
+
+    async def _send(self, segment: Segment) -> int | None:
+        """Send and remove one segment; return how many events it had. None: it was not all sent."""
+        now = asyncio.get_running_loop().time
+        sent = 0
+        while lines := await asyncio.to_thread(segment.read, _REPLAY_LINES):
+            try:
+                if not await self._add_lines(lines):
+                    return None
+            except _AWAY:
+                return None
+            sent += len(lines)
+            if now() > self._replay_until:
+                return None
+        await asyncio.to_thread(segment.remove)
+        return sent
+
+    async def _add_lines(self, lines: list[bytes]) -> bool:
+        """Append events; False when a stream was full. Raises the first failure, after all."""
+        answers = await asyncio.gather(*map(self._add_line, lines), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return all(answers)
+
+    async def _add_line(self, line: bytes) -> bool:
+        try:
+            head = self._decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            await self._bus.command(
+                b"XADD", self._dead, b"*", FIELD, line, b"reason", f"not a usage event: {error}"
+            )
+            return True
+        return await self._add(head, token_count(head.usage), line)

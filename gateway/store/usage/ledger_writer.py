@@ -1,0 +1,221 @@
+"""
+The ledger writer: moves usage events from the stream into SQL. Exactly once in effect.
+
+A turn: take over what dead writers left, read a batch, book it in one transaction (usage rows,
+charges and balances, see `charges`) that skips the request ids it has, and only then acknowledge.
+Killed anywhere, the batch is delivered again, and SQL skips what it has. Redis or SQL away: wait
+and try again, nothing is acknowledged meanwhile.
+
+An entry that can never be stored goes to the dead-letter stream with its reason, never round in
+circles. It counts as such only when it cannot be decoded or when SQL refuses the row itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError
+
+from gateway.errors import GatewayError
+from gateway.store.hot_state.snapshot import Position
+from gateway.store.sql.database import Database
+from gateway.store.usage.booking import CallBooking, ChargeRefusedError
+from gateway.store.usage.reader import BATCH, Entry, UsageReader
+from gateway.store.usage.rows import Row, row_of
+from gateway.store.usage.spill import measure
+from gateway.telemetry.metrics import Metrics
+
+_CLAIM_EVERY_S = 5.0
+_STATUS_EVERY_S = 5.0
+_BACKOFF_FIRST_S = 0.1
+_BACKOFF_LIMIT_S = 5.0
+_DRAIN_S = 5.0
+logger = logging.getLogger(__name__)
+
+
+class LedgerStatus(msgspec.Struct, frozen=True):
+    """What the ledger writer has to do and has done."""
+
+    lag_s: float
+    """Age of the oldest event in the stream."""
+    stream_length: int
+    written_total: int
+    """Rows inserted by this process."""
+    repeated_total: int
+    """Events that SQL had already."""
+    parked_total: int
+    spill_files: int
+    """In this data directory."""
+    spill_bytes: int
+
+
+class _Outcome(NamedTuple):
+    """What SQL made of a batch: newest balances, and the entries it had had before."""
+
+    positions: dict[str, Position]
+    repeated: set[Entry]
+
+
+class LedgerWriter:
+    """
+    One writer; any number may run at once.
+
+    Args:
+        reader: The stream's end; owned by the caller.
+        database: Where the rows go; owned by the caller.
+        metrics: `ledger_*` are kept.
+        spill: The directory whose segments `status` counts.
+    """
+
+    def __init__(
+        self, reader: UsageReader, database: Database, metrics: Metrics, spill: Path
+    ) -> None:
+        self._reader = reader
+        self._database = database
+        self._metrics = metrics
+        self._spill = spill
+        self._booking = CallBooking(is_sqlite=database.is_sqlite)
+        self._written = self._repeated = self._parked = 0
+        self._connected = False
+        self._claim_at = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Write until `stop` is set, then what is left in the stream, for some seconds at most."""
+        delay = _BACKOFF_FIRST_S
+        while not stop.is_set():
+            try:
+                await self._turn()
+            except (RedisError, OSError, GatewayError) as error:
+                self._connected = False
+                logger.warning("ledger waits", extra={"error": describe(error), "delay_s": delay})
+                await pause(stop, delay)
+                delay = min(delay * 2, _BACKOFF_LIMIT_S)
+            except Exception:  # a task root: the writer goes on
+                self._connected = False
+                logger.exception("ledger turn failed")
+                await pause(stop, _BACKOFF_LIMIT_S)
+            else:
+                delay = _BACKOFF_FIRST_S
+        with contextlib.suppress(RedisError, OSError, GatewayError, TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while await self._store(await self._reader.read_new(None)):
+                    pass
+
+    async def status(self) -> LedgerStatus:
+        """
+        Ask Redis and the disk how much waits.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away.
+        """
+        waiting = await asyncio.to_thread(measure, self._spill)
+        return LedgerStatus(
+            lag_s=await self._reader.oldest_age_s(int(time.time() * 1000)),
+            stream_length=await self._reader.length(),
+            written_total=self._written,
+            repeated_total=self._repeated,
+            parked_total=self._parked,
+            spill_files=waiting.files,
+            spill_bytes=waiting.size_bytes,
+        )
+
+    async def _turn(self) -> None:
+        if not self._connected:
+            await self._reader.ensure_group()
+            while await self._store(await self._reader.read_own()):
+                pass
+            self._connected = True
+        now = time.monotonic()
+        if now >= self._claim_at:
+            while await self._store(await self._reader.claim()):
+                pass
+            self._claim_at = now + _CLAIM_EVERY_S
+        if await self._store(await self._reader.read_new()):
+            return
+        if await self._reader.redeliver_orphans():
+            logger.warning("ledger reads the stream again from its start")
+
+    async def _store(self, entries: list[Entry]) -> bool:
+        """Insert and acknowledge; False when there was nothing to do."""
+        for start in range(0, len(entries), BATCH):
+            await self._store_batch(entries[start : start + BATCH])
+        return bool(entries)
+
+    async def _store_batch(self, entries: list[Entry]) -> None:
+        rows: list[tuple[Entry, Row]] = []
+        for entry in entries:
+            try:
+                rows.append((entry, row_of(_event(entry))))
+            except ValueError as error:
+                await self._park(entry, str(error))
+        outcome = _Outcome({}, set())
+        if rows:
+            await self._write(rows, outcome)
+        await self._reader.acknowledge(entries, outcome.positions, outcome.repeated)
+
+    async def _write(self, rows: list[tuple[Entry, Row]], outcome: _Outcome) -> None:
+        try:
+            await self._book(rows, outcome)
+        except (DBAPIError, ChargeRefusedError) as refusal:  # of a row: see `Database.write`
+            if len(rows) == 1:
+                await self._park(rows[0][0], describe(refusal))
+                return
+            for pair in rows:
+                await self._write([pair], outcome)
+
+    async def _book(self, rows: list[tuple[Entry, Row]], outcome: _Outcome) -> None:
+        async with self._database.write() as connection:
+            booked = await self._booking.book(connection, [row for _, row in rows])
+        new = set(booked.new)
+        for entry, row in rows:
+            if row["request_id"] in new:
+                new.remove(str(row["request_id"]))
+            else:
+                outcome.repeated.add(entry)
+        outcome.positions.update(booked.positions)
+        self._written += len(booked.new)
+        self._repeated += len(rows) - len(booked.new)
+        self._metrics.ledger_written.inc(len(booked.new))
+
+    async def _park(self, entry: Entry, reason: str) -> None:
+        await self._reader.park(entry, reason)
+        self._parked += 1
+        self._metrics.ledger_parked.inc()
+        logger.error(
+            "usage event cannot be stored",
+            extra={"entry_id": entry.entry_id.decode(), "reason": reason},
+        )
+
+    async def report(self, stop: asyncio.Event) -> None:
+        """Keep the gauges until `stop` is set."""
+        while not stop.is_set():
+            with contextlib.suppress(RedisError, OSError):  # `run` says that Redis is away
+                status = await self.status()
+                self._metrics.ledger_lag.set(status.lag_s)
+                self._metrics.ledger_length.set(status.stream_length)
+            await pause(stop, _STATUS_EVERY_S)
+
+
+def describe(error: BaseException) -> str:
+    """Return a failure's type and what it says, for a log line; holds no values of rows."""
+    detail = error.detail if isinstance(error, GatewayError) else getattr(error, "orig", error)
+    return f"{type(error).__name__}: {detail}"
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until `stop` is set."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+def _event(entry: Entry) -> bytes:
+    if entry.event is None:
+        raise ValueError("trimmed from the stream before it was stored")
+    return entry.event

@@ -1,0 +1,134 @@
+"""
+Sums over the record of calls: tokens, costs and margin, by any of several groups at once.
+
+They cover what is kept of the record, `sql.usage_retention_days`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from gateway.core.civil import DAY_MS
+from gateway.core.model import Usage
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import USAGE_EVENTS
+from gateway.store.usage.queries import CallFilter, only
+
+MAX_LINES = 50_000
+"""A report with more lines is cut off, and says so."""
+_FAILED = ("failed", "insured")
+_EPOCH = datetime.date(1970, 1, 1)
+_COLUMNS = USAGE_EVENTS.c
+
+
+class GroupBy(enum.Enum):
+    """What the lines of a usage report stand for. The value is the word in commands and queries."""
+
+    DAY = "day"
+    MODEL = "model"
+    KEY = "key"
+    ACCOUNT = "account"
+    DEPLOYMENT = "deployment"
+    """`provider/upstream model`: for operators only."""
+
+
+CALLERS_GROUPS = (GroupBy.DAY, GroupBy.MODEL, GroupBy.KEY)
+"""What callers may ask for of their own account."""
+
+_KEYS: dict[GroupBy, sa.ColumnElement[Any]] = {
+    GroupBy.DAY: _COLUMNS.at_ms // sa.literal_column(str(DAY_MS)),
+    GroupBy.MODEL: _COLUMNS.model,
+    GroupBy.KEY: _COLUMNS.key_id,
+    GroupBy.ACCOUNT: _COLUMNS.account_id,
+    GroupBy.DEPLOYMENT: sa.func.coalesce(_COLUMNS.provider + "/" + _COLUMNS.upstream_model, ""),
+}
+
+
+class UsageLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a report."""
+
+    groups: tuple[str, ...]
+    """One value for each group asked for: a UTC date `2026-05-17`, a public model name, an id."""
+    calls: int
+    failed: int
+    usage: Usage
+    cost_nanousd: int
+    """What was charged."""
+    upstream_cost_nanousd: int
+    """What upstreams take, of the calls of which that is known."""
+    margin_nanousd: int
+    """What was charged less what upstreams take, of the calls of which that is known."""
+    calls_without_cost: int
+    """Calls of which it is not known what the upstream takes: no part of the margin."""
+
+
+class UsageReport(msgspec.Struct, frozen=True):
+    """The lines, ordered by their groups."""
+
+    lines: list[UsageLine]
+    is_cut: bool
+    """There are more than MAX_LINES."""
+
+
+class UsageReports:
+    """Reads `usage_events`. Every method may raise GatewayError (STORE_UNAVAILABLE)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def report(
+        self, groups: Sequence[GroupBy], which: CallFilter, *, max_lines: int = MAX_LINES
+    ) -> UsageReport:
+        """Return one line for each combination of `groups` that had calls; one in all for none."""
+        keys = [_KEYS[group].label(f"by_{group.value}") for group in groups]
+        query = sa.select(*keys, *_sums()).group_by(*keys).order_by(*keys).limit(max_lines + 1)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(only(query, which))).all()
+        lines = [_line(groups, tuple(row)) for row in rows[:max_lines] if row.calls]
+        return UsageReport(lines, len(rows) > max_lines)
+
+
+def _sums() -> list[sa.ColumnElement[Any]]:
+    known = _COLUMNS.upstream_cost_nanousd.is_not(None)
+    margin = _COLUMNS.cost_nanousd - _COLUMNS.upstream_cost_nanousd
+    summed: list[sa.ColumnElement[Any]] = [
+        sa.case((_COLUMNS.outcome.in_(_FAILED), 1), else_=0),
+        *[_COLUMNS[f"{name}_tokens"] for name in Usage.__struct_fields__],
+        _COLUMNS.cost_nanousd,
+        sa.func.coalesce(_COLUMNS.upstream_cost_nanousd, 0),
+        sa.case((known, margin), else_=0),
+        sa.case((known, 0), else_=1),
+    ]
+    return [
+        sa.func.count().label("calls"),
+        *[sa.func.coalesce(sa.func.sum(each), 0) for each in summed],
+    ]
+
+
+def _line(groups: Sequence[GroupBy], row: tuple[Any, ...]) -> UsageLine:
+    names, numbers = row[: len(groups)], [int(number) for number in row[len(groups) :]]
+    calls, failed, *rest = numbers
+    classes = len(Usage.__struct_fields__)
+    cost, upstream_cost, margin, without = rest[classes:]
+    return UsageLine(
+        groups=tuple(_name(group, name) for group, name in zip(groups, names, strict=True)),
+        calls=calls,
+        failed=failed,
+        usage=Usage(*rest[:classes]),
+        cost_nanousd=cost,
+        upstream_cost_nanousd=upstream_cost,
+        margin_nanousd=margin,
+        calls_without_cost=without,
+    )
+
+
+def _name(group: GroupBy, value: Any) -> str:
+    if group is GroupBy.DAY:
+        return (_EPOCH + datetime.timedelta(days=int(value))).isoformat()
+    return str(value)

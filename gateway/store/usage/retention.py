@@ -1,0 +1,34 @@
+"""Deletes what the privacy promise says is deleted: usage events past their days."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import USAGE_EVENTS
+
+PURGE_BATCH = 2000
+"""Rows in one transaction: writers wait for no longer than that takes."""
+
+
+async def purge_usage(database: Database, before_ms: int, *, batch: int = PURGE_BATCH) -> int:
+    """
+    Delete the usage events of before `before_ms` (Unix milliseconds); return how many there were.
+
+    Raises:
+        GatewayError: STORE_UNAVAILABLE; what was deleted till then stays deleted.
+    """
+    oldest = (
+        sa.select(USAGE_EVENTS.c.request_id)
+        .where(USAGE_EVENTS.c.at_ms < before_ms)
+        .order_by(USAGE_EVENTS.c.at_ms)
+        .limit(batch)
+    )
+    delete = sa.delete(USAGE_EVENTS).where(USAGE_EVENTS.c.request_id.in_(oldest))
+    total = 0
+    while True:
+        async with database.write() as connection:
+            deleted = (await connection.execute(delete)).rowcount
+        total += deleted
+        if deleted < batch:
+            return total
