@@ -23,7 +23,7 @@ import msgspec
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import TOO_DEEP, decode_request
-from gateway.protocols.translate.ids import short_name
+from gateway.protocols.ids import short_name
 from gateway.tokens.images import UNKNOWN_TOKENS, image_tokens, url_tokens
 
 Json = dict[str, object]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.translate.ids import (
+from gateway.protocols.ids import (
     from_encoded_id,
     is_legal,
     message_id,

@@ -1,167 +1,38 @@
-"""
-What an Anthropic answer means in OpenAI's terms: id, finish reason, usage, reasoning details.
-
-Shared by whole answers and streams.
-"""
+"""The parts of an Anthropic message that the gateway writes itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Literal
-
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
-
-from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.codec.json_decode import join_halves
-from gateway.protocols.translate.chat_to_messages.thinking_blocks import FORMAT
-
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
-
-_FINISH: Final[Mapping[str, FinishReason]] = {
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
-_COUNTERS: Final = (
-    "input_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "output_tokens",
-    "output_tokens_details",
-)
+from msgspec import UNSET, UnsetType
 
 
-class PromptDetails(msgspec.Struct, gc=False):
-    """How much of the prompt came from the cache, and went into it."""
-
-    cached_tokens: int
-    cache_write_tokens: int
-
-
-class CompletionDetails(msgspec.Struct, gc=False):
+class ThinkingTokens(msgspec.Struct, gc=False):
     """How much of the output was thought."""
 
-    reasoning_tokens: int
+    thinking_tokens: int
 
 
-class CompletionUsage(msgspec.Struct, gc=False, omit_defaults=True):
-    """OpenAI's `usage`."""
+class AnthropicUsage(msgspec.Struct, gc=False, omit_defaults=True):
+    """Anthropic's `usage`: four numbers always, none of which includes another."""
 
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptDetails
-    completion_tokens_details: CompletionDetails | UnsetType = UNSET
-
-
-class ReasoningDetail(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
-    """A thought that must come back unchanged: signed text, or encrypted data."""
-
-    index: int
-    type: Literal["reasoning.text", "reasoning.encrypted"]
-    text: str | UnsetType = UNSET
-    signature: str | UnsetType = UNSET
-    data: str | UnsetType = UNSET
-    format: str | UnsetType = UNSET
+    input_tokens: int
+    cache_creation_input_tokens: int
+    cache_read_input_tokens: int
+    output_tokens: int
+    output_tokens_details: ThinkingTokens | UnsetType = UNSET
 
 
-class FunctionCall(msgspec.Struct, gc=False):
-    """The called function; `arguments` is JSON in a string."""
+class StopDetails(msgspec.Struct, gc=False):
+    """Why an answer was refused."""
 
-    name: str
-    arguments: str
-
-
-class ToolCall(msgspec.Struct, gc=False, omit_defaults=True):
-    """A call; `index` is for streams only."""
-
-    index: int | UnsetType
-    id: str
-    type: str | UnsetType
-    function: FunctionCall
+    type: str
+    category: str | None
+    explanation: str | None
 
 
-class UsageCounters:
-    """
-    Anthropic's usage of one answer, collected from its events.
+class Stop(msgspec.Struct, gc=False, omit_defaults=True):
+    """How an answer ended."""
 
-    Counters are cumulative: a later one that is not null replaces the earlier, nothing is added up.
-    """
-
-    __slots__ = ("_counters",)
-
-    def __init__(self) -> None:
-        self._counters: dict[str, object] = {}
-
-    def merge(self, usage: Mapping[str, object] | None) -> None:
-        """Take a `usage` object."""
-        for name in _COUNTERS:
-            value = usage.get(name) if usage else None
-            if value is not None:
-                self._counters[name] = value
-
-    def openai(self) -> CompletionUsage:
-        """Return OpenAI's usage; its prompt includes what the cache gave and took."""
-        read = self._number("cache_read_input_tokens")
-        written = self._number("cache_creation_input_tokens")
-        prompt = self._number("input_tokens") + read + written
-        output = self._number("output_tokens")
-        usage = CompletionUsage(prompt, output, prompt + output, PromptDetails(read, written))
-        details = self._counters.get("output_tokens_details")
-        thought = details.get("thinking_tokens") if isinstance(details, dict) else None
-        if thought is not None:
-            usage.completion_tokens_details = CompletionDetails(_count(thought))
-        return usage
-
-    def _number(self, name: str) -> int:
-        return _count(self._counters.get(name))
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 and value is not True else 0
-
-
-def finish_reason(stop_reason: str | None) -> FinishReason:
-    """Return OpenAI's reason; one that is unknown or missing is `stop`."""
-    return _FINISH.get(stop_reason or "", "stop")
-
-
-def completion_id(message_id: str | None) -> str:
-    """Return the id of OpenAI's answer for Anthropic's message id."""
-    return "chatcmpl-" + (join_halves(message_id or "").removeprefix("msg_") or "unknown")
-
-
-def signed_thought(index: int, text: str, signature: str) -> ReasoningDetail:
-    """Return the detail of a signed thought."""
-    return ReasoningDetail(
-        index=index,
-        type="reasoning.text",
-        text=text,
-        signature=join_halves(signature),
-        format=FORMAT,
-    )
-
-
-def encrypted_thought(index: int, data: str) -> ReasoningDetail:
-    """Return the detail of a redacted thought."""
-    return ReasoningDetail(
-        index=index, type="reasoning.encrypted", data=join_halves(data), format=FORMAT
-    )
-
-
-def arguments_of(tool_input: Raw) -> str:
-    """
-    Return a call's arguments: its input compactly, numbers as they were written.
-
-    Raises:
-        GatewayError: UPSTREAM_MALFORMED: not UTF-8, or nested too deeply.
-    """
-    raw = bytes(tool_input)
-    if raw.strip() in (b"", b"null"):
-        return "{}"
-    try:
-        return msgspec.json.format(raw, indent=-1).decode()
-    except (ValueError, RecursionError) as error:
-        raise GatewayError(ErrorKind.UPSTREAM_MALFORMED, "Upstream sent malformed data") from error
+    stop_reason: str
+    stop_sequence: str | None
+    stop_details: StopDetails | UnsetType = UNSET

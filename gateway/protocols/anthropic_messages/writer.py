@@ -14,9 +14,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from gateway.protocols.anthropic_messages.response import AnthropicUsage, Stop
 from gateway.protocols.codec.sse import anthropic_event
-from gateway.protocols.translate.answer_meaning import AnthropicUsage, Stop
-from gateway.protocols.translate.ids import SIGNATURE
+from gateway.protocols.ids import SIGNATURE
 
 Prose = Literal["text", "thinking"]
 Open = Literal["text", "thinking", "tool", "none"]

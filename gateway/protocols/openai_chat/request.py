@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw
 
-from gateway.protocols.anthropic_messages.request import ABSENT
+from gateway.protocols.codec.absent import ABSENT
 
 _Positive = Annotated[int, Meta(ge=1)]
 

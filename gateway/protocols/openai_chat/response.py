@@ -12,7 +12,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.codec.json_decode import decode_answer
+from gateway.protocols.codec.json_decode import decode_answer, join_halves
+
+GAVE_UP: Final = frozenset({"insufficient_system_resource", "error"})
+"""Finish reasons of an upstream that failed, even though text may have come."""
 
 
 class FunctionFragment(msgspec.Struct, gc=False):
@@ -176,3 +179,27 @@ def _number(usage: dict[str, object], name: str) -> int:
 def _object(usage: dict[str, object], name: str) -> dict[str, object]:
     value = usage.get(name)
     return value if isinstance(value, dict) else {}
+
+
+def thought_and_text(delta: Delta) -> tuple[str, str]:
+    """
+    Return the thought and the text of a message or a delta.
+
+    Providers send the same thought under two names: only the first that is not empty counts.
+    """
+    content = delta.content
+    if content is None or isinstance(content, str):
+        text, parts_thought = content or "", ""
+    else:
+        text, parts_thought = content_texts(content)
+    thought = delta.reasoning_content or delta.reasoning
+    if not thought and delta.reasoning_details:
+        thought = detail_text(delta.reasoning_details)
+    return (thought or "") + parts_thought, text
+
+
+def thought_signature(extra_content: object) -> str | None:
+    """Return Gemini's `google.thought_signature` of a call, if there is one."""
+    google = extra_content.get("google") if isinstance(extra_content, dict) else None
+    signature = google.get("thought_signature") if isinstance(google, dict) else None
+    return join_halves(signature) if isinstance(signature, str) and signature else None

@@ -11,14 +11,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from gateway.protocols.anthropic_messages.response import (
+from gateway.protocols.codec.sse import DONE
+from gateway.protocols.openai_chat.completion import (
     CompletionUsage,
     ReasoningDetail,
     ToolCall,
     completion_id,
 )
-from gateway.protocols.codec.sse import DONE
-from gateway.protocols.translate.stream import AnswerContext
 
 _encode: Final = msgspec.json.Encoder().encode
 _PING: Final = b": ping\n\n"
@@ -36,14 +35,21 @@ class ChunkWriter:
     Collects the chunks of one network read.
 
     Args:
-        context: Of the request: model, `created`, and whether usage was asked for; if it was, every
-            chunk carries `usage`, null in all but the last.
+        model: The name that every chunk repeats.
+        created: Unix seconds.
+        include_usage: The client asked for a usage chunk: every chunk carries `usage`, null in all
+            but the last.
     """
 
-    __slots__ = ("_after", "_before", "_context", "_pieces", "content", "reasoning")
+    __slots__ = (
+        "_after", "_before", "_created", "_include_usage", "_model", "_pieces",
+        "content", "reasoning",
+    )  # fmt: skip
 
-    def __init__(self, context: AnswerContext) -> None:
-        self._context = context
+    def __init__(self, model: str, created: int, *, include_usage: bool) -> None:
+        self._model = _encode(model)
+        self._created = created
+        self._include_usage = include_usage
         self._pieces: list[bytes] = []
         self._before = b""
         self._after = b',"logprobs":null,"finish_reason":null}]' + self._end()
@@ -82,7 +88,7 @@ class ChunkWriter:
 
     def done(self, upstream_id: str | None, usage: CompletionUsage) -> None:
         """Write the usage chunk, if it was asked for, and the end."""
-        if self._context.include_usage:
+        if self._include_usage:
             head = self._head(upstream_id)
             self._pieces.append(b'%b"choices":[],"usage":%b}\n\n' % (head, _encode(usage)))
         self._pieces.append(DONE)
@@ -104,15 +110,14 @@ class ChunkWriter:
         return written
 
     def _head(self, upstream_id: str | None) -> bytes:
-        context = self._context
         return b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,' % (
             _encode(completion_id(upstream_id)),
-            context.created,
-            _encode(context.model),
+            self._created,
+            self._model,
         )
 
     def _end(self) -> bytes:
-        return b',"usage":null}\n\n' if self._context.include_usage else b"}\n\n"
+        return b',"usage":null}\n\n' if self._include_usage else b"}\n\n"
 
     def _frame(self, before: bytes, after: bytes) -> Frame:
         return Frame(self._before + before, after + self._after)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.protocols.codec.json_decode import join_halves
+from gateway.protocols.ids import cleaned, unused_id
 from gateway.protocols.openai_chat.response import (
     CallFragment,
     ChatUsage,
@@ -30,7 +31,6 @@ from gateway.protocols.openai_responses.items import (
     encode,
 )
 from gateway.protocols.openai_responses.reasoning import signed_entries
-from gateway.protocols.translate.ids import cleaned, unused_id
 from gateway.protocols.translate.tool_fragments import (
     LEGACY_INDEX,
     CallState,

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from gateway.protocols.translate.ids import SIGNATURE
+from gateway.protocols.ids import SIGNATURE
 
 
 class PackedThought(msgspec.Struct, omit_defaults=True):

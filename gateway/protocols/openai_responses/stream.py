@@ -34,11 +34,10 @@ from gateway.protocols.http.upstream_faults import (
     UpstreamFault,
     read_stream_fault,
 )
-from gateway.protocols.openai_chat.response import CHUNK, Choice, Chunk, read_usage
+from gateway.protocols.openai_chat.response import CHUNK, GAVE_UP, Choice, Chunk, read_usage
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.items import EventWriter
 from gateway.protocols.openai_responses.output import OutputBuilder, final_response, response_object
-from gateway.protocols.translate.answer_meaning import GAVE_UP
 from gateway.protocols.translate.stream import EarlyError
 
 _DONE: Final = b"[DONE]"

@@ -16,8 +16,8 @@ from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
+from gateway.protocols.ids import short_name
 from gateway.protocols.openai_responses.context import ToolName
-from gateway.protocols.translate.ids import short_name
 
 _NULL: Final = b"null"
 _INPUT_SCHEMA: Final = Raw(

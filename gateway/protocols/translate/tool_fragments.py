@@ -7,8 +7,8 @@ import re
 from typing import Final
 
 from gateway.protocols.codec.json_decode import HalfJoiner, join_halves
-from gateway.protocols.openai_chat.response import CallFragment
-from gateway.protocols.translate.answer_meaning import is_object, thought_signature
+from gateway.protocols.openai_chat.response import CallFragment, thought_signature
+from gateway.protocols.translate.messages_to_chat.meaning import is_object
 
 LEGACY_INDEX: Final = -1
 """Key of the one call of the old `function_call` field."""

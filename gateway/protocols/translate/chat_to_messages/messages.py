@@ -17,14 +17,14 @@ from msgspec import UNSET, Raw
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.message import Block, text_block
 from gateway.protocols.anthropic_messages.message import Message as Turn
-from gateway.protocols.anthropic_messages.request import is_given
+from gateway.protocols.codec.absent import is_given
 from gateway.protocols.codec.json_decode import mend_surrogates
+from gateway.protocols.ids import to_anthropic_id
 from gateway.protocols.openai_chat.request import Message, ToolCall
-from gateway.protocols.translate.answer_meaning import tool_input
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.chat_to_messages.parts import content_blocks, text_blocks
 from gateway.protocols.translate.chat_to_messages.thinking_blocks import thought_blocks
-from gateway.protocols.translate.ids import to_anthropic_id
+from gateway.protocols.translate.messages_to_chat.meaning import tool_input
 from gateway.protocols.translate.messages_to_chat.messages import Dropped, ToolNames
 
 _STRING: Final = msgspec.json.Decoder(str)

@@ -17,7 +17,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.message import Block, Source, text_block
-from gateway.protocols.anthropic_messages.request import is_given
+from gateway.protocols.codec.absent import is_given
 from gateway.protocols.openai_chat.request import File, Part
 from gateway.protocols.translate.capabilities import Capabilities
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.anthropic_messages.request import is_given
+from gateway.protocols.codec.absent import is_given
 from gateway.protocols.openai_chat.request import ChatRequest
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.messages_to_chat.messages import Dropped

@@ -19,7 +19,7 @@ from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.message import Block, text_block
-from gateway.protocols.anthropic_messages.request import is_filled, is_given
+from gateway.protocols.codec.absent import is_filled, is_given
 from gateway.protocols.codec.json_decode import TOO_DEEP, decode_request
 from gateway.protocols.openai_chat.request import ChatRequest, ResponseFormat
 from gateway.protocols.translate.capabilities import Capabilities

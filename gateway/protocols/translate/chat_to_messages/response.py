@@ -9,21 +9,23 @@ from msgspec import UNSET, Raw, UnsetType
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.anthropic_messages.request import ABSENT, is_given
-from gateway.protocols.anthropic_messages.response import (
+from gateway.protocols.codec.absent import ABSENT, is_given
+from gateway.protocols.codec.json_decode import decode_answer
+from gateway.protocols.http.upstream_errors import error_for, read_fault
+from gateway.protocols.openai_chat.completion import (
     CompletionUsage,
     FunctionCall,
     ReasoningDetail,
     ToolCall,
+    completion_id,
+)
+from gateway.protocols.translate.chat_to_messages.meaning import (
     UsageCounters,
     arguments_of,
-    completion_id,
     encrypted_thought,
     finish_reason,
     signed_thought,
 )
-from gateway.protocols.codec.json_decode import decode_answer
-from gateway.protocols.http.upstream_errors import error_for, read_fault
 from gateway.protocols.translate.stream import AnswerContext
 
 

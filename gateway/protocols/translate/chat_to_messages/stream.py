@@ -28,16 +28,7 @@ from msgspec import Raw
 
 from gateway.core.model import Wire
 from gateway.errors import GatewayError
-from gateway.protocols.anthropic_messages.request import ABSENT
-from gateway.protocols.anthropic_messages.response import (
-    FunctionCall,
-    ToolCall,
-    UsageCounters,
-    arguments_of,
-    encrypted_thought,
-    finish_reason,
-    signed_thought,
-)
+from gateway.protocols.codec.absent import ABSENT
 from gateway.protocols.codec.json_decode import HalfJoiner, decode_answer, decode_event, join_halves
 from gateway.protocols.codec.sse import LIMIT_BYTES, Event, EventDecoder
 from gateway.protocols.http.upstream_errors import translate_error, translate_stream_error
@@ -47,8 +38,16 @@ from gateway.protocols.http.upstream_faults import (
     UpstreamFault,
     read_stream_fault,
 )
+from gateway.protocols.ids import missing_id
+from gateway.protocols.openai_chat.completion import FunctionCall, ToolCall
 from gateway.protocols.openai_chat.writer import ChunkWriter, Frame
-from gateway.protocols.translate.ids import missing_id
+from gateway.protocols.translate.chat_to_messages.meaning import (
+    UsageCounters,
+    arguments_of,
+    encrypted_thought,
+    finish_reason,
+    signed_thought,
+)
 from gateway.protocols.translate.stream import AnswerContext, EarlyError
 
 
@@ -151,7 +150,9 @@ class OpenAIStream:
     def __init__(self, context: AnswerContext) -> None:
         self._context = context
         self._decoder = EventDecoder()
-        self._writer = ChunkWriter(context)
+        self._writer = ChunkWriter(
+            context.model, context.created, include_usage=context.include_usage
+        )
         self._usage = UsageCounters()
         self._blocks: dict[int, _OpenBlock] = {}
         self._calls = 0

@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Raw
 
 from gateway.protocols.anthropic_messages.message import Block
-from gateway.protocols.anthropic_messages.request import is_given
+from gateway.protocols.codec.absent import is_given
+from gateway.protocols.ids import is_synthetic
 from gateway.protocols.openai_chat.request import Message
-from gateway.protocols.translate.ids import is_synthetic
 
 FORMAT: Final = "anthropic-claude-v1"
 """`format` of a reasoning detail that Anthropic signed or encrypted."""

@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.message import Tool, ToolChoice
-from gateway.protocols.anthropic_messages.request import is_given
+from gateway.protocols.codec.absent import is_given
 from gateway.protocols.openai_chat.request import AllowedTools, ChatRequest
 from gateway.protocols.openai_chat.request import Tool as ClientTool
 from gateway.protocols.openai_chat.request import ToolChoice as ClientChoice

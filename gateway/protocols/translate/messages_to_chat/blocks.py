@@ -23,8 +23,8 @@ from typing import Final
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.writer import EventWriter, Prose
+from gateway.protocols.ids import missing_id, signature_of, to_anthropic_id, unused_id
 from gateway.protocols.openai_chat.response import CallFragment
-from gateway.protocols.translate.ids import missing_id, signature_of, to_anthropic_id, unused_id
 from gateway.protocols.translate.stream import AnswerContext
 from gateway.protocols.translate.tool_fragments import CallState, CallTable, ToolRecord
 

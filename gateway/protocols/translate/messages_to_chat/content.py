@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.anthropic_messages.request import Block, Source, is_given
+from gateway.protocols.anthropic_messages.request import Block, Source
+from gateway.protocols.codec.absent import is_given
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.openai_chat.message import File, ImageUrl, Part, text_part
 from gateway.protocols.translate.capabilities import Capabilities

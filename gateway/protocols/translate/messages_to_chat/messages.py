@@ -14,8 +14,10 @@ import msgspec
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.anthropic_messages.request import Block, Message, is_given
+from gateway.protocols.anthropic_messages.request import Block, Message
+from gateway.protocols.codec.absent import is_given
 from gateway.protocols.codec.json_decode import decode_request
+from gateway.protocols.ids import short_name, thought_signature_in, to_openai_id
 from gateway.protocols.openai_chat.message import (
     ChatMessage,
     FunctionCall,
@@ -26,7 +28,6 @@ from gateway.protocols.openai_chat.message import (
     text_part,
 )
 from gateway.protocols.translate.capabilities import Capabilities
-from gateway.protocols.translate.ids import short_name, thought_signature_in, to_openai_id
 from gateway.protocols.translate.messages_to_chat.content import (
     block_parts,
     contained_text,

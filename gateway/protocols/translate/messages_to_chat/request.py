@@ -18,13 +18,9 @@ import msgspec
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.anthropic_messages.request import (
-    MessagesRequest,
-    OutputFormat,
-    is_filled,
-    is_given,
-)
+from gateway.protocols.anthropic_messages.request import MessagesRequest, OutputFormat
 from gateway.protocols.anthropic_messages.threads import thread_refused
+from gateway.protocols.codec.absent import is_filled, is_given
 from gateway.protocols.codec.json_decode import TOO_DEEP, decode_request
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.messages_to_chat.messages import (

@@ -7,24 +7,28 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.protocols.openai_chat.response import CallFragment, Delta, read_answer, read_usage
-from gateway.protocols.translate.answer_meaning import (
-    AnthropicUsage,
-    StopDetails,
-    anthropic_usage,
-    stop_of,
-    thought_and_text,
-    thought_signature,
-    tool_input,
-)
-from gateway.protocols.translate.capabilities import Capabilities
-from gateway.protocols.translate.ids import (
+from gateway.protocols.anthropic_messages.response import AnthropicUsage, StopDetails
+from gateway.protocols.ids import (
     SIGNATURE,
     message_id,
     missing_id,
     signature_of,
     to_anthropic_id,
     unused_id,
+)
+from gateway.protocols.openai_chat.response import (
+    CallFragment,
+    Delta,
+    read_answer,
+    read_usage,
+    thought_and_text,
+    thought_signature,
+)
+from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.messages_to_chat.meaning import (
+    anthropic_usage,
+    stop_of,
+    tool_input,
 )
 from gateway.protocols.translate.stream import AnswerContext
 from gateway.protocols.translate.think_tags import cut_thought

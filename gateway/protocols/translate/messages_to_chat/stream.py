@@ -37,23 +37,20 @@ from gateway.protocols.http.upstream_faults import (
     UpstreamFault,
     read_stream_fault,
 )
+from gateway.protocols.ids import message_id
 from gateway.protocols.openai_chat.response import (
     CHUNK,
+    GAVE_UP,
     CallFragment,
     Choice,
     Chunk,
     Delta,
     read_usage,
-)
-from gateway.protocols.translate.answer_meaning import (
-    GAVE_UP,
-    anthropic_usage,
-    stop_of,
     thought_and_text,
 )
 from gateway.protocols.translate.capabilities import Capabilities
-from gateway.protocols.translate.ids import message_id
 from gateway.protocols.translate.messages_to_chat.blocks import BlockSequencer
+from gateway.protocols.translate.messages_to_chat.meaning import anthropic_usage, stop_of
 from gateway.protocols.translate.stream import AnswerContext, EarlyError
 from gateway.protocols.translate.think_tags import ThinkTags
 from gateway.protocols.translate.tool_fragments import LEGACY_INDEX

@@ -7,7 +7,8 @@ from typing import Final
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.anthropic_messages.request import MessagesRequest, Tool, ToolChoice, is_given
+from gateway.protocols.anthropic_messages.request import MessagesRequest, Tool, ToolChoice
+from gateway.protocols.codec.absent import is_given
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.capabilities import ToolChoice as ChoiceKind
 from gateway.protocols.translate.messages_to_chat.messages import Dropped, ToolNames

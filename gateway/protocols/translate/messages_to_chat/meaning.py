@@ -9,48 +9,18 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw
 
-from gateway.protocols.codec.json_decode import join_halves
-from gateway.protocols.openai_chat.response import ChatUsage, Delta, content_texts, detail_text
-
-GAVE_UP: Final = frozenset({"insufficient_system_resource", "error"})
-"""Finish reasons of an upstream that failed, even though text may have come."""
+from gateway.protocols.anthropic_messages.response import (
+    AnthropicUsage,
+    Stop,
+    StopDetails,
+    ThinkingTokens,
+)
+from gateway.protocols.openai_chat.response import ChatUsage
 
 _TOOL_FINISH: Final = frozenset({"tool_calls", "function_call"})
 _ANY: Final = msgspec.json.Decoder()
-
-
-class ThinkingTokens(msgspec.Struct, gc=False):
-    """How much of the output was thought."""
-
-    thinking_tokens: int
-
-
-class AnthropicUsage(msgspec.Struct, gc=False, omit_defaults=True):
-    """Anthropic's `usage`: four numbers always, none of which includes another."""
-
-    input_tokens: int
-    cache_creation_input_tokens: int
-    cache_read_input_tokens: int
-    output_tokens: int
-    output_tokens_details: ThinkingTokens | UnsetType = UNSET
-
-
-class StopDetails(msgspec.Struct, gc=False):
-    """Why an answer was refused."""
-
-    type: str
-    category: str | None
-    explanation: str | None
-
-
-class Stop(msgspec.Struct, gc=False, omit_defaults=True):
-    """How an answer ended."""
-
-    stop_reason: str
-    stop_sequence: str | None
-    stop_details: StopDetails | UnsetType = UNSET
 
 
 def anthropic_usage(usage: ChatUsage | None) -> AnthropicUsage:
@@ -106,30 +76,6 @@ def stop_of(
     if isinstance(named_stop, str) and named_stop in stop_sequences:
         return Stop("stop_sequence", named_stop)
     return Stop("end_turn", None)
-
-
-def thought_and_text(delta: Delta) -> tuple[str, str]:
-    """
-    Return the thought and the text of a message or a delta.
-
-    Providers send the same thought under two names: only the first that is not empty counts.
-    """
-    content = delta.content
-    if content is None or isinstance(content, str):
-        text, parts_thought = content or "", ""
-    else:
-        text, parts_thought = content_texts(content)
-    thought = delta.reasoning_content or delta.reasoning
-    if not thought and delta.reasoning_details:
-        thought = detail_text(delta.reasoning_details)
-    return (thought or "") + parts_thought, text
-
-
-def thought_signature(extra_content: object) -> str | None:
-    """Return Gemini's `google.thought_signature` of a call, if there is one."""
-    google = extra_content.get("google") if isinstance(extra_content, dict) else None
-    signature = google.get("thought_signature") if isinstance(google, dict) else None
-    return join_halves(signature) if isinstance(signature, str) and signature else None
 
 
 def tool_input(arguments: str) -> Raw:
