@@ -60,8 +60,3 @@ def adjust(bucket: Bucket, limit: int, amount: int, now_ms: int) -> Bucket:
 def remaining(bucket: Bucket, limit: int) -> int:
     """Return how many whole requests or tokens there is room for, 0 when overfull."""
     return max(0, limit * PER_MINUTE_MS - bucket.level) // PER_MINUTE_MS
-
-
-def empty_in_ms(bucket: Bucket, limit: int) -> int:
-    """Return after how many milliseconds the bucket is empty."""
-    return -(-bucket.level // limit)

@@ -37,15 +37,6 @@ class Limits(
     budget_month_nanousd: Money | None = None
     budget_total_nanousd: Money | None = None
 
-    @property
-    def has_budget(self) -> bool:
-        """Return whether money is limited."""
-        return (
-            self.budget_day_nanousd is not None
-            or self.budget_month_nanousd is not None
-            or self.budget_total_nanousd is not None
-        )
-
 
 class KeyLimits(Limits, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The limits of a key, and those of the key for single models."""

@@ -182,7 +182,6 @@ def test_resolve_with_empty_prefix_takes_names_as_they_are() -> None:
     assert catalogue.resolve("capio/flash") is None
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", RESOLVE_VECTORS)
 def test_resolve_vector_gives_expected_model(vector: dict[str, Any]) -> None:
     """The wire vectors that ask for a name's model."""

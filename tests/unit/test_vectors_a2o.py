@@ -33,7 +33,6 @@ def anthropic_error(error: GatewayError) -> dict[str, Any]:
     return {"status": surface.anthropic_status, "body": {"type": "error", "error": body}}
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", vectors.load("*", kind="request", direction="a2o"))
 def test_request_of_vector_is_translated(vector):
     """The upstream's body, shortened names and dropped fields are the vector's, or its refusal."""
@@ -68,7 +67,6 @@ def context_of(given: dict[str, Any]) -> AnswerContext:
     )
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", vectors.load("*", kind="response", direction="a2o"))
 def test_response_of_vector_is_translated(vector):
     """The Anthropic message is the vector's, or the error it names."""
@@ -99,7 +97,6 @@ def splits(chunks: list[bytes]) -> list[list[bytes]]:
     return ways
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", vectors.load("*", kind="stream", direction="a2o"))
 def test_stream_of_vector_is_translated(vector):
     """The events are the vector's however the network cuts the bytes, or its HTTP error."""
@@ -124,7 +121,6 @@ def test_stream_of_vector_is_translated(vector):
         check_invariants(written)
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", vectors.load("*", kind="stream", direction="a2o"))
 def test_stream_of_vector_is_what_the_sdk_expects(vector):
     """Anthropic's accumulator ends up with the vector's view."""

@@ -28,7 +28,6 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
     return {"status": 200, "body": {"input_tokens": tokens}}
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", load("count-*", kind="count"))
 def test_count_vector(vector: dict[str, Any]) -> None:
     """A request has the count that its vector expects."""
@@ -40,7 +39,6 @@ def test_count_vector(vector: dict[str, Any]) -> None:
 PERMISSIVE = TranslationRoute("m", capabilities("vllm", {"images": True, "files": True}))
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", load("req-a2o-*"))
 def test_count_agrees_with_the_translated_request(vector: dict[str, Any]) -> None:
     """A Messages request counts as the chat request that translation makes of it."""

@@ -14,7 +14,6 @@ CLIENT_WIRE = {"a2o": Wire.ANTHROPIC, "o2a": Wire.OPENAI}
 UPSTREAM_WIRE = {"a2o": Wire.OPENAI, "o2a": Wire.ANTHROPIC}
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", vectors.load("*", kind="error"))
 def test_upstream_error_of_vector_is_translated(vector):
     """Status, kept headers and body are those of the vector."""

@@ -80,7 +80,6 @@ def run_response(given: dict[str, Any]) -> dict[str, Any]:
     return {"response": json.loads(made)}
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", load("native-*"))
 def test_native_vector(vector: dict[str, Any]) -> None:
     """A native request or answer becomes what its vector expects."""

@@ -37,7 +37,6 @@ def openai_error(error: GatewayError) -> dict[str, Any]:
     return {"status": surface.openai_status, "body": {"error": body}}
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", vectors.load("*", kind="request", direction="o2a"))
 def test_request_of_vector_is_translated(vector):
     """The upstream's body, shortened names and dropped fields are the vector's, or its refusal."""
@@ -95,7 +94,6 @@ def run(given: dict[str, Any], chunks: list[bytes]) -> tuple[OpenAIStream, list[
     return stream, told(written)
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", vectors.load("*", kind="response", direction="o2a"))
 def test_response_of_vector_is_translated(vector):
     """The chat completion is the vector's, or the error's status and body."""
@@ -112,7 +110,6 @@ def test_response_of_vector_is_translated(vector):
     )
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", vectors.load("*", kind="stream", direction="o2a"))
 def test_stream_of_vector_is_translated_however_it_is_split(vector):
     """As given, byte by byte, whole and in random pieces, the events are the vector's."""
@@ -134,7 +131,6 @@ def test_stream_of_vector_is_translated_however_it_is_split(vector):
             assert vectors.matches(expected["events"], events)
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", vectors.load("*", kind="stream", direction="o2a"))
 def test_stream_of_vector_is_read_by_the_official_sdk(vector):
     """OpenAI's accumulator ends up with what the vector says a client sees."""

@@ -20,8 +20,6 @@ from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from gateway.protocols.streams.usage_filter import UsageHider
 from tests.vectors import load, matches, network_chunks
 
-pytestmark = pytest.mark.vectors
-
 
 @pytest.mark.parametrize("vector", load("*", "rewrite"))
 def test_rewrite_vector(vector: dict[str, Any]) -> None:

@@ -120,7 +120,6 @@ RUNS = {
 }
 
 
-@pytest.mark.vectors
 @pytest.mark.parametrize("vector", load("responses-*"))
 def test_responses_vector(vector: dict[str, Any]) -> None:
     """A Responses request, stream or answer becomes what its vector expects."""
