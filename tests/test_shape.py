@@ -154,3 +154,16 @@ def test_no_code_hides_in_comments() -> None:
     ]
 
     assert found == []
+
+
+def test_pure_layers_read_no_clock() -> None:
+    """`datetime` is for calendars there; the time comes in as an argument."""
+    found = [
+        place(path, line)
+        for path in PACKAGE
+        for name, line in calls_in(path)
+        if name in {"now", "today", "utcnow"}
+        and path.relative_to(ROOT).parts[1] in {"core", "protocols"}
+    ]
+
+    assert found == []

@@ -11,7 +11,7 @@ from gateway.cli.config import config_option, load_config
 from gateway.cli.output import MISUSE, Row, fail, json_option, print_rows
 from gateway.cli.refresh import refresh_account
 from gateway.cli.stores import every, find_account, with_database
-from gateway.cli.times import iso_time
+from gateway.cli.times import optional_time
 from gateway.core.money import MAX_BALANCE_NANOUSD, amount_fields, dollars
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
 from gateway.store.sql.database import Database
@@ -94,7 +94,7 @@ def _row(account: Account) -> Row:
         "billing": account.terms.billing.value,
         **amount_fields("balance", account.balance_nanousd),
         **amount_fields("credit_limit", account.terms.credit_nanousd),
-        "created_at": iso_time(account.created_at),
+        "created_at": optional_time(account.created_at),
     }
 
 

@@ -10,7 +10,7 @@ import msgspec
 from gateway.cli.config import config_option, load_config
 from gateway.cli.output import Row, json_option, print_json, print_rows
 from gateway.cli.stores import with_database
-from gateway.cli.times import iso_time
+from gateway.cli.times import optional_time
 from gateway.store.accounts.audit import AuditEntry, AuditLog
 from gateway.store.sql.database import Database
 
@@ -37,7 +37,7 @@ def audit(object_id: str | None, limit: int, config_path: Path | None, as_json: 
 def _row(entry: AuditEntry) -> Row:
     return {
         "id": entry.id,
-        "at": iso_time(entry.at_ms // 1000),
+        "at": optional_time(entry.at_ms // 1000),
         "actor": entry.actor,
         "action": entry.action,
         "object": entry.object,

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from gateway.cli.config import config_option, find_config, read_config, read_secrets, refuse_config
-from gateway.cli.models import dollars
 from gateway.cli.output import Row, print_table
 from gateway.core.catalogue import build
 from gateway.core.model import Model
+from gateway.core.money import dollars
 from gateway.settings import ConfigError, Provider, Settings
 
 

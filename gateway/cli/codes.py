@@ -11,7 +11,7 @@ from gateway.cli.amounts import Dollars, who
 from gateway.cli.config import config_option, load_config
 from gateway.cli.output import MISUSE, Form, Row, fail, form_options, print_form
 from gateway.cli.stores import every, with_database
-from gateway.cli.times import Instant, iso_time
+from gateway.cli.times import Instant, optional_time
 from gateway.core.money import amount_fields
 from gateway.store.accounts.codes import MAX_CODES, Code, CodeDetails, Codes, NewCode
 from gateway.store.sql.database import Database
@@ -88,10 +88,10 @@ def _row(code: Code) -> Row:
         "ends_in": code.last_four,
         **amount_fields("amount", code.amount_nanousd),
         "state": code.state(time.time()),
-        "expires_at": iso_time(code.expires_at),
+        "expires_at": optional_time(code.expires_at),
         "redeemed_by": code.redeemed_by,
-        "redeemed_at": iso_time(code.redeemed_at),
+        "redeemed_at": optional_time(code.redeemed_at),
         "note": code.note,
         "created_by": code.created_by,
-        "created_at": iso_time(code.created_at),
+        "created_at": optional_time(code.created_at),
     }

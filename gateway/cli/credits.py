@@ -12,7 +12,7 @@ from gateway.cli.config import config_option, load_config
 from gateway.cli.output import Form, Row, form_options, json_option, print_form, print_rows
 from gateway.cli.refresh import refresh_account
 from gateway.cli.stores import find_account, with_database
-from gateway.cli.times import iso_time
+from gateway.cli.times import optional_time
 from gateway.core.money import amount_fields
 from gateway.settings import Settings
 from gateway.store.accounts.accounts import Account
@@ -162,7 +162,7 @@ def entry_row(entry: LedgerEntry) -> Row:
     return {
         "id": entry.id,
         "account_id": entry.account_id,
-        "at": iso_time(entry.at_ms // 1000),
+        "at": optional_time(entry.at_ms // 1000),
         "kind": entry.kind.value,
         **amount_fields("amount", entry.amount_nanousd),
         **amount_fields("balance_after", entry.balance_after_nanousd),

@@ -13,7 +13,7 @@ from gateway.cli.config import config_option, load_config, store_secrets
 from gateway.cli.output import FAILURE, MISUSE, Row, fail, json_option, print_json, print_rows
 from gateway.cli.revocation import PublishError, publish
 from gateway.cli.stores import every, find_account, with_database
-from gateway.cli.times import Instant, iso_time
+from gateway.cli.times import Instant, optional_time
 from gateway.core.catalogue import build
 from gateway.settings import Settings
 from gateway.settings.mistakes import did_you_mean
@@ -156,7 +156,7 @@ def _row(row: KeyRow) -> Row:
         "name": row.name,
         "key": f"{row.prefix}...{row.last_four}",
         "state": row.state,
-        "expires_at": iso_time(row.expires_at),
+        "expires_at": optional_time(row.expires_at),
         "models": None if row.models is None else sorted(row.models),
-        "created_at": iso_time(row.created_at),
+        "created_at": optional_time(row.created_at),
     }

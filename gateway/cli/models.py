@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from pathlib import Path
 
 import click
 
 from gateway.cli.config import config_option, load_config
 from gateway.cli.output import Row, json_option, print_rows
-from gateway.core.catalogue import NANOUSD_PER_USD, build
+from gateway.core.catalogue import build
 from gateway.core.model import Model
+from gateway.core.money import dollars
 
 
 @click.group()
@@ -45,10 +45,3 @@ def model_row(model: Model) -> Row:
             for each in model.deployments
         ],
     }
-
-
-def dollars(nanousd: int) -> str:
-    """Return nano-dollars as dollars, exactly, with cents at least."""
-    amount = Decimal(nanousd) / NANOUSD_PER_USD
-    text = f"{amount.normalize():f}"
-    return text if len(text.partition(".")[2]) > 1 else f"{amount:.2f}"

@@ -8,6 +8,8 @@ from typing import Literal
 
 import click
 
+from gateway.core.calendar import read_time, rfc3339
+
 _SPAN = re.compile(r"(\d{1,6})([mhdw])\Z")
 _UNITS = {
     "m": datetime.timedelta(minutes=1),
@@ -61,15 +63,9 @@ def read_instant(text: str, now: datetime.datetime, sign: int) -> int:
             return int((now + sign * int(span[1]) * _UNITS[span[2]]).timestamp())
         except OverflowError as failure:
             raise ValueError(f"{text} from now is beyond the calendar") from failure
-    moment = datetime.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return int(moment.timestamp())
+    return read_time(text)
 
 
-def iso_time(seconds: int | None) -> str | None:
-    """Return Unix seconds as `2027-01-31T12:00:00Z`."""
-    if seconds is None:
-        return None
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+def optional_time(seconds: int | None) -> str | None:
+    """Return Unix seconds as `2027-01-31T12:00:00Z`; None stays None."""
+    return None if seconds is None else rfc3339(seconds)

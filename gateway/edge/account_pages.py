@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.core.civil import DAY_MS, rfc3339
+from gateway.core.calendar import DAY_MS, rfc3339
 from gateway.core.model import Principal, Usage, UsageEvent
 from gateway.core.money import amount_fields
 from gateway.edge.parameters import Query, bad, read_json

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core.civil import rfc3339
+from gateway.core.calendar import rfc3339
 from gateway.core.money import MAX_BALANCE_NANOUSD, amount_fields, dollars
 from gateway.edge.account_pages import AccountRefresh
 from gateway.edge.admin import AdminRequest, Route

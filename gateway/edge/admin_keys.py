@@ -7,8 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.core.calendar import rfc3339
 from gateway.core.catalogue import Catalogue
-from gateway.core.civil import rfc3339
 from gateway.core.limits import KeyLimits
 from gateway.edge.admin import AdminRequest, Route
 from gateway.edge.limit_shapes import KeyLimitsBody, limits_object, read_key_limits

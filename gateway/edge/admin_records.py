@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from gateway.core.civil import rfc3339
+from gateway.core.calendar import rfc3339
 from gateway.core.model import UsageEvent
 from gateway.core.money import amount_fields
 from gateway.edge.account_pages import MAX_LINES, token_fields, usage_columns, usage_fields

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import re
 from collections.abc import Collection, Sequence
 from typing import TypeVar
@@ -11,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from gateway.core import calendar
 from gateway.core.money import read_dollars
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.channel import ClientChannel
@@ -23,7 +23,6 @@ MAX_TEXT = 500
 Shape = TypeVar("Shape")
 _AT = re.compile(r"at `\$\.?([^`]*)`")
 _FIELD = re.compile(r"field `([^`]+)`")
-_LATEST_S = 253_402_300_799
 _LONGEST_NUMBER = 15
 """Digits."""
 
@@ -63,7 +62,7 @@ class Query:
         text = self.text(name)
         if text is None:
             return default
-        digits = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+        digits = is_number(text) and len(text) <= _LONGEST_NUMBER
         if not (digits and 1 <= int(text) <= most):
             raise bad(name, f"'{name}' must be a whole number from 1 to {most}.")
         return int(text)
@@ -113,22 +112,19 @@ async def read_json(channel: ClientChannel, shape: type[Shape]) -> Shape:
 
 
 def read_time(text: str, name: str) -> int:
-    """Return an ISO date or time (UTC unless it says otherwise) or Unix seconds as the latter."""
-    seconds = -1
-    if text.isascii() and text.isdigit():
-        seconds = int(text[:15])
-    else:
-        try:
-            moment = datetime.datetime.fromisoformat(text)
-        except ValueError:
-            moment = None
-        if moment is not None:
-            if moment.tzinfo is None:
-                moment = moment.replace(tzinfo=datetime.UTC)
-            seconds = int(moment.timestamp())
-    if not 0 <= seconds <= _LATEST_S:
+    """Return Unix seconds from an ISO date or time, in UTC by default, or from digits."""
+    try:
+        seconds = int(text[:_LONGEST_NUMBER]) if is_number(text) else calendar.read_time(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= calendar.LAST_SECOND:
         raise bad(name, f"'{name}' must be a date like 2027-01-31, an ISO time, or Unix seconds.")
     return seconds
+
+
+def is_number(text: str) -> bool:
+    """Return whether `text` consists of ASCII digits only."""
+    return text.isascii() and text.isdigit()
 
 
 def read_text(text: str, name: str) -> str:

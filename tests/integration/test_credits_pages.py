@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.core.civil import rfc3339
+from gateway.core.calendar import rfc3339
 from gateway.edge.account_pages import READS_A_MINUTE, WRONG_CODES_A_MINUTE
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
 from gateway.store.accounts.audit import Actor, AuditLog

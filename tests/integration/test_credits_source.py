@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.civil import day_of, month_of
+from gateway.core.calendar import day_of, month_of
 from gateway.core.limits import Limits
 from gateway.core.model import UsageEvent
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms

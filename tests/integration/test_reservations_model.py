@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from gateway.core.bucket import Bucket, adjust, take
-from gateway.core.civil import DAY_MS, month_of
+from gateway.core.calendar import DAY_MS, month_of
 from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Usage
 from gateway.core.pricing import cost_nanousd, most_nanousd, token_count

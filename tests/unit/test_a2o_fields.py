@@ -13,7 +13,7 @@ from gateway.protocols.anthropic_messages.request import MessagesRequest
 from gateway.protocols.translate.messages_to_chat.request import FIELDS
 from tests.a2o import translate
 
-TABLE = Path(__file__).parents[2] / "docs" / "translation.md"
+TABLE = Path(__file__).parents[2] / "docs" / "translation-messages.md"
 SILENT = [name for name, outcome in FIELDS.items() if outcome in ("drop", "ignore", "refuse")]
 
 

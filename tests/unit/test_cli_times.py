@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from gateway.cli.times import iso_time, read_instant
+from gateway.cli.times import optional_time, read_instant
 
 NOW = datetime.datetime(2026, 11, 22, 12, 0, 0, tzinfo=datetime.UTC)
 
@@ -24,7 +24,7 @@ NOW = datetime.datetime(2026, 11, 22, 12, 0, 0, tzinfo=datetime.UTC)
 )
 def test_instant_is_read_in_utc(text: str, sign: int, moment: str) -> None:
     """A span counts from now in its direction; a date without a zone is UTC."""
-    assert iso_time(read_instant(text, NOW, sign)) == moment
+    assert optional_time(read_instant(text, NOW, sign)) == moment
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,6 @@ def test_instant_of_anything_else_is_refused(text: str) -> None:
         read_instant(text, NOW, 1)
 
 
-def test_iso_time_of_nothing_is_nothing() -> None:
+def test_optional_time_of_nothing_is_nothing() -> None:
     """A key without an expiry has none to show."""
-    assert iso_time(None) is None
+    assert optional_time(None) is None

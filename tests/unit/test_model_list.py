@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.calendar import rfc3339
 from gateway.core.model import Model, Prices, Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.http.model_list import list_models, rfc3339, show_model
+from gateway.protocols.http.model_list import list_models, show_model
 
 FREE = Prices(0, 0, 0, 0, 0)
 

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from openai.types.chat import completion_create_params
 
-import gateway.protocols.translate
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.chat_to_messages.request import FIELDS, translate_request
 from gateway.protocols.translate.stream import TranslationRoute
 
-FOLDER = Path(gateway.protocols.translate.__file__).parent
+PAGE = Path(__file__).parents[2] / "docs" / "translation-chat.md"
 ROW = re.compile(r"^\| `(\w+)` \| ([a-z ]+) \|", re.MULTILINE)
 WEATHER = {"type": "function", "function": {"name": "w", "parameters": {"type": "object"}}}
 
@@ -39,7 +38,7 @@ def refusal(**fields):
 
 def test_field_table_of_the_documentation_is_the_codes():
     """The reader's table names every field with the outcome that the code gives it."""
-    assert dict(ROW.findall((FOLDER / "FIELDS_OPENAI.md").read_text())) == dict(FIELDS)
+    assert dict(ROW.findall(PAGE.read_text())) == dict(FIELDS)
 
 
 def test_field_table_names_every_field_of_the_official_sdk():

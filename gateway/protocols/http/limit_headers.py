@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.core.civil import rfc3339
+from gateway.core.calendar import rfc3339
 from gateway.core.limits import Headroom, Room
 from gateway.core.model import Wire
 

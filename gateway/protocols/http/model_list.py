@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.core.calendar import rfc3339
 from gateway.core.model import Model, Prices, Wire
 from gateway.errors import ErrorKind, GatewayError
 
@@ -95,19 +96,6 @@ def show_model(model: Model, wire: Wire, name: str) -> bytes:
     return msgspec.json.encode(_anthropic(model, name))
 
 
-def rfc3339(unix_s: int) -> str:
-    """
-    Return a time as `2026-02-02T02:40:00Z`.
-
-    Args:
-        unix_s: Seconds since 1970; not negative.
-    """
-    days, second = divmod(unix_s, 86_400)
-    year, month, day = _civil_date(days)
-    hour, minute = second // 3600, second // 60 % 60
-    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second % 60:02}Z"
-
-
 def _openai(model: Model, name: str) -> _OpenAIModel:
     prices = model.prices
     priced = any((prices.input, prices.output, prices.cache_read, prices.cache_write))
@@ -182,21 +170,3 @@ def _position(models: Sequence[Model], name: str, param: str) -> int:
         if model.name == name:
             return position
     raise GatewayError(ErrorKind.BAD_REQUEST, f"{param}: no such model in this list.", param=param)
-
-
-def _civil_date(days: int) -> tuple[int, int, int]:
-    """
-    Return year, month and day of a day since 1970 in the Gregorian calendar.
-
-    Years are counted from March, so that the leap day is the last of its year; 400 years have
-    146,097 days.
-    """
-    era, day_of_era = divmod(days + 719_468, 146_097)
-    year_of_era = (
-        day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096
-    ) // 365
-    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    month_from_march = (5 * day_of_year + 2) // 153
-    day = day_of_year - (153 * month_from_march + 2) // 5 + 1
-    month = (month_from_march + 2) % 12 + 1
-    return era * 400 + year_of_era + (month <= 2), month, day

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.core.civil import first_day_of
+from gateway.core.calendar import first_day_of
 from gateway.store.accounts.accounts import account_of
 from gateway.store.accounts.credits import position_of
 from gateway.store.hot_state.snapshot import AccountState, SpendScope, Spent

@@ -10,7 +10,7 @@ from typing import cast
 
 import redis.asyncio
 
-from gateway.core.civil import DAY_MS, month_of
+from gateway.core.calendar import DAY_MS, month_of
 from gateway.core.limits import NO_LIMITS
 from gateway.errors import ErrorKind, GatewayError
 from gateway.store.hot_state.redis_schema import (

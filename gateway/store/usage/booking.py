@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.core.civil import DAY_MS
+from gateway.core.calendar import DAY_MS
 from gateway.core.money import MIN_BALANCE_NANOUSD
 from gateway.store.accounts.credits import EntryKind, position_of
 from gateway.store.hot_state.snapshot import Position

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from gateway.core.civil import DAY_MS
+from gateway.core.calendar import DAY_MS
 from gateway.core.model import Usage
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS

@@ -4,7 +4,7 @@ OpenAI Chat Completions request to Anthropic Messages request.
 Pure and stable: the same history gives the same bytes, or the provider's prompt cache would be lost
 on every turn. What the upstream cannot do is either left out and listed (`dropped`), left out
 silently where it makes no difference to the caller, or refused where the answer would silently
-mean something else. `FIELDS` says which for every field; FIELDS_OPENAI.md explains it to readers.
+mean something else. `FIELDS` says which for every field; docs/translation-chat.md explains it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Anthropic Messages request to OpenAI Chat Completions request.
 Pure and stable: the same history gives the same bytes, or the provider's prefix cache would be
 lost on every turn. What the upstream cannot do is either left out and listed (`dropped`), left out
 silently where it makes no difference to the caller, or refused where the answer would silently
-mean something else. `FIELDS` says which for every field; docs/translation.md explains it.
+mean something else. `FIELDS` says which for every field; docs/translation-messages.md explains it.
 """
 
 from __future__ import annotations
