@@ -32,6 +32,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from gateway.core.circuit_breaker import CircuitBreaker
 from gateway.store.redis.address import RedisTarget
 from gateway.store.redis.connection import (
     Argument,
@@ -131,7 +132,9 @@ class Bus:
         self._futures: list[asyncio.Future[Reply]] = []
         self._packed: list[bytes] = []
         self._batches = Batches(observe, self._refused)
-        self._failures = 0
+        self._breaker = CircuitBreaker(
+            failures_to_open=limits.failures_to_open, cooldown_s=limits.cooldown_s
+        )
         self._sweep_every_s = limits.command_timeout_s / _SWEEPS_PER_TIMEOUT
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._sweep_due = 0.0
@@ -185,14 +188,14 @@ class Bus:
         batches = self._batches
         if batches.pending >= self._capacity:
             future.set_exception(BusUnavailable(self._refusal()))
-            batches.failed_total += 1
+            batches.count_refused()
             return future
         packed = pack_one(args)
         if not self._packed:
             self._loop.call_soon(self._flush)
         self._packed.append(packed)
         self._futures.append(future)
-        batches.pending += 1
+        batches.count_gathered()
         return future
 
     async def script(
@@ -245,7 +248,7 @@ class Bus:
     def _take(self, replies: Replies) -> None:
         in_time, in_step = self._batches.resolve(replies, self._clock())
         if in_time:
-            self._failures = 0
+            self._breaker.record_success()
         if not in_step and self._link is not None:
             self._link.abort()
 
@@ -279,9 +282,7 @@ class Bus:
             self._arm_sweep()
 
     def _count_failure(self) -> None:
-        self._failures += 1
-        usable = self._state in (BusState.READY, BusState.CONNECTING)
-        if usable and self._failures >= self._limits.failures_to_open:
+        if self._breaker.record_failure(self._clock()) and self._state is not BusState.CLOSED:
             self._enter(BusState.OPEN)
             self._batches.fail_unsent("open")
             self._arm_probe()
@@ -295,18 +296,22 @@ class Bus:
         """Ask whether the server is back, on the connection there is."""
         if self._link is None or self._state is not BusState.OPEN:
             return  # a new connection is the probe
+        self._breaker.try_probe(self._clock())
         probe: asyncio.Future[Reply] = self._loop.create_future()
         probe.add_done_callback(self._probed)
         self._packed.append(pack_one((b"PING",)))
         self._futures.append(probe)
-        self._batches.pending += 1
+        self._batches.count_gathered()
         self._flush()
 
     def _probed(self, probe: asyncio.Future[Reply]) -> None:
-        answered = probe.exception() is None
-        if self._state is BusState.OPEN and answered:
+        if self._state is not BusState.OPEN:
+            return
+        if probe.exception() is None:
+            self._breaker.close()
             self._enter(BusState.READY)
-        elif self._state is BusState.OPEN:
+        else:
+            self._breaker.record_failure(self._clock())
             self._arm_probe()
 
     def _enter(self, state: BusState) -> None:
@@ -341,7 +346,7 @@ class Bus:
     async def _serve(self, link: Link) -> None:
         """Use a connection until it is gone."""
         self._link = link
-        self._failures = 0
+        self._breaker.close()
         link.hand_over(self._take)
         while (batch := self._batches.next_unsent()) is not None:
             self._send(link, batch)

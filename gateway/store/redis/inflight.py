@@ -91,12 +91,20 @@ class Batches:
         self._live: deque[Batch] = deque()
         self._late: deque[Batch] = deque()
         self.pending = 0
-        """Commands without a reply; the bus adds to it, this takes away."""
+        """Commands without a reply."""
         self.failed_total = 0
-        """Commands whose callers were told that there is no answer."""
+        """Commands that failed without a reply."""
 
     def __bool__(self) -> bool:
         return bool(self._unsent or self._live or self._late)
+
+    def count_gathered(self) -> None:
+        """Count a command that will be part of the next batch."""
+        self.pending += 1
+
+    def count_refused(self) -> None:
+        """Count a command that failed before it became part of a batch."""
+        self.failed_total += 1
 
     def hold(self, batch: Batch) -> None:
         """Keep a batch until there is a connection."""
