@@ -19,6 +19,7 @@ from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.codec.json_spans import Member, members
 
 Tokens = Annotated[int, msgspec.Meta(ge=0)]
+Choices = Annotated[int, msgspec.Meta(ge=1, le=128)]
 
 
 class StreamOptions(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +38,8 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    choices: int = 1
+    """Answers that the upstream generates: `n`, or `best_of` where it is larger."""
     user_id: str | None = None
     """Anthropic's `metadata.user_id`."""
     prompt_cache_key: str | None = None
@@ -51,10 +54,15 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def output_limit(self) -> int | None:
-        """The most output tokens the client wants; None: it named no limit."""
-        if self.max_completion_tokens is not None:
-            return self.max_completion_tokens
-        return self.max_tokens
+        """
+        The most output tokens of one choice; None: the client named no limit.
+
+        Of two limits the larger: upstreams differ in which of the two they obey.
+        """
+        named = [
+            limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None
+        ]
+        return max(named) if named else None
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -66,6 +74,8 @@ class _OpenAIFields(msgspec.Struct, gc=False):
     stream: bool | None = None
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
+    n: Choices | None = None
+    best_of: Choices | None = None
     prompt_cache_key: str | None = None
     stream_options: StreamOptions | UnsetType | None = UNSET
 
@@ -113,6 +123,7 @@ def decode_call(body: bytes, wire: Wire) -> CallFields:
         stream=chat.stream or False,
         max_tokens=chat.max_tokens,
         max_completion_tokens=chat.max_completion_tokens,
+        choices=max(chat.n or 1, chat.best_of or 1),
         prompt_cache_key=chat.prompt_cache_key,
         stream_options=chat.stream_options,
     )
