@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 TOO_DEEP: Final = "JSON is nested too deeply"
 
-_ESCAPE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a whole pair
-    rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"  # half of one
-    rb"|\\.",
-    re.DOTALL,
-)
+_HIGH = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
+_LOW = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LONE = re.compile(rb"%b(?!%b)|%b(?<!%b%b)" % (_HIGH, _LOW, _LOW, _HIGH, _LOW))
+_ESCAPE_BYTES: Final = 6
+_STEP: Final = 256 * 1024
+"""Bytes searched at once: a search holds the interpreter's lock."""
 _HALF_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]|([\ud800-\udfff])")
 _PATH = re.compile(r"^(.*?)(?: - at `\$(.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(.*)`$")
@@ -125,7 +125,16 @@ def mend_surrogates(text: bytes) -> bytes:
     r"""Return JSON text with each lone surrogate escape replaced by `\ufffd`: the same length."""
     if b"\\ud" not in text and b"\\uD" not in text:
         return text
-    return _ESCAPE.sub(lambda found: b"\\ufffd" if found[1] else found[0], text)
+    if b"\0" in text:
+        return text  # no JSON
+    # Escaped backslashes are out of the way, so that every backslash left begins an escape.
+    plain = text.replace(b"\\\\", b"\0\0")
+    mended = bytearray(plain)
+    for start in range(0, len(plain), _STEP):
+        for found in _LONE.finditer(plain, start, start + _STEP + 2 * _ESCAPE_BYTES):
+            if found.start() < start + _STEP:
+                mended[found.start() : found.end()] = b"\\ufffd"
+    return text if mended == plain else bytes(mended.replace(b"\0\0", b"\\\\"))
 
 
 class HalfJoiner:
