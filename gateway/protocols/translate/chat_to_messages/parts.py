@@ -23,6 +23,8 @@ from gateway.protocols.translate.capabilities import Capabilities
 
 _IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _PDF: Final = "application/pdf"
+_LONGEST_HEAD: Final = 1024
+"""Characters of a data URL before its comma that are looked at."""
 _NO_IMAGES: Final = "[image omitted: this model does not accept images]"
 _NO_FILES: Final = "[document omitted: this model does not accept files]"
 _CACHED: Final = Raw(b'{"type":"ephemeral"}')
@@ -158,7 +160,7 @@ def _data_url(url: str) -> tuple[str, bool, str]:
     if url[:5].lower() != "data:":
         return "", False, ""
     head, _, encoded = url[5:].partition(",")
-    media_type, *parameters = head.lower().split(";")
+    media_type, *parameters = head[:_LONGEST_HEAD].lower().split(";")
     return media_type.strip(), "base64" in (name.strip() for name in parameters), encoded
 
 
