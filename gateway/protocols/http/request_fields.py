@@ -14,9 +14,16 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.core.model import Wire
-from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
-from gateway.protocols.codec.json_spans import Member, members
+from gateway.protocols.codec.json_spans import Member, members, unrepeated
+from gateway.protocols.request_bounds import (
+    COUNTED_BYTES,
+    DEFAULT_BOUNDS,
+    LISTS,
+    RequestBounds,
+    check_list,
+)
+from gateway.protocols.request_names import ACTED_ON, CHECKED, check_names, check_options
 
 Tokens = Annotated[int, msgspec.Meta(ge=0)]
 Choices = Annotated[int, msgspec.Meta(ge=1, le=128)]
@@ -98,17 +105,25 @@ _SMALL_BYTES: Final = 4096
 _MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 
 
-def decode_call(body: bytes, wire: Wire) -> CallFields:
+def decode_call(
+    body: bytes, wire: Wire, bounds: RequestBounds | None = DEFAULT_BOUNDS
+) -> CallFields:
     """
     Return the fields of a request body.
 
+    Args:
+        body: The client's request.
+        wire: Its dialect.
+        bounds: Limits on its parts; None for a body of the gateway's own making.
+
     Raises:
         GatewayError: BAD_REQUEST with `param`: not JSON, not an object, nested too deeply, a
-            field of the wrong type, no `model`, or more than one (parsers disagree which one
-            counts, so the upstream might serve another model than was authorised and billed).
+            field of the wrong type, no `model`, beyond a bound, or a member that readers may
+            understand differently (the upstream might serve another model than was authorised
+            and billed): one that comes twice, or is ours but for case.
     """
     if wire is Wire.ANTHROPIC:
-        messages, span = _decode(body, _ANTHROPIC)
+        messages, span = _decode(body, _ANTHROPIC, wire, bounds)
         return CallFields(
             model=messages.model,
             model_span=span,
@@ -116,7 +131,7 @@ def decode_call(body: bytes, wire: Wire) -> CallFields:
             max_tokens=messages.max_tokens,
             user_id=messages.metadata.user_id if messages.metadata else None,
         )
-    chat, span = _decode(body, _OPENAI)
+    chat, span = _decode(body, _OPENAI, wire, bounds)
     return CallFields(
         model=chat.model,
         model_span=span,
@@ -129,12 +144,52 @@ def decode_call(body: bytes, wire: Wire) -> CallFields:
     )
 
 
-def _decode(body: bytes, decoder: msgspec.json.Decoder[_Fields]) -> tuple[_Fields, tuple[int, int]]:
+def check_request(body: bytes, wire: Wire, bounds: RequestBounds) -> None:
+    """
+    Check the names and sizes of a request whose fields others read.
+
+    Raises:
+        GatewayError: BAD_REQUEST: as `decode_call`, but for the fields' types.
+    """
+    if len(body) <= _SMALL_BYTES:
+        _check_small(body, wire, bounds)
+    else:
+        _walk(body, wire, bounds)
+
+
+def _decode(
+    body: bytes, decoder: msgspec.json.Decoder[_Fields], wire: Wire, bounds: RequestBounds | None
+) -> tuple[_Fields, tuple[int, int]]:
     if len(body) <= _SMALL_BYTES:
         fields = decode_request(body, decoder)
+        _check_small(body, wire, bounds)
         return fields, _span_in_small(body)
-    found = members(body)
+    found = _walk(body, wire, bounds)
     return _fields(body, found, decoder), _model_span(found)
+
+
+def _check_small(body: bytes, wire: Wire, bounds: RequestBounds | None) -> None:
+    most = bounds.max_members if bounds else None
+    values = unrepeated(body, most=most)
+    if not ACTED_ON.issuperset(values):
+        check_names(values)
+    if not CHECKED.isdisjoint(values):
+        for name in CHECKED.intersection(values):
+            check_options(name, values[name], wire, most)
+
+
+def _walk(body: bytes, wire: Wire, bounds: RequestBounds | None) -> list[Member]:
+    """Return the members of a larger body, checked."""
+    most = bounds.max_members if bounds else None
+    found = members(body, most=most)
+    check_names([name for name, _, _ in found])
+    counted = bounds if len(body) > COUNTED_BYTES else None
+    for name, start, end in found:
+        if name in CHECKED:
+            check_options(name, body[start:end], wire, most)
+        elif counted and name in LISTS:
+            check_list(name, body[start:end], counted)
+    return found
 
 
 def _fields(body: bytes, found: list[Member], decoder: msgspec.json.Decoder[_Fields]) -> _Fields:
@@ -158,7 +213,4 @@ def _span_in_small(body: bytes) -> tuple[int, int]:
 
 
 def _model_span(found: list[Member]) -> tuple[int, int]:
-    spans = [(start, end) for name, start, end in found if name == "model"]
-    if len(spans) > 1:
-        raise GatewayError(ErrorKind.BAD_REQUEST, "duplicate key: model", param="model")
-    return spans[0]
+    return next((start, end) for name, start, end in found if name == "model")
