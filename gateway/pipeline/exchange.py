@@ -29,7 +29,7 @@ from gateway.protocols.http.rewrite import (
     without_billing_line,
     without_fields,
 )
-from gateway.protocols.request_bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_values
+from gateway.protocols.request_bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_parts
 from gateway.protocols.streams.chain import ChainedTranslator
 from gateway.protocols.streams.usage_filter import UsageHider
 from gateway.protocols.translate.capabilities import Capabilities, capabilities
@@ -221,7 +221,7 @@ def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) ->
 def _translate(given: Preparation, route: TranslationRoute) -> TranslatedRequest:
     front = given.front
     if TRANSLATED_BYTES < len(front.body) <= RELAYED_BYTES and not front.is_facade:
-        check_values(front.body, front.bounds.max_values)
+        check_parts(front.body, front.bounds)
     if given.front.wire is Wire.ANTHROPIC:
         return anthropic_openai_request.translate_request(given.front.body, route, given.session_id)
     return openai_anthropic_request.translate_request(

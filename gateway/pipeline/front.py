@@ -35,7 +35,7 @@ from gateway.protocols.request_bounds import (
     RELAYED_BYTES,
     TRANSLATED_BYTES,
     RequestBounds,
-    check_values,
+    check_parts,
 )
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.stream import StreamTranslator
@@ -162,7 +162,7 @@ def open_request(
     """
     counted = TRANSLATED_BYTES if endpoint in _TAKEN_APART else RELAYED_BYTES
     if len(body) > counted:
-        check_values(body, bounds.max_values)
+        check_parts(body, bounds)
     if endpoint is Endpoint.RESPONSES:
         check_request(body, Wire.OPENAI, bounds)
         chat = translate_responses_request(body)

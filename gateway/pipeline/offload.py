@@ -24,14 +24,17 @@ WALKED_BYTES: Final = 128 * 1024
 """Bodies up to here are walked on the loop, whatever they hold."""
 
 _WALKED_OBJECTS: Final = 4096
+_WALKED_ELEMENTS: Final = 40_000
 
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="walk")
 
 
 def is_long_walk(body: bytes) -> bool:
     """Return whether a walk over all messages and blocks of `body` may take over 20 ms."""
-    return len(body) > LOOP_BYTES or (
-        len(body) > WALKED_BYTES and body.count(b"{") > _WALKED_OBJECTS
+    if not WALKED_BYTES < len(body) <= LOOP_BYTES:
+        return len(body) > LOOP_BYTES
+    return (
+        body.count(b"{") + body.count(b"[") > _WALKED_OBJECTS or body.count(b",") > _WALKED_ELEMENTS
     )
 
 

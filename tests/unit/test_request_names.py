@@ -121,9 +121,15 @@ def test_unknown_names_and_the_callers_own_data_are_relayed() -> None:
 
 
 def test_long_name_is_cut_in_the_answer() -> None:
-    name = b"x" * 100_000
+    name = b"x" * 4000
     error = refusal(Endpoint.CHAT_COMPLETIONS, b'{"%b":1,"model":"m","%b":1}' % (name, name))
     assert error.param == "x" * 64
+
+
+@pytest.mark.parametrize("name", [b"x" * 4097, b"\\n" * 4097])
+def test_endless_name_is_refused(name: bytes) -> None:
+    error = refusal(Endpoint.CHAT_COMPLETIONS, b'{"model":"m","%b":1}%b' % (name, PADDING))
+    assert error.message == "The name of a member is longer than 4,096 characters."
 
 
 @pytest.mark.parametrize(

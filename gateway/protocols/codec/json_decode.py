@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import msgspec
@@ -127,14 +128,36 @@ def mend_surrogates(text: bytes) -> bytes:
         return text
     if b"\0" in text:
         return text  # no JSON
-    # Escaped backslashes are out of the way, so that every backslash left begins an escape.
-    plain = text.replace(b"\\\\", b"\0\0")
-    mended = bytearray(plain)
-    for start in range(0, len(plain), _STEP):
-        for found in _LONE.finditer(plain, start, start + _STEP + 2 * _ESCAPE_BYTES):
-            if found.start() < start + _STEP:
-                mended[found.start() : found.end()] = b"\\ufffd"
-    return text if mended == plain else bytes(mended.replace(b"\0\0", b"\\\\"))
+    # Escaped backslashes are put away, so that every backslash left begins an escape.
+    plain = _by_piece(text, lambda piece: piece.replace(b"\\\\", b"\0\0"))
+    mended = b"".join(_mended(plain, start) for start in range(0, len(plain), _STEP))
+    return _by_piece(mended, lambda piece: piece.replace(b"\0\0", b"\\\\"))
+
+
+def whole_escapes(text: bytes, start: int, end: int) -> int:
+    """Return `end`, or the byte before it where it would cut an escape; `start` cuts none."""
+    piece = text[start:end]
+    backslashes = len(piece) - len(piece.rstrip(b"\\"))
+    return end - backslashes % 2 if end < len(text) else len(text)
+
+
+def _by_piece(text: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Apply a change that keeps lengths: in pieces, since one holds the interpreter's lock."""
+    changed: list[bytes] = []
+    at = 0
+    while at < len(text):
+        end = whole_escapes(text, at, at + _STEP)
+        changed.append(change(text[at:end]))
+        at = end
+    return b"".join(changed)
+
+
+def _mended(plain: bytes, start: int) -> bytes:
+    """Return a piece without lone halves, judged with what stands around it."""
+    around = 4 * _ESCAPE_BYTES
+    first = max(start - around, 0)
+    piece = _LONE.sub(rb"\\ufffd", plain[first : start + _STEP + around])
+    return piece[start - first : start - first + _STEP]
 
 
 class HalfJoiner:

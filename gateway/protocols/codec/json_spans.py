@@ -30,12 +30,15 @@ LONGEST_NAME: Final = 64
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _ARRAY: Final = msgspec.json.Decoder(list[Raw])
 _NAME: Final = msgspec.json.Decoder(str)
+_WRITTEN_AGAIN: Final = 4096
+"""Bytes up to which an object is faster written again than walked."""
 _encode: Final = msgspec.json.Encoder().encode
 _format: Final = msgspec.json.format
 _SPACE = rb"[ \t\r\n]*+"
 # Possessive: a greedy group keeps a state for every escape of a name, 100 bytes for two.
+_PLAIN = rb"[^\"\\]{0,4096}+"
 _KEY = re.compile(
-    rb"%b[{,]%b(\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\")%b:%b" % (_SPACE, _SPACE, _SPACE, _SPACE),
+    rb"%b[{,]%b(\"%b(?:\\.%b){0,4096}+\")%b:%b" % (_SPACE, _SPACE, _PLAIN, _PLAIN, _SPACE, _SPACE),
     re.DOTALL,
 )
 _VALUE_ENDS = re.compile(rb"%b[,}]" % _SPACE)
@@ -77,6 +80,9 @@ def unrepeated(text: bytes, path: str = "", most: int | None = None) -> dict[str
     """
     text, values = _decode(text, _OBJECT)
     _check_count(len(values), most, path)
+    if len(text) > _WRITTEN_AGAIN:
+        _walked(text, dict(values), path)
+        return values
     # Written again from its values it is the same: nothing was left out, so no name came twice.
     again = _encode(values)
     if again != text and _format(again, indent=-1) != _format(text, indent=-1):
@@ -124,6 +130,9 @@ def _walked(text: bytes, values: dict[str, Raw], path: str) -> list[Member]:
         if not (text.startswith(bytes(value), start) and _VALUE_ENDS.match(text, at)):
             raise _repeated(name, path)  # msgspec kept a later one
         found.append(Member(name, start, at))
+    if values:
+        message = "The name of a member is longer than 4,096 characters."
+        raise GatewayError(ErrorKind.BAD_REQUEST, message, param=path or None)
     return found
 
 

@@ -16,13 +16,7 @@ from msgspec import UNSET, UnsetType
 from gateway.core.model import Wire
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.codec.json_spans import Member, members, unrepeated
-from gateway.protocols.request_bounds import (
-    COUNTED_BYTES,
-    DEFAULT_BOUNDS,
-    LISTS,
-    RequestBounds,
-    check_list,
-)
+from gateway.protocols.request_bounds import DEFAULT_BOUNDS, RequestBounds
 from gateway.protocols.request_names import ACTED_ON, CHECKED, check_names, check_options
 
 Tokens = Annotated[int, msgspec.Meta(ge=0)]
@@ -183,12 +177,9 @@ def _walk(body: bytes, wire: Wire, bounds: RequestBounds | None) -> list[Member]
     most = bounds.max_members if bounds else None
     found = members(body, most=most)
     check_names([name for name, _, _ in found])
-    counted = bounds if len(body) > COUNTED_BYTES else None
     for name, start, end in found:
         if name in CHECKED:
             check_options(name, body[start:end], wire, most)
-        elif counted and name in LISTS:
-            check_list(name, body[start:end], counted)
     return found
 
 
