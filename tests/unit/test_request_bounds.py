@@ -245,6 +245,19 @@ def test_work_grows_with_the_size(
     assert large < 9 * small + 0.005
 
 
+def test_endless_parts_are_refused_by_name() -> None:
+    arguments = b'"{\\"a\\":[%b0]}"' % (b"[]," * 1_400_000)
+    call = b'{"id":"a","function":{"name":"f","arguments":%b}}' % arguments
+    body = b'{"model":"m","messages":[{"role":"assistant","tool_calls":[%b]}]}' % call
+    with pytest.raises(GatewayError, match="arguments longer than 4,194,304 bytes"):
+        to_messages(body)
+    file = b'{"type":"file","file":{"file_data":"data:text/plain,%b"}}' % (b"%41" * 100_001)
+    with pytest.raises(GatewayError, match="send base64"):
+        to_messages(chat(b"[" + file + b"]"))
+    with pytest.raises(GatewayError, match="document in a document"):
+        to_chat(nested_document(32))
+
+
 def test_only_large_bodies_of_many_parts_leave_the_loop() -> None:
     assert not is_long_walk(chat(b'"%b"' % (b"word, " * 20_000)))
     assert not is_long_walk(chat(listed(b"{}", 5000)))
