@@ -127,7 +127,7 @@ class Attempts:
 
     async def _ask(self, given: Preparation, channel: ClientChannel, candidate: Candidate) -> None:
         call = given.call
-        request, exchange = self._exchanges.prepare(given, candidate)
+        request, exchange = await self._exchanges.prepared(given, candidate)
         call.begin_attempt(candidate.deployment, candidate.wire, monotonic())
         response = plain_response(await self._transport.send(request))
         del request

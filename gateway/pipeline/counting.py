@@ -20,10 +20,12 @@ from gateway.errors import GatewayError
 from gateway.pipeline.attempt import Attempts
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.exchange import Preparation
+from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
 from gateway.ports import Headers
+from gateway.protocols.request_bounds import DEFAULT_BOUNDS, TRANSLATED_BYTES, check_values
 from gateway.tokens.cache_key import count_key
 from gateway.tokens.calibration import Calibration
-from gateway.tokens.count import measure_chat, measure_messages
+from gateway.tokens.count import Measure, measure_chat, measure_messages
 from gateway.tokens.counters import Counters, count_measure
 
 _COUNTED_HEADERS = (b"anthropic-version", b"anthropic-beta")
@@ -64,14 +66,25 @@ class TokenCounts:
         self._running: dict[str, asyncio.Future[bytes | None]] = {}
         self._calibrations: dict[str, Calibration] = {}
 
-    async def estimate(self, wire: Wire, body: bytes, upstream_model: str) -> int:
+    async def estimate(
+        self, wire: Wire, body: bytes, upstream_model: str, most: int = DEFAULT_BOUNDS.max_values
+    ) -> int:
         """
         Return the tokens of a request as well as they can be told without asking.
 
         Never fails: what cannot be taken apart counts a token for every four bytes.
+
+        Args:
+            wire: The request's dialect.
+            body: The request.
+            upstream_model: Whose vocabulary counts.
+            most: JSON values that are taken apart.
         """
         try:
-            measure = measure_messages(body) if wire is Wire.ANTHROPIC else measure_chat(body)
+            if is_long_walk(body):
+                measure = await offloaded(_measured, wire, body, most)
+            else:
+                measure = _measured(wire, body, most)
         except GatewayError:
             return len(body) // 4 + 1
         counter = self._counters.for_model(upstream_model)
@@ -109,7 +122,11 @@ class TokenCounts:
         """
         route = candidates[0].deployment.label if candidates else f"estimate {deployment.label}"
         headers = tuple(pair for pair in given.client_headers if pair[0] in _COUNTED_HEADERS)
-        digest = count_key(route, given.front.body, headers)
+        body = given.front.body
+        if len(body) > LOOP_BYTES:
+            digest = await offloaded(count_key, route, body, headers)
+        else:
+            digest = count_key(route, body, headers)
         answer = await self._being_told(digest)
         if answer is None:
             asked = partial(_asked, attempts, given, channel, candidates) if candidates else None
@@ -148,8 +165,16 @@ class TokenCounts:
 
     async def _estimated(self, given: Preparation, deployment: Deployment) -> bytes:
         front = given.front
-        tokens = await self.estimate(front.wire, front.body, deployment.upstream_model)
+        tokens = await self.estimate(
+            front.wire, front.body, deployment.upstream_model, front.bounds.max_values
+        )
         return msgspec.json.encode({"input_tokens": tokens})
+
+
+def _measured(wire: Wire, body: bytes, most: int) -> Measure:
+    if len(body) > TRANSLATED_BYTES:
+        check_values(body, most)
+    return measure_messages(body) if wire is Wire.ANTHROPIC else measure_chat(body)
 
 
 async def _asked(

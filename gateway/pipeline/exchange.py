@@ -16,10 +16,12 @@ from gateway.core.model import Deployment, Endpoint, Wire
 from gateway.core.routing import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.front import Front, Reshape
+from gateway.pipeline.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
 from gateway.ports import Headers, UpstreamRequest
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
 from gateway.protocols.http.headers import mapped_betas, translated_headers, upstream_headers
 from gateway.protocols.http.rewrite import (
+    has_foreign_thoughts,
     relay_body,
     strip_all_thoughts,
     strip_foreign_thoughts,
@@ -27,6 +29,7 @@ from gateway.protocols.http.rewrite import (
     without_billing_line,
     without_fields,
 )
+from gateway.protocols.request_bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_parts
 from gateway.protocols.streams.chain import ChainedTranslator
 from gateway.protocols.streams.usage_filter import UsageHider
 from gateway.protocols.translate.capabilities import Capabilities, capabilities
@@ -102,6 +105,12 @@ class Exchanges:
             for wire in deployment.wires
         }
 
+    async def prepared(self, given: Preparation, candidate: Candidate) -> Prepared:
+        """Return `prepare`, without holding the loop for long."""
+        if _is_long(given, candidate):
+            return await offloaded(self.prepare, given, candidate)
+        return self.prepare(given, candidate)
+
     def prepare(self, given: Preparation, candidate: Candidate) -> Prepared:
         """
         Return the request for one candidate, and the exchange that reads its answer.
@@ -115,6 +124,19 @@ class Exchanges:
         if candidate.wire is given.front.wire:
             return _relayed(given, candidate, caps)
         return _translated(given, candidate, caps)
+
+
+def _is_long(given: Preparation, candidate: Candidate) -> bool:
+    """Return whether the request is so large that it is prepared away from the loop."""
+    front = given.front
+    if candidate.wire is not front.wire or front.original:
+        return is_long_walk(front.body)
+    if len(front.body) <= WALKED_BYTES:
+        return False
+    strips = given.without_thoughts or candidate.deployment.provider.strip_billing_line
+    if strips or has_foreign_thoughts(front.body):
+        return is_long_walk(front.body)
+    return len(front.body) > LOOP_BYTES
 
 
 def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Prepared:
@@ -197,6 +219,9 @@ def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) ->
 
 
 def _translate(given: Preparation, route: TranslationRoute) -> TranslatedRequest:
+    front = given.front
+    if TRANSLATED_BYTES < len(front.body) <= RELAYED_BYTES and not front.is_facade:
+        check_parts(front.body, front.bounds)
     if given.front.wire is Wire.ANTHROPIC:
         return anthropic_openai_request.translate_request(given.front.body, route, given.session_id)
     return openai_anthropic_request.translate_request(

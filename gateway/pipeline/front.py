@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway.core.model import Endpoint, Model, Wire
-from gateway.protocols.http.request_fields import CallFields, decode_call
+from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
+from gateway.protocols.http.request_fields import CallFields, check_request, decode_call
 from gateway.protocols.native_chat import (
     NativeLimits,
     NativeRequest,
@@ -29,6 +30,13 @@ from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_answer
 from gateway.protocols.openai_responses.stream import ResponsesStream
+from gateway.protocols.request_bounds import (
+    DEFAULT_BOUNDS,
+    RELAYED_BYTES,
+    TRANSLATED_BYTES,
+    RequestBounds,
+    check_parts,
+)
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.stream import StreamTranslator
 
@@ -36,6 +44,7 @@ MOST_DROPPED = 32
 MOST_DROPPED_LENGTH = 64
 """Names that are told, and the length of each: some hold types that the caller made up."""
 
+_TAKEN_APART = frozenset({Endpoint.RESPONSES, Endpoint.COUNT_TOKENS})
 _INVISIBLE = re.compile(r"[^!-~]")
 
 Reshape = Callable[[bytes], bytes]
@@ -55,6 +64,7 @@ class Front(msgspec.Struct, kw_only=True):
     """The Responses request that `body` was made of."""
     responses: ResponsesContext | None = None
     native: NativeRequest | None = None
+    bounds: RequestBounds = DEFAULT_BOUNDS
 
     def let_go(self) -> None:
         """Forget the bodies, which may be megabytes: nothing is tried again once a head is out."""
@@ -112,30 +122,67 @@ class Front(msgspec.Struct, kw_only=True):
         return ()
 
 
-def open_request(endpoint: Endpoint, body: bytes, *, created: int, limits: NativeLimits) -> Front:
+async def opened(
+    endpoint: Endpoint,
+    body: bytes,
+    *,
+    created: int,
+    limits: NativeLimits,
+    bounds: RequestBounds = DEFAULT_BOUNDS,
+) -> Front:
+    """Return `open_request`, without holding the loop for long."""
+    is_long = is_long_walk(body) if endpoint is Endpoint.RESPONSES else len(body) > LOOP_BYTES
+    if is_long:
+        return await offloaded(
+            open_request, endpoint, body, created=created, limits=limits, bounds=bounds
+        )
+    return open_request(endpoint, body, created=created, limits=limits, bounds=bounds)
+
+
+def open_request(
+    endpoint: Endpoint,
+    body: bytes,
+    *,
+    created: int,
+    limits: NativeLimits,
+    bounds: RequestBounds = DEFAULT_BOUNDS,
+) -> Front:
     """
     Return the request in a dialect that upstreams speak.
+
+    Args:
+        endpoint: What was asked for.
+        body: The client's.
+        created: Unix seconds.
+        limits: What a caller of the native endpoint may ask for.
+        bounds: How large the request's parts may be.
 
     Raises:
         GatewayError: BAD_REQUEST or UNSUPPORTED, naming the field.
     """
+    counted = TRANSLATED_BYTES if endpoint in _TAKEN_APART else RELAYED_BYTES
+    if len(body) > counted:
+        check_parts(body, bounds)
     if endpoint is Endpoint.RESPONSES:
+        check_request(body, Wire.OPENAI, bounds)
         chat = translate_responses_request(body)
         return Front(
             wire=Wire.OPENAI,
             body=chat.body,
-            fields=decode_call(chat.body, Wire.OPENAI),
+            fields=decode_call(chat.body, Wire.OPENAI, None),
             dropped=_header_names(chat.dropped),
             original=body,
             responses=msgspec.structs.replace(chat.context, created=created),
         )
     if endpoint is Endpoint.NATIVE_CHAT:
+        check_request(body, Wire.OPENAI, bounds)
         native = read_native_request(body, limits)
         require_web_search(native, model_searches=False)
         written = chat_request(native, model=native.model)
-        fields = decode_call(written, Wire.OPENAI)
+        fields = decode_call(written, Wire.OPENAI, None)
         return Front(wire=Wire.OPENAI, body=written, fields=fields, native=native)
-    return Front(wire=endpoint.wire, body=body, fields=decode_call(body, endpoint.wire))
+    fields = decode_call(body, endpoint.wire, bounds)
+    return Front(wire=endpoint.wire, body=body, fields=fields, bounds=bounds)
 
 
 def _header_names(dropped: tuple[str, ...]) -> tuple[str, ...]:

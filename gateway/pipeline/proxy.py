@@ -23,13 +23,14 @@ from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.counting import TokenCounts
 from gateway.pipeline.exchange import Preparation
 from gateway.pipeline.finish import Recorder
-from gateway.pipeline.front import open_request
+from gateway.pipeline.front import opened
 from gateway.pipeline.idempotent import Idempotent
 from gateway.pipeline.settlement import settle
 from gateway.protocols.http.error_bodies import render
 from gateway.protocols.http.request_fields import CallFields
 from gateway.protocols.http.upstream_errors import ErrorAnswer
 from gateway.protocols.native_chat import NativeLimits, NativeRequest
+from gateway.protocols.request_bounds import RequestBounds
 from gateway.protocols.streams.meter import BYTES_PER_TOKEN
 from gateway.settings import Server
 
@@ -71,6 +72,9 @@ class Proxy:
         self._recorder = recorder
         self._idempotent = idempotent
         self._limits = limits
+        self._bounds = RequestBounds(
+            limits.max_members, limits.max_messages, limits.max_tools, limits.max_values
+        )
 
     async def handle(self, call: Call, channel: ClientChannel) -> None:
         """
@@ -114,7 +118,9 @@ class Proxy:
         limits = self._limits
         body = await channel.read_body(limits.max_body_bytes, limits.body_timeout_s, task)
         created = int(time.time())
-        front = open_request(call.endpoint, body, created=created, limits=NATIVE_LIMITS)
+        front = await opened(
+            call.endpoint, body, created=created, limits=NATIVE_LIMITS, bounds=self._bounds
+        )
         model = self._authorize(call, principal, front.fields)
         planned = plan(model, front.wire, call.endpoint)
         channel.watch_gone(task.cancel)
@@ -152,7 +158,10 @@ class Proxy:
         call.input_estimate = len(front.body) // BYTES_PER_TOKEN + 1
         if call.stream and front.wire is Wire.ANTHROPIC and first.wire is Wire.OPENAI:
             given.input_estimate = call.input_estimate = await self._counts.estimate(
-                front.wire, front.body, first.deployment.upstream_model
+                front.wire,
+                front.body,
+                first.deployment.upstream_model,
+                front.bounds.max_values,
             )
 
     async def _run_native(

@@ -107,7 +107,7 @@ def short_name(name: str) -> str:
     if is_legal(name):
         return name
     digest = hashlib.sha256(_utf8(name)).hexdigest()[:8]
-    return f"{_ILLEGAL.sub('_', name)[:55]}_{digest}"
+    return f"{_ILLEGAL.sub('_', name[:55])}_{digest}"
 
 
 def is_synthetic(signature: str) -> bool:

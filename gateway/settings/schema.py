@@ -95,6 +95,14 @@ class Server(Section, frozen=True):
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024 * 1024)] = 32 * 1024 * 1024
     body_timeout_s: Seconds = 60.0
     """Whole request body; a slower one is 408."""
+    max_members: Annotated[int, Meta(ge=64, le=100_000)] = 1024
+    """Members of a request body's top level, and of each object of options in it."""
+    max_messages: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    """Elements of `messages` or `input`; counted as `max_values` is."""
+    max_tools: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
+    """Elements of `tools` or `functions`; counted as `max_values` is."""
+    max_values: Annotated[int, Meta(ge=1000, le=10_000_000)] = 200_000
+    """JSON values of a body; counted above 4 MiB, and above 256 KiB if translated or measured."""
     send_stall_s: Seconds = 120.0
     """A client that takes no byte for so long is cut off."""
     grace_s: Seconds = 600.0

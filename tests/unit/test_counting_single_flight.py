@@ -168,8 +168,8 @@ async def test_estimates_of_many_at_once_are_one_computation() -> None:
     estimates: list[int] = []
     estimate = bench.counts.estimate
 
-    async def counted_estimate(wire: Wire, body: bytes, upstream_model: str) -> int:
-        estimates.append(await estimate(wire, body, upstream_model))
+    async def counted_estimate(wire: Wire, body: bytes, upstream_model: str, most: int) -> int:
+        estimates.append(await estimate(wire, body, upstream_model, most))
         return estimates[-1]
 
     bench.counts.estimate = counted_estimate  # type: ignore[method-assign]

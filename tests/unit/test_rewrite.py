@@ -24,6 +24,9 @@ BIG = b'"pad":"' + b"x" * 5000 + b'",'
 """Makes a body take the path for large ones."""
 
 
+REPEATED = "'model' stands more than once in the request; send it once."
+
+
 def both_sizes(body: bytes) -> list[bytes]:
     """Return `body` and the same with much padding."""
     at = body.index(b"{") + 1
@@ -42,11 +45,10 @@ def both_sizes(body: bytes) -> list[bytes]:
         (b'{"a":"x\\"model","b":"model\\"","model":"a"}',
          b'{"a":"x\\"model","b":"model\\"","model":"up"}'),
         (b'{"mod\\u0065l":"a","x":{"model":"n"}}', b'{"mod\\u0065l":"up","x":{"model":"n"}}'),
-        (b'{"x":1,"x":"}model{","x":123,"model":"a"}',
-         b'{"x":1,"x":"}model{","x":123,"model":"up"}'),
-        (b'{"x":[1,[2]],"x":{"model":1},"model":"a","x":1}',
-         b'{"x":[1,[2]],"x":{"model":1},"model":"up","x":1}'),
-        (b'{"x":true,"x":12,"x":1,"model":"a"}', b'{"x":true,"x":12,"x":1,"model":"up"}'),
+        (b'{"x":1,"y":"}model{","z":123,"model":"a"}',
+         b'{"x":1,"y":"}model{","z":123,"model":"up"}'),
+        (b'{"x":[1,[2]],"y":{"model":1},"model":"a","z":1}',
+         b'{"x":[1,[2]],"y":{"model":1},"model":"up","z":1}'),
         (b'{"x":"\\ud83d","model":"a"}', b'{"x":"\\ud83d","model":"up"}'),
         (b'{"x":99999999999999999999999999,"model":"a"}',
          b'{"x":99999999999999999999999999,"model":"up"}'),
@@ -66,9 +68,9 @@ def test_rewrite_model_quotes_the_new_name() -> None:
 @pytest.mark.parametrize(
     ("body", "message", "param"),
     [
-        (b'{"model":"a","model":"b"}', "duplicate key: model", "model"),
-        (b'{"model":"a","mod\\u0065l":"b"}', "duplicate key: model", "model"),
-        (b'{"\\u006dodel":"a","x":"model","model":"a"}', "duplicate key: model", "model"),
+        (b'{"model":"a","model":"b"}', REPEATED, "model"),
+        (b'{"model":"a","mod\\u0065l":"b"}', REPEATED, "model"),
+        (b'{"\\u006dodel":"a","x":"model","model":"a"}', REPEATED, "model"),
         (b'{"x":{"model":"a"}}', "Missing required parameter: 'model'.", "model"),
         (b'{"model":[1]}', "Invalid value for 'model': expected a string, got an array.", "model"),
         (b'{"model":"a","stream":1}',
@@ -81,7 +83,7 @@ def test_rewrite_model_quotes_the_new_name() -> None:
     ],
 )  # fmt: skip
 def test_decode_call_refused_names_the_field(body: bytes, message: str, param: str) -> None:
-    """Bad fields are told by name on both paths, duplicate models always."""
+    """Bad fields are told by name on both paths, repeated models always."""
     for sized in both_sizes(body):
         for wire in Wire:
             with pytest.raises(GatewayError) as caught:
@@ -166,8 +168,6 @@ def test_inject_usage_asks_in_place(before: bytes, after: bytes) -> None:
         b'{"model":"m","stream":false,"stream_options":{}}',
         b'{"model":"m","stream":null}',
         b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}',
-        b'{"model":"m","stream":true,"stream_options":{},"stream_options":{"a":1}}',
-        b'{"model":"m","stream":true,"stream_options":{"include_usage":false,"include_usage":null}}',
     ],
 )
 def test_inject_usage_nothing_to_ask_changes_nothing(body: bytes) -> None:
@@ -251,10 +251,10 @@ spaces = st.sampled_from(["", " ", "\n", " \t\r\n"])
 
 @st.composite
 def objects(draw: st.DrawFn) -> tuple[str, str]:
-    """Draw the bytes around a model's value in an object with repeated names and odd spaces."""
+    """Draw the bytes around a model's value in an object with odd names and spaces."""
     fields = [
-        (json.dumps(draw(names), ensure_ascii=draw(st.booleans())), json.dumps(draw(json_values)))
-        for _ in range(draw(st.integers(0, 5)))
+        (json.dumps(name, ensure_ascii=draw(st.booleans())), json.dumps(draw(json_values)))
+        for name in draw(st.lists(names, max_size=5, unique=True))
     ]
     at = draw(st.integers(0, len(fields)))
     fields.insert(at, (draw(st.sampled_from(['"model"', '"\\u006dodel"'])), "\0"))

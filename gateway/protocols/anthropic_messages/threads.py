@@ -33,7 +33,7 @@ def asks_for_thread(body: bytes) -> bool:
     Raises:
         GatewayError: BAD_REQUEST: the body is not JSON.
     """
-    if b'"thread"' not in body:
+    if b'"thread"' not in body and b"\\u00" not in body:  # a name may be spelt in escapes
         return False
     return bytes(decode_request(body, _FIELDS).thread) not in (b"null", b"{}")
 

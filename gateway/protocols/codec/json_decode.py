@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import msgspec
@@ -26,12 +27,12 @@ T = TypeVar("T")
 
 TOO_DEEP: Final = "JSON is nested too deeply"
 
-_ESCAPE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a whole pair
-    rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"  # half of one
-    rb"|\\.",
-    re.DOTALL,
-)
+_HIGH = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
+_LOW = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LONE = re.compile(rb"%b(?!%b)|%b(?<!%b%b)" % (_HIGH, _LOW, _LOW, _HIGH, _LOW))
+_ESCAPE_BYTES: Final = 6
+_STEP: Final = 256 * 1024
+"""Bytes searched at once: a search holds the interpreter's lock."""
 _HALF_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]|([\ud800-\udfff])")
 _PATH = re.compile(r"^(.*?)(?: - at `\$(.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(.*)`$")
@@ -125,7 +126,38 @@ def mend_surrogates(text: bytes) -> bytes:
     r"""Return JSON text with each lone surrogate escape replaced by `\ufffd`: the same length."""
     if b"\\ud" not in text and b"\\uD" not in text:
         return text
-    return _ESCAPE.sub(lambda found: b"\\ufffd" if found[1] else found[0], text)
+    if b"\0" in text:
+        return text  # no JSON
+    # Escaped backslashes are put away, so that every backslash left begins an escape.
+    plain = _by_piece(text, lambda piece: piece.replace(b"\\\\", b"\0\0"))
+    mended = b"".join(_mended(plain, start) for start in range(0, len(plain), _STEP))
+    return _by_piece(mended, lambda piece: piece.replace(b"\0\0", b"\\\\"))
+
+
+def whole_escapes(text: bytes, start: int, end: int) -> int:
+    """Return `end`, or the byte before it where it would cut an escape; `start` cuts none."""
+    piece = text[start:end]
+    backslashes = len(piece) - len(piece.rstrip(b"\\"))
+    return end - backslashes % 2 if end < len(text) else len(text)
+
+
+def _by_piece(text: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Apply a change that keeps lengths: in pieces, since one holds the interpreter's lock."""
+    changed: list[bytes] = []
+    at = 0
+    while at < len(text):
+        end = whole_escapes(text, at, at + _STEP)
+        changed.append(change(text[at:end]))
+        at = end
+    return b"".join(changed)
+
+
+def _mended(plain: bytes, start: int) -> bytes:
+    """Return a piece without lone halves, judged with what stands around it."""
+    around = 4 * _ESCAPE_BYTES
+    first = max(start - around, 0)
+    piece = _LONE.sub(rb"\\ufffd", plain[first : start + _STEP + around])
+    return piece[start - first : start - first + _STEP]
 
 
 class HalfJoiner:

@@ -14,11 +14,13 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.core.model import Wire
-from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
-from gateway.protocols.codec.json_spans import Member, members
+from gateway.protocols.codec.json_spans import Member, members, unrepeated
+from gateway.protocols.request_bounds import DEFAULT_BOUNDS, RequestBounds
+from gateway.protocols.request_names import ACTED_ON, CHECKED, check_names, check_options
 
 Tokens = Annotated[int, msgspec.Meta(ge=0)]
+Choices = Annotated[int, msgspec.Meta(ge=1, le=128)]
 
 
 class StreamOptions(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +39,8 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    choices: int = 1
+    """Answers that the upstream generates: `n`, or `best_of` where it is larger."""
     user_id: str | None = None
     """Anthropic's `metadata.user_id`."""
     prompt_cache_key: str | None = None
@@ -51,10 +55,15 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def output_limit(self) -> int | None:
-        """The most output tokens the client wants; None: it named no limit."""
-        if self.max_completion_tokens is not None:
-            return self.max_completion_tokens
-        return self.max_tokens
+        """
+        The most output tokens of one choice; None: the client named no limit.
+
+        Of two limits the larger: upstreams differ in which of the two they obey.
+        """
+        named = [
+            limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None
+        ]
+        return max(named) if named else None
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -66,6 +75,8 @@ class _OpenAIFields(msgspec.Struct, gc=False):
     stream: bool | None = None
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
+    n: Choices | None = None
+    best_of: Choices | None = None
     prompt_cache_key: str | None = None
     stream_options: StreamOptions | UnsetType | None = UNSET
 
@@ -88,17 +99,25 @@ _SMALL_BYTES: Final = 4096
 _MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 
 
-def decode_call(body: bytes, wire: Wire) -> CallFields:
+def decode_call(
+    body: bytes, wire: Wire, bounds: RequestBounds | None = DEFAULT_BOUNDS
+) -> CallFields:
     """
     Return the fields of a request body.
 
+    Args:
+        body: The client's request.
+        wire: Its dialect.
+        bounds: Limits on its parts; None for a body of the gateway's own making.
+
     Raises:
         GatewayError: BAD_REQUEST with `param`: not JSON, not an object, nested too deeply, a
-            field of the wrong type, no `model`, or more than one (parsers disagree which one
-            counts, so the upstream might serve another model than was authorised and billed).
+            field of the wrong type, no `model`, beyond a bound, or a member that readers may
+            understand differently (the upstream might serve another model than was authorised
+            and billed): one that comes twice, or is ours but for case.
     """
     if wire is Wire.ANTHROPIC:
-        messages, span = _decode(body, _ANTHROPIC)
+        messages, span = _decode(body, _ANTHROPIC, wire, bounds)
         return CallFields(
             model=messages.model,
             model_span=span,
@@ -106,24 +125,62 @@ def decode_call(body: bytes, wire: Wire) -> CallFields:
             max_tokens=messages.max_tokens,
             user_id=messages.metadata.user_id if messages.metadata else None,
         )
-    chat, span = _decode(body, _OPENAI)
+    chat, span = _decode(body, _OPENAI, wire, bounds)
     return CallFields(
         model=chat.model,
         model_span=span,
         stream=chat.stream or False,
         max_tokens=chat.max_tokens,
         max_completion_tokens=chat.max_completion_tokens,
+        choices=max(chat.n or 1, chat.best_of or 1),
         prompt_cache_key=chat.prompt_cache_key,
         stream_options=chat.stream_options,
     )
 
 
-def _decode(body: bytes, decoder: msgspec.json.Decoder[_Fields]) -> tuple[_Fields, tuple[int, int]]:
+def check_request(body: bytes, wire: Wire, bounds: RequestBounds) -> None:
+    """
+    Check the names and sizes of a request whose fields others read.
+
+    Raises:
+        GatewayError: BAD_REQUEST: as `decode_call`, but for the fields' types.
+    """
+    if len(body) <= _SMALL_BYTES:
+        _check_small(body, wire, bounds)
+    else:
+        _walk(body, wire, bounds)
+
+
+def _decode(
+    body: bytes, decoder: msgspec.json.Decoder[_Fields], wire: Wire, bounds: RequestBounds | None
+) -> tuple[_Fields, tuple[int, int]]:
     if len(body) <= _SMALL_BYTES:
         fields = decode_request(body, decoder)
+        _check_small(body, wire, bounds)
         return fields, _span_in_small(body)
-    found = members(body)
+    found = _walk(body, wire, bounds)
     return _fields(body, found, decoder), _model_span(found)
+
+
+def _check_small(body: bytes, wire: Wire, bounds: RequestBounds | None) -> None:
+    most = bounds.max_members if bounds else None
+    values = unrepeated(body, most=most)
+    if not ACTED_ON.issuperset(values):
+        check_names(values)
+    if not CHECKED.isdisjoint(values):
+        for name in CHECKED.intersection(values):
+            check_options(name, values[name], wire, most)
+
+
+def _walk(body: bytes, wire: Wire, bounds: RequestBounds | None) -> list[Member]:
+    """Return the members of a larger body, checked."""
+    most = bounds.max_members if bounds else None
+    found = members(body, most=most)
+    check_names([name for name, _, _ in found])
+    for name, start, end in found:
+        if name in CHECKED:
+            check_options(name, body[start:end], wire, most)
+    return found
 
 
 def _fields(body: bytes, found: list[Member], decoder: msgspec.json.Decoder[_Fields]) -> _Fields:
@@ -147,7 +204,4 @@ def _span_in_small(body: bytes) -> tuple[int, int]:
 
 
 def _model_span(found: list[Member]) -> tuple[int, int]:
-    spans = [(start, end) for name, start, end in found if name == "model"]
-    if len(spans) > 1:
-        raise GatewayError(ErrorKind.BAD_REQUEST, "duplicate key: model", param="model")
-    return spans[0]
+    return next((start, end) for name, start, end in found if name == "model")

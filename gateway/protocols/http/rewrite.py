@@ -22,6 +22,7 @@ from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.codec.json_spans import elements, members
 from gateway.protocols.http.request_fields import CallFields, StreamOptions, decode_call
+from gateway.protocols.request_names import folded
 
 Edit = tuple[int, int, bytes]
 """Replace `body[start:end]` by the bytes."""
@@ -71,10 +72,10 @@ def inject_usage(body: bytes, call: CallFields | None = None) -> tuple[bytes, bo
 
     Returns:
         The body, and whether the usage chunk must be hidden from the client, who did not ask for
-        it. The body is unchanged if it is no stream, asks already, or says it twice.
+        it. The body is unchanged if it is no stream or asks already.
 
     Raises:
-        GatewayError: BAD_REQUEST as `decode_call`, with call None only.
+        GatewayError: BAD_REQUEST as `decode_call`.
     """
     edit = _usage_edit(body, call or decode_call(body, Wire.OPENAI))
     return (_edited(body, [edit]), True) if edit else (body, False)
@@ -95,6 +96,11 @@ def relay_body(body: bytes, call: CallFields, model: str, *, ask_usage: bool) ->
     return _edited(body, edits), usage is not None
 
 
+def has_foreign_thoughts(body: bytes) -> bool:
+    """Return whether a Messages request may hold thoughts that the gateway signed."""
+    return b'"gw1.' in body
+
+
 def strip_foreign_thoughts(body: bytes) -> bytes:
     """
     Return a Messages request without the thoughts that the gateway signed for other models.
@@ -105,7 +111,7 @@ def strip_foreign_thoughts(body: bytes) -> bytes:
     Raises:
         GatewayError: BAD_REQUEST, the body is not what a Messages request looks like.
     """
-    if b'"gw1.' not in body:
+    if not has_foreign_thoughts(body):
         return body
     return _stripped(body, _is_foreign)
 
@@ -121,9 +127,15 @@ def strip_all_thoughts(body: bytes) -> bytes:
 
 
 def without_fields(body: bytes, names: frozenset[str]) -> bytes:
-    """Return a JSON object without its top-level members of these names; else the same bytes."""
+    """
+    Return a JSON object without its top-level members of these names; else the same bytes.
+
+    Names that differ only in case go, too: some upstreams would read them.
+    """
     found = members(body)
-    if not any(name in names for name, _, _ in found):
+    unwanted = {folded(name) for name in names}
+    names = frozenset(name for name, _, _ in found if folded(name) in unwanted)
+    if not names:
         return body
     kept = [
         msgspec.json.encode(name) + b":" + body[start:end]
@@ -194,20 +206,19 @@ def _usage_edit(body: bytes, call: CallFields) -> Edit | None:
     if call.stream_options is msgspec.UNSET:
         start = body.index(b"{") + 1
         return start, start, _ASK
-    spans = [(start, end) for name, start, end in members(body) if name == "stream_options"]
-    if len(spans) != 1:
-        return None
-    start, end = spans[0]
+    start, end = _span(body, "stream_options")
     if not isinstance(call.stream_options, StreamOptions):
         return start, end, b"{" + _ASK_INSIDE + b"}"
     return _usage_edit_inside(body[start:end], start)
 
 
-def _usage_edit_inside(options: bytes, offset: int) -> Edit | None:
-    found = members(options)
+def _span(body: bytes, name: str) -> tuple[int, int]:
+    return next((start, end) for found, start, end in members(body) if found == name)
+
+
+def _usage_edit_inside(options: bytes, offset: int) -> Edit:
+    found = members(options, "stream_options")
     spans = [(start, end) for name, start, end in found if name == "include_usage"]
-    if len(spans) > 1:
-        return None
     if spans:
         start, end = spans[0]
         return offset + start, offset + end, b"true"

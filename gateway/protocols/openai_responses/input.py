@@ -61,7 +61,6 @@ class ContentPart(msgspec.Struct):
 
 _STRING: Final = msgspec.json.Decoder(str | None)
 _CONTENT: Final = msgspec.json.Decoder(str | list[ContentPart] | None)
-_ANY: Final = msgspec.json.Decoder()
 
 
 class ChatMessages:

@@ -24,6 +24,9 @@ class PackedThought(msgspec.Struct, omit_defaults=True):
     d: list[Raw] = []
 
 
+_MOST_DETAILS: Final = 4096
+"""Of one thought; no model signs as many parts. Braces in a text count, too."""
+
 _PACKED: Final = msgspec.json.Decoder(PackedThought)
 
 
@@ -39,7 +42,10 @@ def unpack_thought(encrypted: str) -> PackedThought | None:
         return None
     text = encrypted[len(SIGNATURE) :]
     try:
-        return _PACKED.decode(urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)))
+        packed = urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4))
+        if packed.count(b"{") > _MOST_DETAILS:
+            return None
+        return _PACKED.decode(packed)
     except (binascii.Error, ValueError, RecursionError):
         return None
 

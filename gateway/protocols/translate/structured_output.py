@@ -63,7 +63,7 @@ def _requires_all(schema: dict[str, object]) -> bool:
         schema.get("additionalProperties") is False
         and isinstance(properties, dict)
         and isinstance(required, list)
-        and all(name in required for name in properties)
+        and properties.keys() <= {name for name in required if isinstance(name, str)}
     )
 
 

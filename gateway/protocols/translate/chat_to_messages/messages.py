@@ -28,6 +28,8 @@ from gateway.protocols.translate.messages_to_chat.meaning import tool_input
 from gateway.protocols.translate.messages_to_chat.messages import Dropped, ToolNames
 
 _STRING: Final = msgspec.json.Decoder(str)
+_LONGEST_ARGUMENTS: Final = 4 * 1024 * 1024
+"""JSON inside a string, whose values nobody has counted; one read of it holds up everything."""
 _SYSTEM: Final = frozenset({"system", "developer"})
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 
@@ -207,6 +209,9 @@ def _arguments(arguments: Raw) -> Raw:
     if not is_given(arguments):
         return tool_input("")
     raw = bytes(arguments)
+    if len(raw) > _LONGEST_ARGUMENTS:
+        message = f"tool_calls: arguments longer than {_LONGEST_ARGUMENTS:,} bytes"
+        raise GatewayError(ErrorKind.BAD_REQUEST, message, param="messages")
     text = _STRING.decode(raw) if raw.lstrip()[:1] == b'"' else raw.decode()
     return tool_input(mend_surrogates(text.encode()).decode())
 

@@ -23,6 +23,10 @@ from gateway.protocols.translate.capabilities import Capabilities
 
 _IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _PDF: Final = "application/pdf"
+_MOST_QUOTED: Final = 100_000
+"""Percent escapes of a data URL: each becomes an object of its own."""
+_LONGEST_HEAD: Final = 1024
+"""Characters of a data URL before its comma that are looked at."""
 _NO_IMAGES: Final = "[image omitted: this model does not accept images]"
 _NO_FILES: Final = "[document omitted: this model does not accept files]"
 _CACHED: Final = Raw(b'{"type":"ephemeral"}')
@@ -141,7 +145,7 @@ def _document(file: File, index: int, caps: Capabilities) -> Block:
         source = Source("base64", media_type=_PDF, data=encoded)
         return Block("document", source=source, title=title)
     if media_type.startswith("text/"):
-        text = _decoded(encoded, index) if is_base64 else unquote(encoded)
+        text = _decoded(encoded, index) if is_base64 else _unquoted(encoded, index)
         if not caps.files:
             return text_block(f"{title}\n{text}" if title else text)
         source = Source("text", media_type="text/plain", data=text)
@@ -158,8 +162,18 @@ def _data_url(url: str) -> tuple[str, bool, str]:
     if url[:5].lower() != "data:":
         return "", False, ""
     head, _, encoded = url[5:].partition(",")
-    media_type, *parameters = head.lower().split(";")
+    media_type, *parameters = head[:_LONGEST_HEAD].lower().split(";")
     return media_type.strip(), "base64" in (name.strip() for name in parameters), encoded
+
+
+def _unquoted(encoded: str, index: int) -> str:
+    if encoded.count("%") > _MOST_QUOTED:
+        raise GatewayError(
+            ErrorKind.BAD_REQUEST,
+            f"file_data: more than {_MOST_QUOTED:,} percent escapes; send base64",
+            param=f"messages.{index}",
+        )
+    return unquote(encoded)
 
 
 def _decoded(encoded: str, index: int) -> str:

@@ -124,6 +124,9 @@ def _document(block: Block, caps: Capabilities, where: str) -> list[Part]:
 def _embedded_parts(content: Raw, caps: Capabilities, where: str) -> list[Part]:
     value = decode_request(bytes(content), _TEXT_OR_BLOCKS) if is_given(content) else None
     if isinstance(value, list):
+        if any(block.type == "document" for block in value):
+            # Each level would be parsed once more: 300 levels around 30 MB take minutes.
+            raise unsupported_block(where, "document in a document")
         return [part for block in value for part in block_parts(block, caps, where)]
     return [text_part(value)] if value else []
 

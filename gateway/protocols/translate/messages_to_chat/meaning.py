@@ -6,7 +6,7 @@ Shared by whole answers and streams.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -19,8 +19,18 @@ from gateway.protocols.anthropic_messages.response import (
 )
 from gateway.protocols.openai_chat.response import ChatUsage
 
+T = TypeVar("T")
+
+
 _TOOL_FINISH: Final = frozenset({"tool_calls", "function_call"})
-_ANY: Final = msgspec.json.Decoder()
+
+
+class _AnyObject(msgspec.Struct, gc=False):
+    """Any JSON object: it is read without a Python object for each value."""
+
+
+_OBJECT: Final = msgspec.json.Decoder(_AnyObject)
+_STRING: Final = msgspec.json.Decoder(str)
 
 
 def anthropic_usage(usage: ChatUsage | None) -> AnthropicUsage:
@@ -89,20 +99,20 @@ def tool_input(arguments: str) -> Raw:
         return Raw(b"{}")
     if is_object(arguments):
         return Raw(arguments.encode())
-    inner = _decoded(arguments)
-    if isinstance(inner, str) and is_object(inner):
+    inner = _decoded(arguments, _STRING)
+    if inner is not None and is_object(inner):
         return Raw(inner.encode())
     return Raw(msgspec.json.encode({"INVALID_JSON": arguments}))
 
 
 def is_object(text: str) -> bool:
     """Return whether `text` is a JSON object."""
-    return isinstance(_decoded(text), dict)
+    return _decoded(text, _OBJECT) is not None
 
 
-def _decoded(text: str) -> object:
+def _decoded(text: str, decoder: msgspec.json.Decoder[T]) -> T | None:
     try:
-        return _ANY.decode(text)
+        return decoder.decode(text)
     except (ValueError, RecursionError):
         return None
 
