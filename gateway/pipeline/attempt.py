@@ -146,7 +146,7 @@ class Attempts:
         body = await self._error_body(response)
         fault = read_fault(candidate.wire, response.status, response.headers, body or b"")
         if candidate.wire is call.client_wire and body is not None:
-            headers = client_headers(response.headers, call.request_id, stream=False)
+            headers = client_headers(response.headers, call.request_id, stream=False, error=True)
             told = ErrorAnswer(response.status, tuple(headers), body)
             answer = relay_error(fault, candidate.wire, call.model_asked, told)
             if answer is not told:
