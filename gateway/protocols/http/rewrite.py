@@ -12,7 +12,8 @@ when the upstream complains, all thoughts go, for one retry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from typing import Final
 
 import msgspec
@@ -29,6 +30,7 @@ Edit = tuple[int, int, bytes]
 _ASK: Final = b'"stream_options":{"include_usage":true},'
 _ASK_INSIDE: Final = b'"include_usage":true'
 _LIMIT: Final = b'"max_completion_tokens"'
+_COMMA: Final = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*")
 
 FOREIGN_SIGNATURE: Final = "gw1."
 
@@ -120,17 +122,27 @@ def strip_all_thoughts(body: bytes) -> bytes:
     return _stripped(body, _is_thought)
 
 
-def without_fields(body: bytes, names: frozenset[str]) -> bytes:
-    """Return a JSON object without its top-level members of these names; else the same bytes."""
-    found = members(body)
-    if not any(name in names for name, _, _ in found):
-        return body
-    kept = [
-        msgspec.json.encode(name) + b":" + body[start:end]
-        for name, start, end in found
-        if name not in names
-    ]
-    return b"{" + b",".join(kept) + b"}"
+def without_fields(body: bytes, names: Collection[str]) -> bytes:
+    """
+    Return a JSON object without its top-level members of these names.
+
+    Each goes with one comma; every other byte stays. None of them there: `body` itself.
+    """
+    edits: list[Edit] = []
+    at = 0  # behind the member before
+    kept = False  # a member stays before this one, so the comma before it goes along
+    for name, _, end in members(body):
+        if name not in names:
+            kept = True
+        elif kept:
+            edits.append((at, end, b""))
+        else:
+            # The comma behind goes instead; the last of all members has none.
+            comma = _COMMA.match(body, end)
+            key = body.index(b'"', at)
+            edits.append((key, comma.end() if comma else end, b""))
+        at = end
+    return _edited(body, edits) if edits else body
 
 
 def with_completion_limit(body: bytes, call: CallFields) -> bytes:
