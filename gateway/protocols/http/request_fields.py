@@ -17,6 +17,7 @@ from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.codec.json_spans import Member, members
+from gateway.protocols.priced_features import PricedFields, PricedUse, priced_uses
 
 Tokens = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -41,6 +42,8 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     """Anthropic's `metadata.user_id`."""
     prompt_cache_key: str | None = None
     stream_options: StreamOptions | UnsetType | None = UNSET
+    priced: tuple[PricedUse, ...] = ()
+    """Features asked for that the upstream charges apart, see `protocols.priced_features`."""
 
     @property
     def include_usage(self) -> bool:
@@ -61,7 +64,7 @@ class _Metadata(msgspec.Struct, gc=False):
     user_id: str | None = None
 
 
-class _OpenAIFields(msgspec.Struct, gc=False):
+class _OpenAIFields(PricedFields, gc=False, kw_only=True):
     model: str
     stream: bool | None = None
     max_tokens: Tokens | None = None
@@ -70,7 +73,7 @@ class _OpenAIFields(msgspec.Struct, gc=False):
     stream_options: StreamOptions | UnsetType | None = UNSET
 
 
-class _AnthropicFields(msgspec.Struct, gc=False):
+class _AnthropicFields(PricedFields, gc=False, kw_only=True):
     model: str
     stream: bool | None = None
     max_tokens: Tokens | None = None
@@ -105,6 +108,7 @@ def decode_call(body: bytes, wire: Wire) -> CallFields:
             stream=messages.stream or False,
             max_tokens=messages.max_tokens,
             user_id=messages.metadata.user_id if messages.metadata else None,
+            priced=priced_uses(messages),
         )
     chat, span = _decode(body, _OPENAI)
     return CallFields(
@@ -115,6 +119,7 @@ def decode_call(body: bytes, wire: Wire) -> CallFields:
         max_completion_tokens=chat.max_completion_tokens,
         prompt_cache_key=chat.prompt_cache_key,
         stream_options=chat.stream_options,
+        priced=priced_uses(chat),
     )
 
 
