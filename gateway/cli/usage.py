@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import msgspec
 
 from gateway.cli.config import config_option, load_config
 from gateway.cli.output import Form, Row, form_options, print_form
 from gateway.cli.stores import find_account, with_database
 from gateway.cli.times import Instant
+from gateway.core.model import TOKEN_COLUMNS
 from gateway.core.money import amount_fields
 from gateway.store.sql.database import Database
 from gateway.store.usage.queries import CallFilter
@@ -72,7 +72,7 @@ def _row(groups: Sequence[GroupBy], line: UsageLine, margin: bool) -> Row:
         **{group.value: name for group, name in zip(groups, line.groups, strict=True)},
         "calls": line.calls,
         "failed": line.failed,
-        **msgspec.structs.asdict(line.usage),
+        **{name: getattr(line.usage, name) for name in TOKEN_COLUMNS},
         **amount_fields("cost", line.cost_nanousd),
     }
     if not margin:

@@ -12,7 +12,17 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway import settings as given
-from gateway.core.model import Clocks, Deployment, Model, Origin, Prices, Provider, Wire, WireRoute
+from gateway.core.model import (
+    Clocks,
+    Deployment,
+    Model,
+    Origin,
+    Prices,
+    Provider,
+    TokenPrices,
+    Wire,
+    WireRoute,
+)
 from gateway.core.upstream_headers import upstream_headers
 
 NANOUSD_PER_USD = 1_000_000_000
@@ -109,6 +119,7 @@ def _provider(provider: given.Provider, credential: str | None) -> Provider:
         inject_usage=provider.inject_usage,
         betas={name.encode(): _beta(name, to) for name, to in provider.betas.items()},
         drop_fields=frozenset(provider.drop_fields),
+        allow_features=frozenset(provider.allow_features),
         strip_billing_line=provider.strip_billing_line,
         drains=provider.on_client_gone == "drain",
         caps=provider.caps,
@@ -150,14 +161,32 @@ def _model(model: given.Model, providers: Mapping[str, Provider]) -> Model:
 
 
 def _prices(prices: given.Prices) -> Prices:
-    """Cached input costs what input costs, reasoning what output costs, unless priced apart."""
+    long = prices.long_context
+    tokens = msgspec.structs.asdict(_token_prices(prices))
     return Prices(
+        **tokens,
+        web_search=nanousd(prices.web_search or "0"),
+        tiers={name: _millionths(factor) for name, factor in prices.tiers.items()},
+        long_context=None if long is None else _token_prices(long),
+        long_context_above=0 if long is None else long.above,
+    )
+
+
+def _token_prices(prices: given.Prices | given.LongContext) -> TokenPrices:
+    """Cached input costs what input costs, reasoning what output costs, unless priced apart."""
+    hour = prices.cache_write_1h
+    return TokenPrices(
         input=nanousd(prices.input),
         output=nanousd(prices.output),
         cache_read=nanousd(prices.cache_read or prices.input),
         cache_write=nanousd(prices.cache_write or prices.input),
         reasoning=nanousd(prices.reasoning or prices.output),
+        cache_write_1h=None if hour is None else nanousd(hour),
     )
+
+
+def _millionths(factor: str) -> int:
+    return nanousd(factor) // 1_000
 
 
 def _deployment(deployment: given.Deployment, providers: Mapping[str, Provider]) -> Deployment:

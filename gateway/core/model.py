@@ -89,12 +89,14 @@ class Provider(msgspec.Struct, frozen=True):
     betas: dict[bytes, bytes | None] = {}
     """`anthropic-beta` name -> what is sent instead, None: nothing; `*` for all others."""
     drop_fields: frozenset[str] = frozenset()
+    allow_features: frozenset[str] = frozenset()
+    """Names of `settings.PricedFeature`."""
     strip_billing_line: bool = False
     drains: bool = False
     """A stream whose caller left is read on for its usage."""
 
 
-class Prices(msgspec.Struct, frozen=True):
+class TokenPrices(msgspec.Struct, frozen=True):
     """Nano-dollars per million tokens, one for each disjoint token class."""
 
     input: int
@@ -102,6 +104,20 @@ class Prices(msgspec.Struct, frozen=True):
     cache_read: int
     cache_write: int
     reasoning: int
+    cache_write_1h: int | None = None
+    """None: 1.6 times `cache_write`, the ratio of Anthropic's price list."""
+
+
+class Prices(TokenPrices, frozen=True):
+    """What a call is priced by: tokens, and what upstreams charge apart."""
+
+    web_search: int = 0
+    """Nano-dollars per thousand searches."""
+    tiers: dict[str, int] = {}
+    """Reported tier -> factor of all token prices, in millionths."""
+    long_context: TokenPrices | None = None
+    """Prices of all tokens of a call with more input than `long_context_above`."""
+    long_context_above: int = 0
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -152,13 +168,37 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Five disjoint token classes (WIRE 11.1); `reasoning` is part of no other class."""
+    """Five disjoint token classes (`reasoning` is part of no other), and what else costs."""
 
     input: int = 0
     cache_read: int = 0
     cache_write: int = 0
     output: int = 0
     reasoning: int = 0
+    cache_write_1h: int = 0
+    """The part of `cache_write` that the upstream keeps for an hour."""
+    web_searches: int = 0
+    """Searches the upstream ran."""
+    tier: str | None = None
+    """Service tier, speed and region beside the standard ones, joined by `+`: `priority`."""
+
+
+TOKEN_COLUMNS = {
+    "input": "input_tokens",
+    "cache_read": "cache_read_tokens",
+    "cache_write": "cache_write_tokens",
+    "output": "output_tokens",
+    "reasoning": "reasoning_tokens",
+}
+"""The fields of `Usage` that add up to all tokens of a call, and their names outside."""
+
+USAGE_COLUMNS = {
+    **TOKEN_COLUMNS,
+    "cache_write_1h": "cache_write_1h_tokens",
+    "web_searches": "web_searches",
+    "tier": "tier",
+}
+"""All fields of `Usage`, and their names outside."""
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.core.calendar import DAY_MS, rfc3339
-from gateway.core.model import Principal, Usage, UsageEvent
+from gateway.core.model import TOKEN_COLUMNS, USAGE_COLUMNS, Principal, Usage, UsageEvent
 from gateway.core.money import amount_fields
 from gateway.edge.parameters import Query, bad, read_json
 from gateway.edge.replies import Reply, csv_reply, json_reply, send_reply
@@ -230,7 +230,7 @@ def generation_object(event: UsageEvent) -> dict[str, object]:
         "outcome": event.outcome,
         "error_kind": event.error_kind,
         "finish_reason": event.finish_reason,
-        "usage": token_fields(event.usage),
+        "usage": usage_record(event.usage),
         "estimated": event.estimated,
         **amount_fields("cost", event.cost_nanousd),
         "ttft_ms": event.ttft_ms,
@@ -241,8 +241,8 @@ def generation_object(event: UsageEvent) -> dict[str, object]:
 
 def usage_columns(groups: Sequence[GroupBy]) -> list[str]:
     """Return the names of `usage_fields` in their order."""
-    tokens = [f"{name}_tokens" for name in Usage.__struct_fields__]
-    return [*[group.value for group in groups], "calls", "failed", *tokens, "cost", "cost_nanousd"]
+    head = [*[group.value for group in groups], "calls", "failed"]
+    return [*head, *TOKEN_COLUMNS.values(), "cost", "cost_nanousd"]
 
 
 def usage_fields(groups: Sequence[GroupBy], line: UsageLine) -> dict[str, object]:
@@ -259,7 +259,12 @@ def usage_fields(groups: Sequence[GroupBy], line: UsageLine) -> dict[str, object
 
 def token_fields(usage: Usage) -> dict[str, int]:
     """Return the five disjoint token classes."""
-    return {f"{name}_tokens": getattr(usage, name) for name in Usage.__struct_fields__}
+    return {column: getattr(usage, name) for name, column in TOKEN_COLUMNS.items()}
+
+
+def usage_record(usage: Usage) -> dict[str, int | str | None]:
+    """Return all that one call's cost was made of."""
+    return {column: getattr(usage, name) for name, column in USAGE_COLUMNS.items()}
 
 
 def caller_address(channel: ClientChannel) -> str | None:

@@ -9,7 +9,7 @@ import msgspec
 from gateway.core.calendar import rfc3339
 from gateway.core.model import UsageEvent
 from gateway.core.money import amount_fields
-from gateway.edge.account_pages import MAX_LINES, token_fields, usage_columns, usage_fields
+from gateway.edge.account_pages import MAX_LINES, usage_columns, usage_fields, usage_record
 from gateway.edge.admin import AdminRequest, Route
 from gateway.edge.parameters import Query, bad, read_amount, read_json, read_text, read_time
 from gateway.edge.replies import Reply, csv_reply, json_reply, list_reply
@@ -159,7 +159,7 @@ def call_object(event: UsageEvent) -> dict[str, object]:
     return {
         "object": "call",
         **fields,
-        **token_fields(event.usage),
+        **usage_record(event.usage),
         **amount_fields("cost", event.cost_nanousd),
         **amount_fields("upstream_cost", event.upstream_cost_nanousd),
     }

@@ -317,6 +317,7 @@ def _keep_usage(call: Call, meter: StreamMeter | JsonMeter, channel: ClientChann
     if meter.reported or meter.seen or meter.contents:
         call.usage = meter.settled(call.input_estimate)
         call.estimated = not meter.reported
+        call.unreadable_usage = call.estimated and meter.unreadable_usage
 
 
 def _length(response: UpstreamResponse) -> int | None:

@@ -46,6 +46,7 @@ _ELSEWHERE = frozenset(
         ErrorKind.UPSTREAM_TIMEOUT,
         ErrorKind.UPSTREAM_MALFORMED,
         ErrorKind.OVERLOADED,
+        ErrorKind.UNSUPPORTED,  # another provider may allow it
     }
 )
 
@@ -105,6 +106,8 @@ class Attempts:
                 self._count(candidate, error)
                 if number == tries - 1 or channel.started or not _repeats_elsewhere(error):
                     raise
+                if error.kind is ErrorKind.UNSUPPORTED and number >= len(candidates) - 1:
+                    raise  # each has been asked once, and none will change its mind
                 if channel.gone and not call.outlives_caller:
                     raise
                 call.sent_at = None
@@ -146,7 +149,7 @@ class Attempts:
         body = await self._error_body(response)
         fault = read_fault(candidate.wire, response.status, response.headers, body or b"")
         if candidate.wire is call.client_wire and body is not None:
-            headers = client_headers(response.headers, call.request_id, stream=False)
+            headers = client_headers(response.headers, call.request_id, stream=False, error=True)
             told = ErrorAnswer(response.status, tuple(headers), body)
             answer = relay_error(fault, candidate.wire, call.model_asked, told)
             if answer is not told:

@@ -53,6 +53,7 @@ class Call:
         "started_at",
         "status",
         "stream",
+        "unreadable_usage",
         "upstream_cost_nanousd",
         "upstream_request_id",
         "upstream_wire",
@@ -100,7 +101,7 @@ class Call:
         self.cost_nanousd = 0
         self.upstream_cost_nanousd: int | None = None
         self.usage = Usage()
-        self.estimated = False
+        self.estimated = self.unreadable_usage = False  # the latter: it cannot be true
         self.finish_reason: str | None = None
         self.dropped: tuple[str, ...] = ()
         self.address: str | None = None
@@ -123,6 +124,6 @@ class Call:
         self.first_content_at = self.last_content_at = None
         self.content_count = 0
         self.usage = Usage()
-        self.estimated = self.delivered = False
+        self.estimated = self.delivered = self.unreadable_usage = False
         self.finish_reason = None
         self.live_usage = None

@@ -29,6 +29,7 @@ from gateway.protocols.http.rewrite import (
     without_billing_line,
     without_fields,
 )
+from gateway.protocols.priced_features import dropped_fields, permitted_betas
 from gateway.protocols.request_bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_parts
 from gateway.protocols.streams.chain import ChainedTranslator
 from gateway.protocols.streams.usage_filter import UsageHider
@@ -142,23 +143,39 @@ def _is_long(given: Preparation, candidate: Candidate) -> bool:
 def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Prepared:
     call, front = given.call, given.front
     assert call.model is not None
-    call.dropped = front.dropped
+    provider = candidate.deployment.provider
+    unpriced = dropped_fields(front.fields.priced, provider.allow_features)
+    call.dropped = (*front.dropped, *unpriced)
     if front.is_facade:
         body = front.chat_body(caps, candidate.deployment.upstream_model)
+        if unpriced:
+            body = without_fields(body, unpriced)
         request = _request(given, candidate, body, _own_headers(given, candidate))
         return request, Exchange(
             translator=front.stream_shaper() if call.stream else None,
             reshape=front.reshape(call.model, caps),
         )
     body, hide = _relayed_body(given, candidate, caps)
-    provider = candidate.deployment.provider
+    if unpriced:
+        body = without_fields(body, unpriced)
     headers = upstream_headers(candidate.wire, given.client_headers, candidate.route.headers)
+    if candidate.wire is Wire.ANTHROPIC:
+        headers, betas = permitted_betas(headers, _allowed(given, candidate), provider.betas)
+        call.dropped += betas
     if provider.betas:
         headers = mapped_betas(headers, provider.betas)
     return _request(given, candidate, body, headers), Exchange(
         hider=UsageHider() if hide else None,
         reshape=(given.keep,) if given.keep is not None else (),
     )
+
+
+def _allowed(given: Preparation, candidate: Candidate) -> frozenset[str]:
+    """Return the features the provider allows, and the long context where it has a price."""
+    model, allowed = given.call.model, candidate.deployment.provider.allow_features
+    if model is not None and model.prices.long_context is not None:
+        return allowed | {"long_context"}
+    return allowed
 
 
 def _relayed_body(

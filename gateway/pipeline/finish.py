@@ -4,6 +4,7 @@ The end of every call: one usage event, its metrics and one log line, once, what
 
 from __future__ import annotations
 
+import logging
 import time
 
 import msgspec
@@ -17,6 +18,11 @@ from gateway.telemetry.logs import CallLine, CallLog
 from gateway.telemetry.metrics import CallMetrics
 
 MAX_USER_AGENT = 200
+
+UNREADABLE_USAGE_LOG_S = 60.0
+"""A deployment that reports unreadable usage is logged this often; the metric counts each call."""
+
+logger = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -41,6 +47,7 @@ class Recorder:
         self._reservations = reservations
         self._metrics = metrics
         self._call_log = call_log
+        self._unreadable_logged_at: dict[str, float] = {}
 
     async def record(self, call: Call) -> None:
         """Record `call`, settled; `ended_at` and `status` are final."""
@@ -65,6 +72,8 @@ class Recorder:
         label = call.deployment.label
         metrics.count_deployment(label, call.upstream_wire.value, call.outcome)
         metrics.count_tokens(label, call.usage)
+        if call.unreadable_usage:
+            self._note_unreadable_usage(label, _ended(call))
         if call.dropped:
             wires = call.client_wire.value, call.upstream_wire.value
             metrics.count_dropped(*wires, len(call.dropped))
@@ -73,6 +82,13 @@ class Recorder:
             if call.content_count > 1 and call.last_content_at is not None:
                 span = call.last_content_at - call.first_content_at
                 metrics.observe_inter_token(label, span / (call.content_count - 1))
+
+    def _note_unreadable_usage(self, deployment: str, now: float) -> None:
+        self._metrics.count_unreadable_usage(deployment)
+        last = self._unreadable_logged_at.get(deployment)
+        if last is None or now - last >= UNREADABLE_USAGE_LOG_S:
+            self._unreadable_logged_at[deployment] = now
+            logger.warning("usage_unreadable", extra={"deployment": deployment})
 
 
 def _ended(call: Call) -> float:
@@ -167,6 +183,9 @@ def _line(call: Call) -> CallLine:
         cache_write_tokens=usage.cache_write or None,
         output_tokens=usage.output or None,
         reasoning_tokens=usage.reasoning or None,
+        cache_write_1h_tokens=usage.cache_write_1h or None,
+        web_searches=usage.web_searches or None,
+        tier=usage.tier,
         finish_reason=call.finish_reason,
         error_kind=error.kind.value if error else None,
         error_detail=error.detail if error else None,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 
 from gateway.settings.mistakes import NOT_SHOWN, did_you_mean, join, shown
-from gateway.settings.schema import Deployment, Model, Provider, Settings, WireEndpoint
+from gateway.settings.schema import Deployment, Model, Prices, Provider, Settings, WireEndpoint
 from gateway.settings.urls import HttpUrl, check_store_url, split_http_url
 
 CapsCheck = Callable[[str, Mapping[str, object]], object]
@@ -18,6 +18,7 @@ CapsCheck = Callable[[str, Mapping[str, object]], object]
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?\Z")
+_TIER_NAME = re.compile(r"[a-z0-9_-]{1,32}\Z")
 _OWN_HEADERS = frozenset(
     {
         *("host", "content-length", "content-type", "accept", "accept-encoding", "cookie"),
@@ -157,6 +158,7 @@ def _check_models(settings: Settings, check_caps: CapsCheck | None) -> Iterator[
                 f"{path}.max_output: {model.max_output} is more than the context; "
                 f"allowed: at most {model.context}"
             )
+        yield from _check_tiers(model.prices, f"{path}.prices")
         labels: dict[str, str] = {}
         for number, deployment in enumerate(model.deployments):
             where = f"{path}.deployments[{number}]"
@@ -164,6 +166,17 @@ def _check_models(settings: Settings, check_caps: CapsCheck | None) -> Iterator[
                 label = f"{deployment.provider}/{deployment.model}"
                 yield from _taken(labels, label, where)
             yield from _check_deployment(deployment, where, providers, check_caps)
+            if deployment.cost is not None:
+                yield from _check_tiers(deployment.cost, f"{where}.cost")
+
+
+def _check_tiers(prices: Prices, path: str) -> Iterator[str]:
+    for name in prices.tiers:
+        if not _TIER_NAME.match(name):
+            yield (
+                f"{path}.tiers: {shown(name)} is no tier that an upstream reports; "
+                "allowed: at most 32 small letters, digits and _ -"
+            )
 
 
 def _check_names(model: Model, path: str, prefix: str, first: dict[str, str]) -> Iterator[str]:

@@ -49,8 +49,16 @@ EnvName = Annotated[
 Price = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9]{1,6}(\.[0-9]{1,9})?\Z",
-        description='a decimal in quotes like "0.07", below a million, at most nine decimals',
+        # Times the largest count that is believed, and a price stays within 64 bits.
+        pattern=r"^[0-9]{1,5}(\.[0-9]{1,9})?\Z",
+        description='a decimal in quotes like "0.07", below 100000, at most nine decimals',
+    ),
+]
+Multiplier = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,2}(\.[0-9]{1,6})?\Z",
+        description='a factor in quotes like "2.5", below 100, at most six decimals',
     ),
 ]
 
@@ -228,6 +236,13 @@ Dialect = Literal[
 ]  # fmt: skip
 
 
+PricedFeature = Literal[
+    "audio_output", "cache_retention", "code_execution", "fast_mode", "hosted_tools",
+    "image_output", "inference_geo", "long_context", "mcp_servers", "plugins", "service_tier",
+    "upstream_routing", "web_fetch", "web_search",
+]  # fmt: skip
+
+
 class Provider(Section, frozen=True):
     """A named upstream account."""
 
@@ -252,11 +267,30 @@ class Provider(Section, frozen=True):
     """`anthropic-beta` name -> `keep`, `drop` or another name; `*` stands for all others."""
     drop_fields: list[Text] = []
     """Top-level request fields that are taken out before sending."""
+    allow_features: list[PricedFeature] = []
+    """Features the upstream charges apart; those not named are dropped or refused."""
     strip_billing_line: bool = False
     """Take out the system block that Claude Code changes at each turn: it defeats prompt caches."""
     timeouts: Timeouts = Timeouts()
     caps: dict[str, object] = {}
     """Overrides of single capabilities of the dialect, WIRE 2.6."""
+
+
+class LongContext(Section, frozen=True):
+    """Prices of a whole call whose input is longer than a threshold."""
+
+    above: Count
+    """Tokens of input, cached input included."""
+    input: Price
+    output: Price
+    cache_read: Price | None = None
+    """None: as input."""
+    cache_write: Price | None = None
+    """None: as input."""
+    cache_write_1h: Price | None = None
+    """None: 1.6 times cache_write."""
+    reasoning: Price | None = None
+    """None: as output."""
 
 
 class Prices(Section, frozen=True):
@@ -270,6 +304,13 @@ class Prices(Section, frozen=True):
     """None: as input."""
     reasoning: Price | None = None
     """None: as output."""
+    cache_write_1h: Price | None = None
+    """None: 1.6 times cache_write, which is twice the input price where that is 1.25 times it."""
+    web_search: Price | None = None
+    """Dollars per thousand searches; None: free."""
+    tiers: dict[str, Multiplier] = {}
+    """Reported service tier, speed or region -> factor of all token prices."""
+    long_context: LongContext | None = None
 
 
 Wires = Annotated[list[Literal["openai", "anthropic"]], Meta(min_length=1)]

@@ -75,6 +75,9 @@ class CallLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     cache_write_tokens: int | None = None
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    web_searches: int | None = None
+    tier: str | None = None
     finish_reason: str | None = None
     error_kind: str | None = None
     error_detail: str | None = None

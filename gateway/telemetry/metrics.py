@@ -75,8 +75,13 @@ class Metrics:
         )
         self.dropped_fields = self._counter(
             "gateway_dropped_fields_total",
-            "Request fields that a translation could not carry, by direction.",
+            "Request fields that were left out on the way to an upstream, by direction.",
             ("direction",),
+        )
+        self.unreadable_usage = self._counter(
+            "gateway_unreadable_usage_total",
+            "Calls whose reported usage cannot be true, and which were charged by an estimate.",
+            ("deployment",),
         )
 
     def _declare_times(self) -> None:
@@ -227,6 +232,7 @@ class CallMetrics:
         self._upstream_errors: dict[tuple[str, str], int] = {}
         self._tokens: dict[str, list[int]] = {}
         self._dropped: dict[tuple[str, str], int] = {}
+        self._unreadable_usage: dict[str, int] = {}
         self._reservations: dict[str, int] = {}
         self._gathered: dict[tuple[int, str], _Gathered] = {}
 
@@ -261,8 +267,12 @@ class CallMetrics:
         sums[3] += usage.output
         sums[4] += usage.reasoning
 
+    def count_unreadable_usage(self, deployment: str) -> None:
+        """Count one call whose reported usage cannot be true."""
+        self._unreadable_usage[deployment] = self._unreadable_usage.get(deployment, 0) + 1
+
     def count_dropped(self, client_wire: str, upstream_wire: str, fields: int) -> None:
-        """Count request fields that a translation could not carry."""
+        """Count request fields that were left out on the way to an upstream."""
         key = (client_wire, upstream_wire)
         self._dropped[key] = self._dropped.get(key, 0) + fields
 
@@ -303,6 +313,12 @@ class CallMetrics:
         self._flush_reservations()
         for gathered in self._gathered.values():
             gathered.flush()
+        self._flush_usage()
+
+    def _flush_usage(self) -> None:
+        metrics = self._metrics
+        for deployment, count in _taken(self._unreadable_usage):
+            metrics.unreadable_usage.labels(deployment).inc(count)
         for deployment, sums in _taken(self._tokens):
             for name, amount in zip(TOKEN_CLASSES, sums, strict=True):
                 if amount:

@@ -7,12 +7,13 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 from redis.exceptions import ResponseError
 
-from gateway.core.model import Usage, UsageEvent
+from gateway.core.model import USAGE_COLUMNS, Usage, UsageEvent
 from gateway.settings import Server, Settings, Sql
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.sql.database import Database
@@ -21,6 +22,7 @@ from gateway.store.sql.tables import USAGE_EVENTS
 from gateway.store.usage.ledger_writer import LedgerWriter
 from gateway.store.usage.queries import UsageQueries
 from gateway.store.usage.reader import GROUP, UsageReader
+from gateway.store.usage.rows import row_of
 from gateway.telemetry.metrics import Metrics
 from tests.postgres import PostgresServer, find_binaries
 from tests.usage import StreamProbe, encoded, stored_ids, usage_event
@@ -370,6 +372,17 @@ async def test_lag_is_the_age_of_the_oldest_waiting_event(
 def test_every_field_of_an_event_has_a_column() -> None:
     """A field that is added to the event cannot be forgotten in SQL."""
     fields = set(UsageEvent.__struct_fields__) - {"usage"}
-    tokens = {f"{name}_tokens" for name in Usage.__struct_fields__}
 
-    assert set(USAGE_EVENTS.c.keys()) == fields | tokens
+    assert set(USAGE_COLUMNS) == set(Usage.__struct_fields__)
+    assert set(USAGE_EVENTS.c.keys()) == fields | set(USAGE_COLUMNS.values())
+
+
+def test_row_of_an_event_before_priced_features_is_complete() -> None:
+    """Events that wait in the stream or on disk while the gateway is upgraded lose nothing."""
+    old = msgspec.json.decode(msgspec.json.encode(usage_event("r1")))
+    old["usage"] = {"input": 3, "cache_write": 2, "output": 1}
+
+    row = row_of(msgspec.json.encode(old))
+
+    assert (row["input_tokens"], row["cache_write_tokens"], row["output_tokens"]) == (3, 2, 1)
+    assert (row["cache_write_1h_tokens"], row["web_searches"], row["tier"]) == (0, 0, None)

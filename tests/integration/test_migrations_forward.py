@@ -55,7 +55,7 @@ _OLD_DATA = {
     ],
 }
 """What a database of each revision holds, beside what those before it hold."""
-LAST = "0003"
+LAST = "0006"
 
 
 def upgrade_to(connection: Connection, revision: str) -> None:
@@ -104,7 +104,8 @@ async def test_migrate_from_an_earlier_revision_keeps_its_data(
     await database.aclose()
 
     assert ran[-1] == LAST
-    assert len(ran) == int(LAST) - int(revision)
+    steps = [each.revision for each in migrations._load_script().walk_revisions()]
+    assert len(ran) == len([each for each in steps if each > revision])
     assert differences == []
     assert (account.name, account.balance_nanousd) == ("acme", 0)
     assert (account.terms.billing, account.terms.credit_limit_nanousd) == (Billing.POSTPAID, None)

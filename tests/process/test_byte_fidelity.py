@@ -73,7 +73,7 @@ def test_whole_answer_of_same_dialect_comes_back_byte_for_byte(
     )
 
     assert answer.body == body
-    assert answer.headers["content-type"] == "application/json; charset=utf-8"
+    assert answer.headers["content-type"] == "application/json"
     assert answer.headers["content-length"] == str(len(body))
 
 
@@ -112,7 +112,7 @@ def test_stream_of_same_dialect_comes_back_byte_for_byte(
 
     assert (answer.body, answer.complete) == (said, True)
     assert answer.headers["content-type"] == "text/event-stream"
-    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["cache-control"] == "no-cache, no-store"
     assert answer.headers["x-accel-buffering"] == "no"
 
 
@@ -170,7 +170,7 @@ def test_anthropic_headers_reach_upstream_and_no_other_of_the_callers(
         authorization=f"Bearer {key.raw}",
         x_api_key="sk-ant-api03-another-vendors-key",
         anthropic_version="2026-10-21",
-        anthropic_beta="claude-code-20250219,context-1m-2025-08-07",
+        anthropic_beta="claude-code-20250219,effort-2025-11-24",
         anthropic_user_profile_id="p1",
         anthropic_dangerous_direct_browser_access="true",
         user_agent="claude-cli/2.1.330 (external, sdk-cli)",
@@ -192,15 +192,15 @@ def test_anthropic_headers_reach_upstream_and_no_other_of_the_callers(
     got = dict(exchange.headers)
     assert exchange.target == f"/{upstream.name}/v1/messages"
     assert got["anthropic-version"] == "2026-10-21"
-    assert got["anthropic-beta"] == "claude-code-20250219,context-1m-2025-08-07"
-    assert got["anthropic-user-profile-id"] == "p1"
+    assert got["anthropic-beta"] == "claude-code-20250219,effort-2025-11-24"
+    assert "anthropic-user-profile-id" not in got
     assert got["accept"] == "application/json"
     assert got["x-api-key"] == UPSTREAM_KEY
     assert got["accept-encoding"] == "identity"
     assert "claude" not in got["user-agent"]
     assert set(got) == {
         "host", "content-type", "content-length", "accept", "accept-encoding", "user-agent",
-        "x-api-key", "anthropic-version", "anthropic-beta", "anthropic-user-profile-id",
+        "x-api-key", "anthropic-version", "anthropic-beta",
     }  # fmt: skip
 
 
@@ -290,7 +290,7 @@ def test_answer_has_only_the_headers_that_concern_the_caller(
     assert "3" not in {got[name] for name in ours}
     assert set(got) - ours - (framing if streamed else {"content-length"}) <= {
         "content-type", "request-id", "x-request-id", "x-upstream-request-id", "retry-after",
-        "server-timing", "date", "server",
+        "server-timing", "date", "server", "cache-control", "x-content-type-options",
     }  # fmt: skip
     assert "nginx" not in got.get("server", "")
 

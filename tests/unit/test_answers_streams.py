@@ -97,7 +97,7 @@ async def test_head_of_a_stream_names_the_call_and_forbids_caching() -> None:
     await stream.end(A, OPENAI_FINISH)
 
     client = stream.client
-    assert client.header(b"cache-control") == b"no-cache"
+    assert client.header(b"cache-control") == b"no-cache, no-store"
     assert client.header(b"x-accel-buffering") == b"no"
     assert client.header(b"x-request-id") == b"req_1"
     assert client.header(b"x-upstream-request-id") == b"up_1"

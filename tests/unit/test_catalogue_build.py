@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway import settings
 from gateway.core.catalogue import build, nanousd
-from gateway.core.model import Clocks, Origin, Wire
+from gateway.core.model import Clocks, Origin, TokenPrices, Wire
 from gateway.core.upstream_headers import USER_AGENT, upstream_headers
 from tests import vectors
 
@@ -223,3 +223,30 @@ def test_example_file_holds_the_services_catalogue() -> None:
     assert (flash.prices.input, flash.prices.output) == (70_000_000, 140_000_000)
     assert (minimax.prices.input, minimax.prices.output) == (300_000_000, 1_200_000_000)
     assert tomllib.loads(text)["brand"]["name"] == "Capio"
+
+
+def test_build_prices_of_features() -> None:
+    """Searches by the thousand, tiers in millionths, long context with its own rest."""
+    prices = settings.Prices(
+        input="3", output="15", cache_write="3.75", cache_write_1h="6", web_search="10",
+        tiers={"priority": "2.5", "us": "1.1"},
+        long_context=settings.LongContext(above=200_000, input="6", output="22.5"),
+    )  # fmt: skip
+
+    built = catalogue_of(model("m", prices=prices)).models[0].prices
+
+    assert (built.cache_write_1h, built.web_search) == (6_000_000_000, 10_000_000_000)
+    assert built.tiers == {"priority": 2_500_000, "us": 1_100_000}
+    assert built.long_context_above == 200_000
+    assert built.long_context == TokenPrices(
+        input=6_000_000_000, output=22_500_000_000, cache_read=6_000_000_000,
+        cache_write=6_000_000_000, reasoning=22_500_000_000, cache_write_1h=None,
+    )  # fmt: skip
+
+
+def test_build_without_prices_of_features_has_none() -> None:
+    """An hour's cache follows the price of cache writes, see `core.pricing`."""
+    built = catalogue_of(model("m")).models[0].prices
+
+    assert (built.cache_write_1h, built.web_search, built.tiers) == (None, 0, {})
+    assert built.long_context is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from gateway.core.model import Endpoint, Usage, UsageEvent, Wire
 from gateway.errors import ErrorKind, GatewayError
@@ -195,3 +196,30 @@ def test_checkpoint_before_anything_was_sent_charges_nothing() -> None:
     call = a_call(usage=Usage(), input_estimate=30, sent_at=None, model=None)
 
     assert checkpoint(call).cost_nanousd == 0
+
+
+async def test_unreadable_usage_is_counted_each_time_and_logged_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An operator learns which deployment reports what cannot be true, without a flood."""
+    records = Records()
+
+    for ended_at in (102.0, 130.0, 161.9, 162.1):
+        await records.recorder.record(a_call(unreadable_usage=True, ended_at=ended_at))
+    await records.recorder.record(a_call(ended_at=300.0))
+
+    assert records.metrics._unreadable_usage == {"up/up-m": 4}
+    logged = [record for record in caplog.records if record.message == "usage_unreadable"]
+    assert [record.deployment for record in logged] == ["up/up-m"] * 2  # type: ignore[attr-defined]
+
+
+async def test_record_says_what_was_charged_beside_tokens() -> None:
+    """Event and line explain the cost."""
+    records = Records()
+    usage = Usage(cache_write=9, cache_write_1h=7, web_searches=2, tier="priority")
+
+    await records.recorder.record(a_call(usage=usage))
+
+    (event,), (line,) = records.usage_log.events, records.call_log.lines
+    assert event.usage == usage
+    assert (line.cache_write_1h_tokens, line.web_searches, line.tier) == (7, 2, "priority")

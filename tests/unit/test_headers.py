@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.core.model import Wire
 from gateway.protocols.http.headers import (
     client_headers,
@@ -25,6 +27,8 @@ CLAUDE_CODE = [
     (b"anthropic-version", b"2026-10-21"),
     (b"anthropic-beta", b"a,b"),
     (b"anthropic-beta", b"c"),
+    (b"anthropic-organization-id", b"o"),
+    (b"anthropic-workspace-id", b"w"),
     (b"anthropic-user-profile-id", b"p"),
     (b"anthropic-dangerous-direct-browser-access", b"true"),
     (b"x-claude-code-session-id", b"s"),
@@ -38,14 +42,13 @@ CLAUDE_CODE = [
 ]
 
 
-def test_upstream_headers_anthropic_copies_the_open_list_only() -> None:
-    """Everything `anthropic-*` goes on, credentials and addresses do not."""
+def test_upstream_headers_anthropic_copies_version_and_beta_alone() -> None:
+    """Ids of organizations, workspaces and profiles choose an account: they stay here."""
     assert upstream_headers(Wire.ANTHROPIC, CLAUDE_CODE, ROUTE) == (
         (b"content-type", b"application/json"),
         (b"anthropic-version", b"2026-10-21"),
         (b"anthropic-beta", b"a,b"),
         (b"anthropic-beta", b"c"),
-        (b"anthropic-user-profile-id", b"p"),
         (b"host", b"api.example:8443"),
         (b"x-api-key", b"UPKEY"),
         (b"accept-encoding", b"identity"),
@@ -54,7 +57,7 @@ def test_upstream_headers_anthropic_copies_the_open_list_only() -> None:
 
 
 def test_upstream_headers_openai_drops_anthropic_names() -> None:
-    """The OpenAI wire knows three of the client's headers."""
+    """The OpenAI wire knows two of the client's headers."""
     headers = upstream_headers(Wire.OPENAI, CLAUDE_CODE, ())
 
     assert headers == ((b"content-type", b"application/json"), (b"openai-beta", b"x"))
@@ -83,7 +86,6 @@ def test_upstream_headers_route_wins_and_betas_add_up() -> None:
         (b"content-type", b"application/json"),
         (b"anthropic-beta", b"a,b"),
         (b"anthropic-beta", b"c"),
-        (b"anthropic-user-profile-id", b"p"),
         *route,
     )
 
@@ -116,8 +118,9 @@ def test_client_headers_event_stream_is_not_cached_nor_buffered() -> None:
     ]
 
     assert client_headers(upstream, "gw1", stream=True) == [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-cache"),
+        (b"content-type", b"text/event-stream"),
+        (b"cache-control", b"no-cache, no-store"),
+        (b"x-content-type-options", b"nosniff"),
         (b"x-accel-buffering", b"no"),
         (b"request-id", b"gw1"),
         (b"x-request-id", b"gw1"),
@@ -139,3 +142,36 @@ def test_client_headers_length_kept_only_for_the_same_bytes() -> None:
     assert not lengths((b"content-encoding", b"gzip"))
     assert not lengths(unchanged=False)
     assert is_encoded({b"content-encoding": b"br"})
+
+
+@pytest.mark.parametrize("wire", list(Wire))
+@pytest.mark.parametrize(
+    "sent",
+    [b"application/json; charset=utf-7", b"multipart/form-data; boundary=json", b"text/plain", b""],
+)
+def test_upstream_headers_content_type_is_never_the_clients(wire: Wire, sent: bytes) -> None:
+    """Under another type an upstream could read another request than the one that was checked."""
+    headers = upstream_headers(wire, [(b"content-type", sent)], ROUTE)
+
+    assert [value for name, value in headers if name == b"content-type"] == [b"application/json"]
+
+
+def test_client_headers_whole_answer_is_json_that_nobody_stores() -> None:
+    """An upstream's page is no page here, and its caching rules are not ours."""
+    upstream = [(b"content-type", b"text/html"), (b"cache-control", b"public, max-age=60")]
+
+    assert client_headers(upstream, "gw1", stream=False) == [
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"request-id", b"gw1"),
+        (b"x-request-id", b"gw1"),
+    ]
+
+
+def test_client_headers_advice_on_retries_comes_with_errors_alone() -> None:
+    """A good answer cannot make an SDK ask again."""
+    upstream = [(b"x-should-retry", b"true")]
+
+    assert upstream[0] not in client_headers(upstream, "r", stream=False)
+    assert upstream[0] in client_headers(upstream, "r", stream=False, error=True)

@@ -68,6 +68,15 @@ def test_openai_list_names_prices_in_dollars_per_token() -> None:
     }
 
 
+def test_openai_list_names_the_price_of_one_search() -> None:
+    """Ten dollars a thousand are a cent each, as OpenRouter's clients read it."""
+    prices = Prices(140_000_000, 0, 0, 0, 0, web_search=10_000_000_000)
+
+    shown = json.loads(show_model(model("m", prices), Wire.OPENAI, "m"))["pricing"]
+
+    assert shown["web_search"] == "0.01"
+
+
 @given(st.integers(0, 10**18))
 def test_openai_list_any_price_is_exact(nanousd: int) -> None:
     """The decimal string holds the price to the last digit."""

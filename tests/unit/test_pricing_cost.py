@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.model import Prices, Usage
+from gateway.core.model import TOKEN_COLUMNS, Prices, TokenPrices, Usage
+from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.pricing import cost_nanousd, most_nanousd, token_count
 
 COUNTS = st.integers(0, 10_000_000)
-PRICE = st.integers(0, 10**15)
+PRICE = st.integers(0, 10**13)
 USAGES = st.builds(Usage, *[COUNTS] * 5)
 PRICES = st.builds(Prices, *[PRICE] * 5)
 
@@ -56,7 +58,7 @@ def test_cost_is_the_exact_sum_rounded_up_once(usage: Usage, prices: Prices) -> 
 @given(USAGES, USAGES, PRICES)
 def test_cost_of_two_calls_apart_is_at_most_one_more(a: Usage, b: Usage, prices: Prices) -> None:
     """Splitting a call neither saves money nor costs more than its own rounding."""
-    both = Usage(*[getattr(a, name) + getattr(b, name) for name in Usage.__struct_fields__])
+    both = Usage(*[getattr(a, name) + getattr(b, name) for name in TOKEN_COLUMNS])
 
     apart = cost_nanousd(a, prices) + cost_nanousd(b, prices)
 
@@ -76,4 +78,71 @@ def test_most_covers_every_way_the_output_may_turn_out(
 @given(USAGES)
 def test_token_count_is_the_sum_of_the_classes(usage: Usage) -> None:
     """A class that is added to the usage cannot be forgotten here."""
-    assert token_count(usage) == sum(getattr(usage, name) for name in Usage.__struct_fields__)
+    assert token_count(usage) == sum(getattr(usage, name) for name in TOKEN_COLUMNS)
+
+
+PLAIN = Prices(
+    input=3_000_000_000, output=15_000_000_000, cache_read=300_000_000, cache_write=3_750_000_000,
+    reasoning=15_000_000_000,
+)  # fmt: skip
+
+
+def test_cost_of_an_hours_cache_is_twice_the_input_price() -> None:
+    """Without a price of its own it is 1.6 times that of five minutes: 6 for 3.75 dollars."""
+    usage = Usage(cache_write=1_000_000, cache_write_1h=400_000)
+
+    assert cost_nanousd(usage, PLAIN) == 2_250_000_000 + 2_400_000_000
+
+
+def test_cost_of_an_hours_cache_with_its_own_price() -> None:
+    """The price replaces that of five minutes for those tokens alone."""
+    prices = msgspec.structs.replace(PLAIN, cache_write_1h=5_000_000_000)
+
+    assert cost_nanousd(Usage(cache_write=10, cache_write_1h=4), prices) == 22_500 + 20_000
+
+
+def test_cost_of_searches_is_by_the_thousand() -> None:
+    """Ten dollars a thousand: one cent each, beside the tokens."""
+    prices = msgspec.structs.replace(PLAIN, web_search=10_000_000_000)
+
+    assert cost_nanousd(Usage(input=1000, web_searches=3), prices) == 3_000_000 + 30_000_000
+    assert cost_nanousd(Usage(input=1000, web_searches=3), PLAIN) == 3_000_000
+
+
+def test_cost_of_tiers_multiplies_tokens_and_not_searches() -> None:
+    """Every tier that was reported and has a factor counts; an unknown one changes nothing."""
+    prices = msgspec.structs.replace(
+        PLAIN, web_search=10_000_000_000, tiers={"priority": 2_000_000, "us": 1_100_000}
+    )
+
+    assert cost_nanousd(Usage(input=1000, tier="priority"), prices) == 6_000_000
+    assert cost_nanousd(Usage(input=1000, tier="priority+us"), prices) == 6_600_000
+    assert cost_nanousd(Usage(input=1000, tier="scale"), prices) == 3_000_000
+    assert cost_nanousd(Usage(input=1000, web_searches=1, tier="us"), prices) == 13_300_000
+
+
+def test_cost_of_a_tier_is_rounded_once() -> None:
+    """A third of a nano-dollar times three is one nano-dollar, not three."""
+    prices = Prices(333_333, 0, 0, 0, 0, tiers={"priority": 3_000_000})
+
+    assert cost_nanousd(Usage(input=1, tier="priority"), prices) == 1
+
+
+def test_cost_beyond_the_threshold_is_that_of_long_context_for_all_tokens() -> None:
+    """Cached input counts towards the threshold; at the threshold nothing changes."""
+    long = TokenPrices(6_000_000_000, 22_500_000_000, 600_000_000, 7_500_000_000, 22_500_000_000)
+    prices = msgspec.structs.replace(PLAIN, long_context=long, long_context_above=200_000)
+
+    at = Usage(input=100_000, cache_read=100_000, output=1000)
+    above = Usage(input=100_001, cache_read=100_000, output=1000)
+
+    assert cost_nanousd(at, prices) == 300_000_000 + 30_000_000 + 15_000_000
+    assert cost_nanousd(above, prices) == 600_006_000 + 60_000_000 + 22_500_000
+
+
+@given(
+    st.builds(Usage, *[st.integers(0, 10**9)] * 5), st.builds(Prices, *[st.integers(0, 10**14)] * 5)
+)
+def test_cost_stays_within_what_one_entry_of_the_ledger_moves(usage: Usage, prices: Prices) -> None:
+    """The largest counts that are believed at the largest prices that settings take."""
+    assert cost_nanousd(usage, prices) == min(math.ceil(exact(usage, prices)), MAX_AMOUNT_NANOUSD)

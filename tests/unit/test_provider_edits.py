@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from gateway.core.model import Wire
@@ -41,7 +43,7 @@ def test_without_fields_keeps_the_bytes_of_the_rest() -> None:
     """Only the named members go; numbers and spaces of the others stay."""
     body = b'{ "a": 1.0, "thinking": {"x": [1]}, "b": { "c" : 2 } }'
 
-    assert without_fields(body, frozenset({"thinking"})) == b'{"a":1.0,"b":{ "c" : 2 }}'
+    assert without_fields(body, frozenset({"thinking"})) == (b'{ "a": 1.0, "b": { "c" : 2 } }')
     assert without_fields(body, frozenset({"other"})) is body
 
 
@@ -88,3 +90,29 @@ def test_billing_line_goes_and_everything_else_stays(system: bytes, expected: by
     wanted = body if expected is None else body.replace(system, expected)
 
     assert without_billing_line(body) == wanted
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        (b'{"a":1}', b"{}"),
+        (b'{ "a" : 1 }', b"{  }"),
+        (b'{"a":1,"c":3}', b'{"c":3}'),
+        (b'{ "a":1 , "c":3 }', b'{ "c":3 }'),
+        (b'{"c":3 ,"a":1 }', b'{"c":3 }'),
+        (b'{"a":1,"b":2,"c":3}', b'{"c":3}'),
+        (b'{"c":3,"a":1,"b":2}', b'{"c":3}'),
+        (b'{"a":1,"c":3,"b":2,"d":[4]}', b'{"c":3,"d":[4]}'),
+        (b'{"c":"\\"a\\":1","\\u0061":{"x":"}"},"d":4}', b'{"c":"\\"a\\":1","d":4}'),
+        (b'{"a":1,"a":2,"c":3}', b'{"c":3}'),
+        (b'{"a":1,"b":2}', b"{}"),
+    ],
+)
+def test_without_fields_takes_one_comma_with_each(body: bytes, left: bytes) -> None:
+    """Wherever a member stands and however it is spelled, what is left is the same JSON."""
+    found = without_fields(body, {"a", "b"})
+
+    assert found == left
+    assert json.loads(found) == {
+        name: value for name, value in json.loads(body).items() if name not in ("a", "b")
+    }

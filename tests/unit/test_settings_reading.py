@@ -113,13 +113,13 @@ def test_parse_wrong_value_names_path_value_and_remedy(lines: str, mistake: str)
         (
             'name = "flash"',
             'name = "flash"\nprices = { input = 0.07 }',
-            'models[0].prices.input: 0.07 is not a decimal in quotes like "0.07", below a million, '
+            'models[0].prices.input: 0.07 is not a decimal in quotes like "0.07", below 100000, '
             "at most nine decimals",
         ),
         (
             'name = "flash"',
             'name = "flash"\nprices = { output = "-1" }',
-            'models[0].prices.output: "-1" is not a decimal in quotes like "0.07", below a million,'
+            'models[0].prices.output: "-1" is not a decimal in quotes like "0.07", below 100000,'
             " at most nine decimals",
         ),
         (
@@ -244,3 +244,35 @@ def test_reading_any_document_gives_settings_and_single_lines(raw: dict[str, obj
 
     assert isinstance(settings, Settings)
     assert all(line.isprintable() for line in mistakes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        (
+            'name = "deepseek"',
+            'name = "deepseek"\nallow_features = ["web_serch"]',
+            'providers[0].allow_features[0]: "web_serch" is not one of audio_output, ',
+        ),
+        (
+            'name = "flash"',
+            'name = "flash"\nprices = { tiers = { priority = 2.0 } }',
+            'models[0].prices.tiers.priority: 2.0 is not a factor in quotes like "2.5", ',
+        ),
+        (
+            'name = "flash"',
+            'name = "flash"\nprices = { input = "100000" }',
+            'models[0].prices.input: "100000" is not a decimal in quotes like "0.07", below 100000',
+        ),
+        (
+            'name = "flash"',
+            'name = "flash"\nprices = { long_context = { input = "3", output = "4" } }',
+            "models[0].prices.long_context.above: missing; allowed: a whole number from 1 to ",
+        ),
+    ],
+)
+def test_parse_mistake_in_priced_features_names_the_key(old: str, new: str, mistake: str) -> None:
+    """A feature that does not exist, a factor without quotes, a price out of bounds."""
+    (line,) = mistakes_of(VALID.replace(old, new, 1))
+
+    assert line.startswith(mistake)

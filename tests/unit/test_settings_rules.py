@@ -283,3 +283,17 @@ def test_parse_capability_check_reports_each_override() -> None:
         ("vllm", {"top_k": True}),
         ("vllm", {"images": "x"}),
     ]
+
+
+@pytest.mark.parametrize("where", ["prices", "deployments[0].cost"])
+def test_parse_tier_that_no_upstream_reports_is_refused(where: str) -> None:
+    """A name with a capital would never match, and its factor never count."""
+    tiers = '{ tiers = { Priority = "2.0", priority = "2.0" } }'
+    text = VALID.replace("[[models]]", f"[[models]]\nprices = {tiers}", 1)
+    if where != "prices":  # the cost of the first deployment
+        text = VALID.replace('model = "chat"', f'model = "chat", cost = {tiers}', 1)
+
+    assert mistakes_of(text) == [
+        f'models[0].{where}.tiers: "Priority" is no tier that an upstream reports; '
+        "allowed: at most 32 small letters, digits and _ -"
+    ]

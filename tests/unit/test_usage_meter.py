@@ -315,7 +315,7 @@ def test_json_meter_reads_each_wires_answer() -> None:
         b'"cache_creation":{"ephemeral_5m_input_tokens":1,"ephemeral_1h_input_tokens":2}}}'
     )
     embedding = b'{"data":[{"embedding":[0.1]}],"usage":{"prompt_tokens":8,"total_tokens":8}}'
-    thought = Usage(input=10, cache_write=3, output=1, reasoning=4)
+    thought = Usage(input=10, cache_write=3, output=1, reasoning=4, cache_write_1h=2)
     cases = [
         (Wire.OPENAI, openai, Usage(input=10, output=5), "length", True, False),
         (Wire.ANTHROPIC, anthropic, thought, "end_turn", True, False),
@@ -389,7 +389,7 @@ def test_json_meter_beyond_the_limit_keeps_nothing() -> None:
             Usage(input=10, output=0, reasoning=5),
         ),
         ({"completion_tokens": 5, "total_tokens": 15}, Usage(output=5)),
-        ({"prompt_tokens": -5, "completion_tokens": 5}, Usage(output=5)),
+        ({"prompt_tokens": -5, "completion_tokens": 5}, None),
         ({}, None),
         (None, None),
         ([], None),

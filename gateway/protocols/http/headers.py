@@ -18,15 +18,25 @@ Header = tuple[bytes, bytes]
 ANTHROPIC_VERSION: Final = b"2023-06-01"
 """Sent when the client names none, and in translated requests."""
 
+# By name, never by prefix: `anthropic-organization-id` and the like choose whose account is used.
 _COPIED: Final[dict[Wire, frozenset[bytes]]] = {
-    Wire.OPENAI: frozenset({b"content-type", b"accept", b"openai-beta"}),
-    Wire.ANTHROPIC: frozenset({b"content-type", b"accept"}),
+    Wire.OPENAI: frozenset({b"accept", b"openai-beta"}),
+    Wire.ANTHROPIC: frozenset({b"accept", b"anthropic-version", b"anthropic-beta"}),
 }
-_BROWSER_ACCESS: Final = b"anthropic-dangerous-direct-browser-access"
-_RETURNED: Final = frozenset(
-    {b"content-type", b"cache-control", b"retry-after", b"retry-after-ms", b"x-should-retry"}
+_RETURNED: Final = frozenset({b"retry-after", b"retry-after-ms"})
+_RETURNED_WITH_ERRORS: Final = _RETURNED | {b"x-should-retry"}
+# The type is the gateway's own word: an upstream's `text/html` would run in a browser.
+_JSON_ANSWER: Final = (
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
 )
-_SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+_SSE_ANSWER: Final = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-accel-buffering", b"no"),
+)
 _JSON: Final = (b"content-type", b"application/json")
 _ACCEPT_JSON: Final = (b"accept", b"application/json")
 _VERSION: Final = (b"anthropic-version", ANTHROPIC_VERSION)
@@ -41,17 +51,17 @@ def upstream_headers(
     Return the headers of a request whose body passes through, complete but for content-length.
 
     A route's header wins over the client's of the same name, but `anthropic-beta`: both are sent.
+    The content type is always JSON: under another one an upstream may read another request than
+    the one that was checked.
 
     Args:
         wire: The dialect on both sides.
         client: The client's headers.
         route: The route's own: host, credential, user-agent, identity, the provider's.
     """
-    headers = _copied(wire, client, route)
+    headers = [_JSON, *_copied(wire, client, route)]
     present = {name for name, _ in headers}
     present.update(name for name, _ in route)
-    if b"content-type" not in present:
-        headers.append(_JSON)
     if wire is Wire.ANTHROPIC and b"anthropic-version" not in present:
         headers.append(_VERSION)
     headers.extend(route)
@@ -102,7 +112,12 @@ def translated_headers(wire: Wire, route: Sequence[Header], *, stream: bool) -> 
 
 
 def client_headers(
-    upstream: Iterable[Header], request_id: str, *, stream: bool, unchanged: bool = True
+    upstream: Iterable[Header],
+    request_id: str,
+    *,
+    stream: bool,
+    unchanged: bool = True,
+    error: bool = False,
 ) -> list[Header]:
     """
     Return the headers of an answer that came from an upstream.
@@ -112,19 +127,18 @@ def client_headers(
         request_id: The gateway's id of this call.
         stream: The answer is a stream of events.
         unchanged: The body is sent as it came, so its length still holds.
+        error: The answer is an error, whose advice on retries is kept.
     """
-    headers: list[Header] = []
+    headers: list[Header] = [*(_SSE_ANSWER if stream else _JSON_ANSWER)]
+    returned = _RETURNED_WITH_ERRORS if error else _RETURNED
     found: dict[bytes, bytes] = {}
     for header in upstream:
         name = header[0]
-        if name in _RETURNED:
+        if name in returned:
             headers.append(header)
         elif name in _NOTED:
             found[name] = header[1]
-    if stream:
-        headers = [header for header in headers if header[0] != b"cache-control"]
-        headers.extend(_SSE_HEADERS)
-    elif unchanged and b"content-length" in found and not is_encoded(found):
+    if not stream and unchanged and b"content-length" in found and not is_encoded(found):
         headers.append((b"content-length", found[b"content-length"]))
     own_id = request_id.encode("latin-1")
     headers.append((b"request-id", own_id))
@@ -141,17 +155,9 @@ def is_encoded(headers: Mapping[bytes, bytes]) -> bool:
 
 def _copied(wire: Wire, client: Iterable[Header], route: Sequence[Header]) -> list[Header]:
     allowed = _COPIED[wire]
-    anthropic = wire is Wire.ANTHROPIC
     refused = {name for name, _ in route}
     refused.discard(b"anthropic-beta")
-    refused.add(_BROWSER_ACCESS)
-    headers = [
-        header
-        for header in client
-        if header[0] in allowed
-        or (anthropic and header[0].startswith(b"anthropic-"))
-        or header[0] == b"connection"
-    ]
+    headers = [header for header in client if header[0] in allowed or header[0] == b"connection"]
     for name, value in headers:
         if name == b"connection":
             refused.update(token.strip().lower() for token in value.split(b","))

@@ -110,13 +110,17 @@ def _openai(model: Model, name: str) -> _OpenAIModel:
 
 
 def _pricing(prices: Prices) -> dict[str, str]:
-    return {
+    pricing = {
         "prompt": _dollars(prices.input),
         "completion": _dollars(prices.output),
         "input_cache_read": _dollars(prices.cache_read),
         "input_cache_write": _dollars(prices.cache_write),
         "internal_reasoning": _dollars(prices.reasoning),
     }
+    if prices.web_search:
+        # A search, not a thousand of them; its price stands a thousand times above a token's.
+        pricing["web_search"] = _dollars(prices.web_search * 1_000)
+    return pricing
 
 
 def _dollars(nanousd_per_million: int) -> str:

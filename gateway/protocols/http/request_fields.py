@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from gateway.core.model import Wire
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.codec.json_spans import Member, members, unrepeated
+from gateway.protocols.priced_features import PricedFields, PricedUse, priced_uses
 from gateway.protocols.request_bounds import DEFAULT_BOUNDS, RequestBounds
 from gateway.protocols.request_names import ACTED_ON, CHECKED, check_names, check_options
 
@@ -45,6 +46,8 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     """Anthropic's `metadata.user_id`."""
     prompt_cache_key: str | None = None
     stream_options: StreamOptions | UnsetType | None = UNSET
+    priced: tuple[PricedUse, ...] = ()
+    """Features asked for that the upstream charges apart, see `protocols.priced_features`."""
 
     @property
     def include_usage(self) -> bool:
@@ -70,7 +73,7 @@ class _Metadata(msgspec.Struct, gc=False):
     user_id: str | None = None
 
 
-class _OpenAIFields(msgspec.Struct, gc=False):
+class _OpenAIFields(PricedFields, gc=False, kw_only=True):
     model: str
     stream: bool | None = None
     max_tokens: Tokens | None = None
@@ -81,7 +84,7 @@ class _OpenAIFields(msgspec.Struct, gc=False):
     stream_options: StreamOptions | UnsetType | None = UNSET
 
 
-class _AnthropicFields(msgspec.Struct, gc=False):
+class _AnthropicFields(PricedFields, gc=False, kw_only=True):
     model: str
     stream: bool | None = None
     max_tokens: Tokens | None = None
@@ -124,6 +127,7 @@ def decode_call(
             stream=messages.stream or False,
             max_tokens=messages.max_tokens,
             user_id=messages.metadata.user_id if messages.metadata else None,
+            priced=priced_uses(messages),
         )
     chat, span = _decode(body, _OPENAI, wire, bounds)
     return CallFields(
@@ -135,6 +139,7 @@ def decode_call(
         choices=max(chat.n or 1, chat.best_of or 1),
         prompt_cache_key=chat.prompt_cache_key,
         stream_options=chat.stream_options,
+        priced=priced_uses(chat),
     )
 
 

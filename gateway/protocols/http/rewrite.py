@@ -12,7 +12,8 @@ when the upstream complains, all thoughts go, for one retry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from typing import Final
 
 import msgspec
@@ -30,6 +31,7 @@ Edit = tuple[int, int, bytes]
 _ASK: Final = b'"stream_options":{"include_usage":true},'
 _ASK_INSIDE: Final = b'"include_usage":true'
 _LIMIT: Final = b'"max_completion_tokens"'
+_COMMA: Final = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*")
 
 FOREIGN_SIGNATURE: Final = "gw1."
 
@@ -126,23 +128,29 @@ def strip_all_thoughts(body: bytes) -> bytes:
     return _stripped(body, _is_thought)
 
 
-def without_fields(body: bytes, names: frozenset[str]) -> bytes:
+def without_fields(body: bytes, names: Collection[str]) -> bytes:
     """
-    Return a JSON object without its top-level members of these names; else the same bytes.
+    Return a JSON object without its top-level members of these names.
 
-    Names that differ only in case go, too: some upstreams would read them.
+    Names that differ only in case go, too: some upstreams would read them. Each member goes with
+    one comma; every other byte stays. If none is there, `body` itself is returned.
     """
-    found = members(body)
     unwanted = {folded(name) for name in names}
-    names = frozenset(name for name, _, _ in found if folded(name) in unwanted)
-    if not names:
-        return body
-    kept = [
-        msgspec.json.encode(name) + b":" + body[start:end]
-        for name, start, end in found
-        if name not in names
-    ]
-    return b"{" + b",".join(kept) + b"}"
+    edits: list[Edit] = []
+    at = 0  # behind the member before
+    kept = False  # a member stays before this one, so the comma before it goes along
+    for name, _, end in members(body):
+        if folded(name) not in unwanted:
+            kept = True
+        elif kept:
+            edits.append((at, end, b""))
+        else:
+            # The comma behind goes instead; the last of all members has none.
+            comma = _COMMA.match(body, end)
+            key = body.index(b'"', at)
+            edits.append((key, comma.end() if comma else end, b""))
+        at = end
+    return _edited(body, edits) if edits else body
 
 
 def with_completion_limit(body: bytes, call: CallFields) -> bytes:

@@ -52,6 +52,7 @@ class StreamMeter:
         seen: Any usage was reported, on the Anthropic wire the input's at the start.
         reported: The output's usage was reported: `usage` can be billed.
         raw_usage: The last usage object as the upstream wrote it.
+        unreadable_usage: A usage object came that cannot be true, see `usage_numbers`.
         finish_reason: As the upstream named it: `stop`, `end_turn`, ...
         saw_end: The wire's last event came: `[DONE]`, `message_stop`.
         failed: The upstream reported an error inside of the stream.
@@ -75,6 +76,7 @@ class StreamMeter:
         "reported",
         "saw_end",
         "seen",
+        "unreadable_usage",
         "usage",
     )
 
@@ -84,6 +86,7 @@ class StreamMeter:
         self.seen = False
         self.reported = False
         self.raw_usage: bytes | None = None
+        self.unreadable_usage = False
         self.finish_reason: str | None = None
         self.saw_end = False
         self.failed = False
@@ -199,6 +202,7 @@ class StreamMeter:
             self.raw_usage = found.raw_usage
             self.seen = True
             self.reported = self.reported or found.final_usage
+        self.unreadable_usage = self.unreadable_usage or found.unreadable_usage
         self.finish_reason = found.finish_reason or self.finish_reason
         self.saw_end = self.saw_end or found.end
         self.failed = self.failed or found.failed
@@ -274,6 +278,11 @@ class JsonMeter:
     def raw_usage(self) -> bytes | None:
         """The usage object as the upstream wrote it."""
         return self._reading.raw_usage
+
+    @property
+    def unreadable_usage(self) -> bool:
+        """A usage object came that cannot be true, see `usage_numbers`."""
+        return self._reading.unreadable_usage
 
     @property
     def finish_reason(self) -> str | None:

@@ -25,6 +25,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
     usage: Usage | None = None
     raw_usage: bytes | None = None
+    unreadable_usage: bool = False
+    """A usage object is there, and no usage can be read of it."""
     final_usage: bool = False
     """The usage covers the output."""
     finish_reason: str | None = None
@@ -41,6 +43,7 @@ class _Chunk(msgspec.Struct, gc=False):
     choices: msgspec.Raw = msgspec.Raw()
     usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
+    service_tier: object = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -59,6 +62,7 @@ class _UsualAnswer(msgspec.Struct, gc=False):
 
     choices: list[_UsualChoice] | None = None
     usage: msgspec.Raw = msgspec.Raw()
+    service_tier: object = None
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -97,7 +101,7 @@ def read_openai_answer(body: bytes) -> Reading:
     usual = _decoded(body, _USUAL)
     if usual is not None and usual.choices:
         raw = bytes(usual.usage)
-        usage = None if raw in _NOTHING else read_openai_usage(raw)
+        usage = None if raw in _NOTHING else read_openai_usage(raw, usual.service_tier)
         if usage is not None:
             return Reading(
                 usage=usage,
@@ -147,9 +151,11 @@ def read_anthropic_answer(body: bytes) -> Reading:
     if answer is None:
         return Reading()
     content = bytes(answer.content)
+    usage = read_anthropic_usage(bytes(answer.usage))
     return Reading(
-        usage=read_anthropic_usage(bytes(answer.usage)),
+        usage=usage,
         raw_usage=bytes(answer.usage) or None,
+        unreadable_usage=usage is None and bytes(answer.usage) not in _NOTHING,
         final_usage=True,
         finish_reason=answer.stop_reason,
         end=True,
@@ -163,10 +169,11 @@ def _read_chunk(chunk: _Chunk, *, end: bool = False) -> Reading:
     raw = bytes(chunk.usage)
     if raw in _NOTHING:  # Kimi reports inside of the choice
         raw = next((own for each in choices if (own := bytes(each.usage)) not in _NOTHING), b"")
-    usage = read_openai_usage(raw)
+    usage = read_openai_usage(raw, chunk.service_tier)
     return Reading(
         usage=usage,
         raw_usage=raw if usage else None,
+        unreadable_usage=usage is None and raw not in _NOTHING,
         final_usage=True,
         finish_reason=next((each.finish_reason for each in choices if each.finish_reason), None),
         end=end,
@@ -185,6 +192,7 @@ def _with_usage(
     return Reading(
         usage=usage,
         raw_usage=bytes(raw) if usage else None,
+        unreadable_usage=usage is None and bytes(raw) not in _NOTHING,
         final_usage=final,
         finish_reason=finish_reason,
     )

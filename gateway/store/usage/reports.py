@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from gateway.core.calendar import DAY_MS
-from gateway.core.model import Usage
+from gateway.core.model import TOKEN_COLUMNS, Usage
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
 from gateway.store.usage.queries import CallFilter, only
@@ -99,7 +99,7 @@ def _sums() -> list[sa.ColumnElement[Any]]:
     margin = _COLUMNS.cost_nanousd - _COLUMNS.upstream_cost_nanousd
     summed: list[sa.ColumnElement[Any]] = [
         sa.case((_COLUMNS.outcome.in_(_FAILED), 1), else_=0),
-        *[_COLUMNS[f"{name}_tokens"] for name in Usage.__struct_fields__],
+        *[_COLUMNS[column] for column in TOKEN_COLUMNS.values()],
         _COLUMNS.cost_nanousd,
         sa.func.coalesce(_COLUMNS.upstream_cost_nanousd, 0),
         sa.case((known, margin), else_=0),
@@ -114,13 +114,13 @@ def _sums() -> list[sa.ColumnElement[Any]]:
 def _line(groups: Sequence[GroupBy], row: tuple[Any, ...]) -> UsageLine:
     names, numbers = row[: len(groups)], [int(number) for number in row[len(groups) :]]
     calls, failed, *rest = numbers
-    classes = len(Usage.__struct_fields__)
+    classes = len(TOKEN_COLUMNS)
     cost, upstream_cost, margin, without = rest[classes:]
     return UsageLine(
         groups=tuple(_name(group, name) for group, name in zip(groups, names, strict=True)),
         calls=calls,
         failed=failed,
-        usage=Usage(*rest[:classes]),
+        usage=msgspec.convert(dict(zip(TOKEN_COLUMNS, rest, strict=False)), Usage),
         cost_nanousd=cost,
         upstream_cost_nanousd=upstream_cost,
         margin_nanousd=margin,

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.model import Usage, UsageEvent
+from gateway.core.model import USAGE_COLUMNS, Usage, UsageEvent
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 
 Row = dict[str, str | int | bool | None]
@@ -37,8 +37,8 @@ def row_of(entry: bytes) -> Row:
         raise ValueError(f"not a usage event: {error}") from error
     fields = msgspec.structs.asdict(event)
     del fields["usage"]
-    for name, amount in msgspec.structs.asdict(event.usage).items():
-        fields[f"{name}_tokens"] = amount
+    for name, column in USAGE_COLUMNS.items():
+        fields[column] = getattr(event.usage, name)
     for name in ("cost_nanousd", "upstream_cost_nanousd"):
         if not 0 <= (fields[name] or 0) <= MAX_AMOUNT_NANOUSD:
             raise ValueError(f"{name} is negative or beyond what one call can cost")
@@ -48,7 +48,7 @@ def row_of(entry: bytes) -> Row:
 def event_of(row: Any) -> UsageEvent:
     """Return the event that a row of `usage_events` was made of."""
     columns = dict(row._mapping)
-    usage = {name: columns.pop(f"{name}_tokens") for name in Usage.__struct_fields__}
+    usage = {name: columns.pop(column) for name, column in USAGE_COLUMNS.items()}
     return UsageEvent(**columns, usage=Usage(**usage))
 
 

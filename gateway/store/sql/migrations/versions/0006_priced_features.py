@@ -1,0 +1,18 @@
+"""Record what a call cost beside its five classes of tokens."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0006"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Add the part of cache writes kept for an hour, searches of the web, and the tier."""
+    for column in (
+        "cache_write_1h_tokens BIGINT NOT NULL DEFAULT 0",
+        "web_searches BIGINT NOT NULL DEFAULT 0",
+        "tier TEXT",
+    ):
+        op.execute(f"ALTER TABLE usage_events ADD COLUMN {column}")
