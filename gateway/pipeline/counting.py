@@ -23,7 +23,7 @@ from gateway.pipeline.exchange import Preparation
 from gateway.ports import Headers
 from gateway.tokens.cache_key import count_key
 from gateway.tokens.calibration import Calibration
-from gateway.tokens.count import measure_chat, measure_messages
+from gateway.tokens.count import Bytes4, Measure, measure_chat, measure_messages
 from gateway.tokens.counters import Counters, count_measure
 
 _COUNTED_HEADERS = (b"anthropic-version", b"anthropic-beta")
@@ -36,6 +36,7 @@ class _Count(msgspec.Struct):
     input_tokens: int
 
 
+_BYTES_COUNTER = Bytes4()
 _COUNT = msgspec.json.Decoder(_Count)
 
 
@@ -45,8 +46,8 @@ class Answered(Protocol):
     async def get(self, digest: str) -> bytes | None:
         """Return a remembered answer."""
 
-    def put(self, digest: str, answer: bytes) -> None:
-        """Remember an answer."""
+    def put(self, digest: str, answer: bytes, account_id: str) -> None:
+        """Remember an answer, as one of so many of the account."""
 
 
 class TokenCounts:
@@ -70,10 +71,11 @@ class TokenCounts:
 
         Never fails: what cannot be taken apart counts a token for every four bytes.
         """
-        try:
-            measure = measure_messages(body) if wire is Wire.ANTHROPIC else measure_chat(body)
-        except GatewayError:
-            return len(body) // 4 + 1
+        measure = measure_request(wire, body)
+        return len(body) // 4 + 1 if measure is None else await self.count(measure, upstream_model)
+
+    async def count(self, measure: Measure, upstream_model: str) -> int:
+        """Return the tokens of a request that was taken apart."""
         counter = self._counters.for_model(upstream_model)
         known = self._calibrations.get(upstream_model)
         return await count_measure(measure, counter, known.ratio if known else 1.0)
@@ -139,7 +141,9 @@ class TokenCounts:
                 return answer
             answer = await (asked() if asked else self._estimated(given, deployment))
             if _is_count(answer):
-                self._answered.put(digest, answer)
+                principal = given.call.principal
+                assert principal is not None
+                self._answered.put(digest, answer, principal.account_id)
             return answer
         finally:
             if self._running.get(digest) is running:
@@ -150,6 +154,19 @@ class TokenCounts:
         front = given.front
         tokens = await self.estimate(front.wire, front.body, deployment.upstream_model)
         return msgspec.json.encode({"input_tokens": tokens})
+
+
+def measure_request(wire: Wire, body: bytes) -> Measure | None:
+    """Return a request taken apart for counting; None: it cannot be."""
+    try:
+        return measure_messages(body) if wire is Wire.ANTHROPIC else measure_chat(body)
+    except GatewayError:
+        return None
+
+
+def rough_count(measure: Measure) -> int:
+    """Return the tokens of a request by the size of its texts: no vocabulary is asked."""
+    return measure.total(sum(map(_BYTES_COUNTER.count, measure.texts)))
 
 
 async def _asked(
