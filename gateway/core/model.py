@@ -103,6 +103,11 @@ class Prices(msgspec.Struct, frozen=True):
     cache_write: int
     reasoning: int
 
+    @property
+    def are_zero(self) -> bool:
+        """Whether calls are free."""
+        return not any(msgspec.structs.astuple(self))
+
 
 class Deployment(msgspec.Struct, frozen=True):
     """One way to reach a model."""

@@ -111,6 +111,11 @@ class Metrics:
             "Calls between their request head and the end of their answer.",
             "livesum",
         )
+        self.body_bytes = self._gauge(
+            "gateway_buffered_body_bytes",
+            "Request bodies that workers hold, in bytes as they arrived.",
+            "livesum",
+        )
         self.upstream_connections = self._gauge(
             "gateway_upstream_connections",
             "Open connections to upstreams.",
@@ -220,6 +225,7 @@ class CallMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self.in_flight = 0
+        self.body_bytes = 0
         self._metrics = metrics
         self._calls: dict[tuple[str, str, str, int], int] = {}
         self._deployments: dict[tuple[str, str, str], int] = {}
@@ -290,6 +296,7 @@ class CallMetrics:
         """Hand on what was counted since the last time."""
         metrics = self._metrics
         metrics.in_flight.set(self.in_flight)
+        metrics.body_bytes.set(self.body_bytes)
         for (endpoint, wire, outcome, status), count in _taken(self._calls):
             metrics.requests.labels(endpoint, wire, outcome, str(status)).inc(count)
         for labels, count in _taken(self._deployments):
