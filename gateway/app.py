@@ -36,6 +36,7 @@ from gateway.pipeline.counting import TokenCounts
 from gateway.pipeline.exchange import Exchanges
 from gateway.pipeline.finish import Recorder
 from gateway.pipeline.idempotent import Idempotent
+from gateway.pipeline.intake import Intake
 from gateway.pipeline.proxy import Proxy
 from gateway.pipeline.watchdog import Watchdog
 from gateway.settings import Secrets, Settings, resolve_secrets
@@ -85,6 +86,7 @@ class Parts(NamedTuple):
     answers: Answers
     counts: TokenCounts
     admission: Admission
+    intake: Intake
     recorder: Recorder
     idempotent: Idempotent | None
 
@@ -233,6 +235,7 @@ class Worker:
             Answers(watchdog, settings.server.send_stall_s),
             counts,
             Admission(settings.server.max_in_flight, stores.call_metrics, till.reservations),
+            Intake(settings.server, stores.call_metrics, till.credit),
             Recorder(till.journal, till.reservations, stores.call_metrics, call_log),
             self._idempotent(stores),
         )
@@ -247,9 +250,9 @@ class Worker:
             ),
             counts=parts.counts,
             admission=parts.admission,
+            intake=parts.intake,
             recorder=parts.recorder,
             idempotent=parts.idempotent,
-            limits=settings.server,
         )
         return Edge(
             proxy,

@@ -185,6 +185,26 @@ class Reservations(Protocol):
         a request id counts.
         """
 
+    async def release(self, reservation: Reservation) -> None:
+        """Give back what was held of a call that is not recorded as a call. Never raises."""
+
+
+class AccountCredit(Protocol):
+    """Whether accounts have credit, before it is known what their call would cost."""
+
+    def is_known_positive(self, account_id: str) -> bool:
+        """Return whether Redis last reported credit for the account; no I/O."""
+
+    async def refusal(self, account_id: str) -> GatewayError | None:
+        """
+        Return NO_CREDIT for an account whose balance is used up; None: it is not, or not known.
+
+        While Redis is away it is STORE_UNAVAILABLE for accounts that had no credit before.
+
+        Raises:
+            GatewayError: FORBIDDEN (no such account).
+        """
+
 
 class IdempotencyStore(Protocol):
     """Who runs a call that carries an Idempotency-Key, and what became of it."""

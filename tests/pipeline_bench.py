@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from gateway.core.catalogue import Catalogue
-from gateway.core.model import Clocks, Deployment, Endpoint, Principal, UsageEvent, Wire
+from gateway.core.model import Clocks, Deployment, Endpoint, Prices, Principal, UsageEvent, Wire
 from gateway.errors import ErrorKind
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.answer import Answers
@@ -20,6 +20,7 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.counting import TokenCounts
 from gateway.pipeline.exchange import Exchanges
 from gateway.pipeline.finish import Recorder
+from gateway.pipeline.intake import Intake
 from gateway.pipeline.proxy import Proxy
 from gateway.pipeline.relay import Relay
 from gateway.pipeline.watchdog import Watchdog
@@ -32,6 +33,7 @@ from gateway.tokens.counters import Counters
 from tests.pipeline_fakes import (
     CLOCKS,
     KEY_PREFIX,
+    PRICES,
     PRINCIPAL,
     SSE,
     FakeCallLog,
@@ -62,10 +64,12 @@ class Bench:
         reservations: Any = None,
         idempotent: Any = None,
         server: Server | None = None,
+        credit: Any = None,
+        prices: Prices = PRICES,
     ) -> None:
         self.transport = ScriptedTransport(*steps)
         chosen = tuple(deployments or (a_deployment(a_provider()),))
-        self.model = a_model(*chosen)
+        self.model = a_model(*chosen, prices=prices)
         providers = tuple(deployment.provider for deployment in chosen)
         self.catalogue = Catalogue("capio/", (self.model,), providers, {"m": self.model})
         self.metrics = CallMetrics(Metrics(CollectorRegistry()))
@@ -83,15 +87,16 @@ class Bench:
         )
         self.attempts = attempts
         self.counts = TokenCounts(Counters({}), self.answered)
+        self.intake = Intake(server or Server(), self.metrics, credit)
         self.proxy = Proxy(
             self.catalogue,
             self.authenticator,
             attempts=attempts,
             counts=self.counts,
             admission=Admission(limit, self.metrics, reservations),
+            intake=self.intake,
             recorder=Recorder(self.usage_log, reservations, self.metrics, self.call_log),
             idempotent=idempotent,
-            limits=server or Server(),
         )
         self.call_count = 0
 
@@ -117,6 +122,7 @@ class Bench:
         assert len(events) == len(set(events))
         assert set(events) <= set(lines)
         assert self.metrics.in_flight == 0
+        assert (self.intake.body_bytes, self.intake.accounts) == (0, 0)
 
     @property
     def event(self) -> UsageEvent:

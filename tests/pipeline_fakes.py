@@ -315,7 +315,7 @@ class MemoryAnswered:
         await asyncio.sleep(0)
         return self.known.get(digest)
 
-    def put(self, digest: str, answer: bytes) -> None:
+    def put(self, digest: str, answer: bytes, account_id: str) -> None:
         self.known[digest] = answer
 
 
@@ -340,9 +340,9 @@ def a_deployment(provider: Provider, cost: Prices | None = None) -> Deployment:
     return Deployment(provider, f"{provider.name}-m", tuple(provider.wires), {}, cost)
 
 
-def a_model(*deployments: Deployment) -> Model:
+def a_model(*deployments: Deployment, prices: Prices = PRICES) -> Model:
     """The model `m`."""
-    return Model("m", (), "M", 0, 100_000, 4_096, PRICES, deployments)
+    return Model("m", (), "M", 0, 100_000, 4_096, prices, deployments)
 
 
 def openai_event(text: str) -> bytes:

@@ -157,6 +157,16 @@ def refusal_error(
     )
 
 
+def used_up_error(balance_nanousd: int, *, top_up: str) -> GatewayError:
+    """Return the refusal of any call that costs something, from an account without credit."""
+    return GatewayError(
+        ErrorKind.NO_CREDIT,
+        f"Not enough credit: {usd(balance_nanousd)} is available. Add credit at {top_up}.",
+        detail=f"limit={LimitName.CREDIT.value} scope={LimitScope.ACCOUNT.value}"
+        f" value={balance_nanousd} remaining={balance_nanousd}",
+    )
+
+
 def usd(amount_nanousd: int) -> str:
     """Return an amount for a sentence: `$12.34`, and as many decimals as a small one needs."""
     sign = "-" if amount_nanousd < 0 else ""

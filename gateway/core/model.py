@@ -119,6 +119,11 @@ class Prices(TokenPrices, frozen=True):
     """Prices of all tokens of a call with more input than `long_context_above`."""
     long_context_above: int = 0
 
+    @property
+    def are_zero(self) -> bool:
+        """Whether calls are free."""
+        return not any(msgspec.structs.astuple(self))
+
 
 class Deployment(msgspec.Struct, frozen=True):
     """One way to reach a model."""

@@ -25,9 +25,10 @@ class Admission:
         reservations: Limits and holds; None admits everybody.
     """
 
-    __slots__ = ("_limit", "_metrics", "_reservations")
+    __slots__ = ("_in_flight", "_limit", "_metrics", "_reservations")
 
     def __init__(self, limit: int, metrics: CallMetrics, reservations: Reservations | None) -> None:
+        self._in_flight = 0
         self._limit = limit
         self._metrics = metrics
         self._reservations = reservations
@@ -39,15 +40,37 @@ class Admission:
         Raises:
             GatewayError: OVERLOADED.
         """
-        if self._metrics.in_flight >= self._limit:
+        if self._in_flight >= self._limit:
             raise GatewayError(
                 ErrorKind.OVERLOADED, "Too many open requests. Try again.", retry_after_s=1
             )
-        self._metrics.in_flight += 1
+        self._in_flight += 1
+        self._metrics.in_flight = self._in_flight
 
     def __exit__(self, *_: object) -> None:
         """Give the place back."""
-        self._metrics.in_flight -= 1
+        self._in_flight -= 1
+        self._metrics.in_flight = self._in_flight
+
+    async def reserve_count(self, call: Call, principal: Principal, model: Model) -> None:
+        """
+        Count a token count among the caller's requests and concurrent calls; it costs nothing.
+
+        Raises:
+            GatewayError: RATE_LIMITED and the others of `ports.Reservations.reserve`.
+        """
+        if self._reservations is None:
+            return
+        call.reservation = await self._reservations.reserve(
+            ReserveAsk(
+                request_id=call.request_id,
+                principal=principal,
+                model=model,
+                endpoint=call.endpoint,
+                client_wire=call.client_wire,
+                input_tokens=0,
+            )
+        )
 
     async def reserve(
         self, call: Call, principal: Principal, model: Model, max_tokens: int | None

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from gateway.core.idempotency import AnswerCopy
 from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.intake import IntakePlace
 from gateway.ports import Headers
 
 Message = dict[str, Any]
@@ -29,7 +30,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _DRAIN_BYTES = 1024 * 1024
-_DRAIN_S = 5.0
+_DRAIN_S = 2.0
+_MOST_DRAINS = 256
+"""Requests of one worker whose unwanted body is read away at the same time."""
+_LOOK_S = 1.0
+"""How often a body that has not arrived is looked at."""
 
 
 class _Resumed:
@@ -56,18 +61,23 @@ class ClientChannel:
     """
 
     __slots__ = (
+        "_broke_off",
         "_gone",
         "_gone_callback",
-        "_is_late",
+        "_overdue",
         "_read_whole",
         "_receive",
+        "_received_bytes",
         "_send",
+        "_timer",
         "copy",
         "ended",
         "scope",
         "started",
         "when_started",
     )
+
+    _draining: ClassVar[int] = 0
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -80,8 +90,11 @@ class ClientChannel:
         self._receive = receive
         self._send = send
         self._gone = False
+        self._broke_off = False
         self._read_whole = False
-        self._is_late = False
+        self._received_bytes = 0
+        self._overdue: GatewayError | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._gone_callback: Callable[[], object] | None = None
 
     @property
@@ -103,7 +116,13 @@ class ClientChannel:
                 return found
         return None
 
-    async def read_body(self, limit_bytes: int, timeout_s: float, task: asyncio.Task[Any]) -> bytes:
+    async def read_body(
+        self,
+        limit_bytes: int,
+        timeout_s: float,
+        task: asyncio.Task[Any],
+        place: IntakePlace | None = None,
+    ) -> bytes:
         """
         Return the whole request body.
 
@@ -111,67 +130,121 @@ class ClientChannel:
             limit_bytes: Most that is read.
             timeout_s: For the whole body.
             task: The running one; a timer on it costs a third of `asyncio.timeout`.
+            place: Counts what arrives, and decides how long a slow body is waited for.
 
         Raises:
             GatewayError: BODY_TOO_LARGE (by content-length, before any byte was read, or by count),
-                BODY_TIMEOUT, CLIENT_GONE.
+                BODY_TIMEOUT, BAD_REQUEST (malformed chunks), CLIENT_GONE; those of `place`.
         """
         header = self.header(b"content-length")
         declared = int(header) if header is not None and header.isdigit() else -1
         if declared > limit_bytes:
             raise _too_large(limit_bytes)
-        timer = task.get_loop().call_later(timeout_s, self._late, task)
+        first_s = min(_LOOK_S, timeout_s)
+        self._timer = task.get_loop().call_later(
+            first_s, self._look, task, place, timeout_s, first_s
+        )
+        pieces: list[bytes] = []
         try:
-            return await self._read(limit_bytes, declared)
+            await self._read(pieces, limit_bytes, declared, place)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         except asyncio.CancelledError:
-            if not self._is_late:
+            if self._overdue is None:
                 raise
             task.uncancel()
         finally:
-            timer.cancel()
-        raise GatewayError(
-            ErrorKind.BODY_TIMEOUT,
-            f"The request body did not arrive within {timeout_s:g} seconds.",
+            self._timer.cancel()
+            pieces.clear()  # the traceback of an error keeps the list until the error is answered
+        raise self._overdue
+
+    def _look(
+        self,
+        task: asyncio.Task[Any],
+        place: IntakePlace | None,
+        timeout_s: float,
+        elapsed_s: float,
+    ) -> None:
+        """End the reading of a body that is overdue; else look again in a second."""
+        error = None
+        if elapsed_s >= timeout_s:
+            error = GatewayError(
+                ErrorKind.BODY_TIMEOUT,
+                f"The request body did not arrive within {timeout_s:g} seconds.",
+            )
+        elif place is not None:
+            error = place.overdue(elapsed_s, self._received_bytes)
+        if error is not None:
+            self._overdue = error
+            task.cancel()
+            return
+        next_s = min(_LOOK_S, timeout_s - elapsed_s)
+        self._timer = task.get_loop().call_later(
+            next_s, self._look, task, place, timeout_s, elapsed_s + next_s
         )
 
-    def _late(self, task: asyncio.Task[Any]) -> None:
-        self._is_late = True
-        task.cancel()
-
-    async def _read(self, limit_bytes: int, declared: int) -> bytes:
-        pieces: list[bytes] = []
+    async def _read(
+        self, pieces: list[bytes], limit_bytes: int, declared: int, place: IntakePlace | None
+    ) -> None:
         size = 0
-        while True:
+        while not self._read_whole:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self._gone = True
-                raise GatewayError(ErrorKind.CLIENT_GONE, "The caller left before its body ended.")
+                raise self._ended_early()
             piece: bytes = message.get("body", b"")
             size += len(piece)
             self._read_whole = size == declared or not message.get("more_body", False)
             if size > limit_bytes:
                 raise _too_large(limit_bytes)
+            if place is not None:
+                place.add(len(piece))
+                self._received_bytes = size
             pieces.append(piece)
-            if self._read_whole:
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _ended_early(self) -> GatewayError:
+        """Return why the body has no end. The server tells malformed chunks as a disconnect."""
+        self._broke_off = True
+        if self.header(b"transfer-encoding") is not None:
+            return GatewayError(
+                ErrorKind.BAD_REQUEST,
+                "The request body ended early, or its chunked encoding is malformed.",
+            )
+        self._gone = True
+        return GatewayError(ErrorKind.CLIENT_GONE, "The caller left before its body ended.")
 
     async def drain(self) -> None:
         """
         Read and drop a small body that nobody wanted, before an early answer.
 
         With a body left unread the connection cannot be used again, and a caller that is still
-        sending may lose the answer. Large, endless and late bodies are not waited for.
+        sending may lose the answer. Large, endless and late bodies are not waited for, nor those of
+        callers that wait for `100 Continue`, nor any when many are being waited for already.
         """
         declared = self.header(b"content-length") or b"0"
-        if self._read_whole or self._gone or self._is_late or not declared.isdigit():
+        if self._read_whole or self._broke_off or self._gone or self._overdue is not None:
             return
-        if int(declared) <= _DRAIN_BYTES:
-            try:
-                task = asyncio.current_task()
-                assert task is not None
-                await self.read_body(_DRAIN_BYTES, _DRAIN_S, task)
-            except GatewayError:
-                return  # the answer goes out all the same
+        if not declared.isdigit() or int(declared) > _DRAIN_BYTES:
+            return
+        if self.header(b"expect") is not None or ClientChannel._draining >= _MOST_DRAINS:
+            return
+        ClientChannel._draining += 1
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                await self._discard()
+        except TimeoutError:
+            pass  # the answer goes out all the same
+        finally:
+            ClientChannel._draining -= 1
+
+    async def _discard(self) -> None:
+        header, size = self.header(b"content-length"), 0
+        while not self._read_whole and size <= _DRAIN_BYTES:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._ended_early()
+                return
+            size += len(message.get("body", b""))
+            ended = not message.get("more_body", False)
+            self._read_whole = ended or (header is not None and size == int(header))
 
     def watch_gone(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when the caller leaves. For use after `read_body`, once."""

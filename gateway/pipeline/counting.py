@@ -25,7 +25,7 @@ from gateway.ports import Headers
 from gateway.protocols.request_bounds import DEFAULT_BOUNDS, TRANSLATED_BYTES, check_values
 from gateway.tokens.cache_key import count_key
 from gateway.tokens.calibration import Calibration
-from gateway.tokens.count import Measure, measure_chat, measure_messages
+from gateway.tokens.count import Bytes4, Measure, measure_chat, measure_messages
 from gateway.tokens.counters import Counters, count_measure
 
 _COUNTED_HEADERS = (b"anthropic-version", b"anthropic-beta")
@@ -38,6 +38,7 @@ class _Count(msgspec.Struct):
     input_tokens: int
 
 
+_BYTES_COUNTER = Bytes4()
 _COUNT = msgspec.json.Decoder(_Count)
 
 
@@ -47,8 +48,8 @@ class Answered(Protocol):
     async def get(self, digest: str) -> bytes | None:
         """Return a remembered answer."""
 
-    def put(self, digest: str, answer: bytes) -> None:
-        """Remember an answer."""
+    def put(self, digest: str, answer: bytes, account_id: str) -> None:
+        """Remember an answer, as one of so many of the account."""
 
 
 class TokenCounts:
@@ -80,13 +81,11 @@ class TokenCounts:
             upstream_model: Whose vocabulary counts.
             most: JSON values that are taken apart.
         """
-        try:
-            if is_long_walk(body):
-                measure = await offloaded(_measured, wire, body, most)
-            else:
-                measure = _measured(wire, body, most)
-        except GatewayError:
-            return len(body) // 4 + 1
+        measure = await measure_request(wire, body, most)
+        return len(body) // 4 + 1 if measure is None else await self.count(measure, upstream_model)
+
+    async def count(self, measure: Measure, upstream_model: str) -> int:
+        """Return the tokens of a request that was taken apart."""
         counter = self._counters.for_model(upstream_model)
         known = self._calibrations.get(upstream_model)
         return await count_measure(measure, counter, known.ratio if known else 1.0)
@@ -156,7 +155,9 @@ class TokenCounts:
                 return answer
             answer = await (asked() if asked else self._estimated(given, deployment))
             if _is_count(answer):
-                self._answered.put(digest, answer)
+                principal = given.call.principal
+                assert principal is not None
+                self._answered.put(digest, answer, principal.account_id)
             return answer
         finally:
             if self._running.get(digest) is running:
@@ -171,10 +172,29 @@ class TokenCounts:
         return msgspec.json.encode({"input_tokens": tokens})
 
 
+async def measure_request(wire: Wire, body: bytes, most: int) -> Measure | None:
+    """
+    Return a request taken apart for counting; None: it cannot be, or exceeds `most` JSON values.
+
+    Large bodies are walked beside the event loop.
+    """
+    try:
+        if is_long_walk(body):
+            return await offloaded(_measured, wire, body, most)
+        return _measured(wire, body, most)
+    except GatewayError:
+        return None
+
+
 def _measured(wire: Wire, body: bytes, most: int) -> Measure:
     if len(body) > TRANSLATED_BYTES:
         check_values(body, most)
     return measure_messages(body) if wire is Wire.ANTHROPIC else measure_chat(body)
+
+
+def rough_count(measure: Measure) -> int:
+    """Return the tokens of a request by the size of its texts, without a vocabulary."""
+    return measure.total(sum(map(_BYTES_COUNTER.count, measure.texts)))
 
 
 async def _asked(

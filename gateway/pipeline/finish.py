@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from gateway.core.model import Usage, UsageEvent
+from gateway.core.model import Endpoint, Usage, UsageEvent
 from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorSource
 from gateway.pipeline.call import Call
@@ -53,9 +53,13 @@ class Recorder:
         """Record `call`, settled; `ended_at` and `status` are final."""
         self._count(call)
         self._call_log.write(_line(call))
-        if call.reservation is not None and self._reservations is not None:
-            await self._reservations.settle(call.reservation, event_of(call))
-        elif call.attempts and call.principal is not None:
+        reservation = call.reservation
+        if reservation is not None and self._reservations is not None:
+            if call.endpoint is not Endpoint.COUNT_TOKENS:
+                await self._reservations.settle(reservation, event_of(call))
+                return
+            await self._reservations.release(reservation)
+        if call.attempts and call.principal is not None:
             await self._usage_log.append(event_of(call))
 
     def _count(self, call: Call) -> None:

@@ -17,14 +17,15 @@ from gateway.core.routing import Candidate, plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import Attempts, told_answer
-from gateway.pipeline.authenticate import Authenticator
+from gateway.pipeline.authenticate import Authenticator, Caller
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
-from gateway.pipeline.counting import TokenCounts
+from gateway.pipeline.counting import TokenCounts, measure_request, rough_count
 from gateway.pipeline.exchange import Preparation
 from gateway.pipeline.finish import Recorder
 from gateway.pipeline.front import opened
 from gateway.pipeline.idempotent import Idempotent
+from gateway.pipeline.intake import Intake, IntakePlace
 from gateway.pipeline.settlement import settle
 from gateway.protocols.http.error_bodies import render
 from gateway.protocols.http.request_fields import CallFields
@@ -32,7 +33,6 @@ from gateway.protocols.http.upstream_errors import ErrorAnswer
 from gateway.protocols.native_chat import NativeLimits, NativeRequest
 from gateway.protocols.request_bounds import RequestBounds
 from gateway.protocols.streams.meter import BYTES_PER_TOKEN
-from gateway.settings import Server
 
 NATIVE_LIMITS = NativeLimits()
 
@@ -47,9 +47,9 @@ class Proxy:
         attempts: Talks to upstreams.
         counts: Answers the counting endpoint.
         admission: Who may start.
+        intake: Bounds requests and their bodies before the account's limits are known.
         recorder: Gets every call at its end.
         idempotent: Keeps the promise of Idempotency-Key; None ignores the header.
-        limits: Body size and time.
     """
 
     def __init__(
@@ -60,18 +60,22 @@ class Proxy:
         attempts: Attempts,
         counts: TokenCounts,
         admission: Admission,
+        intake: Intake,
         recorder: Recorder,
         idempotent: Idempotent | None,
-        limits: Server,
     ) -> None:
         self._catalogue = catalogue
         self._authenticator = authenticator
         self._attempts = attempts
         self._counts = counts
         self._admission = admission
+        self._intake = intake
+        self._free_models = frozenset(
+            model.name for model in catalogue.models if model.prices.are_zero
+        )
         self._recorder = recorder
         self._idempotent = idempotent
-        self._limits = limits
+        self._limits = limits = intake.limits
         self._bounds = RequestBounds(
             limits.max_members, limits.max_messages, limits.max_tools, limits.max_values
         )
@@ -110,22 +114,74 @@ class Proxy:
                     await self._idempotent.conclude(call, channel)
 
     async def _run(self, call: Call, channel: ClientChannel) -> None:
-        principal, keyed = await self._authenticator.caller(channel)
-        call.principal = principal
+        caller = await self._authenticator.caller(channel)
+        call.principal = caller.principal
         _check_form(channel)
+        with self._intake.enter(caller.principal.account_id) as place:
+            unpaid = None
+            if not self._intake.is_known_to_pay(caller.principal.account_id):
+                unpaid = await self._unpaid(call, caller)
+                if unpaid is not None:
+                    place.restrict()
+            await self._serve(call, channel, caller, place, unpaid)
+
+    async def _unpaid(self, call: Call, caller: Caller) -> GatewayError | None:
+        """
+        Return the refusal of whatever costs something, for an account without credit.
+
+        Raises:
+            GatewayError: NO_CREDIT: nothing that this request may ask for is free.
+        """
+        refusal = await self._intake.unpaid(caller.principal.account_id)
+        if refusal is None or call.endpoint is Endpoint.COUNT_TOKENS:
+            return refusal
+        free, allowed = self._free_models, caller.principal.models
+        if not (free if allowed is None else free & allowed) and caller.keyed is None:
+            raise refusal  # with a key it may ask for a stored response, which is free
+        return refusal
+
+    async def _read_body(self, channel: ClientChannel, place: IntakePlace) -> bytes:
         task = asyncio.current_task()
         assert task is not None
-        limits = self._limits
-        body = await channel.read_body(limits.max_body_bytes, limits.body_timeout_s, task)
+        limit_bytes = place.max_body_bytes
+        try:
+            return await channel.read_body(limit_bytes, self._limits.body_timeout_s, task, place)
+        except GatewayError as error:
+            if error.kind is ErrorKind.BODY_TOO_LARGE and limit_bytes < self._limits.max_body_bytes:
+                raise GatewayError(
+                    ErrorKind.BODY_TOO_LARGE,
+                    f"Without credit a request may have at most {limit_bytes} bytes "
+                    "(server.max_body_bytes_without_credit): add credit, or send less.",
+                ) from error
+            raise
+        finally:
+            place.body_ended()
+
+    async def _serve(
+        self,
+        call: Call,
+        channel: ClientChannel,
+        caller: Caller,
+        place: IntakePlace,
+        unpaid: GatewayError | None,
+    ) -> None:
+        """Read the body and answer the call; `unpaid` refuses it if it costs something."""
+        principal, keyed = caller
+        body = await self._read_body(channel, place)
         created = int(time.time())
         front = await opened(
             call.endpoint, body, created=created, limits=NATIVE_LIMITS, bounds=self._bounds
         )
         model = self._authorize(call, principal, front.fields)
         planned = plan(model, front.wire, call.endpoint)
+        task = asyncio.current_task()
+        assert task is not None
         channel.watch_gone(task.cancel)
         given = Preparation(call, front, channel.headers, _session(channel), created)
         if call.endpoint is Endpoint.COUNT_TOKENS:
+            if not planned.candidates:
+                _check_count_size(body, self._limits.max_count_body_bytes)
+            await self._admission.reserve_count(call, principal, model)
             await self._counts.answer(
                 given, channel, planned.candidates, model.deployments[0], self._attempts
             )
@@ -138,31 +194,44 @@ class Proxy:
             and await self._idempotent.begin(call, channel, keyed, principal, body)
         ):
             return
+        if unpaid is not None and model.name not in self._free_models:
+            raise unpaid
         del body
-        channel.when_started = front.let_go
-        await self._estimate(given, planned.candidates[0])
-        await self._admission.reserve(call, principal, model, front.fields.output_limit)
+
+        def release_body() -> None:
+            front.let_go()
+            place.release_body()
+
+        channel.when_started = release_body
+        await self._reserve(given, principal, model, planned.candidates[0])
         if front.native is None:
             await self._attempts.run(given, channel, planned.candidates)
         else:
             await self._run_native(given, channel, front.native, planned.candidates)
         self._learn(call, given)
 
-    async def _estimate(self, given: Preparation, first: Candidate) -> None:
+    async def _reserve(
+        self, given: Preparation, principal: Principal, model: Model, first: Candidate
+    ) -> None:
         """
-        Estimate the input: by its size, or counted where the caller is told of it.
+        Take the call's reservation, by an estimate of its input.
 
-        A translated stream names its input tokens in its first event, before the upstream does.
+        A translated stream names its input tokens in its first event, before the upstream does:
+        they are counted, but only for a call that was admitted, since counting is work.
         """
         call, front = given.call, given.front
         call.input_estimate = len(front.body) // BYTES_PER_TOKEN + 1
-        if call.stream and front.wire is Wire.ANTHROPIC and first.wire is Wire.OPENAI:
-            given.input_estimate = call.input_estimate = await self._counts.estimate(
-                front.wire,
-                front.body,
-                first.deployment.upstream_model,
-                front.bounds.max_values,
-            )
+        is_told = call.stream and front.wire is Wire.ANTHROPIC and first.wire is Wire.OPENAI
+        measure = None
+        if is_told:
+            measure = await measure_request(front.wire, front.body, front.bounds.max_values)
+        if measure is not None:
+            call.input_estimate = rough_count(measure)
+        await self._admission.reserve(call, principal, model, front.fields.output_limit)
+        if measure is not None:
+            call.input_estimate = await self._counts.count(measure, first.deployment.upstream_model)
+        if is_told:
+            given.input_estimate = call.input_estimate
 
     async def _run_native(
         self,
@@ -240,4 +309,13 @@ def _check_form(channel: ClientChannel) -> None:
         raise GatewayError(
             ErrorKind.CONTENT_TYPE,
             "The content-type of the request must be application/json.",
+        )
+
+
+def _check_count_size(body: bytes, limit_bytes: int) -> None:
+    if len(body) > limit_bytes:
+        raise GatewayError(
+            ErrorKind.BODY_TOO_LARGE,
+            f"A request whose tokens are estimated may have at most {limit_bytes} bytes "
+            "(server.max_count_body_bytes).",
         )

@@ -10,7 +10,15 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 
 from gateway.settings.mistakes import NOT_SHOWN, did_you_mean, join, shown
-from gateway.settings.schema import Deployment, Model, Prices, Provider, Settings, WireEndpoint
+from gateway.settings.schema import (
+    Deployment,
+    Model,
+    Prices,
+    Provider,
+    Server,
+    Settings,
+    WireEndpoint,
+)
 from gateway.settings.urls import HttpUrl, check_store_url, split_http_url
 
 CapsCheck = Callable[[str, Mapping[str, object]], object]
@@ -32,6 +40,7 @@ _ENDPOINT_PATHS = ("/chat/completions", "/v1/messages", "/embeddings", "/respons
 def check_rules(settings: Settings, check_caps: CapsCheck | None) -> Iterator[str]:
     """Yield one line for each disagreement between settings that are each right by themselves."""
     yield from _check_listening(settings)
+    yield from _check_intake(settings.server)
     yield from _check_stores(settings)
     if settings.money.renew_s * 3 > settings.money.lease_s:
         yield (
@@ -53,6 +62,16 @@ def _check_listening(settings: Settings) -> Iterator[str]:
         yield f"server.{absent}: missing; server.{present} needs it"
     yield from _url_mistake("brand.public_url", settings.brand.public_url)
     yield from _one_of("admin", settings.admin.token_env, settings.admin.token_file, "token")
+
+
+def _check_intake(server: Server) -> Iterator[str]:
+    for name, smaller in (
+        ("max_buffered_bytes_per_account", "max_body_bytes"),
+        ("max_buffered_bytes", "max_buffered_bytes_per_account"),
+    ):
+        most, least = getattr(server, name), getattr(server, smaller)
+        if most < least:
+            yield f"server.{name}: {most} is too small; allowed: at least server.{smaller}, {least}"
 
 
 def _check_stores(settings: Settings) -> Iterator[str]:

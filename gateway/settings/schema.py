@@ -100,7 +100,22 @@ class Server(Section, frozen=True):
     """Per worker; Granian stops accepting beyond it."""
     max_in_flight: Count = 4096
     """Calls per worker; beyond it 503/529 with retry-after 1."""
+    max_in_flight_per_account: Count = 1024
+    """Calls of one account per worker; beyond it 429."""
+    max_sending_per_account: Count = 64
+    """Bodies of one account still arriving after a second, per worker; beyond it 429."""
+    max_sending_without_credit: Count = 8
+    """Bodies still arriving of one account without credit, per worker; beyond it 429."""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024 * 1024)] = 32 * 1024 * 1024
+    max_body_bytes_without_credit: Annotated[int, Meta(ge=1024, le=1024 * 1024 * 1024)] = (
+        2 * 1024 * 1024
+    )
+    """Of a request to a free model or a token count, from an account without credit."""
+    max_count_body_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024 * 1024)] = 2 * 1024 * 1024
+    """Of a token count that is estimated here."""
+    max_buffered_bytes: Annotated[int, Meta(ge=1024, le=1024**4)] = 512 * 1024 * 1024
+    """Request bodies that a worker holds; beyond it 503/529."""
+    max_buffered_bytes_per_account: Annotated[int, Meta(ge=1024, le=1024**4)] = 128 * 1024 * 1024
     body_timeout_s: Seconds = 60.0
     """Whole request body; a slower one is 408."""
     max_members: Annotated[int, Meta(ge=64, le=100_000)] = 1024
@@ -111,6 +126,8 @@ class Server(Section, frozen=True):
     """Elements of `tools` or `functions`; counted as `max_values` is."""
     max_values: Annotated[int, Meta(ge=1000, le=10_000_000)] = 200_000
     """JSON values of a body; counted above 4 MiB, and above 256 KiB if translated or measured."""
+    min_body_bytes_per_s: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 4096
+    """Mean rate of a request body from its tenth second on; 0: any."""
     send_stall_s: Seconds = 120.0
     """A client that takes no byte for so long is cut off."""
     grace_s: Seconds = 600.0

@@ -116,6 +116,11 @@ class Metrics:
             "Calls between their request head and the end of their answer.",
             "livesum",
         )
+        self.body_bytes = self._gauge(
+            "gateway_buffered_body_bytes",
+            "Request bodies that workers hold, in bytes as they arrived.",
+            "livesum",
+        )
         self.upstream_connections = self._gauge(
             "gateway_upstream_connections",
             "Open connections to upstreams.",
@@ -225,6 +230,7 @@ class CallMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self.in_flight = 0
+        self.body_bytes = 0
         self._metrics = metrics
         self._calls: dict[tuple[str, str, str, int], int] = {}
         self._deployments: dict[tuple[str, str, str], int] = {}
@@ -300,6 +306,7 @@ class CallMetrics:
         """Hand on what was counted since the last time."""
         metrics = self._metrics
         metrics.in_flight.set(self.in_flight)
+        metrics.body_bytes.set(self.body_bytes)
         for (endpoint, wire, outcome, status), count in _taken(self._calls):
             metrics.requests.labels(endpoint, wire, outcome, str(status)).inc(count)
         for labels, count in _taken(self._deployments):

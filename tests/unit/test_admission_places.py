@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.model import Usage
+from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
 from gateway.ports import Reservation, ReserveAsk
+from gateway.settings import Server
 from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
+    ANTHROPIC_BODY,
     JSON,
     OPENAI_ANSWER,
     OPENAI_BODY,
     FakeClient,
     FakeUpstreamResponse,
+    a_deployment,
+    a_provider,
     asking,
     json_head,
 )
 
+COUNT = "/v1/messages/count_tokens"
 CHAT = "/v1/chat/completions"
 
 
@@ -29,6 +34,7 @@ class FakeReservations:
         self.asks: list[ReserveAsk] = []
         self.made: list[Reservation] = []
         self.settled: list[tuple[Reservation, object]] = []
+        self.released: list[Reservation] = []
         self._refusal = refusal
 
     async def reserve(self, ask: ReserveAsk) -> Reservation:
@@ -41,6 +47,9 @@ class FakeReservations:
     async def settle(self, reservation: Reservation, event: object) -> None:
         self.settled.append((reservation, event))
 
+    async def release(self, reservation: Reservation) -> None:
+        self.released.append(reservation)
+
 
 def good() -> FakeUpstreamResponse:
     """A whole answer."""
@@ -50,12 +59,15 @@ def good() -> FakeUpstreamResponse:
 def test_places_are_given_back_whatever_happens() -> None:
     """A call that raises holds no place either."""
     metrics = Bench().metrics
+    metrics.in_flight = 7  # what is shown is not what is counted
     admission = Admission(1, metrics, None)
 
     with pytest.raises(ZeroDivisionError), admission:
         raise ZeroDivisionError
 
     assert metrics.in_flight == 0
+    with admission:
+        assert metrics.in_flight == 1
 
 
 def test_place_beyond_the_limit_is_refused_and_not_counted() -> None:
@@ -149,3 +161,82 @@ async def test_limits_that_are_left_go_along_with_the_answer() -> None:
     assert client.status == 200
     assert not [name for name, _ in client.headers if name.startswith(b"x-ratelimit")]
     assert JSON[0] in client.headers
+
+
+async def test_token_count_is_reserved_and_released() -> None:
+    """It counts among the caller's calls, with nothing to hold, and is not recorded as one."""
+    reservations = FakeReservations()
+    bench = Bench(reservations=reservations)
+    client = FakeClient(COUNT, ANTHROPIC_BODY)
+
+    await bench.run(client, Endpoint.COUNT_TOKENS)
+
+    (ask,) = reservations.asks
+    assert client.status == 200
+    assert (ask.endpoint, ask.input_tokens, ask.max_tokens) == (Endpoint.COUNT_TOKENS, 0, None)
+    assert reservations.made[0].checkpoint is None
+    assert (reservations.released, reservations.settled) == (reservations.made, [])
+    assert bench.usage_log.events == []
+
+
+async def test_token_count_beyond_a_limit_is_refused() -> None:
+    """Nothing is counted, no upstream is asked."""
+    refusal = GatewayError(ErrorKind.RATE_LIMITED, "60 requests a minute.", retry_after_s=1)
+    bench = Bench(reservations=FakeReservations(refusal))
+    client = FakeClient(COUNT, ANTHROPIC_BODY)
+
+    await bench.run(client, Endpoint.COUNT_TOKENS)
+
+    assert (client.status, bench.answered.known) == (429, {})
+
+
+async def test_token_count_of_an_upstream_is_released_and_on_record() -> None:
+    """The operator sees what was asked of a provider."""
+    count = b'{"input_tokens":42}'
+    reservations = FakeReservations()
+    bench = Bench(
+        FakeUpstreamResponse(headers=json_head(count), body=count),
+        deployments=[a_deployment(a_provider(wires=[Wire.ANTHROPIC]))],
+        reservations=reservations,
+    )
+
+    await bench.run(FakeClient(COUNT, ANTHROPIC_BODY), Endpoint.COUNT_TOKENS)
+
+    assert (reservations.released, reservations.settled) == (reservations.made, [])
+    assert bench.event.cost_nanousd == 0
+
+
+@pytest.mark.parametrize(("upstream_counts", "status"), [(False, 413), (True, 200)])
+async def test_large_body_is_counted_by_upstreams_alone(upstream_counts: bool, status: int) -> None:
+    """An estimate has a bound of its own, which the refusal names."""
+    count = b'{"input_tokens":42}'
+    wires = [Wire.ANTHROPIC] if upstream_counts else [Wire.OPENAI]
+    bench = Bench(
+        FakeUpstreamResponse(headers=json_head(count), body=count),
+        deployments=[a_deployment(a_provider(wires=wires))],
+        server=Server(max_count_body_bytes=1024),
+    )
+    client = FakeClient(COUNT, ANTHROPIC_BODY + b" " * 1024)
+
+    await bench.run(client, Endpoint.COUNT_TOKENS)
+
+    assert client.status == status
+    assert (b"server.max_count_body_bytes" in client.body) is not upstream_counts
+
+
+async def test_tokens_are_counted_for_admitted_calls_alone() -> None:
+    """A caller over its limits costs no counting; its reservation is asked for by size."""
+    refusal = GatewayError(ErrorKind.RATE_LIMITED, "60 requests a minute.", retry_after_s=1)
+    reservations = FakeReservations(refusal)
+    bench = Bench(reservations=reservations)
+    counted: list[object] = []
+    bench.counts.count = counted.append  # type: ignore[assignment]
+    image = b'{"type":"image","source":{"type":"base64","media_type":"image/png","data":"%b"}}'
+    content = b'[{"type":"text","text":"%b"},%b]' % (b"word " * 400, image % (b"A" * 40_000))
+    body = b'{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":%b}]}'
+    client = FakeClient("/v1/messages", body % content)
+
+    await bench.run(client, Endpoint.MESSAGES)
+
+    assert (client.status, counted) == (429, [])
+    assert 500 < reservations.asks[0].input_tokens < 5000

@@ -57,6 +57,18 @@ def test_parse_agreeing_settings_have_no_mistake() -> None:
             "money.renew_s: 11.0 is too long; allowed: at most a third of money.lease_s, 30.0",
         ),
         (
+            '[[models]]\nname = "flash"',
+            '[server]\nmax_body_bytes = 200000000\n[[models]]\nname = "flash"',
+            "server.max_buffered_bytes_per_account: 134217728 is too small; "
+            "allowed: at least server.max_body_bytes, 200000000",
+        ),
+        (
+            '[[models]]\nname = "flash"',
+            '[server]\nmax_buffered_bytes = 100000000\n[[models]]\nname = "flash"',
+            "server.max_buffered_bytes: 100000000 is too small; "
+            "allowed: at least server.max_buffered_bytes_per_account, 134217728",
+        ),
+        (
             'name = "gpt"',
             'name = "fast"',
             'models[1].name: "fast" is taken by models[0].aliases[0]; allowed: each only once',

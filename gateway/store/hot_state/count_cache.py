@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 
 from gateway.store.redis.client import Bus, BusUnavailable
 from gateway.store.redis.connection import Reply, ReplyError
 
-TTL_S = 3600
+TTL_S = 300
+MOST_PER_ACCOUNT = 500
+MOST_ACCOUNTS = 100
+"""Counts that one worker remembers within TTL_S, for one account, and for how many accounts."""
 
 
 class CountCache:
@@ -17,10 +22,16 @@ class CountCache:
     Args:
         bus: To Redis. Without Redis nothing is found, and nothing fails.
         key_prefix: `redis.key_prefix`.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, bus: Bus, key_prefix: str) -> None:
+    def __init__(
+        self, bus: Bus, key_prefix: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._bus = bus
+        self._clock = clock
+        self._since = clock()
+        self._put: dict[str, int] = {}
         self._prefix = f"{key_prefix}count:"
 
     async def get(self, digest: str) -> bytes | None:
@@ -31,8 +42,16 @@ class CountCache:
             return None
         return found if isinstance(found, bytes) else None
 
-    def put(self, digest: str, answer: bytes) -> None:
-        """Remember an answer for an hour, without waiting for Redis."""
+    def put(self, digest: str, answer: bytes, account_id: str) -> None:
+        """Remember an answer for TTL_S, without waiting for Redis, unless there are too many."""
+        now = self._clock()
+        if now - self._since >= TTL_S:
+            self._since = now
+            self._put.clear()
+        count = self._put.get(account_id, 0)
+        if count >= MOST_PER_ACCOUNT or (not count and len(self._put) >= MOST_ACCOUNTS):
+            return
+        self._put[account_id] = count + 1
         stored = self._bus.command(b"SET", self._prefix + digest, answer, b"EX", TTL_S)
         stored.add_done_callback(_ignore)
 

@@ -67,6 +67,16 @@ class LocalLimits:
             self._seen.popitem(last=False)
         self._seen[account_id] = seen
 
+    def saw_available(self, account_id: str, available_nanousd: int) -> None:
+        """Remember what Redis says of the credit of an account that is known here."""
+        seen = self._seen.get(account_id)
+        if seen is not None:
+            self._seen[account_id] = (available_nanousd, seen[1])
+
+    def last_seen(self, account_id: str) -> LastSeen | None:
+        """Return what Redis last said; None: nothing, or it is forgotten."""
+        return self._seen.get(account_id)
+
     def admit(
         self,
         request_id: str,

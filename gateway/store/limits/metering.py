@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 
 from gateway.settings import Settings
+from gateway.store.account_credit import RedisCredit
 from gateway.store.hot_state.snapshot import AccountSource
 from gateway.store.limits.account_loader import AccountLoader
 from gateway.store.limits.leases import RunningCalls
@@ -35,6 +36,7 @@ class Till:
         accounts: Call its `refresh` after every change of an account in SQL.
         running: What runs here.
         reservations: The `ports.Reservations`.
+        credit: The `ports.AccountCredit`.
         sweeper: Ends the calls of workers that died.
     """
 
@@ -64,6 +66,14 @@ class Till:
             count=call_metrics.count_reservation,
             now_ms=now_ms,
         )
+        self.credit = RedisCredit(
+            bus,
+            self.accounts,
+            self.reservations.local,
+            prefix,
+            top_up=f"{settings.brand.public_url.rstrip('/')}/app/credits",
+            count=call_metrics.count_reservation,
+        )
         self.sweeper = Sweeper(
             bus, prefix, lease_s=lease_s, count=metrics.abandoned.inc, now_ms=now_ms
         )
@@ -89,6 +99,7 @@ class Till:
             await asyncio.wait([self._hearing])
         await self.sweeper.aclose()
         await self.running.aclose()
+        await self.credit.aclose()
         await self.accounts.aclose()
         await self.journal.aclose()
 

@@ -117,6 +117,11 @@ class RedisReservations:
         self._rows: OrderedDict[tuple[str, int, str], _Known] = OrderedDict()
         self._no_rows: _Known = ([], pack([]), scopes_of([]))
 
+    @property
+    def local(self) -> LocalLimits:
+        """What Redis last said of each account."""
+        return self._local
+
     async def reserve(self, ask: ReserveAsk) -> Reservation:
         """Admit a call, see `ports.Reservations.reserve`."""
         reservation = self._sized(ask)
@@ -147,8 +152,18 @@ class RedisReservations:
             )
         await self._journal.append(event)
 
+    async def release(self, reservation: Reservation) -> None:
+        """Release a call without an event, see `ports.Reservations.release`."""
+        ask = reservation.ask
+        self._running.discard(ask.request_id)
+        if reservation.degraded:
+            self._local.end(ask.request_id, cost_nanousd=0, tokens=0, now_ms=_monotonic_ms())
+        self._undo(ask)
+
     def _sized(self, ask: ReserveAsk) -> Reservation:
         """Return the call with what it will hold."""
+        if ask.endpoint is Endpoint.COUNT_TOKENS:
+            return Reservation(ask=ask, hold_nanousd=0, tokens=0)
         model = ask.model
         longest = model.max_output if ask.max_tokens is None else ask.max_tokens
         output = self._learner.expected(
@@ -242,6 +257,8 @@ class RedisReservations:
             retry_after_ms=retry_ms if retry_ms >= 0 else None,
         )
         self._count(name.value)
+        if name is LimitName.CREDIT:
+            self._local.saw_available(ask.principal.account_id, refusal.remaining)
         headers = limit_headers(_headroom(reply, 7), ask.client_wire, int(time.time()))
         return refusal_error(refusal, model=ask.model.name, top_up=self._top_up, headers=headers)
 

@@ -111,7 +111,7 @@ for index, scope in ipairs(scopes) do
     pour(first + 3, 'r' .. scope[1], scope[2], 1, {6, index}, requests)
   end
   local poured = 0
-  if scope[3] >= 0 then
+  if scope[3] >= 0 and tokens > 0 then
     poured = pour(first + 4, 't' .. scope[1], scope[3], tokens, {7, index}, minute)
   end
   taken[index] = {scope[1], poured, math.max(0, scope[3])}
