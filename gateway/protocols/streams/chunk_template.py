@@ -59,7 +59,9 @@ def common_framing(first: bytes, second: bytes) -> Framing | None:
     end = first.find(b'"', max(len(first) - after, start))
     suffix = first[end:]
     contents = (first[start:end], second[start : len(second) - len(suffix)])
-    if not start or end < 0 or any(b'"' in each or b"\n" in each for each in contents):
+    # Else a number may be all that differs: the choice's index where two choices say the same.
+    in_string = first[: max(start - 1, 0)].rstrip(b" ").endswith(b":")
+    if not in_string or end < 0 or any(b'"' in each or b"\n" in each for each in contents):
         return None
     return Framing(first[:start], suffix)
 
