@@ -18,6 +18,7 @@ from gateway.core.upstream_headers import upstream_headers
 NANOUSD_PER_USD = 1_000_000_000
 _DECIMALS = 9
 _LONG_CONTEXT_SUFFIX = "[1m]"
+_DRAINS = {"auto": None, "cancel": False, "drain": True}
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -110,7 +111,7 @@ def _provider(provider: given.Provider, credential: str | None) -> Provider:
         betas={name.encode(): _beta(name, to) for name, to in provider.betas.items()},
         drop_fields=frozenset(provider.drop_fields),
         strip_billing_line=provider.strip_billing_line,
-        drains=provider.on_client_gone == "drain",
+        drains=_DRAINS[provider.on_client_gone],
         caps=provider.caps,
     )
 
@@ -145,7 +146,7 @@ def _model(model: given.Model, providers: Mapping[str, Provider]) -> Model:
         context=model.context,
         max_output=model.max_output,
         prices=_prices(model.prices),
-        deployments=tuple(_deployment(each, providers) for each in model.deployments),
+        deployments=tuple(_deployment(each, providers, model) for each in model.deployments),
     )
 
 
@@ -160,7 +161,9 @@ def _prices(prices: given.Prices) -> Prices:
     )
 
 
-def _deployment(deployment: given.Deployment, providers: Mapping[str, Provider]) -> Deployment:
+def _deployment(
+    deployment: given.Deployment, providers: Mapping[str, Provider], model: given.Model
+) -> Deployment:
     provider = providers[deployment.provider]
     wires = tuple(provider.wires)
     if deployment.wires is not None:
@@ -171,4 +174,8 @@ def _deployment(deployment: given.Deployment, providers: Mapping[str, Provider])
         wires=wires,
         caps=deployment.caps,
         cost=None if deployment.cost is None else _prices(deployment.cost),
+        prices_reasoning=any(
+            prices is not None and prices.reasoning is not None
+            for prices in (model.prices, deployment.cost)
+        ),
     )

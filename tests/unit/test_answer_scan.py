@@ -130,7 +130,7 @@ values = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.sampled_from('ab"\\{}[]:,\n ü🎉'), max_size=12),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(names, inner, max_size=5),
-    max_leaves=40,
+    max_leaves=12,
 )
 messages = st.dictionaries(
     st.sampled_from(
@@ -140,12 +140,8 @@ messages = st.dictionaries(
     max_size=5,
 )
 choices = st.fixed_dictionaries(
-    {"message": messages},
-    optional={
-        "logprobs": values,
-        "usage": st.none() | st.just(USAGE),
-        "finish_reason": st.none() | st.just("stop"),
-    },
+    {"message": messages, "finish_reason": st.just("stop")},
+    optional={"logprobs": values, "usage": st.none() | st.just(USAGE)},
 )
 answers = st.fixed_dictionaries(
     {},

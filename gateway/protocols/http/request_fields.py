@@ -41,6 +41,8 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     """Anthropic's `metadata.user_id`."""
     prompt_cache_key: str | None = None
     stream_options: StreamOptions | UnsetType | None = UNSET
+    asks_reasoning: bool | None = None
+    """Whether the request switches reasoning on or off; None: it leaves that to the model."""
 
     @property
     def include_usage(self) -> bool:
@@ -57,6 +59,9 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
         return self.max_tokens
 
 
+_ABSENT: Final = msgspec.Raw()
+
+
 class _Metadata(msgspec.Struct, gc=False):
     user_id: str | None = None
 
@@ -68,6 +73,9 @@ class _OpenAIFields(msgspec.Struct, gc=False):
     max_completion_tokens: Tokens | None = None
     prompt_cache_key: str | None = None
     stream_options: StreamOptions | UnsetType | None = UNSET
+    reasoning_effort: msgspec.Raw = _ABSENT
+    reasoning: msgspec.Raw = _ABSENT
+    thinking: msgspec.Raw = _ABSENT
 
 
 class _AnthropicFields(msgspec.Struct, gc=False):
@@ -75,6 +83,8 @@ class _AnthropicFields(msgspec.Struct, gc=False):
     stream: bool | None = None
     max_tokens: Tokens | None = None
     metadata: _Metadata | None = None
+    thinking: msgspec.Raw = _ABSENT
+    output_config: msgspec.Raw = _ABSENT
 
 
 _Fields = TypeVar("_Fields", _OpenAIFields, _AnthropicFields)
@@ -105,6 +115,7 @@ def decode_call(body: bytes, wire: Wire) -> CallFields:
             stream=messages.stream or False,
             max_tokens=messages.max_tokens,
             user_id=messages.metadata.user_id if messages.metadata else None,
+            asks_reasoning=_asked(messages.thinking, messages.output_config),
         )
     chat, span = _decode(body, _OPENAI)
     return CallFields(
@@ -115,7 +126,17 @@ def decode_call(body: bytes, wire: Wire) -> CallFields:
         max_completion_tokens=chat.max_completion_tokens,
         prompt_cache_key=chat.prompt_cache_key,
         stream_options=chat.stream_options,
+        asks_reasoning=_asked(chat.reasoning_effort, chat.reasoning, chat.thinking),
     )
+
+
+def _asked(*switches: msgspec.Raw) -> bool | None:
+    """Return whether any of the fields that switch reasoning says more than to do without."""
+    given = [bytes(switch) for switch in switches if bytes(switch) not in (b"", b"null")]
+    if not given:
+        return None
+    # Only this word is certain to be obeyed where reasoning is the default.
+    return given != [b'"none"']
 
 
 def _decode(body: bytes, decoder: msgspec.json.Decoder[_Fields]) -> tuple[_Fields, tuple[int, int]]:
