@@ -222,6 +222,7 @@ class StreamMeter:
         if found.content_bytes:
             if self._framing_bytes < 0:
                 self._framing_bytes = size - found.content_bytes
+                self._look_for_odds(event.data)
             self.contents += 1
             self._content_bytes += found.content_bytes
         elif found.alive:
@@ -251,12 +252,18 @@ class StreamMeter:
         if misses & (misses - 1):
             return
         event = events[_after(events.rfind(b"\n\n", 0, -2), otherwise=0) :]
+        self._look_for_odds(event)
         if len(event) <= _LEARN_BYTES:
             framing = common_framing(self._previous, event)
             if framing is not None:
                 self._framing = framing
                 self._framing_bytes = framing.size
             self._previous = event
+
+    def _look_for_odds(self, event: bytes) -> None:
+        """With log probabilities the content is the smaller part: each event must be decoded."""
+        if b'"logprob"' in event:
+            self._plain = _none_is_plain
 
 
 class JsonMeter:
@@ -394,13 +401,17 @@ def _plain_openai(chunk: bytes) -> int:
         or b'reason": "' in chunk
         or b'"error"' in chunk
         or b"[DONE]" in chunk
-        or b'"logprob"' in chunk  # content is then the smaller part of the event
         or b"event:" in chunk
     ):
         return -1
     if chunk[0] == 0x3A and b"\ndata:" not in chunk:  # only comments
         return 0
     return chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")
+
+
+def _none_is_plain(_: bytes) -> int:
+    """Return as `_plain_openai`."""
+    return -1
 
 
 def _plain_anthropic(chunk: bytes) -> int:
