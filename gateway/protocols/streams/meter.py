@@ -33,6 +33,7 @@ What is billed when no usage comes, or only a part of it:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -40,7 +41,13 @@ import msgspec
 from gateway.core.model import Usage, Wire
 from gateway.protocols.answer_scan import AnswerScanner
 from gateway.protocols.codec.sse import Event, EventDecoder
-from gateway.protocols.streams.chunk_template import NO_FRAMING, common_framing
+from gateway.protocols.streams.chunk_template import (
+    NO_FRAMING,
+    common_framing,
+    none_is_plain,
+    plain_anthropic,
+    plain_openai,
+)
 from gateway.protocols.streams.response_fields import (
     Reading,
     read_anthropic_answer,
@@ -108,7 +115,9 @@ class StreamMeter:
         self.saw_end = False
         self.failed = False
         self._wire = wire
-        self._plain = _plain_openai if wire is Wire.OPENAI else _plain_anthropic
+        self._plain: Callable[[bytes], int] = (
+            plain_openai if wire is Wire.OPENAI else plain_anthropic
+        )
         self._decoder = EventDecoder(HELD_BYTES, self._take_large)
         self._large: AnswerScanner | None = None  # reads the event that is too large to be held
         self._quick = False  # content has begun and nothing waits: the byte searches suffice
@@ -263,7 +272,7 @@ class StreamMeter:
     def _look_for_odds(self, event: bytes) -> None:
         """With log probabilities the content is the smaller part: each event must be decoded."""
         if b'"logprob"' in event:
-            self._plain = _none_is_plain
+            self._plain = none_is_plain
 
 
 class JsonMeter:
@@ -388,36 +397,3 @@ def _settled(usage: Usage, reported: bool, input_tokens: int, *, output_tokens: 
 
 def _after(blank_line_at: int, *, otherwise: int) -> int:
     return blank_line_at + 2 if blank_line_at >= 0 else otherwise
-
-
-def _plain_openai(chunk: bytes) -> int:
-    """Return the number of content events in whole events; -1: something in them must be read."""
-    if b'"usage"' in chunk and chunk.count(b'"usage"') != (
-        chunk.count(b'"usage":null') or chunk.count(b'"usage": null')
-    ):
-        return -1
-    if (
-        b'reason":"' in chunk
-        or b'reason": "' in chunk
-        or b'"error"' in chunk
-        or b"[DONE]" in chunk
-        or b"event:" in chunk
-    ):
-        return -1
-    if chunk[0] == 0x3A and b"\ndata:" not in chunk:  # only comments
-        return 0
-    return chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")
-
-
-def _none_is_plain(_: bytes) -> int:
-    """Return as `_plain_openai`."""
-    return -1
-
-
-def _plain_anthropic(chunk: bytes) -> int:
-    """Return as `_plain_openai`."""
-    if b'"message_' in chunk or b'"error"' in chunk or b"event: error" in chunk:
-        return -1
-    count = chunk.count(b'"content_block_delta"')
-    # With a ping or the end of a block among them, only the events themselves tell their sizes.
-    return count if count == (chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")) else -1
