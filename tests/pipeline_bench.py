@@ -138,7 +138,7 @@ class Pump:
         self,
         *,
         stream: bool = True,
-        drains: bool = False,
+        drains: bool | None = False,
         stall_s: float = 5.0,
         meter: Any = None,
         hider: UsageHider | None = None,

@@ -324,7 +324,7 @@ def a_provider(
     wires: Iterable[Wire] = (Wire.OPENAI,),
     *,
     clocks: Clocks = CLOCKS,
-    drains: bool = False,
+    drains: bool | None = False,
     **given: Any,
 ) -> Provider:
     """A provider at `<name>.test`."""

@@ -28,6 +28,7 @@ from gateway.core.upstream_headers import upstream_headers
 NANOUSD_PER_USD = 1_000_000_000
 _DECIMALS = 9
 _LONG_CONTEXT_SUFFIX = "[1m]"
+_DRAINS = {"auto": None, "cancel": False, "drain": True}
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -121,7 +122,7 @@ def _provider(provider: given.Provider, credential: str | None) -> Provider:
         drop_fields=frozenset(provider.drop_fields),
         allow_features=frozenset(provider.allow_features),
         strip_billing_line=provider.strip_billing_line,
-        drains=provider.on_client_gone == "drain",
+        drains=_DRAINS[provider.on_client_gone],
         caps=provider.caps,
     )
 
@@ -156,7 +157,7 @@ def _model(model: given.Model, providers: Mapping[str, Provider]) -> Model:
         context=model.context,
         max_output=model.max_output,
         prices=_prices(model.prices),
-        deployments=tuple(_deployment(each, providers) for each in model.deployments),
+        deployments=tuple(_deployment(each, providers, model) for each in model.deployments),
     )
 
 
@@ -189,7 +190,9 @@ def _millionths(factor: str) -> int:
     return nanousd(factor) // 1_000
 
 
-def _deployment(deployment: given.Deployment, providers: Mapping[str, Provider]) -> Deployment:
+def _deployment(
+    deployment: given.Deployment, providers: Mapping[str, Provider], model: given.Model
+) -> Deployment:
     provider = providers[deployment.provider]
     wires = tuple(provider.wires)
     if deployment.wires is not None:
@@ -200,4 +203,8 @@ def _deployment(deployment: given.Deployment, providers: Mapping[str, Provider])
         wires=wires,
         caps=deployment.caps,
         cost=None if deployment.cost is None else _prices(deployment.cost),
+        prices_reasoning=any(
+            prices is not None and prices.reasoning is not None
+            for prices in (model.prices, deployment.cost)
+        ),
     )

@@ -92,8 +92,8 @@ class Provider(msgspec.Struct, frozen=True):
     allow_features: frozenset[str] = frozenset()
     """Names of `settings.PricedFeature`."""
     strip_billing_line: bool = False
-    drains: bool = False
-    """A stream whose caller left is read on for its usage."""
+    drains: bool | None = False
+    """A call whose client left is read on for its usage; None: if it may hide reasoning."""
 
 
 class TokenPrices(msgspec.Struct, frozen=True):
@@ -134,6 +134,8 @@ class Deployment(msgspec.Struct, frozen=True):
     caps: dict[str, object]
     cost: Prices | None = None
     """What the upstream takes from us; None: unknown, and so is the margin."""
+    prices_reasoning: bool = False
+    """Reasoning has a price of its own: the model reasons."""
 
     @property
     def label(self) -> str:

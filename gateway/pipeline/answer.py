@@ -29,7 +29,10 @@ from gateway.protocols.streams.usage_filter import at_event_boundary
 WHOLE_BYTES = 256 * 1024
 """An answer that goes through untouched is read before it is sent up to this size."""
 TRANSLATED_BYTES = 32 * 1024 * 1024
-"""Largest answer that is translated."""
+"""
+Largest answer that is translated. A larger one fails as unreadable: its client gets 502, or the
+next deployment's answer, and is charged nothing, since nothing was delivered.
+"""
 
 
 _UPSTREAM_ENDS = (ErrorKind.UPSTREAM_BROKEN, ErrorKind.UPSTREAM_TIMEOUT)
@@ -101,12 +104,15 @@ class Answers:
         head: tuple[int, Headers],
     ) -> None:
         assert call.upstream_wire is not None
-        meter = JsonMeter(call.upstream_wire)
+        limit = TRANSLATED_BYTES if exchange.reshape else WHOLE_BYTES
+        meter = JsonMeter(call.upstream_wire, held_bytes=limit)
         status, headers = head
         try:
-            limit = TRANSLATED_BYTES if exchange.reshape else WHOLE_BYTES
             body = await self._read(call, response, limit)
             meter.feed(body)
+            if channel.gone and not call.outlives_caller:
+                call.drained = True
+                raise GatewayError(ErrorKind.CLIENT_GONE, "The caller left.")
             for step in exchange.reshape:
                 body = step(body)
             if exchange.reshape:
@@ -314,7 +320,7 @@ def _keep_usage(call: Call, meter: StreamMeter | JsonMeter, channel: ClientChann
     call.delivered = meter.contents > 0 and channel.started
     if call.endpoint is Endpoint.COUNT_TOKENS:
         return  # costs nothing anywhere
-    if meter.reported or meter.seen or meter.contents:
+    if meter.reported or meter.seen or meter.contents or meter.finish_reason:
         call.usage = meter.settled(call.input_estimate)
         call.estimated = not meter.reported
         call.unreadable_usage = call.estimated and meter.unreadable_usage

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from contextlib import nullcontext
 from time import monotonic
 
 from gateway.core.routing import Candidate
@@ -17,6 +18,7 @@ from gateway.errors import ErrorKind, ErrorSource, GatewayError
 from gateway.pipeline.answer import Answers
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.departure import ReadingOn
 from gateway.pipeline.exchange import Exchanges, Preparation
 from gateway.pipeline.relay import EarlyFailureError
 from gateway.ports import Headers, Transport, UpstreamResponse
@@ -38,6 +40,8 @@ MAX_RETRY_S = 2.0
 
 ERROR_BYTES = 1024 * 1024
 """Largest error answer that is read."""
+
+_CLOSED_AT_ONCE = nullcontext()
 
 _ELSEWHERE = frozenset(
     {
@@ -124,6 +128,8 @@ class Attempts:
         except RefusalError as refusal:
             if given.without_thoughts or not is_signature_refusal(refusal.fault):
                 raise
+            if channel.gone and not given.call.outlives_caller:
+                raise
             # Thoughts in the history were signed by another provider: once more without them.
             given.without_thoughts = True
             await self._ask(given, channel, candidate)
@@ -132,15 +138,17 @@ class Attempts:
         call = given.call
         request, exchange = await self._exchanges.prepared(given, candidate)
         call.begin_attempt(candidate.deployment, candidate.wire, monotonic())
-        response = plain_response(await self._transport.send(request))
-        del request
-        try:
-            if response.status >= 400:
-                raise await self._refusal(given, candidate, response)
-            call.status = response.status
-            await self._answers.deliver(call, channel, exchange, response)
-        finally:
-            response.close()
+        reads_on = call.reads_on and not call.outlives_caller
+        with ReadingOn(channel) if reads_on else _CLOSED_AT_ONCE:
+            response = plain_response(await self._transport.send(request))
+            del request
+            try:
+                if response.status >= 400:
+                    raise await self._refusal(given, candidate, response)
+                call.status = response.status
+                await self._answers.deliver(call, channel, exchange, response)
+            finally:
+                response.close()
 
     async def _refusal(
         self, given: Preparation, candidate: Candidate, response: UpstreamResponse

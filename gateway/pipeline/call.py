@@ -14,6 +14,8 @@ from gateway.core.model import Deployment, Endpoint, Model, Principal, Usage, Wi
 from gateway.errors import GatewayError
 from gateway.ports import Reservation
 
+_WITHOUT_OUTPUT = (Endpoint.COUNT_TOKENS, Endpoint.EMBEDDINGS)
+
 
 class Call:
     """
@@ -39,6 +41,7 @@ class Call:
         "finish_reason",
         "first_content_at",
         "first_sent_at",
+        "hides_reasoning",
         "hold",
         "input_estimate",
         "last_content_at",
@@ -93,8 +96,13 @@ class Call:
         self.input_estimate = 0
         self.delivered = False
         """Some of an answer's content went to the caller."""
-        self.drained = False
-        """The caller left and the stream was read on for its usage."""
+        self.drained = self.hides_reasoning = False
+        """
+        The caller left and the stream was read on for its usage.
+
+        `hides_reasoning`: the running attempt's model may reason unseen, so that only its report
+        tells how much.
+        """
         self.reservation: Reservation | None = None
         self.live_usage: Callable[[], Usage] | None = None
         """While an answer is on its way: what it has used so far."""
@@ -111,6 +119,14 @@ class Call:
     def outlives_caller(self) -> bool:
         """A whole answer under an Idempotency-Key is finished for whoever asks again."""
         return self.hold is not None and not self.stream
+
+    @property
+    def reads_on(self) -> bool:
+        """The running attempt is read on for its usage when the client leaves."""
+        if self.deployment is None or self.endpoint in _WITHOUT_OUTPUT:
+            return False
+        drains = self.deployment.provider.drains
+        return self.hides_reasoning if drains is None else drains
 
     def begin_attempt(self, deployment: Deployment, wire: Wire, now: float) -> None:
         """Note that the request is sent to `deployment`, and forget what an earlier one left."""

@@ -15,6 +15,7 @@ from gateway.core.catalogue import Catalogue
 from gateway.core.model import Deployment, Endpoint, Wire
 from gateway.core.routing import Candidate
 from gateway.pipeline.call import Call
+from gateway.pipeline.departure import may_hide_reasoning
 from gateway.pipeline.front import Front, Reshape
 from gateway.pipeline.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
 from gateway.ports import Headers, UpstreamRequest
@@ -122,6 +123,8 @@ class Exchanges:
             GatewayError: BAD_REQUEST or UNSUPPORTED: the request cannot be put to this deployment.
         """
         caps = self._caps[id(candidate.deployment), candidate.wire]
+        asked = given.front.fields.asks_reasoning
+        given.call.hides_reasoning = may_hide_reasoning(candidate, caps, asked)
         if candidate.wire is given.front.wire:
             return _relayed(given, candidate, caps)
         return _translated(given, candidate, caps)

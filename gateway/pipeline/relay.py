@@ -26,6 +26,7 @@ from gateway.core.model import Clocks, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.departure import DRAIN_BYTES, DRAIN_S
 from gateway.pipeline.stages import Meter, Shaper
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.http.upstream_errors import translate_error
@@ -38,9 +39,6 @@ SILENT_FINISH_S = 5.0
 """After the finish reason: how long usage and the end mark may still take."""
 SILENT_END_S = 1.0
 """After the end mark, or the translation's end: how long the connection may still take."""
-DRAIN_S = 60.0
-DRAIN_BYTES = 16 * 1024 * 1024
-"""How long and how far a stream is read on for its usage after its caller left."""
 PING_S = 15.0
 """A translated stream that has nothing to say for so long gets a ping."""
 
@@ -78,6 +76,7 @@ class Relay:
     __slots__ = (
         "_call",
         "_channel",
+        "_departure",
         "_drain_bytes",
         "_drain_until",
         "_end_error",
@@ -126,6 +125,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._last_read_at = self._last_write_at = monotonic()
         self._resumed_at = 0.0
+        self._departure: GatewayError | None = None
         self._drain_until: float | None = None
         self._drain_bytes = 0
         self._writing: asyncio.Task[None] | None = None
@@ -182,14 +182,25 @@ class Relay:
     # What ends a relay from elsewhere.
 
     def client_left(self) -> None:
-        """The caller is gone: nothing more is written, and by policy nothing more is read."""
-        deployment = self._call.deployment
-        if deployment is None or not deployment.provider.drains:
-            self.stop(GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
+        """The caller is gone: nothing more is written; what is read on is metered only."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.cancel()
+        error = GatewayError(ErrorKind.CLIENT_GONE, "The caller left.")
+        self._depart(error, was_writing=writing is not None)
+
+    def _depart(self, error: GatewayError, *, was_writing: bool) -> None:
+        """End with `error`, at once or after reading on for the usage."""
+        if self._departure is not None:
             return
-        self._drain_until = monotonic() + DRAIN_S
-        if self._writing is not None:
-            self._writing.cancel()
+        reads_on = self._call.reads_on
+        if not reads_on and not self._meter.content_ended:
+            self.stop(error)
+            return
+        self._departure = error
+        self._drain_until = monotonic() + (DRAIN_S if reads_on else SILENT_FINISH_S)
+        self._queued.clear()
+        if was_writing:
             self._written()
 
     @property
@@ -199,8 +210,8 @@ class Relay:
 
     def _count_drained(self, chunk: bytes) -> None:
         self._drain_bytes += len(chunk)
-        if self._drain_bytes > DRAIN_BYTES:
-            self.stop(GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
+        if self._drain_bytes > DRAIN_BYTES and self._departure is not None:
+            self.stop(self._departure)
 
     def stop(self, error: GatewayError) -> None:
         """End now, whatever is still under way."""
@@ -228,8 +239,7 @@ class Relay:
 
     def _check(self, now: float, clocks: Clocks) -> None:
         if self._drain_until is not None:
-            if now > self._drain_until:
-                self.stop(GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
+            self._check_departed(now, self._drain_until)
         elif now - self._sent_at > clocks.total_s:
             self._finish(expired("total", clocks.total_s))
         elif self._writing is not None:
@@ -238,6 +248,16 @@ class Relay:
             self._check_finished(now, clocks)
         else:
             self._check_content(now, clocks)
+
+    def _check_departed(self, now: float, until: float) -> None:
+        """Stop reading on when the usage has come and nothing follows, or the time is over."""
+        meter = self._meter
+        is_late = now > until
+        if meter.content_ended and meter.reported:
+            if is_late or now - self._last_read_at > SILENT_END_S:
+                self._finish(None)
+        elif is_late and self._departure is not None:
+            self.stop(self._departure)
 
     def _check_content(self, now: float, clocks: Clocks) -> None:
         call = self._call
@@ -383,7 +403,8 @@ class Relay:
                     if more is not None:
                         await more
         except TimeoutError:
-            self.stop(_stalled(self._stall_s))
+            self._writing = None
+            self._depart(_stalled(self._stall_s), was_writing=True)
         except Exception as error:  # noqa: BLE001 # the root of this task
             self._break(error)
         else:
@@ -400,6 +421,9 @@ class Relay:
 
     def _finish(self, error: GatewayError | None) -> None:
         """End once all that was read is written."""
+        departure = self._departure
+        if departure is not None and departure.kind is ErrorKind.SLOW_CLIENT:
+            error = departure
         if self._writing is None:
             if not self.done.done():
                 self.done.set_result(error)

@@ -6,7 +6,7 @@ How a call that has ended is settled: its outcome, the usage that counts, and wh
 | completed | the answer is whole and its usage reported | the report |
 | estimated | the answer is whole, but no usage came | input and output as counted here |
 | cancelled | the caller left, the upstream was closed | the input and the output so far, as known |
-| drained | the caller left, the stream was read to its end | the report |
+| drained | the caller left, the answer was read to its end | the report, else the estimate |
 | insured | it failed without output, though the upstream reported usage | nothing |
 | failed | it failed | the output that was delivered and its input; without output nothing |
 

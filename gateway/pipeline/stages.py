@@ -24,6 +24,14 @@ class Meter(Protocol):
     def failed(self) -> bool:
         """The upstream reported an error."""
 
+    @property
+    def reported(self) -> bool:
+        """Usage that can be billed came."""
+
+    @property
+    def content_ended(self) -> bool:
+        """As far as it can be known, nothing but usage and the end may be missing."""
+
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the upstream's body."""
 

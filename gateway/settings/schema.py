@@ -278,8 +278,8 @@ class Provider(Section, frozen=True):
     keepalive_s: Seconds = 60.0
     inject_usage: bool = True
     """Ask OpenAI-wire streams for usage; off for upstreams that refuse the field."""
-    on_client_gone: Literal["cancel", "drain"] = "cancel"
-    """What becomes of a stream whose caller left: closed at once, or read on for its usage."""
+    on_client_gone: Literal["auto", "cancel", "drain"] = "auto"
+    """Whether a call is closed when its client leaves, or read on for its usage."""
     betas: dict[str, str] = {}
     """`anthropic-beta` name -> `keep`, `drop` or another name; `*` stands for all others."""
     drop_fields: list[Text] = []

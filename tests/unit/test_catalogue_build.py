@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,33 @@ def test_build_provider_gives_origin_path_and_headers_per_wire() -> None:
     assert anthropic.headers[:2] == ((b"host", b"[::1]:9000"), (b"x-api-key", b"K"))
     assert not anthropic.count_tokens
     assert provider.clocks == Clocks(1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("policy", "drains"), [(None, None), ("auto", None), ("cancel", False), ("drain", True)]
+)
+def test_build_policy_for_clients_that_leave(policy: Any, drains: bool | None) -> None:
+    """Left to the model unless the settings say otherwise."""
+    given = {} if policy is None else {"on_client_gone": policy}
+    provider = msgspec.structs.replace(PROVIDER, **given)
+    built = build(settings.Settings(providers=[provider], models=[model("m")]), {})
+
+    assert built.providers[0].drains is drains
+
+
+@pytest.mark.parametrize("where", ["model", "cost", "nowhere"])
+def test_build_knows_whether_reasoning_has_a_price(where: str) -> None:
+    """Also where it equals the price of output."""
+    priced, plain = settings.Prices(output="2", reasoning="2"), settings.Prices(output="2")
+    deployment = settings.Deployment(
+        provider="deepseek", model="up-m", cost=priced if where == "cost" else plain
+    )
+    given = settings.Model(
+        name="m", deployments=[deployment], prices=priced if where == "model" else plain
+    )
+    (built,) = catalogue_of(given).models
+
+    assert built.deployments[0].prices_reasoning is (where != "nowhere")
 
 
 def test_build_deployment_may_be_kept_to_one_wire() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline import departure
 from gateway.pipeline.answer import WHOLE_BYTES
 from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
@@ -294,3 +295,174 @@ async def test_worker_that_cancels_a_call_has_it_recorded() -> None:
 
     assert bench.event.outcome == "cancelled"
     bench.assert_recorded_once()
+
+
+def hiding(*wires: Wire) -> list:
+    """One deployment of a dialect that reasons unseen, left to decide for itself."""
+    dialect = "anthropic" if wires == (Wire.ANTHROPIC,) else "openai"
+    return [a_deployment(a_provider(wires=wires or (Wire.OPENAI,), dialect=dialect, drains=None))]
+
+
+THINKING = b'{"type":"enabled","budget_tokens":1024}'
+REST = (openai_event("B"), OPENAI_FINISH, OPENAI_USAGE, OPENAI_DONE)
+MESSAGE_REST = (
+    b'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n',
+    b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
+    b'"usage":{"output_tokens":30000}}\n\n'
+    b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "endpoint", "body"),
+    [
+        (CHAT, Endpoint.CHAT_COMPLETIONS, STREAMED),
+        ("/v1/messages", Endpoint.MESSAGES, asking(ANTHROPIC_BODY, stream=True)),
+        ("/v1/responses", Endpoint.RESPONSES, b'{"model":"m","input":"Hi","stream":true}'),
+    ],
+)
+@pytest.mark.parametrize("moment", ["at the finish reason", "while it reasons"])
+async def test_hidden_reasoning_is_charged_though_the_caller_leaves(
+    path: str, endpoint: Endpoint, body: bytes, moment: str
+) -> None:
+    """On every endpoint, whether anything was sent before or not."""
+    response = FakeUpstreamResponse()
+    bench = Bench(response, deployments=hiding())
+    client = FakeClient(path, body)
+    _, task = bench.begin(client, endpoint)
+    started = (A, OPENAI_FINISH) if "finish" in moment else (b": thinking\n\n",)
+    await response.push(*started)
+
+    client.leave()
+    await asyncio.sleep(0)
+    await response.end(*REST[2:] if "finish" in moment else REST)
+    await task
+
+    assert (bench.event.outcome, bench.event.estimated) == ("drained", False)
+    assert bench.event.usage == Usage(input=10, output=4)
+    bench.assert_recorded_once()
+
+
+@pytest.mark.parametrize("sent", [0, 1])
+async def test_thinking_of_a_message_is_charged_though_the_caller_leaves(sent: int) -> None:
+    """Before a block has ended, and between its end and the report."""
+    response = FakeUpstreamResponse()
+    bench = Bench(response, deployments=hiding(Wire.ANTHROPIC))
+    body = asking(ANTHROPIC_BODY, stream=True)[:-1] + b',"thinking":%b}' % THINKING
+    client = FakeClient("/v1/messages", body)
+    _, task = bench.begin(client, Endpoint.MESSAGES)
+    await response.push(MESSAGE_START, *MESSAGE_REST[:sent])
+
+    client.leave()
+    await asyncio.sleep(0)
+    await response.end(*MESSAGE_REST[sent:])
+    await task
+
+    assert bench.event.outcome == "drained"
+    assert bench.event.usage == Usage(input=7, cache_read=90, output=30_000)
+
+
+async def test_message_left_at_the_end_of_its_block_is_charged_as_reported() -> None:
+    """Also where nothing says that the model reasons: only the report was missing."""
+    response = FakeUpstreamResponse()
+    deployments = [a_deployment(a_provider(wires=[Wire.ANTHROPIC]))]
+    bench = Bench(response, deployments=deployments)
+    client = FakeClient("/v1/messages", asking(ANTHROPIC_BODY, stream=True))
+    _, task = bench.begin(client, Endpoint.MESSAGES)
+    await response.push(MESSAGE_START, MESSAGE_REST[0])
+
+    client.leave()
+    await asyncio.sleep(0)
+    await response.end(*MESSAGE_REST[1:])
+    await task
+
+    assert (bench.event.outcome, bench.event.usage.output) == ("drained", 30_000)
+
+
+@pytest.mark.parametrize(
+    ("path", "endpoint", "body"),
+    [
+        (CHAT, Endpoint.CHAT_COMPLETIONS, OPENAI_BODY),
+        ("/v1/messages", Endpoint.MESSAGES, ANTHROPIC_BODY),
+        ("/v1/chat", Endpoint.NATIVE_CHAT, b'{"model":"m","input":"Hi"}'),
+    ],
+)
+async def test_whole_answer_with_hidden_reasoning_is_charged_though_the_caller_leaves(
+    path: str, endpoint: Endpoint, body: bytes
+) -> None:
+    """The upstream works for it and bills it, whoever waits."""
+    head = asyncio.Event()
+
+    async def later() -> FakeUpstreamResponse:
+        await head.wait()
+        return FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
+
+    bench = Bench(later, deployments=hiding())
+    client = FakeClient(path, body)
+    _, task = bench.begin(client, endpoint)
+    await wait_until(lambda: bench.transport.requests)
+
+    client.leave()
+    await asyncio.sleep(0)
+    head.set()
+    await task
+
+    assert (bench.event.outcome, bench.event.usage) == ("drained", Usage(input=10, output=4))
+    assert bench.event.cost_nanousd == 18
+    assert client.status is None
+    bench.assert_recorded_once()
+
+
+async def test_wait_for_the_head_of_a_call_that_was_left_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After that the upstream is let go and the input charged."""
+    monkeypatch.setattr(departure, "DRAIN_S", 0.02)
+    bench = Bench(never, deployments=hiding())
+    client = FakeClient(CHAT, OPENAI_BODY)
+    call, task = bench.begin(client)
+    await wait_until(lambda: bench.transport.requests)
+
+    client.leave()
+    await task
+
+    assert bench.transport.cancelled_count == 1
+    assert bench.event.outcome == "cancelled"
+    assert bench.event.usage == Usage(input=call.input_estimate)
+    bench.assert_recorded_once()
+
+
+async def test_refusal_after_the_caller_left_is_tried_nowhere_else() -> None:
+    """Nothing was billed, and nobody waits."""
+    head = asyncio.Event()
+
+    async def later() -> FakeUpstreamResponse:
+        await head.wait()
+        return FakeUpstreamResponse(503, list(JSON), b"{}")
+
+    bench = Bench(later, never, deployments=hiding() * 2)
+    client = FakeClient(CHAT, OPENAI_BODY)
+    _, task = bench.begin(client)
+    await wait_until(lambda: bench.transport.requests)
+
+    client.leave()
+    await asyncio.sleep(0)
+    head.set()
+    await task
+
+    assert len(bench.transport.requests) == 1
+    assert (bench.event.outcome, bench.event.cost_nanousd) == ("failed", 0)
+
+
+async def test_stream_that_ends_without_output_and_usage_is_charged_its_input() -> None:
+    """All of the output was hidden, and the upstream ignores the wish for usage."""
+    response = FakeUpstreamResponse()
+    bench = Bench(response)
+    call, task = bench.begin(FakeClient(CHAT, STREAMED))
+
+    await response.end(OPENAI_FINISH, OPENAI_DONE)
+    await task
+
+    assert (bench.event.outcome, bench.event.estimated) == ("estimated", True)
+    assert bench.event.usage == Usage(input=call.input_estimate)
+    assert bench.event.usage.input == len(STREAMED) // 4 + 1

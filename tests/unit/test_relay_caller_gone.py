@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.relay import DRAIN_BYTES
+from gateway.pipeline.departure import DRAIN_BYTES
+from gateway.pipeline.relay import SILENT_FINISH_S
 from tests.pipeline_bench import Pump
 from tests.pipeline_fakes import (
     COMMENT,
@@ -14,6 +15,7 @@ from tests.pipeline_fakes import (
     OPENAI_USAGE,
     openai_event,
 )
+from tests.waiting import wait_until
 
 A, B = openai_event("A"), openai_event("B")
 
@@ -143,3 +145,83 @@ async def test_drain_is_not_pinged_or_committed() -> None:
     pump.check_after(30)
 
     assert pump.client.status is None
+
+
+@pytest.mark.parametrize("drains", [False, None])
+async def test_relay_left_after_the_finish_reason_reads_on_for_the_usage(
+    drains: bool | None,
+) -> None:
+    """Whatever the policy: nobody gets rid of hidden reasoning by leaving before the report."""
+    pump = Pump(drains=drains)
+    pump.relay.body_chunk(A)
+    pump.relay.body_chunk(OPENAI_FINISH)
+
+    pump.relay.client_left()
+    waits = not pump.relay.done.done()
+    pump.relay.body_chunk(OPENAI_USAGE)
+    pump.relay.body_end()
+
+    assert waits
+    assert pump.error is None
+    assert pump.relay.drained
+    assert pump.meter.usage.output == 4
+    assert pump.client.pieces == [A, OPENAI_FINISH]
+
+
+async def test_relay_left_after_the_finish_reason_waits_no_longer_than_for_a_silent_finish() -> (
+    None
+):
+    """An upstream that never reports is let go after some seconds."""
+    pump = Pump()
+    pump.relay.body_chunk(OPENAI_FINISH)
+    pump.relay.client_left()
+
+    pump.check_after(SILENT_FINISH_S - 1)
+    waits = not pump.relay.done.done()
+    pump.check_after(SILENT_FINISH_S + 1)
+
+    assert waits
+    assert pump.error is ErrorKind.CLIENT_GONE
+
+
+async def test_relay_left_with_the_usage_reported_ends_as_drained() -> None:
+    """A connection that stays open after the report adds nothing."""
+    pump = Pump()
+    pump.relay.body_chunk(OPENAI_FINISH)
+    pump.relay.client_left()
+    pump.relay.body_chunk(OPENAI_USAGE)
+
+    pump.check_after(2)
+
+    assert pump.error is None
+    assert pump.relay.drained
+
+
+@pytest.mark.parametrize("hides", [True, False])
+async def test_policy_auto_reads_on_only_where_reasoning_may_be_hidden(hides: bool) -> None:
+    """Elsewhere what was sent is all there is to charge, and stopping stops the bill."""
+    pump = Pump(drains=None)
+    pump.call.hides_reasoning = hides
+    pump.relay.body_chunk(A)
+
+    pump.relay.client_left()
+
+    assert pump.relay.done.done() is not hides
+    assert pump.relay.drained is hides
+
+
+async def test_caller_that_stops_reading_does_not_escape_the_report_either() -> None:
+    """Who takes no more bytes after the finish reason fails as slow, charged as reported."""
+    pump = Pump(stall_s=0.01)
+    pump.relay.body_chunk(A)
+    pump.client.slow = True
+    pump.relay.body_chunk(OPENAI_FINISH)
+    await wait_until(lambda: pump.relay.drained)
+
+    resumed = not pump.response.paused
+    pump.relay.body_chunk(OPENAI_USAGE)
+    pump.relay.body_end()
+
+    assert resumed
+    assert pump.error is ErrorKind.SLOW_CLIENT
+    assert pump.meter.usage.output == 4

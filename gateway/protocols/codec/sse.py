@@ -11,7 +11,8 @@ Rules of this file:
 * A CR ends its line at once; an LF directly after it belongs to it, also in the next piece.
 * Nothing is decoded as text: data stays bytes, so a character may be cut anywhere.
 * What is held is bounded: an event (its data lines and the line being read) beyond the limit is
-  an error, wherever the cuts are.
+  an error, wherever the cuts are; or its data is passed on in pieces to a reader that needs no
+  whole event.
 
 Source: WHATWG HTML, "Server-sent events", interpretation of an event stream; with one liberty: what
 a server leaves unfinished at the end of the stream is delivered, since several servers omit the
@@ -19,6 +20,8 @@ last blank line and the final usage would be lost.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import msgspec
 
@@ -47,22 +50,32 @@ class EventDecoder:
     Args:
         limit_bytes: Largest event, counted as its data so far plus the line being read; at least 3,
             the size of a byte order mark.
+        on_large: Takes the data of an event beyond the limit in pieces; None ends the event. Such
+            an event is no error then, and is not returned.
     """
 
     __slots__ = (
         "_at_start",
         "_data",
         "_data_bytes",
+        "_in_data_line",
         "_limit_bytes",
         "_line",
         "_line_bytes",
         "_name",
+        "_on_large",
         "_skip_lf",
         "_too_large",
     )
 
-    def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        limit_bytes: int = LIMIT_BYTES,
+        on_large: Callable[[bytes | None], None] | None = None,
+    ) -> None:
         self._limit_bytes = limit_bytes
+        self._on_large = on_large
+        self._in_data_line: bool | None = None  # of a large event; None: between two lines
         self._line: list[bytes] = []
         self._line_bytes = 0
         self._data: list[bytes] = []
@@ -104,7 +117,7 @@ class EventDecoder:
         """
         self._check_size()
         events: list[Event] = []
-        if self._line_bytes:
+        if self._line_bytes or self._in_data_line is not None:
             self._take_line(self._joined(b""), events)
         self._take_line(b"", events)
         return events
@@ -152,7 +165,9 @@ class EventDecoder:
         self._hold(rest[-1])
 
     def _hold(self, piece: bytes) -> None:
-        if piece:
+        if self._in_data_line is not None:
+            self._pass_on(piece if self._in_data_line else b"")
+        elif piece:
             self._line.append(piece)
             self._line_bytes += len(piece)
             if self._data_bytes + self._line_bytes > self._limit_bytes:
@@ -169,11 +184,12 @@ class EventDecoder:
 
     def _take_line(self, line: bytes, events: list[Event]) -> None:
         if self._too_large:
-            return
-        if not line:
+            self._take_large_line(line)
+        elif not line:
             self._end_event(events)
         elif self._data_bytes + len(line) > self._limit_bytes:
             self._overflow()
+            self._take_large_line(line)
         elif line.startswith(b"data:") or line == b"data":
             value = line[6:] if line[5:6] == b" " else line[5:]
             self._data.append(value)
@@ -190,12 +206,40 @@ class EventDecoder:
         self._name = None
 
     def _overflow(self) -> None:
+        """Drop the event, or pass on what is held of it."""
         self._too_large = True
-        self._line.clear()
+        data = b"\n".join(self._data)
         self._data.clear()
+        self._data_bytes = 0
+        if self._on_large is None:
+            self._line.clear()
+            return
+        self._pass_on(data + b"\n" if data else b"")
+        if self._line_bytes >= len(b"data:"):
+            line = self._joined(b"")
+            self._in_data_line = line.startswith(b"data:")
+            self._pass_on(line[5:] if self._in_data_line else b"")
+
+    def _take_large_line(self, line: bytes) -> None:
+        """Take the rest of a line of an event that is passed on, or all of it."""
+        if self._on_large is None:
+            return
+        if self._in_data_line is not None:
+            self._pass_on(line + b"\n" if self._in_data_line else b"")
+            self._in_data_line = None
+        elif line.startswith(b"data:"):
+            self._pass_on(line[5:] + b"\n")
+        elif not line:
+            self._too_large = False
+            self._name = None
+            self._on_large(None)
+
+    def _pass_on(self, data: bytes) -> None:
+        if data and self._on_large is not None:
+            self._on_large(data)
 
     def _check_size(self) -> None:
-        if self._too_large:
+        if self._too_large and self._on_large is None:
             raise GatewayError(
                 ErrorKind.UPSTREAM_MALFORMED,
                 "The upstream sent a stream event that is too large.",

@@ -48,6 +48,8 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     stream_options: StreamOptions | UnsetType | None = UNSET
     priced: tuple[PricedUse, ...] = ()
     """Features asked for that the upstream charges apart, see `protocols.priced_features`."""
+    asks_reasoning: bool | None = None
+    """Whether the request switches reasoning on or off; None: it leaves that to the model."""
 
     @property
     def include_usage(self) -> bool:
@@ -69,6 +71,9 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
         return max(named) if named else None
 
 
+_ABSENT: Final = msgspec.Raw()
+
+
 class _Metadata(msgspec.Struct, gc=False):
     user_id: str | None = None
 
@@ -82,6 +87,9 @@ class _OpenAIFields(PricedFields, gc=False, kw_only=True):
     best_of: Choices | None = None
     prompt_cache_key: str | None = None
     stream_options: StreamOptions | UnsetType | None = UNSET
+    reasoning_effort: msgspec.Raw = _ABSENT
+    reasoning: msgspec.Raw = _ABSENT
+    thinking: msgspec.Raw = _ABSENT
 
 
 class _AnthropicFields(PricedFields, gc=False, kw_only=True):
@@ -89,6 +97,8 @@ class _AnthropicFields(PricedFields, gc=False, kw_only=True):
     stream: bool | None = None
     max_tokens: Tokens | None = None
     metadata: _Metadata | None = None
+    thinking: msgspec.Raw = _ABSENT
+    output_config: msgspec.Raw = _ABSENT
 
 
 _Fields = TypeVar("_Fields", _OpenAIFields, _AnthropicFields)
@@ -128,6 +138,7 @@ def decode_call(
             max_tokens=messages.max_tokens,
             user_id=messages.metadata.user_id if messages.metadata else None,
             priced=priced_uses(messages),
+            asks_reasoning=_asked(messages.thinking, messages.output_config),
         )
     chat, span = _decode(body, _OPENAI, wire, bounds)
     return CallFields(
@@ -140,6 +151,7 @@ def decode_call(
         prompt_cache_key=chat.prompt_cache_key,
         stream_options=chat.stream_options,
         priced=priced_uses(chat),
+        asks_reasoning=_asked(chat.reasoning_effort, chat.reasoning, chat.thinking),
     )
 
 
@@ -154,6 +166,20 @@ def check_request(body: bytes, wire: Wire, bounds: RequestBounds) -> None:
         _check_small(body, wire, bounds)
     else:
         _walk(body, wire, bounds)
+
+
+def _asked(*switches: msgspec.Raw) -> bool | None:
+    """Return whether any of the fields that switch reasoning says more than to do without."""
+    for switch in switches:
+        if switch is not _ABSENT:
+            break
+    else:
+        return None  # the usual case, at no cost
+    given = [bytes(switch) for switch in switches if bytes(switch) not in (b"", b"null")]
+    if not given:
+        return None
+    # Only this word is certain to be obeyed where reasoning is the default.
+    return given != [b'"none"']
 
 
 def _decode(

@@ -59,7 +59,9 @@ def common_framing(first: bytes, second: bytes) -> Framing | None:
     end = first.find(b'"', max(len(first) - after, start))
     suffix = first[end:]
     contents = (first[start:end], second[start : len(second) - len(suffix)])
-    if not start or end < 0 or any(b'"' in each or b"\n" in each for each in contents):
+    # Else a number may be all that differs: the choice's index where two choices say the same.
+    in_string = first[: max(start - 1, 0)].rstrip(b" ").endswith(b":")
+    if not in_string or end < 0 or any(b'"' in each or b"\n" in each for each in contents):
         return None
     return Framing(first[:start], suffix)
 
@@ -73,3 +75,36 @@ def _common_start(first: bytes, second: bytes) -> int:
         else:
             high = middle - 1
     return low
+
+
+def plain_openai(chunk: bytes) -> int:
+    """Return the number of content events in whole events; -1: something in them must be read."""
+    if b'"usage"' in chunk and chunk.count(b'"usage"') != (
+        chunk.count(b'"usage":null') or chunk.count(b'"usage": null')
+    ):
+        return -1
+    if (
+        b'reason":"' in chunk
+        or b'reason": "' in chunk
+        or b'"error"' in chunk
+        or b"[DONE]" in chunk
+        or b"event:" in chunk
+    ):
+        return -1
+    if chunk[0] == 0x3A and b"\ndata:" not in chunk:  # only comments
+        return 0
+    return chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")
+
+
+def none_is_plain(_: bytes) -> int:
+    """Return as `plain_openai`."""
+    return -1
+
+
+def plain_anthropic(chunk: bytes) -> int:
+    """Return as `plain_openai`."""
+    if b'"message_' in chunk or b'"error"' in chunk or b"event: error" in chunk:
+        return -1
+    count = chunk.count(b'"content_block_delta"')
+    # With a ping or the end of a block among them, only the events themselves tell their sizes.
+    return count if count == (chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")) else -1

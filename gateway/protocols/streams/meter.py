@@ -11,29 +11,55 @@ Rules.
 
 * A meter changes nothing and never fails: what it cannot read it does not count.
 * Any split of the bytes gives the same usage. What ends inside of an event goes through the
-  decoder, which holds at most 8 MiB; beyond it the meter goes blind.
+  decoder. A meter holds at most 1 MiB; what is larger, an event or a whole answer, is scanned as it
+  passes by (`AnswerScanner`), at several tens of megabytes a second.
 * On the OpenAI wire the last usage that is not null wins; on the Anthropic wire members that are
   not null replace earlier ones: they are cumulative.
-* Estimates are for streams whose usage never comes: bytes of content, without framing, by four.
+* Usage of nothing but zeros is none: some upstreams send it until they know.
+
+What is billed when no usage comes, or only a part of it:
+
+| case | input | output |
+| --- | --- | --- |
+| no usage at all | the caller's estimate | bytes of content by four, of all choices |
+| Anthropic, cut off after `message_start` | as reported | the same, at least as reported so far |
+| usage in every chunk, cut off | as last reported | as last reported, reasoning included |
+| reasoning that is shown, or sent encrypted | | its bytes, as `content_size` weighs them |
+| reasoning that is not sent and not reported | | unknown: 0. The pipeline reads on for the report |
+| log probabilities, citations, results of tools | | nothing |
+| images and audio | | a token for each 512 bytes of base64 |
+| whole answer that broke off | as reported if usage came first | the content that came |
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from gateway.core.model import Usage, Wire
-from gateway.errors import GatewayError
-from gateway.protocols.codec.sse import LIMIT_BYTES, Event, EventDecoder
-from gateway.protocols.streams.chunk_template import NO_FRAMING, common_framing
+from gateway.protocols.answer_scan import AnswerScanner
+from gateway.protocols.codec.sse import Event, EventDecoder
+from gateway.protocols.streams.chunk_template import (
+    NO_FRAMING,
+    common_framing,
+    none_is_plain,
+    plain_anthropic,
+    plain_openai,
+)
 from gateway.protocols.streams.response_fields import (
     Reading,
     read_anthropic_answer,
     read_anthropic_event,
     read_openai_answer,
     read_openai_chunk,
+    read_scanned,
 )
 
 BYTES_PER_TOKEN: Final = 4
+HELD_BYTES: Final = 1024 * 1024
+"""The most that a meter holds: of an event, or of a whole answer in pieces."""
 
 _LEARN_BYTES: Final = 4096
 _BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
@@ -59,11 +85,12 @@ class StreamMeter:
     """
 
     __slots__ = (
-        "_blind",
+        "_block_ended_at",
         "_content_bytes",
         "_decoder",
         "_framing",
         "_framing_bytes",
+        "_large",
         "_misses",
         "_plain",
         "_previous",
@@ -91,10 +118,13 @@ class StreamMeter:
         self.saw_end = False
         self.failed = False
         self._wire = wire
-        self._plain = _plain_openai if wire is Wire.OPENAI else _plain_anthropic
-        self._decoder = EventDecoder()
+        self._plain: Callable[[bytes], int] = (
+            plain_openai if wire is Wire.OPENAI else plain_anthropic
+        )
+        self._decoder = EventDecoder(HELD_BYTES, self._take_large)
+        self._large: AnswerScanner | None = None  # reads the event that is too large to be held
         self._quick = False  # content has begun and nothing waits: the byte searches suffice
-        self._blind = False
+        self._block_ended_at = -1  # `contents` when a block of content ended
         self._framing = NO_FRAMING
         self._framing_bytes = -1  # of an event whose framing was not compared; -1: not yet known
         self._previous = b""
@@ -110,12 +140,18 @@ class StreamMeter:
 
     def end(self) -> None:
         """Learn that the stream is over; reads what it left unfinished."""
-        if not self._blind:
-            self._read_all(b"", last=True)
+        self._read_all(b"", last=True)
 
     def estimated_output_tokens(self) -> int:
         """Return a guess of the output so far, reasoning included, from its bytes."""
-        return -(-self._content_bytes // BYTES_PER_TOKEN)
+        large = self._large.content_bytes if self._large is not None else 0
+        return -(-(self._content_bytes + large) // BYTES_PER_TOKEN)
+
+    @property
+    def content_ended(self) -> bool:
+        """As far as it can be known, nothing but usage and the end may be missing."""
+        told = self.finish_reason is not None or self.saw_end
+        return told or self._block_ended_at == self.contents
 
     def settled(self, input_tokens: int) -> Usage:
         """
@@ -146,9 +182,6 @@ class StreamMeter:
 
     def _feed_slowly(self, chunk: bytes) -> None:
         """Decode what is cut, and between the cuts only what cannot be skipped."""
-        if self._blind:
-            self.contents += 1
-            return
         decoder = self._decoder
         start = 0
         if not decoder.at_boundary:
@@ -160,24 +193,33 @@ class StreamMeter:
             self._read_all(whole)
         if rest:
             self._read_all(rest)
-        self._quick = self.contents > 0 and not self._blind and decoder.at_boundary
+        self._quick = self.contents > 0 and decoder.at_boundary
 
     def _read_all(self, chunk: bytes, *, last: bool = False) -> None:
-        try:
-            events = self._decoder.end() if last else self._decoder.feed(chunk)
-        except GatewayError:
-            self._blind = True
-            self._quick = False
-            self.contents += 1
-            return
+        events = self._decoder.end() if last else self._decoder.feed(chunk)
         for event in events:
             size = len(event.data) + (8 if event.event is None else len(event.event) + 16)
             skippable = len(events) > 1 and self.contents and event.event != b"error"
+            skippable = skippable and size <= _LEARN_BYTES
             count = self._plain(event.data + b"\n\n") if skippable else -1
             if count < 0:
                 self._read(event, size)
             else:
                 self._count(count, size)
+
+    def _take_large(self, data: bytes | None) -> None:
+        """Scan the next bytes of an event that is too large to be held; None: its end."""
+        if self._large is None:
+            self._large = AnswerScanner(self._wire)
+        if data is not None:
+            self.contents += 1
+            self._large.feed(data)
+            return
+        found = read_scanned(self._wire, self._large)
+        self._large = None
+        self._content_bytes += found.content_bytes
+        if self._wire is Wire.OPENAI:  # no large event of the other wire holds any of these
+            self._keep(msgspec.structs.replace(found, end=False))
 
     def _read(self, event: Event, size: int) -> None:
         if event.event == b"error":
@@ -192,9 +234,14 @@ class StreamMeter:
         if found.content_bytes:
             if self._framing_bytes < 0:
                 self._framing_bytes = size - found.content_bytes
-            self._count(1, size)
+                self._look_for_odds(event.data)
+            self.contents += 1
+            self._content_bytes += found.content_bytes
         elif found.alive:
             self.contents += 1
+            self._content_bytes += found.block_bytes
+        elif found.block_end:
+            self._block_ended_at = self.contents
 
     def _keep(self, found: Reading) -> None:
         if found.usage is not None:
@@ -218,12 +265,18 @@ class StreamMeter:
         if misses & (misses - 1):
             return
         event = events[_after(events.rfind(b"\n\n", 0, -2), otherwise=0) :]
+        self._look_for_odds(event)
         if len(event) <= _LEARN_BYTES:
             framing = common_framing(self._previous, event)
             if framing is not None:
                 self._framing = framing
                 self._framing_bytes = framing.size
             self._previous = event
+
+    def _look_for_odds(self, event: bytes) -> None:
+        """With log probabilities the content is the smaller part: each event must be decoded."""
+        if b'"logprob"' in event:
+            self._plain = none_is_plain
 
 
 class JsonMeter:
@@ -232,28 +285,37 @@ class JsonMeter:
 
     Args:
         wire: The upstream's dialect.
+        held_bytes: An answer up to this size is held until it is complete; a larger one is scanned.
 
     Attributes:
         contents: Grows with each chunk.
     """
 
-    __slots__ = ("_chunks", "_found", "_size", "_wire", "contents")
+    __slots__ = ("_chunks", "_found", "_held_bytes", "_scanner", "_size", "_wire", "contents")
 
-    def __init__(self, wire: Wire) -> None:
+    content_ended = False
+    """Not known before the document is complete."""
+
+    def __init__(self, wire: Wire, held_bytes: int = HELD_BYTES) -> None:
         self.contents = 0
         self._wire = wire
+        self._held_bytes = held_bytes
+        self._scanner: AnswerScanner | None = None
         self._chunks: list[bytes] = []
         self._size = 0
         self._found: Reading | None = None
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes; beyond 8 MiB nothing is kept and nothing will be found."""
+        """Take the next bytes."""
         self.contents += 1
         self._found = None
+        if self._scanner is not None:
+            self._scanner.feed(chunk)
+            return
         self._size += len(chunk)
-        if self._size <= LIMIT_BYTES:
-            self._chunks.append(chunk)
-        else:
+        self._chunks.append(chunk)
+        if self._size > self._held_bytes:
+            self._scanner = self._scanned()
             self._chunks.clear()
 
     def end(self) -> None:
@@ -312,9 +374,21 @@ class JsonMeter:
     @property
     def _reading(self) -> Reading:
         if self._found is None:
-            read = read_openai_answer if self._wire is Wire.OPENAI else read_anthropic_answer
-            self._found = read(b"".join(self._chunks))
+            self._found = self._read()
         return self._found
+
+    def _read(self) -> Reading:
+        if self._scanner is not None:
+            return read_scanned(self._wire, self._scanner)
+        read = read_openai_answer if self._wire is Wire.OPENAI else read_anthropic_answer
+        found = read(b"".join(self._chunks))
+        return found if found.end else read_scanned(self._wire, self._scanned())
+
+    def _scanned(self) -> AnswerScanner:
+        scanner = AnswerScanner(self._wire)
+        for chunk in self._chunks:
+            scanner.feed(chunk)
+        return scanner
 
 
 def _settled(usage: Usage, reported: bool, input_tokens: int, *, output_tokens: int) -> Usage:
@@ -332,31 +406,3 @@ def _settled(usage: Usage, reported: bool, input_tokens: int, *, output_tokens: 
 
 def _after(blank_line_at: int, *, otherwise: int) -> int:
     return blank_line_at + 2 if blank_line_at >= 0 else otherwise
-
-
-def _plain_openai(chunk: bytes) -> int:
-    """Return the number of content events in whole events; -1: something in them must be read."""
-    if b'"usage"' in chunk and chunk.count(b'"usage"') != (
-        chunk.count(b'"usage":null') or chunk.count(b'"usage": null')
-    ):
-        return -1
-    if (
-        b'reason":"' in chunk
-        or b'reason": "' in chunk
-        or b'"error"' in chunk
-        or b"[DONE]" in chunk
-        or b"event:" in chunk
-    ):
-        return -1
-    if chunk[0] == 0x3A and b"\ndata:" not in chunk:  # only comments
-        return 0
-    return chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")
-
-
-def _plain_anthropic(chunk: bytes) -> int:
-    """Return as `_plain_openai`."""
-    if b'"message_' in chunk or b'"error"' in chunk or b"event: error" in chunk:
-        return -1
-    count = chunk.count(b'"content_block_delta"')
-    # With a ping or the end of a block among them, only the events themselves tell their sizes.
-    return count if count == (chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")) else -1

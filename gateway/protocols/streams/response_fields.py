@@ -7,17 +7,19 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from gateway.core.model import Usage
+from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
+from gateway.protocols.answer_scan import AnswerScanner
 from gateway.protocols.codec.json_decode import decode_answer
+from gateway.protocols.content_size import content_bytes
 from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
 
 T = TypeVar("T")
 
 _NOTHING: Final = frozenset({b"", b"null", b'""', b"[]", b"{}"})
-_NO_CONTENT: Final = frozenset({"role", "type"})
 _STRUCTURED_BYTES: Final = 4
-"""What a delta counts that is not a string: most of a tool call's first piece is framing."""
+"""The least that a delta counts which is not a string: most of it is framing."""
+_MEDIA: Final = frozenset({"images", "audio"})
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -35,8 +37,12 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     failed: bool = False
     content_bytes: int = 0
     """Length of the JSON strings that hold content."""
+    block_bytes: int = 0
+    """Length of content that came with a block's start and not as a delta."""
     alive: bool = False
-    """Progress without content of its own: a tool call's block has started."""
+    """Progress without a delta: a tool call's block has started."""
+    block_end: bool = False
+    """A block of content has ended; the next event begins another or ends the message."""
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -80,12 +86,25 @@ class _Message(msgspec.Struct, gc=False):
     content: msgspec.Raw = msgspec.Raw()
 
 
+class _Piece(msgspec.Struct, gc=False):
+    """An element of a delta's `tool_calls` or `reasoning_details`."""
+
+    function: _Piece | None = None
+    name: msgspec.Raw = msgspec.Raw()
+    arguments: msgspec.Raw = msgspec.Raw()
+    text: msgspec.Raw = msgspec.Raw()
+    summary: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
+
+
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _USUAL: Final = msgspec.json.Decoder(_UsualAnswer)
 _CHOICES: Final = msgspec.json.Decoder(list[_Choice])
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
 _TEXT: Final = msgspec.json.Decoder(str)
+_BLOCKS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_PIECES: Final = msgspec.json.Decoder(list[_Piece])
 
 
 def read_openai_chunk(data: bytes) -> Reading | None:
@@ -101,7 +120,8 @@ def read_openai_answer(body: bytes) -> Reading:
     usual = _decoded(body, _USUAL)
     if usual is not None and usual.choices:
         raw = bytes(usual.usage)
-        usage = None if raw in _NOTHING else read_openai_usage(raw, usual.service_tier)
+        reported = None if raw in _NOTHING else read_openai_usage(raw, usual.service_tier)
+        usage = _stated(reported)
         if usage is not None:
             return Reading(
                 usage=usage,
@@ -138,10 +158,15 @@ def read_anthropic_event(data: bytes, known: Usage) -> Reading | None:
         case "error":
             return Reading(failed=True)
         case "content_block_delta":
-            return Reading(content_bytes=_content_bytes(event.delta or {}))
+            return Reading(content_bytes=_content_bytes(event.delta or {}, Wire.ANTHROPIC))
         case "content_block_start":
-            kind = bytes((event.content_block or {}).get("type", b""))
-            return Reading(alive=kind not in (b'"text"', b'"thinking"', b""))
+            block = event.content_block or {}
+            kind = bytes(block.get("type", b""))
+            size = _content_bytes(block, Wire.ANTHROPIC, whole=True)
+            is_empty = kind in (b'"text"', b'"thinking"', b"") and not size
+            return Reading(block_bytes=size, alive=not is_empty)
+        case "content_block_stop":
+            return Reading(block_end=True)
     return None
 
 
@@ -150,17 +175,47 @@ def read_anthropic_answer(body: bytes) -> Reading:
     answer = _decoded(body, _MESSAGE)
     if answer is None:
         return Reading()
-    content = bytes(answer.content)
-    usage = read_anthropic_usage(bytes(answer.usage))
+    reported = read_anthropic_usage(bytes(answer.usage))
+    usage = _stated(reported)
+    blocks = _decoded(bytes(answer.content), _BLOCKS) if usage is None else None
     return Reading(
         usage=usage,
-        raw_usage=bytes(answer.usage) or None,
-        unreadable_usage=usage is None and bytes(answer.usage) not in _NOTHING,
+        raw_usage=bytes(answer.usage) if usage else None,
+        unreadable_usage=reported is None and bytes(answer.usage) not in _NOTHING,
         final_usage=True,
         finish_reason=answer.stop_reason,
         end=True,
         failed=answer.type == "error",
-        content_bytes=0 if content in _NOTHING else len(content),
+        content_bytes=sum(
+            _content_bytes(block, Wire.ANTHROPIC, whole=True) for block in blocks or ()
+        ),
+    )
+
+
+def read_scanned(wire: Wire, scanner: AnswerScanner) -> Reading:
+    """Return what was scanned of an answer, or of one event, that is too large or cut off."""
+    if wire is Wire.ANTHROPIC:
+        raw = scanner.kept("usage")
+        reported = read_anthropic_usage(raw)
+        finish = _decoded(scanner.kept("stop_reason"), _TEXT)
+        failed = scanner.kept("type") == b'"error"'
+    else:
+        raw = scanner.kept("usage")
+        if raw in _NOTHING:
+            raw = scanner.kept("choice_usage")
+        reported = read_openai_usage(raw, _decoded(scanner.kept("service_tier"), _TEXT))
+        finish = _decoded(scanner.kept("finish_reason"), _TEXT)
+        failed = scanner.kept("error") not in _NOTHING
+    usage = _stated(reported)
+    return Reading(
+        usage=usage,
+        raw_usage=raw if usage else None,
+        unreadable_usage=reported is None and raw not in _NOTHING,
+        final_usage=True,
+        finish_reason=finish,
+        end=scanner.complete,
+        failed=failed,
+        content_bytes=scanner.content_bytes,
     )
 
 
@@ -169,17 +224,19 @@ def _read_chunk(chunk: _Chunk, *, end: bool = False) -> Reading:
     raw = bytes(chunk.usage)
     if raw in _NOTHING:  # Kimi reports inside of the choice
         raw = next((own for each in choices if (own := bytes(each.usage)) not in _NOTHING), b"")
-    usage = read_openai_usage(raw, chunk.service_tier)
+    reported = read_openai_usage(raw, chunk.service_tier)
+    usage = _stated(reported)
     return Reading(
         usage=usage,
         raw_usage=raw if usage else None,
-        unreadable_usage=usage is None and raw not in _NOTHING,
+        unreadable_usage=reported is None and raw not in _NOTHING,
         final_usage=True,
         finish_reason=next((each.finish_reason for each in choices if each.finish_reason), None),
         end=end,
         failed=bytes(chunk.error) not in _NOTHING,
         content_bytes=sum(
-            _content_bytes(each.delta or {}) + _content_bytes(each.message or {}, whole=True)
+            _content_bytes(each.delta or {}, Wire.OPENAI)
+            + _content_bytes(each.message or {}, Wire.OPENAI, whole=True)
             for each in choices
         ),
     )
@@ -188,24 +245,42 @@ def _read_chunk(chunk: _Chunk, *, end: bool = False) -> Reading:
 def _with_usage(
     raw: msgspec.Raw, known: Usage, *, final: bool, finish_reason: str | None = None
 ) -> Reading:
-    usage = read_anthropic_usage(bytes(raw), known)
+    reported = read_anthropic_usage(bytes(raw), known)
+    usage = _stated(reported)
     return Reading(
         usage=usage,
         raw_usage=bytes(raw) if usage else None,
-        unreadable_usage=usage is None and bytes(raw) not in _NOTHING,
+        unreadable_usage=reported is None and bytes(raw) not in _NOTHING,
         final_usage=final,
         finish_reason=finish_reason,
     )
 
 
-def _content_bytes(pieces: Mapping[str, msgspec.Raw], *, whole: bool = False) -> int:
-    total = 0
+def _stated(usage: Usage | None) -> Usage | None:
+    """Return usage that says something: some upstreams send zeros until they know."""
+    return None if usage == Usage() else usage
+
+
+def _content_bytes(pieces: Mapping[str, msgspec.Raw], wire: Wire, *, whole: bool = False) -> int:
+    sizes: dict[str, int] = {}
     for name, raw in pieces.items():
         value = bytes(raw)
-        if name not in _NO_CONTENT and value not in _NOTHING:
-            counts = whole or value.startswith(b'"')
-            total += len(value) if counts else _STRUCTURED_BYTES
-    return total
+        if value not in _NOTHING:
+            counts = whole or value.startswith(b'"') or name in _MEDIA
+            sizes[name] = len(value) if counts else _structured_bytes(value)
+    return content_bytes(wire, sizes)
+
+
+def _structured_bytes(value: bytes) -> int:
+    """Return the content in a delta's list of pieces, each of them mostly framing."""
+    total = 0
+    for piece in _decoded(value, _PIECES) or ():
+        for part in (piece, piece.function):
+            if part is not None:
+                strings = (part.name, part.arguments, part.text, part.summary)
+                total += sum(len(bytes(raw)) for raw in strings if bytes(raw) not in _NOTHING)
+                total += len(bytes(part.data)) * 3 // 4
+    return max(total, _STRUCTURED_BYTES)
 
 
 def _decoded(data: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
