@@ -54,7 +54,9 @@ _CHOICE = _Rule(
         b"finish_reason": _Rule(keep="finish_reason"),
     }
 )
-_OPENAI = _Rule(members={**_kept("usage", "error", "service_tier"), b"choices": _Rule(elements=_CHOICE)})
+_OPENAI = _Rule(
+    members={**_kept("usage", "error", "service_tier"), b"choices": _Rule(elements=_CHOICE)}
+)
 _ANTHROPIC = _Rule(
     members={
         **_kept("usage", "type", "stop_reason"),

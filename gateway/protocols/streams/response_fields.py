@@ -203,7 +203,8 @@ def read_scanned(wire: Wire, scanner: AnswerScanner) -> Reading:
         raw = scanner.kept("usage")
         if raw in _NOTHING:
             raw = scanner.kept("choice_usage")
-        reported = read_openai_usage(raw, _decoded(scanner.kept("service_tier"), _TEXT))
+        tier = _decoded(scanner.kept("service_tier"), _TEXT)
+        reported = read_openai_usage(raw, tier)
         finish = _decoded(scanner.kept("finish_reason"), _TEXT)
         failed = scanner.kept("error") not in _NOTHING
     usage = _stated(reported)
