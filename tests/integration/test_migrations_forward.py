@@ -55,7 +55,7 @@ _OLD_DATA = {
     ],
 }
 """What a database of each revision holds, beside what those before it hold."""
-LAST = "0003"
+LAST = "0004"
 
 
 def upgrade_to(connection: Connection, revision: str) -> None:
