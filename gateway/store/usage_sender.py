@@ -29,7 +29,7 @@ FIELD = b"e"
 DEAD_LETTER_BOUND = 100_000
 """Entries that the dead-letter stream keeps, the newest."""
 FULL = -1
-_MOST_TOKENS = 10**9
+MOST_TOKENS = 10**9
 """Taken from a bucket by one call at most: a report beyond it must not close a key for years."""
 TRANSIENT = frozenset((
     "ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF",
@@ -79,6 +79,13 @@ class _Head(msgspec.Struct):
 def dead_letter_key(key_prefix: str) -> str:
     """Return the name of the stream of events that cannot be stored."""
     return f"{key_prefix}usage:dead"
+
+
+def dead_letter(key: str, line: bytes, reason: Argument) -> tuple[Argument, ...]:
+    """Return the command that puts something into the dead-letter stream."""
+    return (
+        b"XADD", key, b"MAXLEN", b"~", DEAD_LETTER_BOUND, b"*", FIELD, line, b"reason", reason,
+    )  # fmt: skip
 
 
 class UsageSender:
@@ -134,10 +141,7 @@ class UsageSender:
     async def _set_aside(self, line: bytes, reason: str) -> None:
         """Copy a line to the dead-letter stream."""
         try:
-            await self._bus.command(
-                b"XADD", self._dead, b"MAXLEN", b"~", DEAD_LETTER_BOUND, b"*",
-                FIELD, line, b"reason", reason,
-            )  # fmt: skip
+            await self._bus.command(*dead_letter(self._dead, line, reason))
         except ReplyError as error:
             if error.code in TRANSIENT:
                 raise
@@ -176,7 +180,7 @@ class UsageSender:
                     event.model,
                     event.at_ms,
                     cost if possible else 0,
-                    min(token_count(event.usage), _MOST_TOKENS),
+                    min(token_count(event.usage), MOST_TOKENS),
                     line if possible else b"",
                     self._shard_full,
                     b"1" if event.outcome == ABANDONED else b"",

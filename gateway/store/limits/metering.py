@@ -65,7 +65,12 @@ class Till:
             now_ms=now_ms,
         )
         self.sweeper = Sweeper(
-            bus, prefix, lease_s=lease_s, count=metrics.abandoned.inc, now_ms=now_ms
+            bus,
+            prefix,
+            lease_s=lease_s,
+            count=metrics.abandoned.inc,
+            count_refused=metrics.usage_refused.inc,
+            now_ms=now_ms,
         )
         self._hearing: asyncio.Task[None] | None = None
 
