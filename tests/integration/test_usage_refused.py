@@ -81,6 +81,28 @@ async def test_replay_sets_aside_what_redis_refuses_and_goes_on(
     assert (bad.levelno, bad.__dict__["file"]) == (logging.ERROR, "usage_1.jsonl")
 
 
+async def test_absurd_usage_before_an_outage_loses_nothing_that_comes_in_it(
+    world: TillWorld, valkey: ValkeyProcess, tmp_path: Path
+) -> None:
+    """One upstream's nonsense, then Redis away: what is spilled after it is charged."""
+    held = [await world.reserve() for _ in range(8)]
+    await world.worker.settle(held[0], Usage(input=5), cost_nanousd=ABSURD)
+    valkey.kill()
+    await world.worker.settle(held[1], Usage(input=5), cost_nanousd=ABSURD)
+    for call in held[2:]:
+        await world.worker.settle(call, Usage(input=5))
+    waiting = len(segments(tmp_path / "spill"))
+
+    valkey.start()
+    world.till.journal.start()
+    await wait_until(lambda: segments(tmp_path / "spill") == [], 15)
+    await world.ledger.book()
+
+    assert waiting == 1
+    assert world.sql.balance() == 1000 - 6 * 5
+    assert world.worker.metrics.usage_refused._value.get() == 2
+
+
 async def test_settlement_with_an_absurd_cost_frees_its_hold_and_is_set_aside(
     world: TillWorld, tmp_path: Path
 ) -> None:

@@ -8,7 +8,9 @@ Compares what the kill test's upstream, its clients and the gateway's books say 
 | cancelled | the client left; output is between nothing and what was sent |
 | failed, insured | the upstream broke, or its answer did; charged only what content had come |
 | abandoned | its worker was killed; charged is its last checkpoint: between what had been sent one
-  renewal (and a second) before the kill, or before Redis went away, and all that was sent |
+  renewal (and a second) before the kill, or before Redis went away or the worker stood still, and
+  all that was sent. That its worker only stood still is no reason: it settles when it goes on |
+| failed, its worker stood still | the upstream's clocks ran out meanwhile; as failed |
 | abandoned, was answered | as before; it was killed between the answer's end and the settlement |
 | no row: lost with Redis | a double failure: the worker was killed while Redis was away or just
   had been, before what only this worker knew was told to it again |
@@ -52,6 +54,11 @@ class Kill(msgspec.Struct, frozen=True):
     pid: int
     at: float
     until: float
+
+    @property
+    def is_worker_pause(self) -> bool:
+        """Whether a worker stood still in it."""
+        return self.what in ("worker paused", "all workers paused")
 
 
 class Call(msgspec.Struct):
@@ -97,7 +104,8 @@ class Audit:
         self._calls = calls
         self._worker_kills = {kill.pid: kill.at for kill in kills if kill.what == "worker"}
         self._outages = [kill for kill in kills if kill.what == "valkey"]
-        self._freezes = [kill for kill in kills if kill.what == "valkey frozen"]
+        self._freezes = [kill for kill in kills if kill.what in ("valkey frozen", "valkey paused")]
+        self._pauses = [kill for kill in kills if kill.is_worker_pause]
         self._renew_s = renew_s
         self._rows = rows
 
@@ -219,13 +227,15 @@ class Audit:
         killed_at = self._killed_at(call)
         cut = call.how in ("cut", "hung", "refused")
         if cut and (killed_at is None or killed_at > call.ended + SETTLE_S):
+            if self._stood_still(call):
+                return ""
             return "but the client has no whole answer"
         return ""
 
     def _check_drained(
         self, call: Call, row: dict[str, Any], usage: Usage, answer: dict[str, Any] | None
     ) -> str:
-        if call.how not in ("left", "killed"):
+        if not self._client_left(call):
             return "but the client stayed"
         if answer is None:
             return "but the upstream did not answer"
@@ -243,7 +253,7 @@ class Audit:
     def _check_cancelled(
         self, call: Call, row: dict[str, Any], usage: Usage, answer: dict[str, Any] | None
     ) -> str:
-        if call.how not in ("left", "killed"):
+        if not self._client_left(call):
             return "but the client stayed"
         return "" if answer is None else self._between(usage, answer, 0)
 
@@ -252,7 +262,8 @@ class Audit:
     ) -> str:
         if call.how == "whole":
             return "but the client has an answer"
-        if call.attempts and call.attempts[-1]["plan"] in ("whole", "no_usage"):
+        served = call.attempts and call.attempts[-1]["plan"] in ("whole", "no_usage")
+        if served and not self._stood_still(call):
             return "but the upstream did not fail"
         return "" if answer is None else self._between(usage, answer, 0)
 
@@ -270,6 +281,7 @@ class Audit:
         killed_at = self._killed_at(call)
         if killed_at is None:
             return "but its worker lives"
+        killed_at = self._still_since(call, killed_at)
         if call.how == "whole" and killed_at > call.ended + SETTLE_S:
             return "but had time to settle"
         last = call.attempts[-1]
@@ -290,6 +302,30 @@ class Audit:
             for at in self._worker_kills.values()
         )
         return "" if near and call.how != "whole" else "but the upstream never saw it"
+
+    def _stood_still(self, call: Call) -> bool:
+        """Return whether a worker that asked the upstream for this call was paused during it."""
+        asked = {attempt["worker"] for attempt in call.attempts}
+        ended = call.ended or call.next_began
+        return any(
+            (pause.pid in asked or 0 in asked or not asked)
+            and pause.at <= ended + SETTLE_S
+            and call.began <= pause.until + SETTLE_S
+            for pause in self._pauses
+        )
+
+    def _client_left(self, call: Call) -> bool:
+        """Return whether the client left, if only since its worker stood still for too long."""
+        return call.how in ("left", "killed") or (call.how == "hung" and self._stood_still(call))
+
+    def _still_since(self, call: Call, killed_at: float) -> float:
+        """Return since when a killed worker had said nothing: it may have been paused before."""
+        asked = {attempt["worker"] for attempt in call.attempts}
+        at = killed_at
+        for pause in self._pauses:
+            if pause.pid in asked and pause.at <= killed_at <= pause.until + SETTLE_S:
+                at = min(at, pause.at)
+        return at
 
     def _last_heard(self, killed_at: float) -> float:
         """Return until when at least Redis must have heard of a call whose worker was killed."""
