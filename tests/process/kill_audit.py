@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from gateway.core.model import Prices, Usage
 from gateway.core.pricing import cost_nanousd
+from tests.process.kill_records import Call
 
 PRICES = Prices(
     input=1_000_000_000, output=3_000_000_000, cache_read=100_000_000, cache_write=1_250_000_000,
@@ -61,26 +60,12 @@ class Kill(msgspec.Struct, frozen=True):
         return self.what in ("worker paused", "all workers paused")
 
 
-class Call(msgspec.Struct):
-    """What the client and the upstream know of a call."""
-
-    marker: str
-    lane: int
-    began: float
-    ended: float = 0.0
-    how: str = "killed"
-    status: int = 0
-    next_began: float = float("inf")
-    """When the lane began its next call."""
-    attempts: list[dict[str, Any]] = []
-
-
 class Audit:
     """
     The comparison.
 
     Args:
-        calls: By marker, see `read_calls`.
+        calls: By marker, see `kill_records.read_calls`.
         rows: Of the table usage_events.
         kills: All disturbances.
         renew_s: `money.renew_s`.
@@ -176,9 +161,9 @@ class Audit:
         for attempt in reversed(call.attempts):
             at = self._worker_kills.get(attempt["worker"])
             if at is None and attempt["worker"] == 0:  # gone before the upstream could see whose
-                before = (at for at in self._worker_kills.values() if at <= attempt["at"])
-                at = max(before, default=0.0)
-                at = at if attempt["at"] - at < SLACK_S else None
+                kills = self._worker_kills.values()
+                began = min(call.began, attempt["at"] - SLACK_S)
+                at = max((at for at in kills if began <= at <= attempt["at"]), default=None)
             if at is not None:
                 return at
         return None
@@ -366,31 +351,3 @@ def usage_of(row: dict[str, Any]) -> Usage:
         output=row["output_tokens"],
         reasoning=row["reasoning_tokens"],
     )
-
-
-def read_calls(client_logs: Iterable[Path], record: Path) -> dict[str, Call]:
-    """Join the clients' logs and the upstream's record."""
-    calls: dict[str, Call] = {}
-    last: dict[int, Call] = {}
-    for path in client_logs:
-        for line in _lines(path):
-            if line["e"] == "begin":
-                call = Call(line["marker"], line["lane"], line["at"])
-                if call.lane in last:
-                    last[call.lane].next_began = call.began
-                last[call.lane] = calls[call.marker] = call
-            else:
-                call = calls[line["marker"]]
-                call.ended, call.how, call.status = line["at"], line["how"], line["status"]
-    attempts: dict[str, dict[str, Any]] = {}
-    for line in _lines(record):
-        if line["e"] == "begin":
-            attempts[line["id"]] = attempt = {**line, "usage_sent": False, "marks": []}
-            calls[line["marker"]].attempts.append(attempt)
-        else:
-            attempts[line["id"]].update({k: v for k, v in line.items() if k not in ("at", "e")})
-    return calls
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line.endswith(b"}")]

@@ -36,8 +36,9 @@ from pathlib import Path
 
 import msgspec
 
-from tests.process.kill_audit import Audit, read_calls
+from tests.process.kill_audit import Audit
 from tests.process.kill_books import Books
+from tests.process.kill_records import has_ended, read_calls
 from tests.process.kill_service import Clocks, KillService
 from tests.waiting import wait_until
 
@@ -116,6 +117,8 @@ async def _compare(service: KillService, clocks: Clocks) -> Findings:
     (service.home / "kills.json").write_bytes(msgspec.json.encode(service.kills))
     (service.home / "rows.json").write_text(json.dumps(rows))
     differences += _told(service)
+    with contextlib.suppress(AssertionError):
+        await wait_until(lambda: has_ended(service.record), QUIET_S)
     audit = Audit(
         read_calls(service.client_logs, service.record), rows, service.kills, clocks.renew_s
     )
