@@ -11,6 +11,7 @@ Compares what the kill test's upstream, its clients and the gateway's books say 
   renewal (and a second) before the kill, or before Redis went away or the worker stood still, and
   all that was sent. That its worker only stood still is no reason: it settles when it goes on |
 | failed, its worker stood still | the upstream's clocks ran out meanwhile; as failed |
+| failed, timed out | the upstream was late by its own record, on a busy machine; as failed |
 | abandoned, was answered | as before; it was killed between the answer's end and the settlement |
 | no row: lost with Redis | a double failure: the worker was killed while Redis was away or just
   had been, before what only this worker knew was told to it again |
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -36,8 +38,10 @@ PRICES = Prices(
     reasoning=3_000_000_000,
 )  # fmt: skip
 """Those of the kill test's models, in nano-dollars per million tokens."""
-SLACK_S = 1.0
+SLACK_S = 2.0
 """For a busy machine: of a renewal, of a signal, of a restarted Redis."""
+IDLE_S = 6.0
+"""The shortest clock of the kill test's providers."""
 SETTLE_S = 2.0
 """From the answer's end to the settlement, at most: Redis' timeout, then the disk."""
 AWAY_AFTER_S = 2.0
@@ -248,7 +252,8 @@ class Audit:
         if call.how == "whole":
             return "but the client has an answer"
         served = call.attempts and call.attempts[-1]["plan"] in ("whole", "no_usage")
-        if served and not self._stood_still(call):
+        late = row["error_kind"] == "upstream_timeout" and _was_late(call)
+        if served and not late and not self._stood_still(call):
             return "but the upstream did not fail"
         return "" if answer is None else self._between(usage, answer, 0)
 
@@ -307,9 +312,9 @@ class Audit:
         """Return since when a killed worker had said nothing: it may have been paused before."""
         asked = {attempt["worker"] for attempt in call.attempts}
         at = killed_at
-        for pause in self._pauses:
-            if pause.pid in asked and pause.at <= killed_at <= pause.until + SETTLE_S:
-                at = min(at, pause.at)
+        for pause in sorted(self._pauses, key=lambda pause: -pause.at):  # one upon the other
+            if pause.pid in asked and pause.at <= at <= pause.until + SETTLE_S:
+                at = pause.at
         return at
 
     def _last_heard(self, killed_at: float) -> float:
@@ -336,6 +341,15 @@ class Audit:
         ):
             return "with too much input"
         return ""
+
+
+def _was_late(call: Call) -> bool:
+    """Return whether the upstream itself said nothing for as long as its clock allows."""
+    for attempt in call.attempts:
+        times = [call.began, attempt["at"], *(at for at, _ in attempt["marks"])]
+        if any(after - before >= IDLE_S for before, after in pairwise(times)):
+            return True
+    return False
 
 
 def _guessed(attempt: dict[str, Any]) -> Usage:

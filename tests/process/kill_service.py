@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tests.gateway_process import GatewayProcess, free_port
 from tests.postgres import PostgresServer, find_binaries
-from tests.process.kill_audit import Kill
+from tests.process.kill_audit import IDLE_S, Kill
 
 LANES = 24
 CLIENTS = 2
@@ -29,7 +29,7 @@ name = "{name}"
 openai = {{ base_url = "http://127.0.0.1:{port}/v1" }}
 anthropic = {{ base_url = "http://127.0.0.1:{port}" }}
 on_client_gone = "{gone}"
-timeouts = {{ first_byte_s = 8.0, first_content_s = 8.0, idle_s = 6.0 }}
+timeouts = {{ first_byte_s = 8.0, first_content_s = 8.0, idle_s = {idle_s} }}
 """
 MODEL = """
 [[models]]
@@ -312,8 +312,8 @@ class KillService:
 
 
 def _config(port: int) -> str:
-    text = PROVIDER.format(name="left", port=port, gone="cancel")
-    text += PROVIDER.format(name="read-on", port=port, gone="drain")
+    text = PROVIDER.format(name="left", port=port, gone="cancel", idle_s=IDLE_S)
+    text += PROVIDER.format(name="read-on", port=port, gone="drain", idle_s=IDLE_S)
     for lane in range(LANES):
         providers = ["left", "read-on"] if lane // 2 % 2 else ["read-on", "left"]
         wire = "openai" if lane // 4 % 2 else "anthropic"
