@@ -84,13 +84,18 @@ class FakeSql:
         self._move(account_id, amount)
 
     def book(self, event: UsageEvent) -> bool:
-        """Book one call; False if it was booked before."""
-        if event.request_id in self.calls:
-            return False
+        """Book one call, or what supersedes it; False if it was booked before."""
+        before = self.calls.get(event.request_id)
+        if before is not None:
+            if before.outcome != "abandoned":
+                return False
+            if event.outcome == "abandoned" and event.cost_nanousd <= before.cost_nanousd:
+                return False
         self.calls[event.request_id] = event
-        if event.cost_nanousd:
-            self._move(event.account_id, -event.cost_nanousd)
-        return True
+        due = event.cost_nanousd - (before.cost_nanousd if before else 0)
+        if due:
+            self._move(event.account_id, -due)
+        return before is None
 
     def balance(self, account_id: str = "acct_1") -> int:
         """Return a balance."""
@@ -119,7 +124,8 @@ class FakeSql:
     async def stored(self, request_ids: Sequence[str]) -> set[str]:
         if self.away:
             raise GatewayError(ErrorKind.STORE_UNAVAILABLE, "SQL is away")
-        return set(request_ids) & self.calls.keys()
+        final = {name for name, call in self.calls.items() if call.outcome != "abandoned"}
+        return set(request_ids) & final
 
     def _spent(self, account_id: str, scope: SpendScope, day: int) -> Spent:
         costs = [

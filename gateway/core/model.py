@@ -229,7 +229,8 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     How the call was settled: completed; cancelled (the client left, the upstream was closed),
     drained (the client left, the upstream's report was awaited), failed, insured (failed without
-    output: nothing is charged), abandoned (its worker died: the last checkpoint is charged).
+    output: nothing is charged), abandoned (its worker was not heard of: the last checkpoint is
+    charged, until a settlement comes after all).
     """
     error_kind: str | None = None
     usage: Usage = Usage()

@@ -165,6 +165,16 @@ class Metrics:
             "gateway_usage_lost_total",
             "Usage events that neither Redis nor the local disk took; alert on any.",
         )
+        self.usage_refused = self._counter(
+            "gateway_usage_refused_total",
+            "Usage events that Redis refused for themselves, moved to the dead-letter stream; "
+            "alert on any.",
+        )
+        self.spill_oldest = self._gauge(
+            "gateway_spill_oldest_seconds",
+            "Age of the oldest local spill file that waits for its replay.",
+            "livemax",
+        )
         self.spill_bytes = self._gauge(
             "gateway_spill_bytes",
             "Bytes of usage events that wait in local spill files.",
@@ -192,6 +202,11 @@ class Metrics:
         self.ledger_written = self._counter(
             "gateway_ledger_written_total",
             "Usage events that the ledger writer put into SQL.",
+        )
+        self.late_settlements = self._counter(
+            "gateway_late_settlements_total",
+            "Settlements that came after their call was booked as abandoned; the difference was "
+            "booked.",
         )
         self.ledger_parked = self._counter(
             "gateway_ledger_parked_total",

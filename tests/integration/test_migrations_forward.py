@@ -23,7 +23,11 @@ from gateway.store.sql import migrations
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.sql.tables import METADATA
+from gateway.store.usage.booking import CallBooking
 from gateway.store.usage.queries import UsageQueries
+from gateway.store.usage.retention import purge_usage
+from gateway.store.usage.rows import row_of
+from tests.usage import encoded, usage_event
 
 DAY_MS = 86_400_000
 _USAGE = (
@@ -52,6 +56,19 @@ _OLD_DATA = {
         _USAGE.format(names=", cost_nanousd", values=", 30")
         .replace("'req_1'", "'req_2'")
         .replace("'acct_1'", "'acct_2'"),
+    ],
+    "0003": [
+        "INSERT INTO accounts (id, name, created_at, balance_nanousd)"
+        " VALUES ('acct_3', 'late', 5, -10)",
+        "INSERT INTO ledger_entries (account_id, at_ms, kind, amount_nanousd,"
+        " balance_after_nanousd, request_id, actor)"
+        " VALUES ('acct_3', 1, 'charge', -10, -10, 'req_3', 'gateway')",
+        "INSERT INTO spend (account_id, day, key_id, model, cost_nanousd)"
+        " VALUES ('acct_3', 1, 'key_1', 'm', 10)",
+        _USAGE.format(names=", cost_nanousd", values=", 10")
+        .replace("'req_1'", "'req_3'")
+        .replace("'acct_1'", "'acct_3'")
+        .replace("'completed'", "'abandoned'"),
     ],
 }
 """What a database of each revision holds, beside what those before it hold."""
@@ -129,6 +146,33 @@ async def test_migrate_sums_up_what_was_charged_before_budgets_were_kept(
 
     assert state is not None
     assert (state.balance_nanousd, state.spent[SpendScope()]) == (70, Spent(30, 30, 30))
+
+
+async def test_charge_of_an_abandoned_call_of_before_the_migration_is_provisional(
+    sql_settings: Settings,
+) -> None:
+    """A settlement corrects it, also when its row is purged by then; other charges are final."""
+    await fill(sql_settings, "0003")
+    await migrate(sql_settings)
+    database = Database(sql_settings)
+    await purge_usage(database, 2 * DAY_MS)
+    booking = CallBooking(is_sqlite=database.is_sqlite)
+
+    late = [
+        usage_event(f"req_{n}", account_id=f"acct_{n}", cost_nanousd=50, at_ms=DAY_MS)
+        for n in (2, 3)
+    ]
+    async with database.write() as connection:
+        await booking.book(connection, [row_of(encoded(event)) for event in late])
+    balances = [(await Accounts(database).get(f"acct_{n}")).balance_nanousd for n in (2, 3)]
+    books = await reconcile(database)
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"):
+        async with database.write() as connection:
+            await connection.execute(sa.text("UPDATE ledger_entries SET provisional = true"))
+    await database.aclose()
+
+    assert balances == [70, -50]
+    assert books.differences == []
 
 
 async def test_account_made_by_an_older_program_after_a_rollback_is_prepaid(

@@ -139,10 +139,10 @@ async def test_call_settled_after_it_was_swept_takes_the_checkpoints_place(
     assert await world.probe.available() == world.sql.balance() == 981
 
 
-async def test_call_settled_after_its_checkpoint_was_booked_counts_as_booked(
+async def test_call_settled_after_its_checkpoint_was_booked_costs_the_difference(
     world: TillWorld,
 ) -> None:
-    """The first event of a request id counts; Redis and SQL agree in the end."""
+    """The real event counts in the end, once, also when it is sent again."""
     held = await world.reserve()
     runs_on(held, Usage(input=10))
     await world.till.running.renew()
@@ -150,11 +150,56 @@ async def test_call_settled_after_its_checkpoint_was_booked_counts_as_booked(
     await world.till.sweeper.sweep()
     await world.ledger.book()
 
+    event = await world.worker.settle(held, Usage(input=10, output=9))
+    await world.ledger.book()
     await world.worker.settle(held, Usage(input=10, output=9))
     await world.ledger.book()
 
-    assert world.sql.calls[held.ask.request_id].outcome == "abandoned"
-    assert await world.probe.available() == world.sql.balance() == 990
+    assert world.sql.calls[held.ask.request_id] == event
+    assert await world.probe.available() == world.sql.balance() == 981
+    assert await world.probe.number("pend") == 0
+
+
+async def test_budget_after_a_late_settlement_is_what_sql_has_spent(world: TillWorld) -> None:
+    """What Redis knows of a key's spending follows a correction, up and down to nothing."""
+    budget = KeyLimits(budget_total_nanousd=100)
+    for final, left in ((Usage(input=10, output=9), 81), (Usage(), 81)):
+        held = await world.reserve(limits=budget, max_tokens=0)
+        runs_on(held, Usage(input=12))
+        await world.till.running.renew()
+        world.clock.now_ms += LEASE_MS
+        await world.till.sweeper.sweep()
+        await world.ledger.book()
+        await world.worker.settle(held, final)
+        await world.ledger.book()
+
+        fits = await world.reserve(limits=budget, input_tokens=left, max_tokens=0)
+        await world.worker.settle(fits)
+        refused = await world.refusal(limits=budget, input_tokens=left + 1, max_tokens=0)
+        assert refused.kind is ErrorKind.BUDGET_SPENT
+    assert await world.probe.leftovers() == []
+
+
+async def test_later_checkpoint_takes_the_place_of_an_earlier_one(world: TillWorld) -> None:
+    """A worker that came back and died for good leaves two: the larger counts, in any order."""
+    held = await world.reserve()
+    for output in (1, 9):
+        runs_on(held, Usage(input=10, output=output))
+        await world.till.running.renew()
+        world.clock.now_ms += LEASE_MS
+        await world.till.sweeper.sweep()
+    waiting = await world.probe.waiting()
+    await world.ledger.book()
+    for output in (5, 20):
+        runs_on(held, Usage(input=10, output=output))
+        await world.till.running.renew()
+        world.clock.now_ms += LEASE_MS
+        await world.till.sweeper.sweep()
+        await world.ledger.book()
+
+    assert [event.cost_nanousd for event in waiting] == [19]
+    assert await world.probe.available() == world.sql.balance() == 970
+    assert await world.probe.leftovers() == []
 
 
 async def test_call_that_is_swept_after_it_was_settled_is_nothing(world: TillWorld) -> None:

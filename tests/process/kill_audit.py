@@ -8,7 +8,10 @@ Compares what the kill test's upstream, its clients and the gateway's books say 
 | cancelled | the client left; output is between nothing and what was sent |
 | failed, insured | the upstream broke, or its answer did; charged only what content had come |
 | abandoned | its worker was killed; charged is its last checkpoint: between what had been sent one
-  renewal (and a second) before the kill, or before Redis went away, and all that was sent |
+  renewal (and a second) before the kill, or before Redis went away or the worker stood still, and
+  all that was sent. That its worker only stood still is no reason: it settles when it goes on |
+| failed, its worker stood still | the upstream's clocks ran out meanwhile; as failed |
+| failed, timed out | the upstream was late by its own record, on a busy machine; as failed |
 | abandoned, was answered | as before; it was killed between the answer's end and the settlement |
 | no row: lost with Redis | a double failure: the worker was killed while Redis was away or just
   had been, before what only this worker knew was told to it again |
@@ -21,22 +24,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 
 from gateway.core.model import Prices, Usage
 from gateway.core.pricing import cost_nanousd
+from tests.process.kill_records import Call
 
 PRICES = Prices(
     input=1_000_000_000, output=3_000_000_000, cache_read=100_000_000, cache_write=1_250_000_000,
     reasoning=3_000_000_000,
 )  # fmt: skip
 """Those of the kill test's models, in nano-dollars per million tokens."""
-SLACK_S = 1.0
+SLACK_S = 2.0
 """For a busy machine: of a renewal, of a signal, of a restarted Redis."""
+IDLE_S = 6.0
+"""The shortest clock of the kill test's providers."""
 SETTLE_S = 2.0
 """From the answer's end to the settlement, at most: Redis' timeout, then the disk."""
 AWAY_AFTER_S = 2.0
@@ -53,19 +58,10 @@ class Kill(msgspec.Struct, frozen=True):
     at: float
     until: float
 
-
-class Call(msgspec.Struct):
-    """What the client and the upstream know of a call."""
-
-    marker: str
-    lane: int
-    began: float
-    ended: float = 0.0
-    how: str = "killed"
-    status: int = 0
-    next_began: float = float("inf")
-    """When the lane began its next call."""
-    attempts: list[dict[str, Any]] = []
+    @property
+    def is_worker_pause(self) -> bool:
+        """Whether a worker stood still in it."""
+        return self.what in ("worker paused", "all workers paused")
 
 
 class Audit:
@@ -73,7 +69,7 @@ class Audit:
     The comparison.
 
     Args:
-        calls: By marker, see `read_calls`.
+        calls: By marker, see `kill_records.read_calls`.
         rows: Of the table usage_events.
         kills: All disturbances.
         renew_s: `money.renew_s`.
@@ -97,7 +93,8 @@ class Audit:
         self._calls = calls
         self._worker_kills = {kill.pid: kill.at for kill in kills if kill.what == "worker"}
         self._outages = [kill for kill in kills if kill.what == "valkey"]
-        self._freezes = [kill for kill in kills if kill.what == "valkey frozen"]
+        self._freezes = [kill for kill in kills if kill.what in ("valkey frozen", "valkey paused")]
+        self._pauses = [kill for kill in kills if kill.is_worker_pause]
         self._renew_s = renew_s
         self._rows = rows
 
@@ -168,9 +165,9 @@ class Audit:
         for attempt in reversed(call.attempts):
             at = self._worker_kills.get(attempt["worker"])
             if at is None and attempt["worker"] == 0:  # gone before the upstream could see whose
-                before = (at for at in self._worker_kills.values() if at <= attempt["at"])
-                at = max(before, default=0.0)
-                at = at if attempt["at"] - at < SLACK_S else None
+                kills = self._worker_kills.values()
+                began = min(call.began, attempt["at"] - SLACK_S)
+                at = max((at for at in kills if began <= at <= attempt["at"]), default=None)
             if at is not None:
                 return at
         return None
@@ -219,13 +216,15 @@ class Audit:
         killed_at = self._killed_at(call)
         cut = call.how in ("cut", "hung", "refused")
         if cut and (killed_at is None or killed_at > call.ended + SETTLE_S):
+            if self._stood_still(call):
+                return ""
             return "but the client has no whole answer"
         return ""
 
     def _check_drained(
         self, call: Call, row: dict[str, Any], usage: Usage, answer: dict[str, Any] | None
     ) -> str:
-        if call.how not in ("left", "killed"):
+        if not self._client_left(call):
             return "but the client stayed"
         if answer is None:
             return "but the upstream did not answer"
@@ -243,7 +242,7 @@ class Audit:
     def _check_cancelled(
         self, call: Call, row: dict[str, Any], usage: Usage, answer: dict[str, Any] | None
     ) -> str:
-        if call.how not in ("left", "killed"):
+        if not self._client_left(call):
             return "but the client stayed"
         return "" if answer is None else self._between(usage, answer, 0)
 
@@ -252,7 +251,9 @@ class Audit:
     ) -> str:
         if call.how == "whole":
             return "but the client has an answer"
-        if call.attempts and call.attempts[-1]["plan"] in ("whole", "no_usage"):
+        served = call.attempts and call.attempts[-1]["plan"] in ("whole", "no_usage")
+        late = row["error_kind"] == "upstream_timeout" and _was_late(call)
+        if served and not late and not self._stood_still(call):
             return "but the upstream did not fail"
         return "" if answer is None else self._between(usage, answer, 0)
 
@@ -270,6 +271,7 @@ class Audit:
         killed_at = self._killed_at(call)
         if killed_at is None:
             return "but its worker lives"
+        killed_at = self._still_since(call, killed_at)
         if call.how == "whole" and killed_at > call.ended + SETTLE_S:
             return "but had time to settle"
         last = call.attempts[-1]
@@ -290,6 +292,30 @@ class Audit:
             for at in self._worker_kills.values()
         )
         return "" if near and call.how != "whole" else "but the upstream never saw it"
+
+    def _stood_still(self, call: Call) -> bool:
+        """Return whether a worker that asked the upstream for this call was paused during it."""
+        asked = {attempt["worker"] for attempt in call.attempts}
+        ended = call.ended or call.next_began
+        return any(
+            (pause.pid in asked or 0 in asked or not asked)
+            and pause.at <= ended + SETTLE_S
+            and call.began <= pause.until + SETTLE_S
+            for pause in self._pauses
+        )
+
+    def _client_left(self, call: Call) -> bool:
+        """Return whether the client left, if only since its worker stood still for too long."""
+        return call.how in ("left", "killed") or (call.how == "hung" and self._stood_still(call))
+
+    def _still_since(self, call: Call, killed_at: float) -> float:
+        """Return since when a killed worker had said nothing: it may have been paused before."""
+        asked = {attempt["worker"] for attempt in call.attempts}
+        at = killed_at
+        for pause in sorted(self._pauses, key=lambda pause: -pause.at):  # one upon the other
+            if pause.pid in asked and pause.at <= at <= pause.until + SETTLE_S:
+                at = pause.at
+        return at
 
     def _last_heard(self, killed_at: float) -> float:
         """Return until when at least Redis must have heard of a call whose worker was killed."""
@@ -317,6 +343,15 @@ class Audit:
         return ""
 
 
+def _was_late(call: Call) -> bool:
+    """Return whether the upstream itself said nothing for as long as its clock allows."""
+    for attempt in call.attempts:
+        times = [call.began, attempt["at"], *(at for at, _ in attempt["marks"])]
+        if any(after - before >= IDLE_S for before, after in pairwise(times)):
+            return True
+    return False
+
+
 def _guessed(attempt: dict[str, Any]) -> Usage:
     return Usage(output=-(-attempt["content_bytes"] // 4))
 
@@ -330,31 +365,3 @@ def usage_of(row: dict[str, Any]) -> Usage:
         output=row["output_tokens"],
         reasoning=row["reasoning_tokens"],
     )
-
-
-def read_calls(client_logs: Iterable[Path], record: Path) -> dict[str, Call]:
-    """Join the clients' logs and the upstream's record."""
-    calls: dict[str, Call] = {}
-    last: dict[int, Call] = {}
-    for path in client_logs:
-        for line in _lines(path):
-            if line["e"] == "begin":
-                call = Call(line["marker"], line["lane"], line["at"])
-                if call.lane in last:
-                    last[call.lane].next_began = call.began
-                last[call.lane] = calls[call.marker] = call
-            else:
-                call = calls[line["marker"]]
-                call.ended, call.how, call.status = line["at"], line["how"], line["status"]
-    attempts: dict[str, dict[str, Any]] = {}
-    for line in _lines(record):
-        if line["e"] == "begin":
-            attempts[line["id"]] = attempt = {**line, "usage_sent": False, "marks": []}
-            calls[line["marker"]].attempts.append(attempt)
-        else:
-            attempts[line["id"]].update({k: v for k, v in line.items() if k not in ("at", "e")})
-    return calls
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line.endswith(b"}")]

@@ -1,4 +1,4 @@
-"""All processes of the kill test, and how each is killed."""
+"""All processes of the kill test, and how each is killed or paused."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.gateway_process import GatewayProcess, free_port
 from tests.postgres import PostgresServer, find_binaries
-from tests.process.kill_audit import Kill
+from tests.process.kill_audit import IDLE_S, Kill
 
 LANES = 24
 CLIENTS = 2
-LEASE_S = 3.0
-RENEW_S = 0.5
 CRASH_LOOP_S = 6.5
 """Granian ends all when a worker dies again within 5.5 s of its replacement's start."""
 
@@ -30,7 +29,7 @@ name = "{name}"
 openai = {{ base_url = "http://127.0.0.1:{port}/v1" }}
 anthropic = {{ base_url = "http://127.0.0.1:{port}" }}
 on_client_gone = "{gone}"
-timeouts = {{ first_byte_s = 3.0, first_content_s = 3.0, idle_s = 2.0 }}
+timeouts = {{ first_byte_s = 8.0, first_content_s = 8.0, idle_s = {idle_s} }}
 """
 MODEL = """
 [[models]]
@@ -40,7 +39,25 @@ max_output = 2000
 prices = {{ input = "1", output = "3", cache_read = "0.1", cache_write = "1.25" }}
 deployments = [{deployments}]
 """
-MONEY = f"[money]\nlease_s = {LEASE_S}\nrenew_s = {RENEW_S}\n"
+MONEY = "[money]\nlease_s = {lease_s}\nrenew_s = {renew_s}\n"
+
+
+class Clocks(NamedTuple):
+    """Times of a run: in its short form they are short."""
+
+    lease_s: float = 3.0
+    renew_s: float = 0.5
+    pause_s: float = 6.0
+    """How long SIGSTOP holds a process; leases run out in it."""
+
+
+class Pause(NamedTuple):
+    """Processes that stand still."""
+
+    what: str
+    pids: list[int]
+    at: float
+    until: float
 
 
 class KillService:
@@ -51,16 +68,21 @@ class KillService:
         home: The directory.
         seed: Of the upstream's breaks and the kills.
         seconds: How long clients begin calls.
+        clocks: Leases and pauses.
         postgres: PostgreSQL in SQLite's place.
     """
 
-    def __init__(self, home: Path, seed: int, seconds: float, *, postgres: bool = False) -> None:
+    def __init__(
+        self, home: Path, seed: int, seconds: float, clocks: Clocks, *, postgres: bool = False
+    ) -> None:
         self.home = home
         self.record = home / "upstream.jsonl"
         self.kills: list[Kill] = []
         self._seed = seed
         self._seconds = seconds
         self._chance = random.Random(seed)
+        self._pause_s = clocks.pause_s
+        self._pauses: list[Pause] = []
         self._seen: dict[int, float] = {}
         self._clients: dict[int, subprocess.Popen[bytes]] = {}
         self._postgres: PostgresServer | None = None
@@ -73,7 +95,8 @@ class KillService:
             sql = f'[sql]\nurl = "{self._postgres.create_database()}"\n'
         self._upstream_port = free_port()
         config = _config(self._upstream_port)
-        self.gateway = GatewayProcess(home, config, workers=2, extra=MONEY + sql)
+        money = MONEY.format(lease_s=clocks.lease_s, renew_s=clocks.renew_s)
+        self.gateway = GatewayProcess(home, config, workers=2, extra=money + sql)
         self._upstream = subprocess.Popen(
             [sys.executable, "-m", "tests.process.kill_upstream", str(self._upstream_port),
              str(self.record), str(seed), str(home / "supervisor.pid")]
@@ -112,6 +135,7 @@ class KillService:
 
     def stop(self) -> None:
         """End everything."""
+        self.resume()
         for client in self._clients.values():
             client.kill()
             client.wait()
@@ -124,14 +148,64 @@ class KillService:
     # What is killed.
 
     def disturb(self) -> None:
-        """Kill something, at random, and wait until it is back where that is seen from outside."""
+        """
+        Kill or pause something, at random.
+
+        Waits until what was killed is back where that is seen from outside. What was paused goes on
+        at a later call, or is killed before.
+        """
+        self.resume(time.time())
         for pid in self.gateway.workers():
             self._seen.setdefault(pid, time.time())
-        choices = {"worker": 35, "ledger": 20, "valkey": 15, "valkey frozen": 8, "client": 15}
+        choices = {
+            "worker": 35, "ledger": 20, "valkey": 15, "valkey frozen": 8, "client": 15,
+            "worker paused": 20, "all workers paused": 10, "ledger paused": 10, "valkey paused": 6,
+        }  # fmt: skip
         if self._postgres is not None:
             choices["postgres"] = 15
         what = self._chance.choices(list(choices), list(choices.values()))[0]
         getattr(self, f"_kill_{what.replace(' ', '_')}")()
+
+    def resume(self, due_at: float = float("inf")) -> None:
+        """Let those go on whose pause is over by then."""
+        for pause in [pause for pause in self._pauses if pause.until <= due_at]:
+            self._pauses.remove(pause)
+            for pid in pause.pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+                self._noted(pause.what, pid, pause.at)
+
+    def _pause(self, what: str, pids: list[int]) -> None:
+        stopped = {pid for pause in self._pauses for pid in pause.pids}
+        if not pids or stopped.intersection(pids):
+            return
+        at = time.time()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        self._pauses.append(Pause(what, pids, at, at + self._pause_s))
+
+    def _child(self, mark: str) -> list[int]:
+        workers = self.gateway.workers()
+        found = self.gateway.children().items()
+        return [pid for pid, line in found if mark in line and pid not in workers][:1]
+
+    def _kill_worker_paused(self) -> None:
+        alive = self.gateway.workers()
+        self._pause("worker paused", [self._chance.choice(alive)] if alive else [])
+
+    def _kill_all_workers_paused(self) -> None:
+        self._pause("all workers paused", self.gateway.workers())
+
+    def _kill_ledger_paused(self) -> None:
+        self._pause("ledger paused", self._child("gateway.server.ledger_process"))
+
+    def _kill_valkey_paused(self) -> None:
+        """Pause Redis for whole: to kill it meanwhile would be the kill that there is already."""
+        pids = self._child("valkey-server")
+        self._pause("valkey paused", pids)
+        if pids:
+            time.sleep(self._pause_s)
+            self.resume(time.time())
 
     def _noted(self, what: str, pid: int, at: float) -> None:
         self.kills.append(Kill(what, pid, at, time.time()))
@@ -238,8 +312,8 @@ class KillService:
 
 
 def _config(port: int) -> str:
-    text = PROVIDER.format(name="left", port=port, gone="cancel")
-    text += PROVIDER.format(name="read-on", port=port, gone="drain")
+    text = PROVIDER.format(name="left", port=port, gone="cancel", idle_s=IDLE_S)
+    text += PROVIDER.format(name="read-on", port=port, gone="drain", idle_s=IDLE_S)
     for lane in range(LANES):
         providers = ["left", "read-on"] if lane // 2 % 2 else ["read-on", "left"]
         wire = "openai" if lane // 4 % 2 else "anthropic"

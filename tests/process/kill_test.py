@@ -1,12 +1,14 @@
 """
 The kill test: the books hold although everything is killed.
 
-    python -m tests.process.kill_test --seconds 600 --seed 7 [--postgres] [--home DIR]
+    python -m tests.process.kill_test --seconds 600 --seed 7 [--postgres] [--long] [--home DIR]
 
 Clients in both dialects call through a gateway of two workers. At random, workers, the ledger
-writer, Valkey, the clients' processes and PostgreSQL (with --postgres) are killed with -9, Valkey
-is frozen, clients leave and upstreams break. Then, with the lease time over, the upstream's own
-record and the books are compared call by call: see `kill_audit`, whose table says what may differ.
+writer, Valkey, the clients' processes and PostgreSQL (with --postgres) are killed with -9; a
+worker, all workers, the ledger writer or Valkey stand still (SIGSTOP) for longer than a lease;
+clients leave and upstreams break. With --long a lease is 30 s, as by default, and a pause 45. Then,
+with the lease time over, the upstream's own record and the books are compared call by call: see
+`kill_audit`, whose table says what may differ.
 
 Prints what became of the calls and every difference. Exit code 1: one has no explanation.
 
@@ -34,13 +36,16 @@ from pathlib import Path
 
 import msgspec
 
-from tests.process.kill_audit import Audit, read_calls
+from tests.process.kill_audit import Audit
 from tests.process.kill_books import Books
-from tests.process.kill_service import LEASE_S, RENEW_S, KillService
+from tests.process.kill_records import has_ended, read_calls
+from tests.process.kill_service import Clocks, KillService
 from tests.waiting import wait_until
 
+SHORT = Clocks()
+LONG = Clocks(lease_s=30.0, renew_s=5.0, pause_s=45.0)
 QUIET_S = 40.0
-"""For everything to be settled: the lease, the sweepers' rest, the replay, the ledger's backoff."""
+"""For everything to be settled, beside two leases: the replay, the ledger's backoff."""
 NO_LOSS = ("gateway_usage_lost_total", "gateway_ledger_parked_total")
 
 
@@ -60,7 +65,7 @@ class Findings(msgspec.Struct):
         total = sum(self.outcomes.values())
         lines = [f"{'calls':<44}{total:>8}"]
         lines += [f"  {name:<42}{count:>8}" for name, count in sorted(self.outcomes.items())]
-        lines += [f"{'killed':<44}{sum(self.kills.values()):>8}"]
+        lines += [f"{'killed or paused':<44}{sum(self.kills.values()):>8}"]
         lines += [f"  {name:<42}{count:>8}" for name, count in sorted(self.kills.items())]
         lines += [
             f"{'charged, dollars':<44}{self.charged_nanousd / 1e9:>8.4f}",
@@ -72,11 +77,13 @@ class Findings(msgspec.Struct):
         return "\n".join(lines)
 
 
-def run(home: Path, *, seconds: float, seed: int, postgres: bool = False) -> Findings:
+def run(
+    home: Path, *, seconds: float, seed: int, postgres: bool = False, clocks: Clocks = SHORT
+) -> Findings:
     """Load, kill, wait, compare; leaves all files in `home`."""
     # A proxy of the machine's environment must not stand between clients and the loopback.
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
-    service = KillService(home, seed, seconds, postgres=postgres)
+    service = KillService(home, seed, seconds, clocks, postgres=postgres)
     try:
         service.start()
         chance = random.Random(seed + 1)
@@ -84,23 +91,25 @@ def run(home: Path, *, seconds: float, seed: int, postgres: bool = False) -> Fin
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, chance.uniform(0.5, 2.0)))
             service.disturb()
+        service.resume()
         service.wait_for_clients()
         service.gateway.wait_ready()
-        return asyncio.run(_compare(service))
+        return asyncio.run(_compare(service, clocks))
     finally:
         service.stop()
 
 
-async def _compare(service: KillService) -> Findings:
+async def _compare(service: KillService, clocks: Clocks) -> Findings:
     began = time.monotonic()
+    quiet_s = QUIET_S + 2 * clocks.lease_s  # a sweeper's rest, and what it had to wait for
     books = Books(service.gateway.data_dir)
     differences: list[str] = []
     try:
         with contextlib.suppress(AssertionError):
-            await wait_until(books.is_quiet, QUIET_S)
+            await wait_until(books.is_quiet, quiet_s)
         quiet_after_s = time.monotonic() - began
         if waiting := await books.waiting():
-            differences.append(f"still under way {QUIET_S:.0f} s after the last call: {waiting}")
+            differences.append(f"still under way {quiet_s:.0f} s after the last call: {waiting}")
         rows = await books.rows()
         differences += await books.mistakes()
     finally:
@@ -108,7 +117,11 @@ async def _compare(service: KillService) -> Findings:
     (service.home / "kills.json").write_bytes(msgspec.json.encode(service.kills))
     (service.home / "rows.json").write_text(json.dumps(rows))
     differences += _told(service)
-    audit = Audit(read_calls(service.client_logs, service.record), rows, service.kills, RENEW_S)
+    with contextlib.suppress(AssertionError):
+        await wait_until(lambda: has_ended(service.record), QUIET_S)
+    audit = Audit(
+        read_calls(service.client_logs, service.record), rows, service.kills, clocks.renew_s
+    )
     audit.run()
     return Findings(
         audit.outcomes,
@@ -139,12 +152,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The kill test, see the module.")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--long", action="store_true", help="the default lease, pauses of 45 s")
     parser.add_argument("--postgres", action="store_true")
     parser.add_argument("--home", type=Path, help="keep all files there")
     options = parser.parse_args()
     home = options.home or Path(tempfile.mkdtemp(prefix="capio-kill-"))
-    print(f"seed {options.seed}, files in {home}, lease {LEASE_S} s, checkpoint every {RENEW_S} s")
-    findings = run(home, seconds=options.seconds, seed=options.seed, postgres=options.postgres)
+    clocks = LONG if options.long else SHORT
+    print(f"seed {options.seed}, files in {home}, {clocks}")
+    findings = run(
+        home, seconds=options.seconds, seed=options.seed, postgres=options.postgres, clocks=clocks
+    )
     print(findings.table())
     if findings.differences:
         return 1

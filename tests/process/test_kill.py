@@ -20,3 +20,4 @@ def test_books_after_kills_at_random_agree_with_the_upstream(tmp_path: Path) -> 
     assert findings.outcomes["completed"] > 100
     assert findings.kills["worker"] >= 2
     assert findings.kills["valkey"] >= 1
+    assert sum(count for what, count in findings.kills.items() if "paused" in what) >= 2

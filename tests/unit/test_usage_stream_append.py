@@ -99,7 +99,7 @@ async def test_append_is_one_script_in_the_shard_of_the_account(tmp_path: Path) 
             tuple(tag + name for name in (b"a:acct_1", b"calls", b"leases", b"queued", b"usage")),
             (
                 b"", "req_1", "acct_1", "key_1", "deepseek-v4-flash", event.at_ms, 70, 35,
-                encoded(event), 50_000,
+                encoded(event), 50_000, b"",
             ),
         )
     ]  # fmt: skip
@@ -270,8 +270,8 @@ async def test_line_that_is_no_event_is_set_aside(tmp_path: Path) -> None:
     await stream.aclose()
 
     assert bus.request_ids == ["req_1"]
-    assert [command[:5] for command in bus.commands] == [
-        (b"XADD", "capio:usage:dead", b"*", b"e", b'{"not":"an event"}')
+    assert [command[:8] for command in bus.commands] == [
+        (b"XADD", "capio:usage:dead", b"MAXLEN", b"~", 100_000, b"*", b"e", b'{"not":"an event"}')
     ]
 
 
@@ -380,7 +380,7 @@ def test_every_event_is_in_redis_after_any_outages(
             bus.failure = None if up else BusUnavailable("lost")
             await stream.append(usage_event(f"req_{n}"))
             if n % 7 == 6:
-                await stream._replay() if up else None
+                await stream._replay.run() if up else None
         bus.failure = None
         await stream.aclose()
         return set(bus.request_ids)

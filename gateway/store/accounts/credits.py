@@ -45,6 +45,8 @@ class EntryKind(enum.Enum):
     """Why money moved. The value is what SQL, JSON and tables say."""
 
     CHARGE = "charge"
+    CORRECTION = "correction"
+    """The difference between a provisional charge and the settlement that came after it."""
     TOPUP = "topup"
     ADJUSTMENT = "adjustment"
     CODE = "code"
@@ -62,10 +64,14 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     amount_nanousd: int
     balance_after_nanousd: int
     request_id: str | None = None
-    """The call that was charged or refunded."""
+    """The call that was charged, corrected or refunded."""
     idempotency_key: str | None = None
     reason: str | None = None
     actor: str
+    provisional: bool = False
+    """A later settlement of the call may correct it."""
+    revision: int = 0
+    """Of a correction: its number among those of its call, from 1."""
 
 
 class Booking(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,26 +203,21 @@ class Credits:
 
     async def refund(self, request_id: str, by: Actor, *, reason: str) -> LedgerEntry:
         """
-        Give back what a call was charged; once only.
+        Give back what a call was charged, corrections included; once only.
+
+        A refund closes the call: a settlement that arrives later books nothing.
 
         Raises:
-            UnknownChargeError: no such call was charged (yet).
+            UnknownChargeError: no such call was charged (yet), or all of it was corrected away.
             AlreadyRefundedError: it was refunded before.
         """
-        entries = LEDGER_ENTRIES.c
-        of_call = sa.select(LEDGER_ENTRIES).where(entries.request_id == request_id)
         try:
             async with self._database.write() as connection:
-                found = {row.kind: row for row in await connection.execute(of_call)}
-                if EntryKind.CHARGE.value not in found:
-                    raise UnknownChargeError(request_id)
-                if EntryKind.REFUND.value in found:
-                    raise AlreadyRefundedError(request_id)
-                charge = entry_of(found[EntryKind.CHARGE.value])
+                account_id, amount = await _refundable(connection, request_id)
                 booking = Booking(
-                    account_id=charge.account_id,
+                    account_id=account_id,
                     kind=EntryKind.REFUND,
-                    amount_nanousd=-charge.amount_nanousd,
+                    amount_nanousd=amount,
                     actor=by.name,
                     reason=reason,
                     request_id=request_id,
@@ -255,6 +256,24 @@ class Credits:
             if made is None:
                 raise
             return made
+
+
+async def _refundable(connection: AsyncConnection, request_id: str) -> tuple[str, int]:
+    """Return the account of a call and what it was charged; lock the account."""
+    of_call = sa.select(LEDGER_ENTRIES).where(LEDGER_ENTRIES.c.request_id == request_id)
+    first = (await connection.execute(of_call.limit(1))).first()
+    if first is None:
+        raise UnknownChargeError(request_id)
+    # A ledger writer that corrects the call holds this lock: its entry is seen whole or not at all.
+    account = sa.select(ACCOUNTS.c.id).where(ACCOUNTS.c.id == first.account_id).with_for_update()
+    await connection.execute(account)
+    rows = (await connection.execute(of_call)).all()
+    if any(row.kind == EntryKind.REFUND.value for row in rows):
+        raise AlreadyRefundedError(request_id)
+    charged = -sum(row.amount_nanousd for row in rows)
+    if charged <= 0:
+        raise UnknownChargeError(request_id)
+    return first.account_id, charged
 
 
 async def _book_audited(connection: AsyncConnection, booking: Booking, by: Actor) -> LedgerEntry:

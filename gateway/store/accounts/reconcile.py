@@ -51,8 +51,9 @@ async def reconcile(database: Database) -> Reconciliation:
 
     1. balance: an account's balance is the sum of its entries.
     2. chain: each entry leads from the balance after the one before it to the balance after it.
-    3. spend: the sums kept for budgets are the sum of an account's charges.
-    4. charge: a call that has a usage row with a cost has a charge of just that cost.
+    3. spend: the sums kept for budgets are the sum of an account's charges and corrections.
+    4. charge: a call that has a usage row with a cost has a charge that, with its corrections, is
+       just that cost.
 
     Raises:
         GatewayError: STORE_UNAVAILABLE.
@@ -118,7 +119,7 @@ def _chains() -> sa.Select[Any]:
 def _spend() -> sa.Select[Any]:
     charged = (
         sa.select(_ENTRIES.account_id, sa.func.sum(-_ENTRIES.amount_nanousd).label("total"))
-        .where(_ENTRIES.kind == EntryKind.CHARGE.value)
+        .where(_ENTRIES.kind.in_((EntryKind.CHARGE.value, EntryKind.CORRECTION.value)))
         .group_by(_ENTRIES.account_id)
         .subquery()
     )
@@ -150,7 +151,17 @@ def _charges() -> sa.Select[Any]:
     of_call = sa.and_(
         _ENTRIES.request_id == calls.request_id, _ENTRIES.kind == EntryKind.CHARGE.value
     )
-    charged = -_ENTRIES.amount_nanousd
+    corrections = LEDGER_ENTRIES.alias()
+    corrected = (
+        sa.select(sa.func.coalesce(sa.func.sum(corrections.c.amount_nanousd), 0))
+        .where(
+            corrections.c.request_id == calls.request_id,
+            corrections.c.kind == EntryKind.CORRECTION.value,
+        )
+        .correlate(USAGE_EVENTS)
+        .scalar_subquery()
+    )
+    charged = -(_ENTRIES.amount_nanousd + corrected)
     return (
         sa.select(
             calls.account_id,

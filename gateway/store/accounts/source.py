@@ -14,6 +14,7 @@ from gateway.store.accounts.credits import position_of
 from gateway.store.hot_state.snapshot import AccountState, SpendScope, Spent
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import ACCOUNTS, SPEND, USAGE_EVENTS
+from gateway.store.usage.rows import ABANDONED
 
 LOAD_TIMEOUT_S = 3.0
 
@@ -51,9 +52,9 @@ class SqlAccounts:
         )
 
     async def stored(self, request_ids: Sequence[str]) -> set[str]:
-        """Return which of these calls have a usage row."""
+        """Return which of these calls have a usage row that nothing can supersede any more."""
         query = sa.select(USAGE_EVENTS.c.request_id).where(
-            USAGE_EVENTS.c.request_id.in_(request_ids)
+            USAGE_EVENTS.c.request_id.in_(request_ids), USAGE_EVENTS.c.outcome != ABANDONED
         )
         async with self._database.read(timeout_s=LOAD_TIMEOUT_S) as connection:
             return set((await connection.execute(query)).scalars())

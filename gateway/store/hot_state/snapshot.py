@@ -83,4 +83,4 @@ class AccountSource(Protocol):
         """
 
     async def stored(self, request_ids: Sequence[str]) -> set[str]:
-        """Return which of these calls have a usage row."""
+        """Return which of these calls have a usage row that nothing can supersede any more."""

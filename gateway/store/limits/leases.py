@@ -17,11 +17,13 @@ from typing import TypeAlias
 import msgspec
 
 from gateway.core.model import UsageEvent
+from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.pricing import token_count
 from gateway.ports import Reservation, ReserveAsk
 from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, HotNames, Row, hot_scripts, pack
 from gateway.store.redis.client import Bus, BusUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
+from gateway.store.usage_sender import MOST_TOKENS, TRANSIENT
 
 BATCH = 100
 """Calls in one script: 2 ms of Redis."""
@@ -99,11 +101,30 @@ class RunningCalls:
         at_ms = time.time_ns() // 1_000_000
         for request_id, (reservation, scopes) in list(self._calls.items()):
             shard = self._names.of(reservation.ask.principal.account_id).shard
-            record = _record(reservation, scopes, at_ms)
+            try:
+                record = _record(reservation, scopes, at_ms)
+            except Exception:  # one call must not cost all others their leases
+                logger.exception("call_not_renewed", extra={"request_id": request_id})
+                continue
             by_shard.setdefault(shard, []).extend((request_id, record))
         for shard, items in by_shard.items():
             for start in range(0, len(items), 2 * BATCH):
-                await self._send(shard, items[start : start + 2 * BATCH])
+                await self._send_apart(shard, items[start : start + 2 * BATCH])
+
+    async def _send_apart(self, shard: int, items: list[Argument]) -> None:
+        """Send a batch, or its calls one by one if Redis refuses one of them for itself."""
+        try:
+            await self._send(shard, items)
+        except ReplyError as error:
+            if error.code in TRANSIENT:
+                raise
+            if len(items) == 2:
+                logger.error(  # noqa: TRY400 -- the trace says nothing more
+                    "call_not_renewed", extra={"request_id": items[0], "code": error.code}
+                )
+                return
+            for start in range(0, len(items), 2):
+                await self._send_apart(shard, items[start : start + 2])
 
     async def _send(self, shard: int, items: list[Argument]) -> None:
         # A call may have ended while the batches before this one were answered.
@@ -141,6 +162,9 @@ def scopes_of(rows: list[Row]) -> Scopes:
 def _record(reservation: Reservation, scopes: Scopes, at_ms: int) -> bytes:
     """Return a call's record with its checkpoint; raise its hold if it nears it."""
     event = _checkpoint(reservation, at_ms)
+    if event.cost_nanousd > MAX_AMOUNT_NANOUSD:  # absurd, and more than the scripts can count
+        logger.error("checkpoint_refused", extra={"request_id": event.request_id})
+        event = draft_event(reservation.ask, at_ms)
     cost = event.cost_nanousd
     if cost > reservation.hold_nanousd * NEAR:
         reservation.hold_nanousd = int(cost * GROWTH)
@@ -154,7 +178,7 @@ def _record(reservation: Reservation, scopes: Scopes, at_ms: int) -> bytes:
             _encode(event).decode(),
             str(cost),
             at_ms,
-            token_count(event.usage),
+            min(token_count(event.usage), MOST_TOKENS),
         )
     )
 

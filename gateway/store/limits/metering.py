@@ -75,7 +75,12 @@ class Till:
             count=call_metrics.count_reservation,
         )
         self.sweeper = Sweeper(
-            bus, prefix, lease_s=lease_s, count=metrics.abandoned.inc, now_ms=now_ms
+            bus,
+            prefix,
+            lease_s=lease_s,
+            count=metrics.abandoned.inc,
+            count_refused=metrics.usage_refused.inc,
+            now_ms=now_ms,
         )
         self._hearing: asyncio.Task[None] | None = None
 

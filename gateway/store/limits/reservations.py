@@ -6,7 +6,8 @@ One script admits, one settles, each one round trip. Who settles, and when, in o
 1. `settle`, at the end of the call: exactly one event, in Redis or on disk.
 2. If the worker died, the sweeper of another (`sweeper`), when the call's lease has run out: with
    the last checkpoint that `running_calls` sent. Should the worker have been alive after all, the
-   real event takes the place of the abandoned one as long as that waits; else the first counts.
+   real event takes the place of the abandoned one: here while that waits, else in SQL, which books
+   the difference.
 
 Redis away: what was asked and not answered may have been admitted. So whoever is refused then is
 released with an event-less settlement, which follows on the same connection, or when Redis is back.

@@ -2,8 +2,11 @@
 Ends the calls of workers that died: any worker sweeps, one at a time.
 
 A lease runs out because its worker is dead, or because Redis was away. So for the length of a lease
-after Redis was away, and after its own start, a worker sweeps nothing: the living are to be heard
-first.
+after Redis was away, after its own start, and after it stood still itself, a worker sweeps nothing:
+the living are to be heard first.
+
+A worker may be alive all the same, and only have stood still. Then its calls go on, and are settled
+twice: the second settlement supersedes the first, see `charges`.
 """
 
 from __future__ import annotations
@@ -12,13 +15,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import Any, cast
 
 from gateway.store.hot_state.redis_schema import SHARD_FULL, HotNames, ShardNames, hot_scripts
 from gateway.store.redis.client import Bus, BusUnavailable
 from gateway.store.redis.connection import ReplyError
+from gateway.store.usage_sender import TRANSIENT, dead_letter, dead_letter_key
 
 EVERY_S = 2.0
 BATCH = 100
+RETRY_MS = 3_600_000
+"""When a call that cannot be ended is tried again, should it not have been set aside."""
 logger = logging.getLogger(__name__)
 
 
@@ -31,6 +38,7 @@ class Sweeper:
         key_prefix: `redis.key_prefix`.
         lease_s: See `money.lease_s`.
         count: Called with the number of calls ended.
+        count_refused: Called for each call that could not be ended and was set aside.
         now_ms: Unix milliseconds for the scripts; None: the server's clock.
         clock: Monotonic seconds.
     """
@@ -42,6 +50,7 @@ class Sweeper:
         *,
         lease_s: float,
         count: Callable[[int], None],
+        count_refused: Callable[[], None],
         now_ms: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -51,6 +60,8 @@ class Sweeper:
         self._script = hot_scripts().sweep
         self._lease_s = lease_s
         self._count = count
+        self._count_refused = count_refused
+        self._dead = dead_letter_key(key_prefix)
         self._now_ms = now_ms
         self._clock = clock
         self._rest_until = clock() + lease_s
@@ -72,11 +83,19 @@ class Sweeper:
         End every call whose lease has run out; return how many.
 
         Raises:
-            BusUnavailable, ReplyError: Redis is away.
+            BusUnavailable, ReplyError: Redis is away; what was ended till then stays so.
         """
         ended = 0
-        for shard in await asyncio.gather(*map(self._sweep_shard, self._names.shards)):
-            ended += shard
+        answers = await asyncio.gather(
+            *map(self._sweep_shard, self._names.shards), return_exceptions=True
+        )
+        for names, answer in zip(self._names.shards, answers, strict=True):
+            if isinstance(answer, int):
+                ended += answer
+            elif isinstance(answer, ReplyError) and answer.code not in TRANSIENT:
+                logger.error("sweep_refused", extra={"shard": names.shard, "code": answer.code})
+            else:
+                raise answer
         if ended:
             self._count(ended)
             logger.warning("calls of dead workers settled", extra={"calls": ended})
@@ -86,15 +105,37 @@ class Sweeper:
         ended = 0
         while True:
             now = b"" if self._now_ms is None else self._now_ms()
-            batch = await self._bus.script(
+            reply = await self._bus.script(
                 self._script,
                 (names.calls, names.leases, names.queued, names.usage),
-                (now, names.accounts, BATCH, SHARD_FULL),
+                (now, names.accounts, BATCH, SHARD_FULL, RETRY_MS),
             )
-            assert isinstance(batch, int)
+            answer = cast("list[Any]", reply)
+            batch, failed = int(answer[0]), answer[1:]
+            for start in range(0, len(failed), 3):
+                await self._set_aside(names, *failed[start : start + 3])
             ended += batch
-            if batch < BATCH:
+            if batch + len(failed) // 3 < BATCH:
                 return ended
+
+    async def _set_aside(
+        self, names: ShardNames, request_id: bytes, record: bytes, reason: bytes
+    ) -> None:
+        """Move the record of a call that cannot be ended to the dead letters."""
+        logger.error(
+            "abandoned_call_refused",
+            extra={"request_id": request_id.decode(errors="replace"), "shard": names.shard},
+        )
+        await self._bus.command(*dead_letter(self._dead, record, reason))
+        await self._bus.command(b"HDEL", names.calls, request_id)
+        await self._bus.command(b"ZREM", names.leases, request_id)
+        self._count_refused()
+
+    def rest_after(self, pause_s: float) -> None:
+        """Sweep nothing for a lease after a standstill of this process: others may have had it."""
+        if pause_s > self._lease_s / 2:
+            self._rest_until = self._clock() + self._lease_s
+            logger.warning("worker_stood_still", extra={"seconds": round(pause_s, 1)})
 
     async def turn(self) -> bool:
         """Sweep if it is this worker's turn and time; return whether it was."""
@@ -111,7 +152,9 @@ class Sweeper:
 
     async def _sweep_forever(self) -> None:
         while True:
+            before = self._clock()
             await asyncio.sleep(EVERY_S)
+            self.rest_after(self._clock() - before - EVERY_S)
             try:
                 await self.turn()
             except (BusUnavailable, ReplyError):

@@ -116,21 +116,28 @@ LEDGER_ENTRIES = sa.Table(
     sa.Column("idempotency_key", sa.Text),
     sa.Column("reason", sa.Text),
     sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("provisional", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("revision", sa.BigInteger, nullable=False, server_default="0"),
     sa.CheckConstraint(
         "(kind IN ('topup', 'code', 'refund') AND amount_nanousd > 0)"
         " OR (kind = 'charge' AND amount_nanousd < 0)"
-        " OR (kind = 'adjustment' AND amount_nanousd <> 0)",
+        " OR (kind IN ('adjustment', 'correction') AND amount_nanousd <> 0)",
         name="ck_ledger_entries_amount",
     ),
     sa.CheckConstraint(
-        "(kind IN ('charge', 'refund')) = (request_id IS NOT NULL)",
+        "(kind IN ('charge', 'correction', 'refund')) = (request_id IS NOT NULL)",
         name="ck_ledger_entries_request_id",
+    ),
+    sa.CheckConstraint(
+        "(kind = 'correction') = (revision > 0) AND revision >= 0",
+        name="ck_ledger_entries_revision",
     ),
     sa.Index("ix_ledger_entries_account_id", "account_id", "id"),
     sa.Index(
         "uq_ledger_entries_request_id",
         "request_id",
         "kind",
+        "revision",
         unique=True,
         sqlite_where=sa.text("request_id IS NOT NULL"),
         postgresql_where=sa.text("request_id IS NOT NULL"),
@@ -148,7 +155,9 @@ LEDGER_ENTRIES = sa.Table(
 Every movement of money, for ever: rows are only added, which triggers enforce.
 
 The entries of one account, by `id`, lead from one `balance_after_nanousd` to the next. `at_ms` is
-when the entry was booked. A call has at most one `charge` and one `refund`.
+when the entry was booked. A call has at most one `charge` and one `refund`; its `correction`s are
+numbered by `revision` from 1, everything else has 0. A `charge` or `correction` is `provisional`
+when it was made of an abandoned call: a later settlement may correct it.
 """
 
 SPEND = sa.Table(

@@ -1,19 +1,25 @@
 """
 Books a batch of calls: their usage rows, their charges and the balances, all in one transaction.
 
-Exactly once, whatever is delivered how often. A call is booked when its usage row is new, and is
-charged when, besides, no charge of its request id is in the ledger. The second condition holds for
-ever, also after the usage row has been purged.
+Exactly once, whatever is delivered how often and in which order. A call is booked when its usage
+row is new and the ledger knows nothing of it. After that only what supersedes the booked event (see
+`usage_rows.supersedes`) is booked: the usage row becomes the new event's, and a `correction` in the
+ledger moves the balance by the difference.
+
+The ledger remembers what a call was charged, and whether that was provisional, for ever: also after
+the usage row has been purged. It does not remember calls that cost nothing, nor a settlement that
+cost just what the abandoned call had cost: those leave no entry.
 
 Each charged call has an entry of its own in the ledger. One sum for a batch would be smaller, but
 then the proof of what a sum consists of would go with the usage rows after their days; and a call
-delivered after that would be charged twice. Calls that cost nothing leave no entry.
+delivered after that would be charged twice.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -25,13 +31,23 @@ from gateway.core.money import MIN_BALANCE_NANOUSD
 from gateway.store.accounts.credits import EntryKind, position_of
 from gateway.store.hot_state.snapshot import Position
 from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS
-from gateway.store.usage.rows import Row
+from gateway.store.usage.rows import ABANDONED, Row, is_provisional, supersedes
 
 ACTOR = "gateway"
 
-_CHARGED_ALREADY = sa.select(LEDGER_ENTRIES.c.request_id).where(
-    LEDGER_ENTRIES.c.kind == EntryKind.CHARGE.value,
-    LEDGER_ENTRIES.c.request_id.in_(sa.bindparam("request_ids", expanding=True)),
+_OF_CALLS: sa.BindParameter[Any] = sa.bindparam("request_ids", expanding=True)
+_LOCK_ROWS = (
+    sa.select(USAGE_EVENTS)
+    .where(USAGE_EVENTS.c.request_id.in_(_OF_CALLS))
+    .order_by(USAGE_EVENTS.c.request_id)  # two writers lock in the same order
+    .with_for_update()
+)
+_UPDATE_ROW = sa.update(USAGE_EVENTS).where(USAGE_EVENTS.c.request_id == sa.bindparam("call"))
+_DELETE_ROWS = sa.delete(USAGE_EVENTS).where(USAGE_EVENTS.c.request_id.in_(_OF_CALLS))
+_ENTRIES_OF_CALLS = (
+    sa.select(LEDGER_ENTRIES)
+    .where(LEDGER_ENTRIES.c.request_id.in_(_OF_CALLS))
+    .order_by(LEDGER_ENTRIES.c.id)
 )
 _THE_ACCOUNTS = ACCOUNTS.c.id.in_(sa.bindparam("account_ids", expanding=True))
 _LOCK_BALANCES = (
@@ -61,8 +77,37 @@ class BookedBatch(msgspec.Struct, frozen=True):
     new: frozenset[str]
     """Request ids whose rows were not there before."""
     charged_nanousd: int
+    """Corrections included."""
     positions: Mapping[str, Position]
-    """For each account that a costly call of the batch names, new or not: its balance now."""
+    """For each account that a costly or correcting call of the batch names: its balance now."""
+    late: Mapping[str, int] = {}
+    """Request ids of calls that were booked as abandoned before -> the difference now charged."""
+    closed: frozenset[str] = frozenset()
+    """Request ids of late settlements that booked nothing, since their calls were refunded."""
+
+
+class _Account(msgspec.Struct, frozen=True):
+    """What the ledger says of one call."""
+
+    account_id: str
+    cost_nanousd: int
+    provisional: bool
+    revision: int
+    refunded: bool
+
+
+class _Change(msgspec.Struct, frozen=True):
+    """One call to be booked, and what is booked of it already."""
+
+    row: Row
+    before: Row | None
+    """Its usage row."""
+    known: _Account | None
+
+    @property
+    def due_nanousd(self) -> int:
+        """What is still to be charged; negative: given back."""
+        return _cost(self.row) - (self.known.cost_nanousd if self.known else 0)
 
 
 class CallBooking:
@@ -90,88 +135,195 @@ class CallBooking:
         """
         Book what is new of `rows`, within the caller's transaction.
 
-        Of rows with the same request id the first counts.
+        Of rows with the same request id the one that supersedes the others counts, else the first.
 
         Raises:
             ChargeRefusedError: a charged account does not exist, or its balance would leave its
                 bounds. The transaction must be rolled back.
             sqlalchemy.exc.DBAPIError: a row was refused.
         """
-        distinct: dict[str, Row] = {}
-        for row in rows:
-            distinct.setdefault(str(row["request_id"]), row)
         # In order, so that two writers with the same calls do not wait for each other in a circle.
-        ordered = [distinct[request_id] for request_id in sorted(distinct)]
+        ordered = _strongest(rows)
         inserted = await connection.execute(self._add_rows, ordered)
         new = frozenset(request_id for (request_id,) in inserted)
-        named = sorted({str(row["account_id"]) for row in rows if row["cost_nanousd"]})
-        if not named:
-            return BookedBatch(new, 0, {})
-        locked = await connection.execute(_LOCK_BALANCES, {"account_ids": named})
+        before = await _lock_rows(connection, [row for row in ordered if _id(row) not in new])
+        accounts = sorted({str(row["account_id"]) for row in ordered})
+        locked = await connection.execute(_LOCK_BALANCES, {"account_ids": accounts})
         balances: dict[str, int] = {row.id: row.balance_nanousd for row in locked}
-        costly = [row for row in ordered if row["cost_nanousd"] and row["request_id"] in new]
-        charged = await self._charge(connection, costly, balances)
-        found = await connection.execute(_POSITIONS, {"account_ids": named})
-        positions = {row.id: Position(row.position, row.balance_nanousd) for row in found}
-        return BookedBatch(new, charged, positions)
+        # Read behind the lock: what another writer has charged of these calls is seen.
+        known = await _read_ledger(connection, [_id(row) for row in ordered])
+        due, closed, stray = _sorted_out(ordered, new, before, known)
+        if stray:
+            await connection.execute(_DELETE_ROWS, {"request_ids": stray})
+        await self._charge(connection, [each for each in due if each.due_nanousd], balances)
+        late = {_id(each.row): each.due_nanousd for each in due if each.before or each.known}
+        updates = [{**each.row, "call": _id(each.row)} for each in due if each.before]
+        if updates:
+            await connection.execute(_UPDATE_ROW, updates)
+        moved = {str(each.row["account_id"]) for each in due if each.due_nanousd}
+        costly = {str(row["account_id"]) for row in rows if row["cost_nanousd"]}
+        return BookedBatch(
+            new - frozenset(stray),
+            sum(each.due_nanousd for each in due),
+            await _positions(connection, sorted(costly | moved)),
+            late,
+            closed,
+        )
 
     async def _charge(
-        self, connection: AsyncConnection, rows: list[Row], balances: dict[str, int]
-    ) -> int:
-        """Charge calls to accounts whose rows are locked; return the sum in nano-dollars."""
-        if not rows:
-            return 0
-        ids = {"request_ids": [row["request_id"] for row in rows]}
-        old = set((await connection.execute(_CHARGED_ALREADY, ids)).scalars())
-        due = [row for row in rows if row["request_id"] not in old]
+        self, connection: AsyncConnection, due: list[_Change], balances: dict[str, int]
+    ) -> None:
+        """Charge calls to accounts whose rows are locked."""
         if not due:
-            return 0
+            return
         entries = _entries(due, balances)
         await connection.execute(_ADD_ENTRIES, entries)
-        moved = sorted({str(row["account_id"]) for row in due})
+        moved = sorted({str(each.row["account_id"]) for each in due})
         new_balances = [{"account": name, "balance": balances[name]} for name in moved]
         await connection.execute(_SET_BALANCE, new_balances)
         await connection.execute(self._add_spend, _spend(due))
-        return sum(_cost(row) for row in due)
 
 
-def _entries(rows: Iterable[Row], balances: dict[str, int]) -> list[dict[str, str | int]]:
+def _strongest(rows: Iterable[Row]) -> list[Row]:
+    """Return one row a call, ordered by request id."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        held = found.setdefault(_id(row), row)
+        if supersedes(row, provisional=is_provisional(held), cost_nanousd=_cost(held)):
+            found[_id(row)] = row
+    return [found[request_id] for request_id in sorted(found)]
+
+
+def _sorted_out(
+    rows: Iterable[Row],
+    new: frozenset[str],
+    before: Mapping[str, Row],
+    known: Mapping[str, _Account],
+) -> tuple[list[_Change], frozenset[str], list[str]]:
+    """
+    Return what has to be booked, which calls are closed, and which new rows must go again.
+
+    The last are those of calls whose row was purged, and which are booked with another cost.
+    """
+    due: list[_Change] = []
+    closed: set[str] = set()
+    stray: list[str] = []
+    for row in rows:
+        request_id = _id(row)
+        held, entry = before.get(request_id), known.get(request_id)
+        if held is None and entry is None:
+            due.append(_Change(row, None, None))
+            continue
+        provisional = entry.provisional if entry else False
+        if held is not None:
+            provisional = is_provisional(held)
+        cost = entry.cost_nanousd if entry else 0
+        owner = entry.account_id if entry else held and held["account_id"]
+        is_later = supersedes(row, provisional=provisional, cost_nanousd=cost)
+        if is_later and owner == row["account_id"]:
+            if entry is None or not entry.refunded:
+                due.append(_Change(row, held, entry))
+                continue
+            closed.add(request_id)
+        if request_id in new and cost != _cost(row):
+            stray.append(request_id)
+    return due, frozenset(closed), stray
+
+
+async def _lock_rows(connection: AsyncConnection, rows: Sequence[Row]) -> dict[str, Row]:
+    """Return the usage rows of calls that have one, locked."""
+    if not rows:
+        return {}
+    found = await connection.execute(_LOCK_ROWS, {"request_ids": [_id(row) for row in rows]})
+    return {row.request_id: dict(row._mapping) for row in found}
+
+
+async def _read_ledger(
+    connection: AsyncConnection, request_ids: Sequence[str]
+) -> dict[str, _Account]:
+    """Return what the ledger says of calls that are in it."""
+    grouped: dict[str, list[sa.Row[Any]]] = {}
+    for entry in await connection.execute(_ENTRIES_OF_CALLS, {"request_ids": request_ids}):
+        grouped.setdefault(entry.request_id, []).append(entry)
+    known: dict[str, _Account] = {}
+    for request_id, entries in grouped.items():
+        charges = [each for each in entries if each.kind != EntryKind.REFUND.value]
+        known[request_id] = _Account(
+            account_id=entries[0].account_id,
+            cost_nanousd=-sum(each.amount_nanousd for each in charges),
+            provisional=charges[-1].provisional,
+            revision=charges[-1].revision,
+            refunded=len(charges) < len(entries),
+        )
+    return known
+
+
+async def _positions(connection: AsyncConnection, accounts: list[str]) -> dict[str, Position]:
+    if not accounts:
+        return {}
+    found = await connection.execute(_POSITIONS, {"account_ids": accounts})
+    return {row.id: Position(row.position, row.balance_nanousd) for row in found}
+
+
+def _entries(due: Iterable[_Change], balances: dict[str, int]) -> list[dict[str, str | int]]:
     """Return the entries in order, and move `balances` to where they lead."""
     at_ms = time.time_ns() // 1_000_000
     entries: list[dict[str, str | int]] = []
-    for row in rows:
-        account_id = str(row["account_id"])
+    for each in due:
+        account_id = str(each.row["account_id"])
         if account_id not in balances:
             raise ChargeRefusedError(f"there is no account {account_id} to charge")
-        balances[account_id] -= _cost(row)
+        balances[account_id] -= each.due_nanousd
         if balances[account_id] < MIN_BALANCE_NANOUSD:
             raise ChargeRefusedError(f"the balance of {account_id} is at its lower bound")
+        kind = EntryKind.CORRECTION if each.known else EntryKind.CHARGE
         entries.append(
             {
                 "account_id": account_id,
                 "at_ms": at_ms,
-                "kind": EntryKind.CHARGE.value,
-                "amount_nanousd": -_cost(row),
+                "kind": kind.value,
+                "amount_nanousd": -each.due_nanousd,
                 "balance_after_nanousd": balances[account_id],
-                "request_id": str(row["request_id"]),
+                "request_id": _id(each.row),
                 "actor": ACTOR,
+                "provisional": each.row["outcome"] == ABANDONED,
+                "revision": each.known.revision + 1 if each.known else 0,
             }
         )
     return entries
 
 
-def _spend(rows: Iterable[Row]) -> list[dict[str, str | int]]:
-    """Return the charges summed up by account, day, key and model, in that order."""
+def _spend(due: Iterable[_Change]) -> list[dict[str, str | int]]:
+    """
+    Return the charges summed up by account, day, key and model, in that order.
+
+    A correction takes what was booked out of the sums of the row that it supersedes, so that the
+    sums stay those of the usage rows. Once that row is purged its day is not known any more: then
+    the difference counts for the day of the late settlement.
+    """
     sums: dict[tuple[str, int, str, str], int] = {}
-    for row in rows:
-        day = int(row["at_ms"] or 0) // DAY_MS
-        group = (str(row["account_id"]), day, str(row["key_id"]), str(row["model"]))
-        sums[group] = sums.get(group, 0) + _cost(row)
+    for each in due:
+        if each.before is not None and each.known is not None:
+            group = _group(each.before)
+            sums[group] = sums.get(group, 0) - each.known.cost_nanousd
+            group, cost = _group(each.row), _cost(each.row)
+        else:
+            group, cost = _group(each.row), each.due_nanousd
+        sums[group] = sums.get(group, 0) + cost
     names = [column.name for column in SPEND.primary_key]
     return [
         {**dict(zip(names, group, strict=True)), "cost_nanousd": sums[group]}
         for group in sorted(sums)
     ]
+
+
+def _group(row: Row) -> tuple[str, int, str, str]:
+    day = int(row["at_ms"] or 0) // DAY_MS
+    return str(row["account_id"]), day, str(row["key_id"]), str(row["model"])
+
+
+def _id(row: Row) -> str:
+    return str(row["request_id"])
 
 
 def _cost(row: Row) -> int:

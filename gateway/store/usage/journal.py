@@ -4,7 +4,8 @@ The journal of calls: a usage event goes to its shard's Redis stream, or to a lo
 An event is in one of these places from `append` on, until the ledger writer has put it into SQL:
 the stream, or a spill segment that is replayed into the stream. Both ways are at least once; the
 request id makes the repetitions harmless. Nothing is ever trimmed away: a stream that is full takes
-no more, and the events are spilled until the ledger writer catches up.
+no more, and the events are spilled until the ledger writer catches up. An event that Redis refuses
+for itself goes to the dead-letter stream, so that it holds up no other.
 
 Appending an event also ends what its call holds and charges its account: see `lua/settle.lua`.
 
@@ -18,27 +19,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
-from gateway.core.model import Usage, UsageEvent
-from gateway.core.pricing import token_count
+from gateway.core.model import UsageEvent
 from gateway.errors import GatewayError
 from gateway.settings import Settings
-from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, HotNames, hot_scripts
+from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, HotNames
 from gateway.store.redis.client import Bus, BusUnavailable
 from gateway.store.redis.connection import ReplyError
-from gateway.store.usage.spill import Segment, SpillWriter, measure, segments
+from gateway.store.spill_replay import REPLAY_LINES, SpillReplay
+from gateway.store.usage.spill import SpillWriter
 from gateway.store.usage.spill_queue import SpillQueue
+from gateway.store.usage_sender import (
+    FIELD,
+    FULL,
+    EventKeptError,
+    UsageSender,
+    dead_letter_key,
+)
 from gateway.telemetry.metrics import Metrics
 
-FIELD = b"e"
-"""The field of an entry that holds the event as JSON."""
+__all__ = [
+    "FIELD",
+    "Bus",
+    "UsageStream",
+    "dead_letter_key",
+    "spill_directory",
+    "usage_stream_key",
+]
+
 RECENT = 10_000
 """Events remembered; about 7 MB."""
 SUSPECT_EVERY_S = 10.0
@@ -48,7 +61,6 @@ _SCAN_TICKS = 5
 """Files of dead processes are looked for every so many ticks."""
 _EPOCH_TICKS = 3
 """A loss is looked for every so many ticks, so that it is found without a further call."""
-_REPLAY_LINES = 100
 _STORED_BATCH = 500
 _CLOSE_REPLAY_S = 5.0
 _AWAY = (BusUnavailable, ReplyError)
@@ -59,26 +71,9 @@ Stored = Callable[[Sequence[str]], Awaitable[set[str]]]
 """Returns which request ids SQL has; raises GatewayError."""
 
 
-class _Head(msgspec.Struct):
-    """Of an event, what a replay needs."""
-
-    request_id: str
-    account_id: str
-    key_id: str
-    model: str
-    at_ms: int
-    usage: Usage = Usage()
-    cost_nanousd: int = 0
-
-
 def usage_stream_key(key_prefix: str, shard: int) -> str:
     """Return the name of a shard's stream."""
     return f"{key_prefix}{{s{shard}}}usage"
-
-
-def dead_letter_key(key_prefix: str) -> str:
-    """Return the name of the stream of events that cannot be stored."""
-    return f"{key_prefix}usage:dead"
 
 
 def spill_directory(settings: Settings) -> Path:
@@ -119,15 +114,20 @@ class UsageStream:
         self._directory = spill_directory(settings)
         writer = spill if spill is not None else SpillWriter(self._directory)
         self._spill = SpillQueue(writer, metrics)
+        self._replay = SpillReplay(self._directory, self._spill, self._add_lines, metrics)
         self._names = HotNames(settings.redis.key_prefix)
-        self._dead = dead_letter_key(settings.redis.key_prefix)
-        self._settle = hot_scripts().settle
+        self._sender = UsageSender(
+            bus,
+            settings.redis.key_prefix,
+            metrics,
+            answered=self._answered,
+            shard_full=shard_full,
+            now_ms=now_ms,
+        )
         self._stored = stored
         self._shard_full = shard_full
-        self._now_ms = now_ms
         self._full: set[int] = set()
         self._encode = msgspec.json.Encoder().encode
-        self._decode = msgspec.json.Decoder(_Head).decode
         self._recent: deque[tuple[int, str, bytes]] = deque(maxlen=RECENT)
         self._epochs: dict[int, bytes] = {}
         self._lost: set[int] = set()
@@ -136,7 +136,6 @@ class UsageStream:
         self._replaying: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._closing = False
-        self._replay_until = math.inf
 
     def start(self) -> None:
         """Begin to replay what is and will be spilled."""
@@ -158,9 +157,9 @@ class UsageStream:
             )
             return
         try:
-            if await self._add(event, token_count(event.usage), line):
+            if await self._sender.send(event, line):
                 return
-        except _AWAY:
+        except (*_AWAY, EventKeptError):
             pass  # the spill is the answer
         except asyncio.CancelledError:
             self._spill.keep(line)
@@ -196,7 +195,7 @@ class UsageStream:
 
     async def aclose(self) -> None:
         """Write what is pending, try for some seconds to replay, and give the own segment up."""
-        self._replay_until = asyncio.get_running_loop().time() + _CLOSE_REPLAY_S
+        self._replay.until = asyncio.get_running_loop().time() + _CLOSE_REPLAY_S
         self._closing = True
         self._wake.set()
         if self._replaying is not None:
@@ -206,7 +205,7 @@ class UsageStream:
         try:
             await self._watch_epochs()
             await self._restore()
-            await self._replay()
+            await self._replay.run()
         except _AWAY:
             pass  # what is left stays on disk for the next process
         except OSError:
@@ -214,43 +213,13 @@ class UsageStream:
         await self._spill.drain()
         await self._spill.hand_over()
 
-    async def _add(self, event: UsageEvent | _Head, tokens: int, line: bytes) -> bool:
-        """Append to the shard's stream; False when it is full."""
-        names = self._names.of(event.account_id)
-        reply = cast(
-            "tuple[int, bytes]",
-            await self._bus.script(
-                self._settle,
-                (
-                    names.accounts + event.account_id.encode(),
-                    names.calls,
-                    names.leases,
-                    names.queued,
-                    names.usage,
-                ),
-                (
-                    b"" if self._now_ms is None else self._now_ms(),
-                    event.request_id,
-                    event.account_id,
-                    event.key_id,
-                    event.model,
-                    event.at_ms,
-                    event.cost_nanousd,
-                    tokens,
-                    line,
-                    self._shard_full,
-                ),
-            ),
-        )
-        done, epoch = reply
-        shard = names.shard
+    def _answered(self, shard: int, epoch: bytes, done: int, request_id: str, line: bytes) -> None:
         if epoch != self._epochs.get(shard):
             self.saw_epoch(shard, epoch)
-        if done == _FULL:
+        if done == FULL:
             self._note_full(shard)
-            return False
-        self._recent.append((shard, event.request_id, line))
-        return True
+        elif line:
+            self._recent.append((shard, request_id, line))
 
     def _note_full(self, shard: int) -> None:
         if shard not in self._full:
@@ -264,12 +233,14 @@ class UsageStream:
         while not self._closing:
             self._wake.clear()
             try:
+                if tick % _SCAN_TICKS == 0:
+                    await self._replay.measure()
                 if tick % _EPOCH_TICKS == 0:
                     await self._watch_epochs()
                 await self._restore()
                 await self._watch_full()
                 if not self._full and (self._spill.wrote or tick % _SCAN_TICKS == 0):
-                    await self._replay()
+                    await self._replay.run()
             except _AWAY:
                 pass  # Redis is away: the bus has logged it, the next tick tries again
             except Exception:  # a task root: the replay goes on
@@ -301,9 +272,9 @@ class UsageStream:
             for name in await self._known_to_sql(list(lines)):
                 del lines[name]
             left = list(lines.values())
-            for start in range(0, len(left), _REPLAY_LINES):
-                batch = left[start : start + _REPLAY_LINES]
-                if not await self._add_lines(batch):
+            for start in range(0, len(left), REPLAY_LINES):
+                batch = left[start : start + REPLAY_LINES]
+                if not await self._add_or_keep(batch):
                     await asyncio.gather(*map(self._spill.keep, batch))
         except _AWAY:
             self._lost |= shards
@@ -328,55 +299,21 @@ class UsageStream:
                 self._full.discard(shard)
                 logger.info("usage stream takes events", extra={"shard": shard})
 
-    async def _replay(self) -> None:
-        """Send every segment that nobody holds into the stream, the own one included."""
-        self._spill.wrote = False
-        await self._spill.hand_over()
-        for path in await asyncio.to_thread(segments, self._directory):
-            segment = await asyncio.to_thread(Segment.claim, path)
-            if segment is None:
-                continue
-            try:
-                sent = await self._send(segment)
-            finally:
-                segment.release()
-            if sent is None:
-                self._spill.wrote = True
-                break
-            logger.info("usage events replayed", extra={"file": path.name, "events": sent})
-        size = await asyncio.to_thread(measure, self._directory)
-        self._metrics.spill_bytes.set(size.size_bytes)
-
-    async def _send(self, segment: Segment) -> int | None:
-        """Send and remove one segment; return how many events it had. None: it was not all sent."""
-        now = asyncio.get_running_loop().time
-        sent = 0
-        while lines := await asyncio.to_thread(segment.read, _REPLAY_LINES):
-            try:
-                if not await self._add_lines(lines):
-                    return None
-            except _AWAY:
-                return None
-            sent += len(lines)
-            if now() > self._replay_until:
-                return None
-        await asyncio.to_thread(segment.remove)
-        return sent
+    async def _add_or_keep(self, lines: list[bytes]) -> bool:
+        """Append events; False when they must be spilled."""
+        try:
+            return await self._add_lines(lines)
+        except EventKeptError:
+            return False
 
     async def _add_lines(self, lines: list[bytes]) -> bool:
-        """Append events; False when a stream was full. Raises the first failure, after all."""
-        answers = await asyncio.gather(*map(self._add_line, lines), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return all(answers)
+        """
+        Append events; False when a stream was full.
 
-    async def _add_line(self, line: bytes) -> bool:
-        try:
-            head = self._decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            await self._bus.command(
-                b"XADD", self._dead, b"*", FIELD, line, b"reason", f"not a usage event: {error}"
-            )
-            return True
-        return await self._add(head, token_count(head.usage), line)
+        Raises the first failure, after all; that Redis is away before an EventKeptError.
+        """
+        answers = await asyncio.gather(*map(self._sender.send_line, lines), return_exceptions=True)
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        for failure in sorted(failures, key=lambda each: isinstance(each, EventKeptError)):
+            raise failure
+        return all(answers)

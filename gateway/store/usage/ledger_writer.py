@@ -37,6 +37,8 @@ _STATUS_EVERY_S = 5.0
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_LIMIT_S = 5.0
 _DRAIN_S = 5.0
+_REFUSALS = (DBAPIError, ChargeRefusedError, ValueError, TypeError, OverflowError)
+"""A row's fault. The last three are of database drivers that cannot pass a value on."""
 logger = logging.getLogger(__name__)
 
 
@@ -49,7 +51,7 @@ class LedgerStatus(msgspec.Struct, frozen=True):
     written_total: int
     """Rows inserted by this process."""
     repeated_total: int
-    """Events that SQL had already."""
+    """Events of calls that SQL had already, late settlements included."""
     parked_total: int
     spill_files: int
     """In this data directory."""
@@ -57,7 +59,7 @@ class LedgerStatus(msgspec.Struct, frozen=True):
 
 
 class _Outcome(NamedTuple):
-    """What SQL made of a batch: newest balances, and the entries it had had before."""
+    """What SQL made of a batch: newest balances, and the entries whose calls it had had before."""
 
     positions: dict[str, Position]
     repeated: set[Entry]
@@ -151,8 +153,10 @@ class LedgerWriter:
     async def _store_batch(self, entries: list[Entry]) -> None:
         rows: list[tuple[Entry, Row]] = []
         for entry in entries:
+            if entry.event is None:
+                continue
             try:
-                rows.append((entry, row_of(_event(entry))))
+                rows.append((entry, row_of(entry.event)))
             except ValueError as error:
                 await self._park(entry, str(error))
         outcome = _Outcome({}, set())
@@ -163,7 +167,7 @@ class LedgerWriter:
     async def _write(self, rows: list[tuple[Entry, Row]], outcome: _Outcome) -> None:
         try:
             await self._book(rows, outcome)
-        except (DBAPIError, ChargeRefusedError) as refusal:  # of a row: see `Database.write`
+        except _REFUSALS as refusal:  # of a row: see `Database.write`
             if len(rows) == 1:
                 await self._park(rows[0][0], describe(refusal))
                 return
@@ -183,6 +187,14 @@ class LedgerWriter:
         self._written += len(booked.new)
         self._repeated += len(rows) - len(booked.new)
         self._metrics.ledger_written.inc(len(booked.new))
+        self._metrics.late_settlements.inc(len(booked.late))
+        for request_id, difference in booked.late.items():
+            logger.info(
+                "late_settlement_booked",
+                extra={"request_id": request_id, "difference_nanousd": difference},
+            )
+        for request_id in booked.closed:
+            logger.warning("late_settlement_of_refunded_call", extra={"request_id": request_id})
 
     async def _park(self, entry: Entry, reason: str) -> None:
         await self._reader.park(entry, reason)
@@ -213,9 +225,3 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
     """Wait so long, or until `stop` is set."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
-
-
-def _event(entry: Entry) -> bytes:
-    if entry.event is None:
-        raise ValueError("trimmed from the stream before it was stored")
-    return entry.event

@@ -9,6 +9,7 @@ them, see `lua/stored.lua`.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -20,7 +21,7 @@ from redis.exceptions import NoScriptError
 
 from gateway.store.hot_state.redis_schema import HotNames, ShardNames, hot_scripts
 from gateway.store.hot_state.snapshot import Position
-from gateway.store.usage.journal import FIELD, dead_letter_key
+from gateway.store.usage_sender import DEAD_LETTER_BOUND, FIELD, dead_letter_key
 
 GROUP = b"ledger"
 BATCH = 500
@@ -30,12 +31,17 @@ PER_SHARD = 200
 BLOCK_MS = 1000
 CLAIM_IDLE_MS = 15_000
 """An entry that its reader has not stored for so long is taken over; twice is harmless."""
-DEAD_LETTER_BOUND = 100_000
 _FORGET_IDLE_MS = 3_600_000
+logger = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
-    """One entry of a stream. `event` is None when somebody deleted it there."""
+    """
+    One entry of a stream.
+
+    `event` is None when it was deleted there: the settlement of an abandoned call has taken its
+    place. It is empty when the entry has other fields.
+    """
 
     stream: bytes
     entry_id: bytes
@@ -91,7 +97,7 @@ class UsageReader:
             "XAUTOCLAIM", GROUP, self.consumer, self._claim_idle_ms, "0-0", "COUNT", PER_SHARD
         )
         return [
-            Entry(stream, entry_id, fields.get(FIELD))
+            Entry(stream, entry_id, fields.get(FIELD, b""))
             for stream, reply in zip(self._streams, replies, strict=True)
             for entry_id, fields in reply[1]
             if fields
@@ -184,7 +190,7 @@ class UsageReader:
             "STREAMS", *self._streams, *[start] * len(self._streams),
         )  # fmt: skip
         return [
-            Entry(stream, entry_id, fields.get(FIELD))
+            Entry(stream, entry_id, fields.get(FIELD, b"") if fields else None)
             for stream, entries in reply or ()
             for entry_id, fields in entries
         ]
@@ -197,9 +203,14 @@ class UsageReader:
             arguments += (account_id, newest.position, newest.balance_nanousd)
         keys = (2, names.usage, names.queued, *arguments)
         try:
-            await self._command("EVALSHA", self._script.sha, *keys)
+            reply = await self._command("EVALSHA", self._script.sha, *keys)
         except NoScriptError:
-            await self._command("EVAL", self._script.source, *keys)
+            reply = await self._command("EVAL", self._script.source, *keys)
+        if reply[1]:
+            logger.error(
+                "account_state_damaged",
+                extra={"shard": names.shard, "entries": reply[1]},
+            )
 
     async def _each(
         self,

@@ -17,6 +17,9 @@ from gateway.core.money import MAX_AMOUNT_NANOUSD
 Row = dict[str, str | int | bool | None]
 """Column name -> value."""
 
+ABANDONED = "abandoned"
+"""The outcome of an event that is provisional: a later settlement of its call supersedes it."""
+
 _DECODER = msgspec.json.Decoder(UsageEvent)
 _LARGEST = 2**63 - 1
 _FREE_TEXT_LIMIT = 512
@@ -43,6 +46,23 @@ def row_of(entry: bytes) -> Row:
         if not 0 <= (fields[name] or 0) <= MAX_AMOUNT_NANOUSD:
             raise ValueError(f"{name} is negative or beyond what one call can cost")
     return {name: _storable(name, value) for name, value in fields.items()}
+
+
+def is_provisional(row: Row) -> bool:
+    """Return whether a later event of the same call may supersede this one."""
+    return row["outcome"] == ABANDONED
+
+
+def supersedes(row: Row, *, provisional: bool, cost_nanousd: int) -> bool:
+    """
+    Return whether a row takes the place of what is booked of its call.
+
+    A settlement supersedes an abandoned call, a larger checkpoint a smaller one, and nothing a
+    settlement. So the result is the same in whatever order, and however often, events come.
+    """
+    if not provisional:
+        return False
+    return not is_provisional(row) or int(row["cost_nanousd"] or 0) > cost_nanousd
 
 
 def event_of(row: Any) -> UsageEvent:

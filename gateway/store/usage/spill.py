@@ -41,12 +41,15 @@ class SpillSize(NamedTuple):
 
     files: int
     size_bytes: int
+    oldest_at: float | None = None
+    """Unix seconds of the last write to the segment that was written to longest ago."""
 
 
 def measure(directory: Path) -> SpillSize:
     """Return how much waits in a spill directory."""
-    sizes = [_size(path) for path in segments(directory)]
-    return SpillSize(len(sizes), sum(sizes))
+    found = [_measured(path) for path in segments(directory)]
+    times = [at for _, at in found if at is not None]
+    return SpillSize(len(found), sum(size for size, _ in found), min(times, default=None))
 
 
 def segments(directory: Path) -> list[Path]:
@@ -201,8 +204,10 @@ def _sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _size(path: Path) -> int:
+def _measured(path: Path) -> tuple[int, float | None]:
+    """Return a segment's size and when it was written to last."""
     try:
-        return path.stat().st_size
+        found = path.stat()
     except FileNotFoundError:
-        return 0
+        return 0, None
+    return found.st_size, found.st_mtime

@@ -162,16 +162,17 @@ local function pend(account, key, model, at, cost)
   return counted
 end
 
--- Puts an event into the stream and charges it, unless it is there already. Of a call that was
--- given up too early, the real event takes the place of the abandoned one while that still waits.
+-- Puts an event into the stream and charges it, unless it is there already. While an abandoned call
+-- waits there, its real event takes its place, and so does a later checkpoint that cost more.
 -- Returns 1 (done), 0 (it was there), -1 (the stream is full: nothing was done).
 local function append(account, queued, usage, event, full)
   local before = redis.call('HGET', queued, event.id)
   if before then
-    if event.abandoned or string.sub(before, 1, 1) ~= '!' then return 0 end
+    if string.sub(before, 1, 1) ~= '!' then return 0 end
     local id = string.sub(before, 2)
     local fields = entry_fields(usage, id)
     if fields then
+      if event.abandoned and tonumber(event.cost) <= tonumber(fields.c) then return 0 end
       unpend(account, fields)
       redis.call('XDEL', usage, id)
     end

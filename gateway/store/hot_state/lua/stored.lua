@@ -3,9 +3,10 @@
 -- KEYS     usage, queued
 -- ARGV[1]  the consumer group
 -- ARGV[2]  what the names of account keys begin with
--- ARGV[3]  number of entries, then for each: its id, '1' if SQL had had that request id before
+-- ARGV[3]  number of entries, then for each: its id, '1' if SQL had had that request id before:
+--          then what SQL has spent by scope is not the sum of the entries, and must be read anew
 -- then for each account: id, position, balance
--- Returns how many entries were removed.
+-- Returns {how many entries were removed, how many of them could not be taken off their account}.
 local usage, queued = KEYS[1], KEYS[2]
 local count = tonumber(ARGV[3])
 local positions = {}
@@ -33,7 +34,19 @@ local function move(account, fields, position, repeated)
   end
 end
 
-local removed = 0
+-- Takes an entry off its account's waiting sums.
+local function take_off(fields, repeated)
+  local account = ARGV[2] .. fields.a
+  unpend(account, fields)
+  local newest = positions[fields.a]
+  if newest and (repeated or fields.c ~= '0') then
+    move(account, fields, newest[1], repeated)
+  end
+end
+
+-- An account whose fields are not as they should be must not hold up the others: its entries are in
+-- SQL and go all the same.
+local removed, failed = 0, 0
 for place = 4, 3 + count * 2, 2 do
   local id = ARGV[place]
   local fields = entry_fields(usage, id)
@@ -42,22 +55,19 @@ for place = 4, 3 + count * 2, 2 do
     redis.call('XDEL', usage, id)
     removed = removed + 1
     if fields.a then
-      local account = ARGV[2] .. fields.a
-      unpend(account, fields)
-      local newest = positions[fields.a]
-      if newest and fields.c ~= '0' then
-        move(account, fields, newest[1], ARGV[place + 1] == '1')
-      end
+      if not pcall(take_off, fields, ARGV[place + 1] == '1') then failed = failed + 1 end
       local waiting = redis.call('HGET', queued, fields.i)
       if waiting == id or waiting == '!' .. id then redis.call('HDEL', queued, fields.i) end
     end
   end
 end
-for name, newest in pairs(positions) do
-  local account = ARGV[2] .. name
+local function take_over(account, newest)
   local known = redis.call('HGET', account, 'v')
   if not known or tonumber(known) < newest[1] then
     redis.call('HSET', account, 'v', newest[2], 'base', newest[3])
   end
 end
-return removed
+for name, newest in pairs(positions) do
+  if not pcall(take_over, ARGV[2] .. name, newest) then failed = failed + 1 end
+end
+return {removed, failed}

@@ -5,7 +5,8 @@
 -- ARGV[2]  what the names of account keys begin with
 -- ARGV[3]  calls at most
 -- ARGV[4]  entries that the stream takes at most
--- Returns how many were ended.
+-- ARGV[5]  ms after which a call that cannot be ended is tried again
+-- Returns {how many were ended, then for each that cannot be: request id, record, why}.
 local calls, leases = KEYS[1], KEYS[2]
 local now = clock(ARGV[1])
 local expired = redis.call('ZRANGEBYSCORE', leases, '-inf', whole(now), 'LIMIT', 0, ARGV[3])
@@ -19,21 +20,38 @@ local function event_of(id, record)
     outcome = 'abandoned', estimated = true, attempts = 0})
 end
 
-local ended = 0
-for _, id in ipairs(expired) do
+-- Returns how many calls that has ended; nil when the stream is full.
+local function end_call(id)
   local held = redis.call('HGET', calls, id)
-  if held then
-    local record = cmsgpack.unpack(held)
-    local account = ARGV[2] .. record[1]
-    local done = append(account, KEYS[3], KEYS[4], {
-      id = id, account = record[1], key = record[2], model = record[3], at = record[8],
-      cost = record[7], json = event_of(id, record), abandoned = true,
-    }, tonumber(ARGV[4]))
-    if done < 0 then break end
-    release(account, record, record[9], now)
-    redis.call('HDEL', calls, id)
-    ended = ended + 1
-  end
-  redis.call('ZREM', leases, id)
+  if not held then return 0 end
+  local record = cmsgpack.unpack(held)
+  local account = ARGV[2] .. record[1]
+  local done = append(account, KEYS[3], KEYS[4], {
+    id = id, account = record[1], key = record[2], model = record[3], at = record[8],
+    cost = record[7], json = event_of(id, record), abandoned = true,
+  }, tonumber(ARGV[4]))
+  if done < 0 then return nil end
+  release(account, record, record[9], now)
+  redis.call('HDEL', calls, id)
+  return 1
 end
-return ended
+
+local ended = 0
+local failed = {}
+for _, id in ipairs(expired) do
+  local fine, result = pcall(end_call, id)
+  if not fine then
+    -- It must not hold up those behind it, and stays until it has been set aside.
+    if type(result) == 'table' then result = result.err end
+    for _, part in ipairs({id, redis.call('HGET', calls, id) or '', tostring(result)}) do
+      failed[#failed + 1] = part
+    end
+    redis.call('ZADD', leases, whole(now + tonumber(ARGV[5])), id)
+  elseif not result then
+    break
+  else
+    redis.call('ZREM', leases, id)
+    ended = ended + result
+  end
+end
+return {ended, unpack(failed)}

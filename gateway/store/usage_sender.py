@@ -1,0 +1,194 @@
+"""
+One usage event on its way into Redis: into its shard's stream, or aside.
+
+Of a refusal it is told apart what speaks of the server, which will take the event later, from what
+speaks of the event, which it will never take. The latter goes to the dead-letter stream with its
+reason, so that it holds up nothing behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+
+from gateway.core.model import Usage, UsageEvent
+from gateway.core.money import MAX_AMOUNT_NANOUSD
+from gateway.core.pricing import token_count
+from gateway.store.hot_state.redis_schema import HotNames, hot_scripts
+from gateway.store.redis.client import Bus
+from gateway.store.redis.connection import Argument, ReplyError
+from gateway.store.usage.rows import ABANDONED
+from gateway.telemetry.metrics import Metrics
+
+FIELD = b"e"
+"""The field of an entry that holds the event as JSON."""
+DEAD_LETTER_BOUND = 100_000
+"""Entries that the dead-letter stream keeps, the newest."""
+FULL = -1
+MOST_TOKENS = 10**9
+"""Taken from a bucket by one call at most: a report beyond it must not close a key for years."""
+TRANSIENT = frozenset((
+    "ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF",
+    "MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN",
+    "UNBLOCKED", "UNKILLABLE", "WRONGPASS",
+))  # fmt: skip
+"""Codes of error replies that speak of the server, not of the event."""
+logger = logging.getLogger(__name__)
+
+Answered = Callable[[int, bytes, int, str, bytes], None]
+"""Called with the shard, its epoch, what the scripts' `append` says, the request id, the event."""
+
+
+class EventKeptError(Exception):
+    """Redis takes an event neither into its stream nor as a dead letter."""
+
+
+class EventRefusedError(Exception):
+    """Redis will never take this event; the message says why, and may repeat parts of it."""
+
+
+class _Head(msgspec.Struct):
+    """Of an event, what a replay needs."""
+
+    request_id: str
+    account_id: str
+    key_id: str
+    model: str
+    at_ms: int
+    usage: Usage = Usage()
+    cost_nanousd: int = 0
+    outcome: str = ""
+
+
+def dead_letter_key(key_prefix: str) -> str:
+    """Return the name of the stream of events that cannot be stored."""
+    return f"{key_prefix}usage:dead"
+
+
+def dead_letter(key: str, line: bytes, reason: Argument) -> tuple[Argument, ...]:
+    """Return the command that puts something into the dead-letter stream."""
+    return (
+        b"XADD", key, b"MAXLEN", b"~", DEAD_LETTER_BOUND, b"*", FIELD, line, b"reason", reason,
+    )  # fmt: skip
+
+
+class UsageSender:
+    """
+    Sends usage events to Redis for one worker.
+
+    Args:
+        bus: To Redis.
+        key_prefix: `redis.key_prefix`.
+        metrics: `usage_refused` is kept.
+        answered: Told of each event that a stream answered for.
+        shard_full: Entries that a shard's stream takes.
+        now_ms: Unix milliseconds for the script; None: the server's clock.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        key_prefix: str,
+        metrics: Metrics,
+        *,
+        answered: Answered,
+        shard_full: int,
+        now_ms: Callable[[], int] | None,
+    ) -> None:
+        self._bus = bus
+        self._metrics = metrics
+        self._answered = answered
+        self._names = HotNames(key_prefix)
+        self._dead = dead_letter_key(key_prefix)
+        self._settle = hot_scripts().settle
+        self._shard_full = shard_full
+        self._now_ms = now_ms
+        self._decode = msgspec.json.Decoder(_Head).decode
+
+    async def send(self, event: UsageEvent | _Head, line: bytes) -> bool:
+        """
+        Append to the shard's stream, or to the dead letters; False when the stream is full.
+
+        Raises:
+            EventKeptError: the dead-letter stream refuses the event, too.
+        """
+        try:
+            return await self._add(event, line)
+        except EventRefusedError as refusal:
+            logger.error(  # noqa: TRY400 -- the trace says nothing more
+                "usage_event_refused",
+                extra={"request_id": event.request_id, "account_id": event.account_id},
+            )
+            await self._set_aside(line, str(refusal))
+            return True
+
+    async def _set_aside(self, line: bytes, reason: str) -> None:
+        """Copy a line to the dead-letter stream."""
+        try:
+            await self._bus.command(*dead_letter(self._dead, line, reason))
+        except ReplyError as error:
+            if error.code in TRANSIENT:
+                raise
+            raise EventKeptError(
+                f"the dead-letter stream refuses an event: {error.code}"
+            ) from error
+        self._metrics.usage_refused.inc()
+
+    async def _add(self, event: UsageEvent | _Head, line: bytes) -> bool:
+        """
+        Append to the shard's stream; False when it is full.
+
+        Raises:
+            EventRefusedError: its cost is none that a call can have, or Redis refuses it. What the
+                call held is given back all the same.
+        """
+        names = self._names.of(event.account_id)
+        cost = event.cost_nanousd
+        # The scripts count in doubles and Redis in 64 bits: what is beyond must not come there.
+        possible = 0 <= cost <= MAX_AMOUNT_NANOUSD
+        try:
+            reply = await self._bus.script(
+                self._settle,
+                (
+                    names.accounts + event.account_id.encode(),
+                    names.calls,
+                    names.leases,
+                    names.queued,
+                    names.usage,
+                ),
+                (
+                    b"" if self._now_ms is None else self._now_ms(),
+                    event.request_id,
+                    event.account_id,
+                    event.key_id,
+                    event.model,
+                    event.at_ms,
+                    cost if possible else 0,
+                    min(token_count(event.usage), MOST_TOKENS),
+                    line if possible else b"",
+                    self._shard_full,
+                    b"1" if event.outcome == ABANDONED else b"",
+                ),
+            )
+        except ReplyError as error:
+            if error.code in TRANSIENT:
+                raise
+            raise EventRefusedError(str(error)) from error
+        done, epoch = cast("tuple[int, bytes]", reply)
+        self._answered(names.shard, epoch, done, event.request_id, line if possible else b"")
+        if not possible:
+            raise EventRefusedError("its cost is negative or beyond what one call can cost")
+        return done != FULL
+
+    async def send_line(self, line: bytes) -> bool:
+        """Append an event of which only the line is known; what is none is set aside."""
+        try:
+            head = self._decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            logger.error("usage_event_unreadable")  # noqa: TRY400 -- the trace may quote the line
+            await self._set_aside(line, f"not a usage event: {error}")
+            return True
+        return await self.send(head, line)
