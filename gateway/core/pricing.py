@@ -41,6 +41,23 @@ def most_nanousd(input_tokens: int, output_tokens: int, prices: Prices) -> int:
     return -(-(input_tokens * prices.input + output_tokens * dearest) // TOKENS_PER_PRICE)
 
 
+def worst_case_nanousd(input_tokens: int, output_tokens: int, prices: Prices) -> int:
+    """
+    Return a bound on the cost of every usage with at most so many tokens of input and of output.
+
+    Each token counts at the dearest price of its side: input may be written into a cache, output
+    may be reasoning.
+    """
+    dearest = max(prices.output, prices.reasoning)
+    millionths = input_tokens * dearest_input(prices) + output_tokens * dearest
+    return -(-millionths // TOKENS_PER_PRICE)
+
+
+def dearest_input(prices: Prices) -> int:
+    """Return the highest price of a token of input, cached or not."""
+    return max(prices.input, prices.cache_read, prices.cache_write)
+
+
 def token_count(usage: Usage) -> int:
     """Return the tokens of all classes: what limits of tokens a minute count."""
     return usage.input + usage.cache_read + usage.cache_write + usage.output + usage.reasoning

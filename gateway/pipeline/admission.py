@@ -11,6 +11,7 @@ from gateway.core.model import Model, Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.finish import checkpoint
+from gateway.pipeline.front import Front
 from gateway.ports import Reservations, ReserveAsk
 from gateway.telemetry.metrics import CallMetrics
 
@@ -49,9 +50,7 @@ class Admission:
         """Give the place back."""
         self._metrics.in_flight -= 1
 
-    async def reserve(
-        self, call: Call, principal: Principal, model: Model, max_tokens: int | None
-    ) -> None:
+    async def reserve(self, call: Call, principal: Principal, model: Model, front: Front) -> None:
         """
         Take what the call may use, to be settled with its record.
 
@@ -68,7 +67,9 @@ class Admission:
             client_wire=call.client_wire,
             stream=call.stream,
             input_tokens=call.input_estimate,
-            max_tokens=max_tokens,
+            max_tokens=front.fields.output_limit,
+            choices=front.fields.choices,
+            input_bound=front.input_bound,
         )
         call.reservation = await self._reservations.reserve(ask)
         call.reservation.checkpoint = lambda: checkpoint(call)

@@ -135,7 +135,7 @@ class Proxy:
         del body
         channel.when_started = front.let_go
         await self._estimate(given, planned.candidates[0])
-        await self._admission.reserve(call, principal, model, front.fields.output_limit)
+        await self._admission.reserve(call, principal, model, front)
         if front.native is None:
             await self._attempts.run(given, channel, planned.candidates)
         else:

@@ -37,6 +37,8 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    choices: int = 1
+    """OpenAI's `n`."""
     user_id: str | None = None
     """Anthropic's `metadata.user_id`."""
     prompt_cache_key: str | None = None
@@ -51,10 +53,14 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def output_limit(self) -> int | None:
-        """The most output tokens the client wants; None: it named no limit."""
-        if self.max_completion_tokens is not None:
-            return self.max_completion_tokens
-        return self.max_tokens
+        """The larger of the limits that the client named: upstreams differ in which one counts."""
+        if self.max_completion_tokens is None or self.max_tokens is None:
+            return (
+                self.max_tokens
+                if self.max_completion_tokens is None
+                else (self.max_completion_tokens)
+            )
+        return max(self.max_completion_tokens, self.max_tokens)
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -66,6 +72,7 @@ class _OpenAIFields(msgspec.Struct, gc=False):
     stream: bool | None = None
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
+    n: Tokens | None = None
     prompt_cache_key: str | None = None
     stream_options: StreamOptions | UnsetType | None = UNSET
 
@@ -113,6 +120,7 @@ def decode_call(body: bytes, wire: Wire) -> CallFields:
         stream=chat.stream or False,
         max_tokens=chat.max_tokens,
         max_completion_tokens=chat.max_completion_tokens,
+        choices=chat.n or 1,
         prompt_cache_key=chat.prompt_cache_key,
         stream_options=chat.stream_options,
     )

@@ -47,6 +47,7 @@ class SqlAccounts:
             balance_nanousd=account.balance_nanousd,
             credit_limit_nanousd=account.terms.credit_nanousd,
             limits=account.limits,
+            trusted=account.trusted,
             spent=spent,
         )
 

@@ -195,6 +195,7 @@ def load_arguments(
         state.version,
         -1 if credit is None else credit,
         limits,
+        b"1" if state.trusted else b"",
     ]
     for scope, spent in state.spent.items():
         arguments += (

@@ -13,12 +13,15 @@
 --   v        position; cv: version of cr (credit limit, -1: none) and lim (limits, msgpack)
 --   at       when it was loaded, Unix ms
 --   n<s>     running calls; h<s>: money they hold
+--   w        worst case: what its running calls can cost at most in sum, see reserve.lua
+--   tr       '1': trusted, its worst case is not bounded; else absent
 --   r<s>     bucket of requests, t<s> of tokens: '<level>:<ms>', see core/bucket.py
 --   b<s>     spent, from SQL: {v, day, amount, month, amount, total}
 --   p<s>     spent, in the stream: {day, amount, month, amount, total}
 --
--- A record is {account, key, model, hold, scopes, event, cost, at_ms, tokens}, msgpack; each of its
--- scopes is {name, tokens taken, tokens a minute}. Until the first checkpoint its event is only
+-- A record is {account, key, model, hold, scopes, event, cost, at_ms, tokens, worst case}, msgpack;
+-- an earlier version wrote no worst case and added none to w. Each of its scopes is
+-- {name, tokens taken, tokens a minute}. Until the first checkpoint its event is only
 -- '<endpoint> <client wire>', and its cost 0.
 --
 -- Numbers are doubles: amounts are exact below 2^53 nano-dollars, nine million dollars.
@@ -86,11 +89,12 @@ local function scope_names(key, model)
   return {'', 'k' .. key, 'm' .. key .. '/' .. model}
 end
 
--- Never below zero: what was lost with a deleted key is not owed to anybody.
+-- Never below zero: what was lost with a deleted key is not owed to anybody. Returns what is left.
 local function lower(account, field, amount)
-  if redis.call('HINCRBY', account, field, whole(-amount)) < 0 then
-    redis.call('HSET', account, field, 0)
-  end
+  local left = redis.call('HINCRBY', account, field, whole(-amount))
+  if left >= 0 then return left end
+  redis.call('HSET', account, field, 0)
+  return 0
 end
 
 -- Ends what a running call holds. `used`: tokens it used.
@@ -98,8 +102,13 @@ local function release(account, record, used, now)
   local changes = {}
   for _, scope in ipairs(record[5]) do
     local name = scope[1]
-    lower(account, 'n' .. name, 1)
+    local running = lower(account, 'n' .. name, 1)
     lower(account, 'h' .. name, record[4])
+    if name == '' then
+      -- Exactly nothing without calls, whatever another version left in it.
+      if running == 0 then redis.call('HDEL', account, 'w')
+      elseif record[10] then lower(account, 'w', record[10]) end
+    end
     if scope[3] > 0 and used ~= scope[2] then
       local level, at = bucket(redis.call('HGET', account, 't' .. name), scope[3], now)
       level = math.max(0, level + (used - scope[2]) * PER_MINUTE)
