@@ -19,7 +19,7 @@ _TEXT_TYPES: Final = (
 )
 # A schema may have a list of types, or a property that is called "type".
 _OTHER_TYPE: Final = re.compile(
-    rb'"type"[ \t\r\n]*:[ \t\r\n]*(?!["\[{])|"type"[ \t\r\n]*:[ \t\r\n]*"(?!(?:%b)")'
+    rb'"type"[ \t\r\n]*:[ \t\r\n]*+(?!["\[{])|"type"[ \t\r\n]*:[ \t\r\n]*+"(?!(?:%b)")'
     % "|".join(_TEXT_TYPES).encode()
 )
 # Members that bring in content from elsewhere, and that some servers accept without a type.
