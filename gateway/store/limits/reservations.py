@@ -121,9 +121,9 @@ class RedisReservations:
         self._now_ms = now_ms
         self._lease_ms = int(money.lease_s * 1000)
         self._refresh_ms = int(money.refresh_s * 1000)
-        self._bound: tuple[Argument, ...] = (
+        self._bound = (
             nanousd(money.exposure_floor),
-            repr(money.exposure_share),
+            money.exposure_share,
             nanousd(money.small_balance),
             money.small_concurrency,
         )
@@ -131,7 +131,7 @@ class RedisReservations:
         self._local = LocalLimits(money.degraded_share)
         self._owed: dict[str, str] = {}
         self._rows: OrderedDict[tuple[str, int, str], _Known] = OrderedDict()
-        self._no_rows: _Known = ([], pack([]), scopes_of([]))
+        self._no_rows: _Known = ([], pack([self._bound]), scopes_of([]))
 
     async def reserve(self, ask: ReserveAsk) -> Reservation:
         """Admit a call, see `ports.Reservations.reserve`."""
@@ -246,7 +246,6 @@ class RedisReservations:
                 at_ms,
                 self._refresh_ms,
                 reservation.worst_nanousd,
-                *self._bound,
             ),
         )
 
@@ -351,7 +350,7 @@ class RedisReservations:
             rows = key_rows(principal.key_id, principal.limits, ask.model.name)
             if len(self._rows) >= _PACKED_ROWS:
                 self._rows.popitem(last=False)
-            known = self._rows[key] = (rows, pack(rows), scopes_of(rows))
+            known = self._rows[key] = (rows, pack([self._bound, *rows]), scopes_of(rows))
         return known
 
 

@@ -3,8 +3,7 @@
 -- KEYS     account
 -- ARGV[1]  now, Unix ms; '' for the server's clock
 -- ARGV[2]  position; 3: balance in nano-dollars
--- ARGV[4]  version; 5: credit limit, -1 without end; 6: limits as msgpack, '' without any
--- ARGV[7]  '1': trusted; '': not
+-- ARGV[4]  version; 5: credit limit, as field cr; 6: limits as msgpack, '' without any
 -- then for each scope: name, day, spent, month, spent, spent in total
 -- Returns 1; 0 when the position is older than what is known: SQL must be asked again.
 local account = KEYS[1]
@@ -14,16 +13,14 @@ if known[1] and tonumber(known[1]) > position then return 0 end
 local changes = {'v', ARGV[2], 'base', ARGV[3], 'at', whole(clock(ARGV[1]))}
 if not (known[2] and tonumber(known[2]) > tonumber(ARGV[4])) then
   for _, text in ipairs({'cv', ARGV[4], 'cr', ARGV[5]}) do changes[#changes + 1] = text end
-  for name, value in pairs({lim = ARGV[6], tr = ARGV[7]}) do
-    if value == '' then
-      redis.call('HDEL', account, name)
-    else
-      changes[#changes + 1] = name
-      changes[#changes + 1] = value
-    end
+  if ARGV[6] == '' then
+    redis.call('HDEL', account, 'lim')
+  else
+    changes[#changes + 1] = 'lim'
+    changes[#changes + 1] = ARGV[6]
   end
 end
-for place = 8, #ARGV, 6 do
+for place = 7, #ARGV, 6 do
   local spent = {position}
   for offset = 1, 5 do spent[offset + 1] = tonumber(ARGV[place + offset]) end
   changes[#changes + 1] = 'b' .. ARGV[place]

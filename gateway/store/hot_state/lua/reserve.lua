@@ -6,14 +6,13 @@
 -- ARGV[3]  the lease in ms
 -- ARGV[4]  money to hold, nano-dollars
 -- ARGV[5]  tokens to take
--- ARGV[6]  scopes beside the account: msgpack of {{name, rpm, tpm, concurrency, day, month, total}},
---          -1 where there is no limit
+-- ARGV[6]  msgpack of the bound on debt and the scopes beside the account: {{exposure floor, exposure
+--          share, funds below which so many priced calls run at a time, how many}, {name, rpm, tpm,
+--          concurrency, day, month, total}...}, -1 where there is no limit; amounts in nano-dollars
 -- ARGV[7]  account id; 8: key id; 9: model; 10: '<endpoint> <client wire>'; 11: Unix ms of the
 --          caller's clock, which events carry
 -- ARGV[12] after how many ms the account is to be loaded again
 -- ARGV[13] the worst case: what the call can cost at most, nano-dollars, at least ARGV[4]
--- ARGV[14] exposure floor, nano-dollars; 15: exposure share of the funds
--- ARGV[16] funds below which ARGV[17] priced calls may run at a time
 -- Returns one of
 --   {1, is old, available or '', rpm, left, reset ms, tpm, left, reset ms, the account's limits
 --     or false: admitted before, room or '': the account's worst case is not bounded}
@@ -31,7 +30,7 @@ local account, calls, leases = KEYS[1], KEYS[2], KEYS[3]
 local now = clock(ARGV[1])
 local hold, tokens, worst = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[13])
 
-local state = redis.call('HMGET', account, 'cr', 'base', 'pend', 'lim', 'at', 'tr', 'w')
+local state = redis.call('HMGET', account, 'cr', 'base', 'pend', 'lim', 'at', 'w')
 local credit = state[1]
 if not credit then
   return {2, redis.call('HGET', calls, 'epoch'), now}
@@ -41,7 +40,8 @@ if redis.call('HEXISTS', calls, ARGV[2]) == 1 then
 end
 
 local scopes = cmsgpack.unpack(ARGV[6])
-table.insert(scopes, 1, state[4] and cmsgpack.unpack(state[4]) or {'', -1, -1, -1, -1, -1, -1})
+local bound = scopes[1]
+scopes[1] = state[4] and cmsgpack.unpack(state[4]) or {'', -1, -1, -1, -1, -1, -1}
 
 local wanted = {}
 for _, scope in ipairs(scopes) do
@@ -64,13 +64,12 @@ if credit ~= '-1' then
   if worst > 0 and (available < hold or available <= 0) then
     refuse(1, 1, available, available, hold, -1)
   end
-  if not state[6] then
-    local running = tonumber(state[7] or 0)
-    spare = funds + math.max(tonumber(ARGV[14]), math.floor(tonumber(ARGV[15]) * funds)) - running - worst
+  if string.sub(credit, 1, 1) ~= '+' then
+    local running = tonumber(state[6] or 0)
+    spare = funds + math.max(bound[1], math.floor(bound[2] * funds)) - running - worst
     if worst > 0 then
       if spare < 0 then refuse(8, 1, funds, spare + worst, worst, spare + running < 0 and -1 or 1000) end
-      local most = tonumber(ARGV[17])
-      if funds < tonumber(ARGV[16]) and tonumber(held[1] or 0) >= most then refuse(9, 1, most, 0, 1, 1000) end
+      if funds < bound[3] and (held[1] or 0) + 0 >= bound[4] then refuse(9, 1, bound[4], 0, 1, 1000) end
     end
   end
 end
@@ -160,12 +159,12 @@ for index, scope in ipairs(scopes) do
   local first = (index - 1) * 6
   local size = #changes
   changes[size + 1] = 'n' .. scope[1]
-  changes[size + 2] = whole(tonumber(held[first + 1] or 0) + 1)
+  changes[size + 2] = (held[first + 1] or 0) + 1
   changes[size + 3] = 'h' .. scope[1]
-  changes[size + 4] = whole(tonumber(held[first + 2] or 0) + hold)
+  changes[size + 4] = (held[first + 2] or 0) + hold
 end
 changes[#changes + 1] = 'w'
-changes[#changes + 1] = whole(tonumber(state[7] or 0) + worst)
+changes[#changes + 1] = (state[6] or 0) + worst
 local old = now - tonumber(state[5]) > tonumber(ARGV[12])
 if old then
   changes[#changes + 1] = 'at'
