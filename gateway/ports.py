@@ -141,6 +141,10 @@ class ReserveAsk(msgspec.Struct, frozen=True, kw_only=True):
     """An estimate."""
     max_tokens: int | None = None
     """The longest output that the caller asked for; None: it did not say."""
+    choices: int = 1
+    """Answers asked for (`n`); each may be as long as `max_tokens`."""
+    input_bound: Callable[[], int | None]
+    """Returns an upper bound of the input's tokens; None: only the model's context bounds it."""
 
 
 class Reservation(msgspec.Struct, kw_only=True, eq=False):
@@ -154,6 +158,8 @@ class Reservation(msgspec.Struct, kw_only=True, eq=False):
 
     ask: ReserveAsk
     hold_nanousd: int
+    worst_nanousd: int
+    """What the call can cost at most if the upstream honours its limits; at least the hold."""
     tokens: int
     """What was taken from tokens a minute."""
     headroom: Headroom = UNLIMITED

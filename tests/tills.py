@@ -67,6 +67,7 @@ class FakeSql:
         balance: int = 0,
         credit: int | None = None,
         limits: Limits = NO_LIMITS,
+        trusted: bool = False,
     ) -> None:
         """Make or change an account."""
         before = self.accounts.get(account_id)
@@ -77,6 +78,7 @@ class FakeSql:
             balance_nanousd=balance,
             credit_limit_nanousd=credit,
             limits=limits,
+            trusted=trusted,
         )
 
     def credit(self, account_id: str, amount: int) -> None:
@@ -254,7 +256,9 @@ class AccountProbe:
         """Return the counters of running calls and holds, of any scope, that are not zero."""
         fields = await self.client.hgetall(self.key)
         return [
-            name.decode() for name, value in fields.items() if name[:1] in b"nh" and value != b"0"
+            name.decode()
+            for name, value in fields.items()
+            if (name[:1] in b"nh" or name == b"w") and value != b"0"
         ]
 
     async def close(self) -> None:
@@ -272,6 +276,8 @@ def ask_for(
     wire: Wire = Wire.OPENAI,
     key_id: str = "key_1",
     version: int = 1,
+    choices: int = 1,
+    input_bound: int | None = None,
 ) -> ReserveAsk:
     """Return a call of 10 tokens in and 20 out at most, of a new request id."""
     principal = Principal(key_id, account_id, "laptop", "active", version, limits=limits)
@@ -283,6 +289,8 @@ def ask_for(
         client_wire=wire,
         input_tokens=input_tokens,
         max_tokens=max_tokens,
+        choices=choices,
+        input_bound=lambda: input_bound,
     )
 
 
@@ -309,11 +317,11 @@ def event_for(ask: ReserveAsk, usage: Usage = NOTHING, **changes: Any) -> UsageE
 class TillWorld:
     """One worker, its SQL, its ledger, and a clock."""
 
-    def __init__(self, url: str, home: Path) -> None:
+    def __init__(self, url: str, home: Path, *, money: Money = MONEY) -> None:
         prefix = f"{uuid.uuid4().hex}:"
         self.sql = FakeSql()
         self.clock = Clock()
-        self.worker = WorkerTill(url, self.sql, home, prefix=prefix, clock=self.clock)
+        self.worker = WorkerTill(url, self.sql, home, prefix=prefix, money=money, clock=self.clock)
         self.ledger = FakeLedger(url, self.sql, prefix)
         self.probe = AccountProbe(url, prefix=prefix)
         self.till = self.worker.till

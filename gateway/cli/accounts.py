@@ -16,6 +16,8 @@ from gateway.core.money import MAX_BALANCE_NANOUSD, amount_fields, dollars
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
 from gateway.store.sql.database import Database
 
+_TRUSTED = "Do not bound what its running calls can cost by its credit."
+
 
 @click.group()
 def accounts() -> None:
@@ -26,6 +28,7 @@ def accounts() -> None:
 @click.argument("name")
 @click.option("--postpaid", is_flag=True, help="It may owe; without this it spends its balance.")
 @click.option("--credit-limit", type=Dollars(), help="How much it may owe; else without end.")
+@click.option("--trusted", is_flag=True, help=_TRUSTED)
 @config_option
 @json_option
 def create_account(
@@ -33,6 +36,7 @@ def create_account(
     name: str,
     postpaid: bool,
     credit_limit: int | None,
+    trusted: bool,
     config_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -41,7 +45,7 @@ def create_account(
     terms = _terms(postpaid, credit_limit)
 
     async def work(database: Database) -> Account:
-        return await Accounts(database).create(name, terms, by=who())
+        return await Accounts(database).create(name, terms, trusted=trusted, by=who())
 
     print_rows([_row(with_database(settings, work))], as_json)
 
@@ -73,6 +77,24 @@ def change_billing(
     refresh_account(settings, changed.id)
 
 
+@accounts.command("set")
+@click.argument("account")
+@click.option("--trusted/--untrusted", required=True, help=_TRUSTED)
+@config_option
+@json_option
+def change_trust(*, account: str, trusted: bool, config_path: Path | None, as_json: bool) -> None:
+    """Change whether an account is trusted."""
+    settings = load_config(config_path)
+
+    async def work(database: Database) -> Account:
+        owner = await find_account(database, account)
+        return await Accounts(database).change(owner.id, who(), trusted=trusted)
+
+    changed = with_database(settings, work)
+    print_rows([_row(changed)], as_json)
+    refresh_account(settings, changed.id)
+
+
 @accounts.command("list")
 @config_option
 @json_option
@@ -94,6 +116,7 @@ def _row(account: Account) -> Row:
         "billing": account.terms.billing.value,
         **amount_fields("balance", account.balance_nanousd),
         **amount_fields("credit_limit", account.terms.credit_nanousd),
+        "trusted": account.trusted,
         "created_at": optional_time(account.created_at),
     }
 

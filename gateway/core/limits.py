@@ -58,6 +58,10 @@ class LimitName(enum.Enum):
     CONCURRENCY = "concurrency"
     RPM = "requests_per_minute"
     TPM = "tokens_per_minute"
+    EXPOSURE = "exposure"
+    """What the running calls can cost at most, see `lua/reserve.lua`."""
+    SMALL_BALANCE = "small_balance"
+    """Concurrent priced calls of an account with little credit."""
 
     @property
     def is_money(self) -> bool:
@@ -67,6 +71,7 @@ class LimitName(enum.Enum):
             LimitName.BUDGET_TOTAL,
             LimitName.BUDGET_MONTH,
             LimitName.BUDGET_DAY,
+            LimitName.EXPOSURE,
         )
 
 
@@ -102,7 +107,8 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     name: LimitName
     scope: LimitScope
     value: int
-    """The limit; of CREDIT the balance with the credit limit added. Money in nano-dollars."""
+    """The limit; of CREDIT and EXPOSURE what the balance and the credit limit leave. Money in
+    nano-dollars."""
     remaining: int
     """What is left of it; of money, what neither was spent nor is held by running calls."""
     asked: int
@@ -143,6 +149,13 @@ def refusal_error(
     retry_after_s = None if refusal.retry_after_ms is None else refusal.retry_after_ms / 1000
     if refusal.name is LimitName.CREDIT:
         kind, message = ErrorKind.NO_CREDIT, _no_credit(refusal, top_up)
+    elif refusal.name is LimitName.EXPOSURE:
+        # Worth a retry once running calls have ended; without any the call is too large as it is.
+        waits = refusal.retry_after_ms is not None
+        kind = ErrorKind.RATE_LIMITED if waits else ErrorKind.NO_CREDIT
+        message = _too_exposed(refusal, top_up)
+    elif refusal.name is LimitName.SMALL_BALANCE:
+        kind, message = ErrorKind.RATE_LIMITED, _small_balance(refusal, top_up)
     elif refusal.name in _WINDOWS:
         kind, message = ErrorKind.BUDGET_SPENT, _no_budget(refusal, whose)
     else:
@@ -179,6 +192,30 @@ def _no_credit(refusal: Refusal, top_up: str) -> str:
     return (
         f"Not enough credit: {usd(refusal.remaining)} is available, this call would hold "
         f"{usd(refusal.asked)} until it ends. Add credit at {top_up}, or lower max_tokens."
+    )
+
+
+def _too_exposed(refusal: Refusal, top_up: str) -> str:
+    cost = (
+        f"this call may cost up to {usd(refusal.asked)} by its max_tokens, its number of choices "
+        "and its input"
+    )
+    if refusal.retry_after_ms is None:
+        return (
+            f"Not enough credit: {cost}, the account's credit of {usd(refusal.value)} covers "
+            f"{usd(max(0, refusal.remaining))}. Lower max_tokens, or add credit at {top_up}."
+        )
+    return (
+        f"Running calls may use up the account's credit: {cost}, and they leave "
+        f"{usd(max(0, refusal.remaining))} for it. Try again when one has ended, lower "
+        f"max_tokens, or add credit at {top_up}."
+    )
+
+
+def _small_balance(refusal: Refusal, top_up: str) -> str:
+    return (
+        f"With its present credit this account may run {refusal.value} calls at a time. "
+        f"Try again when one has ended, or add credit at {top_up}."
     )
 
 

@@ -4,6 +4,9 @@ How much output to expect of a call: learned per key and model, so that holds ar
 Agents ask for 32,000 tokens and use 400. Holding what they ask for would block small balances
 falsely; holding nothing would let them run dry unseen. What is expected is the 95th percentile of
 what this key got from this model lately, and no more than was asked for.
+
+Holds are estimates. What bounds the debt of an account whose estimates were wrong, or were taught
+wrong on purpose, is the sum of worst cases that `lua/reserve.lua` keeps.
 """
 
 from __future__ import annotations
@@ -80,7 +83,7 @@ class OutputLearner:
         self._models: OrderedDict[str, OutputQuantile] = OrderedDict()
 
     def observe(self, key_id: str, model: str, tokens: int) -> None:
-        """Learn the output, reasoning included, of a call that was answered in full."""
+        """Learn the output of one choice, reasoning included, of a call answered in full."""
         self._learn(self._pairs, (key_id, model), tokens)
         self._learn(self._models, model, tokens)
 
@@ -88,15 +91,17 @@ class OutputLearner:
         """
         Return the output to hold for, in tokens.
 
-        The percentile of key and model; of the model, until enough is known of the pair; the
-        default, until enough is known of the model. Never more than `at_most`.
+        The percentile of key and model. Until enough is known of the pair, the default, or the
+        model's percentile over all keys where that is lower. Never more than `at_most`.
         """
         known = self._pairs.get((key_id, model))
-        if known is None or known.count < ENOUGH:
-            known = self._models.get(model)
-        if known is None or known.count < ENOUGH:
-            return min(self._default, at_most)
-        return min(known.value(), at_most)
+        if known is not None and known.count >= ENOUGH:
+            return min(known.value(), at_most)
+        # Other tenants' calls may lower the hold of a new key, never raise it.
+        others = self._models.get(model)
+        if others is not None and others.count >= ENOUGH:
+            return min(others.value(), self._default, at_most)
+        return min(self._default, at_most)
 
     def _learn(self, table: OrderedDict[_Name, OutputQuantile], name: _Name, tokens: int) -> None:
         known = table.get(name)

@@ -74,6 +74,37 @@ def most_nanousd(input_tokens: int, output_tokens: int, prices: Prices) -> int:
     return -(-(input_tokens * prices.input + output_tokens * dearest) // TOKENS_PER_PRICE)
 
 
+def worst_case_nanousd(input_tokens: int, output_tokens: int, prices: Prices) -> int:
+    """
+    Return a bound on the cost of every usage with at most so many tokens of input and of output.
+
+    Each token counts at the dearest price of its side: input may be written into a cache, output
+    may be reasoning, and the request may be served in the dearest combination of tiers. Server
+    tools are not tokens and are not counted.
+    """
+    scales = [prices] if prices.long_context is None else [prices, prices.long_context]
+    dearest_output = max(max(scale.output, scale.reasoning) for scale in scales)
+    total = input_tokens * dearest_input(prices) + output_tokens * dearest_output
+    divisor = TOKENS_PER_PRICE
+    for factor in prices.tiers.values():
+        if factor > TIER_UNIT:
+            total *= factor
+            divisor *= TIER_UNIT
+    return -(-total // divisor)
+
+
+def dearest_input(prices: Prices) -> int:
+    """Return the highest price of a token of input, cached or not, before the factors of tiers."""
+    scales = [prices] if prices.long_context is None else [prices, prices.long_context]
+    return max(max(each.input, each.cache_read, _hour_price(each)) for each in scales)
+
+
+def _hour_price(prices: TokenPrices) -> int:
+    """Return the price of a write into the cache of an hour, never below that of five minutes."""
+    hour = prices.cache_write_1h
+    return -(-prices.cache_write * 8 // 5) if hour is None else max(hour, prices.cache_write)
+
+
 def token_count(usage: Usage) -> int:
     """Return the tokens of all classes: what limits of tokens a minute count."""
     return usage.input + usage.cache_read + usage.cache_write + usage.output + usage.reasoning

@@ -31,6 +31,7 @@ class AccountBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     credit_limit: str | None = None
     """Dollars. Postpaid without it: without end."""
     credit_limit_nanousd: int | None = None
+    trusted: bool | None = None
 
 
 class CreditBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -92,7 +93,9 @@ class AdminAccounts:
         if body.name is None:
             raise bad("name", "'name' is missing.")
         terms = _terms(body) or Terms()
-        account = await self._accounts.create(read_text(body.name, "name"), terms, by=request.by)
+        account = await self._accounts.create(
+            read_text(body.name, "name"), terms, trusted=body.trusted or False, by=request.by
+        )
         return json_reply(account_object(account), 201)
 
     async def _show(self, request: AdminRequest) -> Reply:
@@ -103,7 +106,7 @@ class AdminAccounts:
         body = await read_json(request.channel, AccountBody)
         name = None if body.name is None else read_text(body.name, "name")
         account = await self._accounts.change(
-            request.names[0], request.by, name=name, terms=_terms(body)
+            request.names[0], request.by, name=name, terms=_terms(body), trusted=body.trusted
         )
         await self._refresh.refresh(account.id)
         return json_reply(account_object(account))
@@ -161,6 +164,7 @@ def account_object(account: Account) -> dict[str, object]:
         **amount_fields("balance", account.balance_nanousd),
         **amount_fields("credit_limit", account.terms.credit_nanousd),
         **amount_fields("available", account.available_nanousd),
+        "trusted": account.trusted,
         "limits": limits_object(account.limits),
         "version": account.version,
     }

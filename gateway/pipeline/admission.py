@@ -11,6 +11,7 @@ from gateway.core.model import Model, Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.finish import checkpoint
+from gateway.pipeline.front import Front
 from gateway.ports import Reservations, ReserveAsk
 from gateway.telemetry.metrics import CallMetrics
 
@@ -69,12 +70,11 @@ class Admission:
                 endpoint=call.endpoint,
                 client_wire=call.client_wire,
                 input_tokens=0,
+                input_bound=lambda: 0,
             )
         )
 
-    async def reserve(
-        self, call: Call, principal: Principal, model: Model, max_tokens: int | None
-    ) -> None:
+    async def reserve(self, call: Call, principal: Principal, model: Model, front: Front) -> None:
         """
         Take what the call may use, to be settled with its record.
 
@@ -91,7 +91,9 @@ class Admission:
             client_wire=call.client_wire,
             stream=call.stream,
             input_tokens=call.input_estimate,
-            max_tokens=max_tokens,
+            max_tokens=front.fields.output_limit,
+            choices=front.fields.choices,
+            input_bound=front.input_bound,
         )
         call.reservation = await self._reservations.reserve(ask)
         call.reservation.checkpoint = lambda: checkpoint(call)

@@ -18,6 +18,7 @@ from msgspec import Raw
 from gateway.core.model import Endpoint, Model, Wire
 from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
 from gateway.protocols.http.request_fields import CallFields, check_request, decode_call
+from gateway.protocols.input_bound import input_token_bound
 from gateway.protocols.native_chat import (
     NativeLimits,
     NativeRequest,
@@ -69,6 +70,10 @@ class Front(msgspec.Struct, kw_only=True):
     def let_go(self) -> None:
         """Forget the bodies, which may be megabytes: nothing is tried again once a head is out."""
         self.body = self.original = b""
+
+    def input_bound(self) -> int | None:
+        """Return an upper bound of the input's tokens; None: only the model's context bounds it."""
+        return input_token_bound(self.body)
 
     @property
     def is_facade(self) -> bool:

@@ -227,7 +227,7 @@ class Proxy:
             measure = await measure_request(front.wire, front.body, front.bounds.max_values)
         if measure is not None:
             call.input_estimate = rough_count(measure)
-        await self._admission.reserve(call, principal, model, front.fields.output_limit)
+        await self._admission.reserve(call, principal, model, front)
         if measure is not None:
             call.input_estimate = await self._counts.count(measure, first.deployment.upstream_model)
         if is_told:

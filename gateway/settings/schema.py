@@ -219,6 +219,14 @@ class Money(Section, frozen=True):
     """Tokens of output to hold for, until a key's own calls tell."""
     output_ceiling: Count = 32_768
     """Tokens of output to hold for at most; streams that outgrow it hold more as they go."""
+    exposure_floor: Price = "1"
+    """Dollars that running calls can cost beyond the funds of an account, whatever it has."""
+    exposure_share: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """The same as a share of the funds; the larger of the two counts."""
+    small_balance: Price = "1"
+    """Dollars of funds below which `small_concurrency` applies."""
+    small_concurrency: Count = 8
+    """Priced calls at a time of an account with less than `small_balance`."""
 
 
 class Timeouts(Section, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -10,11 +11,11 @@ from gateway.core.limits import LimitName, used_up_error
 from gateway.errors import ErrorKind, GatewayError
 from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, HotNames
 from gateway.store.limits.account_loader import AccountLoader
-from gateway.store.limits.fallback import LocalLimits
+from gateway.store.limits.fallback import LastSeen, LocalLimits
 from gateway.store.redis.client import Bus, BusUnavailable
 from gateway.store.redis.connection import ReplyError
 
-_FIELDS = (b"cr", b"base", b"pend", b"h" + ACCOUNT_SCOPE.encode(), b"lim")
+_FIELDS = (b"cr", b"base", b"pend", b"h" + ACCOUNT_SCOPE.encode(), b"lim", b"w")
 """Of an account, see `lua/shard.lua`."""
 
 
@@ -25,6 +26,8 @@ class _Credit(NamedTuple):
     """With the credit limit, without what running calls hold."""
     available_nanousd: int | None
     limits: bytes
+    room_nanousd: int | None
+    """What further calls may cost at most, see `lua/reserve.lua`; None: not bounded."""
 
 
 class RedisCredit:
@@ -36,6 +39,7 @@ class RedisCredit:
         accounts: Loads accounts that Redis does not have.
         local: What Redis last said; is told what it says here.
         key_prefix: `redis.key_prefix`.
+        exposure_floor_nanousd, exposure_share: See `money.exposure_floor` and `exposure_share`.
         top_up: Where credit is bought, a URL.
         count: Called with each refusal, `credit` or `unavailable`: `gateway_reservations_total`.
     """
@@ -47,6 +51,8 @@ class RedisCredit:
         local: LocalLimits,
         key_prefix: str,
         *,
+        exposure_floor_nanousd: int,
+        exposure_share: float,
         top_up: str,
         count: Callable[[str], None],
     ) -> None:
@@ -54,6 +60,8 @@ class RedisCredit:
         self._accounts = accounts
         self._local = local
         self._names = HotNames(key_prefix)
+        self._exposure_floor = exposure_floor_nanousd
+        self._exposure_share = exposure_share
         self._top_up = top_up
         self._count = count
         self._reading: dict[str, asyncio.Task[_Credit | None]] = {}
@@ -119,20 +127,28 @@ class RedisCredit:
                 raise
             return None
         if credit is not None:
-            self._local.saw(account_id, (credit.available_nanousd, credit.limits))
+            seen = LastSeen(credit.available_nanousd, credit.limits, credit.room_nanousd)
+            self._local.saw(account_id, seen)
         return credit
 
     async def _ask(self, account_id: str) -> _Credit | None:
         """Return what Redis has of an account; None: nothing."""
         key = self._names.of(account_id).accounts + account_id.encode()
         reply = await self._bus.command(b"HMGET", key, *_FIELDS)
-        limit, base, waiting, held, limits = cast("list[bytes | None]", reply)
+        limit, base, waiting, held, limits, running = cast("list[bytes | None]", reply)
         if limit is None:
             return None
         if limit == b"-1":
-            return _Credit(None, None, limits or b"")
+            return _Credit(None, None, limits or b"", None)
         balance = int(base or 0) + int(limit) - int(waiting or 0)
-        return _Credit(balance, balance - int(held or 0), limits or b"")
+        room = None
+        if not limit.startswith(b"+"):
+            room = self._room(balance) - int(running or 0)
+        return _Credit(balance, balance - int(held or 0), limits or b"", room)
+
+    def _room(self, funds: int) -> int:
+        """Return what all running calls together may cost, as `lua/reserve.lua` bounds it."""
+        return funds + max(self._exposure_floor, math.floor(self._exposure_share * funds))
 
 
 def _is_used_up(credit: _Credit) -> bool:

@@ -127,6 +127,21 @@ async def test_accounts_are_made_listed_shown_and_changed(app: AdminApp) -> None
     assert app.told.accounts == [first["id"]]
 
 
+async def test_account_is_trusted_by_a_change_that_is_audited(app: AdminApp) -> None:
+    """Other changes leave it; the workers are told."""
+    account = await make_account(app)
+    path = f"accounts/{account['id']}"
+
+    trusted = (await app.admin("PATCH", path, {"trusted": True})).json()
+    renamed = (await app.admin("PATCH", path, {"name": "new"})).json()
+    audit = (await app.admin("GET", f"audit?object={account['id']}")).json()["data"]
+
+    assert [each["trusted"] for each in (account, trusted, renamed)] == [False, True, True]
+    (change,) = [each for each in audit if each["before"] and not each["before"]["trusted"]]
+    assert change["after"]["trusted"] is True
+    assert app.told.accounts[0] == account["id"]
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [

@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.core.limits import KeyLimits, Limits
-from gateway.core.model import Usage
+from gateway.core.model import Prices, Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.store.hot_state.snapshot import Position
-from tests.tills import TillWorld, ask_for, event_for
+from tests.tills import MODEL, TillWorld, ask_for, event_for
 
 pytestmark = pytest.mark.redis
+FREE = msgspec.structs.replace(MODEL, prices=Prices(0, 0, 0, 0, 0))
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ async def test_free_call_is_admitted_without_any_credit(world: TillWorld) -> Non
     """What costs nothing needs nothing."""
     world.sql.put(balance=-5, credit=0)
 
-    held = await world.reserve(input_tokens=0, max_tokens=0)
+    held = await world.reserve(model=FREE)
     event = await world.worker.settle(held)
 
     assert held.hold_nanousd == 0

@@ -221,3 +221,37 @@ async def test_redis_that_refuses_is_as_redis_gone(half: Outage) -> None:
 
     await wait_until(charged, 10)
     assert held.degraded
+
+
+async def test_worst_cases_count_against_the_share_without_redis(tmp_path: Path) -> None:
+    """Small holds do not stretch it; unless the account is trusted."""
+    money = Money(degraded_share=0.5, exposure_floor="0", exposure_share=0.0)
+    outage = Outage(tmp_path, money)
+    await outage.start()
+    try:
+        outage.sql.put(balance=1000, credit=0)
+        outage.sql.put("friend", balance=1000, credit=0, trusted=True)
+        for account in ("acct_1", "friend"):
+            held = await outage.worker.reserve(
+                ask_for(account_id=account, input_tokens=1, max_tokens=1, input_bound=1)
+            )
+            await outage.worker.settle(held)
+        outage.server.pause()
+
+        admitted = []
+        for account in ("acct_1", "friend"):
+            count = 0
+            for _ in range(8):
+                ask = ask_for(account_id=account, input_tokens=1, max_tokens=1, input_bound=36)
+                try:
+                    held = await outage.worker.reserve(ask)
+                except GatewayError:
+                    break
+                assert held.worst_nanousd == (100 if account == "acct_1" else held.hold_nanousd)
+                count += 1
+            admitted.append(count)
+        # Of the 1000 the first call's worst case, 65, was taken when Redis was last heard.
+        assert admitted == [4, 8]
+        outage.server.resume()
+    finally:
+        await outage.close()

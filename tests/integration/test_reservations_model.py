@@ -24,13 +24,19 @@ from gateway.core.bucket import Bucket, adjust, take
 from gateway.core.calendar import DAY_MS, month_of
 from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Usage
-from gateway.core.pricing import cost_nanousd, most_nanousd, token_count
+from gateway.core.pricing import cost_nanousd, most_nanousd, token_count, worst_case_nanousd
 from gateway.errors import GatewayError
 from gateway.ports import Reservation
+from gateway.settings import Money
 from tests.tills import PRICES, TillWorld, ask_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 LEASE_MS = 30_000
+FLOOR, SHARE, SMALL, SMALL_CONCURRENCY = 150, 0.25, 500, 3
+MONEY = Money(
+    exposure_floor="0.00000015", exposure_share=SHARE,
+    small_balance="0.0000005", small_concurrency=SMALL_CONCURRENCY,
+)  # fmt: skip
 ACCOUNTS = {
     "acct_1": Limits(rpm=7, tpm=500, concurrency=4, budget_day_nanousd=300),
     "acct_2": Limits(budget_month_nanousd=900, concurrency=9),
@@ -53,6 +59,7 @@ class Scope:
         self.tokens = Bucket()
         self.running = 0
         self.held = 0
+        self.worst = 0
         self.spent: list[tuple[int, int]] = []
 
     def refusals(self, hold: int, tokens: int, now: int) -> list[int]:
@@ -123,7 +130,7 @@ class Story(RuleBasedStateMachine):
         return self.loop.run_until_complete(work)
 
     async def open(self) -> TillWorld:
-        world = TillWorld(self.url, Path(self.home.name))
+        world = TillWorld(self.url, Path(self.home.name), money=MONEY)
         await world.worker.start()
         return world
 
@@ -152,11 +159,19 @@ class Story(RuleBasedStateMachine):
                 named.append(((account, key, "m"), limits.models["m"]))
         return [self.scopes.setdefault(name, Scope(each)) for name, each in named]
 
-    def expected(self, scopes: list[Scope], account: str, hold: int, tokens: int) -> int | None:
+    def expected(
+        self, scopes: list[Scope], account: str, hold: int, worst: int, tokens: int
+    ) -> int | None:
         """Return which limit should refuse."""
         found = [n for scope in scopes for n in scope.refusals(hold, tokens, self.now)]
-        if hold > 0 and self.credit[account] - scopes[0].held < hold:
+        funds = self.credit[account]
+        left = funds - scopes[0].held
+        if left < hold or left <= 0:
             found.append(1)
+        if scopes[0].worst + worst > funds + max(FLOOR, funds // 4):
+            found.append(8)
+        if funds < SMALL and scopes[0].running >= SMALL_CONCURRENCY:
+            found.append(9)
         return min(found, default=None)
 
     @property
@@ -167,30 +182,34 @@ class Story(RuleBasedStateMachine):
         account=st.sampled_from(sorted(ACCOUNTS)),
         key=st.sampled_from(sorted(KEYS)),
         given=st.integers(0, 60),
-        longest=st.integers(0, 60),
+        longest=st.integers(1, 90),
+        choices=st.integers(1, 3),
     )
-    def reserve(self, account: str, key: str, given: int, longest: int) -> None:
+    def reserve(self, account: str, key: str, given: int, longest: int, choices: int) -> None:
         ask = ask_for(
             account_id=account, key_id=f"{account}_{key}", limits=KEYS[key], input_tokens=given,
-            max_tokens=longest,
+            max_tokens=longest, choices=choices, input_bound=2 * given,
         )  # fmt: skip
         scopes = self.scopes_of(account, key)
-        hold, tokens = most_nanousd(given, longest, PRICES), given + longest
-        wanted = self.expected(scopes, account, hold, tokens)
+        output = longest * choices
+        hold, tokens = most_nanousd(given, output, PRICES), given + output
+        worst = worst_case_nanousd(2 * given, max(longest, 64) * choices, PRICES)
+        wanted = self.expected(scopes, account, hold, worst, tokens)
 
         try:
             held = self.run(self.world.worker.reserve(ask))
         except GatewayError as error:
             assert error.detail is not None
             names = ["credit", "budget_total", "budget_month", "budget_day", "concurrency"]
-            names += ["requests_per_minute", "tokens_per_minute"]
+            names += ["requests_per_minute", "tokens_per_minute", "exposure", "small_balance"]
             told = error.detail.split()[0].removeprefix("limit=")
             assert wanted == names.index(told) + 1
             return
         assert wanted is None
-        assert (held.hold_nanousd, held.tokens) == (hold, tokens)
+        assert (held.hold_nanousd, held.worst_nanousd, held.tokens) == (hold, worst, tokens)
         for scope in scopes:
             scope.admit(hold, tokens, self.now)
+            scope.worst += worst
         self.calls.append((held, self.now + LEASE_MS))
 
     @precondition(lambda self: self.calls)
@@ -208,6 +227,7 @@ class Story(RuleBasedStateMachine):
         self.credit[account] -= cost
         for scope in self.scopes_of(account, key):
             scope.end(held.hold_nanousd, held.tokens, token_count(usage), self.now)
+            scope.worst -= held.worst_nanousd
             scope.spent.append((self.now, cost))
 
     @rule(dies=st.booleans())
@@ -251,6 +271,7 @@ class Story(RuleBasedStateMachine):
             fields = {name.decode(): value for name, value in found.items()}
             assert int(fields.get("n", 0)) == scope.running
             assert int(fields.get("h", 0)) == scope.held
+            assert int(fields.get("w", 0)) == scope.worst
             if "base" in fields:
                 credit = int(fields["base"]) - int(fields.get("pend", 0)) + int(fields["cr"])
                 assert credit == self.credit[account]
@@ -258,7 +279,9 @@ class Story(RuleBasedStateMachine):
     @invariant()
     def nothing_is_left_without_calls(self) -> None:
         if not self.calls:
-            assert all(scope.running == scope.held == 0 for scope in self.scopes.values())
+            assert all(
+                scope.running == scope.held == scope.worst == 0 for scope in self.scopes.values()
+            )
             assert len(self.world.till.running) == 0
 
 

@@ -41,7 +41,7 @@ class FakeReservations:
         self.asks.append(ask)
         if self._refusal is not None:
             raise self._refusal
-        self.made.append(Reservation(ask=ask, hold_nanousd=100, tokens=10))
+        self.made.append(Reservation(ask=ask, hold_nanousd=100, worst_nanousd=100, tokens=10))
         return self.made[-1]
 
     async def settle(self, reservation: Reservation, event: object) -> None:

@@ -168,6 +168,19 @@ def test_accounts_may_owe_when_they_are_postpaid(capio: Capio) -> None:
     assert capio("accounts", "create", "b", "--postpaid", "--credit-limit=-1").exit_code == 2
 
 
+def test_accounts_are_trusted_when_the_operator_says_so(capio: Capio) -> None:
+    """At creation or later, and a change of billing leaves it; none is by itself."""
+    (plain,) = rows(capio("accounts", "create", "a", "--json"))
+    (trusted,) = rows(capio("accounts", "create", "b", "--trusted", "--json"))
+    (later,) = rows(capio("accounts", "set", "a", "--trusted", "--json"))
+    (billed,) = rows(capio("accounts", "billing", "a", "--postpaid", "--json"))
+    (no_more,) = rows(capio("accounts", "set", "a", "--untrusted", "--json"))
+
+    each = (plain, trusted, later, billed, no_more)
+    assert [row["trusted"] for row in each] == [False, True, True, True, False]
+    assert capio("accounts", "set", "a").exit_code == 2
+
+
 def test_codes_are_shown_once_listed_and_revoked(capio: Capio) -> None:
     """The raw code is printed by create and never again."""
     created = capio(

@@ -78,8 +78,9 @@ def a_reservation(call: Call) -> Reservation:
         endpoint=call.endpoint,
         client_wire=call.client_wire,
         input_tokens=1,
+        input_bound=lambda: 1,
     )
-    return Reservation(ask=ask, hold_nanousd=1, tokens=1)
+    return Reservation(ask=ask, hold_nanousd=1, worst_nanousd=1, tokens=1)
 
 
 async def test_answered_call_has_an_event_a_line_and_metrics() -> None:

@@ -77,6 +77,16 @@ def test_learner_expects_of_a_new_key_what_the_model_does_for_others() -> None:
     assert learner.expected("new", "model", 32_000) < 63
 
 
+def test_learner_expects_no_more_of_a_new_key_because_of_others() -> None:
+    """Large answers of one tenant do not raise the holds of another."""
+    learner = OutputLearner(default_tokens=1000)
+    for _ in range(ENOUGH):
+        learner.observe("old", "model", 20_000)
+
+    assert learner.expected("new", "model", 32_000) == 1000
+    assert learner.expected("old", "model", 32_000) >= 20_000
+
+
 def test_learner_forgets_who_was_not_used_for_longest() -> None:
     """Its memory is bounded."""
     learner = OutputLearner(default_tokens=1000, entries=2)

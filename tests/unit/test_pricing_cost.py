@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.model import TOKEN_COLUMNS, Prices, TokenPrices, Usage
 from gateway.core.money import MAX_AMOUNT_NANOUSD
-from gateway.core.pricing import cost_nanousd, most_nanousd, token_count
+from gateway.core.pricing import cost_nanousd, most_nanousd, token_count, worst_case_nanousd
 
 COUNTS = st.integers(0, 10_000_000)
 PRICE = st.integers(0, 10**13)
@@ -146,3 +146,24 @@ def test_cost_beyond_the_threshold_is_that_of_long_context_for_all_tokens() -> N
 def test_cost_stays_within_what_one_entry_of_the_ledger_moves(usage: Usage, prices: Prices) -> None:
     """The largest counts that are believed at the largest prices that settings take."""
     assert cost_nanousd(usage, prices) == min(math.ceil(exact(usage, prices)), MAX_AMOUNT_NANOUSD)
+
+
+def test_worst_case_counts_every_token_at_the_dearest_price() -> None:
+    """Input may be written into a cache, output may be reasoning; rounded up."""
+    prices = Prices(input=3, output=10, cache_read=1, cache_write=4, reasoning=12)
+
+    assert worst_case_nanousd(1_000_000, 2_000_000, prices) == 4 + 24
+    assert worst_case_nanousd(1, 0, prices) == 1
+
+
+@given(st.tuples(*[COUNTS] * 5), st.tuples(*[PRICE] * 5))
+def test_no_usage_within_its_limits_costs_more_than_the_worst_case(
+    counts: tuple[int, ...], prices: tuple[int, ...]
+) -> None:
+    """However its input is cached and however much of its output is reasoning."""
+    usage, priced = Usage(*counts), Prices(*prices)
+    given_tokens = usage.input + usage.cache_read + usage.cache_write
+
+    worst = worst_case_nanousd(given_tokens, usage.output + usage.reasoning, priced)
+
+    assert cost_nanousd(usage, priced) <= worst

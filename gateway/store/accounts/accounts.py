@@ -56,6 +56,8 @@ class Account(msgspec.Struct, frozen=True):
     """The sum of the ledger: calls that the ledger writer has not come to are not in it yet."""
     version: int = 1
     """Grows with every change but those of the balance."""
+    trusted: bool = False
+    """The worst case of its running calls is not bounded by its credit."""
 
     @property
     def available_nanousd(self) -> int | None:
@@ -74,14 +76,22 @@ class Accounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, name: str, terms: Terms = Terms(), *, by: Actor = SYSTEM) -> Account:  # noqa: B008 -- frozen
+    async def create(
+        self,
+        name: str,
+        terms: Terms = Terms(),  # noqa: B008 -- frozen
+        *,
+        trusted: bool = False,
+        by: Actor = SYSTEM,
+    ) -> Account:
         """Make an account with a balance of nothing."""
-        account = Account(new_id("acct"), name, int(time.time()), terms)
+        account = Account(new_id("acct"), name, int(time.time()), terms, trusted=trusted)
         values = {
             "id": account.id,
             "name": name,
             "created_at": account.created_at,
             "version": account.version,
+            "trusted": trusted,
             **_terms_columns(terms),
         }
         async with self._database.write() as connection:
@@ -107,9 +117,10 @@ class Accounts:
         name: str | None = None,
         terms: Terms | None = None,
         limits: Limits | None = None,
+        trusted: bool | None = None,
     ) -> Account:
         """
-        Change the name, the terms, the limits; None leaves as it is.
+        Change the name, the terms, the limits, the trust; None leaves as it is.
 
         Raises:
             UnknownAccountError: there is none with this id.
@@ -119,6 +130,8 @@ class Accounts:
             values["name"] = name
         if limits is not None:
             values["limits"] = msgspec.json.encode(limits).decode()
+        if trusted is not None:
+            values["trusted"] = trusted
         async with self._database.write() as connection:
             before = await _find(connection, account_id, for_update=True)
             if not values:
@@ -161,6 +174,7 @@ def account_of(row: sa.Row[Any]) -> Account:
         limits=NO_LIMITS if row.limits is None else msgspec.json.decode(row.limits, type=Limits),
         balance_nanousd=row.balance_nanousd,
         version=row.version,
+        trusted=row.trusted,
     )
 
 
@@ -180,4 +194,9 @@ def _terms_columns(terms: Terms) -> dict[str, object]:
 
 
 def _facts(account: Account) -> Facts:
-    return {"name": account.name, **_terms_columns(account.terms), "limits": account.limits}
+    return {
+        "name": account.name,
+        **_terms_columns(account.terms),
+        "limits": account.limits,
+        "trusted": account.trusted,
+    }

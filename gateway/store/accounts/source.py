@@ -48,6 +48,7 @@ class SqlAccounts:
             balance_nanousd=account.balance_nanousd,
             credit_limit_nanousd=account.terms.credit_nanousd,
             limits=account.limits,
+            trusted=account.trusted,
             spent=spent,
         )
 

@@ -55,6 +55,8 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
     credit_limit_nanousd: int | None = 0
     """How far below zero it may go: 0 for a prepaid account; None: without end."""
     limits: Limits = NO_LIMITS
+    trusted: bool = False
+    """The worst case of its running calls is not bounded by its credit."""
     spent: Mapping[SpendScope, Spent] = {}
     """For each scope that was asked for."""
 

@@ -193,7 +193,7 @@ def load_arguments(
         state.position,
         state.balance_nanousd,
         state.version,
-        -1 if credit is None else credit,
+        -1 if credit is None else f"+{credit}" if state.trusted else credit,
         limits,
     ]
     for scope, spent in state.spent.items():

@@ -4,13 +4,18 @@ Limits while Redis is away: each worker admits a share of what an account or key
 A caller may be served by every worker of every pod at once, so the share should be about one by
 their number. Money may be spent up to the same share of what was left when Redis was last heard;
 an account that this worker has not seen before is not served.
+
+Where the worst case of an account's running calls is bounded (`lua/reserve.lua`), calls count with
+theirs, against the share of the room that Redis last left. So the workers together add at most
+workers * share * (the most room that one of them saw) to what the account may owe; and nothing, if
+workers * share <= 1 and the account was quiet since.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,9 +26,15 @@ _ACCOUNTS = 50_000
 _decode_row = msgspec.msgpack.Decoder(list[str | int]).decode
 
 
-LastSeen: TypeAlias = tuple[int | None, bytes]
-"""What Redis last said of an account: nano-dollars available (None: without end), its row packed
-(empty: no limits)."""
+class LastSeen(NamedTuple):
+    """What Redis last said of an account, amounts in nano-dollars."""
+
+    available: int | None
+    """None: without end."""
+    limits: bytes
+    """Its row packed; empty: no limits."""
+    room: int | None
+    """What further calls may cost at most; None: not bounded."""
 
 
 class _Scope:
@@ -42,6 +53,7 @@ class _Admitted(msgspec.Struct, frozen=True):
 
     account_id: str
     hold_nanousd: int
+    worst_nanousd: int
     tokens: int
     rows: tuple[Row, ...]
 
@@ -59,6 +71,7 @@ class LocalLimits:
         self._seen: OrderedDict[str, LastSeen] = OrderedDict()
         self._scopes: dict[str, _Scope] = {}
         self._spent: dict[str, int] = {}
+        self._exposed: dict[str, int] = {}
         self._admitted: dict[str, _Admitted] = {}
 
     def saw(self, account_id: str, seen: LastSeen) -> None:
@@ -71,11 +84,16 @@ class LocalLimits:
         """Remember what Redis says of the credit of an account that is known here."""
         seen = self._seen.get(account_id)
         if seen is not None:
-            self._seen[account_id] = (available_nanousd, seen[1])
+            self._seen[account_id] = seen._replace(available=available_nanousd)
 
     def last_seen(self, account_id: str) -> LastSeen | None:
         """Return what Redis last said; None: nothing, or it is forgotten."""
         return self._seen.get(account_id)
+
+    def room(self, account_id: str) -> int | None:
+        """Return the room that Redis last left an account; 0: it was not seen, None: unbounded."""
+        seen = self._seen.get(account_id)
+        return 0 if seen is None else seen.room
 
     def admit(
         self,
@@ -84,6 +102,7 @@ class LocalLimits:
         rows: Sequence[Row],
         *,
         hold_nanousd: int,
+        worst_nanousd: int,
         tokens: int,
         now_ms: int,
     ) -> bool:
@@ -94,14 +113,18 @@ class LocalLimits:
             request_id: The call's.
             account_id: Whose.
             rows: The limits of its key, see `hot_state.key_rows`.
-            hold_nanousd: What it may cost.
+            hold_nanousd: What it is expected to cost.
+            worst_nanousd: What it can cost at most.
             tokens: What it may use.
             now_ms: Monotonic milliseconds.
         """
         seen = self._seen.get(account_id)
         if seen is None or not self._affords(account_id, seen, rows, hold_nanousd):
             return False
-        of_account = [_decode_row(seen[1])] if seen[1] else []
+        exposed = self._exposed.get(account_id, 0) + worst_nanousd
+        if seen.room is not None and worst_nanousd and exposed > seen.room * self._share:
+            return False
+        of_account = [_decode_row(seen.limits)] if seen.limits else []
         shares = [self._shared(account_id, row) for row in (*of_account, *rows)]
         poured: list[tuple[_Scope, Bucket, Bucket]] = []
         for row in shares:
@@ -116,7 +139,10 @@ class LocalLimits:
             scope.running += 1
             scope.requests, scope.tokens = requests, minute
         self._spent[account_id] = self._spent.get(account_id, 0) + hold_nanousd
-        self._admitted[request_id] = _Admitted(account_id, hold_nanousd, tokens, tuple(shares))
+        self._exposed[account_id] = exposed
+        self._admitted[request_id] = _Admitted(
+            account_id, hold_nanousd, worst_nanousd, tokens, tuple(shares)
+        )
         return True
 
     def end(self, request_id: str, *, cost_nanousd: int, tokens: int, now_ms: int) -> None:
@@ -126,6 +152,7 @@ class LocalLimits:
             return
         if call.account_id in self._spent:
             self._spent[call.account_id] += cost_nanousd - call.hold_nanousd
+            self._exposed[call.account_id] += cost_nanousd - call.worst_nanousd
         for row in call.rows:
             scope = self._scopes.get(str(row[0]))
             if scope is None:
@@ -141,11 +168,12 @@ class LocalLimits:
         if self._scopes or self._spent:
             self._scopes.clear()
             self._spent.clear()
+            self._exposed.clear()
 
     def _affords(
         self, account_id: str, seen: LastSeen, rows: Sequence[Row], hold_nanousd: int
     ) -> bool:
-        available, limits = seen
+        available, limits = seen.available, seen.limits
         caps = [_number(cap) for row in rows for cap in row[4:] if _number(cap) >= 0]
         if limits:
             caps += [_number(cap) for cap in _decode_row(limits)[4:] if _number(cap) >= 0]

@@ -167,7 +167,11 @@ def _record(reservation: Reservation, scopes: Scopes, at_ms: int) -> bytes:
         event = draft_event(reservation.ask, at_ms)
     cost = event.cost_nanousd
     if cost > reservation.hold_nanousd * NEAR:
-        reservation.hold_nanousd = int(cost * GROWTH)
+        grown = int(cost * GROWTH)
+        worst = reservation.worst_nanousd
+        # Only an upstream that ignores its limits makes a call dearer than its worst case.
+        reservation.hold_nanousd = min(grown, worst) if cost <= worst else grown
+        reservation.worst_nanousd = max(worst, reservation.hold_nanousd)
     return pack(
         (
             event.account_id,
@@ -179,6 +183,7 @@ def _record(reservation: Reservation, scopes: Scopes, at_ms: int) -> bytes:
             str(cost),
             at_ms,
             min(token_count(event.usage), MOST_TOKENS),
+            reservation.worst_nanousd,
         )
     )
 

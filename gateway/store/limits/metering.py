@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from gateway.core.catalogue import nanousd
 from gateway.settings import Settings
 from gateway.store.account_credit import RedisCredit
 from gateway.store.hot_state.snapshot import AccountSource
@@ -71,6 +72,8 @@ class Till:
             self.accounts,
             self.reservations.local,
             prefix,
+            exposure_floor_nanousd=nanousd(settings.money.exposure_floor),
+            exposure_share=settings.money.exposure_share,
             top_up=f"{settings.brand.public_url.rstrip('/')}/app/credits",
             count=call_metrics.count_reservation,
         )

@@ -21,6 +21,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, TypeAlias, cast
 
+from gateway.core.catalogue import nanousd
 from gateway.core.limits import (
     UNLIMITED,
     Headroom,
@@ -32,7 +33,7 @@ from gateway.core.limits import (
 )
 from gateway.core.model import Endpoint, UsageEvent, Wire
 from gateway.core.output_estimate import OutputLearner
-from gateway.core.pricing import most_nanousd, token_count
+from gateway.core.pricing import dearest_input, most_nanousd, token_count, worst_case_nanousd
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation, ReserveAsk
 from gateway.protocols.http.limit_headers import limit_headers
@@ -47,7 +48,7 @@ from gateway.store.hot_state.redis_schema import (
 )
 from gateway.store.hot_state.snapshot import SpendScope
 from gateway.store.limits.account_loader import AccountLoader
-from gateway.store.limits.fallback import LocalLimits
+from gateway.store.limits.fallback import LastSeen, LocalLimits
 from gateway.store.limits.leases import RunningCalls, Scopes, scopes_of
 from gateway.store.redis.client import Bus, BusUnavailable
 from gateway.store.redis.connection import Argument, Reply, ReplyError
@@ -56,14 +57,23 @@ from gateway.store.usage.journal import UsageStream
 _AWAY = (BusUnavailable, ReplyError)
 _LIMITS: Final = (
     None, LimitName.CREDIT, LimitName.BUDGET_TOTAL, LimitName.BUDGET_MONTH, LimitName.BUDGET_DAY,
-    LimitName.CONCURRENCY, LimitName.RPM, LimitName.TPM,
+    LimitName.CONCURRENCY, LimitName.RPM, LimitName.TPM, LimitName.EXPOSURE,
+    LimitName.SMALL_BALANCE,
 )  # fmt: skip
 """By the number that the script gives them."""
+_CREDIT: Final = (1, 8, 9)
+"""Those that more credit lifts."""
 _SCOPES: Final = {"": LimitScope.ACCOUNT, "k": LimitScope.KEY, "m": LimitScope.KEY_MODEL}
 OWED = 10_000
 """Calls to be released that are remembered while Redis is away."""
 _ATTEMPTS = 5
 _PACKED_ROWS = 50_000
+_LEAST_OUTPUT = 64
+"""Translators and upstreams raise smaller limits to a floor of theirs."""
+_AMPLE = 16
+"""An account with room for so many calls of a full context needs no closer bound of their input."""
+MOST_NANOUSD = 9_000_000_000_000_000
+"""No call counts as dearer: more than any funds, exact in the scripts."""
 _KINDS: Final = {
     (endpoint, wire): f"{endpoint.value} {wire.value}".encode()
     for endpoint in Endpoint
@@ -112,11 +122,17 @@ class RedisReservations:
         self._now_ms = now_ms
         self._lease_ms = int(money.lease_s * 1000)
         self._refresh_ms = int(money.refresh_s * 1000)
+        self._bound = (
+            nanousd(money.exposure_floor),
+            money.exposure_share,
+            nanousd(money.small_balance),
+            money.small_concurrency,
+        )
         self._learner = OutputLearner(money.default_output)
         self._local = LocalLimits(money.degraded_share)
         self._owed: dict[str, str] = {}
         self._rows: OrderedDict[tuple[str, int, str], _Known] = OrderedDict()
-        self._no_rows: _Known = ([], pack([]), scopes_of([]))
+        self._no_rows: _Known = ([], pack([self._bound]), scopes_of([]))
 
     @property
     def local(self) -> LocalLimits:
@@ -142,8 +158,8 @@ class RedisReservations:
         ask = reservation.ask
         self._running.discard(ask.request_id)
         if event.outcome == "completed":
-            usage = event.usage
-            self._learner.observe(event.key_id, event.model, usage.output + usage.reasoning)
+            output = event.usage.output + event.usage.reasoning
+            self._learner.observe(event.key_id, event.model, -(-output // ask.choices))
         if reservation.degraded:
             self._local.end(
                 ask.request_id,
@@ -164,17 +180,35 @@ class RedisReservations:
     def _sized(self, ask: ReserveAsk) -> Reservation:
         """Return the call with what it will hold."""
         if ask.endpoint is Endpoint.COUNT_TOKENS:
-            return Reservation(ask=ask, hold_nanousd=0, tokens=0)
+            return Reservation(ask=ask, hold_nanousd=0, worst_nanousd=0, tokens=0)
         model = ask.model
         longest = model.max_output if ask.max_tokens is None else ask.max_tokens
-        output = self._learner.expected(
+        output = ask.choices * self._learner.expected(
             ask.principal.key_id, model.name, min(longest, self._settings.output_ceiling)
         )
+        hold = min(most_nanousd(ask.input_tokens, output, model.prices), MOST_NANOUSD)
         return Reservation(
             ask=ask,
-            hold_nanousd=most_nanousd(ask.input_tokens, output, model.prices),
-            tokens=ask.input_tokens + output,
+            hold_nanousd=hold,
+            worst_nanousd=max(hold, self._worst_case(ask)),
+            tokens=min(ask.input_tokens + output, MOST_NANOUSD),
         )
+
+    def _worst_case(self, ask: ReserveAsk) -> int:
+        """Return what the call can cost at most if the upstream honours its limits."""
+        model = ask.model
+        # A limit of 0 is none to some upstreams. One above `max_output` counts as it is, in case
+        # the catalogue is mistaken, up to the context.
+        longest = min(max(ask.max_tokens or model.max_output, _LEAST_OUTPUT), model.context)
+        output = longest * ask.choices
+        context = max(model.context, ask.input_tokens)
+        worst = worst_case_nanousd(context, output, model.prices)
+        room = self._local.room(ask.principal.account_id)
+        if room is not None and room < _AMPLE * worst and dearest_input(model.prices) > 0:
+            bound = ask.input_bound()  # reads the whole body, a millisecond in a large one
+            if bound is not None and bound < context:
+                worst = worst_case_nanousd(max(bound, ask.input_tokens), output, model.prices)
+        return min(worst, MOST_NANOUSD)
 
     async def _admit(self, reservation: Reservation, rows: list[Row], packed: bytes) -> None:
         """Ask Redis until it has what it needs to answer."""
@@ -189,7 +223,7 @@ class RedisReservations:
                 self._admitted(reservation, reply)
                 return
             if reply[0] == 0:
-                if reply[1] == 1 and self._accounts.may_ask_again(account_id):
+                if reply[1] in _CREDIT and self._accounts.may_ask_again(account_id):
                     await self._accounts.refresh(account_id)
                     continue
                 raise self._refused(ask, rows, reply)
@@ -227,13 +261,18 @@ class RedisReservations:
                 _KINDS[ask.endpoint, ask.client_wire],
                 at_ms,
                 self._refresh_ms,
+                reservation.worst_nanousd,
             ),
         )
 
     def _admitted(self, reservation: Reservation, reply: list[int | bytes]) -> None:
         account_id = reservation.ask.principal.account_id
         available = None if reply[2] == b"" else int(reply[2])
-        self._local.saw(account_id, (available, cast("bytes", reply[9])))
+        room = None if reply[10] == b"" else int(reply[10])
+        if reply[9] is not None:
+            self._local.saw(account_id, LastSeen(available, cast("bytes", reply[9]), room))
+            if room is None:
+                reservation.worst_nanousd = reservation.hold_nanousd
         if reply[3] != -1 or reply[6] != -1:
             reservation.headroom = _headroom(reply, 3)
         if reply[1]:
@@ -273,10 +312,13 @@ class RedisReservations:
             ask.principal.account_id,
             rows,
             hold_nanousd=reservation.hold_nanousd,
+            worst_nanousd=reservation.worst_nanousd,
             tokens=reservation.tokens,
             now_ms=_monotonic_ms(),
         ):
             reservation.degraded = True
+            if self._local.room(ask.principal.account_id) is None:
+                reservation.worst_nanousd = reservation.hold_nanousd
             self._count("degraded")
             return
         self._undo(ask)
@@ -326,7 +368,7 @@ class RedisReservations:
             rows = key_rows(principal.key_id, principal.limits, ask.model.name)
             if len(self._rows) >= _PACKED_ROWS:
                 self._rows.popitem(last=False)
-            known = self._rows[key] = (rows, pack(rows), scopes_of(rows))
+            known = self._rows[key] = (rows, pack([self._bound, *rows]), scopes_of(rows))
         return known
 
 

@@ -25,6 +25,7 @@ ACCOUNTS = sa.Table(
     sa.Column("balance_nanousd", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("limits", sa.Text),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),
+    sa.Column("trusted", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.CheckConstraint("billing IN ('prepaid', 'postpaid')", name="ck_accounts_billing"),
     sa.CheckConstraint("credit_limit_nanousd >= 0", name="ck_accounts_credit_limit"),
 )
@@ -33,7 +34,7 @@ Who pays. `balance_nanousd` is the sum of the account's ledger entries, moved to
 
 A prepaid account may spend its balance; a postpaid one also `credit_limit_nanousd` beyond it, NULL
 being without end. `limits` is JSON, NULL means none; `version` grows with every change but those of
-the balance.
+the balance. The worst case of a trusted account's running calls is not bounded by its credit.
 """
 
 API_KEYS = sa.Table(

@@ -3,7 +3,7 @@
 -- KEYS     account
 -- ARGV[1]  now, Unix ms; '' for the server's clock
 -- ARGV[2]  position; 3: balance in nano-dollars
--- ARGV[4]  version; 5: credit limit, -1 without end; 6: limits as msgpack, '' without any
+-- ARGV[4]  version; 5: credit limit, as field cr; 6: limits as msgpack, '' without any
 -- then for each scope: name, day, spent, month, spent, spent in total
 -- Returns 1; 0 when the position is older than what is known: SQL must be asked again.
 local account = KEYS[1]

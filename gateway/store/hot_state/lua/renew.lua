@@ -15,11 +15,11 @@ for place = 4, #ARGV, 2 do
   local record = cmsgpack.unpack(ARGV[place + 1])
   local account = ARGV[3] .. record[1]
   local held = redis.call('HGET', calls, id)
-  local before = 0
+  local before, worst_before = 0, 0
   if held then
     held = cmsgpack.unpack(held)
     record[5] = held[5]
-    before = held[4]
+    before, worst_before = held[4], held[10] or 0
   else
     unknown = unknown + 1
   end
@@ -28,6 +28,9 @@ for place = 4, #ARGV, 2 do
     if record[4] ~= before then
       redis.call('HINCRBY', account, 'h' .. scope[1], whole(record[4] - before))
     end
+  end
+  if record[10] ~= worst_before then
+    redis.call('HINCRBY', account, 'w', whole(record[10] - worst_before))
   end
   redis.call('HSET', calls, id, cmsgpack.pack(record))
   redis.call('ZADD', leases, ends, id)

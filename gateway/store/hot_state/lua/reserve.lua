@@ -6,31 +6,42 @@
 -- ARGV[3]  the lease in ms
 -- ARGV[4]  money to hold, nano-dollars
 -- ARGV[5]  tokens to take
--- ARGV[6]  scopes beside the account: msgpack of {{name, rpm, tpm, concurrency, day, month, total}},
---          -1 where there is no limit
+-- ARGV[6]  msgpack of the bound on debt and the scopes beside the account: {{exposure floor, exposure
+--          share, funds below which so many priced calls run at a time, how many}, {name, rpm, tpm,
+--          concurrency, day, month, total}...}, -1 where there is no limit; amounts in nano-dollars
 -- ARGV[7]  account id; 8: key id; 9: model; 10: '<endpoint> <client wire>'; 11: Unix ms of the
 --          caller's clock, which events carry
 -- ARGV[12] after how many ms the account is to be loaded again
+-- ARGV[13] the worst case: what the call can cost at most, nano-dollars, at least ARGV[4]
 -- Returns one of
---   {1, is old, available or '', rpm, left, reset ms, tpm, left, reset ms, the account's limits}
+--   {1, is old, available or '', rpm, left, reset ms, tpm, left, reset ms, the account's limits
+--     or false: admitted before, room or '': the account's worst case is not bounded}
 --   {0, limit, scope, value, remaining, asked, retry ms or -1, rpm, left, reset ms, tpm, left, reset}
 --   {2, epoch or false, now, names of scopes whose spending must be loaded...}
--- The account is scope 1. Limits: 1 credit, 2 total, 3 month, 4 day, 5 concurrency, 6 rpm, 7 tpm.
+-- The account is scope 1. Limits: 1 credit, 2 total, 3 month, 4 day, 5 concurrency, 6 rpm, 7 tpm,
+-- 8 exposure, 9 small balance.
+--
+-- The bound on debt. funds = balance + credit limit - pending; W = the sum of the worst cases of
+-- the running calls. A call is admitted only if afterwards W <= funds + max(floor, share * funds).
+-- Until the next admission funds - W cannot fall: a call that ends with a cost c lowers the funds by
+-- c and W by its worst case, which is at least c. So funds never end below -max(floor, share * F),
+-- F being the funds at the latest admission.
 local account, calls, leases = KEYS[1], KEYS[2], KEYS[3]
 local now = clock(ARGV[1])
-local hold, tokens = tonumber(ARGV[4]), tonumber(ARGV[5])
+local hold, tokens, worst = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[13])
 
-local state = redis.call('HMGET', account, 'cr', 'base', 'pend', 'lim', 'at')
+local state = redis.call('HMGET', account, 'cr', 'base', 'pend', 'lim', 'at', 'w')
 local credit = state[1]
 if not credit then
   return {2, redis.call('HGET', calls, 'epoch'), now}
 end
 if redis.call('HEXISTS', calls, ARGV[2]) == 1 then
-  return {1, 0, '', -1, 0, 0, -1, 0, 0, ''}
+  return {1, 0, '', -1, 0, 0, -1, 0, 0, false, ''}
 end
 
 local scopes = cmsgpack.unpack(ARGV[6])
-table.insert(scopes, 1, state[4] and cmsgpack.unpack(state[4]) or {'', -1, -1, -1, -1, -1, -1})
+local bound = scopes[1]
+scopes[1] = state[4] and cmsgpack.unpack(state[4]) or {'', -1, -1, -1, -1, -1, -1}
 
 local wanted = {}
 for _, scope in ipairs(scopes) do
@@ -46,11 +57,24 @@ local function refuse(limit, scope, value, remaining, asked, retry)
   end
 end
 
-local available = ''
+local available, spare = '', ''
 if credit ~= '-1' then
-  available = tonumber(state[2]) + tonumber(credit) - (tonumber(state[3] or 0)) - (tonumber(held[2] or 0))
-  if hold > 0 and available < hold then refuse(1, 1, available, available, hold, -1) end
+  local funds = tonumber(state[2]) + tonumber(credit) - tonumber(state[3] or 0)
+  available = funds - tonumber(held[2] or 0)
+  if worst > 0 and (available < hold or available <= 0) then
+    refuse(1, 1, available, available, hold, -1)
+  end
+  if string.sub(credit, 1, 1) ~= '+' then
+    local running = tonumber(state[6] or 0)
+    spare = funds + math.max(bound[1], math.floor(bound[2] * funds)) - running - worst
+    if worst > 0 then
+      if spare < 0 then refuse(8, 1, funds, spare + worst, worst, spare + running < 0 and -1 or 1000) end
+      if funds < bound[3] and (held[1] or 0) + 0 >= bound[4] then refuse(9, 1, bound[4], 0, 1, 1000) end
+    end
+  end
 end
+-- Where nothing bounds the worst case it must not overflow the account's sum either.
+if spare == '' then worst = hold end
 
 local missing = {}
 local changes, taken = {}, {}
@@ -120,7 +144,7 @@ end
 if #missing > 0 then
   return {2, redis.call('HGET', calls, 'epoch'), now, unpack(missing)}
 end
-for limit = 1, 7 do
+for limit = 1, 9 do
   local refusal = refusals[limit]
   if refusal then
     for _, tightest in ipairs({requests, minute}) do
@@ -131,19 +155,26 @@ for limit = 1, 7 do
 end
 
 -- Admitted.
-for _, scope in ipairs(scopes) do
-  redis.call('HINCRBY', account, 'n' .. scope[1], 1)
-  redis.call('HINCRBY', account, 'h' .. scope[1], ARGV[4])
+for index, scope in ipairs(scopes) do
+  local first = (index - 1) * 6
+  local size = #changes
+  changes[size + 1] = 'n' .. scope[1]
+  changes[size + 2] = (held[first + 1] or 0) + 1
+  changes[size + 3] = 'h' .. scope[1]
+  changes[size + 4] = (held[first + 2] or 0) + hold
 end
+changes[#changes + 1] = 'w'
+changes[#changes + 1] = (state[6] or 0) + worst
 local old = now - tonumber(state[5]) > tonumber(ARGV[12])
 if old then
   changes[#changes + 1] = 'at'
   changes[#changes + 1] = whole(now)
 end
-if #changes > 0 then redis.call('HSET', account, unpack(changes)) end
+redis.call('HSET', account, unpack(changes))
 redis.call('HSET', calls, ARGV[2], cmsgpack.pack(
-  {ARGV[7], ARGV[8], ARGV[9], hold, taken, ARGV[10], '0', tonumber(ARGV[11]), 0}))
+  {ARGV[7], ARGV[8], ARGV[9], hold, taken, ARGV[10], '0', tonumber(ARGV[11]), 0, worst}))
 redis.call('ZADD', leases, whole(now + tonumber(ARGV[3])), ARGV[2])
 if available ~= '' then available = whole(available - hold) end
+if spare ~= '' then spare = whole(spare) end
 return {1, old and 1 or 0, available, requests[1], requests[2], requests[3],
-  minute[1], minute[2], minute[3], state[4] or ''}
+  minute[1], minute[2], minute[3], state[4] or '', spare}

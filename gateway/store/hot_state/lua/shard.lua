@@ -10,15 +10,18 @@
 --
 -- Fields of an account; <s> is a scope: '' the account, 'k<key>', 'm<key>/<model>':
 --   base     balance in SQL as of position v; pend: cost of its events in the stream
---   v        position; cv: version of cr (credit limit, -1: none) and lim (limits, msgpack)
+--   v        position; cv: version of cr and lim (limits, msgpack)
+--   cr       credit limit, -1: none; '+' before it: trusted, its worst case is not bounded
 --   at       when it was loaded, Unix ms
 --   n<s>     running calls; h<s>: money they hold
+--   w        worst case: what its running calls can cost at most in sum, see reserve.lua
 --   r<s>     bucket of requests, t<s> of tokens: '<level>:<ms>', see core/bucket.py
 --   b<s>     spent, from SQL: {v, day, amount, month, amount, total}
 --   p<s>     spent, in the stream: {day, amount, month, amount, total}
 --
--- A record is {account, key, model, hold, scopes, event, cost, at_ms, tokens}, msgpack; each of its
--- scopes is {name, tokens taken, tokens a minute}. Until the first checkpoint its event is only
+-- A record is {account, key, model, hold, scopes, event, cost, at_ms, tokens, worst case}, msgpack;
+-- an earlier version wrote no worst case and added none to w. Each of its scopes is
+-- {name, tokens taken, tokens a minute}. Until the first checkpoint its event is only
 -- '<endpoint> <client wire>', and its cost 0.
 --
 -- Numbers are doubles: amounts are exact below 2^53 nano-dollars, nine million dollars.
@@ -86,28 +89,34 @@ local function scope_names(key, model)
   return {'', 'k' .. key, 'm' .. key .. '/' .. model}
 end
 
--- Never below zero: what was lost with a deleted key is not owed to anybody.
-local function lower(account, field, amount)
-  if redis.call('HINCRBY', account, field, whole(-amount)) < 0 then
-    redis.call('HSET', account, field, 0)
-  end
-end
-
--- Ends what a running call holds. `used`: tokens it used.
+-- Ends what a running call holds. `used`: tokens it used. Nothing falls below zero: what was lost
+-- with a deleted key is not owed to anybody.
 local function release(account, record, used, now)
-  local changes = {}
+  local names = {'w'}
   for _, scope in ipairs(record[5]) do
-    local name = scope[1]
-    lower(account, 'n' .. name, 1)
-    lower(account, 'h' .. name, record[4])
+    local size = #names
+    names[size + 1], names[size + 2], names[size + 3] = 'n' .. scope[1], 'h' .. scope[1], 't' .. scope[1]
+  end
+  local held = redis.call('HMGET', account, unpack(names))
+  local changes = {}
+  for index, scope in ipairs(record[5]) do
+    local size, first = #changes, index * 3 - 1
+    local running = math.max(0, (held[first] or 0) - 1)
+    changes[size + 1], changes[size + 2] = names[first], running
+    changes[size + 3], changes[size + 4] = names[first + 1], math.max(0, (held[first + 1] or 0) - record[4])
+    if scope[1] == '' then
+      -- Without calls exactly nothing, whatever another version left in it.
+      local worst = running == 0 and 0 or math.max(0, (held[1] or 0) - (record[10] or 0))
+      changes[size + 5], changes[size + 6] = 'w', worst
+    end
     if scope[3] > 0 and used ~= scope[2] then
-      local level, at = bucket(redis.call('HGET', account, 't' .. name), scope[3], now)
+      local level, at = bucket(held[first + 2], scope[3], now)
       level = math.max(0, level + (used - scope[2]) * PER_MINUTE)
-      changes[#changes + 1] = 't' .. name
+      changes[#changes + 1] = names[first + 2]
       changes[#changes + 1] = bucket_text(level, at)
     end
   end
-  if #changes > 0 then redis.call('HSET', account, unpack(changes)) end
+  redis.call('HSET', account, unpack(changes))
 end
 
 -- Takes an entry, as XRANGE gives it, out of the stream's sums.

@@ -1,0 +1,50 @@
+"""An upper bound of the tokens of a request, read off its bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+TEMPLATE_TOKENS: Final = 1024
+"""Tokens that a provider's prompt template may add to a request: roles, tool instructions."""
+
+# Types of which every token was spelled out in the body: content, tools, settings, JSON schemas.
+_TEXT_TYPES: Final = (
+    *("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal"),
+    *("message", "reasoning", "thinking", "redacted_thinking"),
+    *("function", "function_call", "function_call_output", "tool_use", "tool_result"),
+    *("custom", "custom_tool_call", "custom_tool_call_output", "auto", "any", "tool", "none"),
+    *("ephemeral", "enabled", "disabled", "adaptive", "json_object", "json_schema"),
+    *("object", "string", "number", "integer", "boolean", "array", "null"),
+)
+_TYPE: Final = b'"type"'
+# A schema may have a list of types, or a property that is called "type". A "type" without a colon
+# is a value, not a name.
+_KNOWN: Final = re.compile(
+    rb'[ \t\r\n]*+(?:[^: \t\r\n]|:[ \t\r\n]*+(?:[\[{]|"(?:%b)"))' % "|".join(_TEXT_TYPES).encode()
+)
+# Members that bring in content from elsewhere, and that some servers accept without a type.
+_REFERENCES: Final = (b'_url"', b'"input_audio"', b'"audio"', b'"web_search_options"')
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
+
+
+def input_token_bound(body: bytes) -> int | None:
+    """
+    Return a number of tokens that the input does not exceed; None if only the context bounds it.
+
+    No tokenizer makes more tokens of a text than it has bytes of UTF-8, and JSON spells no text in
+    fewer bytes. Images, files and searches have few bytes and many tokens: a body with anything
+    that is not known to be text has no bound, nor has one that spells names with escapes.
+    """
+    if any(name in body for name in _REFERENCES):
+        return None
+    # Finding the member by bytes is several times faster than a search with the expression.
+    at = body.find(_TYPE)
+    while at >= 0:
+        at += len(_TYPE)
+        if _KNOWN.match(body, at) is None:
+            return None
+        at = body.find(_TYPE, at)
+    if b"\\u00" in body and _ESCAPED_LETTER.search(body):
+        return None
+    return len(body) + TEMPLATE_TOKENS
