@@ -22,6 +22,7 @@ from typing import Any
 from gateway.core.idempotency import AnswerCopy
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Headers
+from gateway.protocols.digits import read_digits
 
 Message = dict[str, Any]
 Scope = dict[str, Any]
@@ -117,9 +118,12 @@ class ClientChannel:
                 BODY_TIMEOUT, CLIENT_GONE.
         """
         header = self.header(b"content-length")
-        declared = int(header) if header is not None and header.isdigit() else -1
-        if declared > limit_bytes:
-            raise _too_large(limit_bytes)
+        declared = -1
+        if header is not None and header.isdigit():
+            length = read_digits(header)
+            if length is None or length > limit_bytes:
+                raise _too_large(limit_bytes)
+            declared = length
         timer = task.get_loop().call_later(timeout_s, self._late, task)
         try:
             return await self._read(limit_bytes, declared)
@@ -162,10 +166,10 @@ class ClientChannel:
         With a body left unread the connection cannot be used again, and a caller that is still
         sending may lose the answer. Large, endless and late bodies are not waited for.
         """
-        declared = self.header(b"content-length") or b"0"
-        if self._read_whole or self._gone or self._is_late or not declared.isdigit():
+        declared = read_digits(self.header(b"content-length") or b"0")
+        if self._read_whole or self._gone or self._is_late or declared is None:
             return
-        if int(declared) <= _DRAIN_BYTES:
+        if declared <= _DRAIN_BYTES:
             try:
                 task = asyncio.current_task()
                 assert task is not None
