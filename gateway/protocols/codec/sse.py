@@ -6,12 +6,13 @@ an event. Where the network cuts the bytes has no meaning, so any split gives th
 
 Rules of this file:
 
-* Every byte is searched once: an unfinished line waits as a list of pieces and only a new piece is
+* Every byte is searched once: an unfinished line waits in a buffer and only a new piece is
   searched for its end. Total cost is linear in the bytes.
 * A CR ends its line at once; an LF directly after it belongs to it, also in the next piece.
 * Nothing is decoded as text: data stays bytes, so a character may be cut anywhere.
 * What is held is bounded: an event (its data lines and the line being read) beyond the limit is
-  an error, wherever the cuts are.
+  an error, wherever the cuts are. So is one of more than `MAX_DATA_LINES`: an empty `data:` line
+  has no bytes but takes memory.
 
 Source: WHATWG HTML, "Server-sent events", interpretation of an event stream; with one liberty: what
 a server leaves unfinished at the end of the stream is delivered, since several servers omit the
@@ -26,6 +27,11 @@ from gateway.errors import ErrorKind, GatewayError
 
 LIMIT_BYTES = 8 * 1024 * 1024
 """Largest event held by default."""
+
+MAX_DATA_LINES = 65_536
+"""Most data lines of one event."""
+
+_SHORTEST_DATA_LINE = len(b"data\n")
 
 DONE = b"data: [DONE]\n\n"
 """The last event of an OpenAI stream."""
@@ -59,12 +65,15 @@ class EventDecoder:
         "_name",
         "_skip_lf",
         "_too_large",
+        "_whole_bytes",
     )
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self._limit_bytes = limit_bytes
-        self._line: list[bytes] = []
-        self._line_bytes = 0
+        # A smaller chunk cannot hold too many lines, so nothing needs to count them.
+        self._whole_bytes = min(limit_bytes, MAX_DATA_LINES * _SHORTEST_DATA_LINE)
+        # One buffer, not a list of pieces: bytes that come one by one would cost 40 each.
+        self._line = bytearray()
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._name: bytes | None = None
@@ -104,7 +113,7 @@ class EventDecoder:
         """
         self._check_size()
         events: list[Event] = []
-        if self._line_bytes:
+        if self._line:
             self._take_line(self._joined(b""), events)
         self._take_line(b"", events)
         return events
@@ -127,7 +136,7 @@ class EventDecoder:
             chunk[-2:] == b"\n\n"
             and self.at_boundary
             and b"\r" not in chunk
-            and len(chunk) <= self._limit_bytes
+            and len(chunk) <= self._whole_bytes
         )
 
     def _without_bom(self, chunk: bytes) -> bytes:
@@ -153,18 +162,15 @@ class EventDecoder:
 
     def _hold(self, piece: bytes) -> None:
         if piece:
-            self._line.append(piece)
-            self._line_bytes += len(piece)
-            if self._data_bytes + self._line_bytes > self._limit_bytes:
+            self._line += piece
+            if self._data_bytes + len(self._line) > self._limit_bytes:
                 self._overflow()
 
     def _joined(self, piece: bytes) -> bytes:
         if not self._line:
             return piece
-        self._line.append(piece)
-        line = b"".join(self._line)
+        line = bytes(self._line) + piece
         self._line.clear()
-        self._line_bytes = 0
         return line
 
     def _take_line(self, line: bytes, events: list[Event]) -> None:
@@ -175,6 +181,9 @@ class EventDecoder:
         elif self._data_bytes + len(line) > self._limit_bytes:
             self._overflow()
         elif line.startswith(b"data:") or line == b"data":
+            if len(self._data) == MAX_DATA_LINES:
+                self._overflow()
+                return
             value = line[6:] if line[5:6] == b" " else line[5:]
             self._data.append(value)
             self._data_bytes += len(value)
@@ -199,7 +208,7 @@ class EventDecoder:
             raise GatewayError(
                 ErrorKind.UPSTREAM_MALFORMED,
                 "The upstream sent a stream event that is too large.",
-                detail=f"SSE event beyond {self._limit_bytes} bytes",
+                detail=f"SSE event beyond {self._limit_bytes} bytes or {MAX_DATA_LINES} lines",
             )
 
 
