@@ -143,6 +143,8 @@ class Admin(Section, frozen=True):
 
     token_env: EnvName | None = None
     token_file: Text | None = None
+    allow_forwarded: bool = False
+    """Answer requests that came through a proxy."""
 
 
 class Keys(Section, frozen=True):
