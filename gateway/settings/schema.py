@@ -93,6 +93,8 @@ class Server(Section, frozen=True):
     max_in_flight: Count = 4096
     """Calls per worker; beyond it 503/529 with retry-after 1."""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024 * 1024)] = 32 * 1024 * 1024
+    header_timeout_s: Annotated[float, Meta(ge=1, le=3600)] = 6.0
+    """Whole request head, from the connection or the last answer on; then the connection ends."""
     body_timeout_s: Seconds = 60.0
     """Whole request body; a slower one is 408."""
     send_stall_s: Seconds = 120.0
