@@ -4,8 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+LOCK_VENV := .venv-lock
+PIP := $(BIN)/python -m pip install --quiet
+# Packages come from the lock files alone, with their hashes; then the project itself, editable.
+INSTALL := $(PIP) --no-deps --no-build-isolation --editable .
+COMPILE := $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make lock'
 
-.PHONY: run test check fmt lint types arch bench clean setup
+.PHONY: run test check fmt bench clean setup lock
 
 run: $(STAMP)
 	$(BIN)/capio demo
@@ -31,13 +37,25 @@ setup: $(DEV_STAMP)
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable .
+$(STAMP): pyproject.toml requirements.lock requirements-build.lock | $(BIN)/python
+	$(PIP) --require-hashes -r requirements.lock -r requirements-build.lock
+	$(INSTALL)
 	touch $@
 
-$(DEV_STAMP): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+$(DEV_STAMP): pyproject.toml requirements-dev.lock | $(BIN)/python
+	$(PIP) --require-hashes -r requirements-dev.lock
+	$(INSTALL)
 	touch $@ $(STAMP)
 
+# After a change of the dependencies in pyproject.toml. Versions stay as they are where they can;
+# `make lock ARGS=--upgrade` takes the newest. The three files agree with each other.
+lock:
+	$(PYTHON) -m venv $(LOCK_VENV)
+	$(LOCK_VENV)/bin/python -m pip install --quiet 'uv>=0.9,<1'
+	$(COMPILE) $(ARGS) pyproject.toml -o requirements.lock
+	$(COMPILE) $(ARGS) pyproject.toml --extra dev --extra bench --group build \
+		-c requirements.lock -o requirements-dev.lock
+	$(COMPILE) $(ARGS) --group build -c requirements-dev.lock -o requirements-build.lock
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOCK_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

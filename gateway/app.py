@@ -287,6 +287,7 @@ class Worker:
                 *AdminKeys(table, stores.keys, catalogue).routes(),
                 *AdminRecords(database).routes(),
             ],
+            allow_forwarded=self._settings.admin.allow_forwarded,
         )
 
 

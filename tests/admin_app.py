@@ -61,7 +61,9 @@ class Told:
 class AdminApp:
     """One worker's pages, and a client for them."""
 
-    def __init__(self, database: Database, token: str | None = TOKEN) -> None:
+    def __init__(
+        self, database: Database, token: str | None = TOKEN, *, allow_forwarded: bool = False
+    ) -> None:
         self.database = database
         self.told = Told()
         self.keys = Keys(database, PREFIX)
@@ -83,6 +85,7 @@ class AdminApp:
                 *AdminKeys(self.keys, self.told, build(settings, {})).routes(),
                 *AdminRecords(database).routes(),
             ],
+            allow_forwarded=allow_forwarded,
         )
         nothing = cast("Any", None)
         edge = Edge(

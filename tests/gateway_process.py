@@ -34,11 +34,23 @@ class GatewayProcess:
         config: TOML of providers and models; the listening sections are added.
         workers: Worker processes.
         server, extra: Further TOML of `[server]`, and of whole sections.
+        environment: Added to this process's own.
+        open_files: Its limit on open files, soft and hard; None leaves that of this process.
     """
 
     def __init__(
-        self, home: Path, config: str, *, workers: int = 2, server: str = "", extra: str = ""
+        self,
+        home: Path,
+        config: str,
+        *,
+        workers: int = 2,
+        server: str = "",
+        extra: str = "",
+        environment: dict[str, str] | None = None,
+        open_files: int | None = None,
     ) -> None:
+        self._environment = environment or {}
+        self._wrapper = ["prlimit", f"--nofile={open_files}"] if open_files else []
         self.home = home
         self.port = free_port()
         self.metrics_port = free_port()
@@ -66,16 +78,21 @@ class GatewayProcess:
 
     def start(self) -> GatewayProcess:
         """Start and wait until it is ready."""
+        self.launch()
+        self.wait_ready()
+        return self
+
+    def launch(self) -> None:
+        """Start."""
+        serve = ["-m", "gateway.cli", "serve", "--config", str(self.config_path)]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.cli", "serve", "--config", str(self.config_path)],
+                [*self._wrapper, sys.executable, *serve],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
             )
-        self.wait_ready()
-        return self
 
     def wait_ready(self, timeout_s: float = START_S) -> None:
         """Wait until `/readyz` says yes."""

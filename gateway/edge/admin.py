@@ -36,6 +36,7 @@ WRONG_TOKENS_A_MINUTE = 10
 _ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
 _PREFIX = "/admin/"
 _LONGEST_NAME = 200
+_PROXY_HEADERS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
 
 
 class AdminRequest(NamedTuple):
@@ -99,10 +100,14 @@ class AdminPages:
     Args:
         token: The operator's; None: nothing is there.
         routes: All paths.
+        allow_forwarded: Answer requests that came through a proxy.
     """
 
-    def __init__(self, token: str | None, routes: Iterable[Route]) -> None:
+    def __init__(
+        self, token: str | None, routes: Iterable[Route], *, allow_forwarded: bool = False
+    ) -> None:
         self._digest = None if token is None else _digest(token.encode())
+        self._allow_forwarded = allow_forwarded
         self._routes = tuple((route, tuple(route.path.split("/"))) for route in routes)
         self._wrong = Throttle(WRONG_TOKENS_A_MINUTE, time.monotonic)
 
@@ -111,11 +116,12 @@ class AdminPages:
         Answer one request.
 
         Raises:
-            GatewayError: UNKNOWN_PATH when there is no such path, or no token; MISSING_KEY,
+            GatewayError: UNKNOWN_PATH when there is no such path or no token, or a proxy has
+                forwarded the request; MISSING_KEY,
                 INVALID_KEY, RATE_LIMITED for who has not the token; else what is wrong.
         """
         path: str = channel.scope["path"]
-        if self._digest is None:
+        if self._digest is None or (self._is_forwarded(channel) and not self._allow_forwarded):
             raise GatewayError(ErrorKind.UNKNOWN_PATH, f"There is nothing at {path}.")
         self._authenticate(channel, self._digest)
         by = Actor(_actor(channel), request_id, caller_address(channel))
@@ -131,6 +137,11 @@ class AdminPages:
                 code=refusal.code,
             ) from failure
         await send_reply(channel, reply, request_id)
+
+    @staticmethod
+    def _is_forwarded(channel: ClientChannel) -> bool:
+        """Whether a proxy has left its mark. The one for clients must not reach this API."""
+        return any(channel.header(name) is not None for name in _PROXY_HEADERS)
 
     def _authenticate(self, channel: ClientChannel, digest: bytes) -> None:
         """Let pass who has the token. It is too long to be guessed: no lock could help more."""

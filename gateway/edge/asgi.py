@@ -72,7 +72,7 @@ class Edge:
         request_id = self._ids.next()
         wire = Wire.OPENAI
         try:
-            path: str = scope["path"]
+            path = _sent_path(scope)
             wire = surface(path)
             target = match(scope["method"], path)
             if isinstance(target, Endpoint):
@@ -100,6 +100,17 @@ class Edge:
         agent = channel.header(b"user-agent")
         call.user_agent = agent.decode("latin-1") if agent else None
         await self._proxy.handle(call, channel)
+
+
+def _sent_path(scope: Scope) -> str:
+    """
+    Return the path as the client sent it, with its percent-encoding.
+
+    A proxy in front that blocks a path compares it as sent, or decoded; here only one spelling of
+    each route exists, so that none passes it by.
+    """
+    raw: bytes | None = scope.get("raw_path")
+    return scope["path"] if raw is None else raw.decode("latin-1")
 
 
 async def _tell(channel: ClientChannel, error: GatewayError, wire: Wire, request_id: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Model, Principal, Wire
+from gateway.edge.parameters import read_query
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.authenticate import Authenticator
 from gateway.pipeline.channel import ClientChannel
@@ -48,7 +49,7 @@ class ModelPages:
         await channel.respond(status, headers, body)
 
     def _all(self, channel: ClientChannel, wire: Wire, principal: Principal) -> bytes:
-        query = dict(parse_qsl(channel.scope["query_string"].decode("latin-1")))
+        query = dict(read_query(channel.scope["query_string"]))
         return list_models(self._permitted(principal), wire, query)
 
     def _one(self, wire: Wire, principal: Principal, name: str) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Collection, Sequence
 from typing import TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -19,6 +19,11 @@ BODY_TIMEOUT_S = 10.0
 MAX_BODY_BYTES = 64 * 1024
 MAX_TEXT = 500
 """Characters of names, notes and reasons."""
+MAX_PARAMETERS = 100
+"""Of one query string."""
+_MAX_FIELD_BYTES = 8192
+"""One parameter, percent-encoded: `MAX_TEXT` characters of UTF-8 take at most 6,000."""
+_SHOWN_NAME = 100
 
 Shape = TypeVar("Shape")
 _AT = re.compile(r"at `\$\.?([^`]*)`")
@@ -40,9 +45,8 @@ class Query:
     """
 
     def __init__(self, channel: ClientChannel, known: Collection[str]) -> None:
-        text = channel.scope["query_string"].decode("latin-1")
         self._values: dict[str, str] = {}
-        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=100):
+        for name, value in read_query(channel.scope["query_string"]):
             if name not in known:
                 allowed = ", ".join(sorted(known)) or "none"
                 raise bad(name, f"'{name}' is not a parameter of this path; allowed: {allowed}.")
@@ -84,6 +88,33 @@ class Query:
             if word not in allowed:
                 raise bad(name, f"'{name}' must be of {', '.join(allowed)}; not '{word}'.")
         return list(dict.fromkeys(words))
+
+
+def read_query(query: bytes) -> list[tuple[str, str]]:
+    """
+    Return the parameters of a query string, decoded, in their order.
+
+    Raises:
+        GatewayError: BAD_REQUEST naming the parameter: there are too many, or it is too long or
+            does not decode to UTF-8.
+    """
+    found: list[tuple[str, str]] = []
+    for field in filter(None, query.split(b"&", MAX_PARAMETERS + 1)):
+        raw_name, _, raw_value = field.partition(b"=")
+        shown = raw_name[:_SHOWN_NAME].decode("ascii", "replace")
+        if len(found) == MAX_PARAMETERS:
+            raise bad(shown, f"'{shown}': at most {MAX_PARAMETERS} query parameters are allowed.")
+        if len(field) > _MAX_FIELD_BYTES:
+            raise bad(shown, f"'{shown}' is longer than {_MAX_FIELD_BYTES} bytes.")
+        try:
+            found.append((_decoded(raw_name), _decoded(raw_value)))
+        except UnicodeDecodeError as error:
+            raise bad(shown, f"'{shown}' must be percent-encoded UTF-8.") from error
+    return found
+
+
+def _decoded(part: bytes) -> str:
+    return unquote_to_bytes(part.replace(b"+", b" ")).decode()
 
 
 async def read_json(channel: ClientChannel, shape: type[Shape]) -> Shape:

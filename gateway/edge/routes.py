@@ -51,7 +51,13 @@ _PAGES = {
 
 def match(method: str, path: str) -> Endpoint | Page:
     """
-    Return what a request asks for; the path comes without its query.
+    Return what a request asks for.
+
+    Only the model's name below `/v1/models/` may be percent-encoded.
+
+    Args:
+        method: In upper case.
+        path: As it was sent, not decoded, without its query.
 
     Raises:
         GatewayError: UNKNOWN_PATH, WRONG_METHOD.
@@ -78,7 +84,7 @@ def match(method: str, path: str) -> Endpoint | Page:
 def _below(path: str) -> Page | None:
     if path.startswith("/v1/models/"):
         return Page.MODELS
-    return Page.ADMIN if path.startswith("/admin/") else None
+    return Page.ADMIN if path.startswith("/admin/") and "%" not in path else None
 
 
 def surface(path: str) -> Wire:

@@ -19,6 +19,7 @@ from gateway.pipeline.exchange import Exchange
 from gateway.pipeline.relay import EarlyFailureError, Relay, expired
 from gateway.pipeline.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
+from gateway.protocols.digits import read_digits
 from gateway.protocols.http.error_bodies import render_event
 from gateway.protocols.http.headers import client_headers
 from gateway.protocols.http.limit_headers import limit_headers
@@ -328,7 +329,7 @@ def _keep_usage(call: Call, meter: StreamMeter | JsonMeter, channel: ClientChann
 
 def _length(response: UpstreamResponse) -> int | None:
     value = _header(response, b"content-length")
-    return int(value) if value is not None and value.isdigit() else None
+    return None if value is None else read_digits(value)
 
 
 def _upstream_id(response: UpstreamResponse) -> str | None:

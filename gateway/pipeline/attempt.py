@@ -13,6 +13,8 @@ import itertools
 from contextlib import nullcontext
 from time import monotonic
 
+import msgspec
+
 from gateway.core.routing import Candidate
 from gateway.errors import ErrorKind, ErrorSource, GatewayError
 from gateway.pipeline.answer import Answers
@@ -22,6 +24,7 @@ from gateway.pipeline.departure import ReadingOn
 from gateway.pipeline.exchange import Exchanges, Preparation
 from gateway.pipeline.relay import EarlyFailureError
 from gateway.ports import Headers, Transport, UpstreamResponse
+from gateway.protocols.credential_mask import CredentialMask
 from gateway.protocols.http.headers import client_headers
 from gateway.protocols.http.upstream_errors import ErrorAnswer, relay_error, translate_error
 from gateway.protocols.http.upstream_faults import (
@@ -42,6 +45,7 @@ ERROR_BYTES = 1024 * 1024
 """Largest error answer that is read."""
 
 _CLOSED_AT_ONCE = nullcontext()
+_LENGTH = b"content-length"
 
 _ELSEWHERE = frozenset(
     {
@@ -107,6 +111,7 @@ class Attempts:
             try:
                 await self._attempt(given, channel, candidate)
             except GatewayError as error:
+                _mask_credential(error, candidate)
                 self._count(candidate, error)
                 if number == tries - 1 or channel.started or not _repeats_elsewhere(error):
                     raise
@@ -177,6 +182,29 @@ class Attempts:
     def _count(self, candidate: Candidate, error: GatewayError) -> None:
         if error.surface.source is ErrorSource.UPSTREAM:
             self._metrics.count_upstream_error(candidate.deployment.label, error.kind.value)
+
+
+def _mask_credential(error: GatewayError, candidate: Candidate) -> None:
+    """Take the route's credential out of everything that the client or the log gets to see."""
+    mask = CredentialMask(candidate.deployment.provider.wires[candidate.wire].headers)
+    error.message = mask.clean_text(error.message)
+    error.detail = None if error.detail is None else mask.clean_text(error.detail)
+    if isinstance(error, RefusalError):
+        error.answer = _masked(error.answer, mask)
+    elif isinstance(error, EarlyFailureError):
+        early = error.answer
+        error.answer = msgspec.structs.replace(
+            early, body=mask.clean(early.body), headers=mask.clean_headers(early.headers)
+        )
+
+
+def _masked(answer: ErrorAnswer, mask: CredentialMask) -> ErrorAnswer:
+    body = mask.clean(answer.body)
+    headers = mask.clean_headers(answer.headers)
+    if body is not answer.body:
+        length = str(len(body)).encode()
+        headers = tuple((name, length if name == _LENGTH else value) for name, value in headers)
+    return ErrorAnswer(answer.status, headers, body)
 
 
 def completed(answer: ErrorAnswer, call: Call) -> ErrorAnswer:

@@ -23,6 +23,7 @@ from gateway.core.idempotency import AnswerCopy
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.intake import IntakePlace
 from gateway.ports import Headers
+from gateway.protocols.digits import read_digits
 
 Message = dict[str, Any]
 Scope = dict[str, Any]
@@ -137,9 +138,12 @@ class ClientChannel:
                 BODY_TIMEOUT, BAD_REQUEST (malformed chunks), CLIENT_GONE; those of `place`.
         """
         header = self.header(b"content-length")
-        declared = int(header) if header is not None and header.isdigit() else -1
-        if declared > limit_bytes:
-            raise _too_large(limit_bytes)
+        declared = -1
+        if header is not None and header.isdigit():
+            length = read_digits(header)
+            if length is None or length > limit_bytes:
+                raise _too_large(limit_bytes)
+            declared = length
         first_s = min(_LOOK_S, timeout_s)
         self._timer = task.get_loop().call_later(
             first_s, self._look, task, place, timeout_s, first_s
@@ -219,10 +223,10 @@ class ClientChannel:
         sending may lose the answer. Large, endless and late bodies are not waited for, nor those of
         callers that wait for `100 Continue`, nor any when many are being waited for already.
         """
-        declared = self.header(b"content-length") or b"0"
+        declared = read_digits(self.header(b"content-length") or b"0")
         if self._read_whole or self._broke_off or self._gone or self._overdue is not None:
             return
-        if not declared.isdigit() or int(declared) > _DRAIN_BYTES:
+        if declared is None or declared > _DRAIN_BYTES:
             return
         if self.header(b"expect") is not None or ClientChannel._draining >= _MOST_DRAINS:
             return
@@ -244,7 +248,7 @@ class ClientChannel:
                 return
             size += len(message.get("body", b""))
             ended = not message.get("more_body", False)
-            self._read_whole = ended or (header is not None and size == int(header))
+            self._read_whole = ended or (header is not None and size == read_digits(header))
 
     def watch_gone(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when the caller leaves. For use after `read_body`, once."""

@@ -17,7 +17,8 @@ from gateway.ports import Reservations, UsageLog
 from gateway.telemetry.logs import CallLine, CallLog
 from gateway.telemetry.metrics import CallMetrics
 
-MAX_USER_AGENT = 200
+MAX_FOREIGN_TEXT = 200
+"""Characters kept of what a client or an upstream wrote."""
 
 UNREADABLE_USAGE_LOG_S = 60.0
 """A deployment that reports unreadable usage is logged this often; the metric counts each call."""
@@ -111,6 +112,14 @@ def _overhead_ms(call: Call) -> float | None:
     return round((call.first_sent_at - call.started_at) * 1000, 3)
 
 
+def _recordable(text: str | None) -> str | None:
+    """Return foreign text bounded and without what PostgreSQL refuses: NUL, lone surrogates."""
+    if not text:
+        return None
+    kept = text[:MAX_FOREIGN_TEXT]
+    return kept if kept.isprintable() else "".join(filter(str.isprintable, kept)) or None
+
+
 def event_of(call: Call) -> UsageEvent:
     """Return the event of a call as it stands."""
     principal, deployment = call.principal, call.deployment
@@ -126,7 +135,7 @@ def event_of(call: Call) -> UsageEvent:
         upstream_wire=call.upstream_wire.value if call.upstream_wire else None,
         provider=deployment.provider.name if deployment else None,
         upstream_model=deployment.upstream_model if deployment else None,
-        upstream_request_id=call.upstream_request_id,
+        upstream_request_id=_recordable(call.upstream_request_id),
         stream=call.stream,
         status=call.status,
         outcome=call.outcome,
@@ -135,12 +144,12 @@ def event_of(call: Call) -> UsageEvent:
         cost_nanousd=call.cost_nanousd,
         upstream_cost_nanousd=call.upstream_cost_nanousd,
         estimated=call.estimated,
-        finish_reason=call.finish_reason,
+        finish_reason=_recordable(call.finish_reason),
         ttft_ms=_ttft_ms(call),
         duration_ms=round((_ended(call) - call.started_at) * 1000),
         attempts=call.attempts,
         address=call.address,
-        user_agent=call.user_agent[:MAX_USER_AGENT] if call.user_agent else None,
+        user_agent=_recordable(call.user_agent),
     )
 
 

@@ -8,6 +8,7 @@ directory is kept from one demo to the next; each start mints one more key.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import click
 
 from gateway import settings as given
+from gateway.server.environment import helper_environment
 from gateway.server.start import run
 from gateway.server.supervisor import Child, Supervisor
 from gateway.store.accounts.accounts import Accounts
@@ -45,7 +47,8 @@ def demo(port: int = 8080, workers: int = 2) -> int:
         return 1
     key = asyncio.run(_mint(settings))
     command = [sys.executable, "-m", "gateway.demo", str(upstream_port)]
-    upstream = Child("demo_upstream", command, upstream_port)
+    environment = helper_environment(settings, os.environ)
+    upstream = Child("demo_upstream", command, upstream_port, environment=environment)
     supervisor = Supervisor(settings, extra=[upstream])
     click.echo(introduction(settings, key))
     return run(settings, supervisor)

@@ -40,6 +40,9 @@ _POLL_S = 0.02
 _PING_TIMEOUT_S = 1.0
 _PR_SET_PDEATHSIG = 1
 _LOG_TAIL_BYTES = 2000
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "MALLOC_CONF")
+"""What the server needs; the gateway's environment holds secrets."""
+_PRIVATE_UMASK = 0o077
 
 
 class EmbeddedValkeyError(Exception):
@@ -149,7 +152,8 @@ class EmbeddedValkey:
         try:
             self._take_over(lock)
             self._socket_path.unlink(missing_ok=True)
-            with self._log_path.open("ab") as log:
+            _make_files_private(self._home)
+            with open(self._log_path, "ab", opener=_private_opener) as log:
                 self._process = subprocess.Popen(  # noqa: S603 - our own binary and arguments
                     self._command(),
                     stdin=subprocess.DEVNULL,
@@ -158,6 +162,8 @@ class EmbeddedValkey:
                     cwd=self._home,
                     pass_fds=(lock,),
                     start_new_session=True,
+                    env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                    umask=_PRIVATE_UMASK,
                     preexec_fn=_die_with_parent(),  # noqa: PLW1509 - two system calls, no lock
                 )
             os.pwrite(lock, b"%-20d\n" % self._process.pid, 0)
@@ -221,6 +227,17 @@ def _make_private(directory: Path) -> None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise EmbeddedValkeyError(f"{directory} is not a directory of this user")
     directory.chmod(0o700)
+
+
+def _make_files_private(directory: Path) -> None:
+    """Take from others what an earlier version let them read."""
+    for path in directory.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o700 if path.is_dir() or path.is_socket() else 0o600)
+
+
+def _private_opener(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _is_valkey(pid: int) -> bool:

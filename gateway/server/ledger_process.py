@@ -87,7 +87,8 @@ async def _main(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's, which stops this process last
-    await run_ledger(settings, resolve_secrets(settings, os.environ, _read_text), Metrics(), stop)
+    secrets = resolve_secrets(settings, os.environ, _read_text, stores_only=True)
+    await run_ledger(settings, secrets, Metrics(), stop)
 
 
 def _read_text(path: str) -> str:

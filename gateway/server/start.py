@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gateway.errors import GatewayError
 from gateway.protocols.translate.capabilities import capabilities
-from gateway.server.supervisor import Supervisor
+from gateway.server.file_limit import FileLimitError
+from gateway.server.supervisor import PRIVATE_UMASK, Supervisor
 from gateway.settings import ConfigError, Settings, load, resolve_secrets
 from gateway.store.sql.migrations import migrate
 from gateway.telemetry import logs
@@ -38,22 +39,23 @@ def serve(settings: Settings, config_path: Path | None) -> int:
 
 def run(settings: Settings, supervisor: Supervisor) -> int:
     """Bring the schema up to date and supervise; return the exit code."""
+    os.umask(PRIVATE_UMASK)
     try:
         secrets = resolve_secrets(settings, os.environ, _read_text)
         asyncio.run(migrate(settings, secrets.sql_password))
     except (GatewayError, ConfigError, OSError) as failure:
         log.error("migration_failed", extra={"reason": str(failure)})  # noqa: TRY400 -- told whole
         return 1
-    code = supervisor.run(
-        lambda: log.info(
-            "serving",
-            extra={
-                "address": f"{settings.server.host}:{settings.server.port}",
-                "workers": settings.server.workers,
-                "metrics": f"{settings.metrics.host}:{settings.metrics.port}",
-            },
-        )
-    )
+    serving = {
+        "address": f"{settings.server.host}:{settings.server.port}",
+        "workers": settings.server.workers,
+        "metrics": f"{settings.metrics.host}:{settings.metrics.port}",
+    }
+    try:
+        code = supervisor.run(lambda: log.info("serving", extra=serving))
+    except FileLimitError as failure:
+        log.error("start_refused", extra={"reason": str(failure)})  # noqa: TRY400 -- told whole
+        return 1
     log.info("stopped", extra={"exit_code": code})
     return code
 

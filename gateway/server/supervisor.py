@@ -27,7 +27,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ from granian.server.mp import MPServer as Granian
 
 from gateway.app import Worker
 from gateway.server.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
+from gateway.server.environment import helper_environment, ledger_environment
+from gateway.server.file_limit import claim_files
 from gateway.settings import ConfigError, Settings
 from gateway.signals import end_with_parent, hold_ending_signals, obey_ending_signals
 from gateway.tokens.counters import load_counters
@@ -63,7 +65,10 @@ _WATCH_S = 0.5
 _LISTEN_S = 10.0
 _POLL_S = 0.02
 _STOP_S = 15.0
-_HEADER_READ_MS = 15_000
+PRIVATE_UMASK = 0o077
+"""What the gateway writes is its user's alone."""
+MAX_HEAD_BYTES = 64 * 1024
+"""A request head up to this is always read; Granian answers 431 from at most twice as much on."""
 
 
 class Child:
@@ -74,17 +79,28 @@ class Child:
         name: For the log.
         command: Program and arguments.
         port: Where it listens on the loopback interface, if its start is to be waited for.
+        environment: Its own, see `helper_environment`.
     """
 
-    def __init__(self, name: str, command: list[str], port: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        port: int | None = None,
+        *,
+        environment: Mapping[str, str],
+    ) -> None:
         self.name = name
         self._command = command
         self._port = port
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, in a session of its own, and wait some seconds for it to listen."""
-        self._process = subprocess.Popen(self._command, start_new_session=True)  # noqa: S603 (ours)
+        self._process = subprocess.Popen(  # noqa: S603 (ours)
+            self._command, start_new_session=True, env=self._environment, umask=PRIVATE_UMASK
+        )
         until = time.monotonic() + _LISTEN_S
         while self._port is not None and not _listens(self._port) and time.monotonic() < until:
             time.sleep(_POLL_S)
@@ -145,11 +161,15 @@ class Supervisor:
 
         Args:
             ready: Called once when the workers are about to start.
+
+        Raises:
+            FileLimitError: The process may not open enough files.
         """
+        max_connections = claim_files(self.settings)
         self._prepare()
         gc.freeze()
         watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
-        server = self._granian()
+        server = self._granian(max_connections)
         try:
             self._start_children()
             watcher.start()
@@ -190,13 +210,14 @@ class Supervisor:
     def _start_children(self) -> None:
         metrics = self.settings.metrics
         exporter = [sys.executable, "-m", "gateway.server.metrics_process"]
+        exporter += [os.environ[MULTIPROC_ENV], metrics.host, str(metrics.port)]
         ledger = [sys.executable, "-m", "gateway.server.ledger_process", str(self._runtime)]
+        bare = helper_environment(self.settings, os.environ)
+        for_ledger = ledger_environment(self.settings, os.environ)
         self._children = [
             *self._extra,
-            Child(
-                "metrics", [*exporter, os.environ[MULTIPROC_ENV], metrics.host, str(metrics.port)]
-            ),
-            Child("ledger", ledger),
+            Child("metrics", exporter, environment=bare),
+            Child("ledger", ledger, environment=for_ledger),
         ]
         if self._valkey is not None:
             self._valkey.start()
@@ -257,7 +278,7 @@ class Supervisor:
             os.kill(worker.pid, signal.SIGHUP)
         log.info("config_reloaded", extra={"from_the_next_start": waiting})
 
-    def _granian(self) -> Granian:
+    def _granian(self, max_connections: int) -> Granian:
         server = self.settings.server
         return Granian(
             "gateway.app",
@@ -267,11 +288,15 @@ class Supervisor:
             workers=server.workers,
             runtime_threads=1,
             loop=Loops.uvloop,
-            http=HTTPModes.http1 if server.tls_cert_file is None else HTTPModes.auto,
+            # HTTP/2 has no clock in Granian: silent connections would stay for ever.
+            http=HTTPModes.http1,
             websockets=False,
             backlog=server.backlog,
-            backpressure=server.max_connections,
-            http1_settings=HTTP1Settings(header_read_timeout=_HEADER_READ_MS),
+            backpressure=max_connections,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=round(server.header_timeout_s * 1000),
+                max_buffer_size=MAX_HEAD_BYTES,
+            ),
             log_level=LogLevels.warning,
             log_dictconfig=_GRANIAN_LOGGING,
             ssl_cert=Path(server.tls_cert_file) if server.tls_cert_file else None,

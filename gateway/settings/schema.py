@@ -116,6 +116,8 @@ class Server(Section, frozen=True):
     max_buffered_bytes: Annotated[int, Meta(ge=1024, le=1024**4)] = 512 * 1024 * 1024
     """Request bodies that a worker holds; beyond it 503/529."""
     max_buffered_bytes_per_account: Annotated[int, Meta(ge=1024, le=1024**4)] = 128 * 1024 * 1024
+    header_timeout_s: Annotated[float, Meta(ge=1, le=3600)] = 6.0
+    """Whole request head, from the connection or the last answer on; then the connection ends."""
     body_timeout_s: Seconds = 60.0
     """Whole request body; a slower one is 408."""
     max_members: Annotated[int, Meta(ge=64, le=100_000)] = 1024
@@ -176,6 +178,8 @@ class Admin(Section, frozen=True):
 
     token_env: EnvName | None = None
     token_file: Text | None = None
+    allow_forwarded: bool = False
+    """Answer requests that came through a proxy."""
 
 
 class Keys(Section, frozen=True):

@@ -8,7 +8,7 @@ import pytest
 from gateway.core.model import Endpoint, Usage, UsageEvent, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.finish import MAX_USER_AGENT, Recorder, checkpoint, event_of
+from gateway.pipeline.finish import MAX_FOREIGN_TEXT, Recorder, checkpoint, event_of
 from gateway.ports import Reservation, ReserveAsk
 from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (
@@ -147,6 +147,17 @@ async def test_dropped_fields_are_counted_by_wires() -> None:
     assert records.metrics._dropped == {("openai", "openai"): 2}
 
 
+@pytest.mark.parametrize("name", ["finish_reason", "upstream_request_id", "user_agent"])
+def test_foreign_text_is_stored_without_what_a_database_refuses(name: str) -> None:
+    """PostgreSQL takes no NUL and no lone surrogate; the call must be charged all the same."""
+    stored = [
+        getattr(event_of(a_call(**{name: text})), name)
+        for text in ("a\x00b\r\nc", "\x00", "\ud800x", "", "größe 1", "\x1b" + "a" * 500)
+    ]
+
+    assert stored == ["abc", None, "x", None, "größe 1", "a" * (MAX_FOREIGN_TEXT - 1)]
+
+
 async def test_single_content_has_no_gap() -> None:
     """Between one content and itself there is no time."""
     records = Records()
@@ -164,7 +175,7 @@ def test_event_holds_neither_key_nor_content() -> None:
 
     event = event_of(call)
 
-    assert event.user_agent == "a" * MAX_USER_AGENT
+    assert event.user_agent == "a" * MAX_FOREIGN_TEXT
     assert b"sk-" not in msgspec.json.encode(event)
 
 

@@ -193,6 +193,8 @@ async def test_answer_before_the_body_is_sent_lets_the_body_go_on() -> None:
         [(b"content-length", b"1"), (b"transfer-encoding", b"chunked")],
         [(b"content-length", b"1"), (b"content-length", b"1")],
         [(b"content-length", b"\xb2")],
+        [(b"content-length", b"9" * 19)],
+        [(b"content-length", b"9" * 5000)],
         [(b"content-length", b"1_0")],
         [(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"gzip")],
     ],

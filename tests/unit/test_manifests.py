@@ -96,6 +96,17 @@ def test_gateway_gets_the_time_that_its_streams_may_take() -> None:
     assert pod["terminationGracePeriodSeconds"] >= pause + SETTINGS.server.grace_s + 30
 
 
+def test_ledger_gets_the_secrets_of_the_stores_alone() -> None:
+    """It calls no provider."""
+    container = container_of("ledger")
+
+    assert "envFrom" not in container
+    assert {each["name"] for each in container["env"]} == {
+        SETTINGS.redis.password_env,
+        SETTINGS.sql.password_env,
+    }
+
+
 def test_gateway_has_a_core_for_each_worker() -> None:
     """A worker is one event loop."""
     request = container_of("gateway")["resources"]["requests"]["cpu"]

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import itertools
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.codec.sse import DONE, Event, EventDecoder, anthropic_event, openai_data
+from gateway.protocols.codec.sse import (
+    DONE,
+    MAX_DATA_LINES,
+    Event,
+    EventDecoder,
+    anthropic_event,
+    openai_data,
+)
 
 
 def decode(*chunks: bytes, limit_bytes: int = 1 << 20) -> list[Event]:
@@ -167,3 +175,43 @@ def test_decoder_long_line_in_small_pieces_is_linear() -> None:
 
     assert len(event.data) == 64 * 65_536
     assert time.process_time() - started < 2.0
+
+
+@pytest.mark.parametrize("line", [b"data\n", b"data:\n", b"data: \r\n", b"data:x\n"])
+@pytest.mark.parametrize("size", [7, 65_536])
+def test_decoder_data_lines_of_one_event_are_counted(line: bytes, size: int) -> None:
+    """Empty data lines have no bytes to count but take memory; the limit is exact."""
+    most = line * MAX_DATA_LINES
+    chunks = [most[at : at + size] for at in range(0, len(most), size)]
+    decoder = EventDecoder()
+    for chunk in chunks:
+        assert decoder.feed(chunk) == []
+
+    with pytest.raises(GatewayError) as caught:
+        decoder.feed(line + b"\n")
+
+    assert caught.value.kind is ErrorKind.UPSTREAM_MALFORMED
+    [event] = decode(most + b"\n", limit_bytes=1 << 23)
+    assert event.data.count(b"\n") == MAX_DATA_LINES - 1
+
+
+@pytest.mark.parametrize(
+    "line", [b"data:\n", b":\n", b"event:\n", b"id:\n", b"retry: 1\n", b"data:\n\n", b"x"]
+)
+@pytest.mark.parametrize("size", [2, 65_536])
+def test_decoder_holds_little_beyond_its_limit(line: bytes, size: int) -> None:
+    """Whatever an upstream repeats, and in whatever pieces it comes, memory follows the limit."""
+    limit = 1 << 15 if size == 2 else 1 << 18
+    body = line * (4 * limit // len(line))
+    decoder = EventDecoder(limit)
+
+    tracemalloc.start()
+    try:
+        for at in range(0, len(body), size):
+            decoder.feed(body[at : at + size])
+    except GatewayError:
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 9 * limit

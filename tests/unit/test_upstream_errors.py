@@ -364,3 +364,43 @@ def test_any_error_body_gives_a_complete_answer(wire, client, status, body):
         assert 400 <= answer.status < 600
         assert told(answer, client)[-1]
         assert translate_stream_error(fault, client, "mine").endswith(b"\n\n")
+
+
+@pytest.mark.parametrize("wire", [OA, AN])
+def test_error_that_is_not_utf8_is_read_all_the_same(wire):
+    """Words in another encoding lose a character, not their class."""
+    body = b'{"error":{"type":"overloaded_error","message":"caf\xe9 \xff"}}'
+
+    fault = read_fault(wire, 529, (), body)
+    inside = read_stream_fault(wire, body)
+
+    assert (fault.fault, fault.message) == (FaultClass.OVERLOADED, "caf\ufffd \ufffd")
+    assert (inside.fault, inside.message) == (FaultClass.OVERLOADED, "caf\ufffd \ufffd")
+    assert may_try_elsewhere(fault)
+    for client in (OA, AN):
+        translate_error(fault, client, "m").body.decode()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32-le", "utf-8-sig"])
+def test_error_in_another_unicode_encoding_is_read(encoding):
+    """JSON of old servers."""
+    body = '{"error":{"message":"größe"}}'.encode(encoding)
+
+    assert read_fault(OA, 500, (), body).message == "größe"
+
+
+def test_error_code_of_five_thousand_digits_is_no_code():
+    """Python raises where it should print such an integer."""
+    body = b'{"error":{"message":"m","code":' + b"9" * 5000 + b"}}"
+
+    for fault in (read_fault(OA, 400, (), body), read_stream_fault(OA, body)):
+        assert fault.code is None
+
+
+@given(st.binary(max_size=200), st.sampled_from([OA, AN]), st.integers(400, 599))
+def test_any_bytes_are_an_error_of_some_kind(body, wire, status):
+    """Reading and telling never fail."""
+    for text in (body, b'{"error":{"message":"' + body + b'"}}'):
+        for fault in (read_fault(wire, status, (), text), read_stream_fault(wire, text)):
+            translate_error(fault, OA, "m").body.decode()
+            translate_stream_error(fault, AN, "m").decode()

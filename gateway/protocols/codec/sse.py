@@ -6,13 +6,14 @@ an event. Where the network cuts the bytes has no meaning, so any split gives th
 
 Rules of this file:
 
-* Every byte is searched once: an unfinished line waits as a list of pieces and only a new piece is
+* Every byte is searched once: an unfinished line waits in a buffer and only a new piece is
   searched for its end. Total cost is linear in the bytes.
 * A CR ends its line at once; an LF directly after it belongs to it, also in the next piece.
 * Nothing is decoded as text: data stays bytes, so a character may be cut anywhere.
 * What is held is bounded: an event (its data lines and the line being read) beyond the limit is
   an error, wherever the cuts are; or its data is passed on in pieces to a reader that needs no
-  whole event.
+  whole event. So is one of more than `MAX_DATA_LINES`: an empty `data:` line has no bytes but
+  takes memory.
 
 Source: WHATWG HTML, "Server-sent events", interpretation of an event stream; with one liberty: what
 a server leaves unfinished at the end of the stream is delivered, since several servers omit the
@@ -29,6 +30,12 @@ from gateway.errors import ErrorKind, GatewayError
 
 LIMIT_BYTES = 8 * 1024 * 1024
 """Largest event held by default."""
+
+MAX_DATA_LINES = 65_536
+"""Most data lines of one event."""
+
+_SHORTEST_DATA_LINE = len(b"data\n")
+_LINES_JOINED = 4096
 
 DONE = b"data: [DONE]\n\n"
 """The last event of an OpenAI stream."""
@@ -61,11 +68,11 @@ class EventDecoder:
         "_in_data_line",
         "_limit_bytes",
         "_line",
-        "_line_bytes",
         "_name",
         "_on_large",
         "_skip_lf",
         "_too_large",
+        "_whole_bytes",
     )
 
     def __init__(
@@ -76,8 +83,10 @@ class EventDecoder:
         self._limit_bytes = limit_bytes
         self._on_large = on_large
         self._in_data_line: bool | None = None  # of a large event; None: between two lines
-        self._line: list[bytes] = []
-        self._line_bytes = 0
+        # A smaller chunk cannot hold too many lines, so nothing needs to count them.
+        self._whole_bytes = min(limit_bytes, MAX_DATA_LINES * _SHORTEST_DATA_LINE)
+        # One buffer, not a list of pieces: bytes that come one by one would cost 40 each.
+        self._line = bytearray()
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._name: bytes | None = None
@@ -117,7 +126,7 @@ class EventDecoder:
         """
         self._check_size()
         events: list[Event] = []
-        if self._line_bytes or self._in_data_line is not None:
+        if self._line or self._in_data_line is not None:
             self._take_line(self._joined(b""), events)
         self._take_line(b"", events)
         return events
@@ -140,7 +149,7 @@ class EventDecoder:
             chunk[-2:] == b"\n\n"
             and self.at_boundary
             and b"\r" not in chunk
-            and len(chunk) <= self._limit_bytes
+            and len(chunk) <= self._whole_bytes
         )
 
     def _without_bom(self, chunk: bytes) -> bytes:
@@ -168,18 +177,15 @@ class EventDecoder:
         if self._in_data_line is not None:
             self._pass_on(piece if self._in_data_line else b"")
         elif piece:
-            self._line.append(piece)
-            self._line_bytes += len(piece)
-            if self._data_bytes + self._line_bytes > self._limit_bytes:
+            self._line += piece
+            if self._data_bytes + len(self._line) > self._limit_bytes:
                 self._overflow()
 
     def _joined(self, piece: bytes) -> bytes:
         if not self._line:
             return piece
-        self._line.append(piece)
-        line = b"".join(self._line)
+        line = bytes(self._line) + piece
         self._line.clear()
-        self._line_bytes = 0
         return line
 
     def _take_line(self, line: bytes, events: list[Event]) -> None:
@@ -191,6 +197,10 @@ class EventDecoder:
             self._overflow()
             self._take_large_line(line)
         elif line.startswith(b"data:") or line == b"data":
+            if len(self._data) == MAX_DATA_LINES:
+                self._overflow()
+                self._take_large_line(line)
+                return
             value = line[6:] if line[5:6] == b" " else line[5:]
             self._data.append(value)
             self._data_bytes += len(value)
@@ -208,14 +218,16 @@ class EventDecoder:
     def _overflow(self) -> None:
         """Drop the event, or pass on what is held of it."""
         self._too_large = True
-        data = b"\n".join(self._data)
+        data = self._data.copy() if self._on_large is not None else []
         self._data.clear()
         self._data_bytes = 0
         if self._on_large is None:
             self._line.clear()
             return
-        self._pass_on(data + b"\n" if data else b"")
-        if self._line_bytes >= len(b"data:"):
+        # Joining takes 80 bytes of memory for each line.
+        for at in range(0, len(data), _LINES_JOINED):
+            self._pass_on(b"\n".join(data[at : at + _LINES_JOINED]) + b"\n")
+        if len(self._line) >= len(b"data:"):
             line = self._joined(b"")
             self._in_data_line = line.startswith(b"data:")
             self._pass_on(line[5:] if self._in_data_line else b"")
@@ -243,7 +255,7 @@ class EventDecoder:
             raise GatewayError(
                 ErrorKind.UPSTREAM_MALFORMED,
                 "The upstream sent a stream event that is too large.",
-                detail=f"SSE event beyond {self._limit_bytes} bytes",
+                detail=f"SSE event beyond {self._limit_bytes} bytes or {MAX_DATA_LINES} lines",
             )
 
 

@@ -158,6 +158,9 @@ _ELSEWHERE: Final = frozenset(
     }
 )
 
+_CODE_LIMIT: Final = 10**18
+"""Numeric error codes are smaller."""
+
 SCANNED_CHARS: Final = 4096
 """A message is searched for patterns no further than this."""
 
@@ -266,13 +269,13 @@ def _read_body(body: bytes) -> _Words:
 
 
 def _decode(body: bytes) -> object:
-    """Decode leniently: lone surrogates are replaced, anything that is no JSON gives None."""
+    """Decode leniently: bytes that are not UTF-8 are replaced; what is no JSON gives None."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass  # Most often HTML. Lone surrogates are left to the standard library.
     try:
-        return json.loads(body)
+        return json.loads(body.decode(json.detect_encoding(body), "replace"))
     except (ValueError, RecursionError):
         return None
 
@@ -285,7 +288,8 @@ def _text(value: object) -> str | None:
 
 def _code(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        # Python refuses to print integers beyond 4,300 digits.
+        return str(value) if abs(value) < _CODE_LIMIT else None
     return _text(value)
 
 

@@ -22,6 +22,7 @@ import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.ports import Headers
+from gateway.protocols.digits import MAX_DIGITS, read_digits
 
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 """All heads of one answer together, 1xx included; likewise chunk extensions and trailers."""
@@ -289,14 +290,14 @@ def _framing(
         raise MalformedHeadError("both content-length and transfer-encoding")
     if codings and codings != [b"chunked"]:
         raise MalformedHeadError("a transfer coding that was not offered")
-    if lengths and (len(lengths) > 1 or not lengths[0].isdigit()):
-        raise MalformedHeadError("content-length is not one number")
+    length = read_digits(lengths[0]) if len(lengths) == 1 else None
+    if lengths and length is None:
+        raise MalformedHeadError(f"content-length is not one number of at most {MAX_DIGITS} digits")
     if method == "HEAD" or status in (204, 304):
         return Framing.NONE, 0
     if codings:
         return Framing.CHUNKED, 0
-    if lengths:
-        length = int(lengths[0])
+    if length is not None:
         return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
     return Framing.UNTIL_CLOSE, 0
 

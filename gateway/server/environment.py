@@ -1,0 +1,49 @@
+"""The environment of helper processes: what each needs, and no secret of anybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from gateway.settings import Settings
+
+_PASSED = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
+        *("LD_LIBRARY_PATH", "LD_PRELOAD", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+        "PROMETHEUS_MULTIPROC_DIR",
+    }
+)
+_PASSED_PREFIXES = ("LC_", "PYTHON", "MALLOC_")
+_POSTGRES_PREFIX = "PG"
+"""What asyncpg reads as libpq does: PGPASSFILE, PGSSLROOTCERT, PGPASSWORD."""
+
+
+def helper_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that uses no store and no provider."""
+    secret = set(_secret_names(settings))
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in secret and (name in _PASSED or name.startswith(_PASSED_PREFIXES))
+    }
+
+
+def ledger_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the ledger writer: it also reaches SQL and Redis."""
+    stores = {settings.redis.password_env, settings.sql.password_env}
+    others = set(_secret_names(settings)) - stores
+    return helper_environment(settings, environ) | {
+        name: value
+        for name, value in environ.items()
+        if name in stores or (name.startswith(_POSTGRES_PREFIX) and name not in others)
+    }
+
+
+def _secret_names(settings: Settings) -> Iterator[str]:
+    named = [
+        settings.redis.password_env,
+        settings.sql.password_env,
+        settings.admin.token_env,
+        *(provider.api_key_env for provider in settings.providers),
+    ]
+    return (name for name in named if name is not None)

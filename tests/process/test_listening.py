@@ -1,0 +1,254 @@
+"""The listening side against clients that say nothing, too much, or another protocol."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+import trustme
+
+from gateway.server.supervisor import MAX_HEAD_BYTES
+from tests.gateway_process import GatewayProcess
+from tests.process.bodies import OPENAI, WHOLE
+from tests.process.raw_client import Connection, render
+from tests.process.raw_upstream import Slot, whole
+from tests.process.service import DemoProcess, Key, Service
+from tests.waiting import wait_until_sync
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
+
+HEADER_S = 1.0
+SLACK_S = 3.0
+"""For a busy machine."""
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+HEALTH = b"GET /healthz HTTP/1.1\r\nhost: gateway.test\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def tls(
+    tmp_path_factory: pytest.TempPathFactory, demo_upstream: DemoProcess
+) -> Iterator[tuple[GatewayProcess, ssl.SSLContext]]:
+    """A gateway that ends TLS itself, with a short header clock."""
+    home = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.cert_chain_pems[0].write_to_path(str(home / "cert.pem"))
+    certificate.private_key_pem.write_to_path(str(home / "key.pem"))
+    files = f'tls_cert_file = "{home}/cert.pem"\ntls_key_file = "{home}/key.pem"'
+    clock = f"header_timeout_s = {HEADER_S}"
+    process = GatewayProcess(home, demo_upstream.config(), workers=1, server=f"{files}\n{clock}")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    process.launch()
+    try:
+        wait_until_sync(lambda: answers(process, context), 30)
+        yield process, context
+    finally:
+        process.stop()
+
+
+def answers(process: GatewayProcess, context: ssl.SSLContext) -> bool:
+    """Return whether it answers over TLS."""
+    try:
+        with secure(process, context) as connection:
+            connection.sendall(HEALTH)
+            return connection.recv(100).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+def secure(process: GatewayProcess, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """Return a connection after its handshake."""
+    plain = socket.create_connection(("127.0.0.1", process.port), timeout=20)
+    return context.wrap_socket(plain, server_hostname="localhost")
+
+
+@pytest.fixture(scope="module")
+def plain(
+    tmp_path_factory: pytest.TempPathFactory, demo_upstream: DemoProcess
+) -> Iterator[Service]:
+    """A gateway in clear text, with a short header clock."""
+    home = tmp_path_factory.mktemp("plain")
+    made = Service(home, demo_upstream, workers=1, server=f"header_timeout_s = {HEADER_S}")
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+def closed_after(connection: socket.socket) -> float:
+    """Return how long it takes the server to close; it says nothing but an error before."""
+    began = time.monotonic()
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionError:
+        pass
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("offered", [["h2", "http/1.1"], ["h2"], ["http/1.1"], []])
+def test_tls_never_agrees_on_http2(
+    tls: tuple[GatewayProcess, ssl.SSLContext], offered: list[str]
+) -> None:
+    """Whatever a client offers, HTTP/1.1 is spoken or nothing."""
+    process, trust = tls
+    context = ssl.create_default_context(cadata=None)
+    context.load_verify_locations(cadata="".join(map(ssl.DER_cert_to_PEM_cert, authorities(trust))))
+    if offered:
+        context.set_alpn_protocols(offered)
+
+    try:
+        with secure(process, context) as connection:
+            chosen = connection.selected_alpn_protocol()
+            connection.sendall(HEALTH)
+            head = connection.recv(100)
+    except ssl.SSLError:
+        assert offered == ["h2"]
+    else:
+        assert chosen in ("http/1.1", None)
+        assert head.startswith(b"HTTP/1.1 200")
+
+
+def authorities(context: ssl.SSLContext) -> list[bytes]:
+    """Return the trusted certificates."""
+    return context.get_ca_certs(binary_form=True)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nhost: gate",
+        HEALTH[:-2],
+        HEALTH,
+        PREFACE,
+        PREFACE + SETTINGS,
+        PREFACE + SETTINGS + b"\0\0\5\1\0\0\0\0\1\x82\x86\x84\x41\x8a",
+    ],
+)
+@pytest.mark.parametrize("secured", [True, False])
+def test_connection_that_asks_for_nothing_is_closed(
+    tls: tuple[GatewayProcess, ssl.SSLContext], plain: Service, sent: bytes, secured: bool
+) -> None:
+    """Silent, half a head, idle after an answer, and HTTP/2: the header clock ends all of them."""
+    connection: socket.socket
+    if secured:
+        connection = secure(*tls)
+    else:
+        connection = socket.create_connection(("127.0.0.1", plain.port), timeout=20)
+    with connection:
+        connection.sendall(sent)
+        assert closed_after(connection) < HEADER_S + SLACK_S
+
+
+def test_tls_handshake_that_never_ends_is_closed(
+    tls: tuple[GatewayProcess, ssl.SSLContext],
+) -> None:
+    """Granian gives it ten seconds."""
+    with socket.create_connection(("127.0.0.1", tls[0].port), timeout=30) as connection:
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01")
+        assert closed_after(connection) < 10 + SLACK_S
+
+
+def test_upgrade_to_http2_is_ignored(plain: Service) -> None:
+    """The answer is that of HTTP/1.1, and no switch of protocols."""
+    with Connection(plain.port) as connection:
+        answer = connection.request(
+            "GET",
+            "/healthz",
+            connection="Upgrade, HTTP2-Settings",
+            upgrade="h2c",
+            http2_settings="AAMAAABkAAQAAP__",
+        )
+
+    assert answer.status == 200
+    assert "upgrade" not in answer.headers
+
+
+@pytest.mark.parametrize("size", [30_000, MAX_HEAD_BYTES - 2_000])
+def test_large_head_is_read(plain: Service, size: int) -> None:
+    """Long cookies and tokens are no attack."""
+    with Connection(plain.port) as connection:
+        assert connection.request("GET", "/healthz", x_filler="a" * size).status == 200
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("size", [4 * MAX_HEAD_BYTES, 4_000_000])
+def test_head_beyond_the_limit_is_refused_at_once(plain: Service, size: int, ended: bool) -> None:
+    """431, or a reset while the client still sends; nothing waits for the rest."""
+    head = render("GET", "/healthz", x_filler="a" * size)
+    with socket.create_connection(("127.0.0.1", plain.port), timeout=20) as connection:
+        try:
+            connection.sendall(head if ended else head[:-4])
+            answer = connection.recv(100)
+        except ConnectionError:
+            answer = b""
+
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 431")
+
+
+def test_unfinished_heads_take_little_memory(plain: Service) -> None:
+    """Of 200 connections with a head of 400 KB without end."""
+    (worker,) = plain.process.workers()
+    process = psutil.Process(worker)
+    before = process.memory_info().rss
+    head = b"GET / HTTP/1.1\r\nx: " + b"a" * 400_000
+    peak = 0
+    opened = []
+    for _ in range(200):
+        connection = socket.create_connection(("127.0.0.1", plain.port), timeout=20)
+        opened.append(connection)
+        try:
+            connection.sendall(head)
+        except ConnectionError:
+            continue
+        finally:
+            peak = max(peak, process.memory_info().rss)
+    for connection in opened:
+        connection.close()
+    print(f"200 heads of 400 KB: {(peak - before) / 1e6:.1f} MB more")
+
+    assert peak - before < 200 * 2 * MAX_HEAD_BYTES
+    with Connection(plain.port) as again:
+        assert again.request("GET", "/healthz").status == 200
+
+
+def test_large_body_arrives_whole(gateway: Service, upstream: Slot, key: Key) -> None:
+    """The limit on heads does not touch bodies."""
+    text = "x" * 10_000_000
+    body = json.dumps(
+        {"model": upstream.model("openai"), "messages": [{"role": "user", "content": text}]}
+    ).encode()
+    upstream.plays(whole(WHOLE["openai"]))
+    with Connection(gateway.port) as connection:
+        answer = connection.request("POST", OPENAI, body, x_api_key=key.raw)
+
+    assert answer.status == 200
+    assert upstream.exchanges[-1].json["messages"][0]["content"] == text
+
+
+def test_operators_paths_have_one_spelling(gateway: Service) -> None:
+    """Granian gives paths as they were sent; nothing is normalised behind a proxy's back."""
+    for path in (
+        "/./admin/accounts", "/v1/../admin/accounts", "/v1/%2e%2e/admin/accounts",
+        "/%61dmin/accounts", "/admin%2faccounts", "//admin/accounts", "/v1/chat%2fcompletions",
+        "/%761/models",
+    ):  # fmt: skip
+        with Connection(gateway.port) as connection:
+            answer = connection.request("GET", path)
+
+        assert (path, answer.status) == (path, 404)
+
+
+def test_model_names_may_be_encoded(gateway: Service, key: Key) -> None:
+    """As SDKs do with the slash in a name."""
+    for path in ("/v1/models/capio%2FMiniMax-M3", "/v1/models/capio/MiniMax%2dM3"):
+        with Connection(gateway.port) as connection:
+            assert connection.request("GET", path, x_api_key=key.raw).status == 200
