@@ -12,7 +12,7 @@ import trustme
 from tests.abuse.service import AbusedGateway
 from tests.process.raw_upstream import RawUpstream, Slot
 
-SLOTS = 150
+SLOTS = 200
 """More than all tests take together: none is used twice, so no breaker or hold is inherited."""
 
 
@@ -35,7 +35,7 @@ def abused(
 ) -> Iterator[AbusedGateway]:
     """One worker, so that what freezes it freezes everybody; else the defaults."""
     home = tmp_path_factory.mktemp("abused")
-    yield from _running(AbusedGateway(home, hostile_upstream, _take(hostile_upstream, 90)))
+    yield from _running(AbusedGateway(home, hostile_upstream, _take(hostile_upstream, 160)))
 
 
 @pytest.fixture(scope="session")

@@ -25,15 +25,21 @@ LESSON = "LEARN"
 
 
 def spends(tokens: int = TOKENS, slow_s: float = SLOW_S) -> Script:
-    """Return a script that spends so many tokens a choice, and one token on a lesson."""
+    """
+    Return a script that spends so many tokens a choice, and one token on a lesson.
+
+    Of two limits it obeys the larger one: which of them counts differs from model to model.
+    """
 
     async def play(exchange: Exchange) -> None:
         if LESSON.encode() in exchange.body:
             await send_json(exchange, completion(openai_usage(10, 1)))
             return
         await asyncio.sleep(slow_s)
-        choices = exchange.json.get("n") or 1
-        await send_json(exchange, completion(openai_usage(10, tokens * choices)))
+        asked = exchange.json
+        limits = [asked[name] for name in ("max_tokens", "max_completion_tokens") if name in asked]
+        spent = min(tokens, max(limits, default=tokens)) * (asked.get("n") or 1)
+        await send_json(exchange, completion(openai_usage(10, spent)))
 
     return play
 

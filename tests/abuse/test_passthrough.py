@@ -35,12 +35,19 @@ KNOWN = frozenset(
 )
 
 
-@pytest.fixture
-def target(abused: AbusedGateway) -> Slot:
-    """An upstream of the test's own."""
+@pytest.fixture(scope="module")
+def honest_upstream(abused: AbusedGateway) -> Slot:
+    """The upstream of all tests here; none makes it fail."""
     slot = abused.take()
     slot.plays(honest())
     return slot
+
+
+@pytest.fixture
+def target(honest_upstream: Slot) -> Slot:
+    """The upstream, without the exchanges of earlier tests."""
+    honest_upstream.exchanges.clear()
+    return honest_upstream
 
 
 @pytest.fixture(scope="module")
