@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: run test check fmt lint types arch bench clean setup
+.PHONY: run test check fmt lint types arch bench fuzz clean setup
 
 run: $(STAMP)
 	$(BIN)/capio demo
@@ -25,6 +25,12 @@ fmt: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	$(BIN)/python -m bench.run $(ARGS)
+
+# make fuzz TARGET=rewrite SECONDS=60; TARGET=all shares the seconds among all targets
+TARGET ?= all
+SECONDS ?= 120
+fuzz: $(DEV_STAMP)
+	$(BIN)/python -m tests.fuzz $(TARGET) $(SECONDS) $(SEED)
 
 setup: $(DEV_STAMP)
 

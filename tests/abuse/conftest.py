@@ -59,11 +59,11 @@ def short_lease(
 def narrow(
     tmp_path_factory: pytest.TempPathFactory, hostile_upstream: RawUpstream
 ) -> Iterator[AbusedGateway]:
-    """One worker with few places, so that few half-sent bodies would take them all."""
+    """One worker with fewer places than by default, for half-sent bodies to take them all."""
     home = tmp_path_factory.mktemp("narrow")
     yield from _running(
         AbusedGateway(
-            home, hostile_upstream, _take(hostile_upstream, 10), server="max_in_flight = 256\n"
+            home, hostile_upstream, _take(hostile_upstream, 10), server="max_in_flight = 1200\n"
         )
     )
 

@@ -132,9 +132,9 @@ def test_another_tenant_is_not_taught_by_large_calls(abused: AbusedGateway) -> N
     assert answer.status == 200, answer
 
 
-def agent_call(gateway: AbusedGateway, customer: Customer) -> int:
+def agent_call(gateway: AbusedGateway, customer: Customer, max_tokens: int = 64_000) -> int:
     """Make one call as a coding agent does; return its status."""
-    body = chat(AGENT_MODEL, "fix the bug " * 100, max_tokens=64_000, stream=False)
+    body = chat(AGENT_MODEL, "fix the bug " * 100, max_tokens=max_tokens, stream=False)
     return gateway.post(OPENAI, customer.key, body).status
 
 
@@ -152,14 +152,14 @@ def test_an_agent_with_two_dollars_is_not_refused(abused: AbusedGateway) -> None
 
 
 def test_an_agent_and_its_helpers_with_two_dollars_are_not_refused(abused: AbusedGateway) -> None:
-    """An agent asks for a title, or runs two helpers, beside its own call."""
+    """An agent asks for a title and a summary beside its own call."""
     play_agent(abused.agent_upstream)
     customer = abused.customer("2")
     statuses: list[int] = []
     for _ in range(5):
         threads = [
-            threading.Thread(target=lambda: statuses.append(agent_call(abused, customer)))
-            for _ in range(3)
+            threading.Thread(target=lambda m=most: statuses.append(agent_call(abused, customer, m)))
+            for most in (64_000, 1000, 2000)
         ]
         for thread in threads:
             thread.start()

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 
 WORDS = b'{"error":{"message":"caf\xe9","type":"overloaded_error"}}'
 PATHS = [(OPENAI, "openai"), (ANTHROPIC, "openai"), ("/v1/responses", "openai")]
-MANY = 3_000_000
+MANY = 1_000_000
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_words_that_are_not_utf8_are_the_upstreams_fault(
 def test_empty_lines_of_one_event_are_not_kept(
     abused: AbusedGateway, customer: Customer, target: Slot, line: bytes
 ) -> None:
-    """18 MB of them end the stream, or are read past; memory stays within a few times a read."""
+    """Megabytes of them end the stream, or are read past; memory stays within some reads."""
     (worker,) = abused.process.workers()
     before = resident_mib(worker)
     sent = head(kind=b"text/event-stream") + openai_event("a") + line * MANY
@@ -140,4 +140,4 @@ def test_empty_lines_of_one_event_are_not_kept(
     grown = resident_mib(worker) - before
     print(f"{MANY} lines: {grown:+.0f} MiB, {time.monotonic() - began:.1f} s")
 
-    assert grown < 64
+    assert grown < 40

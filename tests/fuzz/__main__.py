@@ -9,7 +9,7 @@ from tests.fuzz.engine import Finding, fuzz, growth
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 
-SIZE = 128 * 1024
+SIZE = 64 * 1024
 """1x of the measurement of time against size."""
 
 
@@ -38,7 +38,10 @@ def _run(target: Target, seconds: float, seed: int) -> bool:
     for each in growth(target, SIZE):
         once, twice, four = (1000 * value for value in each.seconds)
         mark = "" if each.is_linear else "  NOT LINEAR"
-        print(f"  {each.shape:34} {once:9.2f} {twice:9.2f} {four:9.2f} {each.ratio:6.1f}{mark}")
+        print(
+            f"  {each.shape:34} {once:9.2f} {twice:9.2f} {four:9.2f} {each.ratio:6.1f}{mark}",
+            flush=True,
+        )
         linear = linear and each.is_linear
     return linear and not found
 
