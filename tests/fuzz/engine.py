@@ -74,8 +74,8 @@ def fuzz(target: Target, seconds: float, seed: int) -> tuple[int, list[Finding]]
 def _inputs(target: Target, draw: random.Random, seconds: float) -> Iterator[bytes]:
     """Yield every seed as it is, then mutations until the time is over."""
     yield from target.seeds
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    until = time.process_time() + seconds  # of this process, however busy the machine is
+    while time.process_time() < until:
         data = draw.choice(target.seeds)
         for _ in range(draw.choice((1, 1, 1, 2, 3))):
             data = mutate(data, draw)
@@ -114,8 +114,13 @@ def minimised(target: Target, data: bytes, why: str) -> bytes:
 
 def growth(target: Target, size: int) -> Iterator[Growth]:
     """Yield the time that each shape takes at a size, twice and four times it."""
-    for name, make in target.shapes.items():
-        yield _growth(target, name, make, size)
+    gc.collect()
+    gc.disable()  # its passes follow the number of live objects, not this input
+    try:
+        for name, make in target.shapes.items():
+            yield _growth(target, name, make, size)
+    finally:
+        gc.enable()
 
 
 def _growth(target: Target, name: str, make: Callable[[int], bytes], size: int) -> Growth:
@@ -133,12 +138,7 @@ def _growth(target: Target, name: str, make: Callable[[int], bytes], size: int) 
 
 def _cpu_seconds(target: Target, data: bytes) -> float:
     """Return the less of two measurements, each of enough runs for the clock."""
-    gc.collect()
-    gc.disable()  # its passes follow the number of live objects, not this input
-    try:
-        return min(_measure(target, data) for _ in range(2))
-    finally:
-        gc.enable()
+    return min(_measure(target, data) for _ in range(2))
 
 
 def _measure(target: Target, data: bytes) -> float:
