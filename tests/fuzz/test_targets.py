@@ -15,7 +15,7 @@ SIZE = 16 * 1024
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutations_find_nothing(name: str) -> None:
-    """Half a second of mutations, always the same ones first, raises nothing that is not a refusal."""
+    """Half a second of mutations, always the same ones first, is read or refused."""
     rounds, found = fuzz(TARGETS[name], SECONDS, SEED)
 
     assert rounds > len(TARGETS[name].seeds)
