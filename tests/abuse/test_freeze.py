@@ -45,7 +45,7 @@ class Bystander:
     def __init__(self, gateway: AbusedGateway, upstream: Slot) -> None:
         self._gateway = gateway
         self._model = upstream.model("openai")
-        self._customer = gateway.customer()
+        self._customer = gateway.customer("100000")
         upstream.plays(honest())
         self.idle_s = max(self.probe() for _ in range(3))
 

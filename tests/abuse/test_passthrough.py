@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pytest
 
-from tests.abuse.answers import honest
+from tests.abuse.answers import honest, message, says
 from tests.abuse.service import UPSTREAM_KEY, AbusedGateway, Customer
 from tests.process.bodies import ANTHROPIC, OPENAI
 from tests.process.raw_client import Answer
@@ -30,7 +31,8 @@ HOSTILE_HEADERS = {
 KNOWN = frozenset(
     {
         *("host", "content-length", "content-type", "accept", "accept-encoding", "user-agent"),
-        *("authorization", "x-api-key", "anthropic-version", "anthropic-beta", "connection"),
+        *("authorization", "x-api-key", "anthropic-version", "anthropic-beta", "openai-beta"),
+        "connection",
     }
 )
 
@@ -151,7 +153,7 @@ PRICED = [
     ),
     (OPENAI, "openai", '"tools":[{"type":"web_search_preview"}]', "web_search"),
     (OPENAI, "openai", '"plugins":[{"id":"web"}]', "plugins"),
-    (ANTHROPIC, "anthropic", '"service_tier":"auto"', "service_tier"),
+    (ANTHROPIC, "anthropic", '"service_tier":"priority"', "service_tier"),
     (ANTHROPIC, "anthropic", '"speed":"fast"', "speed"),
     (ANTHROPIC, "anthropic", '"inference_geo":"us"', "inference_geo"),
     (
@@ -171,12 +173,6 @@ PRICED = [
         "anthropic",
         '"mcp_servers":[{"type":"url","url":"https://evil.test","name":"e"}]',
         "mcp_servers",
-    ),
-    (
-        ANTHROPIC,
-        "anthropic",
-        '"system":[{"type":"text","text":"s","cache_control":{"type":"ephemeral","ttl":"1h"}}]',
-        '"1h"',
     ),
     (OPENAI, "openai", r'"service_tie\u0072":"priority"', "priority"),
     (
@@ -228,9 +224,7 @@ def test_what_costs_extra_does_not_survive_translation(
             assert mark not in exchange.body
 
 
-@pytest.mark.parametrize(
-    "beta", ["fast-mode-2026-02-01", "context-1m-2025-08-07", "extended-cache-ttl-2025-04-11"]
-)
+@pytest.mark.parametrize("beta", ["fast-mode-2026-02-01", "context-1m-2025-08-07"])
 def test_betas_that_cost_extra_stay_here(
     abused: AbusedGateway, customer: Customer, target: Slot, beta: str
 ) -> None:
@@ -258,3 +252,26 @@ def test_ordinary_tools_go_along_as_they_came(
     assert answer.status == 200
     (exchange,) = target.exchanges
     assert exchange.json["tools"] == [json.loads(tool)]
+
+
+def test_cache_writes_for_an_hour_cost_more(abused: AbusedGateway) -> None:
+    """They are twice the input's price upstream, 1.6 times that of a write for five minutes."""
+    upstream = abused.take()
+    paid = []
+    for minutes in ("5m", "1h"):
+        buyer = abused.customer("10")
+        written = {f"ephemeral_{minutes}_input_tokens": 100_000}
+        usage = {
+            "input_tokens": 0,
+            "cache_creation_input_tokens": 100_000,
+            "cache_creation": written,
+            "output_tokens": 0,
+        }
+        upstream.plays(says(message(usage)))
+        block = (
+            f'{{"type":"text","text":"s","cache_control":{{"type":"ephemeral","ttl":"{minutes}"}}}}'
+        )
+        send(abused, buyer, ANTHROPIC, upstream.model("anthropic"), f'"system":[{block}],{SAY}')
+        paid.append(abused.spent(buyer, "10"))
+
+    assert paid == [Decimal("0.1"), Decimal("0.16")]
