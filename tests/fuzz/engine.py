@@ -22,7 +22,8 @@ NOISE_S = 0.002
 """Below this, time says nothing about growth."""
 TRIES = 4
 """A ratio that is too high is measured again: only code is slow each time."""
-MINIMISE_RUNS = 2000
+MINIMISE_S = 3.0
+"""CPU time for making one failing input smaller."""
 
 
 class Finding(NamedTuple):
@@ -97,13 +98,12 @@ def failure(target: Target, data: bytes) -> str | None:
 
 def minimised(target: Target, data: bytes, why: str) -> bytes:
     """Return a part of the input that still fails in the same way."""
-    runs = 0
+    until = time.process_time() + MINIMISE_S
     size = len(data) // 2
-    while size and runs < MINIMISE_RUNS:
+    while size and time.process_time() < until:
         at = 0
-        while at < len(data) and runs < MINIMISE_RUNS:
+        while at < len(data) and time.process_time() < until:
             shorter = data[:at] + data[at + size :]
-            runs += 1
             if failure(target, shorter) == why:
                 data = shorter
             else:

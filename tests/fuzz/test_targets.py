@@ -13,6 +13,7 @@ SEED = 20271128
 SIZE = 16 * 1024
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutations_find_nothing(name: str) -> None:
     """Half a second of mutations, always the same ones first, is read or refused."""
