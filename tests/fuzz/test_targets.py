@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from tests.fuzz.engine import Growth, failure, fuzz, growth, minimised
@@ -50,8 +53,11 @@ def copies_ever_more(data: bytes) -> None:
 TOY_SHAPES = {"letters": lambda size: b"a" * size}
 
 
-def test_an_unexpected_exception_is_a_finding_and_is_minimised() -> None:
+def test_an_unexpected_exception_is_a_finding_and_is_minimised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One finding for one place, with the one byte that matters."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     toy = Target("toy", raises_on_colon, [b'{"a":1,"b":[1,2,3]}'], TOY_SHAPES)
     _, found = fuzz(toy, 0.05, SEED)
 
