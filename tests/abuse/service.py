@@ -193,6 +193,10 @@ class AbusedGateway:
         with Connection(self.port) as connection:
             return connection.request("GET", path, **headers)
 
+    def tracebacks(self) -> int:
+        """Return how many tracebacks are in the log."""
+        return self.process.log().count("Traceback")
+
     def rss_mib(self) -> float:
         """Return the resident memory of all workers."""
         return sum(resident_mib(pid) for pid in self.process.workers())
