@@ -11,7 +11,7 @@ INSTALL := $(PIP) --no-deps --no-build-isolation --editable .
 COMPILE := $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make lock'
 
-.PHONY: run test check fmt bench clean setup lock
+.PHONY: run test check fmt lint types arch bench fuzz clean setup lock
 
 run: $(STAMP)
 	$(BIN)/capio demo
@@ -19,10 +19,16 @@ run: $(STAMP)
 test: $(DEV_STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(DEV_STAMP)
+check: lint types arch
+
+lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(DEV_STAMP)
 	$(BIN)/mypy
+
+arch: $(DEV_STAMP)
 	$(BIN)/lint-imports
 
 fmt: $(DEV_STAMP)
@@ -31,6 +37,12 @@ fmt: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	$(BIN)/python -m bench.run $(ARGS)
+
+# make fuzz TARGET=rewrite SECONDS=60; TARGET=all shares the seconds among all targets
+TARGET ?= all
+SECONDS ?= 120
+fuzz: $(DEV_STAMP)
+	$(BIN)/python -m tests.fuzz $(TARGET) $(SECONDS) $(SEED)
 
 setup: $(DEV_STAMP)
 

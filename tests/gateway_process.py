@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -57,6 +58,8 @@ class GatewayProcess:
         self.data_dir = home / "data"
         self.config_path = home / "capio.toml"
         self.log_path = home / "gateway.log"
+        self.tls: ssl.SSLContext | None = None
+        """How to reach it over TLS; None: it speaks plain HTTP."""
         self._process: subprocess.Popen[bytes] | None = None
         home.mkdir(parents=True, exist_ok=True)
         self.config_path.write_text(
@@ -68,7 +71,8 @@ class GatewayProcess:
     @property
     def base_url(self) -> str:
         """Where it listens, without a path."""
-        return f"http://127.0.0.1:{self.port}"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -102,7 +106,8 @@ class GatewayProcess:
             if self._process.poll() is not None:
                 raise AssertionError(f"the gateway ended: {self.log()[-4000:]}")
             try:
-                with urllib.request.urlopen(f"{self.base_url}/readyz", timeout=1) as answer:
+                url = f"{self.base_url}/readyz"
+                with urllib.request.urlopen(url, timeout=1, context=self.tls) as answer:
                     if answer.status == 200:
                         return
             except (urllib.error.URLError, OSError):
