@@ -208,6 +208,10 @@ USAGE_COLUMNS = {
 """All fields of `Usage`, and their names outside."""
 
 
+ABANDONED = "abandoned"
+"""The outcome of an event that is provisional: a later settlement of its call supersedes it."""
+
+
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One call, recorded once. Travels as JSON in the usage stream; holds no key and no content."""
 

@@ -19,7 +19,7 @@ from gateway.pipeline.exchange import Exchange
 from gateway.pipeline.relay import EarlyFailureError, Relay, expired
 from gateway.pipeline.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
-from gateway.protocols.digits import read_digits
+from gateway.protocols.codec.digits import read_digits
 from gateway.protocols.http.error_bodies import render_event
 from gateway.protocols.http.headers import client_headers
 from gateway.protocols.http.limit_headers import limit_headers

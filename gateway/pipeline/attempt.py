@@ -24,7 +24,7 @@ from gateway.pipeline.departure import ReadingOn
 from gateway.pipeline.exchange import Exchanges, Preparation
 from gateway.pipeline.relay import EarlyFailureError
 from gateway.ports import Headers, Transport, UpstreamResponse
-from gateway.protocols.credential_mask import CredentialMask
+from gateway.protocols.http.credential_mask import CredentialMask
 from gateway.protocols.http.headers import client_headers
 from gateway.protocols.http.upstream_errors import ErrorAnswer, relay_error, translate_error
 from gateway.protocols.http.upstream_faults import (

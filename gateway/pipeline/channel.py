@@ -23,7 +23,7 @@ from gateway.core.idempotency import AnswerCopy
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.intake import IntakePlace
 from gateway.ports import Headers
-from gateway.protocols.digits import read_digits
+from gateway.protocols.codec.digits import read_digits
 
 Message = dict[str, Any]
 Scope = dict[str, Any]

@@ -17,8 +17,14 @@ from msgspec import Raw
 
 from gateway.core.model import Endpoint, Model, Wire
 from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
+from gateway.protocols.http.request_bounds import (
+    DEFAULT_BOUNDS,
+    RELAYED_BYTES,
+    TRANSLATED_BYTES,
+    RequestBounds,
+    check_parts,
+)
 from gateway.protocols.http.request_fields import CallFields, check_request, decode_call
-from gateway.protocols.input_bound import input_token_bound
 from gateway.protocols.native_chat import (
     NativeLimits,
     NativeRequest,
@@ -31,15 +37,9 @@ from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_answer
 from gateway.protocols.openai_responses.stream import ResponsesStream
-from gateway.protocols.request_bounds import (
-    DEFAULT_BOUNDS,
-    RELAYED_BYTES,
-    TRANSLATED_BYTES,
-    RequestBounds,
-    check_parts,
-)
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.stream import StreamTranslator
+from gateway.tokens.input_bound import input_token_bound
 
 MOST_DROPPED = 32
 MOST_DROPPED_LENGTH = 64

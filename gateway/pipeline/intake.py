@@ -48,6 +48,8 @@ class Intake:
         self, limits: Server, metrics: CallMetrics, credit: AccountCredit | None = None
     ) -> None:
         self.limits = limits
+        # With a small `max_in_flight` one account's share must still leave places for others.
+        self._most_calls = min(limits.max_in_flight_per_account, max(1, limits.max_in_flight // 2))
         self._credit = credit
         self.body_bytes = 0
         self._metrics = metrics
@@ -76,7 +78,7 @@ class Intake:
         account = self._accounts.get(account_id)
         if account is None:
             account = self._accounts[account_id] = _Account()
-        elif account.calls >= self.limits.max_in_flight_per_account:
+        elif account.calls >= self._most_calls:
             raise _rate_limited(
                 f"This account has {account.calls} open requests at one worker of the gateway, "
                 "which is the limit: try again when one has ended."

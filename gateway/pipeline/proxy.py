@@ -28,10 +28,10 @@ from gateway.pipeline.idempotent import Idempotent
 from gateway.pipeline.intake import Intake, IntakePlace
 from gateway.pipeline.settlement import settle
 from gateway.protocols.http.error_bodies import render
+from gateway.protocols.http.request_bounds import RequestBounds
 from gateway.protocols.http.request_fields import CallFields
 from gateway.protocols.http.upstream_errors import ErrorAnswer
 from gateway.protocols.native_chat import NativeLimits, NativeRequest
-from gateway.protocols.request_bounds import RequestBounds
 from gateway.protocols.streams.meter import BYTES_PER_TOKEN
 
 NATIVE_LIMITS = NativeLimits()

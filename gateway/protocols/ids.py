@@ -86,15 +86,31 @@ def missing_id(upstream_id: str, ordinal: int) -> str:
     return f"toolu_{cleaned(upstream_id)}_{ordinal}"
 
 
-def unused_id(tool_id: str, used: Iterable[str]) -> str:
-    """Return `tool_id`, with `_2`, `_3`, ... appended if it is already in `used`."""
-    taken = used if isinstance(used, set | frozenset) else set(used)
-    if tool_id not in taken:
-        return tool_id
-    number = 2
-    while f"{tool_id}_{number}" in taken:
-        number += 1
-    return f"{tool_id}_{number}"
+class UnusedIds:
+    """
+    Gives out ids, each once.
+
+    Args:
+        used: Ids that are taken.
+    """
+
+    __slots__ = ("_next", "_used")
+
+    def __init__(self, used: Iterable[str]) -> None:
+        self._used = set(used)
+        self._next: dict[str, int] = {}
+
+    def take(self, tool_id: str) -> str:
+        """Return `tool_id`, with `_2`, `_3`, ... appended if it is taken, and take it."""
+        unused = tool_id
+        # The next number is remembered: counting up from 2 for each repetition is quadratic.
+        number = self._next.get(tool_id, 2)
+        while unused in self._used:
+            unused = f"{tool_id}_{number}"
+            number += 1
+            self._next[tool_id] = number
+        self._used.add(unused)
+        return unused
 
 
 def message_id(upstream_id: str | None) -> str:

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from gateway.core.model import Usage, UsageEvent
+from gateway.store.usage.sender import dead_letter_key
 from gateway.store.usage.spill import segments
-from gateway.store.usage_sender import dead_letter_key
 from tests.tills import NOON_MS, TillWorld, ask_for, event_for
 from tests.usage import encoded
 from tests.valkey import ValkeyProcess

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.model import Usage, Wire
-from gateway.protocols.answer_scan import AnswerScanner
-from gateway.protocols.json_skip import ValueSkipper
+from gateway.protocols.codec.json_skip import ValueSkipper
+from gateway.protocols.streams.answer_scan import AnswerScanner
 from gateway.protocols.streams.meter import HELD_BYTES, JsonMeter
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.protocols.input_bound import TEMPLATE_TOKENS, input_token_bound
+from gateway.tokens.input_bound import TEMPLATE_TOKENS, input_token_bound
 
 TOOL = {
     "type": "function",

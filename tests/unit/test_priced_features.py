@@ -17,9 +17,9 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.exchange import Exchanges, Preparation
 from gateway.pipeline.front import open_request
 from gateway.ports import UpstreamRequest
+from gateway.protocols.http.priced_features import PricedUse, dropped_fields, permitted_betas
 from gateway.protocols.http.request_fields import decode_call
 from gateway.protocols.native_chat import NativeLimits
-from gateway.protocols.priced_features import PricedUse, dropped_fields, permitted_betas
 from gateway.settings.schema import PricedFeature
 from tests.pipeline_bench import Bench
 from tests.pipeline_fakes import (

@@ -149,10 +149,10 @@ def test_cost_stays_within_what_one_entry_of_the_ledger_moves(usage: Usage, pric
 
 
 def test_worst_case_counts_every_token_at_the_dearest_price() -> None:
-    """Input may be written into a cache, output may be reasoning; rounded up."""
-    prices = Prices(input=3, output=10, cache_read=1, cache_write=4, reasoning=12)
+    """Input may be written into a cache for an hour, output may be reasoning; rounded up."""
+    prices = Prices(input=3, output=10, cache_read=1, cache_write=5, reasoning=12)
 
-    assert worst_case_nanousd(1_000_000, 2_000_000, prices) == 4 + 24
+    assert worst_case_nanousd(1_000_000, 2_000_000, prices) == 8 + 24
     assert worst_case_nanousd(1, 0, prices) == 1
 
 

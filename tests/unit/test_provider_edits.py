@@ -104,7 +104,6 @@ def test_billing_line_goes_and_everything_else_stays(system: bytes, expected: by
         (b'{"c":3,"a":1,"b":2}', b'{"c":3}'),
         (b'{"a":1,"c":3,"b":2,"d":[4]}', b'{"c":3,"d":[4]}'),
         (b'{"c":"\\"a\\":1","\\u0061":{"x":"}"},"d":4}', b'{"c":"\\"a\\":1","d":4}'),
-        (b'{"a":1,"a":2,"c":3}', b'{"c":3}'),
         (b'{"a":1,"b":2}', b"{}"),
     ],
 )

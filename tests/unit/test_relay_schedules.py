@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.relay import SILENT_FINISH_S
 from gateway.protocols.streams.usage_filter import UsageHider
 from tests.pipeline_bench import Pump
 from tests.pipeline_fakes import COMMENT, OPENAI_FINISH, OPENAI_USAGE, openai_event
@@ -28,7 +29,7 @@ class Schedule:
         self.pump = pump
         self.said = b""
         self._number = 0
-        self._at = 0.0
+        self.at = 0.0
 
     async def play(self, step: str) -> None:
         """Take one step."""
@@ -40,8 +41,8 @@ class Schedule:
         elif step == "turn":
             await asyncio.sleep(0)
         elif step == "check":
-            self._at += 1.0
-            self.pump.check_after(self._at)
+            self.at += 1.0
+            self.pump.check_after(self.at)
         elif not self.pump.response.paused and not self.pump.relay.done.done():
             for chunk in self._chunks(step):
                 self.said += chunk
@@ -94,6 +95,9 @@ async def test_relay_gives_every_byte_once_and_in_order(
     if end == "stop":
         assert pump.relay.done.done()
     if end == "leave" and not drains:
+        if not pump.relay.done.done():  # the content has ended: its usage is waited for
+            assert b"finish_reason" in schedule.said
+            pump.check_after(schedule.at + SILENT_FINISH_S + 1.0)
         assert pump.relay.done.done()
     await pump.relay.aclose()
 

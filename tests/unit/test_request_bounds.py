@@ -18,12 +18,12 @@ from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.front import open_request
 from gateway.pipeline.offload import is_long_walk, offloaded
-from gateway.protocols import request_bounds
 from gateway.protocols.codec import json_decode as json_reading
 from gateway.protocols.codec.json_decode import mend_surrogates
 from gateway.protocols.codec.json_spans import elements, members
+from gateway.protocols.http import request_bounds
+from gateway.protocols.http.request_bounds import RequestBounds, check_parts, count_values
 from gateway.protocols.native_chat import NativeLimits
-from gateway.protocols.request_bounds import RequestBounds, check_parts, count_values
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.chat_to_messages import request as openai_anthropic_request
 from gateway.protocols.translate.messages_to_chat import request as anthropic_openai_request

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocols.ids import (
+    UnusedIds,
     from_encoded_id,
     is_legal,
     message_id,
@@ -15,7 +16,6 @@ from gateway.protocols.ids import (
     thought_signature_in,
     to_anthropic_id,
     to_openai_id,
-    unused_id,
 )
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=120)
@@ -50,8 +50,11 @@ def test_foreign_text_behind_the_prefix_is_left_alone():
 def test_missing_and_repeated_ids_are_deterministic():
     """The same answer gives the same ids."""
     assert missing_id("chatcmpl-1.x", 2) == "toolu_chatcmpl-1x_2"
-    assert unused_id("a", {"b"}) == "a"
-    assert unused_id("a", {"a", "a_2"}) == "a_3"
+    ids = UnusedIds({"b", "a_2"})
+
+    assert [ids.take(name) for name in ("a", "a", "b", "a", "a_2", "a")] == [
+        "a", "a_3", "b_2", "a_4", "a_2_2", "a_5"
+    ]  # fmt: skip
 
 
 def test_message_id_keeps_legal_characters_only():

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.protocols.codec.json_decode import join_halves
-from gateway.protocols.ids import cleaned, unused_id
+from gateway.protocols.ids import UnusedIds, cleaned
 from gateway.protocols.openai_chat.response import (
     CallFragment,
     ChatUsage,
@@ -55,12 +55,12 @@ class OutputBuilder:
         "_base_id",
         "_calls",
         "_context",
+        "_ids",
         "_items",
         "_open",
         "_open_calls",
         "_reads_details",
         "_table",
-        "_used_ids",
         "_writer",
     )
 
@@ -72,7 +72,7 @@ class OutputBuilder:
         self._open: MessageItem | ReasoningItem | None = None
         self._open_calls: dict[int, tuple[ToolRecord, CallItem]] = {}
         self._table = CallTable()
-        self._used_ids = set(context.history_ids)
+        self._ids = UnusedIds(context.history_ids)
         self._reads_details: bool | None = None
 
     @property
@@ -168,8 +168,7 @@ class OutputBuilder:
         record.state = CallState.LIVE
         index = len(self._items)
         call_id = join_halves(record.id) or f"call_{self._base_id}_{index}"
-        call_id = unused_id(call_id, self._used_ids)
-        self._used_ids.add(call_id)
+        call_id = self._ids.take(call_id)
         name = self._context.tool_names.get(record.name) or ToolName(record.name)
         item = CallItem(self._writer, self._base_id, index, name, call_id)
         self._items.append(item)

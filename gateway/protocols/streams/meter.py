@@ -39,8 +39,8 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Usage, Wire
-from gateway.protocols.answer_scan import AnswerScanner
 from gateway.protocols.codec.sse import Event, EventDecoder
+from gateway.protocols.streams.answer_scan import AnswerScanner
 from gateway.protocols.streams.chunk_template import (
     NO_FRAMING,
     common_framing,

@@ -9,10 +9,10 @@ import msgspec
 
 from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
-from gateway.protocols.answer_scan import AnswerScanner
 from gateway.protocols.codec.json_decode import decode_answer
-from gateway.protocols.content_size import content_bytes
 from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
+from gateway.protocols.streams.answer_scan import AnswerScanner
+from gateway.protocols.streams.content_size import content_bytes
 
 T = TypeVar("T")
 

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.calendar import first_day_of
+from gateway.core.model import ABANDONED
 from gateway.store.accounts.accounts import account_of
 from gateway.store.accounts.credits import position_of
 from gateway.store.hot_state.snapshot import AccountState, SpendScope, Spent
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import ACCOUNTS, SPEND, USAGE_EVENTS
-from gateway.store.usage.rows import ABANDONED
 
 LOAD_TIMEOUT_S = 3.0
 

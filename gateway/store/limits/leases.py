@@ -23,7 +23,7 @@ from gateway.ports import Reservation, ReserveAsk
 from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, HotNames, Row, hot_scripts, pack
 from gateway.store.redis.client import Bus, BusUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
-from gateway.store.usage_sender import MOST_TOKENS, TRANSIENT
+from gateway.store.usage.sender import MOST_TOKENS, TRANSIENT
 
 BATCH = 100
 """Calls in one script: 2 ms of Redis."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from gateway.core.catalogue import nanousd
 from gateway.settings import Settings
-from gateway.store.account_credit import RedisCredit
 from gateway.store.hot_state.snapshot import AccountSource
+from gateway.store.limits.account_credit import RedisCredit
 from gateway.store.limits.account_loader import AccountLoader
 from gateway.store.limits.leases import RunningCalls
 from gateway.store.limits.reservations import RedisReservations

@@ -20,7 +20,7 @@ from typing import Any, cast
 from gateway.store.hot_state.redis_schema import SHARD_FULL, HotNames, ShardNames, hot_scripts
 from gateway.store.redis.client import Bus, BusUnavailable
 from gateway.store.redis.connection import ReplyError
-from gateway.store.usage_sender import TRANSIENT, dead_letter, dead_letter_key
+from gateway.store.usage.sender import TRANSIENT, dead_letter, dead_letter_key
 
 EVERY_S = 2.0
 BATCH = 100

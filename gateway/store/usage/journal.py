@@ -31,16 +31,10 @@ from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, HotNames
 from gateway.store.redis.client import Bus, BusUnavailable
 from gateway.store.redis.connection import ReplyError
-from gateway.store.spill_replay import REPLAY_LINES, SpillReplay
+from gateway.store.usage.sender import FIELD, FULL, EventKeptError, UsageSender, dead_letter_key
 from gateway.store.usage.spill import SpillWriter
 from gateway.store.usage.spill_queue import SpillQueue
-from gateway.store.usage_sender import (
-    FIELD,
-    FULL,
-    EventKeptError,
-    UsageSender,
-    dead_letter_key,
-)
+from gateway.store.usage.spill_replay import REPLAY_LINES, SpillReplay
 from gateway.telemetry.metrics import Metrics
 
 __all__ = [

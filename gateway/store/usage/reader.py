@@ -21,7 +21,7 @@ from redis.exceptions import NoScriptError
 
 from gateway.store.hot_state.redis_schema import HotNames, ShardNames, hot_scripts
 from gateway.store.hot_state.snapshot import Position
-from gateway.store.usage_sender import DEAD_LETTER_BOUND, FIELD, dead_letter_key
+from gateway.store.usage.sender import DEAD_LETTER_BOUND, FIELD, dead_letter_key
 
 GROUP = b"ledger"
 BATCH = 500

@@ -11,14 +11,11 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.model import USAGE_COLUMNS, Usage, UsageEvent
+from gateway.core.model import ABANDONED, USAGE_COLUMNS, Usage, UsageEvent
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 
 Row = dict[str, str | int | bool | None]
 """Column name -> value."""
-
-ABANDONED = "abandoned"
-"""The outcome of an event that is provisional: a later settlement of its call supersedes it."""
 
 _DECODER = msgspec.json.Decoder(UsageEvent)
 _LARGEST = 2**63 - 1

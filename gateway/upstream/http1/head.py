@@ -22,7 +22,7 @@ import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.ports import Headers
-from gateway.protocols.digits import MAX_DIGITS, read_digits
+from gateway.protocols.codec.digits import MAX_DIGITS, read_digits
 
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 """All heads of one answer together, 1xx included; likewise chunk extensions and trailers."""

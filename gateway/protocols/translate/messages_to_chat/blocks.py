@@ -23,7 +23,7 @@ from typing import Final
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.writer import EventWriter, Prose
-from gateway.protocols.ids import missing_id, signature_of, to_anthropic_id, unused_id
+from gateway.protocols.ids import UnusedIds, missing_id, signature_of, to_anthropic_id
 from gateway.protocols.openai_chat.response import CallFragment
 from gateway.protocols.translate.stream import AnswerContext
 from gateway.protocols.translate.tool_fragments import CallState, CallTable, ToolRecord
@@ -54,10 +54,10 @@ class BlockSequencer:
     __slots__ = (
         "_calls",
         "_context",
+        "_ids",
         "_kept_chars",
         "_live",
         "_pending",
-        "_used_ids",
         "_writer",
         "has_calls",
         "upstream_id",
@@ -69,7 +69,7 @@ class BlockSequencer:
         self._calls = CallTable()
         self._live: ToolRecord | None = None
         self._pending: deque[ToolRecord | WaitingText] = deque()
-        self._used_ids = set(context.history_ids)
+        self._ids = UnusedIds(context.history_ids)
         self._kept_chars = 0
         self.has_calls = False
         """Whether a call was opened."""
@@ -145,7 +145,6 @@ class BlockSequencer:
             self._writer.open_prose("thinking")
             self._writer.close(signature_of(record.signature))
         call_id = self._call_id(record)
-        self._used_ids.add(call_id)
         self._writer.open_tool(call_id, self._context.tool_names.get(record.name, record.name))
         record.state = CallState.LIVE
         self._live = record
@@ -156,8 +155,8 @@ class BlockSequencer:
 
     def _call_id(self, record: ToolRecord) -> str:
         if record.id:
-            return unused_id(to_anthropic_id(record.id), self._used_ids)
-        return unused_id(missing_id(self.upstream_id, record.ordinal), self._used_ids)
+            return self._ids.take(to_anthropic_id(record.id))
+        return self._ids.take(missing_id(self.upstream_id, record.ordinal))
 
     def _end_live(self) -> None:
         """Mark the live call as closed; the next block closes its own."""

@@ -10,11 +10,11 @@ from msgspec import UNSET, Raw, UnsetType
 from gateway.protocols.anthropic_messages.response import AnthropicUsage, StopDetails
 from gateway.protocols.ids import (
     SIGNATURE,
+    UnusedIds,
     message_id,
     missing_id,
     signature_of,
     to_anthropic_id,
-    unused_id,
 )
 from gateway.protocols.openai_chat.response import (
     CallFragment,
@@ -134,7 +134,7 @@ def _calls(
     calls: list[CallFragment], upstream_id: str, context: AnswerContext
 ) -> list[ContentBlock]:
     blocks: list[ContentBlock] = []
-    used = set(context.history_ids)
+    ids = UnusedIds(context.history_ids)
     for ordinal, call in enumerate(calls):
         if call.function is None or not call.function.name:
             continue
@@ -142,8 +142,7 @@ def _calls(
         if signature is not None:
             blocks.append(ThinkingBlock("thinking", "", signature_of(signature)))
         given = to_anthropic_id(call.id) if call.id else missing_id(upstream_id, ordinal)
-        call_id = unused_id(given, used)
-        used.add(call_id)
+        call_id = ids.take(given)
         name = context.tool_names.get(call.function.name, call.function.name)
         arguments = tool_input(call.function.arguments or "")
         blocks.append(ToolUseBlock("tool_use", call_id, name, arguments))

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from gateway.store.redis.client import BusUnavailable
 from gateway.store.redis.connection import ReplyError
+from gateway.store.usage.sender import EventKeptError
 from gateway.store.usage.spill import Segment, measure, segments
 from gateway.store.usage.spill_queue import SpillQueue
-from gateway.store.usage_sender import EventKeptError
 from gateway.telemetry.metrics import Metrics
 
 REPLAY_LINES = 100

@@ -14,13 +14,12 @@ from typing import cast
 
 import msgspec
 
-from gateway.core.model import Usage, UsageEvent
+from gateway.core.model import ABANDONED, Usage, UsageEvent
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.pricing import token_count
 from gateway.store.hot_state.redis_schema import HotNames, hot_scripts
 from gateway.store.redis.client import Bus
 from gateway.store.redis.connection import Argument, ReplyError
-from gateway.store.usage.rows import ABANDONED
 from gateway.telemetry.metrics import Metrics
 
 FIELD = b"e"

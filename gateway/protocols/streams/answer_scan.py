@@ -15,8 +15,8 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Wire
-from gateway.protocols.content_size import content_bytes
-from gateway.protocols.json_skip import ValueSkipper
+from gateway.protocols.codec.json_skip import ValueSkipper
+from gateway.protocols.streams.content_size import content_bytes
 
 KEPT_BYTES: Final = 65_536
 """Of each kept value; of a longer one only so much is kept, which then cannot be read."""
