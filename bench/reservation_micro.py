@@ -21,9 +21,9 @@ import uvloop
 
 from gateway.core.limits import KeyLimits
 from gateway.core.model import Usage
-from gateway.store.redis.client import Bus
-from tests.tills import FakeSql, WorkerTill, ask_for, event_for
-from tests.valkey import ValkeyProcess
+from gateway.store.redis.client import RedisClient
+from tests.support.metering import FakeSql, WorkerTill, ask_for, event_for
+from tests.support.valkey import ValkeyProcess
 
 USAGE = Usage(input=10, output=12)
 LIMITS = KeyLimits(
@@ -37,7 +37,7 @@ def cpu_us() -> float:
 
 
 async def measure(
-    bus: Bus, name: str, work: Callable[[int], Awaitable[object]], calls: int, at_once: int
+    bus: RedisClient, name: str, work: Callable[[int], Awaitable[object]], calls: int, at_once: int
 ) -> None:
     async def lane(count: int) -> None:
         for n in range(count):

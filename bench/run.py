@@ -32,7 +32,7 @@ import uvloop
 
 from bench.load import Outcome, run
 from bench.report import write_into
-from tests.gateway_process import GatewayProcess, free_port
+from tests.support.gateway_process import GatewayProcess, free_port
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 

@@ -28,12 +28,12 @@ from gateway.edge.asgi import Edge
 from gateway.edge.models import ModelPages
 from gateway.edge.ops import Probes
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.answer import Answers
-from gateway.pipeline.attempt import Attempts
+from gateway.pipeline.answer import ResponseSender
+from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.authenticate import Authenticator
 from gateway.pipeline.channel import Receive, Send
-from gateway.pipeline.counting import TokenCounts
-from gateway.pipeline.exchange import Exchanges
+from gateway.pipeline.counting import TokenCounter
+from gateway.pipeline.exchange import RequestBuilder
 from gateway.pipeline.finish import Recorder
 from gateway.pipeline.idempotent import Idempotent
 from gateway.pipeline.intake import Intake
@@ -44,14 +44,14 @@ from gateway.settings.embedded import redis_url
 from gateway.signals import obey_ending_signals
 from gateway.store.accounts.source import SqlAccounts
 from gateway.store.hot_state.count_cache import CountCache
-from gateway.store.hot_state.redis_schema import hot_scripts
+from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.idempotency.records import IdempotencyRecords, idempotency_scripts
 from gateway.store.keys.cache import KeyCache
 from gateway.store.keys.entry import channel_name, key_entry_script
 from gateway.store.keys.repository import Keys
-from gateway.store.limits.metering import Till
+from gateway.store.limits.metering import Metering
 from gateway.store.redis.address import RedisTarget, read_target
-from gateway.store.redis.client import Bus, BusLimits, BusState
+from gateway.store.redis.client import RedisClient, RedisLimits, RedisState
 from gateway.store.redis.pubsub import Subscription
 from gateway.store.sql.database import Database
 from gateway.telemetry import logs
@@ -70,10 +70,10 @@ _GC_THRESHOLDS = (20_000, 20, 50)
 class Stores(NamedTuple):
     """What a worker keeps outside of itself, and where it counts."""
 
-    bus: Bus
+    bus: RedisClient
     database: Database
     keys: KeyCache
-    till: Till
+    till: Metering
     metrics: Metrics
     call_metrics: CallMetrics
 
@@ -83,8 +83,8 @@ class Parts(NamedTuple):
 
     authenticator: Authenticator
     transport: UpstreamTransport
-    answers: Answers
-    counts: TokenCounts
+    answers: ResponseSender
+    counts: TokenCounter
     admission: Admission
     intake: Intake
     recorder: Recorder
@@ -110,7 +110,7 @@ class Worker:
         self._admin_token: str | None = None
         self._stack = AsyncExitStack()
         self._edge: Edge | None = None
-        self._till: Till | None = None
+        self._metering: Metering | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, or follow the worker's life."""
@@ -179,11 +179,11 @@ class Worker:
 
     async def _open_stores(self, settings: Settings, secrets: Secrets, metrics: Metrics) -> Stores:
         target = _redis_target(settings, secrets)
-        limits = BusLimits(command_timeout_s=settings.redis.command_timeout_ms / 1000)
-        bus = Bus(
+        limits = RedisLimits(command_timeout_s=settings.redis.command_timeout_ms / 1000)
+        bus = RedisClient(
             target,
             limits,
-            scripts=[key_entry_script(), *idempotency_scripts(), *hot_scripts().all()],
+            scripts=[key_entry_script(), *idempotency_scripts(), *account_scripts().all()],
             observe=lambda seconds, _: metrics.bus_latency.observe(seconds),
             on_state=self._bus_state,
         )
@@ -204,16 +204,16 @@ class Worker:
         self._stack.push_async_callback(subscription.aclose)
         await subscription.start()
         call_metrics = CallMetrics(metrics)
-        till = Till(bus, SqlAccounts(database), settings, metrics, call_metrics)
+        till = Metering(bus, SqlAccounts(database), settings, metrics, call_metrics)
         self._stack.push_async_callback(till.aclose)
         till.start()
-        self._till = till
+        self._metering = till
         return Stores(bus, database, keys, till, metrics, call_metrics)
 
-    def _bus_state(self, state: BusState) -> None:
+    def _bus_state(self, state: RedisState) -> None:
         """Tell Redis, when it is back, what it may have missed."""
-        if state is BusState.READY and self._till is not None:
-            self._till.redis_returned()
+        if state is RedisState.READY and self._metering is not None:
+            self._metering.redis_returned()
 
     def _make_parts(self, stores: Stores) -> Parts:
         settings, till = self._settings, stores.till
@@ -226,13 +226,13 @@ class Worker:
         self._stack.callback(watchdog.stop)
         shown = asyncio.create_task(_show(stores, transport, call_log))
         self._stack.push_async_callback(_end_task, shown)
-        counts = TokenCounts(self._counters, CountCache(stores.bus, settings.redis.key_prefix))
+        counts = TokenCounter(self._counters, CountCache(stores.bus, settings.redis.key_prefix))
         return Parts(
             Authenticator(
                 stores.keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
             ),
             transport,
-            Answers(watchdog, settings.server.send_stall_s),
+            ResponseSender(watchdog, settings.server.send_stall_s),
             counts,
             Admission(settings.server.max_in_flight, stores.call_metrics, till.reservations),
             Intake(settings.server, stores.call_metrics, till.credit),
@@ -245,8 +245,8 @@ class Worker:
         proxy = Proxy(
             catalogue,
             parts.authenticator,
-            attempts=Attempts(
-                parts.transport, Exchanges(catalogue), parts.answers, stores.call_metrics
+            attempts=AttemptRunner(
+                parts.transport, RequestBuilder(catalogue), parts.answers, stores.call_metrics
             ),
             counts=parts.counts,
             admission=parts.admission,
@@ -275,7 +275,7 @@ class Worker:
         )
         self._stack.push_async_callback(records.aclose)
         records.start()
-        return Idempotent(records, settings.max_answer_bytes)
+        return Idempotent(records, settings.max_response_bytes)
 
     def _admin_pages(self, catalogue: Catalogue, stores: Stores) -> AdminPages:
         database = stores.database

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.core.idempotency import Claim, Hold, StoredAnswer
+from gateway.core.idempotency import Claim, Hold, StoredResponse
 from gateway.core.limits import UNLIMITED, Headroom
 from gateway.core.model import Clocks, Endpoint, Model, Origin, Principal, UsageEvent, Wire
 from gateway.errors import GatewayError
@@ -215,7 +215,7 @@ class AccountCredit(Protocol):
 class IdempotencyStore(Protocol):
     """Who runs a call that carries an Idempotency-Key, and what became of it."""
 
-    async def begin(self, claim: Claim) -> Hold | StoredAnswer:
+    async def begin(self, claim: Claim) -> Hold | StoredResponse:
         """
         Return the right to run the call, or the answer of the run that is done.
 
@@ -227,7 +227,7 @@ class IdempotencyStore(Protocol):
                 STORE_UNAVAILABLE (Redis is away: nothing may be run).
         """
 
-    async def finish(self, hold: Hold, answer: StoredAnswer | None) -> None:
+    async def finish(self, hold: Hold, answer: StoredResponse | None) -> None:
         """
         Keep the outcome of a run that was charged; None: there is no whole answer to repeat.
 

@@ -10,10 +10,10 @@ import pytest
 import uvloop
 from hypothesis import settings
 
-from tests.postgres import database, postgres, sql_settings
-from tests.process.fixtures import demo_upstream, gateway, raw_upstream
-from tests.valkey import ValkeyProcess
-from tests.waiting import wait_until, wait_until_sync
+from tests.support.fixtures import demo_upstream, gateway, raw_upstream
+from tests.support.postgres import database, postgres, sql_settings
+from tests.support.valkey import ValkeyProcess
+from tests.support.waiting import wait_until, wait_until_sync
 
 __all__ = [
     "database",

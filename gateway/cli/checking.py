@@ -22,7 +22,7 @@ def check_config(config_path: Path | None) -> None:
     try:
         settings = read_config(path)
     except ConfigError as failure:
-        refuse_config(path, failure.mistakes)
+        refuse_config(path, failure.errors)
     print_table(_stores(settings), title="Gateway")
     print_table([_provider(each) for each in settings.providers], title="Providers")
     catalogue = build(settings, {})
@@ -30,7 +30,7 @@ def check_config(config_path: Path | None) -> None:
     try:
         read_secrets(settings)
     except ConfigError as failure:
-        refuse_config(path, failure.mistakes)
+        refuse_config(path, failure.errors)
     free = [
         model.name for model in catalogue.models if not (model.prices.input or model.prices.output)
     ]

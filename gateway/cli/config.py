@@ -84,7 +84,7 @@ def load_config(config_path: Path | None) -> Settings:
     try:
         return read_config(path)
     except ConfigError as failure:
-        refuse_config(path, failure.mistakes)
+        refuse_config(path, failure.errors)
 
 
 def store_secrets(settings: Settings) -> Secrets:
@@ -92,13 +92,13 @@ def store_secrets(settings: Settings) -> Secrets:
     try:
         return resolve_secrets(settings, os.environ, _read_text, stores_only=True)
     except ConfigError as failure:
-        fail(failure.mistakes, MISUSE)
+        fail(failure.errors, MISUSE)
 
 
-def refuse_config(path: Path, mistakes: list[str]) -> NoReturn:
+def refuse_config(path: Path, errors: list[str]) -> NoReturn:
     """Print the mistakes of a configuration and end with exit code 2."""
-    noun = "mistake" if len(mistakes) == 1 else "mistakes"
-    fail([f"{path}: {len(mistakes)} {noun}", *(f"  {line}" for line in mistakes)], MISUSE)
+    noun = "error" if len(errors) == 1 else "errors"
+    fail([f"{path}: {len(errors)} {noun}", *(f"  {line}" for line in errors)], MISUSE)
 
 
 def _read_text(path: str) -> str:

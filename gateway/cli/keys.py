@@ -16,7 +16,7 @@ from gateway.cli.stores import every, find_account, with_database
 from gateway.cli.times import Instant, optional_time
 from gateway.core.catalogue import build
 from gateway.settings import Settings
-from gateway.settings.mistakes import did_you_mean
+from gateway.settings.errors import did_you_mean
 from gateway.store.keys.repository import KeyChange, KeyDetails, KeyRow, Keys, NewKey
 from gateway.store.sql.database import Database
 

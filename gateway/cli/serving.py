@@ -22,7 +22,7 @@ def serve(config_path: Path | None) -> None:
     try:
         read_secrets(settings)
     except ConfigError as failure:
-        refuse_config(path, failure.mistakes)
+        refuse_config(path, failure.errors)
     sys.exit(run_gateway(settings, path))
 
 

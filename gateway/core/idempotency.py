@@ -42,7 +42,7 @@ _REPEATED: Final = frozenset({b"content-type", b"x-upstream-request-id", b"x-cap
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class StoredAnswer(msgspec.Struct, frozen=True, array_like=True):
+class StoredResponse(msgspec.Struct, frozen=True, array_like=True):
     """A whole answer as the caller got it."""
 
     status: int
@@ -53,7 +53,7 @@ class StoredAnswer(msgspec.Struct, frozen=True, array_like=True):
     """The id of the call that was run."""
 
 
-_decode_answer = msgspec.msgpack.Decoder(StoredAnswer).decode
+_decode_answer = msgspec.msgpack.Decoder(StoredResponse).decode
 
 
 class Sealer:
@@ -78,7 +78,7 @@ class Sealer:
         """Return 32 bytes that stand for the body. 0.7 us a kilobyte."""
         return hmac.digest(self._fingerprint_key, body, "sha256")
 
-    def seal(self, answer: StoredAnswer, claim: Claim, nonce: bytes) -> bytes:
+    def seal(self, answer: StoredResponse, claim: Claim, nonce: bytes) -> bytes:
         """
         Return the answer encrypted for `claim`.
 
@@ -90,7 +90,7 @@ class Sealer:
         sealed = AESGCM(self._seal_key).encrypt(nonce, _encode(answer), _bound_to(claim))
         return nonce + sealed
 
-    def unseal(self, sealed: bytes, claim: Claim) -> StoredAnswer | None:
+    def unseal(self, sealed: bytes, claim: Claim) -> StoredResponse | None:
         """Return the answer sealed for `claim`; None: changed since, or not sealed for it."""
         if len(sealed) < NONCE_BYTES + _TAG_BYTES:
             return None
@@ -169,7 +169,7 @@ def keyed_request(headers: Iterable[Header], api_key: str) -> KeyedRequest | Non
     return KeyedRequest(found.decode("ascii"), Sealer(api_key))
 
 
-class AnswerCopy:
+class ResponseRecorder:
     """
     Collects an answer on its way to the caller, up to a limit; beyond it, forgets it.
 
@@ -199,14 +199,14 @@ class AnswerCopy:
         else:
             self._pieces.append(chunk)
 
-    def answer(self, request_id: str) -> StoredAnswer | None:
+    def answer(self, request_id: str) -> StoredResponse | None:
         """Return the whole answer of the call `request_id`; None: none began, or it is too long."""
         if not self._status or self._size > self._limit_bytes:
             return None
-        return StoredAnswer(self._status, self._headers, b"".join(self._pieces), request_id)
+        return StoredResponse(self._status, self._headers, b"".join(self._pieces), request_id)
 
 
-def replay_headers(answer: StoredAnswer, request_id: str) -> list[Header]:
+def replay_headers(answer: StoredResponse, request_id: str) -> list[Header]:
     """Return the headers with which a stored answer goes to the call `request_id`."""
     own_id = request_id.encode("latin-1")
     return [

@@ -67,7 +67,7 @@ class OutputQuantile:
         return 0
 
 
-class OutputLearner:
+class OutputEstimator:
     """
     The percentiles of many keys and models; those not used for longest are forgotten.
 

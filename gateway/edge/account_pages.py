@@ -267,7 +267,7 @@ def usage_record(usage: Usage) -> dict[str, int | str | None]:
     return {column: getattr(usage, name) for name, column in USAGE_COLUMNS.items()}
 
 
-def caller_address(channel: ClientChannel) -> str | None:
+def client_address(channel: ClientChannel) -> str | None:
     """Return the address of who is connected to us."""
     client = channel.scope.get("client")
     return client[0] if client else None

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from gateway.edge.account_pages import caller_address
+from gateway.edge.account_pages import client_address
 from gateway.edge.replies import Reply, send_reply
 from gateway.edge.throttle import Throttle
 from gateway.errors import ErrorKind, GatewayError
@@ -124,7 +124,7 @@ class AdminPages:
         if self._digest is None or (self._is_forwarded(channel) and not self._allow_forwarded):
             raise GatewayError(ErrorKind.UNKNOWN_PATH, f"There is nothing at {path}.")
         self._authenticate(channel, self._digest)
-        by = Actor(_actor(channel), request_id, caller_address(channel))
+        by = Actor(_actor(channel), request_id, client_address(channel))
         handle, names = self._match(channel.scope["method"], path)
         try:
             reply = await handle(AdminRequest(channel, by, names))
@@ -149,7 +149,7 @@ class AdminPages:
         scheme, _, token = given.partition(b" ")
         if scheme.lower() == b"bearer" and hmac.compare_digest(_digest(token.strip()), digest):
             return
-        address = caller_address(channel) or ""
+        address = client_address(channel) or ""
         self._wrong.check(address)
         self._wrong.count(address)
         if not given:

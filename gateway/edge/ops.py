@@ -8,7 +8,7 @@ from gateway import __version__
 from gateway.edge.routes import Page
 from gateway.pipeline.channel import ClientChannel
 from gateway.settings import Brand
-from gateway.store.redis.client import Bus, BusState
+from gateway.store.redis.client import RedisClient, RedisState
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
@@ -23,7 +23,7 @@ class Probes:
         bus: Its state is shown. Without Redis a worker is ready all the same: see `money.degraded`.
     """
 
-    def __init__(self, brand: Brand, bus: Bus) -> None:
+    def __init__(self, brand: Brand, bus: RedisClient) -> None:
         self._bus = bus
         self._root = (
             f"{brand.name} gateway {__version__}\n\n"
@@ -47,6 +47,6 @@ class Probes:
     def _readiness(self) -> tuple[int, tuple[bytes, bytes], bytes]:
         """Ready from the start of the worker until it stops."""
         state = self._bus.state
-        ready = state is not BusState.CLOSED
+        ready = state is not RedisState.CLOSED
         body = {"status": "ready" if ready else "stopping", "redis": state.value}
         return (200 if ready else 503), _JSON, msgspec.json.encode(body)

@@ -11,7 +11,7 @@ from gateway.core.model import Model, Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.finish import checkpoint
-from gateway.pipeline.front import Front
+from gateway.pipeline.front import InboundRequest
 from gateway.ports import Reservations, ReserveAsk
 from gateway.telemetry.metrics import CallMetrics
 
@@ -74,7 +74,9 @@ class Admission:
             )
         )
 
-    async def reserve(self, call: Call, principal: Principal, model: Model, front: Front) -> None:
+    async def reserve(
+        self, call: Call, principal: Principal, model: Model, front: InboundRequest
+    ) -> None:
         """
         Take what the call may use, to be settled with its record.
 

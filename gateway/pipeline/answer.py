@@ -16,7 +16,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.exchange import Exchange
-from gateway.pipeline.relay import EarlyFailureError, Relay, expired
+from gateway.pipeline.relay import EarlyUpstreamError, Relay, expired
 from gateway.pipeline.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.codec.digits import read_digits
@@ -39,7 +39,7 @@ next deployment's answer, and is charged nothing, since nothing was delivered.
 _UPSTREAM_ENDS = (ErrorKind.UPSTREAM_BROKEN, ErrorKind.UPSTREAM_TIMEOUT)
 
 
-class Answers:
+class ResponseSender:
     """
     Brings answers to callers.
 
@@ -111,7 +111,7 @@ class Answers:
         try:
             body = await self._read(call, response, limit)
             meter.feed(body)
-            if channel.gone and not call.outlives_caller:
+            if channel.gone and not call.outlives_client:
                 call.drained = True
                 raise GatewayError(ErrorKind.CLIENT_GONE, "The caller left.")
             for step in exchange.reshape:
@@ -152,7 +152,7 @@ class Answers:
         relay = Relay(call, channel, response, meter, head=head, stall_s=self._stall_s)
         try:
             error = await self._pump(call, channel, relay, response)
-            if not call.outlives_caller:
+            if not call.outlives_client:
                 _check_left(call, channel, relay, error)
             if error is not None:
                 raise error  # bytes of JSON may be out: without `end` the connection breaks
@@ -186,7 +186,7 @@ class Answers:
             error = await self._pump(call, channel, relay, response)
             meter.end()
             _check_left(call, channel, relay, error)
-            if isinstance(error, EarlyFailureError):
+            if isinstance(error, EarlyUpstreamError):
                 raise error
             if exchange.translator is not None:
                 await _end_translated(channel, exchange, relay, error or _reported(meter))
@@ -204,7 +204,7 @@ class Answers:
         assert call.deployment is not None
         self._watchdog.add(relay, call.deployment.provider.clocks)
         before = None
-        if not call.outlives_caller:
+        if not call.outlives_client:
             before = channel.on_gone(relay.client_left)
         try:
             response.start(relay)
@@ -308,7 +308,7 @@ async def _end_translated(
     rest = translator.end(error is None, STREAM_LATE if late else STREAM_CUT)
     early = translator.early_error
     if early is not None and not channel.started:
-        raise EarlyFailureError(early)
+        raise EarlyUpstreamError(early)
     await relay.write(rest or translator.error_event)
     await channel.end()
     if translator.failed:

@@ -17,16 +17,16 @@ import msgspec
 
 from gateway.core.routing import Candidate
 from gateway.errors import ErrorKind, ErrorSource, GatewayError
-from gateway.pipeline.answer import Answers
+from gateway.pipeline.answer import ResponseSender
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.departure import ReadingOn
-from gateway.pipeline.exchange import Exchanges, Preparation
-from gateway.pipeline.relay import EarlyFailureError
+from gateway.pipeline.exchange import CallContext, RequestBuilder
+from gateway.pipeline.relay import EarlyUpstreamError
 from gateway.ports import Headers, Transport, UpstreamResponse
 from gateway.protocols.http.credential_mask import CredentialMask
 from gateway.protocols.http.headers import client_headers
-from gateway.protocols.http.upstream_errors import ErrorAnswer, relay_error, translate_error
+from gateway.protocols.http.upstream_errors import ErrorResponse, relay_error, translate_error
 from gateway.protocols.http.upstream_faults import (
     UpstreamFault,
     error_kind,
@@ -35,7 +35,7 @@ from gateway.protocols.http.upstream_faults import (
     read_fault,
 )
 from gateway.telemetry.metrics import CallMetrics
-from gateway.upstream.decompress import plain_response
+from gateway.upstream.decompress import decompress
 
 RETRY_S = 0.1
 MAX_RETRY_S = 2.0
@@ -62,14 +62,14 @@ _ELSEWHERE = frozenset(
 class RefusalError(GatewayError):
     """An upstream answered with an error status; `answer` is what the caller would be told."""
 
-    def __init__(self, fault: UpstreamFault, answer: ErrorAnswer, *, elsewhere: bool) -> None:
+    def __init__(self, fault: UpstreamFault, answer: ErrorResponse, *, elsewhere: bool) -> None:
         super().__init__(error_kind(fault), fault.message, detail=fault.code or fault.type)
         self.fault = fault
         self.answer = answer
         self.elsewhere = elsewhere
 
 
-class Attempts:
+class AttemptRunner:
     """
     Runs the attempts of a call.
 
@@ -84,8 +84,8 @@ class Attempts:
     def __init__(
         self,
         transport: Transport,
-        exchanges: Exchanges,
-        answers: Answers,
+        exchanges: RequestBuilder,
+        answers: ResponseSender,
         metrics: CallMetrics,
         error_s: float = 10.0,
     ) -> None:
@@ -96,7 +96,7 @@ class Attempts:
         self._error_s = error_s
 
     async def run(
-        self, given: Preparation, channel: ClientChannel, candidates: tuple[Candidate, ...]
+        self, given: CallContext, channel: ClientChannel, candidates: tuple[Candidate, ...]
     ) -> None:
         """
         Answer the call from the first candidate that can.
@@ -117,7 +117,7 @@ class Attempts:
                     raise
                 if error.kind is ErrorKind.UNSUPPORTED and number >= len(candidates) - 1:
                     raise  # each has been asked once, and none will change its mind
-                if channel.gone and not call.outlives_caller:
+                if channel.gone and not call.outlives_client:
                     raise
                 call.sent_at = None
                 if number >= len(candidates) - 1:
@@ -126,26 +126,26 @@ class Attempts:
                 return
 
     async def _attempt(
-        self, given: Preparation, channel: ClientChannel, candidate: Candidate
+        self, given: CallContext, channel: ClientChannel, candidate: Candidate
     ) -> None:
         try:
             await self._ask(given, channel, candidate)
         except RefusalError as refusal:
-            if given.without_thoughts or not is_signature_refusal(refusal.fault):
+            if given.without_reasoning or not is_signature_refusal(refusal.fault):
                 raise
-            if channel.gone and not given.call.outlives_caller:
+            if channel.gone and not given.call.outlives_client:
                 raise
             # Thoughts in the history were signed by another provider: once more without them.
-            given.without_thoughts = True
+            given.without_reasoning = True
             await self._ask(given, channel, candidate)
 
-    async def _ask(self, given: Preparation, channel: ClientChannel, candidate: Candidate) -> None:
+    async def _ask(self, given: CallContext, channel: ClientChannel, candidate: Candidate) -> None:
         call = given.call
         request, exchange = await self._exchanges.prepared(given, candidate)
         call.begin_attempt(candidate.deployment, candidate.wire, monotonic())
-        reads_on = call.reads_on and not call.outlives_caller
+        reads_on = call.reads_on and not call.outlives_client
         with ReadingOn(channel) if reads_on else _CLOSED_AT_ONCE:
-            response = plain_response(await self._transport.send(request))
+            response = decompress(await self._transport.send(request))
             del request
             try:
                 if response.status >= 400:
@@ -156,14 +156,14 @@ class Attempts:
                 response.close()
 
     async def _refusal(
-        self, given: Preparation, candidate: Candidate, response: UpstreamResponse
+        self, given: CallContext, candidate: Candidate, response: UpstreamResponse
     ) -> RefusalError:
         call = given.call
         body = await self._error_body(response)
         fault = read_fault(candidate.wire, response.status, response.headers, body or b"")
         if candidate.wire is call.client_wire and body is not None:
             headers = client_headers(response.headers, call.request_id, stream=False, error=True)
-            told = ErrorAnswer(response.status, tuple(headers), body)
+            told = ErrorResponse(response.status, tuple(headers), body)
             answer = relay_error(fault, candidate.wire, call.model_asked, told)
             if answer is not told:
                 answer = completed(answer, call)
@@ -191,23 +191,23 @@ def _mask_credential(error: GatewayError, candidate: Candidate) -> None:
     error.detail = None if error.detail is None else mask.clean_text(error.detail)
     if isinstance(error, RefusalError):
         error.answer = _masked(error.answer, mask)
-    elif isinstance(error, EarlyFailureError):
+    elif isinstance(error, EarlyUpstreamError):
         early = error.answer
         error.answer = msgspec.structs.replace(
             early, body=mask.clean(early.body), headers=mask.clean_headers(early.headers)
         )
 
 
-def _masked(answer: ErrorAnswer, mask: CredentialMask) -> ErrorAnswer:
+def _masked(answer: ErrorResponse, mask: CredentialMask) -> ErrorResponse:
     body = mask.clean(answer.body)
     headers = mask.clean_headers(answer.headers)
     if body is not answer.body:
         length = str(len(body)).encode()
         headers = tuple((name, length if name == _LENGTH else value) for name, value in headers)
-    return ErrorAnswer(answer.status, headers, body)
+    return ErrorResponse(answer.status, headers, body)
 
 
-def completed(answer: ErrorAnswer, call: Call) -> ErrorAnswer:
+def completed(answer: ErrorResponse, call: Call) -> ErrorResponse:
     """Return an error answer of our own making with the rest of its head."""
     headers: Headers = [
         (b"content-type", b"application/json"),
@@ -216,16 +216,16 @@ def completed(answer: ErrorAnswer, call: Call) -> ErrorAnswer:
         (b"x-request-id", call.request_id.encode()),
         *answer.headers,
     ]
-    return ErrorAnswer(answer.status, tuple(headers), answer.body)
+    return ErrorResponse(answer.status, tuple(headers), answer.body)
 
 
-def told_answer(error: GatewayError, call: Call) -> ErrorAnswer | None:
+def error_response(error: GatewayError, call: Call) -> ErrorResponse | None:
     """Return the answer that an upstream's error brings along; None: it is rendered as ours."""
     if isinstance(error, RefusalError):
         return error.answer
-    if isinstance(error, EarlyFailureError):
+    if isinstance(error, EarlyUpstreamError):
         early = error.answer
-        return completed(ErrorAnswer(early.status, early.headers, early.body), call)
+        return completed(ErrorResponse(early.status, early.headers, early.body), call)
     return None
 
 
@@ -233,6 +233,6 @@ def _repeats_elsewhere(error: GatewayError) -> bool:
     """Whether another deployment may do better."""
     if isinstance(error, RefusalError):
         return error.elsewhere
-    if isinstance(error, EarlyFailureError):
+    if isinstance(error, EarlyUpstreamError):
         return error.answer.fault is not None and may_try_elsewhere(error.answer.fault)
     return error.kind in _ELSEWHERE

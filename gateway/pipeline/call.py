@@ -116,7 +116,7 @@ class Call:
         self.user_agent: str | None = None
 
     @property
-    def outlives_caller(self) -> bool:
+    def outlives_client(self) -> bool:
         """A whole answer under an Idempotency-Key is finished for whoever asks again."""
         return self.hold is not None and not self.stream
 

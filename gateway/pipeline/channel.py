@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any, ClassVar
 
-from gateway.core.idempotency import AnswerCopy
+from gateway.core.idempotency import ResponseRecorder
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.intake import IntakePlace
 from gateway.ports import Headers
@@ -82,7 +82,7 @@ class ClientChannel:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
-        self.copy: AnswerCopy | None = None
+        self.copy: ResponseRecorder | None = None
         """Gets all that is written, for whom it must be written again."""
         self.started = False
         self.when_started: Callable[[], object] | None = None

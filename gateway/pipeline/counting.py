@@ -17,9 +17,9 @@ import msgspec
 from gateway.core.model import Deployment, Wire
 from gateway.core.routing import Candidate
 from gateway.errors import GatewayError
-from gateway.pipeline.attempt import Attempts
+from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.channel import ClientChannel
-from gateway.pipeline.exchange import Preparation
+from gateway.pipeline.exchange import CallContext
 from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
 from gateway.ports import Headers
 from gateway.protocols.http.request_bounds import DEFAULT_BOUNDS, TRANSLATED_BYTES, check_values
@@ -52,7 +52,7 @@ class Answered(Protocol):
         """Remember an answer, as one of so many of the account."""
 
 
-class TokenCounts:
+class TokenCounter:
     """
     Counts requests' tokens.
 
@@ -102,11 +102,11 @@ class TokenCounts:
 
     async def answer(
         self,
-        given: Preparation,
+        given: CallContext,
         channel: ClientChannel,
         candidates: tuple[Candidate, ...],
         deployment: Deployment,
-        attempts: Attempts,
+        attempts: AttemptRunner,
     ) -> None:
         """
         Answer one call of the counting endpoint.
@@ -141,7 +141,7 @@ class TokenCounts:
     async def _lead(
         self,
         digest: str,
-        given: Preparation,
+        given: CallContext,
         deployment: Deployment,
         asked: Callable[[], Awaitable[bytes]] | None,
     ) -> bytes:
@@ -164,7 +164,7 @@ class TokenCounts:
                 del self._running[digest]
             running.set_result(answer)
 
-    async def _estimated(self, given: Preparation, deployment: Deployment) -> bytes:
+    async def _estimated(self, given: CallContext, deployment: Deployment) -> bytes:
         front = given.front
         tokens = await self.estimate(
             front.wire, front.body, deployment.upstream_model, front.bounds.max_values
@@ -198,8 +198,8 @@ def rough_count(measure: Measure) -> int:
 
 
 async def _asked(
-    attempts: Attempts,
-    given: Preparation,
+    attempts: AttemptRunner,
+    given: CallContext,
     channel: ClientChannel,
     candidates: tuple[Candidate, ...],
 ) -> bytes:
@@ -227,7 +227,7 @@ def _is_count(answer: bytes) -> bool:
 
 
 async def _respond(
-    given: Preparation, channel: ClientChannel, answer: bytes, *, estimated: bool
+    given: CallContext, channel: ClientChannel, answer: bytes, *, estimated: bool
 ) -> None:
     request_id = given.call.request_id.encode()
     headers: Headers = [

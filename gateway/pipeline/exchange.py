@@ -16,7 +16,7 @@ from gateway.core.model import Deployment, Endpoint, Wire
 from gateway.core.routing import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.departure import may_hide_reasoning
-from gateway.pipeline.front import Front, Reshape
+from gateway.pipeline.front import InboundRequest, Reshape
 from gateway.pipeline.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
 from gateway.ports import Headers, UpstreamRequest
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
@@ -26,14 +26,14 @@ from gateway.protocols.http.request_bounds import RELAYED_BYTES, TRANSLATED_BYTE
 from gateway.protocols.http.rewrite import (
     has_foreign_thoughts,
     relay_body,
-    strip_all_thoughts,
-    strip_foreign_thoughts,
+    strip_all_reasoning,
+    strip_foreign_reasoning,
     with_completion_limit,
     without_billing_line,
     without_fields,
 )
 from gateway.protocols.streams.chain import ChainedTranslator
-from gateway.protocols.streams.usage_filter import UsageHider
+from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from gateway.protocols.translate.capabilities import Capabilities, capabilities
 from gateway.protocols.translate.chat_to_messages import request as openai_anthropic_request
 from gateway.protocols.translate.chat_to_messages import response as openai_anthropic_response
@@ -42,7 +42,7 @@ from gateway.protocols.translate.messages_to_chat import request as anthropic_op
 from gateway.protocols.translate.messages_to_chat import response as anthropic_openai_response
 from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
 from gateway.protocols.translate.stream import (
-    AnswerContext,
+    ResponseContext,
     StreamTranslator,
     TranslatedRequest,
     TranslationRoute,
@@ -58,7 +58,7 @@ _WIRE_PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
 class Exchange(msgspec.Struct):
     """What stands between one attempt's answer and the caller."""
 
-    hider: UsageHider | None = None
+    hider: UsageChunkFilter | None = None
     """Same wire: removes the usage event that only we asked for."""
     translator: StreamTranslator | None = None
     """For a stream whose dialect is not the caller's."""
@@ -69,11 +69,11 @@ class Exchange(msgspec.Struct):
 Prepared = tuple[UpstreamRequest, Exchange]
 
 
-class Preparation(msgspec.Struct):
+class CallContext(msgspec.Struct):
     """What attempts of one call share."""
 
     call: Call
-    front: Front
+    front: InboundRequest
     client_headers: Headers
     session_id: str | None
     created: int
@@ -83,11 +83,11 @@ class Preparation(msgspec.Struct):
     """Sees a whole answer that is relayed, and returns it."""
     input_estimate: int = 0
     """Tokens, for a stream's first event when the upstream tells them only at its end."""
-    without_thoughts: bool = False
+    without_reasoning: bool = False
     """An upstream refused a thought's signature: leave them out."""
 
 
-class Exchanges:
+class RequestBuilder:
     """
     Prepares attempts.
 
@@ -107,13 +107,13 @@ class Exchanges:
             for wire in deployment.wires
         }
 
-    async def prepared(self, given: Preparation, candidate: Candidate) -> Prepared:
+    async def prepared(self, given: CallContext, candidate: Candidate) -> Prepared:
         """Return `prepare`, without holding the loop for long."""
         if _is_long(given, candidate):
             return await offloaded(self.prepare, given, candidate)
         return self.prepare(given, candidate)
 
-    def prepare(self, given: Preparation, candidate: Candidate) -> Prepared:
+    def prepare(self, given: CallContext, candidate: Candidate) -> Prepared:
         """
         Return the request for one candidate, and the exchange that reads its answer.
 
@@ -130,20 +130,20 @@ class Exchanges:
         return _translated(given, candidate, caps)
 
 
-def _is_long(given: Preparation, candidate: Candidate) -> bool:
+def _is_long(given: CallContext, candidate: Candidate) -> bool:
     """Return whether the request is so large that it is prepared away from the loop."""
     front = given.front
     if candidate.wire is not front.wire or front.original:
         return is_long_walk(front.body)
     if len(front.body) <= WALKED_BYTES:
         return False
-    strips = given.without_thoughts or candidate.deployment.provider.strip_billing_line
+    strips = given.without_reasoning or candidate.deployment.provider.strip_billing_line
     if strips or has_foreign_thoughts(front.body):
         return is_long_walk(front.body)
     return len(front.body) > LOOP_BYTES
 
 
-def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Prepared:
+def _relayed(given: CallContext, candidate: Candidate, caps: Capabilities) -> Prepared:
     call, front = given.call, given.front
     assert call.model is not None
     provider = candidate.deployment.provider
@@ -155,7 +155,7 @@ def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Pr
             body = without_fields(body, unpriced)
         request = _request(given, candidate, body, _own_headers(given, candidate))
         return request, Exchange(
-            translator=front.stream_shaper() if call.stream else None,
+            translator=front.stream_translator() if call.stream else None,
             reshape=front.reshape(call.model, caps),
         )
     body, hide = _relayed_body(given, candidate, caps)
@@ -168,12 +168,12 @@ def _relayed(given: Preparation, candidate: Candidate, caps: Capabilities) -> Pr
     if provider.betas:
         headers = mapped_betas(headers, provider.betas)
     return _request(given, candidate, body, headers), Exchange(
-        hider=UsageHider() if hide else None,
+        hider=UsageChunkFilter() if hide else None,
         reshape=(given.keep,) if given.keep is not None else (),
     )
 
 
-def _allowed(given: Preparation, candidate: Candidate) -> frozenset[str]:
+def _allowed(given: CallContext, candidate: Candidate) -> frozenset[str]:
     """Return the features the provider allows, and the long context where it has a price."""
     model, allowed = given.call.model, candidate.deployment.provider.allow_features
     if model is not None and model.prices.long_context is not None:
@@ -182,7 +182,7 @@ def _allowed(given: Preparation, candidate: Candidate) -> frozenset[str]:
 
 
 def _relayed_body(
-    given: Preparation, candidate: Candidate, caps: Capabilities
+    given: CallContext, candidate: Candidate, caps: Capabilities
 ) -> tuple[bytes, bool]:
     """Return the caller's body with what must change in it, and whether usage is to be hidden."""
     front, provider = given.front, candidate.deployment.provider
@@ -194,7 +194,9 @@ def _relayed_body(
         front.body, front.fields, candidate.deployment.upstream_model, ask_usage=ask_usage
     )
     if candidate.wire is Wire.ANTHROPIC:
-        body = strip_all_thoughts(body) if given.without_thoughts else strip_foreign_thoughts(body)
+        body = (
+            strip_all_reasoning(body) if given.without_reasoning else strip_foreign_reasoning(body)
+        )
         if provider.strip_billing_line:
             body = without_billing_line(body)
     elif caps.max_tokens_param == "max_completion_tokens":
@@ -204,11 +206,11 @@ def _relayed_body(
     return body, hide
 
 
-def _own_headers(given: Preparation, candidate: Candidate) -> tuple[tuple[bytes, bytes], ...]:
+def _own_headers(given: CallContext, candidate: Candidate) -> tuple[tuple[bytes, bytes], ...]:
     return translated_headers(candidate.wire, candidate.route.headers, stream=given.call.stream)
 
 
-def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) -> Prepared:
+def _translated(given: CallContext, candidate: Candidate, caps: Capabilities) -> Prepared:
     call, front = given.call, given.front
     assert call.model is not None
     route = TranslationRoute(candidate.deployment.upstream_model, caps, call.model.max_output)
@@ -228,7 +230,7 @@ def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) ->
     else:
         translator = OpenAIStream(context)
         reshape = lambda body: openai_anthropic_response.translate_response(body, context)  # noqa: E731
-    facade = front.stream_shaper()
+    facade = front.stream_translator()
     if facade is not None:
         translator = ChainedTranslator(translator, facade)
     request = _request(given, candidate, made.body, _own_headers(given, candidate))
@@ -238,18 +240,18 @@ def _translated(given: Preparation, candidate: Candidate, caps: Capabilities) ->
     )
 
 
-def _translate(given: Preparation, route: TranslationRoute) -> TranslatedRequest:
+def _translate(given: CallContext, route: TranslationRoute) -> TranslatedRequest:
     front = given.front
     if TRANSLATED_BYTES < len(front.body) <= RELAYED_BYTES and not front.is_facade:
         check_parts(front.body, front.bounds)
     if given.front.wire is Wire.ANTHROPIC:
         return anthropic_openai_request.translate_request(given.front.body, route, given.session_id)
     return openai_anthropic_request.translate_request(
-        given.front.body, route, thoughts=not given.without_thoughts
+        given.front.body, route, thoughts=not given.without_reasoning
     )
 
 
-def _wants_usage(front: Front, context: AnswerContext) -> bool:
+def _wants_usage(front: InboundRequest, context: ResponseContext) -> bool:
     """A façade reads the usage from the chat stream, whatever its own caller wants."""
     return context.include_usage or front.responses is not None
 
@@ -265,7 +267,7 @@ def capabilities_of(deployment: Deployment, wire: Wire) -> Capabilities:
 
 
 def _request(
-    given: Preparation,
+    given: CallContext,
     candidate: Candidate,
     body: bytes,
     headers: tuple[tuple[bytes, bytes], ...],

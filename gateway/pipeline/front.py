@@ -29,13 +29,13 @@ from gateway.protocols.native_chat import (
     NativeLimits,
     NativeRequest,
     chat_request,
-    native_answer,
+    native_response,
     read_native_request,
     require_web_search,
 )
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.request import translate_responses_request
-from gateway.protocols.openai_responses.response import translate_responses_answer
+from gateway.protocols.openai_responses.response import translate_responses_response
 from gateway.protocols.openai_responses.stream import ResponsesStream
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.stream import StreamTranslator
@@ -53,7 +53,7 @@ Reshape = Callable[[bytes], bytes]
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 
 
-class Front(msgspec.Struct, kw_only=True):
+class InboundRequest(msgspec.Struct, kw_only=True):
     """One request, ready for any deployment."""
 
     wire: Wire
@@ -67,7 +67,7 @@ class Front(msgspec.Struct, kw_only=True):
     native: NativeRequest | None = None
     bounds: RequestBounds = DEFAULT_BOUNDS
 
-    def let_go(self) -> None:
+    def release_body(self) -> None:
         """Forget the bodies, which may be megabytes: nothing is tried again once a head is out."""
         self.body = self.original = b""
 
@@ -91,7 +91,7 @@ class Front(msgspec.Struct, kw_only=True):
             )
         body = self.body
         if caps.reasoning_in is None and self.original:
-            body = translate_responses_request(self.original, carry_thoughts=False).body
+            body = translate_responses_request(self.original, carry_reasoning=False).body
         members = _MEMBERS.decode(body)
         members["model"] = Raw(msgspec.json.encode(upstream_model))
         limit = members.pop("max_completion_tokens", None)
@@ -104,7 +104,7 @@ class Front(msgspec.Struct, kw_only=True):
             members.pop("safety_identifier", None)
         return msgspec.json.encode(members)
 
-    def stream_shaper(self) -> StreamTranslator | None:
+    def stream_translator(self) -> StreamTranslator | None:
         """Return a new translator from the chat stream to the caller's; None: it is the same."""
         return ResponsesStream(self.responses) if self.responses is not None else None
 
@@ -112,11 +112,11 @@ class Front(msgspec.Struct, kw_only=True):
         """Return what turns a whole chat answer into the caller's; nothing: it is the same."""
         if self.responses is not None:
             context = self.responses
-            return (lambda body: translate_responses_answer(body, context),)
+            return (lambda body: translate_responses_response(body, context),)
         if self.native is not None:
             asked = self.native.model
             return (
-                lambda body: native_answer(
+                lambda body: native_response(
                     body,
                     answer_id=str(uuid.uuid4()),
                     model=asked,
@@ -134,24 +134,24 @@ async def opened(
     created: int,
     limits: NativeLimits,
     bounds: RequestBounds = DEFAULT_BOUNDS,
-) -> Front:
-    """Return `open_request`, without holding the loop for long."""
+) -> InboundRequest:
+    """Return `parse_request`, without holding the loop for long."""
     is_long = is_long_walk(body) if endpoint is Endpoint.RESPONSES else len(body) > LOOP_BYTES
     if is_long:
         return await offloaded(
-            open_request, endpoint, body, created=created, limits=limits, bounds=bounds
+            parse_request, endpoint, body, created=created, limits=limits, bounds=bounds
         )
-    return open_request(endpoint, body, created=created, limits=limits, bounds=bounds)
+    return parse_request(endpoint, body, created=created, limits=limits, bounds=bounds)
 
 
-def open_request(
+def parse_request(
     endpoint: Endpoint,
     body: bytes,
     *,
     created: int,
     limits: NativeLimits,
     bounds: RequestBounds = DEFAULT_BOUNDS,
-) -> Front:
+) -> InboundRequest:
     """
     Return the request in a dialect that upstreams speak.
 
@@ -171,7 +171,7 @@ def open_request(
     if endpoint is Endpoint.RESPONSES:
         check_request(body, Wire.OPENAI, bounds)
         chat = translate_responses_request(body)
-        return Front(
+        return InboundRequest(
             wire=Wire.OPENAI,
             body=chat.body,
             fields=decode_call(chat.body, Wire.OPENAI, None),
@@ -185,9 +185,9 @@ def open_request(
         require_web_search(native, model_searches=False)
         written = chat_request(native, model=native.model)
         fields = decode_call(written, Wire.OPENAI, None)
-        return Front(wire=Wire.OPENAI, body=written, fields=fields, native=native)
+        return InboundRequest(wire=Wire.OPENAI, body=written, fields=fields, native=native)
     fields = decode_call(body, endpoint.wire, bounds)
-    return Front(wire=endpoint.wire, body=body, fields=fields, bounds=bounds)
+    return InboundRequest(wire=endpoint.wire, body=body, fields=fields, bounds=bounds)
 
 
 def _header_names(dropped: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,7 +7,13 @@ SDKs repeat a stream only while its head has not come.
 
 from __future__ import annotations
 
-from gateway.core.idempotency import AnswerCopy, Hold, KeyedRequest, StoredAnswer, replay_headers
+from gateway.core.idempotency import (
+    Hold,
+    KeyedRequest,
+    ResponseRecorder,
+    StoredResponse,
+    replay_headers,
+)
 from gateway.core.model import Principal
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
@@ -20,12 +26,12 @@ class Idempotent:
 
     Args:
         store: Who runs what, and what became of it.
-        max_answer_bytes: Largest answer that is kept.
+        max_response_bytes: Largest answer that is kept.
     """
 
-    def __init__(self, store: IdempotencyStore, max_answer_bytes: int) -> None:
+    def __init__(self, store: IdempotencyStore, max_response_bytes: int) -> None:
         self._store = store
-        self._max_answer_bytes = max_answer_bytes
+        self._max_answer_bytes = max_response_bytes
 
     async def begin(
         self,
@@ -42,14 +48,14 @@ class Idempotent:
             GatewayError: CONFLICT, IDEMPOTENCY_COMPLETED, IDEMPOTENCY_MISMATCH, STORE_UNAVAILABLE.
         """
         granted = await self._store.begin(keyed.claim(principal, call.endpoint, body))
-        if isinstance(granted, StoredAnswer):
+        if isinstance(granted, StoredResponse):
             call.status = granted.status
             headers = replay_headers(granted, call.request_id)
             await channel.respond(granted.status, headers, granted.body)
             return True
         call.hold = granted
         if not call.stream:
-            channel.copy = AnswerCopy(self._max_answer_bytes)
+            channel.copy = ResponseRecorder(self._max_answer_bytes)
             channel.on_gone(None)  # it runs to its end, for whoever asks again
         return False
 

@@ -16,12 +16,12 @@ from gateway.core.model import Endpoint, Model, Principal, Wire
 from gateway.core.routing import Candidate, plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.attempt import Attempts, told_answer
+from gateway.pipeline.attempt import AttemptRunner, error_response
 from gateway.pipeline.authenticate import Authenticator, Caller
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
-from gateway.pipeline.counting import TokenCounts, measure_request, rough_count
-from gateway.pipeline.exchange import Preparation
+from gateway.pipeline.counting import TokenCounter, measure_request, rough_count
+from gateway.pipeline.exchange import CallContext
 from gateway.pipeline.finish import Recorder
 from gateway.pipeline.front import opened
 from gateway.pipeline.idempotent import Idempotent
@@ -30,7 +30,7 @@ from gateway.pipeline.settlement import settle
 from gateway.protocols.http.error_bodies import render
 from gateway.protocols.http.request_bounds import RequestBounds
 from gateway.protocols.http.request_fields import CallFields
-from gateway.protocols.http.upstream_errors import ErrorAnswer
+from gateway.protocols.http.upstream_errors import ErrorResponse
 from gateway.protocols.native_chat import NativeLimits, NativeRequest
 from gateway.protocols.streams.meter import BYTES_PER_TOKEN
 
@@ -57,8 +57,8 @@ class Proxy:
         catalogue: Catalogue,
         authenticator: Authenticator,
         *,
-        attempts: Attempts,
-        counts: TokenCounts,
+        attempts: AttemptRunner,
+        counts: TokenCounter,
         admission: Admission,
         intake: Intake,
         recorder: Recorder,
@@ -177,7 +177,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         channel.watch_gone(task.cancel)
-        given = Preparation(call, front, channel.headers, _session(channel), created)
+        given = CallContext(call, front, channel.headers, _session(channel), created)
         if call.endpoint is Endpoint.COUNT_TOKENS:
             if not planned.candidates:
                 _check_count_size(body, self._limits.max_count_body_bytes)
@@ -199,7 +199,7 @@ class Proxy:
         del body
 
         def release_body() -> None:
-            front.let_go()
+            front.release_body()
             place.release_body()
 
         channel.when_started = release_body
@@ -211,7 +211,7 @@ class Proxy:
         self._learn(call, given)
 
     async def _reserve(
-        self, given: Preparation, principal: Principal, model: Model, first: Candidate
+        self, given: CallContext, principal: Principal, model: Model, first: Candidate
     ) -> None:
         """
         Take the call's reservation, by an estimate of its input.
@@ -235,7 +235,7 @@ class Proxy:
 
     async def _run_native(
         self,
-        given: Preparation,
+        given: CallContext,
         channel: ClientChannel,
         asked: NativeRequest,
         candidates: tuple[Candidate, ...],
@@ -251,7 +251,7 @@ class Proxy:
                 ErrorKind.UPSTREAM_TIMEOUT, "The call took longer than its 'timeout'."
             ) from error
 
-    def _learn(self, call: Call, given: Preparation) -> None:
+    def _learn(self, call: Call, given: CallContext) -> None:
         """Compare the estimate, where there is one, with what the upstream counted."""
         usage = call.usage
         if given.input_estimate and not call.estimated and call.deployment is not None:
@@ -281,10 +281,10 @@ class Proxy:
     async def _refuse(self, call: Call, channel: ClientChannel, error: GatewayError) -> None:
         if channel.started or channel.gone:
             return
-        answer = told_answer(error, call)
+        answer = error_response(error, call)
         if answer is None:
             status, headers, body = render(error, call.client_wire, call.request_id)
-            answer = ErrorAnswer(status, tuple(headers), body)
+            answer = ErrorResponse(status, tuple(headers), body)
         call.status = answer.status
         await channel.drain()
         await channel.respond(answer.status, list(answer.headers), answer.body)

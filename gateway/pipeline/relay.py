@@ -27,11 +27,11 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
 from gateway.pipeline.departure import DRAIN_BYTES, DRAIN_S
-from gateway.pipeline.stages import Meter, Shaper
+from gateway.pipeline.stages import Meter, StreamTransform
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.http.upstream_errors import translate_error
 from gateway.protocols.http.upstream_faults import error_kind, read_stream_fault
-from gateway.protocols.streams.first_event import Opening
+from gateway.protocols.streams.first_event import FirstEventGate
 from gateway.protocols.translate.stream import EarlyError, StreamTranslator
 
 COMMIT_S = 10.0
@@ -49,7 +49,7 @@ _PINGS = {
 }
 
 
-class EarlyFailureError(GatewayError):
+class EarlyUpstreamError(GatewayError):
     """A stream began with an error: `answer` is a whole HTTP answer in the caller's dialect."""
 
     def __init__(self, answer: EarlyError) -> None:
@@ -107,7 +107,7 @@ class Relay:
         response: UpstreamResponse,
         meter: Meter,
         *,
-        shaper: Shaper | None = None,
+        shaper: StreamTransform | None = None,
         translator: StreamTranslator | None = None,
         head: tuple[int, Headers],
         stall_s: float,
@@ -119,7 +119,7 @@ class Relay:
         self._shaper = translator or shaper
         self._translator = translator
         relays_events = translator is None and call.stream
-        self._opening = Opening(call.client_wire) if relays_events else None
+        self._opening = FirstEventGate(call.client_wire) if relays_events else None
         self._head = head
         self._stall_s = stall_s
         self._loop = asyncio.get_running_loop()
@@ -316,7 +316,7 @@ class Relay:
             fault = read_stream_fault(call.client_wire, opening.error)
             answer = translate_error(fault, call.client_wire, call.model_asked)
             early = EarlyError(answer.status, answer.headers, answer.body, fault)
-            self.stop(EarlyFailureError(early))
+            self.stop(EarlyUpstreamError(early))
         return ready
 
     def _commit(self) -> None:
@@ -340,7 +340,7 @@ class Relay:
         if self._channel.started:
             self._finish(None)
         else:
-            self.stop(EarlyFailureError(early))
+            self.stop(EarlyUpstreamError(early))
 
     def _ping(self) -> None:
         self._write(_PINGS[self._call.client_wire])

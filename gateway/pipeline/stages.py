@@ -36,7 +36,7 @@ class Meter(Protocol):
         """Take the next bytes of the upstream's body."""
 
 
-class Shaper(Protocol):
+class StreamTransform(Protocol):
     """Turns the upstream's bytes into the caller's: hides an event, or translates."""
 
     def feed(self, chunk: bytes) -> bytes:

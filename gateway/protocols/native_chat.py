@@ -15,8 +15,13 @@ import msgspec
 from gateway.core.model import Prices
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
-from gateway.protocols.openai_chat.response import ChatUsage, content_texts, read_answer, read_usage
-from gateway.protocols.translate.think_tags import cut_thought
+from gateway.protocols.openai_chat.response import (
+    ChatUsage,
+    content_texts,
+    read_response,
+    read_usage,
+)
+from gateway.protocols.translate.think_tags import split_reasoning
 
 
 class Member(NamedTuple):
@@ -149,7 +154,7 @@ def chat_request(
     return msgspec.json.encode(chat)
 
 
-def native_answer(
+def native_response(
     body: bytes, *, answer_id: str, model: str, prices: Prices, think_tags: bool = False
 ) -> bytes:
     """
@@ -165,12 +170,12 @@ def native_answer(
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED, OVERLOADED or UPSTREAM_REFUSED, see
-            `chat_answer.read_answer`.
+            `chat_answer.read_response`.
     """
-    answer, choice, message = read_answer(body)
+    answer, choice, message = read_response(body)
     text, _ = content_texts(message.content)
     if think_tags:
-        _, text = cut_thought(text)
+        _, text = split_reasoning(text)
     usage = read_usage(answer.usage or choice.usage) or ChatUsage()
     return msgspec.json.encode(
         {

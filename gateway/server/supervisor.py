@@ -262,7 +262,7 @@ class Supervisor:
         try:
             settings = self._reload()
         except ConfigError as failure:
-            log.error("config_rejected", extra={"mistakes": failure.mistakes})  # noqa: TRY400
+            log.error("config_rejected", extra={"errors": failure.errors})  # noqa: TRY400
             return
         waiting = [
             name

@@ -4,8 +4,8 @@ The configuration: `load` turns a TOML file into `Settings` or reports every mis
 Secrets never stand in the file; `resolve_secrets` fetches them from where the file says they are.
 """
 
+from gateway.settings.errors import ConfigError
 from gateway.settings.loader import load, parse
-from gateway.settings.mistakes import ConfigError
 from gateway.settings.rules import CapsCheck
 from gateway.settings.schema import (
     Admin,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from gateway.settings.mistakes import ConfigError
+from gateway.settings.errors import ConfigError
 from gateway.settings.reading import read_table
 from gateway.settings.rules import CapsCheck, check_rules
 from gateway.settings.schema import Settings
@@ -42,13 +42,13 @@ def parse(text: str, check_caps: CapsCheck | None = None) -> Settings:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as failure:  # numbers and nesting beyond Python's limits
         raise ConfigError([f"not TOML: {failure}"]) from failure
-    mistakes = [  # a file cut short must not become an empty catalogue
+    errors = [  # a file cut short must not become an empty catalogue
         f"{catalogue}: missing; allowed: at least one [[{catalogue}]] table"
         for catalogue in ("providers", "models")
         if raw.get(catalogue, []) == []
     ]
-    settings = read_table(raw, Settings, mistakes)
-    mistakes.extend(check_rules(settings, check_caps))
-    if mistakes:
-        raise ConfigError(mistakes)
+    settings = read_table(raw, Settings, errors)
+    errors.extend(check_rules(settings, check_caps))
+    if errors:
+        raise ConfigError(errors)
     return settings

@@ -14,7 +14,7 @@ from typing import TypeGuard, TypeVar
 import msgspec
 import msgspec.inspect as types
 
-from gateway.settings.mistakes import NOT_SHOWN, did_you_mean, join, shown, unknown_key
+from gateway.settings.errors import NOT_SHOWN, did_you_mean, join, shown, unknown_key
 
 Table = TypeVar("Table", bound=msgspec.Struct)
 
@@ -26,7 +26,7 @@ class _Wrong:
 _WRONG = _Wrong()
 
 
-def read_table(raw: dict[str, object], kind: type[Table], mistakes: list[str]) -> Table:
+def read_table(raw: dict[str, object], kind: type[Table], errors: list[str]) -> Table:
     """
     Return `raw` as `kind`, complete whatever is wrong; one line for each mistake is appended.
 
@@ -34,20 +34,20 @@ def read_table(raw: dict[str, object], kind: type[Table], mistakes: list[str]) -
     """
     info = types.type_info(kind)
     assert isinstance(info, types.StructType)
-    table = _Reader(mistakes).table(raw, info, "")
+    table = _Reader(errors).table(raw, info, "")
     assert isinstance(table, kind)
     return table
 
 
 class _Reader:
-    def __init__(self, mistakes: list[str]) -> None:
-        self._mistakes = mistakes
+    def __init__(self, errors: list[str]) -> None:
+        self._errors = errors
 
     def table(self, raw: dict[str, object], kind: types.StructType, path: str) -> object:
         known = {field.encode_name: field for field in kind.fields}
         for key, value in raw.items():
             if key not in known:
-                self._mistakes.append(unknown_key(path, key, value, known))
+                self._errors.append(unknown_key(path, key, value, known))
         values: dict[str, object] = {}
         for key, field in known.items():
             value = self._field(raw, field, join(path, key))
@@ -61,7 +61,7 @@ class _Reader:
         if field.encode_name in raw:
             return self.value(raw[field.encode_name], field.type, path)
         if field.required:
-            self._mistakes.append(f"{path}: missing; allowed: {_allowed(field.type)}")
+            self._errors.append(f"{path}: missing; allowed: {_allowed(field.type)}")
             return _WRONG
         return _WRONG
 
@@ -82,7 +82,7 @@ class _Reader:
                 return float(value)
             case _ if _fits(value, kind):
                 return value
-        self._mistakes.append(_refusal(value, kind, path))
+        self._errors.append(_refusal(value, kind, path))
         return _WRONG
 
     def _items(self, values: list[object], kind: types.Type, path: str) -> list[object]:

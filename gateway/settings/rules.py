@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 
-from gateway.settings.mistakes import NOT_SHOWN, did_you_mean, join, shown
+from gateway.settings.errors import NOT_SHOWN, did_you_mean, join, shown
 from gateway.settings.schema import (
     Deployment,
     Model,
@@ -60,7 +60,7 @@ def _check_listening(settings: Settings) -> Iterator[str]:
         if server.tls_cert_file is None:
             present, absent = absent, present
         yield f"server.{absent}: missing; server.{present} needs it"
-    yield from _url_mistake("brand.public_url", settings.brand.public_url)
+    yield from _url_error("brand.public_url", settings.brand.public_url)
     yield from _one_of("admin", settings.admin.token_env, settings.admin.token_file, "token")
 
 
@@ -115,7 +115,7 @@ def _check_provider(provider: Provider, path: str) -> Iterator[str]:
             )
     yield from _one_of(path, provider.api_key_env, provider.api_key_file, "api_key")
     if provider.proxy is not None:
-        yield from _url_mistake(f"{path}.proxy", provider.proxy)
+        yield from _url_error(f"{path}.proxy", provider.proxy)
         if provider.transport != "httpx2":
             yield (
                 f"{path}.proxy: {shown(provider.proxy)} needs "
@@ -124,7 +124,7 @@ def _check_provider(provider: Provider, path: str) -> Iterator[str]:
 
 
 def _check_wire(wire: WireEndpoint, path: str) -> Iterator[str]:
-    url = yield from _url_mistake(f"{path}.base_url", wire.base_url)
+    url = yield from _url_error(f"{path}.base_url", wire.base_url)
     if url is None:
         return
     if url.path.endswith(_ENDPOINT_PATHS):
@@ -254,7 +254,7 @@ def _one_of(path: str, env: object, file: object, what: str) -> Iterator[str]:
         )
 
 
-def _url_mistake(path: str, url: str) -> Generator[str, None, HttpUrl | None]:
+def _url_error(path: str, url: str) -> Generator[str, None, HttpUrl | None]:
     """Return the URL's parts, or None after noting what is wrong with it."""
     if not url:
         return None

@@ -198,7 +198,7 @@ class Idempotency(Section, frozen=True):
     enabled: bool = True
     """Off: the header is ignored."""
     ttl_s: Annotated[float, Meta(ge=60, le=2_592_000)] = 86_400.0
-    max_answer_bytes: Annotated[int, Meta(ge=0, le=4 * 1024 * 1024)] = 1024 * 1024
+    max_response_bytes: Annotated[int, Meta(ge=0, le=4 * 1024 * 1024)] = 1024 * 1024
     """Of a larger answer only that it was given is kept."""
     max_account_bytes: Annotated[int, Meta(ge=0, le=1024 * 1024 * 1024 * 1024)] = 64 * 1024 * 1024
     """What one account may add within `ttl_s`; beyond it answers count as too large."""

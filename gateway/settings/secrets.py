@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from gateway.settings.mistakes import ConfigError
+from gateway.settings.errors import ConfigError
 from gateway.settings.schema import Settings
 
 ReadText = Callable[[str], str]
@@ -83,13 +83,13 @@ def resolve_secrets(
     Raises:
         ConfigError: One line for each that is missing, empty, or no header value where it must be.
     """
-    mistakes: list[str] = []
+    errors: list[str] = []
 
     def fetch(path: str, env: str | None, file: str | None) -> str | None:
         try:
             return secret(path, env, file, environ, read)
         except ConfigError as failure:
-            mistakes.extend(failure.mistakes)
+            errors.extend(failure.errors)
             return None
 
     credentials: dict[str, str] = {}
@@ -102,7 +102,7 @@ def resolve_secrets(
             credentials[provider.name] = value
         else:
             suffix = "env" if provider.api_key_env is not None else "file"
-            mistakes.append(
+            errors.append(
                 f"{path}_{suffix}: the value (not shown) has spaces, control or non-ASCII "
                 "characters; allowed: visible ASCII"
             )
@@ -113,7 +113,7 @@ def resolve_secrets(
     token = None if stores_only else fetch("admin.token", admin.token_env, admin.token_file)
     if token is not None and not (_HEADER_SAFE.match(token) and len(token) >= _TOKEN_LENGTH):
         suffix = "env" if admin.token_env is not None else "file"
-        mistakes.append(
+        errors.append(
             f"admin.token_{suffix}: the value (not shown) is no token; allowed: at least "
             f"{_TOKEN_LENGTH} visible ASCII characters"
         )
@@ -123,6 +123,6 @@ def resolve_secrets(
         fetch("sql.password", sql.password_env, sql.password_file),
         token,
     )
-    if mistakes:
-        raise ConfigError(mistakes)
+    if errors:
+        raise ConfigError(errors)
     return secrets

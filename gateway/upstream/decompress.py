@@ -21,7 +21,7 @@ _PIECE_BYTES = 256 * 1024
 """Most that is made of one piece at a time: a bomb grows no faster than it is passed on."""
 
 
-class InflatedResponse:
+class DecompressedResponse:
     """
     An `UpstreamResponse` whose body is plain.
 
@@ -127,7 +127,7 @@ class InflatedResponse:
             self._response.resume()
 
 
-def plain_response(response: UpstreamResponse) -> UpstreamResponse:
+def decompress(response: UpstreamResponse) -> UpstreamResponse:
     """
     Return the response itself, or one that undoes its coding.
 
@@ -139,7 +139,7 @@ def plain_response(response: UpstreamResponse) -> UpstreamResponse:
     if coding in (b"", b"identity"):
         return response
     if coding in (b"gzip", b"x-gzip", b"deflate"):
-        return InflatedResponse(response)
+        return DecompressedResponse(response)
     response.close()
     raise GatewayError(
         ErrorKind.UPSTREAM_MALFORMED,

@@ -95,7 +95,7 @@ class Httpx2Origin:
         )
         responses = tuple(self._open)
         for response in responses:
-            response.break_off(error)
+            response.abort(error)
         for response in responses:
             await response.wait_closed()
         await self._transport.aclose()
@@ -184,7 +184,7 @@ class Httpx2Response:
         if self._pulling and self._task is not None:
             self._task.cancel()
 
-    def break_off(self, error: GatewayError) -> None:
+    def abort(self, error: GatewayError) -> None:
         """Close, and let the sink hear why."""
         sink = self._sink
         self.close()

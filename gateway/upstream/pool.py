@@ -72,7 +72,7 @@ class OriginPool:
             try:
                 return await kept.exchange(request, timeout_s)
             except GatewayError:
-                if not kept.died_silently:
+                if not kept.closed_before_response:
                     raise
             timeout_s = max(timeout_s - (self._loop.time() - started), 0.0)
         connection = await self._connect(request.clocks.connect_s)
@@ -85,7 +85,7 @@ class OriginPool:
             self._sweep_timer.cancel()
             self._sweep_timer = None
         for connection in tuple(self._connections):
-            connection.break_off("the gateway closes its connections")
+            connection.abort("the gateway closes its connections")
 
     def released(self, connection: Http1Connection) -> None:
         """Keep a connection for the next request."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tests.process.bodies import (
+from tests.support.bodies import (
     BLOCK_START,
     BLOCK_STOP,
     DONE,
@@ -16,7 +16,7 @@ from tests.process.bodies import (
     openai_event,
     text_delta,
 )
-from tests.process.raw_upstream import SSE, Exchange, Script
+from tests.support.raw_upstream import SSE, Exchange, Script
 
 INPUT, OUTPUT, REASONING = 1000, 30_000, 29_990
 """The usage of `REAL`: $0.301 at $1 and $10 a million."""

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from tests.abuse.service import AbusedGateway
-from tests.process.raw_upstream import RawUpstream, Slot
+from tests.support.raw_upstream import RawUpstream, Slot
 
 SLOTS = 200
 """More than all tests take together: none is used twice, so no breaker or hold is inherited."""

@@ -15,9 +15,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.gateway_process import GatewayProcess
-from tests.process.raw_client import Answer, Connection, render
-from tests.process.raw_upstream import RawUpstream, Slot
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_client import Answer, Connection, render
+from tests.support.raw_upstream import RawUpstream, Slot
 
 ADMIN_TOKEN = "operator-0123456789abcdefghijklmnopqrstuv"
 UPSTREAM_KEY = "sk-provider-7d21c0"

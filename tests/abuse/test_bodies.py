@@ -11,9 +11,9 @@ import pytest
 
 from tests.abuse.answers import honest
 from tests.abuse.service import FREE_MODEL, LONG, AbusedGateway, Customer
-from tests.process.bodies import ANTHROPIC, OPENAI, chat
-from tests.process.raw_client import Connection
-from tests.waiting import wait_until_sync
+from tests.support.bodies import ANTHROPIC, OPENAI, chat
+from tests.support.raw_client import Connection
+from tests.support.waiting import wait_until_sync
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.abuse.service import LONG, AbusedGateway, resident_mib
-from tests.process.raw_client import Connection
+from tests.support.raw_client import Connection
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 

@@ -18,9 +18,9 @@ from tests.abuse.answers import (
     stream_end,
 )
 from tests.abuse.service import AbusedGateway, Customer
-from tests.process.bodies import ANTHROPIC, OPENAI, openai_event
-from tests.process.raw_client import Connection, render
-from tests.process.raw_upstream import Script, Slot, stream
+from tests.support.bodies import ANTHROPIC, OPENAI, openai_event
+from tests.support.raw_client import Connection, render
+from tests.support.raw_upstream import Script, Slot, stream
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 

@@ -12,9 +12,9 @@ import pytest
 
 from tests.abuse.answers import honest
 from tests.abuse.service import LONG, AbusedGateway, Customer
-from tests.process.bodies import ANTHROPIC, OPENAI, chat
-from tests.process.raw_client import Answer
-from tests.process.raw_upstream import Slot
+from tests.support.bodies import ANTHROPIC, OPENAI, chat
+from tests.support.raw_client import Answer
+from tests.support.raw_upstream import Slot
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240 if LONG else 60)]
 

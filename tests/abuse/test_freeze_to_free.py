@@ -11,7 +11,7 @@ import pytest
 
 from tests.abuse.answers import honest
 from tests.abuse.service import LONG, AbusedGateway, child, paused
-from tests.process.bodies import ANTHROPIC, OPENAI
+from tests.support.bodies import ANTHROPIC, OPENAI
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 

@@ -13,8 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.gateway_process import GatewayProcess
-from tests.process.raw_upstream import Exchange, RawUpstream, whole
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_upstream import Exchange, RawUpstream, whole
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.abuse.answers import honest, message, says
 from tests.abuse.service import UPSTREAM_KEY, AbusedGateway, Customer
-from tests.process.bodies import ANTHROPIC, OPENAI
-from tests.process.raw_client import Answer
-from tests.process.raw_upstream import Slot
+from tests.support.bodies import ANTHROPIC, OPENAI
+from tests.support.raw_client import Answer
+from tests.support.raw_upstream import Slot
 
 pytestmark = pytest.mark.process
 

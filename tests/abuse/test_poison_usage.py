@@ -12,9 +12,9 @@ import pytest
 
 from tests.abuse.answers import completion, honest, message, says, stream_end, stream_start
 from tests.abuse.service import AbusedGateway, Customer, child, paused
-from tests.process.bodies import ANTHROPIC, OPENAI, openai_event
-from tests.process.raw_upstream import Script, stream
-from tests.waiting import wait_until_sync
+from tests.support.bodies import ANTHROPIC, OPENAI, openai_event
+from tests.support.raw_upstream import Script, stream
+from tests.support.waiting import wait_until_sync
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.abuse.answers import completion, openai_usage, says, send_json
 from tests.abuse.service import AGENT_MODEL, AbusedGateway, Customer
-from tests.process.bodies import OPENAI, chat
-from tests.process.raw_upstream import Exchange, Script, Slot
+from tests.support.bodies import OPENAI, chat
+from tests.support.raw_upstream import Exchange, Script, Slot
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.abuse.answers import honest
 from tests.abuse.service import ADMIN_TOKEN, AbusedGateway, Customer
-from tests.process.bodies import OPENAI, chat
-from tests.process.raw_client import Connection, render
-from tests.waiting import wait_until_sync
+from tests.support.bodies import OPENAI, chat
+from tests.support.raw_client import Connection, render
+from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.process
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.abuse.answers import completion, honest, openai_usage, says, says_raw
 from tests.abuse.service import UPSTREAM_KEY, AbusedGateway, Customer, resident_mib
-from tests.process.bodies import ANTHROPIC, OPENAI, openai_event
-from tests.process.raw_client import Answer
-from tests.process.raw_upstream import Slot
+from tests.support.bodies import ANTHROPIC, OPENAI, openai_event
+from tests.support.raw_client import Answer
+from tests.support.raw_upstream import Slot
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 

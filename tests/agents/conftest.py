@@ -14,8 +14,8 @@ import pytest
 
 from tests.agents.clients import Agent
 from tests.agents.tap import Tap
-from tests.gateway_process import GatewayProcess, free_port
-from tests.waiting import wait_until_sync
+from tests.support.gateway_process import GatewayProcess, free_port
+from tests.support.waiting import wait_until_sync
 
 PACE_S = "0.002"
 OPENAI_MODEL = "deepseek-v4-flash"

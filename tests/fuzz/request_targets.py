@@ -9,13 +9,13 @@ from typing import Any
 from gateway.core.model import Wire
 from gateway.edge.parameters import Query
 from gateway.errors import GatewayError
-from gateway.protocols.codec.json_decode import mend_surrogates
+from gateway.protocols.codec.json_decode import replace_lone_surrogates
 from gateway.protocols.codec.json_spans import elements, members
 from gateway.protocols.http.request_fields import decode_call
 from gateway.protocols.http.rewrite import (
     relay_body,
-    strip_all_thoughts,
-    strip_foreign_thoughts,
+    strip_all_reasoning,
+    strip_foreign_reasoning,
     with_completion_limit,
     without_billing_line,
     without_fields,
@@ -38,7 +38,7 @@ QUERY_NAMES = ("from", "by", "limit", "id", "after", "x")
 
 def value_of(text: bytes) -> Any:
     """Return JSON as Python's own reader understands it, each number as it was spelled."""
-    return json.loads(mend_surrogates(text).decode(), parse_int=str, parse_float=str)
+    return json.loads(replace_lone_surrogates(text).decode(), parse_int=str, parse_float=str)
 
 
 def is_comparable(text: bytes) -> bool:
@@ -55,7 +55,7 @@ def read_spans(body: bytes) -> None:
     found = members(body)
     if not is_comparable(body):
         return
-    mended = mend_surrogates(body)
+    mended = replace_lone_surrogates(body)
     assert {name: value_of(mended[start:end]) for name, start, end in found} == value_of(body)
     for _, start, end in found:
         if mended[start : start + 1] == b"[":
@@ -119,7 +119,7 @@ def edit(body: bytes) -> None:
             if wire is Wire.OPENAI:
                 with_completion_limit(sent, call)
             else:
-                without_billing_line(strip_all_thoughts(strip_foreign_thoughts(sent)))
+                without_billing_line(strip_all_reasoning(strip_foreign_reasoning(sent)))
 
 
 def edit_further(sent: bytes, wire: Wire) -> None:
@@ -131,7 +131,7 @@ def edit_further(sent: bytes, wire: Wire) -> None:
         limited = value_of(with_completion_limit(sent, decode_call(sent, wire)))
         assert len(limited) == len(whole)
         return
-    for strip in (strip_foreign_thoughts, strip_all_thoughts, without_billing_line):
+    for strip in (strip_foreign_reasoning, strip_all_reasoning, without_billing_line):
         stripped = strip(sent)
         assert value_of(stripped).keys() == whole.keys()
         assert strip(stripped) == stripped

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.process.bodies import (
+from tests.support.bodies import (
     BLOCK_START,
     BLOCK_STOP,
     DONE,

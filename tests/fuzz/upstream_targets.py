@@ -19,16 +19,16 @@ from gateway.protocols.http.upstream_errors import (
 from gateway.protocols.http.upstream_faults import STREAM_CUT, read_fault, read_stream_fault
 from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
 from gateway.protocols.openai_responses.request import translate_responses_request
-from gateway.protocols.openai_responses.response import translate_responses_answer
+from gateway.protocols.openai_responses.response import translate_responses_response
 from gateway.protocols.openai_responses.stream import ResponsesStream
-from gateway.protocols.streams.first_event import Opening
+from gateway.protocols.streams.first_event import FirstEventGate
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
-from gateway.protocols.streams.usage_filter import UsageHider
+from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from gateway.protocols.translate.chat_to_messages import response as message_answers
 from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream
 from gateway.protocols.translate.messages_to_chat import response as chat_answers
 from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
-from gateway.protocols.translate.stream import AnswerContext, StreamTranslator
+from gateway.protocols.translate.stream import ResponseContext, StreamTranslator
 from gateway.store.usage.spill import Segment
 from gateway.upstream.http1.head import (
     Framing,
@@ -44,7 +44,7 @@ from tests.fuzz.target import Target
 MOST_TOKENS = 10**9
 """No call has more tokens of any class; what claims to is not believed."""
 INPUT = 7
-CONTEXT = AnswerContext(model="m", include_usage=True, stream=True)
+CONTEXT = ResponseContext(model="m", include_usage=True, stream=True)
 RESPONSES = translate_responses_request(b'{"model":"m","input":"x","stream":true}').context
 
 
@@ -123,7 +123,7 @@ def meter_answer(data: bytes) -> None:
 
 def hide_usage(data: bytes) -> None:
     """What the client gets does not depend on the split, and nothing but usage is missing."""
-    split, whole = UsageHider(), UsageHider()
+    split, whole = UsageChunkFilter(), UsageChunkFilter()
     shown = b"".join(split.feed(piece) for piece in pieces(data)) + split.end()
     assert shown == whole.feed(data) + whole.end()
     if b"usage" not in data:
@@ -135,7 +135,7 @@ def open_stream(data: bytes) -> None:
     for wire in Wire:
         judged = []
         for cut in ([*pieces(data)], [data]):
-            opening = Opening(wire)
+            opening = FirstEventGate(wire)
             for piece in cut:
                 opening.feed(piece)
                 if opening.is_open or opening.error is not None:
@@ -176,7 +176,7 @@ def translate_answer(data: bytes) -> None:
     for translate in (
         lambda: chat_answers.translate_response(data, CONTEXT, GENERIC),
         lambda: message_answers.translate_response(data, CONTEXT),
-        lambda: translate_responses_answer(data, RESPONSES),
+        lambda: translate_responses_response(data, RESPONSES),
     ):
         try:
             json.loads(translate())

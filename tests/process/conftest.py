@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.process.raw_client import Connection
-from tests.process.raw_upstream import RawUpstream, Slot
-from tests.process.service import DemoProcess, Key, Service
+from tests.support.raw_client import Connection
+from tests.support.raw_upstream import RawUpstream, Slot
+from tests.support.service import DemoProcess, Key, Service
 
 
 @pytest.fixture(scope="session")

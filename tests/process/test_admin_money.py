@@ -11,9 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.gateway_process import GatewayProcess
-from tests.process.service import OPENAI_MODEL, DemoProcess
-from tests.waiting import wait_until_sync
+from tests.support.gateway_process import GatewayProcess
+from tests.support.service import OPENAI_MODEL, DemoProcess
+from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.process
 

@@ -11,7 +11,7 @@ import pytest
 from anthropic import beta_tool
 from anthropic.types import MessageParam
 
-from tests.process.service import ANTHROPIC_MODEL, BOTH_MODEL, HELLO, OPENAI_MODEL, Key, Service
+from tests.support.service import ANTHROPIC_MODEL, BOTH_MODEL, HELLO, OPENAI_MODEL, Key, Service
 
 pytestmark = pytest.mark.process
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.bodies import ANTHROPIC, OPENAI, PATHS, WHOLE, chat, message, request
-from tests.process.raw_client import Answer, Connection, render
-from tests.process.raw_upstream import Slot, whole
-from tests.process.service import ANTHROPIC_MODEL, OPENAI_MODEL, DemoProcess, Key, Service
+from tests.support.bodies import ANTHROPIC, OPENAI, PATHS, WHOLE, chat, message, request
+from tests.support.raw_client import Answer, Connection, render
+from tests.support.raw_upstream import Slot, whole
+from tests.support.service import ANTHROPIC_MODEL, OPENAI_MODEL, DemoProcess, Key, Service
 
 pytestmark = pytest.mark.process
 

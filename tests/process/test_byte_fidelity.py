@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.bodies import (
+from tests.support.bodies import (
     ANTHROPIC,
     DONE,
     END,
@@ -22,9 +22,9 @@ from tests.process.bodies import (
     message,
     openai_event,
 )
-from tests.process.raw_client import Connection, render
-from tests.process.raw_upstream import Slot, stream, whole
-from tests.process.service import UPSTREAM_KEY, Key, Service
+from tests.support.raw_client import Connection, render
+from tests.support.raw_upstream import Slot, stream, whole
+from tests.support.service import UPSTREAM_KEY, Key, Service
 
 pytestmark = pytest.mark.process
 

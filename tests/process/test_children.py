@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway_process import GatewayProcess
-from tests.process.service import DemoProcess
+from tests.support.gateway_process import GatewayProcess
+from tests.support.service import DemoProcess
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.bodies import ANTHROPIC, END, FINISH, MORE, OPENAI, PATHS, START, request
-from tests.process.raw_client import Connection, render
-from tests.process.raw_upstream import SSE, Exchange, Script, Slot, stream
-from tests.process.service import Key, Service
-from tests.waiting import wait_until_sync
+from tests.support.bodies import ANTHROPIC, END, FINISH, MORE, OPENAI, PATHS, START, request
+from tests.support.raw_client import Connection, render
+from tests.support.raw_upstream import SSE, Exchange, Script, Slot, stream
+from tests.support.service import Key, Service
+from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.process
 

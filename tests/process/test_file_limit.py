@@ -13,10 +13,10 @@ import pytest
 
 from gateway.server.file_limit import RESERVED_FILES, connections_within, files_needed
 from gateway.settings import Provider, Server, Settings, WireEndpoint
-from tests.gateway_process import GatewayProcess
-from tests.process.raw_client import Connection
-from tests.process.service import DemoProcess
-from tests.waiting import wait_until_sync
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_client import Connection
+from tests.support.service import DemoProcess
+from tests.support.waiting import wait_until_sync
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.process.bodies import FINISH, OPENAI, PATHS, START, request
-from tests.process.raw_client import Connection
-from tests.process.raw_upstream import Exchange, Slot, stream, whole
-from tests.process.service import HELLO, UPSTREAM_KEY, Key, Service
-from tests.waiting import wait_until_sync
+from tests.support.bodies import FINISH, OPENAI, PATHS, START, request
+from tests.support.raw_client import Connection
+from tests.support.raw_upstream import Exchange, Slot, stream, whole
+from tests.support.service import HELLO, UPSTREAM_KEY, Key, Service
+from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.process
 

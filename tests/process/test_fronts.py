@@ -15,11 +15,11 @@ import psutil
 import pytest
 import trustme
 
-from tests.gateway_process import free_port
-from tests.process.bodies import OPENAI, request
-from tests.process.raw_client import Answer, Connection
-from tests.process.service import OPENAI_MODEL, DemoProcess, Key, Service
-from tests.waiting import wait_until_sync
+from tests.support.bodies import OPENAI, request
+from tests.support.gateway_process import free_port
+from tests.support.raw_client import Answer, Connection
+from tests.support.service import OPENAI_MODEL, DemoProcess, Key, Service
+from tests.support.waiting import wait_until_sync
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
@@ -40,7 +40,7 @@ http {{
 """
 
 
-class Front:
+class InboundRequest:
     """A running proxy, and clients of it."""
 
     def __init__(self, name: str, port: int, trust: ssl.SSLContext, service: Service) -> None:
@@ -99,7 +99,7 @@ def key(service: Service) -> Key:
 @pytest.fixture(scope="module", params=["nginx", "haproxy"])
 def front(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, service: Service
-) -> Iterator[Front]:
+) -> Iterator[InboundRequest]:
     """The shipped configuration with the test's ports, certificate and a lower cap."""
     name: str = request.param
     binary = shutil.which(name) or shutil.which(name, path=SYSTEM_PATH)
@@ -114,7 +114,7 @@ def front(
     port = free_port()
     write = write_nginx if name == "nginx" else write_haproxy
     process = subprocess.Popen([binary, *write(home, port, service.port)])
-    made = Front(name, port, trust, service)
+    made = InboundRequest(name, port, trust, service)
     try:
         wait_until_sync(made.answers, 20)
         yield made
@@ -160,7 +160,7 @@ def write_haproxy(home: Path, port: int, gateway_port: int) -> list[str]:
     return ["-db", "-f", str(home / "haproxy.cfg")]
 
 
-def test_stream_passes_event_by_event(front: Front, key: Key) -> None:
+def test_stream_passes_event_by_event(front: InboundRequest, key: Key) -> None:
     """The front buffers nothing: the first event comes long before the last."""
     body = request(OPENAI, OPENAI_MODEL, "/tokens 40", stream=True)
     with front.connect() as connection:
@@ -182,7 +182,7 @@ def render_stream(body: bytes, key: Key) -> bytes:
     return (head + length).encode() + body
 
 
-def test_operators_api_is_not_reached(front: Front) -> None:
+def test_operators_api_is_not_reached(front: InboundRequest) -> None:
     """Not by any spelling, although the token is right and the gateway itself would answer."""
     bearer = f"Bearer {TOKEN}"
     with Connection(front.service.port) as direct:
@@ -200,7 +200,7 @@ def test_operators_api_is_not_reached(front: Front) -> None:
         assert b"acct_" not in answer.body
 
 
-def test_body_beyond_the_limit_is_refused(front: Front, key: Key) -> None:
+def test_body_beyond_the_limit_is_refused(front: InboundRequest, key: Key) -> None:
     """By its length, before it is sent."""
     with front.connect() as connection:
         head = render_stream(b"", key).replace(b"content-length: 0", b"content-length: 40000000")
@@ -208,7 +208,7 @@ def test_body_beyond_the_limit_is_refused(front: Front, key: Key) -> None:
         assert connection.read_head()[0] == 413
 
 
-def test_one_address_gets_so_many_places(front: Front, key: Key) -> None:
+def test_one_address_gets_so_many_places(front: InboundRequest, key: Key) -> None:
     """Beyond the cap the front refuses; others are served meanwhile."""
     body = request(OPENAI, OPENAI_MODEL, "/tokens 200", stream=True)
     running, statuses = [], []
@@ -231,7 +231,7 @@ def test_one_address_gets_so_many_places(front: Front, key: Key) -> None:
     assert (statuses.count(200), statuses.count(refused)) == (CAP, 5)
 
 
-def test_silent_connections_never_reach_the_gateway(front: Front) -> None:
+def test_silent_connections_never_reach_the_gateway(front: InboundRequest) -> None:
     """They end at the front; its clients are answered at once, and the clock ends them."""
     (worker,) = front.service.process.workers()
     before = psutil.Process(worker).num_fds()

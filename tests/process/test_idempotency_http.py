@@ -8,11 +8,11 @@ import uuid
 
 import pytest
 
-from tests.process.bodies import END, FINISH, MORE, PATHS, START, WHOLE, request
-from tests.process.raw_client import Answer, Connection, render
-from tests.process.raw_upstream import Exchange, Script, Slot, stream, whole
-from tests.process.service import Key, Service
-from tests.waiting import wait_until_sync
+from tests.support.bodies import END, FINISH, MORE, PATHS, START, WHOLE, request
+from tests.support.raw_client import Answer, Connection, render
+from tests.support.raw_upstream import Exchange, Script, Slot, stream, whole
+from tests.support.service import Key, Service
+from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.process
 

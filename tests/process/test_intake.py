@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.bodies import ANTHROPIC, OPENAI, request
-from tests.process.raw_client import Answer, Connection, render
-from tests.process.service import BOTH_MODEL, OPENAI_MODEL, DemoProcess, Key, Service
-from tests.waiting import wait_until
+from tests.support.bodies import ANTHROPIC, OPENAI, request
+from tests.support.raw_client import Answer, Connection, render
+from tests.support.service import BOTH_MODEL, OPENAI_MODEL, DemoProcess, Key, Service
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.process
 

@@ -13,10 +13,10 @@ import redis
 
 from gateway.server.embedded_valkey import EmbeddedValkey
 from gateway.settings import load
-from tests.process.bodies import ANTHROPIC, OPENAI, WHOLE, request
-from tests.process.raw_client import Answer, Connection
-from tests.process.raw_upstream import RawUpstream, Slot, whole
-from tests.process.service import (
+from tests.support.bodies import ANTHROPIC, OPENAI, WHOLE, request
+from tests.support.raw_client import Answer, Connection
+from tests.support.raw_upstream import RawUpstream, Slot, whole
+from tests.support.service import (
     ANTHROPIC_MODEL,
     BOTH_MODEL,
     OPENAI_MODEL,
@@ -25,7 +25,7 @@ from tests.process.service import (
     Key,
     Service,
 )
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.process
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.kill_test import run
+from tests.process.kill.run import run
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -13,18 +13,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.gateway_process import free_port
-from tests.process.bodies import ANTHROPIC, OPENAI, chat, request
-from tests.process.paced_streams import Streams
-from tests.process.raw_client import Answer, Connection, render
-from tests.process.service import (
+from tests.support.bodies import ANTHROPIC, OPENAI, chat, request
+from tests.support.gateway_process import free_port
+from tests.support.paced_streams import Streams
+from tests.support.raw_client import Answer, Connection, render
+from tests.support.service import (
     BOTH_MODEL,
     OPENAI_MODEL,
     DemoProcess,
     Key,
     Service,
 )
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 

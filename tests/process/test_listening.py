@@ -13,12 +13,12 @@ import pytest
 import trustme
 
 from gateway.server.supervisor import MAX_HEAD_BYTES
-from tests.gateway_process import GatewayProcess
-from tests.process.bodies import OPENAI, WHOLE
-from tests.process.raw_client import Connection, render
-from tests.process.raw_upstream import Slot, whole
-from tests.process.service import DemoProcess, Key, Service
-from tests.waiting import wait_until_sync
+from tests.support.bodies import OPENAI, WHOLE
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_client import Connection, render
+from tests.support.raw_upstream import Slot, whole
+from tests.support.service import DemoProcess, Key, Service
+from tests.support.waiting import wait_until_sync
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.service import BOTH_MODEL, Key, Service
+from tests.support.service import BOTH_MODEL, Key, Service
 
 pytestmark = pytest.mark.process
 

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from tests.process.bodies import ANTHROPIC, OPENAI, chat
-from tests.process.raw_client import Connection, render
-from tests.process.service import ANTHROPIC_MODEL, OPENAI_MODEL, Key, Service
+from tests.support.bodies import ANTHROPIC, OPENAI, chat
+from tests.support.raw_client import Connection, render
+from tests.support.service import ANTHROPIC_MODEL, OPENAI_MODEL, Key, Service
 
 pytestmark = pytest.mark.process
 

@@ -11,8 +11,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from tests.process.raw_client import Connection
-from tests.process.service import ANTHROPIC_MODEL, BOTH_MODEL, HELLO, OPENAI_MODEL, Key, Service
+from tests.support.raw_client import Connection
+from tests.support.service import ANTHROPIC_MODEL, BOTH_MODEL, HELLO, OPENAI_MODEL, Key, Service
 
 pytestmark = pytest.mark.process
 

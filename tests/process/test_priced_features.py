@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from tests.process.bodies import ANTHROPIC, OPENAI, PATHS, WHOLE, chat, message
-from tests.process.raw_client import Connection
-from tests.process.raw_upstream import Slot, whole
-from tests.process.service import Key, Service
+from tests.support.bodies import ANTHROPIC, OPENAI, PATHS, WHOLE, chat, message
+from tests.support.raw_client import Connection
+from tests.support.raw_upstream import Slot, whole
+from tests.support.service import Key, Service
 
 pytestmark = pytest.mark.process
 

@@ -16,7 +16,7 @@ import pytest
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.server.demonstration import demo_settings
 from gateway.settings import load
-from tests.process.service import Key, Service
+from tests.support.service import Key, Service
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.process.bodies import ANTHROPIC, END, FINISH, MORE, OPENAI, START, WHOLE, request
-from tests.process.raw_client import Connection, render
-from tests.process.raw_upstream import Slot, stream, whole
-from tests.process.service import ANTHROPIC_MODEL, BOTH_MODEL, OPENAI_MODEL, Key, Service
-from tests.waiting import wait_until_sync
+from tests.support.bodies import ANTHROPIC, END, FINISH, MORE, OPENAI, START, WHOLE, request
+from tests.support.raw_client import Connection, render
+from tests.support.raw_upstream import Slot, stream, whole
+from tests.support.service import ANTHROPIC_MODEL, BOTH_MODEL, OPENAI_MODEL, Key, Service
+from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.process
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway_process import GatewayProcess
-from tests.process.service import OPENAI_MODEL, DemoProcess, Service
+from tests.support.gateway_process import GatewayProcess
+from tests.support.service import OPENAI_MODEL, DemoProcess, Service
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
 

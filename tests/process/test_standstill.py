@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.standstill import COST_NANOUSD, STREAMS, run
+from tests.support.standstill import COST_NANOUSD, STREAMS, run
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.process.bodies import (
+from tests.support.bodies import (
     ANTHROPIC,
     END,
     ERROR,
@@ -18,9 +18,9 @@ from tests.process.bodies import (
     WHOLE,
     request,
 )
-from tests.process.raw_client import Answer, Connection
-from tests.process.raw_upstream import Script, Slot, close_at_once, stream, whole
-from tests.process.service import HELLO, Key
+from tests.support.raw_client import Answer, Connection
+from tests.support.raw_upstream import Script, Slot, close_at_once, stream, whole
+from tests.support.service import HELLO, Key
 
 pytestmark = pytest.mark.process
 

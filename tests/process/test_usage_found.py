@@ -9,11 +9,11 @@ import urllib.request
 
 import pytest
 
-from tests.process.bodies import OPENAI, request
-from tests.process.raw_client import Connection, render
-from tests.process.raw_upstream import SSE, Exchange, Slot, whole
-from tests.process.service import Service
-from tests.waiting import wait_until_sync
+from tests.support.bodies import OPENAI, request
+from tests.support.raw_client import Connection, render
+from tests.support.raw_upstream import SSE, Exchange, Slot, whole
+from tests.support.service import Service
+from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.process
 

@@ -6,7 +6,7 @@ without its partner. That is legal JSON text, agents resend it on every turn, bu
 even in members it only skips. So what msgspec refuses is tried a second time: requests and whole
 answers with each lone half replaced by `\ufffd` (same length, so offsets into the original stay
 true, and numbers and raw members keep their bytes); stream events with the halves kept, because the
-partner may come with the next delta (`HalfJoiner`).
+partner may come with the next delta (`SurrogateJoiner`).
 
 Every failure is a `GatewayError`; levels of nesting beyond what msgspec can walk (about 1,000; 200
 always work) are one too.
@@ -68,13 +68,13 @@ def decode_request(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         message = "The request body is not valid UTF-8."
         raise GatewayError(ErrorKind.BAD_REQUEST, message) from error
     except msgspec.DecodeError as error:
-        mended = mend_surrogates(body)
+        mended = replace_lone_surrogates(body)
         if mended == body:
             raise _not_json(body, error) from error
     return decode_request(mended, decoder)
 
 
-def decode_answer(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def decode_response(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """
     Return an upstream's whole answer as the decoder's type; lone surrogates become U+FFFD.
 
@@ -88,15 +88,15 @@ def decode_answer(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     except (UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
     except msgspec.DecodeError as error:
-        mended = mend_surrogates(body)
+        mended = replace_lone_surrogates(body)
         if mended == body:
             raise _malformed(error) from error
-    return decode_answer(mended, decoder)
+    return decode_response(mended, decoder)
 
 
 def decode_event(data: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
     """
-    Return a stream event's data as the decoder's type, lone surrogates kept for `HalfJoiner`.
+    Return a stream event's data as the decoder's type, lone surrogates kept for `SurrogateJoiner`.
 
     Only a type without `msgspec.Raw` members can be read from an event with lone surrogates.
 
@@ -117,12 +117,12 @@ def decode_event(data: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
     except msgspec.DecodeError as error:
         if not data.strip():
             return None
-        if mend_surrogates(data) == data:
+        if replace_lone_surrogates(data) == data:
             raise _malformed(error) from error
     return _decode_event_loosely(data, decoder)
 
 
-def mend_surrogates(text: bytes) -> bytes:
+def replace_lone_surrogates(text: bytes) -> bytes:
     r"""Return JSON text with each lone surrogate escape replaced by `\ufffd`: the same length."""
     if b"\\ud" not in text and b"\\uD" not in text:
         return text
@@ -160,7 +160,7 @@ def _mended(plain: bytes, start: int) -> bytes:
     return piece[start - first : start - first + _STEP]
 
 
-class HalfJoiner:
+class SurrogateJoiner:
     """
     Makes half emoji whole in text that comes in pieces; one for each channel of a stream.
 
@@ -182,7 +182,7 @@ class HalfJoiner:
         if "\ud800" <= text[-1:] <= "\udbff":
             self._held = text[-1]
             text = text[:-1]
-        return join_halves(text)
+        return join_surrogates(text)
 
     def flush(self) -> str:
         """Return U+FFFD for a half still waiting, else nothing."""
@@ -190,7 +190,7 @@ class HalfJoiner:
         return "\ufffd" if held else ""
 
 
-def join_halves(text: str) -> str:
+def join_surrogates(text: str) -> str:
     """Return `text` with adjacent surrogate halves joined and lone ones replaced by U+FFFD."""
     try:
         text.encode()

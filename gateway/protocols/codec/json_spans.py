@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.codec.json_decode import decode_request, mend_surrogates
+from gateway.protocols.codec.json_decode import decode_request, replace_lone_surrogates
 
 T = TypeVar("T")
 
@@ -155,7 +155,7 @@ def _decode(text: bytes, decoder: msgspec.json.Decoder[T]) -> tuple[bytes, T]:
     try:
         return text, decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        mended = mend_surrogates(text)
+        mended = replace_lone_surrogates(text)
         return mended, decode_request(mended, decoder)
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.codec.json_decode import join_halves
+from gateway.protocols.codec.json_decode import join_surrogates
 from gateway.protocols.codec.sse import anthropic_event, openai_data
 
 Headers = list[tuple[bytes, bytes]]
@@ -84,7 +84,7 @@ def render_event(error: GatewayError, wire: Wire) -> bytes:
 def _body(error: GatewayError, wire: Wire, request_id: str | None) -> bytes:
     surface = error.surface
     # A path that is no UTF-8 may be quoted; half characters cannot be written.
-    message = join_halves(error.message or MESSAGES.get(error.kind, "The request failed."))
+    message = join_surrogates(error.message or MESSAGES.get(error.kind, "The request failed."))
     if wire is Wire.ANTHROPIC:
         if error.kind is ErrorKind.UNKNOWN_MODEL:
             message = f"model: {message}"

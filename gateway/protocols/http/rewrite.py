@@ -103,7 +103,7 @@ def has_foreign_thoughts(body: bytes) -> bool:
     return b'"gw1.' in body
 
 
-def strip_foreign_thoughts(body: bytes) -> bytes:
+def strip_foreign_reasoning(body: bytes) -> bytes:
     """
     Return a Messages request without the thoughts that the gateway signed for other models.
 
@@ -118,14 +118,14 @@ def strip_foreign_thoughts(body: bytes) -> bytes:
     return _stripped(body, _is_foreign)
 
 
-def strip_all_thoughts(body: bytes) -> bytes:
+def strip_all_reasoning(body: bytes) -> bytes:
     """
-    Return a Messages request without any thinking block; else as `strip_foreign_thoughts`.
+    Return a Messages request without any thinking block; else as `strip_foreign_reasoning`.
 
     Raises:
         GatewayError: BAD_REQUEST, the body is not what a Messages request looks like.
     """
-    return _stripped(body, _is_thought)
+    return _stripped(body, _is_reasoning)
 
 
 def without_fields(body: bytes, names: Collection[str]) -> bytes:
@@ -249,7 +249,7 @@ def _is_foreign(block: _Block) -> bool:
     return block.type == "thinking" and (block.signature or "").startswith(FOREIGN_SIGNATURE)
 
 
-def _is_thought(block: _Block) -> bool:
+def _is_reasoning(block: _Block) -> bool:
     return block.type in ("thinking", "redacted_thinking")
 
 

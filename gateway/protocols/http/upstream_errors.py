@@ -37,7 +37,7 @@ __all__ = [
     "STREAM_CUT",
     "STREAM_LATE",
     "STREAM_MALFORMED",
-    "ErrorAnswer",
+    "ErrorResponse",
     "FaultClass",
     "UpstreamFault",
     "error_for",
@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 
-class ErrorAnswer(NamedTuple):
+class ErrorResponse(NamedTuple):
     """An HTTP answer. `headers` are those kept or added, without content-type and length."""
 
     status: int
@@ -98,7 +98,7 @@ _LENGTHS: Final = re.compile(
 )
 
 
-def translate_error(fault: UpstreamFault, client_wire: Wire, client_model: str) -> ErrorAnswer:
+def translate_error(fault: UpstreamFault, client_wire: Wire, client_model: str) -> ErrorResponse:
     """
     Return the HTTP answer in the client's dialect.
 
@@ -116,7 +116,7 @@ def translate_error(fault: UpstreamFault, client_wire: Wire, client_model: str) 
             status = 502
     else:
         status = _TO_OPENAI[fault.fault][0]
-    return ErrorAnswer(status, headers, _body(fault, client_wire, client_model))
+    return ErrorResponse(status, headers, _body(fault, client_wire, client_model))
 
 
 def translate_stream_error(fault: UpstreamFault, client_wire: Wire, client_model: str) -> bytes:
@@ -135,8 +135,8 @@ def error_for(fault: UpstreamFault, client_wire: Wire, client_model: str) -> Gat
 
 
 def relay_error(
-    fault: UpstreamFault, wire: Wire, client_model: str, answer: ErrorAnswer
-) -> ErrorAnswer:
+    fault: UpstreamFault, wire: Wire, client_model: str, answer: ErrorResponse
+) -> ErrorResponse:
     """
     Return the answer to a client that speaks the upstream's own dialect.
 

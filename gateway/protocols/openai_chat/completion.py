@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.protocols.codec.json_decode import join_halves
+from gateway.protocols.codec.json_decode import join_surrogates
 
 
 class PromptDetails(msgspec.Struct, gc=False):
@@ -62,4 +62,4 @@ class ToolCall(msgspec.Struct, gc=False, omit_defaults=True):
 
 def completion_id(message_id: str | None) -> str:
     """Return the id of OpenAI's answer for Anthropic's message id."""
-    return "chatcmpl-" + (join_halves(message_id or "").removeprefix("msg_") or "unknown")
+    return "chatcmpl-" + (join_surrogates(message_id or "").removeprefix("msg_") or "unknown")

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.codec.json_decode import decode_answer, join_halves
+from gateway.protocols.codec.json_decode import decode_response, join_surrogates
 
 GAVE_UP: Final = frozenset({"insufficient_system_resource", "error"})
 """Finish reasons of an upstream that failed, even though text may have come."""
@@ -94,7 +94,7 @@ class ChatUsage(NamedTuple):
         return self.input + self.output
 
 
-def read_answer(body: bytes) -> tuple[Chunk, Choice, Delta]:
+def read_response(body: bytes) -> tuple[Chunk, Choice, Delta]:
     """
     Return a whole answer with its choice and message.
 
@@ -102,7 +102,7 @@ def read_answer(body: bytes) -> tuple[Chunk, Choice, Delta]:
         GatewayError: UPSTREAM_MALFORMED: not a chat completion; OVERLOADED or UPSTREAM_REFUSED: its
             finish reason says that the upstream gave up.
     """
-    answer = decode_answer(body, CHUNK)
+    answer = decode_response(body, CHUNK)
     choice = answer.first_choice
     if choice is None or choice.message is None:
         raise GatewayError(
@@ -181,7 +181,7 @@ def _object(usage: dict[str, object], name: str) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def thought_and_text(delta: Delta) -> tuple[str, str]:
+def reasoning_and_text(delta: Delta) -> tuple[str, str]:
     """
     Return the thought and the text of a message or a delta.
 
@@ -189,17 +189,17 @@ def thought_and_text(delta: Delta) -> tuple[str, str]:
     """
     content = delta.content
     if content is None or isinstance(content, str):
-        text, parts_thought = content or "", ""
+        text, parts_reasoning = content or "", ""
     else:
-        text, parts_thought = content_texts(content)
+        text, parts_reasoning = content_texts(content)
     thought = delta.reasoning_content or delta.reasoning
     if not thought and delta.reasoning_details:
         thought = detail_text(delta.reasoning_details)
-    return (thought or "") + parts_thought, text
+    return (thought or "") + parts_reasoning, text
 
 
 def thought_signature(extra_content: object) -> str | None:
     """Return Gemini's `google.thought_signature` of a call, if there is one."""
     google = extra_content.get("google") if isinstance(extra_content, dict) else None
     signature = google.get("thought_signature") if isinstance(google, dict) else None
-    return join_halves(signature) if isinstance(signature, str) and signature else None
+    return join_surrogates(signature) if isinstance(signature, str) and signature else None

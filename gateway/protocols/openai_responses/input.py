@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
-from gateway.protocols.openai_responses.reasoning import unpack_thought
+from gateway.protocols.openai_responses.reasoning import unpack_reasoning
 from gateway.protocols.openai_responses.tools import upstream_name
 
 Message = dict[str, object]
@@ -68,14 +68,14 @@ class ChatMessages:
     Builds the chat messages of one request.
 
     Args:
-        carry_thoughts: Old reasoning goes upstream; False for an upstream without a field for it.
+        carry_reasoning: Old reasoning goes upstream; False for an upstream without a field for it.
     """
 
     __slots__ = (
         "_assistant",
         "_attachments",
         "_calls",
-        "_carry_thoughts",
+        "_carry_reasoning",
         "_details",
         "_texts",
         "_thoughts",
@@ -84,8 +84,8 @@ class ChatMessages:
         "messages",
     )
 
-    def __init__(self, *, carry_thoughts: bool = True) -> None:
-        self._carry_thoughts = carry_thoughts
+    def __init__(self, *, carry_reasoning: bool = True) -> None:
+        self._carry_reasoning = carry_reasoning
         self.messages: list[Message] = []
         self.dropped: list[str] = []
         self.history_ids: set[str] = set()
@@ -190,10 +190,10 @@ class ChatMessages:
         return "\n".join(lines)
 
     def _add_reasoning(self, item: Item, where: str) -> None:
-        if not self._carry_thoughts:
+        if not self._carry_reasoning:
             return
         encrypted = _text(item.encrypted_content)
-        packed = unpack_thought(encrypted)
+        packed = unpack_reasoning(encrypted)
         if packed is not None:
             self._details += packed.d
             text = packed.r

@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
-from gateway.protocols.codec.json_decode import HalfJoiner, mend_surrogates
+from gateway.protocols.codec.json_decode import SurrogateJoiner, replace_lone_surrogates
 from gateway.protocols.openai_responses.context import ToolName
-from gateway.protocols.openai_responses.reasoning import pack_thought, signed_entries
+from gateway.protocols.openai_responses.reasoning import pack_reasoning, signed_entries
 
 Json = dict[str, object]
 
@@ -79,7 +79,7 @@ class MessageItem(OutputItem):
         super().__init__(writer, f"msg_{base_id}_{index}", index)
         self._content: list[Json] = []
         self._pieces: list[str] = []
-        self._joiner = HalfJoiner()
+        self._joiner = SurrogateJoiner()
         self._kind = ""
         self._part_at = self._delta = self._tail = b""
         self._opened(self._form("in_progress"))
@@ -148,7 +148,7 @@ class ReasoningItem(OutputItem):
         self._encrypted = encrypted
         self._pieces: list[str] = []
         self._details: list[msgspec.Raw] = []
-        self._joiner = HalfJoiner()
+        self._joiner = SurrogateJoiner()
         self._at += b'"summary_index":0,'
         self._opened({"id": self.item_id, "type": "reasoning", "summary": []})
 
@@ -184,7 +184,7 @@ class ReasoningItem(OutputItem):
             self._writer.write(b"response.reasoning_summary_part.done", members)
             item["summary"] = [part]
         if self._encrypted:
-            item["encrypted_content"] = pack_thought(text, self._details)
+            item["encrypted_content"] = pack_reasoning(text, self._details)
         self._completed(item)
 
     def _write_delta(self, text: str) -> None:
@@ -267,7 +267,7 @@ def _raw(entry: Json) -> msgspec.Raw:
     try:
         return msgspec.Raw(encode(entry))
     except UnicodeEncodeError:  # Half an emoji, which only the standard library can write.
-        return msgspec.Raw(mend_surrogates(json.dumps(entry).encode()))
+        return msgspec.Raw(replace_lone_surrogates(json.dumps(entry).encode()))
 
 
 def _part(kind: str, text: str) -> Json:

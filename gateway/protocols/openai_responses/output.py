@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.protocols.codec.json_decode import join_halves
+from gateway.protocols.codec.json_decode import join_surrogates
 from gateway.protocols.ids import UnusedIds, cleaned
 from gateway.protocols.openai_chat.response import (
     CallFragment,
@@ -94,7 +94,7 @@ class OutputBuilder:
             text, thought = content_texts(content)
         thought = delta.reasoning_content or delta.reasoning or thought
         if thought or delta.reasoning_details:
-            self._add_thought(thought, delta.reasoning_details or [])
+            self._add_reasoning(thought, delta.reasoning_details or [])
         if text:
             self._message().add("output_text", text)
         if delta.refusal:
@@ -131,7 +131,7 @@ class OutputBuilder:
             self._items.append(self._open)
         return self._open
 
-    def _add_thought(self, thought: str, details: list[Json]) -> None:
+    def _add_reasoning(self, thought: str, details: list[Json]) -> None:
         if thought:
             self._reads_details = False
         elif self._reads_details is not False:
@@ -167,7 +167,7 @@ class OutputBuilder:
         self._close_open()
         record.state = CallState.LIVE
         index = len(self._items)
-        call_id = join_halves(record.id) or f"call_{self._base_id}_{index}"
+        call_id = join_surrogates(record.id) or f"call_{self._base_id}_{index}"
         call_id = self._ids.take(call_id)
         name = self._context.tool_names.get(record.name) or ToolName(record.name)
         item = CallItem(self._writer, self._base_id, index, name, call_id)

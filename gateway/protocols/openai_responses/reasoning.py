@@ -17,7 +17,7 @@ from msgspec import Raw
 from gateway.protocols.ids import SIGNATURE
 
 
-class PackedThought(msgspec.Struct, omit_defaults=True):
+class PackedReasoning(msgspec.Struct, omit_defaults=True):
     """A thought's text and its signed or encrypted parts, as `reasoning_details` entries."""
 
     r: str
@@ -27,17 +27,17 @@ class PackedThought(msgspec.Struct, omit_defaults=True):
 _MOST_DETAILS: Final = 4096
 """Of one thought; no model signs as many parts. Braces in a text count, too."""
 
-_PACKED: Final = msgspec.json.Decoder(PackedThought)
+_PACKED: Final = msgspec.json.Decoder(PackedReasoning)
 
 
-def pack_thought(text: str, details: list[Raw]) -> str:
+def pack_reasoning(text: str, details: list[Raw]) -> str:
     """Return the `encrypted_content` of a reasoning item."""
-    packed = msgspec.json.encode(PackedThought(text, details))
+    packed = msgspec.json.encode(PackedReasoning(text, details))
     return SIGNATURE + urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
-def unpack_thought(encrypted: str) -> PackedThought | None:
-    """Return what `pack_thought` packed; None for what another service encrypted."""
+def unpack_reasoning(encrypted: str) -> PackedReasoning | None:
+    """Return what `pack_reasoning` packed; None for what another service encrypted."""
     if not encrypted.startswith(SIGNATURE):
         return None
     text = encrypted[len(SIGNATURE) :]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.protocols.openai_chat.response import read_answer, read_usage
+from gateway.protocols.openai_chat.response import read_response, read_usage
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.items import EventWriter
 from gateway.protocols.openai_responses.output import OutputBuilder, final_response
 
 
-def translate_responses_answer(body: bytes, context: ResponsesContext) -> bytes:
+def translate_responses_response(body: bytes, context: ResponsesContext) -> bytes:
     """
     Return the response object for a chat completion.
 
@@ -18,9 +18,9 @@ def translate_responses_answer(body: bytes, context: ResponsesContext) -> bytes:
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED, OVERLOADED or UPSTREAM_REFUSED, see
-            `chat_answer.read_answer`.
+            `chat_answer.read_response`.
     """
-    answer, choice, message = read_answer(body)
+    answer, choice, message = read_response(body)
     builder = OutputBuilder(EventWriter(), context, answer.id or "")
     builder.add(message)
     builder.close()

@@ -25,7 +25,7 @@ from gateway.core.model import Wire
 from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import decode_event
 from gateway.protocols.codec.sse import Event, EventDecoder
-from gateway.protocols.http.upstream_errors import ErrorAnswer, translate_error
+from gateway.protocols.http.upstream_errors import ErrorResponse, translate_error
 from gateway.protocols.http.upstream_faults import (
     RESOURCES_GONE,
     STREAM_CUT,
@@ -239,7 +239,7 @@ class ResponsesStream:
         self._failed = True
         self._phase = _Phase.DONE
 
-    def _write_failure(self, answer: ErrorAnswer) -> None:
+    def _write_failure(self, answer: ErrorResponse) -> None:
         told = _ERROR_BODY.decode(answer.body).error
         code = told.code if told.code in _CODES else "server_error"
         response = response_object(

@@ -21,7 +21,7 @@ HELD_BYTES: Final = 64 * 1024
 _FIELDS: Final = (b"data:", b"event:")
 
 
-class Opening:
+class FirstEventGate:
     """
     Holds a stream's first bytes.
 

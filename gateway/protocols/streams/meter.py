@@ -49,11 +49,11 @@ from gateway.protocols.streams.chunk_template import (
     plain_openai,
 )
 from gateway.protocols.streams.response_fields import (
-    Reading,
-    read_anthropic_answer,
+    EventFields,
     read_anthropic_event,
-    read_openai_answer,
+    read_anthropic_response,
     read_openai_chunk,
+    read_openai_response,
     read_scanned,
 )
 
@@ -243,7 +243,7 @@ class StreamMeter:
         elif found.block_end:
             self._block_ended_at = self.contents
 
-    def _keep(self, found: Reading) -> None:
+    def _keep(self, found: EventFields) -> None:
         if found.usage is not None:
             self.usage = found.usage
             self.raw_usage = found.raw_usage
@@ -303,7 +303,7 @@ class JsonMeter:
         self._scanner: AnswerScanner | None = None
         self._chunks: list[bytes] = []
         self._size = 0
-        self._found: Reading | None = None
+        self._found: EventFields | None = None
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
@@ -372,15 +372,15 @@ class JsonMeter:
         )
 
     @property
-    def _reading(self) -> Reading:
+    def _reading(self) -> EventFields:
         if self._found is None:
             self._found = self._read()
         return self._found
 
-    def _read(self) -> Reading:
+    def _read(self) -> EventFields:
         if self._scanner is not None:
             return read_scanned(self._wire, self._scanner)
-        read = read_openai_answer if self._wire is Wire.OPENAI else read_anthropic_answer
+        read = read_openai_response if self._wire is Wire.OPENAI else read_anthropic_response
         found = read(b"".join(self._chunks))
         return found if found.end else read_scanned(self._wire, self._scanned())
 

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
-from gateway.protocols.codec.json_decode import decode_answer
+from gateway.protocols.codec.json_decode import decode_response
 from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
 from gateway.protocols.streams.answer_scan import AnswerScanner
 from gateway.protocols.streams.content_size import content_bytes
@@ -22,7 +22,7 @@ _STRUCTURED_BYTES: Final = 4
 _MEDIA: Final = frozenset({"images", "audio"})
 
 
-class Reading(msgspec.Struct, frozen=True, gc=False):
+class EventFields(msgspec.Struct, frozen=True, gc=False):
     """What was found; all at rest if nothing was."""
 
     usage: Usage | None = None
@@ -107,15 +107,15 @@ _BLOCKS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _PIECES: Final = msgspec.json.Decoder(list[_Piece])
 
 
-def read_openai_chunk(data: bytes) -> Reading | None:
+def read_openai_chunk(data: bytes) -> EventFields | None:
     """Return what an OpenAI stream's event holds; None: it cannot be read."""
     if data.strip() == b"[DONE]":
-        return Reading(end=True)
+        return EventFields(end=True)
     chunk = _decoded(data, _CHUNK)
     return None if chunk is None else _read_chunk(chunk)
 
 
-def read_openai_answer(body: bytes) -> Reading:
+def read_openai_response(body: bytes) -> EventFields:
     """Return what an OpenAI answer holds."""
     usual = _decoded(body, _USUAL)
     if usual is not None and usual.choices:
@@ -123,7 +123,7 @@ def read_openai_answer(body: bytes) -> Reading:
         reported = None if raw in _NOTHING else read_openai_usage(raw, usual.service_tier)
         usage = _stated(reported)
         if usage is not None:
-            return Reading(
+            return EventFields(
                 usage=usage,
                 raw_usage=raw,
                 final_usage=True,
@@ -131,10 +131,10 @@ def read_openai_answer(body: bytes) -> Reading:
                 end=True,
             )
     answer = _decoded(body, _CHUNK)
-    return Reading() if answer is None else _read_chunk(answer, end=True)
+    return EventFields() if answer is None else _read_chunk(answer, end=True)
 
 
-def read_anthropic_event(data: bytes, known: Usage) -> Reading | None:
+def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
     """
     Return what an Anthropic stream's event holds; None: it cannot be read.
 
@@ -154,31 +154,31 @@ def read_anthropic_event(data: bytes, known: Usage) -> Reading | None:
             finish = _decoded(bytes(reason), _TEXT) if reason is not None else None
             return _with_usage(event.usage, known, final=True, finish_reason=finish)
         case "message_stop":
-            return Reading(end=True)
+            return EventFields(end=True)
         case "error":
-            return Reading(failed=True)
+            return EventFields(failed=True)
         case "content_block_delta":
-            return Reading(content_bytes=_content_bytes(event.delta or {}, Wire.ANTHROPIC))
+            return EventFields(content_bytes=_content_bytes(event.delta or {}, Wire.ANTHROPIC))
         case "content_block_start":
             block = event.content_block or {}
             kind = bytes(block.get("type", b""))
             size = _content_bytes(block, Wire.ANTHROPIC, whole=True)
             is_empty = kind in (b'"text"', b'"thinking"', b"") and not size
-            return Reading(block_bytes=size, alive=not is_empty)
+            return EventFields(block_bytes=size, alive=not is_empty)
         case "content_block_stop":
-            return Reading(block_end=True)
+            return EventFields(block_end=True)
     return None
 
 
-def read_anthropic_answer(body: bytes) -> Reading:
+def read_anthropic_response(body: bytes) -> EventFields:
     """Return what an Anthropic answer holds."""
     answer = _decoded(body, _MESSAGE)
     if answer is None:
-        return Reading()
+        return EventFields()
     reported = read_anthropic_usage(bytes(answer.usage))
     usage = _stated(reported)
     blocks = _decoded(bytes(answer.content), _BLOCKS) if usage is None else None
-    return Reading(
+    return EventFields(
         usage=usage,
         raw_usage=bytes(answer.usage) if usage else None,
         unreadable_usage=reported is None and bytes(answer.usage) not in _NOTHING,
@@ -192,7 +192,7 @@ def read_anthropic_answer(body: bytes) -> Reading:
     )
 
 
-def read_scanned(wire: Wire, scanner: AnswerScanner) -> Reading:
+def read_scanned(wire: Wire, scanner: AnswerScanner) -> EventFields:
     """Return what was scanned of an answer, or of one event, that is too large or cut off."""
     if wire is Wire.ANTHROPIC:
         raw = scanner.kept("usage")
@@ -208,7 +208,7 @@ def read_scanned(wire: Wire, scanner: AnswerScanner) -> Reading:
         finish = _decoded(scanner.kept("finish_reason"), _TEXT)
         failed = scanner.kept("error") not in _NOTHING
     usage = _stated(reported)
-    return Reading(
+    return EventFields(
         usage=usage,
         raw_usage=raw if usage else None,
         unreadable_usage=reported is None and raw not in _NOTHING,
@@ -220,14 +220,14 @@ def read_scanned(wire: Wire, scanner: AnswerScanner) -> Reading:
     )
 
 
-def _read_chunk(chunk: _Chunk, *, end: bool = False) -> Reading:
+def _read_chunk(chunk: _Chunk, *, end: bool = False) -> EventFields:
     choices = _decoded(bytes(chunk.choices), _CHOICES) or []
     raw = bytes(chunk.usage)
     if raw in _NOTHING:  # Kimi reports inside of the choice
         raw = next((own for each in choices if (own := bytes(each.usage)) not in _NOTHING), b"")
     reported = read_openai_usage(raw, chunk.service_tier)
     usage = _stated(reported)
-    return Reading(
+    return EventFields(
         usage=usage,
         raw_usage=raw if usage else None,
         unreadable_usage=reported is None and raw not in _NOTHING,
@@ -245,10 +245,10 @@ def _read_chunk(chunk: _Chunk, *, end: bool = False) -> Reading:
 
 def _with_usage(
     raw: msgspec.Raw, known: Usage, *, final: bool, finish_reason: str | None = None
-) -> Reading:
+) -> EventFields:
     reported = read_anthropic_usage(bytes(raw), known)
     usage = _stated(reported)
-    return Reading(
+    return EventFields(
         usage=usage,
         raw_usage=bytes(raw) if usage else None,
         unreadable_usage=reported is None and bytes(raw) not in _NOTHING,
@@ -286,6 +286,6 @@ def _structured_bytes(value: bytes) -> int:
 
 def _decoded(data: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
     try:
-        return decode_answer(data, decoder)
+        return decode_response(data, decoder)
     except GatewayError:
         return None

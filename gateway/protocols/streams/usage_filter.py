@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from gateway.errors import GatewayError
-from gateway.protocols.codec.json_decode import decode_answer
+from gateway.protocols.codec.json_decode import decode_response
 from gateway.protocols.codec.sse import LIMIT_BYTES, EventDecoder
 
 # A line's end, then an empty line. The group is atomic, or CRLF would be taken for two line ends.
@@ -33,7 +33,7 @@ class _Chunk(msgspec.Struct, gc=False):
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 
 
-class UsageHider:
+class UsageChunkFilter:
     """
     Stands between an OpenAI-wire stream and a client that did not ask for usage.
 
@@ -150,7 +150,7 @@ def _is_usage_event(event: bytes) -> bool:
     decoder = EventDecoder()
     try:
         decoded = [*decoder.feed(event), *decoder.end()]
-        return len(decoded) == 1 and _hides(decode_answer(decoded[0].data, _CHUNK))
+        return len(decoded) == 1 and _hides(decode_response(decoded[0].data, _CHUNK))
     except GatewayError:
         return False
 

@@ -30,7 +30,7 @@ class TranslationRoute(msgspec.Struct, frozen=True):
         return self.caps.max_output_tokens or self.max_output
 
 
-class AnswerContext(msgspec.Struct, frozen=True, kw_only=True):
+class ResponseContext(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer's translation must know of the request."""
 
     model: str
@@ -59,7 +59,7 @@ class TranslatedRequest(msgspec.Struct, frozen=True):
     body: bytes
     dropped: tuple[str, ...]
     """Fields that were left out and may be missed, in a fixed order, each once."""
-    context: AnswerContext
+    context: ResponseContext
 
 
 class EarlyError(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ _LONGEST_HELD: Final = 4096
 """Characters held back at most; more white space than that is content."""
 
 
-def cut_thought(content: str) -> tuple[str, str]:
+def split_reasoning(content: str) -> tuple[str, str]:
     """Return the thought at the start of a whole content, and the rest; no tag: no thought."""
     tags = ThinkTags()
     pieces = tags.feed(content) + tags.flush()
@@ -58,7 +58,7 @@ class ThinkTags:
             case "start":
                 return self._at_start(content)
             case "thought":
-                return self._in_thought(content)
+                return self._in_reasoning(content)
             case "gap":
                 return self._in_gap(content)
             case "text":
@@ -82,12 +82,12 @@ class ThinkTags:
                 self._state = "thought"
                 self._end_tag = end_tag
                 self._held = ""
-                return self._in_thought(seen[len(tag) :])
+                return self._in_reasoning(seen[len(tag) :])
             if tag.startswith(seen) and len(self._held) <= _LONGEST_HELD:
                 return []
         return self.flush()
 
-    def _in_thought(self, content: str) -> list[tuple[Kind, str]]:
+    def _in_reasoning(self, content: str) -> list[tuple[Kind, str]]:
         text = self._held + content
         if self._fresh:
             text = text.lstrip("\n")

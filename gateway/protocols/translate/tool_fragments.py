@@ -6,7 +6,7 @@ import enum
 import re
 from typing import Final
 
-from gateway.protocols.codec.json_decode import HalfJoiner, join_halves
+from gateway.protocols.codec.json_decode import SurrogateJoiner, join_surrogates
 from gateway.protocols.openai_chat.response import CallFragment, thought_signature
 from gateway.protocols.translate.messages_to_chat.meaning import is_object
 
@@ -60,7 +60,7 @@ class ToolRecord:
         self.is_known = False
         """Whether it has a place in the order of the answer."""
         self._arguments: list[str] = []
-        self._joiner = HalfJoiner()
+        self._joiner = SurrogateJoiner()
         self._checked = 0
         self._depth = 0
         self._in_string = False
@@ -78,7 +78,7 @@ class ToolRecord:
         if function is None:
             return ""
         if function.name and not self.name:
-            self.name = join_halves(function.name)
+            self.name = join_surrogates(function.name)
         text = self._joiner.feed(function.arguments) if function.arguments else ""
         if text:
             self._arguments.append(text)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from gateway.store.redis.client import Bus, BusUnavailable
+from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import Reply, ReplyError
 
 TTL_S = 300
@@ -26,7 +26,7 @@ class CountCache:
     """
 
     def __init__(
-        self, bus: Bus, key_prefix: str, *, clock: Callable[[], float] = time.monotonic
+        self, bus: RedisClient, key_prefix: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._bus = bus
         self._clock = clock
@@ -38,7 +38,7 @@ class CountCache:
         """Return a remembered answer."""
         try:
             found = await self._bus.command(b"GET", self._prefix + digest)
-        except (BusUnavailable, ReplyError):
+        except (RedisUnavailable, ReplyError):
             return None
         return found if isinstance(found, bytes) else None
 

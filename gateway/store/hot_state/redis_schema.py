@@ -27,7 +27,7 @@ Row = list[str | int]
 pack = msgspec.msgpack.Encoder().encode
 
 
-class ShardNames(msgspec.Struct, frozen=True):
+class ShardKeys(msgspec.Struct, frozen=True):
     """The Redis keys of one shard. An account's key is `accounts` and its id."""
 
     shard: int
@@ -38,7 +38,7 @@ class ShardNames(msgspec.Struct, frozen=True):
     usage: bytes
 
 
-class HotNames:
+class RedisKeys:
     """
     The Redis keys of all shards.
 
@@ -49,12 +49,12 @@ class HotNames:
     def __init__(self, key_prefix: str) -> None:
         self.shards = tuple(_names(key_prefix, shard) for shard in range(SHARDS))
 
-    def of(self, account_id: str) -> ShardNames:
+    def of(self, account_id: str) -> ShardKeys:
         """Return the keys of an account's shard."""
         return self.shards[shard_of(account_id)]
 
 
-class HotScripts(msgspec.Struct, frozen=True):
+class AccountScripts(msgspec.Struct, frozen=True):
     """The scripts, each explained at its head."""
 
     reserve: LuaScript
@@ -69,10 +69,10 @@ class HotScripts(msgspec.Struct, frozen=True):
         return [getattr(self, name) for name in self.__struct_fields__]
 
 
-def hot_scripts() -> HotScripts:
+def account_scripts() -> AccountScripts:
     """Read the scripts from their files."""
-    names = HotScripts.__struct_fields__
-    return HotScripts(*[read_script(_LUA, name, after="shard") for name in names])
+    names = AccountScripts.__struct_fields__
+    return AccountScripts(*[read_script(_LUA, name, after="shard") for name in names])
 
 
 def key_scope(key_id: str) -> str:
@@ -114,10 +114,10 @@ def key_rows(key_id: str, limits: KeyLimits | None, model: str) -> list[Row]:
     return [row for row in rows if any(limit != -1 for limit in row[1:])]
 
 
-def _names(key_prefix: str, shard: int) -> ShardNames:
+def _names(key_prefix: str, shard: int) -> ShardKeys:
     def name(kind: str) -> bytes:
         return f"{key_prefix}{{s{shard}}}{kind}".encode()
 
-    return ShardNames(
+    return ShardKeys(
         shard, name("a:"), name("calls"), name("leases"), name("queued"), name("usage")
     )

@@ -27,10 +27,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from gateway.core.idempotency import NONCE_BYTES, Claim, Hold, StoredAnswer
+from gateway.core.idempotency import NONCE_BYTES, Claim, Hold, StoredResponse
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
-from gateway.store.redis.client import BusUnavailable, Reply, ReplyError
+from gateway.store.redis.client import RedisUnavailable, Reply, ReplyError
 from gateway.store.redis.connection import Argument
 from gateway.store.redis.scripts import LuaScript, read_script
 from gateway.store.redis.shards import hash_tag
@@ -63,12 +63,12 @@ logger = logging.getLogger(__name__)
 
 
 class ScriptBus(Protocol):
-    """What is needed of `store.redis.client.Bus`."""
+    """What is needed of `store.redis.client.RedisClient`."""
 
     async def script(
         self, script: LuaScript, keys: Sequence[Argument], args: Sequence[Argument] = ()
     ) -> Reply:
-        """Run a script; raises BusUnavailable or ReplyError."""
+        """Run a script; raises RedisUnavailable or ReplyError."""
 
 
 def idempotency_scripts() -> list[LuaScript]:
@@ -144,7 +144,7 @@ class IdempotencyRecords:
 
     # The port.
 
-    async def begin(self, claim: Claim) -> Hold | StoredAnswer:
+    async def begin(self, claim: Claim) -> Hold | StoredResponse:
         """
         Return the right to run the call, or the answer of the run that is done.
 
@@ -170,11 +170,11 @@ class IdempotencyRecords:
             overwrite = (_DONE + claim.fingerprint + reply)[:_HEAD_BYTES]
         raise self._unavailable("the stored answer changes and does not open")
 
-    async def finish(self, hold: Hold, answer: StoredAnswer | None) -> None:
+    async def finish(self, hold: Hold, answer: StoredResponse | None) -> None:
         """Keep the outcome of a run that was charged; None, or too long: without an answer."""
         claim = hold.claim
         record = _DONE + claim.fingerprint
-        if answer is not None and len(answer.body) <= self._settings.max_answer_bytes:
+        if answer is not None and len(answer.body) <= self._settings.max_response_bytes:
             record += claim.sealer.seal(answer, claim, self._random_bytes(NONCE_BYTES))
         await self._settle(hold, record)
 
@@ -192,8 +192,8 @@ class IdempotencyRecords:
                 [self._name(hold.claim)],
                 (_running_record(hold), self._lease_ms, overwrite),
             )
-        except (BusUnavailable, ReplyError) as error:
-            if not isinstance(error, BusUnavailable) or error.reason in ("timeout", "lost"):
+        except (RedisUnavailable, ReplyError) as error:
+            if not isinstance(error, RedisUnavailable) or error.reason in ("timeout", "lost"):
                 self._owe_free(hold)
             raise self._unavailable(str(error)) from error
         except asyncio.CancelledError:
@@ -260,7 +260,7 @@ class IdempotencyRecords:
                     *(self._ttl_ms, self._settings.max_account_bytes),
                 ),
             )
-        except (BusUnavailable, ReplyError) as error:
+        except (RedisUnavailable, ReplyError) as error:
             self._keep_owing(owed, error)
             return False
         finally:
@@ -330,7 +330,7 @@ class IdempotencyRecords:
             renewed = await self._bus.script(
                 self._renew, [self._name(hold.claim)], (_running_record(hold), self._lease_ms)
             )
-        except (BusUnavailable, ReplyError):
+        except (RedisUnavailable, ReplyError):
             return  # there are two more renewals in a lease
         if not renewed and self._running.pop(hold.token, None) is not None:
             logger.warning("idempotency lease was lost scope=%s", hold.claim.scope.hex())

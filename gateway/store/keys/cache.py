@@ -39,8 +39,8 @@ from gateway.store.keys.entry import (
     key_entry_script,
     write_arguments,
 )
-from gateway.store.keys.local_cache import NearCache, Proof
-from gateway.store.redis.client import Bus, BusUnavailable, ReplyError
+from gateway.store.keys.local_cache import LocalKeyCache, Proof
+from gateway.store.redis.client import RedisClient, RedisUnavailable, ReplyError
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class KeyCache:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: RedisClient,
         source: KeySource,
         settings: Keys,
         key_prefix: str,
@@ -109,8 +109,8 @@ class KeyCache:
         self._wall_clock = wall_clock
         self._script = key_entry_script()
         self._proof = Proof()
-        self._known = NearCache(settings.near_entries, settings.near_ttl_s, self._proof, clock)
-        self._unknown = NearCache(
+        self._known = LocalKeyCache(settings.near_entries, settings.near_ttl_s, self._proof, clock)
+        self._unknown = LocalKeyCache(
             settings.negative_entries, settings.negative_ttl_s, self._proof, clock
         )
         self._loads: dict[bytes, _Load] = {}
@@ -150,7 +150,7 @@ class KeyCache:
         """
         try:
             await self._announce(change, always=True)
-        except (BusUnavailable, ReplyError):
+        except (RedisUnavailable, ReplyError):
             self._untold[change.digest] = change
             self._recall()
             return False
@@ -259,7 +259,7 @@ class KeyCache:
         """Return what Redis holds; None when it holds nothing or is away."""
         try:
             raw = await self._bus.command(b"GET", entry_name(self._key_prefix, digest))
-        except (BusUnavailable, ReplyError):
+        except (RedisUnavailable, ReplyError):
             return None
         return decode_entry(raw) if isinstance(raw, bytes) else None
 
@@ -276,7 +276,7 @@ class KeyCache:
                 [entry_name(self._key_prefix, digest)],
                 write_arguments(entry, self._lifetimes),
             )
-        except (BusUnavailable, ReplyError):
+        except (RedisUnavailable, ReplyError):
             return entry
         return (decode_entry(newer) if isinstance(newer, bytes) else None) or entry
 
@@ -295,7 +295,7 @@ class KeyCache:
                 compared = await self._announce_since(
                     self._wall_clock() - self._lifetimes.known_s - _RECALL_MARGIN_S
                 )
-            except (GatewayError, BusUnavailable, ReplyError) as error:
+            except (GatewayError, RedisUnavailable, ReplyError) as error:
                 logger.warning("recent key changes not compared reason=%s", type(error).__name__)
                 await asyncio.sleep(retry_s)
                 retry_s = min(_RECALL_RETRY_LONGEST_S, retry_s * 2)

@@ -40,7 +40,7 @@ class Proof:
         self.until = 0.0
 
 
-class NearEntry:
+class LocalKeyEntry:
     """One remembered answer. `principal` is None when there is no such key."""
 
     __slots__ = ("expires_at", "principal", "unproven_until")
@@ -53,7 +53,7 @@ class NearEntry:
         self.expires_at = expires_at
 
 
-class NearCache:
+class LocalKeyCache:
     """
     A bounded map from digest to answer; the least recently used goes first.
 
@@ -69,7 +69,7 @@ class NearCache:
     def __init__(
         self, entries: int, ttl_s: float, proof: Proof, clock: Callable[[], float]
     ) -> None:
-        self._entries: OrderedDict[bytes, NearEntry] = OrderedDict()
+        self._entries: OrderedDict[bytes, LocalKeyEntry] = OrderedDict()
         self._limit = entries
         self._ttl_s = ttl_s
         self._proof = proof
@@ -83,7 +83,7 @@ class NearCache:
         oldest = next(iter(self._entries.values()))
         return self._clock() < oldest.expires_at
 
-    def find(self, digest: bytes) -> NearEntry | None:
+    def find(self, digest: bytes) -> LocalKeyEntry | None:
         """Return the entry if it may still be relied on. Hot: a look-up and two comparisons."""
         entry = self._entries.get(digest)
         if entry is None:
@@ -106,7 +106,7 @@ class NearCache:
         """
         unproven_until = since + min(UNPROVEN_S, self._ttl_s)
         expires_at = since + self._ttl_s if certain else unproven_until
-        self._entries[digest] = NearEntry(principal, unproven_until, expires_at)
+        self._entries[digest] = LocalKeyEntry(principal, unproven_until, expires_at)
         self._entries.move_to_end(digest)
         if len(self._entries) > self._limit:
             self._entries.popitem(last=False)

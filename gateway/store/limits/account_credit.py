@@ -9,10 +9,10 @@ from typing import NamedTuple, cast
 
 from gateway.core.limits import LimitName, used_up_error
 from gateway.errors import ErrorKind, GatewayError
-from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, HotNames
+from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, RedisKeys
 from gateway.store.limits.account_loader import AccountLoader
-from gateway.store.limits.fallback import LastSeen, LocalLimits
-from gateway.store.redis.client import Bus, BusUnavailable
+from gateway.store.limits.fallback import FallbackLimiter, LastSeen
+from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 
 _FIELDS = (b"cr", b"base", b"pend", b"h" + ACCOUNT_SCOPE.encode(), b"lim", b"w")
@@ -46,9 +46,9 @@ class RedisCredit:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: RedisClient,
         accounts: AccountLoader,
-        local: LocalLimits,
+        local: FallbackLimiter,
         key_prefix: str,
         *,
         exposure_floor_nanousd: int,
@@ -59,7 +59,7 @@ class RedisCredit:
         self._bus = bus
         self._accounts = accounts
         self._local = local
-        self._names = HotNames(key_prefix)
+        self._names = RedisKeys(key_prefix)
         self._exposure_floor = exposure_floor_nanousd
         self._exposure_share = exposure_share
         self._top_up = top_up
@@ -120,7 +120,7 @@ class RedisCredit:
             elif _is_used_up(credit) and self._accounts.may_ask_again(account_id):
                 await self._accounts.refresh(account_id)
                 credit = await self._ask(account_id)
-        except (BusUnavailable, ReplyError):
+        except (RedisUnavailable, ReplyError):
             return None
         except GatewayError as error:
             if error.kind is not ErrorKind.STORE_UNAVAILABLE:

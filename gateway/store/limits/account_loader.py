@@ -15,15 +15,15 @@ from gateway.core.limits import NO_LIMITS
 from gateway.errors import ErrorKind, GatewayError
 from gateway.store.hot_state.redis_schema import (
     ACCOUNT_SCOPE,
-    HotNames,
-    hot_scripts,
+    RedisKeys,
+    account_scripts,
     key_model_scope,
     key_scope,
     pack,
     scope_row,
 )
 from gateway.store.hot_state.snapshot import AccountSource, AccountState, SpendScope
-from gateway.store.redis.client import Bus, BusUnavailable
+from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
 
 ASK_AGAIN_S = 5.0
@@ -48,7 +48,7 @@ class AccountLoader:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: RedisClient,
         source: AccountSource,
         key_prefix: str,
         *,
@@ -57,8 +57,8 @@ class AccountLoader:
     ) -> None:
         self._bus = bus
         self._source = source
-        self._names = HotNames(key_prefix)
-        self._script = hot_scripts().load
+        self._names = RedisKeys(key_prefix)
+        self._script = account_scripts().load
         self._clock = clock
         self._now_ms = now_ms
         self._loads: dict[tuple[str, frozenset[SpendScope]], asyncio.Task[None]] = {}
@@ -74,7 +74,7 @@ class AccountLoader:
 
         Raises:
             GatewayError: FORBIDDEN (there is no such account), STORE_UNAVAILABLE.
-            BusUnavailable, ReplyError: Redis did not take it.
+            RedisUnavailable, ReplyError: Redis did not take it.
         """
         key = (account_id, frozenset(scopes))
         task = self._loads.get(key)
@@ -93,7 +93,7 @@ class AccountLoader:
         """
         try:
             await self.load(account_id)
-        except (GatewayError, BusUnavailable, ReplyError) as error:
+        except (GatewayError, RedisUnavailable, ReplyError) as error:
             logger.warning(
                 "account not refreshed",
                 extra={"account_id": account_id, "reason": type(error).__name__},
@@ -135,7 +135,7 @@ class AccountLoader:
     async def _refresh(self, account_id: str) -> None:
         try:
             await self._load(account_id, ())
-        except (GatewayError, BusUnavailable, ReplyError) as error:
+        except (GatewayError, RedisUnavailable, ReplyError) as error:
             logger.warning(
                 "account not refreshed",
                 extra={"account_id": account_id, "reason": type(error).__name__},
@@ -176,8 +176,8 @@ async def push_account(
     state = await source.load(account_id, (), day=day, month=month)
     if state is None:
         return
-    account = HotNames(key_prefix).of(account_id).accounts + account_id.encode()
-    script = hot_scripts().load.source.decode()
+    account = RedisKeys(key_prefix).of(account_id).accounts + account_id.encode()
+    script = account_scripts().load.source.decode()
     arguments = load_arguments(state, day=day, month=month)
     await cast("Awaitable[object]", client.eval(script, 1, account, *arguments))
 

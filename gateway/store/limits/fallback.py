@@ -58,7 +58,7 @@ class _Admitted(msgspec.Struct, frozen=True):
     rows: tuple[Row, ...]
 
 
-class LocalLimits:
+class FallbackLimiter:
     """
     Admits by a share of the limits.
 

@@ -20,8 +20,14 @@ from gateway.core.model import UsageEvent
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.pricing import token_count
 from gateway.ports import Reservation, ReserveAsk
-from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, HotNames, Row, hot_scripts, pack
-from gateway.store.redis.client import Bus, BusUnavailable
+from gateway.store.hot_state.redis_schema import (
+    ACCOUNT_SCOPE,
+    RedisKeys,
+    Row,
+    account_scripts,
+    pack,
+)
+from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
 from gateway.store.usage.sender import MOST_TOKENS, TRANSIENT
 
@@ -37,7 +43,7 @@ Scopes: TypeAlias = tuple[tuple[str, int, int], ...]
 """A call's scopes as the scripts record them: name, tokens taken, tokens a minute."""
 
 
-class RunningCalls:
+class LeaseRenewer:
     """
     Tells Redis of the calls that run here.
 
@@ -45,24 +51,24 @@ class RunningCalls:
         bus: To Redis.
         key_prefix: `redis.key_prefix`.
         lease_s: See `money.lease_s`.
-        saw_epoch: Told of each shard's epoch, see `UsageStream.saw_epoch`.
+        observe_epoch: Told of each shard's epoch, see `UsageStream.observe_epoch`.
         now_ms: Unix milliseconds for the scripts; None: the server's clock.
     """
 
     def __init__(
         self,
-        bus: Bus,
+        bus: RedisClient,
         key_prefix: str,
         *,
         lease_s: float,
-        saw_epoch: Callable[[int, object], None],
+        observe_epoch: Callable[[int, object], None],
         now_ms: Callable[[], int] | None = None,
     ) -> None:
         self._bus = bus
-        self._names = HotNames(key_prefix)
-        self._script = hot_scripts().renew
+        self._names = RedisKeys(key_prefix)
+        self._script = account_scripts().renew
         self._lease_ms = int(lease_s * 1000)
-        self._saw_epoch = saw_epoch
+        self._saw_epoch = observe_epoch
         self._now_ms = now_ms
         self._calls: dict[str, tuple[Reservation, Scopes]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -94,7 +100,7 @@ class RunningCalls:
         Tell of every call once.
 
         Raises:
-            BusUnavailable, ReplyError: Redis is away; leases that run out meanwhile are entered
+            RedisUnavailable, ReplyError: Redis is away; leases that run out meanwhile are entered
                 again when it is back.
         """
         by_shard: dict[int, list[Argument]] = {}
@@ -147,7 +153,7 @@ class RunningCalls:
             await asyncio.sleep(every_s)
             try:
                 await self.renew()
-            except (BusUnavailable, ReplyError):
+            except (RedisUnavailable, ReplyError):
                 pass  # Redis is away: the bus has logged it
             except Exception:  # a task root: the next round comes
                 logger.exception("running calls not renewed")

@@ -11,21 +11,21 @@ from gateway.settings import Settings
 from gateway.store.hot_state.snapshot import AccountSource
 from gateway.store.limits.account_credit import RedisCredit
 from gateway.store.limits.account_loader import AccountLoader
-from gateway.store.limits.leases import RunningCalls
+from gateway.store.limits.leases import LeaseRenewer
 from gateway.store.limits.reservations import RedisReservations
 from gateway.store.limits.sweeper import Sweeper
-from gateway.store.redis.client import Bus, BusUnavailable
+from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.usage.journal import UsageStream
 from gateway.telemetry.metrics import CallMetrics, Metrics
 
 
-class Till:
+class Metering:
     """
     The money side of one worker; `start` it, and `aclose` it when no call runs any more.
 
     Args:
-        bus: To Redis; give it `hot_state.hot_scripts().all()` to load at connect.
+        bus: To Redis; give it `hot_state.account_scripts().all()` to load at connect.
         source: SQL.
         settings: Redis' key prefix, the data directory and the `money` section.
         metrics: Of the worker.
@@ -43,7 +43,7 @@ class Till:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: RedisClient,
         source: AccountSource,
         settings: Settings,
         metrics: Metrics,
@@ -55,8 +55,8 @@ class Till:
         self._renew_s = settings.money.renew_s
         self.journal = UsageStream(bus, settings, metrics, stored=source.stored, now_ms=now_ms)
         self.accounts = AccountLoader(bus, source, prefix, now_ms=now_ms)
-        self.running = RunningCalls(
-            bus, prefix, lease_s=lease_s, saw_epoch=self.journal.saw_epoch, now_ms=now_ms
+        self.running = LeaseRenewer(
+            bus, prefix, lease_s=lease_s, observe_epoch=self.journal.observe_epoch, now_ms=now_ms
         )
         self.reservations = RedisReservations(
             bus,
@@ -95,7 +95,7 @@ class Till:
 
     def redis_returned(self) -> None:
         """Redis was away and is there again: tell it of the running calls and the last events."""
-        self.journal.suspect()
+        self.journal.resend_recent()
         self.reservations.release_owed()
         if self._hearing is None or self._hearing.done():
             self._hearing = asyncio.create_task(self._renew(), name="renew-after-outage")
@@ -112,5 +112,5 @@ class Till:
         await self.journal.aclose()
 
     async def _renew(self) -> None:
-        with contextlib.suppress(BusUnavailable, ReplyError):  # the next round comes
+        with contextlib.suppress(RedisUnavailable, ReplyError):  # the next round comes
             await self.running.renew()

@@ -32,7 +32,7 @@ from gateway.core.limits import (
     refusal_error,
 )
 from gateway.core.model import Endpoint, UsageEvent, Wire
-from gateway.core.output_estimate import OutputLearner
+from gateway.core.output_estimate import OutputEstimator
 from gateway.core.pricing import dearest_input, most_nanousd, token_count, worst_case_nanousd
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation, ReserveAsk
@@ -40,21 +40,21 @@ from gateway.protocols.http.limit_headers import limit_headers
 from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import (
     ACCOUNT_SCOPE,
-    HotNames,
+    RedisKeys,
     Row,
-    hot_scripts,
+    account_scripts,
     key_rows,
     pack,
 )
 from gateway.store.hot_state.snapshot import SpendScope
 from gateway.store.limits.account_loader import AccountLoader
-from gateway.store.limits.fallback import LastSeen, LocalLimits
-from gateway.store.limits.leases import RunningCalls, Scopes, scopes_of
-from gateway.store.redis.client import Bus, BusUnavailable
+from gateway.store.limits.fallback import FallbackLimiter, LastSeen
+from gateway.store.limits.leases import LeaseRenewer, Scopes, scopes_of
+from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import Argument, Reply, ReplyError
 from gateway.store.usage.journal import UsageStream
 
-_AWAY = (BusUnavailable, ReplyError)
+_AWAY = (RedisUnavailable, ReplyError)
 _LIMITS: Final = (
     None, LimitName.CREDIT, LimitName.BUDGET_TOTAL, LimitName.BUDGET_MONTH, LimitName.BUDGET_DAY,
     LimitName.CONCURRENCY, LimitName.RPM, LimitName.TPM, LimitName.EXPOSURE,
@@ -99,10 +99,10 @@ class RedisReservations:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: RedisClient,
         journal: UsageStream,
         accounts: AccountLoader,
-        running: RunningCalls,
+        running: LeaseRenewer,
         settings: Settings,
         *,
         count: Callable[[str], None],
@@ -113,8 +113,8 @@ class RedisReservations:
         self._accounts = accounts
         self._running = running
         self._settings = money = settings.money
-        self._names = HotNames(settings.redis.key_prefix)
-        scripts = hot_scripts()
+        self._names = RedisKeys(settings.redis.key_prefix)
+        scripts = account_scripts()
         self._reserve = scripts.reserve
         self._release = scripts.settle
         self._top_up = f"{settings.brand.public_url.rstrip('/')}/app/credits"
@@ -128,14 +128,14 @@ class RedisReservations:
             nanousd(money.small_balance),
             money.small_concurrency,
         )
-        self._learner = OutputLearner(money.default_output)
-        self._local = LocalLimits(money.degraded_share)
+        self._output_estimator = OutputEstimator(money.default_output)
+        self._local = FallbackLimiter(money.degraded_share)
         self._owed: dict[str, str] = {}
         self._rows: OrderedDict[tuple[str, int, str], _Known] = OrderedDict()
         self._no_rows: _Known = ([], pack([self._bound]), scopes_of([]))
 
     @property
-    def local(self) -> LocalLimits:
+    def local(self) -> FallbackLimiter:
         """What Redis last said of each account."""
         return self._local
 
@@ -159,7 +159,7 @@ class RedisReservations:
         self._running.discard(ask.request_id)
         if event.outcome == "completed":
             output = event.usage.output + event.usage.reasoning
-            self._learner.observe(event.key_id, event.model, -(-output // ask.choices))
+            self._output_estimator.observe(event.key_id, event.model, -(-output // ask.choices))
         if reservation.degraded:
             self._local.end(
                 ask.request_id,
@@ -183,7 +183,7 @@ class RedisReservations:
             return Reservation(ask=ask, hold_nanousd=0, worst_nanousd=0, tokens=0)
         model = ask.model
         longest = model.max_output if ask.max_tokens is None else ask.max_tokens
-        output = ask.choices * self._learner.expected(
+        output = ask.choices * self._output_estimator.expected(
             ask.principal.key_id, model.name, min(longest, self._settings.output_ceiling)
         )
         hold = min(most_nanousd(ask.input_tokens, output, model.prices), MOST_NANOUSD)
@@ -227,15 +227,15 @@ class RedisReservations:
                     await self._accounts.refresh(account_id)
                     continue
                 raise self._refused(ask, rows, reply)
-            self._journal.saw_epoch(self._names.of(account_id).shard, reply[1])
+            self._journal.observe_epoch(self._names.of(account_id).shard, reply[1])
             try:
                 await self._accounts.load(account_id, _scopes(ask, reply[3:]))
             except GatewayError as error:
                 if error.kind is not ErrorKind.STORE_UNAVAILABLE:
                     raise
                 # Redis is empty and SQL away: as if Redis were away.
-                raise BusUnavailable("lost") from error
-        raise BusUnavailable("lost")
+                raise RedisUnavailable("lost") from error
+        raise RedisUnavailable("lost")
 
     def _question(
         self, reservation: Reservation, packed: bytes

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from gateway.store.hot_state.redis_schema import SHARD_FULL, HotNames, ShardNames, hot_scripts
-from gateway.store.redis.client import Bus, BusUnavailable
+from gateway.store.hot_state.redis_schema import SHARD_FULL, RedisKeys, ShardKeys, account_scripts
+from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.usage.sender import TRANSIENT, dead_letter, dead_letter_key
 
@@ -45,7 +45,7 @@ class Sweeper:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: RedisClient,
         key_prefix: str,
         *,
         lease_s: float,
@@ -55,9 +55,9 @@ class Sweeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
-        self._names = HotNames(key_prefix)
+        self._names = RedisKeys(key_prefix)
         self._guard = f"{key_prefix}sweeper"
-        self._script = hot_scripts().sweep
+        self._script = account_scripts().sweep
         self._lease_s = lease_s
         self._count = count
         self._count_refused = count_refused
@@ -83,7 +83,7 @@ class Sweeper:
         End every call whose lease has run out; return how many.
 
         Raises:
-            BusUnavailable, ReplyError: Redis is away; what was ended till then stays so.
+            RedisUnavailable, ReplyError: Redis is away; what was ended till then stays so.
         """
         ended = 0
         answers = await asyncio.gather(
@@ -101,7 +101,7 @@ class Sweeper:
             logger.warning("calls of dead workers settled", extra={"calls": ended})
         return ended
 
-    async def _sweep_shard(self, names: ShardNames) -> int:
+    async def _sweep_shard(self, names: ShardKeys) -> int:
         ended = 0
         while True:
             now = b"" if self._now_ms is None else self._now_ms()
@@ -119,7 +119,7 @@ class Sweeper:
                 return ended
 
     async def _set_aside(
-        self, names: ShardNames, request_id: bytes, record: bytes, reason: bytes
+        self, names: ShardKeys, request_id: bytes, record: bytes, reason: bytes
     ) -> None:
         """Move the record of a call that cannot be ended to the dead letters."""
         logger.error(
@@ -157,7 +157,7 @@ class Sweeper:
             self.rest_after(self._clock() - before - EVERY_S)
             try:
                 await self.turn()
-            except (BusUnavailable, ReplyError):
+            except (RedisUnavailable, ReplyError):
                 self._rest_until = self._clock() + self._lease_s
             except Exception:  # a task root: the next round comes
                 logger.exception("sweep failed")

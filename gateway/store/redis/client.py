@@ -10,7 +10,7 @@ Rules
     1. Order is everything: a batch stays queued until its replies have come, also when its
        deadline has passed or its callers have gone; late replies are dropped. See `batches`.
     2. One timer sweeps the batches: the deadline is `command_timeout_s` plus at most a quarter.
-    3. A command fails with `BusUnavailable` (no answer) or `ReplyError` (Redis refused it). It
+    3. A command fails with `RedisUnavailable` (no answer) or `ReplyError` (Redis refused it). It
        never waits without bound.
     4. Without a connection commands wait for one up to their deadline. The bus reconnects by
        itself, forever, with exponential backoff and jitter.
@@ -37,17 +37,25 @@ from gateway.store.redis.address import RedisTarget
 from gateway.store.redis.connection import (
     Argument,
     Command,
-    Link,
+    RedisConnection,
     Replies,
     Reply,
     ReplyError,
-    open_link,
+    open_connection,
     pack_one,
 )
-from gateway.store.redis.inflight import Batch, Batches, BusUnavailable, Reason
+from gateway.store.redis.inflight import Batch, InflightBatches, Reason, RedisUnavailable
 from gateway.store.redis.scripts import LuaScript
 
-__all__ = ["Bus", "BusLimits", "BusState", "BusUnavailable", "Reason", "Reply", "ReplyError"]
+__all__ = [
+    "Reason",
+    "RedisClient",
+    "RedisLimits",
+    "RedisState",
+    "RedisUnavailable",
+    "Reply",
+    "ReplyError",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +64,7 @@ _ONE_READ_S = 0.001
 """Long enough for the loop to read its sockets once before the timer fires."""
 
 
-class BusState(enum.Enum):
+class RedisState(enum.Enum):
     """Whether commands are taken. The value is the label in metrics and logs."""
 
     CONNECTING = "connecting"
@@ -68,7 +76,7 @@ class BusState(enum.Enum):
     """After `aclose`."""
 
 
-class BusLimits(msgspec.Struct, frozen=True, kw_only=True):
+class RedisLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of one bus."""
 
     command_timeout_s: float = 0.05
@@ -87,11 +95,11 @@ def _ignore_latency(seconds: float, commands: int) -> None:
     """Observe nothing."""
 
 
-def _ignore_state(state: BusState) -> None:
+def _ignore_state(state: RedisState) -> None:
     """Observe nothing."""
 
 
-class Bus:
+class RedisClient:
     """
     One multiplexed connection to Redis, for the event loop it is made in.
 
@@ -109,11 +117,11 @@ class Bus:
     def __init__(
         self,
         target: RedisTarget,
-        limits: BusLimits = BusLimits(),  # noqa: B008 - frozen
+        limits: RedisLimits = RedisLimits(),  # noqa: B008 - frozen
         *,
         scripts: Sequence[LuaScript] = (),
         observe: Callable[[float, int], None] = _ignore_latency,
-        on_state: Callable[[BusState], None] = _ignore_state,
+        on_state: Callable[[RedisState], None] = _ignore_state,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -124,14 +132,14 @@ class Bus:
         self._draw = draw
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._state = BusState.CONNECTING
+        self._state = RedisState.CONNECTING
         self._capacity = limits.max_pending
-        self._link: Link | None = None
+        self._link: RedisConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._attempted = asyncio.Event()
         self._futures: list[asyncio.Future[Reply]] = []
         self._packed: list[bytes] = []
-        self._batches = Batches(observe, self._refused)
+        self._batches = InflightBatches(observe, self._refused)
         self._breaker = CircuitBreaker(
             failures_to_open=limits.failures_to_open, cooldown_s=limits.cooldown_s
         )
@@ -141,7 +149,7 @@ class Bus:
         self._probe_timer: asyncio.TimerHandle | None = None
 
     @property
-    def state(self) -> BusState:
+    def state(self) -> RedisState:
         """What commands meet now."""
         return self._state
 
@@ -166,7 +174,7 @@ class Bus:
 
     async def aclose(self) -> None:
         """Fail what is pending and drop the connection. Idempotent."""
-        self._enter(BusState.CLOSED)
+        self._enter(RedisState.CLOSED)
         self._flush()
         self._batches.fail_unsent("closed")
         self._batches.fail_sent("closed")
@@ -181,13 +189,13 @@ class Bus:
         """
         Send one command; the future returned is its reply.
 
-        It fails with `BusUnavailable` (no answer in time, or not sent) or `ReplyError`. Cancelling
-        it forgets the reply, not the command.
+        It fails with `RedisUnavailable` (no reply in time, or not sent) or `ReplyError`. Cancelling
+        it drops the reply, not the command.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         batches = self._batches
         if batches.pending >= self._capacity:
-            future.set_exception(BusUnavailable(self._refusal()))
+            future.set_exception(RedisUnavailable(self._refusal()))
             batches.count_refused()
             return future
         packed = pack_one(args)
@@ -205,7 +213,7 @@ class Bus:
         Run a script by its digest; load it first if Redis does not have it.
 
         Raises:
-            BusUnavailable: No answer in time, or not sent.
+            RedisUnavailable: No answer in time, or not sent.
             ReplyError: Redis refused it, or the script failed.
         """
         try:
@@ -230,10 +238,10 @@ class Bus:
             self._batches.hold(batch)
         else:
             self._send(self._link, batch)
-        if self._sweep_timer is None and self._state is not BusState.CLOSED:
+        if self._sweep_timer is None and self._state is not RedisState.CLOSED:
             self._arm_sweep()
 
-    def _send(self, link: Link, batch: Batch) -> None:
+    def _send(self, link: RedisConnection, batch: Batch) -> None:
         if link.unsent_bytes() > self._limits.max_unsent_bytes:
             self._batches.refuse(batch, "full")
             return
@@ -241,9 +249,9 @@ class Bus:
         self._batches.sent(batch)
 
     def _refusal(self) -> Reason:
-        if self._state is BusState.CLOSED:
+        if self._state is RedisState.CLOSED:
             return "closed"
-        return "open" if self._state is BusState.OPEN else "full"
+        return "open" if self._state is RedisState.OPEN else "full"
 
     def _take(self, replies: Replies) -> None:
         in_time, in_step = self._batches.resolve(replies, self._clock())
@@ -282,8 +290,8 @@ class Bus:
             self._arm_sweep()
 
     def _count_failure(self) -> None:
-        if self._breaker.record_failure(self._clock()) and self._state is not BusState.CLOSED:
-            self._enter(BusState.OPEN)
+        if self._breaker.record_failure(self._clock()) and self._state is not RedisState.CLOSED:
+            self._enter(RedisState.OPEN)
             self._batches.fail_unsent("open")
             self._arm_probe()
 
@@ -294,7 +302,7 @@ class Bus:
 
     def _probe(self) -> None:
         """Ask whether the server is back, on the connection there is."""
-        if self._link is None or self._state is not BusState.OPEN:
+        if self._link is None or self._state is not RedisState.OPEN:
             return  # a new connection is the probe
         self._breaker.try_probe(self._clock())
         probe: asyncio.Future[Reply] = self._loop.create_future()
@@ -305,22 +313,22 @@ class Bus:
         self._flush()
 
     def _probed(self, probe: asyncio.Future[Reply]) -> None:
-        if self._state is not BusState.OPEN:
+        if self._state is not RedisState.OPEN:
             return
         if probe.exception() is None:
             self._breaker.close()
-            self._enter(BusState.READY)
+            self._enter(RedisState.READY)
         else:
             self._breaker.record_failure(self._clock())
             self._arm_probe()
 
-    def _enter(self, state: BusState) -> None:
-        if state is self._state or self._state is BusState.CLOSED:
+    def _enter(self, state: RedisState) -> None:
+        if state is self._state or self._state is RedisState.CLOSED:
             return
-        level = logging.WARNING if state is BusState.OPEN else logging.INFO
+        level = logging.WARNING if state is RedisState.OPEN else logging.INFO
         logger.log(level, "redis bus_state=%s redis=%s", state.value, self._target.label)
         self._state = state
-        usable = state in (BusState.READY, BusState.CONNECTING)
+        usable = state in (RedisState.READY, RedisState.CONNECTING)
         self._capacity = self._limits.max_pending if usable else 0
         self._on_state(state)
 
@@ -332,7 +340,7 @@ class Bus:
         while True:
             since = self._clock()
             try:
-                link = await open_link(self._target, self._loads)
+                link = await open_connection(self._target, self._loads)
             except (OSError, ReplyError, ValueError) as error:
                 self._log_failure(error)
                 self._count_failure()
@@ -343,14 +351,14 @@ class Bus:
             attempt = 0 if lasted else attempt + 1
             await asyncio.sleep(self._backoff_s(attempt))
 
-    async def _serve(self, link: Link) -> None:
+    async def _serve(self, link: RedisConnection) -> None:
         """Use a connection until it is gone."""
         self._link = link
         self._breaker.close()
         link.hand_over(self._take)
         while (batch := self._batches.next_unsent()) is not None:
             self._send(link, batch)
-        self._enter(BusState.READY)
+        self._enter(RedisState.READY)
         self._attempted.set()
         try:
             await link.closed
@@ -358,8 +366,8 @@ class Bus:
             link.abort()
             self._link = None
             self._batches.fail_sent("lost")
-        if self._state is BusState.READY:
-            self._enter(BusState.CONNECTING)
+        if self._state is RedisState.READY:
+            self._enter(RedisState.CONNECTING)
         self._count_failure()
 
     def _backoff_s(self, attempt: int) -> float:
@@ -372,5 +380,5 @@ class Bus:
     def _log_failure(self, error: Exception) -> None:
         # A refusal may repeat its arguments, and the login's are secret: the code alone is logged.
         reason = error.code if isinstance(error, ReplyError) else type(error).__name__
-        level = logging.DEBUG if self._state is BusState.OPEN else logging.WARNING
+        level = logging.DEBUG if self._state is RedisState.OPEN else logging.WARNING
         logger.log(level, "redis connect failed redis=%s reason=%s", self._target.label, reason)

@@ -1,9 +1,9 @@
 """
 One RESP2 connection to Redis: logged in, answering, and nothing more.
 
-`open_link` returns a `Link` that has passed AUTH, SELECT, CLIENT SETNAME and PING. From then on its
-owner writes packed commands and is handed the hiredis reader whenever bytes came. Deadlines, order
-and reconnecting are the owner's: see `bus` and `subscription`.
+`open_connection` returns a `RedisConnection` that has passed AUTH, SELECT, CLIENT SETNAME and PING.
+From then on its owner writes packed commands and receives the hiredis reader whenever bytes arrive.
+Deadlines, order and reconnection are the owner's: see `client` and `pubsub`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Taker: TypeAlias = Callable[[Replies], None]
 """Called after each network read; must call `gets` until it returns `MORE`."""
 
 
-class Link(asyncio.Protocol):
+class RedisConnection(asyncio.Protocol):
     """A connection. `closed` is done when it is gone, whoever ended it; it never fails."""
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ def pack(commands: Sequence[Command]) -> bytes:
     return b"".join([pack_one(command) for command in commands])
 
 
-async def open_link(target: RedisTarget, further: Sequence[Command] = ()) -> Link:
+async def open_connection(target: RedisTarget, further: Sequence[Command] = ()) -> RedisConnection:
     """
     Return a new connection that is logged in and has answered PING and the `further` commands.
 
@@ -135,7 +135,7 @@ async def open_link(target: RedisTarget, further: Sequence[Command] = ()) -> Lin
         ReplyError: Wrong credential, the server is still loading, or a further command is refused.
     """
     loop = asyncio.get_running_loop()
-    link = Link()
+    link = RedisConnection()
     try:
         async with asyncio.timeout(target.connect_timeout_s):
             if target.path is not None:

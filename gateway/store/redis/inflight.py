@@ -20,7 +20,7 @@ Reason: TypeAlias = Literal["timeout", "lost", "open", "full", "closed"]
 """timeout and lost: the command may have run. open, full and closed: it was not sent."""
 
 
-class BusUnavailable(Exception):  # noqa: N818 - a state of the bus, not a mistake
+class RedisUnavailable(Exception):  # noqa: N818 - a state of the bus, not a mistake
     """
     No answer from Redis.
 
@@ -48,7 +48,7 @@ class Batch:
         told = 0
         for future in reversed(self.waiting):
             if not future.done():
-                future.set_exception(BusUnavailable(reason))
+                future.set_exception(RedisUnavailable(reason))
                 told += 1
         return told
 
@@ -71,7 +71,7 @@ class Batch:
         return before - len(waiting)
 
 
-class Batches:
+class InflightBatches:
     """
     The three queues.
 

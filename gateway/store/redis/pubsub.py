@@ -17,7 +17,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.store.redis.address import RedisTarget
-from gateway.store.redis.connection import MORE, Link, Replies, ReplyError, open_link, pack_one
+from gateway.store.redis.connection import (
+    MORE,
+    RedisConnection,
+    Replies,
+    ReplyError,
+    open_connection,
+    pack_one,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +80,7 @@ class Subscription:
         self._clock = clock
         self._attempted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._link: Link | None = None
+        self._link: RedisConnection | None = None
         self._pings: deque[float] = deque()
         self._subscribing_since = 0.0
         self._subscribed = False
@@ -100,7 +107,7 @@ class Subscription:
         attempt = 0
         while True:
             try:
-                link = await open_link(self._target)
+                link = await open_connection(self._target)
             except (OSError, ReplyError, ValueError) as error:
                 reason = error.code if isinstance(error, ReplyError) else type(error).__name__
                 logger.debug(
@@ -114,7 +121,7 @@ class Subscription:
             longest = min(_BACKOFF_LONGEST_S, _BACKOFF_FIRST_S * 2.0 ** min(attempt - 1, 16))
             await asyncio.sleep(longest * (0.5 + self._draw() / 2))
 
-    async def _listen(self, link: Link) -> None:
+    async def _listen(self, link: RedisConnection) -> None:
         """Subscribe, and ask for signs of life until the connection is gone."""
         self._link = link
         self._pings.clear()

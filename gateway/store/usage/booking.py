@@ -111,7 +111,7 @@ class _Change(msgspec.Struct, frozen=True):
         return _cost(self.row) - (self.known.cost_nanousd if self.known else 0)
 
 
-class CallBooking:
+class UsageBooker:
     """
     Books calls.
 

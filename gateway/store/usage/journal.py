@@ -28,8 +28,8 @@ import msgspec
 from gateway.core.model import UsageEvent
 from gateway.errors import GatewayError
 from gateway.settings import Settings
-from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, HotNames
-from gateway.store.redis.client import Bus, BusUnavailable
+from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, RedisKeys
+from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.usage.sender import FIELD, FULL, EventKeptError, UsageSender, dead_letter_key
 from gateway.store.usage.spill import SpillWriter
@@ -39,7 +39,7 @@ from gateway.telemetry.metrics import Metrics
 
 __all__ = [
     "FIELD",
-    "Bus",
+    "RedisClient",
     "UsageStream",
     "dead_letter_key",
     "spill_directory",
@@ -57,7 +57,7 @@ _EPOCH_TICKS = 3
 """A loss is looked for every so many ticks, so that it is found without a further call."""
 _STORED_BATCH = 500
 _CLOSE_REPLAY_S = 5.0
-_AWAY = (BusUnavailable, ReplyError)
+_AWAY = (RedisUnavailable, ReplyError)
 _FULL = -1
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class UsageStream:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: RedisClient,
         settings: Settings,
         metrics: Metrics,
         *,
@@ -109,7 +109,7 @@ class UsageStream:
         writer = spill if spill is not None else SpillWriter(self._directory)
         self._spill = SpillQueue(writer, metrics)
         self._replay = SpillReplay(self._directory, self._spill, self._add_lines, metrics)
-        self._names = HotNames(settings.redis.key_prefix)
+        self._names = RedisKeys(settings.redis.key_prefix)
         self._sender = UsageSender(
             bus,
             settings.redis.key_prefix,
@@ -160,7 +160,7 @@ class UsageStream:
             raise
         await asyncio.shield(self._spill.keep(line))
 
-    def saw_epoch(self, shard: int, epoch: object) -> None:
+    def observe_epoch(self, shard: int, epoch: object) -> None:
         """
         Compare a shard's epoch with the last one; another one means that Redis has lost its keys.
 
@@ -178,7 +178,7 @@ class UsageStream:
             self._lost.add(shard)
             self._wake.set()
 
-    def suspect(self) -> None:
+    def resend_recent(self) -> None:
         """
         Append all remembered events again, soon: Redis may have lost its last writes in a failover.
 
@@ -209,7 +209,7 @@ class UsageStream:
 
     def _answered(self, shard: int, epoch: bytes, done: int, request_id: str, line: bytes) -> None:
         if epoch != self._epochs.get(shard):
-            self.saw_epoch(shard, epoch)
+            self.observe_epoch(shard, epoch)
         if done == FULL:
             self._note_full(shard)
         elif line:
@@ -249,7 +249,7 @@ class UsageStream:
             self._bus.command(b"HGET", self._names.shards[shard].calls, EPOCH) for shard in shards
         ]
         for shard, epoch in zip(shards, await asyncio.gather(*asked), strict=True):
-            self.saw_epoch(shard, epoch)
+            self.observe_epoch(shard, epoch)
 
     async def _restore(self) -> None:
         """Append again what Redis has lost and SQL does not have."""

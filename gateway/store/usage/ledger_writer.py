@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError
 from gateway.errors import GatewayError
 from gateway.store.hot_state.snapshot import Position
 from gateway.store.sql.database import Database
-from gateway.store.usage.booking import CallBooking, ChargeRefusedError
+from gateway.store.usage.booking import ChargeRefusedError, UsageBooker
 from gateway.store.usage.reader import BATCH, Entry, UsageReader
 from gateway.store.usage.rows import Row, row_of
 from gateway.store.usage.spill import measure
@@ -83,7 +83,7 @@ class LedgerWriter:
         self._database = database
         self._metrics = metrics
         self._spill = spill
-        self._booking = CallBooking(is_sqlite=database.is_sqlite)
+        self._booking = UsageBooker(is_sqlite=database.is_sqlite)
         self._written = self._repeated = self._parked = 0
         self._connected = False
         self._claim_at = 0.0

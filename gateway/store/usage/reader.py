@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from gateway.store.hot_state.redis_schema import HotNames, ShardNames, hot_scripts
+from gateway.store.hot_state.redis_schema import RedisKeys, ShardKeys, account_scripts
 from gateway.store.hot_state.snapshot import Position
 from gateway.store.usage.sender import DEAD_LETTER_BOUND, FIELD, dead_letter_key
 
@@ -67,10 +67,10 @@ class UsageReader:
     ) -> None:
         self._client = client
         self._command: Callable[..., Awaitable[Any]] = client.execute_command
-        self._hot = HotNames(key_prefix)
+        self._hot = RedisKeys(key_prefix)
         self._names = {names.usage: names for names in self._hot.shards}
         self._streams = tuple(self._names)
-        self._script = hot_scripts().stored
+        self._script = account_scripts().stored
         self._dead = dead_letter_key(key_prefix)
         self._claim_idle_ms = claim_idle_ms
         self.consumer = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}"
@@ -196,7 +196,7 @@ class UsageReader:
         ]
 
     async def _remove(
-        self, names: ShardNames, ids: Sequence[bytes], positions: Iterable[tuple[str, Position]]
+        self, names: ShardKeys, ids: Sequence[bytes], positions: Iterable[tuple[str, Position]]
     ) -> None:
         arguments: list[bytes | str | int] = [GROUP, names.accounts, len(ids) // 2, *ids]
         for account_id, newest in positions:

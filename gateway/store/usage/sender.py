@@ -17,8 +17,8 @@ import msgspec
 from gateway.core.model import ABANDONED, Usage, UsageEvent
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.pricing import token_count
-from gateway.store.hot_state.redis_schema import HotNames, hot_scripts
-from gateway.store.redis.client import Bus
+from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
+from gateway.store.redis.client import RedisClient
 from gateway.store.redis.connection import Argument, ReplyError
 from gateway.telemetry.metrics import Metrics
 
@@ -89,7 +89,7 @@ class UsageSender:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: RedisClient,
         key_prefix: str,
         metrics: Metrics,
         *,
@@ -100,9 +100,9 @@ class UsageSender:
         self._bus = bus
         self._metrics = metrics
         self._answered = answered
-        self._names = HotNames(key_prefix)
+        self._names = RedisKeys(key_prefix)
         self._dead = dead_letter_key(key_prefix)
-        self._settle = hot_scripts().settle
+        self._settle = account_scripts().settle
         self._shard_full = shard_full
         self._now_ms = now_ms
         self._decode = msgspec.json.Decoder(_Head).decode

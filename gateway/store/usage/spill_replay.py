@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from gateway.store.redis.client import BusUnavailable
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.usage.sender import EventKeptError
 from gateway.store.usage.spill import Segment, measure, segments
@@ -34,7 +34,7 @@ class SpillReplay:
         directory: The segments of all processes.
         spill: This process's own, which is handed over first.
         add: Appends lines to the streams, and returns False when one is full. May raise
-            BusUnavailable and ReplyError (Redis is away), and EventKeptError.
+            RedisUnavailable and ReplyError (Redis is away), and EventKeptError.
         metrics: `spill_bytes` and `spill_oldest` are kept.
     """
 
@@ -95,7 +95,7 @@ class SpillReplay:
                 try:
                     if not await self._add(lines):
                         return None
-                except (BusUnavailable, ReplyError):
+                except (RedisUnavailable, ReplyError):
                     return None
                 except EventKeptError as error:
                     kept = error  # the lines behind it are sent all the same

@@ -79,9 +79,23 @@ class Http1Connection(asyncio.Protocol):
     """One connection; `exchange` is its only verb, `drop` its only end."""
 
     __slots__ = (
-        "_head", "_keep_alive", "_loop", "_origin", "_owner", "_phase", "_reading", "_remaining",
-        "_response", "_transport", "_unsent", "_waiter", "_write_paused", "deliver",
-        "died_silently", "idle_hint_s", "idle_until",
+        "_head",
+        "_keep_alive",
+        "_loop",
+        "_origin",
+        "_owner",
+        "_phase",
+        "_reading",
+        "_remaining",
+        "_response",
+        "_transport",
+        "_unsent",
+        "_waiter",
+        "_write_paused",
+        "closed_before_response",
+        "deliver",
+        "idle_hint_s",
+        "idle_until",
     )  # fmt: skip
 
     def __init__(
@@ -101,7 +115,7 @@ class Http1Connection(asyncio.Protocol):
         self._unsent: memoryview | None = None
         self._write_paused = False
         self.deliver: Callable[[bytes], None] = _nobody
-        self.died_silently = False
+        self.closed_before_response = False
         """The last exchange ended because the peer was gone, before any byte of an answer."""
         self.idle_hint_s: float | None = None
         """How long the upstream said it keeps this connection when idle."""
@@ -119,7 +133,7 @@ class Http1Connection(asyncio.Protocol):
             timeout_s: From now to the response head.
 
         Raises:
-            GatewayError: UPSTREAM_TIMEOUT, UPSTREAM_BROKEN (see `died_silently`),
+            GatewayError: UPSTREAM_TIMEOUT, UPSTREAM_BROKEN (see `closed_before_response`),
                 UPSTREAM_MALFORMED, UPSTREAM_CONNECT (closed before anything was sent), INTERNAL
                 (a head that must not be sent).
         """
@@ -149,7 +163,7 @@ class Http1Connection(asyncio.Protocol):
             self._transport.abort()
         self._owner.lost(self)
 
-    def break_off(self, what: str) -> None:
+    def abort(self, what: str) -> None:
         """Drop the connection; whoever waits for its answer hears UPSTREAM_BROKEN."""
         self._fail(ErrorKind.UPSTREAM_BROKEN, what)
 
@@ -190,12 +204,12 @@ class Http1Connection(asyncio.Protocol):
 
     @override
     def eof_received(self) -> bool | None:
-        self._hear_end(None)
+        self._on_close(None)
         return None
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self._hear_end(exc)
+        self._on_close(exc)
 
     @override
     def pause_writing(self) -> None:
@@ -216,7 +230,7 @@ class Http1Connection(asyncio.Protocol):
             self.drop()
             what = "request head refused"
             raise upstream_failure(ErrorKind.INTERNAL, self._origin, what, error) from error
-        self.died_silently = False
+        self.closed_before_response = False
         transport = self._transport
         if transport is None or self._phase is not Phase.IDLE:
             self._fail(ErrorKind.UPSTREAM_CONNECT, "closed before the request was sent")
@@ -297,11 +311,11 @@ class Http1Connection(asyncio.Protocol):
         if head.body_ended:
             self._complete(chunk, surplus=head.surplus)
         elif chunk:
-            head.barren_bytes = 0
+            head.overhead_bytes = 0
             self.deliver(chunk)
         else:
-            head.barren_bytes += len(data)
-            if head.barren_bytes > HEAD_LIMIT_BYTES:
+            head.overhead_bytes += len(data)
+            if head.overhead_bytes > HEAD_LIMIT_BYTES:
                 self._fail(ErrorKind.UPSTREAM_BROKEN, "chunk extensions or trailers without end")
 
     def _receive_length(self, data: bytes) -> None:
@@ -330,14 +344,14 @@ class Http1Connection(asyncio.Protocol):
 
     # The end.
 
-    def _hear_end(self, error: Exception | None) -> None:
+    def _on_close(self, error: Exception | None) -> None:
         """Tell whoever waits what the end of the connection means, and drop it."""
         phase = self._phase
         if phase is Phase.UNTIL_CLOSE and error is None:
             self._complete(b"", surplus=False)
         elif phase is Phase.HEAD:
             head = self._head
-            self.died_silently = head is None or not head.begun
+            self.closed_before_response = head is None or not head.begun
             self._fail(ErrorKind.UPSTREAM_BROKEN, "closed before the response head", error)
         elif phase is not Phase.GONE:
             self._fail(ErrorKind.UPSTREAM_BROKEN, "closed inside the body", error)
@@ -367,7 +381,7 @@ class Http1Connection(asyncio.Protocol):
     def _clear(self) -> None:
         """Forget the exchange, and break the parser's reference cycle."""
         if self._head is not None:
-            self._head.dismiss()
+            self._head.detach()
         self._head = None
         self._response = None
         self._waiter = None

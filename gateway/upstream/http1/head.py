@@ -104,9 +104,21 @@ class HeadReader:
     """
 
     __slots__ = (
-        "_collected", "_feed", "_final_pieces", "_head_bytes", "_method", "_parser", "_pieces",
+        "_collected",
+        "_feed",
+        "_final_pieces",
+        "_head_bytes",
+        "_method",
+        "_parser",
+        "_pieces",
         "_tail",
-        "barren_bytes", "body_ended", "headers", "on_body", "plan", "status", "surplus",
+        "body_ended",
+        "headers",
+        "on_body",
+        "overhead_bytes",
+        "plan",
+        "status",
+        "surplus",
     )  # fmt: skip
 
     def __init__(self, method: str) -> None:
@@ -121,7 +133,7 @@ class HeadReader:
         self._final_pieces = 0
         self.surplus = False
         """Something followed the body."""
-        self.barren_bytes = 0
+        self.overhead_bytes = 0
         """Bytes in a row that brought no body: chunk extensions, trailers. Kept by the caller."""
         self._reset()
 
@@ -220,7 +232,7 @@ class HeadReader:
             raise MalformedChunksError(str(broken), chunk) from broken
         return chunk
 
-    def dismiss(self) -> None:
+    def detach(self) -> None:
         """Drop the parser, which refers back to this object: no garbage collection is needed."""
         del self._parser
         del self._feed

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.codec.json_decode import join_halves
+from gateway.protocols.codec.json_decode import join_surrogates
 from gateway.protocols.openai_chat.completion import (
     CompletionDetails,
     CompletionUsage,
@@ -79,21 +79,21 @@ def finish_reason(stop_reason: str | None) -> FinishReason:
     return _FINISH.get(stop_reason or "", "stop")
 
 
-def signed_thought(index: int, text: str, signature: str) -> ReasoningDetail:
+def signed_reasoning(index: int, text: str, signature: str) -> ReasoningDetail:
     """Return the detail of a signed thought."""
     return ReasoningDetail(
         index=index,
         type="reasoning.text",
         text=text,
-        signature=join_halves(signature),
+        signature=join_surrogates(signature),
         format=FORMAT,
     )
 
 
-def encrypted_thought(index: int, data: str) -> ReasoningDetail:
+def encrypted_reasoning(index: int, data: str) -> ReasoningDetail:
     """Return the detail of a redacted thought."""
     return ReasoningDetail(
-        index=index, type="reasoning.encrypted", data=join_halves(data), format=FORMAT
+        index=index, type="reasoning.encrypted", data=join_surrogates(data), format=FORMAT
     )
 
 

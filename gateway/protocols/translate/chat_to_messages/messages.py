@@ -18,12 +18,12 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.message import Block, text_block
 from gateway.protocols.anthropic_messages.message import Message as Turn
 from gateway.protocols.codec.absent import is_given
-from gateway.protocols.codec.json_decode import mend_surrogates
+from gateway.protocols.codec.json_decode import replace_lone_surrogates
 from gateway.protocols.ids import to_anthropic_id
 from gateway.protocols.openai_chat.request import Message, ToolCall
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.chat_to_messages.parts import content_blocks, text_blocks
-from gateway.protocols.translate.chat_to_messages.thinking_blocks import thought_blocks
+from gateway.protocols.translate.chat_to_messages.thinking_blocks import thinking_blocks
 from gateway.protocols.translate.messages_to_chat.meaning import tool_input
 from gateway.protocols.translate.messages_to_chat.messages import Dropped, ToolNames
 
@@ -142,7 +142,7 @@ class MessageTranslator:
     def _assistant(self, message: Message, index: int) -> list[Block]:
         if is_given(message.function_call):
             raise _unsupported("function_call", index)
-        blocks = thought_blocks(message) if self._thoughts else []
+        blocks = thinking_blocks(message) if self._thoughts else []
         blocks += self._spoken(message)
         blocks += [self._tool_use(call, index) for call in message.tool_calls or ()]
         return blocks
@@ -213,7 +213,7 @@ def _arguments(arguments: Raw) -> Raw:
         message = f"tool_calls: arguments longer than {_LONGEST_ARGUMENTS:,} bytes"
         raise GatewayError(ErrorKind.BAD_REQUEST, message, param="messages")
     text = _STRING.decode(raw) if raw.lstrip()[:1] == b'"' else raw.decode()
-    return tool_input(mend_surrogates(text.encode()).decode())
+    return tool_input(replace_lone_surrogates(text.encode()).decode())
 
 
 def _unsupported(what: str, index: int) -> GatewayError:

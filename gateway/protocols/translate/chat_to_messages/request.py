@@ -28,7 +28,7 @@ from gateway.protocols.translate.chat_to_messages.reasoning import Reasoning, re
 from gateway.protocols.translate.chat_to_messages.tools import ToolUse, translate_tools
 from gateway.protocols.translate.closed_schema import close_schema
 from gateway.protocols.translate.messages_to_chat.messages import Dropped, ToolNames
-from gateway.protocols.translate.stream import AnswerContext, TranslatedRequest, TranslationRoute
+from gateway.protocols.translate.stream import ResponseContext, TranslatedRequest, TranslationRoute
 from gateway.protocols.translate.structured_output import schema_sentence
 
 Outcome = Literal["map", "map or drop", "map or refuse", "drop", "ignore", "refuse"]
@@ -152,7 +152,7 @@ def _translate(
         if _has_effect(getattr(request, name)):
             dropped.add(name)
     options = request.stream_options
-    context = AnswerContext(
+    context = ResponseContext(
         model=request.model,
         tool_names=names.originals,
         include_usage=bool(options is not None and options.include_usage),

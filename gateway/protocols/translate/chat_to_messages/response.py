@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw, UnsetType
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.absent import ABSENT, is_given
-from gateway.protocols.codec.json_decode import decode_answer
+from gateway.protocols.codec.json_decode import decode_response
 from gateway.protocols.http.upstream_errors import error_for, read_fault
 from gateway.protocols.openai_chat.completion import (
     CompletionUsage,
@@ -22,11 +22,11 @@ from gateway.protocols.openai_chat.completion import (
 from gateway.protocols.translate.chat_to_messages.meaning import (
     UsageCounters,
     arguments_of,
-    encrypted_thought,
+    encrypted_reasoning,
     finish_reason,
-    signed_thought,
+    signed_reasoning,
 )
-from gateway.protocols.translate.stream import AnswerContext
+from gateway.protocols.translate.stream import ResponseContext
 
 
 class _Block(msgspec.Struct, gc=False):
@@ -84,7 +84,7 @@ class _Completion(msgspec.Struct, gc=False):
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
 
 
-def translate_response(body: bytes, context: AnswerContext) -> bytes:
+def translate_response(body: bytes, context: ResponseContext) -> bytes:
     """
     Return the chat completion for an upstream's whole answer.
 
@@ -98,7 +98,7 @@ def translate_response(body: bytes, context: AnswerContext) -> bytes:
         GatewayError: UPSTREAM_MALFORMED: no Anthropic message. Another kind: the body is an error
             in spite of its status.
     """
-    answer = decode_answer(body, _ANSWER)
+    answer = decode_response(body, _ANSWER)
     if answer.type == "error" or (answer.content is None and is_given(answer.error)):
         fault = read_fault(Wire.ANTHROPIC, 200, (), body)
         raise error_for(fault, Wire.OPENAI, context.model)
@@ -119,7 +119,7 @@ def translate_response(body: bytes, context: AnswerContext) -> bytes:
     )
 
 
-def _message(answer: _Answer, context: AnswerContext) -> _Message:
+def _message(answer: _Answer, context: ResponseContext) -> _Message:
     blocks = answer.content or []
     text = "".join(block.text for block in blocks if block.type == "text" and block.text)
     calls = [_tool_call(block, context) for block in blocks if block.type == "tool_use"]
@@ -144,13 +144,13 @@ def _message(answer: _Answer, context: AnswerContext) -> _Message:
 
 def _reasoning_detail(index: int, block: _Block) -> ReasoningDetail | None:
     if block.type == "redacted_thinking":
-        return encrypted_thought(index, block.data or "")
+        return encrypted_reasoning(index, block.data or "")
     if not block.signature:
         return None
-    return signed_thought(index, block.thinking or "", block.signature)
+    return signed_reasoning(index, block.thinking or "", block.signature)
 
 
-def _tool_call(block: _Block, context: AnswerContext) -> ToolCall:
+def _tool_call(block: _Block, context: ResponseContext) -> ToolCall:
     name = block.name or ""
     function = FunctionCall(context.tool_names.get(name, name), arguments_of(block.input))
     return ToolCall(UNSET, block.id or "", "function", function)

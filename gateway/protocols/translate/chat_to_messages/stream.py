@@ -29,7 +29,12 @@ from msgspec import Raw
 from gateway.core.model import Wire
 from gateway.errors import GatewayError
 from gateway.protocols.codec.absent import ABSENT
-from gateway.protocols.codec.json_decode import HalfJoiner, decode_answer, decode_event, join_halves
+from gateway.protocols.codec.json_decode import (
+    SurrogateJoiner,
+    decode_event,
+    decode_response,
+    join_surrogates,
+)
 from gateway.protocols.codec.sse import LIMIT_BYTES, Event, EventDecoder
 from gateway.protocols.http.upstream_errors import translate_error, translate_stream_error
 from gateway.protocols.http.upstream_faults import (
@@ -44,11 +49,11 @@ from gateway.protocols.openai_chat.writer import ChunkWriter, Frame
 from gateway.protocols.translate.chat_to_messages.meaning import (
     UsageCounters,
     arguments_of,
-    encrypted_thought,
+    encrypted_reasoning,
     finish_reason,
-    signed_thought,
+    signed_reasoning,
 )
-from gateway.protocols.translate.stream import AnswerContext, EarlyError
+from gateway.protocols.translate.stream import EarlyError, ResponseContext
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -117,18 +122,26 @@ class _OpenBlock:
         frame: What stands around a piece.
     """
 
-    __slots__ = ("arguments", "detail_index", "frame", "half", "takes", "thought", "thought_chars")
+    __slots__ = (
+        "arguments",
+        "detail_index",
+        "frame",
+        "half",
+        "reasoning_chars",
+        "takes",
+        "thought",
+    )
 
     def __init__(self, takes: str, frame: Frame) -> None:
         self.takes = takes
         self.frame = frame
-        self.half = HalfJoiner()
+        self.half = SurrogateJoiner()
         self.arguments: str | None = None
         """Of a call, as long as no delta brought some: what to say at its end."""
         self.detail_index: int | None = None
         """Of a thought, until its detail is written."""
         self.thought: list[str] = []
-        self.thought_chars = 0
+        self.reasoning_chars = 0
 
 
 _NOWHERE: Final = Frame(b"", b"")
@@ -147,7 +160,7 @@ class OpenAIStream:
         "_id", "_phase", "_thoughts", "_usage", "_writer",
     )  # fmt: skip
 
-    def __init__(self, context: AnswerContext) -> None:
+    def __init__(self, context: ResponseContext) -> None:
         self._context = context
         self._decoder = EventDecoder()
         self._writer = ChunkWriter(
@@ -290,8 +303,8 @@ class OpenAIStream:
         if not text:
             return
         if block.detail_index is not None:
-            block.thought_chars += len(text)
-            if block.thought_chars <= LIMIT_BYTES:
+            block.reasoning_chars += len(text)
+            if block.reasoning_chars <= LIMIT_BYTES:
                 block.thought.append(text)
         block.arguments = None
         self._writer.piece(block.frame, text)
@@ -299,13 +312,13 @@ class OpenAIStream:
     def _sign(self, block: _OpenBlock, signature: str) -> None:
         """Write a thought's detail, once; a thought too large to be kept goes without."""
         index, block.detail_index = block.detail_index, None
-        if index is None or block.thought_chars > LIMIT_BYTES:
+        if index is None or block.reasoning_chars > LIMIT_BYTES:
             return
         rest = block.half.flush()
         if rest:
             self._writer.piece(block.frame, rest)
         thought = "".join(block.thought) + rest
-        self._writer.reasoning_detail(signed_thought(index, thought, signature))
+        self._writer.reasoning_detail(signed_reasoning(index, thought, signature))
 
     def _open_unannounced(self, index: int, delta_type: str | None) -> _OpenBlock:
         kind = {"text_delta": "text", "thinking_delta": "thinking"}.get(delta_type or "")
@@ -320,13 +333,13 @@ class OpenAIStream:
                 block = _OpenBlock("text_delta", self._writer.content)
             case "thinking":
                 block = _OpenBlock("thinking_delta", self._writer.reasoning)
-                block.detail_index = self._next_thought()
+                block.detail_index = self._next_reasoning()
             case "tool_use":
                 block = self._open_call(content, data)
             case kind:
                 block = _OpenBlock("", _NOWHERE)
                 if kind == "redacted_thinking":
-                    detail = encrypted_thought(self._next_thought(), content.data or "")
+                    detail = encrypted_reasoning(self._next_reasoning(), content.data or "")
                     self._writer.reasoning_detail(detail)
         self._blocks[index] = block
         first = content.text if content.type == "text" else content.thinking
@@ -338,15 +351,15 @@ class OpenAIStream:
     def _open_call(self, content: _ContentBlock, data: bytes) -> _OpenBlock:
         index = self._calls
         self._calls += 1
-        name = join_halves(content.name or "")
-        call_id = join_halves(content.id or "") or missing_id(self._id or "", index)
+        name = join_surrogates(content.name or "")
+        call_id = join_surrogates(content.id or "") or missing_id(self._id or "", index)
         function = FunctionCall(self._context.tool_names.get(name, name), "")
         self._writer.call(ToolCall(index, call_id, "function", function))
         block = _OpenBlock("input_json_delta", self._writer.arguments_frame(index))
-        block.arguments = arguments_of(decode_answer(data, _TOOL_START).content_block.input)
+        block.arguments = arguments_of(decode_response(data, _TOOL_START).content_block.input)
         return block
 
-    def _next_thought(self) -> int:
+    def _next_reasoning(self) -> int:
         self._thoughts += 1
         return self._thoughts - 1
 

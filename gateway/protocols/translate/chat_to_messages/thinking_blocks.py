@@ -38,7 +38,7 @@ class _Thought(msgspec.Struct, gc=False):
 _THOUGHTS: Final = msgspec.json.Decoder(list[_Thought])
 
 
-def thought_blocks(message: Message) -> list[Block]:
+def thinking_blocks(message: Message) -> list[Block]:
     """
     Return an assistant message's thoughts that Anthropic will accept, in order.
 

@@ -25,7 +25,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.writer import EventWriter, Prose
 from gateway.protocols.ids import UnusedIds, missing_id, signature_of, to_anthropic_id
 from gateway.protocols.openai_chat.response import CallFragment
-from gateway.protocols.translate.stream import AnswerContext
+from gateway.protocols.translate.stream import ResponseContext
 from gateway.protocols.translate.tool_fragments import CallState, CallTable, ToolRecord
 
 LIMIT_CHARS: Final = 8 * 1024 * 1024
@@ -63,7 +63,7 @@ class BlockSequencer:
         "upstream_id",
     )
 
-    def __init__(self, writer: EventWriter, context: AnswerContext) -> None:
+    def __init__(self, writer: EventWriter, context: ResponseContext) -> None:
         self._writer = writer
         self._context = context
         self._calls = CallTable()

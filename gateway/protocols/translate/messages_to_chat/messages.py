@@ -254,7 +254,7 @@ class MessageTranslator:
             message = ChatMessage("assistant", text or None)
             if calls:
                 message.tool_calls = calls
-            self._carry_thoughts(message, "\n".join(filter(None, thoughts)))
+            self._carry_reasoning(message, "\n".join(filter(None, thoughts)))
             self.messages.append(message)
 
     def _tool_call(
@@ -278,7 +278,7 @@ class MessageTranslator:
             call.extra_content = {"google": {"thought_signature": signature or NO_SIGNATURE}}
         return call
 
-    def _carry_thoughts(self, message: ChatMessage, thought: str) -> None:
+    def _carry_reasoning(self, message: ChatMessage, thought: str) -> None:
         """Put the old thoughts where the dialect wants them; some refuse a call without one."""
         if not thought and message.tool_calls and self._caps.reasoning_fill:
             thought = self._caps.reasoning_fill

@@ -31,7 +31,7 @@ from gateway.protocols.translate.messages_to_chat.messages import (
 )
 from gateway.protocols.translate.messages_to_chat.tools import tool_fields
 from gateway.protocols.translate.reasoning_effort import thinking_fields, wanted_effort
-from gateway.protocols.translate.stream import AnswerContext, TranslatedRequest, TranslationRoute
+from gateway.protocols.translate.stream import ResponseContext, TranslatedRequest, TranslationRoute
 from gateway.protocols.translate.structured_output import is_strict_schema, schema_sentence
 
 Outcome = Literal["map", "map or drop", "map or refuse", "drop", "ignore", "refuse"]
@@ -148,7 +148,7 @@ def _translate(
     for name in _DROPPED:
         if is_given(getattr(request, name)):
             dropped.add(name)
-    context = AnswerContext(
+    context = ResponseContext(
         model=model,
         tool_names=names.originals,
         history_ids=frozenset(chat.history_ids),

@@ -19,9 +19,9 @@ from gateway.protocols.ids import (
 from gateway.protocols.openai_chat.response import (
     CallFragment,
     Delta,
-    read_answer,
+    read_response,
     read_usage,
-    thought_and_text,
+    reasoning_and_text,
     thought_signature,
 )
 from gateway.protocols.translate.capabilities import Capabilities
@@ -30,8 +30,8 @@ from gateway.protocols.translate.messages_to_chat.meaning import (
     stop_of,
     tool_input,
 )
-from gateway.protocols.translate.stream import AnswerContext
-from gateway.protocols.translate.think_tags import cut_thought
+from gateway.protocols.translate.stream import ResponseContext
+from gateway.protocols.translate.think_tags import split_reasoning
 
 
 class TextBlock(msgspec.Struct, gc=False):
@@ -75,7 +75,7 @@ class AnthropicMessage(msgspec.Struct, gc=False, omit_defaults=True):
     stop_details: StopDetails | UnsetType = UNSET
 
 
-def translate_response(body: bytes, context: AnswerContext, caps: Capabilities) -> bytes:
+def translate_response(body: bytes, context: ResponseContext, caps: Capabilities) -> bytes:
     """
     Return the Anthropic message for an upstream's whole answer.
 
@@ -88,7 +88,7 @@ def translate_response(body: bytes, context: AnswerContext, caps: Capabilities) 
         GatewayError: UPSTREAM_MALFORMED: no chat completion; OVERLOADED or UPSTREAM_REFUSED: the
             upstream gave up, even though text may have come.
     """
-    answer, choice, message = read_answer(body)
+    answer, choice, message = read_response(body)
     calls = list(message.tool_calls or ())
     if message.function_call is not None:
         calls.append(CallFragment(function=message.function_call))
@@ -117,9 +117,9 @@ def translate_response(body: bytes, context: AnswerContext, caps: Capabilities) 
 
 
 def _prose(message: Delta, caps: Capabilities) -> list[ContentBlock]:
-    thought, text = thought_and_text(message)
+    thought, text = reasoning_and_text(message)
     if not thought and caps.think_tags:
-        thought, text = cut_thought(text)
+        thought, text = split_reasoning(text)
     blocks: list[ContentBlock] = []
     if thought:
         blocks.append(ThinkingBlock("thinking", thought, SIGNATURE))
@@ -131,7 +131,7 @@ def _prose(message: Delta, caps: Capabilities) -> list[ContentBlock]:
 
 
 def _calls(
-    calls: list[CallFragment], upstream_id: str, context: AnswerContext
+    calls: list[CallFragment], upstream_id: str, context: ResponseContext
 ) -> list[ContentBlock]:
     blocks: list[ContentBlock] = []
     ids = UnusedIds(context.history_ids)

@@ -26,7 +26,7 @@ from msgspec import UNSET
 from gateway.core.model import Wire
 from gateway.errors import GatewayError
 from gateway.protocols.anthropic_messages.writer import EventWriter
-from gateway.protocols.codec.json_decode import HalfJoiner, decode_event
+from gateway.protocols.codec.json_decode import SurrogateJoiner, decode_event
 from gateway.protocols.codec.sse import Event, EventDecoder
 from gateway.protocols.http.upstream_errors import translate_error, translate_stream_error
 from gateway.protocols.http.upstream_faults import (
@@ -46,12 +46,12 @@ from gateway.protocols.openai_chat.response import (
     Chunk,
     Delta,
     read_usage,
-    thought_and_text,
+    reasoning_and_text,
 )
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.messages_to_chat.blocks import BlockSequencer
 from gateway.protocols.translate.messages_to_chat.meaning import anthropic_usage, stop_of
-from gateway.protocols.translate.stream import AnswerContext, EarlyError
+from gateway.protocols.translate.stream import EarlyError, ResponseContext
 from gateway.protocols.translate.think_tags import ThinkTags
 from gateway.protocols.translate.tool_fragments import LEGACY_INDEX
 
@@ -89,22 +89,22 @@ class AnthropicStream:
         "_finish",
         "_named_stop",
         "_phase",
+        "_reasoning_half",
         "_refusal",
         "_tags",
         "_text_half",
-        "_thought_half",
         "_usage",
         "_writer",
     )
 
-    def __init__(self, context: AnswerContext, caps: Capabilities) -> None:
+    def __init__(self, context: ResponseContext, caps: Capabilities) -> None:
         self._context = context
         self._decoder = EventDecoder()
         self._writer = EventWriter()
         self._blocks = BlockSequencer(self._writer, context)
         self._tags = ThinkTags() if caps.think_tags else None
-        self._text_half = HalfJoiner()
-        self._thought_half = HalfJoiner()
+        self._text_half = SurrogateJoiner()
+        self._reasoning_half = SurrogateJoiner()
         self._phase = Phase.WAITING
         self._usage: dict[str, object] | None = None
         self._finish: str | None = None
@@ -224,9 +224,9 @@ class AnthropicStream:
         self._writer.start_message(message_id(upstream_id), self._context.model, counters)
 
     def _take_delta(self, delta: Delta) -> None:
-        thought, text = thought_and_text(delta)
+        thought, text = reasoning_and_text(delta)
         if thought:
-            self._take_thought(thought)
+            self._take_reasoning(thought)
         if text:
             text = self._text_half.feed(text)
             if text:
@@ -236,9 +236,9 @@ class AnthropicStream:
         if delta.tool_calls or delta.function_call is not None:
             self._take_calls(delta)
 
-    def _take_thought(self, thought: str) -> None:
+    def _take_reasoning(self, thought: str) -> None:
         self._end_tags()
-        thought = self._thought_half.feed(thought)
+        thought = self._reasoning_half.feed(thought)
         if thought:
             self._blocks.put("thinking", thought)
 
@@ -285,7 +285,7 @@ class AnthropicStream:
 
     def _flush(self) -> None:
         """Let out everything that was held back and close the open block."""
-        rest = self._thought_half.flush()
+        rest = self._reasoning_half.flush()
         if rest:
             self._blocks.put("thinking", rest)
         rest = self._text_half.flush()

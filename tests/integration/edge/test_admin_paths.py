@@ -1,0 +1,52 @@
+"""Who reaches the operator's API: one spelling of each path, and nobody through a proxy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from gateway.store.sql.database import Database
+from tests.support.admin_app import TOKEN, AdminApp
+
+
+@pytest.fixture
+async def app(database: Database) -> AsyncIterator[AdminApp]:
+    app = AdminApp(database)
+    yield app
+    await app.client.aclose()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/%61dmin/accounts", "/admin%2Faccounts", "/admin/%61ccounts", "/admin/accounts%2f",
+        "//admin/accounts", "/admin//accounts",
+        "/ADMIN/accounts", "/admin/accounts;a", "/admin/accounts/", "/%2e/admin/accounts",
+    ],
+)  # fmt: skip
+async def test_only_one_spelling_of_a_path_is_known(app: AdminApp, path: str) -> None:
+    """What a proxy that blocks `/admin` might let through leads nowhere, token or not."""
+    url = httpx2.URL("http://gateway").copy_with(raw_path=path.encode())
+
+    answer = await app.client.get(url, headers={"authorization": f"Bearer {TOKEN}"})
+
+    assert answer.status_code == 404
+    assert "accounts" not in answer.json()
+
+
+@pytest.mark.parametrize(
+    "name", ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"]
+)
+async def test_request_through_a_proxy_finds_nothing(database: Database, name: str) -> None:
+    """The right token does not help, unless the settings allow it."""
+    for allowed, status in ((False, 404), (True, 200)):
+        app = AdminApp(database, allow_forwarded=allowed)
+
+        answer = await app.client.get(
+            "/admin/accounts", headers={"authorization": f"Bearer {TOKEN}", name: "192.0.2.7"}
+        )
+        await app.client.aclose()
+
+        assert answer.status_code == status

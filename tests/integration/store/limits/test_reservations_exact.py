@@ -1,0 +1,162 @@
+"""Many processes at once: never one too many, nothing left behind, the books exact."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from tests.support.metering import AccountProbe, FakeLedger, FakeSql
+from tests.support.valkey import ValkeyProcess
+
+pytestmark = [pytest.mark.redis, pytest.mark.slow]
+
+_WORKER = """
+import asyncio, json, random, sys
+from pathlib import Path
+import uvloop
+from gateway.core.limits import KeyLimits, Limits
+from gateway.core.model import Usage
+from gateway.errors import GatewayError
+from tests.support.metering import FakeSql, WorkerTill, ask_for
+
+url, home, number, calls, balance = sys.argv[1:]
+LIMITS = KeyLimits(concurrency=40, budget_total_nanousd=4_000, rpm=3000)
+
+async def main():
+    draw = random.Random(int(number))
+    sql = FakeSql()
+    sql.put(balance=int(balance), credit=0, limits=Limits(concurrency=60))
+    worker = WorkerTill(url, sql, Path(home) / number)
+    await worker.start()
+    told = {"admitted": 0, "cost": 0, "refused": {}, "most": 0, "degraded": 0}
+    running = 0
+
+    async def call(n):
+        nonlocal running
+        key = n % 3
+        ask = ask_for(
+            f"req_{number}_{n}", key_id=f"key_{key}", limits=LIMITS if key else None,
+            input_tokens=draw.randrange(1, 20), max_tokens=draw.randrange(1, 20),
+        )
+        try:
+            held = await worker.reserve(ask)
+        except GatewayError as error:
+            limit = error.detail.split()[0] if error.detail else error.kind.value
+            told["refused"][limit] = told["refused"].get(limit, 0) + 1
+            return
+        told["admitted"] += 1
+        told["degraded"] += held.degraded
+        running += 1
+        told["most"] = max(told["most"], running)
+        await asyncio.sleep(draw.random() * 0.01)
+        used = Usage(input=ask.input_tokens, output=draw.randrange(0, ask.max_tokens + 1))
+        running -= 1
+        event = await worker.settle(held, used)
+        told["cost"] += event.cost_nanousd
+
+    async def lane(first):
+        for n in range(first, int(calls), 50):
+            await call(n)
+
+    await asyncio.gather(*[lane(first) for first in range(50)])
+    await worker.close()
+    print(json.dumps(told))
+
+uvloop.run(main())
+"""
+PROCESSES = 4
+CALLS = 3000
+BALANCE = 20_000
+
+
+async def run_workers(url: str, home: Path) -> list[dict[str, int | dict[str, int]]]:
+    """Run four workers to their end; return what each tells."""
+    workers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            _WORKER,
+            url,
+            str(home),
+            str(n),
+            str(CALLS),
+            str(BALANCE),
+            stdout=PIPE,
+            cwd=Path(__file__).parents[4],
+        )
+        for n in range(PROCESSES)
+    ]
+    told = [await worker.communicate() for worker in workers]
+    return [json.loads(out) for out, _ in told]
+
+
+async def watch(probe: AccountProbe, seen: dict[str, int], done: asyncio.Event) -> None:
+    """Look at the account as often as possible, in one atomic read each."""
+    fields = ["n", "nkkey_1", "nkkey_2", "base", "pend", "h"]
+    while not done.is_set():
+        found = [int(x or 0) for x in await probe.client.hmget(probe.key, fields)]
+        seen["account"] = max(seen["account"], found[0])
+        seen["key"] = max(seen["key"], found[1], found[2])
+        if found[3]:
+            seen["available"] = min(seen["available"], found[3] - found[4] - found[5])
+        seen["looks"] += 1
+
+
+async def test_four_processes_and_thousands_of_calls_are_exact(tmp_path: Path) -> None:
+    """12,000 calls on one account with every kind of limit: no limit is passed, ever."""
+    server = ValkeyProcess()
+    url = server.start()
+    probe = AccountProbe(url)
+    seen = {"account": 0, "key": 0, "available": BALANCE, "looks": 0}
+    done = asyncio.Event()
+    watching = asyncio.create_task(watch(probe, seen, done))
+    sql = FakeSql()
+    sql.put(balance=BALANCE, credit=0)
+    ledger = FakeLedger(url, sql)
+    try:
+        told = await run_workers(url, tmp_path)
+        done.set()
+        await watching
+        available = await probe.available()
+        spent = {name: await spent_by(probe, name) for name in ("key_1", "key_2")}
+        left = await probe.leftovers(), await probe.leases()
+        booked = await ledger.book()
+        after = await probe.available()
+    finally:
+        done.set()
+        await ledger.close()
+        await probe.close()
+        server.close()
+
+    admitted = sum(int(each["admitted"]) for each in told)  # type: ignore[call-overload]
+    cost = sum(int(each["cost"]) for each in told)  # type: ignore[call-overload]
+    refused: dict[str, int] = {}
+    for each in told:
+        assert isinstance(each["refused"], dict)
+        for name, count in each["refused"].items():
+            refused[name] = refused.get(name, 0) + count
+    assert admitted + sum(refused.values()) == PROCESSES * CALLS
+    assert all(each["degraded"] == 0 for each in told)
+    # Never one too many, at any moment.
+    assert seen["account"] <= 60
+    assert seen["key"] <= 40
+    assert seen["available"] >= 0
+    assert seen["looks"] > 100
+    assert spent["key_1"] <= 4_000
+    assert spent["key_2"] <= 4_000
+    # No limit was idle: the test would show nothing otherwise.
+    assert set(refused) == {"limit=credit", "limit=concurrency", "limit=budget_total"}
+    # Nothing is left behind, and the books are exact.
+    assert left == ([], 0)
+    assert available == BALANCE - cost == after == sql.balance()
+    assert booked == admitted == len(sql.calls)
+
+
+async def spent_by(probe: AccountProbe, key_id: str) -> int:
+    """Return what the waiting events of a key cost."""
+    return sum(event.cost_nanousd for event in await probe.waiting() if event.key_id == key_id)

@@ -1,0 +1,126 @@
+"""A subscription knows whether it hears everything, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.store.redis.address import read_target
+from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.redis.pubsub import Subscription
+from tests.support.valkey import ValkeyProcess
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])]
+
+
+class Diary:
+    """Writes down what a listener is told."""
+
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+        self.proofs: list[float] = []
+
+    def subscribed(self, since: float) -> None:
+        self.entries.append("subscribed")
+        self.proofs.append(since)
+
+    def proven(self, since: float) -> None:
+        self.proofs.append(since)
+
+    def heard(self, message: bytes) -> None:
+        self.entries.append(message.decode())
+
+    def broken(self) -> None:
+        self.entries.append("broken")
+
+
+@pytest.fixture
+async def bus(valkey: ValkeyProcess) -> AsyncIterator[RedisClient]:
+    made = RedisClient(read_target(valkey.url), RedisLimits(command_timeout_s=5))
+    await made.start()
+    yield made
+    await made.aclose()
+
+
+async def test_messages_are_heard_in_order_and_proofs_go_on(
+    valkey: ValkeyProcess, bus: RedisClient
+) -> None:
+    """What is published arrives; each answered PING proves a later moment."""
+    diary = Diary()
+    subscription = Subscription(read_target(valkey.url), "news", diary)
+    await subscription.start()
+
+    await asyncio.gather(*[bus.command("PUBLISH", "news", n) for n in range(3)])
+    await wait_until(lambda: len(diary.proofs) >= 3)
+    await subscription.aclose()
+
+    assert diary.entries == ["subscribed", "0", "1", "2", "broken"]
+    assert diary.proofs == sorted(diary.proofs)
+    assert not subscription.subscribed
+
+
+async def test_killed_connection_is_told_and_made_again(
+    valkey: ValkeyProcess, bus: RedisClient
+) -> None:
+    """A gap is never passed over."""
+    diary = Diary()
+    subscription = Subscription(read_target(valkey.url), "news", diary)
+    await subscription.start()
+
+    await bus.command("CLIENT", "KILL", "TYPE", "pubsub")
+    await wait_until(lambda: diary.entries == ["subscribed", "broken", "subscribed"])
+    await bus.command("PUBLISH", "news", "again")
+
+    await wait_until(lambda: diary.entries[-1] == "again")
+    await subscription.aclose()
+
+
+async def test_silent_server_is_left_and_found_again(valkey: ValkeyProcess) -> None:
+    """A connection that hangs is a gap too."""
+    diary = Diary()
+    subscription = Subscription(read_target(valkey.url), "news", diary, silence_s=0.3)
+    await subscription.start()
+
+    valkey.pause()
+    await wait_until(lambda: diary.entries == ["subscribed", "broken"])
+    valkey.resume()
+
+    await wait_until(lambda: diary.entries == ["subscribed", "broken", "subscribed"])
+    await subscription.aclose()
+
+
+async def test_server_away_at_start_is_waited_for() -> None:
+    """Starting does not depend on Redis; the subscription comes when Redis does."""
+    diary = Diary()
+    valkey = ValkeyProcess()
+    subscription = Subscription(read_target(valkey.url), "news", diary)
+    try:
+        await subscription.start()
+        assert diary.entries == []
+
+        await asyncio.to_thread(valkey.start)
+        await wait_until(lambda: diary.entries == ["subscribed"])
+        await subscription.aclose()
+    finally:
+        valkey.close()
+
+
+async def test_refused_subscription_is_not_taken_for_one() -> None:
+    """A user who may not listen hears nothing, and relies on nothing."""
+    diary = Diary()
+    valkey = ValkeyProcess("--user", "quiet", "on", "nopass", "~*", "resetchannels", "+@all")
+    try:
+        valkey.start()
+        target = read_target(valkey.url.replace("unix://", "unix://quiet:any@"))
+        subscription = Subscription(target, "news", diary)
+        await subscription.start()
+
+        assert not subscription.subscribed
+        assert diary.entries == []
+        assert diary.proofs == []
+        await subscription.aclose()
+    finally:
+        valkey.close()

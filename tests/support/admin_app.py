@@ -1,0 +1,134 @@
+"""The account pages and the operator's API in this process, on a real database."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import httpx2
+
+from gateway.core.catalogue import build
+from gateway.core.model import Principal, UsageEvent
+from gateway.edge.account_pages import AccountPages
+from gateway.edge.admin import AdminPages
+from gateway.edge.admin_accounts import AdminAccounts
+from gateway.edge.admin_keys import AdminKeys
+from gateway.edge.admin_records import AdminRecords
+from gateway.edge.asgi import Edge
+from gateway.pipeline.authenticate import Authenticator
+from gateway.settings import Deployment, Model, Provider, Settings, WireEndpoint
+from gateway.store.accounts.accounts import Account, Accounts
+from gateway.store.keys.entry import Change
+from gateway.store.keys.repository import KeyDetails, Keys
+from gateway.store.sql.database import Database
+from gateway.store.usage.booking import UsageBooker
+from gateway.store.usage.rows import row_of
+from tests.support.usage import encoded
+
+TOKEN = "operator-0123456789abcdefghijklmnopqrstuv"
+PREFIX = "sk-capio-live-"
+
+
+class SqlDirectory:
+    """A `KeyDirectory` that asks SQL each time."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    def cached(self, digest: bytes) -> Principal | None:
+        return None
+
+    async def lookup(self, digest: bytes) -> Principal | None:
+        return await self._keys.load_by_digest(digest)
+
+
+class Told:
+    """Takes what the hot state is told."""
+
+    def __init__(self) -> None:
+        self.accounts: list[str] = []
+        self.changes: list[Change] = []
+        self.away = False
+
+    async def refresh(self, account_id: str) -> bool:
+        self.accounts.append(account_id)
+        return True
+
+    async def publish(self, change: Change) -> bool:
+        self.changes.append(change)
+        return not self.away
+
+
+class AdminApp:
+    """One worker's pages, and a client for them."""
+
+    def __init__(
+        self, database: Database, token: str | None = TOKEN, *, allow_forwarded: bool = False
+    ) -> None:
+        self.database = database
+        self.told = Told()
+        self.keys = Keys(database, PREFIX)
+        settings = Settings(
+            providers=[Provider(name="p", openai=WireEndpoint(base_url="https://p.test/v1"))],
+            models=[
+                Model(
+                    name="deepseek-v4-flash",
+                    aliases=["flash"],
+                    deployments=[Deployment(provider="p", model="m")],
+                )
+            ],
+        )
+        authenticator = Authenticator(SqlDirectory(self.keys), PREFIX)
+        admin = AdminPages(
+            token,
+            [
+                *AdminAccounts(database, self.told).routes(),
+                *AdminKeys(self.keys, self.told, build(settings, {})).routes(),
+                *AdminRecords(database).routes(),
+            ],
+            allow_forwarded=allow_forwarded,
+        )
+        nothing = cast("Any", None)
+        edge = Edge(
+            nothing, nothing, AccountPages(authenticator, database, self.told), admin, nothing
+        )
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await edge.handle(scope, receive, send)
+
+        self.client = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app), base_url="http://gateway.test"
+        )
+
+    async def admin(
+        self, method: str, path: str, body: object = None, token: str | None = TOKEN, **headers: str
+    ) -> httpx2.Response:
+        """Send a request to `/admin/...`."""
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.client.request(
+            method, f"/admin/{path}", headers=named, json=body if body is not None else None
+        )
+
+    async def call(
+        self, key: str, path: str, body: object = None, method: str | None = None
+    ) -> httpx2.Response:
+        """Send a request with a virtual key."""
+        chosen = method or ("GET" if body is None else "POST")
+        return await self.client.request(
+            chosen, path, headers={"authorization": f"Bearer {key}"}, json=body
+        )
+
+    async def account(self, name: str = "acme") -> Account:
+        """Make an account."""
+        return await Accounts(self.database).create(name)
+
+    async def key(self, account: Account) -> str:
+        """Make a key of an account; return it."""
+        return (await self.keys.create(account.id, KeyDetails(name="k"))).raw
+
+    async def record(self, *events: UsageEvent) -> None:
+        """Book calls as the ledger writer does."""
+        booking = UsageBooker(is_sqlite=self.database.is_sqlite)
+        async with self.database.write() as connection:
+            await booking.book(connection, [row_of(encoded(event)) for event in events])

@@ -1,0 +1,341 @@
+"""Workers' tills on one Redis over a fake SQL, with the time in the tests' hands."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.core.limits import NO_LIMITS, KeyLimits, Limits
+from gateway.core.model import Endpoint, Model, Prices, Principal, Usage, UsageEvent, Wire
+from gateway.core.pricing import cost_nanousd
+from gateway.errors import ErrorKind, GatewayError
+from gateway.ports import Reservation, ReserveAsk
+from gateway.settings import Money, Redis, Server, Settings
+from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
+from gateway.store.hot_state.snapshot import (
+    AccountSource,
+    AccountState,
+    Position,
+    SpendScope,
+    Spent,
+)
+from gateway.store.limits.metering import Metering
+from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.usage.reader import UsageReader
+from gateway.telemetry.metrics import CallMetrics, Metrics
+
+NOON_MS = 1_779_019_200_000
+"""2026-05-17 12:00:00 UTC."""
+PRICES = Prices(input=1_000_000, output=1_000_000, cache_read=0, cache_write=0, reasoning=1_000_000)
+"""A nano-dollar for each token that is not from a cache."""
+MODEL = Model(
+    name="m", aliases=(), display_name="m", created=0, context=1000, max_output=100, prices=PRICES,
+    deployments=(),
+)  # fmt: skip
+PATIENT = RedisLimits(command_timeout_s=10.0)
+NOTHING = Usage()
+DECODER = msgspec.json.Decoder(UsageEvent)
+MONEY = Money()
+_numbers = itertools.count()
+
+
+class FakeSql:
+    """
+    The truth, in dicts: accounts, and the calls that a ledger writer has booked.
+
+    Every booked call moves its account's balance and position, as the real ledger does.
+    """
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, AccountState] = {}
+        self.calls: dict[str, UsageEvent] = {}
+        self.away = False
+        self.loads = 0
+
+    def put(
+        self,
+        account_id: str = "acct_1",
+        *,
+        balance: int = 0,
+        credit: int | None = None,
+        limits: Limits = NO_LIMITS,
+        trusted: bool = False,
+    ) -> None:
+        """Make or change an account."""
+        before = self.accounts.get(account_id)
+        self.accounts[account_id] = AccountState(
+            account_id=account_id,
+            position=before.position + 1 if before else 1,
+            version=before.version + 1 if before else 1,
+            balance_nanousd=balance,
+            credit_limit_nanousd=credit,
+            limits=limits,
+            trusted=trusted,
+        )
+
+    def credit(self, account_id: str, amount: int) -> None:
+        """Top up."""
+        self._move(account_id, amount)
+
+    def book(self, event: UsageEvent) -> bool:
+        """Book one call, or what supersedes it; False if it was booked before."""
+        before = self.calls.get(event.request_id)
+        if before is not None:
+            if before.outcome != "abandoned":
+                return False
+            if event.outcome == "abandoned" and event.cost_nanousd <= before.cost_nanousd:
+                return False
+        self.calls[event.request_id] = event
+        due = event.cost_nanousd - (before.cost_nanousd if before else 0)
+        if due:
+            self._move(event.account_id, -due)
+        return before is None
+
+    def balance(self, account_id: str = "acct_1") -> int:
+        """Return a balance."""
+        return self.accounts[account_id].balance_nanousd
+
+    def _move(self, account_id: str, amount: int) -> None:
+        state = self.accounts[account_id]
+        self.accounts[account_id] = msgspec.structs.replace(
+            state,
+            position=state.position + 1,
+            balance_nanousd=state.balance_nanousd + amount,
+        )
+
+    async def load(
+        self, account_id: str, scopes: Sequence[SpendScope], *, day: int, month: int
+    ) -> AccountState | None:
+        self.loads += 1
+        if self.away:
+            raise GatewayError(ErrorKind.STORE_UNAVAILABLE, "SQL is away")
+        state = self.accounts.get(account_id)
+        if state is None:
+            return None
+        spent = {scope: self._spent(account_id, scope, day) for scope in scopes}
+        return msgspec.structs.replace(state, spent=spent)
+
+    async def stored(self, request_ids: Sequence[str]) -> set[str]:
+        if self.away:
+            raise GatewayError(ErrorKind.STORE_UNAVAILABLE, "SQL is away")
+        final = {name for name, call in self.calls.items() if call.outcome != "abandoned"}
+        return set(request_ids) & final
+
+    def _spent(self, account_id: str, scope: SpendScope, day: int) -> Spent:
+        costs = [
+            (call.at_ms // 86_400_000, call.cost_nanousd)
+            for call in self.calls.values()
+            if call.account_id == account_id
+            and scope.key_id in (None, call.key_id)
+            and scope.model in (None, call.model)
+        ]
+        total = sum(cost for _, cost in costs)
+        # All of a test happens within one month.
+        return Spent(sum(cost for on, cost in costs if on == day), total, total)
+
+
+class Clock:
+    """Unix milliseconds, set by the test."""
+
+    def __init__(self, now_ms: int = NOON_MS) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class WorkerTill:
+    """One worker's bus and till."""
+
+    def __init__(
+        self,
+        url: str,
+        sql: AccountSource,
+        home: Path,
+        *,
+        prefix: str = "capio:",
+        money: Money = MONEY,
+        limits: RedisLimits = PATIENT,
+        clock: Clock | None = None,
+    ) -> None:
+        settings = Settings(
+            server=Server(data_dir=str(home)), redis=Redis(url=url, key_prefix=prefix), money=money
+        )
+        self.metrics = Metrics(CollectorRegistry())
+        self.bus = RedisClient(read_target(url), limits, scripts=account_scripts().all())
+        self.till = Metering(
+            self.bus, sql, settings, self.metrics, CallMetrics(self.metrics), now_ms=clock
+        )
+
+    async def start(self) -> None:
+        await self.bus.start()
+
+    async def close(self) -> None:
+        await self.till.aclose()
+        await self.bus.aclose()
+
+    async def reserve(self, ask: ReserveAsk) -> Reservation:
+        return await self.till.reservations.reserve(ask)
+
+    async def settle(
+        self, reservation: Reservation, usage: Usage = NOTHING, **changes: Any
+    ) -> UsageEvent:
+        event = event_for(reservation.ask, usage, **changes)
+        await self.till.reservations.settle(reservation, event)
+        return event
+
+
+class FakeLedger:
+    """A ledger writer over the fake SQL, that books when it is told to."""
+
+    def __init__(self, url: str, sql: FakeSql, prefix: str = "capio:") -> None:
+        self.sql = sql
+        self.reader = UsageReader(cold_client(read_target(url)), prefix, claim_idle_ms=1)
+
+    async def book(self, *, acknowledge: bool = True) -> int:
+        """Book what waits; return how many calls were new. Without `acknowledge` it dies then."""
+        await self.reader.ensure_group()
+        new = 0
+        while entries := await self.reader.claim() or await self.reader.read_new(None):
+            events = [(entry, DECODER.decode(entry.event or b"")) for entry in entries]
+            repeated = {entry for entry, event in events if not self.sql.book(event)}
+            new += len(entries) - len(repeated)
+            if not acknowledge:
+                break
+            states = [self.sql.accounts[event.account_id] for _, event in events]
+            positions = {
+                state.account_id: Position(state.position, state.balance_nanousd)
+                for state in states
+            }
+            await self.reader.acknowledge(entries, positions, repeated)
+        return new
+
+    async def close(self) -> None:
+        await self.reader.aclose()
+
+
+class AccountProbe:
+    """What Redis holds of an account, seen by a client of its own."""
+
+    def __init__(self, url: str, account_id: str = "acct_1", prefix: str = "capio:") -> None:
+        self.client = cold_client(read_target(url))
+        self.names = RedisKeys(prefix).of(account_id)
+        self.key = self.names.accounts + account_id.encode()
+
+    async def number(self, field: str) -> int:
+        """Return a field, 0 when it is absent."""
+        return int(await self.client.hget(self.key, field) or 0)
+
+    async def held(self) -> tuple[int, int]:
+        """Return running calls and the money they hold."""
+        return await self.number("n"), await self.number("h")
+
+    async def available(self) -> int:
+        """Return what may be spent, the credit limit aside."""
+        return await self.number("base") - await self.number("pend") - await self.number("h")
+
+    async def leases(self) -> int:
+        """Return how many calls run in the account's shard."""
+        return int(await self.client.zcard(self.names.leases))
+
+    async def waiting(self) -> list[UsageEvent]:
+        """Return the events in the stream of the account's shard."""
+        return [
+            DECODER.decode(fields[b"e"]) for _, fields in await self.client.xrange(self.names.usage)
+        ]
+
+    async def leftovers(self) -> list[str]:
+        """Return the counters of running calls and holds, of any scope, that are not zero."""
+        fields = await self.client.hgetall(self.key)
+        return [
+            name.decode()
+            for name, value in fields.items()
+            if (name[:1] in b"nh" or name == b"w") and value != b"0"
+        ]
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+
+def ask_for(
+    request_id: str | None = None,
+    *,
+    account_id: str = "acct_1",
+    limits: KeyLimits | None = None,
+    input_tokens: int = 10,
+    max_tokens: int | None = 20,
+    model: Model = MODEL,
+    wire: Wire = Wire.OPENAI,
+    key_id: str = "key_1",
+    version: int = 1,
+    choices: int = 1,
+    input_bound: int | None = None,
+) -> ReserveAsk:
+    """Return a call of 10 tokens in and 20 out at most, of a new request id."""
+    principal = Principal(key_id, account_id, "laptop", "active", version, limits=limits)
+    return ReserveAsk(
+        request_id=request_id or f"req_{next(_numbers)}",
+        principal=principal,
+        model=model,
+        endpoint=Endpoint.CHAT_COMPLETIONS,
+        client_wire=wire,
+        input_tokens=input_tokens,
+        max_tokens=max_tokens,
+        choices=choices,
+        input_bound=lambda: input_bound,
+    )
+
+
+def event_for(ask: ReserveAsk, usage: Usage = NOTHING, **changes: Any) -> UsageEvent:
+    """Return the record of a call, its cost included."""
+    given: Mapping[str, Any] = {
+        "at_ms": NOON_MS,
+        "outcome": "completed",
+        "cost_nanousd": cost_nanousd(usage, ask.model.prices),
+        **changes,
+    }
+    return UsageEvent(
+        request_id=ask.request_id,
+        key_id=ask.principal.key_id,
+        account_id=ask.principal.account_id,
+        model=ask.model.name,
+        endpoint=ask.endpoint.value,
+        client_wire=ask.client_wire.value,
+        usage=usage,
+        **given,
+    )
+
+
+class TillWorld:
+    """One worker, its SQL, its ledger, and a clock."""
+
+    def __init__(self, url: str, home: Path, *, money: Money = MONEY) -> None:
+        prefix = f"{uuid.uuid4().hex}:"
+        self.sql = FakeSql()
+        self.clock = Clock()
+        self.worker = WorkerTill(url, self.sql, home, prefix=prefix, money=money, clock=self.clock)
+        self.ledger = FakeLedger(url, self.sql, prefix)
+        self.probe = AccountProbe(url, prefix=prefix)
+        self.till = self.worker.till
+
+    async def run(self, usage: Usage = NOTHING, **asked: Any) -> None:
+        """Make one whole call."""
+        await self.worker.settle(await self.worker.reserve(ask_for(**asked)), usage)
+
+    async def refusal(self, ask: ReserveAsk | None = None, **asked: Any) -> GatewayError:
+        """Make a call that is refused; return why."""
+        with pytest.raises(GatewayError) as caught:
+            await self.worker.reserve(ask or ask_for(**asked))
+        return caught.value
+
+    async def reserve(self, **asked: Any) -> Reservation:
+        """Begin a call."""
+        return await self.worker.reserve(ask_for(**asked))

@@ -1,0 +1,178 @@
+"""A worker's pipeline, or one relay of it, set up between the fakes of `pipeline_fakes`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from gateway.core.catalogue import Catalogue
+from gateway.core.model import Clocks, Deployment, Endpoint, Prices, Principal, UsageEvent, Wire
+from gateway.errors import ErrorKind
+from gateway.pipeline.admission import Admission
+from gateway.pipeline.answer import ResponseSender
+from gateway.pipeline.attempt import AttemptRunner
+from gateway.pipeline.authenticate import Authenticator
+from gateway.pipeline.call import Call
+from gateway.pipeline.counting import TokenCounter
+from gateway.pipeline.exchange import RequestBuilder
+from gateway.pipeline.finish import Recorder
+from gateway.pipeline.intake import Intake
+from gateway.pipeline.proxy import Proxy
+from gateway.pipeline.relay import Relay
+from gateway.pipeline.watchdog import Watchdog
+from gateway.protocols.streams.meter import StreamMeter
+from gateway.protocols.streams.usage_filter import UsageChunkFilter
+from gateway.protocols.translate.stream import StreamTranslator
+from gateway.settings import Server
+from gateway.telemetry.metrics import CallMetrics, Metrics
+from gateway.tokens.counters import Counters
+from tests.support.pipeline_fakes import (
+    CLOCKS,
+    KEY_PREFIX,
+    PRICES,
+    PRINCIPAL,
+    SSE,
+    FakeCallLog,
+    FakeClient,
+    FakeKeys,
+    FakeUpstreamResponse,
+    MemoryAnswered,
+    MemoryUsageLog,
+    ScriptedTransport,
+    Step,
+    a_deployment,
+    a_model,
+    a_provider,
+)
+
+
+class Bench:
+    """One worker's pipeline between fakes."""
+
+    def __init__(
+        self,
+        *steps: Step,
+        deployments: Iterable[Deployment] | None = None,
+        limit: int = 10,
+        principal: Principal = PRINCIPAL,
+        stall_s: float = 5.0,
+        error_s: float = 5.0,
+        reservations: Any = None,
+        idempotent: Any = None,
+        server: Server | None = None,
+        credit: Any = None,
+        prices: Prices = PRICES,
+    ) -> None:
+        self.transport = ScriptedTransport(*steps)
+        chosen = tuple(deployments or (a_deployment(a_provider()),))
+        self.model = a_model(*chosen, prices=prices)
+        providers = tuple(deployment.provider for deployment in chosen)
+        self.catalogue = Catalogue("capio/", (self.model,), providers, {"m": self.model})
+        self.metrics = CallMetrics(Metrics(CollectorRegistry()))
+        self.usage_log = MemoryUsageLog()
+        self.call_log = FakeCallLog()
+        self.watchdog = Watchdog(lambda _: None)
+        self.answered = MemoryAnswered()
+        self.keys = FakeKeys(principal)
+        self.authenticator = Authenticator(
+            self.keys, KEY_PREFIX, idempotency=idempotent is not None
+        )
+        self.answers = ResponseSender(self.watchdog, stall_s)
+        attempts = AttemptRunner(
+            self.transport, RequestBuilder(self.catalogue), self.answers, self.metrics, error_s
+        )
+        self.attempts = attempts
+        self.counts = TokenCounter(Counters({}), self.answered)
+        self.intake = Intake(server or Server(), self.metrics, credit)
+        self.proxy = Proxy(
+            self.catalogue,
+            self.authenticator,
+            attempts=attempts,
+            counts=self.counts,
+            admission=Admission(limit, self.metrics, reservations),
+            intake=self.intake,
+            recorder=Recorder(self.usage_log, reservations, self.metrics, self.call_log),
+            idempotent=idempotent,
+        )
+        self.call_count = 0
+
+    def begin(
+        self, client: FakeClient, endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS
+    ) -> tuple[Call, asyncio.Task[None]]:
+        """Let a caller in."""
+        self.call_count += 1
+        call = Call(f"req_{self.call_count}", endpoint, endpoint.wire, monotonic())
+        return call, asyncio.ensure_future(self.proxy.handle(call, client.channel()))
+
+    async def run(self, client: FakeClient, endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS) -> Call:
+        """Let a caller in and wait for the end."""
+        call, task = self.begin(client, endpoint)
+        await task
+        return call
+
+    def assert_recorded_once(self) -> None:
+        """Each call has one line and at most one event, and nobody holds a place."""
+        lines = [line.request_id for line in self.call_log.lines]
+        events = [event.request_id for event in self.usage_log.events]
+        assert len(lines) == len(set(lines)) == self.call_count
+        assert len(events) == len(set(events))
+        assert set(events) <= set(lines)
+        assert self.metrics.in_flight == 0
+        assert (self.intake.body_bytes, self.intake.accounts) == (0, 0)
+
+    @property
+    def event(self) -> UsageEvent:
+        """The only event."""
+        (event,) = self.usage_log.events
+        return event
+
+
+class Pump:
+    """One relay between a fake upstream and a fake caller, both at hand."""
+
+    def __init__(
+        self,
+        *,
+        stream: bool = True,
+        drains: bool | None = False,
+        stall_s: float = 5.0,
+        meter: Any = None,
+        hider: UsageChunkFilter | None = None,
+        translator: StreamTranslator | None = None,
+        endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS,
+    ) -> None:
+        self.client = FakeClient()
+        self.response = FakeUpstreamResponse()
+        self.channel = self.client.channel()
+        self.sent_at = monotonic()
+        call = Call("req_1", endpoint, endpoint.wire, self.sent_at)
+        call.deployment = a_deployment(a_provider(drains=drains))
+        call.stream = stream
+        call.sent_at = self.sent_at
+        self.call = call
+        self.meter = meter or StreamMeter(Wire.OPENAI)
+        self.relay = Relay(
+            call,
+            self.channel,
+            self.response,
+            self.meter,
+            shaper=hider,
+            translator=translator,
+            head=(200, list(SSE)),
+            stall_s=stall_s,
+        )
+        self.response.start(self.relay)
+
+    def check_after(self, seconds: float, clocks: Clocks = CLOCKS) -> None:
+        """Let the clocks be looked at so many seconds after the request was sent."""
+        self.relay.check(self.sent_at + seconds, clocks)
+
+    @property
+    def error(self) -> ErrorKind | None:
+        """What the relay ended with; it must have ended."""
+        error = self.relay.done.result()
+        return error.kind if error is not None else None

@@ -1,0 +1,278 @@
+"""Reading a configuration: every mistake of shape is one line with path, value and remedy."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.settings import ConfigError, Settings, load, parse
+from gateway.settings.errors import shown
+from gateway.settings.reading import read_table
+from gateway.settings.rules import check_rules
+
+VALID = """
+[[providers]]
+name = "deepseek"
+openai = { base_url = "https://api.deepseek.com/v1" }
+
+[[models]]
+name = "flash"
+deployments = [{ provider = "deepseek", model = "deepseek-chat" }]
+"""
+
+
+def mistakes_of(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        parse(text)
+    return raised.value.errors
+
+
+def test_parse_shortest_file_fills_all_defaults() -> None:
+    """A provider and a model are enough; the rest has defaults."""
+    settings = parse(VALID)
+
+    assert settings.server == Settings().server
+    assert settings.models[0].deployments[0].model == "deepseek-chat"
+    assert settings.models[0].context == 128_000
+
+
+def test_parse_whole_seconds_become_floats() -> None:
+    """A number of seconds may be written without a point."""
+    settings = parse(VALID + "\n[server]\ngrace_s = 30\n")
+
+    assert settings.server.grace_s == 30.0
+    assert isinstance(settings.server.grace_s, float)
+
+
+@pytest.mark.parametrize(
+    ("lines", "mistake"),
+    [
+        (
+            "[server]\nport = 70000",
+            "server.port: 70000 is not a whole number from 1 to 65535",
+        ),
+        (
+            "[server]\nport = true",
+            "server.port: true is not a whole number from 1 to 65535",
+        ),
+        (
+            "[server]\nport = 80.0",
+            "server.port: 80.0 is not a whole number from 1 to 65535",
+        ),
+        (
+            "[server]\ngrace_s = 0",
+            "server.grace_s: 0 is not a number above 0, at most 86400",
+        ),
+        (
+            "[server]\ngrace_s = nan",
+            "server.grace_s: nan is not a number above 0, at most 86400",
+        ),
+        (
+            "[server]\nhost = ''",
+            'server.host: "" is not a text in quotes of 1 to 1000 characters',
+        ),
+        ("[keys]\nnear_entries = 'many'", 'keys.near_entries: "many" is not a whole number from 1'),
+        ("server = 5", "server: 5 is not a table"),
+        (
+            "[sql]\nulr = 'embedded'",
+            'sql.ulr: unknown key, set to "embedded"; have: password_env, password_file, '
+            "pool_size, url, usage_retention_days (did you mean url?)",
+        ),
+        (
+            "[redis]\npassword = 'hunter2'",
+            "redis.password: unknown key, set to the value (not shown, it may be a secret); have: ",
+        ),
+        (
+            "[sql]\npassword_env = 'p4ss-word'",
+            "sql.password_env: the value (not shown, it may be a secret) is not the name of an "
+            "environment variable",
+        ),
+        (
+            f"[server]\nport = 0x{'f' * 5000}",
+            "server.port: a huge number is not a whole number from 1 to 65535",
+        ),
+    ],
+)
+def test_parse_wrong_value_names_path_value_and_remedy(lines: str, mistake: str) -> None:
+    """One wrong value is one line: where, what it is, what is allowed."""
+    (line,) = mistakes_of(lines + VALID if lines[0] == "s" else VALID + lines)
+
+    assert line.startswith(mistake)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        (
+            'name = "deepseek"',
+            'name = "deepseek"\ndialect = "deepsek"',
+            'providers[0].dialect: "deepsek" is not one of anthropic, anthropic-legacy, deepseek, '
+            "gemini, generic, minimax, moonshot, openai, vllm (did you mean deepseek?)",
+        ),
+        (
+            'name = "flash"',
+            'name = "flash"\nprices = { input = 0.07 }',
+            'models[0].prices.input: 0.07 is not a decimal in quotes like "0.07", below 100000, '
+            "at most nine decimals",
+        ),
+        (
+            'name = "flash"',
+            'name = "flash"\nprices = { output = "-1" }',
+            'models[0].prices.output: "-1" is not a decimal in quotes like "0.07", below 100000,'
+            " at most nine decimals",
+        ),
+        (
+            'name = "flash"',
+            'name = "flash"\naliases = ["ok", "not ok"]',
+            'models[0].aliases[1]: "not ok" is not a name of at most 128 letters, digits and '
+            ". _ : / @ + -",
+        ),
+        (
+            ', model = "deepseek-chat"',
+            "",
+            "models[0].deployments[0].model: missing; allowed: a name of at most 256 visible ASCII "
+            "characters",
+        ),
+        (
+            'deployments = [{ provider = "deepseek", model = "deepseek-chat" }]',
+            "deployments = []",
+            "models[0].deployments: an empty list is not a list of at least one table",
+        ),
+        (
+            'deployments = [{ provider = "deepseek", model = "deepseek-chat" }]',
+            'deployments = [{ provider = "deepseek", model = "deepseek-chat" }, "gpt"]',
+            'models[0].deployments[1]: "gpt" is not a table',
+        ),
+        (
+            '"deepseek-chat" }',
+            '"deepseek-chat", wires = ["opnai"] }',
+            'models[0].deployments[0].wires[0]: "opnai" is not one of anthropic, openai '
+            "(did you mean openai?)",
+        ),
+    ],
+)
+def test_parse_mistake_inside_lists_names_the_index(old: str, new: str, mistake: str) -> None:
+    """Key paths count the tables of a list from zero."""
+    text = VALID.replace(old, new)
+
+    assert mistakes_of(text) == [mistake]
+
+
+def test_parse_many_mistakes_reports_all_at_once() -> None:
+    """One run shows everything there is to mend."""
+    text = VALID + "[server]\nport = 0\nworkers = 0\n[brand]\nnme = 'x'\n[metrics]\nport = 8080\n"
+
+    paths = {line.split(":")[0] for line in mistakes_of(text)}
+
+    assert paths == {"server.port", "server.workers", "brand.nme", "metrics.port"}
+
+
+def test_parse_empty_file_asks_for_providers_and_models() -> None:
+    """A file cut to nothing is not an empty catalogue."""
+    assert mistakes_of("") == [
+        "providers: missing; allowed: at least one [[providers]] table",
+        "models: missing; allowed: at least one [[models]] table",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["a =", "a = 1\na = 2", "a = " + "[" * 50_000, "a = " + "1" * 5000]
+)
+def test_parse_what_is_no_toml_is_one_mistake(text: str) -> None:
+    """A syntax error, nesting and digits without end are mistakes, not crashes."""
+    (line,) = mistakes_of(text)
+
+    assert line.startswith("not TOML: ")
+
+
+def test_load_unreadable_file_is_a_mistake(tmp_path: Path) -> None:
+    """A missing file and one that is no text name the path."""
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"a = \xff")
+
+    for path, reason in [
+        (tmp_path / "none.toml", "cannot be read: No such file or directory"),
+        (binary, "is not UTF-8 at byte 4"),
+    ]:
+        with pytest.raises(ConfigError) as raised:
+            load(path)
+        assert raised.value.errors == [f"{path}: {reason}"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("redis://user:pa/s@s@host/0", '"redis://***@host/0"'),
+        ("https://host/v1?key=abc", '"https://host/v1?***"'),
+        ("a\nb\u2028", '"a\\nb\\u2028"'),
+        ("x" * 100, f'"{"x" * 75}..."'),
+        ({}, "a table"),
+    ],
+)
+def test_shown_value_is_one_short_line_without_secrets(value: object, text: str) -> None:
+    """What a message repeats is short, on one line, and holds no part of a URL that is secret."""
+    assert shown(value) == text
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+_KEYS = st.sampled_from(
+    [
+        *("brand", "server", "redis", "sql", "providers", "models", "deployments", "prices"),
+        *("name", "openai", "base_url", "headers", "provider", "wires", "aliases", "url", "port"),
+        *("input", "caps"),
+    ]
+) | st.text(max_size=3)
+_DOCUMENTS = st.dictionaries(
+    _KEYS,
+    st.recursive(
+        _SCALARS | st.just("https://h/v1"),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=5),
+        max_leaves=20,
+    ),
+    max_size=6,
+)
+
+
+@given(_DOCUMENTS)
+def test_reading_any_document_gives_settings_and_single_lines(raw: dict[str, object]) -> None:
+    """Whatever a document holds, all rules can run over it, and each mistake is one line."""
+    errors: list[str] = []
+
+    settings = read_table(raw, Settings, errors)
+    errors.extend(check_rules(settings, None))
+
+    assert isinstance(settings, Settings)
+    assert all(line.isprintable() for line in errors)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        (
+            'name = "deepseek"',
+            'name = "deepseek"\nallow_features = ["web_serch"]',
+            'providers[0].allow_features[0]: "web_serch" is not one of audio_output, ',
+        ),
+        (
+            'name = "flash"',
+            'name = "flash"\nprices = { tiers = { priority = 2.0 } }',
+            'models[0].prices.tiers.priority: 2.0 is not a factor in quotes like "2.5", ',
+        ),
+        (
+            'name = "flash"',
+            'name = "flash"\nprices = { input = "100000" }',
+            'models[0].prices.input: "100000" is not a decimal in quotes like "0.07", below 100000',
+        ),
+        (
+            'name = "flash"',
+            'name = "flash"\nprices = { long_context = { input = "3", output = "4" } }',
+            "models[0].prices.long_context.above: missing; allowed: a whole number from 1 to ",
+        ),
+    ],
+)
+def test_parse_mistake_in_priced_features_names_the_key(old: str, new: str, mistake: str) -> None:
+    """A feature that does not exist, a factor without quotes, a price out of bounds."""
+    (line,) = mistakes_of(VALID.replace(old, new, 1))
+
+    assert line.startswith(mistake)

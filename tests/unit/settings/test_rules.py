@@ -1,0 +1,311 @@
+"""Rules between settings: names, wires, addresses, headers and capabilities must agree."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from gateway.settings import ConfigError, Settings, parse, split_http_url
+
+VALID = """
+[[providers]]
+name = "deepseek"
+openai = { base_url = "https://api.deepseek.com/v1" }
+anthropic = { base_url = "https://api.deepseek.com/anthropic" }
+
+[[providers]]
+name = "openai"
+openai = { base_url = "https://api.openai.com/v1" }
+
+[[models]]
+name = "flash"
+aliases = ["fast"]
+deployments = [{ provider = "deepseek", model = "chat" }]
+
+[[models]]
+name = "gpt"
+deployments = [{ provider = "openai", model = "gpt-5.5" }]
+"""
+
+
+def mistakes_of(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        parse(text)
+    return raised.value.errors
+
+
+def with_base_url(url: str, more: str = "") -> str:
+    return VALID.replace('base_url = "https://api.openai.com/v1"', f'base_url = "{url}"{more}')
+
+
+def test_parse_agreeing_settings_have_no_mistake() -> None:
+    """The text that the other tests spoil is right."""
+    assert isinstance(parse(VALID), Settings)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        (
+            'provider = "deepseek"',
+            'provider = "deepsek"',
+            'models[0].deployments[0].provider: "deepsek" is not a provider; have: deepseek, openai'
+            " (did you mean deepseek?)",
+        ),
+        (
+            '[[models]]\nname = "flash"',
+            '[money]\nrenew_s = 11\nlease_s = 30\n[[models]]\nname = "flash"',
+            "money.renew_s: 11.0 is too long; allowed: at most a third of money.lease_s, 30.0",
+        ),
+        (
+            '[[models]]\nname = "flash"',
+            '[server]\nmax_body_bytes = 200000000\n[[models]]\nname = "flash"',
+            "server.max_buffered_bytes_per_account: 134217728 is too small; "
+            "allowed: at least server.max_body_bytes, 200000000",
+        ),
+        (
+            '[[models]]\nname = "flash"',
+            '[server]\nmax_buffered_bytes = 100000000\n[[models]]\nname = "flash"',
+            "server.max_buffered_bytes: 100000000 is too small; "
+            "allowed: at least server.max_buffered_bytes_per_account, 134217728",
+        ),
+        (
+            'name = "gpt"',
+            'name = "fast"',
+            'models[1].name: "fast" is taken by models[0].aliases[0]; allowed: each only once',
+        ),
+        (
+            'aliases = ["fast"]',
+            'aliases = ["fast", "flash"]',
+            'models[0].aliases[1]: "flash" is taken by models[0].name; allowed: each only once',
+        ),
+        (
+            'name = "gpt"',
+            'name = "capio/gpt"',
+            'models[1].name: "capio/gpt" begins with brand.model_prefix, which is taken off before '
+            "names are looked up; allowed: the name without it",
+        ),
+        (
+            'name = "gpt"',
+            'name = "gpt"\ncontext = 1000\nmax_output = 1001',
+            "models[1].max_output: 1001 is more than the context; allowed: at most 1000",
+        ),
+        (
+            'model = "gpt-5.5" }',
+            'model = "gpt-5.5" }, { provider = "openai", model = "gpt-5.5" }',
+            'models[1].deployments[1]: "openai/gpt-5.5" is taken by models[1].deployments[0]; '
+            "allowed: each only once",
+        ),
+        (
+            'model = "gpt-5.5"',
+            'model = "gpt-5.5", wires = ["openai", "anthropic"]',
+            'models[1].deployments[0].wires[1]: "anthropic" is not spoken by openai; '
+            "allowed: openai",
+        ),
+        (
+            'model = "gpt-5.5"',
+            'model = "gpt-5.5", wires = ["openai", "openai"]',
+            'models[1].deployments[0].wires[1]: "openai" is taken by '
+            "models[1].deployments[0].wires[0]; allowed: each only once",
+        ),
+        (
+            'openai = { base_url = "https://api.openai.com/v1" }',
+            "",
+            "providers[1]: has no wire; allowed: an openai or anthropic table with a base_url, "
+            "or both",
+        ),
+        (
+            'name = "openai"\n',
+            'name = "openai"\napi_key_env = "A"\napi_key_file = "/run/a"\n',
+            'providers[1].api_key_file: "/run/a" stands beside api_key_env; '
+            "allowed: one of the two",
+        ),
+        (
+            'name = "openai"\n',
+            'name = "openai"\nproxy = "http://proxy:3128"\n',
+            'providers[1].proxy: "http://proxy:3128" needs transport = "httpx2", not "http1"',
+        ),
+        (
+            '/anthropic" }',
+            '/anthropic/v1/" }',
+            'providers[0].anthropic.base_url: "https://api.deepseek.com/anthropic/v1/" ends with '
+            "/v1; allowed: the URL without it, /v1/messages is added",
+        ),
+        (
+            'api.openai.com/v1"',
+            'api.openai.com/v1", count_tokens = false',
+            "providers[1].openai.count_tokens: false is for the anthropic wire only; leave it out",
+        ),
+        (
+            "[[models]]",
+            '[server]\ntls_cert_file = "/c"\n[[models]]',
+            "server.tls_key_file: missing; server.tls_cert_file needs it",
+        ),
+        (
+            "[[models]]",
+            '[server]\ntls_key_file = "/c"\n[[models]]',
+            "server.tls_cert_file: missing; server.tls_key_file needs it",
+        ),
+        (
+            "[[models]]",
+            "[metrics]\nport = 8080\n[[models]]",
+            "metrics.port: 8080 is not free, server.port has it; allowed: another port",
+        ),
+        (
+            "[[models]]",
+            '[sql]\nurl = "mysql://db/x"\n[[models]]',
+            'sql.url: "mysql://db/x" is not "embedded" and none of postgresql://, postgres://',
+        ),
+        (
+            "[[models]]",
+            '[redis]\nurl = "redis://:pw@host/0"\n[[models]]',
+            'redis.url: "redis://***@host/0" holds a password; '
+            "give it by password_env or password_file",
+        ),
+        (
+            "[[models]]",
+            '[redis]\npassword_env = "PW"\n[[models]]',
+            'redis.url: "embedded" takes no password; allowed: a server\'s URL',
+        ),
+    ],
+)
+def test_parse_disagreement_names_both_sides(old: str, new: str, mistake: str) -> None:
+    """Each rule reports where it is broken, the value, and what would be right."""
+    assert mistakes_of(VALID.replace(old, new, 1)) == [mistake]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://api.openai.com/v1", "would send the credential in clear; allowed: https://"),
+        ("ftp://api.openai.com/v1", "is not an absolute http:// or https:// URL"),
+        ("api.openai.com/v1", "is not an absolute http:// or https:// URL"),
+        ("https://me:pw@api.openai.com/v1", "has a user part; the credential is given apart"),
+        ("https://api.openai.com/v1?key=1", "has a query or a fragment"),
+        ("https://api.openai.com/v1#", "has a query or a fragment"),
+        ("https://api.openai.com/v1/chat/completions", "names an endpoint"),
+        ("https://api.openai.com:99999/v1", "is not a URL: its host or port cannot be read"),
+        ("https://api.openai.com:0/v1", "has the port 0"),
+        ("https:///v1", "has no valid host name"),
+        ("https://a..b/v1", "has no valid host name"),
+        ("https://1.2.3/v1", "has no valid host name"),
+        ("https://api.openai.com/v 1", "is not a URL: it has spaces"),
+        ("https://api.openai.com\\\\@evil/v1", "is not a URL: it has spaces"),
+        ("http://169.254.169.254/latest", "has a link-local, multicast or unspecified address"),
+        ("http://[::ffff:169.254.169.254]/", "has a link-local, multicast or unspecified address"),
+        ("http://0.0.0.0/v1", "has a link-local, multicast or unspecified address"),
+    ],
+)
+def test_parse_base_url_that_cannot_be_used_is_refused(url: str, reason: str) -> None:
+    """A base URL is absolute, without secrets in it, and safe to send a credential to."""
+    (line,) = mistakes_of(with_base_url(url))
+
+    assert line.startswith("providers[1].openai.base_url: ")
+    assert reason in line
+    assert "pw" not in line
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:8000/v1",
+        "http://127.0.0.1:8000/v1",
+        "http://[::1]:8000/v1",
+        "http://10.0.0.7/v1",
+        "http://vllm:8000/v1",
+        "http://vllm.models.svc.cluster.local/v1",
+        "https://api.openai.com/v1/",
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+    ],
+)
+def test_parse_base_url_near_or_encrypted_is_taken(url: str) -> None:
+    """Plain http is for loopback and private hosts only."""
+    assert parse(with_base_url(url)).providers[1].openai is not None
+
+
+def test_parse_plain_http_to_public_host_needs_a_word() -> None:
+    """The operator may insist."""
+    assert parse(with_base_url("http://api.openai.com/v1", ", allow_http = true"))
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("https://API.x.com/", (True, "api.x.com", 443, "", "api.x.com")),
+        ("https://x.com:8443/a/b/", (True, "x.com", 8443, "/a/b", "x.com:8443")),
+        ("http://[::1]:80/v1", (False, "::1", 80, "/v1", "[::1]")),
+        ("http://x.com:443", (False, "x.com", 443, "", "x.com:443")),
+    ],
+)
+def test_split_http_url_gives_parts(url: str, parts: tuple[object, ...]) -> None:
+    """Host in lower case, default ports filled in, no slash at the path's end."""
+    split = split_http_url(url)
+
+    assert (*split, split.authority) == parts
+
+
+@pytest.mark.parametrize(
+    ("header", "mistake"),
+    [
+        (
+            'authorization = "Bearer k3y"',
+            "authorization: the value (not shown, it may be a secret)",
+        ),
+        ('Host = "x"', "Host: is set by the gateway itself; leave it out"),
+        ('"a b" = "x"', '"a b": "a b" is not a header name'),
+        (
+            'x-a = "k3y\\r\\nx-b: 1"',
+            "x-a: the value (not shown, it may be a secret) is not a header",
+        ),
+        ('x-a = "1"\nX-A = "2"', 'X-A: "x-a" is taken by providers[1].headers.x-a'),
+        ("x-a = 1", "x-a: 1 is not a text in quotes"),
+    ],
+)
+def test_parse_header_that_must_not_be_set_is_refused(header: str, mistake: str) -> None:
+    """Extra headers are no place for secrets, line ends, or what the gateway sets itself."""
+    text = VALID.replace("\n[[models]]", f"\n[providers.headers]\n{header}\n[[models]]", 1)
+
+    (line,) = mistakes_of(text)
+
+    assert line.startswith(f"providers[1].headers.{mistake}")
+    assert "k3y" not in line
+
+
+def test_parse_capability_check_reports_each_override() -> None:
+    """Overrides of capabilities are judged one by one, with the provider's dialect."""
+    seen: list[tuple[str, Mapping[str, object]]] = []
+
+    def check(dialect: str, caps: Mapping[str, object]) -> None:
+        seen.append((dialect, caps))
+        if "images" in caps:
+            raise ValueError("expected true or false")
+
+    text = VALID.replace(
+        'name = "openai"', 'name = "openai"\ndialect = "vllm"\ncaps = { images = 3, top_k = true }'
+    ).replace('model = "gpt-5.5"', 'model = "gpt-5.5", caps = { images = "x" }')
+
+    with pytest.raises(ConfigError) as raised:
+        parse(text, check)
+
+    assert raised.value.errors == [
+        "providers[1].caps.images: 3: expected true or false",
+        'models[1].deployments[0].caps.images: "x": expected true or false',
+    ]
+    assert seen == [
+        ("vllm", {"images": 3}),
+        ("vllm", {"top_k": True}),
+        ("vllm", {"images": "x"}),
+    ]
+
+
+@pytest.mark.parametrize("where", ["prices", "deployments[0].cost"])
+def test_parse_tier_that_no_upstream_reports_is_refused(where: str) -> None:
+    """A name with a capital would never match, and its factor never count."""
+    tiers = '{ tiers = { Priority = "2.0", priority = "2.0" } }'
+    text = VALID.replace("[[models]]", f"[[models]]\nprices = {tiers}", 1)
+    if where != "prices":  # the cost of the first deployment
+        text = VALID.replace('model = "chat"', f'model = "chat", cost = {tiers}', 1)
+
+    assert mistakes_of(text) == [
+        f'models[0].{where}.tiers: "Priority" is no tier that an upstream reports; '
+        "allowed: at most 32 small letters, digits and _ -"
+    ]

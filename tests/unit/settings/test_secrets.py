@@ -1,0 +1,107 @@
+"""Secrets come from the environment or from files, and are never shown."""
+
+import pytest
+
+from gateway.settings import (
+    ConfigError,
+    Provider,
+    Redis,
+    Server,
+    Settings,
+    Sql,
+    resolve_secrets,
+    secret,
+)
+
+FILES = {"/run/key": "k3y\n", "/run/empty": "\n", "/run/two": "a b"}
+
+
+def read(path: str) -> str:
+    if path == "/run/binary":
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+    if path not in FILES:
+        raise FileNotFoundError(2, "No such file or directory")
+    return FILES[path]
+
+
+def test_secret_from_environment_or_file_loses_its_line_end() -> None:
+    """Files end in a line end, keys do not."""
+    assert secret("p", "KEY", None, {"KEY": "abc"}, read) == "abc"
+    assert secret("p", None, "/run/key", {}, read) == "k3y"
+    assert secret("p", None, None, {}, read) is None
+
+
+@pytest.mark.parametrize(
+    ("env", "file", "mistake"),
+    [
+        ("KEY", None, "redis.password_env: the environment variable KEY is not set"),
+        ("EMPTY", None, "redis.password_env: the environment variable EMPTY is empty"),
+        (None, "/none", "redis.password_file: /none cannot be read: No such file or directory"),
+        (None, "/run/empty", "redis.password_file: /run/empty is empty"),
+        (None, "/run/binary", "redis.password_file: /run/binary is not UTF-8"),
+    ],
+)
+def test_secret_that_is_not_there_is_a_mistake(
+    env: str | None, file: str | None, mistake: str
+) -> None:
+    """The line names the setting and where the secret was looked for."""
+    with pytest.raises(ConfigError) as raised:
+        secret("redis.password", env, file, {"EMPTY": ""}, read)
+
+    assert raised.value.errors == [mistake]
+
+
+def test_resolve_secrets_gives_each_provider_its_own() -> None:
+    """A provider without a credential is left out."""
+    settings = Settings(
+        providers=[
+            Provider(name="a", api_key_env="A"),
+            Provider(name="b"),
+            Provider(name="c", api_key_file="/run/key"),
+        ],
+        redis=Redis(url="redis://r", password_env="R"),
+        sql=Sql(url="postgresql://s", password_file="/run/two"),
+    )
+
+    secrets = resolve_secrets(settings, {"A": "one", "R": "redis pw"}, read)
+
+    assert secrets.providers == {"a": "one", "c": "k3y"}
+    assert secrets.redis_password == "redis pw"
+    assert secrets.sql_password == "a b"
+    assert repr(secrets) == "Secrets(2 providers)"
+
+
+def test_resolve_secrets_reports_all_that_is_missing() -> None:
+    """Each missing secret is a line; a credential that fits in no header is one too, not shown."""
+    settings = Settings(
+        providers=[
+            Provider(name="a", api_key_env="A"),
+            Provider(name="b", api_key_file="/run/two"),
+        ],
+        server=Server(tls_cert_file="/none", tls_key_file="/run/key"),
+        sql=Sql(url="postgresql://s", password_env="S"),
+    )
+
+    with pytest.raises(ConfigError) as raised:
+        resolve_secrets(settings, {}, read)
+
+    assert raised.value.errors == [
+        "providers[0].api_key_env: the environment variable A is not set",
+        "providers[1].api_key_file: the value (not shown) has spaces, control or non-ASCII "
+        "characters; allowed: visible ASCII",
+        "server.tls_cert_file: /none cannot be read: No such file or directory",
+        "sql.password_env: the environment variable S is not set",
+    ]
+
+
+def test_resolve_secrets_of_stores_needs_no_credential() -> None:
+    """Who only uses the database need not have the providers' credentials."""
+    settings = Settings(
+        providers=[Provider(name="a", api_key_env="A")],
+        server=Server(tls_cert_file="/none"),
+        sql=Sql(url="postgresql://s", password_env="S"),
+    )
+
+    secrets = resolve_secrets(settings, {"S": "pw"}, read, stores_only=True)
+
+    assert (secrets.providers, secrets.sql_password) == ({}, "pw")
