@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Final, TypeVar
 
 import msgspec
@@ -129,25 +128,31 @@ def replace_lone_surrogates(text: bytes) -> bytes:
     if b"\0" in text:
         return text  # no JSON
     # Escaped backslashes are put away, so that every backslash left begins an escape.
-    plain = _by_piece(text, lambda piece: piece.replace(b"\\\\", b"\0\0"))
+    plain = _replaced(text, b"\\\\", b"\0\0")
     mended = b"".join(_mended(plain, start) for start in range(0, len(plain), _STEP))
-    return _by_piece(mended, lambda piece: piece.replace(b"\0\0", b"\\\\"))
+    return _replaced(mended, b"\0\0", b"\\\\")
 
 
 def whole_escapes(text: bytes, start: int, end: int) -> int:
     """Return `end`, or the byte before it where it would cut an escape; `start` cuts none."""
+    return _before_pair(text, start, end, b"\\")
+
+
+def _before_pair(text: bytes, start: int, end: int, half: bytes) -> int:
+    """Return `end`, or the byte before it where it would cut a pair of `half`s in two."""
+    if end >= len(text):
+        return len(text)
     piece = text[start:end]
-    backslashes = len(piece) - len(piece.rstrip(b"\\"))
-    return end - backslashes % 2 if end < len(text) else len(text)
+    return end - (len(piece) - len(piece.rstrip(half))) % 2
 
 
-def _by_piece(text: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """Apply a change that keeps lengths: in pieces, since one holds the interpreter's lock."""
+def _replaced(text: bytes, pair: bytes, other: bytes) -> bytes:
+    """Replace a pair of equal bytes by another, piece by piece: a replace holds the GIL."""
     changed: list[bytes] = []
     at = 0
     while at < len(text):
-        end = whole_escapes(text, at, at + _STEP)
-        changed.append(change(text[at:end]))
+        end = _before_pair(text, at, at + _STEP, pair[:1])
+        changed.append(text[at:end].replace(pair, other))
         at = end
     return b"".join(changed)
 
