@@ -145,6 +145,8 @@ class ReserveAsk(msgspec.Struct, frozen=True, kw_only=True):
     """Answers asked for (`n`); each may be as long as `max_tokens`."""
     input_bound: Callable[[], int | None]
     """Returns an upper bound of the input's tokens; None: only the model's context bounds it."""
+    hour_cache: Callable[[], bool] = bool
+    """Returns whether the input may be written into a cache of an hour."""
 
 
 class Reservation(msgspec.Struct, kw_only=True, eq=False):

@@ -74,17 +74,27 @@ def most_nanousd(input_tokens: int, output_tokens: int, prices: Prices) -> int:
     return -(-(input_tokens * prices.input + output_tokens * dearest) // TOKENS_PER_PRICE)
 
 
-def worst_case_nanousd(input_tokens: int, output_tokens: int, prices: Prices) -> int:
+def worst_case_nanousd(
+    input_tokens: int, output_tokens: int, prices: Prices, *, hour_cache: bool = True
+) -> int:
     """
     Return a bound on the cost of every usage with at most so many tokens of input and of output.
 
     Each token counts at the dearest price of its side: input may be written into a cache, output
     may be reasoning, and the request may be served in the dearest combination of tiers. Server
     tools are not tokens and are not counted.
+
+    Args:
+        input_tokens: Of all classes.
+        output_tokens: Reasoning included.
+        prices: Of the model.
+        hour_cache: Whether the input may be written into a cache of an hour.
     """
     scales = [prices] if prices.long_context is None else [prices, prices.long_context]
     dearest_output = max(max(scale.output, scale.reasoning) for scale in scales)
-    total = input_tokens * dearest_input(prices) + output_tokens * dearest_output
+    total = (
+        input_tokens * dearest_input(prices, hour_cache=hour_cache) + output_tokens * dearest_output
+    )
     divisor = TOKENS_PER_PRICE
     for factor in prices.tiers.values():
         if factor > TIER_UNIT:
@@ -93,10 +103,13 @@ def worst_case_nanousd(input_tokens: int, output_tokens: int, prices: Prices) ->
     return -(-total // divisor)
 
 
-def dearest_input(prices: Prices) -> int:
+def dearest_input(prices: Prices, *, hour_cache: bool = True) -> int:
     """Return the highest price of a token of input, cached or not, before the factors of tiers."""
     scales = [prices] if prices.long_context is None else [prices, prices.long_context]
-    return max(max(each.input, each.cache_read, _hour_price(each)) for each in scales)
+    return max(
+        max(each.input, each.cache_read, _hour_price(each) if hour_cache else each.cache_write)
+        for each in scales
+    )
 
 
 def _hour_price(prices: TokenPrices) -> int:

@@ -96,6 +96,7 @@ class Admission:
             max_tokens=front.fields.output_limit,
             choices=front.fields.choices,
             input_bound=front.input_bound,
+            hour_cache=front.hour_cache,
         )
         call.reservation = await self._reservations.reserve(ask)
         call.reservation.checkpoint = lambda: checkpoint(call)

@@ -215,9 +215,9 @@ class ClientChannel:
         self._gone = True
         return GatewayError(ErrorKind.CLIENT_GONE, "The caller left before its body ended.")
 
-    async def drain(self) -> None:
+    async def drain(self, limit_bytes: int = _DRAIN_BYTES) -> None:
         """
-        Read and drop a small body that nobody wanted, before an early answer.
+        Read and drop a body of at most `limit_bytes` that is not wanted, before an early response.
 
         With a body left unread the connection cannot be used again, and a caller that is still
         sending may lose the answer. Large, endless and late bodies are not waited for, nor those of
@@ -226,22 +226,22 @@ class ClientChannel:
         declared = read_digits(self.header(b"content-length") or b"0")
         if self._read_whole or self._broke_off or self._gone or self._overdue is not None:
             return
-        if declared is None or declared > _DRAIN_BYTES:
+        if declared is None or declared > limit_bytes:
             return
         if self.header(b"expect") is not None or ClientChannel._draining >= _MOST_DRAINS:
             return
         ClientChannel._draining += 1
         try:
             async with asyncio.timeout(_DRAIN_S):
-                await self._discard()
+                await self._discard(limit_bytes)
         except TimeoutError:
             pass  # the answer goes out all the same
         finally:
             ClientChannel._draining -= 1
 
-    async def _discard(self) -> None:
+    async def _discard(self, limit_bytes: int) -> None:
         header, size = self.header(b"content-length"), 0
-        while not self._read_whole and size <= _DRAIN_BYTES:
+        while not self._read_whole and size <= limit_bytes:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._ended_early()

@@ -39,7 +39,7 @@ from gateway.protocols.openai_responses.response import translate_responses_resp
 from gateway.protocols.openai_responses.stream import ResponsesStream
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.stream import StreamTranslator
-from gateway.tokens.input_bound import input_token_bound
+from gateway.tokens.input_bound import input_token_bound, may_cache_for_an_hour
 
 MOST_DROPPED = 32
 MOST_DROPPED_LENGTH = 64
@@ -74,6 +74,10 @@ class InboundRequest(msgspec.Struct, kw_only=True):
     def input_bound(self) -> int | None:
         """Return an upper bound of the input's tokens; None: only the model's context bounds it."""
         return input_token_bound(self.body)
+
+    def hour_cache(self) -> bool:
+        """Return whether the input may be written into a cache of an hour."""
+        return may_cache_for_an_hour(self.body)
 
     @property
     def is_facade(self) -> bool:

@@ -286,7 +286,11 @@ class Proxy:
             status, headers, body = render(error, call.client_wire, call.request_id)
             answer = ErrorResponse(status, tuple(headers), body)
         call.status = answer.status
-        await channel.drain()
+        if call.principal is None:
+            await channel.drain()
+        else:
+            # A client that is cut off while it sends sees a broken connection, not why.
+            await channel.drain(self._limits.max_body_bytes)
         await channel.respond(answer.status, list(answer.headers), answer.body)
 
 

@@ -28,6 +28,12 @@ _REFERENCES: Final = (b'_url"', b'"input_audio"', b'"audio"', b'"web_search_opti
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
 
 
+def may_cache_for_an_hour(body: bytes) -> bool:
+    """Return whether a request may write into a cache of an hour, which costs more than others."""
+    # `"ttl": "1h"`; an escaped digit would spell it, too.
+    return b'"1h"' in body or b"\\u003" in body or b"\\u0068" in body
+
+
 def input_token_bound(body: bytes) -> int | None:
     """
     Return a number of tokens that the input does not exceed; None if only the context bounds it.

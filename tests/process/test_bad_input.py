@@ -381,9 +381,11 @@ def test_call_beyond_the_workers_cap_is_refused_at_once(
 ) -> None:
     """No queue that nobody sees: 503 or 529 with a second's wait, and room again afterwards."""
     stalled = request(path, "MiniMax-M3", "/stall 1", stream=True)
+    # One account may take half of the places.
+    other = strict.new_account_key("other")
     held = [Connection(strict.port) for _ in range(2)]
-    for connection in held:
-        connection.send(render("POST", path, stalled, x_api_key=strict_key.raw))
+    for connection, key in zip(held, (strict_key, other), strict=True):
+        connection.send(render("POST", path, stalled, x_api_key=key.raw))
         connection.read_head()
 
     with Connection(strict.port) as connection:

@@ -137,11 +137,23 @@ class Service:
         """Its address, without a path."""
         return self.process.base_url
 
-    def new_key(self, name: str, *arguments: str) -> Key:
+    def new_account_key(self, name: str) -> Key:
+        """Make a key of a new account."""
+        made = json.loads(self.process.capio("accounts", "create", name, "--postpaid", "--json"))
+        return self.new_key(name, account=made[0]["id"])
+
+    def new_key(self, name: str, *arguments: str, account: str | None = None) -> Key:
         """Make a key; `arguments` go to `capio keys create`."""
         made = json.loads(
             self.process.capio(
-                "keys", "create", "--account", self._account, "--name", name, "--json", *arguments
+                "keys",
+                "create",
+                "--account",
+                account or self._account,
+                "--name",
+                name,
+                "--json",
+                *arguments,
             )
         )
         return Key(made["id"], made["key"])

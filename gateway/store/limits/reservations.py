@@ -205,9 +205,10 @@ class RedisReservations:
         worst = worst_case_nanousd(context, output, model.prices)
         room = self._local.room(ask.principal.account_id)
         if room is not None and room < _AMPLE * worst and dearest_input(model.prices) > 0:
-            bound = ask.input_bound()  # reads the whole body, a millisecond in a large one
-            if bound is not None and bound < context:
-                worst = worst_case_nanousd(max(bound, ask.input_tokens), output, model.prices)
+            # Both read the whole body: a fraction of a millisecond in a large one.
+            bound = ask.input_bound()
+            tokens = context if bound is None else min(context, max(bound, ask.input_tokens))
+            worst = worst_case_nanousd(tokens, output, model.prices, hour_cache=ask.hour_cache())
         return min(worst, MOST_NANOUSD)
 
     async def _admit(self, reservation: Reservation, rows: list[Row], packed: bytes) -> None:

@@ -153,6 +153,7 @@ def test_worst_case_counts_every_token_at_the_dearest_price() -> None:
     prices = Prices(input=3, output=10, cache_read=1, cache_write=5, reasoning=12)
 
     assert worst_case_nanousd(1_000_000, 2_000_000, prices) == 8 + 24
+    assert worst_case_nanousd(1_000_000, 2_000_000, prices, hour_cache=False) == 5 + 24
     assert worst_case_nanousd(1, 0, prices) == 1
 
 

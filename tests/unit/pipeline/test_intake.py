@@ -233,9 +233,10 @@ async def test_worker_full_of_bodies_refuses_in_the_callers_dialect() -> None:
 
 
 async def test_account_without_credit_is_refused_before_its_body() -> None:
-    """Not a byte is read when nothing that the key may use is free."""
+    """Not a byte is read for the call when nothing that the key may use is free."""
     bench = Bench(credit=FakeCredit())
-    client = FakeClient("/v1/messages", ANTHROPIC_BODY, headers=[(b"content-length", b"2000000")])
+    # Larger than any body: it is not read away before the response either.
+    client = FakeClient("/v1/messages", ANTHROPIC_BODY, headers=[(b"content-length", b"40000000")])
 
     await bench.run(client, Endpoint.MESSAGES)
 
