@@ -15,8 +15,9 @@ from gateway.core.model import Clocks, Endpoint
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.clocks import Expire
 from gateway.pipeline.exchange import Exchange
-from gateway.pipeline.relay import EarlyUpstreamError, Relay, expired
+from gateway.pipeline.relay import EarlyUpstreamError, Relay
 from gateway.pipeline.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.codec.digits import read_digits
@@ -113,7 +114,7 @@ class ResponseSender:
             meter.feed(body)
             if channel.gone and not call.outlives_client:
                 call.drained = True
-                raise GatewayError(ErrorKind.CLIENT_GONE, "The caller left.")
+                raise GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
             for step in exchange.reshape:
                 body = step(body)
             if exchange.reshape:
@@ -138,7 +139,7 @@ class ResponseSender:
             task.uncancel()
         finally:
             self._watchdog.discard(deadline)
-        raise expired("whole answer", clocks.first_byte_s)
+        raise Expire("whole answer", clocks.first_byte_s).error
 
     async def _large(
         self,
@@ -156,7 +157,7 @@ class ResponseSender:
                 _check_left(call, channel, relay, error)
             if error is not None:
                 raise error  # bytes of JSON may be out: without `end` the connection breaks
-            await relay.write(b"")
+            await relay.writer.write_last(b"")
             await channel.end()
         finally:
             _keep_usage(call, meter, channel)
@@ -177,7 +178,7 @@ class ResponseSender:
             channel,
             response,
             meter,
-            shaper=exchange.hider,
+            transform=exchange.hider,
             translator=exchange.translator,
             head=head,
             stall_s=self._stall_s,
@@ -214,7 +215,7 @@ class ResponseSender:
             channel.on_gone(None if channel.started or channel.gone else before)
             self._watchdog.discard(relay)
             response.close()
-            await relay.aclose()
+            await relay.writer.aclose()
 
 
 class _Deadline:
@@ -239,8 +240,8 @@ def _check_left(
 ) -> None:
     """Raise CLIENT_GONE if the caller has left, with a note whether all was read on."""
     if channel.gone:
-        call.drained = relay.drained and error is None
-        raise GatewayError(ErrorKind.CLIENT_GONE, "The caller left.")
+        call.drained = relay.read_on and error is None
+        raise GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
 
 
 def _reported(meter: StreamMeter) -> GatewayError | None:
@@ -284,14 +285,14 @@ async def _end_relayed(
     if exchange.hider is not None:
         rest = exchange.hider.end(error is None)
         if rest:
-            await relay.write(rest)
+            await relay.writer.write_last(rest)
     if error is None:
-        await relay.write(b"")
+        await relay.writer.write_last(b"")
         await channel.end()
         return
     may_tell = channel.started and error.kind is not ErrorKind.SLOW_CLIENT
-    if may_tell and at_event_boundary(*relay.tail):
-        await relay.write(render_event(error, call.client_wire))
+    if may_tell and at_event_boundary(*relay.writer.tail):
+        await relay.writer.write_last(render_event(error, call.client_wire))
         await channel.end()
     raise error
 
@@ -309,7 +310,7 @@ async def _end_translated(
     early = translator.early_error
     if early is not None and not channel.started:
         raise EarlyUpstreamError(early)
-    await relay.write(rest or translator.error_event)
+    await relay.writer.write_last(rest or translator.error_event)
     await channel.end()
     if translator.failed:
         raise error or _cut_off()

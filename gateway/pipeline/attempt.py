@@ -192,8 +192,8 @@ def _mask_credential(error: GatewayError, candidate: Candidate) -> None:
     if isinstance(error, RefusalError):
         error.answer = _masked(error.answer, mask)
     elif isinstance(error, EarlyUpstreamError):
-        early = error.answer
-        error.answer = msgspec.structs.replace(
+        early = error.response
+        error.response = msgspec.structs.replace(
             early, body=mask.clean(early.body), headers=mask.clean_headers(early.headers)
         )
 
@@ -224,7 +224,7 @@ def error_response(error: GatewayError, call: Call) -> ErrorResponse | None:
     if isinstance(error, RefusalError):
         return error.answer
     if isinstance(error, EarlyUpstreamError):
-        early = error.answer
+        early = error.response
         return completed(ErrorResponse(early.status, early.headers, early.body), call)
     return None
 
@@ -234,5 +234,5 @@ def _repeats_elsewhere(error: GatewayError) -> bool:
     if isinstance(error, RefusalError):
         return error.elsewhere
     if isinstance(error, EarlyUpstreamError):
-        return error.answer.fault is not None and may_try_elsewhere(error.answer.fault)
+        return error.response.fault is not None and may_try_elsewhere(error.response.fault)
     return error.kind in _ELSEWHERE

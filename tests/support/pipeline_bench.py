@@ -160,7 +160,7 @@ class Pump:
             self.channel,
             self.response,
             self.meter,
-            shaper=hider,
+            transform=hider,
             translator=translator,
             head=(200, list(SSE)),
             stall_s=stall_s,

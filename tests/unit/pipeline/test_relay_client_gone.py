@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.clocks import SILENT_FINISH_S
 from gateway.pipeline.departure import DRAIN_BYTES
-from gateway.pipeline.relay import SILENT_FINISH_S
 from tests.support.pipeline_bench import Pump
 from tests.support.pipeline_fakes import (
     COMMENT,
@@ -29,7 +29,7 @@ async def test_relay_of_a_caller_that_left_ends_at_once() -> None:
     pump.relay.body_chunk(B)
 
     assert pump.error is ErrorKind.CLIENT_GONE
-    assert not pump.relay.drained
+    assert not pump.relay.read_on
     assert pump.client.pieces == [A]
 
 
@@ -54,7 +54,7 @@ async def test_drain_reads_on_for_the_usage_and_writes_nothing() -> None:
     pump.relay.body_end()
 
     assert pump.error is None
-    assert pump.relay.drained
+    assert pump.relay.read_on
     assert pump.client.pieces == [A]
     assert (pump.meter.usage.input, pump.meter.usage.output) == (10, 4)
 
@@ -133,7 +133,7 @@ async def test_drain_after_the_end_has_come_is_over_at_once() -> None:
     pump.relay.client_left()
 
     assert pump.error is None
-    assert pump.relay.drained
+    assert pump.relay.read_on
 
 
 async def test_drain_is_not_pinged_or_committed() -> None:
@@ -163,7 +163,7 @@ async def test_relay_left_after_the_finish_reason_reads_on_for_the_usage(
 
     assert waits
     assert pump.error is None
-    assert pump.relay.drained
+    assert pump.relay.read_on
     assert pump.meter.usage.output == 4
     assert pump.client.pieces == [A, OPENAI_FINISH]
 
@@ -194,7 +194,7 @@ async def test_relay_left_with_the_usage_reported_ends_as_drained() -> None:
     pump.check_after(2)
 
     assert pump.error is None
-    assert pump.relay.drained
+    assert pump.relay.read_on
 
 
 @pytest.mark.parametrize("hides", [True, False])
@@ -207,7 +207,7 @@ async def test_policy_auto_reads_on_only_where_reasoning_may_be_hidden(hides: bo
     pump.relay.client_left()
 
     assert pump.relay.done.done() is not hides
-    assert pump.relay.drained is hides
+    assert pump.relay.read_on is hides
 
 
 async def test_caller_that_stops_reading_does_not_escape_the_report_either() -> None:
@@ -216,7 +216,7 @@ async def test_caller_that_stops_reading_does_not_escape_the_report_either() -> 
     pump.relay.body_chunk(A)
     pump.client.slow = True
     pump.relay.body_chunk(OPENAI_FINISH)
-    await wait_until(lambda: pump.relay.drained)
+    await wait_until(lambda: pump.relay.read_on)
 
     resumed = not pump.response.paused
     pump.relay.body_chunk(OPENAI_USAGE)

@@ -246,7 +246,7 @@ async def test_relay_tail_is_what_was_written_last() -> None:
     for chunk in (A, B[:5], B[5:]):
         pump.relay.body_chunk(chunk)
 
-    assert pump.relay.tail == (B[:5], B[5:])
+    assert pump.relay.writer.tail == (B[:5], B[5:])
 
 
 async def test_relay_content_times_are_noted_and_comments_do_not_count() -> None:
@@ -269,7 +269,7 @@ async def test_relay_last_piece_beyond_the_stall_limit_is_told() -> None:
 
     kind = None
     try:
-        await pump.relay.write(A)
+        await pump.relay.writer.write_last(A)
     except GatewayError as error:
         kind = error.kind
 
@@ -281,7 +281,7 @@ async def test_relay_last_piece_commits_and_waits_for_a_slow_caller() -> None:
     pump = Pump()
     pump.client.slow = True
 
-    writing = asyncio.ensure_future(pump.relay.write(A))
+    writing = asyncio.ensure_future(pump.relay.writer.write_last(A))
     await pump.client.take()
     await writing
 
@@ -294,7 +294,7 @@ async def test_relay_closed_while_a_write_waits_drops_the_write() -> None:
     pump.client.slow = True
     pump.relay.body_chunk(A)
 
-    await pump.relay.aclose()
-    await pump.relay.aclose()
+    await pump.relay.writer.aclose()
+    await pump.relay.writer.aclose()
 
     assert pump.client.pieces == []

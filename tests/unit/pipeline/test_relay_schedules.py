@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.relay import SILENT_FINISH_S
+from gateway.pipeline.clocks import SILENT_FINISH_S
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from tests.support.pipeline_bench import Pump
 from tests.support.pipeline_fakes import COMMENT, OPENAI_FINISH, OPENAI_USAGE, openai_event
@@ -99,7 +99,7 @@ async def test_relay_gives_every_byte_once_and_in_order(
             assert b"finish_reason" in schedule.said
             pump.check_after(schedule.at + SILENT_FINISH_S + 1.0)
         assert pump.relay.done.done()
-    await pump.relay.aclose()
+    await pump.relay.writer.aclose()
 
 
 @given(steps=STEPS, drains=st.booleans())
@@ -117,7 +117,7 @@ async def test_relay_that_hides_usage_loses_nothing_else(steps: list[str], drain
     assert shown.startswith(pump.client.body)
     if not ended_by_itself and b"data" in shown and not schedule.said.startswith(OPENAI_USAGE):
         assert pump.client.body == shown
-    await pump.relay.aclose()
+    await pump.relay.writer.aclose()
 
 
 @given(steps=STEPS, late=st.lists(ENDS, min_size=1, max_size=4), drains=st.booleans())
@@ -139,4 +139,4 @@ async def test_relay_has_one_result_whatever_ends_it(
 
     assert pump.relay.done.result() is first
     assert pump.client.body == written
-    await pump.relay.aclose()
+    await pump.relay.writer.aclose()
