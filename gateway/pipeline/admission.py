@@ -10,8 +10,8 @@ from __future__ import annotations
 from gateway.core.model import Model, Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.finish import checkpoint
-from gateway.pipeline.front import InboundRequest
+from gateway.pipeline.record import checkpoint
+from gateway.pipeline.request.inbound_request import InboundRequest
 from gateway.ports import Reservations, ReserveAsk
 from gateway.telemetry.metrics import CallMetrics
 

@@ -17,12 +17,12 @@ import msgspec
 
 from gateway.core.routing import Candidate
 from gateway.errors import ErrorKind, ErrorSource, GatewayError
-from gateway.pipeline.answer import ResponseSender
 from gateway.pipeline.call import Call
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.departure import ReadingOn
-from gateway.pipeline.exchange import CallContext, RequestBuilder
-from gateway.pipeline.relay import EarlyUpstreamError
+from gateway.pipeline.request.exchange import CallContext, RequestBuilder
+from gateway.pipeline.response.relay import EarlyUpstreamError
+from gateway.pipeline.response.sender import ResponseSender
 from gateway.ports import Headers, Transport, UpstreamResponse
 from gateway.protocols.http.credential_mask import CredentialMask
 from gateway.protocols.http.headers import client_headers

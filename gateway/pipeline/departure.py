@@ -23,7 +23,7 @@ from types import TracebackType
 
 from gateway.core.model import Wire
 from gateway.core.routing import Candidate
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.protocols.translate.capabilities import Capabilities
 
 DRAIN_S = 60.0

@@ -17,16 +17,16 @@ from gateway.core.routing import Candidate, plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import AttemptRunner, error_response
-from gateway.pipeline.authenticate import Authenticator, Caller
 from gateway.pipeline.call import Call
-from gateway.pipeline.channel import ClientChannel
-from gateway.pipeline.counting import TokenCounter, measure_request, rough_count
-from gateway.pipeline.exchange import CallContext
-from gateway.pipeline.finish import Recorder
-from gateway.pipeline.front import opened
-from gateway.pipeline.idempotent import Idempotent
-from gateway.pipeline.intake import Intake, IntakePlace
+from gateway.pipeline.client.authenticator import Authenticator, Caller
+from gateway.pipeline.client.channel import ClientChannel
+from gateway.pipeline.client.intake import Intake, IntakePlace
+from gateway.pipeline.idempotency import Idempotent
+from gateway.pipeline.record import Recorder
+from gateway.pipeline.request.exchange import CallContext
+from gateway.pipeline.request.inbound_request import opened
 from gateway.pipeline.settlement import settle
+from gateway.pipeline.token_counts import TokenCounter, measure_request, rough_count
 from gateway.protocols.http.error_bodies import render
 from gateway.protocols.http.request_bounds import RequestBounds
 from gateway.protocols.http.request_fields import CallFields

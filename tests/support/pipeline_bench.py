@@ -13,17 +13,17 @@ from gateway.core.catalogue import Catalogue
 from gateway.core.model import Clocks, Deployment, Endpoint, Prices, Principal, UsageEvent, Wire
 from gateway.errors import ErrorKind
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.answer import ResponseSender
 from gateway.pipeline.attempt import AttemptRunner
-from gateway.pipeline.authenticate import Authenticator
 from gateway.pipeline.call import Call
-from gateway.pipeline.counting import TokenCounter
-from gateway.pipeline.exchange import RequestBuilder
-from gateway.pipeline.finish import Recorder
-from gateway.pipeline.intake import Intake
+from gateway.pipeline.client.authenticator import Authenticator
+from gateway.pipeline.client.intake import Intake
 from gateway.pipeline.proxy import Proxy
-from gateway.pipeline.relay import Relay
-from gateway.pipeline.watchdog import Watchdog
+from gateway.pipeline.record import Recorder
+from gateway.pipeline.request.exchange import RequestBuilder
+from gateway.pipeline.response.relay import Relay
+from gateway.pipeline.response.sender import ResponseSender
+from gateway.pipeline.response.watchdog import Watchdog
+from gateway.pipeline.token_counts import TokenCounter
 from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from gateway.protocols.translate.stream import StreamTranslator

@@ -8,7 +8,7 @@ import pytest
 from gateway.core.model import Endpoint, Usage, UsageEvent, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.finish import MAX_FOREIGN_TEXT, Recorder, checkpoint, event_of
+from gateway.pipeline.record import MAX_FOREIGN_TEXT, Recorder, checkpoint, event_of
 from gateway.ports import Reservation, ReserveAsk
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.idempotency import Claim, Hold, StoredResponse
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.idempotent import Idempotent
+from gateway.pipeline.idempotency import Idempotent
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     JSON,

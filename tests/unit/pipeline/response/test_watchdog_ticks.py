@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.pipeline.watchdog import TICK_S, Watchdog
+from gateway.pipeline.response.watchdog import TICK_S, Watchdog
 from tests.support.pipeline_fakes import CLOCKS
 from tests.support.waiting import wait_until
 

@@ -16,8 +16,8 @@ from gateway.core.model import Deployment, Endpoint, Wire
 from gateway.core.routing import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.departure import may_hide_reasoning
-from gateway.pipeline.front import InboundRequest, Reshape
-from gateway.pipeline.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
+from gateway.pipeline.request.inbound_request import InboundRequest, Reshape
+from gateway.pipeline.request.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
 from gateway.ports import Headers, UpstreamRequest
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
 from gateway.protocols.http.headers import mapped_betas, translated_headers, upstream_headers

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.model import Clocks, Endpoint, Prices, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.answer import WHOLE_BYTES
+from gateway.pipeline.response.sender import WHOLE_BYTES
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     ANTHROPIC_BODY,

@@ -9,7 +9,7 @@ from gateway.core.api_keys import digest, pick_key, well_formed
 from gateway.core.idempotency import KeyedRequest, keyed_request
 from gateway.core.model import Principal
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.ports import KeyDirectory
 
 

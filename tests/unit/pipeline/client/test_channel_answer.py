@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.core.idempotency import ResponseRecorder
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from tests.support.pipeline_fakes import FakeClient
 from tests.support.waiting import wait_until
 

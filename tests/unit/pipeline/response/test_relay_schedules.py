@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.clocks import SILENT_FINISH_S
+from gateway.pipeline.response.clocks import SILENT_FINISH_S
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from tests.support.pipeline_bench import Pump
 from tests.support.pipeline_fakes import COMMENT, OPENAI_FINISH, OPENAI_USAGE, openai_event

@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.ports import Headers
 
 

@@ -12,8 +12,8 @@ import pytest
 from gateway.core.limits import used_up_error
 from gateway.core.model import Endpoint, Prices, Principal
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.channel import ClientChannel
-from gateway.pipeline.intake import SMALL_BODY_BYTES, Intake, IntakePlace
+from gateway.pipeline.client.channel import ClientChannel
+from gateway.pipeline.client.intake import SMALL_BODY_BYTES, Intake, IntakePlace
 from gateway.settings import Server
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
@@ -175,7 +175,7 @@ async def test_half_sent_bodies_of_one_account_leave_room_for_others(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the endpoint, the account's bound is below the worker's."""
-    monkeypatch.setattr("gateway.pipeline.channel._DRAIN_S", 0.01)
+    monkeypatch.setattr("gateway.pipeline.client.channel._DRAIN_S", 0.01)
     bench = Bench(limit=5, server=Server(max_in_flight_per_account=3))
     clients = [half_sent(PATHS[endpoint], idempotency_key=f"k{n}") for n in range(4)]
     tasks = [bench.begin(client, endpoint)[1] for client in clients]
@@ -329,9 +329,9 @@ async def looked_at(channel: ClientChannel, place: IntakePlace) -> GatewayError:
 
 async def test_slow_body_is_looked_at_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The look ends the reading; the task goes on as if nothing had happened."""
-    monkeypatch.setattr("gateway.pipeline.channel._LOOK_S", 0.01)
+    monkeypatch.setattr("gateway.pipeline.client.channel._LOOK_S", 0.01)
     with an_intake(max_sending_per_account=1).enter("a") as place:
-        monkeypatch.setattr("gateway.pipeline.intake.RATE_GRACE_S", 0.02)
+        monkeypatch.setattr("gateway.pipeline.client.intake.RATE_GRACE_S", 0.02)
 
         error = await looked_at(half_sent().channel(), place)
 

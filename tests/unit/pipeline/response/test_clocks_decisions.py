@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.model import Clocks
 from gateway.errors import ErrorKind
-from gateway.pipeline.clocks import Expire, Step, StreamClocks
+from gateway.pipeline.response.clocks import Expire, Step, StreamClocks
 
 LIMITS = Clocks(connect_s=1, first_byte_s=40, first_content_s=20, idle_s=30, total_s=100)
 FIRST = Expire("first content", 20)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from gateway.core.idempotency import ResponseRecorder
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.intake import IntakePlace
+from gateway.pipeline.client.intake import IntakePlace
 from gateway.ports import Headers
 from gateway.protocols.codec.digits import read_digits
 

@@ -16,7 +16,7 @@ from gateway.core.idempotency import (
 )
 from gateway.core.model import Principal
 from gateway.pipeline.call import Call
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.ports import IdempotencyStore
 
 

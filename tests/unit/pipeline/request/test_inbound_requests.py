@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.front import InboundRequest, parse_request
+from gateway.pipeline.request.inbound_request import InboundRequest, parse_request
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.translate.capabilities import capabilities
 from tests.support.pipeline_fakes import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.clocks import SILENT_FINISH_S
 from gateway.pipeline.departure import DRAIN_BYTES
+from gateway.pipeline.response.clocks import SILENT_FINISH_S
 from tests.support.pipeline_bench import Pump
 from tests.support.pipeline_fakes import (
     COMMENT,

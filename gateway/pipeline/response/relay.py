@@ -24,15 +24,15 @@ from time import monotonic
 from gateway.core.model import Clocks, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.channel import ClientChannel
-from gateway.pipeline.clocks import SILENT_FINISH_S, Expire, Step, StreamClocks
+from gateway.pipeline.client.channel import ClientChannel
+from gateway.pipeline.client.writer import ClientWriter
 from gateway.pipeline.departure import DRAIN_BYTES, DRAIN_S
-from gateway.pipeline.stages import Meter, StreamTransform
-from gateway.pipeline.writer import ClientWriter
+from gateway.pipeline.response.clocks import SILENT_FINISH_S, Expire, Step, StreamClocks
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.http.upstream_errors import translate_error
 from gateway.protocols.http.upstream_faults import error_kind, read_stream_fault
 from gateway.protocols.streams.first_event import FirstEventGate
+from gateway.protocols.streams.transform import Meter, StreamTransform
 from gateway.protocols.translate.stream import EarlyError, StreamTranslator
 
 _PINGS = {

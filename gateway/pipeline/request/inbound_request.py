@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.core.model import Endpoint, Model, Wire
-from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
+from gateway.pipeline.request.offload import LOOP_BYTES, is_long_walk, offloaded
 from gateway.protocols.http.request_bounds import (
     DEFAULT_BOUNDS,
     RELAYED_BYTES,

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from tests.support.pipeline_fakes import FakeClient, Headers
 
 CHAT = "/v1/chat/completions"

@@ -12,8 +12,8 @@ from gateway.core.model import Deployment, Endpoint, Wire
 from gateway.core.routing import plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.exchange import CallContext, Exchange, RequestBuilder, capabilities_of
-from gateway.pipeline.front import parse_request
+from gateway.pipeline.request.exchange import CallContext, Exchange, RequestBuilder, capabilities_of
+from gateway.pipeline.request.inbound_request import parse_request
 from gateway.ports import Headers, UpstreamRequest
 from gateway.protocols.native_chat import NativeLimits
 from tests.support.pipeline_fakes import (

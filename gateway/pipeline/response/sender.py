@@ -14,11 +14,11 @@ from time import monotonic
 from gateway.core.model import Clocks, Endpoint
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.channel import ClientChannel
-from gateway.pipeline.clocks import Expire
-from gateway.pipeline.exchange import Exchange
-from gateway.pipeline.relay import EarlyUpstreamError, Relay
-from gateway.pipeline.watchdog import Watchdog
+from gateway.pipeline.client.channel import ClientChannel
+from gateway.pipeline.request.exchange import Exchange
+from gateway.pipeline.response.clocks import Expire
+from gateway.pipeline.response.relay import EarlyUpstreamError, Relay
+from gateway.pipeline.response.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.codec.digits import read_digits
 from gateway.protocols.http.error_bodies import render_event
