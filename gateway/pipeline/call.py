@@ -1,8 +1,7 @@
 """
-One call and all that is known of it, from its head to its record.
+The state of one call, from its request head to its record.
 
-Mutable on purpose, and the only such bag: phases fill it in, `finish` reads it. It never holds a
-raw key, nor any body.
+Mutable: the phases fill it in, `record` reads it. It never holds a raw key or a body.
 """
 
 from __future__ import annotations
@@ -70,11 +69,7 @@ class Call:
         self.client_wire = client_wire
         self.started_at = now
         self.sent_at: float | None = None
-        """
-        When the attempt was sent that runs or answered; None while nobody works for the call.
-
-        `first_sent_at` is the first attempt's time.
-        """
+        """When the current attempt was sent; None while no upstream works on the call."""
         self.first_sent_at: float | None = None
         self.first_content_at: float | None = None
         self.last_content_at: float | None = None
@@ -92,24 +87,20 @@ class Call:
         self.outcome = "failed"
         self.error: GatewayError | None = None
         self.hold: Hold | None = None
-        """The right to run a call that carries an Idempotency-Key."""
+        """The claim on the call's Idempotency-Key."""
         self.input_estimate = 0
         self.delivered = False
-        """Some of an answer's content went to the caller."""
+        """Some of the response's content was sent to the client."""
+        # Drained: the client left and the response was read on for its usage. Hides reasoning: the
+        # current attempt's model may bill reasoning that it does not send.
         self.drained = self.hides_reasoning = False
-        """
-        The caller left and the stream was read on for its usage.
-
-        `hides_reasoning`: the running attempt's model may reason unseen, so that only its report
-        tells how much.
-        """
         self.reservation: Reservation | None = None
         self.live_usage: Callable[[], Usage] | None = None
-        """While an answer is on its way: what it has used so far."""
+        """The usage so far, while a response is being relayed."""
         self.cost_nanousd = 0
         self.upstream_cost_nanousd: int | None = None
         self.usage = Usage()
-        self.estimated = self.unreadable_usage = False  # the latter: it cannot be true
+        self.estimated = self.unreadable_usage = False  # the latter: reported, but implausible
         self.finish_reason: str | None = None
         self.dropped: tuple[str, ...] = ()
         self.address: str | None = None
@@ -117,19 +108,19 @@ class Call:
 
     @property
     def outlives_client(self) -> bool:
-        """A whole answer under an Idempotency-Key is finished for whoever asks again."""
+        """A whole response under an Idempotency-Key is completed for the client's retry."""
         return self.hold is not None and not self.stream
 
     @property
     def reads_on(self) -> bool:
-        """The running attempt is read on for its usage when the client leaves."""
+        """The current attempt is read on for its usage when the client leaves."""
         if self.deployment is None or self.endpoint in _WITHOUT_OUTPUT:
             return False
         drains = self.deployment.provider.drains
         return self.hides_reasoning if drains is None else drains
 
     def begin_attempt(self, deployment: Deployment, wire: Wire, now: float) -> None:
-        """Note that the request is sent to `deployment`, and forget what an earlier one left."""
+        """Start an attempt at `deployment` and clear what an earlier one left."""
         self.attempts += 1
         self.deployment = deployment
         self.upstream_wire = wire

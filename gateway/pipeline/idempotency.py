@@ -1,8 +1,8 @@
 """
-Calls that carry an Idempotency-Key: run once, charged once, answered again from what is kept.
+Calls with an Idempotency-Key: run once, charged once, replayed from the stored response.
 
-Whole answers are kept, encrypted for their caller. Of a stream only that it was charged is kept:
-SDKs repeat a stream only while its head has not come.
+Whole responses are stored, encrypted for their client. Of a stream only the fact that it was
+charged is stored: SDKs retry a stream only until its head arrives.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from gateway.ports import IdempotencyStore
 
 class Idempotent:
     """
-    Keeps the promise of Idempotency-Key.
+    Implements Idempotency-Key.
 
     Args:
-        store: Who runs what, and what became of it.
-        max_response_bytes: Largest answer that is kept.
+        store: Claims and stored responses.
+        max_response_bytes: Largest response that is stored.
     """
 
     def __init__(self, store: IdempotencyStore, max_response_bytes: int) -> None:
         self._store = store
-        self._max_answer_bytes = max_response_bytes
+        self._max_response_bytes = max_response_bytes
 
     async def begin(
         self,
@@ -42,7 +42,7 @@ class Idempotent:
         body: bytes,
     ) -> bool:
         """
-        Take the right to run the call, or answer it from what is kept; True: it is answered.
+        Claim the call's key, or replay the stored response; return whether it was replayed.
 
         Raises:
             GatewayError: CONFLICT, IDEMPOTENCY_COMPLETED, IDEMPOTENCY_MISMATCH, STORE_UNAVAILABLE.
@@ -55,12 +55,12 @@ class Idempotent:
             return True
         call.hold = granted
         if not call.stream:
-            channel.copy = ResponseRecorder(self._max_answer_bytes)
-            channel.on_gone(None)  # it runs to its end, for whoever asks again
+            channel.copy = ResponseRecorder(self._max_response_bytes)
+            channel.on_gone(None)  # it runs to its end, for the client's retry
         return False
 
     async def conclude(self, call: Call, channel: ClientChannel) -> None:
-        """Keep what became of a call; a failure that cost nothing frees its key instead."""
+        """Store the result of a call; a failure that cost nothing releases its key instead."""
         hold: Hold | None = call.hold
         if hold is None:
             return

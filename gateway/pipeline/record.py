@@ -1,6 +1,4 @@
-"""
-The end of every call: one usage event, its metrics and one log line, once, whatever happened.
-"""
+"""The record of a finished call: one usage event, its metrics and one log line."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ from gateway.telemetry.logs import CallLine, CallLog
 from gateway.telemetry.metrics import CallMetrics
 
 MAX_FOREIGN_TEXT = 200
-"""Characters kept of what a client or an upstream wrote."""
+"""Most characters that are recorded of a client's or an upstream's text."""
 
 UNREADABLE_USAGE_LOG_S = 60.0
-"""A deployment that reports unreadable usage is logged this often; the metric counts each call."""
+"""Unreadable usage is logged once per deployment in this time; the metric counts each call."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +29,8 @@ class Recorder:
     Records finished calls.
 
     Args:
-        usage_log: The journal; takes calls that reached an upstream without a reservation.
-        reservations: Settles the calls that were admitted with one.
+        usage_log: The journal, for calls that reached an upstream without a reservation.
+        reservations: Settles the calls that have a reservation.
         metrics: Counts every call.
         call_log: Gets a line for every call.
     """
@@ -113,7 +111,7 @@ def _overhead_ms(call: Call) -> float | None:
 
 
 def _recordable(text: str | None) -> str | None:
-    """Return foreign text bounded and without what PostgreSQL refuses: NUL, lone surrogates."""
+    """Return text bounded and without what PostgreSQL refuses: NUL, lone surrogates."""
     if not text:
         return None
     kept = text[:MAX_FOREIGN_TEXT]
@@ -121,7 +119,7 @@ def _recordable(text: str | None) -> str | None:
 
 
 def event_of(call: Call) -> UsageEvent:
-    """Return the event of a call as it stands."""
+    """Return the usage event of a call in its current state."""
     principal, deployment = call.principal, call.deployment
     assert principal is not None
     return UsageEvent(
@@ -154,7 +152,7 @@ def event_of(call: Call) -> UsageEvent:
 
 
 def checkpoint(call: Call) -> UsageEvent:
-    """Return what is charged of a running call if this process dies now."""
+    """Return the event to charge if this process dies during the call."""
     usage = call.usage
     if call.live_usage is not None:
         usage = call.live_usage()

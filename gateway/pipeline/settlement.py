@@ -1,17 +1,16 @@
 """
-How a call that has ended is settled: its outcome, the usage that counts, and what it costs.
+Settlement of a finished call: its outcome, the usage that counts, and its cost.
 
 | outcome | when | charged |
 | --- | --- | --- |
-| completed | the answer is whole and its usage reported | the report |
-| estimated | the answer is whole, but no usage came | input and output as counted here |
-| cancelled | the caller left, the upstream was closed | the input and the output so far, as known |
-| drained | the caller left, the answer was read to its end | the report, else the estimate |
+| completed | the response is complete and its usage reported | the reported usage |
+| estimated | the response is complete, but no usage was reported | input and output as estimated |
+| cancelled | the client left, the upstream was closed | the input and the output so far |
+| drained | the client left, the response was read to its end | the report, else the estimate |
 | insured | it failed without output, though the upstream reported usage | nothing |
 | failed | it failed | the output that was delivered and its input; without output nothing |
 
-A process that dies leaves `abandoned` calls: those are settled by the sweeper with their last
-checkpoint.
+A process that dies leaves `abandoned` calls, which the sweeper settles by their last checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from gateway.pipeline.call import Call
 
 
 def settle(call: Call) -> None:
-    """Decide the outcome of a call that has ended, and leave usage and costs in it."""
+    """Set the outcome, usage and costs of a call that has ended."""
     call.outcome = _outcome(call)
     if call.outcome == "cancelled" and call.usage == Usage() and call.sent_at is not None:
         call.usage = Usage(input=call.input_estimate)

@@ -1,8 +1,8 @@
 """
-Token counts: the upstream's own where it counts, else an estimate that says so.
+Token counts: the upstream's own where it has a counting endpoint, else a marked estimate.
 
-Agents ask the same in bursts of dozens. Answers are cached in Redis under a digest of route and
-body, and within a worker identical questions that come while one is being answered wait for it.
+Agents send the same request in bursts of dozens. Counts are cached in Redis under a digest of route
+and body, and within a worker identical requests wait for the one that is in progress.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gateway.tokens.counters import Counters, count_measure
 _COUNTED_HEADERS = (b"anthropic-version", b"anthropic-beta")
 _CALIBRATIONS = 1024
 _COUNT_BYTES = 1024
-"""An answer larger than this is no count."""
+"""A response larger than this is not a count."""
 
 
 class _Count(msgspec.Struct):
@@ -42,14 +42,14 @@ _BYTES_COUNTER = Bytes4()
 _COUNT = msgspec.json.Decoder(_Count)
 
 
-class Answered(Protocol):
-    """Remembers answers across workers."""
+class CountCache(Protocol):
+    """Responses of the counting endpoint, shared by all workers."""
 
     async def get(self, digest: str) -> bytes | None:
-        """Return a remembered answer."""
+        """Return a cached response."""
 
-    def put(self, digest: str, answer: bytes, account_id: str) -> None:
-        """Remember an answer, as one of so many of the account."""
+    def put(self, digest: str, response: bytes, account_id: str) -> None:
+        """Cache a response; the entries of an account are bounded."""
 
 
 class TokenCounter:
@@ -58,12 +58,12 @@ class TokenCounter:
 
     Args:
         counters: Vocabularies for estimates.
-        answered: The shared cache.
+        cache: The shared cache.
     """
 
-    def __init__(self, counters: Counters, answered: Answered) -> None:
+    def __init__(self, counters: Counters, cache: CountCache) -> None:
         self._counters = counters
-        self._answered = answered
+        self._cache = cache
         self._running: dict[str, asyncio.Future[bytes | None]] = {}
         self._calibrations: dict[str, Calibration] = {}
 
@@ -71,27 +71,27 @@ class TokenCounter:
         self, wire: Wire, body: bytes, upstream_model: str, most: int = DEFAULT_BOUNDS.max_values
     ) -> int:
         """
-        Return the tokens of a request as well as they can be told without asking.
+        Return an estimate of a request's tokens; no I/O.
 
-        Never fails: what cannot be taken apart counts a token for every four bytes.
+        Never fails: a request that cannot be parsed counts one token for every four bytes.
 
         Args:
             wire: The request's dialect.
             body: The request.
-            upstream_model: Whose vocabulary counts.
-            most: JSON values that are taken apart.
+            upstream_model: The model whose vocabulary is used.
+            most: Most JSON values that are parsed.
         """
         measure = await measure_request(wire, body, most)
         return len(body) // 4 + 1 if measure is None else await self.count(measure, upstream_model)
 
     async def count(self, measure: Measure, upstream_model: str) -> int:
-        """Return the tokens of a request that was taken apart."""
+        """Return the tokens of a measured request."""
         counter = self._counters.for_model(upstream_model)
         known = self._calibrations.get(upstream_model)
         return await count_measure(measure, counter, known.ratio if known else 1.0)
 
     def learn(self, upstream_model: str, actual_tokens: int, estimated_tokens: int) -> None:
-        """Improve later estimates by what an upstream counted."""
+        """Calibrate later estimates by what an upstream counted."""
         known = self._calibrations.get(upstream_model)
         if known is None:
             if len(self._calibrations) >= _CALIBRATIONS:
@@ -100,83 +100,87 @@ class TokenCounter:
         raw = round(estimated_tokens / known.ratio)
         self._calibrations[upstream_model] = known.observed(actual_tokens, raw)
 
-    async def answer(
+    async def respond(
         self,
-        given: CallContext,
+        context: CallContext,
         channel: ClientChannel,
         candidates: tuple[Candidate, ...],
         deployment: Deployment,
         attempts: AttemptRunner,
     ) -> None:
         """
-        Answer one call of the counting endpoint.
+        Respond to one call of the counting endpoint.
 
         Args:
-            attempts: Asks them.
-            candidates: Upstreams that count; none means an estimate.
-            deployment: Whose tokens are estimated.
+            attempts: Sends the call to the candidates.
+            candidates: Upstreams that count; empty for an estimate.
+            deployment: The deployment whose tokens are estimated.
 
         Raises:
             GatewayError: An upstream that counts failed.
         """
         route = candidates[0].deployment.label if candidates else f"estimate {deployment.label}"
-        headers = tuple(pair for pair in given.client_headers if pair[0] in _COUNTED_HEADERS)
-        body = given.front.body
+        headers = tuple(pair for pair in context.client_headers if pair[0] in _COUNTED_HEADERS)
+        body = context.front.body
         if len(body) > LOOP_BYTES:
             digest = await offloaded(count_key, route, body, headers)
         else:
             digest = count_key(route, body, headers)
-        answer = await self._being_told(digest)
-        if answer is None:
-            asked = partial(_asked, attempts, given, channel, candidates) if candidates else None
-            answer = await self._lead(digest, given, deployment, asked)
+        response = await self._shared(digest)
+        if response is None:
+            ask = (
+                partial(_upstream_count, attempts, context, channel, candidates)
+                if candidates
+                else None
+            )
+            response = await self._lead(digest, context, deployment, ask)
         if not channel.started:
-            await _respond(given, channel, answer, estimated=not candidates)
+            await _send(context, channel, response, estimated=not candidates)
 
-    async def _being_told(self, digest: str) -> bytes | None:
-        """Return what somebody else is just being told; None: nobody is, or it failed."""
+    async def _shared(self, digest: str) -> bytes | None:
+        """Return the response of an identical call in progress; None if none succeeds."""
         running = self._running.get(digest)
         return None if running is None else await asyncio.shield(running)
 
     async def _lead(
         self,
         digest: str,
-        given: CallContext,
+        context: CallContext,
         deployment: Deployment,
-        asked: Callable[[], Awaitable[bytes]] | None,
+        ask: Callable[[], Awaitable[bytes]] | None,
     ) -> bytes:
-        """Find the answer for everybody who waits for it; a failure leaves each to try alone."""
+        """Get the response for all identical calls; after a failure each tries on its own."""
         running = asyncio.get_running_loop().create_future()
         self._running[digest] = running
-        answer: bytes | None = None
+        response: bytes | None = None
         try:
-            answer = await self._answered.get(digest)
-            if answer is not None:
-                return answer
-            answer = await (asked() if asked else self._estimated(given, deployment))
-            if _is_count(answer):
-                principal = given.call.principal
+            response = await self._cache.get(digest)
+            if response is not None:
+                return response
+            response = await (ask() if ask else self._estimated(context, deployment))
+            if _is_count(response):
+                principal = context.call.principal
                 assert principal is not None
-                self._answered.put(digest, answer, principal.account_id)
-            return answer
+                self._cache.put(digest, response, principal.account_id)
+            return response
         finally:
             if self._running.get(digest) is running:
                 del self._running[digest]
-            running.set_result(answer)
+            running.set_result(response)
 
-    async def _estimated(self, given: CallContext, deployment: Deployment) -> bytes:
-        front = given.front
+    async def _estimated(self, context: CallContext, deployment: Deployment) -> bytes:
+        request = context.front
         tokens = await self.estimate(
-            front.wire, front.body, deployment.upstream_model, front.bounds.max_values
+            request.wire, request.body, deployment.upstream_model, request.bounds.max_values
         )
         return msgspec.json.encode({"input_tokens": tokens})
 
 
 async def measure_request(wire: Wire, body: bytes, most: int) -> Measure | None:
     """
-    Return a request taken apart for counting; None: it cannot be, or exceeds `most` JSON values.
+    Return a request measured for counting; None if it is malformed or exceeds `most` JSON values.
 
-    Large bodies are walked beside the event loop.
+    Large bodies are walked off the event loop.
     """
     try:
         if is_long_walk(body):
@@ -197,46 +201,46 @@ def rough_count(measure: Measure) -> int:
     return measure.total(sum(map(_BYTES_COUNTER.count, measure.texts)))
 
 
-async def _asked(
+async def _upstream_count(
     attempts: AttemptRunner,
-    given: CallContext,
+    context: CallContext,
     channel: ClientChannel,
     candidates: tuple[Candidate, ...],
 ) -> bytes:
-    """Let an upstream answer the caller, and keep what it said."""
+    """Relay an upstream's count to the client and return it."""
     kept: list[bytes] = []
 
     def keep(body: bytes) -> bytes:
         kept.append(body)
         return body
 
-    given.keep = keep
-    await attempts.run(given, channel, candidates)
+    context.keep = keep
+    await attempts.run(context, channel, candidates)
     return kept[-1]
 
 
-def _is_count(answer: bytes) -> bool:
-    """Return whether an upstream's answer is what it was asked for: nothing else is remembered."""
-    if len(answer) > _COUNT_BYTES:
+def _is_count(response: bytes) -> bool:
+    """Return whether an upstream's response is a count: nothing else is cached."""
+    if len(response) > _COUNT_BYTES:
         return False
     try:
-        _COUNT.decode(answer)
+        _COUNT.decode(response)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
 
 
-async def _respond(
-    given: CallContext, channel: ClientChannel, answer: bytes, *, estimated: bool
+async def _send(
+    context: CallContext, channel: ClientChannel, response: bytes, *, estimated: bool
 ) -> None:
-    request_id = given.call.request_id.encode()
+    request_id = context.call.request_id.encode()
     headers: Headers = [
         (b"content-type", b"application/json"),
-        (b"content-length", str(len(answer)).encode()),
+        (b"content-length", str(len(response)).encode()),
         (b"request-id", request_id),
         (b"x-request-id", request_id),
     ]
     if estimated:
         headers.append((b"x-capio-token-count", b"estimated"))
-    given.call.status = 200
-    await channel.respond(200, headers, answer)
+    context.call.status = 200
+    await channel.respond(200, headers, response)

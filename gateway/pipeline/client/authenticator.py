@@ -1,4 +1,4 @@
-"""Who calls: from the key in the head to the principal it speaks for."""
+"""From the API key in the request headers to its principal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gateway.pipeline.client.channel import ClientChannel
 from gateway.ports import KeyDirectory
 
 
-class Caller(NamedTuple):
-    """Who calls, and the Idempotency-Key of the call if it carries one."""
+class AuthenticatedClient(NamedTuple):
+    """The principal of a request, and its Idempotency-Key if it has one."""
 
     principal: Principal
     keyed: KeyedRequest | None
@@ -25,8 +25,8 @@ class Authenticator:
     Checks keys.
 
     Args:
-        keys: Who a key speaks for.
-        key_prefix: What keys begin with; noise is refused without a look-up.
+        keys: The principals of keys.
+        key_prefix: The prefix of every key; other strings are refused without a lookup.
         idempotency: Whether the Idempotency-Key is read.
     """
 
@@ -37,26 +37,26 @@ class Authenticator:
 
     async def principal(self, channel: ClientChannel) -> Principal:
         """
-        Return who calls.
+        Return the principal of a request.
 
         Raises:
             GatewayError: MISSING_KEY, INVALID_KEY, EXPIRED_KEY, DISABLED_KEY, STORE_UNAVAILABLE.
         """
         return (await self._checked(channel))[0]
 
-    async def caller(self, channel: ClientChannel) -> Caller:
+    async def client(self, channel: ClientChannel) -> AuthenticatedClient:
         """
-        Return who calls, with the call's Idempotency-Key.
+        Return the principal of a request and its Idempotency-Key.
 
         Raises:
-            GatewayError: As `principal`; BAD_REQUEST for an Idempotency-Key that cannot be one.
+            GatewayError: As `principal`; BAD_REQUEST for a malformed Idempotency-Key.
         """
         principal, key = await self._checked(channel)
         keyed = keyed_request(channel.headers, key) if self._idempotency else None
-        return Caller(principal, keyed)
+        return AuthenticatedClient(principal, keyed)
 
     async def _checked(self, channel: ClientChannel) -> tuple[Principal, str]:
-        """Return the principal and the raw key, which goes no further than this class."""
+        """Return the principal and the raw key, which never leaves this class."""
         key = pick_key(
             channel.header(b"authorization"), channel.header(b"x-api-key"), self._key_prefix
         )

@@ -1,16 +1,16 @@
 """
-The caller's side of one call: the bounded body, the answer, and word that the caller left.
+The client's side of one call: the bounded body, the response, and notice that the client left.
 
 Theory. Granian's ASGI `send` hands back an awaitable that is usually finished already: its channel
 to the socket holds four chunks. Stepping that awaitable once by hand, instead of awaiting it in a
-task, is what makes a relayed chunk cheap: no task switch unless the caller is slow. A `send` to a
-caller that left does not raise; a pending `receive` tells.
+task, is what makes a relayed chunk cheap: no task switch unless the client is slow. A `send` to a
+client that left does not raise; a pending `receive` returns `http.disconnect` instead.
 
 Rules.
 1. One `write` at a time. `try_write` returns None when the bytes are on their way, else an
    awaitable that must finish before the next write.
-2. After `start` the answer either gets `end`, or is abandoned: returning from the ASGI application
-   without `end` breaks the connection, so that no caller takes half an answer for a whole one.
+2. After `start` the response either gets `end` or is abandoned: returning from the ASGI application
+   without `end` breaks the connection, so that no client takes a partial response for a whole one.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Send = Callable[[Message], Awaitable[None]]
 _DRAIN_BYTES = 1024 * 1024
 _DRAIN_S = 2.0
 _MOST_DRAINS = 256
-"""Requests of one worker whose unwanted body is read away at the same time."""
-_LOOK_S = 1.0
-"""How often a body that has not arrived is looked at."""
+"""Most requests of one worker whose unused body is discarded at the same time."""
+_CHECK_S = 1.0
+"""How often a body that is still arriving is checked."""
 
 
 class _Resumed:
-    """An awaitable whose first step was already taken: yields that step's future, then goes on."""
+    """An awaitable whose first step has been taken: yields that step's future, then continues."""
 
     __slots__ = ("_first", "_rest")
 
@@ -54,7 +54,7 @@ class _Resumed:
 
 class ClientChannel:
     """
-    Reads one request from a caller and writes one answer.
+    Reads one request from a client and writes one response.
 
     Args:
         scope: The ASGI scope.
@@ -83,7 +83,7 @@ class ClientChannel:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.copy: ResponseRecorder | None = None
-        """Gets all that is written, for whom it must be written again."""
+        """Records all that is written, for a replay."""
         self.started = False
         self.when_started: Callable[[], object] | None = None
         """Called with the head."""
@@ -106,7 +106,7 @@ class ClientChannel:
 
     @property
     def gone(self) -> bool:
-        """The caller is known to have left."""
+        """The client is known to have left."""
         return self._gone
 
     def header(self, name: bytes) -> bytes | None:
@@ -128,13 +128,13 @@ class ClientChannel:
         Return the whole request body.
 
         Args:
-            limit_bytes: Most that is read.
+            limit_bytes: Largest body.
             timeout_s: For the whole body.
-            task: The running one; a timer on it costs a third of `asyncio.timeout`.
-            place: Counts what arrives, and decides how long a slow body is waited for.
+            task: The running task; a timer on it costs a third of `asyncio.timeout`.
+            place: Counts the bytes and decides when a slow body is refused.
 
         Raises:
-            GatewayError: BODY_TOO_LARGE (by content-length, before any byte was read, or by count),
+            GatewayError: BODY_TOO_LARGE (by content-length, before any byte is read, or by count),
                 BODY_TIMEOUT, BAD_REQUEST (malformed chunks), CLIENT_GONE; those of `place`.
         """
         header = self.header(b"content-length")
@@ -144,9 +144,9 @@ class ClientChannel:
             if length is None or length > limit_bytes:
                 raise _too_large(limit_bytes)
             declared = length
-        first_s = min(_LOOK_S, timeout_s)
+        first_s = min(_CHECK_S, timeout_s)
         self._timer = task.get_loop().call_later(
-            first_s, self._look, task, place, timeout_s, first_s
+            first_s, self._check_body, task, place, timeout_s, first_s
         )
         pieces: list[bytes] = []
         try:
@@ -158,17 +158,17 @@ class ClientChannel:
             task.uncancel()
         finally:
             self._timer.cancel()
-            pieces.clear()  # the traceback of an error keeps the list until the error is answered
+            pieces.clear()  # the traceback of an error keeps the list alive until the response
         raise self._overdue
 
-    def _look(
+    def _check_body(
         self,
         task: asyncio.Task[Any],
         place: IntakePlace | None,
         timeout_s: float,
         elapsed_s: float,
     ) -> None:
-        """End the reading of a body that is overdue; else look again in a second."""
+        """Cancel the read of an overdue body; else check again in a second."""
         error = None
         if elapsed_s >= timeout_s:
             error = GatewayError(
@@ -181,9 +181,9 @@ class ClientChannel:
             self._overdue = error
             task.cancel()
             return
-        next_s = min(_LOOK_S, timeout_s - elapsed_s)
+        next_s = min(_CHECK_S, timeout_s - elapsed_s)
         self._timer = task.get_loop().call_later(
-            next_s, self._look, task, place, timeout_s, elapsed_s + next_s
+            next_s, self._check_body, task, place, timeout_s, elapsed_s + next_s
         )
 
     async def _read(
@@ -205,7 +205,7 @@ class ClientChannel:
             pieces.append(piece)
 
     def _ended_early(self) -> GatewayError:
-        """Return why the body has no end. The server tells malformed chunks as a disconnect."""
+        """Return why the body is incomplete. Granian reports malformed chunks as a disconnect."""
         self._broke_off = True
         if self.header(b"transfer-encoding") is not None:
             return GatewayError(
@@ -213,15 +213,15 @@ class ClientChannel:
                 "The request body ended early, or its chunked encoding is malformed.",
             )
         self._gone = True
-        return GatewayError(ErrorKind.CLIENT_GONE, "The caller left before its body ended.")
+        return GatewayError(ErrorKind.CLIENT_GONE, "The client left before its body ended.")
 
     async def drain(self) -> None:
         """
-        Read and drop a small body that nobody wanted, before an early answer.
+        Discard a small unused body before an early response.
 
-        With a body left unread the connection cannot be used again, and a caller that is still
-        sending may lose the answer. Large, endless and late bodies are not waited for, nor those of
-        callers that wait for `100 Continue`, nor any when many are being waited for already.
+        With an unread body the connection cannot be reused, and a client that is still sending may
+        lose the response. Large, endless and late bodies are left unread, as are those of clients
+        that wait for `100 Continue`, and all bodies while `_MOST_DRAINS` are being discarded.
         """
         declared = read_digits(self.header(b"content-length") or b"0")
         if self._read_whole or self._broke_off or self._gone or self._overdue is not None:
@@ -235,7 +235,7 @@ class ClientChannel:
             async with asyncio.timeout(_DRAIN_S):
                 await self._discard()
         except TimeoutError:
-            pass  # the answer goes out all the same
+            pass  # the response is sent all the same
         finally:
             ClientChannel._draining -= 1
 
@@ -251,7 +251,7 @@ class ClientChannel:
             self._read_whole = ended or (header is not None and size == read_digits(header))
 
     def watch_gone(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once when the caller leaves. For use after `read_body`, once."""
+        """Call `callback` once when the client leaves. For use after `read_body`, once."""
         self._gone_callback = callback
         self._watch()
 
@@ -270,7 +270,7 @@ class ClientChannel:
 
     def _disconnected(self, message: Message) -> None:
         if self.ended:
-            return  # Granian wakes the waiter when the answer has ended, too
+            return  # Granian wakes the waiter when the response has ended, too
         if message["type"] != "http.disconnect":
             self._watch()  # the body's empty last piece, which `read_body` did not wait for
             return
@@ -281,7 +281,7 @@ class ClientChannel:
 
     def on_gone(self, callback: Callable[[], object] | None) -> Callable[[], object] | None:
         """
-        Replace the callback of `watch_gone`; it is called at once if the caller has left.
+        Replace the callback of `watch_gone`; it is called at once if the client has left.
 
         Returns:
             The callback that was replaced.
@@ -295,9 +295,9 @@ class ClientChannel:
 
     def start(self, status: int, headers: Headers) -> None:
         """
-        Send the response head: from here on no retry is possible.
+        Send the response head, after which no retry is possible.
 
-        Granian sends it at once and never makes us wait for it.
+        Granian sends it at once and never waits.
         """
         self.started = True
         if self.when_started is not None:
@@ -318,7 +318,8 @@ class ClientChannel:
         Write without waiting where that is possible.
 
         Returns:
-            None when the bytes were taken; else what must be awaited before the next write.
+            None if the bytes were accepted; else an awaitable that must finish before the next
+            write.
         """
         if self.copy is not None:
             self.copy.add(chunk)
@@ -332,14 +333,14 @@ class ClientChannel:
         return _Resumed(pending, step)
 
     async def end(self, chunk: bytes = b"") -> None:
-        """Send the last bytes and close the answer cleanly."""
+        """Send the last bytes and complete the response."""
         self.ended = True
         if self.copy is not None:
             self.copy.add(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send a whole answer."""
+        """Send a whole response."""
         self.start(status, headers)
         await self.end(body)
 

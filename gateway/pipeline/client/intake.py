@@ -1,8 +1,8 @@
 """
-Bounds on what a worker takes in of one account before its limits are looked at, and in all.
+Bounds on the requests and body bytes that a worker holds, per account and in total.
 
-Limits and credit are checked when the model is known, which is after the body. Until then a request
-costs a place and memory; both are counted here, in the worker's own memory, from authentication on.
+Limits and credit are checked once the model is known, which is after the body. Until then a request
+uses a slot and memory; both are counted here, in the worker, from authentication on.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from gateway.settings import Server
 from gateway.telemetry.metrics import CallMetrics
 
 SMALL_BODY_BYTES = 64 * 1024
-"""A body up to here is not refused for the worker's budget: `max_in_flight` bounds their sum."""
+"""Bodies up to this size are always accepted: `max_in_flight` bounds their sum."""
 RATE_GRACE_S = 10.0
-"""From here on a body must have arrived at `server.min_body_bytes_per_s` on average."""
+"""After this time a body must arrive at `server.min_body_bytes_per_s` on average."""
 
 
 class _Account:
-    """What one account has open at this worker."""
+    """The open requests of one account at this worker."""
 
     __slots__ = ("body_bytes", "calls", "restricted", "slow")
 
@@ -29,9 +29,9 @@ class _Account:
         self.body_bytes = 0
         self.calls = 0
         self.restricted = 0
-        """Calls without credit whose body has not arrived."""
+        """Calls without credit whose body is still arriving."""
         self.slow = 0
-        """Calls whose body has not arrived a second after it was asked for."""
+        """Calls whose body is still arriving after a second."""
 
 
 class Intake:
@@ -41,14 +41,14 @@ class Intake:
     Args:
         limits: The bounds.
         metrics: Shows the bytes.
-        credit: Who has credit; None: everybody.
+        credit: Which accounts have credit; None: all.
     """
 
     def __init__(
         self, limits: Server, metrics: CallMetrics, credit: AccountCredit | None = None
     ) -> None:
         self.limits = limits
-        # With a small `max_in_flight` one account's share must still leave places for others.
+        # With a small `max_in_flight` one account must still leave room for others.
         self._most_calls = min(limits.max_in_flight_per_account, max(1, limits.max_in_flight // 2))
         self._credit = credit
         self.body_bytes = 0
@@ -57,7 +57,7 @@ class Intake:
 
     @property
     def accounts(self) -> int:
-        """How many accounts have a call here."""
+        """The number of accounts with an open call."""
         return len(self._accounts)
 
     def is_known_to_pay(self, account_id: str) -> bool:
@@ -70,7 +70,7 @@ class Intake:
 
     def enter(self, account_id: str) -> IntakePlace:
         """
-        Return a place for one call, a context manager that gives everything back.
+        Return one call's share, a context manager that releases it.
 
         Raises:
             GatewayError: RATE_LIMITED: the account has too many calls at this worker.
@@ -87,7 +87,7 @@ class Intake:
         return IntakePlace(self, account_id, account)
 
     def move_bytes(self, size: int) -> None:
-        """Count bytes that have arrived, or with a negative size have been released."""
+        """Count bytes that arrived, or with a negative size were released."""
         self.body_bytes += size
         self._metrics.body_bytes = self.body_bytes
 
@@ -100,9 +100,9 @@ class Intake:
 
 class IntakePlace:
     """
-    One call's share of the bounds. The owner of what its body holds: released once.
+    One call's share of the bounds.
 
-    The byte counts are of bodies as they arrive; a translated request needs about as much again.
+    Bytes are counted as bodies arrive; a translated request needs about as much again.
     """
 
     __slots__ = (
@@ -125,7 +125,7 @@ class IntakePlace:
         self._slow = False
         self._restricted = False
         self.max_body_bytes = intake.limits.max_body_bytes
-        """The largest body that this call may have."""
+        """The largest body that this call may send."""
 
     def __enter__(self) -> IntakePlace:
         return self
@@ -142,7 +142,7 @@ class IntakePlace:
 
     def restrict(self) -> None:
         """
-        Hold the call to the share of an account without credit.
+        Restrict the call to the share of an account without credit.
 
         Raises:
             GatewayError: RATE_LIMITED: that share is in use.
@@ -183,7 +183,7 @@ class IntakePlace:
         intake.move_bytes(size)
 
     def overdue(self, elapsed_s: float, received_bytes: int) -> GatewayError | None:
-        """Return why a body that has not arrived by now is not waited for any longer, if so."""
+        """Return the error of a body that is arriving too slowly; None to keep waiting."""
         limits, account = self._intake.limits, self._account
         if not self._slow:
             if account.slow >= limits.max_sending_per_account:
@@ -202,7 +202,7 @@ class IntakePlace:
         return None
 
     def body_ended(self) -> None:
-        """Note that no more of the body is waited for. Idempotent."""
+        """Uncount the call among those whose body is arriving. Idempotent."""
         if self._slow:
             self._slow = False
             self._account.slow -= 1
@@ -211,7 +211,7 @@ class IntakePlace:
             self._account.restricted -= 1
 
     def release_body(self) -> None:
-        """Note that the body is not held any longer. Idempotent."""
+        """Uncount the body's bytes. Idempotent."""
         size = self._body_bytes
         if size:
             self._body_bytes = 0

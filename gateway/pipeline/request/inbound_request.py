@@ -1,9 +1,8 @@
 """
-What a caller asked for, brought to one of the two dialects that upstreams speak.
+The client's request in one of the two dialects that upstreams speak.
 
-Chat and Messages bodies stay as they came. The Responses API and the native endpoint are façades
-over chat completions: their request becomes a chat request here, and the chat answer is reshaped on
-its way back.
+Chat and Messages bodies are unchanged. The Responses API and the native endpoint are façades over
+chat completions: their request is translated to a chat request, and the chat response back.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ from gateway.tokens.input_bound import input_token_bound
 
 MOST_DROPPED = 32
 MOST_DROPPED_LENGTH = 64
-"""Names that are told, and the length of each: some hold types that the caller made up."""
+"""Most reported names and the length of each: clients can invent field names and types."""
 
-_TAKEN_APART = frozenset({Endpoint.RESPONSES, Endpoint.COUNT_TOKENS})
+_PARSED = frozenset({Endpoint.RESPONSES, Endpoint.COUNT_TOKENS})
 _INVISIBLE = re.compile(r"[^!-~]")
 
 Reshape = Callable[[bytes], bytes]
@@ -62,13 +61,13 @@ class InboundRequest(msgspec.Struct, kw_only=True):
     fields: CallFields
     dropped: tuple[str, ...] = ()
     original: bytes = b""
-    """The Responses request that `body` was made of."""
+    """The Responses request that `body` was translated from."""
     responses: ResponsesContext | None = None
     native: NativeRequest | None = None
     bounds: RequestBounds = DEFAULT_BOUNDS
 
     def release_body(self) -> None:
-        """Forget the bodies, which may be megabytes: nothing is tried again once a head is out."""
+        """Drop the bodies, which may be megabytes: after the response head there is no retry."""
         self.body = self.original = b""
 
     def input_bound(self) -> int | None:
@@ -77,11 +76,11 @@ class InboundRequest(msgspec.Struct, kw_only=True):
 
     @property
     def is_facade(self) -> bool:
-        """The caller speaks neither dialect itself: `body` was made here."""
+        """The client speaks neither dialect: `body` is a translation."""
         return self.responses is not None or self.native is not None
 
     def chat_body(self, caps: Capabilities, upstream_model: str) -> bytes:
-        """Return a façade's chat request as an upstream of these abilities takes it."""
+        """Return a façade's chat request for an upstream with these capabilities."""
         if self.native is not None:
             return chat_request(
                 self.native,
@@ -97,7 +96,7 @@ class InboundRequest(msgspec.Struct, kw_only=True):
         limit = members.pop("max_completion_tokens", None)
         if limit is not None:
             members[caps.max_tokens_param] = limit
-        # Hints: without them the answer is the same, with them a strict upstream answers 400.
+        # Hints only: the response is the same without them, but a strict upstream returns 400.
         if not caps.prompt_cache_key:
             members.pop("prompt_cache_key", None)
         if caps.user_field != "safety_identifier":
@@ -105,11 +104,11 @@ class InboundRequest(msgspec.Struct, kw_only=True):
         return msgspec.json.encode(members)
 
     def stream_translator(self) -> StreamTranslator | None:
-        """Return a new translator from the chat stream to the caller's; None: it is the same."""
+        """Return a new translator from the chat stream to the client's; None if not needed."""
         return ResponsesStream(self.responses) if self.responses is not None else None
 
     def reshape(self, model: Model, caps: Capabilities) -> tuple[Reshape, ...]:
-        """Return what turns a whole chat answer into the caller's; nothing: it is the same."""
+        """Return the steps from a whole chat response to the client's; empty if not needed."""
         if self.responses is not None:
             context = self.responses
             return (lambda body: translate_responses_response(body, context),)
@@ -127,7 +126,7 @@ class InboundRequest(msgspec.Struct, kw_only=True):
         return ()
 
 
-async def opened(
+async def read_request(
     endpoint: Endpoint,
     body: bytes,
     *,
@@ -135,7 +134,7 @@ async def opened(
     limits: NativeLimits,
     bounds: RequestBounds = DEFAULT_BOUNDS,
 ) -> InboundRequest:
-    """Return `parse_request`, without holding the loop for long."""
+    """Return `parse_request`, run off the event loop if the body is large."""
     is_long = is_long_walk(body) if endpoint is Endpoint.RESPONSES else len(body) > LOOP_BYTES
     if is_long:
         return await offloaded(
@@ -156,16 +155,16 @@ def parse_request(
     Return the request in a dialect that upstreams speak.
 
     Args:
-        endpoint: What was asked for.
-        body: The client's.
+        endpoint: The requested endpoint.
+        body: The client's request body.
         created: Unix seconds.
-        limits: What a caller of the native endpoint may ask for.
-        bounds: How large the request's parts may be.
+        limits: Bounds of native requests.
+        bounds: Bounds of the request's parts.
 
     Raises:
         GatewayError: BAD_REQUEST or UNSUPPORTED, naming the field.
     """
-    counted = TRANSLATED_BYTES if endpoint in _TAKEN_APART else RELAYED_BYTES
+    counted = TRANSLATED_BYTES if endpoint in _PARSED else RELAYED_BYTES
     if len(body) > counted:
         check_parts(body, bounds)
     if endpoint is Endpoint.RESPONSES:
@@ -191,6 +190,6 @@ def parse_request(
 
 
 def _header_names(dropped: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names of the caller's making as they may stand in a header and in the log."""
+    """Return client-supplied names in a form that is safe in headers and logs."""
     names = (_INVISIBLE.sub("?", name[:MOST_DROPPED_LENGTH]) for name in dropped)
     return tuple(dict.fromkeys(names))[:MOST_DROPPED]

@@ -1,9 +1,9 @@
 """
-Pure work over large requests, away from the event loop.
+Pure work over large requests, off the event loop.
 
-The interpreter's lock is shared, so a thread makes nothing faster; but a thread that runs Python
-gives the lock away every 5 ms, where the same walk on the loop would hold up every other caller
-until its end. One thread: two would halve the loop's share once more.
+A thread is not faster, because it shares the interpreter's lock; but it releases the lock every
+5 ms, where the same work on the loop would block every other client until its end. There is one
+thread: a second one would halve the loop's share again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-From an upstream's good response head to the end of the caller's answer: commit, relay, meter.
+From an upstream's good response head to the end of the client's response: commit, relay, meter.
 
-Three ways: a stream goes through the pump; a whole answer that is small, or must be translated, is
-read before it is sent; a large one goes through the pump as plain bytes.
+A stream is relayed chunk by chunk. A whole response that is small, or must be translated, is read
+before it is sent; a large one is relayed as plain bytes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from gateway.protocols.streams.usage_filter import at_event_boundary
 
 WHOLE_BYTES = 256 * 1024
-"""An answer that goes through untouched is read before it is sent up to this size."""
+"""Unchanged responses up to this size are read before they are sent."""
 TRANSLATED_BYTES = 32 * 1024 * 1024
 """
-Largest answer that is translated. A larger one fails as unreadable: its client gets 502, or the
-next deployment's answer, and is charged nothing, since nothing was delivered.
+Largest response that is translated. A larger one fails as unreadable: its client gets 502, or the
+next deployment's response, and is charged nothing, since nothing was delivered.
 """
 
 
@@ -42,11 +42,11 @@ _UPSTREAM_ENDS = (ErrorKind.UPSTREAM_BROKEN, ErrorKind.UPSTREAM_TIMEOUT)
 
 class ResponseSender:
     """
-    Brings answers to callers.
+    Sends upstream responses to clients.
 
     Args:
-        watchdog: Keeps the streams' clocks.
-        stall_s: How long a caller may take no bytes.
+        watchdog: Checks the streams' clocks.
+        stall_s: How long a client may accept no bytes.
     """
 
     def __init__(self, watchdog: Watchdog, stall_s: float) -> None:
@@ -57,11 +57,11 @@ class ResponseSender:
         self, call: Call, channel: ClientChannel, exchange: Exchange, response: UpstreamResponse
     ) -> None:
         """
-        Bring one answer to its end and leave its usage in `call`.
+        Send one response to its end and set its usage in `call`.
 
         Raises:
-            GatewayError: It failed. `channel.started` tells whether the caller has seen any of it;
-                if so, this has already ended the answer as its dialect asks.
+            GatewayError: It failed. If `channel.started`, a part was sent and the response has
+                been ended as its dialect requires.
         """
         kind = _header(response, b"content-type") or b""
         is_stream = kind.lower().startswith(b"text/event-stream")
@@ -124,7 +124,7 @@ class ResponseSender:
             _keep_usage(call, meter, channel)
 
     async def _read(self, call: Call, response: UpstreamResponse, limit_bytes: int) -> bytes:
-        """Read a whole answer; what stalls for longer than a first byte may take is late."""
+        """Read a whole response within the limit for its first byte."""
         assert call.deployment is not None
         task = asyncio.current_task()
         assert task is not None
@@ -139,7 +139,7 @@ class ResponseSender:
             task.uncancel()
         finally:
             self._watchdog.discard(deadline)
-        raise Expire("whole answer", clocks.first_byte_s).error
+        raise Expire("whole response", clocks.first_byte_s).error
 
     async def _large(
         self,
@@ -156,7 +156,7 @@ class ResponseSender:
             if not call.outlives_client:
                 _check_left(call, channel, relay, error)
             if error is not None:
-                raise error  # bytes of JSON may be out: without `end` the connection breaks
+                raise error  # JSON may have been sent in part: without `end` the connection breaks
             await relay.writer.write_last(b"")
             await channel.end()
         finally:
@@ -211,7 +211,7 @@ class ResponseSender:
             response.start(relay)
             return await relay.done
         finally:
-            # While nothing is written another deployment may be asked: that ends with the caller.
+            # Until the head is sent another deployment may be tried, unless the client leaves.
             channel.on_gone(None if channel.started or channel.gone else before)
             self._watchdog.discard(relay)
             response.close()
@@ -219,7 +219,7 @@ class ResponseSender:
 
 
 class _Deadline:
-    """Cancels a task that waits for a whole answer too long; a `Watched`."""
+    """Cancels a task that waits too long for a whole response; a `Watched`."""
 
     __slots__ = ("_since", "_task", "is_over")
 
@@ -229,7 +229,7 @@ class _Deadline:
         self.is_over = False
 
     def check(self, now: float, clocks: Clocks) -> None:
-        """Cancel once."""
+        """Cancel the task once the limit is exceeded."""
         if not self.is_over and now - self._since > clocks.first_byte_s:
             self.is_over = True
             self._task.cancel()
@@ -238,14 +238,14 @@ class _Deadline:
 def _check_left(
     call: Call, channel: ClientChannel, relay: Relay, error: GatewayError | None
 ) -> None:
-    """Raise CLIENT_GONE if the caller has left, with a note whether all was read on."""
+    """Raise CLIENT_GONE if the client has left; record whether the response was read on."""
     if channel.gone:
         call.drained = relay.read_on and error is None
         raise GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
 
 
 def _reported(meter: StreamMeter) -> GatewayError | None:
-    """Return the failure that the upstream itself reported inside of its stream."""
+    """Return the failure that the upstream reported in its stream."""
     if not meter.failed:
         return None
     return GatewayError(ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error in its stream.")
@@ -253,16 +253,15 @@ def _reported(meter: StreamMeter) -> GatewayError | None:
 
 def _relay_error(error: GatewayError | None, meter: StreamMeter) -> GatewayError | None:
     """
-    Return what is wrong with a body that was relayed to its end.
+    Return the error of a relayed body that is incomplete.
 
-    A body that broke off after the finish reason, or then went on without an end, has said all; one
-    that ended cleanly before it has not. After an error that the upstream reported itself there is
-    nothing to add.
+    A body that broke off or timed out after its finish reason is complete; one that ended cleanly
+    before it is not. An error that the upstream reported itself needs no second one.
     """
-    told = bool(meter.saw_end or meter.finish_reason or meter.failed)
+    complete = bool(meter.saw_end or meter.finish_reason or meter.failed)
     if error is None:
-        return None if told else _cut_off()
-    return None if told and error.kind in _UPSTREAM_ENDS else error
+        return None if complete else _cut_off()
+    return None if complete and error.kind in _UPSTREAM_ENDS else error
 
 
 def _cut_off() -> GatewayError:
@@ -277,10 +276,10 @@ async def _end_relayed(
     error: GatewayError | None,
 ) -> None:
     """
-    End a stream of the caller's own dialect.
+    End a stream of the client's own dialect.
 
-    A committed stream that failed ends with an error event. In the middle of an event there is no
-    way to say anything: the connection is broken instead, by not ending the answer.
+    A committed stream that failed ends with an error event. In the middle of an event none can be
+    added: the connection is broken instead, by not ending the response.
     """
     if exchange.hider is not None:
         rest = exchange.hider.end(error is None)
@@ -290,8 +289,8 @@ async def _end_relayed(
         await relay.writer.write_last(b"")
         await channel.end()
         return
-    may_tell = channel.started and error.kind is not ErrorKind.SLOW_CLIENT
-    if may_tell and at_event_boundary(*relay.writer.tail):
+    may_report = channel.started and error.kind is not ErrorKind.SLOW_CLIENT
+    if may_report and at_event_boundary(*relay.writer.tail):
         await relay.writer.write_last(render_event(error, call.client_wire))
         await channel.end()
     raise error
@@ -300,7 +299,7 @@ async def _end_relayed(
 async def _end_translated(
     channel: ClientChannel, exchange: Exchange, relay: Relay, error: GatewayError | None
 ) -> None:
-    """End a translated stream: its translator knows what is complete."""
+    """End a translated stream as its translator decides."""
     translator = exchange.translator
     assert translator is not None
     if error is not None and error.kind is ErrorKind.SLOW_CLIENT:
@@ -317,11 +316,11 @@ async def _end_translated(
 
 
 def _keep_usage(call: Call, meter: StreamMeter | JsonMeter, channel: ClientChannel) -> None:
-    """Leave the usage in the call: as reported, else estimated if anything was delivered."""
+    """Set the call's usage: as reported, else estimated if anything was delivered."""
     call.finish_reason = meter.finish_reason
     call.delivered = meter.contents > 0 and channel.started
     if call.endpoint is Endpoint.COUNT_TOKENS:
-        return  # costs nothing anywhere
+        return  # free at every provider
     if meter.reported or meter.seen or meter.contents or meter.finish_reason:
         call.usage = meter.settled(call.input_estimate)
         call.estimated = not meter.reported

@@ -1,8 +1,8 @@
 """
-The clocks of all running streams, and the loop's own lag, from one timer.
+One timer for the clocks of all running responses and for the event loop's lag.
 
-A timer per chunk would cost more than relaying it; one sweep a quarter of a second over all streams
-costs next to nothing, and a stream's limits are seconds.
+A timer per chunk would cost more than relaying it. A sweep over all streams every 250 ms costs next
+to nothing, and the limits are seconds.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from gateway.core.model import Clocks
 
 TICK_S = 0.25
 
-log = logging.getLogger("gateway.pipeline")
+logger = logging.getLogger(__name__)
 
 
 class Watched(Protocol):
-    """Something with clocks."""
+    """Anything with time limits."""
 
     def check(self, now: float, clocks: Clocks) -> None:
-        """Act when one of the clocks ran out."""
+        """Do what is due at `now`."""
 
 
 class Watchdog:
@@ -32,7 +32,7 @@ class Watchdog:
     Checks every watched stream a few times a second.
 
     Args:
-        observe_lag: Gets how late each tick was, in seconds.
+        observe_lag: Called with the delay of each tick in seconds.
     """
 
     def __init__(self, observe_lag: Callable[[float], None]) -> None:
@@ -41,12 +41,12 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to tick on the running loop."""
+        """Start the timer on the running loop."""
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(TICK_S, self._tick, loop, monotonic() + TICK_S)
 
     def stop(self) -> None:
-        """Tick no more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -56,7 +56,7 @@ class Watchdog:
         self._watched[watched] = clocks
 
     def discard(self, watched: Watched) -> None:
-        """Check it no more."""
+        """Stop checking `watched`."""
         self._watched.pop(watched, None)
 
     def _tick(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
@@ -66,5 +66,5 @@ class Watchdog:
         for watched, clocks in list(self._watched.items()):
             try:
                 watched.check(now, clocks)
-            except Exception:  # one stream's mistake must not stop the clocks of the others
-                log.exception("clock_failed")
+            except Exception:  # an error in one stream must not stop the clocks of the others
+                logger.exception("clock_failed")

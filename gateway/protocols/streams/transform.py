@@ -1,4 +1,4 @@
-"""What an answer passes on its way through a relay: who reads it, and who changes it."""
+"""What a relay puts a response through: a meter reads it, a transform changes it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Protocol
 
 
 class Meter(Protocol):
-    """Reads what passes by and changes nothing."""
+    """Reads a response without changing it."""
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the model ended; None while it goes on."""
+        """Why the model stopped; None while it is running."""
 
     @property
     def contents(self) -> int:
-        """How often content was seen; grows with every read that brought some."""
+        """Number of reads that brought content."""
 
     @property
     def saw_end(self) -> bool:
@@ -30,17 +30,17 @@ class Meter(Protocol):
 
     @property
     def content_ended(self) -> bool:
-        """As far as it can be known, nothing but usage and the end may be missing."""
+        """As far as is known, only usage and the end mark are missing."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the upstream's body."""
 
 
 class StreamTransform(Protocol):
-    """Turns the upstream's bytes into the caller's: hides an event, or translates."""
+    """Turns the upstream's bytes into the client's: hides an event, or translates."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what goes to the caller now, possibly nothing."""
+        """Return the bytes to write now, possibly none."""
 
     def end(self, clean: bool) -> bytes:
-        """Take the end of the upstream's body; return what is still to go out."""
+        """Take the end of the upstream's body; return the last bytes to write."""

@@ -329,7 +329,7 @@ async def looked_at(channel: ClientChannel, place: IntakePlace) -> GatewayError:
 
 async def test_slow_body_is_looked_at_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The look ends the reading; the task goes on as if nothing had happened."""
-    monkeypatch.setattr("gateway.pipeline.client.channel._LOOK_S", 0.01)
+    monkeypatch.setattr("gateway.pipeline.client.channel._CHECK_S", 0.01)
     with an_intake(max_sending_per_account=1).enter("a") as place:
         monkeypatch.setattr("gateway.pipeline.client.intake.RATE_GRACE_S", 0.02)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.json_skip import ValueSkipper
-from gateway.protocols.streams.answer_scan import AnswerScanner
 from gateway.protocols.streams.meter import HELD_BYTES, JsonMeter
+from gateway.protocols.streams.response_scan import ResponseScanner
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 SPOOF = {"usage": {"input_tokens": 1, "output_tokens": 0, "prompt_tokens": 1}, "stop_reason": "no"}
@@ -206,7 +206,7 @@ def test_end_of_a_value_is_found_wherever_it_is_cut(
 @given(st.lists(st.binary(max_size=60), max_size=8), st.sampled_from(Wire))
 def test_scanner_of_anything_never_fails(chunks: list[bytes], wire: Wire) -> None:
     """What is no JSON has nothing in it, or something, but is no reason to stop."""
-    scanner = AnswerScanner(wire)
+    scanner = ResponseScanner(wire)
     for piece in (b"{", *chunks):
         scanner.feed(piece)
 
@@ -225,7 +225,7 @@ def test_time_of_a_scan_is_linear(unit: bytes) -> None:
         body = b'{"content":[{"input":[%b0]}]}' % (unit * (size // len(unit)))
         best = 1e9
         for _ in range(3):
-            scanner = AnswerScanner(Wire.ANTHROPIC)
+            scanner = ResponseScanner(Wire.ANTHROPIC)
             begun = time.process_time()
             for at in range(0, len(body), READ_BYTES):
                 scanner.feed(body[at : at + READ_BYTES])

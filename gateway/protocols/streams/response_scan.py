@@ -1,10 +1,10 @@
 """
-Reading usage and the amount of content from an answer too large to be kept, as it passes by.
+Reads usage and the amount of content from a response that is too large to be held.
 
-The scanner walks the JSON structure of an OpenAI or Anthropic answer, or of one large event of a
-stream. It enters only the objects that lead to what matters, keeps the few small values that do,
-counts the bytes of the content's members and skips everything else. What it finds depends on where
-a member stands: text inside a string, or an object inside a tool's input, is never taken for usage.
+The scanner walks the JSON structure of an OpenAI or Anthropic response, or of one large event of a
+stream. It enters only the objects that lead to the fields it reads, keeps their few small values,
+counts the bytes of content members and skips everything else. Fields are found by their path: text
+inside a string, or an object inside a tool's input, is never taken for usage.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.protocols.codec.json_skip import ValueSkipper
 from gateway.protocols.streams.content_size import content_bytes
 
 KEPT_BYTES: Final = 65_536
-"""Of each kept value; of a longer one only so much is kept, which then cannot be read."""
+"""Most bytes kept of a value; a longer one is cut and then unreadable."""
 
 _BETWEEN = re.compile(rb"[ \t\r\n,:]*+")
 _LONGEST_KEY: Final = 256
@@ -29,7 +29,7 @@ _OF_CHOICES: Final = ("choice_usage", "finish_reason")
 
 
 class _Rule(msgspec.Struct, frozen=True):
-    """What is done with a value."""
+    """How a value is scanned."""
 
     keep: str | None = None
     """The value is kept under this name."""
@@ -78,9 +78,9 @@ class _Frame:
         self.sizes: dict[str, int] = {}
 
 
-class AnswerScanner:
+class ResponseScanner:
     """
-    Scans one JSON document in pieces; any cuts give the same findings.
+    Scans one JSON document in pieces; any split gives the same result.
 
     Args:
         wire: The upstream's dialect.
@@ -119,23 +119,23 @@ class AnswerScanner:
         self._content_bytes = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes. What is no JSON is read as far as it goes."""
+        """Take the next bytes. Invalid JSON is read as far as possible."""
         at = 0
         while 0 <= at < len(chunk):
             if self._in_value:
-                at = self._go_on_value(chunk, at)
+                at = self._continue_value(chunk, at)
             elif self._in_key:
-                at = self._go_on_key(chunk, at)
+                at = self._continue_key(chunk, at)
             else:
                 at = self._next(chunk, at)
 
     def kept(self, name: str) -> bytes:
-        """Return a kept value as it was written; empty if it did not come."""
+        """Return the bytes of a kept value; empty if it is missing."""
         return self._kept.get(name, b"")
 
     @property
     def content_bytes(self) -> int:
-        """Bytes of content so far, each kind by its weight."""
+        """Weighted bytes of content so far."""
         return self._content_bytes + sum(
             content_bytes(self._wire, frame.sizes) for frame in self._frames
         )
@@ -165,7 +165,7 @@ class AnswerScanner:
     def _begin_document(self, first: int, at: int, end: int) -> int:
         if self.complete or first != 0x7B:
             self.complete = False
-            self._root = _Rule()  # no answer: nothing in it means anything
+            self._root = _Rule()  # not a response: nothing in it is read
             return end
         self._frames.append(_Frame(self._root, is_array=False))
         return at + 1
@@ -210,7 +210,7 @@ class AnswerScanner:
             sizes = self._frames[-1].sizes
             sizes[self._counted] = sizes.get(self._counted, 0) + len(piece)
 
-    def _go_on_value(self, chunk: bytes, at: int) -> int:
+    def _continue_value(self, chunk: bytes, at: int) -> int:
         end = self._skipper.end_in(chunk, at)
         if self._keeping is not None or self._counted is not None:
             self._take(chunk[at:end] if end >= 0 else chunk[at:])
@@ -218,7 +218,7 @@ class AnswerScanner:
             self._in_value = False
         return end
 
-    def _go_on_key(self, chunk: bytes, at: int) -> int:
+    def _continue_key(self, chunk: bytes, at: int) -> int:
         assert self._key is not None
         end = self._skipper.end_in(chunk, at)
         piece = chunk[at:end] if end >= 0 else chunk[at:]
@@ -243,7 +243,7 @@ def _is_entered(rule: _Rule, first: int) -> bool:
 
 
 def _name(key: bytes) -> bytes:
-    """Return a key as it is meant, its closing quote taken off."""
+    """Return a key decoded, without its closing quote."""
     if b"\\" in key:
         try:
             return _TEXT.decode(b'"' + key).encode()
