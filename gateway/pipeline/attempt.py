@@ -119,7 +119,8 @@ class AttemptRunner:
                     raise  # each was tried once, and a retry would fail in the same way
                 if channel.gone and not call.outlives_client:
                     raise
-                call.sent_at = None
+                if call.attempt is not None:
+                    call.attempt.given_up = True
                 if number >= len(candidates) - 1:
                     await asyncio.sleep(min(RETRY_S * 2**number, MAX_RETRY_S))
             else:
@@ -144,7 +145,7 @@ class AttemptRunner:
     ) -> None:
         call = context.call
         request, exchange = await self._builder.prepared(context, candidate)
-        call.begin_attempt(candidate.deployment, candidate.wire, monotonic())
+        attempt = call.begin_attempt(candidate.deployment, candidate.wire, monotonic())
         reads_on = call.reads_on and not call.outlives_client
         with ReadingOn(channel) if reads_on else _CLOSE_AT_ONCE:
             response = decompress(await self._transport.send(request))
@@ -153,7 +154,7 @@ class AttemptRunner:
                 if response.status >= 400:
                     raise await self._refusal(context, candidate, response)
                 call.status = response.status
-                await self._sender.deliver(call, channel, exchange, response)
+                await self._sender.deliver(call, attempt, channel, exchange, response)
             finally:
                 response.close()
 

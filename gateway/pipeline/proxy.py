@@ -253,10 +253,10 @@ class Proxy:
 
     def _learn(self, call: Call, context: CallContext) -> None:
         """Calibrate the estimator with what the upstream counted."""
-        usage = call.usage
-        if context.input_estimate and not call.estimated and call.deployment is not None:
+        attempt, usage = call.attempt, call.usage
+        if context.input_estimate and attempt is not None and not attempt.estimated:
             actual = usage.input + usage.cache_read + usage.cache_write
-            self._counts.learn(call.deployment.upstream_model, actual, context.input_estimate)
+            self._counts.learn(attempt.deployment.upstream_model, actual, context.input_estimate)
 
     def _authorize(self, call: Call, principal: Principal, fields: CallFields) -> Model:
         call.stream = fields.stream

@@ -10,7 +10,7 @@ import msgspec
 from gateway.core.model import Endpoint, Usage, UsageEvent
 from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorSource
-from gateway.pipeline.call import Call
+from gateway.pipeline.call import Attempt, Call
 from gateway.ports import Reservations, UsageLog
 from gateway.telemetry.logs import CallLine, CallLog
 from gateway.telemetry.metrics import CallMetrics
@@ -70,21 +70,22 @@ class Recorder:
             metrics.count_error(endpoint, call.error.kind.value)
         if call.first_sent_at is not None:
             metrics.observe_overhead(endpoint, call.first_sent_at - call.started_at)
-        if call.deployment is None or call.upstream_wire is None:
+        attempt = call.attempt
+        if attempt is None:
             return
-        label = call.deployment.label
-        metrics.count_deployment(label, call.upstream_wire.value, call.outcome)
-        metrics.count_tokens(label, call.usage)
-        if call.unreadable_usage:
+        label = attempt.deployment.label
+        metrics.count_deployment(label, attempt.wire.value, call.outcome)
+        metrics.count_tokens(label, attempt.usage)
+        if attempt.unreadable_usage:
             self._note_unreadable_usage(label, _ended(call))
         if call.dropped:
-            wires = call.client_wire.value, call.upstream_wire.value
+            wires = call.client_wire.value, attempt.wire.value
             metrics.count_dropped(*wires, len(call.dropped))
-        if call.first_content_at is not None and call.sent_at is not None:
-            metrics.observe_ttft(label, call.first_content_at - call.sent_at)
-            if call.content_count > 1 and call.last_content_at is not None:
-                span = call.last_content_at - call.first_content_at
-                metrics.observe_inter_token(label, span / (call.content_count - 1))
+        if attempt.first_content_at is not None and not attempt.given_up:
+            metrics.observe_ttft(label, attempt.first_content_at - attempt.sent_at)
+            if attempt.content_count > 1 and attempt.last_content_at is not None:
+                span = attempt.last_content_at - attempt.first_content_at
+                metrics.observe_inter_token(label, span / (attempt.content_count - 1))
 
     def _note_unreadable_usage(self, deployment: str, now: float) -> None:
         self._metrics.count_unreadable_usage(deployment)
@@ -98,10 +99,10 @@ def _ended(call: Call) -> float:
     return call.ended_at if call.ended_at is not None else call.started_at
 
 
-def _ttft_ms(call: Call) -> int | None:
-    if call.first_content_at is None or call.sent_at is None:
+def _ttft_ms(attempt: Attempt | None) -> int | None:
+    if attempt is None or attempt.first_content_at is None or attempt.given_up:
         return None
-    return round((call.first_content_at - call.sent_at) * 1000)
+    return round((attempt.first_content_at - attempt.sent_at) * 1000)
 
 
 def _overhead_ms(call: Call) -> float | None:
@@ -120,7 +121,8 @@ def _recordable(text: str | None) -> str | None:
 
 def event_of(call: Call) -> UsageEvent:
     """Return the usage event of a call in its current state."""
-    principal, deployment = call.principal, call.deployment
+    principal, attempt = call.principal, call.attempt
+    deployment = call.deployment
     assert principal is not None
     return UsageEvent(
         request_id=call.request_id,
@@ -130,10 +132,10 @@ def event_of(call: Call) -> UsageEvent:
         model=call.model.name if call.model else call.model_asked,
         endpoint=call.endpoint.value,
         client_wire=call.client_wire.value,
-        upstream_wire=call.upstream_wire.value if call.upstream_wire else None,
+        upstream_wire=attempt.wire.value if attempt else None,
         provider=deployment.provider.name if deployment else None,
         upstream_model=deployment.upstream_model if deployment else None,
-        upstream_request_id=_recordable(call.upstream_request_id),
+        upstream_request_id=_recordable(attempt.upstream_request_id if attempt else None),
         stream=call.stream,
         status=call.status,
         outcome=call.outcome,
@@ -141,9 +143,9 @@ def event_of(call: Call) -> UsageEvent:
         usage=call.usage,
         cost_nanousd=call.cost_nanousd,
         upstream_cost_nanousd=call.upstream_cost_nanousd,
-        estimated=call.estimated,
-        finish_reason=_recordable(call.finish_reason),
-        ttft_ms=_ttft_ms(call),
+        estimated=attempt is not None and attempt.estimated,
+        finish_reason=_recordable(attempt.finish_reason if attempt else None),
+        ttft_ms=_ttft_ms(attempt),
         duration_ms=round((_ended(call) - call.started_at) * 1000),
         attempts=call.attempts,
         address=call.address,
@@ -153,11 +155,8 @@ def event_of(call: Call) -> UsageEvent:
 
 def checkpoint(call: Call) -> UsageEvent:
     """Return the event to charge if this process dies during the call."""
-    usage = call.usage
-    if call.live_usage is not None:
-        usage = call.live_usage()
-    elif call.sent_at is not None:
-        usage = Usage(input=call.input_estimate)
+    attempt = call.attempt
+    usage = Usage() if attempt is None else attempt.usage_so_far(call.input_estimate)
     cost = cost_nanousd(usage, call.model.prices) if call.model is not None else 0
     return msgspec.structs.replace(
         event_of(call), usage=usage, cost_nanousd=cost, outcome="abandoned", estimated=True
@@ -165,7 +164,7 @@ def checkpoint(call: Call) -> UsageEvent:
 
 
 def _line(call: Call) -> CallLine:
-    principal, error, usage = call.principal, call.error, call.usage
+    principal, attempt, error, usage = call.principal, call.attempt, call.error, call.usage
     level = "info"
     if error is not None:
         level = "info" if error.surface.source is ErrorSource.CLIENT else "error"
@@ -182,12 +181,12 @@ def _line(call: Call) -> CallLine:
         key_id=principal.key_id if principal else None,
         account_id=principal.account_id if principal else None,
         model=call.model.name if call.model else None,
-        deployment=call.deployment.label if call.deployment else None,
-        upstream_wire=call.upstream_wire.value if call.upstream_wire else None,
-        upstream_request_id=call.upstream_request_id,
+        deployment=attempt.deployment.label if attempt else None,
+        upstream_wire=attempt.wire.value if attempt else None,
+        upstream_request_id=attempt.upstream_request_id if attempt else None,
         stream=call.stream,
         attempts=call.attempts,
-        ttft_ms=_ttft_ms(call),
+        ttft_ms=_ttft_ms(attempt),
         overhead_ms=_overhead_ms(call),
         input_tokens=usage.input or None,
         cache_read_tokens=usage.cache_read or None,
@@ -197,7 +196,7 @@ def _line(call: Call) -> CallLine:
         cache_write_1h_tokens=usage.cache_write_1h or None,
         web_searches=usage.web_searches or None,
         tier=usage.tier,
-        finish_reason=call.finish_reason,
+        finish_reason=attempt.finish_reason if attempt else None,
         error_kind=error.kind.value if error else None,
         error_detail=error.detail if error else None,
         dropped=list(call.dropped) or None,

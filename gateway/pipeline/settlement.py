@@ -24,14 +24,17 @@ from gateway.pipeline.call import Call
 def settle(call: Call) -> None:
     """Set the outcome, usage and costs of a call that has ended."""
     call.outcome = _outcome(call)
-    if call.outcome == "cancelled" and call.usage == Usage() and call.sent_at is not None:
-        call.usage = Usage(input=call.input_estimate)
-        call.estimated = True
-    charged = call.delivered or call.error is None or call.outcome in ("cancelled", "drained")
+    attempt = call.attempt
+    if attempt is None:
+        return
+    if call.outcome == "cancelled" and attempt.usage == Usage() and not attempt.given_up:
+        attempt.usage = Usage(input=call.input_estimate)
+        attempt.estimated = True
+    charged = attempt.delivered or call.error is None or call.outcome in ("cancelled", "drained")
     if call.outcome != "insured" and charged:
         call.cost_nanousd = cost_so_far(call)
-    cost = call.deployment.cost if call.deployment is not None else None
-    call.upstream_cost_nanousd = cost_nanousd(call.usage, cost) if cost is not None else None
+    cost = attempt.deployment.cost
+    call.upstream_cost_nanousd = cost_nanousd(attempt.usage, cost) if cost is not None else None
 
 
 def cost_so_far(call: Call) -> int:
@@ -40,11 +43,11 @@ def cost_so_far(call: Call) -> int:
 
 
 def _outcome(call: Call) -> str:
-    error = call.error
+    error, attempt = call.error, call.attempt
     if error is None:
-        return "estimated" if call.estimated else "completed"
+        return "estimated" if attempt is not None and attempt.estimated else "completed"
     if error.kind is ErrorKind.CLIENT_GONE:
         return "drained" if call.drained else "cancelled"
-    if not call.delivered and call.usage != Usage():
+    if attempt is not None and not attempt.delivered and attempt.usage != Usage():
         return "insured"
     return "failed"

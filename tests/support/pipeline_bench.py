@@ -19,7 +19,7 @@ from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.intake import Intake
 from gateway.pipeline.proxy import Proxy
 from gateway.pipeline.record import Recorder
-from gateway.pipeline.request.exchange import RequestBuilder
+from gateway.pipeline.request.exchange import Exchange, RequestBuilder
 from gateway.pipeline.response.relay import Relay
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
@@ -150,18 +150,18 @@ class Pump:
         self.channel = self.client.channel()
         self.sent_at = monotonic()
         call = Call("req_1", endpoint, endpoint.wire, self.sent_at)
-        call.deployment = a_deployment(a_provider(drains=drains))
+        deployment = a_deployment(a_provider(drains=drains))
+        self.attempt = call.begin_attempt(deployment, endpoint.wire, self.sent_at)
         call.stream = stream
-        call.sent_at = self.sent_at
         self.call = call
         self.meter = meter or StreamMeter(Wire.OPENAI)
         self.relay = Relay(
             call,
+            self.attempt,
             self.channel,
             self.response,
             self.meter,
-            transform=hider,
-            translator=translator,
+            Exchange(hider=hider, translator=translator),
             head=(200, list(SSE)),
             stall_s=stall_s,
         )

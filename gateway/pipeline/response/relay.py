@@ -23,10 +23,11 @@ from time import monotonic
 
 from gateway.core.model import Clocks, Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.call import Call
+from gateway.pipeline.call import Attempt, Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.client.writer import ClientWriter
 from gateway.pipeline.departure import DRAIN_BYTES, DRAIN_S
+from gateway.pipeline.request.exchange import Exchange
 from gateway.pipeline.response.clocks import SILENT_FINISH_S, Expire, Step, StreamClocks
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.http.upstream_errors import translate_error
@@ -57,17 +58,18 @@ class Relay:
     It is the upstream's `ports.BodySink` and its `writer`'s `FlowControl`.
 
     Args:
-        call: Gets the times of content.
+        call: The call that is responded to.
+        attempt: Gets the times of content.
         channel: The client.
         response: The upstream; paused while the client is slow.
         meter: Sees the upstream's bytes.
-        transform: Hides the usage event; None relays the bytes untouched.
-        translator: In place of `transform` when the dialects differ.
+        exchange: Hides the usage event, or translates; else the bytes are relayed untouched.
         head: Status and headers for the client.
         stall_s: A write that takes longer ends the call.
     """
 
     __slots__ = (
+        "_attempt",
         "_call",
         "_end_error",
         "_gate",
@@ -90,21 +92,22 @@ class Relay:
     def __init__(
         self,
         call: Call,
+        attempt: Attempt,
         channel: ClientChannel,
         response: UpstreamResponse,
         meter: Meter,
+        exchange: Exchange,
         *,
-        transform: StreamTransform | None = None,
-        translator: StreamTranslator | None = None,
         head: tuple[int, Headers],
         stall_s: float,
     ) -> None:
         self._call = call
+        self._attempt = attempt
         self._response = response
         self._meter = meter
-        self._transform = translator or transform
-        self._translator = translator
-        relays_events = translator is None and call.stream
+        self._transform: StreamTransform | None = exchange.translator or exchange.hider
+        self._translator = exchange.translator
+        relays_events = exchange.translator is None and call.stream
         self._gate = FirstEventGate(call.client_wire) if relays_events else None
         self._opened_at = self._last_read_at = self._last_write_at = monotonic()
         self._resumed_at = 0.0
@@ -145,11 +148,11 @@ class Relay:
         if out:
             self._last_write_at = now
         if meter.contents != seen:
-            call = self._call
-            call.last_content_at = now
-            call.content_count += 1
-            if call.first_content_at is None:
-                call.first_content_at = now
+            attempt = self._attempt
+            attempt.last_content_at = now
+            attempt.content_count += 1
+            if attempt.first_content_at is None:
+                attempt.first_content_at = now
 
     def body_end(self) -> None:
         """The upstream's body is complete."""
@@ -234,14 +237,15 @@ class Relay:
             self.stop(self._read_on_error)
 
     def _clocks(self, limits: Clocks) -> StreamClocks:
-        call, meter, translator = self._call, self._meter, self._translator
+        call, attempt = self._call, self._attempt
+        meter, translator = self._meter, self._translator
         is_translated = translator is not None and translator.done
         is_named = meter.finish_reason is not None or meter.saw_end or meter.failed
         return StreamClocks(
             limits=limits,
-            sent_at=call.sent_at if call.sent_at is not None else call.started_at,
+            sent_at=attempt.sent_at,
             opened_at=self._opened_at,
-            last_content_at=call.last_content_at,
+            last_content_at=attempt.last_content_at,
             last_read_at=self._last_read_at,
             last_write_at=self._last_write_at,
             resumed_at=self._resumed_at,

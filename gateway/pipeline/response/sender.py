@@ -13,7 +13,7 @@ from time import monotonic
 
 from gateway.core.model import Clocks, Endpoint
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.call import Call
+from gateway.pipeline.call import Attempt, Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.request.exchange import Exchange
 from gateway.pipeline.response.clocks import Expire
@@ -54,10 +54,15 @@ class ResponseSender:
         self._stall_s = stall_s
 
     async def deliver(
-        self, call: Call, channel: ClientChannel, exchange: Exchange, response: UpstreamResponse
+        self,
+        call: Call,
+        attempt: Attempt,
+        channel: ClientChannel,
+        exchange: Exchange,
+        response: UpstreamResponse,
     ) -> None:
         """
-        Send one response to its end and set its usage in `call`.
+        Send one response to its end and set its usage in `attempt`.
 
         Raises:
             GatewayError: It failed. If `channel.started`, a part was sent and the response has
@@ -72,21 +77,23 @@ class ResponseSender:
                 detail=f"status {response.status}, {kind[:100].decode('latin-1')}",
             )
         length = _length(response)
-        call.upstream_request_id = _upstream_id(response)
-        head = (response.status, self._head(call, exchange, response))
+        attempt.upstream_request_id = _upstream_id(response)
+        head = (response.status, self._head(call, attempt, exchange, response))
         if call.stream:
-            await self._stream(call, channel, exchange, response, head)
+            await self._stream(call, attempt, channel, exchange, response, head)
         elif exchange.reshape or (length is not None and length <= WHOLE_BYTES):
-            await self._whole(call, channel, exchange, response, head)
+            await self._whole(call, attempt, channel, exchange, response, head)
         else:
-            await self._large(call, channel, response, head)
+            await self._large(call, attempt, channel, response, head)
 
-    def _head(self, call: Call, exchange: Exchange, response: UpstreamResponse) -> Headers:
+    def _head(
+        self, call: Call, attempt: Attempt, exchange: Exchange, response: UpstreamResponse
+    ) -> Headers:
         translated = bool(exchange.reshape) or exchange.translator is not None
         headers = client_headers(
             response.headers, call.request_id, stream=call.stream, unchanged=not translated
         )
-        now, sent = monotonic(), call.sent_at or call.started_at
+        now, sent = monotonic(), attempt.sent_at
         own, upstream = (sent - call.started_at) * 1000, (now - sent) * 1000
         timing = b"overhead;dur=%.2f, upstream;dur=%.2f" % (own, upstream)
         headers.append((b"server-timing", timing))
@@ -100,17 +107,17 @@ class ResponseSender:
     async def _whole(
         self,
         call: Call,
+        attempt: Attempt,
         channel: ClientChannel,
         exchange: Exchange,
         response: UpstreamResponse,
         head: tuple[int, Headers],
     ) -> None:
-        assert call.upstream_wire is not None
         limit = TRANSLATED_BYTES if exchange.reshape else WHOLE_BYTES
-        meter = JsonMeter(call.upstream_wire, held_bytes=limit)
+        meter = JsonMeter(attempt.wire, held_bytes=limit)
         status, headers = head
         try:
-            body = await self._read(call, response, limit)
+            body = await self._read(attempt, response, limit)
             meter.feed(body)
             if channel.gone and not call.outlives_client:
                 call.drained = True
@@ -121,15 +128,14 @@ class ResponseSender:
                 headers.append((b"content-length", str(len(body)).encode()))
             await channel.respond(status, headers, body)
         finally:
-            _keep_usage(call, meter, channel)
+            _keep_usage(call, attempt, meter, channel)
 
-    async def _read(self, call: Call, response: UpstreamResponse, limit_bytes: int) -> bytes:
+    async def _read(self, attempt: Attempt, response: UpstreamResponse, limit_bytes: int) -> bytes:
         """Read a whole response within the limit for its first byte."""
-        assert call.deployment is not None
         task = asyncio.current_task()
         assert task is not None
         deadline = _Deadline(task)
-        clocks = call.deployment.provider.clocks
+        clocks = attempt.deployment.provider.clocks
         self._watchdog.add(deadline, clocks)
         try:
             return await response.read(limit_bytes)
@@ -144,15 +150,17 @@ class ResponseSender:
     async def _large(
         self,
         call: Call,
+        attempt: Attempt,
         channel: ClientChannel,
         response: UpstreamResponse,
         head: tuple[int, Headers],
     ) -> None:
-        assert call.upstream_wire is not None
-        meter = JsonMeter(call.upstream_wire)
-        relay = Relay(call, channel, response, meter, head=head, stall_s=self._stall_s)
+        meter = JsonMeter(attempt.wire)
+        relay = Relay(
+            call, attempt, channel, response, meter, Exchange(), head=head, stall_s=self._stall_s
+        )
         try:
-            error = await self._pump(call, channel, relay, response)
+            error = await self._pump(call, attempt, channel, relay, response)
             if not call.outlives_client:
                 _check_left(call, channel, relay, error)
             if error is not None:
@@ -160,31 +168,31 @@ class ResponseSender:
             await relay.writer.write_last(b"")
             await channel.end()
         finally:
-            _keep_usage(call, meter, channel)
+            _keep_usage(call, attempt, meter, channel)
 
     async def _stream(
         self,
         call: Call,
+        attempt: Attempt,
         channel: ClientChannel,
         exchange: Exchange,
         response: UpstreamResponse,
         head: tuple[int, Headers],
     ) -> None:
-        assert call.upstream_wire is not None
-        meter = StreamMeter(call.upstream_wire)
-        call.live_usage = lambda: meter.settled(call.input_estimate)
+        meter = StreamMeter(attempt.wire)
+        attempt.meter = meter
         relay = Relay(
             call,
+            attempt,
             channel,
             response,
             meter,
-            transform=exchange.hider,
-            translator=exchange.translator,
+            exchange,
             head=head,
             stall_s=self._stall_s,
         )
         try:
-            error = await self._pump(call, channel, relay, response)
+            error = await self._pump(call, attempt, channel, relay, response)
             meter.end()
             _check_left(call, channel, relay, error)
             if isinstance(error, EarlyUpstreamError):
@@ -197,13 +205,17 @@ class ResponseSender:
             if reported is not None:
                 raise reported
         finally:
-            _keep_usage(call, meter, channel)
+            _keep_usage(call, attempt, meter, channel)
 
     async def _pump(
-        self, call: Call, channel: ClientChannel, relay: Relay, response: UpstreamResponse
+        self,
+        call: Call,
+        attempt: Attempt,
+        channel: ClientChannel,
+        relay: Relay,
+        response: UpstreamResponse,
     ) -> GatewayError | None:
-        assert call.deployment is not None
-        self._watchdog.add(relay, call.deployment.provider.clocks)
+        self._watchdog.add(relay, attempt.deployment.provider.clocks)
         before = None
         if not call.outlives_client:
             before = channel.on_gone(relay.client_left)
@@ -315,16 +327,18 @@ async def _end_translated(
         raise error or _cut_off()
 
 
-def _keep_usage(call: Call, meter: StreamMeter | JsonMeter, channel: ClientChannel) -> None:
-    """Set the call's usage: as reported, else estimated if anything was delivered."""
-    call.finish_reason = meter.finish_reason
-    call.delivered = meter.contents > 0 and channel.started
+def _keep_usage(
+    call: Call, attempt: Attempt, meter: StreamMeter | JsonMeter, channel: ClientChannel
+) -> None:
+    """Set the attempt's usage: as reported, else estimated if anything was delivered."""
+    attempt.finish_reason = meter.finish_reason
+    attempt.delivered = meter.contents > 0 and channel.started
     if call.endpoint is Endpoint.COUNT_TOKENS:
         return  # free at every provider
     if meter.reported or meter.seen or meter.contents or meter.finish_reason:
-        call.usage = meter.settled(call.input_estimate)
-        call.estimated = not meter.reported
-        call.unreadable_usage = call.estimated and meter.unreadable_usage
+        attempt.usage = meter.settled(call.input_estimate)
+        attempt.estimated = not meter.reported
+        attempt.unreadable_usage = attempt.estimated and meter.unreadable_usage
 
 
 def _length(response: UpstreamResponse) -> int | None:

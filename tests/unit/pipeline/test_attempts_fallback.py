@@ -276,13 +276,17 @@ async def test_later_attempt_inherits_nothing_of_an_earlier_one() -> None:
     bench = Bench(first, second, deployments=two(Wire.ANTHROPIC))
     client = FakeClient("/v1/messages", asking(ANTHROPIC_BODY, stream=True))
     call, task = bench.begin(client, Endpoint.MESSAGES)
-    await wait_until(lambda: call.sent_at)
-    call.usage, call.delivered = Usage(input=700), True
-    call.first_content_at = call.last_content_at = 1.0
+    await wait_until(lambda: call.attempt)
+    earlier = call.attempt
+    assert earlier is not None
+    earlier.usage, earlier.delivered = Usage(input=700), True
+    earlier.first_content_at = earlier.last_content_at = 1.0
 
     await first.fail(GatewayError(ErrorKind.UPSTREAM_BROKEN, "broken"))
     await second.push(start)
-    times = call.first_content_at, call.last_content_at
+    later = call.attempt
+    assert later is not None
+    times = later.first_content_at, later.last_content_at
     await second.fail(GatewayError(ErrorKind.UPSTREAM_BROKEN, "broken"))
     await task
 

@@ -36,7 +36,7 @@ async def test_relay_of_a_caller_that_left_ends_at_once() -> None:
 async def test_relay_without_a_deployment_does_not_drain() -> None:
     """The policy is a provider's; without one there is none."""
     pump = Pump(drains=True)
-    pump.call.deployment = None
+    pump.call.attempt = None
 
     pump.relay.client_left()
 

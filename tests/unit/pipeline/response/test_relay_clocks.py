@@ -70,7 +70,7 @@ async def test_comments_do_not_feed_the_idle_clock() -> None:
     """Comments after content keep nothing alive."""
     pump = Pump()
     pump.relay.body_chunk(A)
-    pump.call.last_content_at = pump.sent_at - 31
+    pump.attempt.last_content_at = pump.sent_at - 31
     pump.relay.body_chunk(COMMENT)
 
     pump.check_after(0, TIGHT)
@@ -82,7 +82,7 @@ async def test_total_clock_ends_a_stream_that_goes_on_and_on() -> None:
     """Content may flow for no longer than `total_s`."""
     pump = Pump()
     pump.relay.body_chunk(A)
-    pump.call.last_content_at = pump.sent_at + 100
+    pump.attempt.last_content_at = pump.sent_at + 100
 
     pump.check_after(100.1, TIGHT)
 
@@ -121,7 +121,7 @@ async def test_idle_clock_begins_anew_when_a_slow_caller_has_caught_up() -> None
     pump = Pump()
     pump.client.slow = True
     pump.relay.body_chunk(A)
-    pump.call.last_content_at = pump.sent_at - 60
+    pump.attempt.last_content_at = pump.sent_at - 60
     await pump.client.take()
     await wait_until(lambda: not pump.response.paused)
 
@@ -211,7 +211,7 @@ async def test_stream_that_only_comments_after_its_finish_reason_ends_cleanly() 
     """Comments do not keep a finished stream open."""
     pump = Pump()
     pump.relay.body_chunk(A + OPENAI_FINISH)
-    pump.call.last_content_at = pump.sent_at - 31
+    pump.attempt.last_content_at = pump.sent_at - 31
     pump.relay.body_chunk(COMMENT)
 
     pump.check_after(0, TIGHT)

@@ -254,12 +254,12 @@ async def test_relay_content_times_are_noted_and_comments_do_not_count() -> None
     pump = Pump()
 
     pump.relay.body_chunk(A)
-    first = pump.call.first_content_at
-    last = pump.call.last_content_at
+    first = pump.attempt.first_content_at
+    last = pump.attempt.last_content_at
     pump.relay.body_chunk(COMMENT)
 
     assert first is not None
-    assert (pump.call.last_content_at, pump.call.content_count) == (last, 1)
+    assert (pump.attempt.last_content_at, pump.attempt.content_count) == (last, 1)
 
 
 async def test_relay_last_piece_beyond_the_stall_limit_is_told() -> None:
