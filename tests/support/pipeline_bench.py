@@ -103,13 +103,13 @@ class Bench:
     def begin(
         self, client: FakeClient, endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS
     ) -> tuple[Call, asyncio.Task[None]]:
-        """Let a caller in."""
+        """Let a client in."""
         self.call_count += 1
         call = Call(f"req_{self.call_count}", endpoint, endpoint.wire, monotonic())
         return call, asyncio.ensure_future(self.proxy.handle(call, client.channel()))
 
     async def run(self, client: FakeClient, endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS) -> Call:
-        """Let a caller in and wait for the end."""
+        """Let a client in and wait for the end."""
         call, task = self.begin(client, endpoint)
         await task
         return call
@@ -132,7 +132,7 @@ class Bench:
 
 
 class Pump:
-    """One relay between a fake upstream and a fake caller, both at hand."""
+    """One relay between a fake upstream and a fake client, both at hand."""
 
     def __init__(
         self,

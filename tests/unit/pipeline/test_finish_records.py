@@ -110,7 +110,7 @@ async def test_reserved_call_is_settled_instead_of_logged() -> None:
 
 
 async def test_call_that_was_never_sent_has_no_event() -> None:
-    """A refused caller leaves a line and a count, no usage."""
+    """A refused client leaves a line and a count, no usage."""
     records = Records()
     call = a_call(
         attempts=0, attempt=None, first_sent_at=None,
@@ -127,7 +127,7 @@ async def test_call_that_was_never_sent_has_no_event() -> None:
 
 
 async def test_call_that_failed_through_us_is_logged_as_an_error() -> None:
-    """Callers' mistakes are not alarming; ours and the upstreams' are."""
+    """Clients' mistakes are not alarming; ours and the upstreams' are."""
     records = Records()
 
     await records.recorder.record(

@@ -1,4 +1,4 @@
-"""The caller's end of an answer: writes that wait or not, and word that the caller left."""
+"""The client's end of an answer: writes that wait or not, and word that the client left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def read(channel: ClientChannel) -> None:
     await channel.read_body(100, 5.0, task)
 
 
-async def test_write_to_a_quick_caller_does_not_wait() -> None:
+async def test_write_to_a_quick_client_does_not_wait() -> None:
     """The usual piece costs no switch of tasks."""
     client = FakeClient(CHAT)
     channel = client.channel()
@@ -36,7 +36,7 @@ async def test_write_to_a_quick_caller_does_not_wait() -> None:
     assert client.ended
 
 
-async def test_write_to_a_slow_caller_is_awaited() -> None:
+async def test_write_to_a_slow_client_is_awaited() -> None:
     """What is returned ends when the piece was taken."""
     client = FakeClient(CHAT)
     channel = client.channel()
@@ -103,7 +103,7 @@ async def test_copy_gets_everything_that_is_written() -> None:
 
 
 async def test_departure_is_told_once() -> None:
-    """A caller leaves once, whatever the server repeats."""
+    """A client leaves once, whatever the server repeats."""
     client, told = FakeClient(CHAT, b"{}"), []
     channel = client.channel()
     await read(channel)
@@ -163,7 +163,7 @@ async def test_last_piece_of_the_body_is_no_departure() -> None:
 
 
 async def test_watch_that_fails_is_no_departure() -> None:
-    """A server that cannot tell has not told that the caller left."""
+    """A server that cannot tell has not told that the client left."""
     client, told = FakeClient(CHAT, b"{}"), []
     channel = client.channel()
     await read(channel)

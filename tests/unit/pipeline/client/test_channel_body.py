@@ -1,4 +1,4 @@
-"""The caller's body: bounded in size and time, and read away before an early answer."""
+"""The client's body: bounded in size and time, and read away before an early answer."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_cancellation_while_reading_is_no_timeout() -> None:
         await reading
 
 
-async def test_caller_that_leaves_in_its_body_is_gone() -> None:
+async def test_client_that_leaves_in_its_body_is_gone() -> None:
     """Half a request is none."""
     client = FakeClient(CHAT, headers=length(3))
     channel = client.channel()
@@ -166,7 +166,7 @@ async def test_body_of_who_has_left_is_not_waited_for() -> None:
 
 
 async def test_late_body_is_not_waited_for_again() -> None:
-    """A caller who was too slow once gets its answer at once."""
+    """A client who was too slow once gets its answer at once."""
     channel = FakeClient(CHAT, headers=length(3)).channel()
     await failure(channel, timeout_s=0.01)
 

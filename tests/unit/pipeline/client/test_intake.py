@@ -67,7 +67,7 @@ class FakeCredit:
 
 
 def half_sent(path: str = CHAT, **headers: str) -> FakeClient:
-    """A caller that announces a body of ten bytes and sends none."""
+    """A client that announces a body of ten bytes and sends none."""
     given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     return FakeClient(path, headers=[(b"content-length", b"10"), *given])
 
@@ -217,7 +217,7 @@ async def test_body_is_counted_until_the_answer_begins() -> None:
     bench.assert_recorded_once()
 
 
-async def test_worker_full_of_bodies_refuses_in_the_callers_dialect() -> None:
+async def test_worker_full_of_bodies_refuses_in_the_clients_dialect() -> None:
     """503 or 529, with a second's wait."""
     server = Server(max_buffered_bytes=70_000, max_buffered_bytes_per_account=1_000_000)
     for endpoint, status in ((Endpoint.CHAT_COMPLETIONS, 503), (Endpoint.MESSAGES, 529)):
@@ -314,7 +314,7 @@ async def test_priced_model_is_refused_although_another_is_free() -> None:
     assert b"insufficient_quota" in client.body
 
 
-# Slow, broken and waiting callers.
+# Slow, broken and waiting clients.
 
 
 async def looked_at(channel: ClientChannel, place: IntakePlace) -> GatewayError:
@@ -363,7 +363,7 @@ async def test_chunks_without_an_end_are_answered(
 
 
 async def test_unwanted_bodies_are_dropped_while_they_are_read_away() -> None:
-    """Nothing is kept of them, and beyond a number of callers nobody is waited for."""
+    """Nothing is kept of them, and beyond a number of clients nobody is waited for."""
     channels = [half_sent().channel() for _ in range(300)]
     tasks = [asyncio.ensure_future(channel.drain()) for channel in channels]
     await asyncio.sleep(0)
@@ -376,7 +376,7 @@ async def test_unwanted_bodies_are_dropped_while_they_are_read_away() -> None:
     assert ClientChannel._draining == 0
 
 
-async def test_caller_that_waits_for_a_word_is_refused_without_it() -> None:
+async def test_client_that_waits_for_a_word_is_refused_without_it() -> None:
     """With `expect: 100-continue` no byte of the body is asked for."""
     client = FakeClient(CHAT, b"x", headers=[(b"expect", b"100-continue")], key=RAW_KEY + "x")
 

@@ -1,4 +1,4 @@
-"""One attempt's request: the caller's own bytes, or a translation; never the caller's secrets."""
+"""One attempt's request: the client's own bytes, or a translation; never the client's secrets."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_own_dialect_changes_the_model_and_nothing_else() -> None:
         (Endpoint.NATIVE_CHAT, b'{"model":"m","input":"Hi"}'),
     ],
 )
-def test_no_secret_of_the_caller_goes_to_an_upstream(
+def test_no_secret_of_the_client_goes_to_an_upstream(
     wire: Wire, endpoint: Endpoint, body: bytes
 ) -> None:
     """Neither its key nor its address or cookies, on any way."""
@@ -95,7 +95,7 @@ def test_no_secret_of_the_caller_goes_to_an_upstream(
 
 
 def test_own_dialect_carries_the_betas() -> None:
-    """An Anthropic upstream reads the caller's version and betas."""
+    """An Anthropic upstream reads the client's version and betas."""
     request, _, _ = prepared(ANTHROPIC_BODY, deployed(Wire.ANTHROPIC), Endpoint.MESSAGES)
 
     headers = dict(request.headers)
@@ -209,7 +209,7 @@ def test_other_dialect_is_translated_both_ways(
 def test_stream_of_another_dialect_has_a_translator(
     endpoint: Endpoint, body: bytes, wire: Wire
 ) -> None:
-    """Events are asked for, and turned into the caller's."""
+    """Events are asked for, and turned into the client's."""
     request, exchange, _ = prepared(body, deployed(wire), endpoint)
 
     assert exchange.translator is not None
@@ -217,7 +217,7 @@ def test_stream_of_another_dialect_has_a_translator(
 
 
 def test_what_a_translation_drops_is_noted() -> None:
-    """The caller is told in a header."""
+    """The client is told in a header."""
     _, _, call = prepared(asking(ANTHROPIC_BODY, top_k=5), deployed(), Endpoint.MESSAGES)
 
     assert call.dropped == ("top_k",)

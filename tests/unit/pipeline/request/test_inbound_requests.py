@@ -1,4 +1,4 @@
-"""What a caller asked for, in a dialect that upstreams speak."""
+"""What a client asked for, in a dialect that upstreams speak."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_native_request_becomes_a_chat_request() -> None:
 
 
 def test_native_answer_is_reshaped_and_priced() -> None:
-    """The caller gets text and cost."""
+    """The client gets text and cost."""
     (reshape,) = opened(Endpoint.NATIVE_CHAT, NATIVE_BODY).reshape(MODEL, GENERIC)
 
     answer = json.loads(reshape(OPENAI_ANSWER))
@@ -111,7 +111,7 @@ def test_request_that_is_no_json_is_refused(endpoint: Endpoint) -> None:
     assert caught.value.kind is ErrorKind.BAD_REQUEST
 
 
-def test_types_that_a_caller_made_up_cannot_break_a_header() -> None:
+def test_types_that_a_client_made_up_cannot_break_a_header() -> None:
     """What is dropped is told in a header and in the log: short, few, and visible ASCII."""
     types = ["a\r\nset-cookie: b", "\u00e9\u4e2d", "x" * 1000, *(f"t{n}" for n in range(100))]
     tools = [{"type": each} for each in types]

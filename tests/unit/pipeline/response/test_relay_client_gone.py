@@ -1,4 +1,4 @@
-"""A relay whose caller leaves: nothing more is written; by policy the stream is read on."""
+"""A relay whose client leaves: nothing more is written; by policy the stream is read on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 A, B = openai_event("A"), openai_event("B")
 
 
-async def test_relay_of_a_caller_that_left_ends_at_once() -> None:
+async def test_relay_of_a_client_that_left_ends_at_once() -> None:
     """By default the upstream is not read any further."""
     pump = Pump()
     pump.relay.body_chunk(A)
@@ -60,7 +60,7 @@ async def test_drain_reads_on_for_the_usage_and_writes_nothing() -> None:
 
 
 async def test_drain_before_the_first_event_writes_nothing() -> None:
-    """What was held back when the caller left stays unwritten."""
+    """What was held back when the client left stays unwritten."""
     pump = Pump(drains=True)
     pump.relay.body_chunk(A[:-2])
 
@@ -110,7 +110,7 @@ async def test_drain_that_breaks_off_is_a_failure() -> None:
 
 
 async def test_drain_gives_up_the_write_that_waits_and_reads_on() -> None:
-    """A slow caller that leaves does not keep the upstream paused."""
+    """A slow client that leaves does not keep the upstream paused."""
     pump = Pump(drains=True)
     pump.client.slow = True
     pump.relay.body_chunk(A)
@@ -210,7 +210,7 @@ async def test_policy_auto_reads_on_only_where_reasoning_may_be_hidden(hides: bo
     assert pump.relay.read_on is hides
 
 
-async def test_caller_that_stops_reading_does_not_escape_the_report_either() -> None:
+async def test_client_that_stops_reading_does_not_escape_the_report_either() -> None:
     """Who takes no more bytes after the finish reason fails as slow, charged as reported."""
     pump = Pump(stall_s=0.01)
     pump.relay.body_chunk(A)

@@ -89,7 +89,7 @@ async def test_total_clock_ends_a_stream_that_goes_on_and_on() -> None:
     assert pump.error is ErrorKind.UPSTREAM_TIMEOUT
 
 
-async def test_total_clock_holds_for_a_caller_that_is_always_slow() -> None:
+async def test_total_clock_holds_for_a_client_that_is_always_slow() -> None:
     """Being slow does not buy time without end; what is being written is written first."""
     pump = Pump()
     pump.client.slow = True
@@ -105,8 +105,8 @@ async def test_total_clock_holds_for_a_caller_that_is_always_slow() -> None:
     assert pump.client.pieces == [A]
 
 
-async def test_content_clocks_stand_still_while_the_caller_is_slow() -> None:
-    """An upstream that is paused for a caller is not late."""
+async def test_content_clocks_stand_still_while_the_client_is_slow() -> None:
+    """An upstream that is paused for a client is not late."""
     pump = Pump()
     pump.client.slow = True
     pump.relay.body_chunk(A)
@@ -116,7 +116,7 @@ async def test_content_clocks_stand_still_while_the_caller_is_slow() -> None:
     assert not pump.relay.done.done()
 
 
-async def test_idle_clock_begins_anew_when_a_slow_caller_has_caught_up() -> None:
+async def test_idle_clock_begins_anew_when_a_slow_client_has_caught_up() -> None:
     """The time during which the upstream was paused is not counted against it."""
     pump = Pump()
     pump.client.slow = True
@@ -165,7 +165,7 @@ async def test_document_that_looks_finished_waits_for_its_end() -> None:
 async def test_head_is_committed_late_when_nothing_comes(
     seconds: float, status: int | None
 ) -> None:
-    """Ten seconds after the upstream's head the caller gets one, too."""
+    """Ten seconds after the upstream's head the client gets one, too."""
     pump = Pump()
 
     pump.check_after(seconds)
@@ -198,7 +198,7 @@ async def test_stream_silent_after_its_finish_reason_ends_cleanly() -> None:
 
 
 async def test_stream_silent_after_its_end_mark_ends_within_a_second() -> None:
-    """After the end mark nothing can follow: callers are not kept waiting for the connection."""
+    """After the end mark nothing can follow: clients are not kept waiting for the connection."""
     pump = Pump()
     pump.relay.body_chunk(A + OPENAI_FINISH + OPENAI_DONE)
 
@@ -243,7 +243,7 @@ async def test_translated_stream_silent_after_its_finish_reason_is_completed() -
 
 
 async def test_translated_stream_gets_a_ping_with_its_late_head() -> None:
-    """The head goes out with a ping, so that the caller sees life after ten seconds."""
+    """The head goes out with a ping, so that the client sees life after ten seconds."""
     pump = translated()
 
     pump.check_after(10.1)
@@ -253,7 +253,7 @@ async def test_translated_stream_gets_a_ping_with_its_late_head() -> None:
 
 @pytest.mark.parametrize(("seconds", "pings"), [(14.0, 0), (16.0, 1)])
 async def test_translated_stream_without_news_gets_a_ping(seconds: float, pings: int) -> None:
-    """After 15 s without a write the caller is told that the stream lives."""
+    """After 15 s without a write the client is told that the stream lives."""
     pump = translated()
     pump.relay.body_chunk(A)
 
@@ -263,7 +263,7 @@ async def test_translated_stream_without_news_gets_a_ping(seconds: float, pings:
 
 
 async def test_relayed_stream_is_never_pinged() -> None:
-    """Bytes of the caller's own dialect are the upstream's alone."""
+    """Bytes of the client's own dialect are the upstream's alone."""
     pump = Pump()
     pump.relay.body_chunk(A)
 

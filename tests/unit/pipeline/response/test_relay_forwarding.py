@@ -1,4 +1,4 @@
-"""How a relay brings bytes to a caller: at once, in order, and no faster than they are taken."""
+"""How a relay brings bytes to a client: at once, in order, and no faster than they are taken."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ A, B, C = openai_event("A"), openai_event("B"), openai_event("C")
 
 
 class WatchingMeter:
-    """Notes what the caller had already got when it was fed."""
+    """Notes what the client had already got when it was fed."""
 
     finish_reason: str | None = None
     contents = 0
@@ -38,7 +38,7 @@ class WatchingMeter:
 
 
 async def test_relay_first_bytes_commit_the_head() -> None:
-    """The head goes out with the first bytes for the caller, not before."""
+    """The head goes out with the first bytes for the client, not before."""
     pump = Pump()
     assert pump.client.status is None
 
@@ -48,7 +48,7 @@ async def test_relay_first_bytes_commit_the_head() -> None:
 
 
 async def test_relay_hidden_bytes_do_not_commit() -> None:
-    """While everything is held back nothing is said to the caller."""
+    """While everything is held back nothing is said to the client."""
     pump = Pump(hider=UsageChunkFilter())
 
     pump.relay.body_chunk(A[:10])
@@ -57,7 +57,7 @@ async def test_relay_hidden_bytes_do_not_commit() -> None:
 
 
 async def test_relay_chunk_is_forwarded_before_it_is_metered() -> None:
-    """The caller never waits for the meter."""
+    """The client never waits for the meter."""
     meter = WatchingMeter()
     pump = Pump(meter=meter)
     meter.pump = pump
@@ -78,7 +78,7 @@ async def test_relay_each_read_is_one_write() -> None:
     assert pump.client.pieces == [A + B, C]
 
 
-async def test_relay_slow_caller_pauses_the_upstream_until_it_reads() -> None:
+async def test_relay_slow_client_pauses_the_upstream_until_it_reads() -> None:
     """Reading stops with the first write that waits, and goes on when it was taken."""
     pump = Pump()
     pump.client.slow = True
@@ -106,8 +106,8 @@ async def test_relay_what_was_in_hand_when_paused_follows_in_order() -> None:
     assert pump.client.pieces == [A, B + C]
 
 
-async def test_relay_queue_goes_on_when_the_caller_became_quick() -> None:
-    """Queued chunks need no second wait when the caller takes them at once."""
+async def test_relay_queue_goes_on_when_the_client_became_quick() -> None:
+    """Queued chunks need no second wait when the client takes them at once."""
     pump = Pump()
     pump.client.slow = True
     pump.relay.body_chunk(A)
@@ -120,7 +120,7 @@ async def test_relay_queue_goes_on_when_the_caller_became_quick() -> None:
     assert pump.client.pieces == [A, B]
 
 
-async def test_relay_caller_that_takes_nothing_ends_the_call() -> None:
+async def test_relay_client_that_takes_nothing_ends_the_call() -> None:
     """A write that outlasts the stall limit ends the relay with SLOW_CLIENT."""
     pump = Pump(stall_s=0.01)
     pump.client.slow = True
@@ -147,7 +147,7 @@ async def test_relay_end_during_a_slow_write_waits_for_it() -> None:
 
 
 async def test_relay_failure_during_a_slow_write_waits_for_it() -> None:
-    """What came before the failure reaches the caller first."""
+    """What came before the failure reaches the client first."""
     pump = Pump()
     pump.client.slow = True
     pump.relay.body_chunk(A)
@@ -228,7 +228,7 @@ async def test_relay_error_as_first_event_becomes_an_http_error() -> None:
     assert pump.client.status is None
 
 
-async def test_relay_unasked_usage_is_hidden_from_the_caller() -> None:
+async def test_relay_unasked_usage_is_hidden_from_the_client() -> None:
     """The event that only the gateway asked for is metered and not written."""
     pump = Pump(hider=UsageChunkFilter())
 
@@ -276,7 +276,7 @@ async def test_relay_last_piece_beyond_the_stall_limit_is_told() -> None:
     assert kind is ErrorKind.SLOW_CLIENT
 
 
-async def test_relay_last_piece_commits_and_waits_for_a_slow_caller() -> None:
+async def test_relay_last_piece_commits_and_waits_for_a_slow_client() -> None:
     """A piece written after `done` brings the head along and returns once it was taken."""
     pump = Pump()
     pump.client.slow = True

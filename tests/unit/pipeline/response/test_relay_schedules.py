@@ -57,7 +57,7 @@ class Schedule:
         return [known.get(step, event)]
 
     async def finish(self, end: str) -> None:
-        """End the relay one way or the other, and let a slow caller take what waits."""
+        """End the relay one way or the other, and let a slow client take what waits."""
         relay = self.pump.relay
         if end == "end":
             relay.body_end()
@@ -79,7 +79,7 @@ class Schedule:
 async def test_relay_gives_every_byte_once_and_in_order(
     steps: list[str], end: str, drains: bool
 ) -> None:
-    """What the caller got is always a beginning of what the upstream said; all of it at an end."""
+    """What the client got is always a beginning of what the upstream said; all of it at an end."""
     pump = Pump(drains=drains)
     schedule = Schedule(pump)
 
@@ -104,7 +104,7 @@ async def test_relay_gives_every_byte_once_and_in_order(
 
 @given(steps=STEPS, drains=st.booleans())
 async def test_relay_that_hides_usage_loses_nothing_else(steps: list[str], drains: bool) -> None:
-    """The caller gets every event but those of the usage, whole and in order."""
+    """The client gets every event but those of the usage, whole and in order."""
     pump = Pump(drains=drains, hider=UsageChunkFilter())
     schedule = Schedule(pump)
 

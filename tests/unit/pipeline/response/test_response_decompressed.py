@@ -1,4 +1,4 @@
-"""A compressed answer on its way to a slow caller: no more is inflated than is taken."""
+"""A compressed answer on its way to a slow client: no more is inflated than is taken."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class Taker:
-    """A sink that pauses after each piece, as a relay does for a slow caller."""
+    """A sink that pauses after each piece, as a relay does for a slow client."""
 
     def __init__(self, response: DecompressedResponse, *, slow: bool) -> None:
         self.body = b""
@@ -45,7 +45,7 @@ class Taker:
 
 
 async def test_paused_answer_inflates_no_further() -> None:
-    """A bomb of a network read grows by one piece for each time the caller takes one."""
+    """A bomb of a network read grows by one piece for each time the client takes one."""
     upstream = FakeUpstreamResponse()
     response = DecompressedResponse(upstream)
     taker = Taker(response, slow=True)

@@ -107,7 +107,7 @@ async def test_head_of_a_stream_names_the_call_and_forbids_caching() -> None:
 
 
 async def test_stream_that_breaks_between_events_ends_with_an_error_event() -> None:
-    """The caller reads a valid error, and no end mark."""
+    """The client reads a valid error, and no end mark."""
     stream = Streaming()
 
     await stream.fail(A)
@@ -154,7 +154,7 @@ async def test_stream_that_stops_after_its_finish_reason_is_whole(breaks: bool) 
 
 
 async def test_error_event_of_the_upstream_goes_through_and_counts_as_failed() -> None:
-    """The caller reads the upstream's words; the record tells that it failed."""
+    """The client reads the upstream's words; the record tells that it failed."""
     stream = Streaming()
 
     await stream.end(A, OPENAI_ERROR)
@@ -168,7 +168,7 @@ async def test_error_event_of_the_upstream_goes_through_and_counts_as_failed() -
 
 
 async def test_clock_that_runs_out_ends_with_a_timeout_event() -> None:
-    """After the head the caller is told by an event."""
+    """After the head the client is told by an event."""
     stream = Streaming()
     await stream.response.push(A)
     (watched,) = stream.bench.watchdog._watched
@@ -184,7 +184,7 @@ async def test_clock_that_runs_out_ends_with_a_timeout_event() -> None:
     assert stream.bench.watchdog._watched == {}
 
 
-async def test_slow_caller_that_never_reads_is_cut_off() -> None:
+async def test_slow_client_that_never_reads_is_cut_off() -> None:
     """Its answer is left unended, and the upstream is let go."""
     stream = Streaming(stall_s=0.01)
     stream.client.slow = True
@@ -198,7 +198,7 @@ async def test_slow_caller_that_never_reads_is_cut_off() -> None:
     stream.bench.assert_recorded_once()
 
 
-async def test_slow_caller_gets_everything_in_order() -> None:
+async def test_slow_client_gets_everything_in_order() -> None:
     """The upstream waits for it."""
     stream = Streaming()
     stream.client.slow = True
@@ -284,7 +284,7 @@ async def test_translated_error_after_a_late_head_is_an_event() -> None:
     assert stream.client.ended
 
 
-async def test_slow_caller_of_a_translated_stream_is_cut_off() -> None:
+async def test_slow_client_of_a_translated_stream_is_cut_off() -> None:
     """Nothing is added for who does not read."""
     stream = Streaming(translated=True, stall_s=0.01)
     stream.client.slow = True

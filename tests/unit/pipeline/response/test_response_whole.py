@@ -136,7 +136,7 @@ async def test_empty_answer_of_unknown_length_is_relayed() -> None:
 
 
 async def test_compressed_answer_is_made_plain() -> None:
-    """The caller gets what it would have got uncompressed, without the coding's headers."""
+    """The client gets what it would have got uncompressed, without the coding's headers."""
     coded = gzip.compress(OPENAI_ANSWER)
     head = [*json_head(coded), (b"content-encoding", b"gzip")]
     response = FakeUpstreamResponse(headers=head)
@@ -153,7 +153,7 @@ async def test_compressed_answer_is_made_plain() -> None:
 
 
 async def test_translated_answer_has_a_length_of_its_own() -> None:
-    """An Anthropic caller gets a message; what could not be carried is named."""
+    """An Anthropic client gets a message; what could not be carried is named."""
     bench = Bench(good())
     client = FakeClient("/v1/messages", asking(ANTHROPIC_BODY, top_k=5))
 
@@ -165,8 +165,8 @@ async def test_translated_answer_has_a_length_of_its_own() -> None:
     assert (bench.event.upstream_wire, bench.event.client_wire) == ("openai", "anthropic")
 
 
-async def test_answer_that_cannot_be_translated_costs_its_caller_nothing() -> None:
-    """The upstream reported usage, but the caller got an error: that is insured."""
+async def test_answer_that_cannot_be_translated_costs_its_client_nothing() -> None:
+    """The upstream reported usage, but the client got an error: that is insured."""
     body = b'{"choices":"none","usage":{"prompt_tokens":10,"completion_tokens":4}}'
     bench = Bench(good(body))
     client = FakeClient("/v1/messages", ANTHROPIC_BODY)
@@ -264,7 +264,7 @@ async def test_embeddings_are_relayed_and_their_input_charged() -> None:
 
 
 async def test_messages_of_an_anthropic_upstream_are_relayed() -> None:
-    """The caller's own dialect needs no translation."""
+    """The client's own dialect needs no translation."""
     body = (
         b'{"id":"m1","type":"message","role":"assistant","model":"x","stop_reason":"end_turn",'
         b'"content":[{"type":"text","text":"Hi"}],"usage":{"input_tokens":3,"output_tokens":2}}'
