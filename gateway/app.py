@@ -28,17 +28,17 @@ from gateway.edge.asgi import Edge
 from gateway.edge.models import ModelPages
 from gateway.edge.ops import Probes
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.answer import ResponseSender
 from gateway.pipeline.attempt import AttemptRunner
-from gateway.pipeline.authenticate import Authenticator
-from gateway.pipeline.channel import Receive, Send
-from gateway.pipeline.counting import TokenCounter
-from gateway.pipeline.exchange import RequestBuilder
-from gateway.pipeline.finish import Recorder
-from gateway.pipeline.idempotent import Idempotent
-from gateway.pipeline.intake import Intake
+from gateway.pipeline.client.authenticator import Authenticator
+from gateway.pipeline.client.channel import Receive, Send
+from gateway.pipeline.client.intake import Intake
+from gateway.pipeline.idempotency import Idempotent
 from gateway.pipeline.proxy import Proxy
-from gateway.pipeline.watchdog import Watchdog
+from gateway.pipeline.record import Recorder
+from gateway.pipeline.request.exchange import RequestBuilder
+from gateway.pipeline.response.sender import ResponseSender
+from gateway.pipeline.response.watchdog import Watchdog
+from gateway.pipeline.token_counts import TokenCounter
 from gateway.settings import Secrets, Settings, resolve_secrets
 from gateway.settings.embedded import redis_url
 from gateway.signals import obey_ending_signals

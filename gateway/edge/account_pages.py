@@ -23,8 +23,8 @@ from gateway.edge.replies import Reply, csv_reply, json_reply, send_reply
 from gateway.edge.routes import Page
 from gateway.edge.throttle import Throttle
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.authenticate import Authenticator
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.authenticator import Authenticator
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.store.accounts.accounts import Account, Accounts, UnknownAccountError
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.codes import Codes, CodeSpentError, UnknownCodeError

@@ -19,7 +19,7 @@ from gateway.edge.account_pages import client_address
 from gateway.edge.replies import Reply, send_reply
 from gateway.edge.throttle import Throttle
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.store.accounts.accounts import UnknownAccountError
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.codes import CodeSpentError, UnknownCodeError

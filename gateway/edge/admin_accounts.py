@@ -13,7 +13,7 @@ from gateway.edge.admin import AdminRequest, Route
 from gateway.edge.limit_shapes import LimitsBody, limits_object, read_limits
 from gateway.edge.parameters import Query, bad, read_amount, read_json, read_text
 from gateway.edge.replies import Reply, json_reply, list_reply
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
 from gateway.store.accounts.credits import Booked, Credits, LedgerEntry
 from gateway.store.sql.database import Database

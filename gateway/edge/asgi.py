@@ -19,7 +19,7 @@ from gateway.edge.ops import Probes
 from gateway.edge.routes import ACCOUNT_PAGES, Page, match, surface
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.channel import ClientChannel, Receive, Scope, Send
+from gateway.pipeline.client.channel import ClientChannel, Receive, Scope, Send
 from gateway.pipeline.proxy import Proxy
 from gateway.protocols.http.error_bodies import render
 

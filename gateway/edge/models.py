@@ -8,8 +8,8 @@ from gateway.core.catalogue import Catalogue
 from gateway.core.model import Model, Principal, Wire
 from gateway.edge.parameters import read_query
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.authenticate import Authenticator
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.authenticator import Authenticator
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.protocols.http.error_bodies import render
 from gateway.protocols.http.model_list import list_models, show_model
 

@@ -6,7 +6,7 @@ import msgspec
 
 from gateway import __version__
 from gateway.edge.routes import Page
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.settings import Brand
 from gateway.store.redis.client import RedisClient, RedisState
 

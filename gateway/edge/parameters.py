@@ -13,7 +13,7 @@ import msgspec
 from gateway.core import calendar
 from gateway.core.money import read_dollars
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 
 BODY_TIMEOUT_S = 10.0
 MAX_BODY_BYTES = 64 * 1024

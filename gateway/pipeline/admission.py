@@ -1,8 +1,7 @@
 """
-Who may start a call now: the worker's own cap, then the caller's limits and credit.
+Admission of calls: the worker's own cap, then the account's limits and credit.
 
-Beyond the cap a call is refused at once with a second's wait, instead of waiting in a queue that
-nobody sees.
+Beyond the cap a call is refused at once with `Retry-After: 1` instead of waiting in a hidden queue.
 """
 
 from __future__ import annotations
@@ -10,20 +9,20 @@ from __future__ import annotations
 from gateway.core.model import Model, Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.finish import checkpoint
-from gateway.pipeline.front import InboundRequest
+from gateway.pipeline.record import checkpoint
+from gateway.pipeline.request.inbound_request import InboundRequest
 from gateway.ports import Reservations, ReserveAsk
 from gateway.telemetry.metrics import CallMetrics
 
 
 class Admission:
     """
-    Counts the calls of this worker, a context manager around each; takes their reservations.
+    Counts the calls of this worker as a context manager around each, and reserves for them.
 
     Args:
-        limit: Calls at the same time, each to the end of its answer.
+        limit: Most concurrent calls, each counted until its response has ended.
         metrics: Shows the count.
-        reservations: Limits and holds; None admits everybody.
+        reservations: Limits and credit; None admits every call.
     """
 
     __slots__ = ("_in_flight", "_limit", "_metrics", "_reservations")
@@ -36,7 +35,7 @@ class Admission:
 
     def __enter__(self) -> None:
         """
-        Take a place.
+        Count a call.
 
         Raises:
             GatewayError: OVERLOADED.
@@ -49,13 +48,13 @@ class Admission:
         self._metrics.in_flight = self._in_flight
 
     def __exit__(self, *_: object) -> None:
-        """Give the place back."""
+        """Uncount the call."""
         self._in_flight -= 1
         self._metrics.in_flight = self._in_flight
 
     async def reserve_count(self, call: Call, principal: Principal, model: Model) -> None:
         """
-        Count a token count among the caller's requests and concurrent calls; it costs nothing.
+        Reserve for a token count, which counts as a request and a concurrent call but is free.
 
         Raises:
             GatewayError: RATE_LIMITED and the others of `ports.Reservations.reserve`.
@@ -75,10 +74,10 @@ class Admission:
         )
 
     async def reserve(
-        self, call: Call, principal: Principal, model: Model, front: InboundRequest
+        self, call: Call, principal: Principal, model: Model, request: InboundRequest
     ) -> None:
         """
-        Take what the call may use, to be settled with its record.
+        Reserve what the call may use, to be settled with its record.
 
         Raises:
             GatewayError: RATE_LIMITED, NO_CREDIT and the others of `ports.Reservations.reserve`.
@@ -93,10 +92,10 @@ class Admission:
             client_wire=call.client_wire,
             stream=call.stream,
             input_tokens=call.input_estimate,
-            max_tokens=front.fields.output_limit,
-            choices=front.fields.choices,
-            input_bound=front.input_bound,
-            hour_cache=front.hour_cache,
+            max_tokens=request.fields.output_limit,
+            choices=request.fields.choices,
+            input_bound=request.input_bound,
+            hour_cache=request.hour_cache,
         )
         call.reservation = await self._reservations.reserve(ask)
         call.reservation.checkpoint = lambda: checkpoint(call)

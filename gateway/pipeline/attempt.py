@@ -1,9 +1,9 @@
 """
-Asking upstreams, one deployment after the other, until one answers or none is left.
+The attempts of a call: one deployment after the other, until one responds or the list is exhausted.
 
-Another deployment is tried only while the caller has seen nothing, and only where the failure may
-not repeat there: trouble of the connection, overload, the upstream's own errors, the gateway's
-credentials. A fault of the request is told to the caller as it is.
+The next deployment is tried only while nothing was sent to the client, and only where the failure
+may not repeat: connection errors, overload, the upstream's own errors, the gateway's credentials.
+An error of the request is returned to the client unchanged.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import msgspec
 
 from gateway.core.routing import Candidate
 from gateway.errors import ErrorKind, ErrorSource, GatewayError
-from gateway.pipeline.answer import ResponseSender
 from gateway.pipeline.call import Call
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.departure import ReadingOn
-from gateway.pipeline.exchange import CallContext, RequestBuilder
-from gateway.pipeline.relay import EarlyUpstreamError
+from gateway.pipeline.request.exchange import CallContext, RequestBuilder
+from gateway.pipeline.response.relay import EarlyUpstreamError
+from gateway.pipeline.response.sender import ResponseSender
 from gateway.ports import Headers, Transport, UpstreamResponse
 from gateway.protocols.http.credential_mask import CredentialMask
 from gateway.protocols.http.headers import client_headers
@@ -39,12 +39,12 @@ from gateway.upstream.decompress import decompress
 
 RETRY_S = 0.1
 MAX_RETRY_S = 2.0
-"""Before the same deployment is asked again; doubles up to the second."""
+"""Delay before a deployment is retried; doubles up to `MAX_RETRY_S`."""
 
 ERROR_BYTES = 1024 * 1024
-"""Largest error answer that is read."""
+"""Largest error response that is read."""
 
-_CLOSED_AT_ONCE = nullcontext()
+_CLOSE_AT_ONCE = nullcontext()
 _LENGTH = b"content-length"
 
 _ELSEWHERE = frozenset(
@@ -60,12 +60,12 @@ _ELSEWHERE = frozenset(
 
 
 class RefusalError(GatewayError):
-    """An upstream answered with an error status; `answer` is what the caller would be told."""
+    """An upstream returned an error status; `response` is the client's error response."""
 
-    def __init__(self, fault: UpstreamFault, answer: ErrorResponse, *, elsewhere: bool) -> None:
+    def __init__(self, fault: UpstreamFault, response: ErrorResponse, *, elsewhere: bool) -> None:
         super().__init__(error_kind(fault), fault.message, detail=fault.code or fault.type)
         self.fault = fault
-        self.answer = answer
+        self.response = response
         self.elsewhere = elsewhere
 
 
@@ -74,105 +74,109 @@ class AttemptRunner:
     Runs the attempts of a call.
 
     Args:
-        transport: The way to upstreams.
-        exchanges: Makes each attempt's request.
-        answers: Brings a good answer to the caller.
+        transport: Sends requests to upstreams.
+        builder: Builds each attempt's request.
+        sender: Sends a good response to the client.
         metrics: Counts failed attempts.
-        error_s: How long the body of an error answer is waited for; its status says enough.
+        error_s: Timeout for the body of an error response; its status alone is enough.
     """
 
     def __init__(
         self,
         transport: Transport,
-        exchanges: RequestBuilder,
-        answers: ResponseSender,
+        builder: RequestBuilder,
+        sender: ResponseSender,
         metrics: CallMetrics,
         error_s: float = 10.0,
     ) -> None:
         self._transport = transport
-        self._exchanges = exchanges
-        self._answers = answers
+        self._builder = builder
+        self._sender = sender
         self._metrics = metrics
         self._error_s = error_s
 
     async def run(
-        self, given: CallContext, channel: ClientChannel, candidates: tuple[Candidate, ...]
+        self, context: CallContext, channel: ClientChannel, candidates: tuple[Candidate, ...]
     ) -> None:
         """
-        Answer the call from the first candidate that can.
+        Respond from the first candidate that succeeds.
 
         Raises:
-            GatewayError: None could; the last failure. The caller may have been answered with it:
-                `channel.started` tells.
+            GatewayError: The last failure. If `channel.started`, the client has received a part of
+                the response.
         """
-        call = given.call
-        tries = given.max_attempts or len(candidates)
+        call = context.call
+        tries = context.max_attempts or len(candidates)
         for number, candidate in enumerate(itertools.islice(itertools.cycle(candidates), tries)):
             try:
-                await self._attempt(given, channel, candidate)
+                await self._attempt(context, channel, candidate)
             except GatewayError as error:
                 _mask_credential(error, candidate)
                 self._count(candidate, error)
-                if number == tries - 1 or channel.started or not _repeats_elsewhere(error):
+                if number == tries - 1 or channel.started or not _may_succeed_elsewhere(error):
                     raise
                 if error.kind is ErrorKind.UNSUPPORTED and number >= len(candidates) - 1:
-                    raise  # each has been asked once, and none will change its mind
+                    raise  # each was tried once, and a retry would fail in the same way
                 if channel.gone and not call.outlives_client:
                     raise
-                call.sent_at = None
+                if call.attempt is not None:
+                    call.attempt.given_up = True
                 if number >= len(candidates) - 1:
                     await asyncio.sleep(min(RETRY_S * 2**number, MAX_RETRY_S))
             else:
                 return
 
     async def _attempt(
-        self, given: CallContext, channel: ClientChannel, candidate: Candidate
+        self, context: CallContext, channel: ClientChannel, candidate: Candidate
     ) -> None:
         try:
-            await self._ask(given, channel, candidate)
+            await self._send(context, channel, candidate)
         except RefusalError as refusal:
-            if given.without_reasoning or not is_signature_refusal(refusal.fault):
+            if context.without_reasoning or not is_signature_refusal(refusal.fault):
                 raise
-            if channel.gone and not given.call.outlives_client:
+            if channel.gone and not context.call.outlives_client:
                 raise
-            # Thoughts in the history were signed by another provider: once more without them.
-            given.without_reasoning = True
-            await self._ask(given, channel, candidate)
+            # Reasoning in the history was signed by another provider: retry without it.
+            context.without_reasoning = True
+            await self._send(context, channel, candidate)
 
-    async def _ask(self, given: CallContext, channel: ClientChannel, candidate: Candidate) -> None:
-        call = given.call
-        request, exchange = await self._exchanges.prepared(given, candidate)
-        call.begin_attempt(candidate.deployment, candidate.wire, monotonic())
+    async def _send(
+        self, context: CallContext, channel: ClientChannel, candidate: Candidate
+    ) -> None:
+        call = context.call
+        request, exchange = await self._builder.prepared(context, candidate)
+        attempt = call.begin_attempt(candidate.deployment, candidate.wire, monotonic())
         reads_on = call.reads_on and not call.outlives_client
-        with ReadingOn(channel) if reads_on else _CLOSED_AT_ONCE:
+        with ReadingOn(channel) if reads_on else _CLOSE_AT_ONCE:
             response = decompress(await self._transport.send(request))
             del request
             try:
                 if response.status >= 400:
-                    raise await self._refusal(given, candidate, response)
+                    raise await self._refusal(context, candidate, response)
                 call.status = response.status
-                await self._answers.deliver(call, channel, exchange, response)
+                await self._sender.deliver(call, attempt, channel, exchange, response)
             finally:
                 response.close()
 
     async def _refusal(
-        self, given: CallContext, candidate: Candidate, response: UpstreamResponse
+        self, context: CallContext, candidate: Candidate, upstream: UpstreamResponse
     ) -> RefusalError:
-        call = given.call
-        body = await self._error_body(response)
-        fault = read_fault(candidate.wire, response.status, response.headers, body or b"")
+        call = context.call
+        body = await self._error_body(upstream)
+        fault = read_fault(candidate.wire, upstream.status, upstream.headers, body or b"")
         if candidate.wire is call.client_wire and body is not None:
-            headers = client_headers(response.headers, call.request_id, stream=False, error=True)
-            told = ErrorResponse(response.status, tuple(headers), body)
-            answer = relay_error(fault, candidate.wire, call.model_asked, told)
-            if answer is not told:
-                answer = completed(answer, call)
+            headers = client_headers(upstream.headers, call.request_id, stream=False, error=True)
+            original = ErrorResponse(upstream.status, tuple(headers), body)
+            response = relay_error(fault, candidate.wire, call.model_asked, original)
+            if response is not original:
+                response = with_head(response, call)
         else:
-            answer = completed(translate_error(fault, call.client_wire, call.model_asked), call)
-        return RefusalError(fault, answer, elsewhere=may_try_elsewhere(fault))
+            translated = translate_error(fault, call.client_wire, call.model_asked)
+            response = with_head(translated, call)
+        return RefusalError(fault, response, elsewhere=may_try_elsewhere(fault))
 
     async def _error_body(self, response: UpstreamResponse) -> bytes | None:
-        """Return the body of an error answer; None: it does not come, or not whole."""
+        """Return the body of an error response; None if it does not arrive completely."""
         try:
             async with asyncio.timeout(self._error_s):
                 return await response.read(ERROR_BYTES)
@@ -185,54 +189,54 @@ class AttemptRunner:
 
 
 def _mask_credential(error: GatewayError, candidate: Candidate) -> None:
-    """Take the route's credential out of everything that the client or the log gets to see."""
+    """Remove the route's credential from everything that the client or the log gets."""
     mask = CredentialMask(candidate.deployment.provider.wires[candidate.wire].headers)
     error.message = mask.clean_text(error.message)
     error.detail = None if error.detail is None else mask.clean_text(error.detail)
     if isinstance(error, RefusalError):
-        error.answer = _masked(error.answer, mask)
+        error.response = _masked(error.response, mask)
     elif isinstance(error, EarlyUpstreamError):
-        early = error.answer
-        error.answer = msgspec.structs.replace(
+        early = error.response
+        error.response = msgspec.structs.replace(
             early, body=mask.clean(early.body), headers=mask.clean_headers(early.headers)
         )
 
 
-def _masked(answer: ErrorResponse, mask: CredentialMask) -> ErrorResponse:
-    body = mask.clean(answer.body)
-    headers = mask.clean_headers(answer.headers)
-    if body is not answer.body:
+def _masked(response: ErrorResponse, mask: CredentialMask) -> ErrorResponse:
+    body = mask.clean(response.body)
+    headers = mask.clean_headers(response.headers)
+    if body is not response.body:
         length = str(len(body)).encode()
         headers = tuple((name, length if name == _LENGTH else value) for name, value in headers)
-    return ErrorResponse(answer.status, headers, body)
+    return ErrorResponse(response.status, headers, body)
 
 
-def completed(answer: ErrorResponse, call: Call) -> ErrorResponse:
-    """Return an error answer of our own making with the rest of its head."""
+def with_head(response: ErrorResponse, call: Call) -> ErrorResponse:
+    """Return an error response with content and request headers."""
     headers: Headers = [
         (b"content-type", b"application/json"),
-        (b"content-length", str(len(answer.body)).encode()),
+        (b"content-length", str(len(response.body)).encode()),
         (b"request-id", call.request_id.encode()),
         (b"x-request-id", call.request_id.encode()),
-        *answer.headers,
+        *response.headers,
     ]
-    return ErrorResponse(answer.status, tuple(headers), answer.body)
+    return ErrorResponse(response.status, tuple(headers), response.body)
 
 
 def error_response(error: GatewayError, call: Call) -> ErrorResponse | None:
-    """Return the answer that an upstream's error brings along; None: it is rendered as ours."""
+    """Return the response that an upstream's error carries; None: render the gateway's own."""
     if isinstance(error, RefusalError):
-        return error.answer
+        return error.response
     if isinstance(error, EarlyUpstreamError):
-        early = error.answer
-        return completed(ErrorResponse(early.status, early.headers, early.body), call)
+        early = error.response
+        return with_head(ErrorResponse(early.status, early.headers, early.body), call)
     return None
 
 
-def _repeats_elsewhere(error: GatewayError) -> bool:
-    """Whether another deployment may do better."""
+def _may_succeed_elsewhere(error: GatewayError) -> bool:
+    """Return whether another deployment may succeed."""
     if isinstance(error, RefusalError):
         return error.elsewhere
     if isinstance(error, EarlyUpstreamError):
-        return error.answer.fault is not None and may_try_elsewhere(error.answer.fault)
+        return error.response.fault is not None and may_try_elsewhere(error.response.fault)
     return error.kind in _ELSEWHERE

@@ -1,20 +1,51 @@
 """
-One call and all that is known of it, from its head to its record.
+The state of one call, from its request head to its record.
 
-Mutable on purpose, and the only such bag: phases fill it in, `finish` reads it. It never holds a
-raw key, nor any body.
+Mutable: the phases fill it in, `record` reads it. It never holds a raw key or a body.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from gateway.core.idempotency import Hold
 from gateway.core.model import Deployment, Endpoint, Model, Principal, Usage, Wire
 from gateway.errors import GatewayError
 from gateway.ports import Reservation
+from gateway.protocols.streams.meter import StreamMeter
 
 _WITHOUT_OUTPUT = (Endpoint.COUNT_TOKENS, Endpoint.EMBEDDINGS)
+
+
+# A msgspec struct takes twice as long to assign to, which each chunk does.
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One request to one deployment, and what came back; times are monotonic seconds."""
+
+    deployment: Deployment
+    wire: Wire
+    sent_at: float
+    given_up: bool = False
+    """It failed, and the call waits for its next attempt."""
+    first_content_at: float | None = None
+    last_content_at: float | None = None
+    content_count: int = 0
+    upstream_request_id: str | None = None
+    meter: StreamMeter | None = None
+    """Knows the usage so far of a stream."""
+    usage: Usage = field(default_factory=Usage)
+    estimated: bool = False
+    unreadable_usage: bool = False
+    """Usage was reported, but is implausible."""
+    delivered: bool = False
+    """Some of the response's content was sent to the client."""
+    finish_reason: str | None = None
+
+    def usage_so_far(self, input_estimate: int) -> Usage:
+        """Return what to charge if the process dies now."""
+        if self.meter is not None:
+            return self.meter.settled(input_estimate)
+        return self.usage if self.given_up else Usage(input=input_estimate)
 
 
 class Call:
@@ -26,41 +57,29 @@ class Call:
 
     __slots__ = (
         "address",
+        "attempt",
         "attempts",
         "client_wire",
-        "content_count",
         "cost_nanousd",
-        "delivered",
-        "deployment",
         "drained",
         "dropped",
         "ended_at",
         "endpoint",
         "error",
-        "estimated",
-        "finish_reason",
-        "first_content_at",
         "first_sent_at",
         "hides_reasoning",
         "hold",
         "input_estimate",
-        "last_content_at",
-        "live_usage",
         "model",
         "model_asked",
         "outcome",
         "principal",
         "request_id",
         "reservation",
-        "sent_at",
         "started_at",
         "status",
         "stream",
-        "unreadable_usage",
         "upstream_cost_nanousd",
-        "upstream_request_id",
-        "upstream_wire",
-        "usage",
         "user_agent",
     )
 
@@ -69,77 +88,58 @@ class Call:
         self.endpoint = endpoint
         self.client_wire = client_wire
         self.started_at = now
-        self.sent_at: float | None = None
-        """
-        When the attempt was sent that runs or answered; None while nobody works for the call.
-
-        `first_sent_at` is the first attempt's time.
-        """
         self.first_sent_at: float | None = None
-        self.first_content_at: float | None = None
-        self.last_content_at: float | None = None
-        self.content_count = 0
         self.ended_at: float | None = None
         self.principal: Principal | None = None
         self.model: Model | None = None
         self.model_asked = ""
-        self.deployment: Deployment | None = None
-        self.upstream_wire: Wire | None = None
-        self.upstream_request_id: str | None = None
         self.stream = False
         self.attempts = 0
+        self.attempt: Attempt | None = None
+        """The current or last attempt."""
         self.status = 0
         self.outcome = "failed"
         self.error: GatewayError | None = None
         self.hold: Hold | None = None
-        """The right to run a call that carries an Idempotency-Key."""
+        """The claim on the call's Idempotency-Key."""
         self.input_estimate = 0
-        self.delivered = False
-        """Some of an answer's content went to the caller."""
+        # Drained: the client left and the response was read on for its usage. Hides reasoning: the
+        # current attempt's model may bill reasoning that it does not send.
         self.drained = self.hides_reasoning = False
-        """
-        The caller left and the stream was read on for its usage.
-
-        `hides_reasoning`: the running attempt's model may reason unseen, so that only its report
-        tells how much.
-        """
         self.reservation: Reservation | None = None
-        self.live_usage: Callable[[], Usage] | None = None
-        """While an answer is on its way: what it has used so far."""
         self.cost_nanousd = 0
         self.upstream_cost_nanousd: int | None = None
-        self.usage = Usage()
-        self.estimated = self.unreadable_usage = False  # the latter: it cannot be true
-        self.finish_reason: str | None = None
         self.dropped: tuple[str, ...] = ()
         self.address: str | None = None
         self.user_agent: str | None = None
 
     @property
     def outlives_client(self) -> bool:
-        """A whole answer under an Idempotency-Key is finished for whoever asks again."""
+        """A whole response under an Idempotency-Key is completed for the client's retry."""
         return self.hold is not None and not self.stream
 
     @property
+    def deployment(self) -> Deployment | None:
+        """The deployment of the current or last attempt."""
+        return None if self.attempt is None else self.attempt.deployment
+
+    @property
+    def usage(self) -> Usage:
+        """The usage of the current or last attempt."""
+        return Usage() if self.attempt is None else self.attempt.usage
+
+    @property
     def reads_on(self) -> bool:
-        """The running attempt is read on for its usage when the client leaves."""
-        if self.deployment is None or self.endpoint in _WITHOUT_OUTPUT:
+        """The current attempt is read on for its usage when the client leaves."""
+        if self.attempt is None or self.endpoint in _WITHOUT_OUTPUT:
             return False
-        drains = self.deployment.provider.drains
+        drains = self.attempt.deployment.provider.drains
         return self.hides_reasoning if drains is None else drains
 
-    def begin_attempt(self, deployment: Deployment, wire: Wire, now: float) -> None:
-        """Note that the request is sent to `deployment`, and forget what an earlier one left."""
+    def begin_attempt(self, deployment: Deployment, wire: Wire, now: float) -> Attempt:
+        """Return a new attempt, which is sent at `now`."""
         self.attempts += 1
-        self.deployment = deployment
-        self.upstream_wire = wire
-        self.sent_at = now
         if self.first_sent_at is None:
             self.first_sent_at = now
-        self.upstream_request_id = None
-        self.first_content_at = self.last_content_at = None
-        self.content_count = 0
-        self.usage = Usage()
-        self.estimated = self.delivered = self.unreadable_usage = False
-        self.finish_reason = None
-        self.live_usage = None
+        self.attempt = Attempt(deployment, wire, now)
+        return self.attempt

@@ -1,5 +1,5 @@
 """
-A client that leaves: whether its call is read on for the usage, and how long.
+Clients that leave early: whether the upstream is read on for the usage, and how long.
 
 | the client leaves | `cancel` | `auto` | `drain` |
 | --- | --- | --- | --- |
@@ -7,13 +7,13 @@ A client that leaves: whether its call is read on for the usage, and how long.
 | earlier; the model may reason unseen | closed at once | 60 s | 60 s |
 | earlier; every token shows | closed at once | closed at once | 60 s |
 
-What the client was sent can be counted here; what a model thinks and does not send only its report
-tells. A model may reason unseen if it has a price for reasoning; unless its dialect shows reasoning
-as content, also if the request asks for reasoning, or the dialect reasons unasked and the request
-does not say `none`.
+Output that was sent can be counted by the gateway; hidden reasoning is known only from the usage
+report. A model may reason unseen if it has a price for reasoning. Unless its dialect shows
+reasoning as content, it may also do so if the request asks for reasoning, or if the dialect reasons
+by default and the request does not say `none`.
 
-Whole answers follow the same rule, from the moment they are asked for. Who leaves before any output
-gains nothing by it, so what the time limit leaves unknown is borne by the gateway.
+Whole responses follow the same rule from the moment the request is sent. A client gains nothing by
+leaving before any output, so the gateway bears what remains unknown after the time limit.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from types import TracebackType
 
 from gateway.core.model import Wire
 from gateway.core.routing import Candidate
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.protocols.translate.capabilities import Capabilities
 
 DRAIN_S = 60.0
 DRAIN_BYTES = 16 * 1024 * 1024
-"""How long and how far an answer is read on for its usage after its client left."""
+"""How long and how far a response is read on for its usage after its client left."""
 
 
 def may_hide_reasoning(candidate: Candidate, caps: Capabilities, asked: bool | None) -> bool:
@@ -36,7 +36,7 @@ def may_hide_reasoning(candidate: Candidate, caps: Capabilities, asked: bool | N
     Return whether a deployment may bill reasoning that it does not send.
 
     Args:
-        asked: The request switches reasoning on or off; None: it does neither.
+        asked: The request switches reasoning on or off; None: neither.
     """
     if candidate.deployment.prices_reasoning:
         return True
@@ -57,7 +57,7 @@ class ReadingOn:
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
-        """Take the place of what ends the call at once."""
+        """Replace the callback that ends the call at once."""
         self._before = None
         self._before = self._channel.on_gone(self._left)
 
@@ -67,7 +67,7 @@ class ReadingOn:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give the place back, unless the answer has begun or the client is gone."""
+        """Restore the callback, unless the response has begun or the client is gone."""
         if self._timer is not None:
             self._timer.cancel()
         if not (self._channel.started or self._channel.gone):

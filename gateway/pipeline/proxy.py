@@ -17,16 +17,16 @@ from gateway.core.routing import Candidate, plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import AttemptRunner, error_response
-from gateway.pipeline.authenticate import Authenticator, Caller
 from gateway.pipeline.call import Call
-from gateway.pipeline.channel import ClientChannel
-from gateway.pipeline.counting import TokenCounter, measure_request, rough_count
-from gateway.pipeline.exchange import CallContext
-from gateway.pipeline.finish import Recorder
-from gateway.pipeline.front import opened
-from gateway.pipeline.idempotent import Idempotent
-from gateway.pipeline.intake import Intake, IntakePlace
+from gateway.pipeline.client.authenticator import AuthenticatedClient, Authenticator
+from gateway.pipeline.client.channel import ClientChannel
+from gateway.pipeline.client.intake import Intake, IntakePlace
+from gateway.pipeline.idempotency import Idempotent
+from gateway.pipeline.record import Recorder
+from gateway.pipeline.request.exchange import CallContext
+from gateway.pipeline.request.inbound_request import read_request
 from gateway.pipeline.settlement import settle
+from gateway.pipeline.token_counts import TokenCounter, measure_request, rough_count
 from gateway.protocols.http.error_bodies import render
 from gateway.protocols.http.request_bounds import RequestBounds
 from gateway.protocols.http.request_fields import CallFields
@@ -43,13 +43,13 @@ class Proxy:
 
     Args:
         catalogue: Models and how to reach them.
-        authenticator: Who a key speaks for.
-        attempts: Talks to upstreams.
-        counts: Answers the counting endpoint.
-        admission: Who may start.
+        authenticator: Identifies the principal of a key.
+        attempts: Sends calls to upstreams.
+        counts: Serves the token-counting endpoint.
+        admission: Limits which calls may start.
         intake: Bounds requests and their bodies before the account's limits are known.
-        recorder: Gets every call at its end.
-        idempotent: Keeps the promise of Idempotency-Key; None ignores the header.
+        recorder: Records every call at its end.
+        idempotent: Implements Idempotency-Key; None ignores the header.
     """
 
     def __init__(
@@ -82,29 +82,29 @@ class Proxy:
 
     async def handle(self, call: Call, channel: ClientChannel) -> None:
         """
-        Answer one call and record it, whatever happens.
+        Respond to one call and record it, whatever happens.
 
         Raises:
-            Exception: A mistake of ours; the call is recorded, the caller has no answer yet.
+            Exception: An internal error; the call is recorded, no response has been sent.
         """
         try:
             with self._admission:
                 await self._run(call, channel)
         except GatewayError as error:
-            self._fail(call, channel, error)
+            self._set_error(call, channel, error)
             await self._refuse(call, channel, error)
         except asyncio.CancelledError:
-            self._fail(call, channel, GatewayError(ErrorKind.CLIENT_GONE, "The caller left."))
+            self._set_error(call, channel, GatewayError(ErrorKind.CLIENT_GONE, "The client left."))
             if not channel.gone:
                 raise
             task = asyncio.current_task()
             assert task is not None
             task.uncancel()
         except BaseException:
-            self._fail(call, channel, GatewayError(ErrorKind.INTERNAL, "Internal error."))
+            self._set_error(call, channel, GatewayError(ErrorKind.INTERNAL, "Internal error."))
             raise
         finally:
-            channel.on_gone(None)  # who leaves now must not cancel the record
+            channel.on_gone(None)  # a client that leaves now must not cancel the record
             call.ended_at = monotonic()
             settle(call)
             try:
@@ -114,30 +114,30 @@ class Proxy:
                     await self._idempotent.conclude(call, channel)
 
     async def _run(self, call: Call, channel: ClientChannel) -> None:
-        caller = await self._authenticator.caller(channel)
-        call.principal = caller.principal
-        _check_form(channel)
-        with self._intake.enter(caller.principal.account_id) as place:
+        client = await self._authenticator.client(channel)
+        call.principal = client.principal
+        _check_body_headers(channel)
+        with self._intake.enter(client.principal.account_id) as place:
             unpaid = None
-            if not self._intake.is_known_to_pay(caller.principal.account_id):
-                unpaid = await self._unpaid(call, caller)
+            if not self._intake.is_known_to_pay(client.principal.account_id):
+                unpaid = await self._unpaid(call, client)
                 if unpaid is not None:
                     place.restrict()
-            await self._serve(call, channel, caller, place, unpaid)
+            await self._serve(call, channel, client, place, unpaid)
 
-    async def _unpaid(self, call: Call, caller: Caller) -> GatewayError | None:
+    async def _unpaid(self, call: Call, client: AuthenticatedClient) -> GatewayError | None:
         """
-        Return the refusal of whatever costs something, for an account without credit.
+        Return the refusal of calls that cost anything, for an account without credit.
 
         Raises:
-            GatewayError: NO_CREDIT: nothing that this request may ask for is free.
+            GatewayError: NO_CREDIT: no model that the request may use is free.
         """
-        refusal = await self._intake.unpaid(caller.principal.account_id)
+        refusal = await self._intake.unpaid(client.principal.account_id)
         if refusal is None or call.endpoint is Endpoint.COUNT_TOKENS:
             return refusal
-        free, allowed = self._free_models, caller.principal.models
-        if not (free if allowed is None else free & allowed) and caller.keyed is None:
-            raise refusal  # with a key it may ask for a stored response, which is free
+        free, allowed = self._free_models, client.principal.models
+        if not (free if allowed is None else free & allowed) and client.keyed is None:
+            raise refusal  # with an Idempotency-Key it may get a stored response, which is free
         return refusal
 
     async def _read_body(self, channel: ClientChannel, place: IntakePlace) -> bytes:
@@ -161,29 +161,29 @@ class Proxy:
         self,
         call: Call,
         channel: ClientChannel,
-        caller: Caller,
+        client: AuthenticatedClient,
         place: IntakePlace,
         unpaid: GatewayError | None,
     ) -> None:
-        """Read the body and answer the call; `unpaid` refuses it if it costs something."""
-        principal, keyed = caller
+        """Read the body and respond; `unpaid` is raised if the call costs anything."""
+        principal, keyed = client
         body = await self._read_body(channel, place)
         created = int(time.time())
-        front = await opened(
+        request = await read_request(
             call.endpoint, body, created=created, limits=NATIVE_LIMITS, bounds=self._bounds
         )
-        model = self._authorize(call, principal, front.fields)
-        planned = plan(model, front.wire, call.endpoint)
+        model = self._authorize(call, principal, request.fields)
+        planned = plan(model, request.wire, call.endpoint)
         task = asyncio.current_task()
         assert task is not None
         channel.watch_gone(task.cancel)
-        given = CallContext(call, front, channel.headers, _session(channel), created)
+        context = CallContext(call, request, channel.headers, _session(channel), created)
         if call.endpoint is Endpoint.COUNT_TOKENS:
             if not planned.candidates:
                 _check_count_size(body, self._limits.max_count_body_bytes)
             await self._admission.reserve_count(call, principal, model)
-            await self._counts.answer(
-                given, channel, planned.candidates, model.deployments[0], self._attempts
+            await self._counts.respond(
+                context, channel, planned.candidates, model.deployments[0], self._attempts
             )
             return
         if planned.reason is not None:
@@ -199,64 +199,64 @@ class Proxy:
         del body
 
         def release_body() -> None:
-            front.release_body()
+            request.release_body()
             place.release_body()
 
         channel.when_started = release_body
-        await self._reserve(given, principal, model, planned.candidates[0])
-        if front.native is None:
-            await self._attempts.run(given, channel, planned.candidates)
+        await self._reserve(context, principal, model, planned.candidates[0])
+        if request.native is None:
+            await self._attempts.run(context, channel, planned.candidates)
         else:
-            await self._run_native(given, channel, front.native, planned.candidates)
-        self._learn(call, given)
+            await self._run_native(context, channel, request.native, planned.candidates)
+        self._learn(call, context)
 
     async def _reserve(
-        self, given: CallContext, principal: Principal, model: Model, first: Candidate
+        self, context: CallContext, principal: Principal, model: Model, first: Candidate
     ) -> None:
         """
-        Take the call's reservation, by an estimate of its input.
+        Reserve limits and credit for the call, by an estimate of its input.
 
-        A translated stream names its input tokens in its first event, before the upstream does:
-        they are counted, but only for a call that was admitted, since counting is work.
+        A translated stream reports its input tokens in its first event, before the upstream does.
+        They are counted, but only for an admitted call, because counting is expensive.
         """
-        call, front = given.call, given.front
-        call.input_estimate = len(front.body) // BYTES_PER_TOKEN + 1
-        is_told = call.stream and front.wire is Wire.ANTHROPIC and first.wire is Wire.OPENAI
+        call, request = context.call, context.front
+        call.input_estimate = len(request.body) // BYTES_PER_TOKEN + 1
+        reports_input = call.stream and request.wire is Wire.ANTHROPIC and first.wire is Wire.OPENAI
         measure = None
-        if is_told:
-            measure = await measure_request(front.wire, front.body, front.bounds.max_values)
+        if reports_input:
+            measure = await measure_request(request.wire, request.body, request.bounds.max_values)
         if measure is not None:
             call.input_estimate = rough_count(measure)
-        await self._admission.reserve(call, principal, model, front)
+        await self._admission.reserve(call, principal, model, request)
         if measure is not None:
             call.input_estimate = await self._counts.count(measure, first.deployment.upstream_model)
-        if is_told:
-            given.input_estimate = call.input_estimate
+        if reports_input:
+            context.input_estimate = call.input_estimate
 
     async def _run_native(
         self,
-        given: CallContext,
+        context: CallContext,
         channel: ClientChannel,
-        asked: NativeRequest,
+        native: NativeRequest,
         candidates: tuple[Candidate, ...],
     ) -> None:
-        """Run the attempts within the bounds that the native endpoint's caller set."""
-        if asked.max_retries is not None:
-            given.max_attempts = 1 + asked.max_retries
+        """Run the attempts within the bounds that the native request sets."""
+        if native.max_retries is not None:
+            context.max_attempts = 1 + native.max_retries
         try:
-            async with asyncio.timeout(asked.timeout_s):
-                await self._attempts.run(given, channel, candidates)
+            async with asyncio.timeout(native.timeout_s):
+                await self._attempts.run(context, channel, candidates)
         except TimeoutError as error:
             raise GatewayError(
                 ErrorKind.UPSTREAM_TIMEOUT, "The call took longer than its 'timeout'."
             ) from error
 
-    def _learn(self, call: Call, given: CallContext) -> None:
-        """Compare the estimate, where there is one, with what the upstream counted."""
-        usage = call.usage
-        if given.input_estimate and not call.estimated and call.deployment is not None:
+    def _learn(self, call: Call, context: CallContext) -> None:
+        """Calibrate the estimator with what the upstream counted."""
+        attempt, usage = call.attempt, call.usage
+        if context.input_estimate and attempt is not None and not attempt.estimated:
             actual = usage.input + usage.cache_read + usage.cache_write
-            self._counts.learn(call.deployment.upstream_model, actual, given.input_estimate)
+            self._counts.learn(attempt.deployment.upstream_model, actual, context.input_estimate)
 
     def _authorize(self, call: Call, principal: Principal, fields: CallFields) -> Model:
         call.stream = fields.stream
@@ -273,7 +273,7 @@ class Proxy:
         call.model = model
         return model
 
-    def _fail(self, call: Call, channel: ClientChannel, error: GatewayError) -> None:
+    def _set_error(self, call: Call, channel: ClientChannel, error: GatewayError) -> None:
         call.error = error
         if not channel.started:
             call.status = error.surface.openai_status
@@ -281,27 +281,27 @@ class Proxy:
     async def _refuse(self, call: Call, channel: ClientChannel, error: GatewayError) -> None:
         if channel.started or channel.gone:
             return
-        answer = error_response(error, call)
-        if answer is None:
+        response = error_response(error, call)
+        if response is None:
             status, headers, body = render(error, call.client_wire, call.request_id)
-            answer = ErrorResponse(status, tuple(headers), body)
-        call.status = answer.status
+            response = ErrorResponse(status, tuple(headers), body)
+        call.status = response.status
         if call.principal is None:
             await channel.drain()
         else:
             # A client that is cut off while it sends sees a broken connection, not why.
             await channel.drain(self._limits.max_body_bytes)
-        await channel.respond(answer.status, list(answer.headers), answer.body)
+        await channel.respond(response.status, list(response.headers), response.body)
 
 
 def _session(channel: ClientChannel) -> str | None:
-    """Return Claude Code's session, by which some upstreams find their prompt cache."""
+    """Return Claude Code's session, which some upstreams use as prompt cache key."""
     value = channel.header(b"x-claude-code-session-id")
     return value.decode("latin-1") if value else None
 
 
-def _check_form(channel: ClientChannel) -> None:
-    """Refuse bodies that we would not read, before reading them."""
+def _check_body_headers(channel: ClientChannel) -> None:
+    """Refuse unsupported bodies before reading them."""
     encoding = channel.header(b"content-encoding")
     if encoding is not None and encoding.lower() not in (b"", b"identity"):
         raise GatewayError(

@@ -1,17 +1,16 @@
 """
-How a call that has ended is settled: its outcome, the usage that counts, and what it costs.
+Settlement of a finished call: its outcome, the usage that counts, and its cost.
 
 | outcome | when | charged |
 | --- | --- | --- |
-| completed | the answer is whole and its usage reported | the report |
-| estimated | the answer is whole, but no usage came | input and output as counted here |
-| cancelled | the caller left, the upstream was closed | the input and the output so far, as known |
-| drained | the caller left, the answer was read to its end | the report, else the estimate |
+| completed | the response is complete and its usage reported | the reported usage |
+| estimated | the response is complete, but no usage was reported | input and output as estimated |
+| cancelled | the client left, the upstream was closed | the input and the output so far |
+| drained | the client left, the response was read to its end | the report, else the estimate |
 | insured | it failed without output, though the upstream reported usage | nothing |
 | failed | it failed | the output that was delivered and its input; without output nothing |
 
-A process that dies leaves `abandoned` calls: those are settled by the sweeper with their last
-checkpoint.
+A process that dies leaves `abandoned` calls, which the sweeper settles by their last checkpoint.
 """
 
 from __future__ import annotations
@@ -23,16 +22,19 @@ from gateway.pipeline.call import Call
 
 
 def settle(call: Call) -> None:
-    """Decide the outcome of a call that has ended, and leave usage and costs in it."""
+    """Set the outcome, usage and costs of a call that has ended."""
     call.outcome = _outcome(call)
-    if call.outcome == "cancelled" and call.usage == Usage() and call.sent_at is not None:
-        call.usage = Usage(input=call.input_estimate)
-        call.estimated = True
-    charged = call.delivered or call.error is None or call.outcome in ("cancelled", "drained")
+    attempt = call.attempt
+    if attempt is None:
+        return
+    if call.outcome == "cancelled" and attempt.usage == Usage() and not attempt.given_up:
+        attempt.usage = Usage(input=call.input_estimate)
+        attempt.estimated = True
+    charged = attempt.delivered or call.error is None or call.outcome in ("cancelled", "drained")
     if call.outcome != "insured" and charged:
         call.cost_nanousd = cost_so_far(call)
-    cost = call.deployment.cost if call.deployment is not None else None
-    call.upstream_cost_nanousd = cost_nanousd(call.usage, cost) if cost is not None else None
+    cost = attempt.deployment.cost
+    call.upstream_cost_nanousd = cost_nanousd(attempt.usage, cost) if cost is not None else None
 
 
 def cost_so_far(call: Call) -> int:
@@ -41,11 +43,11 @@ def cost_so_far(call: Call) -> int:
 
 
 def _outcome(call: Call) -> str:
-    error = call.error
+    error, attempt = call.error, call.attempt
     if error is None:
-        return "estimated" if call.estimated else "completed"
+        return "estimated" if attempt is not None and attempt.estimated else "completed"
     if error.kind is ErrorKind.CLIENT_GONE:
         return "drained" if call.drained else "cancelled"
-    if not call.delivered and call.usage != Usage():
+    if attempt is not None and not attempt.delivered and attempt.usage != Usage():
         return "insured"
     return "failed"

@@ -1,11 +1,11 @@
 """
-Answers that an upstream compressed although identity was asked for, made plain again.
+Decompression of responses that an upstream compressed although identity was requested.
 
-gzip and deflate are undone piece by piece; any other coding is refused, since nothing could be
-metered or translated in it.
+gzip and deflate are decoded piece by piece; any other coding is refused, since it could be neither
+metered nor translated.
 
-A small piece may inflate to a thousand times its size. So a paused response inflates no further,
-and what has not been inflated waits; only then does the upstream's own response go on.
+A small piece may inflate to a thousand times its size. So a paused response stops inflating and
+holds the rest, which is inflated before more is read from the upstream.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from gateway.ports import BodySink, Headers, UpstreamResponse
 
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 _PIECE_BYTES = 256 * 1024
-"""Most that is made of one piece at a time: a bomb grows no faster than it is passed on."""
+"""Most bytes inflated at a time, so that a bomb grows no faster than it is forwarded."""
 
 
 class DecompressedResponse:
     """
-    An `UpstreamResponse` whose body is plain.
+    An `UpstreamResponse` with a decoded body.
 
     Args:
-        response: Whose body is gzip or deflate.
+        response: A response with a gzip or deflate body.
     """
 
     def __init__(self, response: UpstreamResponse) -> None:
@@ -35,8 +35,7 @@ class DecompressedResponse:
         self._sink: BodySink | None = None
         self._failed = False
         self._paused = False
-        self._waiting = b""
-        """Coded bytes that came before a pause."""
+        self._waiting = b""  # coded bytes received before a pause
 
     @property
     def status(self) -> int:
@@ -45,12 +44,12 @@ class DecompressedResponse:
 
     @property
     def headers(self) -> Headers:
-        """The headers without those that told of the coding."""
+        """The headers without those that describe the coding."""
         coded = (b"content-encoding", b"content-length")
         return [header for header in self._response.headers if header[0] not in coded]
 
     def start(self, sink: BodySink) -> None:
-        """Push the plain body into `sink`."""
+        """Push the decoded body into `sink`."""
         self._sink = sink
         self._response.start(self)
 
@@ -60,10 +59,10 @@ class DecompressedResponse:
         self._response.pause()
 
     def resume(self) -> None:
-        """Go on, first with what waits; pushes nothing before it returns."""
+        """Continue, first with the held bytes; pushes nothing before it returns."""
         self._paused = False
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._continue)
         else:
             self._response.resume()
 
@@ -74,7 +73,7 @@ class DecompressedResponse:
         self._response.close()
 
     async def read(self, limit_bytes: int) -> bytes:
-        """Return the whole plain body, at most `limit_bytes`."""
+        """Return the whole decoded body, at most `limit_bytes`."""
         coded = await self._response.read(limit_bytes)
         try:
             plain = self._inflate.decompress(coded, limit_bytes)
@@ -84,10 +83,10 @@ class DecompressedResponse:
             raise _broken()
         return plain
 
-    # The three calls of a BodySink.
+    # `ports.BodySink`.
 
     def body_chunk(self, chunk: bytes) -> None:
-        """Pass a piece on, plain."""
+        """Forward a piece, decoded."""
         inflate = self._inflate
         while chunk and self._sink is not None and not (self._failed or inflate.eof):
             if self._paused:
@@ -104,7 +103,7 @@ class DecompressedResponse:
                 self._sink.body_chunk(plain)
 
     def body_end(self) -> None:
-        """Pass the end on, if the coded stream has ended, too."""
+        """Forward the end, if the coded stream has ended, too."""
         if self._failed or self._sink is None:
             return
         if self._inflate.eof:
@@ -113,12 +112,12 @@ class DecompressedResponse:
             self._sink.body_failed(_broken())
 
     def body_failed(self, error: GatewayError) -> None:
-        """Pass the failure on."""
+        """Forward the failure."""
         if not self._failed and self._sink is not None:
             self._sink.body_failed(error)
 
-    def _go_on(self) -> None:
-        """Inflate what waits, then let the upstream's response go on."""
+    def _continue(self) -> None:
+        """Inflate the held bytes, then resume the upstream."""
         if self._paused:
             return
         chunk, self._waiting = self._waiting, b""
@@ -129,10 +128,10 @@ class DecompressedResponse:
 
 def decompress(response: UpstreamResponse) -> UpstreamResponse:
     """
-    Return the response itself, or one that undoes its coding.
+    Return the response itself, or one that decodes it.
 
     Raises:
-        GatewayError: UPSTREAM_MALFORMED: a coding that is not known here; the response is closed.
+        GatewayError: UPSTREAM_MALFORMED: an unsupported coding; the response is closed.
     """
     coding = next((value for name, value in response.headers if name == b"content-encoding"), b"")
     coding = coding.strip().lower()
@@ -150,5 +149,5 @@ def decompress(response: UpstreamResponse) -> UpstreamResponse:
 
 def _broken() -> GatewayError:
     return GatewayError(
-        ErrorKind.UPSTREAM_BROKEN, "The upstream model's compressed answer is damaged."
+        ErrorKind.UPSTREAM_BROKEN, "The upstream model's compressed response is damaged."
     )

@@ -31,7 +31,7 @@ from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
 from gateway.protocols.translate.stream import ResponseContext, StreamTranslator
 from gateway.store.usage.spill import Segment
 from gateway.upstream.http1.head import (
-    Framing,
+    ChunkTemplate,
     HeadReader,
     MalformedChunksError,
     MalformedHeadError,
@@ -71,7 +71,7 @@ def _response(received: list[bytes]) -> tuple[object, ...]:
             if rest is None:
                 continue
             seen = True
-            if reader.plan.framing is not Framing.CHUNKED:
+            if reader.plan.framing is not ChunkTemplate.CHUNKED:
                 body += rest
             elif rest and not reader.body_ended:
                 body += reader.decode_chunked(rest)

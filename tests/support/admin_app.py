@@ -14,7 +14,7 @@ from gateway.edge.admin_accounts import AdminAccounts
 from gateway.edge.admin_keys import AdminKeys
 from gateway.edge.admin_records import AdminRecords
 from gateway.edge.asgi import Edge
-from gateway.pipeline.authenticate import Authenticator
+from gateway.pipeline.client.authenticator import Authenticator
 from gateway.settings import Deployment, Model, Provider, Settings, WireEndpoint
 from gateway.store.accounts.accounts import Account, Accounts
 from gateway.store.keys.entry import Change

@@ -13,17 +13,17 @@ from gateway.core.catalogue import Catalogue
 from gateway.core.model import Clocks, Deployment, Endpoint, Prices, Principal, UsageEvent, Wire
 from gateway.errors import ErrorKind
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.answer import ResponseSender
 from gateway.pipeline.attempt import AttemptRunner
-from gateway.pipeline.authenticate import Authenticator
 from gateway.pipeline.call import Call
-from gateway.pipeline.counting import TokenCounter
-from gateway.pipeline.exchange import RequestBuilder
-from gateway.pipeline.finish import Recorder
-from gateway.pipeline.intake import Intake
+from gateway.pipeline.client.authenticator import Authenticator
+from gateway.pipeline.client.intake import Intake
 from gateway.pipeline.proxy import Proxy
-from gateway.pipeline.relay import Relay
-from gateway.pipeline.watchdog import Watchdog
+from gateway.pipeline.record import Recorder
+from gateway.pipeline.request.exchange import Exchange, RequestBuilder
+from gateway.pipeline.response.relay import Relay
+from gateway.pipeline.response.sender import ResponseSender
+from gateway.pipeline.response.watchdog import Watchdog
+from gateway.pipeline.token_counts import TokenCounter
 from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from gateway.protocols.translate.stream import StreamTranslator
@@ -103,13 +103,13 @@ class Bench:
     def begin(
         self, client: FakeClient, endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS
     ) -> tuple[Call, asyncio.Task[None]]:
-        """Let a caller in."""
+        """Let a client in."""
         self.call_count += 1
         call = Call(f"req_{self.call_count}", endpoint, endpoint.wire, monotonic())
         return call, asyncio.ensure_future(self.proxy.handle(call, client.channel()))
 
     async def run(self, client: FakeClient, endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS) -> Call:
-        """Let a caller in and wait for the end."""
+        """Let a client in and wait for the end."""
         call, task = self.begin(client, endpoint)
         await task
         return call
@@ -132,7 +132,7 @@ class Bench:
 
 
 class Pump:
-    """One relay between a fake upstream and a fake caller, both at hand."""
+    """One relay between a fake upstream and a fake client, both at hand."""
 
     def __init__(
         self,
@@ -150,18 +150,18 @@ class Pump:
         self.channel = self.client.channel()
         self.sent_at = monotonic()
         call = Call("req_1", endpoint, endpoint.wire, self.sent_at)
-        call.deployment = a_deployment(a_provider(drains=drains))
+        deployment = a_deployment(a_provider(drains=drains))
+        self.attempt = call.begin_attempt(deployment, endpoint.wire, self.sent_at)
         call.stream = stream
-        call.sent_at = self.sent_at
         self.call = call
         self.meter = meter or StreamMeter(Wire.OPENAI)
         self.relay = Relay(
             call,
+            self.attempt,
             self.channel,
             self.response,
             self.meter,
-            shaper=hider,
-            translator=translator,
+            Exchange(hider=hider, translator=translator),
             head=(200, list(SSE)),
             stall_s=stall_s,
         )

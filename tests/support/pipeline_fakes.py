@@ -21,7 +21,7 @@ from gateway.core.model import (
     WireRoute,
 )
 from gateway.errors import GatewayError
-from gateway.pipeline.channel import ClientChannel, Message
+from gateway.pipeline.client.channel import ClientChannel, Message
 from gateway.ports import BodySink, Headers, UpstreamRequest
 from gateway.telemetry.logs import CallLine
 from tests.support.waiting import wait_until

@@ -1,16 +1,16 @@
 """
-What all plain events of one stream have in common.
+The bytes that all plain events of one stream have in common.
 
 Theory. The content events of a stream differ in one JSON string; all before it (id, model, the name
 of the delta's member) and all after it (finish reason null, usage null) repeats byte for byte. Two
 such events show the two parts; an event that starts and ends with them brings content and nothing
-else. Comparing memory is several times faster than searching it for everything that might matter.
+else. Comparing memory is several times faster than searching it for every field that is read.
 """
 
 from __future__ import annotations
 
 
-class Framing:
+class ChunkTemplate:
     """
     The bytes around the content of a stream's plain events.
 
@@ -27,7 +27,7 @@ class Framing:
         self.size = len(prefix) + len(suffix)
 
     def events(self, chunk: bytes) -> int:
-        """Return of how many events with this framing `chunk` consists; 0: it has anything else."""
+        """Return how many events of this template `chunk` is made of; 0 if it has anything else."""
         prefix, suffix = self._prefix, self._suffix
         if not (chunk.startswith(prefix) and chunk.endswith(suffix) and len(chunk) > self.size):
             return 0
@@ -39,13 +39,13 @@ class Framing:
         return 0
 
 
-NO_FRAMING = Framing(b"\0", b"\0")
+NO_TEMPLATE = ChunkTemplate(b"\0", b"\0")
 """Matches nothing: no JSON holds a zero byte."""
 
 
-def common_framing(first: bytes, second: bytes) -> Framing | None:
+def common_template(first: bytes, second: bytes) -> ChunkTemplate | None:
     """
-    Return what two events have in common if they differ in the content of one string only.
+    Return the template of two events that differ only in the content of one string.
 
     Args:
         first: A whole event that brings content and nothing else.
@@ -59,11 +59,11 @@ def common_framing(first: bytes, second: bytes) -> Framing | None:
     end = first.find(b'"', max(len(first) - after, start))
     suffix = first[end:]
     contents = (first[start:end], second[start : len(second) - len(suffix)])
-    # Else a number may be all that differs: the choice's index where two choices say the same.
+    # Otherwise only a number may differ: the index of two choices with the same content.
     in_string = first[: max(start - 1, 0)].rstrip(b" ").endswith(b":")
     if not in_string or end < 0 or any(b'"' in each or b"\n" in each for each in contents):
         return None
-    return Framing(first[:start], suffix)
+    return ChunkTemplate(first[:start], suffix)
 
 
 def _common_start(first: bytes, second: bytes) -> int:
@@ -78,7 +78,7 @@ def _common_start(first: bytes, second: bytes) -> int:
 
 
 def plain_openai(chunk: bytes) -> int:
-    """Return the number of content events in whole events; -1: something in them must be read."""
+    """Return the number of content events in whole events; -1 if they must be decoded."""
     if b'"usage"' in chunk and chunk.count(b'"usage"') != (
         chunk.count(b'"usage":null') or chunk.count(b'"usage": null')
     ):
@@ -106,5 +106,5 @@ def plain_anthropic(chunk: bytes) -> int:
     if b'"message_' in chunk or b'"error"' in chunk or b"event: error" in chunk:
         return -1
     count = chunk.count(b'"content_block_delta"')
-    # With a ping or the end of a block among them, only the events themselves tell their sizes.
+    # With a ping or a block's end among them, the sizes are known only by decoding.
     return count if count == (chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")) else -1

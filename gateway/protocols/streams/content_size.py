@@ -1,5 +1,5 @@
 """
-How much of an answer is content: what an estimate counts when no usage is reported.
+How much of a response is content: what an estimate counts when no usage is reported.
 
 | member | counts |
 | --- | --- |

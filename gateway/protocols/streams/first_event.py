@@ -1,9 +1,9 @@
 """
-A relayed stream's opening: its first event decides whether it is an answer or an error.
+The gate of a relayed stream: its first event decides whether it is a response or an error.
 
-Upstreams say 200 and then report an error first, when their engine is full. As long as nothing went
-to the caller, that can still be an HTTP error, or another deployment's answer. So comments and
-half an event wait here; the first event that is no error lets everything through as it came.
+Some upstreams return 200 and then report an error first, for instance when their engine is full.
+Until anything is sent to the client, that can still become an HTTP error or another attempt. So
+comments and incomplete events are held; the first event that is no error releases them unchanged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.protocols.codec.sse import Event, EventDecoder
 from gateway.protocols.streams.response_fields import read_anthropic_event, read_openai_chunk
 
 HELD_BYTES: Final = 64 * 1024
-"""Most that waits; beyond it the stream is let through."""
+"""Most bytes that are held; beyond it the stream is released."""
 
 _FIELDS: Final = (b"data:", b"event:")
 
@@ -29,7 +29,7 @@ class FirstEventGate:
         wire: The upstream's dialect.
 
     Attributes:
-        is_open: All was let through; `feed` is not to be called any more.
+        is_open: All was released; `feed` must not be called any more.
         error: The first event's data when it is an error.
     """
 
@@ -44,7 +44,7 @@ class FirstEventGate:
         self.error: bytes | None = None
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what may go to the caller now; nothing while it waits, and after an error."""
+        """Return what may be sent now; nothing while the gate is closed or after an error."""
         if not self._held and _is_plain(chunk):
             self.is_open = True
             return chunk
@@ -57,14 +57,14 @@ class FirstEventGate:
         return self._decide(events)
 
     def end(self) -> bytes:
-        """Return what may go to the caller at the body's end; an unfinished event counts, too."""
+        """Return what may be sent at the body's end; an unfinished event counts, too."""
         try:
             return self._decide(self._decoder.end())
         except GatewayError:
             return self.release()
 
     def release(self) -> bytes:
-        """Let through what waits."""
+        """Open the gate and return what was held."""
         self.is_open = True
         held = b"".join(self._held)
         self._held.clear()

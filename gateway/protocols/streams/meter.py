@@ -1,34 +1,33 @@
 """
-Meters: read usage, finish reason and signs of life from an answer that passes by.
+Meters read usage, finish reason and content progress from a response that is being relayed.
 
 Theory. Nearly every chunk of a stream is whole events of plain content, and the meter must cost
-next to nothing there. So it first compares a chunk with the framing of the events before
-(`Framing`); if that differs, a few byte searches decide whether the chunk can hold anything worth
-reading: quotes inside of JSON strings are escaped, so `"usage"` with both its quotes is never a
-quotation. Only what might matter is decoded.
+next to nothing there. So it first compares a chunk with the bytes that earlier events share
+(`ChunkTemplate`). If they differ, a few byte searches decide whether the chunk must be decoded:
+quotes inside JSON strings are escaped, so `"usage"` with both its quotes is never inside a string.
 
 Rules.
 
-* A meter changes nothing and never fails: what it cannot read it does not count.
-* Any split of the bytes gives the same usage. What ends inside of an event goes through the
-  decoder. A meter holds at most 1 MiB; what is larger, an event or a whole answer, is scanned as it
-  passes by (`AnswerScanner`), at several tens of megabytes a second.
+* A meter changes nothing and never fails: it does not count what it cannot read.
+* Any split of the bytes gives the same usage. A chunk that ends inside an event goes through the
+  decoder. A meter holds at most 1 MiB; larger events and responses are scanned in pieces
+  (`ResponseScanner`), at tens of megabytes per second.
 * On the OpenAI wire the last usage that is not null wins; on the Anthropic wire members that are
   not null replace earlier ones: they are cumulative.
-* Usage of nothing but zeros is none: some upstreams send it until they know.
+* Usage of only zeros is no usage: some upstreams send it until the end.
 
-What is billed when no usage comes, or only a part of it:
+What is billed if no usage is reported, or only a part of it:
 
 | case | input | output |
 | --- | --- | --- |
-| no usage at all | the caller's estimate | bytes of content by four, of all choices |
+| no usage at all | the given estimate | bytes of content by four, of all choices |
 | Anthropic, cut off after `message_start` | as reported | the same, at least as reported so far |
 | usage in every chunk, cut off | as last reported | as last reported, reasoning included |
 | reasoning that is shown, or sent encrypted | | its bytes, as `content_size` weighs them |
 | reasoning that is not sent and not reported | | unknown: 0. The pipeline reads on for the report |
 | log probabilities, citations, results of tools | | nothing |
 | images and audio | | a token for each 512 bytes of base64 |
-| whole answer that broke off | as reported if usage came first | the content that came |
+| whole response that broke off | as reported if usage came first | the content that came |
 """
 
 from __future__ import annotations
@@ -40,10 +39,9 @@ import msgspec
 
 from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.sse import Event, EventDecoder
-from gateway.protocols.streams.answer_scan import AnswerScanner
 from gateway.protocols.streams.chunk_template import (
-    NO_FRAMING,
-    common_framing,
+    NO_TEMPLATE,
+    common_template,
     none_is_plain,
     plain_anthropic,
     plain_openai,
@@ -56,10 +54,11 @@ from gateway.protocols.streams.response_fields import (
     read_openai_response,
     read_scanned,
 )
+from gateway.protocols.streams.response_scan import ResponseScanner
 
 BYTES_PER_TOKEN: Final = 4
 HELD_BYTES: Final = 1024 * 1024
-"""The most that a meter holds: of an event, or of a whole answer in pieces."""
+"""Most bytes that a meter holds of an event or a whole response."""
 
 _LEARN_BYTES: Final = 4096
 _BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
@@ -81,20 +80,20 @@ class StreamMeter:
         unreadable_usage: A usage object came that cannot be true, see `usage_numbers`.
         finish_reason: As the upstream named it: `stop`, `end_turn`, ...
         saw_end: The wire's last event came: `[DONE]`, `message_stop`.
-        failed: The upstream reported an error inside of the stream.
+        failed: The upstream reported an error inside the stream.
     """
 
     __slots__ = (
         "_block_ended_at",
         "_content_bytes",
         "_decoder",
-        "_framing",
-        "_framing_bytes",
         "_large",
         "_misses",
         "_plain",
         "_previous",
         "_quick",
+        "_template",
+        "_template_bytes",
         "_wire",
         "contents",
         "failed",
@@ -122,13 +121,13 @@ class StreamMeter:
             plain_openai if wire is Wire.OPENAI else plain_anthropic
         )
         self._decoder = EventDecoder(HELD_BYTES, self._take_large)
-        self._large: AnswerScanner | None = None  # reads the event that is too large to be held
+        self._large: ResponseScanner | None = None  # reads the event that is too large to be held
         self._quick = False  # content has begun and nothing waits: the byte searches suffice
         self._block_ended_at = -1  # `contents` when a block of content ended
-        self._framing = NO_FRAMING
-        self._framing_bytes = -1  # of an event whose framing was not compared; -1: not yet known
+        self._template = NO_TEMPLATE
+        self._template_bytes = -1  # of an event whose template was not compared; -1: not yet known
         self._previous = b""
-        self._misses = 0  # plain chunks since the framing last fitted
+        self._misses = 0  # plain chunks since the template last fitted
         self._content_bytes = 0
 
     def feed(self, chunk: bytes) -> None:
@@ -150,8 +149,8 @@ class StreamMeter:
     @property
     def content_ended(self) -> bool:
         """As far as it can be known, nothing but usage and the end may be missing."""
-        told = self.finish_reason is not None or self.saw_end
-        return told or self._block_ended_at == self.contents
+        is_named = self.finish_reason is not None or self.saw_end
+        return is_named or self._block_ended_at == self.contents
 
     def settled(self, input_tokens: int) -> Usage:
         """
@@ -166,12 +165,12 @@ class StreamMeter:
 
     def _skipped(self, events: bytes) -> bool:
         """Count whole events after the first content, if there is nothing in them to read."""
-        framing = self._framing
-        count = framing.events(events)
+        template = self._template
+        count = template.events(events)
         if count:
             self._misses = 0
             self.contents += count
-            self._content_bytes += len(events) - count * framing.size
+            self._content_bytes += len(events) - count * template.size
             return True
         count = self._plain(events)
         if count < 0:
@@ -210,7 +209,7 @@ class StreamMeter:
     def _take_large(self, data: bytes | None) -> None:
         """Scan the next bytes of an event that is too large to be held; None: its end."""
         if self._large is None:
-            self._large = AnswerScanner(self._wire)
+            self._large = ResponseScanner(self._wire)
         if data is not None:
             self.contents += 1
             self._large.feed(data)
@@ -232,9 +231,9 @@ class StreamMeter:
             return
         self._keep(found)
         if found.content_bytes:
-            if self._framing_bytes < 0:
-                self._framing_bytes = size - found.content_bytes
-                self._look_for_odds(event.data)
+            if self._template_bytes < 0:
+                self._template_bytes = size - found.content_bytes
+                self._check_for_logprobs(event.data)
             self.contents += 1
             self._content_bytes += found.content_bytes
         elif found.alive:
@@ -257,23 +256,23 @@ class StreamMeter:
     def _count(self, events: int, size: int) -> None:
         if events:
             self.contents += events
-            self._content_bytes += max(size - events * max(self._framing_bytes, 0), events)
+            self._content_bytes += max(size - events * max(self._template_bytes, 0), events)
 
     def _learn(self, events: bytes) -> None:
-        """Look for the framing in the last event, ever more rarely while there is none."""
+        """Look for the template in the last event, ever more rarely while there is none."""
         self._misses = misses = self._misses + 1
         if misses & (misses - 1):
             return
         event = events[_after(events.rfind(b"\n\n", 0, -2), otherwise=0) :]
-        self._look_for_odds(event)
+        self._check_for_logprobs(event)
         if len(event) <= _LEARN_BYTES:
-            framing = common_framing(self._previous, event)
-            if framing is not None:
-                self._framing = framing
-                self._framing_bytes = framing.size
+            template = common_template(self._previous, event)
+            if template is not None:
+                self._template = template
+                self._template_bytes = template.size
             self._previous = event
 
-    def _look_for_odds(self, event: bytes) -> None:
+    def _check_for_logprobs(self, event: bytes) -> None:
         """With log probabilities the content is the smaller part: each event must be decoded."""
         if b'"logprob"' in event:
             self._plain = none_is_plain
@@ -281,11 +280,11 @@ class StreamMeter:
 
 class JsonMeter:
     """
-    Meters one answer that is a whole JSON document; read when it is asked for something.
+    Meters one response that is a whole JSON document; decoded on first access.
 
     Args:
         wire: The upstream's dialect.
-        held_bytes: An answer up to this size is held until it is complete; a larger one is scanned.
+        held_bytes: Larger responses are scanned instead of held until they are complete.
 
     Attributes:
         contents: Grows with each chunk.
@@ -300,7 +299,7 @@ class JsonMeter:
         self.contents = 0
         self._wire = wire
         self._held_bytes = held_bytes
-        self._scanner: AnswerScanner | None = None
+        self._scanner: ResponseScanner | None = None
         self._chunks: list[bytes] = []
         self._size = 0
         self._found: EventFields | None = None
@@ -319,7 +318,7 @@ class JsonMeter:
             self._chunks.clear()
 
     def end(self) -> None:
-        """Learn that the answer is complete."""
+        """Note that the response is complete."""
 
     @property
     def usage(self) -> Usage:
@@ -384,8 +383,8 @@ class JsonMeter:
         found = read(b"".join(self._chunks))
         return found if found.end else read_scanned(self._wire, self._scanned())
 
-    def _scanned(self) -> AnswerScanner:
-        scanner = AnswerScanner(self._wire)
+    def _scanned(self) -> ResponseScanner:
+        scanner = ResponseScanner(self._wire)
         for chunk in self._chunks:
             scanner.feed(chunk)
         return scanner

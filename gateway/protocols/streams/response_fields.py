@@ -1,4 +1,4 @@
-"""What matters to a meter in one event or one whole answer of an upstream."""
+"""The fields that a meter reads from one event or one whole response of an upstream."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import decode_response
 from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
-from gateway.protocols.streams.answer_scan import AnswerScanner
 from gateway.protocols.streams.content_size import content_bytes
+from gateway.protocols.streams.response_scan import ResponseScanner
 
 T = TypeVar("T")
 
@@ -63,8 +63,8 @@ class _UsualChoice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
-class _UsualAnswer(msgspec.Struct, gc=False):
-    """All that is read of an answer that states its usage: its content stays undecoded."""
+class _UsualResponse(msgspec.Struct, gc=False):
+    """The fields of a response that reports its usage: its content stays undecoded."""
 
     choices: list[_UsualChoice] | None = None
     usage: msgspec.Raw = msgspec.Raw()
@@ -98,7 +98,7 @@ class _Piece(msgspec.Struct, gc=False):
 
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
-_USUAL: Final = msgspec.json.Decoder(_UsualAnswer)
+_USUAL: Final = msgspec.json.Decoder(_UsualResponse)
 _CHOICES: Final = msgspec.json.Decoder(list[_Choice])
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
@@ -116,7 +116,7 @@ def read_openai_chunk(data: bytes) -> EventFields | None:
 
 
 def read_openai_response(body: bytes) -> EventFields:
-    """Return what an OpenAI answer holds."""
+    """Return the fields of an OpenAI response."""
     usual = _decoded(body, _USUAL)
     if usual is not None and usual.choices:
         raw = bytes(usual.usage)
@@ -130,8 +130,8 @@ def read_openai_response(body: bytes) -> EventFields:
                 finish_reason=usual.choices[0].finish_reason,
                 end=True,
             )
-    answer = _decoded(body, _CHUNK)
-    return EventFields() if answer is None else _read_chunk(answer, end=True)
+    response = _decoded(body, _CHUNK)
+    return EventFields() if response is None else _read_chunk(response, end=True)
 
 
 def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
@@ -171,29 +171,29 @@ def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
 
 
 def read_anthropic_response(body: bytes) -> EventFields:
-    """Return what an Anthropic answer holds."""
-    answer = _decoded(body, _MESSAGE)
-    if answer is None:
+    """Return the fields of an Anthropic response."""
+    response = _decoded(body, _MESSAGE)
+    if response is None:
         return EventFields()
-    reported = read_anthropic_usage(bytes(answer.usage))
+    reported = read_anthropic_usage(bytes(response.usage))
     usage = _stated(reported)
-    blocks = _decoded(bytes(answer.content), _BLOCKS) if usage is None else None
+    blocks = _decoded(bytes(response.content), _BLOCKS) if usage is None else None
     return EventFields(
         usage=usage,
-        raw_usage=bytes(answer.usage) if usage else None,
-        unreadable_usage=reported is None and bytes(answer.usage) not in _NOTHING,
+        raw_usage=bytes(response.usage) if usage else None,
+        unreadable_usage=reported is None and bytes(response.usage) not in _NOTHING,
         final_usage=True,
-        finish_reason=answer.stop_reason,
+        finish_reason=response.stop_reason,
         end=True,
-        failed=answer.type == "error",
+        failed=response.type == "error",
         content_bytes=sum(
             _content_bytes(block, Wire.ANTHROPIC, whole=True) for block in blocks or ()
         ),
     )
 
 
-def read_scanned(wire: Wire, scanner: AnswerScanner) -> EventFields:
-    """Return what was scanned of an answer, or of one event, that is too large or cut off."""
+def read_scanned(wire: Wire, scanner: ResponseScanner) -> EventFields:
+    """Return the fields of a response or an event that is too large or cut off."""
     if wire is Wire.ANTHROPIC:
         raw = scanner.kept("usage")
         reported = read_anthropic_usage(raw)

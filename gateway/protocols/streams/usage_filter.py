@@ -2,8 +2,8 @@
 Hides the usage event that the gateway asked for and the client did not.
 
 Removed are exactly the events whose JSON has `choices: []` and a usage that is not null; every
-other byte goes out as it came. Complete events are forwarded at once; at most one incomplete event
-is held back, up to 8 MiB: beyond it nothing is hidden any more, so that nothing is ever lost.
+other byte is forwarded unchanged. Complete events are forwarded at once; at most one incomplete
+event is held back, up to 8 MiB. Beyond that nothing is hidden any more, so that no byte is lost.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from gateway.ports import UpstreamRequest
 from gateway.upstream.errors import upstream_failure
 from gateway.upstream.http1.head import (
     HEAD_LIMIT_BYTES,
-    Framing,
+    ChunkTemplate,
     HeadReader,
     MalformedChunksError,
     MalformedHeadError,
@@ -58,9 +58,9 @@ class Phase(enum.Enum):
 
 
 _BODY_PHASE: Final = {
-    Framing.LENGTH: Phase.LENGTH,
-    Framing.CHUNKED: Phase.CHUNKED,
-    Framing.UNTIL_CLOSE: Phase.UNTIL_CLOSE,
+    ChunkTemplate.LENGTH: Phase.LENGTH,
+    ChunkTemplate.CHUNKED: Phase.CHUNKED,
+    ChunkTemplate.UNTIL_CLOSE: Phase.UNTIL_CLOSE,
 }
 _CHUNKED: Final = Phase.CHUNKED
 
@@ -290,7 +290,7 @@ class Http1Connection(asyncio.Protocol):
             # It has decided without the rest of the body: send no more of it (RFC 9112 9.5).
             self._unsent = None
             self._keep_alive = False
-        if plan.framing is Framing.NONE:
+        if plan.framing is ChunkTemplate.NONE:
             self._complete(b"", surplus=bool(rest))
             return
         self._phase = _BODY_PHASE[plan.framing]

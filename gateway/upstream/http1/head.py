@@ -34,7 +34,7 @@ _DECISIVE: Final = frozenset(
 _BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
 
 
-class Framing(enum.Enum):
+class ChunkTemplate(enum.Enum):
     """How the end of a body is found."""
 
     NONE = enum.auto()
@@ -46,9 +46,9 @@ class Framing(enum.Enum):
 class BodyPlan(msgspec.Struct, frozen=True):
     """What follows a response head."""
 
-    framing: Framing
+    framing: ChunkTemplate
     length: int
-    """Bytes, with `Framing.LENGTH`; else 0."""
+    """Bytes, with `ChunkTemplate.LENGTH`; else 0."""
     keep_alive: bool
     """The connection may serve another request once the body is complete."""
     idle_hint_s: float | None
@@ -126,7 +126,7 @@ class HeadReader:
         self._tail = b""
         self._head_bytes = 0
         self.status = 0
-        self.plan = BodyPlan(Framing.NONE, 0, keep_alive=False, idle_hint_s=None)
+        self.plan = BodyPlan(ChunkTemplate.NONE, 0, keep_alive=False, idle_hint_s=None)
         self._pieces: list[bytes] = []
         self.on_body = self._pieces.append
         """Collect body bytes; called by the parser, without a Python frame."""
@@ -290,14 +290,14 @@ def plan_body(method: str, status: int, version: str, headers: Headers) -> BodyP
             idle_hint_s = _idle_hint(value)
     keep_alive = b"close" not in connection and (version == "1.1" or b"keep-alive" in connection)
     framing, length = _framing(method, status, lengths, codings)
-    if framing is Framing.UNTIL_CLOSE or (codings and version == "1.0"):
+    if framing is ChunkTemplate.UNTIL_CLOSE or (codings and version == "1.0"):
         keep_alive = False
     return BodyPlan(framing, length, keep_alive, idle_hint_s)
 
 
 def _framing(
     method: str, status: int, lengths: list[bytes], codings: list[bytes]
-) -> tuple[Framing, int]:
+) -> tuple[ChunkTemplate, int]:
     if codings and lengths:
         raise MalformedHeadError("both content-length and transfer-encoding")
     if codings and codings != [b"chunked"]:
@@ -306,12 +306,12 @@ def _framing(
     if lengths and length is None:
         raise MalformedHeadError(f"content-length is not one number of at most {MAX_DIGITS} digits")
     if method == "HEAD" or status in (204, 304):
-        return Framing.NONE, 0
+        return ChunkTemplate.NONE, 0
     if codings:
-        return Framing.CHUNKED, 0
+        return ChunkTemplate.CHUNKED, 0
     if length is not None:
-        return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
-    return Framing.UNTIL_CLOSE, 0
+        return (ChunkTemplate.LENGTH, length) if length else (ChunkTemplate.NONE, 0)
+    return ChunkTemplate.UNTIL_CLOSE, 0
 
 
 def _tokens(value: bytes) -> list[bytes]:

@@ -15,7 +15,7 @@ from gateway.edge.models import ModelPages
 from gateway.edge.ops import Probes
 from gateway.edge.routes import Page
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.channel import ClientChannel
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.settings import Brand
 from gateway.store.redis.client import RedisState
 from tests.support.pipeline_bench import Bench

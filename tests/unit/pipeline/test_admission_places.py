@@ -118,8 +118,8 @@ async def test_reservation_of_a_failed_call_is_settled() -> None:
     assert len(reservations.settled) == 1
 
 
-async def test_caller_without_a_reservation_is_refused() -> None:
-    """The limit's own words go to the caller; no upstream is asked, and nothing is settled."""
+async def test_client_without_a_reservation_is_refused() -> None:
+    """The limit's own words go to the client; no upstream is asked, and nothing is settled."""
     refusal = GatewayError(ErrorKind.RATE_LIMITED, "60 requests a minute.", retry_after_s=1.2)
     reservations = FakeReservations(refusal)
     bench = Bench(reservations=reservations)
@@ -152,7 +152,7 @@ async def test_checkpoint_tells_what_a_running_call_has_used() -> None:
 
 
 async def test_limits_that_are_left_go_along_with_the_answer() -> None:
-    """A reservation's headroom is told in the caller's dialect; without limits there is nothing."""
+    """A reservation's headroom is told in the client's dialect; without limits there is nothing."""
     bench = Bench(good(), reservations=FakeReservations())
     client = FakeClient(CHAT, OPENAI_BODY)
 
@@ -164,7 +164,7 @@ async def test_limits_that_are_left_go_along_with_the_answer() -> None:
 
 
 async def test_token_count_is_reserved_and_released() -> None:
-    """It counts among the caller's calls, with nothing to hold, and is not recorded as one."""
+    """It counts among the client's calls, with nothing to hold, and is not recorded as one."""
     reservations = FakeReservations()
     bench = Bench(reservations=reservations)
     client = FakeClient(COUNT, ANTHROPIC_BODY)
@@ -225,7 +225,7 @@ async def test_large_body_is_counted_by_upstreams_alone(upstream_counts: bool, s
 
 
 async def test_tokens_are_counted_for_admitted_calls_alone() -> None:
-    """A caller over its limits costs no counting; its reservation is asked for by size."""
+    """A client over its limits costs no counting; its reservation is asked for by size."""
     refusal = GatewayError(ErrorKind.RATE_LIMITED, "60 requests a minute.", retry_after_s=1)
     reservations = FakeReservations(refusal)
     bench = Bench(reservations=reservations)

@@ -1,4 +1,4 @@
-"""Which failures are tried elsewhere, which are told to the caller, and when it is too late."""
+"""Which failures are tried elsewhere, which are told to the client, and when it is too late."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def hosts(bench: Bench) -> list[str]:
     ],
 )
 async def test_trouble_of_the_connection_is_tried_elsewhere(kind: ErrorKind) -> None:
-    """The next deployment answers; the caller learns of nothing."""
+    """The next deployment answers; the client learns of nothing."""
     bench = Bench(GatewayError(kind, "no"), good(), deployments=two())
     client = FakeClient(CHAT, OPENAI_BODY)
 
@@ -93,7 +93,7 @@ async def test_refusal_that_may_not_repeat_is_tried_elsewhere(status: int) -> No
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 async def test_fault_of_the_request_is_told_as_it_is(status: int) -> None:
-    """It would repeat everywhere: the upstream's own words go to the caller."""
+    """It would repeat everywhere: the upstream's own words go to the client."""
     body = b'{"error":{"message":"bad","type":"invalid_request_error","code":null}}'
     bench = Bench(refusing(status, body), deployments=two())
     client = FakeClient(CHAT, OPENAI_BODY)
@@ -106,7 +106,7 @@ async def test_fault_of_the_request_is_told_as_it_is(status: int) -> None:
 
 
 async def test_last_refusal_is_the_one_that_is_told() -> None:
-    """When nobody is left the caller gets the last upstream's answer."""
+    """When nobody is left the client gets the last upstream's answer."""
     bench = Bench(refusing(503, b"first"), refusing(500, b"second"), deployments=two())
     client = FakeClient(CHAT, OPENAI_BODY)
 
@@ -117,7 +117,7 @@ async def test_last_refusal_is_the_one_that_is_told() -> None:
 
 
 async def test_refusal_of_another_dialect_is_translated() -> None:
-    """An Anthropic caller reads Anthropic errors."""
+    """An Anthropic client reads Anthropic errors."""
     body = b'{"error":{"message":"slow","type":"rate_limit_error","code":"rate_limit_exceeded"}}'
     bench = Bench(refusing(429, body))
     client = FakeClient("/v1/messages", ANTHROPIC_BODY)
@@ -129,8 +129,8 @@ async def test_refusal_of_another_dialect_is_translated() -> None:
     assert client.header(b"x-request-id") == b"req_1"
 
 
-async def test_refusal_of_our_credentials_is_not_the_callers() -> None:
-    """A 401 would send the caller to log in again: it is ours to mend."""
+async def test_refusal_of_our_credentials_is_not_the_clients() -> None:
+    """A 401 would send the client to log in again: it is ours to mend."""
     bench = Bench(refusing(401, b'{"error":{"message":"bad key"}}'))
     client = FakeClient(CHAT, OPENAI_BODY)
 
@@ -146,7 +146,7 @@ async def test_refusal_of_our_credentials_is_not_the_callers() -> None:
 async def test_refusal_whose_body_does_not_come_is_known_by_its_status(
     how: str,
 ) -> None:
-    """The status says enough: the caller is not kept waiting, nor told another story."""
+    """The status says enough: the client is not kept waiting, nor told another story."""
     refusal = FakeUpstreamResponse(422, [*JSON, (b"content-length", b"99")])
     refusal.stalls = how == "stalls"
     refusal.failure = GatewayError(ErrorKind.UPSTREAM_BROKEN, "broken")
@@ -181,7 +181,7 @@ async def test_answer_that_is_none_is_tried_elsewhere(response: FakeUpstreamResp
 
 
 async def test_redirect_of_the_last_upstream_is_a_bad_gateway() -> None:
-    """A caller of an API does not follow the gateway's redirects."""
+    """A client of an API does not follow the gateway's redirects."""
     bench = Bench(FakeUpstreamResponse(302, [(b"location", b"/login")]))
     client = FakeClient(CHAT, OPENAI_BODY)
 
@@ -249,7 +249,7 @@ async def test_stream_that_breaks_before_its_first_event_is_tried_elsewhere() ->
     assert client.body == A + OPENAI_FINISH + OPENAI_DONE
 
 
-async def test_nothing_is_tried_elsewhere_once_the_caller_has_seen_bytes() -> None:
+async def test_nothing_is_tried_elsewhere_once_the_client_has_seen_bytes() -> None:
     """What was said cannot be taken back."""
     response = FakeUpstreamResponse()
     bench = Bench(response, deployments=two())
@@ -276,13 +276,17 @@ async def test_later_attempt_inherits_nothing_of_an_earlier_one() -> None:
     bench = Bench(first, second, deployments=two(Wire.ANTHROPIC))
     client = FakeClient("/v1/messages", asking(ANTHROPIC_BODY, stream=True))
     call, task = bench.begin(client, Endpoint.MESSAGES)
-    await wait_until(lambda: call.sent_at)
-    call.usage, call.delivered = Usage(input=700), True
-    call.first_content_at = call.last_content_at = 1.0
+    await wait_until(lambda: call.attempt)
+    earlier = call.attempt
+    assert earlier is not None
+    earlier.usage, earlier.delivered = Usage(input=700), True
+    earlier.first_content_at = earlier.last_content_at = 1.0
 
     await first.fail(GatewayError(ErrorKind.UPSTREAM_BROKEN, "broken"))
     await second.push(start)
-    times = call.first_content_at, call.last_content_at
+    later = call.attempt
+    assert later is not None
+    times = later.first_content_at, later.last_content_at
     await second.fail(GatewayError(ErrorKind.UPSTREAM_BROKEN, "broken"))
     await task
 
@@ -311,11 +315,11 @@ async def test_request_that_a_deployment_cannot_take_is_not_an_attempt() -> None
     bench.assert_recorded_once()
 
 
-async def test_nobody_else_is_asked_for_a_caller_that_has_left() -> None:
+async def test_nobody_else_is_asked_for_a_client_that_has_left() -> None:
     """A failure and a departure at the same time end the call."""
     client = FakeClient(CHAT, OPENAI_BODY)
 
-    async def fails_as_the_caller_leaves() -> FakeUpstreamResponse:
+    async def fails_as_the_client_leaves() -> FakeUpstreamResponse:
         task = asyncio.current_task()
         assert task is not None
         client.leave()
@@ -324,7 +328,7 @@ async def test_nobody_else_is_asked_for_a_caller_that_has_left() -> None:
         task.uncancel()
         raise GatewayError(ErrorKind.UPSTREAM_CONNECT, "no")
 
-    bench = Bench(fails_as_the_caller_leaves, good(), deployments=two())
+    bench = Bench(fails_as_the_client_leaves, good(), deployments=two())
 
     await bench.run(client)
 

@@ -113,7 +113,7 @@ async def test_native_call_without_retries_is_tried_once() -> None:
 
 
 async def test_native_call_ends_with_its_own_timeout() -> None:
-    """Beyond `timeout` seconds the caller is told 504, and the upstream is let go."""
+    """Beyond `timeout` seconds the client is told 504, and the upstream is let go."""
     bench = Bench(never)
     client = FakeClient(NATIVE, b'{"model":"m","input":"Hi","timeout":0.02}')
 

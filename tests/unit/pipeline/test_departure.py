@@ -93,7 +93,7 @@ def test_provider_decides_before_the_model(
     """What has no output has nothing hidden in it."""
     call = Call("req_1", endpoint, endpoint.wire, 0.0)
     without_deployment = call.reads_on
-    call.deployment = a_deployment(a_provider(drains=drains))
+    call.begin_attempt(a_deployment(a_provider(drains=drains)), endpoint.wire, 0.0)
     call.hides_reasoning = hides
 
     assert not without_deployment

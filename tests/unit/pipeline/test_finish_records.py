@@ -8,8 +8,9 @@ import pytest
 from gateway.core.model import Endpoint, Usage, UsageEvent, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.finish import MAX_FOREIGN_TEXT, Recorder, checkpoint, event_of
+from gateway.pipeline.record import MAX_FOREIGN_TEXT, Recorder, checkpoint, event_of
 from gateway.ports import Reservation, ReserveAsk
+from gateway.protocols.streams.meter import StreamMeter
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     PRINCIPAL,
@@ -25,16 +26,15 @@ def a_call(**state: object) -> Call:
     """A call that was answered."""
     call = Call("req_1", Endpoint.CHAT_COMPLETIONS, Wire.OPENAI, 100.0)
     call.principal = PRINCIPAL
-    call.deployment = a_deployment(a_provider())
-    call.model = a_model(call.deployment)
-    call.upstream_wire = Wire.OPENAI
-    call.attempts, call.status, call.outcome = 1, 200, "completed"
-    call.first_sent_at = call.sent_at = 100.01
-    call.first_content_at, call.last_content_at, call.content_count = 100.5, 101.5, 11
+    deployment = a_deployment(a_provider())
+    call.model = a_model(deployment)
+    attempt = call.begin_attempt(deployment, Wire.OPENAI, 100.01)
+    call.status, call.outcome = 200, "completed"
+    attempt.first_content_at, attempt.last_content_at, attempt.content_count = 100.5, 101.5, 11
     call.ended_at = 102.0
-    call.usage = Usage(input=10, output=4)
+    attempt.usage = Usage(input=10, output=4)
     for name, value in state.items():
-        setattr(call, name, value)
+        setattr(attempt if hasattr(attempt, name) else call, name, value)
     return call
 
 
@@ -110,10 +110,10 @@ async def test_reserved_call_is_settled_instead_of_logged() -> None:
 
 
 async def test_call_that_was_never_sent_has_no_event() -> None:
-    """A refused caller leaves a line and a count, no usage."""
+    """A refused client leaves a line and a count, no usage."""
     records = Records()
     call = a_call(
-        attempts=0, deployment=None, upstream_wire=None, sent_at=None, first_sent_at=None,
+        attempts=0, attempt=None, first_sent_at=None,
         error=GatewayError(ErrorKind.RATE_LIMITED, ""), outcome="failed", ended_at=None,
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ async def test_call_that_was_never_sent_has_no_event() -> None:
 
 
 async def test_call_that_failed_through_us_is_logged_as_an_error() -> None:
-    """Callers' mistakes are not alarming; ours and the upstreams' are."""
+    """Clients' mistakes are not alarming; ours and the upstreams' are."""
     records = Records()
 
     await records.recorder.record(
@@ -181,14 +181,16 @@ def test_event_holds_neither_key_nor_content() -> None:
 
 def test_event_of_an_unknown_model_names_what_was_asked_for() -> None:
     """So that a typing mistake can be found."""
-    call = a_call(model=None, model_asked="gpt-typo", upstream_wire=None, deployment=None)
+    call = a_call(model=None, model_asked="gpt-typo", attempt=None)
 
     assert event_of(call).model == "gpt-typo"
 
 
 def test_checkpoint_of_a_running_stream_charges_what_it_has_used() -> None:
     """That is what is charged if this process dies."""
-    call = a_call(live_usage=lambda: Usage(input=10, output=7))
+    meter = StreamMeter(Wire.OPENAI)
+    meter.feed(b'data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":7}}\n\n')
+    call = a_call(meter=meter)
 
     event = checkpoint(call)
 
@@ -205,7 +207,7 @@ def test_checkpoint_before_the_answer_charges_the_input() -> None:
 
 def test_checkpoint_before_anything_was_sent_charges_nothing() -> None:
     """Nothing was used."""
-    call = a_call(usage=Usage(), input_estimate=30, sent_at=None, model=None)
+    call = a_call(input_estimate=30, attempt=None)
 
     assert checkpoint(call).cost_nanousd == 0
 

@@ -1,4 +1,4 @@
-"""A caller who leaves: the upstream is let go, and the call is recorded once, for what it was."""
+"""A client who leaves: the upstream is let go, and the call is recorded once, for what it was."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline import departure
-from gateway.pipeline.answer import WHOLE_BYTES
+from gateway.pipeline.response.sender import WHOLE_BYTES
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     ANTHROPIC_BODY,
@@ -46,7 +46,7 @@ def draining() -> list:
     return [a_deployment(a_provider(drains=True))]
 
 
-async def test_caller_that_leaves_before_the_head_cancels_the_request() -> None:
+async def test_client_that_leaves_before_the_head_cancels_the_request() -> None:
     """The upstream's connection is given up while its head is awaited."""
     bench = Bench(never)
     client = FakeClient(CHAT, OPENAI_BODY)
@@ -63,7 +63,7 @@ async def test_caller_that_leaves_before_the_head_cancels_the_request() -> None:
     bench.assert_recorded_once()
 
 
-async def test_caller_that_leaves_in_a_stream_closes_the_upstream() -> None:
+async def test_client_that_leaves_in_a_stream_closes_the_upstream() -> None:
     """The input and what was delivered so far is charged."""
     response = FakeUpstreamResponse()
     bench = Bench(response)
@@ -83,7 +83,7 @@ async def test_caller_that_leaves_in_a_stream_closes_the_upstream() -> None:
     bench.assert_recorded_once()
 
 
-async def test_caller_that_leaves_during_a_whole_answer_closes_the_upstream() -> None:
+async def test_client_that_leaves_during_a_whole_answer_closes_the_upstream() -> None:
     """A whole answer that nobody waits for is not read."""
     response = FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER))
     response.stalls = True
@@ -101,7 +101,7 @@ async def test_caller_that_leaves_during_a_whole_answer_closes_the_upstream() ->
     bench.assert_recorded_once()
 
 
-async def test_usage_that_was_reported_before_the_caller_left_counts() -> None:
+async def test_usage_that_was_reported_before_the_client_left_counts() -> None:
     """An Anthropic stream names its input first: that is charged, not an estimate."""
     response = FakeUpstreamResponse()
     deployments = [a_deployment(a_provider(wires=[Wire.ANTHROPIC]))]
@@ -167,7 +167,7 @@ async def test_large_answer_that_is_read_on_is_recorded_as_drained() -> None:
     assert not client.ended
 
 
-async def test_large_answer_whose_caller_leaves_closes_the_upstream() -> None:
+async def test_large_answer_whose_client_leaves_closes_the_upstream() -> None:
     """By default nothing is read on."""
     response = FakeUpstreamResponse(headers=[*JSON, (b"content-length", b"%d" % (WHOLE_BYTES + 1))])
     bench = Bench(response)
@@ -182,8 +182,8 @@ async def test_large_answer_whose_caller_leaves_closes_the_upstream() -> None:
     assert bench.event.outcome == "cancelled"
 
 
-async def test_caller_that_leaves_while_the_next_deployment_is_asked_cancels_it() -> None:
-    """After a stream that began with an error the caller is still listened to."""
+async def test_client_that_leaves_while_the_next_deployment_is_asked_cancels_it() -> None:
+    """After a stream that began with an error the client is still listened to."""
     first = FakeUpstreamResponse()
     deployments = [a_deployment(a_provider("a")), a_deployment(a_provider("b"))]
     bench = Bench(first, never, deployments=deployments)
@@ -200,7 +200,7 @@ async def test_caller_that_leaves_while_the_next_deployment_is_asked_cancels_it(
     bench.assert_recorded_once()
 
 
-async def test_caller_that_leaves_between_two_attempts_pays_nothing() -> None:
+async def test_client_that_leaves_between_two_attempts_pays_nothing() -> None:
     """What was refused cost nothing, and nothing else was sent."""
     refusal = FakeUpstreamResponse(503, list(JSON), b"{}")
     bench = Bench(refusal)
@@ -214,7 +214,7 @@ async def test_caller_that_leaves_between_two_attempts_pays_nothing() -> None:
     assert (bench.event.outcome, bench.event.cost_nanousd) == ("cancelled", 0)
 
 
-async def test_caller_that_leaves_with_its_body_unfinished_is_recorded() -> None:
+async def test_client_that_leaves_with_its_body_unfinished_is_recorded() -> None:
     """The call ends before anything was asked of an upstream: a line, but no event."""
     bench = Bench()
     client = FakeClient(CHAT)
@@ -230,7 +230,7 @@ async def test_caller_that_leaves_with_its_body_unfinished_is_recorded() -> None
     bench.assert_recorded_once()
 
 
-async def test_caller_that_had_left_before_the_upstream_was_asked() -> None:
+async def test_client_that_had_left_before_the_upstream_was_asked() -> None:
     """A departure that is known when the body was read ends the call."""
     bench = Bench(never)
     client = FakeClient(CHAT, OPENAI_BODY)
@@ -243,7 +243,7 @@ async def test_caller_that_had_left_before_the_upstream_was_asked() -> None:
     bench.assert_recorded_once()
 
 
-async def test_caller_that_leaves_after_the_end_is_no_departure() -> None:
+async def test_client_that_leaves_after_the_end_is_no_departure() -> None:
     """The answer is complete: who hangs up then has got all of it."""
     response = FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
     bench = Bench(response)
@@ -261,7 +261,7 @@ async def test_caller_that_leaves_after_the_end_is_no_departure() -> None:
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_caller_that_leaves_a_broken_answer_does_not_stop_its_record(streamed: bool) -> None:
+async def test_client_that_leaves_a_broken_answer_does_not_stop_its_record(streamed: bool) -> None:
     """An answer that was not ended can still be left: the record goes on."""
     response = FakeUpstreamResponse(headers=None if streamed else list(JSON))
     bench = Bench(response)
@@ -283,7 +283,7 @@ async def test_caller_that_leaves_a_broken_answer_does_not_stop_its_record(strea
 
 
 async def test_worker_that_cancels_a_call_has_it_recorded() -> None:
-    """A cancellation that is not the caller's goes on, after the record."""
+    """A cancellation that is not the client's goes on, after the record."""
     bench = Bench(never)
     client = FakeClient(CHAT, OPENAI_BODY)
     _, task = bench.begin(client)
@@ -322,7 +322,7 @@ MESSAGE_REST = (
     ],
 )
 @pytest.mark.parametrize("moment", ["at the finish reason", "while it reasons"])
-async def test_hidden_reasoning_is_charged_though_the_caller_leaves(
+async def test_hidden_reasoning_is_charged_though_the_client_leaves(
     path: str, endpoint: Endpoint, body: bytes, moment: str
 ) -> None:
     """On every endpoint, whether anything was sent before or not."""
@@ -344,7 +344,7 @@ async def test_hidden_reasoning_is_charged_though_the_caller_leaves(
 
 
 @pytest.mark.parametrize("sent", [0, 1])
-async def test_thinking_of_a_message_is_charged_though_the_caller_leaves(sent: int) -> None:
+async def test_thinking_of_a_message_is_charged_though_the_client_leaves(sent: int) -> None:
     """Before a block has ended, and between its end and the report."""
     response = FakeUpstreamResponse()
     bench = Bench(response, deployments=hiding(Wire.ANTHROPIC))
@@ -387,7 +387,7 @@ async def test_message_left_at_the_end_of_its_block_is_charged_as_reported() -> 
         ("/v1/chat", Endpoint.NATIVE_CHAT, b'{"model":"m","input":"Hi"}'),
     ],
 )
-async def test_whole_answer_with_hidden_reasoning_is_charged_though_the_caller_leaves(
+async def test_whole_answer_with_hidden_reasoning_is_charged_though_the_client_leaves(
     path: str, endpoint: Endpoint, body: bytes
 ) -> None:
     """The upstream works for it and bills it, whoever waits."""
@@ -432,7 +432,7 @@ async def test_wait_for_the_head_of_a_call_that_was_left_is_bounded(
     bench.assert_recorded_once()
 
 
-async def test_refusal_after_the_caller_left_is_tried_nowhere_else() -> None:
+async def test_refusal_after_the_client_left_is_tried_nowhere_else() -> None:
     """Nothing was billed, and nobody waits."""
     head = asyncio.Event()
 

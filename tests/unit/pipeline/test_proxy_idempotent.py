@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.idempotency import Claim, Hold, StoredResponse
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.idempotent import Idempotent
+from gateway.pipeline.idempotency import Idempotent
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     JSON,
@@ -136,7 +136,7 @@ async def test_stream_is_noted_but_not_kept() -> None:
     assert keyed.store.ends == [None]
 
 
-async def test_stream_whose_caller_leaves_was_charged() -> None:
+async def test_stream_whose_client_leaves_was_charged() -> None:
     """It must not run twice for what was delivered once."""
     response = FakeUpstreamResponse()
     keyed = Keyed(response)
@@ -153,7 +153,7 @@ async def test_stream_whose_caller_leaves_was_charged() -> None:
 
 @pytest.mark.parametrize("drains", [False, True])
 async def test_large_answer_runs_to_its_end_for_who_asks_again(drains: bool) -> None:
-    """The caller may come back for it."""
+    """The client may come back for it."""
     response = FakeUpstreamResponse(headers=list(JSON))
     keyed = Keyed(response, drains=drains)
     client = FakeClient(CHAT, OPENAI_BODY, headers=KEYED)

@@ -20,14 +20,14 @@ UPSTREAM_COST = Prices(
 def ended(kind: ErrorKind | None = None, **state: object) -> Call:
     """A call that has ended, and is settled."""
     call = Call("req_1", Endpoint.CHAT_COMPLETIONS, Wire.OPENAI, 0.0)
-    call.deployment = a_deployment(a_provider(), UPSTREAM_COST)
-    call.model = a_model(call.deployment)
+    deployment = a_deployment(a_provider(), UPSTREAM_COST)
+    attempt = call.begin_attempt(deployment, Wire.OPENAI, 1.0)
+    call.model = a_model(deployment)
     call.input_estimate = 25
-    call.sent_at = 1.0
     if kind is not None:
         call.error = GatewayError(kind, "")
     for name, value in state.items():
-        setattr(call, name, value)
+        setattr(attempt if hasattr(attempt, name) else call, name, value)
     settle(call)
     return call
 
@@ -41,7 +41,7 @@ def ended(kind: ErrorKind | None = None, **state: object) -> Call:
         (ErrorKind.CLIENT_GONE, {"delivered": True, "usage": USAGE}, "cancelled", COST),
         (ErrorKind.CLIENT_GONE, {"usage": USAGE}, "cancelled", COST),
         (ErrorKind.CLIENT_GONE, {}, "cancelled", 25),
-        (ErrorKind.CLIENT_GONE, {"sent_at": None}, "cancelled", 0),
+        (ErrorKind.CLIENT_GONE, {"given_up": True}, "cancelled", 0),
         (
             ErrorKind.CLIENT_GONE,
             {"drained": True, "delivered": True, "usage": USAGE},
@@ -53,7 +53,7 @@ def ended(kind: ErrorKind | None = None, **state: object) -> Call:
         (ErrorKind.UPSTREAM_BROKEN, {}, "failed", 0),
         (ErrorKind.UPSTREAM_MALFORMED, {"usage": USAGE}, "insured", 0),
         (ErrorKind.INTERNAL, {}, "failed", 0),
-        (ErrorKind.RATE_LIMITED, {"sent_at": None}, "failed", 0),
+        (ErrorKind.RATE_LIMITED, {"given_up": True}, "failed", 0),
     ],
 )
 def test_call_is_settled_by_how_it_ended(
@@ -69,7 +69,7 @@ def test_cancelled_call_without_report_is_charged_its_estimated_input() -> None:
     """The upstream has read the prompt, whatever it said."""
     call = ended(ErrorKind.CLIENT_GONE)
 
-    assert (call.usage, call.estimated) == (Usage(input=25), True)
+    assert (call.usage, call.attempt and call.attempt.estimated) == (Usage(input=25), True)
 
 
 def test_insured_call_still_costs_upstream() -> None:
@@ -82,7 +82,7 @@ def test_insured_call_still_costs_upstream() -> None:
 def test_upstream_cost_is_unknown_without_prices() -> None:
     """Unknown is not zero."""
     assert ended(deployment=a_deployment(a_provider())).upstream_cost_nanousd is None
-    assert ended(deployment=None).upstream_cost_nanousd is None
+    assert ended(attempt=None).upstream_cost_nanousd is None
 
 
 def test_call_without_a_model_costs_nothing() -> None:

@@ -36,11 +36,11 @@ def counting(*steps: object) -> Bench:
 
 
 def a_client() -> FakeClient:
-    """A caller who wants the usual request counted."""
+    """A client who wants the usual request counted."""
     return FakeClient(PATH, ANTHROPIC_BODY)
 
 
-async def test_fifty_callers_at_once_are_one_question() -> None:
+async def test_fifty_clients_at_once_are_one_question() -> None:
     """Agents ask the same in bursts: the upstream is asked once, all get its answer."""
     bench = counting(counted())
     clients = [a_client() for _ in range(50)]
@@ -52,7 +52,7 @@ async def test_fifty_callers_at_once_are_one_question() -> None:
     bench.assert_recorded_once()
 
 
-async def test_later_callers_get_what_is_remembered() -> None:
+async def test_later_clients_get_what_is_remembered() -> None:
     """The shared cache answers without an upstream."""
     bench = counting(counted())
     await bench.run(a_client(), Endpoint.COUNT_TOKENS)
@@ -78,7 +78,7 @@ async def test_other_questions_are_other_counts() -> None:
 
 
 async def test_failure_of_the_first_lets_the_others_try() -> None:
-    """Who waited for a caller that failed asks itself."""
+    """Who waited for a client that failed asks itself."""
     bench = counting(GatewayError(ErrorKind.UPSTREAM_CONNECT, "no"), counted(), counted())
     clients = [a_client() for _ in range(3)]
 
@@ -88,7 +88,7 @@ async def test_failure_of_the_first_lets_the_others_try() -> None:
     bench.assert_recorded_once()
 
 
-async def test_first_caller_that_leaves_lets_the_others_try() -> None:
+async def test_first_client_that_leaves_lets_the_others_try() -> None:
     """A departure fails nobody else."""
     bench = counting(never, counted())
     first, second = a_client(), a_client()
@@ -103,7 +103,7 @@ async def test_first_caller_that_leaves_lets_the_others_try() -> None:
     assert (first.status, second.status, second.body) == (None, 200, COUNT)
 
 
-async def test_waiting_caller_that_leaves_fails_nobody() -> None:
+async def test_waiting_client_that_leaves_fails_nobody() -> None:
     """The one who asks goes on for the others."""
     gate: asyncio.Future[FakeUpstreamResponse] = asyncio.get_running_loop().create_future()
 
@@ -128,7 +128,7 @@ async def test_waiting_caller_that_leaves_fails_nobody() -> None:
 
 @pytest.mark.parametrize("body", [b'{"tokens":1}', b"<html>", b'{"input_tokens":1}' + b" " * 1024])
 async def test_answer_that_is_no_count_is_not_remembered(body: bytes) -> None:
-    """It goes to its caller, and to nobody else."""
+    """It goes to its client, and to nobody else."""
     bench = counting(counted(body))
     client = a_client()
 
@@ -210,7 +210,7 @@ async def test_estimate_of_what_cannot_be_taken_apart_goes_by_size() -> None:
 
 
 async def test_translated_stream_learns_from_its_report() -> None:
-    """The estimate that a caller was told is compared with what the upstream counted."""
+    """The estimate that a client was told is compared with what the upstream counted."""
     response = FakeUpstreamResponse()
     bench = Bench(response)
     client = FakeClient("/v1/messages", ANTHROPIC_BODY[:-1] + b',"stream":true}')

@@ -14,8 +14,8 @@ from gateway.core.model import Deployment, Endpoint, TokenPrices, Wire
 from gateway.core.routing import plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.exchange import CallContext, RequestBuilder
-from gateway.pipeline.front import parse_request
+from gateway.pipeline.request.exchange import CallContext, RequestBuilder
+from gateway.pipeline.request.inbound_request import parse_request
 from gateway.ports import UpstreamRequest
 from gateway.protocols.http.priced_features import PricedUse, dropped_fields, permitted_betas
 from gateway.protocols.http.request_fields import decode_call

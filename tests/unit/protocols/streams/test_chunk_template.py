@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.streams.chunk_template import NO_FRAMING, common_framing
+from gateway.protocols.streams.chunk_template import NO_TEMPLATE, common_template
 
 
 def event(content: str, usage: object = None) -> bytes:
@@ -19,7 +19,7 @@ def event(content: str, usage: object = None) -> bytes:
 
 def test_framing_of_two_events_fits_others_of_the_kind_only() -> None:
     """One or several events with the same frame are counted, all else is not."""
-    framing = common_framing(event("hello"), event("help"))
+    framing = common_template(event("hello"), event("help"))
 
     assert framing is not None
     assert framing.size == len(event(""))
@@ -28,7 +28,7 @@ def test_framing_of_two_events_fits_others_of_the_kind_only() -> None:
     others = [event(""), event("x", {"a": 1}), event("x")[:-1], b": c\n\n" + event("x"), b""]
     others += [event("x") + b": c\n\n", event("x") + event("y", 5) + event("z")]
     assert [framing.events(other) for other in others] == [0] * len(others)
-    assert NO_FRAMING.events(event("x")) == 0
+    assert NO_TEMPLATE.events(event("x")) == 0
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_framing_of_two_events_fits_others_of_the_kind_only() -> None:
 )
 def test_framing_of_events_that_differ_elsewhere_is_unknown(first: bytes, second: bytes) -> None:
     """More than one string differs, or none."""
-    assert common_framing(first, second) is None
+    assert common_template(first, second) is None
 
 
 @given(st.text(min_size=1, max_size=8), st.text(min_size=1, max_size=8), st.text(max_size=8))
 def test_framing_any_contents_never_counts_another_shape(a: str, b: str, c: str) -> None:
     """Whatever two contents taught it, an event with usage or a finish reason does not fit."""
-    framing = common_framing(event(a), event(b))
+    framing = common_template(event(a), event(b))
 
     if framing is not None:
         assert framing.events(event(c, {"prompt_tokens": 1})) == 0
@@ -60,6 +60,6 @@ def test_framing_any_contents_never_counts_another_shape(a: str, b: str, c: str)
 @given(st.binary(max_size=60), st.binary(max_size=60), st.binary(max_size=60))
 def test_framing_arbitrary_bytes_never_fail(first: bytes, second: bytes, chunk: bytes) -> None:
     """No bytes can make it raise."""
-    framing = common_framing(first, second)
+    framing = common_template(first, second)
     if framing is not None:
         framing.events(chunk)

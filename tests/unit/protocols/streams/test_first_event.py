@@ -1,4 +1,4 @@
-"""A stream's first event decides: comments wait for it, an error is kept from the caller."""
+"""A stream's first event decides: comments wait for it, an error is kept from the client."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_answer_goes_through_as_it_came_however_it_is_cut(wire: Wire, cuts: list
 @WIRES
 @given(cuts=st.lists(st.integers(0, 1000), max_size=12))
 def test_error_at_the_start_is_kept_however_it_is_cut(wire: Wire, cuts: list[int]) -> None:
-    """The caller gets nothing, the error's data is there to answer with."""
+    """The client gets nothing, the error's data is there to answer with."""
     opening = FirstEventGate(wire)
     out = b"".join(opening.feed(piece) for piece in split(COMMENTS + ERROR[wire], cuts))
 

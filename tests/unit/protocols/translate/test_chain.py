@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.model import Endpoint
-from gateway.pipeline.front import parse_request
+from gateway.pipeline.request.inbound_request import parse_request
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.streams.chain import ChainedTranslator
 from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream

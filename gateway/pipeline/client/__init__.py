@@ -1,0 +1,1 @@
+"""The client's side of a call: its key, its request body, the response's bytes."""

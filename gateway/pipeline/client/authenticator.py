@@ -1,0 +1,75 @@
+"""From the API key in the request headers to its principal."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from gateway.core.api_keys import digest, pick_key, well_formed
+from gateway.core.idempotency import KeyedRequest, keyed_request
+from gateway.core.model import Principal
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.client.channel import ClientChannel
+from gateway.ports import KeyDirectory
+
+
+class AuthenticatedClient(NamedTuple):
+    """The principal of a request, and its Idempotency-Key if it has one."""
+
+    principal: Principal
+    keyed: KeyedRequest | None
+
+
+class Authenticator:
+    """
+    Checks keys.
+
+    Args:
+        keys: The principals of keys.
+        key_prefix: The prefix of every key; other strings are refused without a lookup.
+        idempotency: Whether the Idempotency-Key is read.
+    """
+
+    def __init__(self, keys: KeyDirectory, key_prefix: str, *, idempotency: bool = False) -> None:
+        self._keys = keys
+        self._idempotency = idempotency
+        self._key_prefix = key_prefix
+
+    async def principal(self, channel: ClientChannel) -> Principal:
+        """
+        Return the principal of a request.
+
+        Raises:
+            GatewayError: MISSING_KEY, INVALID_KEY, EXPIRED_KEY, DISABLED_KEY, STORE_UNAVAILABLE.
+        """
+        return (await self._checked(channel))[0]
+
+    async def client(self, channel: ClientChannel) -> AuthenticatedClient:
+        """
+        Return the principal of a request and its Idempotency-Key.
+
+        Raises:
+            GatewayError: As `principal`; BAD_REQUEST for a malformed Idempotency-Key.
+        """
+        principal, key = await self._checked(channel)
+        keyed = keyed_request(channel.headers, key) if self._idempotency else None
+        return AuthenticatedClient(principal, keyed)
+
+    async def _checked(self, channel: ClientChannel) -> tuple[Principal, str]:
+        """Return the principal and the raw key, which never leaves this class."""
+        key = pick_key(
+            channel.header(b"authorization"), channel.header(b"x-api-key"), self._key_prefix
+        )
+        if key is None:
+            raise GatewayError(ErrorKind.MISSING_KEY, "Missing API key.")
+        if not well_formed(key, self._key_prefix):
+            raise GatewayError(ErrorKind.INVALID_KEY, "Invalid API key.")
+        hashed = digest(key)
+        principal = self._keys.cached(hashed) or await self._keys.lookup(hashed)
+        if principal is None or principal.state == "revoked":
+            raise GatewayError(ErrorKind.INVALID_KEY, "Invalid API key.")
+        if principal.state != "active":
+            raise GatewayError(ErrorKind.DISABLED_KEY, "This API key is disabled.")
+        if principal.expires_at is not None and principal.expires_at <= time.time():
+            raise GatewayError(ErrorKind.EXPIRED_KEY, "This API key has expired.")
+        return principal, key

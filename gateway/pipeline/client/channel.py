@@ -1,0 +1,352 @@
+"""
+The client's side of one call: the bounded body, the response, and notice that the client left.
+
+Theory. Granian's ASGI `send` hands back an awaitable that is usually finished already: its channel
+to the socket holds four chunks. Stepping that awaitable once by hand, instead of awaiting it in a
+task, is what makes a relayed chunk cheap: no task switch unless the client is slow. A `send` to a
+client that left does not raise; a pending `receive` returns `http.disconnect` instead.
+
+Rules.
+1. One `write` at a time. `try_write` returns None when the bytes are on their way, else an
+   awaitable that must finish before the next write.
+2. After `start` the response either gets `end` or is abandoned: returning from the ASGI application
+   without `end` breaks the connection, so that no client takes a partial response for a whole one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from typing import Any, ClassVar
+
+from gateway.core.idempotency import ResponseRecorder
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.client.intake import IntakePlace
+from gateway.ports import Headers
+from gateway.protocols.codec.digits import read_digits
+
+Message = dict[str, Any]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_DRAIN_BYTES = 1024 * 1024
+_DRAIN_S = 2.0
+_MOST_DRAINS = 256
+"""Most requests of one worker whose unused body is discarded at the same time."""
+_CHECK_S = 1.0
+"""How often a body that is still arriving is checked."""
+
+
+class _Resumed:
+    """An awaitable whose first step has been taken: yields that step's future, then continues."""
+
+    __slots__ = ("_first", "_rest")
+
+    def __init__(self, first: object, rest: Iterator[object]) -> None:
+        self._first = first
+        self._rest = rest
+
+    def __await__(self) -> Generator[object, None, None]:
+        yield self._first
+        yield from self._rest
+
+
+class ClientChannel:
+    """
+    Reads one request from a client and writes one response.
+
+    Args:
+        scope: The ASGI scope.
+        receive, send: The ASGI callables.
+    """
+
+    __slots__ = (
+        "_broke_off",
+        "_gone",
+        "_gone_callback",
+        "_overdue",
+        "_read_whole",
+        "_receive",
+        "_received_bytes",
+        "_send",
+        "_timer",
+        "copy",
+        "ended",
+        "scope",
+        "started",
+        "when_started",
+    )
+
+    _draining: ClassVar[int] = 0
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.copy: ResponseRecorder | None = None
+        """Records all that is written, for a replay."""
+        self.started = False
+        self.when_started: Callable[[], object] | None = None
+        """Called with the head."""
+        self.ended = False
+        self._receive = receive
+        self._send = send
+        self._gone = False
+        self._broke_off = False
+        self._read_whole = False
+        self._received_bytes = 0
+        self._overdue: GatewayError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._gone_callback: Callable[[], object] | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """The request's headers, names in lower case."""
+        headers: Headers = self.scope["headers"]
+        return headers
+
+    @property
+    def gone(self) -> bool:
+        """The client is known to have left."""
+        return self._gone
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of a header."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                found: bytes = value
+                return found
+        return None
+
+    async def read_body(
+        self,
+        limit_bytes: int,
+        timeout_s: float,
+        task: asyncio.Task[Any],
+        place: IntakePlace | None = None,
+    ) -> bytes:
+        """
+        Return the whole request body.
+
+        Args:
+            limit_bytes: Largest body.
+            timeout_s: For the whole body.
+            task: The running task; a timer on it costs a third of `asyncio.timeout`.
+            place: Counts the bytes and decides when a slow body is refused.
+
+        Raises:
+            GatewayError: BODY_TOO_LARGE (by content-length, before any byte is read, or by count),
+                BODY_TIMEOUT, BAD_REQUEST (malformed chunks), CLIENT_GONE; those of `place`.
+        """
+        header = self.header(b"content-length")
+        declared = -1
+        if header is not None and header.isdigit():
+            length = read_digits(header)
+            if length is None or length > limit_bytes:
+                raise _too_large(limit_bytes)
+            declared = length
+        first_s = min(_CHECK_S, timeout_s)
+        self._timer = task.get_loop().call_later(
+            first_s, self._check_body, task, place, timeout_s, first_s
+        )
+        pieces: list[bytes] = []
+        try:
+            await self._read(pieces, limit_bytes, declared, place)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        except asyncio.CancelledError:
+            if self._overdue is None:
+                raise
+            task.uncancel()
+        finally:
+            self._timer.cancel()
+            pieces.clear()  # the traceback of an error keeps the list alive until the response
+        raise self._overdue
+
+    def _check_body(
+        self,
+        task: asyncio.Task[Any],
+        place: IntakePlace | None,
+        timeout_s: float,
+        elapsed_s: float,
+    ) -> None:
+        """Cancel the read of an overdue body; else check again in a second."""
+        error = None
+        if elapsed_s >= timeout_s:
+            error = GatewayError(
+                ErrorKind.BODY_TIMEOUT,
+                f"The request body did not arrive within {timeout_s:g} seconds.",
+            )
+        elif place is not None:
+            error = place.overdue(elapsed_s, self._received_bytes)
+        if error is not None:
+            self._overdue = error
+            task.cancel()
+            return
+        next_s = min(_CHECK_S, timeout_s - elapsed_s)
+        self._timer = task.get_loop().call_later(
+            next_s, self._check_body, task, place, timeout_s, elapsed_s + next_s
+        )
+
+    async def _read(
+        self, pieces: list[bytes], limit_bytes: int, declared: int, place: IntakePlace | None
+    ) -> None:
+        size = 0
+        while not self._read_whole:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise self._ended_early()
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            self._read_whole = size == declared or not message.get("more_body", False)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            if place is not None:
+                place.add(len(piece))
+                self._received_bytes = size
+            pieces.append(piece)
+
+    def _ended_early(self) -> GatewayError:
+        """Return why the body is incomplete. Granian reports malformed chunks as a disconnect."""
+        self._broke_off = True
+        if self.header(b"transfer-encoding") is not None:
+            return GatewayError(
+                ErrorKind.BAD_REQUEST,
+                "The request body ended early, or its chunked encoding is malformed.",
+            )
+        self._gone = True
+        return GatewayError(ErrorKind.CLIENT_GONE, "The client left before its body ended.")
+
+    async def drain(self, limit_bytes: int = _DRAIN_BYTES) -> None:
+        """
+        Discard an unused body of at most `limit_bytes` before an early response.
+
+        With an unread body the connection cannot be reused, and a client that is still sending may
+        lose the response. Large, endless and late bodies are left unread, as are those of clients
+        that wait for `100 Continue`, and all bodies while `_MOST_DRAINS` are being discarded.
+        """
+        declared = read_digits(self.header(b"content-length") or b"0")
+        if self._read_whole or self._broke_off or self._gone or self._overdue is not None:
+            return
+        if declared is None or declared > limit_bytes:
+            return
+        if self.header(b"expect") is not None or ClientChannel._draining >= _MOST_DRAINS:
+            return
+        ClientChannel._draining += 1
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                await self._discard(limit_bytes)
+        except TimeoutError:
+            pass  # the response is sent all the same
+        finally:
+            ClientChannel._draining -= 1
+
+    async def _discard(self, limit_bytes: int) -> None:
+        header, size = self.header(b"content-length"), 0
+        while not self._read_whole and size <= limit_bytes:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._ended_early()
+                return
+            size += len(message.get("body", b""))
+            ended = not message.get("more_body", False)
+            self._read_whole = ended or (header is not None and size == read_digits(header))
+
+    def watch_gone(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once when the client leaves. For use after `read_body`, once."""
+        self._gone_callback = callback
+        self._watch()
+
+    def _watch(self) -> None:
+        step = self._receive().__await__()
+        try:
+            pending: Any = next(step)
+        except StopIteration as stop:
+            self._disconnected(stop.value)
+            return
+        pending.add_done_callback(self._received)
+
+    def _received(self, pending: asyncio.Future[Message]) -> None:
+        if not pending.cancelled() and pending.exception() is None:
+            self._disconnected(pending.result())
+
+    def _disconnected(self, message: Message) -> None:
+        if self.ended:
+            return  # Granian wakes the waiter when the response has ended, too
+        if message["type"] != "http.disconnect":
+            self._watch()  # the body's empty last piece, which `read_body` did not wait for
+            return
+        self._gone = True
+        callback, self._gone_callback = self._gone_callback, None
+        if callback is not None:
+            callback()
+
+    def on_gone(self, callback: Callable[[], object] | None) -> Callable[[], object] | None:
+        """
+        Replace the callback of `watch_gone`; it is called at once if the client has left.
+
+        Returns:
+            The callback that was replaced.
+        """
+        before, self._gone_callback = self._gone_callback, None
+        if self._gone and callback is not None:
+            callback()
+        else:
+            self._gone_callback = callback
+        return before
+
+    def start(self, status: int, headers: Headers) -> None:
+        """
+        Send the response head, after which no retry is possible.
+
+        Granian sends it at once and never waits.
+        """
+        self.started = True
+        if self.when_started is not None:
+            self.when_started()
+        if self.copy is not None:
+            self.copy.start(status, headers)
+        step = self._send(
+            {"type": "http.response.start", "status": status, "headers": headers}
+        ).__await__()
+        try:
+            next(step)
+        except StopIteration:
+            return
+        raise RuntimeError("the ASGI server waits on a response head")
+
+    def try_write(self, chunk: bytes) -> Awaitable[None] | None:
+        """
+        Write without waiting where that is possible.
+
+        Returns:
+            None if the bytes were accepted; else an awaitable that must finish before the next
+            write.
+        """
+        if self.copy is not None:
+            self.copy.add(chunk)
+        step: Iterator[object] = self._send(
+            {"type": "http.response.body", "body": chunk, "more_body": True}
+        ).__await__()
+        try:
+            pending = next(step)
+        except StopIteration:
+            return None
+        return _Resumed(pending, step)
+
+    async def end(self, chunk: bytes = b"") -> None:
+        """Send the last bytes and complete the response."""
+        self.ended = True
+        if self.copy is not None:
+            self.copy.add(chunk)
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole response."""
+        self.start(status, headers)
+        await self.end(body)
+
+
+def _too_large(limit_bytes: int) -> GatewayError:
+    return GatewayError(
+        ErrorKind.BODY_TOO_LARGE,
+        f"Request exceeds the maximum size of {limit_bytes} bytes.",
+    )

@@ -1,0 +1,163 @@
+"""
+Writes one response to a client that may be slow.
+
+A write that does not finish at once pauses the producer; one task finishes it, with what was queued
+meanwhile, and resumes the producer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Protocol
+
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.client.channel import ClientChannel
+from gateway.ports import Headers
+
+
+class FlowControl(Protocol):
+    """What a `ClientWriter` reports to its producer."""
+
+    def pause_writing(self) -> None:
+        """The client is slow: produce no more."""
+
+    def resume_writing(self) -> None:
+        """All that was produced is written."""
+
+    def write_stalled(self, error: GatewayError) -> None:
+        """The client took no bytes within the limit: the write is given up."""
+
+    def write_failed(self, error: Exception) -> None:
+        """Writing raised `error`."""
+
+
+class ClientWriter:
+    """
+    The response's side of a `ClientChannel`: head, order, back-pressure, stall limit.
+
+    Args:
+        channel: The client.
+        head: Status and headers, sent with the first bytes.
+        stall_s: A write that takes longer is given up.
+        producer: Paused while the client is slow.
+    """
+
+    __slots__ = (
+        "_channel",
+        "_head",
+        "_last",
+        "_previous",
+        "_producer",
+        "_queued",
+        "_stall_s",
+        "_task",
+    )
+
+    def __init__(
+        self,
+        channel: ClientChannel,
+        head: tuple[int, Headers],
+        stall_s: float,
+        producer: FlowControl,
+    ) -> None:
+        self._channel = channel
+        self._head = head
+        self._stall_s = stall_s
+        self._producer = producer
+        self._task: asyncio.Task[None] | None = None
+        self._queued: list[bytes] = []
+        self._previous = b""
+        self._last = b""
+
+    @property
+    def committed(self) -> bool:
+        """The response head was sent."""
+        return self._channel.started
+
+    @property
+    def busy(self) -> bool:
+        """A write waits for the client."""
+        return self._task is not None
+
+    @property
+    def tail(self) -> tuple[bytes, bytes]:
+        """The last two pieces written, enough to tell whether they end at an event boundary."""
+        return self._previous, self._last
+
+    def commit(self) -> None:
+        """Send the response head without any bytes of the body."""
+        self._channel.start(*self._head)
+
+    def write(self, chunk: bytes) -> None:
+        """Write now, or after what is being written."""
+        if self._task is not None:
+            self._queued.append(chunk)  # at most what the transport had read when it was paused
+            return
+        channel = self._channel
+        if not channel.started:
+            channel.start(*self._head)
+        self._previous = self._last
+        self._last = chunk
+        pending = channel.try_write(chunk)
+        if pending is not None:
+            self._producer.pause_writing()
+            self._task = asyncio.get_running_loop().create_task(self._finish_write(pending))
+
+    async def write_last(self, chunk: bytes) -> None:
+        """
+        Write a last piece, after the producer has ended.
+
+        Raises:
+            GatewayError: SLOW_CLIENT: the client did not take it within the stall limit.
+        """
+        if not self._channel.started:
+            self._channel.start(*self._head)
+        pending = self._channel.try_write(chunk)
+        if pending is None:
+            return
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await pending
+        except TimeoutError as error:
+            raise self._stalled() from error
+
+    def discard(self) -> bool:
+        """Drop all that is not written; return whether anything was being written."""
+        task, self._task = self._task, None
+        self._queued.clear()
+        if task is not None:
+            task.cancel()
+        return task is not None
+
+    async def aclose(self) -> None:
+        """Stop writing and wait for the end of what was being written. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _finish_write(self, pending: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await pending
+                while self._queued:
+                    chunk = b"".join(self._queued)
+                    self._queued.clear()
+                    self._previous, self._last = self._last, chunk
+                    more = self._channel.try_write(chunk)
+                    if more is not None:
+                        await more
+        except TimeoutError:
+            self._task = None
+            self._producer.write_stalled(self._stalled())
+        except Exception as error:  # noqa: BLE001 # the root of this task
+            self._producer.write_failed(error)
+        else:
+            self._task = None
+            self._producer.resume_writing()
+
+    def _stalled(self) -> GatewayError:
+        return GatewayError(
+            ErrorKind.SLOW_CLIENT, f"The client took no bytes for {self._stall_s:g} s."
+        )

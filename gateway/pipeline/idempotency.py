@@ -1,0 +1,72 @@
+"""
+Calls with an Idempotency-Key: run once, charged once, replayed from the stored response.
+
+Whole responses are stored, encrypted for their client. Of a stream only the fact that it was
+charged is stored: SDKs retry a stream only until its head arrives.
+"""
+
+from __future__ import annotations
+
+from gateway.core.idempotency import (
+    Hold,
+    KeyedRequest,
+    ResponseRecorder,
+    StoredResponse,
+    replay_headers,
+)
+from gateway.core.model import Principal
+from gateway.pipeline.call import Call
+from gateway.pipeline.client.channel import ClientChannel
+from gateway.ports import IdempotencyStore
+
+
+class Idempotent:
+    """
+    Implements Idempotency-Key.
+
+    Args:
+        store: Claims and stored responses.
+        max_response_bytes: Largest response that is stored.
+    """
+
+    def __init__(self, store: IdempotencyStore, max_response_bytes: int) -> None:
+        self._store = store
+        self._max_response_bytes = max_response_bytes
+
+    async def begin(
+        self,
+        call: Call,
+        channel: ClientChannel,
+        keyed: KeyedRequest,
+        principal: Principal,
+        body: bytes,
+    ) -> bool:
+        """
+        Claim the call's key, or replay the stored response; return whether it was replayed.
+
+        Raises:
+            GatewayError: CONFLICT, IDEMPOTENCY_COMPLETED, IDEMPOTENCY_MISMATCH, STORE_UNAVAILABLE.
+        """
+        granted = await self._store.begin(keyed.claim(principal, call.endpoint, body))
+        if isinstance(granted, StoredResponse):
+            call.status = granted.status
+            headers = replay_headers(granted, call.request_id)
+            await channel.respond(granted.status, headers, granted.body)
+            return True
+        call.hold = granted
+        if not call.stream:
+            channel.copy = ResponseRecorder(self._max_response_bytes)
+            channel.on_gone(None)  # it runs to its end, for the client's retry
+        return False
+
+    async def conclude(self, call: Call, channel: ClientChannel) -> None:
+        """Store the result of a call; a failure that cost nothing releases its key instead."""
+        hold: Hold | None = call.hold
+        if hold is None:
+            return
+        if call.error is None and not call.stream and channel.copy is not None:
+            await self._store.finish(hold, channel.copy.answer(call.request_id))
+        elif call.error is None or call.cost_nanousd:
+            await self._store.finish(hold, None)
+        else:
+            await self._store.free(hold)

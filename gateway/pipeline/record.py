@@ -1,0 +1,203 @@
+"""The record of a finished call: one usage event, its metrics and one log line."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import msgspec
+
+from gateway.core.model import Endpoint, Usage, UsageEvent
+from gateway.core.pricing import cost_nanousd
+from gateway.errors import ErrorSource
+from gateway.pipeline.call import Attempt, Call
+from gateway.ports import Reservations, UsageLog
+from gateway.telemetry.logs import CallLine, CallLog
+from gateway.telemetry.metrics import CallMetrics
+
+MAX_FOREIGN_TEXT = 200
+"""Most characters that are recorded of a client's or an upstream's text."""
+
+UNREADABLE_USAGE_LOG_S = 60.0
+"""Unreadable usage is logged once per deployment in this time; the metric counts each call."""
+
+logger = logging.getLogger(__name__)
+
+
+class Recorder:
+    """
+    Records finished calls.
+
+    Args:
+        usage_log: The journal, for calls that reached an upstream without a reservation.
+        reservations: Settles the calls that have a reservation.
+        metrics: Counts every call.
+        call_log: Gets a line for every call.
+    """
+
+    def __init__(
+        self,
+        usage_log: UsageLog,
+        reservations: Reservations | None,
+        metrics: CallMetrics,
+        call_log: CallLog,
+    ) -> None:
+        self._usage_log = usage_log
+        self._reservations = reservations
+        self._metrics = metrics
+        self._call_log = call_log
+        self._unreadable_logged_at: dict[str, float] = {}
+
+    async def record(self, call: Call) -> None:
+        """Record `call`, settled; `ended_at` and `status` are final."""
+        self._count(call)
+        self._call_log.write(_line(call))
+        reservation = call.reservation
+        if reservation is not None and self._reservations is not None:
+            if call.endpoint is not Endpoint.COUNT_TOKENS:
+                await self._reservations.settle(reservation, event_of(call))
+                return
+            await self._reservations.release(reservation)
+        if call.attempts and call.principal is not None:
+            await self._usage_log.append(event_of(call))
+
+    def _count(self, call: Call) -> None:
+        metrics = self._metrics
+        endpoint = call.endpoint.value
+        metrics.count_call(endpoint, call.client_wire.value, call.outcome, call.status)
+        metrics.observe_duration(endpoint, _ended(call) - call.started_at)
+        if call.error is not None:
+            metrics.count_error(endpoint, call.error.kind.value)
+        if call.first_sent_at is not None:
+            metrics.observe_overhead(endpoint, call.first_sent_at - call.started_at)
+        attempt = call.attempt
+        if attempt is None:
+            return
+        label = attempt.deployment.label
+        metrics.count_deployment(label, attempt.wire.value, call.outcome)
+        metrics.count_tokens(label, attempt.usage)
+        if attempt.unreadable_usage:
+            self._note_unreadable_usage(label, _ended(call))
+        if call.dropped:
+            wires = call.client_wire.value, attempt.wire.value
+            metrics.count_dropped(*wires, len(call.dropped))
+        if attempt.first_content_at is not None and not attempt.given_up:
+            metrics.observe_ttft(label, attempt.first_content_at - attempt.sent_at)
+            if attempt.content_count > 1 and attempt.last_content_at is not None:
+                span = attempt.last_content_at - attempt.first_content_at
+                metrics.observe_inter_token(label, span / (attempt.content_count - 1))
+
+    def _note_unreadable_usage(self, deployment: str, now: float) -> None:
+        self._metrics.count_unreadable_usage(deployment)
+        last = self._unreadable_logged_at.get(deployment)
+        if last is None or now - last >= UNREADABLE_USAGE_LOG_S:
+            self._unreadable_logged_at[deployment] = now
+            logger.warning("usage_unreadable", extra={"deployment": deployment})
+
+
+def _ended(call: Call) -> float:
+    return call.ended_at if call.ended_at is not None else call.started_at
+
+
+def _ttft_ms(attempt: Attempt | None) -> int | None:
+    if attempt is None or attempt.first_content_at is None or attempt.given_up:
+        return None
+    return round((attempt.first_content_at - attempt.sent_at) * 1000)
+
+
+def _overhead_ms(call: Call) -> float | None:
+    if call.first_sent_at is None:
+        return None
+    return round((call.first_sent_at - call.started_at) * 1000, 3)
+
+
+def _recordable(text: str | None) -> str | None:
+    """Return text bounded and without what PostgreSQL refuses: NUL, lone surrogates."""
+    if not text:
+        return None
+    kept = text[:MAX_FOREIGN_TEXT]
+    return kept if kept.isprintable() else "".join(filter(str.isprintable, kept)) or None
+
+
+def event_of(call: Call) -> UsageEvent:
+    """Return the usage event of a call in its current state."""
+    principal, attempt = call.principal, call.attempt
+    deployment = call.deployment
+    assert principal is not None
+    return UsageEvent(
+        request_id=call.request_id,
+        at_ms=time.time_ns() // 1_000_000,
+        key_id=principal.key_id,
+        account_id=principal.account_id,
+        model=call.model.name if call.model else call.model_asked,
+        endpoint=call.endpoint.value,
+        client_wire=call.client_wire.value,
+        upstream_wire=attempt.wire.value if attempt else None,
+        provider=deployment.provider.name if deployment else None,
+        upstream_model=deployment.upstream_model if deployment else None,
+        upstream_request_id=_recordable(attempt.upstream_request_id if attempt else None),
+        stream=call.stream,
+        status=call.status,
+        outcome=call.outcome,
+        error_kind=call.error.kind.value if call.error else None,
+        usage=call.usage,
+        cost_nanousd=call.cost_nanousd,
+        upstream_cost_nanousd=call.upstream_cost_nanousd,
+        estimated=attempt is not None and attempt.estimated,
+        finish_reason=_recordable(attempt.finish_reason if attempt else None),
+        ttft_ms=_ttft_ms(attempt),
+        duration_ms=round((_ended(call) - call.started_at) * 1000),
+        attempts=call.attempts,
+        address=call.address,
+        user_agent=_recordable(call.user_agent),
+    )
+
+
+def checkpoint(call: Call) -> UsageEvent:
+    """Return the event to charge if this process dies during the call."""
+    attempt = call.attempt
+    usage = Usage() if attempt is None else attempt.usage_so_far(call.input_estimate)
+    cost = cost_nanousd(usage, call.model.prices) if call.model is not None else 0
+    return msgspec.structs.replace(
+        event_of(call), usage=usage, cost_nanousd=cost, outcome="abandoned", estimated=True
+    )
+
+
+def _line(call: Call) -> CallLine:
+    principal, attempt, error, usage = call.principal, call.attempt, call.error, call.usage
+    level = "info"
+    if error is not None:
+        level = "info" if error.surface.source is ErrorSource.CLIENT else "error"
+    return CallLine(
+        at=round(time.time(), 3),
+        level=level,
+        event="call",
+        request_id=call.request_id,
+        endpoint=call.endpoint.value,
+        client_wire=call.client_wire.value,
+        status=call.status,
+        outcome=call.outcome,
+        duration_ms=round((_ended(call) - call.started_at) * 1000, 2),
+        key_id=principal.key_id if principal else None,
+        account_id=principal.account_id if principal else None,
+        model=call.model.name if call.model else None,
+        deployment=attempt.deployment.label if attempt else None,
+        upstream_wire=attempt.wire.value if attempt else None,
+        upstream_request_id=attempt.upstream_request_id if attempt else None,
+        stream=call.stream,
+        attempts=call.attempts,
+        ttft_ms=_ttft_ms(attempt),
+        overhead_ms=_overhead_ms(call),
+        input_tokens=usage.input or None,
+        cache_read_tokens=usage.cache_read or None,
+        cache_write_tokens=usage.cache_write or None,
+        output_tokens=usage.output or None,
+        reasoning_tokens=usage.reasoning or None,
+        cache_write_1h_tokens=usage.cache_write_1h or None,
+        web_searches=usage.web_searches or None,
+        tier=usage.tier,
+        finish_reason=attempt.finish_reason if attempt else None,
+        error_kind=error.kind.value if error else None,
+        error_detail=error.detail if error else None,
+        dropped=list(call.dropped) or None,
+    )

@@ -1,0 +1,1 @@
+"""From a client's request to the request of one attempt."""

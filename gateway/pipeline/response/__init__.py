@@ -1,0 +1,1 @@
+"""From an upstream's response to the client's: relay, clocks, metering."""

@@ -1,0 +1,130 @@
+"""
+What the clocks of a running response decide: to commit, to ping, to end it, or to wait.
+
+Pure: the relay hands over what it knows and carries the decision out.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.core.model import Clocks
+from gateway.errors import ErrorKind, GatewayError
+
+COMMIT_S = 10.0
+"""A stream's head is sent this long after the upstream's, even if no event has come."""
+SILENT_FINISH_S = 5.0
+"""After the finish reason: how long usage and the end mark may still take."""
+SILENT_END_S = 1.0
+"""After the end mark, or the translation's end: how long the connection may still take."""
+PING_S = 15.0
+"""A translated stream without output for this long gets a ping."""
+
+
+class Step(Enum):
+    """A decision that needs no value."""
+
+    WAIT = auto()
+    COMMIT = auto()
+    """Send the response head."""
+    PING = auto()
+    FINISH = auto()
+    """The response is complete but for its end: end it as complete."""
+    STOP = auto()
+    """The client is gone and the upstream has been read on for long enough."""
+
+
+class Expire(NamedTuple):
+    """A limit is exceeded: end the response with `error`."""
+
+    what: str
+    limit_s: float
+
+    @property
+    def error(self) -> GatewayError:
+        """The error that the client and the log get."""
+        return GatewayError(
+            ErrorKind.UPSTREAM_TIMEOUT,
+            "The upstream model did not answer in time.",
+            detail=f"{self.what}: over {self.limit_s:g} s",
+        )
+
+
+class StreamClocks(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one response at one moment; times are monotonic seconds."""
+
+    limits: Clocks
+    sent_at: float
+    """When the attempt's request was sent."""
+    opened_at: float
+    """When the upstream's response head arrived."""
+    last_content_at: float | None = None
+    """Comments and pings are no content."""
+    last_read_at: float
+    last_write_at: float
+    resumed_at: float = 0.0
+    """When the upstream was last resumed after a slow write."""
+    stream: bool = True
+    committed: bool = False
+    writing: bool = False
+    """A write waits for the client; its own limit bounds it."""
+    pings: bool = False
+    """The client's dialect has pings and the stream is translated."""
+    finished: bool = False
+    """The model has named its finish reason, or the upstream has failed."""
+    ended: bool = False
+    """The end mark came, or the translation is complete."""
+    read_on_until: float | None = None
+    """The client is gone; the upstream is read on for its usage."""
+    billable: bool = False
+    """All content and its usage have come."""
+
+    def decide(self, now: float) -> Step | Expire:
+        """Return what is due at `now`."""
+        limits = self.limits
+        if self.read_on_until is not None:
+            return self._decide_read_on(now, self.read_on_until)
+        if now - self.sent_at > limits.total_s:
+            return Expire("total", limits.total_s)
+        if self.writing:
+            return Step.WAIT
+        if self.stream and self.finished:
+            return self._decide_finished(now)
+        return self._decide_running(now)
+
+    def _decide_read_on(self, now: float, until: float) -> Step:
+        is_late = now > until
+        if self.billable:
+            is_silent = now - self.last_read_at > SILENT_END_S
+            return Step.FINISH if is_late or is_silent else Step.WAIT
+        return Step.STOP if is_late else Step.WAIT
+
+    def _decide_finished(self, now: float) -> Step:
+        silent_s = SILENT_END_S if self.ended else SILENT_FINISH_S
+        if now - self.last_read_at > silent_s or now - self._alive_at > self.limits.idle_s:
+            return Step.FINISH
+        return Step.WAIT
+
+    def _decide_running(self, now: float) -> Step | Expire:
+        limits = self.limits
+        if self.last_content_at is None:
+            first_s = limits.first_content_s if self.stream else limits.first_byte_s
+            if now - self.sent_at > first_s:
+                return Expire("first content", first_s)
+        elif now - self._alive_at > limits.idle_s:
+            return Expire("next content", limits.idle_s)
+        if not self.stream:
+            return Step.WAIT  # an empty head would only forfeit the other deployments
+        if not self.committed and now - self.opened_at > COMMIT_S:
+            return Step.COMMIT
+        if self.pings and now - self.last_write_at > PING_S:
+            return Step.PING
+        return Step.WAIT
+
+    @property
+    def _alive_at(self) -> float:
+        last = self.last_content_at
+        return max(last if last is not None else self.sent_at, self.resumed_at)

@@ -1,0 +1,330 @@
+"""
+The relay: every upstream read goes straight to the client, metered on the way.
+
+Theory. The transport pushes each network read into `Relay.body_chunk` from its `data_received`; the
+relay writes it to the client in the same turn of the loop. No task, no queue. When the client is
+slow the write does not finish at once: reading the upstream is paused, one task finishes the write,
+reading resumes. So a stream holds at most one network read, the client's four chunks in Granian and
+the kernel's buffers, however slow the client is.
+
+Rules.
+1. Forward first, meter after.
+2. The head is committed with the first bytes for the client, or `COMMIT_S` after the upstream's
+   head; until then a failure can still become an HTTP error or another attempt.
+3. Exactly one result: `done` holds None, or the error that ended the stream; an internal error is
+   its exception. The owner that awaits `done` closes the response; the relay never writes after it.
+4. Everything received before the end is written before `done` is set, however slow the client is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+from gateway.core.model import Clocks, Wire
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.call import Attempt, Call
+from gateway.pipeline.client.channel import ClientChannel
+from gateway.pipeline.client.writer import ClientWriter
+from gateway.pipeline.departure import DRAIN_BYTES, DRAIN_S
+from gateway.pipeline.request.exchange import Exchange
+from gateway.pipeline.response.clocks import SILENT_FINISH_S, Expire, Step, StreamClocks
+from gateway.ports import Headers, UpstreamResponse
+from gateway.protocols.http.upstream_errors import translate_error
+from gateway.protocols.http.upstream_faults import error_kind, read_stream_fault
+from gateway.protocols.streams.first_event import FirstEventGate
+from gateway.protocols.streams.transform import Meter, StreamTransform
+from gateway.protocols.translate.stream import EarlyError, StreamTranslator
+
+_PINGS = {
+    Wire.ANTHROPIC: b'event: ping\ndata: {"type":"ping"}\n\n',
+    Wire.OPENAI: b": ping\n\n",
+}
+
+
+class EarlyUpstreamError(GatewayError):
+    """A stream began with an error; `response` is a whole response in the client's dialect."""
+
+    def __init__(self, response: EarlyError) -> None:
+        kind = error_kind(response.fault) if response.fault else ErrorKind.UPSTREAM_REFUSED
+        super().__init__(kind, "The upstream began with an error.")
+        self.response = response
+
+
+class Relay:
+    """
+    One response on its way from an upstream to a client.
+
+    It is the upstream's `ports.BodySink` and its `writer`'s `FlowControl`.
+
+    Args:
+        call: The call that is responded to.
+        attempt: Gets the times of content.
+        channel: The client.
+        response: The upstream; paused while the client is slow.
+        meter: Sees the upstream's bytes.
+        exchange: Hides the usage event, or translates; else the bytes are relayed untouched.
+        head: Status and headers for the client.
+        stall_s: A write that takes longer ends the call.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_call",
+        "_end_error",
+        "_gate",
+        "_is_ending",
+        "_last_read_at",
+        "_last_write_at",
+        "_meter",
+        "_opened_at",
+        "_read_on_bytes",
+        "_read_on_error",
+        "_read_on_until",
+        "_response",
+        "_resumed_at",
+        "_transform",
+        "_translator",
+        "done",
+        "writer",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        attempt: Attempt,
+        channel: ClientChannel,
+        response: UpstreamResponse,
+        meter: Meter,
+        exchange: Exchange,
+        *,
+        head: tuple[int, Headers],
+        stall_s: float,
+    ) -> None:
+        self._call = call
+        self._attempt = attempt
+        self._response = response
+        self._meter = meter
+        self._transform: StreamTransform | None = exchange.translator or exchange.hider
+        self._translator = exchange.translator
+        relays_events = exchange.translator is None and call.stream
+        self._gate = FirstEventGate(call.client_wire) if relays_events else None
+        self._opened_at = self._last_read_at = self._last_write_at = monotonic()
+        self._resumed_at = 0.0
+        # While the upstream is read on for its usage: how long, how far, and why the call ends.
+        self._read_on_until: float | None = None
+        self._read_on_bytes = 0
+        self._read_on_error: GatewayError | None = None
+        # The body's end while a write waits for the client.
+        self._is_ending = False
+        self._end_error: GatewayError | None = None
+        self.writer = ClientWriter(channel, head, stall_s, self)
+        self.done: asyncio.Future[GatewayError | None] = asyncio.get_running_loop().create_future()
+
+    # `ports.BodySink`, from the transport's data_received.
+
+    def body_chunk(self, chunk: bytes) -> None:
+        """Forward one network read, then meter it."""
+        if self.done.done():
+            return
+        meter, transform = self._meter, self._transform
+        out = b""
+        try:
+            if self._read_on_until is not None:
+                self._count_read_on(chunk)
+            else:
+                ready = chunk if self._gate is None else self._admitted(self._gate.feed(chunk))
+                out = ready if transform is None or not ready else transform.feed(ready)
+                if out:
+                    self.writer.write(out)
+                elif self._translator is not None:
+                    self._check_early_error(self._translator)
+            seen = meter.contents
+            meter.feed(chunk)
+        except Exception as error:  # noqa: BLE001 # ends this call; the connection is not to blame
+            self.write_failed(error)
+            return
+        self._last_read_at = now = monotonic()
+        if out:
+            self._last_write_at = now
+        if meter.contents != seen:
+            attempt = self._attempt
+            attempt.last_content_at = now
+            attempt.content_count += 1
+            if attempt.first_content_at is None:
+                attempt.first_content_at = now
+
+    def body_end(self) -> None:
+        """The upstream's body is complete."""
+        if self._gate is not None and self._read_on_until is None and not self.done.done():
+            try:
+                self._write_relayed(self._admitted(self._gate.end()))
+            except Exception as error:  # noqa: BLE001 # as in `body_chunk`
+                self.write_failed(error)
+        self._finish(None)
+
+    def body_failed(self, error: GatewayError) -> None:
+        """The upstream's body broke off."""
+        self._finish(error)
+
+    # `FlowControl`, from the writer.
+
+    def pause_writing(self) -> None:
+        """Pause the upstream."""
+        self._response.pause()
+
+    def resume_writing(self) -> None:
+        """Continue after a slow write: end if the body ended meanwhile, else read on."""
+        if self._is_ending:
+            self._finish(self._end_error)
+            return
+        self._resumed_at = self._last_read_at = self._last_write_at = monotonic()
+        self._response.resume()
+
+    def write_stalled(self, error: GatewayError) -> None:
+        """End the call as if the client had left."""
+        self._depart(error, was_writing=True)
+
+    def write_failed(self, error: Exception) -> None:
+        """End with an internal error."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    # What else ends a relay.
+
+    def client_left(self) -> None:
+        """Write nothing more; what is still read is metered only."""
+        was_writing = self.writer.discard()
+        error = GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
+        self._depart(error, was_writing=was_writing)
+
+    def stop(self, error: GatewayError) -> None:
+        """End now, whatever is still under way."""
+        if not self.done.done():
+            self.done.set_result(error)
+
+    def check(self, now: float, limits: Clocks) -> None:
+        """Do what is due at `now`; called a few times a second."""
+        if self.done.done():
+            return
+        try:
+            self._carry_out(self._clocks(limits).decide(now))
+        except Exception as error:  # noqa: BLE001 # as in `body_chunk`
+            self.write_failed(error)
+
+    @property
+    def read_on(self) -> bool:
+        """The client left and the upstream was read on."""
+        return self._read_on_until is not None
+
+    def _depart(self, error: GatewayError, *, was_writing: bool) -> None:
+        """End with `error`, at once or after reading on for the usage."""
+        if self._read_on_error is not None:
+            return
+        reads_on = self._call.reads_on
+        if not reads_on and not self._meter.content_ended:
+            self.stop(error)
+            return
+        self._read_on_error = error
+        self._read_on_until = monotonic() + (DRAIN_S if reads_on else SILENT_FINISH_S)
+        self.writer.discard()
+        if was_writing:
+            self.resume_writing()
+
+    def _count_read_on(self, chunk: bytes) -> None:
+        self._read_on_bytes += len(chunk)
+        if self._read_on_bytes > DRAIN_BYTES and self._read_on_error is not None:
+            self.stop(self._read_on_error)
+
+    def _clocks(self, limits: Clocks) -> StreamClocks:
+        call, attempt = self._call, self._attempt
+        meter, translator = self._meter, self._translator
+        is_translated = translator is not None and translator.done
+        is_named = meter.finish_reason is not None or meter.saw_end or meter.failed
+        return StreamClocks(
+            limits=limits,
+            sent_at=attempt.sent_at,
+            opened_at=self._opened_at,
+            last_content_at=attempt.last_content_at,
+            last_read_at=self._last_read_at,
+            last_write_at=self._last_write_at,
+            resumed_at=self._resumed_at,
+            stream=call.stream,
+            committed=self.writer.committed,
+            writing=self.writer.busy,
+            pings=translator is not None,
+            finished=is_named or is_translated,
+            ended=meter.saw_end or is_translated,
+            read_on_until=self._read_on_until,
+            billable=meter.content_ended and meter.reported,
+        )
+
+    def _carry_out(self, decision: Step | Expire) -> None:
+        if isinstance(decision, Expire):
+            self._finish(decision.error)
+        elif decision is Step.COMMIT:
+            self._commit()
+        elif decision is Step.PING:
+            self._ping()
+        elif decision is Step.FINISH:
+            if self._translator is not None and self._read_on_until is None:
+                self._write(self._translator.expire_after_finish())
+            self._finish(None)
+        elif decision is Step.STOP and self._read_on_error is not None:
+            self.stop(self._read_on_error)
+
+    def _commit(self) -> None:
+        """Send the head although no event has come, and any comments after it."""
+        self.writer.commit()
+        if self._translator is not None:
+            self._ping()
+        elif self._gate is not None:
+            self._write_relayed(self._admitted(self._gate.release()))
+
+    def _ping(self) -> None:
+        self.writer.write(_PINGS[self._call.client_wire])
+        self._last_write_at = monotonic()
+
+    def _admitted(self, ready: bytes) -> bytes:
+        """Return what the gate lets through; drop the gate once it is open or found an error."""
+        gate = self._gate
+        assert gate is not None
+        if gate.is_open:
+            self._gate = None
+        elif gate.error is not None:
+            call = self._call
+            fault = read_stream_fault(call.client_wire, gate.error)
+            response = translate_error(fault, call.client_wire, call.model_asked)
+            early = EarlyError(response.status, response.headers, response.body, fault)
+            self.stop(EarlyUpstreamError(early))
+        return ready
+
+    def _check_early_error(self, translator: StreamTranslator) -> None:
+        """Turn an error at the stream's start into an HTTP error, or the end when it is late."""
+        early = translator.early_error
+        if early is None:
+            return
+        if self.writer.committed:
+            self._finish(None)
+        else:
+            self.stop(EarlyUpstreamError(early))
+
+    def _write_relayed(self, ready: bytes) -> None:
+        transform = self._transform
+        self._write(ready if transform is None or not ready else transform.feed(ready))
+
+    def _write(self, out: bytes) -> None:
+        if out:
+            self.writer.write(out)
+
+    def _finish(self, error: GatewayError | None) -> None:
+        """End once everything that was read is written."""
+        departure = self._read_on_error
+        if departure is not None and departure.kind is ErrorKind.SLOW_CLIENT:
+            error = departure
+        if not self.writer.busy:
+            if not self.done.done():
+                self.done.set_result(error)
+        elif not self._is_ending:
+            self._is_ending = True
+            self._end_error = error

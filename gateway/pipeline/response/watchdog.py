@@ -1,0 +1,70 @@
+"""
+One timer for the clocks of all running responses and for the event loop's lag.
+
+A timer per chunk would cost more than relaying it. A sweep over all streams every 250 ms costs next
+to nothing, and the limits are seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
+
+from gateway.core.model import Clocks
+
+TICK_S = 0.25
+
+logger = logging.getLogger(__name__)
+
+
+class Watched(Protocol):
+    """Anything with time limits."""
+
+    def check(self, now: float, clocks: Clocks) -> None:
+        """Do what is due at `now`."""
+
+
+class Watchdog:
+    """
+    Checks every watched stream a few times a second.
+
+    Args:
+        observe_lag: Called with the delay of each tick in seconds.
+    """
+
+    def __init__(self, observe_lag: Callable[[float], None]) -> None:
+        self._watched: dict[Watched, Clocks] = {}
+        self._observe_lag = observe_lag
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Start the timer on the running loop."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(TICK_S, self._tick, loop, monotonic() + TICK_S)
+
+    def stop(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def add(self, watched: Watched, clocks: Clocks) -> None:
+        """Check `watched` from now on."""
+        self._watched[watched] = clocks
+
+    def discard(self, watched: Watched) -> None:
+        """Stop checking `watched`."""
+        self._watched.pop(watched, None)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        now = monotonic()
+        self._observe_lag(max(now - due, 0.0))
+        self._timer = loop.call_later(TICK_S, self._tick, loop, now + TICK_S)
+        for watched, clocks in list(self._watched.items()):
+            try:
+                watched.check(now, clocks)
+            except Exception:  # an error in one stream must not stop the clocks of the others
+                logger.exception("clock_failed")

@@ -1,0 +1,279 @@
+"""Whole answers: small ones are read before they are sent, large ones go through the pump."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+
+import pytest
+
+from gateway.core.model import Clocks, Endpoint, Prices, Usage, Wire
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.response.sender import WHOLE_BYTES
+from tests.support.pipeline_bench import Bench
+from tests.support.pipeline_fakes import (
+    ANTHROPIC_BODY,
+    CLOCKS,
+    JSON,
+    OPENAI_ANSWER,
+    OPENAI_BODY,
+    FakeClient,
+    FakeUpstreamResponse,
+    a_deployment,
+    a_provider,
+    asking,
+    json_head,
+)
+from tests.support.waiting import wait_until
+
+CHAT = "/v1/chat/completions"
+BROKEN = GatewayError(ErrorKind.UPSTREAM_BROKEN, "broken")
+
+
+def good(body: bytes = OPENAI_ANSWER) -> FakeUpstreamResponse:
+    """A whole answer of known length."""
+    return FakeUpstreamResponse(headers=json_head(body), body=body)
+
+
+async def test_small_answer_goes_out_as_it_came() -> None:
+    """Status, type, length and bytes are the upstream's; its usage is charged."""
+    bench = Bench(good())
+    client = FakeClient(CHAT, OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert (client.status, client.pieces, client.ended) == (200, [OPENAI_ANSWER], True)
+    assert client.header(b"content-length") == b"%d" % len(OPENAI_ANSWER)
+    event = bench.event
+    assert (event.outcome, event.usage) == ("completed", Usage(input=10, output=4))
+    assert event.cost_nanousd == 18
+    bench.assert_recorded_once()
+
+
+async def test_upstream_cost_is_known_where_its_prices_are() -> None:
+    """The margin needs both."""
+    cost = Prices(input=500_000, output=500_000, cache_read=0, cache_write=0, reasoning=0)
+    bench = Bench(good(), deployments=[a_deployment(a_provider(), cost)])
+
+    await bench.run(FakeClient(CHAT, OPENAI_BODY))
+
+    assert bench.event.upstream_cost_nanousd == 7
+
+
+async def test_answer_of_unknown_length_goes_through_the_pump() -> None:
+    """It is not gathered: each read goes on as it comes."""
+    response = FakeUpstreamResponse(headers=list(JSON))
+    bench = Bench(response)
+    client = FakeClient(CHAT, OPENAI_BODY)
+    _, task = bench.begin(client)
+
+    await response.end(OPENAI_ANSWER[:40], OPENAI_ANSWER[40:])
+    await task
+
+    assert client.pieces == [OPENAI_ANSWER[:40], OPENAI_ANSWER[40:]]
+    assert client.ended
+    assert bench.event.usage == Usage(input=10, output=4)
+    bench.assert_recorded_once()
+
+
+async def test_large_answer_keeps_its_length() -> None:
+    """An answer beyond the bound of reading is not read, and its length is told."""
+    body = OPENAI_ANSWER + b" " * WHOLE_BYTES
+    response = FakeUpstreamResponse(headers=json_head(body))
+    bench = Bench(response)
+    client = FakeClient(CHAT, OPENAI_BODY)
+    _, task = bench.begin(client)
+
+    await response.end(body)
+    await task
+
+    assert response.read_count == 0
+    assert client.header(b"content-length") == b"%d" % len(body)
+    assert client.body == body
+
+
+async def test_large_answer_that_breaks_is_left_unended() -> None:
+    """Half a document has no end."""
+    response = FakeUpstreamResponse(headers=list(JSON))
+    bench = Bench(response)
+    client = FakeClient(CHAT, OPENAI_BODY)
+    _, task = bench.begin(client)
+
+    await response.push(OPENAI_ANSWER[:40])
+    await response.fail(BROKEN)
+    await task
+
+    assert (client.status, client.ended) == (200, False)
+    assert bench.event.error_kind == "upstream_broken"
+
+
+async def test_large_answer_that_breaks_before_a_byte_is_an_http_error() -> None:
+    """Nothing was said yet."""
+    response = FakeUpstreamResponse(headers=list(JSON))
+    bench = Bench(response)
+    client = FakeClient(CHAT, OPENAI_BODY)
+    _, task = bench.begin(client)
+
+    await response.fail(BROKEN)
+    await task
+
+    assert client.status == 502
+    assert (bench.event.outcome, bench.event.cost_nanousd) == ("failed", 0)
+
+
+async def test_empty_answer_of_unknown_length_is_relayed() -> None:
+    """It is the upstream's answer, however strange."""
+    response = FakeUpstreamResponse(headers=list(JSON))
+    bench = Bench(response)
+    client = FakeClient(CHAT, OPENAI_BODY)
+    _, task = bench.begin(client)
+
+    await response.end()
+    await task
+
+    assert (client.status, client.body, client.ended) == (200, b"", True)
+
+
+async def test_compressed_answer_is_made_plain() -> None:
+    """The client gets what it would have got uncompressed, without the coding's headers."""
+    coded = gzip.compress(OPENAI_ANSWER)
+    head = [*json_head(coded), (b"content-encoding", b"gzip")]
+    response = FakeUpstreamResponse(headers=head)
+    bench = Bench(response)
+    client = FakeClient(CHAT, OPENAI_BODY)
+    _, task = bench.begin(client)
+
+    await response.end(coded[:30], coded[30:])
+    await task
+
+    assert client.body == OPENAI_ANSWER
+    assert client.header(b"content-encoding") is None
+    assert client.header(b"content-length") is None
+
+
+async def test_translated_answer_has_a_length_of_its_own() -> None:
+    """An Anthropic client gets a message; what could not be carried is named."""
+    bench = Bench(good())
+    client = FakeClient("/v1/messages", asking(ANTHROPIC_BODY, top_k=5))
+
+    await bench.run(client, Endpoint.MESSAGES)
+
+    assert json.loads(client.body)["content"] == [{"type": "text", "text": "Hi"}]
+    assert client.header(b"content-length") == b"%d" % len(client.body)
+    assert client.header(b"x-capio-dropped") == b"top_k"
+    assert (bench.event.upstream_wire, bench.event.client_wire) == ("openai", "anthropic")
+
+
+async def test_answer_that_cannot_be_translated_costs_its_client_nothing() -> None:
+    """The upstream reported usage, but the client got an error: that is insured."""
+    body = b'{"choices":"none","usage":{"prompt_tokens":10,"completion_tokens":4}}'
+    bench = Bench(good(body))
+    client = FakeClient("/v1/messages", ANTHROPIC_BODY)
+
+    await bench.run(client, Endpoint.MESSAGES)
+
+    assert client.status == 502
+    assert bench.event.cost_nanousd == 0
+    assert bench.event.outcome in ("insured", "failed")
+    bench.assert_recorded_once()
+
+
+async def test_stream_that_is_answered_by_a_document_is_a_bad_gateway() -> None:
+    """Who asked for events must not get 200 and JSON."""
+    bench = Bench(good())
+    client = FakeClient(CHAT, asking(OPENAI_BODY, stream=True))
+
+    await bench.run(client)
+
+    assert client.status == 502
+    assert client.header(b"content-type") == b"application/json"
+
+
+@pytest.mark.parametrize("kind", [b"text/event-stream", b"Text/Event-Stream; charset=utf-8"])
+async def test_type_of_a_stream_is_known_however_it_is_written(kind: bytes) -> None:
+    """Types are compared without case and parameters."""
+    response = FakeUpstreamResponse(headers=[(b"content-type", kind)])
+    bench = Bench(response)
+    client = FakeClient(CHAT, asking(OPENAI_BODY, stream=True))
+    _, task = bench.begin(client)
+
+    await response.end(b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n')
+    await task
+
+    assert client.status == 200
+
+
+async def test_whole_answer_that_stalls_is_a_timeout() -> None:
+    """A body that does not follow its head is given up, and may be tried elsewhere."""
+    stalled = good()
+    stalled.stalls = True
+    deployments = [a_deployment(a_provider("a")), a_deployment(a_provider("b"))]
+    bench = Bench(stalled, good(), deployments=deployments)
+    client = FakeClient(CHAT, OPENAI_BODY)
+    call, task = bench.begin(client)
+    await wait_until(lambda: stalled.read_count)
+    (watched,) = bench.watchdog._watched
+
+    watched.check(call.started_at + CLOCKS.first_byte_s - 1, CLOCKS)
+    await asyncio.sleep(0)
+    waits = not task.done()
+    watched.check(call.started_at + CLOCKS.first_byte_s + 10, CLOCKS)
+    watched.check(call.started_at + CLOCKS.first_byte_s + 10, CLOCKS)
+    await task
+
+    assert waits
+    assert stalled.closed
+    assert (client.status, bench.event.provider) == (200, "b")
+    assert bench.watchdog._watched == {}
+    bench.assert_recorded_once()
+
+
+async def test_deadline_of_a_whole_answer_is_the_providers() -> None:
+    """Each provider has its own clocks."""
+    hasty = Clocks(connect_s=1, first_byte_s=1, first_content_s=1, idle_s=1, total_s=1)
+    stalled = good()
+    stalled.stalls = True
+    bench = Bench(stalled, deployments=[a_deployment(a_provider(clocks=hasty))])
+    client = FakeClient(CHAT, OPENAI_BODY)
+    call, task = bench.begin(client)
+    await wait_until(lambda: stalled.read_count)
+    ((watched, clocks),) = bench.watchdog._watched.items()
+
+    watched.check(call.started_at + 3, clocks)
+    await task
+
+    assert client.status == 504
+    assert bench.event.error_kind == "upstream_timeout"
+
+
+async def test_embeddings_are_relayed_and_their_input_charged() -> None:
+    """They have usage, but no output."""
+    body = (
+        b'{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]}],'
+        b'"model":"up-m","usage":{"prompt_tokens":6,"total_tokens":6}}'
+    )
+    bench = Bench(good(body))
+    client = FakeClient("/v1/embeddings", b'{"model":"m","input":"Hi"}')
+
+    await bench.run(client, Endpoint.EMBEDDINGS)
+
+    assert client.body == body
+    assert bench.transport.requests[0].path == "/v1/embeddings"
+    assert bench.event.usage == Usage(input=6)
+
+
+async def test_messages_of_an_anthropic_upstream_are_relayed() -> None:
+    """The client's own dialect needs no translation."""
+    body = (
+        b'{"id":"m1","type":"message","role":"assistant","model":"x","stop_reason":"end_turn",'
+        b'"content":[{"type":"text","text":"Hi"}],"usage":{"input_tokens":3,"output_tokens":2}}'
+    )
+    bench = Bench(good(body), deployments=[a_deployment(a_provider(wires=[Wire.ANTHROPIC]))])
+    client = FakeClient("/v1/messages", ANTHROPIC_BODY)
+
+    await bench.run(client, Endpoint.MESSAGES)
+
+    assert client.body == body
+    assert bench.transport.requests[0].path == "/v1/messages"
+    assert bench.event.finish_reason == "end_turn"

@@ -1,0 +1,75 @@
+"""The timer behind all clocks."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.pipeline.response.watchdog import TICK_S, Watchdog
+from tests.support.pipeline_fakes import CLOCKS
+from tests.support.waiting import wait_until
+
+
+class Watched:
+    """Counts how often it is looked at, and may fail."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.count = 0
+        self._error = error
+
+    def check(self, now: float, clocks: object) -> None:
+        self.count += 1
+        if self._error is not None:
+            raise self._error
+
+
+async def test_watchdog_looks_at_all_though_one_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """One stream's mistake takes no other stream's clocks."""
+    watchdog = Watchdog(lambda _: None)
+    failing, sound = Watched(ZeroDivisionError()), Watched()
+    watchdog.add(failing, CLOCKS)
+    watchdog.add(sound, CLOCKS)
+
+    watchdog.start()
+    try:
+        await wait_until(lambda: sound.count >= 2 and failing.count >= 2)
+    finally:
+        watchdog.stop()
+
+    assert "clock_failed" in caplog.text
+
+
+async def test_watchdog_forgets_what_is_discarded() -> None:
+    """A stream that has ended is not looked at; to discard it twice is no mistake."""
+    watchdog = Watchdog(lambda _: None)
+    gone, kept = Watched(), Watched()
+    watchdog.add(gone, CLOCKS)
+    watchdog.add(kept, CLOCKS)
+    watchdog.discard(gone)
+    watchdog.discard(gone)
+
+    watchdog.start()
+    try:
+        await wait_until(lambda: kept.count)
+    finally:
+        watchdog.stop()
+
+    assert gone.count == 0
+
+
+async def test_watchdog_observes_how_late_its_ticks_are() -> None:
+    """The lag of the loop is what a tick is late, never below zero."""
+    lags: list[float] = []
+    watchdog = Watchdog(lags.append)
+
+    watchdog.start()
+    try:
+        await wait_until(lambda: lags)
+    finally:
+        watchdog.stop()
+
+    assert 0 <= lags[0] < 20 * TICK_S
+
+
+async def test_watchdog_stopped_before_it_began_is_no_mistake() -> None:
+    """A worker may end while it starts."""
+    Watchdog(lambda _: None).stop()
