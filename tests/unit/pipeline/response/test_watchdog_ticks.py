@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from time import monotonic
+
 import pytest
 
 from gateway.pipeline.response.watchdog import TICK_S, Watchdog
@@ -73,3 +76,19 @@ async def test_watchdog_observes_how_late_its_ticks_are() -> None:
 async def test_watchdog_stopped_before_it_began_is_no_mistake() -> None:
     """A worker may end while it starts."""
     Watchdog(lambda _: None).stop()
+
+
+async def test_watchdog_passes_over_one_tick_after_a_standstill() -> None:
+    """Data that came meanwhile is read before the clocks judge; a second late tick judges."""
+    watchdog = Watchdog(lambda _: None)
+    watched = Watched()
+    watchdog.add(watched, CLOCKS)
+    loop = asyncio.get_running_loop()
+
+    counts = []
+    for late_s in (0.0, 2 * TICK_S, 2 * TICK_S, 0.0, 2 * TICK_S):
+        watchdog._tick(loop, monotonic() - late_s)
+        watchdog.stop()
+        counts.append(watched.count)
+
+    assert counts == [1, 1, 2, 3, 3]
