@@ -234,19 +234,22 @@ class RedisClient:
         batch = Batch(self._futures, b"".join(self._packed), self._clock())
         self._futures = []
         self._packed.clear()
-        if self._link is None:
+        # A connection may be gone before its end is noticed: the batch waits for the next one.
+        if self._link is None or not self._send(self._link, batch):
             self._batches.hold(batch)
-        else:
-            self._send(self._link, batch)
         if self._sweep_timer is None and self._state is not RedisState.CLOSED:
             self._arm_sweep()
 
-    def _send(self, link: RedisConnection, batch: Batch) -> None:
+    def _send(self, link: RedisConnection, batch: Batch) -> bool:
+        """Write a batch; return False, with nothing done, if the connection is gone."""
         if link.unsent_bytes() > self._limits.max_unsent_bytes:
             self._batches.refuse(batch, "full")
-            return
-        link.write(batch.packed)
+            return True
+        if not link.write(batch.packed):
+            link.abort()
+            return False
         self._batches.sent(batch)
+        return True
 
     def _refusal(self) -> Reason:
         if self._state is RedisState.CLOSED:
@@ -357,7 +360,9 @@ class RedisClient:
         self._breaker.close()
         link.hand_over(self._take)
         while (batch := self._batches.next_unsent()) is not None:
-            self._send(link, batch)
+            if not self._send(link, batch):
+                self._batches.put_back(batch)
+                break
         self._enter(RedisState.READY)
         self._attempted.set()
         try:

@@ -84,10 +84,16 @@ class RedisConnection(asyncio.Protocol):
         """Give everything that comes from now on to `take`."""
         self._take = take
 
-    def write(self, packed: bytes) -> None:
-        """Send packed commands; ignored once the connection is gone."""
-        if self._transport is not None:
+    def write(self, packed: bytes) -> bool:
+        """Send packed commands; return False, with nothing sent, if the connection is gone."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        try:
             self._transport.write(packed)
+        except RuntimeError:
+            # uvloop closes a handle at a write error, before it calls `connection_lost`.
+            return False
+        return True
 
     def unsent_bytes(self) -> int:
         """Return how much the kernel has not taken yet."""

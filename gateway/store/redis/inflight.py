@@ -110,6 +110,10 @@ class InflightBatches:
         """Keep a batch until there is a connection."""
         self._unsent.append(batch)
 
+    def put_back(self, batch: Batch) -> None:
+        """Keep a batch that `next_unsent` returned, before all others."""
+        self._unsent.appendleft(batch)
+
     def sent(self, batch: Batch) -> None:
         """Note that a batch has been written."""
         batch.packed = b""

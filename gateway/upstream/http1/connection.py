@@ -232,7 +232,7 @@ class Http1Connection(asyncio.Protocol):
             raise upstream_failure(ErrorKind.INTERNAL, self._origin, what, error) from error
         self.closed_before_response = False
         transport = self._transport
-        if transport is None or self._phase is not Phase.IDLE:
+        if transport is None or transport.is_closing() or self._phase is not Phase.IDLE:
             self._fail(ErrorKind.UPSTREAM_CONNECT, "closed before the request was sent")
             return
         self._phase = Phase.HEAD

@@ -462,3 +462,17 @@ async def test_readonly_reply_makes_a_new_connection(
     await wait_until(lambda: bus.state is not RedisState.READY)
     await wait_until(lambda: bus.state is RedisState.READY)
     assert await bus.command("CLIENT", "ID") != first
+
+
+async def test_command_on_a_connection_that_has_just_ended_waits_for_the_next(
+    valkey: ValkeyProcess, open_bus: OpenBus
+) -> None:
+    """The transport is closed before the client notices: nothing is lost, nothing hangs."""
+    bus = await open_bus(valkey.url, PATIENT)
+    assert bus._link is not None
+    bus._link.abort()
+
+    replies = await asyncio.gather(*[bus.command("ECHO", number) for number in range(3)])
+
+    assert replies == [b"0", b"1", b"2"]
+    assert bus.pending == 0
