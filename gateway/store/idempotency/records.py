@@ -166,7 +166,7 @@ class IdempotencyRecords:
                 self._count("replayed")
                 return answer
             self._count("unreadable")
-            logger.warning("stored answer does not open scope=%s", claim.scope.hex())
+            logger.warning("stored_response_unreadable", extra={"scope": claim.scope.hex()})
             overwrite = (_DONE + claim.fingerprint + reply)[:_HEAD_BYTES]
         raise self._unavailable("the stored answer changes and does not open")
 
@@ -267,7 +267,7 @@ class IdempotencyRecords:
             owed.sending = False
         self._forget(owed)
         if not kept:
-            logger.warning("idempotency key was taken by another run scope=%s", claim.scope.hex())
+            logger.warning("idempotency_claim_superseded", extra={"scope": claim.scope.hex()})
         return True
 
     def _keep_owing(self, owed: _Owed, error: Exception) -> None:
@@ -275,7 +275,8 @@ class IdempotencyRecords:
             spent = _DONE + owed.hold.claim.fingerprint
             self._owed_bytes -= len(owed.record) - len(spent)
             owed.record = spent
-        logger.debug("idempotency outcome waits reason=%s owed=%d", error, len(self._owed))
+        fields = {"reason": str(error), "owed": len(self._owed)}
+        logger.debug("idempotency_outcome_deferred", extra=fields)
 
     def _forget(self, owed: _Owed) -> None:
         if self._owed.pop(owed.hold.token, None) is not None:
@@ -311,7 +312,7 @@ class IdempotencyRecords:
             try:
                 await asyncio.gather(self._renew_due(), self._pay_owed())
             except Exception:
-                logger.exception("idempotency keys not tended")
+                logger.exception("idempotency_maintenance_failed")
 
     async def _renew_due(self) -> None:
         now = self._clock()
@@ -333,7 +334,7 @@ class IdempotencyRecords:
         except (RedisUnavailable, ReplyError):
             return  # there are two more renewals in a lease
         if not renewed and self._running.pop(hold.token, None) is not None:
-            logger.warning("idempotency lease was lost scope=%s", hold.claim.scope.hex())
+            logger.warning("idempotency_lease_lost", extra={"scope": hold.claim.scope.hex()})
 
     # Names.
 

@@ -184,7 +184,7 @@ class KeyCache:
         """Forget a key that has changed; everything, if the message cannot be read."""
         change = decode_message(message)
         if change is None:
-            logger.warning("unreadable message of a key's change size=%d", len(message))
+            logger.warning("key_change_unreadable", extra={"size_bytes": len(message)})
             self._forget()
             return
         digest, version = change
@@ -296,11 +296,12 @@ class KeyCache:
                     self._wall_clock() - self._lifetimes.known_s - _RECALL_MARGIN_S
                 )
             except (GatewayError, RedisUnavailable, ReplyError) as error:
-                logger.warning("recent key changes not compared reason=%s", type(error).__name__)
+                reason = type(error).__name__
+                logger.warning("key_resync_failed", extra={"reason": reason})
                 await asyncio.sleep(retry_s)
                 retry_s = min(_RECALL_RETRY_LONGEST_S, retry_s * 2)
             else:
-                logger.info("recent key changes compared keys=%d", compared)
+                logger.info("key_resync_completed", extra={"keys": compared})
                 return
 
     async def _announce_since(self, unix_s: float) -> int:

@@ -95,7 +95,7 @@ class AccountLoader:
             await self.load(account_id)
         except (GatewayError, RedisUnavailable, ReplyError) as error:
             logger.warning(
-                "account not refreshed",
+                "account_refresh_failed",
                 extra={"account_id": account_id, "reason": type(error).__name__},
             )
             return False
@@ -137,7 +137,7 @@ class AccountLoader:
             await self._load(account_id, ())
         except (GatewayError, RedisUnavailable, ReplyError) as error:
             logger.warning(
-                "account not refreshed",
+                "account_refresh_failed",
                 extra={"account_id": account_id, "reason": type(error).__name__},
             )
 

@@ -146,7 +146,7 @@ class LeaseRenewer:
         assert isinstance(reply, list)
         self._saw_epoch(shard, reply[1])
         if reply[0]:
-            logger.info("running calls entered again", extra={"shard": shard, "calls": reply[0]})
+            logger.info("running_calls_restored", extra={"shard": shard, "calls": reply[0]})
 
     async def _renew_forever(self, every_s: float) -> None:
         while True:
@@ -156,7 +156,7 @@ class LeaseRenewer:
             except (RedisUnavailable, ReplyError):
                 pass  # Redis is away: the bus has logged it
             except Exception:  # a task root: the next round comes
-                logger.exception("running calls not renewed")
+                logger.exception("lease_renewal_failed")
 
 
 def scopes_of(rows: list[Row]) -> Scopes:

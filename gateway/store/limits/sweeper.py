@@ -98,7 +98,7 @@ class Sweeper:
                 raise answer
         if ended:
             self._count(ended)
-            logger.warning("calls of dead workers settled", extra={"calls": ended})
+            logger.warning("abandoned_calls_settled", extra={"calls": ended})
         return ended
 
     async def _sweep_shard(self, names: ShardKeys) -> int:
@@ -160,4 +160,4 @@ class Sweeper:
             except (RedisUnavailable, ReplyError):
                 self._rest_until = self._clock() + self._lease_s
             except Exception:  # a task root: the next round comes
-                logger.exception("sweep failed")
+                logger.exception("sweep_failed")

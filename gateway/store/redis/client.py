@@ -326,7 +326,8 @@ class RedisClient:
         if state is self._state or self._state is RedisState.CLOSED:
             return
         level = logging.WARNING if state is RedisState.OPEN else logging.INFO
-        logger.log(level, "redis bus_state=%s redis=%s", state.value, self._target.label)
+        fields = {"state": state.value, "redis": self._target.label}
+        logger.log(level, "redis_state_changed", extra=fields)
         self._state = state
         usable = state in (RedisState.READY, RedisState.CONNECTING)
         self._capacity = self._limits.max_pending if usable else 0
@@ -381,4 +382,5 @@ class RedisClient:
         # A refusal may repeat its arguments, and the login's are secret: the code alone is logged.
         reason = error.code if isinstance(error, ReplyError) else type(error).__name__
         level = logging.DEBUG if self._state is RedisState.OPEN else logging.WARNING
-        logger.log(level, "redis connect failed redis=%s reason=%s", self._target.label, reason)
+        fields = {"redis": self._target.label, "reason": reason}
+        logger.log(level, "redis_connect_failed", extra=fields)

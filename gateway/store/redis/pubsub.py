@@ -110,9 +110,8 @@ class Subscription:
                 link = await open_connection(self._target)
             except (OSError, ReplyError, ValueError) as error:
                 reason = error.code if isinstance(error, ReplyError) else type(error).__name__
-                logger.debug(
-                    "redis subscribe failed redis=%s reason=%s", self._target.label, reason
-                )
+                fields = {"redis": self._target.label, "reason": reason}
+                logger.debug("redis_subscribe_failed", extra=fields)
             else:
                 attempt = 0
                 await self._listen(link)
@@ -142,7 +141,7 @@ class Subscription:
             if self._subscribed:
                 self._subscribed = False
                 if not self._closing:
-                    logger.warning("redis subscription lost channel=%s", self._channel)
+                    logger.warning("redis_subscription_lost", extra={"channel": self._channel})
                 self._listener.broken()
 
     def _take(self, replies: Replies) -> None:
@@ -154,7 +153,7 @@ class Subscription:
                     self._listener.proven(self._pings.popleft())
                 case [b"subscribe", _, _]:
                     self._subscribed = True
-                    logger.info("redis subscribed channel=%s", self._channel)
+                    logger.info("redis_subscribed", extra={"channel": self._channel})
                     self._listener.subscribed(self._subscribing_since)
                     self._attempted.set()
                 case _:

@@ -146,7 +146,7 @@ class UsageStream:
         except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
             self._metrics.usage_lost.inc()
             logger.error(  # noqa: TRY400 -- the trace says nothing more
-                "usage event has no JSON form",
+                "usage_event_encoding_failed",
                 extra={"request_id": event.request_id, "error": str(error)},
             )
             return
@@ -174,7 +174,7 @@ class UsageStream:
         else:
             self._epochs.pop(shard, None)
         if known is not None:
-            logger.warning("redis has lost its state", extra={"shard": shard})
+            logger.warning("redis_state_lost", extra={"shard": shard})
             self._lost.add(shard)
             self._wake.set()
 
@@ -203,7 +203,7 @@ class UsageStream:
         except _AWAY:
             pass  # what is left stays on disk for the next process
         except OSError:
-            logger.exception("replay of spilled usage events failed")
+            logger.exception("spill_replay_failed")
         await self._spill.drain()
         await self._spill.hand_over()
 
@@ -218,7 +218,7 @@ class UsageStream:
     def _note_full(self, shard: int) -> None:
         if shard not in self._full:
             self._full.add(shard)
-            logger.error("usage stream full, events are spilled", extra={"shard": shard})
+            logger.error("usage_stream_full", extra={"shard": shard})
 
     # Back to Redis.
 
@@ -238,7 +238,7 @@ class UsageStream:
             except _AWAY:
                 pass  # Redis is away: the bus has logged it, the next tick tries again
             except Exception:  # a task root: the replay goes on
-                logger.exception("replay of spilled usage events failed")
+                logger.exception("spill_replay_failed")
             tick += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _TICK_S)
@@ -273,7 +273,7 @@ class UsageStream:
         except _AWAY:
             self._lost |= shards
             raise
-        logger.info("usage events appended again", extra={"events": len(left)})
+        logger.info("usage_events_resent", extra={"events": len(left)})
 
     async def _known_to_sql(self, request_ids: list[str]) -> set[str]:
         known: set[str] = set()
@@ -291,7 +291,7 @@ class UsageStream:
             length = await self._bus.command(b"XLEN", self._names.shards[shard].usage)
             if isinstance(length, int) and length < self._shard_full * 4 // 5:
                 self._full.discard(shard)
-                logger.info("usage stream takes events", extra={"shard": shard})
+                logger.info("usage_stream_recovered", extra={"shard": shard})
 
     async def _add_or_keep(self, lines: list[bytes]) -> bool:
         """Append events; False when they must be spilled."""

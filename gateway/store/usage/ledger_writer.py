@@ -96,12 +96,14 @@ class LedgerWriter:
                 await self._turn()
             except (RedisError, OSError, GatewayError) as error:
                 self._connected = False
-                logger.warning("ledger waits", extra={"error": describe(error), "delay_s": delay})
+                logger.warning(
+                    "ledger_retrying", extra={"error": describe(error), "delay_s": delay}
+                )
                 await pause(stop, delay)
                 delay = min(delay * 2, _BACKOFF_LIMIT_S)
             except Exception:  # a task root: the writer goes on
                 self._connected = False
-                logger.exception("ledger turn failed")
+                logger.exception("ledger_turn_failed")
                 await pause(stop, _BACKOFF_LIMIT_S)
             else:
                 delay = _BACKOFF_FIRST_S
@@ -142,7 +144,7 @@ class LedgerWriter:
         if await self._store(await self._reader.read_new()):
             return
         if await self._reader.redeliver_orphans():
-            logger.warning("ledger reads the stream again from its start")
+            logger.warning("usage_stream_reread")
 
     async def _store(self, entries: list[Entry]) -> bool:
         """Insert and acknowledge; False when there was nothing to do."""
@@ -201,7 +203,7 @@ class LedgerWriter:
         self._parked += 1
         self._metrics.ledger_parked.inc()
         logger.error(
-            "usage event cannot be stored",
+            "usage_event_parked",
             extra={"entry_id": entry.entry_id.decode(), "reason": reason},
         )
 

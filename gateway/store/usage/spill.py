@@ -165,7 +165,7 @@ class Segment:
         while len(lines) < count and (line := self._file.readline()):
             if not line.endswith(b"\n"):
                 logger.error(
-                    "the last usage event of a spill file is torn",
+                    "spill_file_truncated",
                     extra={"file": self._path.name, "size_bytes": len(line)},
                 )
                 break

@@ -80,6 +80,6 @@ class SpillQueue:
         if not self._losing:
             self._losing = True
             logger.error(
-                "usage events are lost, neither Redis nor the disk takes them",
+                "usage_events_lost",
                 extra={"error": f"{type(error).__name__}: {error}"},
             )

@@ -68,7 +68,7 @@ class SpillReplay:
                 break
             self._bad.discard(path.name)
             if sent:
-                logger.info("usage events replayed", extra={"file": path.name, "events": sent})
+                logger.info("usage_events_replayed", extra={"file": path.name, "events": sent})
         await self.measure()
 
     async def measure(self) -> None:

@@ -52,7 +52,7 @@ async def _migrate(database: Database, script: ScriptDirectory) -> list[str]:
         pending = _pending(script, await connection.run_sync(_revision))
         if pending:
             await connection.run_sync(_upgrade, script)
-            logger.info("schema migrated", extra={"revisions": pending})
+            logger.info("schema_migrated", extra={"revisions": pending})
         return pending
 
 
@@ -83,7 +83,7 @@ def _pending(script: ScriptDirectory, current: str | None) -> list[str]:
     if current is None:
         return known
     if current not in known:
-        logger.warning("the schema is newer than this program", extra={"revision": current})
+        logger.warning("schema_newer_than_program", extra={"revision": current})
         return []
     return known[known.index(current) + 1 :]
 

@@ -279,7 +279,7 @@ async def test_run_that_lost_its_key_changes_nothing_of_its_successor(
     hold = await held(new, claim_of())
 
     old.records.start()
-    await wait_until(lambda: "lease was lost" in caplog.text)
+    await wait_until(lambda: "idempotency_lease_lost" in caplog.text)
     await old.records.free(lost)
     assert (await refusal(new, claim_of())).kind is ErrorKind.CONFLICT
     await old.records.finish(lost, ANSWER)
@@ -289,7 +289,7 @@ async def test_run_that_lost_its_key_changes_nothing_of_its_successor(
     await new.records.finish(hold, other)
     await old.records.finish(lost, ANSWER)
     assert await old.records.begin(claim_of()) == other
-    assert "taken by another run" in caplog.text
+    assert "idempotency_claim_superseded" in caplog.text
 
 
 async def test_finish_after_the_lease_ran_out_still_keeps_the_outcome(
