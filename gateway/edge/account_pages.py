@@ -30,8 +30,14 @@ from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.codes import Codes, CodeSpentError, UnknownCodeError
 from gateway.store.accounts.credits import AmountError
 from gateway.store.sql.database import Database
-from gateway.store.usage.queries import CallFilter, UsageQueries
-from gateway.store.usage.reports import CALLERS_GROUPS, GroupBy, UsageLine, UsageReports
+from gateway.store.usage.reports import (
+    CALLERS_GROUPS,
+    CallFilter,
+    GroupBy,
+    UsageLine,
+    UsageQueries,
+    UsageReports,
+)
 
 READS_A_MINUTE = 120
 """Of one account, per worker."""

@@ -30,7 +30,7 @@ from gateway.core.calendar import DAY_MS
 from gateway.core.model import ABANDONED
 from gateway.core.money import MIN_BALANCE_NANOUSD
 from gateway.store.accounts.credits import EntryKind, position_of
-from gateway.store.hot_state.snapshot import Position
+from gateway.store.accounts.snapshot import Position
 from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS
 from gateway.store.usage.rows import Row, is_provisional, supersedes
 

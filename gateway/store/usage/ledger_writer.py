@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import GatewayError
-from gateway.store.hot_state.snapshot import Position
+from gateway.store.accounts.snapshot import Position
 from gateway.store.sql.database import Database
 from gateway.store.usage.booking import ChargeRefusedError, UsageBooker
 from gateway.store.usage.reader import BATCH, Entry, UsageReader

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
+from gateway.store.accounts.snapshot import Position
 from gateway.store.hot_state.redis_schema import RedisKeys, ShardKeys, account_scripts
-from gateway.store.hot_state.snapshot import Position
 from gateway.store.usage.sender import DEAD_LETTER_BOUND, FIELD, dead_letter_key
 
 GROUP = b"ledger"
