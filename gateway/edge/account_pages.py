@@ -31,7 +31,7 @@ from gateway.store.accounts.codes import Codes, CodeSpentError, UnknownCodeError
 from gateway.store.accounts.credits import AmountError
 from gateway.store.sql.database import Database
 from gateway.store.usage.reports import (
-    CALLERS_GROUPS,
+    CLIENT_GROUPS,
     CallFilter,
     GroupBy,
     UsageLine,
@@ -143,7 +143,7 @@ class AccountPages:
     async def _usage(self, channel: ClientChannel, principal: Principal) -> Reply:
         query = Query(channel, ("from", "to", "group_by", "format", "key"))
         (form,) = query.words("format", ("json", "csv"), ("json",))
-        names = [group.value for group in CALLERS_GROUPS]
+        names = [group.value for group in CLIENT_GROUPS]
         groups = [GroupBy(name) for name in query.words("group_by", names, ("day",))]
         since_ms, until_ms = query.time_ms("from"), query.time_ms("to")
         if since_ms is None:

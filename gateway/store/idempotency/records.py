@@ -155,12 +155,12 @@ class IdempotencyRecords:
             overwrite = (_DONE + claim.fingerprint + reply)[:_HEAD_BYTES]
         raise self._unavailable("the stored response changed and cannot be decrypted")
 
-    async def finish(self, hold: Hold, answer: StoredResponse | None) -> None:
+    async def finish(self, hold: Hold, response: StoredResponse | None) -> None:
         """Store the outcome of a charged run; without the response if None or too long."""
         claim = hold.claim
         record = _DONE + claim.fingerprint
-        if answer is not None and len(answer.body) <= self._settings.max_response_bytes:
-            record += claim.sealer.seal(answer, claim, self._random_bytes(NONCE_BYTES))
+        if response is not None and len(response.body) <= self._settings.max_response_bytes:
+            record += claim.sealer.seal(response, claim, self._random_bytes(NONCE_BYTES))
         await self._end_run(hold, record)
 
     async def free(self, hold: Hold) -> None:

@@ -38,7 +38,7 @@ class GroupBy(enum.Enum):
     """`provider/upstream model`: for operators only."""
 
 
-CALLERS_GROUPS = (GroupBy.DAY, GroupBy.MODEL, GroupBy.KEY)
+CLIENT_GROUPS = (GroupBy.DAY, GroupBy.MODEL, GroupBy.KEY)
 """The groups that clients may request for their own account."""
 
 _KEYS: dict[GroupBy, sa.ColumnElement[Any]] = {
