@@ -42,7 +42,7 @@ from gateway.pipeline.token_counts import TokenCounter
 from gateway.settings import Secrets, Settings, resolve_secrets
 from gateway.settings.embedded import redis_url
 from gateway.signals import obey_ending_signals
-from gateway.store.accounts.source import SqlAccounts
+from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.hot_state.count_cache import CountCache
 from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.idempotency.records import IdempotencyRecords, idempotency_scripts

@@ -1,7 +1,7 @@
 """
-What the pipeline needs from the outside, as narrow protocols.
+The protocols through which the pipeline uses stores and upstreams.
 
-`store` and `upstream` implement these; tests bring fakes. Nothing in here does anything.
+`store` and `upstream` implement them; tests use fakes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from gateway.core.model import Clocks, Endpoint, Model, Origin, Principal, Usage
 from gateway.errors import GatewayError
 
 Headers = list[tuple[bytes, bytes]]
-"""Header names are lower case on our side of the parser."""
+"""Header names are in lower case."""
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True):
-    """One HTTP request to a provider. `headers` is complete but for content-length."""
+    """One HTTP request to a provider. `headers` is complete except for content-length."""
 
     origin: Origin
     method: str
@@ -34,27 +34,27 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
 
 
 class BodySink(Protocol):
-    """Where a response body is pushed. All three are called from the loop, never re-entrantly."""
+    """Receives a response body. Methods are called from the loop, never re-entrantly."""
 
     def body_chunk(self, chunk: bytes) -> None:
         """
-        Take everything that one network read brought, joined.
+        Handle the bytes of one network read, joined.
 
         May call `pause` or `close` on the response.
         """
 
     def body_end(self) -> None:
-        """Learn that the body is complete. Nothing follows."""
+        """The body is complete. Nothing follows."""
 
     def body_failed(self, error: GatewayError) -> None:
-        """Learn that the body broke off (UPSTREAM_BROKEN). Nothing follows."""
+        """The body was cut off (UPSTREAM_BROKEN). Nothing follows."""
 
 
 class UpstreamResponse(Protocol):
     """
-    A response whose head has come. Its owner must drain it or `close` it.
+    A response whose head was received. Its owner must drain it or `close` it.
 
-    Reading is paused until `start` or `read`; what came with the head waits in a bounded buffer.
+    Reading is paused until `start` or `read`; bytes received with the head are buffered.
     """
 
     @property
@@ -63,10 +63,10 @@ class UpstreamResponse(Protocol):
 
     @property
     def headers(self) -> Headers:
-        """Names in lower case, in the upstream's order, repeated ones repeated."""
+        """In the upstream's order, with names in lower case and repetitions."""
 
     def start(self, sink: BodySink) -> None:
-        """Push the body into `sink` from now on, first what has already come."""
+        """Push the body into `sink` from now on, starting with buffered bytes."""
 
     def pause(self) -> None:
         """Stop reading the socket. Idempotent."""
@@ -75,14 +75,14 @@ class UpstreamResponse(Protocol):
         """Read again after `pause`. Idempotent; pushes nothing before it returns."""
 
     def close(self) -> None:
-        """Drop the connection unless the body is complete; the sink hears no more. Idempotent."""
+        """Close the connection unless the body is complete; calls `sink` no more. Idempotent."""
 
     async def read(self, limit_bytes: int) -> bytes:
         """
         Return the whole body; an alternative to `start`.
 
         Raises:
-            GatewayError: UPSTREAM_BROKEN when it breaks off, UPSTREAM_MALFORMED beyond the limit.
+            GatewayError: UPSTREAM_BROKEN if it is cut off, UPSTREAM_MALFORMED beyond the limit.
         """
 
 
@@ -105,19 +105,19 @@ class Transport(Protocol):
 
 
 class KeyDirectory(Protocol):
-    """Who a key speaks for."""
+    """Finds the principals of keys."""
 
     def cached(self, digest: bytes) -> Principal | None:
-        """Return what the near cache holds, without I/O. None: not known here, use `lookup`."""
+        """Return the locally cached principal, without I/O. None: not cached, use `lookup`."""
 
     async def lookup(self, digest: bytes) -> Principal | None:
         """
-        Return the principal of the key with this SHA-256, whatever its state; None: no such key.
+        Return the principal of the key with this SHA-256, in any state; None: no such key.
 
-        Near cache, then Redis, then SQL; both answers are cached.
+        Searches the local cache, Redis, then SQL; both results are cached.
 
         Raises:
-            GatewayError: STORE_UNAVAILABLE when neither Redis nor SQL answers.
+            GatewayError: STORE_UNAVAILABLE if neither Redis nor SQL responds.
         """
 
 
@@ -125,11 +125,11 @@ class UsageLog(Protocol):
     """The journal of calls."""
 
     async def append(self, event: UsageEvent) -> None:
-        """Append once; never raises: what Redis does not take is spilled to a local file."""
+        """Append once; never raises: events that Redis does not accept are spilled to a file."""
 
 
 class ReserveAsk(msgspec.Struct, frozen=True, kw_only=True):
-    """What must be known of a call to admit it."""
+    """The properties of a call that admission needs."""
 
     request_id: str
     principal: Principal
@@ -140,9 +140,9 @@ class ReserveAsk(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int
     """An estimate."""
     max_tokens: int | None = None
-    """The longest output that the caller asked for; None: it did not say."""
+    """The longest output that the client requested; None: not given."""
     choices: int = 1
-    """Answers asked for (`n`); each may be as long as `max_tokens`."""
+    """Requested choices (`n`); each may be as long as `max_tokens`."""
     input_bound: Callable[[], int | None]
     """Returns an upper bound of the input's tokens; None: only the model's context bounds it."""
     hour_cache: Callable[[], bool] = bool
@@ -154,31 +154,29 @@ class Reservation(msgspec.Struct, kw_only=True, eq=False):
     An admitted call: holds money, tokens and a slot until `settle`.
 
     Its owner may set `checkpoint`: it is called every few seconds while the call runs, and returns
-    the event that would be recorded if the call ended now, its cost included. That is what is
-    charged if this process dies; and when it nears the hold, the hold is raised.
+    the event, including its cost, that would be recorded if the call ended now. It is charged if
+    this process dies; and if its cost nears the hold, the hold is raised.
     """
 
     ask: ReserveAsk
     hold_nanousd: int
     worst_nanousd: int
-    """What the call can cost at most if the upstream honours its limits; at least the hold."""
+    """The most the call can cost if the upstream honours its limits; at least the hold."""
     tokens: int
-    """What was taken from tokens a minute."""
+    """The tokens taken from tokens per minute."""
     headroom: Headroom = UNLIMITED
-    """For the rate-limit headers of the answer, see `protocols.http.limit_headers`."""
+    """For the rate-limit headers of the response, see `protocols.http.limit_headers`."""
     degraded: bool = False
     """Admitted without Redis, by this worker alone."""
     checkpoint: Callable[[], UsageEvent] | None = None
 
 
 class Reservations(Protocol):
-    """Limits, holds and charges. Who reserves must settle, whatever happens."""
+    """Limits, holds and charges. Every reservation must be settled or released."""
 
     async def reserve(self, ask: ReserveAsk) -> Reservation:
         """
-        Admit a call, all or nothing.
-
-        Cancelled, it leaves nothing behind.
+        Admit a call, all or nothing; if cancelled, nothing stays reserved.
 
         Raises:
             GatewayError: RATE_LIMITED, BUDGET_SPENT, NO_CREDIT (each names the limit, its value and
@@ -187,27 +185,27 @@ class Reservations(Protocol):
 
     async def settle(self, reservation: Reservation, event: UsageEvent) -> None:
         """
-        Give back what was held, charge `event.cost_nanousd` and journal the event. Never raises.
+        Release the hold, charge `event.cost_nanousd` and journal the event. Never raises.
 
-        On return the event is in Redis or on disk. Cancelled, it still settles. The first event of
-        a request id counts.
+        On return the event is in Redis or on disk; if cancelled, the call is still settled. The
+        first event of a request id counts.
         """
 
     async def release(self, reservation: Reservation) -> None:
-        """Give back what was held of a call that is not recorded as a call. Never raises."""
+        """Release the hold of a call that is not recorded. Never raises."""
 
 
 class AccountCredit(Protocol):
-    """Whether accounts have credit, before it is known what their call would cost."""
+    """Whether accounts have credit, before the cost of their call is known."""
 
     def is_known_positive(self, account_id: str) -> bool:
         """Return whether Redis last reported credit for the account; no I/O."""
 
     async def refusal(self, account_id: str) -> GatewayError | None:
         """
-        Return NO_CREDIT for an account whose balance is used up; None: it is not, or not known.
+        Return NO_CREDIT for an account whose balance is used up; None: it is not, or unknown.
 
-        While Redis is away it is STORE_UNAVAILABLE for accounts that had no credit before.
+        While Redis is unavailable, STORE_UNAVAILABLE for accounts last known without credit.
 
         Raises:
             GatewayError: FORBIDDEN (no such account).
@@ -215,27 +213,26 @@ class AccountCredit(Protocol):
 
 
 class IdempotencyStore(Protocol):
-    """Who runs a call that carries an Idempotency-Key, and what became of it."""
+    """The runs of calls with an Idempotency-Key, and their outcomes."""
 
     async def begin(self, claim: Claim) -> Hold | StoredResponse:
         """
-        Return the right to run the call, or the answer of the run that is done.
+        Return the right to run the call, or the response of the completed run.
 
-        Whoever gets a `Hold` must `finish` or `free` it; until then it is renewed.
+        A returned `Hold` must be passed to `finish` or `free`; until then it is renewed.
 
         Raises:
-            GatewayError: CONFLICT (another run is under way), IDEMPOTENCY_COMPLETED (a run was
-                charged, but its answer is not kept), IDEMPOTENCY_MISMATCH (another body),
-                STORE_UNAVAILABLE (Redis is away: nothing may be run).
+            GatewayError: CONFLICT (another run is in progress), IDEMPOTENCY_COMPLETED (a run was
+                charged, but its response is not stored), IDEMPOTENCY_MISMATCH (another body),
+                STORE_UNAVAILABLE (Redis is unavailable: the call must not run).
         """
 
-    async def finish(self, hold: Hold, answer: StoredResponse | None) -> None:
+    async def finish(self, hold: Hold, response: StoredResponse | None) -> None:
         """
-        Keep the outcome of a run that was charged; None: there is no whole answer to repeat.
+        Store the outcome of a charged run; None: there is no complete response to replay.
 
-        Never raises: what Redis does not take is offered again until it does, also when the
-        caller is cancelled.
+        Never raises: it is sent until Redis accepts it, even if the task is cancelled.
         """
 
     async def free(self, hold: Hold) -> None:
-        """Let the key be used again: the run failed without a charge. Never raises."""
+        """Free the key: the run failed without a charge. Never raises."""

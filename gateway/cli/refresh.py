@@ -11,7 +11,7 @@ from gateway.cli.config import store_secrets
 from gateway.cli.revocation import PublishError, tell
 from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings
-from gateway.store.accounts.source import SqlAccounts
+from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.limits.account_loader import push_account
 from gateway.store.sql.database import Database
 

@@ -14,8 +14,7 @@ from gateway.cli.times import Instant
 from gateway.core.model import TOKEN_COLUMNS
 from gateway.core.money import amount_fields
 from gateway.store.sql.database import Database
-from gateway.store.usage.queries import CallFilter
-from gateway.store.usage.reports import GroupBy, UsageLine, UsageReport, UsageReports
+from gateway.store.usage.reports import CallFilter, GroupBy, UsageLine, UsageReport, UsageReports
 
 
 @click.command()

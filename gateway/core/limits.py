@@ -1,9 +1,9 @@
 """
-What an account, a key, or a key with one model may do; and how a refusal is told.
+The limits of accounts, keys, and keys for single models; and the errors of refusals.
 
-Six limits, each of which may be absent: requests a minute and tokens a minute (`core.bucket`),
-concurrent calls, and money spent in a UTC day, in a UTC month and in total. A call must pass those
-of its account, of its key, and of its key for its model; all or nothing.
+Six optional limits: requests and tokens per minute (`core.bucket`), concurrent calls, and money
+spent in a UTC day, in a UTC month and in total. A call must pass the limits of its account, of its
+key, and of its key for its model; all or nothing.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from gateway.errors import ErrorKind, GatewayError
 
 Rate = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Money = Annotated[int, Meta(ge=0, le=9_000_000_000_000_000)]
-"""Nano-dollars, up to nine million dollars: what the scripts in Redis count exactly."""
+"""Nano-dollars, up to nine million dollars, which the scripts in Redis count exactly."""
 
 
 class Limits(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """The limits of one scope. None means no such limit. Kept in SQL as this struct's JSON."""
+    """The limits of one scope; None: no limit. Stored in SQL as this struct's JSON."""
 
     rpm: Rate | None = None
-    """Requests a minute."""
+    """Requests per minute."""
     tpm: Rate | None = None
-    """Tokens a minute, of all classes."""
+    """Tokens per minute, of all classes."""
     concurrency: Rate | None = None
-    """Calls at the same time, each to the end of its answer."""
+    """Concurrent calls, each until the end of its response."""
     budget_day_nanousd: Money | None = None
     budget_month_nanousd: Money | None = None
     budget_total_nanousd: Money | None = None
@@ -42,14 +42,14 @@ class KeyLimits(Limits, frozen=True, kw_only=True, omit_defaults=True, forbid_un
     """The limits of a key, and those of the key for single models."""
 
     models: dict[str, Limits] = {}
-    """Public model name -> limits that hold beside the key's own."""
+    """Public model name -> limits in addition to the key's own."""
 
 
 NO_LIMITS = Limits()
 
 
 class LimitName(enum.Enum):
-    """Which limit refused. The value is what callers and metrics read."""
+    """Which limit refused. The value appears in errors and metrics."""
 
     CREDIT = "credit"
     BUDGET_TOTAL = "budget_total"
@@ -59,7 +59,7 @@ class LimitName(enum.Enum):
     RPM = "requests_per_minute"
     TPM = "tokens_per_minute"
     EXPOSURE = "exposure"
-    """What the running calls can cost at most, see `lua/reserve.lua`."""
+    """The most that the running calls can cost, see `lua/reserve.lua`."""
     SMALL_BALANCE = "small_balance"
     """Concurrent priced calls of an account with little credit."""
 
@@ -84,7 +84,7 @@ class LimitScope(enum.Enum):
 
 
 class Room(msgspec.Struct, frozen=True):
-    """What is left of a rate: of `limit` a minute `remaining`, all of it again in `reset_ms`."""
+    """The rest of a rate: `remaining` of `limit` per minute, full again in `reset_ms`."""
 
     limit: int
     remaining: int
@@ -92,7 +92,7 @@ class Room(msgspec.Struct, frozen=True):
 
 
 class Headroom(msgspec.Struct, frozen=True):
-    """The tightest requests and tokens a minute of a call's scopes; None: not limited."""
+    """The tightest requests and tokens per minute of a call's scopes; None: not limited."""
 
     requests: Room | None = None
     tokens: Room | None = None
@@ -107,14 +107,14 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     name: LimitName
     scope: LimitScope
     value: int
-    """The limit; of CREDIT and EXPOSURE what the balance and the credit limit leave. Money in
+    """The limit; of CREDIT and EXPOSURE the balance plus the credit limit. Money in
     nano-dollars."""
     remaining: int
-    """What is left of it; of money, what neither was spent nor is held by running calls."""
+    """The rest of it; of money, what is neither spent nor held by running calls."""
     asked: int
     """Tokens, nano-dollars, or 1."""
     retry_after_ms: int | None = None
-    """When the same call may succeed; None: not by waiting."""
+    """When the same call may succeed; None: waiting does not help."""
 
 
 _WHOSE = {
@@ -137,13 +137,13 @@ def refusal_error(
     headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> GatewayError:
     """
-    Return the refusal as the error that its caller reads: what limit, how much, until when.
+    Return the refusal as an error with the limit, its value and when to retry.
 
     Args:
-        refusal: Which limit.
+        refusal: The limit that refused.
         model: The public model name.
-        top_up: Where credit is bought, a URL.
-        headers: The rate-limit headers of the caller's dialect.
+        top_up: The URL where credit is bought.
+        headers: The rate-limit headers in the client's dialect.
     """
     whose = _WHOSE[refusal.scope].format(model=model)
     retry_after_s = None if refusal.retry_after_ms is None else refusal.retry_after_ms / 1000
@@ -171,7 +171,7 @@ def refusal_error(
 
 
 def used_up_error(balance_nanousd: int, *, top_up: str) -> GatewayError:
-    """Return the refusal of any call that costs something, from an account without credit."""
+    """Return the refusal of a priced call of an account without credit."""
     return GatewayError(
         ErrorKind.NO_CREDIT,
         f"Not enough credit: {usd(balance_nanousd)} is available. Add credit at {top_up}.",
@@ -181,7 +181,7 @@ def used_up_error(balance_nanousd: int, *, top_up: str) -> GatewayError:
 
 
 def usd(amount_nanousd: int) -> str:
-    """Return an amount for a sentence: `$12.34`, and as many decimals as a small one needs."""
+    """Return an amount as text: `$12.34`, with more decimals if it needs them."""
     sign = "-" if amount_nanousd < 0 else ""
     whole, fraction = divmod(abs(amount_nanousd), 1_000_000_000)
     decimals = f"{fraction:09}".rstrip("0")

@@ -171,7 +171,7 @@ class Principal(msgspec.Struct, frozen=True):
     models: frozenset[str] | None = None
     """Public model names the key may use; None means all."""
     limits: KeyLimits | None = None
-    """The key's own limits; those of its account are in Redis, see `store.hot_state.snapshot`."""
+    """The key's own limits; those of its account are in Redis, see `store.accounts.snapshot`."""
 
 
 class Usage(msgspec.Struct, frozen=True):

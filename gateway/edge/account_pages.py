@@ -30,8 +30,14 @@ from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.codes import Codes, CodeSpentError, UnknownCodeError
 from gateway.store.accounts.credits import AmountError
 from gateway.store.sql.database import Database
-from gateway.store.usage.queries import CallFilter, UsageQueries
-from gateway.store.usage.reports import CALLERS_GROUPS, GroupBy, UsageLine, UsageReports
+from gateway.store.usage.reports import (
+    CLIENT_GROUPS,
+    CallFilter,
+    GroupBy,
+    UsageLine,
+    UsageQueries,
+    UsageReports,
+)
 
 READS_A_MINUTE = 120
 """Of one account, per worker."""
@@ -137,7 +143,7 @@ class AccountPages:
     async def _usage(self, channel: ClientChannel, principal: Principal) -> Reply:
         query = Query(channel, ("from", "to", "group_by", "format", "key"))
         (form,) = query.words("format", ("json", "csv"), ("json",))
-        names = [group.value for group in CALLERS_GROUPS]
+        names = [group.value for group in CLIENT_GROUPS]
         groups = [GroupBy(name) for name in query.words("group_by", names, ("day",))]
         since_ms, until_ms = query.time_ms("from"), query.time_ms("to")
         if since_ms is None:

@@ -18,8 +18,7 @@ from gateway.store.accounts.audit import AuditLog
 from gateway.store.accounts.codes import MAX_CODES, Code, CodeDetails, Codes
 from gateway.store.accounts.reconcile import reconcile
 from gateway.store.sql.database import Database
-from gateway.store.usage.queries import CallFilter, UsageQueries
-from gateway.store.usage.reports import GroupBy, UsageLine, UsageReports
+from gateway.store.usage.reports import CallFilter, GroupBy, UsageLine, UsageQueries, UsageReports
 
 PAGE = 100
 MAX_PAGE = 1000

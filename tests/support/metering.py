@@ -18,14 +18,14 @@ from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation, ReserveAsk
 from gateway.settings import Money, Redis, Server, Settings
-from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
-from gateway.store.hot_state.snapshot import (
+from gateway.store.accounts.snapshot import (
     AccountSource,
     AccountState,
     Position,
     SpendScope,
     Spent,
 )
+from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
 from gateway.store.limits.metering import Metering
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.redis.client import RedisClient, RedisLimits

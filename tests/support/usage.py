@@ -7,10 +7,10 @@ import redis.asyncio
 import sqlalchemy as sa
 
 from gateway.core.model import Usage, UsageEvent
-from gateway.store.redis.shards import shard_of
+from gateway.store.hot_state.redis_schema import RedisKeys
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
-from gateway.store.usage.journal import dead_letter_key, usage_stream_key
+from gateway.store.usage.journal import dead_letter_key
 from gateway.store.usage.reader import GROUP
 
 NOON_MS = 1_779_019_200_000
@@ -60,7 +60,7 @@ class StreamProbe:
     def __init__(self, client: redis.asyncio.Redis, key_prefix: str) -> None:
         self.client = client
         self.key_prefix = key_prefix
-        self.stream = usage_stream_key(key_prefix, shard_of("acct_1"))
+        self.stream = RedisKeys(key_prefix).of("acct_1").usage.decode()
         self.dead = dead_letter_key(key_prefix)
 
     async def add(self, *events: UsageEvent | bytes) -> list[bytes]:

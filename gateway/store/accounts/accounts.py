@@ -1,4 +1,4 @@
-"""Accounts in SQL: who pays for the calls of a set of keys, and on what terms."""
+"""Accounts in SQL: the payer of a set of keys, and its terms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class UnknownAccountError(LookupError):
 
 
 class Billing(enum.Enum):
-    """When an account pays. The value is what SQL, JSON and the command line say."""
+    """When an account pays. The value is used in SQL, JSON and on the command line."""
 
     PREPAID = "prepaid"
     """It spends its balance."""
@@ -36,11 +36,11 @@ class Terms(msgspec.Struct, frozen=True):
 
     billing: Billing = Billing.PREPAID
     credit_limit_nanousd: int | None = None
-    """Postpaid: how far below zero the balance may go; None: without end. Prepaid: not used."""
+    """Postpaid: how far below zero the balance may go; None: unlimited. Prepaid: not used."""
 
     @property
     def credit_nanousd(self) -> int | None:
-        """How far below zero the balance may go; None: without end."""
+        """How far below zero the balance may go; None: unlimited."""
         return 0 if self.billing is Billing.PREPAID else self.credit_limit_nanousd
 
 
@@ -53,15 +53,15 @@ class Account(msgspec.Struct, frozen=True):
     terms: Terms = Terms()
     limits: Limits = NO_LIMITS
     balance_nanousd: int = 0
-    """The sum of the ledger: calls that the ledger writer has not come to are not in it yet."""
+    """The sum of its ledger entries, without calls that the ledger writer has not booked yet."""
     version: int = 1
-    """Grows with every change but those of the balance."""
+    """Incremented by every change but those of the balance."""
     trusted: bool = False
-    """The worst case of its running calls is not bounded by its credit."""
+    """Its running calls are not bounded by its credit."""
 
     @property
     def available_nanousd(self) -> int | None:
-        """What it may spend by the ledger, never below 0; None: without end."""
+        """What it may spend according to the ledger, never below 0; None: unlimited."""
         credit = self.terms.credit_nanousd
         return None if credit is None else max(0, self.balance_nanousd + credit)
 
@@ -70,7 +70,7 @@ class Accounts:
     """
     The accounts table. Every method may raise GatewayError (STORE_UNAVAILABLE).
 
-    Names are for people and need not differ; the id is what counts.
+    Names are for people and need not be unique.
     """
 
     def __init__(self, database: Database) -> None:
@@ -84,7 +84,7 @@ class Accounts:
         trusted: bool = False,
         by: Actor = SYSTEM,
     ) -> Account:
-        """Make an account with a balance of nothing."""
+        """Create an account with a balance of 0."""
         account = Account(new_id("acct"), name, int(time.time()), terms, trusted=trusted)
         values = {
             "id": account.id,
@@ -120,7 +120,7 @@ class Accounts:
         trusted: bool | None = None,
     ) -> Account:
         """
-        Change the name, the terms, the limits, the trust; None leaves as it is.
+        Change the fields that are not None.
 
         Raises:
             UnknownAccountError: there is none with this id.
@@ -155,7 +155,7 @@ class Accounts:
     async def list(
         self, *, name: str | None = None, after: str = "", limit: int = 1000
     ) -> Sequence[Account]:
-        """Return up to `limit` accounts, the oldest first, that follow the id `after`."""
+        """Return up to `limit` accounts after the id `after`, oldest first."""
         query = sa.select(ACCOUNTS).where(ACCOUNTS.c.id > after)
         if name is not None:
             query = query.where(ACCOUNTS.c.name == name)

@@ -1,7 +1,7 @@
 """
-The audit log: who changed what, written in the transaction that changes it.
+The audit log: changes and their actors, written in the transaction of the change.
 
-Rows can only be added; the database itself refuses anything else. No secret is ever in one.
+It is append-only, enforced by the database, and contains no secrets.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.tables import AUDIT_LOG
 
 Facts = Mapping[str, object]
-"""What is recorded of an object: names to JSON values, secrets left out."""
+"""The recorded fields of an object: names to JSON values, without secrets."""
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who does it: `cli:root`, `admin:alice`, `key:key_01...`, and by which request."""
+    """The author of a change, `cli:root`, `admin:alice`, `key:key_01...`, and its request."""
 
     name: str
     request_id: str | None = None
@@ -34,7 +34,7 @@ SYSTEM = Actor("system")
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """One change. `before` is None when the object was made by it."""
+    """One change. `before` is None if it created the object."""
 
     id: int
     at_ms: int
@@ -42,7 +42,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
     action: str
     """`account.create`, `key.revoke`, `credits.topup`, ..."""
     object: str
-    """The id of what was changed."""
+    """The id of the changed object."""
     before: dict[str, Any] | None
     after: dict[str, Any] | None
     request_id: str | None
@@ -66,7 +66,7 @@ async def record(
 async def record_made(
     connection: AsyncConnection, actor: Actor, action: str, made: Mapping[str, Facts]
 ) -> None:
-    """Add an entry for each of many new objects, by their ids, within the transaction."""
+    """Add an entry for each of many new objects, by id, within the caller's transaction."""
     rows = [_row(actor, action, object_id, None, after) for object_id, after in made.items()]
     await connection.execute(sa.insert(AUDIT_LOG), rows)
 
@@ -80,7 +80,7 @@ class AuditLog:
     async def list(
         self, *, object_id: str | None = None, before_id: int | None = None, limit: int = 100
     ) -> Sequence[AuditEntry]:
-        """Return up to `limit` entries, the newest first, older than the entry `before_id`."""
+        """Return up to `limit` entries older than `before_id`, newest first."""
         query = sa.select(AUDIT_LOG).order_by(AUDIT_LOG.c.id.desc()).limit(limit)
         if object_id is not None:
             query = query.where(AUDIT_LOG.c.object == object_id)

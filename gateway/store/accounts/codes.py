@@ -1,12 +1,12 @@
 """
-Redemption codes in SQL. A code itself is returned once, by `create`; what stays is its SHA-256.
+Redemption codes in SQL. The raw code is returned once, by `create`; only its SHA-256 is stored.
 
-Redeeming is one UPDATE that only the first of all who try can win, in the transaction that books
-the amount.
+Redeeming is one UPDATE, which succeeds at most once, in the transaction that books the amount.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Sequence
@@ -19,14 +19,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.store.accounts.accounts import UnknownAccountError
 from gateway.store.accounts.audit import Actor, Facts, record, record_made
-from gateway.store.accounts.code_format import RANDOM_BITS, code_digest, read_code, show_code
 from gateway.store.accounts.credits import AmountError, Booking, EntryKind, LedgerEntry, book
 from gateway.store.sql.database import Database
 from gateway.store.sql.ids import new_id
 from gateway.store.sql.tables import ACCOUNTS, CODES
 
 MAX_CODES = 10_000
-"""Codes made at once."""
+"""The most codes that one `create` makes."""
+
+RANDOM_BITS = 100
+CODE_LENGTH = 20
+_GROUP = 5
+_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Crockford's base 32: without I, L, O and U, which are easily misread."""
+_READ_AS = str.maketrans("OIL", "011", " -")
 
 
 class UnknownCodeError(LookupError):
@@ -34,7 +40,7 @@ class UnknownCodeError(LookupError):
 
 
 class CodeSpentError(Exception):
-    """The code cannot be redeemed (any more); the argument is its state."""
+    """The code cannot be redeemed (any more). `state` is the reason."""
 
     def __init__(self, state: str) -> None:
         super().__init__(state)
@@ -42,7 +48,7 @@ class CodeSpentError(Exception):
 
 
 class Code(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be shown of a code. Times are in Unix seconds."""
+    """The public fields of a code. Times are in Unix seconds."""
 
     id: str
     last_four: str
@@ -68,7 +74,7 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewCode(msgspec.Struct, frozen=True):
-    """A code just made. `raw` is the code itself: show it once and forget it."""
+    """A new code. `raw` is the secret: show it once and never store it."""
 
     raw: str
     code: Code
@@ -78,7 +84,7 @@ class NewCode(msgspec.Struct, frozen=True):
 
 
 class CodeDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """What codes are made with. `note` says what for; `expires_at` is in Unix seconds."""
+    """The fields of new codes. `note` is their purpose; `expires_at` is in Unix seconds."""
 
     amount_nanousd: int
     note: str | None = None
@@ -93,11 +99,11 @@ class Codes:
 
     async def create(self, details: CodeDetails, by: Actor, count: int = 1) -> list[NewCode]:
         """
-        Make up to MAX_CODES codes that are alike.
+        Create up to MAX_CODES codes with the same details.
 
         Raises:
-            AmountError: the amount is not positive, or beyond what one booking may move.
-            ValueError: too many at once.
+            AmountError: the amount is not positive or above the limit of one booking.
+            ValueError: too many codes.
         """
         if not 0 < details.amount_nanousd <= MAX_AMOUNT_NANOUSD:
             raise AmountError(
@@ -114,18 +120,18 @@ class Codes:
         return made
 
     async def list(self, *, after: str = "", limit: int = 1000) -> Sequence[Code]:
-        """Return up to `limit` codes, the oldest first, that follow the id `after`."""
+        """Return up to `limit` codes after the id `after`, oldest first."""
         query = sa.select(CODES).where(CODES.c.id > after).order_by(CODES.c.id).limit(limit)
         async with self._database.read() as connection:
             return [_code(row) for row in await connection.execute(query)]
 
     async def revoke(self, code_id: str, by: Actor) -> Code:
         """
-        Make a code worthless. Revoking twice is no error.
+        Revoke a code. Idempotent.
 
         Raises:
             UnknownCodeError: there is none with this id.
-            CodeSpentError: it was redeemed; to take the money back, adjust the balance.
+            CodeSpentError: it was redeemed; adjust the balance to take the money back.
         """
         change = (
             sa.update(CODES)
@@ -146,12 +152,12 @@ class Codes:
 
     async def redeem(self, raw: str, account_id: str, by: Actor) -> LedgerEntry:
         """
-        Add a code's amount to an account, once in the code's life.
+        Add a code's amount to an account; each code can be redeemed once.
 
         Args:
-            raw: As somebody typed it.
-            account_id: Whose balance.
-            by: Who does it.
+            raw: The code as typed.
+            account_id: The account to credit.
+            by: The actor, for the audit log.
 
         Raises:
             UnknownCodeError: there is no such code.
@@ -191,6 +197,26 @@ class Codes:
             )
             await record(connection, by, "code.redeem", code.id, after=_facts(code))
         return entry
+
+
+def show_code(number: int) -> str:
+    """Return a number below 2 ** RANDOM_BITS as a code, `7H3KQ-0XWEP-M4T9A-Z2C8R`."""
+    digits = "".join(_DIGITS[number >> place & 31] for place in range(RANDOM_BITS - 5, -1, -5))
+    return "-".join(digits[start : start + _GROUP] for start in range(0, CODE_LENGTH, _GROUP))
+
+
+def read_code(text: str) -> str | None:
+    """Return the twenty digits of a typed code; None: it cannot be a code."""
+    digits = text.strip().upper().translate(_READ_AS)
+    if len(digits) != CODE_LENGTH or not set(digits) <= set(_DIGITS):
+        return None
+    return digits
+
+
+def code_digest(digits: str) -> bytes:
+    """Return the SHA-256 of `read_code`'s digits."""
+    # A hundred random bits cannot be found by guessing, so a plain hash suffices.
+    return hashlib.sha256(digits.encode("ascii")).digest()
 
 
 def _new_code(details: CodeDetails, by: Actor) -> NewCode:

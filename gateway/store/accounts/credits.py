@@ -1,9 +1,9 @@
 """
-Balances and their ledger in SQL: what an account may spend, and every movement of it.
+Account balances and their ledger in SQL.
 
-The rule of this file: an account's balance and the ledger entry that moves it are written in one
-transaction, the balance first, so that its row's lock puts the entries of an account in order. The
-sum of an account's entries is its balance, always; `reconcile` proves it.
+Invariant: an account's balance and the ledger entry that changes it are written in one transaction,
+the balance first, so that its row lock orders the entries of an account. The sum of an account's
+entries is always its balance; `reconcile` verifies it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES
 
 
 class AmountError(ValueError):
-    """The amount cannot be booked; the message says why."""
+    """The amount cannot be booked, for the reason in the message."""
 
 
 class IdempotencyConflictError(Exception):
@@ -42,11 +42,11 @@ class AlreadyRefundedError(Exception):
 
 
 class EntryKind(enum.Enum):
-    """Why money moved. The value is what SQL, JSON and tables say."""
+    """Why a balance changed. The value is used in SQL, JSON and tables."""
 
     CHARGE = "charge"
     CORRECTION = "correction"
-    """The difference between a provisional charge and the settlement that came after it."""
+    """The difference between a provisional charge and a later settlement of the call."""
     TOPUP = "topup"
     ADJUSTMENT = "adjustment"
     CODE = "code"
@@ -54,7 +54,7 @@ class EntryKind(enum.Enum):
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One movement of an account's money; positive amounts are the account's gain."""
+    """One change of an account's balance; positive amounts increase it."""
 
     id: int
     account_id: str
@@ -71,11 +71,11 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     provisional: bool = False
     """A later settlement of the call may correct it."""
     revision: int = 0
-    """Of a correction: its number among those of its call, from 1."""
+    """A correction's number among those of its call, from 1."""
 
 
 class Booking(msgspec.Struct, frozen=True, kw_only=True):
-    """A movement to be made."""
+    """A ledger entry to be made."""
 
     account_id: str
     kind: EntryKind
@@ -87,7 +87,7 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Booked(msgspec.Struct, frozen=True):
-    """A movement that was made: now, or `replayed` from when its idempotency key was new."""
+    """The entry of a booking; `replayed` if its idempotency key was used before."""
 
     entry: LedgerEntry
     replayed: bool = False
@@ -95,11 +95,11 @@ class Booked(msgspec.Struct, frozen=True):
 
 async def book(connection: AsyncConnection, booking: Booking) -> LedgerEntry:
     """
-    Move a balance and write the entry, within the caller's transaction.
+    Update a balance and write the entry, within the caller's transaction.
 
     Raises:
         UnknownAccountError: there is no such account.
-        AmountError: the balance would leave its bounds, or nothing would move.
+        AmountError: the balance would be out of bounds, or the amount is 0.
     """
     _check_amount(booking.amount_nanousd)
     move = (
@@ -124,11 +124,11 @@ async def book(connection: AsyncConnection, booking: Booking) -> LedgerEntry:
 
 
 def position_of(accounts: sa.Table) -> sa.ColumnElement[int]:
-    """Return the column `position`: the id of an account's newest entry, 0 without any."""
+    """Return the column `position`: the id of an account's newest entry, 0 without entries."""
     newest = (
         sa.select(LEDGER_ENTRIES.c.id)
         .where(LEDGER_ENTRIES.c.account_id == accounts.c.id)
-        .order_by(LEDGER_ENTRIES.c.id.desc())  # the index' end; max() would read all of them
+        .order_by(LEDGER_ENTRIES.c.id.desc())  # reads the index's end; max() would scan it
         .limit(1)
         .scalar_subquery()
     )
@@ -136,7 +136,7 @@ def position_of(accounts: sa.Table) -> sa.ColumnElement[int]:
 
 
 class Credits:
-    """Moves and shows balances. Every method may raise GatewayError (STORE_UNAVAILABLE)."""
+    """Updates and lists balances. Every method may raise GatewayError (STORE_UNAVAILABLE)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -151,14 +151,14 @@ class Credits:
         idempotency_key: str | None = None,
     ) -> Booked:
         """
-        Add money that was paid.
+        Add a payment to a balance.
 
         Args:
-            account_id: Whose.
-            amount_nanousd: More than nothing.
-            by: Who does it.
-            reason: An invoice's number, say.
-            idempotency_key: Of all bookings with the same one only the first is made.
+            account_id: The account to credit.
+            amount_nanousd: More than 0.
+            by: The actor, for the audit log.
+            reason: For example an invoice number.
+            idempotency_key: Only the first of all bookings with the same key is made.
 
         Raises:
             UnknownAccountError: there is no such account.
@@ -166,7 +166,7 @@ class Credits:
             IdempotencyConflictError: the key belongs to another booking.
         """
         if amount_nanousd <= 0:
-            raise AmountError("a top-up must be more than nothing; for the rest there is adjust")
+            raise AmountError("a top-up must be more than 0; use adjust to lower a balance")
         return await self._book_once(
             Booking(
                 account_id=account_id,
@@ -188,7 +188,7 @@ class Credits:
         reason: str,
         idempotency_key: str | None = None,
     ) -> Booked:
-        """Correct a balance up or down; the reason is a must. Else as `topup`."""
+        """Raise or lower a balance, with a mandatory reason; otherwise like `topup`."""
         return await self._book_once(
             Booking(
                 account_id=account_id,
@@ -203,12 +203,12 @@ class Credits:
 
     async def refund(self, request_id: str, by: Actor, *, reason: str) -> LedgerEntry:
         """
-        Give back what a call was charged, corrections included; once only.
+        Refund a call's charge, including corrections, once.
 
-        A refund closes the call: a settlement that arrives later books nothing.
+        A refund closes the call: later settlements book nothing.
 
         Raises:
-            UnknownChargeError: no such call was charged (yet), or all of it was corrected away.
+            UnknownChargeError: the call was not charged (yet), or corrected to 0.
             AlreadyRefundedError: it was refunded before.
         """
         try:
@@ -223,13 +223,13 @@ class Credits:
                     request_id=request_id,
                 )
                 return await _book_audited(connection, booking, by)
-        except IntegrityError as error:  # somebody else's refund came between
+        except IntegrityError as error:  # a concurrent refund was first
             raise AlreadyRefundedError(request_id) from error
 
     async def entries(
         self, account_id: str, *, before_id: int | None = None, limit: int = 100
     ) -> Sequence[LedgerEntry]:
-        """Return up to `limit` entries of an account, the newest first, older than `before_id`."""
+        """Return up to `limit` entries of an account older than `before_id`, newest first."""
         query = (
             sa.select(LEDGER_ENTRIES)
             .where(LEDGER_ENTRIES.c.account_id == account_id)
@@ -250,7 +250,7 @@ class Credits:
             async with self._database.write() as connection:
                 made = await _find_made(connection, booking)
                 return made or Booked(await _book_audited(connection, booking, by))
-        except IntegrityError:  # the same key came between; what it booked is there now
+        except IntegrityError:  # a concurrent booking with the same key was first
             async with self._database.read() as connection:
                 made = await _find_made(connection, booking)
             if made is None:
@@ -259,12 +259,12 @@ class Credits:
 
 
 async def _refundable(connection: AsyncConnection, request_id: str) -> tuple[str, int]:
-    """Return the account of a call and what it was charged; lock the account."""
+    """Return a call's account, which is locked, and its charge."""
     of_call = sa.select(LEDGER_ENTRIES).where(LEDGER_ENTRIES.c.request_id == request_id)
     first = (await connection.execute(of_call.limit(1))).first()
     if first is None:
         raise UnknownChargeError(request_id)
-    # A ledger writer that corrects the call holds this lock: its entry is seen whole or not at all.
+    # A ledger writer that corrects the call holds this lock, so its entry is seen or follows.
     account = sa.select(ACCOUNTS.c.id).where(ACCOUNTS.c.id == first.account_id).with_for_update()
     await connection.execute(account)
     rows = (await connection.execute(of_call)).all()
@@ -321,7 +321,7 @@ def entry_of(row: sa.Row[Any]) -> LedgerEntry:
 
 def _check_amount(amount_nanousd: int) -> None:
     if amount_nanousd == 0:
-        raise AmountError("an amount of nothing cannot be booked")
+        raise AmountError("the amount must not be 0")
     if abs(amount_nanousd) > MAX_AMOUNT_NANOUSD:
         raise AmountError(
             f"{dollars(amount_nanousd)} dollars in one booking is more than the "

@@ -1,9 +1,8 @@
 """
-Proves the books: recomputes from the ledger what else says the same, and reports differences.
+Verifies the ledger: recomputes derived values from its entries and reports differences.
 
-It changes nothing, ever. What is wrong is for people to understand, and to set right by an
-adjustment, which is an entry like any other. Each check is one statement, so it sees one moment
-and may run beside the writers.
+It never changes anything. Differences are corrected by an adjustment, which is an entry like any
+other. Each check is one statement, so it sees one snapshot and may run beside the writers.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS
 
 MAX_DIFFERENCES = 1000
-"""Reported at most of each kind."""
+"""Reported at most for each check."""
 
 _ENTRIES = LEDGER_ENTRIES.c
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Two numbers that should be one. Amounts are nano-dollars."""
+    """Two amounts that should be equal, in nano-dollars."""
 
     check: str
     """`balance`, `chain`, `spend` or `charge`."""
@@ -32,13 +31,13 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     """The account, the ledger entry's id, or the call's request id."""
     expected_nanousd: int
-    """By the ledger; of `charge` by the usage row."""
+    """According to the ledger; for `charge`, to the usage row."""
     found_nanousd: int | None
-    """None: nothing was found at all."""
+    """None: no row was found."""
 
 
 class Reconciliation(msgspec.Struct, frozen=True):
-    """What was looked at, and what does not agree."""
+    """How many rows were checked, and the differences."""
 
     accounts: int
     entries: int
@@ -52,8 +51,7 @@ async def reconcile(database: Database) -> Reconciliation:
     1. balance: an account's balance is the sum of its entries.
     2. chain: each entry leads from the balance after the one before it to the balance after it.
     3. spend: the sums kept for budgets are the sum of an account's charges and corrections.
-    4. charge: a call that has a usage row with a cost has a charge that, with its corrections, is
-       just that cost.
+    4. charge: if a call's usage row has a cost, its charge and corrections add up to that cost.
 
     Raises:
         GatewayError: STORE_UNAVAILABLE.

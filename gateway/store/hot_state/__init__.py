@@ -1,1 +1,1 @@
-"""The state of accounts and running calls in Redis: key names, rows, snapshots and Lua scripts."""
+"""The state of accounts and running calls in Redis: key names, limit rows and Lua scripts."""

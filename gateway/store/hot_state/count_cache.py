@@ -1,4 +1,4 @@
-"""Token counts that were answered lately, shared by all workers."""
+"""A cache of recent token counts, shared by all workers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gateway.store.redis.connection import Reply, ReplyError
 TTL_S = 300
 MOST_PER_ACCOUNT = 500
 MOST_ACCOUNTS = 100
-"""Counts that one worker remembers within TTL_S, for one account, and for how many accounts."""
+"""How many counts a worker stores within TTL_S per account, and for how many accounts."""
 
 
 class CountCache:
     """
-    Remembers answers of the counting endpoint by digest; the counted text is never stored.
+    Caches responses of the counting endpoint by digest; the counted text is never stored.
 
     Args:
-        bus: To Redis. Without Redis nothing is found, and nothing fails.
+        bus: Redis. While it is unavailable, `get` returns None and `put` does nothing.
         key_prefix: `redis.key_prefix`.
         clock: Monotonic seconds.
     """
@@ -35,15 +35,15 @@ class CountCache:
         self._prefix = f"{key_prefix}count:"
 
     async def get(self, digest: str) -> bytes | None:
-        """Return a remembered answer."""
+        """Return a cached response."""
         try:
             found = await self._bus.command(b"GET", self._prefix + digest)
         except (RedisUnavailable, ReplyError):
             return None
         return found if isinstance(found, bytes) else None
 
-    def put(self, digest: str, answer: bytes, account_id: str) -> None:
-        """Remember an answer for TTL_S, without waiting for Redis, unless there are too many."""
+    def put(self, digest: str, response: bytes, account_id: str) -> None:
+        """Cache a response for TTL_S, up to the bounds above, without waiting for Redis."""
         now = self._clock()
         if now - self._since >= TTL_S:
             self._since = now
@@ -52,11 +52,11 @@ class CountCache:
         if count >= MOST_PER_ACCOUNT or (not count and len(self._put) >= MOST_ACCOUNTS):
             return
         self._put[account_id] = count + 1
-        stored = self._bus.command(b"SET", self._prefix + digest, answer, b"EX", TTL_S)
-        stored.add_done_callback(_ignore)
+        stored = self._bus.command(b"SET", self._prefix + digest, response, b"EX", TTL_S)
+        stored.add_done_callback(_retrieve)
 
 
-def _ignore(stored: asyncio.Future[Reply]) -> None:
-    """A count that could not be remembered is counted again."""
+def _retrieve(stored: asyncio.Future[Reply]) -> None:
+    # A count that could not be cached is computed again: errors are not reported.
     if not stored.cancelled():
         stored.exception()

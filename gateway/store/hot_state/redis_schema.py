@@ -1,13 +1,14 @@
 """
-Names and scripts of the hot state of money: what `lua/shard.lua` describes.
+Keys, limit rows and scripts of the hot state that `lua/shard.lua` describes.
 
-All keys of an account stand in the shard of its id and carry the shard's hash tag, so that every
+All keys of an account are in the shard of its id and carry the shard's hash tag, so that every
 script stays within one slot of a Redis Cluster.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,17 +19,27 @@ from gateway.store.redis.shards import SHARDS, shard_of
 _LUA = Path(__file__).parent / "lua"
 EPOCH = b"epoch"
 SHARD_FULL = 50_000
-"""Entries of one shard's stream, about 30 MB; beyond it events are spilled."""
+"""Entries in one shard's stream, about 30 MB; beyond it events are spilled."""
 
 ACCOUNT_SCOPE = ""
-Row = list[str | int]
-"""A scope for the scripts: name, rpm, tpm, concurrency, day, month, total; -1 is no limit."""
 
 pack = msgspec.msgpack.Encoder().encode
 
 
+class LimitRow(NamedTuple):
+    """The limits of a scope as the scripts take them; -1: no limit. Budgets in nano-dollars."""
+
+    scope: str
+    rpm: int
+    tpm: int
+    concurrency: int
+    budget_day: int
+    budget_month: int
+    budget_total: int
+
+
 class ShardKeys(msgspec.Struct, frozen=True):
-    """The Redis keys of one shard. An account's key is `accounts` and its id."""
+    """The Redis keys of one shard. An account's key is `accounts` followed by its id."""
 
     shard: int
     accounts: bytes
@@ -55,7 +66,7 @@ class RedisKeys:
 
 
 class AccountScripts(msgspec.Struct, frozen=True):
-    """The scripts, each explained at its head."""
+    """The scripts, each described in its header."""
 
     reserve: LuaScript
     settle: LuaScript
@@ -65,7 +76,7 @@ class AccountScripts(msgspec.Struct, frozen=True):
     stored: LuaScript
 
     def all(self) -> list[LuaScript]:
-        """Return them for the bus to load at connect."""
+        """Return all scripts."""
         return [getattr(self, name) for name in self.__struct_fields__]
 
 
@@ -76,35 +87,30 @@ def account_scripts() -> AccountScripts:
 
 
 def key_scope(key_id: str) -> str:
-    """Return a key's scope as the scripts name it."""
+    """Return the name of a key's scope in the scripts."""
     return f"k{key_id}"
 
 
 def key_model_scope(key_id: str, model: str) -> str:
-    """Return the scope of a key for one model as the scripts name it."""
+    """Return the name of the scope of a key for one model in the scripts."""
     return f"m{key_id}/{model}"
 
 
-def scope_row(name: str, limits: Limits) -> Row:
+def scope_row(scope: str, limits: Limits) -> LimitRow:
     """Return a scope's limits as the scripts take them."""
-    return [
-        name,
-        *[
-            -1 if limit is None else limit
-            for limit in (
-                limits.rpm,
-                limits.tpm,
-                limits.concurrency,
-                limits.budget_day_nanousd,
-                limits.budget_month_nanousd,
-                limits.budget_total_nanousd,
-            )
-        ],
-    ]
+    return LimitRow(
+        scope,
+        _row_value(limits.rpm),
+        _row_value(limits.tpm),
+        _row_value(limits.concurrency),
+        _row_value(limits.budget_day_nanousd),
+        _row_value(limits.budget_month_nanousd),
+        _row_value(limits.budget_total_nanousd),
+    )
 
 
-def key_rows(key_id: str, limits: KeyLimits | None, model: str) -> list[Row]:
-    """Return the scopes of a call beside its account's: those that have any limit."""
+def key_rows(key_id: str, limits: KeyLimits | None, model: str) -> list[LimitRow]:
+    """Return the key's scopes of a call that have any limit."""
     if limits is None:
         return []
     rows = [scope_row(key_scope(key_id), limits)]
@@ -112,6 +118,10 @@ def key_rows(key_id: str, limits: KeyLimits | None, model: str) -> list[Row]:
     if for_model is not None:
         rows.append(scope_row(key_model_scope(key_id, model), for_model))
     return [row for row in rows if any(limit != -1 for limit in row[1:])]
+
+
+def _row_value(limit: int | None) -> int:
+    return -1 if limit is None else limit
 
 
 def _names(key_prefix: str, shard: int) -> ShardKeys:

@@ -1,18 +1,18 @@
 """
-The key directory: near cache, then Redis, then SQL; and how a change reaches every worker.
+Looks up keys in the local cache, then Redis, then SQL; propagates changes to every worker.
 
-Why a revoked key cannot come back
-    1. Every change of a key raises its version in SQL, in the same transaction.
-    2. Redis keeps the newest version only: one script compares and writes. A slow SQL read that
-       saw the old state is refused there, and its caller gets the newer entry instead.
-    3. The script that writes a change publishes it. A worker forgets what it remembers of the key;
-       if a load of it is under way, the change's version is the least that load may end with.
-    4. What a worker remembers counts only while it provably hears of changes, see `near_cache`.
-       When the subscription breaks, it forgets everything.
-    5. A change that Redis missed (it was away, or lost it in a failover) is announced again: each
-       worker, when it is subscribed again, compares the recent changes in SQL with Redis.
+Why a revoked key cannot become valid again
+    1. Every change of a key increments its version in SQL, in the same transaction.
+    2. Redis keeps only the newest version: one script compares and writes. The result of a slow
+       SQL read that saw the old state is rejected there, and the reader gets the newer entry.
+    3. The script that writes a change publishes it. Each worker evicts the key from its cache; if
+       it is loading the key, the load may not return a version older than the change's.
+    4. A worker's cached entries are valid only while it provably receives changes, see
+       `local_cache`. When the subscription is lost, the worker clears its cache.
+    5. A change that Redis missed (it was unavailable, or lost the change in a failover) is
+       published again: on every resubscription a worker compares recent changes in SQL with Redis.
     6. An entry in Redis that has not been compared with SQL for `keys.redis_ttl_s` is compared
-       again before it is used. Only if SQL is away it is used as it is.
+       again before use. It is used without the comparison only while SQL is unavailable.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ from gateway.store.redis.client import RedisClient, RedisUnavailable, ReplyError
 logger = logging.getLogger(__name__)
 
 MAX_LOADS = 2048
-"""Keys looked for in Redis or SQL at once, per worker; one more is refused."""
-_RECALL_MARGIN_S = 60.0
-_RECALL_RETRY_FIRST_S = 0.1
-_RECALL_RETRY_LONGEST_S = 5.0
+"""Concurrent look-ups in Redis or SQL, per worker; one more is rejected."""
+_RESYNC_MARGIN_S = 60.0
+_RESYNC_RETRY_FIRST_S = 0.1
+_RESYNC_RETRY_LONGEST_S = 5.0
 
 
 class KeySource(Protocol):
-    """What is needed of SQL. Both raise GatewayError (STORE_UNAVAILABLE) within a bounded time."""
+    """Keys in SQL. Both methods raise GatewayError (STORE_UNAVAILABLE) within a bounded time."""
 
     async def load_by_digest(self, digest: bytes) -> Principal | None:
-        """Return whom the key with this SHA-256 speaks for, whatever its state."""
+        """Return the principal of the key with this SHA-256, in any state; None: no such key."""
 
     async def changed_since(self, unix_s: int) -> Sequence[Change]:
-        """Return the keys changed at that time or after it, but those that are merely new."""
+        """Return the keys changed at that time or later, except new ones."""
 
 
 class _Load:
-    """A look-up under way. `floor` is the least version that it may end with."""
+    """A running look-up. `floor` is the lowest version that it may return."""
 
     __slots__ = ("floor", "task")
 
@@ -71,20 +71,16 @@ class _Load:
         self.task: asyncio.Task[Principal | None] | None = None
 
 
-def _ignore_source(source: str) -> None:
-    """Count nothing."""
-
-
 class KeyCache:
     """
-    `ports.KeyDirectory` for one worker, and the `subscription.Listener` that keeps it true.
+    `ports.KeyDirectory` of one worker, and the `pubsub.Listener` that keeps it current.
 
     Args:
-        bus: For Redis; give it `key_entry_script()` to load at connect.
+        bus: Loads `key_entry_script()` at connect.
         source: SQL.
         settings: The `keys` section: lifetimes and bounds.
         key_prefix: `redis.key_prefix`.
-        count: Called once per load with what answered it: `redis`, `sql`, or `none`.
+        count: Called once per load with its source: `redis`, `sql`, or `none`.
         clock: Monotonic seconds; the subscription's clock too.
         wall_clock: Unix seconds.
     """
@@ -96,7 +92,7 @@ class KeyCache:
         settings: Keys,
         key_prefix: str,
         *,
-        count: Callable[[str], None] = _ignore_source,
+        count: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -115,24 +111,23 @@ class KeyCache:
         )
         self._loads: dict[bytes, _Load] = {}
         self._gaps = 0
-        self._untold: dict[bytes, Change] = {}
-        self._recall_task: asyncio.Task[None] | None = None
+        self._unpublished: dict[bytes, Change] = {}
+        self._resync_task: asyncio.Task[None] | None = None
 
     def cached(self, digest: bytes) -> Principal | None:
-        """Return what is remembered, without I/O; None: not known here, use `lookup`."""
+        """Return the cached principal, without I/O; None: not cached, use `lookup`."""
         entry = self._known.find(digest)
         return None if entry is None else entry.principal
 
     async def lookup(self, digest: bytes) -> Principal | None:
         """
-        Return the principal of the key with this SHA-256, whatever its state; None: no such key.
+        Return the principal of the key with this SHA-256, in any state; None: no such key.
 
-        Callers that ask for the same key at once share one load, which a caller that leaves does
-        not end.
+        Concurrent look-ups of a key share one load, which continues if one of them is cancelled.
 
         Raises:
-            GatewayError: STORE_UNAVAILABLE when neither Redis nor SQL answers, or too many
-                different keys are being looked for.
+            GatewayError: STORE_UNAVAILABLE if neither Redis nor SQL responds, or too many
+                different keys are being looked up.
         """
         entry = self._known.find(digest) or self._unknown.find(digest)
         if entry is not None:
@@ -143,49 +138,49 @@ class KeyCache:
 
     async def publish(self, change: Change) -> bool:
         """
-        Put a change into Redis and tell every worker.
+        Write a change to Redis and publish it to every worker.
 
         Returns:
-            False when Redis is away: then it is told as soon as Redis is back.
+            False if Redis is unavailable: the change is published once Redis is back.
         """
         try:
             await self._announce(change, always=True)
         except (RedisUnavailable, ReplyError):
-            self._untold[change.digest] = change
-            self._recall()
+            self._unpublished[change.digest] = change
+            self._resync()
             return False
         return True
 
     async def aclose(self) -> None:
-        """End what is under way; its callers are cancelled. Idempotent."""
+        """Cancel running loads and those who await them. Idempotent."""
         tasks: list[asyncio.Task[Principal | None] | asyncio.Task[None]] = [
             load.task for load in self._loads.values() if load.task is not None
         ]
-        if self._recall_task is not None:
-            tasks.append(self._recall_task)
+        if self._resync_task is not None:
+            tasks.append(self._resync_task)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    # What the subscription says.
+    # Called by the subscription.
 
     def subscribed(self, since: float) -> None:
-        """Begin to remember; what was loaded before may have missed a change."""
-        self._forget()
+        """Clear the cache, whose entries may have missed a change, and trust new entries."""
+        self._clear()
         self._proof.extend(since)
-        self._recall()
+        self._resync()
 
     def proven(self, since: float) -> None:
-        """Rely on what is remembered for a while longer."""
+        """Extend the time for which cached entries are valid."""
         self._proof.extend(since)
 
-    def heard(self, message: bytes) -> None:
-        """Forget a key that has changed; everything, if the message cannot be read."""
+    def received(self, message: bytes) -> None:
+        """Evict a changed key, or all keys if the message is unreadable."""
         change = decode_message(message)
         if change is None:
-            logger.warning("unreadable message of a key's change size=%d", len(message))
-            self._forget()
+            logger.warning("key_change_unreadable", extra={"size_bytes": len(message)})
+            self._clear()
             return
         digest, version = change
         self._known.drop(digest, version)
@@ -194,12 +189,12 @@ class KeyCache:
         if load is not None:
             load.floor = max(load.floor, version)
 
-    def broken(self) -> None:
-        """Forget everything, and remember only shortly until subscribed again."""
+    def lost(self) -> None:
+        """Clear the cache; new entries are short-lived until subscribed again."""
         self._proof.withdraw()
-        self._forget()
+        self._clear()
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._gaps += 1
         self._known.clear()
         self._unknown.clear()
@@ -208,7 +203,7 @@ class KeyCache:
 
     def _begin(self, digest: bytes) -> _Load:
         if len(self._loads) >= MAX_LOADS:
-            raise _unavailable("too many keys are being looked for")
+            raise _unavailable("too many concurrent key look-ups")
         load = _Load(self._known.version(digest))
         load.task = asyncio.create_task(self._load(digest, load), name="key-load")
         self._loads[digest] = load
@@ -218,7 +213,7 @@ class KeyCache:
     def _ended(self, digest: bytes, task: asyncio.Task[Principal | None]) -> None:
         del self._loads[digest]
         if not task.cancelled():
-            task.exception()  # its callers have it, or have gone
+            task.exception()  # mark as retrieved: all waiters may have been cancelled
 
     async def _load(self, digest: bytes, load: _Load) -> Principal | None:
         since = self._clock()
@@ -233,7 +228,7 @@ class KeyCache:
         return entry.principal
 
     async def _newest(self, digest: bytes, load: _Load) -> KeyEntry:
-        """Return the entry from Redis if it will do, else from SQL."""
+        """Return the entry from Redis if it is fresh and new enough, else from SQL."""
         held = await self._held(digest)
         if held is not None and self._fresh(held) and held.version >= load.floor:
             self._count("redis")
@@ -250,13 +245,13 @@ class KeyCache:
             if entry.version >= load.floor or floor == load.floor:
                 self._count("sql")
                 return entry
-            # The key changed after SQL was asked: ask again.
+            # The key changed after the query: query again.
 
     def _fresh(self, entry: KeyEntry) -> bool:
         return self._wall_clock() - entry.checked_at < self._lifetimes.known_s
 
     async def _held(self, digest: bytes) -> KeyEntry | None:
-        """Return what Redis holds; None when it holds nothing or is away."""
+        """Return the entry in Redis; None if there is none or Redis is unavailable."""
         try:
             raw = await self._bus.command(b"GET", entry_name(self._key_prefix, digest))
         except (RedisUnavailable, ReplyError):
@@ -264,12 +259,12 @@ class KeyCache:
         return decode_entry(raw) if isinstance(raw, bytes) else None
 
     async def _from_sql(self, digest: bytes) -> KeyEntry:
-        """Return what SQL says, or what Redis knows to be newer; Redis is told of the former."""
+        """Return the entry of SQL, written to Redis, or a newer one that Redis has."""
         now = self._wall_clock()
         principal = await self._source.load_by_digest(digest)
         entry = KeyEntry(0 if principal is None else principal.version, now, principal)
         if principal is None and self._unknown.full:
-            return entry  # noise may fill this cache, but not Redis
+            return entry  # random keys may fill this cache, but not Redis
         try:
             newer = await self._bus.script(
                 self._script,
@@ -280,34 +275,35 @@ class KeyCache:
             return entry
         return (decode_entry(newer) if isinstance(newer, bytes) else None) or entry
 
-    # Announcing again what Redis may have missed.
+    # Resynchronisation: publish changes that Redis may have missed.
 
-    def _recall(self) -> None:
-        if self._recall_task is not None:
-            self._recall_task.cancel()
-        self._recall_task = asyncio.create_task(self._announce_recent(), name="key-recall")
+    def _resync(self) -> None:
+        if self._resync_task is not None:
+            self._resync_task.cancel()
+        self._resync_task = asyncio.create_task(self._announce_recent(), name="key-resync")
 
     async def _announce_recent(self) -> None:
-        """Compare recent changes with Redis until that has succeeded once."""
-        retry_s = _RECALL_RETRY_FIRST_S
+        """Compare recent changes with Redis; retry until it succeeds."""
+        retry_s = _RESYNC_RETRY_FIRST_S
         while True:
             try:
                 compared = await self._announce_since(
-                    self._wall_clock() - self._lifetimes.known_s - _RECALL_MARGIN_S
+                    self._wall_clock() - self._lifetimes.known_s - _RESYNC_MARGIN_S
                 )
             except (GatewayError, RedisUnavailable, ReplyError) as error:
-                logger.warning("recent key changes not compared reason=%s", type(error).__name__)
+                reason = type(error).__name__
+                logger.warning("key_resync_failed", extra={"reason": reason})
                 await asyncio.sleep(retry_s)
-                retry_s = min(_RECALL_RETRY_LONGEST_S, retry_s * 2)
+                retry_s = min(_RESYNC_RETRY_LONGEST_S, retry_s * 2)
             else:
-                logger.info("recent key changes compared keys=%d", compared)
+                logger.info("key_resync_completed", extra={"keys": compared})
                 return
 
     async def _announce_since(self, unix_s: float) -> int:
-        for change in list(self._untold.values()):
+        for change in list(self._unpublished.values()):
             await self._announce(change, always=True)
-            if self._untold.get(change.digest) is change:
-                del self._untold[change.digest]
+            if self._unpublished.get(change.digest) is change:
+                del self._unpublished[change.digest]
         recent = await self._source.changed_since(int(unix_s))
         for change in recent:
             await self._announce(change, always=False)
@@ -329,10 +325,10 @@ async def publish_change(
     settings: Keys = Keys(),  # noqa: B008 - frozen
 ) -> None:
     """
-    Put a change into Redis and tell every worker, from a process without a bus.
+    Write a change to Redis and publish it to every worker, from a process other than a worker.
 
     Raises:
-        redis.exceptions.RedisError: Redis is away or refuses; the workers were not told.
+        redis.exceptions.RedisError: Redis is unavailable; the change was not published.
     """
     lifetimes = KeyLifetimes(settings.redis_ttl_s, settings.negative_ttl_s)
     arguments = announce_arguments(key_prefix, change, lifetimes, now=time.time(), always=True)

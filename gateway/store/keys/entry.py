@@ -1,10 +1,10 @@
 """
-What Redis holds of a virtual key, and what workers are told when it changes.
+The cache entry of a virtual key in Redis, and the message published when the key changes.
 
-An entry is a line `<version> <checked_at>` and, after its line feed, the principal as JSON; without
-JSON it says that there is no such key (as of that version: 0 for a key never seen). `checked_at` is
-when SQL was asked, in Unix seconds. A message is `<hex digest> <version>`. Of the key itself, only
-the SHA-256 is in either.
+An entry is a line `<version> <checked_at>` followed by the principal as JSON; without JSON it means
+that there is no such key (as of that version: 0 for an unknown key). `checked_at` is the time of
+the SQL query in Unix seconds. A message is `<hex digest> <version>`. Both contain only the SHA-256
+of the key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.store.redis.scripts import LuaScript, read_script
 _LUA = Path(__file__).parent / "lua"
 KEY_ENTRY_SCRIPT = "key_entry"
 SQL_OUTAGE_S = 86_400
-"""How much longer than fresh an entry stays, for the time in which SQL may be away."""
+"""How long an entry is kept after it is stale, for use while SQL is unavailable."""
 _LONGEST_NUMBER = 15
 
 _decode_principal = msgspec.json.Decoder(Principal).decode
@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Change(Protocol):
-    """A key as it is now, after a change."""
+    """The current state of a key after a change."""
 
     @property
     def digest(self) -> bytes:
@@ -37,11 +37,11 @@ class Change(Protocol):
 
     @property
     def principal(self) -> Principal:
-        """With the state and version that the change gave it."""
+        """The principal after the change."""
 
 
 class KeyEntry(msgspec.Struct, frozen=True):
-    """One entry. `principal` is None when there is no such key."""
+    """One entry. `principal` is None if there is no such key."""
 
     version: int
     checked_at: float
@@ -55,14 +55,14 @@ class KeyLifetimes(msgspec.Struct, frozen=True):
     unknown_s: float
 
     def of(self, entry: KeyEntry) -> int:
-        """Return the entry's life in milliseconds."""
+        """Return the entry's lifetime in milliseconds."""
         if entry.principal is None and entry.version == 0:
             return int(self.unknown_s * 1000)
         return int((self.known_s + SQL_OUTAGE_S) * 1000)
 
 
 def key_entry_script() -> LuaScript:
-    """Return the script that writes an entry; for the bus to load at connect."""
+    """Return the script that writes an entry."""
     return read_script(_LUA, KEY_ENTRY_SCRIPT)
 
 
@@ -72,18 +72,18 @@ def entry_name(key_prefix: str, digest: bytes) -> bytes:
 
 
 def channel_name(key_prefix: str) -> str:
-    """Return the channel on which changes are told."""
+    """Return the channel on which changes are published."""
     return f"{key_prefix}keys:changed"
 
 
 def encode_entry(entry: KeyEntry) -> bytes:
-    """Return the entry as Redis holds it."""
+    """Return the entry's form in Redis."""
     known = b"" if entry.principal is None else _encode(entry.principal)
     return b"%d %d\n%b" % (entry.version, entry.checked_at, known)
 
 
 def decode_entry(raw: bytes) -> KeyEntry | None:
-    """Return the entry; None when it is none of ours, whatever it is."""
+    """Return the entry; None if `raw` is malformed."""
     head, newline, known = raw.partition(b"\n")
     version, _, checked_at = head.partition(b" ")
     if not (newline and _is_number(version) and _is_number(checked_at)):
@@ -96,12 +96,12 @@ def decode_entry(raw: bytes) -> KeyEntry | None:
 
 
 def encode_message(digest: bytes, version: int) -> bytes:
-    """Return what workers are told."""
+    """Return the message for a change."""
     return b"%b %d" % (digest.hex().encode(), version)
 
 
 def decode_message(raw: bytes) -> tuple[bytes, int] | None:
-    """Return digest and version; None when it is no message of ours."""
+    """Return digest and version; None if `raw` is malformed."""
     digest, _, version = raw.partition(b" ")
     if not _is_number(version):
         return None
@@ -112,7 +112,7 @@ def decode_message(raw: bytes) -> tuple[bytes, int] | None:
 
 
 def write_arguments(entry: KeyEntry, lifetimes: KeyLifetimes) -> list[Argument]:
-    """Return the script's ARGV for an entry that was read from SQL: nobody is told."""
+    """Return the script's ARGV for an entry read from SQL, which is not published."""
     return [entry.version, encode_entry(entry), lifetimes.of(entry), b"", b"", b"0"]
 
 
@@ -124,7 +124,7 @@ def announce_arguments(
 
     Args:
         now: Unix seconds.
-        always: Tell the workers also when Redis knows this version already.
+        always: Publish even if Redis already has this version.
     """
     principal = change.principal
     entry = KeyEntry(principal.version, now, principal)
@@ -139,5 +139,5 @@ def announce_arguments(
 
 
 def _is_number(digits: bytes) -> bool:
-    """Return whether these are digits that Lua, too, can count with exactly."""
+    """Return whether these are digits of an integer that Lua represents exactly."""
     return digits.isdigit() and len(digits) <= _LONGEST_NUMBER

@@ -1,12 +1,12 @@
 """
-What a worker remembers of keys in its own memory: bounded, short-lived, and only while it would
-hear of changes.
+A worker's in-memory cache of keys: bounded, short-lived, and valid only while the worker receives
+changes.
 
-The rule of validity. A `Proof` says until when the worker may rely on being told of every change:
-it is extended each time the subscription's PING comes back, to a fixed time after that PING was
-*sent*. What was published before the PING has arrived before its answer, so a change is honoured
-within that time even if the connection is silently dead, or the loop was held up with the message
-unread. Without proof an entry serves for `UNPROVEN_S` only, counted from before it was asked for.
+Validity. A `Proof` holds the time until which the worker has certainly received every change: each
+reply to the subscription's PING extends it to a fixed time after that PING was *sent*. Messages
+published before the PING arrive before its reply, so a change takes effect within that time even if
+the connection is dead without notice, or the loop was blocked with the message unread. Without
+proof an entry is valid for `UNPROVEN_S` only, counted from before its look-up.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from collections.abc import Callable
 from gateway.core.model import Principal
 
 UNPROVEN_S = 0.5
-"""How long an entry serves without proof: it spares SQL one query per request and key while Redis
-is away, and still keeps the promise that a revocation takes effect within one second."""
+"""How long an entry is valid without proof: it saves one SQL query per request and key while Redis
+is unavailable, and a revocation still takes effect within one second."""
 
 PROOF_S = 0.9
 
 
 class Proof:
-    """Until when being told of every change is certain. Shared by the caches of a worker."""
+    """Until when every change has certainly been received. Shared by the caches of a worker."""
 
     __slots__ = ("until",)
 
@@ -32,16 +32,16 @@ class Proof:
         self.until = 0.0
 
     def extend(self, since: float) -> None:
-        """Note that everything published before `since` has been heard."""
+        """Everything published before `since` has been received."""
         self.until = since + PROOF_S
 
     def withdraw(self) -> None:
-        """Note that changes may go unheard from now on."""
+        """Changes may be missed from now on."""
         self.until = 0.0
 
 
 class LocalKeyEntry:
-    """One remembered answer. `principal` is None when there is no such key."""
+    """One cached result. `principal` is None if there is no such key."""
 
     __slots__ = ("expires_at", "principal", "unproven_until")
 
@@ -55,12 +55,12 @@ class LocalKeyEntry:
 
 class LocalKeyCache:
     """
-    A bounded map from digest to answer; the least recently used goes first.
+    A bounded LRU map from digest to look-up result.
 
     Args:
-        entries: How many it holds.
-        ttl_s: How long an entry serves, proof or not.
-        proof: See above.
+        entries: Its capacity.
+        ttl_s: The longest lifetime of an entry, with proof.
+        proof: See the module.
         clock: Monotonic seconds.
     """
 
@@ -77,14 +77,14 @@ class LocalKeyCache:
 
     @property
     def full(self) -> bool:
-        """Whether a new entry pushes out one that has not expired."""
+        """Whether a new entry evicts one that has not expired."""
         if len(self._entries) < self._limit:
             return False
         oldest = next(iter(self._entries.values()))
         return self._clock() < oldest.expires_at
 
     def find(self, digest: bytes) -> LocalKeyEntry | None:
-        """Return the entry if it may still be relied on. Hot: a look-up and two comparisons."""
+        """Return the entry if it is valid. Hot: a look-up and two comparisons."""
         entry = self._entries.get(digest)
         if entry is None:
             return None
@@ -98,11 +98,11 @@ class LocalKeyCache:
         self, digest: bytes, principal: Principal | None, since: float, *, certain: bool
     ) -> None:
         """
-        Remember an answer; if there is no room, the least recently used one goes.
+        Add a result; evict the least recently used one if full.
 
         Args:
-            since: When it was asked for, by the clock.
-            certain: Every change since then would have been heard; else it serves shortly.
+            since: When its look-up began, by the clock.
+            certain: No gap in the subscription since then; otherwise it is valid only shortly.
         """
         unproven_until = since + min(UNPROVEN_S, self._ttl_s)
         expires_at = since + self._ttl_s if certain else unproven_until
@@ -112,16 +112,16 @@ class LocalKeyCache:
             self._entries.popitem(last=False)
 
     def version(self, digest: bytes) -> int:
-        """Return the newest version heard of, expired or not; 0 when none is remembered."""
+        """Return the cached version, expired or not; 0 if none is cached."""
         entry = self._entries.get(digest)
         return 0 if entry is None or entry.principal is None else entry.principal.version
 
     def drop(self, digest: bytes, older_than: int) -> None:
-        """Forget the answer for a key unless it has this version or a newer one."""
+        """Evict a key unless it is cached with this version or a newer one."""
         entry = self._entries.get(digest)
         if entry is not None and (entry.principal is None or entry.principal.version < older_than):
             del self._entries[digest]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Evict all keys."""
         self._entries.clear()

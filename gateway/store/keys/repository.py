@@ -1,8 +1,8 @@
 """
-Virtual keys in SQL. A key itself is returned once, by `create`; what stays is its SHA-256.
+Virtual keys in SQL. The raw key is returned once, by `create`; only its SHA-256 is stored.
 
-Every change raises the key's `version` and returns a `KeyChange`: publish it, so that no cache
-keeps an older principal.
+Every change increments the key's `version` and returns a `KeyChange` to be published, so that no
+cache keeps an older principal.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class UnknownKeyError(LookupError):
 
 
 class KeyRevokedError(Exception):
-    """The key is revoked, which is final."""
+    """The key is revoked; revocation is final."""
 
 
 class KeyRow(msgspec.Struct, frozen=True):
-    """What may be shown of a key. Times are in Unix seconds."""
+    """The public fields of a key. Times are in Unix seconds."""
 
     id: str
     account_id: str
     name: str
     prefix: str
-    """What all keys of the brand start with, `sk-capio-live-`."""
+    """The prefix of all keys of the brand, `sk-capio-live-`."""
     last_four: str
     state: str
     """`active`, `disabled` or `revoked`; a key past `expires_at` is refused in any state."""
@@ -59,14 +59,14 @@ class KeyRow(msgspec.Struct, frozen=True):
 
 
 class KeyChange(msgspec.Struct, frozen=True):
-    """What the caches must learn of a key."""
+    """The state of a key after a change, for the caches."""
 
     digest: bytes
     principal: Principal
 
 
 class NewKey(msgspec.Struct, frozen=True):
-    """A key just made. `raw` is the key itself: show it once and forget it."""
+    """A new key. `raw` is the secret: show it once and never store it."""
 
     raw: str
     row: KeyRow
@@ -77,7 +77,7 @@ class NewKey(msgspec.Struct, frozen=True):
 
 
 class KeyDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """What a key is made with. `models`: public model names, None means all."""
+    """The fields of a new key. `models`: public model names, None means all."""
 
     name: str
     expires_at: int | None = None
@@ -100,7 +100,7 @@ class Keys:
 
     async def create(self, account_id: str, details: KeyDetails, *, by: Actor = SYSTEM) -> NewKey:
         """
-        Make a key of an account.
+        Create a key for an account.
 
         Raises:
             UnknownAccountError: there is no such account.
@@ -136,7 +136,7 @@ class Keys:
     async def list(
         self, account_id: str | None = None, *, after: str = "", limit: int = 1000
     ) -> Sequence[KeyRow]:
-        """Return up to `limit` keys, the oldest first, that follow the id `after`."""
+        """Return up to `limit` keys after the id `after`, oldest first."""
         query = sa.select(API_KEYS).where(API_KEYS.c.id > after).order_by(API_KEYS.c.id)
         if account_id is not None:
             query = query.where(API_KEYS.c.account_id == account_id)
@@ -155,21 +155,21 @@ class Keys:
 
     async def disable(self, key_id: str, *, by: Actor = SYSTEM) -> KeyChange:
         """
-        Refuse a key until `enable`.
+        Disable a key until `enable`.
 
         Raises:
             UnknownKeyError: there is none with this id.
-            KeyRevokedError: nothing brings a revoked key back.
+            KeyRevokedError: the key is revoked.
         """
         return await self._change(key_id, by, "key.disable", state="disabled")
 
     async def enable(self, key_id: str, *, by: Actor = SYSTEM) -> KeyChange:
-        """Accept a disabled key again; raises as `disable` does."""
+        """Enable a disabled key; raises the errors of `disable`."""
         return await self._change(key_id, by, "key.enable", state="active")
 
     async def revoke(self, key_id: str, *, by: Actor = SYSTEM) -> KeyChange:
         """
-        Refuse a key for ever. Revoking twice is no error.
+        Revoke a key for good. Idempotent.
 
         Raises:
             UnknownKeyError: there is none with this id.
@@ -179,14 +179,14 @@ class Keys:
     async def set_limits(
         self, key_id: str, limits: KeyLimits | None, *, by: Actor = SYSTEM
     ) -> KeyChange:
-        """Replace a key's limits; None means none. Raises as `disable` does."""
+        """Replace a key's limits; None removes them. Raises the errors of `disable`."""
         return await self._change(key_id, by, "key.limits", limits=_stored_limits(limits))
 
     async def load_by_digest(self, digest: bytes) -> Principal | None:
         """
-        Return whom the key with this SHA-256 speaks for, whatever its state; None: no such key.
+        Return the principal of the key with this SHA-256, in any state; None: no such key.
 
-        A caller waits for the answer: it comes within LOAD_TIMEOUT_S, or as STORE_UNAVAILABLE.
+        Raises STORE_UNAVAILABLE after LOAD_TIMEOUT_S, since a request waits for it.
         """
         query = sa.select(API_KEYS).where(API_KEYS.c.digest == digest)
         async with self._database.read(timeout_s=LOAD_TIMEOUT_S) as connection:
@@ -194,13 +194,13 @@ class Keys:
         return None if row is None else _change(row).principal
 
     async def changed_since(self, unix_s: int) -> Sequence[KeyChange]:
-        """Return the keys changed at that time or after it; new ones are not among them."""
+        """Return the keys changed at that time or later, except new ones."""
         query = sa.select(API_KEYS).where(API_KEYS.c.changed_at >= unix_s, API_KEYS.c.version > 1)
         async with self._database.read() as connection:
             return [_change(row) for row in await connection.execute(query)]
 
     async def _change(self, key_id: str, by: Actor, action: str, **values: str | None) -> KeyChange:
-        """Change a key whose row is locked, so that of two changes at once none is lost."""
+        # The row is locked before it is read, so that concurrent changes are serialised.
         change = (
             sa.update(API_KEYS)
             .where(API_KEYS.c.id == key_id)
@@ -242,7 +242,7 @@ def _key_row(row: _Row) -> KeyRow:
 
 
 def _facts(row: _Row) -> Facts:
-    """Return what the audit log keeps of a key: nothing that could be used as one."""
+    """Return the audit log's fields of a key, without secrets."""
     return {
         "account_id": row.account_id,
         "name": row.name,

@@ -1,4 +1,4 @@
-"""Whether an account has credit: by what Redis last said of it, or by asking."""
+"""Whether an account has credit, according to the last known state or a query."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 
 _FIELDS = (b"cr", b"base", b"pend", b"h" + ACCOUNT_SCOPE.encode(), b"lim", b"w")
-"""Of an account, see `lua/shard.lua`."""
+"""Fields of an account, see `lua/shard.lua`."""
 
 
 class _Credit(NamedTuple):
-    """An account's money as Redis has it; None: without end."""
+    """An account's credit in Redis; None: unlimited."""
 
     balance_nanousd: int | None
-    """With the credit limit, without what running calls hold."""
+    """Including the credit limit, without deducting holds."""
     available_nanousd: int | None
     limits: bytes
     room_nanousd: int | None
@@ -32,15 +32,15 @@ class _Credit(NamedTuple):
 
 class RedisCredit:
     """
-    Tells whether accounts have credit: `ports.AccountCredit`.
+    `ports.AccountCredit` over the hot state.
 
     Args:
-        bus: To Redis.
-        accounts: Loads accounts that Redis does not have.
-        local: What Redis last said; is told what it says here.
+        bus: Redis.
+        accounts: Loads accounts that Redis lacks.
+        local: The last known state of each account, which is updated.
         key_prefix: `redis.key_prefix`.
         exposure_floor_nanousd, exposure_share: See `money.exposure_floor` and `exposure_share`.
-        top_up: Where credit is bought, a URL.
+        top_up: The URL where credit is bought.
         count: Called with each refusal, `credit` or `unavailable`: `gateway_reservations_total`.
     """
 
@@ -67,12 +67,12 @@ class RedisCredit:
         self._reading: dict[str, asyncio.Task[_Credit | None]] = {}
 
     def is_known_positive(self, account_id: str) -> bool:
-        """Return whether there was credit, see `ports.AccountCredit`."""
+        """Return whether credit was last reported, see `ports.AccountCredit`."""
         seen = self._local.last_seen(account_id)
         return seen is not None and (seen[0] is None or seen[0] > 0)
 
     async def refusal(self, account_id: str) -> GatewayError | None:
-        """Ask Redis, see `ports.AccountCredit`. Who asks at the same time shares one answer."""
+        """Query Redis, see `ports.AccountCredit`. Concurrent queries of an account are shared."""
         reading = self._reading.get(account_id)
         if reading is None:
             reading = asyncio.create_task(self._read(account_id), name="account-credit")
@@ -88,7 +88,7 @@ class RedisCredit:
         return used_up_error(balance, top_up=self._top_up)
 
     async def aclose(self) -> None:
-        """End what is under way. Idempotent."""
+        """Cancel running queries. Idempotent."""
         tasks = list(self._reading.values())
         for task in tasks:
             task.cancel()
@@ -108,10 +108,10 @@ class RedisCredit:
     def _ended(self, account_id: str, task: asyncio.Task[_Credit | None]) -> None:
         del self._reading[account_id]
         if not task.cancelled():
-            task.exception()  # its callers have it, or have gone
+            task.exception()  # mark as retrieved: all waiters may have been cancelled
 
     async def _read(self, account_id: str) -> _Credit | None:
-        """Return an account's credit, compared with SQL now and then; None: Redis is away."""
+        """Return an account's credit, reloaded now and then if used up; None: unavailable."""
         try:
             credit = await self._ask(account_id)
             if credit is None:
@@ -132,7 +132,7 @@ class RedisCredit:
         return credit
 
     async def _ask(self, account_id: str) -> _Credit | None:
-        """Return what Redis has of an account; None: nothing."""
+        """Return an account's credit in Redis; None: Redis lacks the account."""
         key = self._names.of(account_id).accounts + account_id.encode()
         reply = await self._bus.command(b"HMGET", key, *_FIELDS)
         limit, base, waiting, held, limits, running = cast("list[bytes | None]", reply)
@@ -147,7 +147,7 @@ class RedisCredit:
         return _Credit(balance, balance - int(held or 0), limits or b"", room)
 
     def _room(self, funds: int) -> int:
-        """Return what all running calls together may cost, as `lua/reserve.lua` bounds it."""
+        """Return what all running calls together may cost, as in `lua/reserve.lua`."""
         return funds + max(self._exposure_floor, math.floor(self._exposure_share * funds))
 
 

@@ -1,4 +1,4 @@
-"""Brings accounts from SQL into Redis: at their first call, when they change, and now and then."""
+"""Loads accounts from SQL into Redis: at their first call, after changes, and periodically."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import redis.asyncio
 from gateway.core.calendar import DAY_MS, month_of
 from gateway.core.limits import NO_LIMITS
 from gateway.errors import ErrorKind, GatewayError
+from gateway.store.accounts.snapshot import AccountSource, AccountState, SpendScope
 from gateway.store.hot_state.redis_schema import (
     ACCOUNT_SCOPE,
     RedisKeys,
@@ -22,12 +23,11 @@ from gateway.store.hot_state.redis_schema import (
     pack,
     scope_row,
 )
-from gateway.store.hot_state.snapshot import AccountSource, AccountState, SpendScope
 from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
 
 ASK_AGAIN_S = 5.0
-"""An account that has run dry is compared with SQL at most so often, per worker."""
+"""How often an account without credit is compared with SQL at most, per worker."""
 _ATTEMPTS = 3
 _REMEMBERED = 10_000
 logger = logging.getLogger(__name__)
@@ -38,12 +38,12 @@ class AccountLoader:
     Loads accounts for one worker.
 
     Args:
-        bus: To Redis.
+        bus: Redis.
         source: SQL.
         key_prefix: `redis.key_prefix`.
         clock: Monotonic seconds.
-        now_ms: Unix milliseconds, to know today's budgets; None: the system's clock, and the
-            server's in the script.
+        now_ms: Unix milliseconds, for the day of budgets; None: the system's clock, and the
+            server's clock in the script.
     """
 
     def __init__(
@@ -66,15 +66,15 @@ class AccountLoader:
 
     async def load(self, account_id: str, scopes: Sequence[SpendScope] = ()) -> None:
         """
-        Put an account into Redis; callers that ask for the same at once share one load.
+        Load an account into Redis; concurrent loads of the same account and scopes are shared.
 
         Args:
-            account_id: Which.
-            scopes: Whose spending, for budgets.
+            account_id: Its id.
+            scopes: The scopes whose spending budgets need.
 
         Raises:
             GatewayError: FORBIDDEN (there is no such account), STORE_UNAVAILABLE.
-            RedisUnavailable, ReplyError: Redis did not take it.
+            RedisUnavailable, ReplyError: Redis did not store it.
         """
         key = (account_id, frozenset(scopes))
         task = self._loads.get(key)
@@ -86,23 +86,23 @@ class AccountLoader:
 
     async def refresh(self, account_id: str) -> bool:
         """
-        Bring what has changed in SQL; False when it was not possible.
+        Load an account after a change; return False on failure.
 
-        Then it is brought by the next of: the account's next booked call, a call that is refused
-        for want of credit, the account's regular reload.
+        Then the change takes effect with the account's next booked call, its next call refused for
+        lack of credit, or its periodic reload.
         """
         try:
             await self.load(account_id)
         except (GatewayError, RedisUnavailable, ReplyError) as error:
             logger.warning(
-                "account not refreshed",
+                "account_refresh_failed",
                 extra={"account_id": account_id, "reason": type(error).__name__},
             )
             return False
         return True
 
     def refresh_soon(self, account_id: str) -> None:
-        """Begin a refresh without waiting for it."""
+        """Start a refresh without waiting for it."""
         key: tuple[str, frozenset[SpendScope]] = (account_id, frozenset())
         if key not in self._loads:
             task = asyncio.create_task(self._refresh(account_id), name="account-refresh")
@@ -110,7 +110,7 @@ class AccountLoader:
             task.add_done_callback(lambda done: self._ended(key, done))
 
     def may_ask_again(self, account_id: str) -> bool:
-        """Return True once every ASK_AGAIN_S for each account: compare it with SQL now."""
+        """Return True once every ASK_AGAIN_S per account: compare it with SQL now."""
         now = self._clock()
         if now - self._asked.get(account_id, -ASK_AGAIN_S) < ASK_AGAIN_S:
             return False
@@ -120,7 +120,7 @@ class AccountLoader:
         return True
 
     async def aclose(self) -> None:
-        """End what is under way. Idempotent."""
+        """Cancel running loads. Idempotent."""
         tasks = list(self._loads.values())
         for task in tasks:
             task.cancel()
@@ -130,14 +130,14 @@ class AccountLoader:
     def _ended(self, key: tuple[str, frozenset[SpendScope]], task: asyncio.Task[None]) -> None:
         del self._loads[key]
         if not task.cancelled():
-            task.exception()  # its callers have it, or have gone
+            task.exception()  # mark as retrieved: all waiters may have been cancelled
 
     async def _refresh(self, account_id: str) -> None:
         try:
             await self._load(account_id, ())
         except (GatewayError, RedisUnavailable, ReplyError) as error:
             logger.warning(
-                "account not refreshed",
+                "account_refresh_failed",
                 extra={"account_id": account_id, "reason": type(error).__name__},
             )
 
@@ -157,7 +157,7 @@ class AccountLoader:
             ErrorKind.STORE_UNAVAILABLE,
             "The account cannot be checked at the moment. Retry shortly.",
             retry_after_s=1.0,
-            detail="Redis knows a newer position than SQL: was SQL restored from a backup?",
+            detail="Redis has a newer position than SQL: was SQL restored from a backup?",
         )
 
 
@@ -165,11 +165,11 @@ async def push_account(
     client: redis.asyncio.Redis, key_prefix: str, source: AccountSource, account_id: str
 ) -> None:
     """
-    Bring what has changed of an account in SQL, from a process without a bus.
+    Load an account after a change, from a process other than a worker.
 
     Raises:
         GatewayError: STORE_UNAVAILABLE.
-        redis.exceptions.RedisError: Redis is away: the workers will find out by themselves.
+        redis.exceptions.RedisError: Redis is unavailable: the workers will notice the change.
     """
     day = _system_ms() // DAY_MS
     month = month_of(day)
@@ -209,7 +209,7 @@ def load_arguments(
 
 
 def scope_name(scope: SpendScope) -> str:
-    """Return a scope as the scripts name it."""
+    """Return the name of a scope in the scripts."""
     if scope.key_id is None:
         return ACCOUNT_SCOPE
     if scope.model is None:

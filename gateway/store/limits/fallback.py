@@ -1,44 +1,47 @@
 """
-Limits while Redis is away: each worker admits a share of what an account or key may do.
+Limits while Redis is unavailable: each worker admits a share of each limit.
 
-A caller may be served by every worker of every pod at once, so the share should be about one by
-their number. Money may be spent up to the same share of what was left when Redis was last heard;
-an account that this worker has not seen before is not served.
+A client may be served by every worker of every pod at once, so the share should be about 1 / their
+number. Money may be spent up to the same share of what was available at the last reply of Redis;
+calls of accounts that this worker has not seen are refused.
 
-Where the worst case of an account's running calls is bounded (`lua/reserve.lua`), calls count with
-theirs, against the share of the room that Redis last left. So the workers together add at most
-workers * share * (the most room that one of them saw) to what the account may owe; and nothing, if
-workers * share <= 1 and the account was quiet since.
+If the worst case of an account's running calls is bounded (`lua/reserve.lua`), calls count with
+their worst case against the share of the last known room. So the workers together add at most
+workers * share * (the most room that one of them saw) to the account's debt, and nothing if
+workers * share <= 1 and the account was idle since.
 """
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from gateway.core.bucket import Bucket, adjust, take
-from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, Row
+from gateway.errors import ErrorKind, GatewayError
+from gateway.ports import Reservation
+from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, LimitRow
 
 _ACCOUNTS = 50_000
-_decode_row = msgspec.msgpack.Decoder(list[str | int]).decode
+_decode_row = msgspec.msgpack.Decoder(LimitRow).decode
 
 
 class LastSeen(NamedTuple):
-    """What Redis last said of an account, amounts in nano-dollars."""
+    """What Redis last reported of an account, amounts in nano-dollars."""
 
     available: int | None
-    """None: without end."""
+    """None: unlimited."""
     limits: bytes
-    """Its row packed; empty: no limits."""
+    """Its `LimitRow` packed; empty: no limits."""
     room: int | None
     """What further calls may cost at most; None: not bounded."""
 
 
 class _Scope:
-    """What was admitted of one scope here since Redis went away."""
+    """What this worker admitted of one scope since Redis became unavailable."""
 
     __slots__ = ("requests", "running", "tokens")
 
@@ -48,22 +51,31 @@ class _Scope:
         self.tokens = Bucket()
 
 
+class _Share(NamedTuple):
+    """This worker's share of the rates of a scope; -1: no limit."""
+
+    scope: str
+    rpm: int
+    tpm: int
+    concurrency: int
+
+
 class _Admitted(msgspec.Struct, frozen=True):
-    """One call admitted here."""
+    """One call admitted by this worker."""
 
     account_id: str
     hold_nanousd: int
     worst_nanousd: int
     tokens: int
-    rows: tuple[Row, ...]
+    shares: tuple[_Share, ...]
 
 
 class FallbackLimiter:
     """
-    Admits by a share of the limits.
+    Counts calls against this worker's share of the limits.
 
     Args:
-        share: Above 0, at most 1. Of any limit at least one request is admitted.
+        share: Above 0, at most 1. Every limit admits at least one request.
     """
 
     def __init__(self, share: float) -> None:
@@ -75,23 +87,23 @@ class FallbackLimiter:
         self._admitted: dict[str, _Admitted] = {}
 
     def saw(self, account_id: str, seen: LastSeen) -> None:
-        """Remember what Redis says."""
+        """Store what Redis reports of an account."""
         if account_id not in self._seen and len(self._seen) >= _ACCOUNTS:
             self._seen.popitem(last=False)
         self._seen[account_id] = seen
 
     def saw_available(self, account_id: str, available_nanousd: int) -> None:
-        """Remember what Redis says of the credit of an account that is known here."""
+        """Store the available credit of an account that was seen before."""
         seen = self._seen.get(account_id)
         if seen is not None:
             self._seen[account_id] = seen._replace(available=available_nanousd)
 
     def last_seen(self, account_id: str) -> LastSeen | None:
-        """Return what Redis last said; None: nothing, or it is forgotten."""
+        """Return what Redis last reported; None: the account was not seen."""
         return self._seen.get(account_id)
 
     def room(self, account_id: str) -> int | None:
-        """Return the room that Redis last left an account; 0: it was not seen, None: unbounded."""
+        """Return an account's last known room; 0: not seen, None: unbounded."""
         seen = self._seen.get(account_id)
         return 0 if seen is None else seen.room
 
@@ -99,7 +111,7 @@ class FallbackLimiter:
         self,
         request_id: str,
         account_id: str,
-        rows: Sequence[Row],
+        rows: Sequence[LimitRow],
         *,
         hold_nanousd: int,
         worst_nanousd: int,
@@ -107,15 +119,15 @@ class FallbackLimiter:
         now_ms: int,
     ) -> bool:
         """
-        Return whether a call may start; if so it counts until `end`.
+        Return whether a call is admitted; if so it counts until `end`.
 
         Args:
-            request_id: The call's.
-            account_id: Whose.
-            rows: The limits of its key, see `hot_state.key_rows`.
-            hold_nanousd: What it is expected to cost.
-            worst_nanousd: What it can cost at most.
-            tokens: What it may use.
+            request_id: The call's id.
+            account_id: Its account.
+            rows: The limits of its key, see `redis_schema.key_rows`.
+            hold_nanousd: Its expected cost.
+            worst_nanousd: The most it can cost.
+            tokens: The tokens it may use.
             now_ms: Monotonic milliseconds.
         """
         seen = self._seen.get(account_id)
@@ -127,11 +139,11 @@ class FallbackLimiter:
         of_account = [_decode_row(seen.limits)] if seen.limits else []
         shares = [self._shared(account_id, row) for row in (*of_account, *rows)]
         poured: list[tuple[_Scope, Bucket, Bucket]] = []
-        for row in shares:
-            scope = self._scopes.setdefault(str(row[0]), _Scope())
-            requests = _pour(scope.requests, row[1], 1, now_ms)
-            minute = _pour(scope.tokens, row[2], tokens, now_ms)
-            full = _number(row[3]) >= 0 and scope.running >= _number(row[3])
+        for share in shares:
+            scope = self._scopes.setdefault(share.scope, _Scope())
+            requests = _pour(scope.requests, share.rpm, 1, now_ms)
+            minute = _pour(scope.tokens, share.tpm, tokens, now_ms)
+            full = 0 <= share.concurrency <= scope.running
             if full or requests is None or minute is None:
                 return False
             poured.append((scope, requests, minute))
@@ -146,63 +158,111 @@ class FallbackLimiter:
         return True
 
     def end(self, request_id: str, *, cost_nanousd: int, tokens: int, now_ms: int) -> None:
-        """Count what a call admitted here has cost in the place of what it might. Idempotent."""
+        """Replace what an admitted call holds by its cost. Idempotent."""
         call = self._admitted.pop(request_id, None)
         if call is None:
             return
         if call.account_id in self._spent:
             self._spent[call.account_id] += cost_nanousd - call.hold_nanousd
             self._exposed[call.account_id] += cost_nanousd - call.worst_nanousd
-        for row in call.rows:
-            scope = self._scopes.get(str(row[0]))
+        for share in call.shares:
+            scope = self._scopes.get(share.scope)
             if scope is None:
                 continue
             scope.running = max(0, scope.running - 1)
-            limit = _number(row[2])
-            if limit > 0:
-                surplus = tokens - min(call.tokens, limit)
-                scope.tokens = adjust(scope.tokens, limit, surplus, now_ms)
+            if share.tpm > 0:
+                surplus = tokens - min(call.tokens, share.tpm)
+                scope.tokens = adjust(scope.tokens, share.tpm, surplus, now_ms)
 
     def forget(self) -> None:
-        """Redis is back: begin anew at its next absence."""
+        """Reset all counts: Redis is back."""
         if self._scopes or self._spent:
             self._scopes.clear()
             self._spent.clear()
             self._exposed.clear()
 
     def _affords(
-        self, account_id: str, seen: LastSeen, rows: Sequence[Row], hold_nanousd: int
+        self, account_id: str, seen: LastSeen, rows: Sequence[LimitRow], hold_nanousd: int
     ) -> bool:
-        available, limits = seen.available, seen.limits
-        caps = [_number(cap) for row in rows for cap in row[4:] if _number(cap) >= 0]
-        if limits:
-            caps += [_number(cap) for cap in _decode_row(limits)[4:] if _number(cap) >= 0]
-        if available is not None:
-            caps.append(available)
+        of_account = [_decode_row(seen.limits)] if seen.limits else []
+        caps = [
+            budget
+            for row in (*rows, *of_account)
+            for budget in (row.budget_day, row.budget_month, row.budget_total)
+            if budget >= 0
+        ]
+        if seen.available is not None:
+            caps.append(seen.available)
         if not caps or hold_nanousd == 0:
             return True
         spent = self._spent.get(account_id, 0)
         return spent + hold_nanousd <= int(min(caps) * self._share)
 
-    def _shared(self, account_id: str, row: Row) -> Row:
-        """Return a row's rates as this worker's share; the account's scope gets a name."""
-        name = f"a{account_id}" if row[0] == ACCOUNT_SCOPE else str(row[0])
-        return [name, *[self._part(limit) for limit in row[1:4]]]
+    def _shared(self, account_id: str, row: LimitRow) -> _Share:
+        # The scope of an account has no name of its own.
+        scope = f"a{account_id}" if row.scope == ACCOUNT_SCOPE else row.scope
+        return _Share(scope, self._part(row.rpm), self._part(row.tpm), self._part(row.concurrency))
 
-    def _part(self, limit: str | int) -> int:
-        number = _number(limit)
-        return number if number < 0 else max(1, int(number * self._share))
+    def _part(self, limit: int) -> int:
+        return limit if limit < 0 else max(1, int(limit * self._share))
 
 
-def _pour(bucket: Bucket, limit: str | int, amount: int, now_ms: int) -> Bucket | None:
-    """Return the bucket with `amount` in it, as it is without a limit; None: there is no room."""
-    number = _number(limit)
-    if number < 0:
+class FallbackAdmitter:
+    """
+    `admitter.Admitter` without Redis.
+
+    Args:
+        limiter: Counts the admitted calls.
+        enabled: False refuses every call.
+        count: Called with the result of each admission.
+    """
+
+    def __init__(
+        self, limiter: FallbackLimiter, *, enabled: bool, count: Callable[[str], None]
+    ) -> None:
+        self._limiter = limiter
+        self._enabled = enabled
+        self._count = count
+
+    async def admit(
+        self,
+        reservation: Reservation,
+        rows: Sequence[LimitRow],
+        packed: bytes,  # noqa: ARG002 -- for the script
+    ) -> None:
+        """Admit by this worker's share of the limits, or raise STORE_UNAVAILABLE."""
+        ask = reservation.ask
+        account_id = ask.principal.account_id
+        if self._enabled and self._limiter.admit(
+            ask.request_id,
+            account_id,
+            rows,
+            hold_nanousd=reservation.hold_nanousd,
+            worst_nanousd=reservation.worst_nanousd,
+            tokens=reservation.tokens,
+            now_ms=monotonic_ms(),
+        ):
+            reservation.degraded = True
+            if self._limiter.room(account_id) is None:
+                reservation.worst_nanousd = reservation.hold_nanousd
+            self._count("degraded")
+            return
+        self._count("unavailable")
+        raise GatewayError(
+            ErrorKind.STORE_UNAVAILABLE,
+            "Limits and credit cannot be checked at the moment. Retry shortly.",
+            retry_after_s=1.0,
+        )
+
+
+def monotonic_ms() -> int:
+    """Return the time of the limiter's buckets."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def _pour(bucket: Bucket, limit: int, amount: int, now_ms: int) -> Bucket | None:
+    """Return the bucket with `amount` added, unchanged without a limit; None: it is full."""
+    if limit < 0:
         return bucket
-    poured = take(bucket, number, amount, now_ms)
+    poured = take(bucket, limit, amount, now_ms)
     return None if isinstance(poured, int) else poured
-
-
-def _number(limit: str | int) -> int:
-    assert isinstance(limit, int)
-    return limit

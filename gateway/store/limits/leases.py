@@ -1,9 +1,9 @@
 """
-The running calls of one worker: heard of in Redis every few seconds, all in one batch.
+Renews the leases of one worker's running calls every few seconds, in batches.
 
-Each time a call's lease is lengthened, and what it has cost so far becomes its checkpoint: that is
-charged if this worker dies. A call that nears its hold gets a larger one, whether or not the
-account can afford it: a stream is never cut for money, but nothing more is admitted meanwhile.
+A renewal extends the call's lease and stores its cost so far as a checkpoint, which is charged if
+this worker dies. The hold of a call that nears it is raised, whether or not the account can afford
+it: a stream is never cut off for lack of credit, but further calls are refused meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -22,8 +22,8 @@ from gateway.core.pricing import token_count
 from gateway.ports import Reservation, ReserveAsk
 from gateway.store.hot_state.redis_schema import (
     ACCOUNT_SCOPE,
+    LimitRow,
     RedisKeys,
-    Row,
     account_scripts,
     pack,
 )
@@ -32,9 +32,9 @@ from gateway.store.redis.connection import Argument, ReplyError
 from gateway.store.usage.sender import MOST_TOKENS, TRANSIENT
 
 BATCH = 100
-"""Calls in one script: 2 ms of Redis."""
+"""Calls per script: 2 ms of Redis."""
 NEAR = 0.8
-"""Of the hold; what has cost more gets a larger one."""
+"""The share of the hold beyond which it is raised."""
 GROWTH = 1.5
 _encode = msgspec.json.Encoder().encode
 logger = logging.getLogger(__name__)
@@ -45,13 +45,13 @@ Scopes: TypeAlias = tuple[tuple[str, int, int], ...]
 
 class LeaseRenewer:
     """
-    Tells Redis of the calls that run here.
+    Renews the leases of one worker.
 
     Args:
-        bus: To Redis.
+        bus: Redis.
         key_prefix: `redis.key_prefix`.
         lease_s: See `money.lease_s`.
-        observe_epoch: Told of each shard's epoch, see `UsageStream.observe_epoch`.
+        observe_epoch: Called with a shard and its epoch, see `UsageStream.observe_epoch`.
         now_ms: Unix milliseconds for the scripts; None: the server's clock.
     """
 
@@ -68,7 +68,7 @@ class LeaseRenewer:
         self._names = RedisKeys(key_prefix)
         self._script = account_scripts().renew
         self._lease_ms = int(lease_s * 1000)
-        self._saw_epoch = observe_epoch
+        self._observe_epoch = observe_epoch
         self._now_ms = now_ms
         self._calls: dict[str, tuple[Reservation, Scopes]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -77,19 +77,19 @@ class LeaseRenewer:
         return len(self._calls)
 
     def add(self, reservation: Reservation, scopes: Scopes) -> None:
-        """Tell of a call from now on, with these `scopes_of` it should Redis not know it."""
+        """Renew a call from now on; `scopes` restore it if Redis lost it, see `scopes_of`."""
         self._calls[reservation.ask.request_id] = (reservation, scopes)
 
     def discard(self, request_id: str) -> None:
-        """Tell of a call no more. Idempotent."""
+        """Stop renewing a call. Idempotent."""
         self._calls.pop(request_id, None)
 
     def start(self, every_s: float) -> None:
-        """Begin to tell of them."""
+        """Start renewing."""
         self._task = asyncio.create_task(self._renew_forever(every_s), name="renew-calls")
 
     async def aclose(self) -> None:
-        """End. Idempotent."""
+        """Stop renewing. Idempotent."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -97,11 +97,11 @@ class LeaseRenewer:
 
     async def renew(self) -> None:
         """
-        Tell of every call once.
+        Renew every call once.
 
         Raises:
-            RedisUnavailable, ReplyError: Redis is away; leases that run out meanwhile are entered
-                again when it is back.
+            RedisUnavailable, ReplyError: Redis is unavailable; leases that expire meanwhile are
+                restored once it is back.
         """
         by_shard: dict[int, list[Argument]] = {}
         at_ms = time.time_ns() // 1_000_000
@@ -109,7 +109,7 @@ class LeaseRenewer:
             shard = self._names.of(reservation.ask.principal.account_id).shard
             try:
                 record = _record(reservation, scopes, at_ms)
-            except Exception:  # one call must not cost all others their leases
+            except Exception:  # must not prevent the renewal of other calls
                 logger.exception("call_not_renewed", extra={"request_id": request_id})
                 continue
             by_shard.setdefault(shard, []).extend((request_id, record))
@@ -118,7 +118,7 @@ class LeaseRenewer:
                 await self._send_apart(shard, items[start : start + 2 * BATCH])
 
     async def _send_apart(self, shard: int, items: list[Argument]) -> None:
-        """Send a batch, or its calls one by one if Redis refuses one of them for itself."""
+        """Send a batch, or its calls one by one if Redis rejects one of them."""
         try:
             await self._send(shard, items)
         except ReplyError as error:
@@ -133,7 +133,7 @@ class LeaseRenewer:
                 await self._send_apart(shard, items[start : start + 2])
 
     async def _send(self, shard: int, items: list[Argument]) -> None:
-        # A call may have ended while the batches before this one were answered.
+        # A call may have ended while earlier batches were sent.
         pairs = zip(items[::2], items[1::2], strict=True)
         left = [part for pair in pairs if pair[0] in self._calls for part in pair]
         if not left:
@@ -144,9 +144,9 @@ class LeaseRenewer:
             self._script, (names.calls, names.leases), (now, self._lease_ms, names.accounts, *left)
         )
         assert isinstance(reply, list)
-        self._saw_epoch(shard, reply[1])
+        self._observe_epoch(shard, reply[1])
         if reply[0]:
-            logger.info("running calls entered again", extra={"shard": shard, "calls": reply[0]})
+            logger.info("running_calls_restored", extra={"shard": shard, "calls": reply[0]})
 
     async def _renew_forever(self, every_s: float) -> None:
         while True:
@@ -154,28 +154,28 @@ class LeaseRenewer:
             try:
                 await self.renew()
             except (RedisUnavailable, ReplyError):
-                pass  # Redis is away: the bus has logged it
-            except Exception:  # a task root: the next round comes
-                logger.exception("running calls not renewed")
+                pass  # logged by the client
+            except Exception:  # a task root: the next round retries
+                logger.exception("lease_renewal_failed")
 
 
-def scopes_of(rows: list[Row]) -> Scopes:
-    """Return the scopes of a call whose key has the limits `rows`, see `hot_state.key_rows`."""
-    of_key = ((str(row[0]), 0, max(0, int(row[2]))) for row in rows)
+def scopes_of(rows: Sequence[LimitRow]) -> Scopes:
+    """Return the scopes of a call whose key has the limits `rows`."""
+    of_key = ((row.scope, 0, max(0, row.tpm)) for row in rows)
     return ((ACCOUNT_SCOPE, 0, 0), *of_key)
 
 
 def _record(reservation: Reservation, scopes: Scopes, at_ms: int) -> bytes:
-    """Return a call's record with its checkpoint; raise its hold if it nears it."""
+    """Return a call's record with its checkpoint; raise its hold if the cost nears it."""
     event = _checkpoint(reservation, at_ms)
-    if event.cost_nanousd > MAX_AMOUNT_NANOUSD:  # absurd, and more than the scripts can count
+    if event.cost_nanousd > MAX_AMOUNT_NANOUSD:  # the scripts cannot count it exactly
         logger.error("checkpoint_refused", extra={"request_id": event.request_id})
         event = draft_event(reservation.ask, at_ms)
     cost = event.cost_nanousd
     if cost > reservation.hold_nanousd * NEAR:
         grown = int(cost * GROWTH)
         worst = reservation.worst_nanousd
-        # Only an upstream that ignores its limits makes a call dearer than its worst case.
+        # The cost exceeds the worst case only if the upstream ignored its limits.
         reservation.hold_nanousd = min(grown, worst) if cost <= worst else grown
         reservation.worst_nanousd = max(worst, reservation.hold_nanousd)
     return pack(
@@ -203,7 +203,7 @@ def _checkpoint(reservation: Reservation, at_ms: int) -> UsageEvent:
 
 
 def draft_event(ask: ReserveAsk, at_ms: int) -> UsageEvent:
-    """Return what is recorded of a call of which nothing more is heard: nothing is charged."""
+    """Return the event of an abandoned call without a checkpoint: nothing is charged."""
     principal = ask.principal
     return UsageEvent(
         request_id=ask.request_id,

@@ -1,4 +1,4 @@
-"""All that one worker needs to admit, hold, charge and journal calls, put together."""
+"""Composes what one worker needs to admit, charge and journal calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gateway.core.catalogue import nanousd
 from gateway.settings import Settings
-from gateway.store.hot_state.snapshot import AccountSource
+from gateway.store.accounts.snapshot import AccountSource
 from gateway.store.limits.account_credit import RedisCredit
 from gateway.store.limits.account_loader import AccountLoader
 from gateway.store.limits.leases import LeaseRenewer
@@ -22,23 +22,23 @@ from gateway.telemetry.metrics import CallMetrics, Metrics
 
 class Metering:
     """
-    The money side of one worker; `start` it, and `aclose` it when no call runs any more.
+    Admission, charging and journal of one worker; `aclose` it after the last call has ended.
 
     Args:
-        bus: To Redis; give it `hot_state.account_scripts().all()` to load at connect.
+        bus: Redis; loads `redis_schema.account_scripts().all()` at connect.
         source: SQL.
         settings: Redis' key prefix, the data directory and the `money` section.
-        metrics: Of the worker.
-        call_metrics: Counts what becomes of those who ask.
+        metrics: The worker's metrics.
+        call_metrics: Counts the results of reservations.
         now_ms: Unix milliseconds for the scripts; None: the server's clock.
 
     Attributes:
         journal: The `ports.UsageLog`.
         accounts: Call its `refresh` after every change of an account in SQL.
-        running: What runs here.
+        running: The leases of this worker's calls.
         reservations: The `ports.Reservations`.
         credit: The `ports.AccountCredit`.
-        sweeper: Ends the calls of workers that died.
+        sweeper: Settles the calls of dead workers.
     """
 
     def __init__(
@@ -85,26 +85,26 @@ class Metering:
             count_refused=metrics.usage_refused.inc,
             now_ms=now_ms,
         )
-        self._hearing: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to replay, to renew and to sweep."""
+        """Start replaying, renewing and sweeping."""
         self.journal.start()
         self.running.start(self._renew_s)
         self.sweeper.start()
 
     def redis_returned(self) -> None:
-        """Redis was away and is there again: tell it of the running calls and the last events."""
+        """Resend recent events, failed releases and running calls: Redis is back."""
         self.journal.resend_recent()
-        self.reservations.release_owed()
-        if self._hearing is None or self._hearing.done():
-            self._hearing = asyncio.create_task(self._renew(), name="renew-after-outage")
+        self.reservations.release_pending()
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew(), name="renew-after-outage")
 
     async def aclose(self) -> None:
-        """End all of it, the journal last. Idempotent."""
-        if self._hearing is not None:
-            self._hearing.cancel()
-            await asyncio.wait([self._hearing])
+        """Stop all parts, the journal last. Idempotent."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
         await self.sweeper.aclose()
         await self.running.aclose()
         await self.credit.aclose()
@@ -112,5 +112,5 @@ class Metering:
         await self.journal.aclose()
 
     async def _renew(self) -> None:
-        with contextlib.suppress(RedisUnavailable, ReplyError):  # the next round comes
+        with contextlib.suppress(RedisUnavailable, ReplyError):  # the next round retries
             await self.running.renew()

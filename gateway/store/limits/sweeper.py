@@ -1,12 +1,12 @@
 """
-Ends the calls of workers that died: any worker sweeps, one at a time.
+Settles the calls of dead workers; one worker sweeps at a time.
 
-A lease runs out because its worker is dead, or because Redis was away. So for the length of a lease
-after Redis was away, after its own start, and after it stood still itself, a worker sweeps nothing:
-the living are to be heard first.
+A lease expires because its worker died, or because Redis was unavailable. So a worker does not
+sweep for one lease after Redis was unavailable, after its own start, and after a pause of its own
+process: live workers renew their leases first.
 
-A worker may be alive all the same, and only have stood still. Then its calls go on, and are settled
-twice: the second settlement supersedes the first, see `charges`.
+A worker may be alive and only have been paused. Then its calls continue and are settled twice: the
+second settlement supersedes the first, see `booking`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.store.usage.sender import TRANSIENT, dead_letter, dead_letter_key
 EVERY_S = 2.0
 BATCH = 100
 RETRY_MS = 3_600_000
-"""When a call that cannot be ended is tried again, should it not have been set aside."""
+"""When a call that cannot be settled is tried again, if it was not moved to the dead letters."""
 logger = logging.getLogger(__name__)
 
 
@@ -34,11 +34,11 @@ class Sweeper:
     Sweeps all shards every EVERY_S, unless another worker does.
 
     Args:
-        bus: To Redis.
+        bus: Redis.
         key_prefix: `redis.key_prefix`.
         lease_s: See `money.lease_s`.
-        count: Called with the number of calls ended.
-        count_refused: Called for each call that could not be ended and was set aside.
+        count: Called with the number of settled calls.
+        count_refused: Called for each call that was moved to the dead letters.
         now_ms: Unix milliseconds for the scripts; None: the server's clock.
         clock: Monotonic seconds.
     """
@@ -68,11 +68,11 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start sweeping."""
         self._task = asyncio.create_task(self._sweep_forever(), name="sweep-calls")
 
     async def aclose(self) -> None:
-        """End. Idempotent."""
+        """Stop sweeping. Idempotent."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -80,25 +80,25 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """
-        End every call whose lease has run out; return how many.
+        Settle every call whose lease has expired; return their number.
 
         Raises:
-            RedisUnavailable, ReplyError: Redis is away; what was ended till then stays so.
+            RedisUnavailable, ReplyError: Redis is unavailable; calls settled before stay settled.
         """
         ended = 0
-        answers = await asyncio.gather(
+        results = await asyncio.gather(
             *map(self._sweep_shard, self._names.shards), return_exceptions=True
         )
-        for names, answer in zip(self._names.shards, answers, strict=True):
-            if isinstance(answer, int):
-                ended += answer
-            elif isinstance(answer, ReplyError) and answer.code not in TRANSIENT:
-                logger.error("sweep_refused", extra={"shard": names.shard, "code": answer.code})
+        for names, result in zip(self._names.shards, results, strict=True):
+            if isinstance(result, int):
+                ended += result
+            elif isinstance(result, ReplyError) and result.code not in TRANSIENT:
+                logger.error("sweep_refused", extra={"shard": names.shard, "code": result.code})
             else:
-                raise answer
+                raise result
         if ended:
             self._count(ended)
-            logger.warning("calls of dead workers settled", extra={"calls": ended})
+            logger.warning("abandoned_calls_settled", extra={"calls": ended})
         return ended
 
     async def _sweep_shard(self, names: ShardKeys) -> int:
@@ -110,8 +110,8 @@ class Sweeper:
                 (names.calls, names.leases, names.queued, names.usage),
                 (now, names.accounts, BATCH, SHARD_FULL, RETRY_MS),
             )
-            answer = cast("list[Any]", reply)
-            batch, failed = int(answer[0]), answer[1:]
+            count, *failed = cast("list[Any]", reply)
+            batch = int(count)
             for start in range(0, len(failed), 3):
                 await self._set_aside(names, *failed[start : start + 3])
             ended += batch
@@ -121,7 +121,7 @@ class Sweeper:
     async def _set_aside(
         self, names: ShardKeys, request_id: bytes, record: bytes, reason: bytes
     ) -> None:
-        """Move the record of a call that cannot be ended to the dead letters."""
+        """Move the record of a call that cannot be settled to the dead letters."""
         logger.error(
             "abandoned_call_refused",
             extra={"request_id": request_id.decode(errors="replace"), "shard": names.shard},
@@ -132,15 +132,15 @@ class Sweeper:
         self._count_refused()
 
     def rest_after(self, pause_s: float) -> None:
-        """Sweep nothing for a lease after a standstill of this process: others may have had it."""
+        """Do not sweep for one lease after a pause of this process: others may have paused too."""
         if pause_s > self._lease_s / 2:
             self._rest_until = self._clock() + self._lease_s
-            logger.warning("worker_stood_still", extra={"seconds": round(pause_s, 1)})
+            logger.warning("worker_paused", extra={"seconds": round(pause_s, 1)})
 
     async def turn(self) -> bool:
-        """Sweep if it is this worker's turn and time; return whether it was."""
+        """Sweep if it is this worker's turn; return whether it was."""
         if self._clock() < self._rest_until:
-            await self._bus.command(b"EXISTS", self._guard)  # to learn whether Redis is there
+            await self._bus.command(b"EXISTS", self._guard)  # raises if Redis is unavailable
             return False
         taken = await self._bus.command(
             b"SET", self._guard, b"1", b"NX", b"PX", int(EVERY_S * 1000) - 100
@@ -159,5 +159,5 @@ class Sweeper:
                 await self.turn()
             except (RedisUnavailable, ReplyError):
                 self._rest_until = self._clock() + self._lease_s
-            except Exception:  # a task root: the next round comes
-                logger.exception("sweep failed")
+            except Exception:  # a task root: the next round retries
+                logger.exception("sweep_failed")

@@ -1,8 +1,8 @@
 """
-Where Redis is: addresses read, and redis-py clients made for what is not hot.
+Redis addresses, and redis-py clients for use outside the hot path.
 
-Addresses are read as redis-py reads them (`redis://`, `rediss://`, `unix://`, with user, password,
-database and TLS options). The hot path does not use redis-py, see `redis_link` and `bus`.
+URLs have redis-py's syntax (`redis://`, `rediss://`, `unix://`, with user, password, database and
+TLS options). The hot path does not use redis-py, see `client` and `connection`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TlsOptions(TypedDict, total=False):
 
 
 class _Address(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What a URL may say besides its scheme and TLS options."""
+    """The parts of a URL besides its scheme and TLS options."""
 
     host: str = "localhost"
     port: int = DEFAULT_PORT
@@ -41,12 +41,12 @@ class _Address(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class RedisTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a Redis is and who we are there. Its `repr` shows no credential."""
+    """Address, credential and TLS settings of a Redis server. Its `repr` shows no credential."""
 
     host: str
     port: int
     path: str | None
-    """A Unix socket; then host and port do not count."""
+    """A Unix socket, used instead of host and port."""
     username: str | None
     password: str | None
     db: int
@@ -54,9 +54,9 @@ class RedisTarget(msgspec.Struct, frozen=True, kw_only=True):
     """Shown by CLIENT LIST; no spaces."""
     tls: ssl.SSLContext | None = None
     tls_options: TlsOptions = {}
-    """What `tls` was made of, for redis-py, which makes its own."""
+    """The options of `tls`, for redis-py, which creates its own context."""
     connect_timeout_s: float = 2.0
-    """For the whole of it: name, TCP, TLS, login."""
+    """For name resolution, TCP, TLS and login together."""
 
     @property
     def label(self) -> str:
@@ -71,17 +71,17 @@ def read_target(
     url: str, *, password: str | None = None, client_name: str = "capio"
 ) -> RedisTarget:
     """
-    Return where `url` points. Reads certificate files when it is a `rediss` URL.
+    Parse a URL. Reads certificate files if it is a `rediss` URL.
 
     Args:
         url: `redis://[user[:password]@]host[:port][/db]`, `rediss://...`, `unix://path[?db=n]`;
-            `rediss` takes the options of `TlsOptions` and verifies unless told otherwise.
-        password: The one from the settings; counts before one in the URL.
+            `rediss` accepts the options of `TlsOptions` and verifies certificates by default.
+        password: The one from the settings; overrides one in the URL.
         client_name: See `RedisTarget`.
 
     Raises:
-        ValueError: The URL is none of these, or has an unknown option; the message does not
-            repeat the URL, which may hold a password.
+        ValueError: Not a supported URL, or an unknown option; the message does not repeat the
+            URL, which may contain a password.
         OSError: A certificate file cannot be read.
     """
     options: dict[str, Any] = dict(parse_url(url))
@@ -109,9 +109,9 @@ def read_target(
 
 def cold_client(target: RedisTarget, *, timeout_s: float = 5.0) -> redis.asyncio.Redis:
     """
-    Return a redis-py client for what is not hot; the caller owns it and `aclose`s it.
+    Return a redis-py client for use outside the hot path; the caller must `aclose` it.
 
-    It connects on first use. Replies are bytes. It costs some 100 us of CPU a command.
+    It connects on first use. Replies are bytes. A command costs about 100 us of CPU.
     """
     return redis.asyncio.Redis(
         host=target.host,

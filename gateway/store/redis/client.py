@@ -1,24 +1,25 @@
 """
-The command bus: every hot Redis command of a worker over one connection.
+The Redis client of the hot path: all commands of a worker pipelined over one connection.
 
 How it works
-    `command` packs its arguments and returns a future. All commands of one loop tick leave in one
-    write, as one batch; replies come in the same order and resolve the futures. Nothing is
-    allocated per command but the future and its bytes.
+    `command` packs its arguments and returns a future. All commands of one loop tick are sent in
+    one write, as one batch; replies arrive in the same order and resolve the futures. A command
+    allocates only its future and its bytes.
 
 Rules
-    1. Order is everything: a batch stays queued until its replies have come, also when its
-       deadline has passed or its callers have gone; late replies are dropped. See `batches`.
+    1. Replies are matched by order. A batch stays queued until its replies have arrived, even if
+       its deadline has passed or its futures were cancelled; late replies are dropped. See
+       `inflight`.
     2. One timer sweeps the batches: the deadline is `command_timeout_s` plus at most a quarter.
-    3. A command fails with `RedisUnavailable` (no answer) or `ReplyError` (Redis refused it). It
-       never waits without bound.
-    4. Without a connection commands wait for one up to their deadline. The bus reconnects by
-       itself, forever, with exponential backoff and jitter.
-    5. After `failures_to_open` failures in a row (a sweep that found commands unanswered, a
-       failed connect, a lost connection) the breaker opens: commands fail at once. After
-       `cooldown_s` the bus sends a PING of its own; an answer in time, or a new connection,
-       closes it.
-    6. A connection that owes an answer for `stall_s` is dropped for a new one.
+    3. A command fails with `RedisUnavailable` (no reply) or `ReplyError` (an error reply). Its
+       wait is always bounded.
+    4. Without a connection, commands wait for one up to their deadline. The client reconnects
+       forever, with exponential backoff and jitter.
+    5. After `failures_to_open` consecutive failures (a sweep that found commands without replies,
+       a failed connect, a lost connection) the breaker opens: commands fail at once. After
+       `cooldown_s` the client sends a PING; a reply in time, or a new connection, closes the
+       breaker.
+    6. A connection whose oldest reply is overdue by `stall_s` is replaced.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ _ONE_READ_S = 0.001
 
 
 class RedisState(enum.Enum):
-    """Whether commands are taken. The value is the label in metrics and logs."""
+    """Whether commands are accepted. The value is the label in metrics and logs."""
 
     CONNECTING = "connecting"
     """No connection; commands wait for one up to their deadline."""
@@ -77,26 +78,18 @@ class RedisState(enum.Enum):
 
 
 class RedisLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of one bus."""
+    """Limits of one client."""
 
     command_timeout_s: float = 0.05
     max_pending: int = 20_000
-    """Commands without an answer; one more fails at once."""
+    """Commands without a reply; one more fails at once."""
     max_unsent_bytes: int = 16 * 1024 * 1024
-    """What the kernel may not have taken yet; beyond it a batch fails at once."""
+    """Bytes the kernel has not accepted yet; beyond it a batch fails at once."""
     failures_to_open: int = 5
     cooldown_s: float = 0.5
     stall_s: float = 2.0
     backoff_first_s: float = 0.02
     backoff_longest_s: float = 1.0
-
-
-def _ignore_latency(seconds: float, commands: int) -> None:
-    """Observe nothing."""
-
-
-def _ignore_state(state: RedisState) -> None:
-    """Observe nothing."""
 
 
 class RedisClient:
@@ -107,8 +100,8 @@ class RedisClient:
         target: Where Redis is.
         limits: Deadline, bounds and breaker.
         scripts: Loaded at every connect.
-        observe: Called with the round trip in seconds and the number of commands it holds for,
-            once per batch and network read.
+        observe: Called once per batch and network read with the round trip in seconds and the
+            number of commands it applies to.
         on_state: Called at every change of `state`.
         draw: Uniform in [0, 1), for the backoff's jitter.
         clock: Monotonic seconds.
@@ -120,8 +113,8 @@ class RedisClient:
         limits: RedisLimits = RedisLimits(),  # noqa: B008 - frozen
         *,
         scripts: Sequence[LuaScript] = (),
-        observe: Callable[[float, int], None] = _ignore_latency,
-        on_state: Callable[[RedisState], None] = _ignore_state,
+        observe: Callable[[float, int], None] | None = None,
+        on_state: Callable[[RedisState], None] | None = None,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -150,30 +143,30 @@ class RedisClient:
 
     @property
     def state(self) -> RedisState:
-        """What commands meet now."""
+        """The current state."""
         return self._state
 
     @property
     def pending(self) -> int:
-        """Commands without an answer, late ones included."""
+        """Commands without a reply, including late ones."""
         return self._batches.pending
 
     @property
     def failed_total(self) -> int:
-        """Commands that ended without an answer, those never sent included."""
+        """Commands that failed without a reply, including those never sent."""
         return self._batches.failed_total
 
     async def start(self) -> None:
         """
-        Begin to connect; return when the first attempt has succeeded or failed.
+        Start connecting; return when the first attempt has succeeded or failed.
 
-        A Redis that is away is no error: the bus goes on trying.
+        An unavailable Redis is not an error: the client keeps trying.
         """
         self._task = self._loop.create_task(self._stay_connected(), name="redis-bus")
         await self._attempted.wait()
 
     async def aclose(self) -> None:
-        """Fail what is pending and drop the connection. Idempotent."""
+        """Fail pending commands and close the connection. Idempotent."""
         self._enter(RedisState.CLOSED)
         self._flush()
         self._batches.fail_unsent("closed")
@@ -190,7 +183,7 @@ class RedisClient:
         Send one command; the future returned is its reply.
 
         It fails with `RedisUnavailable` (no reply in time, or not sent) or `ReplyError`. Cancelling
-        it drops the reply, not the command.
+        it drops the reply; the command still runs.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         batches = self._batches
@@ -213,8 +206,8 @@ class RedisClient:
         Run a script by its digest; load it first if Redis does not have it.
 
         Raises:
-            RedisUnavailable: No answer in time, or not sent.
-            ReplyError: Redis refused it, or the script failed.
+            RedisUnavailable: No reply in time, or not sent.
+            ReplyError: Redis rejected the command, or the script failed.
         """
         try:
             return await self.command(b"EVALSHA", script.sha, len(keys), *keys, *args)
@@ -227,7 +220,7 @@ class RedisClient:
     # Between commands and the wire.
 
     def _flush(self) -> None:
-        """Send what this tick has gathered."""
+        """Send the commands gathered in this tick."""
         if not self._packed:
             return
         self._futures.reverse()
@@ -265,7 +258,7 @@ class RedisClient:
 
     def _refused(self, error: ReplyError) -> None:
         if error.code == "READONLY" and self._link is not None:
-            # The primary became a replica: connect again, the address may lead elsewhere now.
+            # The primary became a replica: reconnect, the address may resolve to another server.
             self._loop.call_soon(self._link.abort)
 
     # Deadlines and the breaker.
@@ -276,13 +269,13 @@ class RedisClient:
 
     def _sweep(self) -> None:
         if self._clock() - self._sweep_due > self._sweep_every_s:
-            # The loop itself was held up: answers may wait unread. Read once, then judge.
+            # The loop itself was blocked: replies may be unread. Read once, then expire.
             self._sweep_timer = self._loop.call_later(_ONE_READ_S, self._expire)
         else:
             self._expire()
 
     def _expire(self) -> None:
-        """Fail what is past its deadline; come again while anything is under way."""
+        """Fail batches past their deadline; sweep again while any are in flight."""
         self._sweep_timer = None
         now = self._clock()
         if self._batches.expire(now - self._limits.command_timeout_s):
@@ -304,7 +297,7 @@ class RedisClient:
         self._probe_timer = self._loop.call_later(self._limits.cooldown_s, self._probe)
 
     def _probe(self) -> None:
-        """Ask whether the server is back, on the connection there is."""
+        """Send a PING on the current connection to find out whether the server responds again."""
         if self._link is None or self._state is not RedisState.OPEN:
             return  # a new connection is the probe
         self._breaker.try_probe(self._clock())
@@ -329,16 +322,18 @@ class RedisClient:
         if state is self._state or self._state is RedisState.CLOSED:
             return
         level = logging.WARNING if state is RedisState.OPEN else logging.INFO
-        logger.log(level, "redis bus_state=%s redis=%s", state.value, self._target.label)
+        fields = {"state": state.value, "redis": self._target.label}
+        logger.log(level, "redis_state_changed", extra=fields)
         self._state = state
         usable = state in (RedisState.READY, RedisState.CONNECTING)
         self._capacity = self._limits.max_pending if usable else 0
-        self._on_state(state)
+        if self._on_state is not None:
+            self._on_state(state)
 
     # The connection.
 
     async def _stay_connected(self) -> None:
-        """Connect, wait for the end, connect again; until cancelled."""
+        """Connect and reconnect until cancelled."""
         attempt = 0
         while True:
             since = self._clock()
@@ -355,7 +350,7 @@ class RedisClient:
             await asyncio.sleep(self._backoff_s(attempt))
 
     async def _serve(self, link: RedisConnection) -> None:
-        """Use a connection until it is gone."""
+        """Use a connection until it is closed."""
         self._link = link
         self._breaker.close()
         link.hand_over(self._take)
@@ -376,14 +371,15 @@ class RedisClient:
         self._count_failure()
 
     def _backoff_s(self, attempt: int) -> float:
-        """Return how long to wait: nothing after a connection that lasted, then doubling."""
+        """Return the delay before a reconnect: 0 after a connection that lasted, then doubling."""
         if attempt == 0:
             return 0.0
         doubled = self._limits.backoff_first_s * 2.0 ** min(attempt - 1, 16)
         return min(self._limits.backoff_longest_s, doubled) * (0.5 + self._draw() / 2)
 
     def _log_failure(self, error: Exception) -> None:
-        # A refusal may repeat its arguments, and the login's are secret: the code alone is logged.
+        # An error reply may repeat the arguments of AUTH, which are secret: log its code only.
         reason = error.code if isinstance(error, ReplyError) else type(error).__name__
         level = logging.DEBUG if self._state is RedisState.OPEN else logging.WARNING
-        logger.log(level, "redis connect failed redis=%s reason=%s", self._target.label, reason)
+        fields = {"redis": self._target.label, "reason": reason}
+        logger.log(level, "redis_connect_failed", extra=fields)

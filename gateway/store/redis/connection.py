@@ -1,9 +1,9 @@
 """
-One RESP2 connection to Redis: logged in, answering, and nothing more.
+One RESP2 connection to Redis.
 
-`open_connection` returns a `RedisConnection` that has passed AUTH, SELECT, CLIENT SETNAME and PING.
-From then on its owner writes packed commands and receives the hiredis reader whenever bytes arrive.
-Deadlines, order and reconnection are the owner's: see `client` and `pubsub`.
+`open_connection` returns a `RedisConnection` that has completed AUTH, SELECT, CLIENT SETNAME and
+PING. Then its owner writes packed commands and receives the hiredis reader whenever bytes arrive.
+Deadlines, order and reconnection are the owner's responsibility: see `client` and `pubsub`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Reply: TypeAlias = Union[bytes, int, "ReplyError", list["Reply"], None]
 """RESP2 as values. Status replies are bytes; an error is a value only inside a list."""
 
 pack_one: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # its stub
-"""Return one command as it travels. TypeError for other arguments than `Argument`s."""
+"""Encodes one command as RESP. Raises TypeError for arguments that are not `Argument`s."""
 
 MORE: Final = object()
 """What `Replies.gets` returns when no further reply is complete."""
@@ -31,11 +31,11 @@ MORE: Final = object()
 
 class ReplyError(Exception):
     """
-    Redis refused a command.
+    An error reply.
 
     Args:
-        text: The error line: a code (`NOSCRIPT`, `WRONGTYPE`, `OOM`, `ERR`), a space, words.
-            The words may repeat arguments of the command.
+        text: The error line: a code (`NOSCRIPT`, `WRONGTYPE`, `OOM`, `ERR`), a space, a message.
+            The message may repeat arguments of the command.
     """
 
     def __init__(self, text: str) -> None:
@@ -44,7 +44,7 @@ class ReplyError(Exception):
 
 
 class Replies(Protocol):
-    """The reader of a link, for its owner to drain."""
+    """The reader of a connection, for its owner to drain."""
 
     def gets(self) -> object:
         """Return the next reply (`Reply`, errors as `ReplyError`), or `MORE`."""
@@ -55,7 +55,7 @@ Taker: TypeAlias = Callable[[Replies], None]
 
 
 class RedisConnection(asyncio.Protocol):
-    """A connection. `closed` is done when it is gone, whoever ended it; it never fails."""
+    """One connection. `closed` is done when either side has closed it; it never fails."""
 
     def __init__(self) -> None:
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -64,7 +64,7 @@ class RedisConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
@@ -76,12 +76,12 @@ class RedisConnection(asyncio.Protocol):
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Tell the owner."""
+        """Resolve `closed`."""
         if not self.closed.done():
             self.closed.set_result(None)
 
     def hand_over(self, take: Taker) -> None:
-        """Give everything that comes from now on to `take`."""
+        """Call `take` for all further replies."""
         self._take = take
 
     def write(self, packed: bytes) -> bool:
@@ -96,49 +96,49 @@ class RedisConnection(asyncio.Protocol):
         return True
 
     def unsent_bytes(self) -> int:
-        """Return how much the kernel has not taken yet."""
+        """Return the size of the write buffer."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
-        """Drop the connection at once. Idempotent."""
+        """Close the connection at once. Idempotent."""
         if self._transport is not None:
             self._transport.abort()
 
-    async def ask(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[Reply]:
         """
         Send commands and return their replies; only before `hand_over`.
 
         Raises:
-            ReplyError: The first refusal.
-            ConnectionError: The connection ended first.
+            ReplyError: The first error reply.
+            ConnectionError: The connection was closed first.
         """
-        answers: asyncio.Queue[object] = asyncio.Queue()
-        self.hand_over(lambda replies: _drain(replies, answers))
-        self.closed.add_done_callback(lambda _: answers.put_nowait(MORE))
+        received: asyncio.Queue[object] = asyncio.Queue()
+        self.hand_over(lambda replies: _drain(replies, received))
+        self.closed.add_done_callback(lambda _: received.put_nowait(MORE))
         self.write(pack(commands))
         replies: list[Reply] = []
         for _ in commands:
-            answer = await answers.get()
-            if answer is MORE:
+            reply = await received.get()
+            if reply is MORE:
                 raise ConnectionResetError("redis closed the connection")
-            if isinstance(answer, ReplyError):
-                raise answer
-            replies.append(cast("Reply", answer))
+            if isinstance(reply, ReplyError):
+                raise reply
+            replies.append(cast("Reply", reply))
         return replies
 
 
 def pack(commands: Sequence[Command]) -> bytes:
-    """Return the commands as they travel."""
+    """Return the commands as RESP."""
     return b"".join([pack_one(command) for command in commands])
 
 
 async def open_connection(target: RedisTarget, further: Sequence[Command] = ()) -> RedisConnection:
     """
-    Return a new connection that is logged in and has answered PING and the `further` commands.
+    Return a new authenticated connection on which PING and the `further` commands have succeeded.
 
     Raises:
-        OSError: No connection within `connect_timeout_s`, or it broke off.
-        ReplyError: Wrong credential, the server is still loading, or a further command is refused.
+        OSError: No connection within `connect_timeout_s`, or it was closed.
+        ReplyError: Wrong credential, the server is still loading, or a further command failed.
     """
     loop = asyncio.get_running_loop()
     link = RedisConnection()
@@ -152,7 +152,7 @@ async def open_connection(target: RedisTarget, further: Sequence[Command] = ()) 
                 )
                 connection = transport.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await link.ask([*_login(target), *further])
+            await link.call([*_login(target), *further])
     except BaseException:
         link.abort()
         raise
@@ -161,7 +161,7 @@ async def open_connection(target: RedisTarget, further: Sequence[Command] = ()) 
 
 
 def _login(target: RedisTarget) -> list[Command]:
-    """Return what makes a fresh connection ours. AUTH, unlike HELLO, is in every version."""
+    """Return the commands of the handshake. AUTH, unlike HELLO, exists in every version."""
     commands: list[Command] = []
     if target.password is not None:
         user = () if target.username is None else (target.username,)
@@ -171,12 +171,12 @@ def _login(target: RedisTarget) -> list[Command]:
     return [*commands, ("CLIENT", "SETNAME", target.client_name), ("PING",)]
 
 
-def _drain(replies: Replies, answers: asyncio.Queue[object]) -> None:
+def _drain(replies: Replies, received: asyncio.Queue[object]) -> None:
     while (reply := replies.gets()) is not MORE:
-        answers.put_nowait(reply)
+        received.put_nowait(reply)
 
 
 def _refuse(replies: Replies) -> None:
-    """Take nothing: a server that speaks unasked is not in step with us."""
+    # A reply without a command: replies can no longer be matched by order.
     if replies.gets() is not MORE:
         raise hiredis.ProtocolError("a reply to no command")

@@ -1,10 +1,10 @@
 """
-What is under way on a command bus: batches of commands, and which reply belongs to whom.
+Batches of commands in flight, and the matching of replies to commands.
 
 A batch holds the commands of one loop tick. It is *unsent* while there is no connection, then
-*live*, and *late* once its deadline has passed: its callers have been told, but it stays queued
-until its replies have come, since replies are matched by order alone. Late batches are older than
-live ones, always.
+*live*, and *late* once its deadline has passed: its futures have failed, but it stays queued until
+its replies have arrived, since replies are matched by order. Late batches are always older than
+live ones.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Reason: TypeAlias = Literal["timeout", "lost", "open", "full", "closed"]
 """timeout and lost: the command may have run. open, full and closed: it was not sent."""
 
 
-class RedisUnavailable(Exception):  # noqa: N818 - a state of the bus, not a mistake
+class RedisUnavailable(Exception):  # noqa: N818 - a state of the client
     """
-    No answer from Redis.
+    No reply from Redis.
 
     Args:
         reason: See `Reason`.
     """
 
     def __init__(self, reason: Reason) -> None:
-        super().__init__(f"redis gave no answer: {reason}")
+        super().__init__(f"no reply from redis: {reason}")
         self.reason: Reason = reason
 
 
@@ -44,16 +44,16 @@ class Batch:
         self.since = since
 
     def fail(self, reason: Reason) -> int:
-        """Fail those that still wait, in order; return how many there were."""
-        told = 0
+        """Fail the pending futures in order; return their number."""
+        failed = 0
         for future in reversed(self.waiting):
             if not future.done():
                 future.set_exception(RedisUnavailable(reason))
-                told += 1
-        return told
+                failed += 1
+        return failed
 
-    def answer(self, replies: Replies, refused: Callable[[ReplyError], None]) -> int:
-        """Resolve as many futures as replies have come; return their number."""
+    def resolve(self, replies: Replies, refused: Callable[[ReplyError], None]) -> int:
+        """Resolve as many futures as replies have arrived; return their number."""
         waiting = self.waiting
         before = len(waiting)
         gets = replies.gets
@@ -73,17 +73,17 @@ class Batch:
 
 class InflightBatches:
     """
-    The three queues.
+    The queues of unsent, live and late batches.
 
     Args:
-        observe: Called with a round trip in seconds and the number of commands it holds for.
+        observe: Called with a round trip in seconds and the number of commands it applies to.
         refused: Called with every error reply.
     """
 
     __slots__ = ("_late", "_live", "_observe", "_refused", "_unsent", "failed_total", "pending")
 
     def __init__(
-        self, observe: Callable[[float, int], None], refused: Callable[[ReplyError], None]
+        self, observe: Callable[[float, int], None] | None, refused: Callable[[ReplyError], None]
     ) -> None:
         self._observe = observe
         self._refused = refused
@@ -99,11 +99,11 @@ class InflightBatches:
         return bool(self._unsent or self._live or self._late)
 
     def count_gathered(self) -> None:
-        """Count a command that will be part of the next batch."""
+        """Count a command of the next batch."""
         self.pending += 1
 
     def count_refused(self) -> None:
-        """Count a command that failed before it became part of a batch."""
+        """Count a command that failed before it was added to a batch."""
         self.failed_total += 1
 
     def hold(self, batch: Batch) -> None:
@@ -115,7 +115,7 @@ class InflightBatches:
         self._unsent.appendleft(batch)
 
     def sent(self, batch: Batch) -> None:
-        """Note that a batch has been written."""
+        """Mark a batch as written."""
         batch.packed = b""
         self._live.append(batch)
 
@@ -124,15 +124,15 @@ class InflightBatches:
         self._drop(batch, reason)
 
     def next_unsent(self) -> Batch | None:
-        """Return the oldest batch that waits for a connection, and forget it."""
+        """Remove and return the oldest batch that waits for a connection."""
         return self._unsent.popleft() if self._unsent else None
 
     def resolve(self, replies: Replies, now: float) -> tuple[bool, bool]:
         """
-        Give every complete reply to its command.
+        Resolve commands with all complete replies.
 
         Returns:
-            Whether any came in time, and whether all of them belonged to a command.
+            Whether any reply was in time, and whether every reply belonged to a command.
         """
         in_time = False
         while True:
@@ -141,17 +141,18 @@ class InflightBatches:
             if not queue:
                 return in_time, replies.gets() is MORE
             batch = queue[0]
-            answered = batch.answer(replies, self._refused)
-            self.pending -= answered
-            if answered and not late:
+            resolved = batch.resolve(replies, self._refused)
+            self.pending -= resolved
+            if resolved and not late:
                 in_time = True
-                self._observe(now - batch.since, answered)
+                if self._observe is not None:
+                    self._observe(now - batch.since, resolved)
             if batch.waiting:
                 return in_time, True
             queue.popleft()
 
     def expire(self, oldest: float) -> bool:
-        """Tell the callers of all batches from `oldest` or before; return whether any was sent."""
+        """Fail all batches from `oldest` or before; return whether any of them was sent."""
         while self._unsent and self._unsent[0].since <= oldest:
             self._drop(self._unsent.popleft(), "timeout")
         expired = False
@@ -163,16 +164,16 @@ class InflightBatches:
         return expired
 
     def late_since(self, oldest: float) -> bool:
-        """Return whether a batch from before `oldest` has no complete answer yet."""
+        """Return whether a batch from before `oldest` still lacks replies."""
         return bool(self._late) and self._late[0].since < oldest
 
     def fail_unsent(self, reason: Reason) -> None:
-        """Fail what waits for a connection."""
+        """Fail the batches that wait for a connection."""
         while self._unsent:
             self._drop(self._unsent.popleft(), reason)
 
     def fail_sent(self, reason: Reason) -> None:
-        """Fail what was written and not answered: its connection is gone."""
+        """Fail the batches that were written: their connection is closed."""
         for queue in (self._late, self._live):
             while queue:
                 self._drop(queue.popleft(), reason)

@@ -1,9 +1,9 @@
 """
-A subscription to one Redis channel that knows, and says, whether it still hears everything.
+A subscription to one Redis channel that detects and reports gaps.
 
-It has a connection of its own, on which PINGs travel with the messages: what was published before
-a PING was sent has arrived when its answer comes. A connection that stays silent is dropped for a
-new one; the listener learns of every gap.
+It uses a connection of its own, on which it sends PINGs: messages published before a PING was sent
+have arrived when its reply arrives. A connection without replies is replaced; every gap is reported
+to the listener.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ _BACKOFF_LONGEST_S = 1.0
 
 
 class Listener(Protocol):
-    """Who is told. All are called from the loop and may not wait."""
+    """Receives messages and gaps. Called from the event loop; must not block."""
 
     def subscribed(self, since: float) -> None:
-        """Learn that all that is published from `since` (the clock's seconds) will be heard."""
+        """Messages published from `since` (clock seconds) on will be received."""
 
     def proven(self, since: float) -> None:
-        """Learn that all that was published before `since` has been heard."""
+        """All messages published before `since` have been received."""
 
-    def heard(self, message: bytes) -> None:
-        """Take a message."""
+    def received(self, message: bytes) -> None:
+        """Handle a message."""
 
-    def broken(self) -> None:
-        """Learn that messages may be missed until `subscribed` is called again."""
+    def lost(self) -> None:
+        """Messages may be missed until `subscribed` is called again."""
 
 
 class Subscription:
     """
-    Keeps one channel subscribed for as long as it runs.
+    Keeps one channel subscribed.
 
     Args:
         target: Where Redis is.
-        channel: What to subscribe to.
-        listener: Who is told.
-        silence_s: A connection without an answer for so long is dropped for a new one.
+        channel: The channel's name.
+        listener: Receives the messages.
+        silence_s: A connection without a reply for this long is replaced.
         draw: Uniform in [0, 1), for the backoff's jitter.
         clock: Monotonic seconds; the listener's clock too.
     """
@@ -88,16 +88,16 @@ class Subscription:
 
     @property
     def subscribed(self) -> bool:
-        """Whether the channel is subscribed, as far as is known."""
+        """Whether the channel is subscribed, as far as this client knows."""
         return self._subscribed
 
     async def start(self) -> None:
-        """Begin; return when the channel is subscribed or the first attempt has failed."""
+        """Start; return when the channel is subscribed or the first attempt has failed."""
         self._task = asyncio.create_task(self._stay_subscribed(), name="redis-subscription")
         await self._attempted.wait()
 
     async def aclose(self) -> None:
-        """Unsubscribe and drop the connection. Idempotent."""
+        """Close the connection. Idempotent."""
         self._closing = True
         if self._task is not None:
             self._task.cancel()
@@ -110,9 +110,8 @@ class Subscription:
                 link = await open_connection(self._target)
             except (OSError, ReplyError, ValueError) as error:
                 reason = error.code if isinstance(error, ReplyError) else type(error).__name__
-                logger.debug(
-                    "redis subscribe failed redis=%s reason=%s", self._target.label, reason
-                )
+                fields = {"redis": self._target.label, "reason": reason}
+                logger.debug("redis_subscribe_failed", extra=fields)
             else:
                 attempt = 0
                 await self._listen(link)
@@ -122,7 +121,7 @@ class Subscription:
             await asyncio.sleep(longest * (0.5 + self._draw() / 2))
 
     async def _listen(self, link: RedisConnection) -> None:
-        """Subscribe, and ask for signs of life until the connection is gone."""
+        """Subscribe, then send PINGs until the connection is closed."""
         self._link = link
         self._pings.clear()
         self._subscribing_since = self._clock()
@@ -142,22 +141,22 @@ class Subscription:
             if self._subscribed:
                 self._subscribed = False
                 if not self._closing:
-                    logger.warning("redis subscription lost channel=%s", self._channel)
-                self._listener.broken()
+                    logger.warning("redis_subscription_lost", extra={"channel": self._channel})
+                self._listener.lost()
 
     def _take(self, replies: Replies) -> None:
         while (reply := replies.gets()) is not MORE:
             match reply:
                 case [b"message", _, bytes(message)]:
-                    self._listener.heard(message)
+                    self._listener.received(message)
                 case [b"pong", _] if self._pings:
                     self._listener.proven(self._pings.popleft())
                 case [b"subscribe", _, _]:
                     self._subscribed = True
-                    logger.info("redis subscribed channel=%s", self._channel)
+                    logger.info("redis_subscribed", extra={"channel": self._channel})
                     self._listener.subscribed(self._subscribing_since)
                     self._attempted.set()
                 case _:
-                    if self._link is not None:  # refused, or out of step
+                    if self._link is not None:  # an error reply, or an unexpected one
                         self._link.abort()
                     return

@@ -1,4 +1,4 @@
-"""Lua scripts as values that the Redis client runs by their digest."""
+"""Lua scripts that the Redis client runs by their digest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class LuaScript(msgspec.Struct, frozen=True):
-    """A script and the name that Redis gives it."""
+    """A script and its digest."""
 
     name: str
     source: bytes
@@ -25,9 +25,9 @@ def lua_script(name: str, source: bytes) -> LuaScript:
 
 def read_script(folder: Path, name: str, *, after: str | None = None) -> LuaScript:
     """
-    Return the script in `<folder>/<name>.lua`, behind the text of another file that `after` names.
+    Return the script in `<folder>/<name>.lua`, with the text of `<after>.lua` before it.
 
-    Reads files: for building, not for calls.
+    Reads files: call it at start-up only.
     """
     shared = b"" if after is None else (folder / f"{after}.lua").read_bytes()
     return lua_script(name, shared + (folder / f"{name}.lua").read_bytes())

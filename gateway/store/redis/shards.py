@@ -1,9 +1,9 @@
 """
-Which shard an account's hot state lives in.
+Maps accounts to shards of the hot state.
 
-All Redis keys of one account carry the hash tag of its shard, so that one script may touch several
-of them in a Redis Cluster. Few shards keep the per-shard streams few; changing `SHARDS` moves the
-accounts' state.
+All Redis keys of one account carry the hash tag of its shard, so that one script may access several
+of them in a Redis Cluster. A small number of shards keeps the number of streams small; changing
+`SHARDS` moves the accounts' state.
 """
 
 from __future__ import annotations
@@ -19,5 +19,5 @@ def shard_of(account_id: str) -> int:
 
 
 def hash_tag(account_id: str) -> str:
-    """Return the account's hash tag, `{s17}`; it stands in the name of every key of the account."""
+    """Return the account's hash tag, `{s17}`, part of the name of every key of the account."""
     return f"{{s{shard_of(account_id)}}}"

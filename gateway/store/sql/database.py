@@ -1,10 +1,10 @@
 """
-The connection to SQL, which is the truth: a SQLite file by default, PostgreSQL in production.
+The connection to SQL, the source of truth: a SQLite file by default, PostgreSQL in production.
 
-Two doors, `read` and `write`, because SQLite must be told at BEGIN that a transaction will write:
-one that starts as a reader and writes later fails at once when another writer came between.
-A database that does not answer is a `GatewayError` of the kind STORE_UNAVAILABLE; what it says
-about single rows (a duplicate, a value out of range) stays what SQLAlchemy raises.
+`read` and `write` are separate because SQLite must know at BEGIN that a transaction will write: one
+that starts as a reader and writes later fails at once if another writer committed in between.
+A database that does not respond raises a `GatewayError` of the kind STORE_UNAVAILABLE; errors about
+single rows (a duplicate, a value out of range) remain SQLAlchemy's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
 POOL_TIMEOUT_S = 10.0
 BUSY_TIMEOUT_S = 10.0
-"""How long a SQLite writer waits for the one before it."""
+"""How long a SQLite writer waits for the write lock."""
 POOL_RECYCLE_S = 1800
 
 _FAILURES = (
@@ -45,14 +45,14 @@ _FAILURES = (
 
 class Database:
     """
-    The pool of one process. Belongs to the event loop that uses it first.
+    The connection pool of one process, bound to the event loop that uses it first.
 
-    Opens no connection yet; the SQLite file is made here, readable by its owner only.
+    Connections open on first use; the SQLite file is created at once, readable by its owner only.
 
     Args:
         settings: `sql.url` is `embedded` or a PostgreSQL URL in libpq's form, options included.
-        password: For PostgreSQL, when the URL holds none.
-        statement_timeout_s: For PostgreSQL; None waits for ever, which only a migration may.
+        password: For PostgreSQL, if the URL contains none.
+        statement_timeout_s: For PostgreSQL; None, for migrations only: no timeout.
 
     Raises:
         ValueError: `sql.url` is neither.
@@ -82,14 +82,14 @@ class Database:
     @asynccontextmanager
     async def read(self, *, timeout_s: float | None = None) -> AsyncIterator[AsyncConnection]:
         """
-        Lend a connection in a transaction that only reads.
+        Yield a connection in a read-only transaction.
 
         Args:
-            timeout_s: For all of it, waiting for a connection included. None: only the limits of
-                each step count.
+            timeout_s: For the whole block, including the wait for a connection. None: only the
+                timeouts of each step apply.
 
         Raises:
-            GatewayError: STORE_UNAVAILABLE, in time or not.
+            GatewayError: STORE_UNAVAILABLE.
         """
         with _mapped_failures():
             async with asyncio.timeout(timeout_s), self._engine.connect() as connection:
@@ -98,30 +98,30 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """
-        Lend a connection in a transaction, committed at the end, rolled back on an exception.
+        Yield a connection in a transaction, committed at the end, rolled back on an exception.
 
         Raises:
             GatewayError: STORE_UNAVAILABLE; the transaction may or may not have been committed.
-            sqlalchemy.exc.DBAPIError: a row was refused, see `refuses_row`.
+            sqlalchemy.exc.DBAPIError: a row was rejected, see `refuses_row`.
         """
         with _mapped_failures():
             async with self._writer.begin() as connection:
                 yield connection
 
     async def aclose(self) -> None:
-        """Close every connection. Those still lent are closed when they come back."""
+        """Close every connection; those in use are closed when they are returned."""
         await self._engine.dispose()
 
 
 def refuses_row(error: BaseException) -> bool:
-    """Tell whether the database refused a value or a row, and would refuse it again."""
+    """Return whether the database rejected a value or a row and would reject it again."""
     if isinstance(error, IntegrityError | DataError):
         return True
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     return isinstance(state, str) and state[:2] in ("22", "23")
 
 
-class _mapped_failures:  # noqa: N801 -- reads as what it is, a `with` statement's word
+class _mapped_failures:  # noqa: N801 -- used like a function in a `with` statement
     def __enter__(self) -> None:
         return None
 
@@ -129,7 +129,7 @@ class _mapped_failures:  # noqa: N801 -- reads as what it is, a `with` statement
         if isinstance(error, _FAILURES) and not refuses_row(error):
             raise GatewayError(
                 ErrorKind.STORE_UNAVAILABLE,
-                "The service's database does not answer. Try again shortly.",
+                "The service's database is unavailable at the moment. Retry shortly.",
                 retry_after_s=1,
                 detail=f"{type(error).__name__}: {getattr(error, 'orig', error)}",
             ) from error
@@ -152,10 +152,10 @@ def _sqlite_engine(path: Path, pool_size: int) -> AsyncEngine:
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    connection.isolation_level = None  # BEGIN is ours, see `_begin_sqlite`
+    connection.isolation_level = None  # `_begin_sqlite` emits BEGIN
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
-    # FULL: a committed batch survives a power cut. The journal has forgotten it by then.
+    # FULL: a committed batch survives a power cut; it has already left the usage stream.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
@@ -170,7 +170,7 @@ def _postgres_engine(
     url: str, password: str | None, pool_size: int, statement_timeout_s: float | None
 ) -> AsyncEngine:
     async def connect() -> asyncpg.Connection:
-        # asyncpg reads the URL itself: several hosts, sslmode, sslrootcert as libpq has them.
+        # asyncpg parses the URL as libpq does: several hosts, sslmode, sslrootcert.
         return await asyncpg.connect(
             url,
             password=password,

@@ -1,8 +1,8 @@
 """
-The SQL tables as SQLAlchemy sees them. `migrations/versions` makes them; a test compares the two.
+The SQL tables. `migrations/versions` creates them; a test compares the two.
 
-Times are integers: Unix seconds, or milliseconds where the name ends in `_ms`. Ids are text, or
-numbers that count up. Money is in nano-dollars, `_nanousd`.
+Times are integers: Unix seconds, or milliseconds where the name ends in `_ms`. Ids are text or
+ascending numbers. Money is in nano-dollars, `_nanousd`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 METADATA = sa.MetaData()
 
 _COUNTER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-"""SQLite counts up in columns of this very type only."""
+"""SQLite supports autoincrement for columns of type INTEGER only."""
 
 ACCOUNTS = sa.Table(
     "accounts",
@@ -30,11 +30,11 @@ ACCOUNTS = sa.Table(
     sa.CheckConstraint("credit_limit_nanousd >= 0", name="ck_accounts_credit_limit"),
 )
 """
-Who pays. `balance_nanousd` is the sum of the account's ledger entries, moved together with them.
+Accounts. `balance_nanousd` is the sum of the account's ledger entries, updated together with them.
 
 A prepaid account may spend its balance; a postpaid one also `credit_limit_nanousd` beyond it, NULL
-being without end. `limits` is JSON, NULL means none; `version` grows with every change but those of
-the balance. The worst case of a trusted account's running calls is not bounded by its credit.
+meaning unlimited. `limits` is JSON, NULL means none; `version` is incremented by every change but
+those of the balance. The running calls of a trusted account are not bounded by its credit.
 """
 
 API_KEYS = sa.Table(
@@ -57,7 +57,7 @@ API_KEYS = sa.Table(
     sa.CheckConstraint("state IN ('active', 'disabled', 'revoked')", name="ck_api_keys_state"),
     sa.Index("ix_api_keys_account_id", "account_id"),
 )
-"""Virtual keys: the SHA-256 of a key, never the key. `models` is a JSON array, NULL means all."""
+"""Virtual keys, stored as SHA-256 only. `models` is a JSON array, NULL means all."""
 
 USAGE_EVENTS = sa.Table(
     "usage_events",
@@ -99,9 +99,9 @@ USAGE_EVENTS = sa.Table(
     sa.Index("ix_usage_events_key_id_at_ms", "key_id", "at_ms"),
 )
 """
-One row a call, kept for `sql.usage_retention_days`.
+One row per call, kept for `sql.usage_retention_days`.
 
-No foreign keys: a call that was served is recorded even when its account's row is gone.
+No foreign keys: a served call is recorded even if its account's row no longer exists.
 """
 
 LEDGER_ENTRIES = sa.Table(
@@ -153,12 +153,12 @@ LEDGER_ENTRIES = sa.Table(
     sqlite_autoincrement=True,
 )
 """
-Every movement of money, for ever: rows are only added, which triggers enforce.
+All movements of money, kept forever: append-only, enforced by triggers.
 
-The entries of one account, by `id`, lead from one `balance_after_nanousd` to the next. `at_ms` is
-when the entry was booked. A call has at most one `charge` and one `refund`; its `correction`s are
-numbered by `revision` from 1, everything else has 0. A `charge` or `correction` is `provisional`
-when it was made of an abandoned call: a later settlement may correct it.
+In the order of `id`, each entry of an account leads from one `balance_after_nanousd` to the next.
+`at_ms` is when the entry was booked. A call has at most one `charge` and one `refund`; its
+`correction`s are numbered by `revision` from 1, all other entries have 0. A `charge` or
+`correction` of an abandoned call is `provisional`: a later settlement may correct it.
 """
 
 SPEND = sa.Table(
@@ -171,8 +171,8 @@ SPEND = sa.Table(
     sa.Column("cost_nanousd", sa.BigInteger, nullable=False),
 )
 """
-The charges of an account summed up, for budgets: by UTC day of the calls' end (counted from
-1970-01-01), key and model. Moves with the ledger, and stays when usage events are purged.
+The charges of an account, summed for budgets by UTC day of the calls' end (counted from
+1970-01-01), key and model. Updated with the ledger; kept when usage events are purged.
 """
 
 CODES = sa.Table(
@@ -197,7 +197,7 @@ CODES = sa.Table(
         name="ck_codes_end",
     ),
 )
-"""Redemption codes: the SHA-256 of a code, never the code. `redeemed_by` is an account's id."""
+"""Redemption codes, stored as SHA-256 only. `redeemed_by` is an account id."""
 
 AUDIT_LOG = sa.Table(
     "audit_log",
@@ -214,4 +214,4 @@ AUDIT_LOG = sa.Table(
     sa.Index("ix_audit_log_object", "object", "id"),
     sqlite_autoincrement=True,
 )
-"""Who changed what; `before` and `after` are JSON without secrets. Rows are only added."""
+"""Changes and their actors; `before` and `after` are JSON without secrets. Append-only."""

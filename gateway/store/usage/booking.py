@@ -1,18 +1,17 @@
 """
-Books a batch of calls: their usage rows, their charges and the balances, all in one transaction.
+Books a batch of calls: their usage rows, charges and balances, in one transaction.
 
-Exactly once, whatever is delivered how often and in which order. A call is booked when its usage
-row is new and the ledger knows nothing of it. After that only what supersedes the booked event (see
-`usage_rows.supersedes`) is booked: the usage row becomes the new event's, and a `correction` in the
-ledger moves the balance by the difference.
+Each call is booked exactly once, regardless of the number and order of deliveries. A call is booked
+if its usage row is new and the ledger has no entry of it. After that only an event that supersedes
+the booked one (see `rows.supersedes`) is booked: the usage row is replaced, and a `correction` in
+the ledger changes the balance by the difference.
 
-The ledger remembers what a call was charged, and whether that was provisional, for ever: also after
-the usage row has been purged. It does not remember calls that cost nothing, nor a settlement that
-cost just what the abandoned call had cost: those leave no entry.
+The ledger keeps a call's charge, and whether it was provisional, forever, even after the usage row
+has been purged. It has no entry of calls that cost nothing, nor of a settlement that cost the same
+as the abandoned call.
 
-Each charged call has an entry of its own in the ledger. One sum for a batch would be smaller, but
-then the proof of what a sum consists of would go with the usage rows after their days; and a call
-delivered after that would be charged twice.
+Each charged call has its own ledger entry. One sum per batch would be smaller, but its parts could
+not be verified after the usage rows are purged, and a call delivered later would be charged twice.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from gateway.core.calendar import DAY_MS
 from gateway.core.model import ABANDONED
 from gateway.core.money import MIN_BALANCE_NANOUSD
 from gateway.store.accounts.credits import EntryKind, position_of
-from gateway.store.hot_state.snapshot import Position
+from gateway.store.accounts.snapshot import Position
 from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS
 from gateway.store.usage.rows import Row, is_provisional, supersedes
 
@@ -69,26 +68,26 @@ _ADD_ENTRIES = sa.insert(LEDGER_ENTRIES)
 
 
 class ChargeRefusedError(Exception):
-    """A call cannot be charged, now or later; the message says why."""
+    """A call cannot be charged, for the permanent reason in the message."""
 
 
 class BookedBatch(msgspec.Struct, frozen=True):
-    """What became of a batch."""
+    """The result of a batch."""
 
     new: frozenset[str]
-    """Request ids whose rows were not there before."""
+    """Request ids with new rows."""
     charged_nanousd: int
-    """Corrections included."""
+    """Including corrections."""
     positions: Mapping[str, Position]
-    """For each account that a costly or correcting call of the batch names: its balance now."""
+    """The new balance of each account with a priced or correcting call in the batch."""
     late: Mapping[str, int] = {}
-    """Request ids of calls that were booked as abandoned before -> the difference now charged."""
+    """Request ids of calls booked as abandoned before -> the difference charged now."""
     closed: frozenset[str] = frozenset()
-    """Request ids of late settlements that booked nothing, since their calls were refunded."""
+    """Request ids of late settlements that were not booked, since their calls were refunded."""
 
 
-class _Account(msgspec.Struct, frozen=True):
-    """What the ledger says of one call."""
+class _Charged(msgspec.Struct, frozen=True):
+    """The ledger's entries of one call, summed."""
 
     account_id: str
     cost_nanousd: int
@@ -98,16 +97,16 @@ class _Account(msgspec.Struct, frozen=True):
 
 
 class _Change(msgspec.Struct, frozen=True):
-    """One call to be booked, and what is booked of it already."""
+    """One call to be booked, and what was booked of it before."""
 
     row: Row
     before: Row | None
     """Its usage row."""
-    known: _Account | None
+    known: _Charged | None
 
     @property
     def due_nanousd(self) -> int:
-        """What is still to be charged; negative: given back."""
+        """The amount still to be charged; negative: credited back."""
         return _cost(self.row) - (self.known.cost_nanousd if self.known else 0)
 
 
@@ -116,7 +115,7 @@ class UsageBooker:
     Books calls.
 
     Args:
-        is_sqlite: Which database it is.
+        is_sqlite: The database is SQLite, not PostgreSQL.
     """
 
     def __init__(self, *, is_sqlite: bool) -> None:
@@ -134,16 +133,16 @@ class UsageBooker:
 
     async def book(self, connection: AsyncConnection, rows: Sequence[Row]) -> BookedBatch:
         """
-        Book what is new of `rows`, within the caller's transaction.
+        Book the new ones of `rows`, within the caller's transaction.
 
-        Of rows with the same request id the one that supersedes the others counts, else the first.
+        Of rows with the same request id, the one that supersedes the others counts, or the first.
 
         Raises:
-            ChargeRefusedError: a charged account does not exist, or its balance would leave its
+            ChargeRefusedError: a charged account does not exist, or its balance would be out of
                 bounds. The transaction must be rolled back.
-            sqlalchemy.exc.DBAPIError: a row was refused.
+            sqlalchemy.exc.DBAPIError: a row was rejected.
         """
-        # In order, so that two writers with the same calls do not wait for each other in a circle.
+        # Ordered, so that two writers with the same calls do not deadlock.
         ordered = _strongest(rows)
         inserted = await connection.execute(self._add_rows, ordered)
         new = frozenset(request_id for (request_id,) in inserted)
@@ -151,9 +150,9 @@ class UsageBooker:
         accounts = sorted({str(row["account_id"]) for row in ordered})
         locked = await connection.execute(_LOCK_BALANCES, {"account_ids": accounts})
         balances: dict[str, int] = {row.id: row.balance_nanousd for row in locked}
-        # Read behind the lock: what another writer has charged of these calls is seen.
+        # Read after locking, so that charges of other writers are visible.
         known = await _read_ledger(connection, [_id(row) for row in ordered])
-        due, closed, stray = _sorted_out(ordered, new, before, known)
+        due, closed, stray = _classify(ordered, new, before, known)
         if stray:
             await connection.execute(_DELETE_ROWS, {"request_ids": stray})
         await self._charge(connection, [each for each in due if each.due_nanousd], balances)
@@ -186,7 +185,7 @@ class UsageBooker:
 
 
 def _strongest(rows: Iterable[Row]) -> list[Row]:
-    """Return one row a call, ordered by request id."""
+    """Return one row per call, ordered by request id."""
     found: dict[str, Row] = {}
     for row in rows:
         held = found.setdefault(_id(row), row)
@@ -195,16 +194,16 @@ def _strongest(rows: Iterable[Row]) -> list[Row]:
     return [found[request_id] for request_id in sorted(found)]
 
 
-def _sorted_out(
+def _classify(
     rows: Iterable[Row],
     new: frozenset[str],
     before: Mapping[str, Row],
-    known: Mapping[str, _Account],
+    known: Mapping[str, _Charged],
 ) -> tuple[list[_Change], frozenset[str], list[str]]:
     """
-    Return what has to be booked, which calls are closed, and which new rows must go again.
+    Return the changes to book, the calls that are closed, and the new rows to delete again.
 
-    The last are those of calls whose row was purged, and which are booked with another cost.
+    The last are rows of calls whose row was purged and whose booked cost differs.
     """
     due: list[_Change] = []
     closed: set[str] = set()
@@ -241,15 +240,15 @@ async def _lock_rows(connection: AsyncConnection, rows: Sequence[Row]) -> dict[s
 
 async def _read_ledger(
     connection: AsyncConnection, request_ids: Sequence[str]
-) -> dict[str, _Account]:
-    """Return what the ledger says of calls that are in it."""
+) -> dict[str, _Charged]:
+    """Return the charges of calls that have ledger entries."""
     grouped: dict[str, list[sa.Row[Any]]] = {}
     for entry in await connection.execute(_ENTRIES_OF_CALLS, {"request_ids": request_ids}):
         grouped.setdefault(entry.request_id, []).append(entry)
-    known: dict[str, _Account] = {}
+    known: dict[str, _Charged] = {}
     for request_id, entries in grouped.items():
         charges = [each for each in entries if each.kind != EntryKind.REFUND.value]
-        known[request_id] = _Account(
+        known[request_id] = _Charged(
             account_id=entries[0].account_id,
             cost_nanousd=-sum(each.amount_nanousd for each in charges),
             provisional=charges[-1].provisional,
@@ -267,7 +266,7 @@ async def _positions(connection: AsyncConnection, accounts: list[str]) -> dict[s
 
 
 def _entries(due: Iterable[_Change], balances: dict[str, int]) -> list[dict[str, str | int]]:
-    """Return the entries in order, and move `balances` to where they lead."""
+    """Return the entries in order, and update `balances`."""
     at_ms = time.time_ns() // 1_000_000
     entries: list[dict[str, str | int]] = []
     for each in due:
@@ -296,11 +295,11 @@ def _entries(due: Iterable[_Change], balances: dict[str, int]) -> list[dict[str,
 
 def _spend(due: Iterable[_Change]) -> list[dict[str, str | int]]:
     """
-    Return the charges summed up by account, day, key and model, in that order.
+    Return the charges summed by account, day, key and model, in that order.
 
-    A correction takes what was booked out of the sums of the row that it supersedes, so that the
-    sums stay those of the usage rows. Once that row is purged its day is not known any more: then
-    the difference counts for the day of the late settlement.
+    A correction subtracts the booked cost from the sums of the row that it supersedes, so that the
+    sums match the usage rows. If that row was purged, its day is unknown: then the difference
+    counts for the day of the late settlement.
     """
     sums: dict[tuple[str, int, str, str], int] = {}
     for each in due:

@@ -1,17 +1,17 @@
 """
 The journal of calls: a usage event goes to its shard's Redis stream, or to a local file.
 
-An event is in one of these places from `append` on, until the ledger writer has put it into SQL:
-the stream, or a spill segment that is replayed into the stream. Both ways are at least once; the
-request id makes the repetitions harmless. Nothing is ever trimmed away: a stream that is full takes
-no more, and the events are spilled until the ledger writer catches up. An event that Redis refuses
-for itself goes to the dead-letter stream, so that it holds up no other.
+From `append` until the ledger writer has stored it in SQL, an event is in the stream, or in a spill
+segment that is replayed into the stream. Both are at least once; the request id makes repetitions
+harmless. Streams are never trimmed: a full stream accepts no more, and events are spilled until the
+ledger writer catches up. An event that Redis rejects goes to the dead-letter stream, so that it
+does not block others.
 
-Appending an event also ends what its call holds and charges its account: see `lua/settle.lua`.
+Appending an event also releases its call's hold and charges its account: see `lua/settle.lua`.
 
-When Redis loses what it held (killed without an append-only file, flushed by hand), the events that
-waited there would be lost. So each worker remembers its last RECENT ones, and notices the loss by
-the shard's epoch, which every answer brings: those that SQL does not have are appended again.
+If Redis loses its data (killed without an append-only file, flushed by hand), the events that
+waited there would be lost. So each worker keeps its last RECENT events, and detects the loss by the
+shard's epoch, which every reply contains: those that SQL does not have are appended again.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, RedisKeys
 from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.usage.sender import FIELD, FULL, EventKeptError, UsageSender, dead_letter_key
-from gateway.store.usage.spill import SpillWriter
-from gateway.store.usage.spill_queue import SpillQueue
+from gateway.store.usage.spill import SpillQueue, SpillWriter
 from gateway.store.usage.spill_replay import REPLAY_LINES, SpillReplay
 from gateway.telemetry.metrics import Metrics
 
@@ -43,18 +42,17 @@ __all__ = [
     "UsageStream",
     "dead_letter_key",
     "spill_directory",
-    "usage_stream_key",
 ]
 
 RECENT = 10_000
-"""Events remembered; about 7 MB."""
-SUSPECT_EVERY_S = 10.0
+"""Recent events kept; about 7 MB."""
+RESEND_EVERY_S = 10.0
 
 _TICK_S = 1.0
 _SCAN_TICKS = 5
-"""Files of dead processes are looked for every so many ticks."""
+"""Ticks between scans for files of dead processes."""
 _EPOCH_TICKS = 3
-"""A loss is looked for every so many ticks, so that it is found without a further call."""
+"""Ticks between checks of the epochs, which detect a loss without a further call."""
 _STORED_BATCH = 500
 _CLOSE_REPLAY_S = 5.0
 _AWAY = (RedisUnavailable, ReplyError)
@@ -65,13 +63,8 @@ Stored = Callable[[Sequence[str]], Awaitable[set[str]]]
 """Returns which request ids SQL has; raises GatewayError."""
 
 
-def usage_stream_key(key_prefix: str, shard: int) -> str:
-    """Return the name of a shard's stream."""
-    return f"{key_prefix}{{s{shard}}}usage"
-
-
 def spill_directory(settings: Settings) -> Path:
-    """Return where the processes of this data directory spill."""
+    """Return the spill directory of this data directory."""
     return Path(settings.server.data_dir) / "spill"
 
 
@@ -79,16 +72,16 @@ class UsageStream:
     """
     The `ports.UsageLog` of one worker.
 
-    Works without `start`, which begins the replay of spilled events, those of dead processes
-    included, and of lost ones. `aclose` ends it.
+    `start` begins the replay of spilled events, including those of dead processes, and of lost
+    ones; `append` works without it. `aclose` stops it.
 
     Args:
-        bus: To Redis.
+        bus: Redis.
         settings: Key prefix and data directory.
-        metrics: `usage_*` and `spill_bytes` are kept.
-        stored: Asked before events are appended again; None: all are.
+        metrics: Updates `usage_*` and `spill_bytes`.
+        stored: Returns which events need not be resent; None: all are resent.
         spill: The files, if not those of the data directory.
-        shard_full: Entries that a shard's stream takes.
+        shard_full: The capacity of a shard's stream.
         now_ms: Unix milliseconds for the script; None: the server's clock.
     """
 
@@ -114,7 +107,7 @@ class UsageStream:
             bus,
             settings.redis.key_prefix,
             metrics,
-            answered=self._answered,
+            appended=self._appended,
             shard_full=shard_full,
             now_ms=now_ms,
         )
@@ -125,28 +118,28 @@ class UsageStream:
         self._recent: deque[tuple[int, str, bytes]] = deque(maxlen=RECENT)
         self._epochs: dict[int, bytes] = {}
         self._lost: set[int] = set()
-        self._suspected = False
-        self._suspect_after = 0.0
+        self._resend_all = False
+        self._resend_after = 0.0
         self._replaying: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._closing = False
 
     def start(self) -> None:
-        """Begin to replay what is and will be spilled."""
+        """Start replaying spilled events."""
         self._replaying = asyncio.create_task(self._replay_forever(), name="usage-replay")
 
     async def append(self, event: UsageEvent) -> None:
         """
         Append, charge and release once; never raises. On return the event is in Redis or on disk.
 
-        It is lost, counted and reported only when neither takes it. Cancelled, it still spills.
+        It is lost, counted and logged only if both fail. If cancelled, it is still spilled.
         """
         try:
             line = self._encode(event)
         except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
             self._metrics.usage_lost.inc()
             logger.error(  # noqa: TRY400 -- the trace says nothing more
-                "usage event has no JSON form",
+                "usage_event_encoding_failed",
                 extra={"request_id": event.request_id, "error": str(error)},
             )
             return
@@ -154,7 +147,7 @@ class UsageStream:
             if await self._sender.send(event, line):
                 return
         except (*_AWAY, EventKeptError):
-            pass  # the spill is the answer
+            pass  # spilled below
         except asyncio.CancelledError:
             self._spill.keep(line)
             raise
@@ -162,9 +155,9 @@ class UsageStream:
 
     def observe_epoch(self, shard: int, epoch: object) -> None:
         """
-        Compare a shard's epoch with the last one; another one means that Redis has lost its keys.
+        Compare a shard's epoch with the last one; a change means that Redis has lost its keys.
 
-        What is not bytes says that there is none.
+        Anything but bytes means that the shard has no epoch.
         """
         known = self._epochs.get(shard)
         if epoch == known:
@@ -174,21 +167,21 @@ class UsageStream:
         else:
             self._epochs.pop(shard, None)
         if known is not None:
-            logger.warning("redis has lost its state", extra={"shard": shard})
+            logger.warning("redis_state_lost", extra={"shard": shard})
             self._lost.add(shard)
             self._wake.set()
 
     def resend_recent(self) -> None:
         """
-        Append all remembered events again, soon: Redis may have lost its last writes in a failover.
+        Resend all recent events soon: Redis may have lost its last writes in a failover.
 
-        However often it comes and goes, that is done every SUSPECT_EVERY_S at most.
+        This happens every RESEND_EVERY_S at most.
         """
-        self._suspected = True
+        self._resend_all = True
         self._wake.set()
 
     async def aclose(self) -> None:
-        """Write what is pending, try for some seconds to replay, and give the own segment up."""
+        """Write pending events, replay for some seconds at most, and release the segment."""
         self._replay.until = asyncio.get_running_loop().time() + _CLOSE_REPLAY_S
         self._closing = True
         self._wake.set()
@@ -201,13 +194,13 @@ class UsageStream:
             await self._restore()
             await self._replay.run()
         except _AWAY:
-            pass  # what is left stays on disk for the next process
+            pass  # the rest stays on disk for the next process
         except OSError:
-            logger.exception("replay of spilled usage events failed")
+            logger.exception("spill_replay_failed")
         await self._spill.drain()
         await self._spill.hand_over()
 
-    def _answered(self, shard: int, epoch: bytes, done: int, request_id: str, line: bytes) -> None:
+    def _appended(self, shard: int, epoch: bytes, done: int, request_id: str, line: bytes) -> None:
         if epoch != self._epochs.get(shard):
             self.observe_epoch(shard, epoch)
         if done == FULL:
@@ -218,9 +211,9 @@ class UsageStream:
     def _note_full(self, shard: int) -> None:
         if shard not in self._full:
             self._full.add(shard)
-            logger.error("usage stream full, events are spilled", extra={"shard": shard})
+            logger.error("usage_stream_full", extra={"shard": shard})
 
-    # Back to Redis.
+    # Replay into Redis.
 
     async def _replay_forever(self) -> None:
         tick = 0
@@ -236,27 +229,27 @@ class UsageStream:
                 if not self._full and (self._spill.wrote or tick % _SCAN_TICKS == 0):
                     await self._replay.run()
             except _AWAY:
-                pass  # Redis is away: the bus has logged it, the next tick tries again
+                pass  # logged by the client; the next tick retries
             except Exception:  # a task root: the replay goes on
-                logger.exception("replay of spilled usage events failed")
+                logger.exception("spill_replay_failed")
             tick += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _TICK_S)
 
     async def _watch_epochs(self) -> None:
         shards = list(self._epochs)
-        asked = [
+        replies = [
             self._bus.command(b"HGET", self._names.shards[shard].calls, EPOCH) for shard in shards
         ]
-        for shard, epoch in zip(shards, await asyncio.gather(*asked), strict=True):
+        for shard, epoch in zip(shards, await asyncio.gather(*replies), strict=True):
             self.observe_epoch(shard, epoch)
 
     async def _restore(self) -> None:
-        """Append again what Redis has lost and SQL does not have."""
+        """Resend the events that Redis has lost and SQL does not have."""
         now = asyncio.get_running_loop().time()
-        if self._suspected and (now >= self._suspect_after or self._closing):
-            self._suspected = False
-            self._suspect_after = now + SUSPECT_EVERY_S
+        if self._resend_all and (now >= self._resend_after or self._closing):
+            self._resend_all = False
+            self._resend_after = now + RESEND_EVERY_S
             self._lost.update(shard for shard, _, _ in self._recent)
         if not self._lost:
             return
@@ -273,7 +266,7 @@ class UsageStream:
         except _AWAY:
             self._lost |= shards
             raise
-        logger.info("usage events appended again", extra={"events": len(left)})
+        logger.info("usage_events_resent", extra={"events": len(left)})
 
     async def _known_to_sql(self, request_ids: list[str]) -> set[str]:
         known: set[str] = set()
@@ -283,7 +276,7 @@ class UsageStream:
             try:
                 known |= await self._stored(request_ids[start : start + _STORED_BATCH])
             except GatewayError:
-                break  # SQL is away: what it has already, it will drop
+                break  # SQL is unavailable; it ignores events that it has already
         return known
 
     async def _watch_full(self) -> None:
@@ -291,10 +284,10 @@ class UsageStream:
             length = await self._bus.command(b"XLEN", self._names.shards[shard].usage)
             if isinstance(length, int) and length < self._shard_full * 4 // 5:
                 self._full.discard(shard)
-                logger.info("usage stream takes events", extra={"shard": shard})
+                logger.info("usage_stream_recovered", extra={"shard": shard})
 
     async def _add_or_keep(self, lines: list[bytes]) -> bool:
-        """Append events; False when they must be spilled."""
+        """Append events; False: they must be spilled."""
         try:
             return await self._add_lines(lines)
         except EventKeptError:
@@ -302,12 +295,12 @@ class UsageStream:
 
     async def _add_lines(self, lines: list[bytes]) -> bool:
         """
-        Append events; False when a stream was full.
+        Append events; False if a stream was full.
 
-        Raises the first failure, after all; that Redis is away before an EventKeptError.
+        All lines are tried before the first failure is raised, an EventKeptError last.
         """
-        answers = await asyncio.gather(*map(self._sender.send_line, lines), return_exceptions=True)
-        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        results = await asyncio.gather(*map(self._sender.send_line, lines), return_exceptions=True)
+        failures = [result for result in results if isinstance(result, BaseException)]
         for failure in sorted(failures, key=lambda each: isinstance(each, EventKeptError)):
             raise failure
-        return all(answers)
+        return all(results)

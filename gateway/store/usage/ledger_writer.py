@@ -1,13 +1,13 @@
 """
-The ledger writer: moves usage events from the stream into SQL. Exactly once in effect.
+The ledger writer: moves usage events from the streams into SQL, effectively exactly once.
 
-A turn: take over what dead writers left, read a batch, book it in one transaction (usage rows,
-charges and balances, see `charges`) that skips the request ids it has, and only then acknowledge.
-Killed anywhere, the batch is delivered again, and SQL skips what it has. Redis or SQL away: wait
-and try again, nothing is acknowledged meanwhile.
+A turn: claim the entries of dead writers, read a batch, book it in one transaction (usage rows,
+charges and balances, see `booking`) that skips known request ids, and only then acknowledge it.
+If the writer is killed, the batch is delivered again, and SQL skips what it has. While Redis or SQL
+is unavailable it retries, and nothing is acknowledged.
 
-An entry that can never be stored goes to the dead-letter stream with its reason, never round in
-circles. It counts as such only when it cannot be decoded or when SQL refuses the row itself.
+An entry that cannot be stored, because it cannot be decoded or SQL rejects its row, goes to the
+dead-letter stream with its reason and is not retried.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import GatewayError
-from gateway.store.hot_state.snapshot import Position
+from gateway.store.accounts.snapshot import Position
 from gateway.store.sql.database import Database
 from gateway.store.usage.booking import ChargeRefusedError, UsageBooker
 from gateway.store.usage.reader import BATCH, Entry, UsageReader
@@ -38,12 +38,12 @@ _BACKOFF_FIRST_S = 0.1
 _BACKOFF_LIMIT_S = 5.0
 _DRAIN_S = 5.0
 _REFUSALS = (DBAPIError, ChargeRefusedError, ValueError, TypeError, OverflowError)
-"""A row's fault. The last three are of database drivers that cannot pass a value on."""
+"""Errors about a row. The last three are raised by drivers that cannot encode a value."""
 logger = logging.getLogger(__name__)
 
 
 class LedgerStatus(msgspec.Struct, frozen=True):
-    """What the ledger writer has to do and has done."""
+    """The backlog and the progress of a ledger writer."""
 
     lag_s: float
     """Age of the oldest event in the stream."""
@@ -51,7 +51,7 @@ class LedgerStatus(msgspec.Struct, frozen=True):
     written_total: int
     """Rows inserted by this process."""
     repeated_total: int
-    """Events of calls that SQL had already, late settlements included."""
+    """Events of calls that SQL had already, including late settlements."""
     parked_total: int
     spill_files: int
     """In this data directory."""
@@ -59,7 +59,7 @@ class LedgerStatus(msgspec.Struct, frozen=True):
 
 
 class _Outcome(NamedTuple):
-    """What SQL made of a batch: newest balances, and the entries whose calls it had had before."""
+    """The result of a batch: new balances, and the entries whose calls SQL had before."""
 
     positions: dict[str, Position]
     repeated: set[Entry]
@@ -67,13 +67,13 @@ class _Outcome(NamedTuple):
 
 class LedgerWriter:
     """
-    One writer; any number may run at once.
+    One writer; any number may run concurrently.
 
     Args:
-        reader: The stream's end; owned by the caller.
-        database: Where the rows go; owned by the caller.
-        metrics: `ledger_*` are kept.
-        spill: The directory whose segments `status` counts.
+        reader: The consumer of the streams; not closed.
+        database: The destination; not closed.
+        metrics: Updates `ledger_*`.
+        spill: The spill directory that `status` measures.
     """
 
     def __init__(
@@ -89,19 +89,21 @@ class LedgerWriter:
         self._claim_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Write until `stop` is set, then what is left in the stream, for some seconds at most."""
+        """Write until `stop` is set, then drain the streams for some seconds at most."""
         delay = _BACKOFF_FIRST_S
         while not stop.is_set():
             try:
                 await self._turn()
             except (RedisError, OSError, GatewayError) as error:
                 self._connected = False
-                logger.warning("ledger waits", extra={"error": describe(error), "delay_s": delay})
+                logger.warning(
+                    "ledger_retrying", extra={"error": describe(error), "delay_s": delay}
+                )
                 await pause(stop, delay)
                 delay = min(delay * 2, _BACKOFF_LIMIT_S)
             except Exception:  # a task root: the writer goes on
                 self._connected = False
-                logger.exception("ledger turn failed")
+                logger.exception("ledger_turn_failed")
                 await pause(stop, _BACKOFF_LIMIT_S)
             else:
                 delay = _BACKOFF_FIRST_S
@@ -112,10 +114,10 @@ class LedgerWriter:
 
     async def status(self) -> LedgerStatus:
         """
-        Ask Redis and the disk how much waits.
+        Measure the backlog in Redis and on disk.
 
         Raises:
-            redis.exceptions.RedisError: Redis is away.
+            redis.exceptions.RedisError: Redis is unavailable.
         """
         waiting = await asyncio.to_thread(measure, self._spill)
         return LedgerStatus(
@@ -142,10 +144,10 @@ class LedgerWriter:
         if await self._store(await self._reader.read_new()):
             return
         if await self._reader.redeliver_orphans():
-            logger.warning("ledger reads the stream again from its start")
+            logger.warning("usage_stream_reread")
 
     async def _store(self, entries: list[Entry]) -> bool:
-        """Insert and acknowledge; False when there was nothing to do."""
+        """Insert and acknowledge; return False if there are no entries."""
         for start in range(0, len(entries), BATCH):
             await self._store_batch(entries[start : start + BATCH])
         return bool(entries)
@@ -167,7 +169,7 @@ class LedgerWriter:
     async def _write(self, rows: list[tuple[Entry, Row]], outcome: _Outcome) -> None:
         try:
             await self._book(rows, outcome)
-        except _REFUSALS as refusal:  # of a row: see `Database.write`
+        except _REFUSALS as refusal:  # of one row, see `Database.write`
             if len(rows) == 1:
                 await self._park(rows[0][0], describe(refusal))
                 return
@@ -201,14 +203,14 @@ class LedgerWriter:
         self._parked += 1
         self._metrics.ledger_parked.inc()
         logger.error(
-            "usage event cannot be stored",
+            "usage_event_parked",
             extra={"entry_id": entry.entry_id.decode(), "reason": reason},
         )
 
     async def report(self, stop: asyncio.Event) -> None:
-        """Keep the gauges until `stop` is set."""
+        """Update the gauges until `stop` is set."""
         while not stop.is_set():
-            with contextlib.suppress(RedisError, OSError):  # `run` says that Redis is away
+            with contextlib.suppress(RedisError, OSError):  # logged by `run`
                 status = await self.status()
                 self._metrics.ledger_lag.set(status.lag_s)
                 self._metrics.ledger_length.set(status.stream_length)
@@ -216,12 +218,12 @@ class LedgerWriter:
 
 
 def describe(error: BaseException) -> str:
-    """Return a failure's type and what it says, for a log line; holds no values of rows."""
+    """Return an error's type and message for a log line, without values of rows."""
     detail = error.detail if isinstance(error, GatewayError) else getattr(error, "orig", error)
     return f"{type(error).__name__}: {detail}"
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait so long, or until `stop` is set."""
+    """Sleep, or return early once `stop` is set."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)

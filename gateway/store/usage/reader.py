@@ -1,10 +1,10 @@
 """
-The ledger writer's end of the usage streams: a consumer group, read and acknowledged in batches.
+Reads the usage streams for the ledger writer, as a consumer group, and acknowledges in batches.
 
-What is stored is acknowledged and deleted in one step, so that everything that is in a stream still
-has to be stored. That makes losing the group harmless: it is made again from the start. The same
-step takes the stored events off the accounts' waiting sums and brings the balances that SQL made of
-them, see `lua/stored.lua`.
+Stored entries are acknowledged and deleted in one step, so that a stream contains only entries that
+still have to be stored. So losing the group is harmless: it is created again from the start. The
+same step subtracts the stored events from the accounts' waiting sums and sets the balances of SQL,
+see `lua/stored.lua`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any, NamedTuple
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
+from gateway.store.accounts.snapshot import Position
 from gateway.store.hot_state.redis_schema import RedisKeys, ShardKeys, account_scripts
-from gateway.store.hot_state.snapshot import Position
 from gateway.store.usage.sender import DEAD_LETTER_BOUND, FIELD, dead_letter_key
 
 GROUP = b"ledger"
 BATCH = 500
 """Entries acknowledged in one step."""
 PER_SHARD = 200
-"""Entries of one stream in one read."""
+"""Entries per stream and read."""
 BLOCK_MS = 1000
 CLAIM_IDLE_MS = 15_000
-"""An entry that its reader has not stored for so long is taken over; twice is harmless."""
+"""An entry that its consumer has not stored for this long is claimed; twice is harmless."""
 _FORGET_IDLE_MS = 3_600_000
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class Entry(NamedTuple):
     """
     One entry of a stream.
 
-    `event` is None when it was deleted there: the settlement of an abandoned call has taken its
-    place. It is empty when the entry has other fields.
+    `event` is None if it was deleted, replaced by the settlement of an abandoned call. It is empty
+    if the entry has other fields.
     """
 
     stream: bytes
@@ -53,7 +53,7 @@ class UsageReader:
     One consumer of the group. Any method may raise redis.exceptions.RedisError.
 
     Args:
-        client: Replies are bytes; its socket timeout is longer than BLOCK_MS.
+        client: With replies as bytes and a socket timeout longer than BLOCK_MS.
         key_prefix: `redis.key_prefix`.
         claim_idle_ms: See CLAIM_IDLE_MS.
     """
@@ -76,23 +76,23 @@ class UsageReader:
         self.consumer = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}"
 
     async def ensure_group(self) -> None:
-        """Make streams and groups that are not there; a new group reads from the start."""
-        made = await self._each("XGROUP CREATE", GROUP, "0", "MKSTREAM", errors=True)
-        for answer in made:
-            if isinstance(answer, Exception) and not str(answer).startswith("BUSYGROUP"):
-                raise answer
+        """Create missing streams and groups; a new group reads from the start."""
+        replies = await self._each("XGROUP CREATE", GROUP, "0", "MKSTREAM", errors=True)
+        for reply in replies:
+            if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
+                raise reply
 
     async def read_new(self, block_ms: int | None = BLOCK_MS) -> list[Entry]:
-        """Return entries that no consumer has; wait for one unless `block_ms` is None."""
+        """Return undelivered entries; wait for one unless `block_ms` is None."""
         wait = () if block_ms is None else ("BLOCK", block_ms)
         return await self._read(b">", *wait)
 
     async def read_own(self) -> list[Entry]:
-        """Return entries that were delivered to this consumer and are not acknowledged."""
+        """Return entries delivered to this consumer and not acknowledged."""
         return await self._read(b"0")
 
     async def claim(self) -> list[Entry]:
-        """Take over entries of consumers that have died, or of this one's lost replies."""
+        """Claim entries of dead consumers, and of this one's lost replies."""
         replies = await self._each(
             "XAUTOCLAIM", GROUP, self.consumer, self._claim_idle_ms, "0-0", "COUNT", PER_SHARD
         )
@@ -114,8 +114,8 @@ class UsageReader:
 
         Args:
             entries: SQL has them, or they are parked.
-            positions: Account id -> its balance in SQL, for every account of a costly entry.
-            repeated: Those whose request id SQL had had before.
+            positions: Account id -> its balance in SQL, for every account of a priced entry.
+            repeated: Those whose request id SQL had before.
         """
         newest = (positions or {}).items()
         by_stream: dict[bytes, list[Entry]] = {}
@@ -132,7 +132,7 @@ class UsageReader:
                 await self._remove(names, ids, of_shard)
 
     async def park(self, entry: Entry, reason: str) -> None:
-        """Copy an entry to the dead-letter stream, its reason beside it. It stays here, too."""
+        """Copy an entry with its reason to the dead-letter stream, without removing it."""
         await self._command(
             "XADD", self._dead, "MAXLEN", "~", DEAD_LETTER_BOUND, "*",
             FIELD, entry.event or b"", "reason", reason, "entry_id", entry.entry_id,
@@ -140,10 +140,10 @@ class UsageReader:
 
     async def redeliver_orphans(self) -> bool:
         """
-        Start over when entries are left that no consumer holds and none will be given.
+        Restart from the beginning if entries are left that will not be delivered.
 
-        That is so after a consumer was deleted by hand, or a failover forgot deliveries. Call it
-        when there is nothing new.
+        This happens after a consumer was deleted by hand, or a failover lost deliveries. Call it
+        when there are no new entries.
         """
         waiting = [
             stream
@@ -158,21 +158,21 @@ class UsageReader:
         return bool(orphaned)
 
     async def length(self) -> int:
-        """Return how many entries wait."""
+        """Return the number of entries in all streams."""
         return sum(await self._each("XLEN"))
 
     async def oldest_age_s(self, now_ms: int) -> float:
-        """Return the age of the oldest entry that waits; 0 when none does."""
+        """Return the age of the oldest entry; 0 without entries."""
         replies = await self._each("XRANGE", "-", "+", "COUNT", 1)
         added_ms = [int(reply[0][0].partition(b"-")[0]) for reply in replies if reply]
         return max([0.0, *((now_ms - added) / 1000 for added in added_ms)])
 
     async def purge_dead_letters(self, before_ms: int) -> None:
-        """Delete dead letters of before `before_ms`."""
+        """Delete dead letters older than `before_ms`."""
         await self._command("XTRIM", self._dead, "MINID", f"{before_ms}-0")
 
     async def forget_consumers(self) -> None:
-        """Delete consumers that have been silent for an hour and hold nothing."""
+        """Delete consumers that have been idle for an hour without pending entries."""
         for stream, consumers in zip(
             self._streams, await self._each("XINFO CONSUMERS", GROUP), strict=True
         ):
@@ -219,7 +219,7 @@ class UsageReader:
         streams: Iterable[bytes] | None = None,
         errors: bool = False,
     ) -> list[Any]:
-        """Send a command for each stream at once; with `errors`, errors are returned."""
+        """Pipeline a command for each stream; with `errors`, errors are returned."""
         async with self._client.pipeline(transaction=False) as pipeline:
             for stream in self._streams if streams is None else streams:
                 pipeline.execute_command(command, stream, *arguments)

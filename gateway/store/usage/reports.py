@@ -1,7 +1,7 @@
 """
-Sums over the record of calls: tokens, costs and margin, by any of several groups at once.
+Recorded calls, and reports of tokens, costs and margin by any combination of groups.
 
-They cover what is kept of the record, `sql.usage_retention_days`.
+They cover the calls of the last `sql.usage_retention_days`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import msgspec
 import sqlalchemy as sa
 
 from gateway.core.calendar import DAY_MS
-from gateway.core.model import TOKEN_COLUMNS, Usage
+from gateway.core.model import TOKEN_COLUMNS, Usage, UsageEvent
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
-from gateway.store.usage.queries import CallFilter, only
+from gateway.store.usage.rows import event_of
 
 MAX_LINES = 50_000
-"""A report with more lines is cut off, and says so."""
+"""A report with more lines is truncated and marked `is_cut`."""
 _FAILED = ("failed", "insured")
 _EPOCH = datetime.date(1970, 1, 1)
 _COLUMNS = USAGE_EVENTS.c
 
 
 class GroupBy(enum.Enum):
-    """What the lines of a usage report stand for. The value is the word in commands and queries."""
+    """What a line of a report stands for. The value is the word in commands and queries."""
 
     DAY = "day"
     MODEL = "model"
@@ -38,8 +38,8 @@ class GroupBy(enum.Enum):
     """`provider/upstream model`: for operators only."""
 
 
-CALLERS_GROUPS = (GroupBy.DAY, GroupBy.MODEL, GroupBy.KEY)
-"""What callers may ask for of their own account."""
+CLIENT_GROUPS = (GroupBy.DAY, GroupBy.MODEL, GroupBy.KEY)
+"""The groups that clients may request for their own account."""
 
 _KEYS: dict[GroupBy, sa.ColumnElement[Any]] = {
     GroupBy.DAY: _COLUMNS.at_ms // sa.literal_column(str(DAY_MS)),
@@ -50,22 +50,31 @@ _KEYS: dict[GroupBy, sa.ColumnElement[Any]] = {
 }
 
 
+class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Selects calls. Times are Unix milliseconds of a call's end; `until_ms` is exclusive."""
+
+    account_id: str | None = None
+    key_id: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
 class UsageLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a report."""
 
     groups: tuple[str, ...]
-    """One value for each group asked for: a UTC date `2026-05-17`, a public model name, an id."""
+    """One value per requested group: a UTC date `2026-05-17`, a public model name, an id."""
     calls: int
     failed: int
     usage: Usage
     cost_nanousd: int
     """What was charged."""
     upstream_cost_nanousd: int
-    """What upstreams take, of the calls of which that is known."""
+    """The upstreams' prices, of calls for which they are known."""
     margin_nanousd: int
-    """What was charged less what upstreams take, of the calls of which that is known."""
+    """What was charged less the upstreams' prices, of calls for which they are known."""
     calls_without_cost: int
-    """Calls of which it is not known what the upstream takes: no part of the margin."""
+    """Calls with an unknown upstream price, not part of the margin."""
 
 
 class UsageReport(msgspec.Struct, frozen=True):
@@ -74,6 +83,28 @@ class UsageReport(msgspec.Struct, frozen=True):
     lines: list[UsageLine]
     is_cut: bool
     """There are more than MAX_LINES."""
+
+
+class UsageQueries:
+    """Reads `usage_events`. Every method may raise GatewayError (STORE_UNAVAILABLE)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def last_calls(self, limit: int, which: CallFilter) -> list[UsageEvent]:
+        """Return the last calls, newest first."""
+        columns = USAGE_EVENTS.c
+        query = sa.select(USAGE_EVENTS).order_by(columns.at_ms.desc(), columns.request_id.desc())
+        async with self._database.read() as connection:
+            rows = await connection.execute(_only(query, which).limit(limit))
+            return [event_of(row) for row in rows]
+
+    async def call(self, request_id: str) -> UsageEvent | None:
+        """Return one recorded call; None: not recorded yet, or past retention."""
+        query = sa.select(USAGE_EVENTS).where(USAGE_EVENTS.c.request_id == request_id)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).first()
+        return None if row is None else event_of(row)
 
 
 class UsageReports:
@@ -85,13 +116,26 @@ class UsageReports:
     async def report(
         self, groups: Sequence[GroupBy], which: CallFilter, *, max_lines: int = MAX_LINES
     ) -> UsageReport:
-        """Return one line for each combination of `groups` that had calls; one in all for none."""
+        """Return one line per combination of `groups` with calls; without groups, one in all."""
         keys = [_KEYS[group].label(f"by_{group.value}") for group in groups]
         query = sa.select(*keys, *_sums()).group_by(*keys).order_by(*keys).limit(max_lines + 1)
         async with self._database.read() as connection:
-            rows = (await connection.execute(only(query, which))).all()
+            rows = (await connection.execute(_only(query, which))).all()
         lines = [_line(groups, tuple(row)) for row in rows[:max_lines] if row.calls]
         return UsageReport(lines, len(rows) > max_lines)
+
+
+def _only(query: sa.Select[Any], which: CallFilter) -> sa.Select[Any]:
+    columns = USAGE_EVENTS.c
+    if which.account_id is not None:
+        query = query.where(columns.account_id == which.account_id)
+    if which.key_id is not None:
+        query = query.where(columns.key_id == which.key_id)
+    if which.since_ms is not None:
+        query = query.where(columns.at_ms >= which.since_ms)
+    if which.until_ms is not None:
+        query = query.where(columns.at_ms < which.until_ms)
+    return query
 
 
 def _sums() -> list[sa.ColumnElement[Any]]:

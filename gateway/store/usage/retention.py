@@ -1,4 +1,4 @@
-"""Deletes what the privacy promise says is deleted: usage events past their days."""
+"""Deletes usage events past their retention."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
 
 PURGE_BATCH = 2000
-"""Rows in one transaction: writers wait for no longer than that takes."""
+"""Rows per transaction, which bounds how long writers wait."""
 
 
 async def purge_usage(database: Database, before_ms: int, *, batch: int = PURGE_BATCH) -> int:
     """
-    Delete the usage events of before `before_ms` (Unix milliseconds); return how many there were.
+    Delete the usage events before `before_ms` (Unix milliseconds); return their number.
 
     Raises:
-        GatewayError: STORE_UNAVAILABLE; what was deleted till then stays deleted.
+        GatewayError: STORE_UNAVAILABLE; completed batches stay deleted.
     """
     oldest = (
         sa.select(USAGE_EVENTS.c.request_id)

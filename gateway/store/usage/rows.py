@@ -1,8 +1,7 @@
 """
-Between a usage event's JSON and its row in SQL.
+Converts between a usage event's JSON and its row in SQL.
 
-What would make a database refuse a row is found here, so that one bad entry does not hold up the
-ones beside it.
+Values that a database would reject are detected here, so that one bad entry does not block others.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Row = dict[str, str | int | bool | None]
 _DECODER = msgspec.json.Decoder(UsageEvent)
 _LARGEST = 2**63 - 1
 _FREE_TEXT_LIMIT = 512
-"""Characters of what callers and upstreams choose the length of."""
+"""Characters of text whose length clients and upstreams choose."""
 _FREE_TEXT = frozenset({"user_agent", "address", "finish_reason", "upstream_request_id"})
 
 
@@ -29,7 +28,7 @@ def row_of(entry: bytes) -> Row:
     Return the row of one entry of the usage stream.
 
     Raises:
-        ValueError: it is no usage event, a number in it is beyond 64 bits, or a cost is none.
+        ValueError: not a usage event, a number beyond 64 bits, or an impossible cost.
     """
     try:
         event = _DECODER.decode(entry)
@@ -52,10 +51,10 @@ def is_provisional(row: Row) -> bool:
 
 def supersedes(row: Row, *, provisional: bool, cost_nanousd: int) -> bool:
     """
-    Return whether a row takes the place of what is booked of its call.
+    Return whether a row replaces the booked row of its call.
 
-    A settlement supersedes an abandoned call, a larger checkpoint a smaller one, and nothing a
-    settlement. So the result is the same in whatever order, and however often, events come.
+    A settlement supersedes an abandoned call, a larger checkpoint a smaller one, and nothing
+    supersedes a settlement. So the result does not depend on order and number of deliveries.
     """
     if not provisional:
         return False
@@ -63,7 +62,7 @@ def supersedes(row: Row, *, provisional: bool, cost_nanousd: int) -> bool:
 
 
 def event_of(row: Any) -> UsageEvent:
-    """Return the event that a row of `usage_events` was made of."""
+    """Return the event of a row of `usage_events`."""
     columns = dict(row._mapping)
     usage = {name: columns.pop(column) for name, column in USAGE_COLUMNS.items()}
     return UsageEvent(**columns, usage=Usage(**usage))

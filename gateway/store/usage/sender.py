@@ -1,9 +1,9 @@
 """
-One usage event on its way into Redis: into its shard's stream, or aside.
+Sends a usage event to its shard's stream in Redis, or to the dead-letter stream.
 
-Of a refusal it is told apart what speaks of the server, which will take the event later, from what
-speaks of the event, which it will never take. The latter goes to the dead-letter stream with its
-reason, so that it holds up nothing behind it.
+Error replies about the server, which will accept the event later, are distinguished from those
+about the event, which it will never accept. Such an event goes to the dead-letter stream with its
+reason, so that it does not block others.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from gateway.store.redis.connection import Argument, ReplyError
 from gateway.telemetry.metrics import Metrics
 
 FIELD = b"e"
-"""The field of an entry that holds the event as JSON."""
+"""The field of a stream entry that contains the event as JSON."""
 DEAD_LETTER_BOUND = 100_000
-"""Entries that the dead-letter stream keeps, the newest."""
+"""The dead-letter stream keeps this many newest entries."""
 FULL = -1
 MOST_TOKENS = 10**9
-"""Taken from a bucket by one call at most: a report beyond it must not close a key for years."""
+"""The most tokens one call takes from a bucket: an absurd usage must not block a key for years."""
 TRANSIENT = frozenset((
     "ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF",
     "MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN",
     "UNBLOCKED", "UNKILLABLE", "WRONGPASS",
 ))  # fmt: skip
-"""Codes of error replies that speak of the server, not of the event."""
+"""Codes of error replies about the server, not the event."""
 logger = logging.getLogger(__name__)
 
-Answered = Callable[[int, bytes, int, str, bytes], None]
-"""Called with the shard, its epoch, what the scripts' `append` says, the request id, the event."""
+Appended = Callable[[int, bytes, int, str, bytes], None]
+"""Called with the shard, its epoch, the result of the scripts' `append`, request id and event."""
 
 
 class EventKeptError(Exception):
-    """Redis takes an event neither into its stream nor as a dead letter."""
+    """Redis accepts an event neither into its stream nor into the dead letters."""
 
 
 class EventRefusedError(Exception):
-    """Redis will never take this event; the message says why, and may repeat parts of it."""
+    """Redis will never accept this event; the message may repeat parts of it."""
 
 
 class _Head(msgspec.Struct):
-    """Of an event, what a replay needs."""
+    """The fields of an event that a replay needs."""
 
     request_id: str
     account_id: str
@@ -68,7 +68,7 @@ def dead_letter_key(key_prefix: str) -> str:
 
 
 def dead_letter(key: str, line: bytes, reason: Argument) -> tuple[Argument, ...]:
-    """Return the command that puts something into the dead-letter stream."""
+    """Return the command that adds to the dead-letter stream."""
     return (
         b"XADD", key, b"MAXLEN", b"~", DEAD_LETTER_BOUND, b"*", FIELD, line, b"reason", reason,
     )  # fmt: skip
@@ -79,11 +79,11 @@ class UsageSender:
     Sends usage events to Redis for one worker.
 
     Args:
-        bus: To Redis.
+        bus: Redis.
         key_prefix: `redis.key_prefix`.
-        metrics: `usage_refused` is kept.
-        answered: Told of each event that a stream answered for.
-        shard_full: Entries that a shard's stream takes.
+        metrics: Updates `usage_refused`.
+        appended: Called after each reply of the script.
+        shard_full: The capacity of a shard's stream.
         now_ms: Unix milliseconds for the script; None: the server's clock.
     """
 
@@ -93,13 +93,13 @@ class UsageSender:
         key_prefix: str,
         metrics: Metrics,
         *,
-        answered: Answered,
+        appended: Appended,
         shard_full: int,
         now_ms: Callable[[], int] | None,
     ) -> None:
         self._bus = bus
         self._metrics = metrics
-        self._answered = answered
+        self._appended = appended
         self._names = RedisKeys(key_prefix)
         self._dead = dead_letter_key(key_prefix)
         self._settle = account_scripts().settle
@@ -109,10 +109,10 @@ class UsageSender:
 
     async def send(self, event: UsageEvent | _Head, line: bytes) -> bool:
         """
-        Append to the shard's stream, or to the dead letters; False when the stream is full.
+        Append to the shard's stream, or to the dead letters; False if the stream is full.
 
         Raises:
-            EventKeptError: the dead-letter stream refuses the event, too.
+            EventKeptError: the dead-letter stream rejects the event, too.
         """
         try:
             return await self._add(event, line)
@@ -132,21 +132,21 @@ class UsageSender:
             if error.code in TRANSIENT:
                 raise
             raise EventKeptError(
-                f"the dead-letter stream refuses an event: {error.code}"
+                f"the dead-letter stream rejected an event: {error.code}"
             ) from error
         self._metrics.usage_refused.inc()
 
     async def _add(self, event: UsageEvent | _Head, line: bytes) -> bool:
         """
-        Append to the shard's stream; False when it is full.
+        Append to the shard's stream; False if it is full.
 
         Raises:
-            EventRefusedError: its cost is none that a call can have, or Redis refuses it. What the
-                call held is given back all the same.
+            EventRefusedError: its cost is impossible, or Redis rejects it. The call's hold is
+                released either way.
         """
         names = self._names.of(event.account_id)
         cost = event.cost_nanousd
-        # The scripts count in doubles and Redis in 64 bits: what is beyond must not come there.
+        # The scripts count in doubles and Redis in 64 bits: larger numbers must not reach them.
         possible = 0 <= cost <= MAX_AMOUNT_NANOUSD
         try:
             reply = await self._bus.script(
@@ -177,13 +177,13 @@ class UsageSender:
                 raise
             raise EventRefusedError(str(error)) from error
         done, epoch = cast("tuple[int, bytes]", reply)
-        self._answered(names.shard, epoch, done, event.request_id, line if possible else b"")
+        self._appended(names.shard, epoch, done, event.request_id, line if possible else b"")
         if not possible:
             raise EventRefusedError("its cost is negative or beyond what one call can cost")
         return done != FULL
 
     async def send_line(self, line: bytes) -> bool:
-        """Append an event of which only the line is known; what is none is set aside."""
+        """Append an event given as JSON; malformed lines go to the dead letters."""
         try:
             head = self._decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

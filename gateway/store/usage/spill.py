@@ -1,18 +1,19 @@
 """
-Local files for usage events that Redis did not take: the journal's second place, on disk.
+Local files for usage events that Redis did not accept.
 
-One JSON line an event. A process appends to a segment of its own and holds a `flock` on it; the
-lock ends with the process, however that ends. So a segment that nobody holds is complete, whoever
-wrote it, and may be replayed by whoever locks it first. Replay is at least once: the lines of a
-segment are sent again when a replay breaks off, and SQL drops the repetitions.
+One JSON line per event. A process appends to a segment of its own and holds a `flock` on it, which
+ends with the process. So an unlocked segment is complete and may be replayed by any process that
+locks it. Replay is at least once: the lines of a segment are sent again if a replay is interrupted,
+and SQL ignores repetitions.
 
-After a crash the last line may be torn: what follows the last line end is skipped and logged.
+After a crash the last line may be truncated: what follows the last line end is skipped and logged.
 
-Everything in here blocks: call it from a worker thread.
+Everything but `SpillQueue` blocks: call it from a worker thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
 from gateway.store.sql.ids import new_id
+from gateway.telemetry.metrics import Metrics
 
 SPILL_LIMIT_BYTES = 1024 * 1024 * 1024
 """All segments of a data directory together; about two million calls."""
@@ -29,6 +31,8 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 
 _PREFIX = "usage_"
 _SUFFIX = ".jsonl"
+PENDING_LIMIT_BYTES = 16 * 1024 * 1024
+"""Bytes that may wait for one sync; beyond it events are lost and counted."""
 logger = logging.getLogger(__name__)
 
 
@@ -37,23 +41,23 @@ class SpillFullError(Exception):
 
 
 class SpillSize(NamedTuple):
-    """What waits on disk."""
+    """The spilled events on disk."""
 
     files: int
     size_bytes: int
     oldest_at: float | None = None
-    """Unix seconds of the last write to the segment that was written to longest ago."""
+    """When the least recently written segment was written to, Unix seconds."""
 
 
 def measure(directory: Path) -> SpillSize:
-    """Return how much waits in a spill directory."""
+    """Return the size of a spill directory."""
     found = [_measured(path) for path in segments(directory)]
     times = [at for _, at in found if at is not None]
     return SpillSize(len(found), sum(size for size, _ in found), min(times, default=None))
 
 
 def segments(directory: Path) -> list[Path]:
-    """Return every segment, the oldest first."""
+    """Return all segments, oldest first."""
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
@@ -68,8 +72,8 @@ class SpillWriter:
     Appends lines to this process's segment. May be called from several threads.
 
     Args:
-        directory: Made when the first line comes.
-        limit_bytes: For all segments in it, those of other processes included.
+        directory: Created with the first line.
+        limit_bytes: For all segments in it, including those of other processes.
     """
 
     def __init__(
@@ -91,7 +95,7 @@ class SpillWriter:
 
         Raises:
             SpillFullError: they would exceed the limit; nothing was written.
-            OSError: the disk did not take them; what it took of them is cut off again.
+            OSError: the write failed; a partial write is truncated.
         """
         with self._lock:
             total = measure(self._directory).size_bytes + len(lines)
@@ -102,20 +106,20 @@ class SpillWriter:
             try:
                 size = _append(self._segment, lines)
             except OSError:
-                self._close()  # should half a line be left, it is the segment's last
+                self._close()  # if truncation failed too, the partial line is the last one
                 raise
             if size >= self._segment_bytes:
                 self._close()
             return total
 
     def close(self) -> None:
-        """Give the current segment up for replay. The next `write` begins another."""
+        """Release the current segment for replay. The next `write` starts another."""
         with self._lock:
             self._close()
 
     def _open(self) -> int:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Named only once it is locked: a replayer never meets it empty and unowned.
+        # Renamed once it is locked: a replay never finds it empty and unlocked.
         name = new_id("usage") + _SUFFIX
         hidden = self._directory / f".{name}"
         segment = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
@@ -135,6 +139,77 @@ class SpillWriter:
             self._segment = None
 
 
+class SpillQueue:
+    """
+    Writes lines to this process's segment from a worker thread, one sync per batch.
+
+    Args:
+        writer: The segment, owned by the queue.
+        metrics: Updates `usage_spilled`, `usage_lost` and `spill_bytes`.
+    """
+
+    def __init__(self, writer: SpillWriter, metrics: Metrics) -> None:
+        self._writer = writer
+        self._metrics = metrics
+        self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._pending_bytes = 0
+        self._flushing: asyncio.Task[None] | None = None
+        self._losing = False
+        self.wrote = True
+        """Set when lines were written, cleared by a replay. True at first: segments may exist."""
+
+    def keep(self, line: bytes) -> asyncio.Future[None]:
+        """Queue a line; the future resolves when it is on disk or lost, and never fails."""
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._pending_bytes + len(line) > PENDING_LIMIT_BYTES:
+            self._lose(1, SpillFullError("too many events wait for the disk"))
+            kept.set_result(None)
+            return kept
+        self._pending.append((line, kept))
+        self._pending_bytes += len(line) + 1
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush(), name="usage-spill")
+        return kept
+
+    async def drain(self) -> None:
+        """Wait until nothing is pending."""
+        if self._flushing is not None:
+            await self._flushing
+
+    async def hand_over(self) -> None:
+        """Release the current segment for replay."""
+        await asyncio.to_thread(self._writer.close)
+
+    async def _flush(self) -> None:
+        """Write until nothing is pending; lines queued during a sync share the next one."""
+        while self._pending:
+            batch, self._pending, self._pending_bytes = self._pending, [], 0
+            lines = b"".join([line + b"\n" for line, _ in batch])
+            try:
+                size_bytes = await asyncio.to_thread(self._writer.write, lines)
+            except (SpillFullError, OSError, RuntimeError) as error:
+                # RuntimeError: the interpreter is shutting down and starts no more threads.
+                self._lose(len(batch), error)
+            else:
+                self.wrote = True
+                self._losing = False
+                self._metrics.usage_spilled.inc(len(batch))
+                self._metrics.spill_bytes.set(size_bytes)
+            for _, kept in batch:
+                if not kept.done():
+                    kept.set_result(None)
+        self._flushing = None
+
+    def _lose(self, count: int, error: Exception) -> None:
+        self._metrics.usage_lost.inc(count)
+        if not self._losing:
+            self._losing = True
+            logger.error(
+                "usage_events_lost",
+                extra={"error": f"{type(error).__name__}: {error}"},
+            )
+
+
 class Segment:
     """A segment that this process has locked, to be read from its start."""
 
@@ -144,7 +219,7 @@ class Segment:
 
     @classmethod
     def claim(cls, path: Path) -> Self | None:
-        """Lock a segment; None when somebody holds it, or has replayed it meanwhile."""
+        """Lock a segment; None: it is locked, or was replayed meanwhile."""
         try:
             file = path.open("r+b")
         except FileNotFoundError:
@@ -165,7 +240,7 @@ class Segment:
         while len(lines) < count and (line := self._file.readline()):
             if not line.endswith(b"\n"):
                 logger.error(
-                    "the last usage event of a spill file is torn",
+                    "spill_file_truncated",
                     extra={"file": self._path.name, "size_bytes": len(line)},
                 )
                 break
@@ -174,11 +249,11 @@ class Segment:
         return lines
 
     def remove(self) -> None:
-        """Delete the file: all that was in it is elsewhere now."""
+        """Delete the replayed file."""
         self._path.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Unlock it; if it still exists, it is replayed again, by whoever comes first."""
+        """Unlock the file; if it still exists, any process may replay it again."""
         self._file.close()
 
 
@@ -205,7 +280,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _measured(path: Path) -> tuple[int, float | None]:
-    """Return a segment's size and when it was written to last."""
+    """Return a segment's size and time of the last write."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """
-The way of spilled usage events back to Redis.
+Replays spilled usage events into Redis.
 
-A segment is sent whole and then removed. What keeps one segment from being sent, a file that cannot
-be read or an event that nothing takes, leaves that segment where it is and holds up no other.
+A segment is sent completely and then removed. A segment that cannot be sent, because the file is
+unreadable or an event is rejected everywhere, stays in place and does not block others.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from pathlib import Path
 from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.usage.sender import EventKeptError
-from gateway.store.usage.spill import Segment, measure, segments
-from gateway.store.usage.spill_queue import SpillQueue
+from gateway.store.usage.spill import Segment, SpillQueue, measure, segments
 from gateway.telemetry.metrics import Metrics
 
 REPLAY_LINES = 100
-"""Events sent at once."""
+"""Events per batch."""
 logger = logging.getLogger(__name__)
 
 
 class SpillReplay:
     """
-    Sends the segments of a spill directory that no process holds.
+    Sends the unlocked segments of a spill directory.
 
     Args:
         directory: The segments of all processes.
-        spill: This process's own, which is handed over first.
-        add: Appends lines to the streams, and returns False when one is full. May raise
-            RedisUnavailable and ReplyError (Redis is away), and EventKeptError.
-        metrics: `spill_bytes` and `spill_oldest` are kept.
+        spill: This process's own segment, which is released first.
+        add: Appends lines to the streams, and returns False if one is full. May raise
+            RedisUnavailable, ReplyError and EventKeptError.
+        metrics: Updates `spill_bytes` and `spill_oldest`.
     """
 
     def __init__(
@@ -51,10 +50,10 @@ class SpillReplay:
         self._metrics = metrics
         self._bad: set[str] = set()
         self.until = math.inf
-        """When the event loop's clock has come to it, no further batch is sent."""
+        """No further batch is sent after this time of the event loop."""
 
     async def run(self) -> None:
-        """Send every segment that nobody holds into the stream, the own one included."""
+        """Send all unlocked segments, including this process's own, into the streams."""
         self._spill.wrote = False
         await self._spill.hand_over()
         for path in await asyncio.to_thread(segments, self._directory):
@@ -68,11 +67,11 @@ class SpillReplay:
                 break
             self._bad.discard(path.name)
             if sent:
-                logger.info("usage events replayed", extra={"file": path.name, "events": sent})
+                logger.info("usage_events_replayed", extra={"file": path.name, "events": sent})
         await self.measure()
 
     async def measure(self) -> None:
-        """Set the gauges to what waits on disk."""
+        """Update the gauges of the spill directory."""
         waiting = await asyncio.to_thread(measure, self._directory)
         age_s = 0.0 if waiting.oldest_at is None else max(0.0, time.time() - waiting.oldest_at)
         self._metrics.spill_bytes.set(waiting.size_bytes)
@@ -82,7 +81,7 @@ class SpillReplay:
         """
         Send and remove one segment; return how many events it had.
 
-        0: somebody holds it. None: Redis is away, a stream is full, or the time is over.
+        0: it is locked. None: Redis is unavailable, a stream is full, or the time is over.
         """
         segment = await asyncio.to_thread(Segment.claim, path)
         if segment is None:
@@ -98,7 +97,7 @@ class SpillReplay:
                 except (RedisUnavailable, ReplyError):
                     return None
                 except EventKeptError as error:
-                    kept = error  # the lines behind it are sent all the same
+                    kept = error  # the lines after it are still sent
                 sent += len(lines)
                 if now() > self.until:
                     return None

@@ -1,11 +1,11 @@
--- Enters what SQL says of an account, unless something newer is known.
+-- Stores an account's snapshot of SQL, unless a newer one is known.
 --
 -- KEYS     account
 -- ARGV[1]  now, Unix ms; '' for the server's clock
 -- ARGV[2]  position; 3: balance in nano-dollars
 -- ARGV[4]  version; 5: credit limit, as field cr; 6: limits as msgpack, '' without any
 -- then for each scope: name, day, spent, month, spent, spent in total
--- Returns 1; 0 when the position is older than what is known: SQL must be asked again.
+-- Returns 1; 0 if the position is older than the known one: SQL must be queried again.
 local account = KEYS[1]
 local known = redis.call('HMGET', account, 'v', 'cv')
 local position = tonumber(ARGV[2])

@@ -1,12 +1,12 @@
--- Lengthens the leases of running calls and keeps what they have cost so far.
+-- Renews the leases of running calls and stores their checkpoints.
 --
 -- KEYS     calls, leases
 -- ARGV[1]  now, Unix ms; '' for the server's clock
 -- ARGV[2]  the lease in ms
--- ARGV[3]  what the names of account keys begin with
--- then for each call its request id and its record, whose hold may have grown. A call that is not
--- known here (Redis was empty) is entered with that record; a known one keeps its scopes.
--- Returns {calls that were not known, epoch or false}.
+-- ARGV[3]  prefix of account keys
+-- then for each call its request id and its record, whose hold may have grown. A call that is
+-- unknown (Redis was empty) is restored from that record; a known one keeps its scopes.
+-- Returns {number of unknown calls, epoch or false}.
 local calls, leases = KEYS[1], KEYS[2]
 local ends = whole(clock(ARGV[1]) + tonumber(ARGV[2]))
 local unknown = 0

@@ -6,13 +6,13 @@
 -- ARGV[3]  the lease in ms
 -- ARGV[4]  money to hold, nano-dollars
 -- ARGV[5]  tokens to take
--- ARGV[6]  msgpack of the bound on debt and the scopes beside the account: {{exposure floor, exposure
---          share, funds below which so many priced calls run at a time, how many}, {name, rpm, tpm,
---          concurrency, day, month, total}...}, -1 where there is no limit; amounts in nano-dollars
+-- ARGV[6]  msgpack of the bound on debt and the key's scopes: {{exposure floor, exposure share, small
+--          balance, concurrent priced calls below it}, {name, rpm, tpm, concurrency, day, month,
+--          total}...}, -1: no limit; amounts in nano-dollars
 -- ARGV[7]  account id; 8: key id; 9: model; 10: '<endpoint> <client wire>'; 11: Unix ms of the
---          caller's clock, which events carry
--- ARGV[12] after how many ms the account is to be loaded again
--- ARGV[13] the worst case: what the call can cost at most, nano-dollars, at least ARGV[4]
+--          worker's clock, for events
+-- ARGV[12] ms after which the account is to be loaded again
+-- ARGV[13] the worst case: the most the call can cost, nano-dollars, at least ARGV[4]
 -- Returns one of
 --   {1, is old, available or '', rpm, left, reset ms, tpm, left, reset ms, the account's limits
 --     or false: admitted before, room or '': the account's worst case is not bounded}
@@ -49,7 +49,7 @@ for _, scope in ipairs(scopes) do
 end
 local held = redis.call('HMGET', account, unpack(wanted))
 
--- Look at everything before anything is changed.
+-- Check everything before changing anything.
 local refusals = {}  -- by limit: the first scope that refuses
 local function refuse(limit, scope, value, remaining, asked, retry)
   if not refusals[limit] then
@@ -73,7 +73,7 @@ if credit ~= '-1' then
     end
   end
 end
--- Where nothing bounds the worst case it must not overflow the account's sum either.
+-- If the worst case is not bounded, it must not overflow the account's sum.
 if spare == '' then worst = hold end
 
 local missing = {}

@@ -1,4 +1,4 @@
--- What the scripts of one shard share; it stands before each of them.
+-- Functions shared by the scripts of a shard; prepended to each of them.
 --
 -- Keys, all with the hash tag of the shard, so that a script stays within one slot of a cluster:
 --   <prefix>{s17}a:<account>  hash: the account, see below
@@ -15,7 +15,7 @@
 --   at       when it was loaded, Unix ms
 --   n<s>     running calls; h<s>: money they hold
 --   w        worst case: what its running calls can cost at most in sum, see reserve.lua
---   r<s>     bucket of requests, t<s> of tokens: '<level>:<ms>', see core/bucket.py
+--   r<s>     bucket of requests; t<s>: of tokens: '<level>:<ms>', see core/bucket.py
 --   b<s>     spent, from SQL: {v, day, amount, month, amount, total}
 --   p<s>     spent, in the stream: {day, amount, month, amount, total}
 --
@@ -35,12 +35,12 @@ local function clock(given)
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Digits of an integer; what is computed as -0 is 0.
+-- Returns an integer as digits; -0 is 0.
 local function whole(number)
   return string.format('%.0f', number + 0)
 end
 
--- Months of UTC, counted from January of the year 0; as core/civil.py.
+-- UTC months, counted from January of the year 0, as in core/calendar.py.
 local function month_of(day)
   local era = math.floor((day + 719468) / 146097)
   local d = day + 719468 - era * 146097
@@ -72,7 +72,7 @@ local function bucket_text(level, at)
   return whole(level) .. ':' .. whole(at)
 end
 
--- Adds to amounts of a day, a month and in total, beginning at `first`; a later day begins anew.
+-- Adds to the amounts of a day, a month and in total, starting at `first`; a later day resets them.
 local function add_spent(spent, first, day, month, cost)
   if day > spent[first] then
     spent[first], spent[first + 1] = day, 0
@@ -89,8 +89,8 @@ local function scope_names(key, model)
   return {'', 'k' .. key, 'm' .. key .. '/' .. model}
 end
 
--- Ends what a running call holds. `used`: tokens it used. Nothing falls below zero: what was lost
--- with a deleted key is not owed to anybody.
+-- Releases what a running call holds. `used`: the tokens it used. No value falls below zero, since
+-- a deleted key may have lost its sums.
 local function release(account, record, used, now)
   local names = {'w'}
   for _, scope in ipairs(record[5]) do
@@ -105,7 +105,7 @@ local function release(account, record, used, now)
     changes[size + 1], changes[size + 2] = names[first], running
     changes[size + 3], changes[size + 4] = names[first + 1], math.max(0, (held[first + 1] or 0) - record[4])
     if scope[1] == '' then
-      -- Without calls exactly nothing, whatever another version left in it.
+      -- 0 without running calls, whatever another version left in it.
       local worst = running == 0 and 0 or math.max(0, (held[1] or 0) - (record[10] or 0))
       changes[size + 5], changes[size + 6] = 'w', worst
     end
@@ -119,7 +119,7 @@ local function release(account, record, used, now)
   redis.call('HSET', account, unpack(changes))
 end
 
--- Takes an entry, as XRANGE gives it, out of the stream's sums.
+-- Subtracts an entry, as returned by XRANGE, from the stream's sums.
 local function unpend(account, fields)
   local cost = tonumber(fields.c)
   if cost == 0 then return end
@@ -149,7 +149,7 @@ local function entry_fields(usage, id)
   return fields
 end
 
--- Counts a cost as spent, until SQL has it. Returns for which scopes: places of scope_names.
+-- Counts a cost as spent until SQL has it. Returns the scopes as indexes into scope_names.
 local function pend(account, key, model, at, cost)
   if cost == '0' then return '' end
   redis.call('HINCRBY', account, 'pend', cost)
@@ -171,8 +171,8 @@ local function pend(account, key, model, at, cost)
   return counted
 end
 
--- Puts an event into the stream and charges it, unless it is there already. While an abandoned call
--- waits there, its real event takes its place, and so does a later checkpoint that cost more.
+-- Appends an event to the stream and charges it, unless it is there already. An event of an
+-- abandoned call is replaced by the call's real event, and by a later checkpoint with a higher cost.
 -- Returns 1 (done), 0 (it was there), -1 (the stream is full: nothing was done).
 local function append(account, queued, usage, event, full)
   local before = redis.call('HGET', queued, event.id)

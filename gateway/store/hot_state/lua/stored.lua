@@ -1,12 +1,12 @@
--- Removes events from the stream that SQL has, and takes over the balances that SQL made of them.
+-- Removes events that SQL has from the stream, and sets the resulting balances.
 --
 -- KEYS     usage, queued
 -- ARGV[1]  the consumer group
--- ARGV[2]  what the names of account keys begin with
--- ARGV[3]  number of entries, then for each: its id, '1' if SQL had had that request id before:
---          then what SQL has spent by scope is not the sum of the entries, and must be read anew
+-- ARGV[2]  prefix of account keys
+-- ARGV[3]  number of entries, then for each: its id, '1' if SQL had that request id before: then
+--          the spending in SQL by scope is not the sum of the entries and must be loaded again
 -- then for each account: id, position, balance
--- Returns {how many entries were removed, how many of them could not be taken off their account}.
+-- Returns {number of removed entries, number of them that could not be subtracted}.
 local usage, queued = KEYS[1], KEYS[2]
 local count = tonumber(ARGV[3])
 local positions = {}
@@ -14,7 +14,7 @@ for place = 4 + count * 2, #ARGV, 3 do
   positions[ARGV[place]] = {tonumber(ARGV[place + 1]), ARGV[place + 1], ARGV[place + 2]}
 end
 
--- Moves a cost from what waits to what SQL has, for scopes whose spending is known.
+-- Moves a cost from the waiting sums to those of SQL, for scopes whose spending is known.
 local function move(account, fields, position, repeated)
   local names = scope_names(fields.k, fields.m)
   if repeated then
@@ -34,7 +34,7 @@ local function move(account, fields, position, repeated)
   end
 end
 
--- Takes an entry off its account's waiting sums.
+-- Subtracts an entry from its account's waiting sums.
 local function take_off(fields, repeated)
   local account = ARGV[2] .. fields.a
   unpend(account, fields)
@@ -44,8 +44,7 @@ local function take_off(fields, repeated)
   end
 end
 
--- An account whose fields are not as they should be must not hold up the others: its entries are in
--- SQL and go all the same.
+-- An account with malformed fields must not block others: its entries are in SQL and are removed.
 local removed, failed = 0, 0
 for place = 4, 3 + count * 2, 2 do
   local id = ARGV[place]

@@ -1,17 +1,17 @@
--- Ends calls whose lease has run out, with what they had cost when last heard of.
+-- Settles calls whose lease has expired, with the cost of their last checkpoint.
 --
 -- KEYS     calls, leases, queued, usage
 -- ARGV[1]  now, Unix ms; '' for the server's clock
--- ARGV[2]  what the names of account keys begin with
--- ARGV[3]  calls at most
--- ARGV[4]  entries that the stream takes at most
--- ARGV[5]  ms after which a call that cannot be ended is tried again
--- Returns {how many were ended, then for each that cannot be: request id, record, why}.
+-- ARGV[2]  prefix of account keys
+-- ARGV[3]  maximum number of calls
+-- ARGV[4]  capacity of the stream
+-- ARGV[5]  ms after which a call that cannot be settled is tried again
+-- Returns {number of settled calls, then for each that cannot be settled: request id, record, reason}.
 local calls, leases = KEYS[1], KEYS[2]
 local now = clock(ARGV[1])
 local expired = redis.call('ZRANGEBYSCORE', leases, '-inf', whole(now), 'LIMIT', 0, ARGV[3])
 
--- The event of a call, whole: of one that died before its first checkpoint a bare one is made.
+-- Returns the event of a call; a minimal one if the call has no checkpoint.
 local function event_of(id, record)
   local endpoint, wire = string.match(record[6], '^([a-z_]+) ([a-z]+)$')
   if not endpoint then return record[6] end
@@ -20,7 +20,7 @@ local function event_of(id, record)
     outcome = 'abandoned', estimated = true, attempts = 0})
 end
 
--- Returns how many calls that has ended; nil when the stream is full.
+-- Returns the number of settled calls; nil if the stream is full.
 local function end_call(id)
   local held = redis.call('HGET', calls, id)
   if not held then return 0 end
@@ -41,7 +41,7 @@ local failed = {}
 for _, id in ipairs(expired) do
   local fine, result = pcall(end_call, id)
   if not fine then
-    -- It must not hold up those behind it, and stays until it has been set aside.
+    -- It must not block others, and stays until it is moved to the dead letters.
     if type(result) == 'table' then result = result.err end
     for _, part in ipairs({id, redis.call('HGET', calls, id) or '', tostring(result)}) do
       failed[#failed + 1] = part

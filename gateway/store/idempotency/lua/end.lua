@@ -1,13 +1,12 @@
--- Ends the run that holds an idempotency key: keeps its outcome, or frees the key.
--- Doing it again changes nothing.
+-- Ends the run that claimed an idempotency key: stores its outcome, or frees the key. Idempotent.
 --
 -- KEYS[1]  the record, see gateway/store/idempotency/records.py
 -- KEYS[2]  bytes that the account has stored in the current window
--- ARGV[1]  the running record that was put there
--- ARGV[2]  the done record: "2", fingerprint (32 bytes), sealed answer or nothing; "" frees the key
--- ARGV[3]  milliseconds a done record and a window live
--- ARGV[4]  bytes that the account may store in a window; beyond it the answer is left out
--- Returns 1: done; 0: the key is held by another run, nothing was changed.
+-- ARGV[1]  the run's running record
+-- ARGV[2]  the done record: "2", fingerprint (32 bytes), sealed response or nothing; "" frees the key
+-- ARGV[3]  TTL of a done record and length of a window, in ms
+-- ARGV[4]  bytes that the account may store in a window; beyond it the response is not stored
+-- Returns 1: done; 0: another run has claimed the key, nothing was changed.
 local held = redis.call('GETRANGE', KEYS[1], 0, 48)
 if ARGV[2] == '' then
   if held == ARGV[1] then

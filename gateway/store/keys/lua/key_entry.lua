@@ -1,13 +1,13 @@
--- Writes the cache entry of a virtual key unless a newer one is there, and tells the workers.
+-- Writes the cache entry of a virtual key unless a newer one exists, and publishes the change.
 --
 -- KEYS[1]  the entry: "<version> <checked_at>\n<json>"
 -- ARGV[1]  version of the new entry
 -- ARGV[2]  the new entry
--- ARGV[3]  milliseconds it lives
--- ARGV[4]  channel to tell the workers on; "" for none
--- ARGV[5]  what to tell them
--- ARGV[6]  "1": tell them also when an entry of this very version was there already
--- Returns the newer entry that stays, or false when ours was written.
+-- ARGV[3]  its TTL in ms
+-- ARGV[4]  channel to publish on; "" for none
+-- ARGV[5]  the message
+-- ARGV[6]  "1": publish even if Redis already has an entry of this version
+-- Returns the newer entry that was kept, or false if the new entry was written.
 local held = redis.call('GET', KEYS[1])
 local new_to_redis = true
 if held then

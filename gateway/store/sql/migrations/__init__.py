@@ -1,9 +1,9 @@
 """
-The schema's history: numbered steps in `versions`, only ever forward.
+Schema migrations: numbered steps in `versions`, forward only.
 
-Alembic is used as a library, without its command and its ini file. `migrate` may run in any number
-of processes at once: the first one does the work in a single transaction, the others wait for it
-and find nothing left to do.
+Alembic is used as a library, without its command and its ini file. Any number of processes may run
+`migrate` concurrently: the first one migrates in a single transaction, the others wait for it and
+then have nothing to do.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from gateway.settings import Settings
 from gateway.store.sql.database import Database
 
 _LOCK = 0x43_41_50_49_4F
-"""The advisory lock's number on PostgreSQL; spells the service's first name."""
+"""The number of the advisory lock on PostgreSQL: ASCII "CAPIO"."""
 logger = logging.getLogger(__name__)
 
 
 async def migrate(settings: Settings, password: str | None = None) -> list[str]:
     """
-    Bring the schema to this program's revision; return the revisions that were run.
+    Upgrade the schema to this program's revision; return the applied revisions.
 
-    Waits without a limit for another process that is at it. Arguments as for `Database`.
+    Waits without limit for another process that migrates. Arguments as for `Database`.
 
     Raises:
         GatewayError: STORE_UNAVAILABLE.
@@ -46,31 +46,31 @@ async def migrate(settings: Settings, password: str | None = None) -> list[str]:
 
 async def _migrate(database: Database, script: ScriptDirectory) -> list[str]:
     async with database.write() as connection:
-        # SQLite: `write` holds the file's write lock already.
+        # SQLite: `write` already holds the file's write lock.
         if not database.is_sqlite:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         pending = _pending(script, await connection.run_sync(_revision))
         if pending:
             await connection.run_sync(_upgrade, script)
-            logger.info("schema migrated", extra={"revisions": pending})
+            logger.info("schema_migrated", extra={"revisions": pending})
         return pending
 
 
 async def current_revision(database: Database) -> str | None:
-    """Return the schema's revision; None when the database is empty."""
+    """Return the schema's revision; None if the database is empty."""
     async with database.read() as connection:
         return await connection.run_sync(_revision)
 
 
 async def pending_revisions(database: Database) -> list[str]:
-    """Return what `migrate` would run, oldest first. Empty for a schema newer than the program."""
+    """Return the revisions `migrate` would apply, oldest first; none if the schema is newer."""
     script = await asyncio.to_thread(_load_script)
     return _pending(script, await current_revision(database))
 
 
 def _load_script() -> ScriptDirectory:
     script = ScriptDirectory(Path(__file__).parent)
-    script.get_heads()  # reads every step here, in a thread
+    script.get_heads()  # reads all steps here, in a thread
     return script
 
 
@@ -83,7 +83,7 @@ def _pending(script: ScriptDirectory, current: str | None) -> list[str]:
     if current is None:
         return known
     if current not in known:
-        logger.warning("the schema is newer than this program", extra={"revision": current})
+        logger.warning("schema_newer_than_program", extra={"revision": current})
         return []
     return known[known.index(current) + 1 :]
 

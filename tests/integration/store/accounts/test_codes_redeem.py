@@ -11,13 +11,13 @@ import sqlalchemy as sa
 
 from gateway.store.accounts.accounts import Account, Accounts, UnknownAccountError
 from gateway.store.accounts.audit import Actor, AuditLog
-from gateway.store.accounts.code_format import read_code
 from gateway.store.accounts.codes import (
     CodeDetails,
     Codes,
     CodeSpentError,
     NewCode,
     UnknownCodeError,
+    read_code,
 )
 from gateway.store.accounts.credits import AmountError, Credits, EntryKind
 from gateway.store.sql.database import Database

@@ -10,8 +10,7 @@ from gateway.core.model import UsageEvent
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
-from gateway.store.accounts.source import SqlAccounts
-from gateway.store.hot_state.snapshot import AccountState, Position, SpendScope, Spent
+from gateway.store.accounts.snapshot import AccountState, Position, SpendScope, Spent, SqlAccounts
 from gateway.store.sql.database import Database
 from gateway.store.usage.booking import BookedBatch, UsageBooker
 from gateway.store.usage.retention import purge_usage

@@ -15,8 +15,8 @@ import pytest
 from gateway.core.idempotency import Hold
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
-from gateway.store.idempotency.records import IdempotencyRecords, ScriptBus
-from gateway.store.redis.client import Reply
+from gateway.store.idempotency.records import IdempotencyRecords
+from gateway.store.redis.client import RedisClient, Reply
 from gateway.store.redis.connection import Argument
 from gateway.store.redis.scripts import LuaScript
 from tests.support.idempotency import (
@@ -39,8 +39,8 @@ BRIEF = Idempotency(lease_s=0.3)
 HOLDER = """
 import asyncio, sys
 from gateway.settings import Idempotency
-from gateway.store.redis.client import Reply
-from gateway.store.idempotency.records import IdempotencyRecords, ScriptBus
+from gateway.store.redis.client import RedisClient, Reply
+from gateway.store.idempotency.records import IdempotencyRecords
 from gateway.store.redis.scripts import LuaScript
 from gateway.store.redis.connection import Argument
 from tests.support.idempotency import Worker, claim_of
@@ -279,7 +279,7 @@ async def test_run_that_lost_its_key_changes_nothing_of_its_successor(
     hold = await held(new, claim_of())
 
     old.records.start()
-    await wait_until(lambda: "lease was lost" in caplog.text)
+    await wait_until(lambda: "idempotency_lease_lost" in caplog.text)
     await old.records.free(lost)
     assert (await refusal(new, claim_of())).kind is ErrorKind.CONFLICT
     await old.records.finish(lost, ANSWER)
@@ -289,7 +289,7 @@ async def test_run_that_lost_its_key_changes_nothing_of_its_successor(
     await new.records.finish(hold, other)
     await old.records.finish(lost, ANSWER)
     assert await old.records.begin(claim_of()) == other
-    assert "taken by another run" in caplog.text
+    assert "idempotency_claim_superseded" in caplog.text
 
 
 async def test_finish_after_the_lease_ran_out_still_keeps_the_outcome(
@@ -325,17 +325,18 @@ async def test_begin_over_a_tampered_answer_is_fresh_and_logged(
     hold = await held(worker, claim_of())
 
     assert worker.results == ["fresh", "unreadable", "fresh"]
-    assert [line.levelno for line in caplog.records] == [logging.WARNING]
-    assert claim_of().scope.hex() in caplog.text
+    (line,) = caplog.records
+    assert (line.levelno, line.msg) == (logging.WARNING, "stored_response_unreadable")
+    assert vars(line)["scope"] == claim_of().scope.hex()
     assert (await refusal(worker, claim_of())).kind is ErrorKind.CONFLICT
     await worker.records.finish(hold, ANSWER)
     assert await worker.records.begin(claim_of()) == ANSWER
 
 
 class Interrupted:
-    """A bus on which something happens after the first script."""
+    """A Redis client that runs `meanwhile` after the first script."""
 
-    def __init__(self, bus: ScriptBus, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, bus: RedisClient, meanwhile: Callable[[], Awaitable[None]]) -> None:
         self._bus = bus
         self._meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
 
@@ -362,7 +363,9 @@ async def test_begin_over_a_tampered_answer_spares_one_that_came_meanwhile(
     async def other_runs() -> None:
         await other.records.finish(await held(other, claim_of()), better)
 
-    records = IdempotencyRecords(Interrupted(other.bus, other_runs), Idempotency(), prefix)
+    records = IdempotencyRecords(
+        Interrupted(other.bus, other_runs), Idempotency(), prefix, count=[].append
+    )
 
     assert await records.begin(claim_of()) == better
 

@@ -217,7 +217,7 @@ async def test_revocation_during_a_read_without_redis_is_not_missed(
     await wait_until(lambda: sql.held == 1)
 
     sql.change(digest, "revoked")
-    worker.keys.heard(digest.hex().encode() + b" 2")
+    worker.keys.received(digest.hex().encode() + b" 2")
     sql.hold.set()
 
     assert await lookup == "revoked"
@@ -454,4 +454,8 @@ async def test_raw_key_appears_nowhere(
     with pytest.raises(GatewayError) as caught:
         await worker.keys.lookup(digest_of("other"))
 
-    assert raw[14:30] not in f"{names}{stored}{caplog.text}{caught.value!r}{caught.value.detail}"
+    lines = [vars(record) for record in caplog.records]
+    assert (
+        raw[14:30]
+        not in f"{names}{stored}{caplog.text}{lines}{caught.value!r}{caught.value.detail}"
+    )

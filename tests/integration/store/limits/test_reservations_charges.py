@@ -12,7 +12,7 @@ import pytest
 from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Prices, Usage
 from gateway.errors import ErrorKind, GatewayError
-from gateway.store.hot_state.snapshot import Position
+from gateway.store.accounts.snapshot import Position
 from tests.support.metering import MODEL, TillWorld, ask_for, event_for
 
 pytestmark = pytest.mark.redis

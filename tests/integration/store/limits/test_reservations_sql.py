@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 from gateway.store.accounts.accounts import Accounts
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.accounts.credits import Credits
-from gateway.store.accounts.source import SqlAccounts
+from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.limits.account_loader import push_account
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.sql.database import Database

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.asyncio(loop_factories=["asyncio", 
 
 
 class Diary:
-    """Writes down what a listener is told."""
+    """Records the calls of a subscription."""
 
     def __init__(self) -> None:
         self.entries: list[str] = []
@@ -30,11 +30,11 @@ class Diary:
     def proven(self, since: float) -> None:
         self.proofs.append(since)
 
-    def heard(self, message: bytes) -> None:
+    def received(self, message: bytes) -> None:
         self.entries.append(message.decode())
 
-    def broken(self) -> None:
-        self.entries.append("broken")
+    def lost(self) -> None:
+        self.entries.append("lost")
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def test_messages_are_heard_in_order_and_proofs_go_on(
     await wait_until(lambda: len(diary.proofs) >= 3)
     await subscription.aclose()
 
-    assert diary.entries == ["subscribed", "0", "1", "2", "broken"]
+    assert diary.entries == ["subscribed", "0", "1", "2", "lost"]
     assert diary.proofs == sorted(diary.proofs)
     assert not subscription.subscribed
 
@@ -71,7 +71,7 @@ async def test_killed_connection_is_told_and_made_again(
     await subscription.start()
 
     await bus.command("CLIENT", "KILL", "TYPE", "pubsub")
-    await wait_until(lambda: diary.entries == ["subscribed", "broken", "subscribed"])
+    await wait_until(lambda: diary.entries == ["subscribed", "lost", "subscribed"])
     await bus.command("PUBLISH", "news", "again")
 
     await wait_until(lambda: diary.entries[-1] == "again")
@@ -85,10 +85,10 @@ async def test_silent_server_is_left_and_found_again(valkey: ValkeyProcess) -> N
     await subscription.start()
 
     valkey.pause()
-    await wait_until(lambda: diary.entries == ["subscribed", "broken"])
+    await wait_until(lambda: diary.entries == ["subscribed", "lost"])
     valkey.resume()
 
-    await wait_until(lambda: diary.entries == ["subscribed", "broken", "subscribed"])
+    await wait_until(lambda: diary.entries == ["subscribed", "lost", "subscribed"])
     await subscription.aclose()
 
 

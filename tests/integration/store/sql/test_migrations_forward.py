@@ -18,15 +18,14 @@ from gateway.store.accounts.accounts import Accounts, Billing
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
 from gateway.store.accounts.reconcile import reconcile
-from gateway.store.accounts.source import SqlAccounts
-from gateway.store.hot_state.snapshot import SpendScope, Spent
+from gateway.store.accounts.snapshot import SpendScope, Spent, SqlAccounts
 from gateway.store.keys.repository import Keys
 from gateway.store.sql import migrations
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate, versions
 from gateway.store.sql.tables import METADATA
 from gateway.store.usage.booking import UsageBooker
-from gateway.store.usage.queries import UsageQueries
+from gateway.store.usage.reports import UsageQueries
 from gateway.store.usage.retention import purge_usage
 from gateway.store.usage.rows import row_of
 from tests.support.usage import encoded, usage_event

@@ -22,12 +22,12 @@ from gateway.store.accounts.credits import (
     UnknownChargeError,
 )
 from gateway.store.accounts.reconcile import reconcile
-from gateway.store.accounts.source import SqlAccounts
+from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.sql.tables import LEDGER_ENTRIES, SPEND
 from gateway.store.usage.booking import BookedBatch, UsageBooker
-from gateway.store.usage.queries import UsageQueries
+from gateway.store.usage.reports import UsageQueries
 from gateway.store.usage.retention import purge_usage
 from gateway.store.usage.rows import row_of
 from tests.support.usage import NOON_MS, encoded, usage_event

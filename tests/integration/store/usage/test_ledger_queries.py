@@ -12,8 +12,8 @@ from gateway.core.model import Usage, UsageEvent
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
-from gateway.store.usage.queries import CallFilter, UsageQueries
 from gateway.store.usage.reader import UsageReader
+from gateway.store.usage.reports import CallFilter, UsageQueries
 from gateway.store.usage.retention import purge_usage
 from gateway.store.usage.rows import row_of
 from tests.support.usage import NOON_MS, StreamProbe, encoded, stored_ids, usage_event

@@ -20,8 +20,8 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.sql.tables import USAGE_EVENTS
 from gateway.store.usage.ledger_writer import LedgerWriter
-from gateway.store.usage.queries import UsageQueries
 from gateway.store.usage.reader import GROUP, UsageReader
+from gateway.store.usage.reports import UsageQueries
 from gateway.store.usage.rows import row_of
 from gateway.telemetry.metrics import Metrics
 from tests.support.postgres import PostgresServer, find_binaries

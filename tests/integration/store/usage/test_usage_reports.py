@@ -8,8 +8,7 @@ import sqlalchemy as sa
 from gateway.core.model import Usage
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
-from gateway.store.usage.queries import CallFilter
-from gateway.store.usage.reports import GroupBy, UsageLine, UsageReports
+from gateway.store.usage.reports import CallFilter, GroupBy, UsageLine, UsageReports
 from gateway.store.usage.rows import row_of
 from tests.support.usage import NOON_MS, encoded, usage_event
 

@@ -11,7 +11,11 @@ import pytest
 from gateway.core.idempotency import Hold
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
-from gateway.store.idempotency.records import MAX_OWED_BYTES, MAX_OWED_FREES, IdempotencyRecords
+from gateway.store.idempotency.records import (
+    MAX_PENDING_BYTES,
+    MAX_PENDING_FREES,
+    IdempotencyRecords,
+)
 from gateway.store.redis.client import Reason, RedisUnavailable, Reply, ReplyError
 from gateway.store.redis.connection import Argument
 from gateway.store.redis.scripts import LuaScript
@@ -73,7 +77,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def records(bus: FakeBus, clock: Clock) -> IdempotencyRecords:
-    return IdempotencyRecords(bus, SETTINGS, "p:", clock=clock)
+    return IdempotencyRecords(bus, SETTINGS, "p:", count=[].append, clock=clock)
 
 
 async def held(records: IdempotencyRecords) -> Hold:
@@ -86,7 +90,7 @@ async def test_owed_answers_beyond_the_bound_are_left_out(
     bus: FakeBus, records: IdempotencyRecords
 ) -> None:
     """However long Redis is away, memory is bounded and no charge is forgotten."""
-    count = MAX_OWED_BYTES // MEBIBYTE + 4
+    count = MAX_PENDING_BYTES // MEBIBYTE + 4
     holds = [await held(records) for _ in range(count)]
     large = msgspec.structs.replace(ANSWER, body=b"x" * MEBIBYTE)
     bus.failure = RedisUnavailable("open")
@@ -98,7 +102,7 @@ async def test_owed_answers_beyond_the_bound_are_left_out(
     await records.aclose()
     answers = [record for record in bus.ends if len(record) > SPENT_BYTES]
     assert len(bus.ends) == count
-    assert MAX_OWED_BYTES - 2 * MEBIBYTE < sum(map(len, answers)) <= MAX_OWED_BYTES
+    assert MAX_PENDING_BYTES - 2 * MEBIBYTE < sum(map(len, answers)) <= MAX_PENDING_BYTES
     assert {len(record) for record in bus.ends if record not in answers} == {SPENT_BYTES}
 
 
@@ -128,14 +132,14 @@ async def test_owed_frees_beyond_the_bound_are_left_to_the_lease(
 ) -> None:
     """A storm of calls while Redis is slow does not gather without limit."""
     bus.failure = RedisUnavailable("timeout")
-    for _ in range(MAX_OWED_FREES + 5):
+    for _ in range(MAX_PENDING_FREES + 5):
         with pytest.raises(GatewayError):
             await records.begin(CLAIM)
 
     bus.failure = None
     await records.aclose()
 
-    assert bus.ends == [b""] * MAX_OWED_FREES
+    assert bus.ends == [b""] * MAX_PENDING_FREES
 
 
 @pytest.mark.parametrize("reason", ["open", "full", "closed"])

@@ -14,11 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Server, Settings
+from gateway.store.hot_state.redis_schema import RedisKeys
 from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
 from gateway.store.redis.scripts import LuaScript
 from gateway.store.redis.shards import shard_of
-from gateway.store.usage.journal import UsageStream, dead_letter_key, usage_stream_key
+from gateway.store.usage.journal import UsageStream, dead_letter_key
 from gateway.store.usage.spill import SpillWriter, segments
 from gateway.telemetry.metrics import Metrics
 from tests.support.usage import encoded, usage_event
@@ -179,9 +180,7 @@ async def test_append_that_nobody_takes_is_counted_and_said_once(
         await stream.append(usage_event("req_2"))
 
     assert metrics.usage_lost._value.get() == 2
-    assert [record.getMessage() for record in caplog.records] == [
-        "usage events are lost, neither Redis nor the disk takes them"
-    ]
+    assert [record.getMessage() for record in caplog.records] == ["usage_events_lost"]
 
 
 async def test_append_of_what_has_no_json_form_is_counted(tmp_path: Path) -> None:
@@ -392,5 +391,5 @@ def test_every_event_is_in_redis_after_any_outages(
 
 def test_stream_names_carry_the_prefix_and_the_shard() -> None:
     """A shard's keys share a hash tag."""
-    assert usage_stream_key("capio:", 17) == "capio:{s17}usage"
+    assert RedisKeys("capio:").shards[17].usage == b"capio:{s17}usage"
     assert dead_letter_key("capio:") == "capio:usage:dead"

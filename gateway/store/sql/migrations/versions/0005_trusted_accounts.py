@@ -10,7 +10,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Add one column; no account is trusted until somebody says so."""
+    """Add one column; accounts are not trusted by default."""
     op.add_column(
         "accounts", sa.Column("trusted", sa.Boolean, nullable=False, server_default=sa.false())
     )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.money import dollars, read_dollars
-from gateway.store.accounts.code_format import RANDOM_BITS, code_digest, read_code, show_code
+from gateway.store.accounts.codes import RANDOM_BITS, code_digest, read_code, show_code
 
 
 @given(st.integers(0, 2**RANDOM_BITS - 1))
