@@ -8,9 +8,9 @@ import httpx2
 
 from gateway.core.catalogue import build
 from gateway.core.model import Principal, UsageEvent
-from gateway.edge.account_pages import AccountPages
-from gateway.edge.admin import AdminPages
+from gateway.edge.account_api import AccountApi
 from gateway.edge.admin_accounts import AdminAccounts
+from gateway.edge.admin_api import AdminApi
 from gateway.edge.admin_keys import AdminKeys
 from gateway.edge.admin_records import AdminRecords
 from gateway.edge.asgi import Edge
@@ -78,7 +78,7 @@ class AdminApp:
             ],
         )
         authenticator = Authenticator(SqlDirectory(self.keys), PREFIX)
-        admin = AdminPages(
+        admin = AdminApi(
             token,
             [
                 *AdminAccounts(database, self.told).routes(),
@@ -89,7 +89,7 @@ class AdminApp:
         )
         nothing = cast("Any", None)
         edge = Edge(
-            nothing, nothing, AccountPages(authenticator, database, self.told), admin, nothing
+            nothing, nothing, AccountApi(authenticator, database, self.told), admin, nothing
         )
 
         async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from gateway.core import api_keys
-from gateway.edge.admin import WRONG_TOKENS_A_MINUTE
+from gateway.edge.admin_api import WRONG_TOKENS_A_MINUTE
 from gateway.store.sql.database import Database
 from tests.support.admin_app import PREFIX, TOKEN, AdminApp
 from tests.support.usage import usage_event

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.core.calendar import rfc3339
-from gateway.edge.account_pages import READS_A_MINUTE, WRONG_CODES_A_MINUTE
+from gateway.edge.account_api import READS_A_MINUTE, WRONG_CODES_A_MINUTE
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
 from gateway.store.accounts.audit import Actor, AuditLog
 from gateway.store.accounts.codes import CodeDetails, Codes

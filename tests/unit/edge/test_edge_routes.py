@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from gateway.edge.asgi import Edge, RequestIds
-from gateway.edge.models import ModelPages
-from gateway.edge.ops import Probes
+from gateway.edge.models import ModelsApi
+from gateway.edge.probes import Probes
 from gateway.edge.routes import Page
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.channel import ClientChannel
@@ -46,7 +46,7 @@ class FakePages:
         self.asked: list[object] = []
         self._error = error
 
-    async def answer(self, channel: ClientChannel, *asked: object) -> None:
+    async def handle(self, channel: ClientChannel, *asked: object) -> None:
         if self._error is not None:
             raise self._error
         self.asked.append(asked)
@@ -63,7 +63,7 @@ class InboundRequest:
         brand = Brand()
         self.edge = Edge(
             self.bench.proxy,
-            ModelPages(self.bench.catalogue, self.bench.authenticator),
+            ModelsApi(self.bench.catalogue, self.bench.authenticator),
             self.pages,  # type: ignore[arg-type]
             self.pages,  # type: ignore[arg-type]
             Probes(brand, self.bus),  # type: ignore[arg-type]

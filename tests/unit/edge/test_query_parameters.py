@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.parameters import MAX_PARAMETERS, read_query
+from gateway.edge.http import MAX_PARAMETERS, read_query
 from gateway.errors import ErrorKind, GatewayError
 
 
