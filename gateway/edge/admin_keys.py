@@ -8,7 +8,13 @@ from gateway.core.catalogue import Catalogue
 from gateway.core.limits import KeyLimits
 from gateway.edge.admin_api import MAX_PAGE, PAGE, AdminRequest, Route
 from gateway.edge.http import Query, Response, json_response, list_response, read_json
-from gateway.operations.keys import ChangedKey, KeyOperations, KeyPublisher
+from gateway.operations.keys import (
+    ChangedKey,
+    KeyOperations,
+    KeyPublisher,
+    public_limits,
+    public_names,
+)
 from gateway.operations.limits import KeyLimitsBody, read_key_limits
 from gateway.operations.objects import key_object, limits_object
 from gateway.operations.values import read_text, read_time
@@ -36,7 +42,8 @@ class AdminKeys:
     """
 
     def __init__(self, keys: Keys, publisher: KeyPublisher, catalogue: Catalogue) -> None:
-        self._keys = KeyOperations(keys, publisher, catalogue)
+        self._keys = KeyOperations(keys, publisher)
+        self._catalogue = catalogue
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -65,7 +72,7 @@ class AdminKeys:
         details = KeyDetails(
             name=read_text(body.name, "name"),
             expires_at=None if expires_at is None else read_time(str(expires_at), "expires_at"),
-            models=None if body.models is None else self._keys.public_names(body.models),
+            models=None if body.models is None else public_names(self._catalogue, body.models),
             limits=None if body.limits is None else self._limits(body.limits),
         )
         account_id = read_text(body.account_id, "account_id")
@@ -93,7 +100,7 @@ class AdminKeys:
         return _changed(await self._keys.set_limits(request.names[0], limits, request.by))
 
     def _limits(self, body: KeyLimitsBody) -> KeyLimits:
-        return self._keys.public_limits(read_key_limits(body))
+        return public_limits(self._catalogue, read_key_limits(body))
 
 
 def _changed(changed: ChangedKey) -> Response:

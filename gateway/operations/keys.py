@@ -39,13 +39,11 @@ class KeyOperations:
     Args:
         keys: The table of keys.
         publisher: Called after each change.
-        catalogue: Resolves names of models.
     """
 
-    def __init__(self, keys: Keys, publisher: KeyPublisher, catalogue: Catalogue) -> None:
+    def __init__(self, keys: Keys, publisher: KeyPublisher) -> None:
         self._keys = keys
         self._publisher = publisher
-        self._catalogue = catalogue
 
     async def create(self, account_id: str, details: KeyDetails, by: Actor) -> NewKey:
         """Create a key, the only time its secret is shown; raises UnknownAccountError."""
@@ -91,28 +89,31 @@ class KeyOperations:
         limits = (await self._keys.get(key_id)).limits or KeyLimits()
         return await self.set_limits(key_id, merge_key_limits(limits, changes, model), by)
 
-    def public_name(self, name: str, param: str) -> str:
-        """Return a model's public name; raises InvalidValueError."""
-        model = self._catalogue.resolve(name)
-        if model is None:
-            hint = did_you_mean(name, self._catalogue.names)
-            raise InvalidValueError(param, f"names an unknown model, '{name}'{hint}")
-        return model.name
-
-    def public_names(self, names: Iterable[str], param: str = "models") -> Sequence[str]:
-        """Return the public names of models; raises InvalidValueError, also if there are none."""
-        found = [self.public_name(name, f"{param}[{at}]") for at, name in enumerate(names)]
-        if not found:
-            raise InvalidValueError(param, "must name at least one model; omit it to allow all")
-        return found
-
-    def public_limits(self, limits: KeyLimits) -> KeyLimits:
-        """Return limits whose models have their public names; raises InvalidValueError."""
-        models = {
-            self.public_name(name, f"models.{name}"): each for name, each in limits.models.items()
-        }
-        return msgspec.structs.replace(limits, models=models)
-
     async def _published(self, change: Change) -> ChangedKey:
         published = await self._publisher.publish(change)
         return ChangedKey(await self._keys.get(change.principal.key_id), published)
+
+
+def public_name(catalogue: Catalogue, name: str, param: str) -> str:
+    """Return a model's public name; raises InvalidValueError."""
+    model = catalogue.resolve(name)
+    if model is None:
+        hint = did_you_mean(name, catalogue.names)
+        raise InvalidValueError(param, f"names an unknown model, '{name}'{hint}")
+    return model.name
+
+
+def public_names(catalogue: Catalogue, names: Iterable[str]) -> list[str]:
+    """Return the public names of at least one model; raises InvalidValueError."""
+    found = [public_name(catalogue, name, f"models[{at}]") for at, name in enumerate(names)]
+    if not found:
+        raise InvalidValueError("models", "must name at least one model; omit it to allow all")
+    return found
+
+
+def public_limits(catalogue: Catalogue, limits: KeyLimits) -> KeyLimits:
+    """Return limits by the public names of models; raises InvalidValueError."""
+    models = {
+        public_name(catalogue, name, f"models.{name}"): each for name, each in limits.models.items()
+    }
+    return msgspec.structs.replace(limits, models=models)

@@ -16,8 +16,8 @@ from gateway import __version__
 from gateway.cli import main
 from gateway.cli.config import SHORTEST
 from gateway.cli.main import _COMMANDS
-from gateway.cli.models import dollars
 from gateway.core.model import Usage, UsageEvent
+from gateway.core.money import dollars
 from gateway.settings import Settings, load, parse
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
@@ -124,8 +124,8 @@ def test_check_config_reports_what_it_says(capio: Capio) -> None:
     assert result.exit_code == 0
     assert "https://api.deepseek.com/v1" in result.stdout
     assert "environment DEEPSEEK_API_KEY" in result.stdout
-    assert result.stdout.endswith("test.toml: no mistakes.\n")
-    assert result.stderr == "Free of charge, having no prices: deepseek-v4-flash\n"
+    assert result.stdout.endswith("test.toml: no errors.\n")
+    assert result.stderr == "Free of charge, as no prices are set: deepseek-v4-flash\n"
 
 
 def test_check_config_judges_capabilities(capio: Capio, config: Path) -> None:
@@ -157,7 +157,7 @@ def test_accounts_list_without_accounts_says_so(capio: Capio) -> None:
     result = capio("accounts", "list")
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "There are no accounts yet: capio accounts create NAME\n"
+    assert result.stderr == "No accounts found. Create one: capio accounts create NAME\n"
     assert json.loads(capio("accounts", "list", "--json").stdout) == []
 
 
@@ -176,8 +176,8 @@ def test_migrate_twice_has_nothing_left_to_do(capio: Capio) -> None:
     """The schema is made once."""
     first, second = capio("migrate"), capio("migrate")
 
-    assert first.stdout.startswith("Ran step ")
-    assert second.stdout == "There is nothing to do.\n"
+    assert first.stdout.startswith("Applied migration ")
+    assert second.stdout == "The schema is up to date.\n"
 
 
 def test_models_list_shows_prices_and_deployments(capio: Capio, config: Path) -> None:
@@ -228,7 +228,7 @@ def test_usage_sums_up_the_calls_of_the_ledger(capio: Capio, config: Path) -> No
     assert [row["calls"] for row in models("--since", "2026-01-02")] == [1, 1]
     assert models("--until", "2026-01-01") == []
     assert models("--key", "key_other") == []
-    assert "There is no account nobody." in capio("usage", "--account", "nobody").stderr
+    assert "Account 'nobody' does not exist." in capio("usage", "--account", "nobody").stderr
 
 
 def test_usage_since_no_time_is_a_usage_error(capio: Capio) -> None:

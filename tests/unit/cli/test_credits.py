@@ -98,7 +98,7 @@ def test_credits_topup_and_adjust_move_the_balance_exactly(capio: Capio, acme: s
         (["--amount", "0"], 1, "more than nothing"),
         (["--amount=-5"], 1, "more than nothing"),
         (["--amount", "1000000.01"], 1, "1000000.00 allowed"),
-        (["--amount", "1", "--account", "nobody"], 1, "There is no account nobody."),
+        (["--amount", "1", "--account", "nobody"], 1, "Account 'nobody' does not exist."),
     ],
 )
 def test_credits_topup_of_a_wrong_amount_moves_nothing(
@@ -121,8 +121,10 @@ def test_credits_topup_once_books_once(capio: Capio, acme: str) -> None:
     other = capio(*arguments, "--amount", "6")
 
     assert (first.exit_code, again.exit_code) == (0, 0)
-    assert "nothing has moved now" in again.stderr
-    assert (other.exit_code, other.stderr) == (1, "The key inv-7 belongs to another booking.\n")
+    assert "no new entry was booked" in again.stderr
+    assert (other.exit_code, other.stderr) == (
+        1, "Idempotency key 'inv-7' was already used for a different ledger entry.\n",
+    )  # fmt: skip
     assert rows(capio("credits", "show", "--account", acme, "--json"))[0]["balance"] == "5.00"
 
 
@@ -134,7 +136,7 @@ def test_credits_refund_gives_back_a_charge(capio: Capio, config: Path, acme: st
     again = capio("credits", "refund", "req_1", "--reason", "was empty")
 
     assert (rows(result)[0]["amount"], rows(result)[0]["balance_after"]) == ("2.00", "0.00")
-    assert (again.exit_code, again.stderr) == (1, "The call req_1 was refunded before.\n")
+    assert (again.exit_code, again.stderr) == (1, "Call 'req_1' has already been refunded.\n")
     assert capio("credits", "refund", "req_2", "--reason", "x").exit_code == 1
 
 
@@ -199,7 +201,7 @@ def test_codes_are_shown_once_listed_and_revoked(capio: Capio) -> None:
     states = [each["state"] for each in rows(capio("codes", "list", "--json"))]
     assert states == ["revoked", "open"]
     assert {code[-4:] for code in raw} == {each["ends_in"] for each in listed}
-    assert capio("codes", "revoke", "code_none").stderr == "There is no such code.\n"
+    assert capio("codes", "revoke", "code_none").stderr == "This code does not exist.\n"
 
 
 def test_codes_created_as_csv_can_be_mailed(capio: Capio) -> None:
@@ -247,8 +249,8 @@ def test_limits_of_a_key_and_its_models(capio: Capio, acme: str) -> None:
         (["--account", "acme", "--key", "k", "--rpm", "1"], "either --account or --key"),
         (["--account", "acme", "--rpm", "fast"], "neither a whole number nor none"),
         (["--account", "acme", "--budget-day", "1e5"], "neither an amount in dollars nor none"),
-        (["--account", "acme", "--rpm", "0"], "out of its range"),
-        (["--account", "acme", "--rpm", "1", "--model", "m"], "goes with --key only"),
+        (["--account", "acme", "--rpm", "0"], "--rpm is out of range: Expected `int` >= 1."),
+        (["--account", "acme", "--rpm", "1", "--model", "m"], "--model requires --key"),
         (["--key", "k", "--rpm", "1", "--model", "deepseek-v4-flsh"], "did you mean"),
     ],
 )
@@ -361,5 +363,5 @@ def test_credits_topup_without_redis_is_booked_and_says_so(
     result = capio("credits", "topup", "--account", acme, "--amount", "3", "--reason", "x")
 
     assert result.exit_code == 0
-    assert "Redis could not be told" in result.stderr
+    assert "Redis could not be updated" in result.stderr
     assert rows(capio("credits", "show", "--account", acme, "--json"))[0]["balance"] == "3.00"

@@ -51,7 +51,7 @@ def test_keys_create_shows_the_key_once(capio: Capio, config: Path) -> None:
     raw = result.stdout.strip().rpartition("\n")[2]
     assert result.exit_code == 0
     assert api_keys.well_formed(raw, PREFIX)
-    assert result.stderr == "Keep it now: it is not stored and cannot be shown again.\n"
+    assert result.stderr == ("Save this key now: it is not stored and cannot be shown again.\n")
     assert raw not in capio("keys", "list").stdout
     stored = b"".join(path.read_bytes() for path in (config.parent / "data").glob("capio.db*"))
     assert stored
@@ -75,14 +75,14 @@ def test_keys_list_shows_state_and_limits(capio: Capio) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--account", "nobody"], 1, "There is no account nobody."),
+        (["--account", "nobody"], 1, "Account 'nobody' does not exist."),
         (
             ["--account", "acme", "--model", "deepseek-v4-flsh"],
             2,
             "did you mean deepseek-v4-flash?",
         ),
         (["--account", "acme", "--expires", "never"], 2, "is not a span like 30d"),
-        (["--account", "acme", "--expires", "2020-01-01"], 2, "has passed already"),
+        (["--account", "acme", "--expires", "2020-01-01"], 2, "has already passed"),
     ],
 )
 def test_keys_create_with_wrong_words_makes_none(
@@ -103,7 +103,7 @@ def test_keys_create_for_ambiguous_name_asks_for_the_id(capio: Capio) -> None:
     result = capio("keys", "create", "--account", "acme", "--name", "ci")
 
     assert result.exit_code == 1
-    assert result.stderr == "Several accounts are named acme: give the id.\n"
+    assert result.stderr == "Several accounts are named 'acme'. Use the account's id.\n"
 
 
 def test_keys_states_change_until_revoked(capio: Capio) -> None:
@@ -113,7 +113,7 @@ def test_keys_states_change_until_revoked(capio: Capio) -> None:
     def state_after(command: str) -> str:
         result = capio("keys", command, key_id)
         assert result.exit_code == 0, result.stderr
-        assert "does not run: SQL only is changed" in result.stderr
+        assert "is not running; only the database was updated" in result.stderr
         return str(json.loads(capio("keys", "list", "--json").stdout)[0]["state"])
 
     assert [state_after(command) for command in ("disable", "enable", "revoke", "revoke")] == [
@@ -125,7 +125,7 @@ def test_keys_states_change_until_revoked(capio: Capio) -> None:
     refused = capio("keys", "enable", key_id)
     assert (refused.exit_code, refused.stderr) == (
         1,
-        f"The key {key_id} is revoked, which is final.\n",
+        f"Key '{key_id}' is revoked and can no longer be changed. Create a new key.\n",
     )
 
 
@@ -133,7 +133,7 @@ def test_keys_revoke_unknown_key_fails(capio: Capio) -> None:
     """A typing mistake does not look like success."""
     result = capio("keys", "revoke", "key_nope")
 
-    assert (result.exit_code, result.stderr) == (1, "There is no key key_nope.\n")
+    assert (result.exit_code, result.stderr) == (1, "Key 'key_nope' does not exist.\n")
 
 
 @pytest.mark.redis
@@ -164,10 +164,10 @@ def test_keys_revoke_without_redis_is_no_success(capio: Capio, config: Path) -> 
     result = capio("keys", "revoke", key_id)
 
     assert result.exit_code == 1
-    assert f"The key {key_id} is revoked in the database, but Redis could not be told" in (
+    assert f"Key '{key_id}' was changed in the database, but Redis could not be updated" in (
         result.stderr
     )
-    assert "Run the command again." in result.stderr
+    assert "until you run the command again.\n" in result.stderr
 
 
 @pytest.mark.redis
