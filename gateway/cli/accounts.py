@@ -1,4 +1,4 @@
-"""`capio accounts`."""
+"""`capio accounts`: creates, changes and lists accounts."""
 
 from __future__ import annotations
 

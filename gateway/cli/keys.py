@@ -1,4 +1,4 @@
-"""`capio keys`."""
+"""`capio keys`: creates, lists, disables and revokes keys."""
 
 from __future__ import annotations
 

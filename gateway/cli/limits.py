@@ -1,4 +1,4 @@
-"""`capio limits`."""
+"""`capio limits`: shows and changes limits of accounts and keys."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ async def test_accounts_are_made_listed_shown_and_changed(app: AdminApp) -> None
     shown = (await app.admin("GET", f"accounts/{first['id']}")).json()
     assert shown == changed.json()
     assert (shown["name"], shown["credit_limit"], shown["available"]) == ("new", None, None)
-    assert app.told.accounts == [first["id"]]
+    assert app.published.accounts == [first["id"]]
 
 
 async def test_account_is_trusted_by_a_change_that_is_audited(app: AdminApp) -> None:
@@ -139,7 +139,7 @@ async def test_account_is_trusted_by_a_change_that_is_audited(app: AdminApp) -> 
     assert [each["trusted"] for each in (account, trusted, renamed)] == [False, True, True]
     (change,) = [each for each in audit if each["before"] and not each["before"]["trusted"]]
     assert change["after"]["trusted"] is True
-    assert app.told.accounts[0] == account["id"]
+    assert app.published.accounts[0] == account["id"]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ async def test_credits_are_booked_with_an_idempotency_key_once(app: AdminApp) ->
     assert (other.status_code, differ.status_code) == (422, 400)
     assert error_of(other)["code"] == "idempotency_key_reused"
     assert (await app.admin("GET", f"accounts/{account['id']}")).json()["balance"] == "12.50"
-    assert account["id"] in app.told.accounts
+    assert account["id"] in app.published.accounts
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ async def test_key_is_shown_once_and_each_change_is_published(app: AdminApp) -> 
     assert api_keys.well_formed(made["key"], PREFIX)
     assert (made["models"], made["expires_at"]) == (["deepseek-v4-flash"], "2100-01-31T00:00:00Z")
     assert states == ["disabled", "active", "revoked"]
-    assert [change.principal.state for change in app.told.changes] == states
+    assert [change.principal.state for change in app.published.changes] == states
     assert (again.status_code, error_of(again)["code"]) == (409, "key_revoked")
     assert made["key"] not in shown.text + listed.text
     assert made["key"][-4:] in shown.text
@@ -299,7 +299,7 @@ async def test_key_is_shown_once_and_each_change_is_published(app: AdminApp) -> 
 async def test_key_change_while_redis_is_away_says_that_it_is_told_later(app: AdminApp) -> None:
     """SQL has it; the operator learns that workers may not know yet."""
     made = await make_key(app, (await make_account(app))["id"])
-    app.told.away = True
+    app.published.away = True
 
     answer = await app.admin("POST", f"keys/{made['id']}/revoke")
 
@@ -356,11 +356,11 @@ async def test_limits_are_replaced_whole_and_reach_the_workers(app: AdminApp) ->
     limits = of_key.json()["limits"]
     assert (limits["rpm"], limits["concurrency"]) == (None, 2)
     assert limits["models"]["deepseek-v4-flash"]["budget_total"] == "0.000000007"
-    published = app.told.changes[0].principal.limits
+    published = app.published.changes[0].principal.limits
     assert published is not None
     assert published.models["deepseek-v4-flash"].budget_total_nanousd == 7
     assert none.json()["limits"]["models"] == {}
-    assert app.told.changes[1].principal.limits is None
+    assert app.published.changes[1].principal.limits is None
     assert (await app.admin("GET", f"keys/{key['id']}/limits")).json()["concurrency"] is None
 
 

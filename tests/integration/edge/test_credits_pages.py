@@ -98,7 +98,7 @@ async def test_redeem_adds_a_code_to_the_keys_account_once(
     assert (first.status_code, first.json()["amount"], first.json()["balance"]) == (
         200, "5.00", "5.00",
     )  # fmt: skip
-    assert app.told.accounts == [account.id]
+    assert app.published.accounts == [account.id]
     assert (again.status_code, again.json()["error"]["code"]) == (400, "code_redeemed")
     entry = (await AuditLog(app.database).list(limit=1))[0]
     assert (entry.action, entry.actor[:8], entry.address) == ("code.redeem", "key:key_", None)
