@@ -1,4 +1,4 @@
-"""`capio keys`: a key is shown once, and a change reaches SQL and every cache."""
+"""`capio keys`: a key is shown once, and changes reach SQL and Redis."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def capio(config: Path) -> Capio:
-    """Run a command with that configuration, in which there is the account acme."""
+    """Run a command with that configuration; the account acme exists."""
 
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(main, [*arguments, "--config", str(config)])
@@ -59,7 +59,7 @@ def test_keys_create_shows_the_key_once(capio: Capio, config: Path) -> None:
 
 
 def test_keys_list_shows_state_and_limits(capio: Capio) -> None:
-    """Expiry, allowed models and the ends of the key can be told again."""
+    """Expiry, allowed models and the key's prefix and last four characters are listed."""
     made = make(capio, "--expires", "2030-01-31", "--model", "capio/deepseek-v4-flash")
 
     (listed,) = json.loads(capio("keys", "list", "--account", "acme", "--json").stdout)
@@ -85,10 +85,10 @@ def test_keys_list_shows_state_and_limits(capio: Capio) -> None:
         (["--account", "acme", "--expires", "2020-01-01"], 2, "has already passed"),
     ],
 )
-def test_keys_create_with_wrong_words_makes_none(
+def test_keys_create_with_wrong_values_makes_none(
     capio: Capio, arguments: list[str], code: int, message: str
 ) -> None:
-    """What is wrong is named, and nothing is made."""
+    """The error names the value, and no key is created."""
     result = capio("keys", "create", "--name", "ci", *arguments)
 
     assert result.exit_code == code
@@ -97,7 +97,7 @@ def test_keys_create_with_wrong_words_makes_none(
 
 
 def test_keys_create_for_ambiguous_name_asks_for_the_id(capio: Capio) -> None:
-    """Names of accounts need not differ; a key is never given to a guessed one."""
+    """Account names are not unique; the command does not guess."""
     capio("accounts", "create", "acme")
 
     result = capio("keys", "create", "--account", "acme", "--name", "ci")
@@ -107,7 +107,7 @@ def test_keys_create_for_ambiguous_name_asks_for_the_id(capio: Capio) -> None:
 
 
 def test_keys_states_change_until_revoked(capio: Capio) -> None:
-    """Disabling can be taken back, revoking cannot."""
+    """Disabling is reversible, revoking is not."""
     key_id = str(make(capio)["id"])
 
     def state_after(command: str) -> str:
@@ -130,15 +130,15 @@ def test_keys_states_change_until_revoked(capio: Capio) -> None:
 
 
 def test_keys_revoke_unknown_key_fails(capio: Capio) -> None:
-    """A typing mistake does not look like success."""
+    """An unknown id is an error."""
     result = capio("keys", "revoke", "key_nope")
 
     assert (result.exit_code, result.stderr) == (1, "Key 'key_nope' does not exist.\n")
 
 
 @pytest.mark.redis
-def test_keys_revoke_tells_redis(capio: Capio, config: Path, valkey_url: str) -> None:
-    """The gateways' Redis holds the revoked key before the command ends."""
+def test_keys_revoke_updates_redis(capio: Capio, config: Path, valkey_url: str) -> None:
+    """Redis has the revoked key before the command ends."""
     made = make(capio)
     name = f"cli{made['id']}:"
     config.write_text(f'[redis]\nurl = "{valkey_url}"\nkey_prefix = "{name}"\n{config.read_text()}')
@@ -157,7 +157,7 @@ def test_keys_revoke_tells_redis(capio: Capio, config: Path, valkey_url: str) ->
 
 
 def test_keys_revoke_without_redis_is_no_success(capio: Capio, config: Path) -> None:
-    """A change that the gateways did not hear of must be repeated."""
+    """An unpublished change must be repeated."""
     key_id = str(make(capio)["id"])
     config.write_text(f'[redis]\nurl = "unix://{config.parent}/none.sock"\n{config.read_text()}')
 
@@ -171,8 +171,8 @@ def test_keys_revoke_without_redis_is_no_success(capio: Capio, config: Path) -> 
 
 
 @pytest.mark.redis
-def test_keys_disable_tells_the_running_embedded_store(capio: Capio, config: Path) -> None:
-    """While a gateway runs on the data directory, its embedded store is found and told."""
+def test_keys_disable_updates_the_running_embedded_store(capio: Capio, config: Path) -> None:
+    """The embedded store of a running gateway is found and updated."""
     made = make(capio)
     store = EmbeddedValkey(config.parent / "data")
 
