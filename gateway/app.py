@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.core.catalogue import Catalogue, build
-from gateway.edge.account_pages import AccountPages
-from gateway.edge.admin import AdminPages
+from gateway.edge.account_api import AccountApi
 from gateway.edge.admin_accounts import AdminAccounts
+from gateway.edge.admin_api import AdminApi
 from gateway.edge.admin_keys import AdminKeys
 from gateway.edge.admin_records import AdminRecords
 from gateway.edge.asgi import Edge
-from gateway.edge.models import ModelPages
-from gateway.edge.ops import Probes
+from gateway.edge.models import ModelsApi
+from gateway.edge.probes import Probes
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.client.authenticator import Authenticator
@@ -256,8 +256,8 @@ class Worker:
         )
         return Edge(
             proxy,
-            ModelPages(catalogue, parts.authenticator),
-            AccountPages(parts.authenticator, stores.database, till.accounts),
+            ModelsApi(catalogue, parts.authenticator),
+            AccountApi(parts.authenticator, stores.database, till.accounts),
             self._admin_pages(catalogue, stores),
             Probes(settings.brand, stores.bus),
         )
@@ -277,10 +277,10 @@ class Worker:
         records.start()
         return Idempotent(records, settings.max_response_bytes)
 
-    def _admin_pages(self, catalogue: Catalogue, stores: Stores) -> AdminPages:
+    def _admin_pages(self, catalogue: Catalogue, stores: Stores) -> AdminApi:
         database = stores.database
         table = Keys(database, self._settings.brand.key_prefix)
-        return AdminPages(
+        return AdminApi(
             self._admin_token,
             [
                 *AdminAccounts(database, stores.till.accounts).routes(),

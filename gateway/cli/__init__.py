@@ -1,9 +1,9 @@
 """
 The command line: `capio`.
 
-Commands import what they need when they run, so that `capio --help` answers at once. Results go to
-standard output, as a table or with `--json` as JSON; everything else goes to standard error. The
-exit code is 2 for a wrong command or configuration, 1 for a failure, 0 otherwise.
+Subcommands are imported on demand, so that `capio --help` is fast. Results go to standard output as
+a table, or as JSON with `--json`; everything else goes to standard error. The exit code is 0 for
+success, 1 for a failure, and 2 for a usage or configuration error.
 """
 
 from gateway.cli.main import main

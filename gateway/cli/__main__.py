@@ -1,4 +1,4 @@
-"""`python -m gateway.cli`: the same as `capio`."""
+"""Runs `capio` as `python -m gateway.cli`."""
 
 from gateway.cli.main import main
 

@@ -1,4 +1,4 @@
-"""`capio accounts`: who pays."""
+"""`capio accounts`: creates, changes and lists accounts."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.amounts import Dollars, who
 from gateway.cli.config import config_option, load_config
-from gateway.cli.output import MISUSE, Row, fail, json_option, print_rows
-from gateway.cli.refresh import refresh_account
-from gateway.cli.stores import every, find_account, with_database
-from gateway.cli.times import optional_time
-from gateway.core.money import MAX_BALANCE_NANOUSD, amount_fields, dollars
-from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
-from gateway.store.sql.database import Database
+from gateway.cli.database import Operations, actor, every, run
+from gateway.cli.formats import Dollars, Row, json_option, print_rows
+from gateway.operations.accounts import read_terms
+from gateway.operations.objects import account_object, pick
+from gateway.store.accounts.accounts import Account, Billing, Terms
 
-_TRUSTED = "Do not bound what its running calls can cost by its credit."
+_TRUSTED = "Do not limit the cost of running calls to the account's credit."
+_CREDIT_LIMIT = "How much a postpaid account may owe.  [default: unlimited]"
+_COLUMNS = (
+    "id", "name", "billing", "balance", "balance_nanousd", "credit_limit", "credit_limit_nanousd",
+    "trusted", "created_at",
+)  # fmt: skip
 
 
 @click.group()
 def accounts() -> None:
-    """Who pays for the calls of a set of keys."""
+    """Manage accounts, which pay for the calls of their keys."""
 
 
 @accounts.command("create")
 @click.argument("name")
-@click.option("--postpaid", is_flag=True, help="It may owe; without this it spends its balance.")
-@click.option("--credit-limit", type=Dollars(), help="How much it may owe; else without end.")
+@click.option("--postpaid", is_flag=True, help="Allow a negative balance.")
+@click.option("--credit-limit", type=Dollars(), help=_CREDIT_LIMIT)
 @click.option("--trusted", is_flag=True, help=_TRUSTED)
 @config_option
 @json_option
@@ -40,20 +42,24 @@ def create_account(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Make an account. A prepaid one needs money before it can pay: capio credits topup."""
+    """
+    Create an account.
+
+    A prepaid account, the default, needs a balance first: capio credits topup.
+    """
     settings = load_config(config_path)
     terms = _terms(postpaid, credit_limit)
 
-    async def work(database: Database) -> Account:
-        return await Accounts(database).create(name, terms, trusted=trusted, by=who())
+    async def work(operations: Operations) -> Account:
+        return await operations.accounts.create(name, terms, actor(), trusted=trusted)
 
-    print_rows([_row(with_database(settings, work))], as_json)
+    print_rows([_row(run(settings, work))], as_json)
 
 
 @accounts.command("billing")
 @click.argument("account")
-@click.option("--postpaid/--prepaid", required=True, help="Whether it may owe.")
-@click.option("--credit-limit", type=Dollars(), help="How much it may owe; else without end.")
+@click.option("--postpaid/--prepaid", required=True, help="Whether the balance may be negative.")
+@click.option("--credit-limit", type=Dollars(), help=_CREDIT_LIMIT)
 @config_option
 @json_option
 def change_billing(
@@ -64,17 +70,15 @@ def change_billing(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Change how an account pays."""
+    """Change the billing of an account."""
     settings = load_config(config_path)
     terms = _terms(postpaid, credit_limit)
 
-    async def work(database: Database) -> Account:
-        owner = await find_account(database, account)
-        return await Accounts(database).change(owner.id, who(), terms=terms)
+    async def work(operations: Operations) -> Account:
+        owner = await operations.accounts.find(account)
+        return await operations.accounts.change(owner.id, actor(), terms=terms)
 
-    changed = with_database(settings, work)
-    print_rows([_row(changed)], as_json)
-    refresh_account(settings, changed.id)
+    print_rows([_row(run(settings, work))], as_json)
 
 
 @accounts.command("set")
@@ -86,44 +90,30 @@ def change_trust(*, account: str, trusted: bool, config_path: Path | None, as_js
     """Change whether an account is trusted."""
     settings = load_config(config_path)
 
-    async def work(database: Database) -> Account:
-        owner = await find_account(database, account)
-        return await Accounts(database).change(owner.id, who(), trusted=trusted)
+    async def work(operations: Operations) -> Account:
+        owner = await operations.accounts.find(account)
+        return await operations.accounts.change(owner.id, actor(), trusted=trusted)
 
-    changed = with_database(settings, work)
-    print_rows([_row(changed)], as_json)
-    refresh_account(settings, changed.id)
+    print_rows([_row(run(settings, work))], as_json)
 
 
 @accounts.command("list")
 @config_option
 @json_option
 def list_accounts(config_path: Path | None, as_json: bool) -> None:
-    """List the accounts, the oldest first."""
+    """List accounts, oldest first."""
     settings = load_config(config_path)
 
-    async def work(database: Database) -> list[Account]:
-        return await every(lambda last: Accounts(database).list(after=last))
+    async def work(operations: Operations) -> list[Account]:
+        return await every(lambda last: operations.accounts.list(after=last))
 
-    rows = [_row(account) for account in with_database(settings, work)]
-    print_rows(rows, as_json, empty="There are no accounts yet: capio accounts create NAME")
+    rows = [_row(account) for account in run(settings, work)]
+    print_rows(rows, as_json, empty="No accounts found. Create one: capio accounts create NAME")
 
 
 def _row(account: Account) -> Row:
-    return {
-        "id": account.id,
-        "name": account.name,
-        "billing": account.terms.billing.value,
-        **amount_fields("balance", account.balance_nanousd),
-        **amount_fields("credit_limit", account.terms.credit_nanousd),
-        "trusted": account.trusted,
-        "created_at": optional_time(account.created_at),
-    }
+    return pick(account_object(account), _COLUMNS)
 
 
-def _terms(postpaid: bool, credit_limit: int | None) -> Terms:
-    if not postpaid and credit_limit is not None:
-        fail(["--credit-limit: goes with --postpaid only"], MISUSE)
-    if credit_limit is not None and not 0 <= credit_limit <= MAX_BALANCE_NANOUSD:
-        fail([f"--credit-limit: must be from 0 to {dollars(MAX_BALANCE_NANOUSD)}"], MISUSE)
-    return Terms(Billing.POSTPAID if postpaid else Billing.PREPAID, credit_limit)
+def _terms(postpaid: bool, credit_limit: int | None) -> Terms | None:
+    return read_terms(Billing.POSTPAID if postpaid else Billing.PREPAID, credit_limit)

@@ -1,4 +1,4 @@
-"""Finding and reading the configuration file for a command."""
+"""Finds and reads the configuration file; `capio check-config` and `capio models`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import NoReturn
 
 import click
 
-from gateway.cli.output import MISUSE, fail
+from gateway.cli.formats import MISUSE, Row, fail, json_option, print_rows, print_table
+from gateway.core.catalogue import build
+from gateway.core.model import Model
+from gateway.core.money import dollars
 from gateway.protocols.translate.capabilities import capabilities
-from gateway.settings import ConfigError, Secrets, Settings, load, resolve_secrets
+from gateway.settings import ConfigError, Provider, Secrets, Settings, load, resolve_secrets
 
 DEFAULT_PATH = Path("capio.toml")
 
@@ -26,9 +29,9 @@ deployments = [{ provider = "deepseek", model = "deepseek-v4-flash" }]
 """
 
 _EXPLANATION = f"""\
-There is no configuration: no {DEFAULT_PATH} in this directory, and no other file by --config.
+No configuration found: this directory has no {DEFAULT_PATH}, and --config is not given.
 
-Write one. The shortest that works:
+Create {DEFAULT_PATH}. A minimal configuration:
 
 {SHORTEST}
 Then:
@@ -37,20 +40,20 @@ Then:
     capio check-config --config {DEFAULT_PATH}
     capio serve --config {DEFAULT_PATH}
 
-capio.example.toml holds a whole catalogue, gateway/README.md documents every setting.
-`capio demo` runs without a configuration and without a provider."""
+capio.example.toml is a complete example; gateway/README.md documents every setting.
+`capio demo` needs neither a configuration nor a provider."""
 
 config_option = click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help=f"The configuration, TOML.  [default: {DEFAULT_PATH}, if there is one]",
+    help=f"The configuration file, TOML.  [default: {DEFAULT_PATH}]",
 )
 
 
 def find_config(config_path: Path | None) -> Path:
-    """Return the file to read; without one, say what to write and end with exit code 2."""
+    """Return the configuration file, or explain how to create one and exit with code 2."""
     if config_path is not None:
         return config_path
     if not DEFAULT_PATH.is_file():
@@ -63,43 +66,140 @@ def read_config(path: Path) -> Settings:
     Return the checked settings.
 
     Raises:
-        ConfigError: With every mistake in the file.
+        ConfigError: With all errors in the file.
     """
     return load(path, capabilities)
 
 
 def read_secrets(settings: Settings) -> Secrets:
     """
-    Return the secrets that the settings point to.
+    Return the secrets that the settings refer to.
 
     Raises:
-        ConfigError: With every secret that cannot be had.
+        ConfigError: With all secrets that are missing.
     """
     return resolve_secrets(settings, os.environ, _read_text)
 
 
 def load_config(config_path: Path | None) -> Settings:
-    """Return the settings, or print every mistake and end with exit code 2."""
+    """Return the settings, or print all errors and exit with code 2."""
     path = find_config(config_path)
     try:
         return read_config(path)
-    except ConfigError as failure:
-        refuse_config(path, failure.errors)
+    except ConfigError as error:
+        refuse_config(path, error.errors)
 
 
 def store_secrets(settings: Settings) -> Secrets:
-    """Return the passwords of Redis and SQL, or print what is missing and end with exit code 2."""
+    """Return the passwords of Redis and SQL, or print what is missing and exit with code 2."""
     try:
         return resolve_secrets(settings, os.environ, _read_text, stores_only=True)
-    except ConfigError as failure:
-        fail(failure.errors, MISUSE)
+    except ConfigError as error:
+        fail(error.errors, MISUSE)
 
 
 def refuse_config(path: Path, errors: list[str]) -> NoReturn:
-    """Print the mistakes of a configuration and end with exit code 2."""
+    """Print the errors of a configuration and exit with code 2."""
     noun = "error" if len(errors) == 1 else "errors"
     fail([f"{path}: {len(errors)} {noun}", *(f"  {line}" for line in errors)], MISUSE)
 
 
 def _read_text(path: str) -> str:
     return Path(path).read_text("utf-8")
+
+
+@click.command()
+@config_option
+def check_config(config_path: Path | None) -> None:
+    """Validate the configuration and its secrets, and print a summary."""
+    path = find_config(config_path)
+    try:
+        settings = read_config(path)
+    except ConfigError as error:
+        refuse_config(path, error.errors)
+    print_table(_summary(settings), title="Gateway")
+    print_table([_provider_row(each) for each in settings.providers], title="Providers")
+    catalogue = build(settings, {})
+    print_table([_summary_row(each) for each in catalogue.models], title="Models")
+    try:
+        read_secrets(settings)
+    except ConfigError as error:
+        refuse_config(path, error.errors)
+    free = [
+        model.name for model in catalogue.models if not (model.prices.input or model.prices.output)
+    ]
+    if free:
+        click.echo(f"Free of charge, as no prices are set: {', '.join(free)}", err=True)
+    click.echo(f"{path}: no errors.")
+
+
+def _summary(settings: Settings) -> list[Row]:
+    server, metrics = settings.server, settings.metrics
+    scheme = "http" if server.tls_cert_file is None else "https"
+    lines = {
+        "serves": f"{scheme}://{server.host}:{server.port} with {server.workers} workers",
+        "as": f"{settings.brand.name}, {settings.brand.public_url}",
+        "metrics": f"http://{metrics.host}:{metrics.port}/metrics",
+        "redis": settings.redis.url,
+        "sql": settings.sql.url,
+        "data": server.data_dir,
+    }
+    return [{"what": what, "value": value} for what, value in lines.items()]
+
+
+def _provider_row(provider: Provider) -> Row:
+    credential = "none"
+    if provider.api_key_env is not None:
+        credential = f"environment {provider.api_key_env}"
+    elif provider.api_key_file is not None:
+        credential = f"file {provider.api_key_file}"
+    return {
+        "name": provider.name,
+        "dialect": provider.dialect,
+        "openai": provider.openai and provider.openai.base_url,
+        "anthropic": provider.anthropic and provider.anthropic.base_url,
+        "credential": credential,
+    }
+
+
+def _summary_row(model: Model) -> Row:
+    return {
+        "name": model.name,
+        "context": model.context,
+        "input": dollars(model.prices.input),
+        "output": dollars(model.prices.output),
+        "deployments": [each.label for each in model.deployments],
+    }
+
+
+@click.group()
+def models() -> None:
+    """Show the models that clients can use."""
+
+
+@models.command("list")
+@config_option
+@json_option
+def list_models(config_path: Path | None, as_json: bool) -> None:
+    """List models with their deployments and prices in dollars per million tokens."""
+    catalogue = build(load_config(config_path), {})
+    print_rows([_model_row(model) for model in catalogue.models], as_json)
+
+
+def _model_row(model: Model) -> Row:
+    prices = model.prices
+    return {
+        "name": model.name,
+        "aliases": model.aliases,
+        "context": model.context,
+        "max_output": model.max_output,
+        "input": dollars(prices.input),
+        "output": dollars(prices.output),
+        "cache_read": dollars(prices.cache_read),
+        "cache_write": dollars(prices.cache_write),
+        "reasoning": dollars(prices.reasoning),
+        "deployments": [
+            f"{each.label} ({' '.join(wire.value for wire in each.wires)})"
+            for each in model.deployments
+        ],
+    }

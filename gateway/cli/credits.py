@@ -1,60 +1,76 @@
-"""`capio credits`: what accounts may spend, and every movement of it."""
+"""`capio credits` and `capio codes`: balances, the ledger and redemption codes."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
 
-from gateway.cli.amounts import Dollars, who
 from gateway.cli.config import config_option, load_config
-from gateway.cli.output import Form, Row, form_options, json_option, print_form, print_rows
-from gateway.cli.refresh import refresh_account
-from gateway.cli.stores import find_account, with_database
-from gateway.cli.times import optional_time
-from gateway.core.money import amount_fields
+from gateway.cli.database import Operations, actor, every, run
+from gateway.cli.formats import (
+    Dollars,
+    Form,
+    Instant,
+    Row,
+    form_options,
+    json_option,
+    print_form,
+    print_rows,
+)
+from gateway.operations.objects import balance_fields, code_object, entry_object, pick
+from gateway.operations.values import InvalidValueError, show_time
 from gateway.settings import Settings
 from gateway.store.accounts.accounts import Account
-from gateway.store.accounts.credits import Booked, Credits, LedgerEntry
-from gateway.store.sql.database import Database
+from gateway.store.accounts.codes import MAX_CODES, Code, CodeDetails, NewCode
+from gateway.store.accounts.credits import Booked, EntryKind, LedgerEntry
 
-account_option = click.option("--account", required=True, help="Id of the account, or its name.")
+_ENTRY_COLUMNS = (
+    "id", "account_id", "at", "kind", "amount", "amount_nanousd", "balance_after",
+    "balance_after_nanousd", "request_id", "reason", "actor",
+)  # fmt: skip
+_CODE_COLUMNS = (
+    "id", "ends_in", "amount", "amount_nanousd", "state", "expires_at", "redeemed_by",
+    "redeemed_at", "note", "created_by", "created_at",
+)  # fmt: skip
+
+account_option = click.option("--account", required=True, help="The account's id or name.")
 amount_option = click.option(
     "--amount", type=Dollars(), required=True, help="Dollars, exact: 12.50 or 0.000000001."
 )
-reason_option = click.option("--reason", required=True, help="Why; kept in the ledger for ever.")
+reason_option = click.option("--reason", required=True, help="Recorded in the ledger.")
 once_option = click.option(
-    "--once", metavar="KEY", help="Of all bookings with the same key only the first is made."
+    "--once", metavar="KEY", help="Idempotency key: a repeated command books nothing."
 )
 
 
 @click.group("credits")
 def credit() -> None:
-    """What accounts may spend, and every movement of it."""
+    """Manage balances and show the ledger."""
 
 
 @credit.command("show")
 @account_option
-@click.option("--entries", default=20, show_default=True, help="How many movements to show.")
+@click.option("--entries", default=20, show_default=True, help="Number of ledger entries to show.")
 @config_option
 @form_options
 def show_credits(*, account: str, entries: int, config_path: Path | None, form: Form) -> None:
-    """Show an account's balance and its last movements, the newest first."""
+    """Show an account's balance and its last ledger entries, newest first."""
     settings = load_config(config_path)
 
-    async def work(database: Database) -> tuple[Account, list[LedgerEntry]]:
-        owner = await find_account(database, account)
-        return owner, list(await Credits(database).entries(owner.id, limit=entries))
+    async def work(operations: Operations) -> tuple[Account, list[LedgerEntry]]:
+        owner = await operations.accounts.find(account)
+        return owner, list(await operations.accounts.entries(owner.id, limit=entries))
 
-    owner, found = with_database(settings, work)
-    rows = [entry_row(entry) for entry in found]
+    owner, found = run(settings, work)
+    balance = {"account_id": owner.id, "name": owner.name, **balance_fields(owner)}
+    rows = [_entry_row(entry) for entry in found]
     if form == "json":
-        print_rows([{**balance_row(owner), "entries": rows}], as_json=True)
+        print_rows([{**balance, "entries": rows}], as_json=True)
         return
     if form == "table":
-        print_rows([balance_row(owner)], as_json=False)
-    print_form(rows, form, empty="There are no movements yet: capio credits topup")
+        print_rows([balance], as_json=False)
+    print_form(rows, form, empty="No ledger entries found. Add money: capio credits topup")
 
 
 @credit.command("topup")
@@ -73,15 +89,9 @@ def topup(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Add money that was paid."""
-    _book(
-        load_config(config_path),
-        account,
-        lambda credits_, owner: credits_.topup(
-            owner, amount, who(), reason=reason, idempotency_key=once
-        ),
-        as_json,
-    )
+    """Add a payment to a balance."""
+    settings = load_config(config_path)
+    _print_booked(_book(settings, EntryKind.TOPUP, account, amount, reason, once), as_json)
 
 
 @credit.command("adjust")
@@ -100,15 +110,9 @@ def adjust(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Correct a balance: up, or down by a negative amount (--amount=-3.20)."""
-    _book(
-        load_config(config_path),
-        account,
-        lambda credits_, owner: credits_.adjust(
-            owner, amount, who(), reason=reason, idempotency_key=once
-        ),
-        as_json,
-    )
+    """Correct a balance. A negative amount reduces it: --amount=-3.20."""
+    settings = load_config(config_path)
+    _print_booked(_book(settings, EntryKind.ADJUSTMENT, account, amount, reason, once), as_json)
 
 
 @credit.command("refund")
@@ -117,56 +121,107 @@ def adjust(
 @config_option
 @json_option
 def refund(request_id: str, reason: str, config_path: Path | None, as_json: bool) -> None:
-    """Give back what the call with this request id was charged, once."""
+    """Refund the charge of a call, once."""
     settings = load_config(config_path)
 
-    async def work(database: Database) -> LedgerEntry:
-        return await Credits(database).refund(request_id, who(), reason=reason)
+    async def work(operations: Operations) -> LedgerEntry:
+        return await operations.accounts.refund(request_id, actor(), reason=reason)
 
-    entry = with_database(settings, work)
-    print_rows([entry_row(entry)], as_json)
-    refresh_account(settings, entry.account_id)
+    print_rows([_entry_row(run(settings, work))], as_json)
 
 
 def _book(
-    settings: Settings,
-    account: str,
-    move: Callable[[Credits, str], Awaitable[Booked]],
-    as_json: bool,
-) -> None:
-    async def work(database: Database) -> Booked:
-        owner = await find_account(database, account)
-        return await move(Credits(database), owner.id)
+    settings: Settings, kind: EntryKind, account: str, amount: int, reason: str, once: str | None
+) -> Booked:
+    async def work(operations: Operations) -> Booked:
+        owner = await operations.accounts.find(account)
+        return await operations.accounts.book(
+            owner.id, kind, amount, actor(), reason=reason, idempotency_key=once
+        )
 
-    booked = with_database(settings, work)
-    print_rows([entry_row(booked.entry)], as_json)
+    return run(settings, work)
+
+
+def _print_booked(booked: Booked, as_json: bool) -> None:
+    print_rows([_entry_row(booked.entry)], as_json)
     if booked.replayed:
-        click.echo("This key was booked before: nothing has moved now.", err=True)
-    refresh_account(settings, booked.entry.account_id)
+        click.echo("This idempotency key was already used: no new entry was booked.", err=True)
 
 
-def balance_row(account: Account) -> Row:
-    """Return an account's money as a line."""
-    return {
-        "account_id": account.id,
-        "name": account.name,
-        "billing": account.terms.billing.value,
-        **amount_fields("balance", account.balance_nanousd),
-        **amount_fields("credit_limit", account.terms.credit_nanousd),
-        **amount_fields("available", account.available_nanousd),
-    }
+@click.group()
+def codes() -> None:
+    """Manage redemption codes, each worth an amount once."""
 
 
-def entry_row(entry: LedgerEntry) -> Row:
-    """Return a movement as a line."""
-    return {
-        "id": entry.id,
-        "account_id": entry.account_id,
-        "at": optional_time(entry.at_ms // 1000),
-        "kind": entry.kind.value,
-        **amount_fields("amount", entry.amount_nanousd),
-        **amount_fields("balance_after", entry.balance_after_nanousd),
-        "request_id": entry.request_id,
-        "reason": entry.reason,
-        "actor": entry.actor,
-    }
+@codes.command("create")
+@click.option("--amount", type=Dollars(), required=True, help="The value of each code in dollars.")
+@click.option(
+    "--count",
+    type=click.IntRange(1, MAX_CODES),
+    default=1,
+    show_default=True,
+    help="Number of codes to create.",
+)
+@click.option("--expires", type=Instant("future"), help="A span like 30d or 12h, or a date in UTC.")
+@click.option("--note", help="A note kept with the codes.")
+@config_option
+@form_options
+def create_codes(
+    *,
+    amount: int,
+    count: int,
+    expires: int | None,
+    note: str | None,
+    config_path: Path | None,
+    form: Form,
+) -> None:
+    """Create codes and print them. They cannot be shown again."""
+    settings = load_config(config_path)
+    if amount <= 0:
+        raise InvalidValueError("amount", "must be greater than 0")
+    details = CodeDetails(amount_nanousd=amount, note=note, expires_at=expires)
+
+    async def work(operations: Operations) -> list[NewCode]:
+        return await operations.codes.create(details, count, actor())
+
+    rows = [{"code": each.raw, **_code_row(each.code)} for each in run(settings, work)]
+    print_form(rows, form)
+    if form == "table":
+        click.echo("Save these codes now: they are not stored and cannot be shown again.", err=True)
+
+
+@codes.command("list")
+@config_option
+@form_options
+def list_codes(config_path: Path | None, form: Form) -> None:
+    """List codes, oldest first, by their last four digits."""
+    settings = load_config(config_path)
+
+    async def work(operations: Operations) -> list[Code]:
+        return await every(lambda last: operations.codes.list(after=last))
+
+    rows = [_code_row(code) for code in run(settings, work)]
+    print_form(rows, form, empty="No codes found. Create some: capio codes create")
+
+
+@codes.command("revoke")
+@click.argument("code_id")
+@config_option
+def revoke_code(code_id: str, config_path: Path | None) -> None:
+    """Revoke a code that has not been redeemed, by its id."""
+    settings = load_config(config_path)
+
+    async def work(operations: Operations) -> Code:
+        return await operations.codes.revoke(code_id, actor())
+
+    run(settings, work)
+    click.echo(f"Code '{code_id}' is revoked.")
+
+
+def _entry_row(entry: LedgerEntry) -> Row:
+    shown = {**entry_object(entry), "at": show_time(entry.at_ms // 1000)}
+    return pick(shown, _ENTRY_COLUMNS)
+
+
+def _code_row(code: Code) -> Row:
+    return pick(code_object(code), _CODE_COLUMNS)

@@ -1,36 +1,31 @@
-"""`capio keys`: make keys, show them, take them away."""
+"""`capio keys`: creates, lists, disables and revokes keys."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
 
-from gateway.cli.amounts import who
-from gateway.cli.config import config_option, load_config, store_secrets
-from gateway.cli.output import FAILURE, MISUSE, Row, fail, json_option, print_json, print_rows
-from gateway.cli.revocation import PublishError, publish
-from gateway.cli.stores import every, find_account, with_database
-from gateway.cli.times import Instant, optional_time
+from gateway.cli.config import config_option, load_config
+from gateway.cli.database import Operations, actor, every, run
+from gateway.cli.formats import Instant, Row, json_option, print_json, print_rows
 from gateway.core.catalogue import build
-from gateway.settings import Settings
-from gateway.settings.errors import did_you_mean
-from gateway.store.keys.repository import KeyChange, KeyDetails, KeyRow, Keys, NewKey
-from gateway.store.sql.database import Database
+from gateway.operations.keys import ChangedKey, KeyOperations, public_name
+from gateway.operations.objects import key_object
+from gateway.store.keys.repository import KeyDetails, KeyRow, NewKey
 
 
 @click.group()
 def keys() -> None:
-    """The keys that callers use."""
+    """Manage the keys with which clients authenticate."""
 
 
 @keys.command("create")
-@click.option("--account", required=True, help="Id of the account, or its name.")
-@click.option("--name", required=True, help="What the key is for.")
+@click.option("--account", required=True, help="The account's id or name.")
+@click.option("--name", required=True, help="The key's name.")
 @click.option("--expires", type=Instant("future"), help="A span like 30d or 12h, or a date in UTC.")
-@click.option("--model", "models", multiple=True, help="Allow only this model; may be repeated.")
+@click.option("--model", "models", multiple=True, help="Allow only this model. Repeatable.")
 @config_option
 @json_option
 def create_key(
@@ -42,48 +37,47 @@ def create_key(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a key and show it, this once."""
+    """Create a key and print it. It cannot be shown again."""
     settings = load_config(config_path)
-    allowed = public_names(settings, models, "--model") if models else None
+    catalogue = build(settings, {})
+    allowed = [public_name(catalogue, model, "model") for model in models] or None
     details = KeyDetails(name=name, expires_at=expires, models=allowed)
 
-    async def work(database: Database) -> NewKey:
-        owner = await find_account(database, account)
-        keys = Keys(database, settings.brand.key_prefix)
-        return await keys.create(owner.id, details, by=who())
+    async def work(operations: Operations) -> NewKey:
+        owner = await operations.accounts.find(account)
+        return await operations.keys.create(owner.id, details, actor())
 
-    made = with_database(settings, work)
+    created = run(settings, work)
     if as_json:
-        print_json({**_row(made.row), "key": made.raw})
+        print_json({**_row(created.row), "key": created.raw})
         return
-    print_rows([_row(made.row)], as_json=False)
-    click.echo(made.raw)
-    click.echo("Keep it now: it is not stored and cannot be shown again.", err=True)
+    print_rows([_row(created.row)], as_json=False)
+    click.echo(created.raw)
+    click.echo("Save this key now: it is not stored and cannot be shown again.", err=True)
 
 
 @keys.command("list")
-@click.option("--account", help="Only of this account: its id, or its name.")
+@click.option("--account", help="Only keys of this account: its id or name.")
 @config_option
 @json_option
 def list_keys(account: str | None, config_path: Path | None, as_json: bool) -> None:
-    """List keys, the oldest first."""
+    """List keys, oldest first."""
     settings = load_config(config_path)
 
-    async def work(database: Database) -> list[KeyRow]:
-        owner = (await find_account(database, account)).id if account else None
-        table = Keys(database, settings.brand.key_prefix)
-        return await every(lambda last: table.list(owner, after=last))
+    async def work(operations: Operations) -> list[KeyRow]:
+        owner = (await operations.accounts.find(account)).id if account else None
+        return await every(lambda last: operations.keys.list(owner, after=last))
 
-    rows = [_row(row) for row in with_database(settings, work)]
-    print_rows(rows, as_json, empty="There are no keys yet: capio keys create")
+    rows = [_row(row) for row in run(settings, work)]
+    print_rows(rows, as_json, empty="No keys found. Create one: capio keys create")
 
 
 @keys.command("disable")
 @click.argument("key_id")
 @config_option
 def disable_key(key_id: str, config_path: Path | None) -> None:
-    """Refuse a key until it is enabled again."""
-    _change(config_path, lambda table: table.disable(key_id, by=who()), "disabled")
+    """Reject a key until it is enabled again."""
+    _change(config_path, lambda table: table.disable(key_id, actor()), "disabled")
 
 
 @keys.command("enable")
@@ -91,72 +85,38 @@ def disable_key(key_id: str, config_path: Path | None) -> None:
 @config_option
 def enable_key(key_id: str, config_path: Path | None) -> None:
     """Accept a disabled key again."""
-    _change(config_path, lambda table: table.enable(key_id, by=who()), "enabled")
+    _change(config_path, lambda table: table.enable(key_id, actor()), "enabled")
 
 
 @keys.command("revoke")
 @click.argument("key_id")
 @config_option
 def revoke_key(key_id: str, config_path: Path | None) -> None:
-    """Refuse a key for ever."""
-    _change(config_path, lambda table: table.revoke(key_id, by=who()), "revoked")
+    """Reject a key permanently."""
+    _change(config_path, lambda table: table.revoke(key_id, actor()), "revoked")
 
 
 def _change(
-    config_path: Path | None, change: Callable[[Keys], Awaitable[KeyChange]], done: str
+    config_path: Path | None,
+    change: Callable[[KeyOperations], Awaitable[ChangedKey]],
+    state: str,
 ) -> None:
-    """Change a key in SQL, which is the truth, then tell every cache."""
-    settings = load_config(config_path)
+    async def work(operations: Operations) -> ChangedKey:
+        return await change(operations.keys)
 
-    async def work(database: Database) -> KeyChange:
-        return await change(Keys(database, settings.brand.key_prefix))
-
-    changed = with_database(settings, work)
-    tell_change(settings, changed, done)
-    click.echo(f"The key {changed.principal.key_id} is {done}.")
-
-
-def tell_change(settings: Settings, changed: KeyChange, done: str) -> None:
-    """Tell every cache of a key's change; end with exit code 1 if Redis cannot be told."""
-    key_id = changed.principal.key_id
-    try:
-        told = asyncio.run(publish(settings, store_secrets(settings), changed))
-    except PublishError as failure:
-        fail(
-            [
-                f"The key {key_id} is {done} in the database, but Redis could not be told: "
-                f"{failure}.",
-                "The gateways may go by what they remember. Run the command again.",
-            ],
-            FAILURE,
-        )
-    if not told:
-        click.echo(
-            "The gateway of this data directory does not run: SQL only is changed.", err=True
-        )
-
-
-def public_names(settings: Settings, models: tuple[str, ...], option: str) -> list[str]:
-    """Return the public names that the given names and aliases mean, or end with exit code 2."""
-    catalogue = build(settings, {})
-    names: list[str] = []
-    for asked in models:
-        model = catalogue.resolve(asked)
-        if model is None:
-            hint = did_you_mean(asked, catalogue.names)
-            fail([f"{option}: there is no model {asked}{hint}"], MISUSE)
-        names.append(model.name)
-    return names
+    changed = run(load_config(config_path), work)
+    click.echo(f"Key '{changed.row.id}' is {state}.")
 
 
 def _row(row: KeyRow) -> Row:
+    shown = key_object(row)
     return {
-        "id": row.id,
-        "account_id": row.account_id,
-        "name": row.name,
-        "key": f"{row.prefix}...{row.last_four}",
-        "state": row.state,
-        "expires_at": optional_time(row.expires_at),
-        "models": None if row.models is None else sorted(row.models),
-        "created_at": optional_time(row.created_at),
+        "id": shown["id"],
+        "account_id": shown["account_id"],
+        "name": shown["name"],
+        "key": shown["shown"],
+        "state": shown["state"],
+        "expires_at": shown["expires_at"],
+        "models": shown["models"],
+        "created_at": shown["created_at"],
     }

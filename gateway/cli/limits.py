@@ -1,30 +1,25 @@
-"""`capio limits`: how fast and for how much an account or a key may call."""
+"""`capio limits`: shows and changes limits of accounts and keys."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
-import msgspec
 
-from gateway.cli.amounts import who
 from gateway.cli.config import config_option, load_config
-from gateway.cli.keys import public_names, tell_change
-from gateway.cli.output import MISUSE, Row, fail, json_option, print_rows
-from gateway.cli.refresh import refresh_account
-from gateway.cli.stores import find_account, with_database
-from gateway.core.limits import NO_LIMITS, KeyLimits, Limits
-from gateway.core.money import amount_fields, read_dollars
-from gateway.settings import Settings
-from gateway.store.accounts.accounts import Account, Accounts
-from gateway.store.keys.repository import KeyChange, KeyRow, Keys
-from gateway.store.sql.database import Database
+from gateway.cli.database import Operations, actor, run
+from gateway.cli.formats import Row, json_option, print_rows
+from gateway.core.catalogue import build
+from gateway.core.limits import KeyLimits, Limits
+from gateway.core.money import read_dollars
+from gateway.operations.keys import public_name
+from gateway.operations.limits import merge_limits
+from gateway.operations.objects import BUDGETS, limits_object
+from gateway.store.keys.repository import KeyRow
 
 _NONE = "none"
-_COUNTS = ("rpm", "tpm", "concurrency")
-_BUDGETS = ("budget_day", "budget_month", "budget_total")
 
-account_option = click.option("--account", help="The account's id, or its name.")
+account_option = click.option("--account", help="The account's id or name.")
 key_option = click.option("--key", "key_id", help="The key's id.")
 
 
@@ -39,7 +34,7 @@ class _Limit(click.ParamType[str]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
-        """Return the limit's number as text, or `none`."""
+        """Return the limit as digits, or `none`."""
         text = str(value)
         if text == _NONE:
             return text
@@ -52,7 +47,7 @@ class _Limit(click.ParamType[str]):
 
 @click.group()
 def limits() -> None:
-    """How fast and for how much an account or a key may call."""
+    """Manage rate limits and budgets of accounts and keys."""
 
 
 @limits.command("show")
@@ -65,27 +60,27 @@ def show_limits(
 ) -> None:
     """Show the limits of an account, or of a key and its models."""
     settings = load_config(config_path)
-    _one_of(account, key_id)
-    if account is not None:
-        wanted = account
-        owner = with_database(settings, lambda database: find_account(database, wanted))
-        rows = [_row(owner.id, owner.limits)]
-    else:
-        assert key_id is not None
-        rows = _key_rows(_find_key(settings, key_id))
-    print_rows(rows, as_json)
+    _check_target(account, key_id)
+
+    async def work(operations: Operations) -> list[Row]:
+        if key_id is not None:
+            return _key_rows(await operations.keys.get(key_id))
+        owner = await operations.accounts.find(account or "")
+        return [_row(owner.id, owner.limits)]
+
+    print_rows(run(settings, work), as_json)
 
 
 @limits.command("set")
 @account_option
 @key_option
-@click.option("--model", help="Only for the key's calls of this model.")
-@click.option("--rpm", type=_Limit(is_money=False), help="Requests a minute.")
-@click.option("--tpm", type=_Limit(is_money=False), help="Tokens a minute.")
-@click.option("--concurrency", type=_Limit(is_money=False), help="Calls at the same time.")
-@click.option("--budget-day", type=_Limit(is_money=True), help="Dollars in a UTC day.")
-@click.option("--budget-month", type=_Limit(is_money=True), help="Dollars in a UTC month.")
-@click.option("--budget-total", type=_Limit(is_money=True), help="Dollars in all.")
+@click.option("--model", help="Limit only the key's calls of this model.")
+@click.option("--rpm", type=_Limit(is_money=False), help="Requests per minute.")
+@click.option("--tpm", type=_Limit(is_money=False), help="Tokens per minute.")
+@click.option("--concurrency", type=_Limit(is_money=False), help="Concurrent calls.")
+@click.option("--budget-day", type=_Limit(is_money=True), help="Dollars per UTC day.")
+@click.option("--budget-month", type=_Limit(is_money=True), help="Dollars per UTC month.")
+@click.option("--budget-total", type=_Limit(is_money=True), help="Dollars in total.")
 @config_option
 @json_option
 def set_limits(
@@ -95,91 +90,43 @@ def set_limits(
     model: str | None,
     config_path: Path | None,
     as_json: bool,
-    **asked: str | None,
+    **values: str | None,
 ) -> None:
-    """Change the limits that are given, `none` taking one away; the others stay."""
+    """Change the given limits and keep the others; `none` removes a limit."""
     settings = load_config(config_path)
-    _one_of(account, key_id)
-    changes = _changes(asked)
-    if key_id is not None:
-        name = None if model is None else public_names(settings, (model,), "--model")[0]
-        print_rows(_key_rows(_change_key(settings, key_id, name, changes)), as_json)
-        return
-    if model is not None:
-        fail(["--model: goes with --key only"], MISUSE)
-    assert account is not None
-    changed = _change_account(settings, account, changes)
-    print_rows([_row(changed.id, changed.limits)], as_json)
-    refresh_account(settings, changed.id)
+    _check_target(account, key_id)
+    if model is not None and key_id is None:
+        raise click.UsageError("--model requires --key.")
+    changes = _changes(values)
+    name = None if model is None else public_name(build(settings, {}), model, "model")
+
+    async def work(operations: Operations) -> list[Row]:
+        if key_id is not None:
+            changed = await operations.keys.change_limits(key_id, changes, name, actor())
+            return _key_rows(changed.row)
+        owner = await operations.accounts.find(account or "")
+        merged = merge_limits(owner.limits, changes)
+        owner = await operations.accounts.change(owner.id, actor(), limits=merged)
+        return [_row(owner.id, owner.limits)]
+
+    print_rows(run(settings, work), as_json)
 
 
-def _change_account(settings: Settings, account: str, changes: dict[str, int | None]) -> Account:
-    async def work(database: Database) -> Account:
-        owner = await find_account(database, account)
-        limits = _checked(owner.limits, changes)
-        return await Accounts(database).change(owner.id, who(), limits=limits)
-
-    return with_database(settings, work)
-
-
-def _change_key(
-    settings: Settings, key_id: str, model: str | None, changes: dict[str, int | None]
-) -> KeyRow:
-    async def work(database: Database) -> tuple[KeyChange, KeyRow]:
-        keys = Keys(database, settings.brand.key_prefix)
-        old = (await keys.get(key_id)).limits or KeyLimits()
-        if model is None:
-            new = msgspec.structs.replace(old, **_plain(_checked(_own(old), changes)))
-        else:
-            models = {**old.models, model: _checked(old.models.get(model, NO_LIMITS), changes)}
-            models = {name: limits for name, limits in models.items() if limits != NO_LIMITS}
-            new = msgspec.structs.replace(old, models=models)
-        change = await keys.set_limits(key_id, None if new == KeyLimits() else new, by=who())
-        return change, await keys.get(key_id)
-
-    change, row = with_database(settings, work)
-    tell_change(settings, change, "changed")
-    return row
-
-
-def _find_key(settings: Settings, key_id: str) -> KeyRow:
-    async def work(database: Database) -> KeyRow:
-        return await Keys(database, settings.brand.key_prefix).get(key_id)
-
-    return with_database(settings, work)
-
-
-def _changes(asked: dict[str, str | None]) -> dict[str, int | None]:
-    """Return the fields to change: names of `Limits` to numbers, None to take a limit away."""
+def _changes(values: dict[str, str | None]) -> dict[str, int | None]:
+    """Return the fields of `Limits` to change; None removes a limit."""
     changes: dict[str, int | None] = {}
-    for option, text in asked.items():
+    for option, text in values.items():
         if text is not None:
-            name = f"{option}_nanousd" if option in _BUDGETS else option
+            name = f"{option}_nanousd" if option in BUDGETS else option
             changes[name] = None if text == _NONE else int(text)
     if not changes:
-        fail(["Nothing to change: give at least one limit, for example --rpm 60."], MISUSE)
+        raise click.UsageError("Nothing to change: specify at least one limit, such as --rpm 60.")
     return changes
 
 
-def _checked(limits: Limits, changes: dict[str, int | None]) -> Limits:
-    changed = {**_plain(limits), **changes}
-    try:
-        return msgspec.convert(changed, Limits)
-    except msgspec.ValidationError as failure:
-        fail([f"This limit is out of its range: {failure}"], MISUSE)
-
-
-def _own(limits: KeyLimits) -> Limits:
-    return Limits(**_plain(limits))
-
-
-def _plain(limits: Limits) -> dict[str, int | None]:
-    return {name: getattr(limits, name) for name in Limits.__struct_fields__}
-
-
-def _one_of(account: str | None, key_id: str | None) -> None:
+def _check_target(account: str | None, key_id: str | None) -> None:
     if (account is None) == (key_id is None):
-        fail(["Give either --account or --key."], MISUSE)
+        raise click.UsageError("Specify either --account or --key.")
 
 
 def _key_rows(row: KeyRow) -> list[Row]:
@@ -189,9 +136,6 @@ def _key_rows(row: KeyRow) -> list[Row]:
 
 
 def _row(name: str, limits: Limits) -> Row:
-    row: dict[str, object] = {"of": name}
-    for field in _COUNTS:
-        row[field] = getattr(limits, field)
-    for field in _BUDGETS:
-        row.update(amount_fields(field, getattr(limits, f"{field}_nanousd")))
-    return row
+    shown = limits_object(limits)
+    shown.pop("models", None)
+    return {"of": name, **shown}

@@ -1,4 +1,4 @@
-"""The `capio` command and the list of its sub-commands, each loaded only when it is called."""
+"""The `capio` command and its subcommands, which are imported on demand."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class _Lazy(NamedTuple):
 
 _COMMANDS = {
     "serve": _Lazy("serving", "serve", "Run the gateway."),
-    "demo": _Lazy("serving", "demo", "Run the gateway with a made-up upstream, to look around."),
-    "check-config": _Lazy("checking", "check_config", "Report what a configuration says."),
-    "migrate": _Lazy("schema", "migrate", "Bring the database to this program's schema."),
-    "ledger": _Lazy("ledger", "ledger", "Run the ledger writer alone."),
-    "accounts": _Lazy("accounts", "accounts", "Who pays for the calls of a set of keys."),
-    "keys": _Lazy("keys", "keys", "The keys that callers use."),
-    "models": _Lazy("models", "models", "What callers may ask for."),
-    "limits": _Lazy("limits", "limits", "How fast and for how much they may call."),
-    "credits": _Lazy("credits", "credit", "What accounts may spend, and every movement of it."),
-    "codes": _Lazy("codes", "codes", "Redemption codes, each worth an amount once."),
-    "usage": _Lazy("usage", "usage", "What was called, what it brought in and what it cost."),
-    "reconcile": _Lazy("reconcile", "reconcile", "Recompute every balance from the ledger."),
-    "audit": _Lazy("audit", "audit", "Who changed what."),
+    "demo": _Lazy("serving", "demo", "Run the gateway with a simulated upstream."),
+    "check-config": _Lazy("config", "check_config", "Validate the configuration."),
+    "migrate": _Lazy("records", "migrate", "Upgrade the database schema."),
+    "ledger": _Lazy("serving", "ledger", "Run only the ledger writer."),
+    "accounts": _Lazy("accounts", "accounts", "Manage accounts."),
+    "keys": _Lazy("keys", "keys", "Manage the keys of accounts."),
+    "models": _Lazy("config", "models", "Show the models that clients can use."),
+    "limits": _Lazy("limits", "limits", "Manage rate limits and budgets."),
+    "credits": _Lazy("credits", "credit", "Manage balances and show the ledger."),
+    "codes": _Lazy("credits", "codes", "Manage redemption codes."),
+    "usage": _Lazy("records", "usage", "Summarize calls, tokens and costs."),
+    "reconcile": _Lazy("records", "reconcile", "Recompute all balances from the ledger."),
+    "audit": _Lazy("records", "audit", "Show who changed what."),
 }
 
 
 class _Commands(click.Group):
-    """Knows its commands' names and help by heart, so that `capio --help` loads none of them."""
+    """Lazy command group: `capio --help` imports no subcommand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
         return list(_COMMANDS)
@@ -47,6 +47,15 @@ class _Commands(click.Group):
         command = getattr(importlib.import_module(f"gateway.cli.{lazy.module}"), lazy.attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        from gateway.operations.values import InvalidValueError  # noqa: PLC0415 -- not for --help
+
+        try:
+            return super().invoke(ctx)
+        except InvalidValueError as error:
+            option = (error.param or "").removesuffix("_nanousd").replace("_", "-")
+            raise click.UsageError(f"--{option} {error.problem}.") from error
 
     def format_commands(
         self,

@@ -1,16 +1,32 @@
-"""`capio serve` and `capio demo`: the gateway itself."""
+"""`capio serve`, `capio demo` and `capio ledger`: the processes of the gateway."""
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
 from pathlib import Path
 
 import click
+from prometheus_client import CollectorRegistry, start_http_server
 
-from gateway.cli.config import config_option, find_config, load_config, read_secrets, refuse_config
+from gateway.cli.config import (
+    config_option,
+    find_config,
+    load_config,
+    read_secrets,
+    refuse_config,
+    store_secrets,
+)
+from gateway.cli.formats import FAILURE, fail
+from gateway.errors import GatewayError
 from gateway.server.demonstration import demo as run_demo
+from gateway.server.ledger_process import run_ledger
 from gateway.server.start import serve as run_gateway
-from gateway.settings import ConfigError
+from gateway.settings import ConfigError, Secrets, Settings
+from gateway.store.sql.migrations import migrate
+from gateway.telemetry.logs import configure
+from gateway.telemetry.metrics import Metrics
 
 
 @click.command()
@@ -21,15 +37,54 @@ def serve(config_path: Path | None) -> None:
     settings = load_config(path)
     try:
         read_secrets(settings)
-    except ConfigError as failure:
-        refuse_config(path, failure.errors)
+    except ConfigError as error:
+        refuse_config(path, error.errors)
     sys.exit(run_gateway(settings, path))
 
 
 @click.command()
 @click.option(
-    "--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Listen here."
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8080,
+    show_default=True,
+    help="Port to listen on.",
 )
 def demo(port: int) -> None:
-    """Run the gateway with a made-up upstream, to look around without a provider."""
+    """Run the gateway with a simulated upstream; no provider is needed."""
     sys.exit(run_demo(port))
+
+
+@click.command()
+@config_option
+def ledger(config_path: Path | None) -> None:
+    """
+    Run only the ledger writer until SIGTERM or Ctrl-C.
+
+    Any number of them may run concurrently. `metrics.host` and `metrics.port` serve its metrics.
+    """
+    settings = load_config(config_path)
+    secrets = store_secrets(settings)
+    configure()
+    try:
+        asyncio.run(_run_ledger(settings, secrets))
+    except GatewayError as error:
+        fail([f"{error.message} ({error.detail})"], FAILURE)
+    except OSError as error:
+        fail([str(error)], FAILURE)
+
+
+async def _run_ledger(settings: Settings, secrets: Secrets) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await migrate(settings, secrets.sql_password)
+    registry = CollectorRegistry()
+    exporter, thread = start_http_server(settings.metrics.port, settings.metrics.host, registry)
+    try:
+        await run_ledger(settings, secrets, Metrics(registry), stop)
+    finally:
+        exporter.shutdown()
+        exporter.server_close()
+        await asyncio.to_thread(thread.join)

@@ -1,1 +1,1 @@
-"""Where HTTP comes in: routes, answers, error bodies."""
+"""The HTTP interface: routes, the account API, the operator's API, health checks."""

@@ -1,8 +1,8 @@
 """
-Where requests come in: the path decides who answers.
+The ASGI entry point: dispatches requests by path.
 
-Inference goes to `pipeline.proxy`; everything else is answered here. This is also the last resort:
-whatever is not a `GatewayError` is a mistake of ours, logged with its trace and told as 500.
+Inference goes to `pipeline.proxy`, everything else to a handler of this package. Any exception that
+is not a `GatewayError` is a bug: it is logged with its traceback and reported as status 500.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import os
 from time import monotonic
 
 from gateway.core.model import Endpoint, Wire
-from gateway.edge.account_pages import AccountPages
-from gateway.edge.admin import AdminPages
-from gateway.edge.models import ModelPages
-from gateway.edge.ops import Probes
+from gateway.edge.account_api import AccountApi
+from gateway.edge.admin_api import AdminApi
+from gateway.edge.models import ModelsApi
+from gateway.edge.probes import Probes
 from gateway.edge.routes import ACCOUNT_PAGES, Page, match, surface
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
@@ -23,40 +23,40 @@ from gateway.pipeline.client.channel import ClientChannel, Receive, Scope, Send
 from gateway.pipeline.proxy import Proxy
 from gateway.protocols.http.error_bodies import render
 
-log = logging.getLogger("gateway.edge")
+logger = logging.getLogger("gateway.edge")
 
 
 class RequestIds:
-    """Ids of calls: random per worker, then counted. Unique, and no look at a clock."""
+    """Generates request ids: a random prefix per worker and a counter, so no clock is needed."""
 
     def __init__(self) -> None:
         self._prefix = f"req_{os.urandom(9).hex()}"
         self._count = 0
 
     def next(self) -> str:
-        """Return an id nobody else has."""
+        """Return a globally unique id."""
         self._count += 1
         return f"{self._prefix}{self._count:08x}"
 
 
 class Edge:
     """
-    Answers every request of one worker.
+    Handles all requests of one worker.
 
     Args:
-        proxy: Inference.
-        models: The model list.
-        accounts: What an account may know of itself.
-        admin: The operator's API.
-        probes: Health and the root.
+        proxy: Handles inference.
+        models: Handles the model list.
+        accounts: Handles the account API.
+        admin: Handles the operator's API.
+        probes: Handles health checks and the root.
     """
 
     def __init__(
         self,
         proxy: Proxy,
-        models: ModelPages,
-        accounts: AccountPages,
-        admin: AdminPages,
+        models: ModelsApi,
+        accounts: AccountApi,
+        admin: AdminApi,
         probes: Probes,
     ) -> None:
         self._proxy = proxy
@@ -67,7 +67,7 @@ class Edge:
         self._ids = RequestIds()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Respond to one request."""
         channel = ClientChannel(scope, receive, send)
         request_id = self._ids.next()
         wire = Wire.OPENAI
@@ -78,18 +78,18 @@ class Edge:
             if isinstance(target, Endpoint):
                 await self._infer(channel, request_id, target)
             elif target is Page.MODELS:
-                await self._models.answer(channel, request_id)
+                await self._models.handle(channel, request_id)
             elif target in ACCOUNT_PAGES:
-                await self._accounts.answer(channel, target, request_id)
+                await self._accounts.handle(channel, target, request_id)
             elif target is Page.ADMIN:
-                await self._admin.answer(channel, request_id)
+                await self._admin.handle(channel, request_id)
             else:
-                await self._probes.answer(channel, target)
+                await self._probes.handle(channel, target)
         except GatewayError as error:
-            await _tell(channel, error, wire, request_id)
-        except Exception:  # the last resort
-            log.exception("request_failed", extra={"request_id": request_id})
-            await _tell(
+            await _send_error(channel, error, wire, request_id)
+        except Exception:
+            logger.exception("request_failed", extra={"request_id": request_id})
+            await _send_error(
                 channel, GatewayError(ErrorKind.INTERNAL, "Internal error."), wire, request_id
             )
 
@@ -106,16 +106,18 @@ def _sent_path(scope: Scope) -> str:
     """
     Return the path as the client sent it, with its percent-encoding.
 
-    A proxy in front that blocks a path compares it as sent, or decoded; here only one spelling of
-    each route exists, so that none passes it by.
+    Routes match only this form, so that a request cannot bypass a proxy that blocks a path by
+    spelling the path differently.
     """
     raw: bytes | None = scope.get("raw_path")
     return scope["path"] if raw is None else raw.decode("latin-1")
 
 
-async def _tell(channel: ClientChannel, error: GatewayError, wire: Wire, request_id: str) -> None:
+async def _send_error(
+    channel: ClientChannel, error: GatewayError, wire: Wire, request_id: str
+) -> None:
     if channel.started:
-        return  # left unended, the answer breaks off: nobody takes it for whole
+        return  # without an end, the response is visibly incomplete
     status, headers, body = render(error, wire, request_id)
     await channel.drain()
     await channel.respond(status, headers, body)

@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `/v1/models/{id}`, in the dialect the caller reads."""
+"""`GET /v1/models` and `/v1/models/{id}`, in OpenAI's or Anthropic's format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Model, Principal, Wire
-from gateway.edge.parameters import read_query
+from gateway.edge.http import read_query
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import ClientChannel
@@ -16,9 +16,9 @@ from gateway.protocols.http.model_list import list_models, show_model
 _PREFIX = "/v1/models"
 
 
-class ModelPages:
+class ModelsApi:
     """
-    Shows the models that a key may use.
+    Lists the models that a key may use.
 
     Args:
         catalogue: All models.
@@ -29,8 +29,8 @@ class ModelPages:
         self._catalogue = catalogue
         self._authenticator = authenticator
 
-    async def answer(self, channel: ClientChannel, request_id: str) -> None:
-        """Answer the list or one model."""
+    async def handle(self, channel: ClientChannel, request_id: str) -> None:
+        """Respond with the list or one model."""
         wire = _wire(channel)
         try:
             principal = await self._authenticator.principal(channel)
@@ -64,7 +64,7 @@ class ModelPages:
 
 
 def _wire(channel: ClientChannel) -> Wire:
-    """Anthropic's clients name their version, or use `x-api-key`."""
+    # Anthropic's clients send their version, or `x-api-key`.
     if channel.header(b"anthropic-version") or channel.header(b"x-api-key"):
         return Wire.ANTHROPIC
     return Wire.OPENAI

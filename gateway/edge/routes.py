@@ -1,4 +1,4 @@
-"""Which path asks for what."""
+"""Maps paths to endpoints and pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.errors import ErrorKind, GatewayError
 
 
 class Page(enum.Enum):
-    """Paths that are no inference."""
+    """Paths other than inference endpoints."""
 
     ROOT = "root"
     HELLO = "hello"
@@ -20,13 +20,10 @@ class Page(enum.Enum):
     REDEEM = "redeem"
     USAGE = "usage"
     GENERATION = "generation"
-    ADMIN = "admin"
-    """The operator's API: everything below `/admin/`."""
+    ADMIN = "admin"  # everything below `/admin/`
 
 
 ACCOUNT_PAGES = frozenset({Page.CREDITS, Page.REDEEM, Page.USAGE, Page.GENERATION})
-"""What an account may ask of itself with any of its keys."""
-
 
 _ENDPOINTS = {
     "/v1/chat/completions": Endpoint.CHAT_COMPLETIONS,
@@ -51,13 +48,13 @@ _PAGES = {
 
 def match(method: str, path: str) -> Endpoint | Page:
     """
-    Return what a request asks for.
+    Return the endpoint or page of a request.
 
     Only the model's name below `/v1/models/` may be percent-encoded.
 
     Args:
         method: In upper case.
-        path: As it was sent, not decoded, without its query.
+        path: As sent, not decoded, without the query.
 
     Raises:
         GatewayError: UNKNOWN_PATH, WRONG_METHOD.
@@ -71,7 +68,7 @@ def match(method: str, path: str) -> Endpoint | Page:
     if page is None:
         raise GatewayError(ErrorKind.UNKNOWN_PATH, f"There is nothing at {path}.")
     if page is Page.ADMIN:
-        return page  # knows its own paths and methods
+        return page  # matches paths and methods itself
     if page is Page.REDEEM:
         if method != "POST":
             raise GatewayError(ErrorKind.WRONG_METHOD, f"{path} takes POST, not {method}.")
@@ -88,5 +85,5 @@ def _below(path: str) -> Page | None:
 
 
 def surface(path: str) -> Wire:
-    """Return the dialect in which errors of this path are told."""
+    """Return the wire format of the path's errors."""
     return Wire.ANTHROPIC if path.startswith("/v1/messages") else Wire.OPENAI

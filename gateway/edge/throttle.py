@@ -1,4 +1,4 @@
-"""How often somebody may be wrong, or ask, in a minute; per worker, and bounded."""
+"""Per-worker rate limiter for failed logins and expensive reads."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _WINDOW_S = 60.0
 
 class Throttle:
     """
-    Counts events of subjects in windows of a minute.
+    Counts events by subject in windows of one minute.
 
     Args:
-        limit: Events a minute.
+        limit: Events per minute.
         now: Monotonic seconds.
-        subjects: Remembered at most; those not heard of for longest are forgotten.
+        subjects: Bound on the subjects remembered; the least recent are evicted.
     """
 
     def __init__(self, limit: int, now: Callable[[], float], subjects: int = 10_000) -> None:
@@ -28,17 +28,17 @@ class Throttle:
 
     def check(self, subject: str) -> None:
         """
-        Let pass who has not used up the limit.
+        Raise an error if the subject has reached the limit.
 
         Raises:
-            GatewayError: RATE_LIMITED with the rest of the minute.
+            GatewayError: RATE_LIMITED, to be retried after the rest of the minute.
         """
         began, count = self._counts.get(subject, (0.0, 0))
         rest_s = began + _WINDOW_S - self._now()
         if count >= self._limit and rest_s > 0:
             raise GatewayError(
                 ErrorKind.RATE_LIMITED,
-                f"Too many attempts: at most {self._limit} a minute. Try again later.",
+                f"Too many attempts: the limit is {self._limit} per minute. Try again later.",
                 retry_after_s=rest_s,
             )
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from gateway.core.model import Wire
-from gateway.edge.parameters import Query
+from gateway.edge.http import Query
 from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import replace_lone_surrogates
 from gateway.protocols.codec.json_spans import elements, members

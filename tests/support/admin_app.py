@@ -1,4 +1,4 @@
-"""The account pages and the operator's API in this process, on a real database."""
+"""The account API and the operator's API in this process, on a real database."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import httpx2
 
 from gateway.core.catalogue import build
 from gateway.core.model import Principal, UsageEvent
-from gateway.edge.account_pages import AccountPages
-from gateway.edge.admin import AdminPages
+from gateway.edge.account_api import AccountApi
 from gateway.edge.admin_accounts import AdminAccounts
+from gateway.edge.admin_api import AdminApi
 from gateway.edge.admin_keys import AdminKeys
 from gateway.edge.admin_records import AdminRecords
 from gateway.edge.asgi import Edge
@@ -41,8 +41,8 @@ class SqlDirectory:
         return await self._keys.load_by_digest(digest)
 
 
-class Told:
-    """Takes what the hot state is told."""
+class RecordingPublisher:
+    """Records published changes."""
 
     def __init__(self) -> None:
         self.accounts: list[str] = []
@@ -59,13 +59,13 @@ class Told:
 
 
 class AdminApp:
-    """One worker's pages, and a client for them."""
+    """The APIs of one worker, and a client for them."""
 
     def __init__(
         self, database: Database, token: str | None = TOKEN, *, allow_forwarded: bool = False
     ) -> None:
         self.database = database
-        self.told = Told()
+        self.published = RecordingPublisher()
         self.keys = Keys(database, PREFIX)
         settings = Settings(
             providers=[Provider(name="p", openai=WireEndpoint(base_url="https://p.test/v1"))],
@@ -78,18 +78,18 @@ class AdminApp:
             ],
         )
         authenticator = Authenticator(SqlDirectory(self.keys), PREFIX)
-        admin = AdminPages(
+        admin = AdminApi(
             token,
             [
-                *AdminAccounts(database, self.told).routes(),
-                *AdminKeys(self.keys, self.told, build(settings, {})).routes(),
+                *AdminAccounts(database, self.published).routes(),
+                *AdminKeys(self.keys, self.published, build(settings, {})).routes(),
                 *AdminRecords(database).routes(),
             ],
             allow_forwarded=allow_forwarded,
         )
         nothing = cast("Any", None)
         edge = Edge(
-            nothing, nothing, AccountPages(authenticator, database, self.told), admin, nothing
+            nothing, nothing, AccountApi(authenticator, database, self.published), admin, nothing
         )
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -120,11 +120,11 @@ class AdminApp:
         )
 
     async def account(self, name: str = "acme") -> Account:
-        """Make an account."""
+        """Create an account."""
         return await Accounts(self.database).create(name)
 
     async def key(self, account: Account) -> str:
-        """Make a key of an account; return it."""
+        """Create a key of an account and return its secret."""
         return (await self.keys.create(account.id, KeyDetails(name="k"))).raw
 
     async def record(self, *events: UsageEvent) -> None:

@@ -11,10 +11,12 @@ import httpx2
 import pytest
 
 from gateway.core import api_keys
-from gateway.edge.admin import WRONG_TOKENS_A_MINUTE
+from gateway.edge.admin_api import WRONG_TOKENS_A_MINUTE
 from gateway.store.sql.database import Database
 from tests.support.admin_app import PREFIX, TOKEN, AdminApp
 from tests.support.usage import usage_event
+
+POSTPAID = {"name": "a", "billing": "postpaid"}
 
 
 @pytest.fixture
@@ -24,25 +26,25 @@ async def app(database: Database) -> AsyncIterator[AdminApp]:
     await app.client.aclose()
 
 
-def error_of(answer: httpx2.Response) -> dict[str, Any]:
+def error_of(response: httpx2.Response) -> dict[str, Any]:
     """Return the error object, which always has the four fields of OpenAI's."""
-    error: dict[str, Any] = answer.json()["error"]
+    error: dict[str, Any] = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
-    assert answer.headers["x-request-id"].startswith("req_")
+    assert response.headers["x-request-id"].startswith("req_")
     return error
 
 
 async def make_account(app: AdminApp, **fields: object) -> dict[str, Any]:
-    answer = await app.admin("POST", "accounts", {"name": "acme", **fields})
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
+    response = await app.admin("POST", "accounts", {"name": "acme", **fields})
+    assert response.status_code == 201, response.text
+    made: dict[str, Any] = response.json()
     return made
 
 
 async def make_key(app: AdminApp, account_id: str, **fields: object) -> dict[str, Any]:
-    answer = await app.admin("POST", "keys", {"account_id": account_id, "name": "ci", **fields})
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
+    response = await app.admin("POST", "keys", {"account_id": account_id, "name": "ci", **fields})
+    assert response.status_code == 201, response.text
+    made: dict[str, Any] = response.json()
     return made
 
 
@@ -50,13 +52,13 @@ async def test_admin_without_a_token_in_the_settings_is_not_there(database: Data
     """The path looks like any that does not exist, whatever token is sent."""
     app = AdminApp(database, token=None)
 
-    answer = await app.admin("GET", "accounts")
+    response = await app.admin("GET", "accounts")
     other = await app.client.get("/nowhere")
 
-    assert (answer.status_code, error_of(answer)["message"]) == (
+    assert (response.status_code, error_of(response)["message"]) == (
         404, "There is nothing at /admin/accounts.",
     )  # fmt: skip
-    assert error_of(other)["code"] == error_of(answer)["code"]
+    assert error_of(other)["code"] == error_of(response)["code"]
 
 
 @pytest.mark.parametrize(
@@ -71,39 +73,39 @@ async def test_admin_without_a_token_in_the_settings_is_not_there(database: Data
 async def test_admin_with_a_wrong_token_is_refused(
     app: AdminApp, token: str | None, message: str
 ) -> None:
-    """401 before anything is looked at."""
-    answer = await app.client.get(
+    """401 before the path is examined."""
+    response = await app.client.get(
         "/admin/accounts",
         headers={} if token is None else {"authorization": f"Bearer {token}".encode()},
     )
 
-    assert answer.status_code == 401
-    assert message in error_of(answer)["message"]
-    assert error_of(answer)["code"] == "invalid_token"
+    assert response.status_code == 401
+    assert message in error_of(response)["message"]
+    assert error_of(response)["code"] == "invalid_token"
 
 
 async def test_admin_wrong_tokens_are_throttled_but_never_the_right_one(app: AdminApp) -> None:
-    """Who guesses is told to wait; who has the token is not locked out by who guesses."""
+    """Guesses are throttled by address; the right token is never locked out."""
     for _ in range(WRONG_TOKENS_A_MINUTE):
         assert (await app.admin("GET", "accounts", token="guess")).status_code == 401
 
-    answer = await app.admin("GET", "accounts", token="guess")
+    response = await app.admin("GET", "accounts", token="guess")
     right = await app.admin("GET", "accounts")
 
-    assert answer.status_code == 429
-    assert 0 < int(answer.headers["retry-after"]) <= 60
+    assert response.status_code == 429
+    assert 0 < int(response.headers["retry-after"]) <= 60
     assert right.status_code == 200
 
 
 async def test_virtual_key_is_no_operator_token(app: AdminApp) -> None:
-    """Callers cannot reach the operator's API with their keys."""
+    """Clients cannot use the operator's API with their keys."""
     key = await app.key(await app.account())
 
     assert (await app.admin("GET", "accounts", token=key)).status_code == 401
 
 
 async def test_accounts_are_made_listed_shown_and_changed(app: AdminApp) -> None:
-    """Amounts go in as dollars or nano-dollars, and come out as both."""
+    """Amounts are accepted in dollars or nano-dollars, and returned in both."""
     first = await make_account(app)
     second = await make_account(app, billing="postpaid", credit_limit="100.5")
 
@@ -124,11 +126,11 @@ async def test_accounts_are_made_listed_shown_and_changed(app: AdminApp) -> None
     shown = (await app.admin("GET", f"accounts/{first['id']}")).json()
     assert shown == changed.json()
     assert (shown["name"], shown["credit_limit"], shown["available"]) == ("new", None, None)
-    assert app.told.accounts == [first["id"]]
+    assert app.published.accounts == [first["id"]]
 
 
 async def test_account_is_trusted_by_a_change_that_is_audited(app: AdminApp) -> None:
-    """Other changes leave it; the workers are told."""
+    """Other changes keep it; the workers are notified."""
     account = await make_account(app)
     path = f"accounts/{account['id']}"
 
@@ -139,7 +141,7 @@ async def test_account_is_trusted_by_a_change_that_is_audited(app: AdminApp) -> 
     assert [each["trusted"] for each in (account, trusted, renamed)] == [False, True, True]
     (change,) = [each for each in audit if each["before"] and not each["before"]["trusted"]]
     assert change["after"]["trusted"] is True
-    assert app.told.accounts[0] == account["id"]
+    assert app.published.accounts[0] == account["id"]
 
 
 @pytest.mark.parametrize(
@@ -166,16 +168,16 @@ async def test_account_is_trusted_by_a_change_that_is_audited(app: AdminApp) -> 
 async def test_account_with_a_wrong_field_is_not_made(
     app: AdminApp, body: dict[str, object], param: str
 ) -> None:
-    """400 names the field."""
-    answer = await app.admin("POST", "accounts", body)
+    """Status 400 names the field."""
+    response = await app.admin("POST", "accounts", body)
 
-    assert answer.status_code == 400
-    assert error_of(answer)["param"] == param
+    assert response.status_code == 400
+    assert error_of(response)["param"] == param
     assert (await app.admin("GET", "accounts")).json()["data"] == []
 
 
 async def test_body_that_is_no_json_is_refused(app: AdminApp) -> None:
-    """Whatever is sent, nothing breaks."""
+    """Invalid bodies get a client error."""
     bearer = {"authorization": f"Bearer {TOKEN}"}
     url = "/admin/accounts"
 
@@ -187,8 +189,8 @@ async def test_body_that_is_no_json_is_refused(app: AdminApp) -> None:
     assert [each.status_code for each in (broken, binary, form, large)] == [400, 400, 415, 413]
 
 
-async def test_paths_and_methods_that_do_not_exist_are_told(app: AdminApp) -> None:
-    """404 for a path, 405 for a method, each with its words; an unknown parameter is a mistake."""
+async def test_paths_and_methods_that_do_not_exist_are_reported(app: AdminApp) -> None:
+    """404 for a path, 405 for a method; unknown parameters are rejected."""
     unknown = await app.admin("GET", "accounts/acct_1/nothing")
     empty = await app.admin("GET", "accounts/")
     method = await app.admin("DELETE", "accounts/acct_1")
@@ -204,7 +206,7 @@ async def test_paths_and_methods_that_do_not_exist_are_told(app: AdminApp) -> No
 
 
 async def test_credits_are_booked_with_an_idempotency_key_once(app: AdminApp) -> None:
-    """Repeated, the first booking is told again; used for another one, it is refused."""
+    """A repeated request returns the first entry; a different one is rejected."""
     account = await make_account(app)
     path = f"accounts/{account['id']}/credits"
     body = {"amount": "12.50", "reason": "invoice 7"}
@@ -222,7 +224,7 @@ async def test_credits_are_booked_with_an_idempotency_key_once(app: AdminApp) ->
     assert (other.status_code, differ.status_code) == (422, 400)
     assert error_of(other)["code"] == "idempotency_key_reused"
     assert (await app.admin("GET", f"accounts/{account['id']}")).json()["balance"] == "12.50"
-    assert account["id"] in app.told.accounts
+    assert account["id"] in app.published.accounts
 
 
 @pytest.mark.parametrize(
@@ -242,18 +244,18 @@ async def test_credits_are_booked_with_an_idempotency_key_once(app: AdminApp) ->
 async def test_credits_with_a_wrong_field_move_nothing(
     app: AdminApp, body: dict[str, object], param: str
 ) -> None:
-    """400 names the field, and the balance stays."""
+    """Status 400 names the field, and the balance does not change."""
     account = await make_account(app)
 
-    answer = await app.admin("POST", f"accounts/{account['id']}/credits", body)
+    response = await app.admin("POST", f"accounts/{account['id']}/credits", body)
 
-    assert answer.status_code == 400
-    assert error_of(answer)["param"] == param
+    assert response.status_code == 400
+    assert error_of(response)["param"] == param
     assert (await app.admin("GET", f"accounts/{account['id']}/ledger")).json()["data"] == []
 
 
 async def test_ledger_lists_every_movement_and_a_call_can_be_refunded(app: AdminApp) -> None:
-    """Charges, adjustments down, refunds; the newest first, in pages."""
+    """Charges, negative adjustments and refunds; newest first, in pages."""
     account = await make_account(app)
     path = f"accounts/{account['id']}"
     await app.record(usage_event("req_1", account_id=account["id"], cost_nanousd=70))
@@ -289,22 +291,24 @@ async def test_key_is_shown_once_and_each_change_is_published(app: AdminApp) -> 
     assert api_keys.well_formed(made["key"], PREFIX)
     assert (made["models"], made["expires_at"]) == (["deepseek-v4-flash"], "2100-01-31T00:00:00Z")
     assert states == ["disabled", "active", "revoked"]
-    assert [change.principal.state for change in app.told.changes] == states
+    assert [change.principal.state for change in app.published.changes] == states
     assert (again.status_code, error_of(again)["code"]) == (409, "key_revoked")
     assert made["key"] not in shown.text + listed.text
     assert made["key"][-4:] in shown.text
     assert (await app.admin("POST", "keys/key_none/revoke")).status_code == 404
 
 
-async def test_key_change_while_redis_is_away_says_that_it_is_told_later(app: AdminApp) -> None:
-    """SQL has it; the operator learns that workers may not know yet."""
+async def test_key_change_while_redis_is_away_is_published_later(
+    app: AdminApp,
+) -> None:
+    """The change is in SQL; `published` says that workers may not have received it."""
     made = await make_key(app, (await make_account(app))["id"])
-    app.told.away = True
+    app.published.away = True
 
-    answer = await app.admin("POST", f"keys/{made['id']}/revoke")
+    response = await app.admin("POST", f"keys/{made['id']}/revoke")
 
-    assert (answer.status_code, answer.json()["state"]) == (200, "revoked")
-    assert answer.json()["published"] is False
+    assert (response.status_code, response.json()["state"]) == (200, "revoked")
+    assert response.json()["published"] is False
 
 
 @pytest.mark.parametrize(
@@ -327,18 +331,18 @@ async def test_key_change_while_redis_is_away_says_that_it_is_told_later(app: Ad
 async def test_key_with_a_wrong_field_is_not_made(
     app: AdminApp, fields: dict[str, object], status: int, param: str
 ) -> None:
-    """The field is named, and there is no key."""
+    """The error names the field, and no key is created."""
     account = await make_account(app)
 
-    answer = await app.admin("POST", "keys", {"account_id": account["id"], "name": "k", **fields})
+    response = await app.admin("POST", "keys", {"account_id": account["id"], "name": "k", **fields})
 
-    assert answer.status_code == status
-    assert error_of(answer)["param"] == param
+    assert response.status_code == status
+    assert error_of(response)["param"] == param
     assert (await app.admin("GET", "keys")).json()["data"] == []
 
 
 async def test_limits_are_replaced_whole_and_reach_the_workers(app: AdminApp) -> None:
-    """Of an account and of a key with its models."""
+    """For an account, and for a key and its models."""
     account = await make_account(app)
     key = await make_key(app, account["id"], limits={"rpm": 5})
 
@@ -356,16 +360,16 @@ async def test_limits_are_replaced_whole_and_reach_the_workers(app: AdminApp) ->
     limits = of_key.json()["limits"]
     assert (limits["rpm"], limits["concurrency"]) == (None, 2)
     assert limits["models"]["deepseek-v4-flash"]["budget_total"] == "0.000000007"
-    published = app.told.changes[0].principal.limits
+    published = app.published.changes[0].principal.limits
     assert published is not None
     assert published.models["deepseek-v4-flash"].budget_total_nanousd == 7
     assert none.json()["limits"]["models"] == {}
-    assert app.told.changes[1].principal.limits is None
+    assert app.published.changes[1].principal.limits is None
     assert (await app.admin("GET", f"keys/{key['id']}/limits")).json()["concurrency"] is None
 
 
 async def test_codes_are_shown_once_listed_and_revoked(app: AdminApp) -> None:
-    """The answer that makes them is the only one that holds them."""
+    """Only the response to their creation contains them."""
     made = await app.admin(
         "POST", "codes", {"amount": "5", "count": 2, "note": "fair", "expires_at": "2100-01-01"}
     )
@@ -388,7 +392,7 @@ async def test_codes_are_shown_once_listed_and_revoked(app: AdminApp) -> None:
 
 
 async def test_usage_shows_margin_and_calls_show_everything(app: AdminApp) -> None:
-    """By any group, as JSON or CSV; single calls with what the upstream takes."""
+    """By any group, as JSON or CSV; single calls with their upstream cost."""
     account = await make_account(app)
     await app.record(
         usage_event("req_1", account_id=account["id"], cost_nanousd=9, upstream_cost_nanousd=4)
@@ -411,7 +415,7 @@ async def test_usage_shows_margin_and_calls_show_everything(app: AdminApp) -> No
     assert (await app.admin("GET", "calls/req_2")).status_code == 404
 
 
-async def test_audit_tells_who_changed_what_without_secrets(app: AdminApp, tmp_path: Path) -> None:
+async def test_audit_shows_who_changed_what_without_secrets(app: AdminApp, tmp_path: Path) -> None:
     """Actor, action, object, before and after, request and address; no key, code or token."""
     account = await make_account(app)
     key = await make_key(app, account["id"])
@@ -433,30 +437,30 @@ async def test_audit_tells_who_changed_what_without_secrets(app: AdminApp, tmp_p
 
 
 async def test_actor_that_is_no_name_is_refused(app: AdminApp) -> None:
-    """What is written to the audit log is checked."""
-    answer = await app.admin("GET", "audit", x_actor="a b")
+    """Names for the audit log are validated."""
+    response = await app.admin("GET", "audit", x_actor="a b")
 
-    assert (answer.status_code, error_of(answer)["param"]) == (400, "x-actor")
+    assert (response.status_code, error_of(response)["param"]) == (400, "x-actor")
 
 
-async def test_reconcile_answers_with_the_differences(app: AdminApp) -> None:
-    """As the command does."""
+async def test_reconcile_returns_the_differences(app: AdminApp) -> None:
+    """The same values as `capio reconcile --json`."""
     await make_account(app)
 
-    answer = await app.admin("GET", "reconcile")
+    response = await app.admin("GET", "reconcile")
 
-    assert answer.json() == {
+    assert response.json() == {
         "object": "reconciliation", "accounts": 1, "entries": 0, "differences": [],
     }  # fmt: skip
 
 
-async def test_head_is_answered_without_a_body(app: AdminApp) -> None:
-    """As GET, but for the body."""
-    answer = await app.admin("HEAD", "accounts")
+async def test_head_is_served_without_a_body(app: AdminApp) -> None:
+    """The headers are those of GET."""
+    response = await app.admin("HEAD", "accounts")
 
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert int(answer.headers["content-length"]) > 0
-    assert answer.headers["cache-control"] == "no-store"
+    assert (response.status_code, response.content) == (200, b"")
+    assert int(response.headers["content-length"]) > 0
+    assert response.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize(
@@ -473,28 +477,18 @@ async def test_head_is_answered_without_a_body(app: AdminApp) -> None:
         ("GET", "usage?to=99999999999999999999", None, 400),
         ("POST", "keys", {"account_id": "a\x00", "name": "k"}, 400),
         ("POST", "accounts", {"name": "\ud800"}, 400),
-        (
-            "POST",
-            "accounts",
-            {"name": "a", "billing": "postpaid", "credit_limit_nanousd": 10**30},
-            400,
-        ),
-        (
-            "POST",
-            "accounts",
-            {"name": "a", "billing": "postpaid", "credit_limit": "9999999999"},
-            400,
-        ),
+        ("POST", "accounts", {**POSTPAID, "credit_limit_nanousd": 10**30}, 400),
+        ("POST", "accounts", {**POSTPAID, "credit_limit": "9999999999"}, 400),
         ("POST", "codes", {"amount_nanousd": 10**30}, 400),
     ],
 )
 async def test_values_that_no_database_takes_are_refused(
     app: AdminApp, method: str, path: str, body: object, status: int
 ) -> None:
-    """They are the caller's mistake, never a failure of ours."""
+    """They are client errors, never server errors."""
     content = None if body is None else json.dumps(body)
     bearer = {"authorization": f"Bearer {TOKEN}"}
 
-    answer = await app.client.request(method, f"/admin/{path}", content=content, headers=bearer)
+    response = await app.client.request(method, f"/admin/{path}", content=content, headers=bearer)
 
-    assert answer.status_code == status, answer.text
+    assert response.status_code == status, response.text

@@ -1,4 +1,4 @@
-"""Who reaches the operator's API: one spelling of each path, and nobody through a proxy."""
+"""Access to the operator's API: one spelling of each path, and none through a proxy."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ async def app(database: Database) -> AsyncIterator[AdminApp]:
     ],
 )  # fmt: skip
 async def test_only_one_spelling_of_a_path_is_known(app: AdminApp, path: str) -> None:
-    """What a proxy that blocks `/admin` might let through leads nowhere, token or not."""
+    """Spellings that a proxy blocking `/admin` might miss do not match any route."""
     url = httpx2.URL("http://gateway").copy_with(raw_path=path.encode())
 
-    answer = await app.client.get(url, headers={"authorization": f"Bearer {TOKEN}"})
+    response = await app.client.get(url, headers={"authorization": f"Bearer {TOKEN}"})
 
-    assert answer.status_code == 404
-    assert "accounts" not in answer.json()
+    assert response.status_code == 404
+    assert "accounts" not in response.json()
 
 
 @pytest.mark.parametrize(
     "name", ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"]
 )
 async def test_request_through_a_proxy_finds_nothing(database: Database, name: str) -> None:
-    """The right token does not help, unless the settings allow it."""
+    """Even with the right token, unless the settings allow it."""
     for allowed, status in ((False, 404), (True, 200)):
         app = AdminApp(database, allow_forwarded=allowed)
 
-        answer = await app.client.get(
+        response = await app.client.get(
             "/admin/accounts", headers={"authorization": f"Bearer {TOKEN}", name: "192.0.2.7"}
         )
         await app.client.aclose()
 
-        assert answer.status_code == status
+        assert response.status_code == status

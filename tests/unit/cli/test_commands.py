@@ -1,4 +1,4 @@
-"""The command line, run as people run it, but in this process."""
+"""The command line, run in this process."""
 
 import asyncio
 import json
@@ -16,8 +16,8 @@ from gateway import __version__
 from gateway.cli import main
 from gateway.cli.config import SHORTEST
 from gateway.cli.main import _COMMANDS
-from gateway.cli.models import dollars
 from gateway.core.model import Usage, UsageEvent
+from gateway.core.money import dollars
 from gateway.settings import Settings, load, parse
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
@@ -45,7 +45,7 @@ def capio(config: Path) -> Capio:
 
 
 def test_help_loads_no_store_and_no_server() -> None:
-    """`capio --help` answers at once: nothing heavy is imported for it."""
+    """`capio --help` is fast: it imports no heavy package."""
     script = (
         "import sys; from click.testing import CliRunner; from gateway.cli import main;"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0;"
@@ -74,14 +74,14 @@ def test_unknown_command_is_a_usage_error() -> None:
 
 
 def test_version_is_the_packages() -> None:
-    """`capio --version` tells which program this is."""
+    """`capio --version` prints name and version."""
     assert CliRunner().invoke(main, ["--version"]).output == f"capio, version {__version__}\n"
 
 
 def test_serve_without_configuration_shows_the_shortest_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who starts with nothing is told what to write, and what is shown works."""
+    """The message contains a minimal configuration, which is valid."""
     monkeypatch.chdir(tmp_path)
 
     result = CliRunner().invoke(main, ["serve"])
@@ -95,7 +95,7 @@ def test_serve_without_configuration_shows_the_shortest_one(
 def test_serve_finds_the_file_of_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`capio.toml` needs no option; its mistakes are told before anything starts."""
+    """`capio.toml` is the default; its errors are reported before anything starts."""
     monkeypatch.chdir(tmp_path)
     Path("capio.toml").write_text(f"{SHORTEST}[server]\nprot = 1\nworkers = 0\n", "utf-8")
 
@@ -107,7 +107,7 @@ def test_serve_finds_the_file_of_the_directory(
 
 
 def test_serve_without_credential_names_the_variable(capio: Capio) -> None:
-    """A missing secret is a mistake of the configuration."""
+    """A missing secret is a configuration error."""
     result = capio("serve", DEEPSEEK_API_KEY=None)
 
     assert result.exit_code == 2
@@ -118,18 +118,18 @@ def test_serve_without_credential_names_the_variable(capio: Capio) -> None:
 
 
 def test_check_config_reports_what_it_says(capio: Capio) -> None:
-    """A right configuration is summed up, and free models are pointed out."""
+    """A valid configuration is summarized, and models without prices are listed."""
     result = capio("check-config", DEEPSEEK_API_KEY="k")
 
     assert result.exit_code == 0
     assert "https://api.deepseek.com/v1" in result.stdout
     assert "environment DEEPSEEK_API_KEY" in result.stdout
-    assert result.stdout.endswith("test.toml: no mistakes.\n")
-    assert result.stderr == "Free of charge, having no prices: deepseek-v4-flash\n"
+    assert result.stdout.endswith("test.toml: no errors.\n")
+    assert result.stderr == "Free of charge, as no prices are set: deepseek-v4-flash\n"
 
 
 def test_check_config_judges_capabilities(capio: Capio, config: Path) -> None:
-    """Overrides of a dialect's capabilities are checked by those who know them."""
+    """Overrides of a dialect's capabilities are validated."""
     text = config.read_text("utf-8")
     config.write_text(
         text.replace('"deepseek"\n', '"deepseek"\ncaps = { imges = true }\n'), "utf-8"
@@ -142,7 +142,7 @@ def test_check_config_judges_capabilities(capio: Capio, config: Path) -> None:
 
 
 def test_accounts_made_are_listed(capio: Capio) -> None:
-    """An account that was made is in the list, in JSON and in the table."""
+    """A new account is listed, in JSON and in the table."""
     made = json.loads(capio("accounts", "create", "acme", "--json").stdout)
     listed = json.loads(capio("accounts", "list", "--json").stdout)
     table = capio("accounts", "list").stdout
@@ -152,12 +152,12 @@ def test_accounts_made_are_listed(capio: Capio) -> None:
     assert made[0]["id"] in table
 
 
-def test_accounts_list_without_accounts_says_so(capio: Capio) -> None:
-    """An empty list is no empty table; JSON stays JSON."""
+def test_accounts_list_without_accounts_reports_it(capio: Capio) -> None:
+    """An empty list prints a hint; with `--json`, an empty array."""
     result = capio("accounts", "list")
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "There are no accounts yet: capio accounts create NAME\n"
+    assert result.stderr == "No accounts found. Create one: capio accounts create NAME\n"
     assert json.loads(capio("accounts", "list", "--json").stdout) == []
 
 
@@ -173,15 +173,15 @@ def test_accounts_with_unusable_data_directory_fails(capio: Capio, config: Path)
 
 
 def test_migrate_twice_has_nothing_left_to_do(capio: Capio) -> None:
-    """The schema is made once."""
+    """The second run has no effect."""
     first, second = capio("migrate"), capio("migrate")
 
-    assert first.stdout.startswith("Ran step ")
-    assert second.stdout == "There is nothing to do.\n"
+    assert first.stdout.startswith("Applied migration ")
+    assert second.stdout == "The schema is up to date.\n"
 
 
 def test_models_list_shows_prices_and_deployments(capio: Capio, config: Path) -> None:
-    """The catalogue with the prices that callers pay, in dollars per million tokens."""
+    """Prices are those of clients, in dollars per million tokens."""
     priced = SHORTEST + 'prices = { input = "0.07", output = "0.14", cache_read = "0.0028" }\n'
     config.write_text(priced, "utf-8")
 
@@ -204,12 +204,12 @@ def test_models_list_shows_prices_and_deployments(capio: Capio, config: Path) ->
     ],
 )
 def test_dollars_are_exact_with_cents(nanousd: int, text: str) -> None:
-    """Money is shown as it is."""
+    """Amounts are not rounded."""
     assert dollars(nanousd) == text
 
 
 def test_usage_sums_up_the_calls_of_the_ledger(capio: Capio, config: Path) -> None:
-    """Calls and tokens by model, for the time asked for."""
+    """Calls and tokens by model, within the given period."""
     capio("migrate")
     asyncio.run(_record(load(config)))
 
@@ -228,11 +228,11 @@ def test_usage_sums_up_the_calls_of_the_ledger(capio: Capio, config: Path) -> No
     assert [row["calls"] for row in models("--since", "2026-01-02")] == [1, 1]
     assert models("--until", "2026-01-01") == []
     assert models("--key", "key_other") == []
-    assert "There is no account nobody." in capio("usage", "--account", "nobody").stderr
+    assert "Account 'nobody' does not exist." in capio("usage", "--account", "nobody").stderr
 
 
 def test_usage_since_no_time_is_a_usage_error(capio: Capio) -> None:
-    """The message says what a time looks like."""
+    """The message has examples of times."""
     result = capio("usage", "--since", "soon")
 
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""The money commands, run as people run them, but in this process."""
+"""The commands for credits, codes, limits and records, run in this process."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def book_calls(config: Path, *events: UsageEvent) -> None:
 
 
 def test_credits_topup_and_adjust_move_the_balance_exactly(capio: Capio, acme: str) -> None:
-    """Amounts are decimal dollars down to the nano-dollar; every movement keeps its reason."""
+    """Amounts are exact to the nano-dollar; every entry keeps its reason."""
     topup = capio("credits", "topup", "--account", "acme", "--amount", "12.50", "--reason", "inv 7")
     adjust = capio(
         "credits", "adjust", "--account", acme, "--amount=-0.000000001", "--reason", "rounding"
@@ -98,13 +98,13 @@ def test_credits_topup_and_adjust_move_the_balance_exactly(capio: Capio, acme: s
         (["--amount", "0"], 1, "more than nothing"),
         (["--amount=-5"], 1, "more than nothing"),
         (["--amount", "1000000.01"], 1, "1000000.00 allowed"),
-        (["--amount", "1", "--account", "nobody"], 1, "There is no account nobody."),
+        (["--amount", "1", "--account", "nobody"], 1, "Account 'nobody' does not exist."),
     ],
 )
 def test_credits_topup_of_a_wrong_amount_moves_nothing(
     capio: Capio, acme: str, arguments: list[str], code: int, message: str
 ) -> None:
-    """What is wrong is named, and the balance stays."""
+    """The error names the value, and the balance does not change."""
     result = capio("credits", "topup", "--account", "acme", "--reason", "x", *arguments)
 
     assert result.exit_code == code
@@ -113,7 +113,7 @@ def test_credits_topup_of_a_wrong_amount_moves_nothing(
 
 
 def test_credits_topup_once_books_once(capio: Capio, acme: str) -> None:
-    """The same key twice moves money once; for another amount it is refused."""
+    """A repeated idempotency key books once; with a different amount it is an error."""
     arguments = ["credits", "topup", "--account", acme, "--reason", "x", "--once", "inv-7"]
 
     first = capio(*arguments, "--amount", "5")
@@ -121,20 +121,22 @@ def test_credits_topup_once_books_once(capio: Capio, acme: str) -> None:
     other = capio(*arguments, "--amount", "6")
 
     assert (first.exit_code, again.exit_code) == (0, 0)
-    assert "nothing has moved now" in again.stderr
-    assert (other.exit_code, other.stderr) == (1, "The key inv-7 belongs to another booking.\n")
+    assert "no new entry was booked" in again.stderr
+    assert (other.exit_code, other.stderr) == (
+        1, "Idempotency key 'inv-7' was already used for a different ledger entry.\n",
+    )  # fmt: skip
     assert rows(capio("credits", "show", "--account", acme, "--json"))[0]["balance"] == "5.00"
 
 
 def test_credits_refund_gives_back_a_charge(capio: Capio, config: Path, acme: str) -> None:
-    """By the call's request id, once."""
+    """By the call's request id, only once."""
     book_calls(config, usage_event("req_1", account_id=acme, cost_nanousd=2_000_000_000))
 
     result = capio("credits", "refund", "req_1", "--reason", "was empty", "--json")
     again = capio("credits", "refund", "req_1", "--reason", "was empty")
 
     assert (rows(result)[0]["amount"], rows(result)[0]["balance_after"]) == ("2.00", "0.00")
-    assert (again.exit_code, again.stderr) == (1, "The call req_1 was refunded before.\n")
+    assert (again.exit_code, again.stderr) == (1, "Call 'req_1' has already been refunded.\n")
     assert capio("credits", "refund", "req_2", "--reason", "x").exit_code == 1
 
 
@@ -152,7 +154,7 @@ def test_credits_show_as_csv_lists_the_movements(capio: Capio, acme: str) -> Non
 
 
 def test_accounts_may_owe_when_they_are_postpaid(capio: Capio) -> None:
-    """With a limit or without end; a prepaid account has no such limit."""
+    """With or without a limit; a prepaid account has no credit limit."""
     (limited,) = rows(
         capio("accounts", "create", "a", "--postpaid", "--credit-limit", "100", "--json")
     )
@@ -168,8 +170,8 @@ def test_accounts_may_owe_when_they_are_postpaid(capio: Capio) -> None:
     assert capio("accounts", "create", "b", "--postpaid", "--credit-limit=-1").exit_code == 2
 
 
-def test_accounts_are_trusted_when_the_operator_says_so(capio: Capio) -> None:
-    """At creation or later, and a change of billing leaves it; none is by itself."""
+def test_accounts_are_trusted_when_the_operator_reports_it(capio: Capio) -> None:
+    """At creation or later; the default is untrusted, and a change of billing keeps it."""
     (plain,) = rows(capio("accounts", "create", "a", "--json"))
     (trusted,) = rows(capio("accounts", "create", "b", "--trusted", "--json"))
     (later,) = rows(capio("accounts", "set", "a", "--trusted", "--json"))
@@ -182,7 +184,7 @@ def test_accounts_are_trusted_when_the_operator_says_so(capio: Capio) -> None:
 
 
 def test_codes_are_shown_once_listed_and_revoked(capio: Capio) -> None:
-    """The raw code is printed by create and never again."""
+    """Only `create` prints the code itself."""
     created = capio(
         "codes", "create", "--amount", "5", "--count", "2", "--expires", "30d", "--note", "fair"
     )
@@ -199,7 +201,7 @@ def test_codes_are_shown_once_listed_and_revoked(capio: Capio) -> None:
     states = [each["state"] for each in rows(capio("codes", "list", "--json"))]
     assert states == ["revoked", "open"]
     assert {code[-4:] for code in raw} == {each["ends_in"] for each in listed}
-    assert capio("codes", "revoke", "code_none").stderr == "There is no such code.\n"
+    assert capio("codes", "revoke", "code_none").stderr == "This code does not exist.\n"
 
 
 def test_codes_created_as_csv_can_be_mailed(capio: Capio) -> None:
@@ -210,7 +212,7 @@ def test_codes_created_as_csv_can_be_mailed(capio: Capio) -> None:
 
 
 def test_limits_of_an_account_are_set_one_by_one(capio: Capio, acme: str) -> None:
-    """What is not named stays, `none` takes a limit away."""
+    """Other limits are kept; `none` removes a limit."""
     capio("limits", "set", "--account", "acme", "--rpm", "60", "--budget-day", "2.50")
     capio("limits", "set", "--account", acme, "--tpm", "1000", "--rpm", "none")
 
@@ -221,7 +223,7 @@ def test_limits_of_an_account_are_set_one_by_one(capio: Capio, acme: str) -> Non
 
 
 def test_limits_of_a_key_and_its_models(capio: Capio, acme: str) -> None:
-    """A key has limits of its own and further ones for single models."""
+    """A key has its own limits and further limits for single models."""
     made = rows(capio("keys", "create", "--account", acme, "--name", "ci", "--json"))
     key_id = made["id"]
 
@@ -247,15 +249,15 @@ def test_limits_of_a_key_and_its_models(capio: Capio, acme: str) -> None:
         (["--account", "acme", "--key", "k", "--rpm", "1"], "either --account or --key"),
         (["--account", "acme", "--rpm", "fast"], "neither a whole number nor none"),
         (["--account", "acme", "--budget-day", "1e5"], "neither an amount in dollars nor none"),
-        (["--account", "acme", "--rpm", "0"], "out of its range"),
-        (["--account", "acme", "--rpm", "1", "--model", "m"], "goes with --key only"),
+        (["--account", "acme", "--rpm", "0"], "--rpm is out of range: Expected `int` >= 1."),
+        (["--account", "acme", "--rpm", "1", "--model", "m"], "--model requires --key"),
         (["--key", "k", "--rpm", "1", "--model", "deepseek-v4-flsh"], "did you mean"),
     ],
 )
-def test_limits_set_with_wrong_words_changes_nothing(
+def test_limits_set_with_wrong_values_changes_nothing(
     capio: Capio, acme: str, arguments: list[str], message: str
 ) -> None:
-    """What is wrong is named."""
+    """The error names the value."""
     result = capio("limits", "set", *arguments)
 
     assert result.exit_code == 2
@@ -263,10 +265,10 @@ def test_limits_set_with_wrong_words_changes_nothing(
     assert rows(capio("audit", "--object", acme, "--json"))[0]["action"] == "account.create"
 
 
-def test_reconcile_tells_sound_books_from_others_by_its_exit_code(
+def test_reconcile_reports_differences_by_its_exit_code(
     capio: Capio, config: Path, acme: str
 ) -> None:
-    """0 without differences, 1 with any, which are listed."""
+    """0 without differences; 1 with differences, which are listed."""
     capio("credits", "topup", "--account", acme, "--amount", "1", "--reason", "x")
     sound = capio("reconcile")
     run_sql(config, "UPDATE accounts SET balance_nanousd = balance_nanousd + 1")
@@ -313,8 +315,8 @@ def test_usage_shows_money_and_on_demand_the_margin(capio: Capio, config: Path, 
     assert "0.003" in capio(*arguments).stdout
 
 
-def test_audit_tells_who_changed_what(capio: Capio, acme: str) -> None:
-    """The newest first; an object's history can be had alone."""
+def test_audit_shows_who_changed_what(capio: Capio, acme: str) -> None:
+    """Newest first, optionally for one object."""
     capio("credits", "topup", "--account", acme, "--amount", "1", "--reason", "x")
     capio("codes", "create", "--amount", "1")
 
@@ -333,8 +335,10 @@ def test_audit_tells_who_changed_what(capio: Capio, acme: str) -> None:
 
 
 @pytest.mark.redis
-def test_credits_topup_tells_redis(capio: Capio, config: Path, acme: str, valkey_url: str) -> None:
-    """The gateways' Redis knows the new balance before the command ends."""
+def test_credits_topup_updates_redis(
+    capio: Capio, config: Path, acme: str, valkey_url: str
+) -> None:
+    """Redis has the new balance before the command ends."""
     prefix = f"cli{acme}:"
     config.write_text(
         f'[redis]\nurl = "{valkey_url}"\nkey_prefix = "{prefix}"\n{config.read_text()}'
@@ -352,14 +356,14 @@ def test_credits_topup_tells_redis(capio: Capio, config: Path, acme: str, valkey
     assert b"lim" in held
 
 
-def test_credits_topup_without_redis_is_booked_and_says_so(
+def test_credits_topup_without_redis_is_booked_and_reports_it(
     capio: Capio, config: Path, acme: str
 ) -> None:
-    """SQL is the truth: the gateways find out later."""
+    """SQL is authoritative: the gateways pick up the change later."""
     config.write_text(f'[redis]\nurl = "unix://{config.parent}/none.sock"\n{config.read_text()}')
 
     result = capio("credits", "topup", "--account", acme, "--amount", "3", "--reason", "x")
 
     assert result.exit_code == 0
-    assert "Redis could not be told" in result.stderr
+    assert "Redis could not be updated" in result.stderr
     assert rows(capio("credits", "show", "--account", acme, "--json"))[0]["balance"] == "3.00"

@@ -1,4 +1,4 @@
-"""`capio keys`: a key is shown once, and a change reaches SQL and every cache."""
+"""`capio keys`: a key is shown once, and changes reach SQL and Redis."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def capio(config: Path) -> Capio:
-    """Run a command with that configuration, in which there is the account acme."""
+    """Run a command with that configuration; the account acme exists."""
 
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(main, [*arguments, "--config", str(config)])
@@ -51,7 +51,7 @@ def test_keys_create_shows_the_key_once(capio: Capio, config: Path) -> None:
     raw = result.stdout.strip().rpartition("\n")[2]
     assert result.exit_code == 0
     assert api_keys.well_formed(raw, PREFIX)
-    assert result.stderr == "Keep it now: it is not stored and cannot be shown again.\n"
+    assert result.stderr == ("Save this key now: it is not stored and cannot be shown again.\n")
     assert raw not in capio("keys", "list").stdout
     stored = b"".join(path.read_bytes() for path in (config.parent / "data").glob("capio.db*"))
     assert stored
@@ -59,7 +59,7 @@ def test_keys_create_shows_the_key_once(capio: Capio, config: Path) -> None:
 
 
 def test_keys_list_shows_state_and_limits(capio: Capio) -> None:
-    """Expiry, allowed models and the ends of the key can be told again."""
+    """Expiry, allowed models and the key's prefix and last four characters are listed."""
     made = make(capio, "--expires", "2030-01-31", "--model", "capio/deepseek-v4-flash")
 
     (listed,) = json.loads(capio("keys", "list", "--account", "acme", "--json").stdout)
@@ -75,20 +75,20 @@ def test_keys_list_shows_state_and_limits(capio: Capio) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--account", "nobody"], 1, "There is no account nobody."),
+        (["--account", "nobody"], 1, "Account 'nobody' does not exist."),
         (
             ["--account", "acme", "--model", "deepseek-v4-flsh"],
             2,
             "did you mean deepseek-v4-flash?",
         ),
         (["--account", "acme", "--expires", "never"], 2, "is not a span like 30d"),
-        (["--account", "acme", "--expires", "2020-01-01"], 2, "has passed already"),
+        (["--account", "acme", "--expires", "2020-01-01"], 2, "has already passed"),
     ],
 )
-def test_keys_create_with_wrong_words_makes_none(
+def test_keys_create_with_wrong_values_makes_none(
     capio: Capio, arguments: list[str], code: int, message: str
 ) -> None:
-    """What is wrong is named, and nothing is made."""
+    """The error names the value, and no key is created."""
     result = capio("keys", "create", "--name", "ci", *arguments)
 
     assert result.exit_code == code
@@ -97,23 +97,23 @@ def test_keys_create_with_wrong_words_makes_none(
 
 
 def test_keys_create_for_ambiguous_name_asks_for_the_id(capio: Capio) -> None:
-    """Names of accounts need not differ; a key is never given to a guessed one."""
+    """Account names are not unique; the command does not guess."""
     capio("accounts", "create", "acme")
 
     result = capio("keys", "create", "--account", "acme", "--name", "ci")
 
     assert result.exit_code == 1
-    assert result.stderr == "Several accounts are named acme: give the id.\n"
+    assert result.stderr == "Several accounts are named 'acme'. Use the account's id.\n"
 
 
 def test_keys_states_change_until_revoked(capio: Capio) -> None:
-    """Disabling can be taken back, revoking cannot."""
+    """Disabling is reversible, revoking is not."""
     key_id = str(make(capio)["id"])
 
     def state_after(command: str) -> str:
         result = capio("keys", command, key_id)
         assert result.exit_code == 0, result.stderr
-        assert "does not run: SQL only is changed" in result.stderr
+        assert "is not running; only the database was updated" in result.stderr
         return str(json.loads(capio("keys", "list", "--json").stdout)[0]["state"])
 
     assert [state_after(command) for command in ("disable", "enable", "revoke", "revoke")] == [
@@ -125,20 +125,20 @@ def test_keys_states_change_until_revoked(capio: Capio) -> None:
     refused = capio("keys", "enable", key_id)
     assert (refused.exit_code, refused.stderr) == (
         1,
-        f"The key {key_id} is revoked, which is final.\n",
+        f"Key '{key_id}' is revoked and can no longer be changed. Create a new key.\n",
     )
 
 
 def test_keys_revoke_unknown_key_fails(capio: Capio) -> None:
-    """A typing mistake does not look like success."""
+    """An unknown id is an error."""
     result = capio("keys", "revoke", "key_nope")
 
-    assert (result.exit_code, result.stderr) == (1, "There is no key key_nope.\n")
+    assert (result.exit_code, result.stderr) == (1, "Key 'key_nope' does not exist.\n")
 
 
 @pytest.mark.redis
-def test_keys_revoke_tells_redis(capio: Capio, config: Path, valkey_url: str) -> None:
-    """The gateways' Redis holds the revoked key before the command ends."""
+def test_keys_revoke_updates_redis(capio: Capio, config: Path, valkey_url: str) -> None:
+    """Redis has the revoked key before the command ends."""
     made = make(capio)
     name = f"cli{made['id']}:"
     config.write_text(f'[redis]\nurl = "{valkey_url}"\nkey_prefix = "{name}"\n{config.read_text()}')
@@ -157,22 +157,22 @@ def test_keys_revoke_tells_redis(capio: Capio, config: Path, valkey_url: str) ->
 
 
 def test_keys_revoke_without_redis_is_no_success(capio: Capio, config: Path) -> None:
-    """A change that the gateways did not hear of must be repeated."""
+    """An unpublished change must be repeated."""
     key_id = str(make(capio)["id"])
     config.write_text(f'[redis]\nurl = "unix://{config.parent}/none.sock"\n{config.read_text()}')
 
     result = capio("keys", "revoke", key_id)
 
     assert result.exit_code == 1
-    assert f"The key {key_id} is revoked in the database, but Redis could not be told" in (
+    assert f"Key '{key_id}' was changed in the database, but Redis could not be updated" in (
         result.stderr
     )
-    assert "Run the command again." in result.stderr
+    assert "until you run the command again.\n" in result.stderr
 
 
 @pytest.mark.redis
-def test_keys_disable_tells_the_running_embedded_store(capio: Capio, config: Path) -> None:
-    """While a gateway runs on the data directory, its embedded store is found and told."""
+def test_keys_disable_updates_the_running_embedded_store(capio: Capio, config: Path) -> None:
+    """The embedded store of a running gateway is found and updated."""
     made = make(capio)
     store = EmbeddedValkey(config.parent / "data")
 

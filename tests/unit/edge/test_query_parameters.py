@@ -1,4 +1,4 @@
-"""The query string of pages: what is wrong is named, and never a failure of ours."""
+"""Query strings: errors name the parameter and are client errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.parameters import MAX_PARAMETERS, read_query
+from gateway.edge.http import MAX_PARAMETERS, read_query
 from gateway.errors import ErrorKind, GatewayError
 
 
@@ -24,7 +24,7 @@ from gateway.errors import ErrorKind, GatewayError
     ],
 )
 def test_query_is_decoded(query: bytes, expected: list[tuple[str, str]]) -> None:
-    """As HTML forms are sent."""
+    """In the encoding of HTML forms."""
     assert read_query(query) == expected
 
 
@@ -60,7 +60,7 @@ def test_most_parameters_pass() -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(query: bytes) -> None:
-    """Nothing else is raised."""
+    """No other exception is raised."""
     try:
         read_query(query)
     except GatewayError as error:

@@ -26,7 +26,7 @@ from gateway.errors import ErrorKind, GatewayError
     ],
 )
 def test_match_known_paths(method: str, path: str, target: Endpoint | Page) -> None:
-    """Every path of the surface leads somewhere; model ids may contain slashes."""
+    """Every public path matches; model ids may contain slashes."""
     assert match(method, path) is target
 
 
@@ -42,14 +42,14 @@ def test_match_known_paths(method: str, path: str, target: Endpoint | Page) -> N
     ],
 )
 def test_match_other_paths_and_methods_are_refused(method: str, path: str, kind: ErrorKind) -> None:
-    """What is not served is 404, what is served otherwise 405."""
+    """Unknown paths are 404, wrong methods 405."""
     with pytest.raises(GatewayError) as caught:
         match(method, path)
     assert caught.value.kind is kind
 
 
 def test_surface_follows_the_path() -> None:
-    """Everything under `/v1/messages` is told in Anthropic's shape, the rest in OpenAI's."""
+    """Errors below `/v1/messages` have Anthropic's format, all others OpenAI's."""
     for path in ("/v1/messages", "/v1/messages/batches", "/v1/messages/count_tokens"):
         assert surface(path) is Wire.ANTHROPIC
     for path in ("/v1/chat/completions", "/v1/chat", "/v1/responses", "/v1/files", "/nothing"):

@@ -17,7 +17,7 @@ class Clock:
 
 
 def test_throttle_refuses_beyond_the_limit_until_the_minute_is_over() -> None:
-    """The refusal says how long to wait; other subjects are not concerned."""
+    """The error says how long to wait; other subjects are not affected."""
     clock = Clock()
     throttle = Throttle(2, clock)
     for _ in range(2):
@@ -37,7 +37,7 @@ def test_throttle_refuses_beyond_the_limit_until_the_minute_is_over() -> None:
 
 
 def test_throttle_remembers_no_more_than_its_bound() -> None:
-    """Of too many subjects the ones not heard of for longest are forgotten."""
+    """The least recent subjects are evicted."""
     throttle = Throttle(1, Clock(), subjects=100)
 
     for number in range(1000):

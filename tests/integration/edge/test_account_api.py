@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.core.calendar import rfc3339
-from gateway.edge.account_pages import READS_A_MINUTE, WRONG_CODES_A_MINUTE
+from gateway.edge.account_api import READS_A_MINUTE, WRONG_CODES_A_MINUTE
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
 from gateway.store.accounts.audit import Actor, AuditLog
 from gateway.store.accounts.codes import CodeDetails, Codes
@@ -45,24 +45,24 @@ async def key(app: AdminApp, account: Account) -> str:
 async def test_credits_show_the_balance_of_the_keys_account(
     app: AdminApp, account: Account, key: str
 ) -> None:
-    """In dollars and nano-dollars, with what may be spent."""
+    """In dollars and nano-dollars, with the amount available."""
     await Credits(app.database).topup(account.id, 12 * DOLLAR + 5, BY)
 
-    answer = await app.call(key, "/v1/credits")
+    response = await app.call(key, "/v1/credits")
 
-    assert answer.json() == {
+    assert response.json() == {
         "object": "credits", "account_id": account.id, "billing": "prepaid",
         "balance": "12.000000005", "balance_nanousd": 12_000_000_005,
         "credit_limit": "0.00", "credit_limit_nanousd": 0,
         "available": "12.000000005", "available_nanousd": 12_000_000_005,
     }  # fmt: skip
-    assert answer.headers["x-request-id"]
+    assert response.headers["x-request-id"]
 
 
 async def test_credits_of_a_postpaid_account_show_its_limit(
     app: AdminApp, account: Account, key: str
 ) -> None:
-    """What it owes is a negative balance."""
+    """A debt is a negative balance."""
     await Accounts(app.database).change(account.id, BY, terms=Terms(Billing.POSTPAID, 10 * DOLLAR))
     await app.record(usage_event(account_id=account.id, cost_nanousd=3 * DOLLAR))
 
@@ -89,7 +89,7 @@ async def test_pages_need_an_active_key(app: AdminApp, key: str, path: str) -> N
 async def test_redeem_adds_a_code_to_the_keys_account_once(
     app: AdminApp, account: Account, key: str
 ) -> None:
-    """The answer tells the amount and the new balance; the second time names what is wrong."""
+    """The response has the amount and the new balance; a second attempt is an error."""
     (made,) = await Codes(app.database).create(CodeDetails(amount_nanousd=5 * DOLLAR), BY)
 
     first = await app.call(key, "/v1/credits/redeem", {"code": made.raw.lower()})
@@ -98,7 +98,7 @@ async def test_redeem_adds_a_code_to_the_keys_account_once(
     assert (first.status_code, first.json()["amount"], first.json()["balance"]) == (
         200, "5.00", "5.00",
     )  # fmt: skip
-    assert app.told.accounts == [account.id]
+    assert app.published.accounts == [account.id]
     assert (again.status_code, again.json()["error"]["code"]) == (400, "code_redeemed")
     entry = (await AuditLog(app.database).list(limit=1))[0]
     assert (entry.action, entry.actor[:8], entry.address) == ("code.redeem", "key:key_", None)
@@ -110,11 +110,11 @@ async def test_code_redeemed_by_many_requests_at_once_pays_once(
     """Through the API as in SQL."""
     (made,) = await Codes(app.database).create(CodeDetails(amount_nanousd=5 * DOLLAR), BY)
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *[app.call(key, "/v1/credits/redeem", {"code": made.raw}) for _ in range(8)]
     )
 
-    assert sorted(answer.status_code for answer in answers) == [200, *[400] * 7]
+    assert sorted(response.status_code for response in responses) == [200, *[400] * 7]
     assert (await Accounts(app.database).get(account.id)).balance_nanousd == 5 * DOLLAR
 
 
@@ -128,34 +128,34 @@ async def test_code_redeemed_by_many_requests_at_once_pays_once(
         ({"code": "x", "account_id": "acct_2"}, None, "account_id"),
     ],
 )
-async def test_redeem_of_a_wrong_code_says_so(
+async def test_redeem_of_a_wrong_code_reports_it(
     app: AdminApp, key: str, body: dict[str, object], code: str | None, param: str
 ) -> None:
-    """400, and nothing of what it might have been."""
-    answer = await app.call(key, "/v1/credits/redeem", body)
+    """Status 400, without details of the code."""
+    response = await app.call(key, "/v1/credits/redeem", body)
 
-    error = answer.json()["error"]
-    assert (answer.status_code, error["code"], error["param"]) == (400, code, param)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (400, code, param)
 
 
 async def test_wrong_codes_are_throttled_for_the_account(app: AdminApp, key: str) -> None:
-    """Ten a minute; then also a right one has to wait."""
+    """After ten wrong codes in a minute, a right one has to wait as well."""
     (made,) = await Codes(app.database).create(CodeDetails(amount_nanousd=DOLLAR), BY)
     for _ in range(WRONG_CODES_A_MINUTE):
         assert (await app.call(key, "/v1/credits/redeem", {"code": "x"})).status_code == 400
 
-    answer = await app.call(key, "/v1/credits/redeem", {"code": made.raw})
+    response = await app.call(key, "/v1/credits/redeem", {"code": made.raw})
     other = await app.call(
         await app.key(await app.account("b")), "/v1/credits/redeem", {"code": "x"}
     )
 
-    assert answer.status_code == 429
-    assert int(answer.headers["retry-after"]) > 0
+    assert response.status_code == 429
+    assert int(response.headers["retry-after"]) > 0
     assert other.status_code == 400
 
 
 async def test_pages_are_throttled_for_the_account(app: AdminApp, key: str) -> None:
-    """Nobody keeps the database busy by asking."""
+    """Reads are limited, to protect the database."""
     for _ in range(READS_A_MINUTE):
         assert (await app.call(key, "/v1/credits")).status_code == 200
 
@@ -165,17 +165,17 @@ async def test_pages_are_throttled_for_the_account(app: AdminApp, key: str) -> N
 async def test_usage_groups_the_accounts_calls_and_nobody_elses(
     app: AdminApp, account: Account, key: str
 ) -> None:
-    """By day, model and key, with tokens and cost, without what the upstream takes."""
+    """By day, model and key, with tokens and cost, without the upstream cost."""
     await app.record(
         usage_event("req_1", account_id=account.id, cost_nanousd=7, upstream_cost_nanousd=3),
         usage_event("req_2", account_id=account.id, at_ms=NOON_MS + DAY_MS, key_id="key_2"),
         usage_event("req_3", account_id=(await app.account("other")).id, cost_nanousd=100),
     )
 
-    answer = await app.call(key, "/v1/usage?from=2026-05-17&to=2026-05-19&group_by=day,model,key")
+    response = await app.call(key, "/v1/usage?from=2026-05-17&to=2026-05-19&group_by=day,model,key")
     narrow = await app.call(key, "/v1/usage?from=2026-05-17&key=key_2&group_by=key")
 
-    assert answer.json() == {
+    assert response.json() == {
         "object": "list",
         "from": "2026-05-17T00:00:00Z",
         "to": "2026-05-19T00:00:00Z",
@@ -200,18 +200,18 @@ async def test_usage_groups_the_accounts_calls_and_nobody_elses(
 
 
 async def test_usage_as_csv_can_be_saved(app: AdminApp, account: Account, key: str) -> None:
-    """A head also when there was nothing."""
+    """The header line is present even without data."""
     await app.record(usage_event("req_1", account_id=account.id, cost_nanousd=7))
 
-    answer = await app.call(key, "/v1/usage?from=2026-05-17&group_by=model&format=csv")
+    response = await app.call(key, "/v1/usage?from=2026-05-17&group_by=model&format=csv")
     empty = await app.call(key, "/v1/usage?from=2027-01-01&format=csv")
 
-    (line,) = csv.DictReader(io.StringIO(answer.text))
+    (line,) = csv.DictReader(io.StringIO(response.text))
     assert (line["model"], line["cost"], line["cost_nanousd"]) == (
         "deepseek-v4-flash", "0.000000007", "7",
     )  # fmt: skip
-    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    assert "usage.csv" in answer.headers["content-disposition"]
+    assert response.headers["content-type"] == "text/csv; charset=utf-8"
+    assert "usage.csv" in response.headers["content-disposition"]
     assert empty.text.startswith("day,calls,failed,")
     assert len(empty.text.splitlines()) == 1
 
@@ -225,9 +225,9 @@ async def test_usage_without_a_time_is_of_the_last_thirty_days(
         usage_event("req_2", account_id=account.id, at_ms=NOON_MS - 365 * DAY_MS),
     )
 
-    answer = await app.call(key, "/v1/usage")
+    response = await app.call(key, "/v1/usage")
 
-    (line,) = answer.json()["data"]
+    (line,) = response.json()["data"]
     assert line["day"] == rfc3339(int(time.time()))[:10]
 
 
@@ -246,16 +246,16 @@ async def test_usage_without_a_time_is_of_the_last_thirty_days(
 async def test_usage_with_a_wrong_parameter_names_it(
     app: AdminApp, key: str, query: str, param: str
 ) -> None:
-    """Among them what only operators may see."""
-    answer = await app.call(key, f"/v1/usage?{query}")
+    """Including groups that only operators may use."""
+    response = await app.call(key, f"/v1/usage?{query}")
 
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
 async def test_generation_shows_a_call_to_its_account_only(
     app: AdminApp, account: Account, key: str
 ) -> None:
-    """How it was settled and what it cost; of another account it does not exist."""
+    """The outcome and cost of a call; other accounts' calls are not found."""
     await app.record(
         usage_event(
             "req_1", account_id=account.id, outcome="drained", cost_nanousd=7,
@@ -264,15 +264,15 @@ async def test_generation_shows_a_call_to_its_account_only(
     )  # fmt: skip
     stranger = await app.key(await app.account("other"))
 
-    answer = await app.call(key, "/v1/generation?id=req_1")
+    response = await app.call(key, "/v1/generation?id=req_1")
     theirs = await app.call(stranger, "/v1/generation?id=req_1")
     unknown = await app.call(key, "/v1/generation?id=req_2")
 
-    shown = answer.json()
+    shown = response.json()
     assert (shown["id"], shown["outcome"], shown["estimated"]) == ("req_1", "drained", True)
     assert (shown["cost"], shown["usage"]["cache_read_tokens"]) == ("0.000000007", 20)
-    assert "deepseek-chat" not in answer.text
-    assert "upstream" not in answer.text
+    assert "deepseek-chat" not in response.text
+    assert "upstream" not in response.text
     assert (theirs.status_code, unknown.status_code) == (404, 404)
     assert theirs.json()["error"]["code"] == "generation_not_found"
     assert theirs.json()["error"]["message"] == unknown.json()["error"]["message"].replace(
@@ -282,7 +282,7 @@ async def test_generation_shows_a_call_to_its_account_only(
 
 @pytest.mark.parametrize("query", ["", "?id=", "?id=" + "x" * 201, "?id=%00"])
 async def test_generation_without_an_id_is_refused(app: AdminApp, key: str, query: str) -> None:
-    """400 names the parameter."""
-    answer = await app.call(key, f"/v1/generation{query}")
+    """Status 400 names the parameter."""
+    response = await app.call(key, f"/v1/generation{query}")
 
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "id")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "id")

@@ -1,10 +1,10 @@
-"""Points in time on the command line: spans and ISO dates, UTC."""
+"""Times that operators enter: spans and ISO dates, UTC."""
 
 import datetime
 
 import pytest
 
-from gateway.cli.times import optional_time, read_instant
+from gateway.operations.values import read_relative_time, show_time
 
 NOW = datetime.datetime(2026, 11, 22, 12, 0, 0, tzinfo=datetime.UTC)
 
@@ -24,7 +24,7 @@ NOW = datetime.datetime(2026, 11, 22, 12, 0, 0, tzinfo=datetime.UTC)
 )
 def test_instant_is_read_in_utc(text: str, sign: int, moment: str) -> None:
     """A span counts from now in its direction; a date without a zone is UTC."""
-    assert optional_time(read_instant(text, NOW, sign)) == moment
+    assert show_time(read_relative_time(text, NOW, sign)) == moment
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,9 @@ def test_instant_is_read_in_utc(text: str, sign: int, moment: str) -> None:
 def test_instant_of_anything_else_is_refused(text: str) -> None:
     """What is neither a span nor a date is not guessed at."""
     with pytest.raises(ValueError):
-        read_instant(text, NOW, 1)
+        read_relative_time(text, NOW, 1)
 
 
-def test_optional_time_of_nothing_is_nothing() -> None:
+def test_show_time_of_nothing_is_nothing() -> None:
     """A key without an expiry has none to show."""
-    assert optional_time(None) is None
+    assert show_time(None) is None

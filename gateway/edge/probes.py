@@ -1,4 +1,4 @@
-"""The root, and the probes of load balancers and clients."""
+"""The root page and health checks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _JSON = (b"content-type", b"application/json")
 
 class Probes:
     """
-    Answers `/`, `/api/hello`, `/healthz` and `/readyz`; none needs a key.
+    Handles `/`, `/api/hello`, `/healthz` and `/readyz`, without authentication.
 
     Args:
-        brand: Names the service on the root page.
-        bus: Its state is shown. Without Redis a worker is ready all the same: see `money.degraded`.
+        brand: The service's name and URL on the root page.
+        bus: Its state is reported. A worker is ready without Redis, see `money.degraded`.
     """
 
     def __init__(self, brand: Brand, bus: RedisClient) -> None:
@@ -32,8 +32,8 @@ class Probes:
             f"Models:             {brand.public_url}/v1/models\n"
         ).encode()
 
-    async def answer(self, channel: ClientChannel, page: Page) -> None:
-        """Answer one of the pages."""
+    async def handle(self, channel: ClientChannel, page: Page) -> None:
+        """Respond to one request."""
         status, header, body = 200, _TEXT, b""
         if page is Page.ROOT:
             body = self._root
@@ -45,7 +45,6 @@ class Probes:
         await channel.respond(status, [header, length], body)
 
     def _readiness(self) -> tuple[int, tuple[bytes, bytes], bytes]:
-        """Ready from the start of the worker until it stops."""
         state = self._bus.state
         ready = state is not RedisState.CLOSED
         body = {"status": "ready" if ready else "stopping", "redis": state.value}

@@ -1,0 +1,144 @@
+"""Operations on accounts and their money."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.core.limits import Limits
+from gateway.core.money import MAX_BALANCE_NANOUSD, dollars
+from gateway.operations.refusals import AmbiguousNameError
+from gateway.operations.values import InvalidValueError
+from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms, UnknownAccountError
+from gateway.store.accounts.audit import Actor
+from gateway.store.accounts.credits import Booked, Credits, EntryKind, LedgerEntry
+from gateway.store.sql.database import Database
+
+
+class AccountRefresh(Protocol):
+    """Makes a change of an account known to the workers."""
+
+    async def refresh(self, account_id: str) -> bool:
+        """Reload the account; return False if the workers learn of the change later."""
+
+
+class AccountOperations:
+    """
+    Operations on accounts. Every change reaches the workers.
+
+    Args:
+        database: The SQL database.
+        refresh: Called after each change.
+    """
+
+    def __init__(self, database: Database, refresh: AccountRefresh) -> None:
+        self._accounts = Accounts(database)
+        self._credits = Credits(database)
+        self._refresh = refresh
+
+    async def create(
+        self, name: str, terms: Terms | None, by: Actor, *, trusted: bool = False
+    ) -> Account:
+        """Create an account with a balance of 0, prepaid by default."""
+        return await self._accounts.create(name, terms or Terms(), trusted=trusted, by=by)
+
+    async def get(self, account_id: str) -> Account:
+        """Return the account with this id; raises UnknownAccountError."""
+        return await self._accounts.get(account_id)
+
+    async def find(self, wanted: str) -> Account:
+        """
+        Return the account with this id, or the only one with this name.
+
+        Raises:
+            UnknownAccountError: No account has this id or name.
+            AmbiguousNameError: Several accounts have the name.
+        """
+        try:
+            return await self._accounts.get(wanted)
+        except UnknownAccountError:
+            named = await self._accounts.list(name=wanted, limit=2)
+        if not named:
+            raise UnknownAccountError(wanted)
+        if len(named) > 1:
+            raise AmbiguousNameError(wanted)
+        return named[0]
+
+    async def list(
+        self, *, name: str | None = None, after: str = "", limit: int = 1000
+    ) -> Sequence[Account]:
+        """Return up to `limit` accounts after the id `after`, oldest first."""
+        return await self._accounts.list(name=name, after=after, limit=limit)
+
+    async def change(
+        self,
+        account_id: str,
+        by: Actor,
+        *,
+        name: str | None = None,
+        terms: Terms | None = None,
+        limits: Limits | None = None,
+        trusted: bool | None = None,
+    ) -> Account:
+        """Change what is not None; raises UnknownAccountError."""
+        account = await self._accounts.change(
+            account_id, by, name=name, terms=terms, limits=limits, trusted=trusted
+        )
+        await self._refresh.refresh(account.id)
+        return account
+
+    async def book(
+        self,
+        account_id: str,
+        kind: EntryKind,
+        amount_nanousd: int,
+        by: Actor,
+        *,
+        reason: str,
+        idempotency_key: str | None,
+    ) -> Booked:
+        """
+        Book a top-up or an adjustment.
+
+        Raises:
+            UnknownAccountError, AmountError, IdempotencyConflictError.
+        """
+        move = self._credits.topup if kind is EntryKind.TOPUP else self._credits.adjust
+        booked = await move(
+            account_id, amount_nanousd, by, reason=reason, idempotency_key=idempotency_key
+        )
+        await self._refresh.refresh(booked.entry.account_id)
+        return booked
+
+    async def refund(self, request_id: str, by: Actor, *, reason: str) -> LedgerEntry:
+        """
+        Refund a call's charge.
+
+        Raises:
+            UnknownChargeError, AlreadyRefundedError, AmountError.
+        """
+        entry = await self._credits.refund(request_id, by, reason=reason)
+        await self._refresh.refresh(entry.account_id)
+        return entry
+
+    async def entries(
+        self, account_id: str, *, before_id: int | None = None, limit: int
+    ) -> Sequence[LedgerEntry]:
+        """Return an account's ledger entries before the entry `before_id`, newest first."""
+        return await self._credits.entries(account_id, before_id=before_id, limit=limit)
+
+
+def read_terms(billing: Billing | None, credit_limit_nanousd: int | None) -> Terms | None:
+    """
+    Return the terms of an account, or None if neither value is given.
+
+    Raises:
+        InvalidValueError: The credit limit is out of range, or the account is not postpaid.
+    """
+    if credit_limit_nanousd is not None:
+        if billing is not Billing.POSTPAID:
+            raise InvalidValueError("credit_limit", "requires postpaid billing")
+        if not 0 <= credit_limit_nanousd <= MAX_BALANCE_NANOUSD:
+            most = dollars(MAX_BALANCE_NANOUSD)
+            raise InvalidValueError("credit_limit", f"must be from 0 to {most} dollars")
+    return None if billing is None else Terms(billing, credit_limit_nanousd)

@@ -1,0 +1,80 @@
+"""Operations on redemption codes, and on the records: usage, calls, audit log, reconciliation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from gateway.core.model import UsageEvent
+from gateway.operations.refusals import UnknownCallError
+from gateway.operations.values import InvalidValueError, check_expiry
+from gateway.store.accounts.audit import Actor, AuditEntry, AuditLog
+from gateway.store.accounts.codes import MAX_CODES, Code, CodeDetails, Codes, NewCode
+from gateway.store.accounts.reconcile import Reconciliation, reconcile
+from gateway.store.sql.database import Database
+from gateway.store.usage.reports import CallFilter, GroupBy, UsageQueries, UsageReport, UsageReports
+
+
+class CodeOperations:
+    """Operations on redemption codes."""
+
+    def __init__(self, database: Database) -> None:
+        self._codes = Codes(database)
+
+    async def create(self, details: CodeDetails, count: int, by: Actor) -> list[NewCode]:
+        """
+        Create `count` codes, the only time they are shown.
+
+        Raises:
+            InvalidValueError: The count or the expiry is out of range.
+            AmountError: The amount is out of range.
+        """
+        if not 1 <= count <= MAX_CODES:
+            raise InvalidValueError("count", f"must be from 1 to {MAX_CODES}")
+        check_expiry(details.expires_at, time.time())
+        return await self._codes.create(details, by, count)
+
+    async def list(self, *, after: str = "", limit: int = 1000) -> Sequence[Code]:
+        """Return up to `limit` codes after the id `after`, oldest first."""
+        return await self._codes.list(after=after, limit=limit)
+
+    async def revoke(self, code_id: str, by: Actor) -> Code:
+        """Revoke an open code; raises UnknownCodeError, CodeSpentError."""
+        return await self._codes.revoke(code_id, by)
+
+
+class RecordOperations:
+    """Reads what is on record. Calls appear within seconds of their end."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._audit = AuditLog(database)
+        self._calls = UsageQueries(database)
+        self._reports = UsageReports(database)
+
+    async def usage(
+        self, groups: Sequence[GroupBy], which: CallFilter, *, max_lines: int
+    ) -> UsageReport:
+        """Sum up calls, tokens and money by `groups`."""
+        return await self._reports.report(groups, which, max_lines=max_lines)
+
+    async def calls(self, limit: int, which: CallFilter) -> list[UsageEvent]:
+        """Return the last calls, newest first."""
+        return await self._calls.last_calls(limit, which)
+
+    async def call(self, request_id: str) -> UsageEvent:
+        """Return one call; raises UnknownCallError."""
+        event = await self._calls.call(request_id)
+        if event is None:
+            raise UnknownCallError(request_id)
+        return event
+
+    async def audit(
+        self, *, object_id: str | None = None, before_id: int | None = None, limit: int
+    ) -> Sequence[AuditEntry]:
+        """Return changes before the entry `before_id`, newest first."""
+        return await self._audit.list(object_id=object_id, before_id=before_id, limit=limit)
+
+    async def reconcile(self) -> Reconciliation:
+        """Recompute balances from the ledger and return the differences."""
+        return await reconcile(self._database)

@@ -1,0 +1,82 @@
+"""Why an operation was refused, in words and as a `GatewayError`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.errors import ErrorKind, GatewayError
+from gateway.store.accounts.accounts import UnknownAccountError
+from gateway.store.accounts.codes import CodeSpentError, UnknownCodeError
+from gateway.store.accounts.credits import (
+    AlreadyRefundedError,
+    AmountError,
+    IdempotencyConflictError,
+    UnknownChargeError,
+)
+from gateway.store.keys.repository import KeyRevokedError, UnknownKeyError
+
+
+class AmbiguousNameError(Exception):
+    """Several accounts have the name."""
+
+
+class UnknownCallError(LookupError):
+    """No call with this id is on record."""
+
+
+class _Refusal(NamedTuple):
+    kind: ErrorKind
+    message: str  # {0} is the exception's argument
+    code: str | None = None
+    param: str | None = None
+
+
+_NOT_FOUND = ErrorKind.UNKNOWN_PATH
+_TABLE: dict[type[Exception], _Refusal] = {
+    UnknownAccountError: _Refusal(
+        _NOT_FOUND, "Account '{0}' does not exist.", "account_not_found", "account_id"
+    ),
+    AmbiguousNameError: _Refusal(
+        ErrorKind.CONFLICT, "Several accounts are named '{0}'. Use the account's id."
+    ),
+    UnknownKeyError: _Refusal(_NOT_FOUND, "Key '{0}' does not exist.", "key_not_found", "key_id"),
+    UnknownCodeError: _Refusal(
+        _NOT_FOUND, "This code does not exist.", "code_not_found", "code_id"
+    ),
+    UnknownChargeError: _Refusal(
+        _NOT_FOUND,
+        "No charge is recorded for call '{0}'. "
+        "A charge is recorded within seconds of the call's end.",
+        "charge_not_found",
+        "request_id",
+    ),
+    UnknownCallError: _Refusal(
+        _NOT_FOUND,
+        "Call '{0}' was not found: it is not recorded yet, or past its retention.",
+        "call_not_found",
+    ),
+    KeyRevokedError: _Refusal(
+        ErrorKind.CONFLICT,
+        "Key '{0}' is revoked and can no longer be changed. Create a new key.",
+        "key_revoked",
+    ),
+    AlreadyRefundedError: _Refusal(
+        ErrorKind.CONFLICT, "Call '{0}' has already been refunded.", "already_refunded"
+    ),
+    CodeSpentError: _Refusal(ErrorKind.CONFLICT, "This code is already {0}.", "code_spent"),
+    IdempotencyConflictError: _Refusal(
+        ErrorKind.IDEMPOTENCY_MISMATCH,
+        "Idempotency key '{0}' was already used for a different ledger entry.",
+    ),
+    AmountError: _Refusal(
+        ErrorKind.BAD_REQUEST, "This amount cannot be booked: {0}.", "invalid_amount", "amount"
+    ),
+}
+
+REFUSALS = tuple(_TABLE)
+
+
+def refusal(error: Exception) -> GatewayError:
+    """Return one of `REFUSALS` as the error to report."""
+    kind, message, code, param = _TABLE[type(error)]
+    return GatewayError(kind, message.format(*error.args), param=param, code=code)
