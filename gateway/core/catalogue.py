@@ -8,9 +8,11 @@ it began with, so nothing in it changes under a running call.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
+from gateway import __version__
 from gateway import settings as given
 from gateway.core.model import (
     Clocks,
@@ -23,8 +25,8 @@ from gateway.core.model import (
     Wire,
     WireRoute,
 )
-from gateway.core.upstream_headers import upstream_headers
 
+USER_AGENT = f"capio-gateway/{__version__}".encode("ascii")
 NANOUSD_PER_USD = 1_000_000_000
 _DECIMALS = 9
 _LONG_CONTEXT_SUFFIX = "[1m]"
@@ -90,6 +92,37 @@ def nanousd(price: str) -> int:
     return int(whole) * NANOUSD_PER_USD + int(fraction.ljust(_DECIMALS, "0"))
 
 
+def route_headers(
+    authority: str,
+    auth: Literal["bearer", "x-api-key"],
+    credential: str | None,
+    extra: Mapping[str, str],
+) -> tuple[tuple[bytes, bytes], ...]:
+    """
+    Return the headers that every request to one provider on one wire carries, ready to send.
+
+    They are host, credential, user-agent, accept-encoding and the provider's own. A user-agent
+    among the extra headers replaces the gateway's.
+
+    Args:
+        authority: Host, and the port unless it is the scheme's default.
+        auth: How the credential is sent.
+        credential: Visible ASCII; None sends no credential.
+        extra: Names and values in ASCII; none of the names above except user-agent.
+    """
+    own = {name.lower().encode("ascii"): value.encode("ascii") for name, value in extra.items()}
+    headers = [(b"host", authority.encode("ascii"))]
+    if credential is not None and auth == "bearer":
+        headers.append((b"authorization", b"Bearer " + credential.encode("ascii")))
+    elif credential is not None:
+        headers.append((b"x-api-key", credential.encode("ascii")))
+    headers.append((b"user-agent", own.pop(b"user-agent", USER_AGENT)))
+    # A compressor delays events, and usage cannot be read from compressed bytes as they pass.
+    headers.append((b"accept-encoding", b"identity"))
+    headers.extend(own.items())
+    return tuple(headers)
+
+
 def _beta(name: str, to: str) -> bytes | None:
     if to == "drop":
         return None
@@ -143,7 +176,7 @@ def _route(
             keepalive_s=provider.keepalive_s,
         ),
         base_path=url.path,
-        headers=upstream_headers(url.authority, auth, credential, provider.headers),
+        headers=route_headers(url.authority, auth, credential, provider.headers),
         count_tokens=wire is Wire.ANTHROPIC and endpoint.count_tokens,
     )
 

@@ -24,16 +24,20 @@ from gateway.pipeline.departure import ReadingOn
 from gateway.pipeline.exchange import CallContext, RequestBuilder
 from gateway.pipeline.relay import EarlyUpstreamError
 from gateway.ports import Headers, Transport, UpstreamResponse
-from gateway.protocols.http.credential_mask import CredentialMask
-from gateway.protocols.http.headers import client_headers
-from gateway.protocols.http.upstream_errors import ErrorResponse, relay_error, translate_error
-from gateway.protocols.http.upstream_faults import (
+from gateway.protocols.http.errors.credential_mask import CredentialMask
+from gateway.protocols.http.errors.upstream_errors import (
+    ErrorResponse,
+    relay_error,
+    translate_error,
+)
+from gateway.protocols.http.errors.upstream_faults import (
     UpstreamFault,
     error_kind,
     is_signature_refusal,
     may_try_elsewhere,
     read_fault,
 )
+from gateway.protocols.http.headers import client_headers
 from gateway.telemetry.metrics import CallMetrics
 from gateway.upstream.decompress import decompress
 

@@ -21,9 +21,9 @@ from gateway.pipeline.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, off
 from gateway.ports import Headers, UpstreamRequest
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
 from gateway.protocols.http.headers import mapped_betas, translated_headers, upstream_headers
-from gateway.protocols.http.priced_features import dropped_fields, permitted_betas
-from gateway.protocols.http.request_bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_parts
-from gateway.protocols.http.rewrite import (
+from gateway.protocols.http.request.bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_parts
+from gateway.protocols.http.request.priced_features import dropped_fields, permitted_betas
+from gateway.protocols.http.request.rewrite import (
     has_foreign_thoughts,
     relay_body,
     strip_all_reasoning,

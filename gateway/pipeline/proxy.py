@@ -27,10 +27,10 @@ from gateway.pipeline.front import opened
 from gateway.pipeline.idempotent import Idempotent
 from gateway.pipeline.intake import Intake, IntakePlace
 from gateway.pipeline.settlement import settle
-from gateway.protocols.http.error_bodies import render
-from gateway.protocols.http.request_bounds import RequestBounds
-from gateway.protocols.http.request_fields import CallFields
-from gateway.protocols.http.upstream_errors import ErrorResponse
+from gateway.protocols.http.errors.gateway_errors import render
+from gateway.protocols.http.errors.upstream_errors import ErrorResponse
+from gateway.protocols.http.request.bounds import RequestBounds
+from gateway.protocols.http.request.fields import CallFields
 from gateway.protocols.native_chat import NativeLimits, NativeRequest
 from gateway.protocols.streams.meter import BYTES_PER_TOKEN
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.core.bucket import Bucket, adjust, take
+from gateway.core.limits import Bucket, adjust, take
 from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, Row
 
 _ACCOUNTS = 50_000

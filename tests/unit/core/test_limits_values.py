@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.bucket import Bucket, adjust, leaked, remaining, take
 from gateway.core.calendar import date_of, day_of, first_day_of, month_of, rfc3339
 from gateway.core.limits import (
+    Bucket,
     Headroom,
     KeyLimits,
     LimitName,
@@ -19,7 +19,11 @@ from gateway.core.limits import (
     LimitScope,
     Refusal,
     Room,
+    adjust,
+    leaked,
     refusal_error,
+    remaining,
+    take,
 )
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind

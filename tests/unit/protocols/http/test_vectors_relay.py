@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
-from gateway.core.catalogue import Catalogue
+from gateway.core.catalogue import Catalogue, route_headers
 from gateway.core.model import Endpoint, Model, Prices, Usage, Wire
-from gateway.core.upstream_headers import upstream_headers as route_headers
 from gateway.edge.routes import Page, match, surface
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.http.error_bodies import render
+from gateway.protocols.http.errors.gateway_errors import render
 from gateway.protocols.http.headers import client_headers, translated_headers, upstream_headers
 from gateway.protocols.http.model_list import list_models, show_model
-from gateway.protocols.http.rewrite import inject_usage, rewrite_model, strip_foreign_reasoning
+from gateway.protocols.http.request.rewrite import (
+    inject_usage,
+    rewrite_model,
+    strip_foreign_reasoning,
+)
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from tests.support.vectors import load, matches, network_chunks

@@ -13,8 +13,8 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.front import parse_request
 from gateway.protocols.anthropic_messages.threads import asks_for_thread
 from gateway.protocols.codec.json_spans import members, unrepeated
-from gateway.protocols.http.request_fields import decode_call
-from gateway.protocols.http.rewrite import inject_usage, without_fields
+from gateway.protocols.http.request.fields import decode_call
+from gateway.protocols.http.request.rewrite import inject_usage, without_fields
 from gateway.protocols.native_chat import NativeLimits
 
 PADDING = b" " * 5000

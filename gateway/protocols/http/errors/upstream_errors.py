@@ -17,7 +17,7 @@ import msgspec
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.sse import anthropic_event, openai_data
-from gateway.protocols.http.upstream_faults import (
+from gateway.protocols.http.errors.upstream_faults import (
     RESOURCES_GONE,
     SCANNED_CHARS,
     STREAM_CUT,

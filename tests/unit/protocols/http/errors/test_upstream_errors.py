@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind
-from gateway.protocols.http.upstream_errors import (
+from gateway.protocols.http.errors.upstream_errors import (
     STREAM_CUT,
     ErrorResponse,
     FaultClass,

@@ -16,9 +16,9 @@ from msgspec import UNSET, UnsetType
 from gateway.core.model import Wire
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.codec.json_spans import Member, members, unrepeated
-from gateway.protocols.http.priced_features import PricedFields, PricedUse, priced_uses
-from gateway.protocols.http.request_bounds import DEFAULT_BOUNDS, RequestBounds
-from gateway.protocols.http.request_names import ACTED_ON, CHECKED, check_names, check_options
+from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, RequestBounds
+from gateway.protocols.http.request.names import ACTED_ON, CHECKED, check_names, check_options
+from gateway.protocols.http.request.priced_features import PricedFields, PricedUse, priced_uses
 
 Tokens = Annotated[int, msgspec.Meta(ge=0)]
 Choices = Annotated[int, msgspec.Meta(ge=1, le=128)]
@@ -47,7 +47,7 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     prompt_cache_key: str | None = None
     stream_options: StreamOptions | UnsetType | None = UNSET
     priced: tuple[PricedUse, ...] = ()
-    """Features asked for that the upstream charges apart, see `protocols.http.priced_features`."""
+    """Requested features that the upstream charges separately, see `request.priced_features`."""
     asks_reasoning: bool | None = None
     """Whether the request switches reasoning on or off; None: it leaves that to the model."""
 

@@ -17,8 +17,12 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.exchange import CallContext, RequestBuilder
 from gateway.pipeline.front import parse_request
 from gateway.ports import UpstreamRequest
-from gateway.protocols.http.priced_features import PricedUse, dropped_fields, permitted_betas
-from gateway.protocols.http.request_fields import decode_call
+from gateway.protocols.http.request.fields import decode_call
+from gateway.protocols.http.request.priced_features import (
+    PricedUse,
+    dropped_fields,
+    permitted_betas,
+)
 from gateway.protocols.native_chat import NativeLimits
 from gateway.settings.schema import PricedFeature
 from tests.support.pipeline_bench import Bench
@@ -33,7 +37,7 @@ from tests.support.pipeline_fakes import (
 )
 
 FEATURES = frozenset(PricedFeature.__args__)
-REQUESTS = Path(__file__).parents[3] / "golden" / "requests"
+REQUESTS = Path(__file__).parents[4] / "golden" / "requests"
 WIRES = {Wire.OPENAI: Endpoint.CHAT_COMPLETIONS, Wire.ANTHROPIC: Endpoint.MESSAGES}
 LARGE = "x" * 5000
 """Beyond the size up to which a body is decoded in one piece."""

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_spans import elements, members
-from gateway.protocols.http.request_fields import decode_call
-from gateway.protocols.http.rewrite import (
+from gateway.protocols.http.request.fields import decode_call
+from gateway.protocols.http.request.rewrite import (
     inject_usage,
     relay_body,
     rewrite_model,

@@ -22,8 +22,8 @@ from gateway.core.model import Wire
 from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.codec.json_spans import elements, members
-from gateway.protocols.http.request_fields import CallFields, StreamOptions, decode_call
-from gateway.protocols.http.request_names import folded
+from gateway.protocols.http.request.fields import CallFields, StreamOptions, decode_call
+from gateway.protocols.http.request.names import folded
 
 Edit = tuple[int, int, bytes]
 """Replace `body[start:end]` by the bytes."""

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.model import Wire
 from gateway.errors import SURFACES, ErrorKind, GatewayError
-from gateway.protocols.http.error_bodies import render, render_event
+from gateway.protocols.http.errors.gateway_errors import render, render_event
 
 
 @pytest.mark.parametrize("kind", ErrorKind)

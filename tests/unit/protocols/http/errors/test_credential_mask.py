@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.http.credential_mask import CredentialMask
+from gateway.protocols.http.errors.credential_mask import CredentialMask
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     ANTHROPIC_BODY,

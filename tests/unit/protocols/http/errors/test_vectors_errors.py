@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.core.model import Wire
-from gateway.protocols.http.upstream_errors import read_fault, translate_error
+from gateway.protocols.http.errors.upstream_errors import read_fault, translate_error
 from tests.support import vectors
 
 CLIENT_WIRE = {"a2o": Wire.ANTHROPIC, "o2a": Wire.OPENAI}

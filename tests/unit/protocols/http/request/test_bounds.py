@@ -21,8 +21,8 @@ from gateway.pipeline.offload import is_long_walk, offloaded
 from gateway.protocols.codec import json_decode as json_reading
 from gateway.protocols.codec.json_decode import replace_lone_surrogates
 from gateway.protocols.codec.json_spans import elements, members
-from gateway.protocols.http import request_bounds
-from gateway.protocols.http.request_bounds import RequestBounds, check_parts, count_values
+from gateway.protocols.http.request import bounds as request_bounds
+from gateway.protocols.http.request.bounds import RequestBounds, check_parts, count_values
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.chat_to_messages import request as openai_anthropic_request
