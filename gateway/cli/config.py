@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.output import MISUSE, fail
 from gateway.protocols.translate.capabilities import capabilities
-from gateway.settings import ConfigError, Secrets, Settings, load, resolve_secrets
+from gateway.settings import ConfigError, Secrets, Settings, load, read_text, resolve_secrets
 
 DEFAULT_PATH = Path("capio.toml")
 
@@ -75,7 +75,7 @@ def read_secrets(settings: Settings) -> Secrets:
     Raises:
         ConfigError: With every secret that cannot be had.
     """
-    return resolve_secrets(settings, os.environ, _read_text)
+    return resolve_secrets(settings, os.environ, read_text)
 
 
 def load_config(config_path: Path | None) -> Settings:
@@ -90,7 +90,7 @@ def load_config(config_path: Path | None) -> Settings:
 def store_secrets(settings: Settings) -> Secrets:
     """Return the passwords of Redis and SQL, or print what is missing and end with exit code 2."""
     try:
-        return resolve_secrets(settings, os.environ, _read_text, stores_only=True)
+        return resolve_secrets(settings, os.environ, read_text, stores_only=True)
     except ConfigError as failure:
         fail(failure.errors, MISUSE)
 
@@ -99,7 +99,3 @@ def refuse_config(path: Path, errors: list[str]) -> NoReturn:
     """Print the mistakes of a configuration and end with exit code 2."""
     noun = "error" if len(errors) == 1 else "errors"
     fail([f"{path}: {len(errors)} {noun}", *(f"  {line}" for line in errors)], MISUSE)
-
-
-def _read_text(path: str) -> str:
-    return Path(path).read_text("utf-8")

@@ -13,7 +13,7 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.finish import checkpoint
 from gateway.pipeline.front import InboundRequest
 from gateway.ports import Reservations, ReserveAsk
-from gateway.telemetry.metrics import CallMetrics
+from gateway.telemetry.call_metrics import CallMetrics
 
 
 class Admission:

@@ -38,7 +38,7 @@ from gateway.protocols.http.errors.upstream_faults import (
     read_fault,
 )
 from gateway.protocols.http.headers import client_headers
-from gateway.telemetry.metrics import CallMetrics
+from gateway.telemetry.call_metrics import CallMetrics
 from gateway.upstream.decompress import decompress
 
 RETRY_S = 0.1

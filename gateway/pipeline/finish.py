@@ -14,8 +14,8 @@ from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorSource
 from gateway.pipeline.call import Call
 from gateway.ports import Reservations, UsageLog
+from gateway.telemetry.call_metrics import CallMetrics
 from gateway.telemetry.logs import CallLine, CallLog
-from gateway.telemetry.metrics import CallMetrics
 
 MAX_FOREIGN_TEXT = 200
 """Characters kept of what a client or an upstream wrote."""

@@ -81,7 +81,7 @@ async def test_request_that_must_not_be_sent_is_internal_and_tells_no_secret() -
         await wire.connection.exchange(a_request(path="/a b"), 5.0)
 
     assert caught.value.kind is ErrorKind.INTERNAL
-    assert caught.value.detail == "upstream.test:80: request head refused (ValueError)"
+    assert caught.value.detail == "upstream.test:80: invalid request head (ValueError)"
     assert wire.transport.written == []
     assert wire.pool.lost_count == 1
 
