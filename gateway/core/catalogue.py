@@ -1,8 +1,8 @@
 """
-The catalogue: public names, prices and ways to reach each model, as one immutable snapshot.
+The catalogue: names, prices and deployments of all models, as one immutable snapshot.
 
-Built from the settings at start and at each reload, and swapped whole: a call keeps the snapshot
-it began with, so nothing in it changes under a running call.
+It is built from the settings at start and at each reload, and replaced as a whole: a running call
+keeps the snapshot it began with.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _DRAINS = {"auto": None, "cancel": False, "drain": True}
 
 
 class Catalogue(msgspec.Struct, frozen=True):
-    """Models in the order of the file, and every name they answer to."""
+    """All models in the order of the configuration file, and their names."""
 
     model_prefix: str
     models: tuple[Model, ...]
     providers: tuple[Provider, ...]
     names: dict[str, Model]
-    """Names and aliases; case matters."""
+    """Names and aliases, case-sensitive."""
 
     def resolve(self, name: str) -> Model | None:
         """
-        Return the model that a caller's name means, or None.
+        Return the model that a client's `name` refers to, or None.
 
-        The brand's prefix is taken off, then a `[1m]` at the end, by which Claude Code asks for
-        the long context; what is left must be a name or an alias.
+        The brand's prefix and a trailing `[1m]`, by which Claude Code requests the long context,
+        are removed; the rest must be a name or an alias.
         """
         return self.names.get(
             name.removeprefix(self.model_prefix).removesuffix(_LONG_CONTEXT_SUFFIX)
@@ -56,15 +56,15 @@ class Catalogue(msgspec.Struct, frozen=True):
 
 def build(settings: given.Settings, secrets: Mapping[str, str]) -> Catalogue:
     """
-    Return the catalogue of checked settings.
+    Return the catalogue for checked settings.
 
     Args:
-        settings: From `settings.load`: names are unique and every reference holds.
-        secrets: Provider name -> credential; a provider that is not in here is sent none.
+        settings: From `settings.load`: names are unique and references valid.
+        secrets: Provider name -> credential; other providers are sent no credential.
 
     Raises:
-        ValueError: The settings were not checked and hold a base URL or a price that is none.
-        KeyError: The settings were not checked and a deployment's provider does not exist.
+        ValueError: Unchecked settings contain an invalid base URL or price.
+        KeyError: Unchecked settings refer to an unknown provider.
     """
     providers = {each.name: _provider(each, secrets.get(each.name)) for each in settings.providers}
     models = tuple(_model(each, providers) for each in settings.models)
@@ -81,7 +81,7 @@ def nanousd(price: str) -> int:
     Return a decimal string of dollars as nano-dollars, exactly.
 
     Raises:
-        ValueError: It is not digits with at most nine more behind a point.
+        ValueError: The string is not a decimal number with at most nine decimals.
     """
     whole, point, fraction = price.partition(".")
     digits = whole + fraction
@@ -207,7 +207,7 @@ def _prices(prices: given.Prices) -> Prices:
 
 
 def _token_prices(prices: given.Prices | given.LongContext) -> TokenPrices:
-    """Cached input costs what input costs, reasoning what output costs, unless priced apart."""
+    """Cached input defaults to the price of input, reasoning to that of output."""
     hour = prices.cache_write_1h
     return TokenPrices(
         input=nanousd(prices.input),

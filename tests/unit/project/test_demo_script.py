@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.demo.requests import ask_of, decode
+from gateway.demo.requests import decode, read_prompt
 from gateway.demo.script import Script, read
 
 WRITE = '/tool write {"path": "a", "text": "say \\"hi\\"\\n"}'
@@ -18,7 +18,7 @@ NOTE = {"role": "user", "content": [{"type": "text", "text": "Some notes of the 
 def script(*messages: dict[str, Any]) -> Script:
     body = {"model": "m", "messages": messages, "tools": [{"function": {"name": "write"}}]}
     encoded = json.dumps(body).encode()
-    return read(ask_of(decode(encoded), encoded))
+    return read(read_prompt(decode(encoded), encoded))
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_too_many_elements_are_refused(
 @pytest.mark.parametrize("what", [b"[],", b"{},", b"1,", b'"",', b" " * 64, b"[1,2],"])
 def test_too_many_values_are_refused(what: bytes) -> None:
     body = b'{"model":"m","input":"%b","x":[%b0]}' % (WORDS, what * 501)
-    assert refused(body) == ("The request body holds more than 500 JSON values.", None)
+    assert refused(body) == ("The request body contains more than 500 JSON values.", None)
 
 
 def test_what_stands_in_strings_is_no_value() -> None:

@@ -24,7 +24,7 @@ BIG = b'"pad":"' + b"x" * 5000 + b'",'
 """Makes a body take the path for large ones."""
 
 
-REPEATED = "'model' stands more than once in the request; send it once."
+REPEATED = "'model' occurs more than once in the request; send it once."
 
 
 def both_sizes(body: bytes) -> list[bytes]:
