@@ -127,7 +127,7 @@ def test_member_without_a_price_is_none(wire: Wire, members: str) -> None:
 
 @pytest.mark.parametrize(("members", "field", "feature"), HINTS)
 def test_hint_is_dropped_unless_allowed(members: str, field: str, feature: str) -> None:
-    """The answer is the same without it."""
+    """The response is the same without it."""
     found = uses(Wire.OPENAI, members)
 
     assert dropped_fields(found, FEATURES - {feature}) == (field,)
@@ -263,8 +263,8 @@ async def test_deployment_that_allows_the_feature_answers() -> None:
     """One that does not is passed over; nothing was sent to it."""
     allowing = a_provider("b", allow_features=frozenset({"web_search"}))
     deployments = [a_deployment(a_provider("a")), a_deployment(allowing)]
-    answer = FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
-    bench = Bench(answer, deployments=deployments)
+    response = FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
+    bench = Bench(response, deployments=deployments)
     client = FakeClient(
         "/v1/chat/completions", b'{"model":"m","messages":[],"web_search_options":{}}'
     )
@@ -276,7 +276,7 @@ async def test_deployment_that_allows_the_feature_answers() -> None:
 
 
 async def test_feature_that_no_deployment_allows_is_refused_once() -> None:
-    """400 in the client's dialect; nobody was asked."""
+    """400 in the client's dialect, without an upstream request."""
     bench = Bench(deployments=[a_deployment(a_provider("a")), a_deployment(a_provider("b"))])
     client = FakeClient(
         "/v1/chat/completions",
@@ -298,7 +298,7 @@ RECORDED = sorted(path.stem for path in REQUESTS.glob("*.json") if "codex" not i
 @pytest.mark.parametrize("name", RECORDED)
 def test_recorded_request_of_an_agent_passes_unchanged(name: str) -> None:
     """Claude Code, OpenCode and OpenClaw ask for nothing that is dropped."""
-    # As if its thoughts had been signed by the upstream: those signed here are taken out.
+    # As if the upstream had signed its reasoning: the gateway's own is removed.
     body = (REQUESTS / f"{name}.json").read_bytes().replace(b'"gw1.', b'"own.')
     model = json.loads(body)["model"]
     wire = Wire.ANTHROPIC if "claude_code" in name or "messages" in name else Wire.OPENAI
