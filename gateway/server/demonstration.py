@@ -90,7 +90,7 @@ def introduction(settings: given.Settings, key: str) -> str:
         f"{model.name} ({'+'.join(model.deployments[0].wires or [])})" for model in settings.models
     )
     return f"""
-{settings.brand.name} gateway, demo: the upstream is simulated, everything else is real.
+{settings.brand.name} gateway, demo: no model is behind it, everything else is real.
 
   Your key, shown once:   {key}
 
@@ -106,7 +106,7 @@ def introduction(settings: given.Settings, key: str) -> str:
   Metrics                 http://{settings.metrics.host}:{settings.metrics.port}/metrics
   Data                    {Path(settings.server.data_dir).absolute()}
 
-  Ctrl-C drains running streams and stops all processes.
+  Ctrl-C drains running streams and ends everything.
 """
 
 

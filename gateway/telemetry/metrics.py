@@ -43,12 +43,12 @@ class Metrics:
     def _declare_calls(self) -> None:
         self.requests = self._counter(
             "gateway_requests_total",
-            "Calls by endpoint, wire of the caller, outcome and HTTP status.",
+            "Calls by endpoint, client wire, outcome and HTTP status.",
             ("endpoint", "client_wire", "outcome", "status"),
         )
         self.deployment_calls = self._counter(
             "gateway_deployment_calls_total",
-            "Calls by the deployment that answered, its wire and the outcome.",
+            "Calls by serving deployment, its wire and the outcome.",
             ("deployment", "upstream_wire", "outcome"),
         )
         self.errors = self._counter(
@@ -80,7 +80,7 @@ class Metrics:
     def _declare_times(self) -> None:
         self.duration = self._histogram(
             "gateway_request_seconds",
-            "From the request head to the end of the answer.",
+            "Time from the request head to the end of the response.",
             _SLOW,
             ("endpoint",),
         )
@@ -106,7 +106,7 @@ class Metrics:
     def _declare_worker(self) -> None:
         self.in_flight = self._gauge(
             "gateway_in_flight_calls",
-            "Calls between their request head and the end of their answer.",
+            "Calls between their request head and the end of their response.",
             "livesum",
         )
         self.body_bytes = self._gauge(
@@ -147,7 +147,7 @@ class Metrics:
         )
         self.key_lookups = self._counter(
             "gateway_key_lookups_total",
-            "Key checks that the worker's memory did not answer, by what did.",
+            "Key lookups that missed the worker's local cache, by what resolved them.",
             ("answered_by",),
         )
         self.usage_spilled = self._counter(
