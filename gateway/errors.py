@@ -1,9 +1,9 @@
 """
-Every failure the gateway can report, in one table.
+Every error that the gateway can report, in one table.
 
-A `GatewayError` carries a kind from a closed set; status, dialect-specific type and code, advice to
-retry and the metric label follow from the kind alone (WIRE 10.4). Foreign exceptions are mapped to
-a `GatewayError` once, at the adapter that meets them.
+A `GatewayError` has a kind from a closed set, which alone determines status, type and code in each
+dialect, retry advice and the metric label. Exceptions of libraries are mapped to a `GatewayError`
+once, in the adapter that calls the library.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class ErrorKind(enum.Enum):
-    """What went wrong. The value is the metric label and the `error_kind` of a log line."""
+    """The kind of an error. The value is the metric label and the `error_kind` of a log line."""
 
     MISSING_KEY = "missing_key"
     INVALID_KEY = "invalid_key"
@@ -52,7 +52,7 @@ class ErrorKind(enum.Enum):
 
 
 class ErrorSource(enum.Enum):
-    """Whose fault it is: decides the log level and whether a deployment is blamed."""
+    """Who caused an error: determines the log level and whether a deployment is at fault."""
 
     CLIENT = "client"
     GATEWAY = "gateway"
@@ -60,7 +60,7 @@ class ErrorSource(enum.Enum):
 
 
 class Surface(NamedTuple):
-    """How one kind looks to the callers of both dialects."""
+    """How clients of both dialects see one kind."""
 
     source: ErrorSource
     openai_status: int
@@ -69,7 +69,7 @@ class Surface(NamedTuple):
     anthropic_status: int
     anthropic_type: str
     should_retry: bool | None = None
-    """What `x-should-retry` says; None sends no such header."""
+    """Value of `x-should-retry`; None omits the header."""
 
 
 _C, _G, _U = ErrorSource.CLIENT, ErrorSource.GATEWAY, ErrorSource.UPSTREAM
@@ -137,17 +137,17 @@ SURFACES: dict[ErrorKind, Surface] = {
 
 class GatewayError(Exception):
     """
-    A failure with everything its answer needs.
+    An error with everything its response contains.
 
     Args:
-        kind: From the closed set; all else follows from `SURFACES`.
-        message: For the caller: names the field and the fix, never a secret.
-        param: The offending request field, `model` or `messages.0.content`.
-        code: Overrides the kind's OpenAI code (the native endpoint's finer codes).
+        kind: Determines everything else through `SURFACES`.
+        message: For the client: names the field and the fix, never a secret.
+        param: The invalid request field, such as `model` or `messages.0.content`.
+        code: Overrides the kind's OpenAI code, for the finer codes of the native endpoint.
         retry_after_s: Sent as `retry-after`, rounded up.
-        detail: For the log only; may name hosts, never a secret or content.
-        headers: Further headers of the answer: the caller's rate limits in its dialect.
-        details: What Anthropic's clients read in `error.details`, its `error_code` first.
+        detail: For the log only; may name hosts, but no secret and no content.
+        headers: Further headers of the response, such as rate limits in the client's dialect.
+        details: The `error.details` that Anthropic's clients read, `error_code` first.
     """
 
     def __init__(  # one constructor, all keyword

@@ -1,10 +1,9 @@
 """
-What ends a child process, and when it may.
+Ties child processes to their parent and defers shutdown signals during start-up.
 
-A child ends with its parent: no orphan survives a supervisor's kill -9. And a worker hears the
-signals that end it only once it can obey them: one that comes between its fork and its first
-request would be lost in the handlers it inherited, or block Granian's for good, and the supervisor
-would wait for the whole grace.
+A child exits with its parent, so that no orphan survives a supervisor's kill -9. A worker blocks
+shutdown signals until it can handle them: a signal between its fork and its first request would be
+lost in inherited handlers or block Granian's, and the supervisor would wait the whole grace period.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
-_ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
+_STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 def end_with_parent(parent: int | None = None) -> None:
     """
-    Have this process get SIGTERM when its parent dies. Linux only; elsewhere nothing happens.
+    Have the kernel send SIGTERM to this process when its parent dies; does nothing except on Linux.
 
     Args:
-        parent: The parent's process id where it is known: this process ends at once if the parent
+        parent: The parent's process id, if known: this process is terminated at once if the parent
             died before the call.
     """
     if sys.platform != "linux":
@@ -33,11 +32,11 @@ def end_with_parent(parent: int | None = None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def hold_ending_signals() -> None:
-    """Have SIGTERM and SIGINT wait for this thread, and for what it forks or starts from now on."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+def block_stop_signals() -> None:
+    """Block SIGTERM and SIGINT in this thread and in the processes and threads it starts."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
 
 
-def obey_ending_signals() -> None:
-    """Take SIGTERM and SIGINT again, those that have waited first."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+def unblock_stop_signals() -> None:
+    """Unblock SIGTERM and SIGINT; pending ones are delivered first."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)

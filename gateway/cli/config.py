@@ -13,7 +13,15 @@ from gateway.core.catalogue import build
 from gateway.core.model import Model
 from gateway.core.money import dollars
 from gateway.protocols.translate.capabilities import capabilities
-from gateway.settings import ConfigError, Provider, Secrets, Settings, load, resolve_secrets
+from gateway.settings import (
+    ConfigError,
+    Provider,
+    Secrets,
+    Settings,
+    load,
+    read_text,
+    resolve_secrets,
+)
 
 DEFAULT_PATH = Path("capio.toml")
 
@@ -78,7 +86,7 @@ def read_secrets(settings: Settings) -> Secrets:
     Raises:
         ConfigError: With all secrets that are missing.
     """
-    return resolve_secrets(settings, os.environ, _read_text)
+    return resolve_secrets(settings, os.environ, read_text)
 
 
 def load_config(config_path: Path | None) -> Settings:
@@ -93,7 +101,7 @@ def load_config(config_path: Path | None) -> Settings:
 def store_secrets(settings: Settings) -> Secrets:
     """Return the passwords of Redis and SQL, or print what is missing and exit with code 2."""
     try:
-        return resolve_secrets(settings, os.environ, _read_text, stores_only=True)
+        return resolve_secrets(settings, os.environ, read_text, stores_only=True)
     except ConfigError as error:
         fail(error.errors, MISUSE)
 
@@ -102,10 +110,6 @@ def refuse_config(path: Path, errors: list[str]) -> NoReturn:
     """Print the errors of a configuration and exit with code 2."""
     noun = "error" if len(errors) == 1 else "errors"
     fail([f"{path}: {len(errors)} {noun}", *(f"  {line}" for line in errors)], MISUSE)
-
-
-def _read_text(path: str) -> str:
-    return Path(path).read_text("utf-8")
 
 
 @click.command()

@@ -1,5 +1,5 @@
 """
-Pure decisions: values in, values out.
+Pure domain logic: values in, values out.
 
-Nothing here awaits, tells the time, draws, logs or reads the environment; `now` comes in.
+Nothing here awaits, reads a clock, draws random numbers, logs or reads the environment.
 """

@@ -1,10 +1,10 @@
 """
 The form of a virtual key, its digest, and which header of a request carries it.
 
-A key is the brand's prefix (`sk-capio-live-`), 43 base-62 digits of 256 random bits, and a tail of
-6 base-62 digits: the CRC-32 of all that stands before it. The tail is no secret and no defence
-against who knows it; it lets typing mistakes, cut keys and scanners' noise be refused at once,
-before any cache or store is asked. What is stored and compared is the key's SHA-256.
+A key consists of the brand's prefix (`sk-capio-live-`), 43 base-62 digits of 256 random bits, and a
+checksum of 6 base-62 digits: the CRC-32 of the rest. The checksum protects nothing; it rejects
+typos, truncated keys and random probes before any cache or store lookup. Only the key's SHA-256 is
+stored and compared.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import NamedTuple
 RANDOM_BYTES = 32
 BODY_LENGTH = 43
 """62**43 is just above 2**256."""
-TAIL_LENGTH = 6
+CHECKSUM_LENGTH = 6
 """62**6 is just above 2**35, so every CRC-32 fits."""
 
 _DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_AFTER_PREFIX = BODY_LENGTH + TAIL_LENGTH
+_AFTER_PREFIX = BODY_LENGTH + CHECKSUM_LENGTH
 
 
 class Display(NamedTuple):
-    """What may be shown and stored of a key: too little to use it, enough to recognise it."""
+    """The parts of a key that may be shown and stored: enough to recognise it, not to use it."""
 
     prefix: str
     last4: str
@@ -32,10 +32,10 @@ class Display(NamedTuple):
 
 def mint(random32: bytes, prefix: str) -> str:
     """
-    Return the key made of these 256 random bits.
+    Return the key for these 256 random bits.
 
     Args:
-        random32: 32 bytes from the system's randomness.
+        random32: 32 bytes from the system's random source.
         prefix: ASCII, `sk-capio-live-`.
 
     Raises:
@@ -44,14 +44,14 @@ def mint(random32: bytes, prefix: str) -> str:
     if len(random32) != RANDOM_BYTES:
         raise ValueError(f"a key needs {RANDOM_BYTES} random bytes, got {len(random32)}")
     body = prefix.encode("ascii") + _base62(int.from_bytes(random32, "big"), BODY_LENGTH)
-    return (body + _tail(body)).decode("ascii")
+    return (body + _checksum(body)).decode("ascii")
 
 
 def well_formed(key: str | bytes, prefix: str) -> bool:
     """
-    Return whether `key` has the prefix, the length, the alphabet and the tail of our keys.
+    Return whether `key` has the prefix, length, alphabet and checksum of a virtual key.
 
-    Takes anything that a header can hold, never raises, and costs about 1 us whatever comes.
+    Accepts any header value, never raises, and costs about 1 us for any input.
     """
     if len(key) != len(prefix) + _AFTER_PREFIX:
         return False
@@ -59,7 +59,7 @@ def well_formed(key: str | bytes, prefix: str) -> bool:
     secret = raw[-_AFTER_PREFIX:]
     if not secret.isalnum() or raw[:-_AFTER_PREFIX] != prefix.encode("utf-8", "replace"):
         return False
-    return _tail(raw[:-TAIL_LENGTH]) == raw[-TAIL_LENGTH:]
+    return _checksum(raw[:-CHECKSUM_LENGTH]) == raw[-CHECKSUM_LENGTH:]
 
 
 def digest(key: str | bytes) -> bytes:
@@ -74,12 +74,11 @@ def display(key: str) -> Display:
 
 def pick_key(authorization: bytes | None, x_api_key: bytes | None, prefix: str) -> str | None:
     """
-    Return the key that a request is made with; None when it carries none.
+    Return the key that authenticates a request, which need not be well formed, or None.
 
-    Both headers are read on every path: `Authorization: Bearer` (the scheme in any case) and
-    `x-api-key`. Clients may send another vendor's credential beside ours, so of two different ones
-    that which has the form of our keys counts; if both or neither has it, Bearer wins. An empty
-    value counts as absent. The answer need not be well formed.
+    Both headers are accepted on every path: `Authorization: Bearer` (scheme in any case) and
+    `x-api-key`. Clients may also send another vendor's credential, so of two different values the
+    well-formed one is used; if both or neither are, Bearer wins. An empty value counts as absent.
     """
     bearer = _bearer(authorization)
     other = x_api_key.strip() if x_api_key else b""
@@ -101,8 +100,8 @@ def _bearer(authorization: bytes | None) -> bytes:
     return parts[1].strip()
 
 
-def _tail(body: bytes) -> bytes:
-    return _base62(zlib.crc32(body), TAIL_LENGTH)
+def _checksum(body: bytes) -> bytes:
+    return _base62(zlib.crc32(body), CHECKSUM_LENGTH)
 
 
 def _base62(number: int, length: int) -> bytes:

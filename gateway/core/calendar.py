@@ -1,4 +1,4 @@
-"""Days, months and instants of UTC as integers, and as text. Nothing here reads a clock."""
+"""Converts UTC days, months and times between integers and text, without reading a clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 DAY_MS: Final = 86_400_000
-LAST_SECOND: Final = 253_402_300_799  # 9999-12-31T23:59:59Z, the last that has a four-digit year
+LAST_SECOND: Final = 253_402_300_799  # 9999-12-31T23:59:59Z, the last with a four-digit year
 
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 
@@ -34,16 +34,16 @@ def first_day_of(month: int) -> int:
 
 
 def rfc3339(unix_s: int) -> str:
-    """Return an instant as `2026-05-17T12:00:00Z`."""
+    """Return a time as `2026-05-17T12:00:00Z`."""
     return datetime.fromtimestamp(unix_s, UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def read_time(text: str) -> int:
     """
-    Return Unix seconds from an ISO date or time, in UTC unless it names an offset.
+    Return the Unix seconds of an ISO date or time, in UTC unless it has an offset.
 
     Raises:
-        ValueError: It is neither, or lies before 1970.
+        ValueError: The text is invalid or before 1970.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:

@@ -1,16 +1,18 @@
 """
-The catalogue: public names, prices and ways to reach each model, as one immutable snapshot.
+The catalogue: names, prices and deployments of all models, as one immutable snapshot.
 
-Built from the settings at start and at each reload, and swapped whole: a call keeps the snapshot
-it began with, so nothing in it changes under a running call.
+It is built from the settings at start and at each reload, and replaced as a whole: a running call
+keeps the snapshot it began with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
+from gateway import __version__
 from gateway import settings as given
 from gateway.core.model import (
     Clocks,
@@ -23,8 +25,8 @@ from gateway.core.model import (
     Wire,
     WireRoute,
 )
-from gateway.core.upstream_headers import upstream_headers
 
+USER_AGENT = f"capio-gateway/{__version__}".encode("ascii")
 NANOUSD_PER_USD = 1_000_000_000
 _DECIMALS = 9
 _LONG_CONTEXT_SUFFIX = "[1m]"
@@ -32,20 +34,20 @@ _DRAINS = {"auto": None, "cancel": False, "drain": True}
 
 
 class Catalogue(msgspec.Struct, frozen=True):
-    """Models in the order of the file, and every name they answer to."""
+    """All models in the order of the configuration file, and their names."""
 
     model_prefix: str
     models: tuple[Model, ...]
     providers: tuple[Provider, ...]
     names: dict[str, Model]
-    """Names and aliases; case matters."""
+    """Names and aliases, case-sensitive."""
 
     def resolve(self, name: str) -> Model | None:
         """
-        Return the model that a caller's name means, or None.
+        Return the model that a client's `name` refers to, or None.
 
-        The brand's prefix is taken off, then a `[1m]` at the end, by which Claude Code asks for
-        the long context; what is left must be a name or an alias.
+        The brand's prefix and a trailing `[1m]`, by which Claude Code requests the long context,
+        are removed; the rest must be a name or an alias.
         """
         return self.names.get(
             name.removeprefix(self.model_prefix).removesuffix(_LONG_CONTEXT_SUFFIX)
@@ -54,15 +56,15 @@ class Catalogue(msgspec.Struct, frozen=True):
 
 def build(settings: given.Settings, secrets: Mapping[str, str]) -> Catalogue:
     """
-    Return the catalogue of checked settings.
+    Return the catalogue for checked settings.
 
     Args:
-        settings: From `settings.load`: names are unique and every reference holds.
-        secrets: Provider name -> credential; a provider that is not in here is sent none.
+        settings: From `settings.load`: names are unique and references valid.
+        secrets: Provider name -> credential; other providers are sent no credential.
 
     Raises:
-        ValueError: The settings were not checked and hold a base URL or a price that is none.
-        KeyError: The settings were not checked and a deployment's provider does not exist.
+        ValueError: Unchecked settings contain an invalid base URL or price.
+        KeyError: Unchecked settings refer to an unknown provider.
     """
     providers = {each.name: _provider(each, secrets.get(each.name)) for each in settings.providers}
     models = tuple(_model(each, providers) for each in settings.models)
@@ -79,7 +81,7 @@ def nanousd(price: str) -> int:
     Return a decimal string of dollars as nano-dollars, exactly.
 
     Raises:
-        ValueError: It is not digits with at most nine more behind a point.
+        ValueError: The string is not a decimal number with at most nine decimals.
     """
     whole, point, fraction = price.partition(".")
     digits = whole + fraction
@@ -88,6 +90,37 @@ def nanousd(price: str) -> int:
     if len(fraction) > _DECIMALS:
         raise ValueError(f"{price!r} has more than {_DECIMALS} decimals")
     return int(whole) * NANOUSD_PER_USD + int(fraction.ljust(_DECIMALS, "0"))
+
+
+def route_headers(
+    authority: str,
+    auth: Literal["bearer", "x-api-key"],
+    credential: str | None,
+    extra: Mapping[str, str],
+) -> tuple[tuple[bytes, bytes], ...]:
+    """
+    Return the headers that every request to one provider on one wire carries, ready to send.
+
+    They are host, credential, user-agent, accept-encoding and the provider's own. A user-agent
+    among the extra headers replaces the gateway's.
+
+    Args:
+        authority: Host, and the port unless it is the scheme's default.
+        auth: How the credential is sent.
+        credential: Visible ASCII; None sends no credential.
+        extra: Names and values in ASCII; none of the names above except user-agent.
+    """
+    own = {name.lower().encode("ascii"): value.encode("ascii") for name, value in extra.items()}
+    headers = [(b"host", authority.encode("ascii"))]
+    if credential is not None and auth == "bearer":
+        headers.append((b"authorization", b"Bearer " + credential.encode("ascii")))
+    elif credential is not None:
+        headers.append((b"x-api-key", credential.encode("ascii")))
+    headers.append((b"user-agent", own.pop(b"user-agent", USER_AGENT)))
+    # A compressor delays events, and usage cannot be read from compressed bytes as they pass.
+    headers.append((b"accept-encoding", b"identity"))
+    headers.extend(own.items())
+    return tuple(headers)
 
 
 def _beta(name: str, to: str) -> bytes | None:
@@ -143,7 +176,7 @@ def _route(
             keepalive_s=provider.keepalive_s,
         ),
         base_path=url.path,
-        headers=upstream_headers(url.authority, auth, credential, provider.headers),
+        headers=route_headers(url.authority, auth, credential, provider.headers),
         count_tokens=wire is Wire.ANTHROPIC and endpoint.count_tokens,
     )
 
@@ -174,7 +207,7 @@ def _prices(prices: given.Prices) -> Prices:
 
 
 def _token_prices(prices: given.Prices | given.LongContext) -> TokenPrices:
-    """Cached input costs what input costs, reasoning what output costs, unless priced apart."""
+    """Cached input defaults to the price of input, reasoning to that of output."""
     hour = prices.cache_write_1h
     return TokenPrices(
         input=nanousd(prices.input),

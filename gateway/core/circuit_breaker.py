@@ -1,9 +1,9 @@
 """
-A circuit breaker as a pure state machine: the caller brings the time and does what it says.
+A circuit breaker as a pure state machine; time is passed in.
 
-Closed: requests pass; `failures_to_open` failures in a row open it. Open: nothing passes until
-`cooldown_s` is over. Half open: one probe is under way; its success closes the breaker, its failure
-opens it for another cooldown.
+Closed: requests pass; `failures_to_open` consecutive failures open it. Open: no requests pass for
+`cooldown_s`. Half open: one probe is in flight; its success closes the breaker, its failure opens
+it again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import enum
 
 
 class BreakerState(enum.Enum):
-    """Whether requests pass. The value is the label in metrics and logs."""
+    """The state of a breaker. The value is the label in metrics and logs."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -21,11 +21,11 @@ class BreakerState(enum.Enum):
 
 class CircuitBreaker:
     """
-    Counts failures in a row.
+    Opens after consecutive failures.
 
     Args:
         failures_to_open: At least 1.
-        cooldown_s: How long it stays open before a probe may be sent.
+        cooldown_s: Time in the open state before a probe may be sent.
     """
 
     __slots__ = ("_cooldown_s", "_failures", "_failures_to_open", "_opened_at", "_state")
@@ -39,11 +39,11 @@ class CircuitBreaker:
 
     @property
     def state(self) -> BreakerState:
-        """The state after the last call; only calls change it, not the time."""
+        """The state after the last method call; it does not change with time."""
         return self._state
 
     def record_failure(self, now: float) -> bool:
-        """Count a failure; return True if it opened the breaker, or opened it again."""
+        """Count a failure; return True if it opened the breaker."""
         self._failures += 1
         if self._state is BreakerState.OPEN:
             return False
@@ -54,19 +54,19 @@ class CircuitBreaker:
         return True
 
     def record_success(self) -> None:
-        """End a row of failures, and close a half-open breaker."""
-        # A success while it is open belongs to a request from before: it proves nothing.
+        """Reset the failure count, and close a half-open breaker."""
+        # A success in the open state belongs to an earlier request and proves nothing.
         if self._state is not BreakerState.OPEN:
             self.close()
 
     def try_probe(self, now: float) -> bool:
-        """Return True if the caller may send the probe: open, and the cooldown is over."""
+        """Return True, and become half open, if open and past the cooldown."""
         if self._state is not BreakerState.OPEN or now - self._opened_at < self._cooldown_s:
             return False
         self._state = BreakerState.HALF_OPEN
         return True
 
     def close(self) -> None:
-        """Close it: the other side is known to be back."""
+        """Close the breaker: the service is known to be available."""
         self._failures = 0
         self._state = BreakerState.CLOSED

@@ -1,14 +1,12 @@
 """
-Idempotency-Key: by what a repeated call is recognised, and what is kept of its answer.
+Idempotency-Key: identifies repeated calls and encrypts their stored responses.
 
-Rules.
-1. Everything that leaves this module for a store is a keyed hash or encrypted; the keys come by
-   HKDF-SHA256 from the caller's raw API key, which is stored nowhere. So neither the header's
-   value, nor a prompt, nor an answer can be read or guessed at rest, and equal prompts of two
-   callers do not look equal.
+1. Everything stored is a keyed hash or encrypted; the keys are derived by HKDF-SHA256 from the
+   client's raw API key, which is not stored. Header values, prompts and responses can therefore not
+   be read or guessed at rest, and equal prompts of two clients do not look equal.
 2. A claim's `scope` names the record: account, API key, endpoint and the header's value. Its
-   `fingerprint` tells whether the body is the same, byte for byte: SDKs repeat what they sent.
-3. A sealed answer is bound to its scope and fingerprint: moved to another record it does not open.
+   `fingerprint` is equal for equal bodies, byte for byte: SDKs resend the same bytes.
+3. A sealed response is bound to its scope and fingerprint, and cannot be opened for another record.
 """
 
 from __future__ import annotations
@@ -43,22 +41,22 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class StoredResponse(msgspec.Struct, frozen=True, array_like=True):
-    """A whole answer as the caller got it."""
+    """A complete response as the client received it."""
 
     status: int
     headers: tuple[Header, ...]
-    """Only those that hold for a repetition too."""
+    """Only those that also apply to a replay."""
     body: bytes
     request_id: str
-    """The id of the call that was run."""
+    """The id of the original call."""
 
 
-_decode_answer = msgspec.msgpack.Decoder(StoredResponse).decode
+_decode_response = msgspec.msgpack.Decoder(StoredResponse).decode
 
 
 class Sealer:
     """
-    The keys of one caller for names, fingerprints and answers. Costs 8 us: make it when needed.
+    The keys of one client for names, fingerprints and responses. Creating it costs 8 us.
 
     Args:
         api_key: The raw API key; it is not kept.
@@ -71,32 +69,32 @@ class Sealer:
         self._name_key, self._fingerprint_key, self._seal_key = keys[:32], keys[32:64], keys[64:]
 
     def name(self, *parts: str) -> bytes:
-        """Return 16 bytes that stand for the parts, and that nobody without the key can guess."""
+        """Return a keyed hash of the parts, 16 bytes."""
         return hmac.digest(self._name_key, _encode(parts), "sha256")[:SCOPE_BYTES]
 
     def fingerprint(self, body: bytes) -> bytes:
-        """Return 32 bytes that stand for the body. 0.7 us a kilobyte."""
+        """Return a keyed hash of the body, 32 bytes. Costs 0.7 us per kilobyte."""
         return hmac.digest(self._fingerprint_key, body, "sha256")
 
-    def seal(self, answer: StoredResponse, claim: Claim, nonce: bytes) -> bytes:
+    def seal(self, response: StoredResponse, claim: Claim, nonce: bytes) -> bytes:
         """
-        Return the answer encrypted for `claim`.
+        Return the response encrypted for `claim`.
 
         Args:
-            answer: What to keep.
-            claim: What it belongs to.
+            response: The response to store.
+            claim: The claim it belongs to.
             nonce: 12 random bytes, never used twice with the same API key.
         """
-        sealed = AESGCM(self._seal_key).encrypt(nonce, _encode(answer), _bound_to(claim))
+        sealed = AESGCM(self._seal_key).encrypt(nonce, _encode(response), _bound_to(claim))
         return nonce + sealed
 
     def unseal(self, sealed: bytes, claim: Claim) -> StoredResponse | None:
-        """Return the answer sealed for `claim`; None: changed since, or not sealed for it."""
+        """Return the response sealed for `claim`; None if altered or sealed for another claim."""
         if len(sealed) < NONCE_BYTES + _TAG_BYTES:
             return None
         nonce, encrypted = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         try:
-            return _decode_answer(
+            return _decode_response(
                 AESGCM(self._seal_key).decrypt(nonce, encrypted, _bound_to(claim))
             )
         except (InvalidTag, msgspec.DecodeError):
@@ -104,31 +102,31 @@ class Sealer:
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What a call with the header asks for: to be the only one that runs."""
+    """A request to be the only running call with this idempotency key."""
 
     account_id: str
     scope: bytes
-    """16 bytes: the name of the record."""
+    """16 bytes that name the record."""
     fingerprint: bytes
-    """32 bytes: which body."""
+    """32 bytes that identify the body."""
     sealer: Sealer
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """A claim that was granted. Whoever has it runs the call and then finishes or frees it."""
+    """A granted claim. Its holder runs the call, then completes or releases the claim."""
 
     claim: Claim
     token: bytes
-    """16 random bytes: tells this run from every other."""
+    """16 random bytes that identify this run."""
 
 
 class KeyedRequest:
     """
-    The header of one request and the caller's keys, until the body is known.
+    A request's header value and the client's keys, until the body is known.
 
     Args:
         value: The header's value.
-        sealer: Made of the caller's raw API key.
+        sealer: Made from the client's raw API key.
     """
 
     __slots__ = ("_sealer", "_value")
@@ -138,7 +136,7 @@ class KeyedRequest:
         self._sealer = sealer
 
     def claim(self, principal: Principal, endpoint: Endpoint, body: bytes) -> Claim:
-        """Return the claim of a call; `body` is the request's, as it came."""
+        """Return the claim of a call; `body` is the request's, unmodified."""
         sealer = self._sealer
         scope = sealer.name(principal.account_id, principal.key_id, endpoint.value, self._value)
         return Claim(principal.account_id, scope, sealer.fingerprint(body), sealer)
@@ -146,35 +144,35 @@ class KeyedRequest:
 
 def keyed_request(headers: Iterable[Header], api_key: str) -> KeyedRequest | None:
     """
-    Return what is needed of a request that carries the header; None: it carries none.
+    Return the keyed request, or None if the request has no such header.
 
     Args:
-        headers: The request's, names in lower case.
-        api_key: The raw API key, after it has proved valid; it is not kept.
+        headers: Of the request, names in lower case.
+        api_key: The validated raw API key; it is not kept.
 
     Raises:
-        GatewayError: BAD_REQUEST when the value is not 1 to 255 visible ASCII characters, or the
-            header occurs twice with different values.
+        GatewayError: BAD_REQUEST: the value is not 1 to 255 visible ASCII characters, or the header
+            occurs twice with different values.
     """
     found: bytes | None = None
     for name, value in headers:
         if name == HEADER:
             if found is not None and found != value:
-                raise _unusable("must occur once")
+                raise _invalid_header("must occur only once")
             found = value
     if found is None:
         return None
     if not 0 < len(found) <= MAX_VALUE_LENGTH or found.translate(None, _VISIBLE):
-        raise _unusable(f"must be 1 to {MAX_VALUE_LENGTH} visible ASCII characters")
+        raise _invalid_header(f"must be 1 to {MAX_VALUE_LENGTH} visible ASCII characters")
     return KeyedRequest(found.decode("ascii"), Sealer(api_key))
 
 
 class ResponseRecorder:
     """
-    Collects an answer on its way to the caller, up to a limit; beyond it, forgets it.
+    Records a response on its way to the client, unless its body exceeds a limit.
 
     Args:
-        limit_bytes: Largest body that is kept.
+        limit_bytes: Largest body that is stored.
     """
 
     __slots__ = ("_headers", "_limit_bytes", "_pieces", "_size", "_status")
@@ -187,12 +185,12 @@ class ResponseRecorder:
         self._size = 0
 
     def start(self, status: int, headers: Iterable[Header]) -> None:
-        """Take the head."""
+        """Record status and headers."""
         self._status = status
         self._headers = tuple(header for header in headers if header[0] in _REPEATED)
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Record the next bytes of the body."""
         self._size += len(chunk)
         if self._size > self._limit_bytes:
             self._pieces.clear()
@@ -200,21 +198,21 @@ class ResponseRecorder:
             self._pieces.append(chunk)
 
     def answer(self, request_id: str) -> StoredResponse | None:
-        """Return the whole answer of the call `request_id`; None: none began, or it is too long."""
+        """Return the response of call `request_id`; None if none began or it is too large."""
         if not self._status or self._size > self._limit_bytes:
             return None
         return StoredResponse(self._status, self._headers, b"".join(self._pieces), request_id)
 
 
-def replay_headers(answer: StoredResponse, request_id: str) -> list[Header]:
-    """Return the headers with which a stored answer goes to the call `request_id`."""
+def replay_headers(response: StoredResponse, request_id: str) -> list[Header]:
+    """Return the headers with which a stored response is replayed to call `request_id`."""
     own_id = request_id.encode("latin-1")
     return [
-        *answer.headers,
-        (b"content-length", str(len(answer.body)).encode()),
+        *response.headers,
+        (b"content-length", str(len(response.body)).encode()),
         (b"request-id", own_id),
         (b"x-request-id", own_id),
-        (b"x-original-request-id", answer.request_id.encode("latin-1")),
+        (b"x-original-request-id", response.request_id.encode("latin-1")),
         (b"idempotent-replayed", b"true"),
     ]
 
@@ -223,5 +221,5 @@ def _bound_to(claim: Claim) -> bytes:
     return claim.scope + claim.fingerprint
 
 
-def _unusable(why: str) -> GatewayError:
-    return GatewayError(ErrorKind.BAD_REQUEST, f"The header Idempotency-Key {why}.")
+def _invalid_header(reason: str) -> GatewayError:
+    return GatewayError(ErrorKind.BAD_REQUEST, f"The header Idempotency-Key {reason}.")

@@ -1,7 +1,7 @@
 """
 The limits of accounts, keys, and keys for single models; and the errors of refusals.
 
-Six optional limits: requests and tokens per minute (`core.bucket`), concurrent calls, and money
+Six optional limits: requests and tokens per minute (`Bucket`), concurrent calls, and money
 spent in a UTC day, in a UTC month and in total. A call must pass the limits of its account, of its
 key, and of its key for its model; all or nothing.
 """
@@ -46,6 +46,7 @@ class KeyLimits(Limits, frozen=True, kw_only=True, omit_defaults=True, forbid_un
 
 
 NO_LIMITS = Limits()
+PER_MINUTE_MS = 60_000
 
 
 class LimitName(enum.Enum):
@@ -249,3 +250,57 @@ def _duration(milliseconds: int) -> str:
         return f"{seconds} s"
     minutes = -(-seconds // 60)
     return f"{minutes} min" if minutes < 120 else f"{-(-minutes // 60)} h"
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """
+    The level of a leaky bucket, in sixty-thousandths of a request or token, as of `at_ms`.
+
+    A bucket of capacity `limit` leaks `limit` per minute, which is `limit` sixty-thousandths per
+    millisecond: nothing is ever rounded, so Python, Lua and the tests agree to the last request. A
+    client that was idle may send `limit` at once, and from then on `limit` per minute.
+
+    Source: ITU-T I.371, the continuous-state leaky bucket form of the generic cell rate algorithm.
+    """
+
+    level: int = 0
+    at_ms: int = 0
+
+
+def leaked(bucket: Bucket, limit: int, now_ms: int) -> Bucket:
+    """Return the bucket at a later time; nothing leaks if the clock went backwards."""
+    passed_ms = max(0, now_ms - bucket.at_ms)
+    return Bucket(max(0, bucket.level - passed_ms * limit), max(bucket.at_ms, now_ms))
+
+
+def take(bucket: Bucket, limit: int, amount: int, now_ms: int) -> Bucket | int:
+    """
+    Add `amount` to the bucket if it fits.
+
+    An amount above `limit` would never fit: it counts as `limit` here, and `adjust` adds the rest
+    after it has been used.
+
+    Returns:
+        The new bucket, or the milliseconds until the amount fits, at least 1.
+    """
+    bucket = leaked(bucket, limit, now_ms)
+    level = bucket.level + min(amount, limit) * PER_MINUTE_MS
+    excess = level - limit * PER_MINUTE_MS
+    if excess > 0:
+        return -(-excess // limit)
+    return Bucket(level, bucket.at_ms)
+
+
+def adjust(bucket: Bucket, limit: int, amount: int, now_ms: int) -> Bucket:
+    """
+    Add what was used beyond the amount taken; a negative amount returns what was not used.
+
+    The level may rise above the capacity but never falls below zero.
+    """
+    bucket = leaked(bucket, limit, now_ms)
+    return Bucket(max(0, bucket.level + amount * PER_MINUTE_MS), bucket.at_ms)
+
+
+def remaining(bucket: Bucket, limit: int) -> int:
+    """Return how many whole requests or tokens still fit; 0 if the bucket is overfull."""
+    return max(0, limit * PER_MINUTE_MS - bucket.level) // PER_MINUTE_MS

@@ -1,7 +1,7 @@
 """
-The nouns of one call: wires, endpoints, the catalogue's entries, the principal, token counts.
+The domain types of a call: wires, endpoints, models and deployments, principals, usage.
 
-All frozen; built once at start (catalogue) or once per call (principal, usage).
+All are frozen: built once per catalogue, or once per call (principal, usage).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from gateway.core.limits import KeyLimits
 
 
 class Wire(enum.Enum):
-    """A public dialect. The value is the label in metrics, records and settings."""
+    """An API dialect. The value is the label in metrics, records and settings."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
 
 
 class Endpoint(enum.Enum):
-    """What a path asks for. The value is the label in metrics and records."""
+    """An API operation. The value is the label in metrics and records."""
 
     CHAT_COMPLETIONS = "chat_completions"
     MESSAGES = "messages"
@@ -32,14 +32,14 @@ class Endpoint(enum.Enum):
 
     @property
     def wire(self) -> Wire:
-        """The dialect in which this endpoint's callers speak and read errors."""
+        """The dialect of this endpoint's requests and errors."""
         if self in (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS):
             return Wire.ANTHROPIC
         return Wire.OPENAI
 
 
 class Clocks(msgspec.Struct, frozen=True):
-    """Limits in seconds, see `settings.Timeouts`."""
+    """Timeouts in seconds, see `settings.Timeouts`."""
 
     connect_s: float
     first_byte_s: float
@@ -49,7 +49,7 @@ class Clocks(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where connections go: the key of a pool. Set by operators only, never by callers."""
+    """Where connections go; the key of a pool. Set only by operators, never by clients."""
 
     host: str
     port: int
@@ -62,11 +62,11 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class WireRoute(msgspec.Struct, frozen=True):
-    """How one provider is spoken to on one wire."""
+    """How to reach one provider on one wire."""
 
     origin: Origin
     base_path: str
-    """The base URL's path, no slash at its end; `/chat/completions` or `/v1/messages` follow."""
+    """The base URL's path without trailing slash; `/chat/completions` or `/v1/messages` follow."""
     headers: tuple[tuple[bytes, bytes], ...]
     """Host, credential, user-agent, accept-encoding and the provider's own, ready to send."""
     count_tokens: bool = True
@@ -87,17 +87,17 @@ class Provider(msgspec.Struct, frozen=True):
     inject_usage: bool
     caps: dict[str, object]
     betas: dict[bytes, bytes | None] = {}
-    """`anthropic-beta` name -> what is sent instead, None: nothing; `*` for all others."""
+    """`anthropic-beta` name -> its replacement, or None to drop it; `*` applies to all others."""
     drop_fields: frozenset[str] = frozenset()
     allow_features: frozenset[str] = frozenset()
     """Names of `settings.PricedFeature`."""
     strip_billing_line: bool = False
     drains: bool | None = False
-    """A call whose client left is read on for its usage; None: if it may hide reasoning."""
+    """Read on for the usage after a client disconnects; None: only if reasoning may be hidden."""
 
 
 class TokenPrices(msgspec.Struct, frozen=True):
-    """Nano-dollars per million tokens, one for each disjoint token class."""
+    """Nano-dollars per million tokens of each disjoint token class."""
 
     input: int
     output: int
@@ -105,18 +105,18 @@ class TokenPrices(msgspec.Struct, frozen=True):
     cache_write: int
     reasoning: int
     cache_write_1h: int | None = None
-    """None: 1.6 times `cache_write`, the ratio of Anthropic's price list."""
+    """None: 1.6 times `cache_write`, as in Anthropic's price list."""
 
 
 class Prices(TokenPrices, frozen=True):
-    """What a call is priced by: tokens, and what upstreams charge apart."""
+    """Prices of tokens, and of what upstreams charge separately."""
 
     web_search: int = 0
     """Nano-dollars per thousand searches."""
     tiers: dict[str, int] = {}
-    """Reported tier -> factor of all token prices, in millionths."""
+    """Reported tier -> factor on all token prices, in millionths."""
     long_context: TokenPrices | None = None
-    """Prices of all tokens of a call with more input than `long_context_above`."""
+    """Prices of all tokens if the input exceeds `long_context_above`."""
     long_context_above: int = 0
 
     @property
@@ -133,9 +133,9 @@ class Deployment(msgspec.Struct, frozen=True):
     wires: tuple[Wire, ...]
     caps: dict[str, object]
     cost: Prices | None = None
-    """What the upstream takes from us; None: unknown, and so is the margin."""
+    """The upstream's prices; None if unknown."""
     prices_reasoning: bool = False
-    """Reasoning has a price of its own: the model reasons."""
+    """Reasoning has a separate price, so the model reasons."""
 
     @property
     def label(self) -> str:
@@ -157,7 +157,7 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who a key speaks for. Holds no secret: `key_id` is the public id of the key's row."""
+    """The authenticated key and its account. Holds no secret: `key_id` is the key's public id."""
 
     key_id: str
     account_id: str
@@ -165,17 +165,17 @@ class Principal(msgspec.Struct, frozen=True):
     state: str
     """`active`, `disabled` or `revoked`."""
     version: int
-    """Grows with every change of the key; a cache never replaces a newer entry with an older."""
+    """Increases with every change of the key; caches keep the newer of two entries."""
     expires_at: int | None = None
     """Unix seconds."""
     models: frozenset[str] | None = None
-    """Public model names the key may use; None means all."""
+    """Names of the models that the key may use; None means all."""
     limits: KeyLimits | None = None
     """The key's own limits; those of its account are in Redis, see `store.accounts.snapshot`."""
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Five disjoint token classes (`reasoning` is part of no other), and what else costs."""
+    """Five disjoint token classes (`output` excludes `reasoning`), and other billed items."""
 
     input: int = 0
     cache_read: int = 0
@@ -183,11 +183,11 @@ class Usage(msgspec.Struct, frozen=True):
     output: int = 0
     reasoning: int = 0
     cache_write_1h: int = 0
-    """The part of `cache_write` that the upstream keeps for an hour."""
+    """The part of `cache_write` with a one-hour lifetime."""
     web_searches: int = 0
-    """Searches the upstream ran."""
+    """Searches that the upstream ran."""
     tier: str | None = None
-    """Service tier, speed and region beside the standard ones, joined by `+`: `priority`."""
+    """Non-standard service tier, speed and region, joined by `+`, such as `priority`."""
 
 
 TOKEN_COLUMNS = {
@@ -197,7 +197,7 @@ TOKEN_COLUMNS = {
     "output": "output_tokens",
     "reasoning": "reasoning_tokens",
 }
-"""The fields of `Usage` that add up to all tokens of a call, and their names outside."""
+"""Fields of `Usage` that sum to all tokens of a call -> their public names."""
 
 USAGE_COLUMNS = {
     **TOKEN_COLUMNS,
@@ -205,15 +205,15 @@ USAGE_COLUMNS = {
     "web_searches": "web_searches",
     "tier": "tier",
 }
-"""All fields of `Usage`, and their names outside."""
+"""All fields of `Usage` -> their public names."""
 
 
 ABANDONED = "abandoned"
-"""The outcome of an event that is provisional: a later settlement of its call supersedes it."""
+"""Outcome of a provisional event, which a later settlement of the call supersedes."""
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One call, recorded once. Travels as JSON in the usage stream; holds no key and no content."""
+    """The record of one call. Sent as JSON in the usage stream; contains no key and no content."""
 
     request_id: str
     at_ms: int
@@ -231,19 +231,19 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int = 0
     outcome: str = "completed"
     """
-    How the call was settled: completed; cancelled (the client left, the upstream was closed),
-    drained (the client left, the upstream's report was awaited), failed, insured (failed without
-    output: nothing is charged), abandoned (its worker was not heard of: the last checkpoint is
-    charged, until a settlement comes after all).
+    How the call was settled: completed; cancelled (the client disconnected and the upstream was
+    closed); drained (the client disconnected and the upstream's usage was awaited); failed; insured
+    (failed without output, nothing is charged); abandoned (its worker stopped reporting: the last
+    checkpoint is charged unless a settlement follows).
     """
     error_kind: str | None = None
     usage: Usage = Usage()
     estimated: bool = False
-    """True when tokens were counted here because the upstream reported none."""
+    """Tokens were counted by the gateway because the upstream reported none."""
     cost_nanousd: int = 0
-    """What the account is charged; never negative."""
+    """The amount charged to the account; not negative."""
     upstream_cost_nanousd: int | None = None
-    """What the upstream takes from us; None: its prices are not in the settings."""
+    """The upstream's price for the call; None if its prices are not configured."""
     finish_reason: str | None = None
     ttft_ms: int | None = None
     duration_ms: int = 0

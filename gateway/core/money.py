@@ -1,5 +1,5 @@
 """
-Money as people write it, and as it is kept: nano-dollars, integers, exact both ways.
+Converts between decimal dollars and nano-dollars, exactly.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import re
 from gateway.core.catalogue import NANOUSD_PER_USD, nanousd
 
 MAX_AMOUNT_NANOUSD = 1_000_000 * NANOUSD_PER_USD
-"""A million dollars: what one booking may move at most, so that no typing mistake moves more."""
+"""A million dollars, the most that one ledger entry may move, to limit the damage of typos."""
 MAX_BALANCE_NANOUSD = 9_000_000 * NANOUSD_PER_USD
-"""Nine million dollars: what a balance may grow to. Below 2 ** 53, so every reader of JSON and
-every script counts it exactly."""
+"""Nine million dollars, the highest balance: below 2 ** 53, so that JSON readers and scripts
+represent it exactly."""
 MIN_BALANCE_NANOUSD = -1_000_000_000 * NANOUSD_PER_USD
-"""Minus a billion dollars, far within 64 bits: what an account without a credit limit may owe."""
+"""Minus a billion dollars, the lowest balance of an account without a credit limit."""
 
 _DOLLARS = re.compile(r"(-?)\$?([0-9]{1,10}(?:\.[0-9]{1,9})?)\Z")
 
 
 def dollars(amount_nanousd: int) -> str:
-    """Return an amount as decimal dollars, exactly, with two decimals at least: `-0.0000001`."""
+    """Return an amount as exact decimal dollars with at least two decimals: `-0.0000001`."""
     sign = "-" if amount_nanousd < 0 else ""
     whole, fraction = divmod(abs(amount_nanousd), NANOUSD_PER_USD)
     return f"{sign}{whole}.{f'{fraction:09}'.rstrip('0'):0<2}"
@@ -31,13 +31,15 @@ def read_dollars(text: str) -> int:
     Return decimal dollars as nano-dollars: `12`, `12.50`, `-0.000000001`, `$5`.
 
     Raises:
-        ValueError: It is no decimal with at most nine digits behind the point.
+        ValueError: The text is not a decimal number with at most nine decimals.
     """
-    matched = _DOLLARS.match(text)
-    if matched is None:
-        raise ValueError(f"{text!r} is no amount in dollars like 12.50, with nine decimals at most")
-    amount = nanousd(matched[2])
-    return -amount if matched[1] else amount
+    match = _DOLLARS.match(text)
+    if match is None:
+        raise ValueError(
+            f"{text!r} is not an amount in dollars such as 12.50, with at most nine decimals"
+        )
+    amount = nanousd(match[2])
+    return -amount if match[1] else amount
 
 
 def amount_fields(name: str, amount_nanousd: int | None) -> dict[str, str | int | None]:

@@ -1,12 +1,12 @@
 """
-How much output to expect of a call: learned per key and model, so that holds are not too fat.
+Estimates a call's output tokens so that reservations are not oversized.
 
-Agents ask for 32,000 tokens and use 400. Holding what they ask for would block small balances
-falsely; holding nothing would let them run dry unseen. What is expected is the 95th percentile of
-what this key got from this model lately, and no more than was asked for.
+Agents request 32,000 tokens and use 400. Reserving the full request would block small balances
+needlessly; reserving nothing would overdraw them. The estimate is the 95th percentile of recent
+outputs of this key and model, at most the requested number.
 
-Holds are estimates. What bounds the debt of an account whose estimates were wrong, or were taught
-wrong on purpose, is the sum of worst cases that `lua/reserve.lua` keeps.
+If estimates are wrong, or were manipulated on purpose, the sum of worst-case costs kept by
+`lua/reserve.lua` bounds an account's debt.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _Name = TypeVar("_Name", str, tuple[str, str])
 
 QUANTILE = 0.95
 ENOUGH = 20
-"""Calls after which a percentile is believed."""
+"""Calls after which a percentile is used."""
 _FADE_AT = 512
-"""Calls after which all counts are halved, so that the last few hundred weigh most."""
+"""Calls after which all counts are halved, so that recent calls weigh most."""
 _RENEW = 16
 _STEPS = 4
 _BUCKETS = 20 * _STEPS
@@ -28,10 +28,10 @@ _BUCKETS = 20 * _STEPS
 
 class OutputQuantile:
     """
-    A running percentile of token counts, in buckets a fourth of an octave wide.
+    A running percentile of token counts, in buckets of a quarter octave.
 
-    What it returns is never below the percentile, and less than a quarter above it. Finding it
-    costs 2 us, so it is found anew only after every _RENEW calls.
+    The value is never below the percentile, and less than a quarter above it. Computing it costs
+    2 us, so it is refreshed only every _RENEW calls.
     """
 
     __slots__ = ("_age", "_counts", "_value", "count")
@@ -43,7 +43,7 @@ class OutputQuantile:
         self.count = 0
 
     def observe(self, tokens: int) -> None:
-        """Take one call's output."""
+        """Add the output of one call."""
         self._counts[_bucket(tokens)] += 1
         self.count += 1
         self._age += 1
@@ -52,7 +52,7 @@ class OutputQuantile:
             self.count = sum(self._counts)
 
     def value(self) -> int:
-        """Return the percentile's upper bound in tokens; 0 when nothing was observed."""
+        """Return an upper bound of the percentile in tokens; 0 without observations."""
         if self._age >= _RENEW:
             self._age = 0
             self._value = self._find()
@@ -69,11 +69,11 @@ class OutputQuantile:
 
 class OutputEstimator:
     """
-    The percentiles of many keys and models; those not used for longest are forgotten.
+    The percentiles per key and model; the least recently used are evicted.
 
     Args:
-        default_tokens: Expected of a model of which nothing is known.
-        entries: Pairs of key and model remembered at most.
+        default_tokens: Estimate for a model without observations.
+        entries: Most pairs of key and model kept.
     """
 
     def __init__(self, default_tokens: int, entries: int = 20_000) -> None:
@@ -83,27 +83,27 @@ class OutputEstimator:
         self._models: OrderedDict[str, OutputQuantile] = OrderedDict()
 
     def observe(self, key_id: str, model: str, tokens: int) -> None:
-        """Learn the output of one choice, reasoning included, of a call answered in full."""
-        self._learn(self._pairs, (key_id, model), tokens)
-        self._learn(self._models, model, tokens)
+        """Add the output of one choice, reasoning included, of a completed call."""
+        self._add(self._pairs, (key_id, model), tokens)
+        self._add(self._models, model, tokens)
 
     def expected(self, key_id: str, model: str, at_most: int) -> int:
         """
-        Return the output to hold for, in tokens.
+        Return the output tokens to reserve for, at most `at_most`.
 
-        The percentile of key and model. Until enough is known of the pair, the default, or the
-        model's percentile over all keys where that is lower. Never more than `at_most`.
+        This is the percentile of key and model; until enough calls were observed, the default or
+        the model's percentile over all keys, whichever is lower.
         """
         known = self._pairs.get((key_id, model))
         if known is not None and known.count >= ENOUGH:
             return min(known.value(), at_most)
-        # Other tenants' calls may lower the hold of a new key, never raise it.
+        # Calls of other tenants may lower the estimate of a new key, never raise it.
         others = self._models.get(model)
         if others is not None and others.count >= ENOUGH:
             return min(others.value(), self._default, at_most)
         return min(self._default, at_most)
 
-    def _learn(self, table: OrderedDict[_Name, OutputQuantile], name: _Name, tokens: int) -> None:
+    def _add(self, table: OrderedDict[_Name, OutputQuantile], name: _Name, tokens: int) -> None:
         known = table.get(name)
         if known is None:
             if len(table) >= self._entries:
@@ -115,7 +115,7 @@ class OutputEstimator:
 
 
 def _bucket(tokens: int) -> int:
-    """Return the bucket: exact up to 8 tokens, then four to each doubling."""
+    """Return the bucket of a count: exact up to 8 tokens, then four per octave."""
     if tokens < 2 * _STEPS:
         return max(0, tokens)
     octave = tokens.bit_length() - 3
@@ -123,7 +123,7 @@ def _bucket(tokens: int) -> int:
 
 
 def _highest(bucket: int) -> int:
-    """Return the largest count that falls into a bucket."""
+    """Return the largest count in a bucket."""
     if bucket < 2 * _STEPS:
         return bucket
     octave, step = divmod(bucket - _STEPS, _STEPS)

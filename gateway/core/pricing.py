@@ -1,4 +1,4 @@
-"""What a call costs: integer nano-dollars, rounded once, up."""
+"""Computes the cost of a call in integer nano-dollars, rounded up once."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ from gateway.core.model import Prices, TokenPrices, Usage
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 
 TOKENS_PER_PRICE = 1_000_000
-"""Prices are for a million tokens."""
+"""Prices are per million tokens."""
 
 TIER_UNIT = 1_000_000
-"""Factors of tiers are in millionths."""
+"""Tier factors are in millionths."""
 
 _SEARCHES_PER_PRICE = 1_000
 
 
 def cost_nanousd(usage: Usage, prices: Prices) -> int:
     """
-    Return what a call costs.
+    Return the cost of a call, at most `MAX_AMOUNT_NANOUSD`.
 
-    All classes are added up exactly, in nano-dollars per million tokens, multiplied by the factors
-    of the tiers reported, and divided once: what is left of a nano-dollar counts as a whole one. So
-    a cost is never below the exact value, and less than one nano-dollar above it. No call costs
-    more than `MAX_AMOUNT_NANOUSD`, the most that one entry of the ledger moves.
+    The sum over all token classes is exact; it is multiplied by the factors of the reported tiers
+    and rounded up once. The result is never below the exact cost, and less than one nano-dollar
+    above it.
 
     Args:
-        usage: Counts, none negative.
+        usage: Counts, not negative.
         prices: Nano-dollars per million tokens.
     """
     total = _token_millionths(usage, _token_prices(usage, prices))
@@ -39,12 +38,12 @@ def cost_nanousd(usage: Usage, prices: Prices) -> int:
 
 
 def _token_prices(usage: Usage, prices: Prices) -> TokenPrices:
-    """Return the prices of the call's tokens: beyond the threshold all of them cost more."""
-    dearer = prices.long_context
-    if dearer is None:
+    """Return the token prices; above the long-context threshold they apply to all tokens."""
+    long_context = prices.long_context
+    if long_context is None:
         return prices
     size = usage.input + usage.cache_read + usage.cache_write
-    return dearer if size > prices.long_context_above else prices
+    return long_context if size > prices.long_context_above else prices
 
 
 def _token_millionths(usage: Usage, prices: TokenPrices) -> int:
@@ -65,36 +64,35 @@ def _token_millionths(usage: Usage, prices: TokenPrices) -> int:
 
 def most_nanousd(input_tokens: int, output_tokens: int, prices: Prices) -> int:
     """
-    Return what a call of so many tokens costs at most.
+    Return the expected maximum cost of a call with these token counts.
 
-    Output may turn out to be reasoning, so the dearer of the two prices counts. Input counts at
-    its plain price: what a cache holds is cheaper, what goes into one may be a little dearer.
+    Output may be reasoning, so the higher of the two prices is used. Input uses the plain price:
+    cache reads cost less, cache writes slightly more.
     """
-    dearest = max(prices.output, prices.reasoning)
-    return -(-(input_tokens * prices.input + output_tokens * dearest) // TOKENS_PER_PRICE)
+    highest = max(prices.output, prices.reasoning)
+    return -(-(input_tokens * prices.input + output_tokens * highest) // TOKENS_PER_PRICE)
 
 
 def worst_case_nanousd(
     input_tokens: int, output_tokens: int, prices: Prices, *, hour_cache: bool = True
 ) -> int:
     """
-    Return a bound on the cost of every usage with at most so many tokens of input and of output.
+    Return an upper bound on the cost of any usage with at most these token counts.
 
-    Each token counts at the dearest price of its side: input may be written into a cache, output
-    may be reasoning, and the request may be served in the dearest combination of tiers. Server
-    tools are not tokens and are not counted.
+    Every token is priced at the highest price of its side: input may be written to a cache, output
+    may be reasoning, and the request may be served in the most expensive combination of tiers.
+    Server tools are not included.
 
     Args:
         input_tokens: Of all classes.
         output_tokens: Reasoning included.
         prices: Of the model.
-        hour_cache: Whether the input may be written into a cache of an hour.
+        hour_cache: Whether the input may be written to a one-hour cache.
     """
     scales = [prices] if prices.long_context is None else [prices, prices.long_context]
-    dearest_output = max(max(scale.output, scale.reasoning) for scale in scales)
-    total = (
-        input_tokens * dearest_input(prices, hour_cache=hour_cache) + output_tokens * dearest_output
-    )
+    highest_output = max(max(scale.output, scale.reasoning) for scale in scales)
+    total = input_tokens * dearest_input(prices, hour_cache=hour_cache)
+    total += output_tokens * highest_output
     divisor = TOKENS_PER_PRICE
     for factor in prices.tiers.values():
         if factor > TIER_UNIT:
@@ -104,7 +102,7 @@ def worst_case_nanousd(
 
 
 def dearest_input(prices: Prices, *, hour_cache: bool = True) -> int:
-    """Return the highest price of a token of input, cached or not, before the factors of tiers."""
+    """Return the highest price of an input token, cached or not, before tier factors."""
     scales = [prices] if prices.long_context is None else [prices, prices.long_context]
     return max(
         max(each.input, each.cache_read, _hour_price(each) if hour_cache else each.cache_write)
@@ -113,11 +111,11 @@ def dearest_input(prices: Prices, *, hour_cache: bool = True) -> int:
 
 
 def _hour_price(prices: TokenPrices) -> int:
-    """Return the price of a write into the cache of an hour, never below that of five minutes."""
+    """Return the price of a one-hour cache write, at least that of a five-minute one."""
     hour = prices.cache_write_1h
     return -(-prices.cache_write * 8 // 5) if hour is None else max(hour, prices.cache_write)
 
 
 def token_count(usage: Usage) -> int:
-    """Return the tokens of all classes: what limits of tokens a minute count."""
+    """Return the tokens of all classes, as limits per minute count them."""
     return usage.input + usage.cache_read + usage.cache_write + usage.output + usage.reasoning

@@ -1,7 +1,7 @@
 """
-Which deployments a call may use, in which order, and on which wire each is spoken to.
+Selects the deployments for a call, their order, and the wire used for each.
 
-The same wire beats translation: the bytes stay the vendor's and prompt caches survive.
+The client's own wire is preferred to translation: it keeps the vendor's bytes and prompt caches.
 """
 
 from __future__ import annotations
@@ -12,33 +12,32 @@ from gateway.core.model import Deployment, Endpoint, Model, Wire, WireRoute
 
 
 class Candidate(NamedTuple):
-    """One deployment and the wire it will be spoken to on."""
+    """A deployment and the wire used for it."""
 
     deployment: Deployment
     wire: Wire
 
     @property
     def route(self) -> WireRoute:
-        """Where the deployment's provider speaks this wire."""
+        """The provider's route for this wire."""
         return self.deployment.provider.wires[self.wire]
 
 
 class Plan(NamedTuple):
-    """Candidates, each deployment at most once, best first; when there are none, why."""
+    """Candidates, best first, each deployment at most once; or the reason for having none."""
 
     candidates: tuple[Candidate, ...]
     reason: str | None = None
-    """For the caller: a sentence that names the model. None when there are candidates."""
+    """A sentence for the client that names the model; None if there are candidates."""
 
 
 def plan(model: Model, client_wire: Wire, endpoint: Endpoint) -> Plan:
     """
     Return the ordered candidates for one call.
 
-    Deployments that speak the client's wire come before those that need a translation; within
-    both, the order is the catalogue's. Embeddings and token counts are relayed and never
-    translated; a token count also needs a provider that has the endpoint. An empty plan for a
-    token count means that the gateway estimates.
+    Deployments on the client's wire come before those that need translation, each group in the
+    catalogue's order. Embeddings and token counts are relayed, never translated; a token count also
+    needs a provider with that endpoint. If a token count has no candidate, the gateway estimates.
     """
     native = [
         Candidate(deployment, client_wire)

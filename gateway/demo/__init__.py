@@ -1,6 +1,6 @@
 """
-A demo upstream that ships with the gateway: both dialects, believable streams, no model.
+A scripted upstream in both dialects, which needs no model and no provider account.
 
-It lets a new operator see the whole gateway work without an account anywhere, and gives the tests
-an upstream that does what a prompt tells it to. Start reading at `script.read`.
+It lets operators try the whole gateway, and lets tests control responses by directives in prompts;
+see `script`.
 """

@@ -1,4 +1,4 @@
-"""`python -m gateway.demo PORT [PACE_S]`: the demo upstream in a process of its own."""
+"""`python -m gateway.demo PORT [PACE_S]`: runs the demo upstream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo upstream's answers in Anthropic's dialect."""
+"""Renders the demo upstream's responses in Anthropic's dialect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIGNATURE = "ZGVtbyB1cHN0cmVhbQ=="
 
 
 def stop_reason(script: Script) -> str:
-    """Return why the answer ends."""
+    """Return the response's stop reason."""
     if script.truncated:
         return "max_tokens"
     return "tool_use" if script.tool else "end_turn"
@@ -28,12 +28,12 @@ def _usage(script: Script, output_tokens: int) -> dict[str, int]:
     }
 
 
-def answer(script: Script, model: str, call_id: str) -> bytes:
-    """Return the whole answer as JSON."""
+def message(script: Script, model: str, call_id: str) -> bytes:
+    """Return the complete message as JSON."""
     content: list[dict[str, object]] = []
     if script.thinking:
-        thought = "".join(script.thinking)
-        content.append({"type": "thinking", "thinking": thought, "signature": _SIGNATURE})
+        thinking = "".join(script.thinking)
+        content.append({"type": "thinking", "thinking": thinking, "signature": _SIGNATURE})
     if script.text:
         content.append({"type": "text", "text": "".join(script.text)})
     if script.tool:
@@ -55,8 +55,8 @@ def answer(script: Script, model: str, call_id: str) -> bytes:
 
 
 def chunks(script: Script, model: str, call_id: str) -> Iterator[tuple[bytes, bool]]:
-    """Yield each event with whether it is a token, which takes its time."""
-    message: dict[str, object] = {
+    """Yield each event, and whether it is a token and therefore paced."""
+    message_start: dict[str, object] = {
         "id": f"msg_{call_id}",
         "type": "message",
         "role": "assistant",
@@ -66,7 +66,7 @@ def chunks(script: Script, model: str, call_id: str) -> Iterator[tuple[bytes, bo
         "stop_sequence": None,
         "usage": _usage(script, 1),
     }
-    yield _event("message_start", {"message": message}), False
+    yield _event("message_start", {"message": message_start}), False
     yield _event("ping", {}), False
     index = 0
     if script.thinking:
@@ -114,10 +114,10 @@ def error(status: int) -> bytes:
     kind = kinds.get(status, "overloaded_error" if status == 529 else "api_error")
     if status == 400:
         kind = "invalid_request_error"
-    message = f"The demo upstream was told to answer {status}."
-    return _encode({"type": "error", "error": {"type": kind, "message": message}})
+    text = f"The demo upstream was asked for status {status}."
+    return _encode({"type": "error", "error": {"type": kind, "message": text}})
 
 
 def token_count(input_tokens: int) -> bytes:
-    """Return the answer of the counting endpoint."""
+    """Return the response of the token counting endpoint."""
     return _encode({"input_tokens": input_tokens})

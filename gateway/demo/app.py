@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from gateway.demo import anthropic_wire, openai_wire
-from gateway.demo.requests import DemoRequest, ask_of, decode
+from gateway.demo.requests import DemoRequest, decode, read_prompt
 from gateway.demo.script import Script, read
 
 Message = dict[str, Any]
@@ -28,7 +28,7 @@ class DemoUpstream:
     Serves `/v1/chat/completions`, `/v1/messages`, `/v1/messages/count_tokens`, `/v1/embeddings`.
 
     Args:
-        pace_s: Seconds between two tokens of a stream; 0.02 is about what a model does.
+        pace_s: Seconds between two tokens of a stream; 0.02 is typical of a model.
     """
 
     def __init__(self, pace_s: float = 0.02) -> None:
@@ -36,7 +36,7 @@ class DemoUpstream:
         self._ids = itertools.count(1)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Serve one request."""
         if scope["type"] != "http":
             return
         body = await _body(receive)
@@ -50,7 +50,7 @@ class DemoUpstream:
         if path.endswith("/embeddings"):
             await _respond(send, 200, openai_wire.embeddings(request.model, bytes(request.input)))
             return
-        script = read(ask_of(request, body))
+        script = read(read_prompt(request, body))
         if path.endswith("/count_tokens"):
             await _respond(send, 200, anthropic_wire.token_count(script.input_tokens))
         elif script.status != 200:
@@ -60,15 +60,15 @@ class DemoUpstream:
             await self._stream(send, script, self._events(request, script, anthropic=anthropic))
         else:
             await asyncio.sleep(self._pace_s * script.output_tokens)
-            await _respond(send, 200, self._answer(request, script, anthropic=anthropic))
+            await _respond(send, 200, self._completion(request, script, anthropic=anthropic))
 
     def _call_id(self) -> str:
         return f"demo{next(self._ids):08d}"
 
-    def _answer(self, request: DemoRequest, script: Script, *, anthropic: bool) -> bytes:
+    def _completion(self, request: DemoRequest, script: Script, *, anthropic: bool) -> bytes:
         if anthropic:
-            return anthropic_wire.answer(script, request.model, self._call_id())
-        return openai_wire.answer(script, request.model, self._call_id(), int(time.time()))
+            return anthropic_wire.message(script, request.model, self._call_id())
+        return openai_wire.completion(script, request.model, self._call_id(), int(time.time()))
 
     def _events(
         self, request: DemoRequest, script: Script, *, anthropic: bool
@@ -105,7 +105,7 @@ async def _fail(send: Send, fault: str) -> None:
         await asyncio.sleep(_STALL_S)
     if fault == "cut":
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-    # break: returning with the body unfinished breaks the connection
+    # break: an incomplete body closes the connection
 
 
 async def _body(receive: Receive) -> bytes:

@@ -1,4 +1,4 @@
-"""The demo upstream's answers in OpenAI's dialect."""
+"""Renders the demo upstream's responses in OpenAI's dialect."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def usage(script: Script) -> dict[str, object]:
 
 
 def finish_reason(script: Script) -> str:
-    """Return why the answer ends."""
+    """Return the response's finish reason."""
     if script.truncated:
         return "length"
     return "tool_calls" if script.tool else "stop"
 
 
-def answer(script: Script, model: str, call_id: str, created: int) -> bytes:
-    """Return the whole answer as JSON."""
+def completion(script: Script, model: str, call_id: str, created: int) -> bytes:
+    """Return the complete response as JSON."""
     message: dict[str, object] = {"role": "assistant", "content": "".join(script.text) or None}
     if script.thinking:
         message["reasoning_content"] = "".join(script.thinking)
@@ -52,7 +52,7 @@ def answer(script: Script, model: str, call_id: str, created: int) -> bytes:
 def chunks(
     script: Script, model: str, call_id: str, created: int, *, with_usage: bool
 ) -> Iterator[tuple[bytes, bool]]:
-    """Yield each event with whether it is a token, which takes its time."""
+    """Yield each event, and whether it is a token and therefore paced."""
     head = {
         "id": f"chatcmpl-{call_id}",
         "object": "chat.completion.chunk",
@@ -86,7 +86,7 @@ def error(status: int) -> bytes:
     return _encode(
         {
             "error": {
-                "message": f"The demo upstream was told to answer {status}.",
+                "message": f"The demo upstream was asked for status {status}.",
                 "type": kind if status < 500 else "server_error",
                 "param": None,
                 "code": None,
@@ -96,7 +96,7 @@ def error(status: int) -> bytes:
 
 
 def embeddings(model: str, raw_input: bytes) -> bytes:
-    """Return one small vector for each input, made from its bytes."""
+    """Return one small vector per input, computed from its bytes."""
     values = msgspec.json.decode(raw_input)
     inputs = values if isinstance(values, list) else [values]
     rows = []

@@ -1,10 +1,10 @@
-"""Requests of both dialects, as far as the demo upstream reads them."""
+"""Decodes requests of both dialects for the demo upstream."""
 
 from __future__ import annotations
 
 import msgspec
 
-from gateway.demo.script import Ask
+from gateway.demo.script import Prompt
 
 
 class _Part(msgspec.Struct):
@@ -31,7 +31,7 @@ class _StreamOptions(msgspec.Struct):
 
 
 class DemoRequest(msgspec.Struct):
-    """What both dialects' bodies have in common, and the few members that one of them has."""
+    """The members of both dialects that the demo upstream reads."""
 
     model: str
     messages: list[_Message] = []
@@ -53,17 +53,17 @@ def decode(body: bytes) -> DemoRequest:
     Return the request.
 
     Raises:
-        msgspec.DecodeError: The body is not such a request.
-        UnicodeDecodeError, RecursionError: It is not readable at all.
+        msgspec.DecodeError: The body is not a request.
+        UnicodeDecodeError, RecursionError: The body cannot be decoded.
     """
     return _DECODER.decode(body)
 
 
-def ask_of(request: DemoRequest, body: bytes) -> Ask:
-    """Return what the script looks at."""
+def read_prompt(request: DemoRequest, body: bytes) -> Prompt:
+    """Return the parts of a request that a script depends on."""
     turn = _last_turn(request.messages)
-    return Ask(
-        prompt="\n".join(_text(message) for message in turn if message.role == "user"),
+    return Prompt(
+        text="\n".join(_text(message) for message in turn if message.role == "user"),
         after_tool=any(map(_is_tool_result, turn)),
         tools=frozenset(
             tool.function.name if tool.function else tool.name for tool in request.tools or ()
@@ -75,7 +75,7 @@ def ask_of(request: DemoRequest, body: bytes) -> Ask:
 
 
 def _last_turn(messages: list[_Message]) -> list[_Message]:
-    """Return what came after the last assistant message; OpenClaw puts notes after the prompt."""
+    """Return the messages after the last assistant message."""
     for index in range(len(messages), 0, -1):
         if messages[index - 1].role == "assistant":
             return messages[index:]

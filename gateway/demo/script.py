@@ -1,15 +1,15 @@
 """
-What the demo upstream will answer to a prompt.
+Determines the demo upstream's response to a prompt.
 
-A prompt may hold directives, each at the start of a line of what the user said last:
+A prompt may contain directives, each at the start of a line of the last user message:
 
-    /tool NAME {"json": "arguments"}   call this tool (when the request offers it)
-    /think                             think before answering
-    /tokens N                          answer with N tokens
-    /error STATUS                      refuse with this HTTP status
-    /break N                           break the connection after N tokens
-    /cut N                             end the stream without its end mark after N tokens
-    /stall N                           fall silent after N tokens
+    /tool NAME {"json": "arguments"}   call this tool, if the request defines it
+    /think                             reason before responding
+    /tokens N                          respond with N tokens
+    /error STATUS                      respond with this HTTP status
+    /break N                           close the connection after N tokens
+    /cut N                             end the stream after N tokens, without its final event
+    /stall N                           stop sending after N tokens
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ _TOOL = re.compile(r"/tool[ \t]+([A-Za-z0-9_-]+)[ \t]+(?=\{)")
 _WORD = re.compile(r"\S+\s*|\s+")
 _SLICE = re.compile(r".{1,8}", re.DOTALL)
 
-_THOUGHT = (
-    "The caller wants to see the gateway work, so a short and friendly answer will do. "
-    "I should say that no model is behind this and how to ask for more."
+_REASONING = (
+    "The client is trying out the gateway, so a short and friendly response will do. "
+    "I should say that there is no model here, and how to request more."
 )
-_ANSWER = (
+_RESPONSE = (
     "Hello from the demo upstream! No model is thinking here: these words come from a script, at "
-    "about fifty tokens a second, through the same path that every real answer takes. "
+    "about fifty tokens a second, through the same path as every real response. "
     "Your key was checked, the model name was resolved, this stream is relayed byte for byte, and "
-    "its usage is recorded. Put a line with /think, /tokens 500 or /error 429 into your message "
+    "its usage is recorded. Add a line with /think, /tokens 500 or /error 429 to your message "
     "to see reasoning, a longer stream or a failure. "
 )
 _FILLER = "The stream goes on, one small piece at a time, as a real model would send it. "
 _DONE = "The tool has answered, so the task is done. "
 
 
-class Ask(msgspec.Struct, frozen=True):
-    """The parts of a request that a script looks at, the same for both dialects."""
+class Prompt(msgspec.Struct, frozen=True):
+    """The parts of a request that a script depends on, in either dialect."""
 
-    prompt: str
-    """All that the user said since the last answer."""
+    text: str
+    """The user's messages since the last response."""
     after_tool: bool
-    """A tool's result came since then."""
+    """They include a tool result."""
     tools: frozenset[str]
     thinking: bool
     max_tokens: int
@@ -53,7 +53,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Script(msgspec.Struct, frozen=True):
-    """What to answer. `fault` is break, cut or stall and happens after `fault_after` tokens."""
+    """A response. `fault` is break, cut or stall, and occurs after `fault_after` tokens."""
 
     thinking: tuple[str, ...]
     text: tuple[str, ...]
@@ -67,13 +67,13 @@ class Script(msgspec.Struct, frozen=True):
 
     @property
     def output_tokens(self) -> int:
-        """Tokens of the whole answer, its thoughts included."""
+        """Tokens of the response, including reasoning."""
         arguments = len(slices(self.tool[1])) if self.tool else 0
         return len(self.thinking) + len(self.text) + arguments
 
 
 def pieces(text: str) -> tuple[str, ...]:
-    """Cut a text into what this upstream calls tokens: words with the white space behind them."""
+    """Cut a text into tokens: words with the white space after them."""
     return tuple(_WORD.findall(text))
 
 
@@ -82,24 +82,24 @@ def slices(arguments: str) -> tuple[str, ...]:
     return tuple(_SLICE.findall(arguments))
 
 
-def read(ask: Ask) -> Script:
-    """Return the answer to `ask`. The same question has the same answer."""
-    orders = {name: int(number or 0) for name, number in _DIRECTIVE.findall(ask.prompt)}
-    tool = None if ask.after_tool else _tool_call(ask)
-    text = pieces(_DONE) if ask.after_tool else () if tool else pieces(_ANSWER)
-    if orders.get("tokens"):
-        text = _filled(text, orders["tokens"])
-    thinking = pieces(_THOUGHT) if ask.thinking or "think" in orders else ()
-    allowed = max(ask.max_tokens - len(thinking), 0)
-    fault = next((name for name in ("break", "cut", "stall") if name in orders), None)
+def read(prompt: Prompt) -> Script:
+    """Return the response to a prompt; equal prompts have equal responses."""
+    directives = {name: int(number or 0) for name, number in _DIRECTIVE.findall(prompt.text)}
+    tool = None if prompt.after_tool else _tool_call(prompt)
+    text = pieces(_DONE) if prompt.after_tool else () if tool else pieces(_RESPONSE)
+    if directives.get("tokens"):
+        text = _filled(text, directives["tokens"])
+    thinking = pieces(_REASONING) if prompt.thinking or "think" in directives else ()
+    allowed = max(prompt.max_tokens - len(thinking), 0)
+    fault = next((name for name in ("break", "cut", "stall") if name in directives), None)
     return Script(
         thinking=thinking,
         text=text[:allowed],
         tool=tool,
-        status=orders.get("error") or 200,
+        status=directives.get("error") or 200,
         fault=fault,
-        fault_after=orders[fault] if fault else 0,
-        input_tokens=ask.input_chars // 4 + 1,
+        fault_after=directives[fault] if fault else 0,
+        input_tokens=prompt.input_chars // 4 + 1,
         truncated=len(text) > allowed,
     )
 
@@ -110,12 +110,12 @@ def _filled(text: tuple[str, ...], count: int) -> tuple[str, ...]:
     return (*text, *(filler * (missing // len(filler) + 1))[:missing])[:count]
 
 
-def _tool_call(ask: Ask) -> tuple[str, str] | None:
-    for match in _TOOL.finditer(ask.prompt):
-        if match[1] not in ask.tools:
+def _tool_call(prompt: Prompt) -> tuple[str, str] | None:
+    for match in _TOOL.finditer(prompt.text):
+        if match[1] not in prompt.tools:
             continue
-        rest = ask.prompt[match.end() :]
-        # OpenCode sends its message in quotes, with a backslash before each quote inside.
+        rest = prompt.text[match.end() :]
+        # OpenCode sends its message quoted, with escaped quotes inside.
         for written in (rest, rest.replace('\\"', '"')):
             try:
                 arguments, _ = json.JSONDecoder().raw_decode(written)

@@ -21,7 +21,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel, Receive, Scope, Send
 from gateway.pipeline.proxy import Proxy
-from gateway.protocols.http.error_bodies import render
+from gateway.protocols.http.errors.gateway_errors import render
 
 logger = logging.getLogger("gateway.edge")
 

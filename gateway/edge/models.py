@@ -10,7 +10,7 @@ from gateway.edge.http import read_query
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import ClientChannel
-from gateway.protocols.http.error_bodies import render
+from gateway.protocols.http.errors.gateway_errors import render
 from gateway.protocols.http.model_list import list_models, show_model
 
 _PREFIX = "/v1/models"

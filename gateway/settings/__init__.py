@@ -28,7 +28,7 @@ from gateway.settings.schema import (
     Timeouts,
     WireEndpoint,
 )
-from gateway.settings.secrets import ReadText, Secrets, resolve_secrets, secret
+from gateway.settings.secrets import ReadText, Secrets, read_text, resolve_secrets, secret
 from gateway.settings.urls import HttpUrl, split_http_url
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "WireEndpoint",
     "load",
     "parse",
+    "read_text",
     "resolve_secrets",
     "secret",
     "split_http_url",

@@ -27,8 +27,18 @@ def valkey_socket(data_dir: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"capio-{os.getuid()}-{name}" / "valkey.sock"
 
 
+def is_redis_embedded(settings: Settings) -> bool:
+    """Return whether the gateway runs its own Valkey server."""
+    return settings.redis.url == "embedded"
+
+
+def is_sql_embedded(settings: Settings) -> bool:
+    """Return whether the gateway keeps its SQLite file in the data directory."""
+    return settings.sql.url == "embedded"
+
+
 def redis_url(settings: Settings) -> str:
     """Return the URL of the Redis to use, the embedded server's if `redis.url` is "embedded"."""
-    if settings.redis.url == "embedded":
+    if is_redis_embedded(settings):
         return f"unix://{valkey_socket(Path(settings.server.data_dir))}"
     return settings.redis.url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -65,6 +66,11 @@ def secret(
     if not value:
         raise ConfigError([f"{where} is empty"])
     return value
+
+
+def read_text(path: str) -> str:
+    """Return the contents of a UTF-8 file; the usual `read` of `resolve_secrets`."""
+    return Path(path).read_text(encoding="utf-8")
 
 
 def resolve_secrets(

@@ -1,1 +1,1 @@
-"""What operators see: metrics and log lines."""
+"""Metrics and log lines for operators."""

@@ -1,8 +1,8 @@
 """
-Log lines as JSON objects: one for each call at its end, one for each change of state.
+Log lines as JSON objects: one per finished call, one per change of state.
 
-error = a call failed through us; warning = we coped; info = lifecycle. No line holds a key, a
-prompt or an answer.
+Levels: error if the gateway made a call fail, warning if it recovered, info for its lifecycle. No
+line contains a key, a prompt or a response.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class JsonFormatter(logging.Formatter):
     """Renders a record and its `extra` fields as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the record as one JSON object."""
         fields: dict[str, object] = {
             "at": round(record.created, 3),
             "level": record.levelname.lower(),
@@ -40,7 +40,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str = "INFO") -> None:
-    """Send the process's log lines to standard error, as JSON."""
+    """Write the process's log lines to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
@@ -49,7 +49,7 @@ def configure(level: str = "INFO") -> None:
 
 
 class CallLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What is logged of one call; the names are those of the usage event and the metrics."""
+    """The log line of one call; field names match the usage event and the metrics."""
 
     at: float
     level: str
@@ -86,10 +86,10 @@ class CallLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 class CallLog:
     """
-    Writes call lines from a thread of its own: a slow reader of the log never holds up the loop.
+    Writes call lines in a separate thread, so that a slow log reader never blocks the event loop.
 
-    The thread looks for lines twenty times a second: one write and no wake-up for many calls. What
-    waits is bounded; beyond that lines are dropped and counted in `dropped`.
+    The thread polls twenty times per second, which makes one write for many calls and needs no
+    wake-ups. The queue is bounded; further lines are dropped and counted in `dropped`.
     """
 
     def __init__(self, stream: IO[bytes] | None = None, limit: int = 20_000) -> None:
@@ -103,23 +103,23 @@ class CallLog:
         self._thread.start()
 
     def write(self, line: CallLine) -> None:
-        """Queue one line; never blocks."""
+        """Queue one line without blocking."""
         if len(self._lines) < self._limit:
             self._lines.append(line)
         else:
             self.dropped += 1
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Write what is queued and end the thread; if nobody reads the log, give up."""
+        """Write the queued lines and stop the thread; give up after `timeout_s`."""
         self._closing.set()
         self._thread.join(timeout_s)
 
     def _write_forever(self) -> None:
         while not self._closing.wait(_WRITE_EVERY_S):
-            self._write_waiting()
-        self._write_waiting()
+            self._write_queued()
+        self._write_queued()
 
-    def _write_waiting(self) -> None:
+    def _write_queued(self) -> None:
         lines = self._lines
         while lines:
             batch = [self._encode(lines.popleft()) for _ in range(min(len(lines), _BATCH))]

@@ -1,6 +1,6 @@
 """
-Real vocabularies for token counts, held in memory.
+Token counting with real vocabularies, which are loaded once and kept in memory.
 
-Not part of `protocols` because vocabularies are loaded and kept; they come with the `splintr-rs`
-wheel, nothing is fetched. Importing loads nothing.
+The vocabularies are part of the `splintr-rs` wheel; nothing is downloaded, and importing this
+package loads nothing.
 """

@@ -1,8 +1,8 @@
 """
-The name under which a token count is cached.
+The cache key of a token count.
 
-A digest, so that no text of a caller is ever stored. Agents send bursts of 40 to 50 identical
-counts; the same bytes on the same route have the same answer.
+It is a digest, so that no client's text is stored. Agents send bursts of 40 to 50 identical count
+requests; equal bytes on the same route have equal counts.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import hashlib
 
 def count_key(route: str, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> str:
     """
-    Return 32 hex digits of a 128-bit digest over route, headers and body.
+    Return a 128-bit digest of route, headers and body as 32 hex digits.
 
     Args:
-        route: What answers, the deployment's label or the name of a counter and its vocabulary.
-        body: The request's bytes as the caller sent them.
-        headers: Those that change the upstream's answer (`anthropic-version`, `anthropic-beta`).
+        route: The deployment's label, or the name of a counter and its vocabulary.
+        body: The request's bytes as the client sent them.
+        headers: Headers that affect the count (`anthropic-version`, `anthropic-beta`).
     """
     digest = hashlib.blake2b(digest_size=16, person=b"capio-count")
     fields = [route.encode(), *(part for header in headers for part in header)]

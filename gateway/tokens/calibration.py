@@ -1,8 +1,8 @@
 """
-How far an estimated token count is from the truth, learned from completed calls.
+Corrects estimated token counts by the usage of completed calls.
 
-No public tokenizer fits every model. For each upstream model the ratio of real prompt tokens to
-counted ones is kept as an exponentially weighted mean and multiplies later estimates.
+No public tokenizer fits every model. For each upstream model, an exponentially weighted mean of the
+ratio of reported to counted prompt tokens is multiplied with later estimates.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Final
 import msgspec
 
 WEIGHT: Final = 0.05
-"""Share of the newest observation: about the last twenty calls count."""
+"""Weight of the newest observation; about the last twenty calls matter."""
 LOWEST: Final = 0.5
 HIGHEST: Final = 2.5
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """A ratio between 0.5 and 2.5: real tokens for each counted one."""
+    """The ratio of reported to counted tokens, between 0.5 and 2.5."""
 
     ratio: float = 1.0
 
@@ -27,8 +27,8 @@ class Calibration(msgspec.Struct, frozen=True):
         Return the calibration after one more completed call.
 
         Args:
-            actual_tokens: Input tokens that the upstream stated, cached ones included.
-            counted_tokens: The estimate before calibration. Without either nothing is learned.
+            actual_tokens: Input tokens that the upstream reported, including cached ones.
+            counted_tokens: The estimate before calibration. If either is 0, nothing changes.
         """
         if actual_tokens <= 0 or counted_tokens <= 0:
             return self

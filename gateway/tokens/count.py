@@ -1,17 +1,16 @@
 """
-Counting the tokens of a request without a provider.
+Estimates the input tokens of a request without a provider.
 
-A request is walked once and taken apart into texts, which a `Counter` counts, and what has a fixed
-price: the frame of a message, a call or a tool, an image, a file. Walking and counting are apart so
-that a caller can count long texts in slices without blocking its loop.
+A request is walked once and split into texts, which a `Counter` counts, and parts of a fixed number
+of tokens: the frames of messages, calls and tools, images, files. Walking and counting are separate
+so that long texts can be counted in slices without blocking the event loop.
 
     n = 3 + messages (4 + texts + reasoning + images + 3000 per file + calls (8 + name + arguments))
           + tools (8 + name + description + compact parameters) + typed tools (8 + their JSON)
 
-A Messages request is counted as the chat request it would become if the upstream took everything:
-tool results are messages of their own, the billing line of Claude Code is not sent and not counted.
-Nothing in a request that translation would refuse is an error here: clients count before they ask,
-and an odd block must not blind them.
+A Messages request is counted as the chat request to which it would be translated: tool results are
+separate messages, and Claude Code's billing line is neither sent nor counted. Content that
+translation would reject is no error here, since clients count requests before they send them.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Counter(Protocol):
 
 
 class Bytes4:
-    """The counter that needs no vocabulary: a token for every four bytes of UTF-8, rounded up."""
+    """A counter without a vocabulary: one token per four bytes of UTF-8, rounded up."""
 
     __slots__ = ()
 
@@ -56,7 +55,7 @@ class Bytes4:
 
 
 class Measure:
-    """A request taken apart: `texts` to be counted and tokens that are `fixed`."""
+    """A request split into `texts` to count and a `fixed` number of tokens."""
 
     __slots__ = ("fixed", "texts")
 
@@ -66,11 +65,11 @@ class Measure:
 
     def total(self, text_tokens: int, calibration: float = 1.0) -> int:
         """
-        Return the whole count, rounded up.
+        Return the total number of tokens, rounded up.
 
         Args:
             text_tokens: The sum over `texts`.
-            calibration: Real tokens per counted one, see `tokens.calibration`.
+            calibration: Reported tokens per counted token, see `tokens.calibration`.
         """
         return math.ceil(round((self.fixed + text_tokens) * calibration, 6))
 
@@ -118,17 +117,17 @@ def count_chat(body: bytes, counter: Counter, calibration: float = 1.0) -> int:
 
 def measure_messages(body: bytes) -> Measure:
     """
-    Take an Anthropic Messages request apart.
+    Split an Anthropic Messages request.
 
     Raises:
-        GatewayError: BAD_REQUEST: no JSON object, or nested too deeply. Nothing else.
+        GatewayError: BAD_REQUEST: not a JSON object, or nested too deeply.
     """
     return _measured(_MessagesMeasure(), decode_request(body, _BODY))
 
 
 def measure_chat(body: bytes) -> Measure:
     """
-    Take an OpenAI Chat Completions request apart.
+    Split an OpenAI Chat Completions request.
 
     Raises:
         GatewayError: As `measure_messages`.
@@ -149,7 +148,7 @@ def _count(measure: Measure, counter: Counter, calibration: float) -> int:
 
 
 class _ChatMeasure(Measure):
-    """Walks a chat request."""
+    """Splits a chat request."""
 
     __slots__ = ()
 
@@ -187,7 +186,7 @@ class _ChatMeasure(Measure):
 
 
 class _MessagesMeasure(Measure):
-    """Walks a Messages request as the chat messages that it would become."""
+    """Splits a Messages request as the chat messages to which it would be translated."""
 
     __slots__ = ()
 
@@ -271,16 +270,15 @@ class _MessagesMeasure(Measure):
                 self._message(content)
             return
         blocks = _objects(content)
-        text = "".join(_answer_text(block) for block in blocks)
-        thoughts = [_str(block.get("thinking")) for block in blocks]
+        text = "".join(_assistant_text(block) for block in blocks)
+        reasoning = "\n".join(filter(None, (_str(block.get("thinking")) for block in blocks)))
         calls = [block for block in blocks if block.get("type") == "tool_use"]
-        thought = "\n".join(filter(None, thoughts))
-        if text or thought or calls:
+        if text or reasoning or calls:
             self._message(text)
-            self._text(thought)
+            self._text(reasoning)
         for call in calls:
-            given = call.get("input")
-            self._call(call.get("name"), "{}" if given is None else _compact(given))
+            arguments = call.get("input")
+            self._call(call.get("name"), "{}" if arguments is None else _compact(arguments))
 
 
 def _chat_part(part: Json) -> str | int:
@@ -297,7 +295,7 @@ def _chat_part(part: Json) -> str | int:
 
 
 def _block_parts(block: Json) -> list[str | int]:
-    """Return texts and fixed tokens of a block of a user's message, empty texts left out."""
+    """Return the non-empty texts and fixed tokens of a block of a user's message."""
     kind = block.get("type")
     parts: list[str | int]
     match kind:
@@ -349,7 +347,7 @@ def _result_parts(content: list[object]) -> list[str | int]:
     return parts
 
 
-def _answer_text(block: Json) -> str:
+def _assistant_text(block: Json) -> str:
     if block.get("type") == "text":
         return _str(block.get("text"))
     return _contained_text(block.get("content")) if block.get("type") == "compaction" else ""

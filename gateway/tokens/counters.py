@@ -1,14 +1,14 @@
 """
-Token counters over real vocabularies.
+Token counters with real vocabularies.
 
-Theory. The tokenizer holds the interpreter's lock while it works, so a thread would not free the
-loop: 100 KB of new text cost 1 to 8 ms, 2.4 MB 190 ms. Long texts are therefore counted in slices
-of 4 KB cut before white space, with a pause for the loop whenever `BUDGET_S` is used up. A token
-hardly ever spans such a cut: on prose and code the sum is 0.01 % above the whole's count.
+The tokenizer holds the GIL while it works, so a thread would not unblock the event loop: 100 KB of
+new text take 1 to 8 ms, 2.4 MB 190 ms. Long texts are therefore counted in slices of 4 KB, cut
+before white space, and the counter yields to the loop after every `BUDGET_S`. Tokens rarely span a
+cut: on prose and code the sum is 0.01 % above the exact count.
 
-Agents send their whole history every time: counts of slices are remembered by a 128-bit digest,
-never the text itself. The same text is always cut in the same places, so its count does not depend
-on how it was counted, and a text that only grew is mostly remembered.
+Agents send their whole history in each request: counts of slices are cached by a 128-bit digest,
+never by their text. A text is always cut at the same places, so its count is deterministic, and
+most slices of a text that only grew are cached.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ Encode = Callable[[str], Sequence[int]]
 
 SLICE_CHARS: Final = 4096
 BUDGET_S: Final = 0.002
-"""How long the loop may be held at a time."""
+"""How long counting may block the event loop at a time."""
 CACHE_ENTRIES: Final = 65_536
 
 _SHORT_CHARS: Final = 64
-"""Shorter texts are counted faster than looked up."""
+"""Shorter texts are faster to count than to look up."""
 
 
 class TextCounter(Protocol):
-    """Counts texts at once, or in turns with everything else on the loop."""
+    """Counts the tokens of texts, at once or cooperatively on the event loop."""
 
     def count(self, text: str) -> int:
         """Return the tokens of `text`."""
 
     async def count_all(self, texts: Sequence[str]) -> int:
-        """Return the tokens of all texts, without holding the loop for long."""
+        """Return the tokens of all texts without blocking the event loop for long."""
 
 
 class CountCache:
     """
-    Counts of slices by digest, the least recently used forgotten first.
+    An LRU cache of token counts by digest.
 
     Args:
-        entries: Most kept; about 200 bytes each.
+        entries: Most entries; about 200 bytes each.
     """
 
     __slots__ = ("_counts", "_entries")
@@ -62,14 +62,14 @@ class CountCache:
         return len(self._counts)
 
     def get(self, digest: bytes) -> int | None:
-        """Return a remembered count."""
+        """Return a cached count, or None."""
         count = self._counts.get(digest)
         if count is not None:
             self._counts.move_to_end(digest)
         return count
 
     def put(self, digest: bytes, count: int) -> None:
-        """Remember a count."""
+        """Cache a count."""
         self._counts[digest] = count
         if len(self._counts) > self._entries:
             self._counts.popitem(last=False)
@@ -77,13 +77,13 @@ class CountCache:
 
 class VocabularyCounter:
     """
-    Counts in one vocabulary, its own or another one times a ratio.
+    Counts with a vocabulary, optionally scaled to another one.
 
     Args:
         encode: Text to token ids.
-        ratio: What to multiply by; None for the vocabulary itself.
-        salt: Name of the vocabulary that encodes, at most 16 bytes: caches may be shared.
-        cache: Remembers what `encode` gave, before the ratio.
+        ratio: The vocabulary to scale to; None for no scaling.
+        salt: Name of the encoding vocabulary, at most 16 bytes, since the cache is shared.
+        cache: Holds counts before scaling.
     """
 
     __slots__ = ("_cache", "_encode", "_ratio", "_salt")
@@ -101,7 +101,7 @@ class VocabularyCounter:
         return self._scaled(text, sum(map(self._count_slice, slices(text))))
 
     async def count_all(self, texts: Sequence[str]) -> int:
-        """Return the tokens of all texts, holding the loop for about 2 ms at a time."""
+        """Return the tokens of all texts, blocking the loop for about 2 ms at a time."""
         total = 0
         until = time.monotonic() + BUDGET_S
         for text in texts:
@@ -132,21 +132,21 @@ class VocabularyCounter:
 
 
 class BytesCounter(Bytes4):
-    """The fall-back for when no vocabulary could be loaded: a token for every four bytes."""
+    """The fallback if no vocabulary could be loaded: one token per four bytes."""
 
     __slots__ = ()
 
     async def count_all(self, texts: Sequence[str]) -> int:
-        """Return the sum; 20 us for 100 KB hold no loop."""
+        """Return the sum; 100 KB take 20 us."""
         return sum(map(self.count, texts))
 
 
 class Counters:
     """
-    The counters of one worker, built once at start.
+    The token counters of one worker.
 
     Args:
-        encoders: Vocabulary name -> text to token ids; without o200k everything is bytes / 4.
+        encoders: Vocabulary name -> text to token ids; without o200k all counts are bytes / 4.
     """
 
     __slots__ = ("_cache", "_counters", "_encoders")
@@ -160,7 +160,7 @@ class Counters:
 
     @property
     def exact(self) -> frozenset[str]:
-        """Vocabularies that count exactly; the others are estimated from o200k or from bytes."""
+        """Vocabularies that count exactly; others are estimated from o200k or from bytes."""
         return frozenset(self._encoders)
 
     def for_model(self, upstream_model: str, vocabulary: str | None = None) -> TextCounter:
@@ -168,8 +168,8 @@ class Counters:
         Return the counter of a model.
 
         Args:
-            upstream_model: The name upstream; its family decides.
-            vocabulary: One of `VOCABULARIES`, from the catalogue; wins.
+            upstream_model: The model's name at the upstream; selects the vocabulary by family.
+            vocabulary: One of `VOCABULARIES` from the catalogue; takes precedence.
         """
         return self._counters[vocabulary or vocabulary_of(upstream_model)]
 
@@ -186,15 +186,15 @@ def load_counters(vocabularies: Collection[str] = ()) -> Counters:
     """
     Return counters with o200k and the named vocabularies loaded.
 
-    Takes 50 to 150 ms and 24 to 40 MB for each, so it is called once, before the worker serves.
-    Vocabularies that are not public are estimated. If the library cannot be loaded on this platform
-    every counter is bytes / 4.
+    Each takes 50 to 150 ms and 24 to 40 MB, so this is called once, before the workers start.
+    Vocabularies that are not public are estimated. If the library cannot be loaded on this
+    platform, every counter counts bytes / 4.
 
     Args:
-        vocabularies: Names out of `VOCABULARIES`.
+        vocabularies: Names from `VOCABULARIES`.
     """
     try:
-        from splintr import Tokenizer  # noqa: PLC0415 # its import maps 38 MB: only where used
+        from splintr import Tokenizer  # noqa: PLC0415 # importing it maps 38 MB
     except ImportError:
         return Counters({})
     encoders: dict[str, Encode] = {}
@@ -202,25 +202,25 @@ def load_counters(vocabularies: Collection[str] = ()) -> Counters:
         pretrained = VOCABULARIES[name].pretrained
         if pretrained is not None and name not in encoders:
             encode = Tokenizer.from_pretrained(pretrained).encode_ordinary
-            encode("xqzvkjw")  # The first unknown word builds the merge table: up to 100 ms.
+            encode("xqzvkjw")  # The first unknown word builds the merge table, up to 100 ms.
             encoders[name] = encode
     return Counters(encoders)
 
 
 async def count_measure(measure: Measure, counter: TextCounter, calibration: float = 1.0) -> int:
     """
-    Return a request's count without holding the loop; see `tokens.count`.
+    Return a request's count without blocking the event loop; see `tokens.count`.
 
     Args:
         measure: From `measure_messages` or `measure_chat`.
         counter: From `Counters.for_model`.
-        calibration: Real tokens per counted one.
+        calibration: Reported tokens per counted token.
     """
     return measure.total(await counter.count_all(measure.texts), calibration)
 
 
 def slices(text: str) -> Iterator[str]:
-    """Cut a text into pieces of at most 4096 characters, before white space where there is any."""
+    """Cut a text into pieces of at most 4096 characters, before white space if possible."""
     start = 0
     while len(text) - start > SLICE_CHARS:
         end = start + SLICE_CHARS
@@ -233,6 +233,6 @@ def slices(text: str) -> Iterator[str]:
 
 
 def is_cjk(text: str) -> bool:
-    """Return whether most of a text's beginning is Chinese, Japanese or Korean, by its size."""
+    """Return whether most of a text's beginning is Chinese, Japanese or Korean."""
     head = text[:SLICE_CHARS]
     return not head.isascii() and len(head.encode()) > 2 * len(head)

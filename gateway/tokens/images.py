@@ -1,7 +1,7 @@
 """
-How large an image is, read from the first bytes of its base64 text.
+Reads an image's dimensions from its base64 text, and estimates its tokens.
 
-Only the few bytes that hold the size are decoded, so the cost does not grow with the image.
+Only the bytes that contain the dimensions are decoded, so the cost is independent of the size.
 Sources: PNG (RFC 2083, IHDR), GIF89a (logical screen), JPEG (ITU-T T.81, frame header), WebP
 container specification (VP8, VP8L, VP8X).
 """
@@ -13,9 +13,9 @@ import struct
 from typing import Final
 
 UNKNOWN_TOKENS: Final = 1500
-"""An image whose size cannot be read, or that is only a URL."""
+"""Tokens of an image of unknown size, or given by URL."""
 MAX_TOKENS: Final = 1600
-"""Providers scale larger images down."""
+"""Upper limit, since providers scale larger images down."""
 PIXELS_PER_TOKEN: Final = 750
 
 _HEAD_BYTES: Final = 30
@@ -33,7 +33,7 @@ def image_tokens(base64_text: str) -> int:
 
 
 def url_tokens(url: str) -> int:
-    """Return the tokens of an image given by URL; only a base64 data URL shows its size."""
+    """Return the tokens of an image given by URL; the size is known for base64 data URLs only."""
     comma = url.find(",", 0, 128)
     if not (url.startswith("data:") and url.endswith(";base64", 0, max(comma, 0))):
         return UNKNOWN_TOKENS
@@ -46,7 +46,7 @@ def image_size(base64_text: str) -> tuple[int, int] | None:
         head = _window(base64_text, 0, _HEAD_BYTES)
         size = _jpeg_size(base64_text) if head.startswith(b"\xff\xd8") else _size_in_head(head)
     except (binascii.Error, ValueError, struct.error):
-        return None  # Cut short, or no base64.
+        return None  # Truncated, or not base64.
     return size if size is not None and min(size) > 0 else None
 
 
@@ -79,7 +79,7 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(base64_text: str) -> tuple[int, int] | None:
-    """Hop from segment to segment to the frame header; thumbnails lie inside a segment."""
+    """Skip segments up to the frame header; thumbnails are inside a segment."""
     at = 2
     for _ in range(_MAX_SEGMENTS):
         segment = _window(base64_text, at, 9)
@@ -97,7 +97,7 @@ def _jpeg_size(base64_text: str) -> tuple[int, int] | None:
 
 
 def _window(base64_text: str, start: int, length: int) -> bytes:
-    """Decode `length` bytes from byte `start` on, or fewer at the end."""
+    """Decode `length` bytes starting at byte `start`, or fewer at the end."""
     first = start // 3
     last = -(-(start + length) // 3)
     quads = base64_text[first * 4 : last * 4]

@@ -1,4 +1,4 @@
-"""An upper bound of the tokens of a request, read off its bytes."""
+"""Computes an upper bound of a request's input tokens from its bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 TEMPLATE_TOKENS: Final = 1024
 """Tokens that a provider's prompt template may add to a request: roles, tool instructions."""
 
-# Types of which every token was spelled out in the body: content, tools, settings, JSON schemas.
+# Types whose tokens are all part of the body: content, tools, settings, JSON schemas.
 _TEXT_TYPES: Final = (
     *("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal"),
     *("message", "reasoning", "thinking", "redacted_thinking"),
@@ -18,12 +18,12 @@ _TEXT_TYPES: Final = (
     *("object", "string", "number", "integer", "boolean", "array", "null"),
 )
 _TYPE: Final = b'"type"'
-# A schema may have a list of types, or a property that is called "type". A "type" without a colon
-# is a value, not a name.
+# A schema may have a list of types, or a property named "type". A "type" without a colon is a
+# value, not a name.
 _KNOWN: Final = re.compile(
     rb'[ \t\r\n]*+(?:[^: \t\r\n]|:[ \t\r\n]*+(?:[\[{]|"(?:%b)"))' % "|".join(_TEXT_TYPES).encode()
 )
-# Members that bring in content from elsewhere, and that some servers accept without a type.
+# Members that refer to other content, and that some servers accept without a type.
 _REFERENCES: Final = (b'_url"', b'"input_audio"', b'"audio"', b'"web_search_options"')
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
 
@@ -36,15 +36,15 @@ def may_cache_for_an_hour(body: bytes) -> bool:
 
 def input_token_bound(body: bytes) -> int | None:
     """
-    Return a number of tokens that the input does not exceed; None if only the context bounds it.
+    Return an upper bound of the input's tokens; None if only the model's context bounds them.
 
-    No tokenizer makes more tokens of a text than it has bytes of UTF-8, and JSON spells no text in
-    fewer bytes. Images, files and searches have few bytes and many tokens: a body with anything
-    that is not known to be text has no bound, nor has one that spells names with escapes.
+    No tokenizer produces more tokens than the text has bytes in UTF-8, and JSON encodes no text in
+    fewer bytes. Images, files and searches have few bytes and many tokens: a body with anything but
+    known text has no bound, nor has one with escaped letters.
     """
     if any(name in body for name in _REFERENCES):
         return None
-    # Finding the member by bytes is several times faster than a search with the expression.
+    # `find` is several times faster here than a regular expression.
     at = body.find(_TYPE)
     while at >= 0:
         at += len(_TYPE)

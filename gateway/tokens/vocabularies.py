@@ -1,11 +1,10 @@
 """
-Which vocabulary a model has, and how it relates to one that is at hand.
+Maps models to vocabularies, and vocabularies to their ratio to o200k.
 
-A public vocabulary counts exactly. Where there is none (Claude 3 and later, MiniMax), or where it
-is not loaded, o200k counts and a measured ratio corrects: tokens for each o200k token in code and
-prose, and in Chinese, Japanese and Korean text. Measured 2026-11 over mixed text, code, markdown
-and Chinese; for Claude from its published guidance that Opus 4.7 has about 30 % more tokens than
-its predecessors.
+Public vocabularies count exactly. For others (Claude 3 and later, MiniMax), and for those that are
+not loaded, o200k counts are multiplied by a ratio, which differs for Chinese, Japanese and Korean
+text. The ratios were measured in 2026-11 over mixed text, code, markdown and Chinese; those for
+Claude follow its published guidance that Opus 4.7 has about 30 % more tokens than its predecessors.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ import re
 from typing import Final, NamedTuple
 
 BASE: Final = "o200k"
-"""The vocabulary that stands in for others."""
+"""The vocabulary used for models without a loaded one."""
 
 
 class Vocabulary(NamedTuple):
-    """One vocabulary."""
+    """A vocabulary and its ratio to o200k."""
 
     pretrained: str | None
-    """Its name in the tokenizer library; None: not public."""
+    """Its name in the tokenizer library; None if it is not public."""
     permille: int
-    """Tokens for each 1000 of o200k."""
+    """Tokens per 1000 o200k tokens."""
     cjk_permille: int
-    """The same in Chinese, Japanese and Korean text."""
+    """The same for Chinese, Japanese and Korean text."""
 
 
 VOCABULARIES: Final[dict[str, Vocabulary]] = {
@@ -55,7 +54,7 @@ _FAMILIES: Final = (
 
 
 def vocabulary_of(upstream_model: str) -> str:
-    """Return the name of the vocabulary that a model most likely has; o200k if nothing is known."""
+    """Return the name of a model's most likely vocabulary; o200k for unknown models."""
     name = upstream_model.lower()
     if "claude" in name:
         version = _CLAUDE.search(name)

@@ -1,1 +1,1 @@
-"""The hop to the providers: connections, pools, clocks."""
+"""HTTP to the providers: connections, pools and response bodies."""

@@ -1,8 +1,8 @@
 """
-The failures of the upstream hop: one sentence for the caller, the particulars for the log.
+Errors of requests to upstreams: a message for the client, details for the log.
 
-The caller's sentence names no host. The detail names the host and what happened; it never holds a
-header, a path or a body, so no credential can get into a log by this way.
+The message names no host. The detail names the host and the cause, but never contains a header, a
+path or a body, so that no credential reaches the log.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from gateway.errors import ErrorKind, GatewayError
 
 _MESSAGES: Final = {
     ErrorKind.UPSTREAM_CONNECT: "The upstream provider could not be reached.",
-    ErrorKind.UPSTREAM_BROKEN: "The upstream provider broke off before its answer was complete.",
-    ErrorKind.UPSTREAM_TIMEOUT: "The upstream provider did not answer in time.",
-    ErrorKind.UPSTREAM_MALFORMED: "The upstream provider's answer could not be used.",
-    ErrorKind.OVERLOADED: "Too many requests are open to this provider. Retry in a moment.",
-    ErrorKind.INTERNAL: "The gateway could not form the upstream request.",
+    ErrorKind.UPSTREAM_BROKEN: "The upstream provider's response ended before it was complete.",
+    ErrorKind.UPSTREAM_TIMEOUT: "The upstream provider did not respond in time.",
+    ErrorKind.UPSTREAM_MALFORMED: "The upstream provider sent an invalid response.",
+    ErrorKind.OVERLOADED: "Too many requests to this provider are in flight. Retry shortly.",
+    ErrorKind.INTERNAL: "The gateway could not build the upstream request.",
 }
 
 
@@ -26,13 +26,13 @@ def upstream_failure(
     kind: ErrorKind, origin: Origin, what: str, cause: BaseException | None = None
 ) -> GatewayError:
     """
-    Return the error of this kind, chained to its cause.
+    Return an error of this kind, chained to its cause.
 
     Args:
-        kind: One of the transport port's kinds.
-        origin: Where it happened; only host and port are told.
-        what: For the log, in plain words.
-        cause: The foreign exception; becomes `__cause__`, its class name goes into the detail.
+        kind: One of the kinds that `ports.Transport` documents.
+        origin: The upstream; only host and port are logged.
+        what: What happened, for the log.
+        cause: The original exception: `__cause__`, and its class name in the detail.
     """
     detail = f"{origin.host}:{origin.port}: {what}"
     if cause is not None:

@@ -1,9 +1,9 @@
 """
-The transport port over httpx2, for providers behind a proxy or with HTTP/2 only.
+A transport over httpx2, for providers behind a proxy or with HTTP/2 only.
 
-Costs some twenty times the CPU of our own connections, so it is chosen by the operator
-(`transport = "httpx2"`). Here the body is pulled, by one task that its response owns; pausing
-stops the pulling, and with it, through TCP or HTTP/2 flow control, the upstream.
+It costs about twenty times the CPU time of `upstream.http1`, so operators opt in with
+`transport = "httpx2"`. A task owned by the response pulls the body; pausing stops the task, and
+TCP or HTTP/2 flow control then stops the upstream.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _BODYLESS: Final = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 
 class Httpx2Origin:
     """
-    Requests to one origin through `httpx2.AsyncHTTPTransport`; connections are httpx2's own.
+    Sends requests to one origin through `httpx2.AsyncHTTPTransport`.
 
-    `connect_total` and `reused_total` stay 0: httpx2 does not tell.
+    `connect_total` and `reused_total` stay 0: httpx2 does not report them.
     """
 
     __slots__ = ("_closed", "_open", "_origin", "_transport", "connect_total", "reused_total")
@@ -54,44 +54,44 @@ class Httpx2Origin:
 
     @property
     def open_connections(self) -> int:
-        """Answers not yet finished or closed; at most as many connections are busy."""
+        """Responses not yet complete or closed: an upper bound of the busy connections."""
         return len(self._open)
 
     @property
     def idle_connections(self) -> int:
-        """Always 0: httpx2 does not tell."""
+        """Always 0: httpx2 does not report them."""
         return 0
 
     async def send(self, request: UpstreamRequest) -> Httpx2Response:
         """
         Send and wait for the response head; see `ports.Transport.send`.
 
-        `head_timeout_s` runs from the start and is lengthened by the connect time-out, since
-        httpx2 does not tell when it begins to send.
+        The connect timeout is added to `head_timeout_s`, since httpx2 does not report when it
+        begins to send.
         """
         origin = self._origin
         if self._closed or len(self._open) >= origin.max_connections:
-            what = "closed" if self._closed else f"{origin.max_connections} answers open"
+            what = "closed" if self._closed else f"{origin.max_connections} responses open"
             raise upstream_failure(ErrorKind.OVERLOADED, origin, what)
         response = Httpx2Response(origin, self._open)
         self._open.add(response)
         try:
             async with asyncio.timeout(request.clocks.connect_s + request.head_timeout_s):
-                answer = await self._transport.handle_async_request(self._foreign(request))
+                head = await self._transport.handle_async_request(self._build(request))
         except (httpx2.TransportError, TimeoutError) as error:
             self._open.discard(response)
             raise upstream_failure(_kind(error), origin, "httpx2 request", error) from error
         except BaseException:
             self._open.discard(response)
             raise
-        response.begin(answer)
+        response.begin(head)
         return response
 
     async def aclose(self) -> None:
-        """Break off every answer, wait for their tasks and close httpx2's pool."""
+        """Abort every response, wait for their tasks and close httpx2's pool."""
         self._closed = True
         error = upstream_failure(
-            ErrorKind.UPSTREAM_BROKEN, self._origin, "the gateway closes its connections"
+            ErrorKind.UPSTREAM_BROKEN, self._origin, "the gateway is closing its connections"
         )
         responses = tuple(self._open)
         for response in responses:
@@ -100,7 +100,7 @@ class Httpx2Origin:
             await response.wait_closed()
         await self._transport.aclose()
 
-    def _foreign(self, request: UpstreamRequest) -> httpx2.Request:
+    def _build(self, request: UpstreamRequest) -> httpx2.Request:
         origin = self._origin
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         headers = list(request.headers)
@@ -124,14 +124,14 @@ class Httpx2Origin:
 
 class Httpx2Response:
     """
-    A response whose head has come; implements `ports.UpstreamResponse`.
+    A response whose head has been received; implements `ports.UpstreamResponse`.
 
-    Its task waits for `start`, pulls the body and closes the stream, whatever happens. The same
-    rule as with our own connections: between `pause` and `resume` the sink hears nothing.
+    Its task waits for `start`, pulls the body and always closes the stream. The sink is not called
+    between `pause` and `resume`.
     """
 
     __slots__ = (
-        "_closed", "_going", "_open", "_origin", "_paused", "_pulling", "_sink", "_task",
+        "_closed", "_may_pull", "_open", "_origin", "_paused", "_pulling", "_sink", "_task",
         "headers", "status",
     )  # fmt: skip
 
@@ -139,7 +139,7 @@ class Httpx2Response:
         self._origin = origin
         self._open = open_responses
         self._sink: BodySink | None = None
-        self._going = asyncio.Event()
+        self._may_pull = asyncio.Event()
         self._paused = False
         self._pulling = False
         self._closed = False
@@ -147,52 +147,52 @@ class Httpx2Response:
         self.status = 0
         self.headers: Headers = []
 
-    def begin(self, answer: httpx2.Response) -> None:
-        """Take the head of the answer, and hold its body back."""
-        assert isinstance(answer.stream, httpx2.AsyncByteStream)
-        self.status = answer.status_code
-        self.headers = [(name.lower(), value) for name, value in answer.headers.raw]
-        self._task = asyncio.get_running_loop().create_task(self._pull(answer.stream))
+    def begin(self, head: httpx2.Response) -> None:
+        """Set status and headers; the body is not read before `start`."""
+        assert isinstance(head.stream, httpx2.AsyncByteStream)
+        self.status = head.status_code
+        self.headers = [(name.lower(), value) for name, value in head.headers.raw]
+        self._task = asyncio.get_running_loop().create_task(self._pull(head.stream))
         self._task.add_done_callback(self._report)
 
     def start(self, sink: BodySink) -> None:
-        """Push the body into `sink` from the next turn of the loop on; nothing after `close`."""
+        """Push the body into `sink`, from the loop's next iteration on; no-op after `close`."""
         if self._closed:
             return
         self._sink = sink
         if not self._paused:
-            self._going.set()
+            self._may_pull.set()
 
     def pause(self) -> None:
         """Stop pulling. Idempotent."""
         if self._closed:
             return
         self._paused = True
-        self._going.clear()
+        self._may_pull.clear()
 
     def resume(self) -> None:
-        """Pull again after `pause`. Idempotent; pushes nothing before it returns."""
+        """Continue pulling. Idempotent; pushes nothing before it returns."""
         self._paused = False
         if self._sink is not None:
-            self._going.set()
+            self._may_pull.set()
 
     def close(self) -> None:
-        """Drop the stream unless the body is complete; the sink hears no more. Idempotent."""
+        """Close the stream; the sink is not called again. Idempotent."""
         self._closed = True
         self._sink = None
-        self._going.set()
+        self._may_pull.set()
         if self._pulling and self._task is not None:
             self._task.cancel()
 
     def abort(self, error: GatewayError) -> None:
-        """Close, and let the sink hear why."""
+        """Close the response and report `error` to the sink."""
         sink = self._sink
         self.close()
         if sink is not None:
             sink.body_failed(error)
 
     async def wait_closed(self) -> None:
-        """Return when the stream is closed."""
+        """Wait until the stream is closed."""
         if self._task is not None:
             await asyncio.wait((self._task,))
 
@@ -201,14 +201,15 @@ class Httpx2Response:
         Return the whole body. Cancelling closes the response.
 
         Raises:
-            GatewayError: UPSTREAM_BROKEN when it breaks off, UPSTREAM_MALFORMED beyond the limit.
+            GatewayError: UPSTREAM_BROKEN if the body is incomplete, UPSTREAM_MALFORMED beyond the
+                limit.
         """
         if self._closed:
             raise upstream_failure(ErrorKind.UPSTREAM_BROKEN, self._origin, "read after close")
         return await read_whole(self, self._origin, limit_bytes)
 
     async def _pull(self, stream: httpx2.AsyncByteStream) -> None:
-        """Be the response's task: push the body, close the stream, tell the end."""
+        """Push the body, close the stream and report the end; the response's task."""
         failure: GatewayError | None = None
         try:
             await self._push_body(stream)
@@ -219,7 +220,7 @@ class Httpx2Response:
         finally:
             self._open.discard(self)
             await stream.aclose()
-        await self._going.wait()
+        await self._may_pull.wait()
         sink, self._sink = self._sink, None
         if sink is not None and failure is not None:
             sink.body_failed(failure)
@@ -227,7 +228,7 @@ class Httpx2Response:
             sink.body_end()
 
     async def _push_body(self, stream: httpx2.AsyncByteStream) -> None:
-        await self._going.wait()
+        await self._may_pull.wait()
         chunks = aiter(stream)
         self._pulling = True
         try:
@@ -235,7 +236,7 @@ class Httpx2Response:
                 chunk = await anext(chunks, None)
                 if chunk is None:
                     return
-                await self._going.wait()
+                await self._may_pull.wait()
                 if chunk and self._sink is not None:
                     self._sink.body_chunk(chunk)
         finally:
@@ -245,7 +246,7 @@ class Httpx2Response:
 
     @staticmethod
     def _report(task: asyncio.Task[None]) -> None:
-        """Hand what a sink raised to the loop, as a protocol's callback would."""
+        """Report an exception of the sink to the loop, as for a protocol's callback."""
         if task.cancelled():
             return
         error = task.exception()

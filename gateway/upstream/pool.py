@@ -1,10 +1,9 @@
 """
 The connections to one origin: reuse, limits, expiry, and the one retry that is safe.
 
-An idle connection that an upstream closes can be taken in the moment before we hear of it. So a
-request that went out on a REUSED connection which then ended without a single byte of an answer is
-sent once more, on a fresh connection (RFC 9112 9.3.1 describes the race). Nothing else is repeated
-here: every other repetition is the caller's decision.
+An idle connection can be taken just before the upstream's close of it arrives. A request on a
+REUSED connection that closes before any byte of a response is therefore sent once more, on a new
+connection (RFC 9112 9.3.1 describes the race). All other retries are decided by the pipeline.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from gateway.upstream.errors import upstream_failure
 from gateway.upstream.http1.connection import Http1Connection
 from gateway.upstream.http1.response import Http1Response
 
+# Share of the idle time that an upstream announces; beyond it the race above becomes likely.
 _HINT_MARGIN = 0.8
-"""Of the idle time an upstream promises: beyond it the race above becomes likely."""
 
 
 class OriginPool:
     """
-    Keep-alive connections to one origin, the one used last reused first.
+    Keep-alive connections to one origin; the most recently used one is reused first.
 
-    Taking and giving back are O(1); one timer for all drops what stayed idle for
-    `origin.keepalive_s`, or less when the upstream announced less.
+    Taking and releasing are O(1). One timer drops connections that were idle for
+    `origin.keepalive_s`, or for less if the upstream announced less.
     """
 
     __slots__ = (
@@ -43,52 +42,52 @@ class OriginPool:
         self._origin = origin
         self._ssl_context = ssl_context
         self._connections: set[Http1Connection] = set()
+        # In the order of release; a dict for O(1) removal from the middle.
         self._idle: dict[Http1Connection, None] = {}
-        """In the order of their release; a dict for O(1) removal from the middle."""
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.connect_total = 0
-        """Connections tried, successful or not."""
+        """Connection attempts, successful or not."""
         self.reused_total = 0
-        """Requests that went out on a connection used before."""
+        """Requests sent on a reused connection."""
 
     @property
     def open_connections(self) -> int:
-        """Idle, busy and connecting ones."""
+        """Connections that are idle, busy or being opened."""
         return len(self._connections)
 
     @property
     def idle_connections(self) -> int:
-        """Those ready to be taken."""
+        """Connections ready for a request."""
         return len(self._idle)
 
     async def send(self, request: UpstreamRequest) -> Http1Response:
-        """Send over a kept or a new connection; see `ports.Transport.send`."""
+        """Send over an idle or a new connection; see `ports.Transport.send`."""
         timeout_s = request.head_timeout_s
-        kept = self._take_idle()
-        if kept is not None:
+        reused = self._take_idle()
+        if reused is not None:
             self.reused_total += 1
             started = self._loop.time()
             try:
-                return await kept.exchange(request, timeout_s)
+                return await reused.exchange(request, timeout_s)
             except GatewayError:
-                if not kept.closed_before_response:
+                if not reused.closed_before_response:
                     raise
             timeout_s = max(timeout_s - (self._loop.time() - started), 0.0)
         connection = await self._connect(request.clocks.connect_s)
         return await connection.exchange(request, timeout_s)
 
     async def aclose(self) -> None:
-        """Drop every connection; unfinished answers break off. Further sends are OVERLOADED."""
+        """Drop every connection and abort its response. Later sends raise OVERLOADED."""
         self._closed = True
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
         for connection in tuple(self._connections):
-            connection.abort("the gateway closes its connections")
+            connection.abort("the gateway is closing its connections")
 
     def released(self, connection: Http1Connection) -> None:
-        """Keep a connection for the next request."""
+        """Keep a connection that can serve another request."""
         idle_s = self._origin.keepalive_s
         if connection.idle_hint_s is not None:
             idle_s = min(idle_s, connection.idle_hint_s * _HINT_MARGIN)
@@ -101,7 +100,7 @@ class OriginPool:
             self._sweep_timer = self._loop.call_at(connection.idle_until, self._sweep)
 
     def lost(self, connection: Http1Connection) -> None:
-        """Forget a connection."""
+        """Remove a closed connection."""
         self._connections.discard(connection)
         self._idle.pop(connection, None)
 
@@ -114,13 +113,13 @@ class OriginPool:
         return None
 
     def _sweep(self) -> None:
-        """Drop what has been idle too long, and come again when the next one is due."""
+        """Drop expired connections, and reschedule for the next one."""
         self._sweep_timer = None
         now = self._loop.time()
-        for connection in [kept for kept in self._idle if kept.idle_until <= now]:
+        for connection in [idle for idle in self._idle if idle.idle_until <= now]:
             connection.drop()
         if self._idle:
-            due = min(kept.idle_until for kept in self._idle)
+            due = min(idle.idle_until for idle in self._idle)
             self._sweep_timer = self._loop.call_at(due, self._sweep)
 
     async def _connect(self, timeout_s: float) -> Http1Connection:
@@ -142,9 +141,9 @@ class OriginPool:
                 )
             connected = True
         except (OSError, UnicodeError) as error:
-            # OSError covers time-outs, DNS and TLS failures; UnicodeError a host that is no name.
+            # OSError includes timeouts, DNS and TLS failures; UnicodeError is an invalid host name.
             raise upstream_failure(
-                ErrorKind.UPSTREAM_CONNECT, origin, "not connected", error
+                ErrorKind.UPSTREAM_CONNECT, origin, "connecting failed", error
             ) from error
         finally:
             if not connected:

@@ -1,4 +1,4 @@
-"""The transport of one worker: a pool for each origin, made at the first request to it."""
+"""The transport of one worker: a pool per origin, created at its first request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.upstream.pool import OriginPool
 
 
 class OriginTransport(Protocol):
-    """Whatever sends requests to one origin."""
+    """Sends requests to one origin."""
 
     connect_total: int
     reused_total: int
@@ -27,10 +27,10 @@ class OriginTransport(Protocol):
 
     @property
     def idle_connections(self) -> int:
-        """Connections ready to be taken."""
+        """Connections ready for a request."""
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        """As `ports.Transport.send`."""
+        """See `ports.Transport.send`."""
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -38,15 +38,14 @@ class OriginTransport(Protocol):
 
 class UpstreamTransport:
     """
-    Implements `ports.Transport`: picks the pool by the request's origin.
+    Implements `ports.Transport`: selects the pool by the request's origin.
 
-    Belongs to the event loop it is first used on. The counters are plain attributes of the pools,
-    summed when read.
+    It belongs to the event loop on which it is first used.
 
     Args:
-        make_ssl_context: Makes the context of TLS origins: one for all pools of our own, made
-            here, since it reads files; a second one, at its first use, for httpx2, which sets its
-            own ALPN on it.
+        make_ssl_context: Creates the contexts of TLS origins: one for all HTTP/1.1 pools, created
+            at once, since it reads files; another at the first use of httpx2, which sets its own
+            ALPN protocols.
     """
 
     def __init__(self, *, make_ssl_context: Callable[[], ssl.SSLContext] | None = None) -> None:
@@ -64,7 +63,7 @@ class UpstreamTransport:
         return await transport.send(request)
 
     async def aclose(self) -> None:
-        """Close every connection. Idempotent; a later `send` is refused as OVERLOADED."""
+        """Close every connection. Idempotent; a later `send` raises OVERLOADED."""
         self._closed = True
         for transport in tuple(self._origins.values()):
             await transport.aclose()
@@ -76,17 +75,17 @@ class UpstreamTransport:
 
     @property
     def idle_connections(self) -> int:
-        """Connections ready to be taken."""
+        """Connections ready for a request."""
         return sum(transport.idle_connections for transport in self._origins.values())
 
     @property
     def connect_total(self) -> int:
-        """Connections tried so far."""
+        """Connection attempts so far."""
         return sum(transport.connect_total for transport in self._origins.values())
 
     @property
     def reused_total(self) -> int:
-        """Requests sent so far on a connection used before."""
+        """Requests sent so far on a reused connection."""
         return sum(transport.reused_total for transport in self._origins.values())
 
     def _open(self, origin: Origin) -> OriginTransport:
@@ -105,9 +104,9 @@ class UpstreamTransport:
 
 def client_ssl_context() -> ssl.SSLContext:
     """
-    Return a context that verifies certificate and host name and offers HTTP/1.1 only.
+    Return a context that verifies certificates and host names and offers HTTP/1.1 only.
 
-    Reads the system's certificate authorities: tens of milliseconds.
+    Reading the system's certificate authorities takes tens of milliseconds.
     """
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])

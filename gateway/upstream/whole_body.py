@@ -1,4 +1,4 @@
-"""Reading a whole body through the push interface, within a limit."""
+"""Reads a whole response body, up to a limit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from gateway.upstream.errors import upstream_failure
 
 async def read_whole(response: UpstreamResponse, origin: Origin, limit_bytes: int) -> bytes:
     """
-    Start the response, return its body and close it. Cancelling closes it too.
+    Start the response, return its body and close it, also when cancelled.
 
     Raises:
-        GatewayError: UPSTREAM_BROKEN when it breaks off, UPSTREAM_MALFORMED beyond the limit.
+        GatewayError: UPSTREAM_BROKEN if the body is incomplete, UPSTREAM_MALFORMED beyond the
+            limit.
     """
     whole = _WholeBody(limit_bytes)
     try:
@@ -31,13 +32,13 @@ async def read_whole(response: UpstreamResponse, origin: Origin, limit_bytes: in
 
 
 def body_too_large(origin: Origin, limit_bytes: int) -> GatewayError:
-    """Return the error of an answer that its reader will not take."""
+    """Return the error for a body beyond the reader's limit."""
     what = f"body over {limit_bytes} bytes"
     return upstream_failure(ErrorKind.UPSTREAM_MALFORMED, origin, what)
 
 
 class _WholeBody:
-    """A sink that collects a body, and stops collecting beyond its limit."""
+    """A sink that collects a body up to a limit."""
 
     __slots__ = ("_limit_bytes", "chunks", "done", "error", "size_bytes")
 

@@ -11,8 +11,8 @@ from gateway.edge.http import Query
 from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import replace_lone_surrogates
 from gateway.protocols.codec.json_spans import elements, members
-from gateway.protocols.http.request_fields import decode_call
-from gateway.protocols.http.rewrite import (
+from gateway.protocols.http.request.fields import decode_call
+from gateway.protocols.http.request.rewrite import (
     relay_body,
     strip_all_reasoning,
     strip_foreign_reasoning,

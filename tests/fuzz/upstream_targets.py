@@ -11,12 +11,12 @@ from pathlib import Path
 from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
 from gateway.protocols.codec.sse import EventDecoder
-from gateway.protocols.http.upstream_errors import (
+from gateway.protocols.http.errors.upstream_errors import (
     error_for,
     translate_error,
     translate_stream_error,
 )
-from gateway.protocols.http.upstream_faults import STREAM_CUT, read_fault, read_stream_fault
+from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, read_fault, read_stream_fault
 from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response

@@ -180,7 +180,7 @@ def test_thinking_comes_as_signed_blocks_and_can_be_sent_back(
     assert [block.type for block in first.content] == ["thinking", "text"]
     thinking = first.content[0]
     assert thinking.type == "thinking"
-    assert thinking.thinking.startswith("The caller wants to see the gateway work")
+    assert thinking.thinking.startswith("The client is trying out the gateway")
     assert thinking.signature
 
     history: Any = [

@@ -130,7 +130,7 @@ def test_stop_while_it_starts_does_not_wait_for_the_grace(
                  str(service.process.config_path)],
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        wait_until_sync(lambda made=service: '"serving"' in made.process.log(), 20)
+        wait_until_sync(lambda made=service: '"gateway_started"' in made.process.log(), 20)
         time.sleep(number * 0.07)
 
         os.killpg(process.pid, signal.SIGINT)

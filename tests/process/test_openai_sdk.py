@@ -167,7 +167,7 @@ def test_reasoning_comes_as_reasoning_content(
         message = client.chat.completions.create(**asked).choices[0].message
         thought, text = getattr(message, "reasoning_content", ""), message.content or ""
 
-    assert thought.startswith("The caller wants to see the gateway work")
+    assert thought.startswith("The client is trying out the gateway")
     assert text.startswith(HELLO)
 
 

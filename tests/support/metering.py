@@ -30,7 +30,8 @@ from gateway.store.limits.metering import Metering
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.redis.client import RedisClient, RedisLimits
 from gateway.store.usage.reader import UsageReader
-from gateway.telemetry.metrics import CallMetrics, Metrics
+from gateway.telemetry.call_metrics import CallMetrics
+from gateway.telemetry.metrics import Metrics
 
 NOON_MS = 1_779_019_200_000
 """2026-05-17 12:00:00 UTC."""

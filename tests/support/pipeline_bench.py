@@ -28,7 +28,8 @@ from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from gateway.protocols.translate.stream import StreamTranslator
 from gateway.settings import Server
-from gateway.telemetry.metrics import CallMetrics, Metrics
+from gateway.telemetry.call_metrics import CallMetrics
+from gateway.telemetry.metrics import Metrics
 from gateway.tokens.counters import Counters
 from tests.support.pipeline_fakes import (
     CLOCKS,

@@ -12,7 +12,7 @@ from types import TracebackType
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import AccountCredit
 from gateway.settings import Server
-from gateway.telemetry.metrics import CallMetrics
+from gateway.telemetry.call_metrics import CallMetrics
 
 SMALL_BODY_BYTES = 64 * 1024
 """Bodies up to this size are always accepted: `max_in_flight` bounds their sum."""

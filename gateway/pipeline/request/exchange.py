@@ -21,10 +21,10 @@ from gateway.pipeline.request.offload import LOOP_BYTES, WALKED_BYTES, is_long_w
 from gateway.ports import Headers, UpstreamRequest
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
 from gateway.protocols.http.headers import mapped_betas, translated_headers, upstream_headers
-from gateway.protocols.http.priced_features import dropped_fields, permitted_betas
-from gateway.protocols.http.request_bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_parts
-from gateway.protocols.http.rewrite import (
-    has_foreign_thoughts,
+from gateway.protocols.http.request.bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_parts
+from gateway.protocols.http.request.priced_features import dropped_fields, permitted_betas
+from gateway.protocols.http.request.rewrite import (
+    has_foreign_reasoning,
     relay_body,
     strip_all_reasoning,
     strip_foreign_reasoning,
@@ -138,7 +138,7 @@ def _is_long(given: CallContext, candidate: Candidate) -> bool:
     if len(front.body) <= WALKED_BYTES:
         return False
     strips = given.without_reasoning or candidate.deployment.provider.strip_billing_line
-    if strips or has_foreign_thoughts(front.body):
+    if strips or has_foreign_reasoning(front.body):
         return is_long_walk(front.body)
     return len(front.body) > LOOP_BYTES
 

@@ -16,14 +16,14 @@ from msgspec import Raw
 
 from gateway.core.model import Endpoint, Model, Wire
 from gateway.pipeline.request.offload import LOOP_BYTES, is_long_walk, offloaded
-from gateway.protocols.http.request_bounds import (
+from gateway.protocols.http.request.bounds import (
     DEFAULT_BOUNDS,
     RELAYED_BYTES,
     TRANSLATED_BYTES,
     RequestBounds,
     check_parts,
 )
-from gateway.protocols.http.request_fields import CallFields, check_request, decode_call
+from gateway.protocols.http.request.fields import CallFields, check_request, decode_call
 from gateway.protocols.native_chat import (
     NativeLimits,
     NativeRequest,

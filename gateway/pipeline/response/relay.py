@@ -30,8 +30,8 @@ from gateway.pipeline.departure import DRAIN_BYTES, DRAIN_S
 from gateway.pipeline.request.exchange import Exchange
 from gateway.pipeline.response.clocks import SILENT_FINISH_S, Expire, Step, StreamClocks
 from gateway.ports import Headers, UpstreamResponse
-from gateway.protocols.http.upstream_errors import translate_error
-from gateway.protocols.http.upstream_faults import error_kind, read_stream_fault
+from gateway.protocols.http.errors.upstream_errors import translate_error
+from gateway.protocols.http.errors.upstream_faults import error_kind, read_stream_fault
 from gateway.protocols.streams.first_event import FirstEventGate
 from gateway.protocols.streams.transform import Meter, StreamTransform
 from gateway.protocols.translate.stream import EarlyError, StreamTranslator

@@ -21,10 +21,10 @@ from gateway.pipeline.response.relay import EarlyUpstreamError, Relay
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.codec.digits import read_digits
-from gateway.protocols.http.error_bodies import render_event
+from gateway.protocols.http.errors.gateway_errors import render_event
+from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, STREAM_LATE
 from gateway.protocols.http.headers import client_headers
 from gateway.protocols.http.limit_headers import limit_headers
-from gateway.protocols.http.upstream_faults import STREAM_CUT, STREAM_LATE
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from gateway.protocols.streams.usage_filter import at_event_boundary
 

@@ -1,4 +1,4 @@
-"""Members that a client did not send: absent is not null."""
+"""Distinguishes absent members from null and empty ones."""
 
 from __future__ import annotations
 

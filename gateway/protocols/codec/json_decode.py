@@ -1,15 +1,14 @@
 r"""
-Reading JSON that others wrote: requests, answers, stream events; and making half emoji whole.
+Decodes JSON of clients and upstreams, and repairs lone surrogates.
 
-A program that cuts a UTF-16 string inside an emoji leaves half of a surrogate pair, `\ud83d`
-without its partner. That is legal JSON text, agents resend it on every turn, but msgspec refuses it
-even in members it only skips. So what msgspec refuses is tried a second time: requests and whole
-answers with each lone half replaced by `\ufffd` (same length, so offsets into the original stay
-true, and numbers and raw members keep their bytes); stream events with the halves kept, because the
-partner may come with the next delta (`SurrogateJoiner`).
+A program that cuts a UTF-16 string inside an emoji leaves a lone surrogate, such as `\ud83d`. That
+is legal JSON text, and agents resend it on every turn, but msgspec rejects it even in members that
+it skips. What msgspec rejects is therefore decoded a second time: requests and complete responses
+with each lone surrogate replaced by `\ufffd`, which has the same length, so that offsets into the
+original stay valid; stream events with surrogates kept, because the other half may arrive with the
+next delta (`SurrogateJoiner`).
 
-Every failure is a `GatewayError`; levels of nesting beyond what msgspec can walk (about 1,000; 200
-always work) are one too.
+Every failure is a `GatewayError`, also nesting beyond msgspec's limit of about 1,000 levels.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _LOW = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _LONE = re.compile(rb"%b(?!%b)|%b(?<!%b%b)" % (_HIGH, _LOW, _LOW, _HIGH, _LOW))
 _ESCAPE_BYTES: Final = 6
 _STEP: Final = 256 * 1024
-"""Bytes searched at once: a search holds the interpreter's lock."""
+"""Bytes searched at a time, since a search holds the GIL."""
 _HALF_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]|([\ud800-\udfff])")
 _PATH = re.compile(r"^(.*?)(?: - at `\$(.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(.*)`$")
@@ -54,8 +53,8 @@ def decode_request(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     Return a client's body as the decoder's type; lone surrogates become U+FFFD.
 
     Raises:
-        GatewayError: BAD_REQUEST; the message names the field and what it must be, `param` the
-            field as `messages.0.content`.
+        GatewayError: BAD_REQUEST: the message names the field and the expected type; `param` is the
+            field, such as `messages.0.content`.
     """
     try:
         return decoder.decode(body)
@@ -67,15 +66,15 @@ def decode_request(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         message = "The request body is not valid UTF-8."
         raise GatewayError(ErrorKind.BAD_REQUEST, message) from error
     except msgspec.DecodeError as error:
-        mended = replace_lone_surrogates(body)
-        if mended == body:
+        repaired = replace_lone_surrogates(body)
+        if repaired == body:
             raise _not_json(body, error) from error
-    return decode_request(mended, decoder)
+    return decode_request(repaired, decoder)
 
 
 def decode_response(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """
-    Return an upstream's whole answer as the decoder's type; lone surrogates become U+FFFD.
+    Return an upstream's response body as the decoder's type; lone surrogates become U+FFFD.
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED.
@@ -87,20 +86,20 @@ def decode_response(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     except (UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
     except msgspec.DecodeError as error:
-        mended = replace_lone_surrogates(body)
-        if mended == body:
+        repaired = replace_lone_surrogates(body)
+        if repaired == body:
             raise _malformed(error) from error
-    return decode_response(mended, decoder)
+    return decode_response(repaired, decoder)
 
 
 def decode_event(data: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
     """
-    Return a stream event's data as the decoder's type, lone surrogates kept for `SurrogateJoiner`.
+    Return a stream event's data as the decoder's type; lone surrogates are kept.
 
-    Only a type without `msgspec.Raw` members can be read from an event with lone surrogates.
+    An event with lone surrogates can only be decoded to types without `msgspec.Raw` members.
 
     Returns:
-        None for what is to be ignored: no data, or JSON that is not an object.
+        None for events to ignore: no data, or JSON that is not an object.
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED.
@@ -122,24 +121,24 @@ def decode_event(data: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
 
 
 def replace_lone_surrogates(text: bytes) -> bytes:
-    r"""Return JSON text with each lone surrogate escape replaced by `\ufffd`: the same length."""
+    r"""Return JSON text of the same length with lone surrogate escapes replaced by `\ufffd`."""
     if b"\\ud" not in text and b"\\uD" not in text:
         return text
     if b"\0" in text:
-        return text  # no JSON
-    # Escaped backslashes are put away, so that every backslash left begins an escape.
+        return text  # not JSON
+    # Hide escaped backslashes, so that every remaining backslash begins an escape.
     plain = _replaced(text, b"\\\\", b"\0\0")
-    mended = b"".join(_mended(plain, start) for start in range(0, len(plain), _STEP))
-    return _replaced(mended, b"\0\0", b"\\\\")
+    repaired = b"".join(_repaired(plain, start) for start in range(0, len(plain), _STEP))
+    return _replaced(repaired, b"\0\0", b"\\\\")
 
 
 def whole_escapes(text: bytes, start: int, end: int) -> int:
-    """Return `end`, or the byte before it where it would cut an escape; `start` cuts none."""
+    """Return `end`, or `end - 1` if `end` would split an escape; `start` must not split one."""
     return _before_pair(text, start, end, b"\\")
 
 
 def _before_pair(text: bytes, start: int, end: int, half: bytes) -> int:
-    """Return `end`, or the byte before it where it would cut a pair of `half`s in two."""
+    """Return `end`, or `end - 1` if `end` would split a pair of `half` bytes."""
     if end >= len(text):
         return len(text)
     piece = text[start:end]
@@ -147,7 +146,7 @@ def _before_pair(text: bytes, start: int, end: int, half: bytes) -> int:
 
 
 def _replaced(text: bytes, pair: bytes, other: bytes) -> bytes:
-    """Replace a pair of equal bytes by another, piece by piece: a replace holds the GIL."""
+    """Replace a pair of equal bytes in pieces, since `replace` holds the GIL."""
     changed: list[bytes] = []
     at = 0
     while at < len(text):
@@ -157,8 +156,8 @@ def _replaced(text: bytes, pair: bytes, other: bytes) -> bytes:
     return b"".join(changed)
 
 
-def _mended(plain: bytes, start: int) -> bytes:
-    """Return a piece without lone halves, judged with what stands around it."""
+def _repaired(plain: bytes, start: int) -> bytes:
+    """Return a piece without lone surrogates, matched with its surroundings."""
     around = 4 * _ESCAPE_BYTES
     first = max(start - around, 0)
     piece = _LONE.sub(rb"\\ufffd", plain[first : start + _STEP + around])
@@ -167,10 +166,10 @@ def _mended(plain: bytes, start: int) -> bytes:
 
 class SurrogateJoiner:
     """
-    Makes half emoji whole in text that comes in pieces; one for each channel of a stream.
+    Joins surrogate pairs that are split across pieces of text; one per channel of a stream.
 
-    A high half at a piece's end waits for the next piece; a half without partner becomes U+FFFD.
-    What is returned can always be encoded as UTF-8.
+    A high surrogate at the end of a piece is held back until the next piece; lone surrogates become
+    U+FFFD. The result can always be encoded as UTF-8.
     """
 
     __slots__ = ("_held",)
@@ -179,7 +178,7 @@ class SurrogateJoiner:
         self._held = ""
 
     def feed(self, text: str) -> str:
-        """Return what can be said so far; at most one half is held back."""
+        """Return the text so far; at most one surrogate is held back."""
         if not self._held and text.isascii():
             return text
         text = self._held + text
@@ -190,13 +189,13 @@ class SurrogateJoiner:
         return join_surrogates(text)
 
     def flush(self) -> str:
-        """Return U+FFFD for a half still waiting, else nothing."""
+        """Return U+FFFD if a surrogate was held back, else the empty string."""
         held, self._held = self._held, ""
         return "\ufffd" if held else ""
 
 
 def join_surrogates(text: str) -> str:
-    """Return `text` with adjacent surrogate halves joined and lone ones replaced by U+FFFD."""
+    """Return `text` with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -214,7 +213,7 @@ def _decode_event_loosely(data: bytes, decoder: msgspec.json.Decoder[T]) -> T | 
     try:
         value = json.loads(data.decode())
         return msgspec.convert(value, decoder.type) if isinstance(value, dict) else None
-    except (ValueError, RecursionError) as error:  # ValidationError is a ValueError, too
+    except (ValueError, RecursionError) as error:  # includes ValidationError
         raise _malformed(error) from error
 
 
@@ -234,7 +233,7 @@ def _not_json(body: bytes, error: Exception) -> GatewayError:
 
 
 def _invalid(error: msgspec.ValidationError) -> GatewayError:
-    """Say in the public API's words what msgspec found: a missing field, a type or a range."""
+    """Return msgspec's error in the API's wording: a missing field, a type or a range."""
     found = _PATH.match(str(error))
     reason, path = (found[1], found[2] or "") if found else (str(error), "")
     if missing := _MISSING.match(reason):

@@ -1,9 +1,9 @@
 """
-Finding the end of a JSON value that arrives in pieces, without keeping it.
+Finds the end of a JSON value that arrives in pieces, without storing it.
 
-Linear in the bytes, whatever the value: a string is searched for its closing quote; of an object or
-array only the brackets outside strings count. Those are taken one by one at first, then in blocks
-that double, so that a large value costs a few C-level passes and a small one no more than itself.
+The cost is linear in the bytes: strings are searched for their closing quote, objects and arrays
+for brackets outside strings. Brackets are counted one by one at first, then in blocks of doubling
+size, so that a large value takes few C-level passes and a small one is not read ahead of.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from typing import Final
 
 _FLAT = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
-"""All up to a bracket, or up to a string that does not end here."""
+"""Everything up to a bracket, or up to an unterminated string."""
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _SCALAR = re.compile(rb"[^,\]} \t\r\n]*+")
 
@@ -24,11 +24,11 @@ _FIRST_BLOCK: Final = 512
 _SMALLEST_BLOCK: Final = 64
 _LARGEST_BLOCK: Final = 65_536
 _MOST_ROUNDS: Final = 24
-"""Levels of nesting that a block's brackets are reduced by before they are counted one by one."""
+"""Levels of nesting removed from a block's brackets before they are counted one by one."""
 
 
 class ValueSkipper:
-    """Finds where values end; one value at a time, begun by `start`."""
+    """Finds the ends of values, one value at a time."""
 
     __slots__ = ("_block", "_depth", "_escaped", "_in_string", "_is_near", "_is_scalar")
 
@@ -37,11 +37,11 @@ class ValueSkipper:
         self._in_string = False
         self._escaped = False  # the last byte seen was an unpaired backslash inside a string
         self._is_scalar = False
-        self._block = 0  # size of the next block; 0 while brackets are taken one by one
-        self._is_near = False  # the end is in the block that was looked at last
+        self._block = 0  # size of the next block; 0 while brackets are counted one by one
+        self._is_near = False  # the end is in the last block examined
 
     def start(self, first: int) -> None:
-        """Begin a value with its first byte, which is consumed unless the value is a scalar."""
+        """Begin a value by its first byte, which is consumed unless the value is a scalar."""
         self._in_string = first == 0x22
         self._depth = 1 if first in _OPENING else 0
         self._is_scalar = not (self._in_string or self._depth)
@@ -49,7 +49,7 @@ class ValueSkipper:
         self._block = 0
 
     def end_in(self, chunk: bytes, at: int) -> int:
-        """Return where in `chunk` the value ends, its last byte included; -1: beyond the chunk."""
+        """Return the offset after the value's last byte, or -1 if it does not end in `chunk`."""
         if self._is_scalar:
             match = _SCALAR.match(chunk, at)
             assert match is not None
@@ -68,7 +68,7 @@ class ValueSkipper:
             at += 1
         quote = chunk.find(b'"', at)
         before = quote - 1 if quote >= 0 else len(chunk) - 1
-        if before >= at and chunk[before] == 0x5C:  # does it escape, or is it escaped itself?
+        if before >= at and chunk[before] == 0x5C:  # it may itself be escaped
             match = _IN_STRING.match(chunk, at)
             assert match is not None
             quote = match.end()
@@ -92,7 +92,7 @@ class ValueSkipper:
         return -1
 
     def _step(self, chunk: bytes, at: int) -> tuple[int, bool]:
-        """Take some brackets one by one; return where, and whether the value ends there."""
+        """Count some brackets one by one; return the offset, and whether the value ends there."""
         for _ in range(_SINGLE_BRACKETS):
             match = _FLAT.match(chunk, at)
             assert match is not None
@@ -111,7 +111,7 @@ class ValueSkipper:
         return at, False
 
     def _skip_block(self, chunk: bytes, at: int) -> tuple[int, bool]:
-        """Take a block at once if the value does not end in it; else close in on the end."""
+        """Skip a block if the value does not end in it; otherwise halve the block size."""
         block = chunk[at : at + self._block]
         if self._fits(block):
             if not self._is_near:
@@ -123,7 +123,7 @@ class ValueSkipper:
         return self._step(chunk, at) if self._block < _SMALLEST_BLOCK else (at, False)
 
     def _fits(self, block: bytes) -> bool:
-        """Take the brackets of a block that begins outside strings; False: nothing is taken."""
+        """Count a block that begins outside strings; return False if the value may end in it."""
         plain = block.replace(b"\\\\", b"").replace(b'\\"', b"")
         pieces = plain.split(b'"')
         brackets = b"".join(pieces[::2]).translate(_SQUARE, _NOT_BRACKETS)
@@ -141,9 +141,9 @@ class ValueSkipper:
 
 
 def _lowest(brackets: bytes, depth: int) -> tuple[int, int]:
-    """Return the lowest depth that the brackets lead to, and the last."""
+    """Return the lowest and the final depth after the brackets."""
     closing = brackets.count(b"]")
-    if b"[]" not in brackets:  # all that close come before all that open
+    if b"[]" not in brackets:  # all closing brackets come first
         lowest = depth - closing
         return lowest, lowest + len(brackets) - closing
     lowest = depth

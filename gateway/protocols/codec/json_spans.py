@@ -1,14 +1,13 @@
 """
-Where the members of a JSON object stand in its bytes, so that one value can be replaced in place.
+Locates the members of a JSON object in its bytes, so that values can be replaced in place.
 
-Theory. msgspec splits an object into raw members in one fast pass, but does not say where they
-stand, and of two members with the same name it keeps the last. So the object is walked from key to
-key, and at each key the raw value that msgspec found is compared with the bytes that stand there:
-equal means that its length leads to the next key, at the speed of memcmp. A value that differs, or
-a name that was met before, is a repeated name. Readers of JSON disagree which of the two counts, so
-no reader of requests may choose: it is an error here, found after one pass at most.
+msgspec splits an object into raw members in one fast pass, but reports no offsets, and keeps the
+last of two members with the same name. The object is therefore walked from key to key; at each key
+the raw value from msgspec is compared with the bytes there. If they are equal, its length leads to
+the next key, at the speed of memcmp. A different value, or a name seen before, is a repeated name:
+an error, since JSON parsers disagree on which of the two to use.
 
-What msgspec refuses for a lone surrogate is walked in its mended form, which has equal length.
+Text that msgspec rejects for a lone surrogate is walked in its repaired form, of equal length.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from gateway.protocols.codec.json_decode import decode_request, replace_lone_sur
 T = TypeVar("T")
 
 LONGEST_NAME: Final = 64
-"""Characters of a client's member name that an error message repeats."""
+"""Characters of a client's member name that an error message quotes."""
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _ARRAY: Final = msgspec.json.Decoder(list[Raw])
 _NAME: Final = msgspec.json.Decoder(str)
-_WRITTEN_AGAIN: Final = 4096
-"""Bytes up to which an object is faster written again than walked."""
+_REENCODED_BYTES: Final = 4096
+"""Up to this size, encoding an object again is faster than walking it."""
 _encode: Final = msgspec.json.Encoder().encode
 _format: Final = msgspec.json.format
 _SPACE = rb"[ \t\r\n]*+"
-# Possessive: a greedy group keeps a state for every escape of a name, 100 bytes for two.
+# Possessive: a greedy group would keep backtracking state for every escape of a name.
 _PLAIN = rb"[^\"\\]{0,4096}+"
 _KEY = re.compile(
     rb"%b[{,]%b(\"%b(?:\\.%b){0,4096}+\")%b:%b" % (_SPACE, _SPACE, _PLAIN, _PLAIN, _SPACE, _SPACE),
@@ -46,7 +45,7 @@ _NEXT_ELEMENT = re.compile(rb"%b[\[,]%b" % (_SPACE, _SPACE))
 
 
 class Member(NamedTuple):
-    """A member of an object: its decoded name, and its value as `text[start:end]`."""
+    """A member of an object: its decoded name; its value is `text[start:end]`."""
 
     name: str
     start: int
@@ -55,12 +54,12 @@ class Member(NamedTuple):
 
 def members(text: bytes, path: str = "", most: int | None = None) -> list[Member]:
     """
-    Return the members of the object in `text` in their order.
+    Return the members of the object in `text`, in order.
 
     Args:
         text: One JSON object.
-        path: Where it stands in the request, for errors.
-        most: Members that it may have; None: any number.
+        path: The object's path in the request, for errors.
+        most: Most members allowed; None for any number.
 
     Raises:
         GatewayError: BAD_REQUEST: not JSON, not an object, two members of one name, or more than
@@ -73,17 +72,17 @@ def members(text: bytes, path: str = "", most: int | None = None) -> list[Member
 
 def unrepeated(text: bytes, path: str = "", most: int | None = None) -> dict[str, Raw]:
     """
-    Return the values of the object in `text` by name; as `members`, cheaper for small objects.
+    Return the values of the object in `text` by name, like `members` without offsets.
 
     Raises:
         GatewayError: BAD_REQUEST: as `members`.
     """
     text, values = _decode(text, _OBJECT)
     _check_count(len(values), most, path)
-    if len(text) > _WRITTEN_AGAIN:
+    if len(text) > _REENCODED_BYTES:
         _walked(text, dict(values), path)
         return values
-    # Written again from its values it is the same: nothing was left out, so no name came twice.
+    # If encoding the values again gives the same text, no name was repeated.
     again = _encode(values)
     if again != text and _format(again, indent=-1) != _format(text, indent=-1):
         _walked(text, dict(values), path)
@@ -92,10 +91,10 @@ def unrepeated(text: bytes, path: str = "", most: int | None = None) -> dict[str
 
 def elements(text: bytes) -> list[tuple[int, int]]:
     """
-    Return where the elements of the array in `text` stand, as (start, end).
+    Return the (start, end) offsets of the elements of the array in `text`.
 
     Raises:
-        GatewayError: BAD_REQUEST, not JSON or not an array.
+        GatewayError: BAD_REQUEST: not JSON, or not an array.
     """
     text, values = _decode(text, _ARRAY)
     found: list[tuple[int, int]] = []
@@ -117,7 +116,7 @@ def count_elements(text: bytes) -> int:
 
 
 def _walked(text: bytes, values: dict[str, Raw], path: str) -> list[Member]:
-    """Return where the members stand; `values` is used up."""
+    """Return the members' offsets; empties `values`."""
     found: list[Member] = []
     at = 0
     while key := _KEY.match(text, at):
@@ -131,7 +130,7 @@ def _walked(text: bytes, values: dict[str, Raw], path: str) -> list[Member]:
             raise _repeated(name, path)  # msgspec kept a later one
         found.append(Member(name, start, at))
     if values:
-        message = "The name of a member is longer than 4,096 characters."
+        message = "A member name is longer than 4,096 characters."
         raise GatewayError(ErrorKind.BAD_REQUEST, message, param=path or None)
     return found
 
@@ -146,17 +145,17 @@ def _check_count(count: int, most: int | None, path: str) -> None:
 def _repeated(name: str, path: str) -> GatewayError:
     name = name[:LONGEST_NAME]
     param = f"{path}.{name}" if path else name
-    message = f"'{param}' stands more than once in the request; send it once."
+    message = f"'{param}' occurs more than once in the request; send it once."
     return GatewayError(ErrorKind.BAD_REQUEST, message, param=param)
 
 
 def _decode(text: bytes, decoder: msgspec.json.Decoder[T]) -> tuple[bytes, T]:
-    """Return what `text` holds, and the form of it that msgspec accepted."""
+    """Return the text in the form that msgspec accepted, and its decoded value."""
     try:
         return text, decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        mended = replace_lone_surrogates(text)
-        return mended, decode_request(mended, decoder)
+        repaired = replace_lone_surrogates(text)
+        return repaired, decode_request(repaired, decoder)
 
 
 def _name(token: bytes) -> str:

@@ -1,23 +1,22 @@
 """
-Server-sent events: bytes in any pieces to events, and events to bytes.
+Server-sent events: decodes events from bytes split anywhere, and encodes events.
 
-Theory. A stream is a sequence of lines; LF, CRLF and a lone CR each end a line; an empty line ends
-an event. Where the network cuts the bytes has no meaning, so any split gives the same events.
+A stream is a sequence of lines; LF, CRLF and a lone CR each end a line; an empty line ends an
+event. Any split of the bytes gives the same events.
 
 Rules of this file:
 
-* Every byte is searched once: an unfinished line waits in a buffer and only a new piece is
-  searched for its end. Total cost is linear in the bytes.
-* A CR ends its line at once; an LF directly after it belongs to it, also in the next piece.
-* Nothing is decoded as text: data stays bytes, so a character may be cut anywhere.
-* What is held is bounded: an event (its data lines and the line being read) beyond the limit is
-  an error, wherever the cuts are; or its data is passed on in pieces to a reader that needs no
-  whole event. So is one of more than `MAX_DATA_LINES`: an empty `data:` line has no bytes but
-  takes memory.
+* Every byte is searched once: an unfinished line is buffered, and only new bytes are searched for
+  its end. The total cost is linear in the bytes.
+* A CR ends its line at once; an LF directly after it belongs to it, also in the next chunk.
+* Data stays bytes and is not decoded, so characters may be split anywhere.
+* Buffers are bounded: an event (its data lines and the current line) beyond the limit is an error,
+  or its data is passed in pieces to `on_large`. The same applies beyond `MAX_DATA_LINES`, since
+  empty `data:` lines take memory without having bytes.
 
-Source: WHATWG HTML, "Server-sent events", interpretation of an event stream; with one liberty: what
-a server leaves unfinished at the end of the stream is delivered, since several servers omit the
-last blank line and the final usage would be lost.
+Source: WHATWG HTML, "Server-sent events", interpretation of an event stream; with one exception: an
+unfinished event at the end of the stream is delivered, since several servers omit the last blank
+line and the final usage would be lost.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ import msgspec
 from gateway.errors import ErrorKind, GatewayError
 
 LIMIT_BYTES = 8 * 1024 * 1024
-"""Largest event held by default."""
+"""Default limit of an event's size."""
 
 MAX_DATA_LINES = 65_536
-"""Most data lines of one event."""
+"""Most data lines of an event."""
 
 _SHORTEST_DATA_LINE = len(b"data\n")
 _LINES_JOINED = 4096
@@ -44,7 +43,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One event: its name (None when the stream gave none) and its data lines joined with LF."""
+    """One event: its name, if any, and its data lines joined with LF."""
 
     event: bytes | None
     data: bytes
@@ -52,13 +51,13 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 class EventDecoder:
     """
-    Turns a stream's bytes into events, incrementally.
+    Decodes a stream's bytes into events, incrementally.
 
     Args:
-        limit_bytes: Largest event, counted as its data so far plus the line being read; at least 3,
+        limit_bytes: Largest event, measured as its data so far plus the current line; at least 3,
             the size of a byte order mark.
-        on_large: Takes the data of an event beyond the limit in pieces; None ends the event. Such
-            an event is no error then, and is not returned.
+        on_large: Called with pieces of the data of an event beyond the limit, and with None at its
+            end. Such an event is then neither an error nor returned.
     """
 
     __slots__ = (
@@ -82,10 +81,10 @@ class EventDecoder:
     ) -> None:
         self._limit_bytes = limit_bytes
         self._on_large = on_large
-        self._in_data_line: bool | None = None  # of a large event; None: between two lines
-        # A smaller chunk cannot hold too many lines, so nothing needs to count them.
+        self._in_data_line: bool | None = None  # of a large event; None between lines
+        # A chunk up to this size cannot contain too many lines, so they need no counting.
         self._whole_bytes = min(limit_bytes, MAX_DATA_LINES * _SHORTEST_DATA_LINE)
-        # One buffer, not a list of pieces: bytes that come one by one would cost 40 each.
+        # One buffer, not a list of pieces, which would cost 40 bytes each.
         self._line = bytearray()
         self._data: list[bytes] = []
         self._data_bytes = 0
@@ -99,8 +98,8 @@ class EventDecoder:
         Return the events that `chunk` completes.
 
         Raises:
-            GatewayError: UPSTREAM_MALFORMED, an event is larger than the limit. Events complete
-                before it are returned first; then every call raises.
+            GatewayError: UPSTREAM_MALFORMED: an event exceeds the limit. Complete events before it
+                are returned first; then every call raises.
         """
         if self._is_whole(chunk):
             return _events_of_whole(chunk)
@@ -119,7 +118,7 @@ class EventDecoder:
 
     def end(self) -> list[Event]:
         """
-        Return the event that the stream left unfinished, if any: nothing follows.
+        Return the unfinished event at the end of the stream, if any.
 
         Raises:
             GatewayError: As `feed`.
@@ -133,7 +132,7 @@ class EventDecoder:
 
     @property
     def at_boundary(self) -> bool:
-        """Nothing waits: the bytes so far end with a blank line, and what comes is a new event."""
+        """Whether nothing is buffered: the bytes so far end with a blank line."""
         return not (
             self._line
             or self._data
@@ -144,7 +143,7 @@ class EventDecoder:
         )
 
     def _is_whole(self, chunk: bytes) -> bool:
-        """Whether nothing waits and `chunk` ends with an LF-only blank line: the usual case."""
+        """Return whether `chunk` consists of complete events with LF line ends: the common case."""
         return (
             chunk[-2:] == b"\n\n"
             and self.at_boundary
@@ -216,7 +215,7 @@ class EventDecoder:
         self._name = None
 
     def _overflow(self) -> None:
-        """Drop the event, or pass on what is held of it."""
+        """Drop the event, or pass its buffered data to `on_large`."""
         self._too_large = True
         data = self._data.copy() if self._on_large is not None else []
         self._data.clear()
@@ -224,7 +223,7 @@ class EventDecoder:
         if self._on_large is None:
             self._line.clear()
             return
-        # Joining takes 80 bytes of memory for each line.
+        # Joining takes 80 bytes of memory per line.
         for at in range(0, len(data), _LINES_JOINED):
             self._pass_on(b"\n".join(data[at : at + _LINES_JOINED]) + b"\n")
         if len(self._line) >= len(b"data:"):
@@ -233,7 +232,7 @@ class EventDecoder:
             self._pass_on(line[5:] if self._in_data_line else b"")
 
     def _take_large_line(self, line: bytes) -> None:
-        """Take the rest of a line of an event that is passed on, or all of it."""
+        """Pass a line of a large event, or its rest, to `on_large`."""
         if self._on_large is None:
             return
         if self._in_data_line is not None:
@@ -260,17 +259,17 @@ class EventDecoder:
 
 
 def anthropic_event(name: bytes, data: bytes) -> bytes:
-    """Return an event of an Anthropic stream; `data` is JSON without line ends."""
+    """Return an event of an Anthropic stream; `data` is JSON without line breaks."""
     return b"event: %b\ndata: %b\n\n" % (name, data)
 
 
 def openai_data(data: bytes) -> bytes:
-    """Return an event of an OpenAI stream; `data` is JSON without line ends."""
+    """Return an event of an OpenAI stream; `data` is JSON without line breaks."""
     return b"data: %b\n\n" % data
 
 
 def _events_of_whole(chunk: bytes) -> list[Event]:
-    """Decode bytes that start at an event and end with a blank line, without any CR."""
+    """Decode complete events without CR."""
     events: list[Event] = []
     for block in chunk[:-2].split(b"\n\n"):
         if block.startswith(b"data: ") and b"\n" not in block:
@@ -281,7 +280,7 @@ def _events_of_whole(chunk: bytes) -> list[Event]:
 
 
 def _decode_block(block: bytes, events: list[Event]) -> None:
-    """Decode one event of any lines; empty lines before it do nothing."""
+    """Decode one event; empty lines before it are ignored."""
     name: bytes | None = None
     data: list[bytes] = []
     for line in block.split(b"\n"):

@@ -1,1 +1,1 @@
-"""Requests and responses as HTTP sees them: fields, rewriting, headers and errors."""
+"""HTTP as both dialects use it: headers, model lists, requests and errors."""

@@ -1,9 +1,9 @@
 """
-Which headers go to an upstream, and which come back to the client.
+Builds the headers of upstream requests and of client responses.
 
-Both ways by allow-list: what is not named here is not copied. A client's credential, addresses and
+Both directions use allow-lists; other headers are not copied. A client's credential, addresses and
 SDK telemetry never reach an upstream; an upstream's account limits, cookies and server names never
-reach a client. All names are lower case, as the HTTP parsers on both sides give them.
+reach a client. All names are in lower case, as the HTTP parsers on both sides return them.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from gateway.core.model import Wire
 Header = tuple[bytes, bytes]
 
 ANTHROPIC_VERSION: Final = b"2023-06-01"
-"""Sent when the client names none, and in translated requests."""
+"""Sent if the client sends none, and in translated requests."""
 
-# By name, never by prefix: `anthropic-organization-id` and the like choose whose account is used.
+# Exact names, no prefixes: headers such as `anthropic-organization-id` select an account.
 _COPIED: Final[dict[Wire, frozenset[bytes]]] = {
     Wire.OPENAI: frozenset({b"accept", b"openai-beta"}),
     Wire.ANTHROPIC: frozenset({b"accept", b"anthropic-version", b"anthropic-beta"}),
 }
 _RETURNED: Final = frozenset({b"retry-after", b"retry-after-ms"})
 _RETURNED_WITH_ERRORS: Final = _RETURNED | {b"x-should-retry"}
-# The type is the gateway's own word: an upstream's `text/html` would run in a browser.
-_JSON_ANSWER: Final = (
+# The gateway sets the type itself: an upstream's `text/html` would be rendered by a browser.
+_JSON_RESPONSE: Final = (
     (b"content-type", b"application/json"),
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
 )
-_SSE_ANSWER: Final = (
+_SSE_RESPONSE: Final = (
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache, no-store"),
     (b"x-content-type-options", b"nosniff"),
@@ -48,16 +48,16 @@ def upstream_headers(
     wire: Wire, client: Iterable[Header], route: Sequence[Header]
 ) -> tuple[Header, ...]:
     """
-    Return the headers of a request whose body passes through, complete but for content-length.
+    Return the headers of a relayed request, complete except for content-length.
 
-    A route's header wins over the client's of the same name, but `anthropic-beta`: both are sent.
-    The content type is always JSON: under another one an upstream may read another request than
-    the one that was checked.
+    The route's headers override the client's, except `anthropic-beta`, of which both are sent. The
+    content type is always JSON: with another one, an upstream might parse the body differently
+    from the gateway.
 
     Args:
         wire: The dialect on both sides.
-        client: The client's headers.
-        route: The route's own: host, credential, user-agent, identity, the provider's.
+        client: Headers of the client.
+        route: Headers of the route: host, credential, user-agent, identity, the provider's own.
     """
     headers = [_JSON, *_copied(wire, client, route)]
     present = {name for name, _ in headers}
@@ -76,7 +76,7 @@ def mapped_betas(
 
     Args:
         headers: From `upstream_headers`.
-        betas: Name -> what is sent instead, None: nothing; `*` for all others, else they stay.
+        betas: Name -> replacement, or None to drop it; `*` applies to all others.
     """
     mapped: list[Header] = []
     for name, value in headers:
@@ -85,11 +85,11 @@ def mapped_betas(
             continue
         kept: list[bytes] = []
         for beta in map(bytes.strip, value.split(b",")):
-            sent = (
+            mapped_to = (
                 betas[beta] if beta in betas else beta if betas.get(b"*", b"") is not None else None
             )
-            if sent and sent not in kept:
-                kept.append(sent)
+            if mapped_to and mapped_to not in kept:
+                kept.append(mapped_to)
         if kept:
             mapped.append((name, b",".join(kept)))
     return tuple(mapped)
@@ -97,12 +97,12 @@ def mapped_betas(
 
 def translated_headers(wire: Wire, route: Sequence[Header], *, stream: bool) -> tuple[Header, ...]:
     """
-    Return the headers of a translated request, complete but for the length; none is the client's.
+    Return the headers of a translated request, except content-length; none is the client's.
 
     Args:
         wire: The upstream's dialect.
-        route: The route's own; these win over those made here.
-        stream: Whether events are asked for.
+        route: Headers of the route, which override those set here.
+        stream: Whether a stream is requested.
     """
     headers = [_JSON, _ACCEPT_SSE if stream else _ACCEPT_JSON]
     if wire is Wire.ANTHROPIC:
@@ -120,16 +120,16 @@ def client_headers(
     error: bool = False,
 ) -> list[Header]:
     """
-    Return the headers of an answer that came from an upstream.
+    Return the client's headers for an upstream's response.
 
     Args:
-        upstream: The upstream's headers.
+        upstream: Headers of the upstream.
         request_id: The gateway's id of this call.
-        stream: The answer is a stream of events.
-        unchanged: The body is sent as it came, so its length still holds.
-        error: The answer is an error, whose advice on retries is kept.
+        stream: The response is an event stream.
+        unchanged: The body is relayed unchanged, so its content-length is valid.
+        error: The response is an error, whose retry advice is kept.
     """
-    headers: list[Header] = [*(_SSE_ANSWER if stream else _JSON_ANSWER)]
+    headers: list[Header] = [*(_SSE_RESPONSE if stream else _JSON_RESPONSE)]
     returned = _RETURNED_WITH_ERRORS if error else _RETURNED
     found: dict[bytes, bytes] = {}
     for header in upstream:
@@ -149,7 +149,7 @@ def client_headers(
 
 
 def is_encoded(headers: Mapping[bytes, bytes]) -> bool:
-    """Return whether a body is compressed: the gateway asks for identity, not all comply."""
+    """Return whether a body is compressed; some upstreams ignore `accept-encoding: identity`."""
     return headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b"")
 
 

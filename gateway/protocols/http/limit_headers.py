@@ -1,4 +1,4 @@
-"""The caller's own limits as the rate-limit headers of both dialects."""
+"""Renders a client's limits as the rate-limit headers of both dialects."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 def limit_headers(headroom: Headroom, wire: Wire, now_s: int) -> Headers:
     """
-    Return the headers that tell a caller what is left, none for what is not limited.
+    Return the rate-limit headers of what is limited.
 
     OpenAI's: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, reset as a duration `6m0s`.
     Anthropic's: `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, reset as RFC 3339,
     rounded up to the second.
 
     Args:
-        headroom: What is left.
-        wire: The caller's dialect.
+        headroom: The remaining requests and tokens.
+        wire: The client's dialect.
         now_s: Unix seconds.
     """
     requests, tokens = headroom.requests, headroom.tokens
@@ -35,7 +35,7 @@ def limit_headers(headroom: Headroom, wire: Wire, now_s: int) -> Headers:
 
 
 def duration(milliseconds: int) -> str:
-    """Return a duration as OpenAI writes them: `0s`, `120ms`, `1.5s`, `6m0s`, `1h0m0s`."""
+    """Return a duration in OpenAI's format: `0s`, `120ms`, `1.5s`, `6m0s`, `1h0m0s`."""
     if milliseconds < 1000:
         return f"{milliseconds}ms" if milliseconds else "0s"
     seconds, rest_ms = divmod(milliseconds, 1000)

@@ -1,7 +1,7 @@
 """
-The model list, in the shape that each dialect's clients read.
+Renders the model list in each dialect.
 
-OpenAI's objects also carry, when prices are known, what OpenRouter's clients look for: the context
+If prices are known, OpenAI's objects also contain what OpenRouter's clients read: the context
 length, and dollars per token as decimal strings.
 """
 
@@ -17,7 +17,7 @@ from gateway.core.model import Model, Prices, Wire
 from gateway.errors import ErrorKind, GatewayError
 
 MAX_PAGE: Final = 1000
-"""Models on a page of Anthropic's list, by default and at most."""
+"""Default and largest page size of Anthropic's list."""
 
 _OWNER: Final = "gateway"
 _DECIMALS: Final = 15
@@ -60,8 +60,8 @@ def list_models(models: Sequence[Model], wire: Wire, query: Mapping[str, str]) -
     Return the body of a model list.
 
     Args:
-        models: Those that the key may use, in the order of the catalogue.
-        wire: OpenAI lists all; Anthropic pages.
+        models: The models that the key may use, in the catalogue's order.
+        wire: The dialect; Anthropic's list is paginated.
         query: Anthropic's `limit` (1 to 1000), `after_id`, `before_id`; others are ignored.
 
     Raises:
@@ -84,12 +84,12 @@ def list_models(models: Sequence[Model], wire: Wire, query: Mapping[str, str]) -
 
 def show_model(model: Model, wire: Wire, name: str) -> bytes:
     """
-    Return the body of one model, as it stands in the list.
+    Return the body of one model, as in the list.
 
     Args:
-        model: It.
-        wire: The shape.
-        name: The id shown: the name that the client asked for.
+        model: The model.
+        wire: The dialect.
+        name: The id in the response: the name that the client requested.
     """
     if wire is Wire.OPENAI:
         return msgspec.json.encode(_openai(model, name))
@@ -118,7 +118,7 @@ def _pricing(prices: Prices) -> dict[str, str]:
         "internal_reasoning": _dollars(prices.reasoning),
     }
     if prices.web_search:
-        # A search, not a thousand of them; its price stands a thousand times above a token's.
+        # Priced per search, while the settings price a thousand searches.
         pricing["web_search"] = _dollars(prices.web_search * 1_000)
     return pricing
 
@@ -142,7 +142,7 @@ def _anthropic(model: Model, name: str) -> _AnthropicModel:
 
 
 def _page(models: Sequence[Model], query: Mapping[str, str]) -> tuple[Sequence[Model], bool]:
-    """Return the models after or before an id, and whether there are more in that direction."""
+    """Return one page of models, and whether more follow in that direction."""
     limit = _limit(query.get("limit"))
     after, before = query.get("after_id"), query.get("before_id")
     if after and before:

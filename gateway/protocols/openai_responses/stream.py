@@ -25,8 +25,8 @@ from gateway.core.model import Wire
 from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import decode_event
 from gateway.protocols.codec.sse import Event, EventDecoder
-from gateway.protocols.http.upstream_errors import ErrorResponse, translate_error
-from gateway.protocols.http.upstream_faults import (
+from gateway.protocols.http.errors.upstream_errors import ErrorResponse, translate_error
+from gateway.protocols.http.errors.upstream_faults import (
     RESOURCES_GONE,
     STREAM_CUT,
     STREAM_MALFORMED,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.protocols.http.upstream_faults import STREAM_CUT, UpstreamFault
+from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, UpstreamFault
 from gateway.protocols.translate.stream import EarlyError, StreamTranslator
 
 

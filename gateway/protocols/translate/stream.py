@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.protocols.http.upstream_faults import STREAM_CUT, UpstreamFault
+from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, UpstreamFault
 from gateway.protocols.translate.capabilities import Capabilities
 
 

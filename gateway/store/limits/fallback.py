@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.core.bucket import Bucket, adjust, take
+from gateway.core.limits import Bucket, adjust, take
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation
 from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, LimitRow

@@ -17,7 +17,8 @@ from gateway.store.limits.sweeper import Sweeper
 from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.usage.journal import UsageStream
-from gateway.telemetry.metrics import CallMetrics, Metrics
+from gateway.telemetry.call_metrics import CallMetrics
+from gateway.telemetry.metrics import Metrics
 
 
 class Metering:

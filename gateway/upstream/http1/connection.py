@@ -1,19 +1,19 @@
 """
 One HTTP/1.1 connection to an upstream: an asyncio protocol that serves one request at a time.
 
-Phases: IDLE -> HEAD (request going out, response head awaited) -> LENGTH | CHUNKED | UNTIL_CLOSE
-(body coming in) -> IDLE again, or GONE. GONE is final and is entered in `drop` alone, which tells
-the owner once.
+Phases: IDLE -> HEAD (sending the request, waiting for the response head) -> LENGTH | CHUNKED |
+UNTIL_CLOSE (receiving the body) -> IDLE or GONE. GONE is final and entered only in `drop`, which
+notifies the owner once.
 
 Rules of this file:
 
-- Whatever a network read brings is handled inside `data_received`, with no task and no queue: the
-  body bytes of one read go to `deliver` as one chunk.
-- A message that is complete frees the connection before the last bytes are delivered, so nothing
-  the sink does can touch the next exchange.
-- A connection serves again only if it has been read to the exact end of a body, the request was
-  wholly sent, and the upstream did not say `close`. Anything else is dropped.
-- Dropping is `abort`: the upstream sees it at once, and nothing still buffered is sent.
+- Each network read is handled inside `data_received`, with no task and no queue: the body bytes of
+  one read are passed to `deliver` as one chunk.
+- A complete message releases the connection before the last bytes are delivered, so that the sink
+  cannot affect the next exchange.
+- A connection is reused only if it was read to the exact end of a body, the request was fully sent,
+  and the upstream did not send `close`. Otherwise it is dropped.
+- Dropping aborts the transport: the upstream notices at once, and buffered data is not sent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gateway.ports import UpstreamRequest
 from gateway.upstream.errors import upstream_failure
 from gateway.upstream.http1.head import (
     HEAD_LIMIT_BYTES,
-    ChunkTemplate,
+    Framing,
     HeadReader,
     MalformedChunksError,
     MalformedHeadError,
@@ -40,14 +40,14 @@ from gateway.upstream.http1.head import (
 from gateway.upstream.http1.response import Http1Response
 
 ONE_WRITE_BYTES: Final = 64 * 1024
-"""Up to here head and body are copied into one write; beyond, the body goes in slices."""
+"""Smaller requests are copied into one write; larger bodies are written in slices."""
 
 SLICE_BYTES: Final = 256 * 1024
-"""What is handed to the socket at a time; the next slice waits until the socket has taken it."""
+"""Bytes written at a time; the next slice waits until the socket has accepted this one."""
 
 
 class Phase(enum.Enum):
-    """Where a connection is in its exchange."""
+    """The phase of a connection's exchange."""
 
     IDLE = enum.auto()
     HEAD = enum.auto()
@@ -58,25 +58,25 @@ class Phase(enum.Enum):
 
 
 _BODY_PHASE: Final = {
-    ChunkTemplate.LENGTH: Phase.LENGTH,
-    ChunkTemplate.CHUNKED: Phase.CHUNKED,
-    ChunkTemplate.UNTIL_CLOSE: Phase.UNTIL_CLOSE,
+    Framing.LENGTH: Phase.LENGTH,
+    Framing.CHUNKED: Phase.CHUNKED,
+    Framing.UNTIL_CLOSE: Phase.UNTIL_CLOSE,
 }
 _CHUNKED: Final = Phase.CHUNKED
 
 
 class ConnectionOwner(Protocol):
-    """Who opened the connections: the pool."""
+    """The pool that opened the connection."""
 
     def released(self, connection: Http1Connection) -> None:
-        """Take back a connection that can serve another request."""
+        """Keep a connection that can serve another request."""
 
     def lost(self, connection: Http1Connection) -> None:
-        """Forget a connection. Called once for each, whatever its phase was."""
+        """Remove a closed connection. Called once per connection, in any phase."""
 
 
 class Http1Connection(asyncio.Protocol):
-    """One connection; `exchange` is its only verb, `drop` its only end."""
+    """One connection: `exchange` sends a request, `drop` closes it."""
 
     __slots__ = (
         "_head",
@@ -114,28 +114,28 @@ class Http1Connection(asyncio.Protocol):
         self._remaining = 0
         self._unsent: memoryview | None = None
         self._write_paused = False
-        self.deliver: Callable[[bytes], None] = _nobody
+        self.deliver: Callable[[bytes], None] = _discard
         self.closed_before_response = False
-        """The last exchange ended because the peer was gone, before any byte of an answer."""
+        """The peer closed the connection before any byte of the last exchange's response."""
         self.idle_hint_s: float | None = None
-        """How long the upstream said it keeps this connection when idle."""
+        """The idle time that the upstream announced for this connection."""
         self.idle_until = 0.0
-        """Kept by the pool: the loop time after which an idle connection is not used again."""
+        """Set by the pool: the loop time at which an idle connection expires."""
 
     async def exchange(self, request: UpstreamRequest, timeout_s: float) -> Http1Response:
         """
-        Send the request and return the response once its head has come.
+        Send the request and return the response after its head.
 
         Cancelling drops the connection.
 
         Args:
-            request: Sent as it is, with content-length added.
-            timeout_s: From now to the response head.
+            request: Sent unchanged, with content-length added.
+            timeout_s: Time until the response head.
 
         Raises:
             GatewayError: UPSTREAM_TIMEOUT, UPSTREAM_BROKEN (see `closed_before_response`),
                 UPSTREAM_MALFORMED, UPSTREAM_CONNECT (closed before anything was sent), INTERNAL
-                (a head that must not be sent).
+                (an invalid request head).
         """
         waiter: asyncio.Future[Http1Response | GatewayError] = self._loop.create_future()
         self._waiter = waiter
@@ -153,7 +153,7 @@ class Http1Connection(asyncio.Protocol):
         return outcome
 
     def drop(self) -> None:
-        """Close the socket at once and tell the owner. Idempotent."""
+        """Close the socket at once and notify the owner. Idempotent."""
         if self._phase is Phase.GONE:
             return
         self._phase = Phase.GONE
@@ -164,7 +164,7 @@ class Http1Connection(asyncio.Protocol):
         self._owner.lost(self)
 
     def abort(self, what: str) -> None:
-        """Drop the connection; whoever waits for its answer hears UPSTREAM_BROKEN."""
+        """Drop the connection; its exchange fails with UPSTREAM_BROKEN."""
         self._fail(ErrorKind.UPSTREAM_BROKEN, what)
 
     def pause_reading(self) -> None:
@@ -174,12 +174,12 @@ class Http1Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again. Idempotent; delivers nothing before it returns."""
+        """Continue reading. Idempotent; delivers nothing before it returns."""
         if not self._reading and self._transport is not None and self._phase is not Phase.GONE:
             self._reading = True
             self._transport.resume_reading()
 
-    # What the event loop calls.
+    # Callbacks of the event loop.
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -228,7 +228,7 @@ class Http1Connection(asyncio.Protocol):
             head = render_request_head(request.method, request.path, request.headers, len(body))
         except ValueError as error:
             self.drop()
-            what = "request head refused"
+            what = "invalid request head"
             raise upstream_failure(ErrorKind.INTERNAL, self._origin, what, error) from error
         self.closed_before_response = False
         transport = self._transport
@@ -245,7 +245,7 @@ class Http1Connection(asyncio.Protocol):
             self._pump()
 
     def _pump(self) -> None:
-        """Hand slices of the body to the socket while it takes them; copies nothing."""
+        """Write slices of the body while the socket accepts them, without copying."""
         transport = self._transport
         while self._unsent is not None and transport is not None and not self._write_paused:
             if transport.is_closing():
@@ -256,7 +256,7 @@ class Http1Connection(asyncio.Protocol):
             self._unsent = rest if len(rest) else None
             transport.write(piece)
 
-    def _wholly_sent(self) -> bool:
+    def _fully_sent(self) -> bool:
         transport = self._transport
         return (
             self._unsent is None
@@ -282,15 +282,15 @@ class Http1Connection(asyncio.Protocol):
         self._response = response
         self._keep_alive = plan.keep_alive
         self.idle_hint_s = plan.idle_hint_s
-        self.deliver = response.hold
+        self.deliver = response.buffer
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(response)
         self._waiter = None
-        if head.status >= 400 and not self._wholly_sent():
-            # It has decided without the rest of the body: send no more of it (RFC 9112 9.5).
+        if head.status >= 400 and not self._fully_sent():
+            # The upstream does not need the rest of the body: stop sending it (RFC 9112 9.5).
             self._unsent = None
             self._keep_alive = False
-        if plan.framing is ChunkTemplate.NONE:
+        if plan.framing is Framing.NONE:
             self._complete(b"", surplus=bool(rest))
             return
         self._phase = _BODY_PHASE[plan.framing]
@@ -316,7 +316,7 @@ class Http1Connection(asyncio.Protocol):
         else:
             head.overhead_bytes += len(data)
             if head.overhead_bytes > HEAD_LIMIT_BYTES:
-                self._fail(ErrorKind.UPSTREAM_BROKEN, "chunk extensions or trailers without end")
+                self._fail(ErrorKind.UPSTREAM_BROKEN, "chunk extensions or trailers too large")
 
     def _receive_length(self, data: bytes) -> None:
         remaining = self._remaining
@@ -329,9 +329,9 @@ class Http1Connection(asyncio.Protocol):
             self._complete(last, surplus=size > remaining)
 
     def _complete(self, last: bytes, *, surplus: bool) -> None:
-        """End the exchange: free or drop the connection, then deliver the last bytes."""
+        """End the exchange: release or drop the connection, then deliver the last bytes."""
         response = self._response
-        reusable = self._keep_alive and not surplus and self._wholly_sent()
+        reusable = self._keep_alive and not surplus and self._fully_sent()
         if reusable:
             self._clear()
             self._phase = Phase.IDLE
@@ -342,10 +342,10 @@ class Http1Connection(asyncio.Protocol):
         if response is not None:
             response.finish(last)
 
-    # The end.
+    # Closing.
 
     def _on_close(self, error: Exception | None) -> None:
-        """Tell whoever waits what the end of the connection means, and drop it."""
+        """Complete or fail the exchange in progress, and drop the connection."""
         phase = self._phase
         if phase is Phase.UNTIL_CLOSE and error is None:
             self._complete(b"", surplus=False)
@@ -361,7 +361,7 @@ class Http1Connection(asyncio.Protocol):
             self._fail(ErrorKind.UPSTREAM_TIMEOUT, "no response head in time")
 
     def _abandon(self, waiter: asyncio.Future[Http1Response | GatewayError]) -> None:
-        """Close what a cancelled `exchange` would have returned."""
+        """Close the response that a cancelled `exchange` would have returned."""
         if waiter.cancelled() or not waiter.done():
             self.drop()
             return
@@ -379,14 +379,14 @@ class Http1Connection(asyncio.Protocol):
             waiter.set_result(error)
 
     def _clear(self) -> None:
-        """Forget the exchange, and break the parser's reference cycle."""
+        """Reset the exchange, and break the parser's reference cycle."""
         if self._head is not None:
             self._head.detach()
         self._head = None
         self._response = None
         self._waiter = None
-        self.deliver = _nobody
+        self.deliver = _discard
 
 
-def _nobody(chunk: bytes) -> None:
-    """Take body bytes when no exchange is running: there are none."""
+def _discard(chunk: bytes) -> None:
+    """Ignore body bytes: no exchange is running."""

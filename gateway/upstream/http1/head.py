@@ -1,16 +1,16 @@
 """
-Heads of HTTP/1.1 messages: the request's written, the response's read, and what follows it.
+Message heads of HTTP/1.1: writes request heads, reads response heads, and frames bodies.
 
-Pure: bytes and values only. llhttp (through httptools) checks the syntax of a response head; where
-its body ends is decided here, because only we know the method that was asked with (RFC 9112 6.3):
+This module does no I/O. llhttp (through httptools) checks the syntax of a response head; the end of
+its body is determined here, since it depends on the request's method (RFC 9112 6.3):
 
-1. HEAD, 204, 304: no body, whatever the headers say.
-2. `transfer-encoding: chunked`: chunks. Any other coding is refused, we never offer one.
-3. `content-length`: so many bytes.
-4. Neither: everything up to the end of the connection.
+1. HEAD, 204, 304: no body, regardless of the headers.
+2. `transfer-encoding: chunked`: chunks. Other codings are rejected, since none is offered.
+3. `content-length`: that many bytes.
+4. Neither: everything until the connection closes.
 
-Both 2 and 3, two lengths, or a length that is no number make the head malformed: guessing there
-is how one answer gets mixed up with the next.
+Both 2 and 3, two lengths, or an invalid length make the head malformed: guessing could mix up one
+response with the next.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.ports import Headers
 from gateway.protocols.codec.digits import MAX_DIGITS, read_digits
 
 HEAD_LIMIT_BYTES: Final = 64 * 1024
-"""All heads of one answer together, 1xx included; likewise chunk extensions and trailers."""
+"""Limit for all heads of a response, 1xx included; also for chunk extensions and trailers."""
 
 _HEAD_END: Final = b"\r\n\r\n"
 _DECISIVE: Final = frozenset(
@@ -34,8 +34,8 @@ _DECISIVE: Final = frozenset(
 _BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
 
 
-class ChunkTemplate(enum.Enum):
-    """How the end of a body is found."""
+class Framing(enum.Enum):
+    """How the end of a body is determined."""
 
     NONE = enum.auto()
     LENGTH = enum.auto()
@@ -46,17 +46,17 @@ class ChunkTemplate(enum.Enum):
 class BodyPlan(msgspec.Struct, frozen=True):
     """What follows a response head."""
 
-    framing: ChunkTemplate
+    framing: Framing
     length: int
-    """Bytes, with `ChunkTemplate.LENGTH`; else 0."""
+    """Bytes, with `Framing.LENGTH`; else 0."""
     keep_alive: bool
     """The connection may serve another request once the body is complete."""
     idle_hint_s: float | None
-    """How long the upstream said it keeps an idle connection (`keep-alive: timeout=`)."""
+    """The idle time that the upstream announced (`keep-alive: timeout=`)."""
 
 
 class MalformedHeadError(Exception):
-    """The head is no HTTP/1.x response head, or one that cannot be trusted. Says why."""
+    """The response head is not valid HTTP/1.x, or ambiguous. The message gives the reason."""
 
 
 def render_request_head(
@@ -68,8 +68,8 @@ def render_request_head(
     `content-length` is written for every body, and as 0 for an empty POST, PUT or PATCH.
 
     Raises:
-        ValueError: a line break or another control character would forge a second header, or the
-            path has a space. Nothing of the offending value is told.
+        ValueError: The head contains a control character, which could forge a header, or the path
+            contains a space. The message does not repeat the value.
     """
     lines = [b"%b: %b" % header for header in headers]
     if body_size or method in _BODY_METHODS:
@@ -86,21 +86,21 @@ def render_request_head(
 
 
 class MalformedChunksError(Exception):
-    """A chunked body that does not parse. Says why."""
+    """A chunked body is malformed. The message gives the reason."""
 
     def __init__(self, why: str, chunk: bytes) -> None:
         super().__init__(why)
         self.chunk = chunk
-        """The body bytes of the same read that came before."""
+        """The body bytes of the same read before the error."""
 
 
 class HeadReader:
     """
-    Reads the head of the final response out of the bytes of one connection.
+    Reads the head of the final response from the bytes of one connection.
 
-    `feed` takes the bytes as they come, split anywhere, and skips 1xx heads. Once it returns
-    bytes, `status`, `headers` and `plan` are set, and `decode_chunked` decodes a chunked body.
-    Cost is O(bytes); a value split over many reads is copied once per read, within the limit.
+    `feed` accepts bytes split anywhere and skips 1xx heads. Once it returns bytes, `status`,
+    `headers` and `plan` are set, and `decode_chunked` decodes a chunked body. The cost is O(bytes);
+    a value split over many reads is copied once per read, within the limit.
     """
 
     __slots__ = (
@@ -126,15 +126,15 @@ class HeadReader:
         self._tail = b""
         self._head_bytes = 0
         self.status = 0
-        self.plan = BodyPlan(ChunkTemplate.NONE, 0, keep_alive=False, idle_hint_s=None)
+        self.plan = BodyPlan(Framing.NONE, 0, keep_alive=False, idle_hint_s=None)
         self._pieces: list[bytes] = []
+        # Called by the parser with body bytes; a bound builtin saves a Python frame.
         self.on_body = self._pieces.append
-        """Collect body bytes; called by the parser, without a Python frame."""
         self._final_pieces = 0
         self.surplus = False
-        """Something followed the body."""
+        """Bytes followed the end of the body."""
         self.overhead_bytes = 0
-        """Bytes in a row that brought no body: chunk extensions, trailers. Kept by the caller."""
+        """Consecutive bytes without body data, as in trailers. Set by the connection."""
         self._reset()
 
     def _reset(self) -> None:
@@ -149,8 +149,8 @@ class HeadReader:
         Return what follows the final head in `received`, or None while the head is incomplete.
 
         Raises:
-            MalformedHeadError: not a head, larger than `HEAD_LIMIT_BYTES`, 101, or with a body
-                whose end cannot be told.
+            MalformedHeadError: The head is invalid, larger than `HEAD_LIMIT_BYTES`, a 101, or its
+                body's end is ambiguous.
         """
         rest = received
         while rest:
@@ -171,7 +171,7 @@ class HeadReader:
         return None
 
     def _find_end(self, received: bytes) -> int | None:
-        """Return the offset behind the empty line, which may have begun in an earlier read."""
+        """Return the offset after the empty line, which may have begun in an earlier read."""
         tail = self._tail
         window = tail + received if tail else received
         found = window.find(_HEAD_END)
@@ -185,12 +185,12 @@ class HeadReader:
         try:
             self._parser.feed_data(head)
         except HttpParserUpgrade as error:
-            raise MalformedHeadError("switched protocols unasked") from error
+            raise MalformedHeadError("protocol switch was not requested") from error
         except HttpParserError as error:
             raise MalformedHeadError(str(error)) from error
 
     def _finish_head(self) -> bool:
-        """Decide what follows; False: it was a 1xx head, the next one counts."""
+        """Plan the body; return False for a 1xx head, which another one follows."""
         status = self._parser.get_status_code()
         if not 100 <= status <= 599 or status == 101:
             raise MalformedHeadError(f"status {status}")
@@ -204,18 +204,18 @@ class HeadReader:
 
     @property
     def begun(self) -> bool:
-        """Whether any byte of an answer has come."""
+        """Whether any byte of a response has been received."""
         return self._head_bytes > 0
 
     def decode_chunked(self, received: bytes) -> bytes:
         """
-        Return the body bytes in `received`, joined; `body_ended` and `surplus` tell the rest.
+        Return the body bytes in `received`, joined; updates `body_ended` and `surplus`.
 
-        What follows the body is never taken for a part of it. Empty lines behind it do not count
-        as surplus, since any reader of HTTP/1.1 skips them (RFC 9112 2.2).
+        Bytes after the body are never returned. Empty lines after it do not count as surplus, since
+        HTTP/1.1 parsers skip them (RFC 9112 2.2).
 
         Raises:
-            MalformedChunksError: the chunks do not parse; carries the body bytes before that.
+            MalformedChunksError: The chunks are malformed; holds the body bytes before the error.
         """
         broken: Exception | None = None
         try:
@@ -233,26 +233,26 @@ class HeadReader:
         return chunk
 
     def detach(self) -> None:
-        """Drop the parser, which refers back to this object: no garbage collection is needed."""
+        """Drop the parser, which refers back to this object, to break the reference cycle."""
         del self._parser
         del self._feed
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header; a trailer is dropped. Called by the parser."""
+        """Collect a header and ignore trailers; called by the parser."""
         if not self._collected:
             self.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """Take note; called by the parser."""
+        """Mark the head as complete; called by the parser."""
         self._collected = True
 
     def on_message_begin(self) -> None:
-        """Notice bytes behind the body; called by the parser."""
+        """Detect bytes after the body; called by the parser."""
         if self.body_ended:
             self.surplus = True
 
     def on_message_complete(self) -> None:
-        """Take note where the body ends among the pieces; called by the parser."""
+        """Record where the body ends among the pieces; called by the parser."""
         if not self.body_ended:
             self.body_ended = True
             self._final_pieces = len(self._pieces)
@@ -263,13 +263,13 @@ def plan_body(method: str, status: int, version: str, headers: Headers) -> BodyP
     Return what follows a final response head, by the rules at the top of this module.
 
     Args:
-        method: The request's.
+        method: Method of the request.
         status: 200 to 599.
-        version: `1.0` or `1.1`, as the response says.
+        version: `1.0` or `1.1`, from the response.
         headers: Names in lower case.
 
     Raises:
-        MalformedHeadError: another version, or an ambiguous or unknown framing.
+        MalformedHeadError: Another version, or an ambiguous or unknown framing.
     """
     if version not in ("1.1", "1.0"):
         raise MalformedHeadError(f"HTTP version {version}")
@@ -290,28 +290,28 @@ def plan_body(method: str, status: int, version: str, headers: Headers) -> BodyP
             idle_hint_s = _idle_hint(value)
     keep_alive = b"close" not in connection and (version == "1.1" or b"keep-alive" in connection)
     framing, length = _framing(method, status, lengths, codings)
-    if framing is ChunkTemplate.UNTIL_CLOSE or (codings and version == "1.0"):
+    if framing is Framing.UNTIL_CLOSE or (codings and version == "1.0"):
         keep_alive = False
     return BodyPlan(framing, length, keep_alive, idle_hint_s)
 
 
 def _framing(
     method: str, status: int, lengths: list[bytes], codings: list[bytes]
-) -> tuple[ChunkTemplate, int]:
+) -> tuple[Framing, int]:
     if codings and lengths:
         raise MalformedHeadError("both content-length and transfer-encoding")
     if codings and codings != [b"chunked"]:
-        raise MalformedHeadError("a transfer coding that was not offered")
+        raise MalformedHeadError("unsupported transfer coding")
     length = read_digits(lengths[0]) if len(lengths) == 1 else None
     if lengths and length is None:
         raise MalformedHeadError(f"content-length is not one number of at most {MAX_DIGITS} digits")
     if method == "HEAD" or status in (204, 304):
-        return ChunkTemplate.NONE, 0
+        return Framing.NONE, 0
     if codings:
-        return ChunkTemplate.CHUNKED, 0
+        return Framing.CHUNKED, 0
     if length is not None:
-        return (ChunkTemplate.LENGTH, length) if length else (ChunkTemplate.NONE, 0)
-    return ChunkTemplate.UNTIL_CLOSE, 0
+        return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
+    return Framing.UNTIL_CLOSE, 0
 
 
 def _tokens(value: bytes) -> list[bytes]:
@@ -319,7 +319,7 @@ def _tokens(value: bytes) -> list[bytes]:
 
 
 def _idle_hint(value: bytes) -> float | None:
-    """Return the seconds of `timeout=5, max=100`; None when there is no such number."""
+    """Return the seconds of `timeout=5, max=100`, or None."""
     for token in _tokens(value):
         name, _, number = token.partition(b"=")
         if name == b"timeout" and number.isdigit() and len(number) < 10:

@@ -1,16 +1,15 @@
 """
-An answer as its owner sees it: `ports.UpstreamResponse` over one HTTP/1.1 connection.
+A response over one HTTP/1.1 connection; implements `ports.UpstreamResponse`.
 
-The connection pushes body bytes through its `deliver` attribute. While the owner listens that is
-the sink's own `body_chunk`; before `start`, while paused and while something still waits, it is
-`hold`, which keeps the bytes here and stops the socket. So at most what came with the head plus
-one read waits, and the running stream pays for one call per read.
+The connection pushes body bytes through its `deliver` attribute. While the stream flows this is the
+sink's own `body_chunk`; before `start`, while paused and while bytes are pending it is `buffer`,
+which keeps the bytes and pauses the socket. So at most the bytes after the head plus one read are
+buffered, and a flowing stream costs one call per read.
 
-When the message is complete on the wire the connection leaves at once (to its pool); what the
-owner has not heard yet stays here.
+A complete message releases the connection to its pool at once; undelivered bytes stay here.
 
-Rule: between `pause` and `resume` the sink hears nothing, not even the end; `start` and `resume`
-push nothing before they return. After `close`, or after the end, it hears nothing more.
+Rule: the sink is not called between `pause` and `resume`, not even at the end of the body, nor
+before `start` or `resume` return, nor after `close` or the end.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from gateway.upstream.whole_body import body_too_large, read_whole
 
 
 class BodySource(Protocol):
-    """What a response needs of its connection."""
+    """The part of a connection that a response uses."""
 
     deliver: Callable[[bytes], None]
     """Called with the body bytes of each network read."""
@@ -37,7 +36,7 @@ class BodySource(Protocol):
         """Stop reading the socket. Idempotent."""
 
     def resume_reading(self) -> None:
-        """Read again. Idempotent; delivers nothing before it returns."""
+        """Continue reading. Idempotent; delivers nothing before it returns."""
 
     def drop(self) -> None:
         """Close the socket at once. Idempotent."""
@@ -51,11 +50,20 @@ class _End(enum.Enum):
 
 
 class Http1Response:
-    """A response whose head has come; implements `ports.UpstreamResponse`."""
+    """A response whose head has been received."""
 
     __slots__ = (
-        "_connection", "_flush_due", "_live", "_loop", "_origin", "_outcome", "_paused", "_pending",
-        "_sink", "headers", "status",
+        "_connection",
+        "_flowing",
+        "_flush_due",
+        "_loop",
+        "_origin",
+        "_outcome",
+        "_paused",
+        "_pending",
+        "_sink",
+        "headers",
+        "status",
     )  # fmt: skip
 
     def __init__(
@@ -72,44 +80,44 @@ class Http1Response:
         self._sink: BodySink | None = None
         self._pending: list[bytes] = []
         self._outcome: _End | GatewayError | None = None
-        self._live = False
+        self._flowing = False
         self._paused = False
         self._flush_due = False
         self.status = status
         self.headers = headers
 
     def start(self, sink: BodySink) -> None:
-        """Push the body into `sink` from the next turn of the loop on; nothing after `close`."""
+        """Push the body into `sink`, from the loop's next iteration on; no-op after `close`."""
         if self._outcome is _End.CLOSED:
             return
         self._sink = sink
         if not self._paused:
-            self._wake()
+            self._schedule()
 
     def pause(self) -> None:
-        """Stop reading the socket; the sink hears nothing until `resume`. Idempotent."""
+        """Stop reading the socket; the sink is not called until `resume`. Idempotent."""
         if self._paused:
             return
         self._paused = True
-        self._live = False
+        self._flowing = False
         connection = self._connection
         if connection is not None:
-            connection.deliver = self.hold
+            connection.deliver = self.buffer
             connection.pause_reading()
 
     def resume(self) -> None:
-        """Read again after `pause`. Idempotent; pushes nothing before it returns."""
+        """Continue after `pause`. Idempotent; pushes nothing before it returns."""
         if not self._paused:
             return
         self._paused = False
         if self._sink is not None:
-            self._wake()
+            self._schedule()
 
     def close(self) -> None:
-        """Drop the connection unless the body is complete; the sink hears no more. Idempotent."""
+        """Drop the connection unless it was released; the sink is not called again. Idempotent."""
         connection, self._connection = self._connection, None
         self._sink = None
-        self._live = False
+        self._flowing = False
         self._pending.clear()
         self._outcome = _End.CLOSED
         if connection is not None:
@@ -120,7 +128,8 @@ class Http1Response:
         Return the whole body. Cancelling closes the response.
 
         Raises:
-            GatewayError: UPSTREAM_BROKEN when it breaks off, UPSTREAM_MALFORMED beyond the limit.
+            GatewayError: UPSTREAM_BROKEN if the body is incomplete, UPSTREAM_MALFORMED beyond the
+                limit.
         """
         if self._outcome is _End.CLOSED:
             raise upstream_failure(ErrorKind.UPSTREAM_BROKEN, self._origin, "read after close")
@@ -132,34 +141,34 @@ class Http1Response:
             raise body_too_large(self._origin, limit_bytes)
         return body
 
-    def hold(self, chunk: bytes) -> None:
-        """Keep a chunk that nobody can take now, and stop the socket."""
+    def buffer(self, chunk: bytes) -> None:
+        """Keep a chunk that the sink cannot take now, and pause the socket."""
         self._pending.append(chunk)
         if self._connection is not None:
             self._connection.pause_reading()
 
     def finish(self, last: bytes) -> None:
-        """Take the last bytes and the end of the body. The connection is no longer ours."""
+        """Deliver the last bytes and the end of the body; the connection has been released."""
         self._connection = None
         self._outcome = _End.COMPLETE
         if last:
-            if self._live and self._sink is not None:
+            if self._flowing and self._sink is not None:
                 self._sink.body_chunk(last)
             else:
                 self._pending.append(last)
-        if self._live:
-            self._tell_end()
+        if self._flowing:
+            self._notify_end()
 
     def fail(self, error: GatewayError) -> None:
-        """Take the failure of the body. The connection is gone."""
+        """Deliver the failure of the body; the connection has been dropped."""
         self._connection = None
         self._outcome = error
-        if self._live:
-            self._tell_end()
+        if self._flowing:
+            self._notify_end()
 
-    def _tell_end(self) -> None:
+    def _notify_end(self) -> None:
         sink, self._sink = self._sink, None
-        self._live = False
+        self._flowing = False
         if sink is None:
             return
         if isinstance(self._outcome, GatewayError):
@@ -167,36 +176,36 @@ class Http1Response:
         else:
             sink.body_end()
 
-    def _wake(self) -> None:
-        """Let the sink hear what waits, on the loop's next turn; else go on reading."""
+    def _schedule(self) -> None:
+        """Flush pending bytes in the loop's next iteration, or continue reading."""
         if not self._pending and self._outcome is None:
-            self._go_live()
+            self._continue()
         elif not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
-    def _go_live(self) -> None:
+    def _continue(self) -> None:
         if self._sink is None or self._connection is None:
             return
-        self._live = True
+        self._flowing = True
         self._connection.deliver = self._sink.body_chunk
         self._connection.resume_reading()
 
     def _flush(self) -> None:
         self._flush_due = False
-        sink = self._listener()
+        sink = self._active_sink()
         if sink is None:
             return
         if self._pending:
             chunk = b"".join(self._pending)
             self._pending.clear()
             sink.body_chunk(chunk)
-            if self._listener() is None:
+            if self._active_sink() is None:
                 return
         if self._outcome is None:
-            self._go_live()
+            self._continue()
         else:
-            self._tell_end()
+            self._notify_end()
 
-    def _listener(self) -> BodySink | None:
+    def _active_sink(self) -> BodySink | None:
         return None if self._paused else self._sink

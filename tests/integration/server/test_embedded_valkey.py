@@ -67,7 +67,7 @@ def supervisor_process(data_dir: Path) -> tuple[subprocess.Popen[str], int]:
 
 
 def test_start_answers_on_a_private_socket_without_a_port(server: EmbeddedValkey) -> None:
-    """The server listens on its socket only, in a directory that nobody else may enter."""
+    """The server listens on its socket only, in a directory of mode 0700."""
     url = server.start()
 
     assert ask(url, b"PING") == b"+PONG\r\n"
@@ -107,7 +107,7 @@ def test_stop_leaves_no_process_and_keeps_what_was_written(server: EmbeddedValke
 
 
 def test_stop_of_a_hung_server_kills_it(tmp_path: Path) -> None:
-    """A server that does not answer the request to end is killed after the limit."""
+    """A server that ignores SIGTERM is killed after the timeout."""
     server = EmbeddedValkey(tmp_path, stop_timeout_s=0.1)
     server.start()
     pid = server.pid

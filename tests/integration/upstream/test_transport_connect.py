@@ -38,7 +38,7 @@ async def transport(authority: Authority) -> AsyncIterator[UpstreamTransport]:
 
 
 async def fetch(transport: UpstreamTransport, upstream: Upstream, **changes: object) -> bytes:
-    """Send one request and return its whole answer's body."""
+    """Send one request and return the response's body."""
     request = a_request(origin=upstream.with_origin(**changes))
     return await (await transport.send(request)).read(10_000_000)
 
@@ -51,7 +51,7 @@ async def failure(transport: UpstreamTransport, origin: Origin, **asked: float) 
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens."""
+    """Return a port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Flow control against real sockets: slow sinks, slow upstreams, early answers, big reads."""
+"""Flow control against real sockets: slow sinks, slow upstreams, early responses, large reads."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_big_answer_in_one_go_is_pushed_in_reads_of_bounded_size(
 async def test_32_mib_to_a_slow_upstream_are_not_copied(
     transport: UpstreamTransport, authority: Authority, tls: bool
 ) -> None:
-    """A big request waits in the caller's own bytes, a slice of it at the socket."""
+    """A large request is not copied; one slice at a time is at the socket."""
     body = b"0123456789abcdef" * (2 * MIB)
     digest = hashlib.sha256(body).hexdigest()
     go = asyncio.Event()
@@ -162,7 +162,7 @@ async def test_32_mib_to_a_slow_upstream_are_not_copied(
 async def test_early_413_is_read_and_the_connection_closed(
     transport: UpstreamTransport, caplog: pytest.LogCaptureFixture, lingers: bool, size: int
 ) -> None:
-    """An upstream that refuses before it has read the body is heard, even if it closes at once."""
+    """An early error response is received even if the upstream closes at once."""
 
     async def script(visit: Visit) -> None:
         await visit.reader.readuntil(b"\r\n\r\n")
@@ -230,7 +230,7 @@ async def test_many_streams_at_once_get_each_their_own_bytes(
 
 
 async def test_answer_that_waits_unread_is_bounded(transport: UpstreamTransport) -> None:
-    """A response that nobody starts stops its upstream, and costs at most two reads."""
+    """A response that is never started stops its upstream after at most two reads."""
     sent = 0
 
     async def script(visit: Visit) -> None:

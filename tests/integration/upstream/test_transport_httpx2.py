@@ -1,4 +1,4 @@
-"""The same port over httpx2: answers, pausing, closing, errors, proxies."""
+"""The transport over httpx2: responses, pausing, closing, errors, proxies."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ async def test_paused_sink_hears_nothing_and_stops_the_upstream(
 
 
 async def test_pause_in_the_last_chunk_holds_the_end_back(transport: UpstreamTransport) -> None:
-    """The end is told after `resume`."""
+    """The end is reported after `resume`."""
 
     async def script(visit: Visit) -> None:
         await visit.request()
@@ -168,7 +168,7 @@ async def test_pause_in_the_last_chunk_holds_the_end_back(transport: UpstreamTra
 async def test_closed_response_is_seen_upstream_within_100_ms(
     transport: UpstreamTransport, when: str
 ) -> None:
-    """Closing drops the stream, wherever it is; the sink hears no more."""
+    """Closing drops the stream at any point; the sink is not called again."""
 
     async def script(visit: Visit) -> None:
         await visit.request()
@@ -290,7 +290,7 @@ async def test_failures_before_the_head_have_their_kinds(
 
 
 async def test_full_origin_is_overloaded(transport: UpstreamTransport) -> None:
-    """`max_connections` answers may be open; one more is refused at once."""
+    """`max_connections` responses may be open; one more is refused at once."""
     async with serve(json_forever) as upstream:
         held = await ask(transport, upstream, max_connections=1)
         origin = upstream.with_origin(transport="httpx2", max_connections=1)

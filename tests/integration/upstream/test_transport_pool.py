@@ -38,7 +38,7 @@ async def transport(authority: Authority) -> AsyncIterator[UpstreamTransport]:
 
 
 async def fetch(transport: UpstreamTransport, upstream: Upstream, **changes: object) -> bytes:
-    """Send one request and return its whole answer's body."""
+    """Send one request and return the response's body."""
     request = a_request(origin=upstream.with_origin(**changes))
     return await (await transport.send(request)).read(10_000_000)
 
@@ -190,7 +190,7 @@ async def test_idle_connection_closed_by_the_upstream_is_forgotten(
 async def test_idle_connection_that_speaks_unasked_is_dropped(
     transport: UpstreamTransport,
 ) -> None:
-    """A 408 sent to an idle connection is not taken for the answer of the next request."""
+    """A 408 on an idle connection is not the response of the next request."""
 
     async def script(visit: Visit) -> None:
         await visit.request()
@@ -276,7 +276,7 @@ async def test_second_death_is_not_repeated(transport: UpstreamTransport) -> Non
 
 
 async def test_fresh_connection_that_dies_is_not_retried(transport: UpstreamTransport) -> None:
-    """A request may have been acted on: only the caller decides to repeat it."""
+    """A request may have been processed: only the pipeline decides to retry it."""
 
     async def script(visit: Visit) -> None:
         await visit.request()
@@ -292,7 +292,7 @@ async def test_fresh_connection_that_dies_is_not_retried(transport: UpstreamTran
 async def test_reused_connection_that_died_in_its_answer_is_not_retried(
     transport: UpstreamTransport, began: bytes
 ) -> None:
-    """One byte of an answer proves that the request arrived."""
+    """One byte of a response proves that the request arrived."""
 
     async def script(visit: Visit) -> None:
         await visit.request()
@@ -336,7 +336,7 @@ async def test_reused_connection_that_is_silent_times_out(transport: UpstreamTra
 async def test_connection_that_cannot_serve_again_is_not_kept(
     transport: UpstreamTransport, unfit: bytes
 ) -> None:
-    """`close`, bytes behind the body and HTTP/1.0 end a connection with its answer."""
+    """`close`, bytes after the body and HTTP/1.0 end a connection with its response."""
 
     async def script(visit: Visit) -> None:
         await visit.request()

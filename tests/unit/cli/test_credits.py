@@ -93,8 +93,8 @@ def test_credits_topup_and_adjust_move_the_balance_exactly(capio: Capio, acme: s
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--amount", "1.0000000001"], 2, "is no amount in dollars"),
-        (["--amount", "1e3"], 2, "is no amount in dollars"),
+        (["--amount", "1.0000000001"], 2, "is not an amount in dollars"),
+        (["--amount", "1e3"], 2, "is not an amount in dollars"),
         (["--amount", "0"], 1, "more than nothing"),
         (["--amount=-5"], 1, "more than nothing"),
         (["--amount", "1000000.01"], 1, "1000000.00 allowed"),

@@ -49,7 +49,7 @@ def test_mint_wrong_number_of_bits_raises(bits: bytes) -> None:
 
 @given(random32, st.data())
 def test_well_formed_one_character_changed_is_refused(bits: bytes, data: st.DataObject) -> None:
-    """A typing mistake in any place is noticed."""
+    """A typo at any position is detected."""
     key = mint(bits, PREFIX).encode()
     place = data.draw(st.integers(0, len(key) - 1))
     byte = data.draw(st.integers(0, 255).filter(lambda value: value != key[place]))
@@ -65,7 +65,7 @@ def test_well_formed_cut_key_is_refused(bits: bytes, length: int) -> None:
 
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200)))
 def test_well_formed_noise_is_refused_without_raising(noise: bytes | str) -> None:
-    """Whatever a header holds is answered, and is no key."""
+    """Arbitrary header values are rejected without an error."""
     assert not well_formed(noise, PREFIX)
 
 

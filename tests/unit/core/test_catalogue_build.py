@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import settings
-from gateway.core.catalogue import build, nanousd
+from gateway.core.catalogue import USER_AGENT, build, nanousd, route_headers
 from gateway.core.model import Clocks, Origin, TokenPrices, Wire
-from gateway.core.upstream_headers import USER_AGENT, upstream_headers
 from tests.support import vectors
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "capio.example.toml"
@@ -136,12 +135,12 @@ def test_build_prices_fall_back_to_their_class() -> None:
 
 def test_headers_without_credential_send_none() -> None:
     """A local upstream may need no key."""
-    assert upstream_headers("h", "bearer", None, {})[1] == (b"user-agent", USER_AGENT)
+    assert route_headers("h", "bearer", None, {})[1] == (b"user-agent", USER_AGENT)
 
 
 def test_headers_extra_user_agent_replaces_the_gateways() -> None:
     """Some upstreams admit only certain clients; a header never goes out twice."""
-    headers = upstream_headers("h", "bearer", "K", {"User-Agent": "other/1"})
+    headers = route_headers("h", "bearer", "K", {"User-Agent": "other/1"})
 
     assert [value for name, value in headers if name == b"user-agent"] == [b"other/1"]
 

@@ -1,4 +1,4 @@
-"""The header, the claim, sealing, and what a repetition's answer looks like."""
+"""The idempotency header, claims, sealed responses and replayed headers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_claim_of_same_call_is_the_same() -> None:
 
 
 def test_claim_scope_differs_by_account_key_endpoint_and_value() -> None:
-    """Callers, keys and endpoints do not get into each other's way."""
+    """Scopes of different clients, keys and endpoints differ."""
     other_account = msgspec.structs.replace(PRINCIPAL, account_id="acct_2")
     other_key = msgspec.structs.replace(PRINCIPAL, key_id="key_2")
 
@@ -82,7 +82,7 @@ def test_claim_scope_differs_by_account_key_endpoint_and_value() -> None:
 
 
 def test_claim_fingerprint_differs_by_body_and_caller() -> None:
-    """Equal prompts of two callers cannot be recognised by what is stored."""
+    """Equal prompts of two clients have different stored values."""
     prints = {
         CLAIM.fingerprint,
         claim_of(body=b'{"model":"n"}').fingerprint,
@@ -106,12 +106,12 @@ def test_claim_scope_parts_do_not_run_into_each_other() -> None:
 def test_sealed_answer_opens_for_its_claim_only(
     status: int, headers: list[tuple[bytes, bytes]], body: bytes, request_id: str
 ) -> None:
-    """What was sealed comes back whole, for the same caller, key and body, and for nobody else."""
-    answer = StoredResponse(status, tuple(headers), body, request_id)
+    """A sealed response opens only for the same client, key and body."""
+    response = StoredResponse(status, tuple(headers), body, request_id)
 
-    sealed = SEALER.seal(answer, CLAIM, NONCE)
+    sealed = SEALER.seal(response, CLAIM, NONCE)
 
-    assert SEALER.unseal(sealed, CLAIM) == answer
+    assert SEALER.unseal(sealed, CLAIM) == response
     assert SEALER.unseal(sealed, claim_of("other")) is None
     assert SEALER.unseal(sealed, claim_of(body=b"other")) is None
     assert Sealer(OTHER_RAW_KEY).unseal(sealed, CLAIM) is None
@@ -142,7 +142,7 @@ def test_sealed_answer_shows_nothing_of_the_answer() -> None:
 
 
 def test_printed_forms_show_no_secret() -> None:
-    """What ends up in a log or a trace by mistake shows neither key nor header."""
+    """The representations of these objects contain neither key nor header value."""
     request = keyed_request([(b"idempotency-key", b"order-17")], RAW_KEY)
 
     printed = f"{request!r} {SEALER!r} {CLAIM!r}"
@@ -173,9 +173,9 @@ def copied(limit_bytes: int, *chunks: bytes) -> StoredResponse | None:
 
 def test_answer_copy_keeps_body_and_lasting_headers() -> None:
     """The body comes back joined; ids, times and limits of the first call are not repeated."""
-    answer = copied(10, b"one", b"", b"two")
+    response = copied(10, b"one", b"", b"two")
 
-    assert answer == StoredResponse(
+    assert response == StoredResponse(
         200,
         (
             (b"content-type", b"application/json"),
@@ -195,7 +195,7 @@ def test_answer_copy_at_the_limit_is_kept_and_beyond_it_dropped() -> None:
 
 
 def test_answer_copy_that_saw_no_head_has_no_answer() -> None:
-    """A call that ended before its answer began leaves nothing to repeat."""
+    """A call without a response has nothing to replay."""
     assert ResponseRecorder(10).answer("req_first") is None
 
 

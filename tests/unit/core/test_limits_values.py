@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.bucket import Bucket, adjust, leaked, remaining, take
 from gateway.core.calendar import date_of, day_of, first_day_of, month_of, rfc3339
 from gateway.core.limits import (
+    Bucket,
     Headroom,
     KeyLimits,
     LimitName,
@@ -19,7 +19,11 @@ from gateway.core.limits import (
     LimitScope,
     Refusal,
     Room,
+    adjust,
+    leaked,
     refusal_error,
+    remaining,
+    take,
 )
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind
@@ -33,7 +37,7 @@ STEPS = st.lists(st.tuples(st.integers(0, 90_000), st.integers(0, 20_000)), max_
 def test_bucket_retry_after_is_sufficient_and_minimal(
     limit: int, steps: list[tuple[int, int]]
 ) -> None:
-    """Who waits as long as told is admitted; a millisecond less is too short."""
+    """Waiting for the returned time admits the request; a millisecond less does not."""
     bucket, now = Bucket(), 0
     for wait_ms, amount in steps:
         now += wait_ms
@@ -51,7 +55,7 @@ def test_bucket_retry_after_is_sufficient_and_minimal(
 def test_bucket_admits_its_limit_at_once_and_again_every_minute(
     limit: int, start: int, minutes_ms: int
 ) -> None:
-    """In any span a caller gets its limit, and what leaked in the span, and not one more."""
+    """In any interval a client gets its limit plus what leaked meanwhile, and no more."""
     bucket, admitted = Bucket(), 0
     for now in (start, start + minutes_ms):
         while isinstance(after := take(bucket, limit, 1, now), Bucket):
@@ -78,7 +82,7 @@ def test_bucket_given_back_what_was_not_used_is_as_if_never_taken(
 
 
 def test_bucket_with_more_used_than_taken_is_overfull() -> None:
-    """A long answer is paid for by waiting."""
+    """Tokens of a long response delay the next requests."""
     bucket = adjust(Bucket(), 60, 100, 0)
 
     assert remaining(bucket, 60) == 0
@@ -221,7 +225,7 @@ def refusal(name: LimitName, **changes: object) -> Refusal:
 def test_refusal_says_limit_value_and_what_to_do(
     refused: Refusal, kind: ErrorKind, message: str
 ) -> None:
-    """A caller can tell from the message alone what stopped it and when to come back."""
+    """The message states which limit was hit and when to retry."""
     error = refusal_error(refused, model="m", top_up="https://x/app/credits")
 
     assert (error.kind, error.message) == (kind, message)
@@ -232,7 +236,7 @@ def test_refusal_says_limit_value_and_what_to_do(
 
 
 def test_limits_are_kept_as_plain_json() -> None:
-    """What SQL holds is readable, and mistakes in it are refused."""
+    """Limits stored in SQL are decoded, and invalid ones are rejected."""
     limits = KeyLimits(rpm=60, budget_day_nanousd=0, models={"m": Limits(tpm=5)})
 
     raw = msgspec.json.encode(limits)

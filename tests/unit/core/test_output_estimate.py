@@ -54,7 +54,7 @@ def test_quantile_follows_a_change_of_habits() -> None:
 
 
 def test_learner_expects_the_default_until_it_knows() -> None:
-    """Nineteen calls are not believed, twenty are; and the caller's own bound always holds."""
+    """The percentile is used from twenty calls on, and never exceeds `at_most`."""
     learner = OutputEstimator(default_tokens=1000)
     for _ in range(ENOUGH - 1):
         learner.observe("key", "model", 50)
@@ -78,7 +78,7 @@ def test_learner_expects_of_a_new_key_what_the_model_does_for_others() -> None:
 
 
 def test_learner_expects_no_more_of_a_new_key_because_of_others() -> None:
-    """Large answers of one tenant do not raise the holds of another."""
+    """Large responses of one tenant do not raise another's reservations."""
     learner = OutputEstimator(default_tokens=1000)
     for _ in range(ENOUGH):
         learner.observe("old", "model", 20_000)

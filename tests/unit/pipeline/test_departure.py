@@ -8,7 +8,7 @@ from gateway.core.model import Endpoint, Wire
 from gateway.core.routing import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.departure import may_hide_reasoning
-from gateway.protocols.http.request_fields import decode_call
+from gateway.protocols.http.request.fields import decode_call
 from gateway.protocols.translate.capabilities import capabilities
 from tests.support.pipeline_fakes import a_deployment, a_provider
 

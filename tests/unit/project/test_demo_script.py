@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.demo.requests import ask_of, decode
+from gateway.demo.requests import decode, read_prompt
 from gateway.demo.script import Script, read
 
 WRITE = '/tool write {"path": "a", "text": "say \\"hi\\"\\n"}'
@@ -18,7 +18,7 @@ NOTE = {"role": "user", "content": [{"type": "text", "text": "Some notes of the 
 def script(*messages: dict[str, Any]) -> Script:
     body = {"model": "m", "messages": messages, "tools": [{"function": {"name": "write"}}]}
     encoded = json.dumps(body).encode()
-    return read(ask_of(decode(encoded), encoded))
+    return read(read_prompt(decode(encoded), encoded))
 
 
 @pytest.mark.parametrize(
@@ -40,17 +40,17 @@ def test_tool_is_called_once() -> None:
     """After its result there are words, notes or not, and old directives count no more."""
     asked = {"role": "user", "content": f"{WRITE}\n/error 500"}
     called = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
-    answered = {"role": "tool", "tool_call_id": "1", "content": "ok"}
+    tool_result = {"role": "tool", "tool_call_id": "1", "content": "ok"}
 
-    for messages in ([asked, called, answered], [asked, called, answered, NOTE]):
-        answer = script(*messages)
-        assert (answer.tool, answer.status) == (None, 200)
-        assert "".join(answer.text).startswith("The tool has answered")
+    for messages in ([asked, called, tool_result], [asked, called, tool_result, NOTE]):
+        response = script(*messages)
+        assert (response.tool, response.status) == (None, 200)
+        assert "".join(response.text).startswith("The tool has answered")
 
 
 def test_tool_that_is_not_offered_is_not_called() -> None:
     """A title request repeats the prompt without the tools."""
-    answer = script({"role": "user", "content": WRITE.replace("write", "Write")})
+    response = script({"role": "user", "content": WRITE.replace("write", "Write")})
 
-    assert answer.tool is None
-    assert answer.text
+    assert response.tool is None
+    assert response.text

@@ -254,7 +254,7 @@ def test_image_size_from_the_header(data: str, size: tuple[int, int] | None) -> 
     [(png(1, 1), 1), (png(750, 1), 1), (png(751, 1), 2), (png(9999, 9999), 1600), ("AA==", 1500)],
 )
 def test_image_tokens_rounded_up_and_bounded(data: str, tokens: int) -> None:
-    """A token for every 750 pixels, at most 1600; 1500 if nobody knows."""
+    """One token per 750 pixels, at most 1600; 1500 if the size is unknown."""
     assert image_tokens(data) == tokens
     assert url_tokens(f"data:image/png;base64,{data}") == tokens
     assert url_tokens(f"data:image/png,{data}") == 1500
@@ -351,7 +351,7 @@ def test_calibration_moves_a_twentieth_of_the_way() -> None:
 
 
 def test_count_key_differs_by_route_body_and_headers() -> None:
-    """Fields cannot be shifted into one another to make two requests share an answer."""
+    """Moving bytes between fields changes the cache key."""
     beta = ((b"anthropic-beta", b"x"),)
     keys = {
         count_key("a/b", b"{}"),

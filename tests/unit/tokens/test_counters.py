@@ -73,7 +73,7 @@ def _counters() -> Counters:
     ],
 )
 def test_vocabulary_follows_the_models_family(model: str, vocabulary: str) -> None:
-    """A model's name tells its vocabulary; an unknown one is counted in o200k."""
+    """A model's name selects its vocabulary; unknown models use o200k."""
     assert vocabulary_of(model) == vocabulary
 
 
@@ -89,7 +89,7 @@ def test_every_vocabulary_loads_and_counts_a_known_text() -> None:
 
 
 def test_markers_spelled_out_are_plain_text(counters: Counters) -> None:
-    """A caller cannot hide text behind a control token's spelling."""
+    """Text in the form of a control token is counted as text."""
     assert counters.for_model("gpt-5").count("<|endoftext|>" * 10) > 50
 
 
@@ -238,6 +238,6 @@ def test_slicing_hardly_changes_the_count(counters: Counters) -> None:
     [("abc", False), ("", False), ("你好世界", True), ("これはペンです", True), ("Привет", False)],
 )
 def test_is_cjk_by_size(text: str, expected: bool) -> None:
-    """Characters of three bytes tell Chinese, Japanese and Korean from the rest."""
+    """Three-byte characters identify Chinese, Japanese and Korean."""
     assert is_cjk(text) is expected
     assert Bytes4().count(text) <= len(text)

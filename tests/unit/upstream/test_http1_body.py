@@ -1,4 +1,4 @@
-"""The body of an HTTP/1.1 answer: who hears what when, while pausing, closing and reading."""
+"""Delivery of an HTTP/1.1 response body while pausing, closing and reading."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_body_of_a_known_length_is_not_copied() -> None:
 
 
 async def test_body_that_comes_before_start_waits_with_reading_paused() -> None:
-    """What came with the head waits; the socket is not read until somebody listens."""
+    """Bytes after the head are buffered; the socket is not read before `start`."""
     wire = Wire()
     await wire.ask()
 
@@ -112,7 +112,7 @@ async def test_pause_before_start_holds_the_body_back() -> None:
 
 
 async def test_pause_in_the_last_chunk_holds_the_end_back() -> None:
-    """The end is told after `resume`; the connection is free before."""
+    """The end is reported after `resume`; the connection is released before."""
     wire, sink = await answered(CHUNKED)
     response = await wire.response()
     sink.on_chunk = lambda _: response.pause()
@@ -130,7 +130,7 @@ async def test_pause_in_the_last_chunk_holds_the_end_back() -> None:
 
 
 async def test_pause_and_resume_inside_the_last_chunk_still_end() -> None:
-    """A sink that pauses and resumes at once hears the end all the same."""
+    """A sink that pauses and resumes immediately still receives the end."""
     wire, sink = await answered(CHUNKED)
     response = await wire.response()
 
@@ -163,7 +163,7 @@ async def test_failure_while_paused_is_told_after_what_waits() -> None:
 
 
 async def test_closed_response_drops_the_connection_and_is_silent() -> None:
-    """`close` inside a body aborts the socket; the sink hears no more, `close` again is fine."""
+    """`close` inside a body aborts the socket; the sink is not called again. Idempotent."""
     wire, sink = await answered(CHUNKED + b"1\r\na\r\n")
     response = await wire.response()
 
@@ -194,7 +194,7 @@ async def test_close_from_inside_a_chunk_drops_the_connection() -> None:
 
 
 async def test_close_from_inside_broken_chunks_is_silent() -> None:
-    """A sink that closes on the last good bytes does not hear that more was broken."""
+    """A sink that closes on the last valid bytes receives no error for the malformed rest."""
     wire, sink = await answered(CHUNKED)
     response = await wire.response()
     sink.on_chunk = lambda _: response.close()
@@ -234,7 +234,7 @@ async def test_close_before_the_waiting_bytes_are_pushed_is_silent() -> None:
 
 
 async def test_connection_serves_one_exchange_after_another() -> None:
-    """A kept connection answers the next request with the next answer."""
+    """A reused connection returns the next response to the next request."""
     wire = Wire()
     for number in (b"1", b"2", b"3"):
         await wire.ask()
@@ -246,7 +246,7 @@ async def test_connection_serves_one_exchange_after_another() -> None:
 
 
 async def test_idle_connection_that_hears_anything_is_dropped() -> None:
-    """Bytes nobody asked for, and the end, take an idle connection away."""
+    """Unexpected bytes or a close remove an idle connection."""
     for surprise in ("bytes", "end"):
         wire = Wire()
         await wire.ask()
@@ -290,7 +290,7 @@ async def test_read_returns_the_whole_body() -> None:
 
 
 async def test_read_of_a_body_that_has_come_takes_no_turn_of_the_loop() -> None:
-    """The usual small answer is read without waiting."""
+    """A small complete response is read without waiting."""
     wire = Wire()
     await wire.ask()
     wire.feed(LENGTH_10 + b"0123456789")

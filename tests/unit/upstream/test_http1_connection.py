@@ -81,7 +81,7 @@ async def test_request_that_must_not_be_sent_is_internal_and_tells_no_secret() -
         await wire.connection.exchange(a_request(path="/a b"), 5.0)
 
     assert caught.value.kind is ErrorKind.INTERNAL
-    assert caught.value.detail == "upstream.test:80: request head refused (ValueError)"
+    assert caught.value.detail == "upstream.test:80: invalid request head (ValueError)"
     assert wire.transport.written == []
     assert wire.pool.lost_count == 1
 
@@ -150,7 +150,7 @@ async def test_connection_closed_before_the_request_has_sent_nothing() -> None:
 
 
 async def test_refusal_before_the_body_is_sent_is_read_then_closed() -> None:
-    """An early 413 is answered to the caller; the rest of the body is not sent, nor reused."""
+    """An early 413 is returned; the rest of the body is not sent, and the connection not reused."""
     wire = Wire()
     wire.transport.high_water = 65_536
     await wire.ask(a_request(body=b"x" * (8 * SLICE_BYTES)))
@@ -249,7 +249,7 @@ async def test_hints_and_trailers_are_not_among_the_headers() -> None:
 
 
 async def test_head_that_does_not_come_is_a_timeout() -> None:
-    """After `timeout_s` the connection is closed and the caller told."""
+    """After `timeout_s` the connection is closed and the exchange fails."""
     wire = Wire()
 
     with pytest.raises(GatewayError) as caught:
@@ -319,7 +319,7 @@ async def test_cancelled_exchange_drops_the_connection() -> None:
 
 
 async def test_exchange_cancelled_as_its_head_comes_drops_the_connection() -> None:
-    """A head that nobody takes any more does not leave an open connection behind."""
+    """A head that arrives during cancellation leaves no open connection."""
     wire = Wire()
     await wire.ask()
     assert wire.task is not None
@@ -333,7 +333,7 @@ async def test_exchange_cancelled_as_its_head_comes_drops_the_connection() -> No
 
 
 async def test_exchange_cancelled_with_a_whole_answer_keeps_the_connection() -> None:
-    """An answer that was complete had already given its connection back."""
+    """A complete response has already released its connection."""
     wire = Wire()
     await wire.ask()
     assert wire.task is not None
@@ -346,11 +346,11 @@ async def test_exchange_cancelled_with_a_whole_answer_keeps_the_connection() -> 
     assert wire.pool.released_count == 1
 
 
-# What is told and what is left behind.
+# Error details and references.
 
 
 async def test_errors_tell_neither_headers_nor_content() -> None:
-    """A broken answer's message and detail hold no credential and none of its bytes."""
+    """Message and detail of a broken response contain no credential and none of its bytes."""
     wire = Wire()
     await wire.ask(a_request(body=b"secret-prompt"))
     wire.feed(b"HTTP/1.1 200 OK\r\nX: secret-\0answer\r\n\r\n")
@@ -358,16 +358,16 @@ async def test_errors_tell_neither_headers_nor_content() -> None:
     with pytest.raises(GatewayError) as caught:
         await wire.response()
 
-    told = f"{caught.value.message} {caught.value.detail}"
-    assert "secret" not in told
-    assert HEADERS[1][1].decode() not in told
+    report = f"{caught.value.message} {caught.value.detail}"
+    assert "secret" not in report
+    assert HEADERS[1][1].decode() not in report
     assert "upstream.test" not in caught.value.message
     assert caught.value.__cause__ is not None
 
 
 @pytest.mark.parametrize("ending", ["complete", "closed", "broken"])
 async def test_finished_exchange_leaves_no_garbage(ending: str) -> None:
-    """Answers are freed by their last reference; the collector finds no cycle."""
+    """Responses are freed by their last reference, without reference cycles."""
     wires = [Wire() for _ in range(5)]
     gc.collect()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Every kind of HTTP/1.1 answer, as literal bytes, cut in every way."""
+"""All kinds of HTTP/1.1 responses, as literal bytes, split in all ways."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CASES = [
     Case("length exceeded", OK + b"Content-Length: 5\r\n\r\nhelloX", "complete", b"hello"),
     Case("length exceeded by a line break", OK + b"Content-Length: 5\r\n\r\nhello\r\n", "complete",
          b"hello"),
-    Case("length exceeded by a second answer",
+    Case("length exceeded by a second response",
          OK + b"Content-Length: 2\r\n\r\nok" + OK + b"Content-Length: 2\r\n\r\nno",
          "complete", b"ok"),
     Case("length zero exceeded", OK + b"Content-Length: 0\r\n\r\nX", "complete"),
@@ -89,7 +89,7 @@ CASES = [
          OK + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nok\r\n0\r\n\r\nXYZ",
          "complete", b"ok"),
     Case("chunked, exceeded", CHUNKED + b"2\r\nok\r\n0\r\n\r\nX", "complete", b"ok"),
-    Case("chunked, exceeded by a second answer",
+    Case("chunked, exceeded by a second response",
          CHUNKED + b"2\r\nok\r\n0\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nno",
          "complete", b"ok"),
     Case("chunked, exceeded by a switch",
@@ -244,13 +244,13 @@ def name(case: Case) -> str:
 
 @pytest.mark.parametrize("case", CASES, ids=name)
 async def test_answer_in_one_read_comes_to_its_outcome(case: Case) -> None:
-    """An answer that arrives whole gives its status, its body and its end."""
+    """A response in one read yields its status, its body and its end."""
     assert await play(case, [case.sent] if case.sent else []) == case
 
 
 @pytest.mark.parametrize("case", SHORT, ids=name)
 async def test_answer_byte_by_byte_comes_to_the_same_outcome(case: Case) -> None:
-    """An answer that arrives in single bytes gives what the whole one gives."""
+    """A response in single bytes yields the same as in one read."""
     assert await play(case, [bytes((byte,)) for byte in case.sent]) == case
 
 
@@ -265,7 +265,7 @@ async def test_long_answer_in_blocks_comes_to_the_same_outcome(case: Case, size:
 
 @given(st.data())
 def test_answer_cut_anywhere_comes_to_the_same_outcome(data: st.DataObject) -> None:
-    """However the network cuts an answer, its outcome is the same."""
+    """Any split of a response yields the same outcome."""
     case = data.draw(st.sampled_from(SHORT))
     cuts = data.draw(st.lists(st.integers(0, len(case.sent)), max_size=12))
 
@@ -284,7 +284,7 @@ def test_chunked_body_cut_anywhere_is_conserved(parts: list[bytes], cuts: list[i
 
 @given(st.binary(max_size=300))
 def test_garbage_ends_in_an_error_of_the_port(garbage: bytes) -> None:
-    """Bytes that are no answer raise the port's errors and nothing else."""
+    """Arbitrary bytes raise only the documented errors."""
     case = Case("garbage", garbage, "", eof=True)
 
     outcome = asyncio.run(play(case, [garbage] if garbage else [])).outcome

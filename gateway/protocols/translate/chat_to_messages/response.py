@@ -11,7 +11,7 @@ from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.absent import ABSENT, is_given
 from gateway.protocols.codec.json_decode import decode_response
-from gateway.protocols.http.upstream_errors import error_for, read_fault
+from gateway.protocols.http.errors.upstream_errors import error_for, read_fault
 from gateway.protocols.openai_chat.completion import (
     CompletionUsage,
     FunctionCall,

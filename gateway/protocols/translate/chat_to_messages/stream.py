@@ -36,8 +36,8 @@ from gateway.protocols.codec.json_decode import (
     join_surrogates,
 )
 from gateway.protocols.codec.sse import LIMIT_BYTES, Event, EventDecoder
-from gateway.protocols.http.upstream_errors import translate_error, translate_stream_error
-from gateway.protocols.http.upstream_faults import (
+from gateway.protocols.http.errors.upstream_errors import translate_error, translate_stream_error
+from gateway.protocols.http.errors.upstream_faults import (
     STREAM_CUT,
     STREAM_MALFORMED,
     UpstreamFault,

@@ -28,8 +28,8 @@ from gateway.errors import GatewayError
 from gateway.protocols.anthropic_messages.writer import EventWriter
 from gateway.protocols.codec.json_decode import SurrogateJoiner, decode_event
 from gateway.protocols.codec.sse import Event, EventDecoder
-from gateway.protocols.http.upstream_errors import translate_error, translate_stream_error
-from gateway.protocols.http.upstream_faults import (
+from gateway.protocols.http.errors.upstream_errors import translate_error, translate_stream_error
+from gateway.protocols.http.errors.upstream_faults import (
     RESOURCES_GONE,
     STREAM_CUT,
     STREAM_MALFORMED,

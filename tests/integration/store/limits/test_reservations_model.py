@@ -20,9 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.core.bucket import Bucket, adjust, take
 from gateway.core.calendar import DAY_MS, month_of
-from gateway.core.limits import KeyLimits, Limits
+from gateway.core.limits import Bucket, KeyLimits, Limits, adjust, take
 from gateway.core.model import Usage
 from gateway.core.pricing import cost_nanousd, most_nanousd, token_count, worst_case_nanousd
 from gateway.errors import GatewayError

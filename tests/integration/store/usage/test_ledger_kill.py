@@ -282,4 +282,4 @@ async def test_ledger_process_stores_and_ends_when_told(world: World, tmp_path: 
 
     assert await child.wait() == 0, log
     assert await world.stored() == ["req_1", "req_2"]
-    assert "usage events purged" in log
+    assert "usage_events_purged" in log

@@ -9,7 +9,7 @@ import pytest
 from gateway.core.model import Wire
 from gateway.errors import GatewayError
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
-from gateway.protocols.http.error_bodies import render
+from gateway.protocols.http.errors.gateway_errors import render
 
 
 @pytest.mark.parametrize(

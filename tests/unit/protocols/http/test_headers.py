@@ -170,7 +170,7 @@ def test_client_headers_whole_answer_is_json_that_nobody_stores() -> None:
 
 
 def test_client_headers_advice_on_retries_comes_with_errors_alone() -> None:
-    """A good answer cannot make an SDK ask again."""
+    """A successful response cannot make an SDK retry."""
     upstream = [(b"x-should-retry", b"true")]
 
     assert upstream[0] not in client_headers(upstream, "r", stream=False)

@@ -126,7 +126,7 @@ def test_anthropic_list_bad_query_is_refused(query: dict[str, str], param: str) 
 
 
 def test_one_model_is_shown_under_the_name_asked_for() -> None:
-    """An alias or a prefixed name is answered as it was asked."""
+    """An alias or a prefixed name is returned as requested."""
     assert json.loads(show_model(model("m"), Wire.OPENAI, "capio/m"))["id"] == "capio/m"
     assert json.loads(show_model(model("m"), Wire.ANTHROPIC, "capio/m")) == {
         "type": "model",

@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
-from gateway.core.catalogue import Catalogue
+from gateway.core.catalogue import Catalogue, route_headers
 from gateway.core.model import Endpoint, Model, Prices, Usage, Wire
-from gateway.core.upstream_headers import upstream_headers as route_headers
 from gateway.edge.routes import Page, match, surface
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.http.error_bodies import render
+from gateway.protocols.http.errors.gateway_errors import render
 from gateway.protocols.http.headers import client_headers, translated_headers, upstream_headers
 from gateway.protocols.http.model_list import list_models, show_model
-from gateway.protocols.http.rewrite import inject_usage, rewrite_model, strip_foreign_reasoning
+from gateway.protocols.http.request.rewrite import (
+    inject_usage,
+    rewrite_model,
+    strip_foreign_reasoning,
+)
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from tests.support.vectors import load, matches, network_chunks
@@ -23,7 +26,7 @@ from tests.support.vectors import load, matches, network_chunks
 
 @pytest.mark.parametrize("vector", load("*", "rewrite"))
 def test_rewrite_vector(vector: dict[str, Any]) -> None:
-    """Only the model changes, or the body is refused; own thoughts go if asked by the vector."""
+    """Only the model changes, or the body is rejected; gateway reasoning may be stripped."""
     body = vector["input"]["body"].encode()
     expect = vector["expect"]
 
@@ -40,7 +43,7 @@ def test_rewrite_vector(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", load("*", "strip"))
 def test_strip_vector(vector: dict[str, Any]) -> None:
-    """Own thoughts are removed; nothing to remove leaves the original bytes."""
+    """The gateway's own reasoning is removed; otherwise the bytes are unchanged."""
     body = vector["input"]["body"].encode()
     expected = vector["expect"]["request"]
 
@@ -140,7 +143,7 @@ def test_endpoint_vector(vector: dict[str, Any]) -> None:
         error = GatewayError(kind, "", retry_after_s=given.get("retry_after"))
         check(expect, *render(error, Wire(given["surface"]), None))
     else:
-        check(expect, *answer(given))
+        check(expect, *respond(given))
 
 
 HANDLERS = {
@@ -166,7 +169,7 @@ OWN_ERRORS = {
 
 
 PROTECTION = frozenset({b"cache-control", b"x-content-type-options"})
-"""Added by the gateway to every answer; `test_headers` tells their values."""
+"""Added by the gateway to every response; `test_headers` checks their values."""
 
 
 def record(meter: StreamMeter | JsonMeter) -> dict[str, int] | None:
@@ -203,8 +206,8 @@ def catalogue(entries: list[dict[str, Any]], prefixes: list[str]) -> Catalogue:
     return Catalogue(model_prefix=prefix, models=models, providers=(), names=names)
 
 
-def answer(given: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Answer a request from the pure parts, as the edge does around them."""
+def respond(given: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Return the response to a request from the pure parts."""
     request, headers = given["request"], given["request"]["headers"]
     path, _, query = request["path"].partition("?")
     models = catalogue(given.get("catalog", []), [])
@@ -227,7 +230,7 @@ def answer(given: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes
         known(models, request["body"]["model"])
     except GatewayError as error:
         return render(error, wire, None)
-    raise AssertionError(f"no answer to {request}")
+    raise AssertionError(f"no response to {request}")
 
 
 def known(models: Catalogue, name: str) -> Model:
@@ -241,7 +244,7 @@ def known(models: Catalogue, name: str) -> Model:
 def check(
     expect: dict[str, Any], status: int, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
-    """Compare an answer with a vector; headers that it does not name are free."""
+    """Compare a response with a vector; other headers are ignored."""
     assert status == expect["status"]
     found = {name.decode(): value.decode() for name, value in headers}
     for name, value in expect.get("headers", {}).items():

@@ -63,7 +63,7 @@ def test_dollars_are_read_as_people_write_them(text: str, amount: int) -> None:
 )
 def test_text_that_is_no_amount_is_refused(text: str) -> None:
     """Nothing is guessed and nothing is rounded."""
-    with pytest.raises(ValueError, match="is no amount in dollars"):
+    with pytest.raises(ValueError, match="is not an amount in dollars"):
         read_dollars(text)
 
 

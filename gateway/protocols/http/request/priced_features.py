@@ -1,12 +1,11 @@
 """
-Features of a request that an upstream charges apart from tokens, or at other prices.
+Request features that an upstream charges separately from tokens, or at other prices.
 
-Each is off unless its provider allows it: a caller must not be able to make a call dearer than the
-catalogue says. A hint is left out and named in `x-capio-dropped`: the answer is the same without
-it. What an answer depends on (a hosted tool, audio) is refused with the name of the feature.
+Each is disabled unless the provider's settings allow it, so that no call costs more than the
+catalogue's prices. Hints, which do not change the response, are dropped and listed in
+`x-capio-dropped`. Features that the response depends on, such as hosted tools, are rejected.
 
-The fields are found by the decoder that reads `model`: a request without them pays nothing more.
-Of a tool only its type is decoded, in the same pass.
+The decoder that reads `model` also reads these fields, so requests without them cost nothing more.
 """
 
 from __future__ import annotations
@@ -51,10 +50,10 @@ class PricedFields(msgspec.Struct, gc=False, kw_only=True):
 
 
 class PricedUse(NamedTuple):
-    """One priced feature that a request asks for."""
+    """A priced feature that a request uses."""
 
     feature: str
-    """As `providers.allow_features` names it."""
+    """Its name in `providers.allow_features`."""
     field: str
     """The top-level member."""
     tool: str | None = None
@@ -69,13 +68,13 @@ _HINTS: Final[Mapping[str, tuple[str, frozenset[bytes]]]] = {
     "speed": ("fast_mode", frozenset({b'"standard"'})),
     "inference_geo": ("inference_geo", frozenset({b'"global"'})),
     "prompt_cache_retention": ("cache_retention", frozenset({b'"in_memory"', b'"in-memory"'})),
-    # An upstream that routes on its own may serve another model, at that model's price.
+    # A routing upstream may serve another model at that model's price.
     "models": ("upstream_routing", frozenset()),
     "fallbacks": ("upstream_routing", frozenset()),
     "provider": ("upstream_routing", frozenset()),
     "preset": ("upstream_routing", frozenset()),
 }
-"""Member -> its feature, and the values that cost nothing more and stay."""
+"""Member -> its feature, and the values without extra cost, which are kept."""
 
 _REFUSED: Final[Mapping[str, str]] = {
     "web_search_options": "web_search",
@@ -92,7 +91,7 @@ _HIGHEST_COST: Final = (("audio", "audio_output"), ("image", "image_output"))
 
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})
 _CLIENT_TOOL_PREFIXES: Final = ("bash_", "text_editor_", "computer_", "memory_", "tool_search_")
-"""Anthropic's own tools that the client runs, and the search among tools, which is free."""
+"""Anthropic's tools that the client runs, and tool search, which is free."""
 
 _HOSTED_TOOLS: Final = (
     ("web_search", "web_search"),
@@ -106,7 +105,7 @@ _HOSTED_TOOLS: Final = (
     ("code_interpreter", "code_execution"),
     ("mcp", "mcp_servers"),
 )
-"""Beginning of a tool's type -> its feature; every other type is `hosted_tools`."""
+"""Prefix of a tool's type -> its feature; other types are `hosted_tools`."""
 
 _BETAS: Final = (
     (b"fast-mode-", "fast_mode"),
@@ -118,7 +117,7 @@ _BETAS: Final = (
     (b"server-side-fallback-", "upstream_routing"),
     (b"advisor-tool-", "hosted_tools"),
 )
-"""Beginning of an `anthropic-beta` name -> its feature."""
+"""Prefix of an `anthropic-beta` name -> its feature."""
 
 _PRICED_BETA = re.compile(b"|".join(prefix for prefix, _ in _BETAS))
 
@@ -129,7 +128,7 @@ _ABSENT: Final = (UNSET,) * len(_NAMES)
 
 
 def priced_uses(fields: PricedFields) -> tuple[PricedUse, ...]:
-    """Return the priced features that a request asks for, none of them twice; usually nothing."""
+    """Return the distinct priced features that a request uses; usually none."""
     found: list[PricedUse] = []
     values = _VALUES(fields)
     if values != _ABSENT:
@@ -152,14 +151,14 @@ def _member_uses(name: str, raw: bytes) -> Iterable[PricedUse]:
 
 def dropped_fields(uses: Iterable[PricedUse], allowed: Collection[str]) -> tuple[str, ...]:
     """
-    Return the hints to leave out of a request, by name.
+    Return the names of the hints to drop from a request.
 
     Args:
         uses: From `priced_uses`.
         allowed: The features that the provider allows.
 
     Raises:
-        GatewayError: UNSUPPORTED, the request depends on a feature that is not allowed.
+        GatewayError: UNSUPPORTED: the request depends on a feature that is not allowed.
     """
     dropped: list[str] = []
     for use in uses:
@@ -175,12 +174,12 @@ def permitted_betas(
     headers: tuple[Header, ...], allowed: Collection[str], named: Collection[bytes]
 ) -> tuple[tuple[Header, ...], tuple[str, ...]]:
     """
-    Return request headers without the betas of features that are not allowed, and their features.
+    Return request headers without the betas of disallowed features, and the dropped features.
 
     Args:
-        headers: Of the request to the upstream.
+        headers: Of the upstream request.
         allowed: The features that the provider allows.
-        named: Betas that the provider's settings name: those are left to `mapped_betas`.
+        named: Betas in the provider's settings, which `mapped_betas` handles.
     """
     for name, value in headers:
         if name == b"anthropic-beta" and _PRICED_BETA.search(value):
@@ -211,14 +210,14 @@ def _beta_feature(beta: bytes) -> str | None:
 
 def _modalities(raw: bytes) -> Iterator[PricedUse]:
     try:
-        asked = set(_STRINGS.decode(raw)) - {"text"}
+        requested = set(_STRINGS.decode(raw)) - {"text"}
     except msgspec.MsgspecError:
-        return  # no list of words: for the upstream to judge
+        return  # not a list of strings: left to the upstream
     for modality, feature in _HIGHEST_COST:
-        if modality in asked:
-            asked.discard(modality)
+        if modality in requested:
+            requested.discard(modality)
             yield PricedUse(feature, "modalities")
-    if asked:
+    if requested:
         yield PricedUse("audio_output", "modalities")
 
 
@@ -241,7 +240,7 @@ def _not_enabled(use: PricedUse) -> GatewayError:
     what = use.field if use.tool is None else f"tools: the hosted tool '{use.tool[:64]}'"
     return GatewayError(
         ErrorKind.UNSUPPORTED,
-        f"{what} is not enabled for this model. Leave it out, or ask the operator to add"
+        f"{what} is not enabled for this model. Remove it, or ask the operator to add"
         f' "{use.feature}" to the provider\'s allow_features.',
         param=use.field,
     )

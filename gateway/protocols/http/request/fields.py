@@ -1,8 +1,8 @@
 """
-The few fields of a request that the gateway acts on, and where its model name stands.
+Decodes the request fields that the gateway uses, and locates the model name.
 
-Everything else of a body is carried as bytes and judged by the upstream. One msgspec pass checks
-the syntax of the whole document.
+The rest of the body is relayed as bytes and validated by the upstream. One msgspec pass checks the
+syntax of the whole document.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from msgspec import UNSET, UnsetType
 from gateway.core.model import Wire
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.codec.json_spans import Member, members, unrepeated
-from gateway.protocols.http.priced_features import PricedFields, PricedUse, priced_uses
-from gateway.protocols.http.request_bounds import DEFAULT_BOUNDS, RequestBounds
-from gateway.protocols.http.request_names import ACTED_ON, CHECKED, check_names, check_options
+from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, RequestBounds
+from gateway.protocols.http.request.names import ACTED_ON, CHECKED, check_names, check_options
+from gateway.protocols.http.request.priced_features import PricedFields, PricedUse, priced_uses
 
 Tokens = Annotated[int, msgspec.Meta(ge=0)]
 Choices = Annotated[int, msgspec.Meta(ge=1, le=128)]
 
 
 class StreamOptions(msgspec.Struct, frozen=True, gc=False):
-    """OpenAI's `stream_options`, as far as it is acted on."""
+    """The part of OpenAI's `stream_options` that the gateway uses."""
 
     include_usage: bool | None = None
 
 
 class CallFields(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway reads of a chat, messages, embeddings or similar request."""
+    """The fields of a request that the gateway uses."""
 
     model: str
-    """The name as the client sent it."""
+    """The name sent by the client."""
     model_span: tuple[int, int]
-    """The value of the one top-level `model` is `body[start:end]`, quotes included."""
+    """`body[start:end]` is the value of the top-level `model`, quotes included."""
     stream: bool = False
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     choices: int = 1
-    """Answers that the upstream generates: `n`, or `best_of` where it is larger."""
+    """Choices that the upstream generates: the larger of `n` and `best_of`."""
     user_id: str | None = None
     """Anthropic's `metadata.user_id`."""
     prompt_cache_key: str | None = None
     stream_options: StreamOptions | UnsetType | None = UNSET
     priced: tuple[PricedUse, ...] = ()
-    """Features asked for that the upstream charges apart, see `protocols.http.priced_features`."""
+    """Requested features that the upstream charges separately, see `request.priced_features`."""
     asks_reasoning: bool | None = None
-    """Whether the request switches reasoning on or off; None: it leaves that to the model."""
+    """Whether the request enables or disables reasoning; None for the model's default."""
 
     @property
     def include_usage(self) -> bool:
-        """Whether the client itself asked for the usage chunk of an OpenAI stream."""
+        """Whether the client requested the usage chunk of an OpenAI stream."""
         return isinstance(self.stream_options, StreamOptions) and bool(
             self.stream_options.include_usage
         )
@@ -61,14 +61,14 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def output_limit(self) -> int | None:
         """
-        The most output tokens of one choice; None: the client named no limit.
+        The most output tokens of one choice; None without a limit.
 
-        Of two limits the larger: upstreams differ in which of the two they obey.
+        The larger of two limits: upstreams differ in which one they apply.
         """
-        named = [
+        limits = [
             limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None
         ]
-        return max(named) if named else None
+        return max(limits) if limits else None
 
 
 _ABSENT: Final = msgspec.Raw()
@@ -106,8 +106,8 @@ _Fields = TypeVar("_Fields", _OpenAIFields, _AnthropicFields)
 _OPENAI: Final = msgspec.json.Decoder(_OpenAIFields)
 _ANTHROPIC: Final = msgspec.json.Decoder(_AnthropicFields)
 
+# In smaller bodies searching for the key is cheaper than walking the members.
 _SMALL_BYTES: Final = 4096
-"""Up to here counting the key is cheaper than walking the members."""
 
 _MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 
@@ -121,13 +121,12 @@ def decode_call(
     Args:
         body: The client's request.
         wire: Its dialect.
-        bounds: Limits on its parts; None for a body of the gateway's own making.
+        bounds: Limits on its parts; None for a body that the gateway built.
 
     Raises:
-        GatewayError: BAD_REQUEST with `param`: not JSON, not an object, nested too deeply, a
-            field of the wrong type, no `model`, beyond a bound, or a member that readers may
-            understand differently (the upstream might serve another model than was authorised
-            and billed): one that comes twice, or is ours but for case.
+        GatewayError: BAD_REQUEST with `param`: not JSON, not an object, nested too deeply, a field
+            of the wrong type, no `model`, beyond a bound, or an ambiguous member, see
+            `request.names`.
     """
     if wire is Wire.ANTHROPIC:
         messages, span = _decode(body, _ANTHROPIC, wire, bounds)
@@ -157,10 +156,10 @@ def decode_call(
 
 def check_request(body: bytes, wire: Wire, bounds: RequestBounds) -> None:
     """
-    Check the names and sizes of a request whose fields others read.
+    Check the names and sizes of a request that is decoded elsewhere.
 
     Raises:
-        GatewayError: BAD_REQUEST: as `decode_call`, but for the fields' types.
+        GatewayError: BAD_REQUEST: as `decode_call`, except for the types of fields.
     """
     if len(body) <= _SMALL_BYTES:
         _check_small(body, wire, bounds)
@@ -169,17 +168,17 @@ def check_request(body: bytes, wire: Wire, bounds: RequestBounds) -> None:
 
 
 def _asked(*switches: msgspec.Raw) -> bool | None:
-    """Return whether any of the fields that switch reasoning says more than to do without."""
+    """Return whether a request enables reasoning; None if no field is set."""
     for switch in switches:
         if switch is not _ABSENT:
             break
     else:
-        return None  # the usual case, at no cost
-    given = [bytes(switch) for switch in switches if bytes(switch) not in (b"", b"null")]
-    if not given:
+        return None  # the common case
+    values = [bytes(switch) for switch in switches if bytes(switch) not in (b"", b"null")]
+    if not values:
         return None
-    # Only this word is certain to be obeyed where reasoning is the default.
-    return given != [b'"none"']
+    # Only "none" is reliably honoured by models that reason by default.
+    return values != [b'"none"']
 
 
 def _decode(
@@ -204,7 +203,7 @@ def _check_small(body: bytes, wire: Wire, bounds: RequestBounds | None) -> None:
 
 
 def _walk(body: bytes, wire: Wire, bounds: RequestBounds | None) -> list[Member]:
-    """Return the members of a larger body, checked."""
+    """Check a larger body and return its members."""
     most = bounds.max_members if bounds else None
     found = members(body, most=most)
     check_names([name for name, _, _ in found])
@@ -215,7 +214,7 @@ def _walk(body: bytes, wire: Wire, bounds: RequestBounds | None) -> list[Member]
 
 
 def _fields(body: bytes, found: list[Member], decoder: msgspec.json.Decoder[_Fields]) -> _Fields:
-    """Decode from the members' bytes, so that a large body is parsed only once."""
+    """Decode only the members needed, so that a large body is parsed once."""
     wanted = decoder.type.__struct_fields__
     parts = [
         b'"%b":%b' % (name.encode(), body[start:end])
@@ -227,7 +226,7 @@ def _fields(body: bytes, found: list[Member], decoder: msgspec.json.Decoder[_Fie
 
 def _span_in_small(body: bytes) -> tuple[int, int]:
     if body.count(b'"model"') == 1 and b"\\u00" not in body:
-        # No other bytes can spell the key, and the decoder found it: this is the one.
+        # The decoder found the key, and no other bytes can encode it.
         key = _MODEL.search(body)
         assert key is not None
         return key.span(1)

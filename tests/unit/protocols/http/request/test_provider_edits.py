@@ -8,8 +8,8 @@ import pytest
 
 from gateway.core.model import Wire
 from gateway.protocols.http.headers import mapped_betas
-from gateway.protocols.http.request_fields import decode_call
-from gateway.protocols.http.rewrite import (
+from gateway.protocols.http.request.fields import decode_call
+from gateway.protocols.http.request.rewrite import (
     with_completion_limit,
     without_billing_line,
     without_fields,

@@ -1,8 +1,8 @@
 """
-Takes the gateway's own credential out of what an upstream says.
+Removes the operator's credential from upstream responses.
 
-Some upstreams quote the request in their errors, headers included. Errors are relayed to clients,
-who must not read the operator's key there.
+Some upstreams quote the request, including its headers, in their errors, which are relayed to
+clients.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Header = tuple[bytes, bytes]
 
 MASKED: Final = b"[redacted]"
 SHORTEST: Final = 8
-"""Bytes. A shorter credential would be found by chance and spoil every text."""
+"""Bytes. Shorter credentials could match unrelated text and are not masked."""
 
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 _BEARER: Final = b"Bearer "
@@ -27,13 +27,13 @@ _BEARER: Final = b"Bearer "
 
 class CredentialMask:
     """
-    Replaces a route's credential wherever it stands: plain, JSON-escaped, percent-encoded, base64.
+    Replaces a route's credential in any form: plain, JSON-escaped, percent-encoded, base64.
 
     Args:
-        route_headers: Those sent to the upstream, names in lower case.
+        route_headers: Headers sent to the upstream, names in lower case.
     """
 
-    __slots__ = ("_found",)
+    __slots__ = ("_pattern",)
 
     def __init__(self, route_headers: Iterable[Header]) -> None:
         forms = {
@@ -42,22 +42,22 @@ class CredentialMask:
             if name in _CREDENTIALS
             for form in _forms(value.removeprefix(_BEARER))
         }
-        # The longest first: a form may be the beginning of another.
+        # Longest first, since one form may be a prefix of another.
         ordered = sorted(forms, key=len, reverse=True)
-        self._found = re.compile(b"|".join(map(re.escape, ordered))) if ordered else None
+        self._pattern = re.compile(b"|".join(map(re.escape, ordered))) if ordered else None
 
     def clean(self, text: bytes) -> bytes:
-        """Return `text` without the credential; the same object where there is none."""
-        if self._found is None or self._found.search(text) is None:
+        """Return `text` without the credential; the same object if it contains none."""
+        if self._pattern is None or self._pattern.search(text) is None:
             return text
-        return self._found.sub(MASKED, text)
+        return self._pattern.sub(MASKED, text)
 
     def clean_text(self, text: str) -> str:
         """Return `text` without the credential."""
         return self.clean(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
     def clean_headers(self, headers: Iterable[Header]) -> tuple[Header, ...]:
-        """Return headers whose values lack the credential."""
+        """Return the headers without the credential in their values."""
         return tuple((name, self.clean(value)) for name, value in headers)
 
 

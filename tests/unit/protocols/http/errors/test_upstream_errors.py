@@ -1,4 +1,4 @@
-"""Upstream errors: how they are read, classified, and told in either dialect."""
+"""Reading, classifying and rendering upstream errors in both dialects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind
-from gateway.protocols.http.upstream_errors import (
+from gateway.protocols.http.errors.upstream_errors import (
     STREAM_CUT,
     ErrorResponse,
     FaultClass,
@@ -35,12 +35,12 @@ def anthropic_body(kind, message="m"):
     return json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
 
 
-def told(answer, wire):
-    error = json.loads(answer.body)["error"]
+def rendered(response, wire):
+    error = json.loads(response.body)["error"]
     if wire is AN:
-        return answer.status, error["type"], error["message"]
+        return response.status, error["type"], error["message"]
     assert list(error) == ["message", "type", "param", "code"]
-    return answer.status, error["type"], error["code"], error["message"]
+    return response.status, error["type"], error["code"], error["message"]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_openai_upstream_error_reaches_anthropic_client_by_the_table(status, kin
     """Code and type decide before the status does."""
     fault = read_fault(OA, status, [], openai_body("m", kind, code))
 
-    assert told(translate_error(fault, AN, "mine"), AN)[:2] == expected
+    assert rendered(translate_error(fault, AN, "mine"), AN)[:2] == expected
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_anthropic_upstream_error_reaches_openai_client_by_the_table(status, kin
     """The type decides; without a known one the status does."""
     fault = read_fault(AN, status, [], anthropic_body(kind))
 
-    assert told(translate_error(fault, OA, "mine"), OA)[:3] == expected
+    assert rendered(translate_error(fault, OA, "mine"), OA)[:3] == expected
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_fault_message_is_found_in_every_known_body(body, message):
     [(1008, FaultClass.QUOTA), (1004, FaultClass.CREDENTIAL), (7, FaultClass.FAILED)],
 )
 def test_minimax_error_with_status_200_is_classified_by_its_code(code, expected):
-    """MiniMax reports errors with HTTP 200, where only its own code tells them apart."""
+    """MiniMax reports errors with HTTP 200 and a code of its own."""
     body = b'{"base_resp":{"status_code":%d,"status_msg":"m"}}' % code
 
     assert read_fault(OA, 200, [], body).fault is expected
@@ -195,7 +195,11 @@ def test_length_complaint_is_told_in_the_words_claude_code_reads(message, expect
     """The client finds `prompt is too long`, with the numbers where the upstream names them."""
     fault = read_fault(OA, 400, [], openai_body(message))
 
-    assert told(translate_error(fault, AN, "mine"), AN) == (400, "invalid_request_error", expected)
+    assert rendered(translate_error(fault, AN, "mine"), AN) == (
+        400,
+        "invalid_request_error",
+        expected,
+    )
 
 
 def test_headers_kept_on_errors_are_the_advice_to_wait():
@@ -245,7 +249,7 @@ def test_fallback_is_allowed_only_where_another_upstream_may_do_better(
 
 
 def test_quota_code_with_status_400_may_be_tried_elsewhere():
-    """The gateway's empty account at one provider is no fault of the caller."""
+    """The operator's empty account at a provider is not the client's error."""
     fault = read_fault(OA, 400, [], openai_body(code="insufficient_quota"))
 
     assert may_try_elsewhere(fault)
@@ -255,10 +259,10 @@ def test_quota_code_with_status_400_may_be_tried_elsewhere():
 @pytest.mark.parametrize("wire", [OA, AN])
 def test_pass_through_error_is_returned_unchanged(wire):
     """The client of the same wire sees the upstream's own status, headers and bytes."""
-    answer = ErrorResponse(429, ((b"retry-after", b"1"), (b"x", b"y")), b'{ "error": {} }')
-    fault = read_fault(wire, answer.status, answer.headers, answer.body)
+    response = ErrorResponse(429, ((b"retry-after", b"1"), (b"x", b"y")), b'{ "error": {} }')
+    fault = read_fault(wire, response.status, response.headers, response.body)
 
-    assert relay_error(fault, wire, "mine", answer) is answer
+    assert relay_error(fault, wire, "mine", response) is response
 
 
 @pytest.mark.parametrize(
@@ -276,14 +280,14 @@ def test_pass_through_error_is_returned_unchanged(wire):
 def test_pass_through_hides_the_gateways_own_account_and_the_upstream_model(
     wire, status, body, expected
 ):
-    """Trouble with our key, our credit or our model name is told in our words."""
+    """Errors of the operator's key or credit, or with the upstream's model name, are replaced."""
     fault = read_fault(wire, status, [], body)
 
-    answer = relay_error(fault, wire, "mine", ErrorResponse(status, (), body))
+    response = relay_error(fault, wire, "mine", ErrorResponse(status, (), body))
 
-    assert told(answer, wire)[:-1] == expected
-    assert b"up-x" not in answer.body
-    assert ((b"x-should-retry", b"false") in answer.headers) is (status != 404)
+    assert rendered(response, wire)[:-1] == expected
+    assert b"up-x" not in response.body
+    assert ((b"x-should-retry", b"false") in response.headers) is (status != 404)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +300,7 @@ def test_pass_through_hides_the_gateways_own_account_and_the_upstream_model(
     ],
 )
 def test_signature_refusal_is_recognised(message, expected):
-    """Only a 400 about a thinking block's signature earns the one retry without thoughts."""
+    """Only a 400 about a thinking block's signature permits the retry without reasoning."""
     body = anthropic_body("invalid_request_error", message)
 
     assert is_signature_refusal(read_fault(AN, 400, [], body)) is expected
@@ -328,16 +332,16 @@ def test_signature_refusal_is_recognised(message, expected):
     ],
 )  # fmt: skip
 def test_error_inside_a_stream_becomes_the_clients_last_event(wire, event, client, expected):
-    """The same types are used as for HTTP answers, without a status."""
+    """Errors in streams use the same types as HTTP responses, without a status."""
     assert translate_stream_error(read_stream_fault(wire, event), client, "mine") == expected
 
 
 def test_broken_off_stream_is_a_502_before_commit():
     """A stream that ended early is a bad gateway, not an error of the upstream's own."""
-    assert told(translate_error(STREAM_CUT, OA, "m"), OA) == (
+    assert rendered(translate_error(STREAM_CUT, OA, "m"), OA) == (
         502, "server_error", None, "Upstream stream ended before completion",
     )  # fmt: skip
-    assert told(translate_error(STREAM_CUT, AN, "m"), AN)[:2] == (502, "api_error")
+    assert rendered(translate_error(STREAM_CUT, AN, "m"), AN)[:2] == (502, "api_error")
 
 
 @given(
@@ -359,10 +363,10 @@ def test_broken_off_stream_is_a_502_before_commit():
 def test_any_error_body_gives_a_complete_answer(wire, client, status, body):
     """Whatever an upstream sends, the client gets a well-formed error of its dialect."""
     for fault in (read_fault(wire, status, [], body), read_stream_fault(wire, body)):
-        answer = translate_error(fault, client, "mine")
+        response = translate_error(fault, client, "mine")
 
-        assert 400 <= answer.status < 600
-        assert told(answer, client)[-1]
+        assert 400 <= response.status < 600
+        assert rendered(response, client)[-1]
         assert translate_stream_error(fault, client, "mine").endswith(b"\n\n")
 
 

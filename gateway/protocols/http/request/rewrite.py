@@ -1,13 +1,13 @@
 """
-The only edits of a request that passes through: model name, usage wish, thoughts of other models.
+Edits relayed requests in place: model name, usage option, reasoning of other models.
 
-Every byte beside the edited value stays as the client sent it: white space, order, the spelling of
-numbers, unknown members. Upstream prompt caches depend on it.
+All other bytes are kept: white space, order, number formats, unknown members. Upstream prompt
+caches depend on this.
 
-Thoughts of other models are given to Anthropic clients with a signature that starts with `gw1.`;
-clients send them back. A real Anthropic endpoint checks signatures and answers 400, so these blocks
-go before the request does. Thoughts signed by another provider's endpoint cannot be recognised:
-when the upstream complains, all thoughts go, for one retry.
+Anthropic clients receive the reasoning of other models with a signature that starts with `gw1.`,
+and send it back. Anthropic endpoints check signatures and respond 400, so these blocks are removed
+first. Reasoning signed by another provider cannot be recognised: if the upstream rejects it, the
+request is retried once without any reasoning.
 """
 
 from __future__ import annotations
@@ -22,20 +22,18 @@ from gateway.core.model import Wire
 from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.codec.json_spans import elements, members
-from gateway.protocols.http.request_fields import CallFields, StreamOptions, decode_call
-from gateway.protocols.http.request_names import folded
+from gateway.protocols.http.request.fields import CallFields, StreamOptions, decode_call
+from gateway.protocols.http.request.names import folded
 
 Edit = tuple[int, int, bytes]
 """Replace `body[start:end]` by the bytes."""
 
-_ASK: Final = b'"stream_options":{"include_usage":true},'
-_ASK_INSIDE: Final = b'"include_usage":true'
+_STREAM_OPTIONS: Final = b'"stream_options":{"include_usage":true},'
+_USAGE_OPTION: Final = b'"include_usage":true'
 _LIMIT: Final = b'"max_completion_tokens"'
 _COMMA: Final = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*")
 
 FOREIGN_SIGNATURE: Final = "gw1."
-
-
 BILLING_LINE: Final = b"x-anthropic-billing-header:"
 
 
@@ -54,11 +52,11 @@ def rewrite_model(body: bytes, model: str, call: CallFields | None = None) -> by
 
     Args:
         body: The client's request.
-        model: The upstream's name of the model.
-        call: What `decode_call` returned for this body; None decodes it here.
+        model: The model's name at the upstream.
+        call: The result of `decode_call` for this body; None decodes it here.
 
     Raises:
-        GatewayError: BAD_REQUEST as `decode_call`, with call None only.
+        GatewayError: BAD_REQUEST as `decode_call`, if `call` is None.
     """
     call = call or decode_call(body, Wire.ANTHROPIC)
     return _edited(body, [_model_edit(call, model)])
@@ -66,15 +64,15 @@ def rewrite_model(body: bytes, model: str, call: CallFields | None = None) -> by
 
 def inject_usage(body: bytes, call: CallFields | None = None) -> tuple[bytes, bool]:
     """
-    Return an OpenAI-wire body that asks for the usage of its stream.
+    Return an OpenAI-wire body that requests the usage of its stream.
 
     Args:
         body: The client's request.
-        call: What `decode_call` returned for this body; None decodes it here.
+        call: The result of `decode_call` for this body; None decodes it here.
 
     Returns:
-        The body, and whether the usage chunk must be hidden from the client, who did not ask for
-        it. The body is unchanged if it is no stream or asks already.
+        The body, and whether the usage chunk must be hidden from the client, which did not request
+        it. The body is unchanged if it is not streamed or already requests usage.
 
     Raises:
         GatewayError: BAD_REQUEST as `decode_call`.
@@ -98,54 +96,54 @@ def relay_body(body: bytes, call: CallFields, model: str, *, ask_usage: bool) ->
     return _edited(body, edits), usage is not None
 
 
-def has_foreign_thoughts(body: bytes) -> bool:
-    """Return whether a Messages request may hold thoughts that the gateway signed."""
+def has_foreign_reasoning(body: bytes) -> bool:
+    """Return whether a Messages request may contain reasoning that the gateway signed."""
     return b'"gw1.' in body
 
 
 def strip_foreign_reasoning(body: bytes) -> bytes:
     """
-    Return a Messages request without the thoughts that the gateway signed for other models.
+    Return a Messages request without the reasoning that the gateway signed for other models.
 
-    Assistant messages left empty go, too. What stays keeps its bytes; nothing to remove: `body`
-    itself.
+    Assistant messages left empty are removed too. All other bytes are kept; `body` itself is
+    returned if nothing is removed.
 
     Raises:
-        GatewayError: BAD_REQUEST, the body is not what a Messages request looks like.
+        GatewayError: BAD_REQUEST: the body is not a Messages request.
     """
-    if not has_foreign_thoughts(body):
+    if not has_foreign_reasoning(body):
         return body
     return _stripped(body, _is_foreign)
 
 
 def strip_all_reasoning(body: bytes) -> bytes:
     """
-    Return a Messages request without any thinking block; else as `strip_foreign_reasoning`.
+    Return a Messages request without thinking blocks; otherwise as `strip_foreign_reasoning`.
 
     Raises:
-        GatewayError: BAD_REQUEST, the body is not what a Messages request looks like.
+        GatewayError: BAD_REQUEST: the body is not a Messages request.
     """
     return _stripped(body, _is_reasoning)
 
 
 def without_fields(body: bytes, names: Collection[str]) -> bytes:
     """
-    Return a JSON object without its top-level members of these names.
+    Return a JSON object without the top-level members of these names.
 
-    Names that differ only in case go, too: some upstreams would read them. Each member goes with
-    one comma; every other byte stays. If none is there, `body` itself is returned.
+    Names in another case are removed too, since some upstreams accept them. Each member is removed
+    with one comma; all other bytes are kept. `body` itself is returned if nothing is removed.
     """
     unwanted = {folded(name) for name in names}
     edits: list[Edit] = []
-    at = 0  # behind the member before
-    kept = False  # a member stays before this one, so the comma before it goes along
+    at = 0  # end of the previous member
+    kept = False  # an earlier member is kept: remove the comma before this one
     for name, _, end in members(body):
         if folded(name) not in unwanted:
             kept = True
         elif kept:
             edits.append((at, end, b""))
         else:
-            # The comma behind goes instead; the last of all members has none.
+            # Remove the comma after it instead; the last member has none.
             comma = _COMMA.match(body, end)
             key = body.index(b'"', at)
             edits.append((key, comma.end() if comma else end, b""))
@@ -155,14 +153,14 @@ def without_fields(body: bytes, names: Collection[str]) -> bytes:
 
 def with_completion_limit(body: bytes, call: CallFields) -> bytes:
     """
-    Return a chat request whose `max_tokens` is called `max_completion_tokens`.
+    Return a chat request with `max_tokens` renamed to `max_completion_tokens`.
 
-    OpenAI's reasoning models answer 400 to the old name, and OpenCode sends it to every model. Only
-    the name changes; a request that has the new name, too, or no limit is returned itself.
+    OpenAI's reasoning models respond 400 to the old name, which OpenCode sends to every model. A
+    request with the new name, or without a limit, is returned unchanged.
 
     Args:
         body: The request.
-        call: What `decode_call` returned for it.
+        call: The result of `decode_call` for it.
     """
     if call.max_tokens is None or call.max_completion_tokens is not None:
         return body
@@ -177,10 +175,10 @@ def with_completion_limit(body: bytes, call: CallFields) -> bytes:
 
 def without_billing_line(body: bytes) -> bytes:
     """
-    Return a Messages request without the system text that Claude Code changes at each turn.
+    Return a Messages request without the system text that Claude Code changes on each turn.
 
-    It begins with `x-anthropic-billing-header:`: a block of its own, or the first line of a string.
-    What stays keeps its bytes; nothing to remove: `body` itself.
+    It begins with `x-anthropic-billing-header:` and is a separate block, or the first line of a
+    string. All other bytes are kept; `body` itself is returned if nothing is removed.
     """
     if BILLING_LINE not in body:
         return body
@@ -213,10 +211,10 @@ def _usage_edit(body: bytes, call: CallFields) -> Edit | None:
         return None
     if call.stream_options is msgspec.UNSET:
         start = body.index(b"{") + 1
-        return start, start, _ASK
+        return start, start, _STREAM_OPTIONS
     start, end = _span(body, "stream_options")
     if not isinstance(call.stream_options, StreamOptions):
-        return start, end, b"{" + _ASK_INSIDE + b"}"
+        return start, end, b"{" + _USAGE_OPTION + b"}"
     return _usage_edit_inside(body[start:end], start)
 
 
@@ -231,11 +229,11 @@ def _usage_edit_inside(options: bytes, offset: int) -> Edit:
         start, end = spans[0]
         return offset + start, offset + end, b"true"
     comma = b"," if found else b""
-    return offset + 1, offset + 1, _ASK_INSIDE + comma
+    return offset + 1, offset + 1, _USAGE_OPTION + comma
 
 
 def _edited(body: bytes, edits: list[Edit]) -> bytes:
-    """Apply edits that are in order and do not overlap."""
+    """Apply ordered, non-overlapping edits."""
     parts: list[bytes] = []
     at = 0
     for start, end, new in edits:
@@ -271,7 +269,7 @@ def _stripped(body: bytes, rejects: _Rejects) -> bytes:
         try:
             rejected = rejects(decode_request(raw, _BLOCK))
         except GatewayError:
-            rejected = False  # not a block as we know it: for the upstream to judge
+            rejected = False  # an unknown block: left to the upstream
         return None if rejected else raw
 
     return _member(body, "messages", messages)

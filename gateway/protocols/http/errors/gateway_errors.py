@@ -1,4 +1,4 @@
-"""The gateway's own errors, in the dialect of who asked."""
+"""Renders the gateway's own errors in the client's dialect."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ MESSAGES: Final[dict[ErrorKind, str]] = {
     ErrorKind.INVALID_KEY: "Invalid API key.",
     ErrorKind.EXPIRED_KEY: "Invalid API key.",
     ErrorKind.DISABLED_KEY: "Invalid API key.",
-    ErrorKind.FORBIDDEN: "This API key may not do that.",
+    ErrorKind.FORBIDDEN: "This API key is not allowed to do this.",
     ErrorKind.CONTENT_ENCODING: "Request bodies must not be compressed.",
     ErrorKind.CONTENT_TYPE: "The content-type of the request must be application/json.",
     ErrorKind.BODY_TOO_LARGE: "Request exceeds the maximum size.",
-    ErrorKind.BODY_TIMEOUT: "The request body did not arrive in time.",
-    ErrorKind.UNKNOWN_PATH: "There is nothing at this path.",
-    ErrorKind.WRONG_METHOD: "This path does not take this method.",
+    ErrorKind.BODY_TIMEOUT: "The request body was not received in time.",
+    ErrorKind.UNKNOWN_PATH: "Unknown path.",
+    ErrorKind.WRONG_METHOD: "This path does not support this method.",
     ErrorKind.RATE_LIMITED: "Rate limit reached.",
     ErrorKind.NO_CREDIT: "Insufficient balance.",
-    ErrorKind.BUDGET_SPENT: "The budget is spent.",
+    ErrorKind.BUDGET_SPENT: "The budget is used up.",
     ErrorKind.OVERLOADED: "The service is overloaded. Try again.",
     ErrorKind.NO_ROUTE: "No upstream is available for this model. Try again.",
     ErrorKind.STORE_UNAVAILABLE: "The service is temporarily unavailable. Try again.",
     ErrorKind.UPSTREAM_CONNECT: "The upstream model could not be reached.",
-    ErrorKind.UPSTREAM_BROKEN: "The upstream model broke off its answer.",
-    ErrorKind.UPSTREAM_TIMEOUT: "The upstream model did not answer in time.",
+    ErrorKind.UPSTREAM_BROKEN: "The upstream response was interrupted.",
+    ErrorKind.UPSTREAM_TIMEOUT: "The upstream model did not respond in time.",
     ErrorKind.UPSTREAM_MALFORMED: "Upstream sent malformed data",
     ErrorKind.INTERNAL: "Internal error.",
 }
-"""What is said of an error that brings no message of its own."""
+"""The messages of errors without a message of their own."""
 
 _RETRY_AFTER_S: Final = {ErrorKind.OVERLOADED: 1.0, ErrorKind.NO_ROUTE: 1.0}
-"""When to come back if the error does not say."""
+"""Default `retry-after` by kind."""
 
 
 def render(error: GatewayError, wire: Wire, request_id: str | None) -> tuple[int, Headers, bytes]:
     """
-    Return status, headers and body of an error answer; the headers are complete.
+    Return status, complete headers and body of an error response.
 
     Args:
-        error: Its message is for the caller; of UNKNOWN_MODEL it is the model's name alone, for
-            each dialect says the rest its own way.
-        wire: The caller's dialect.
+        error: Its message is for the client; for UNKNOWN_MODEL it is only the model's name, since
+            each dialect words the rest differently.
+        wire: The client's dialect.
         request_id: The gateway's id of the call.
     """
     surface = error.surface
@@ -76,22 +76,22 @@ def render(error: GatewayError, wire: Wire, request_id: str | None) -> tuple[int
 
 
 def render_event(error: GatewayError, wire: Wire) -> bytes:
-    """Return the error as the last event of a stream whose head is out."""
+    """Return the error as the last event of a stream whose head has been sent."""
     body = _body(error, wire, None)
     return anthropic_event(b"error", body) if wire is Wire.ANTHROPIC else openai_data(body)
 
 
 def _body(error: GatewayError, wire: Wire, request_id: str | None) -> bytes:
     surface = error.surface
-    # A path that is no UTF-8 may be quoted; half characters cannot be written.
+    # The message may quote a path that is not UTF-8; lone surrogates cannot be encoded.
     message = join_surrogates(error.message or MESSAGES.get(error.kind, "The request failed."))
     if wire is Wire.ANTHROPIC:
         if error.kind is ErrorKind.UNKNOWN_MODEL:
             message = f"model: {message}"
-        told: dict[str, object] = {"type": surface.anthropic_type, "message": message}
+        fields: dict[str, object] = {"type": surface.anthropic_type, "message": message}
         if error.details is not None:
-            told["details"] = error.details
-        body: dict[str, object] = {"type": "error", "error": told}
+            fields["details"] = error.details
+        body: dict[str, object] = {"type": "error", "error": fields}
         if request_id is not None:
             body["request_id"] = request_id
         return msgspec.json.encode(body)

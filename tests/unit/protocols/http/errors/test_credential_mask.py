@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.http.credential_mask import CredentialMask
+from gateway.protocols.http.errors.credential_mask import CredentialMask
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     ANTHROPIC_BODY,
@@ -88,15 +88,15 @@ async def test_no_client_reads_the_credential_in_an_error(
     ]
     bench = Bench(FakeUpstreamResponse(400, head, body), deployments=keyed(upstream))
     path, request = PATHS[client]
-    caller = FakeClient(path, asking(request, stream=stream))
+    client = FakeClient(path, asking(request, stream=stream))
 
-    call = await bench.run(caller)
+    call = await bench.run(client)
 
-    assert caller.status == 400
-    assert b"[redacted]" in caller.body
-    assert json.loads(caller.body)["error"]["message"].startswith("header: ")
-    assert caller.header(b"content-length") == str(len(caller.body)).encode()
-    assert not any(KEY in value for _, value in caller.headers)
+    assert client.status == 400
+    assert b"[redacted]" in client.body
+    assert json.loads(client.body)["error"]["message"].startswith("header: ")
+    assert client.header(b"content-length") == str(len(client.body)).encode()
+    assert not any(KEY in value for _, value in client.headers)
     assert call.error is not None
     assert KEY.decode() not in f"{call.error.message} {call.error.detail}"
 
@@ -106,18 +106,18 @@ async def test_no_client_reads_the_credential_in_an_error(
 async def test_no_client_reads_the_credential_in_a_first_event(
     client: Wire, upstream: Wire
 ) -> None:
-    """A stream that begins with an error becomes an HTTP answer."""
+    """A stream that begins with an error becomes an HTTP response."""
     shown = json.dumps(KEY.decode())[1:-1].encode()
     data = b'{"type":"error","error":{"type":"invalid_request_error","message":"' + shown + b'"}}'
     response = FakeUpstreamResponse()
     bench = Bench(response, deployments=keyed(upstream))
     path, request = PATHS[client]
-    caller = FakeClient(path, asking(request, stream=True))
+    client = FakeClient(path, asking(request, stream=True))
 
-    await asyncio.gather(bench.run(caller), response.end(b"event: error\ndata: " + data + b"\n\n"))
+    await asyncio.gather(bench.run(client), response.end(b"event: error\ndata: " + data + b"\n\n"))
 
-    assert caller.status == 400
-    assert json.loads(caller.body)["error"]["message"] == "[redacted]"
+    assert client.status == 400
+    assert json.loads(client.body)["error"]["message"] == "[redacted]"
 
 
 async def test_detail_of_a_failed_connection_has_no_credential() -> None:

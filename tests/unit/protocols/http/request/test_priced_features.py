@@ -17,8 +17,12 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.request.exchange import CallContext, RequestBuilder
 from gateway.pipeline.request.inbound_request import parse_request
 from gateway.ports import UpstreamRequest
-from gateway.protocols.http.priced_features import PricedUse, dropped_fields, permitted_betas
-from gateway.protocols.http.request_fields import decode_call
+from gateway.protocols.http.request.fields import decode_call
+from gateway.protocols.http.request.priced_features import (
+    PricedUse,
+    dropped_fields,
+    permitted_betas,
+)
 from gateway.protocols.native_chat import NativeLimits
 from gateway.settings.schema import PricedFeature
 from tests.support.pipeline_bench import Bench
@@ -33,7 +37,7 @@ from tests.support.pipeline_fakes import (
 )
 
 FEATURES = frozenset(PricedFeature.__args__)
-REQUESTS = Path(__file__).parents[3] / "golden" / "requests"
+REQUESTS = Path(__file__).parents[4] / "golden" / "requests"
 WIRES = {Wire.OPENAI: Endpoint.CHAT_COMPLETIONS, Wire.ANTHROPIC: Endpoint.MESSAGES}
 LARGE = "x" * 5000
 """Beyond the size up to which a body is decoded in one piece."""
@@ -123,7 +127,7 @@ def test_member_without_a_price_is_none(wire: Wire, members: str) -> None:
 
 @pytest.mark.parametrize(("members", "field", "feature"), HINTS)
 def test_hint_is_dropped_unless_allowed(members: str, field: str, feature: str) -> None:
-    """The answer is the same without it."""
+    """The response is the same without it."""
     found = uses(Wire.OPENAI, members)
 
     assert dropped_fields(found, FEATURES - {feature}) == (field,)
@@ -259,8 +263,8 @@ async def test_deployment_that_allows_the_feature_answers() -> None:
     """One that does not is passed over; nothing was sent to it."""
     allowing = a_provider("b", allow_features=frozenset({"web_search"}))
     deployments = [a_deployment(a_provider("a")), a_deployment(allowing)]
-    answer = FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
-    bench = Bench(answer, deployments=deployments)
+    response = FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
+    bench = Bench(response, deployments=deployments)
     client = FakeClient(
         "/v1/chat/completions", b'{"model":"m","messages":[],"web_search_options":{}}'
     )
@@ -272,7 +276,7 @@ async def test_deployment_that_allows_the_feature_answers() -> None:
 
 
 async def test_feature_that_no_deployment_allows_is_refused_once() -> None:
-    """400 in the client's dialect; nobody was asked."""
+    """400 in the client's dialect, without an upstream request."""
     bench = Bench(deployments=[a_deployment(a_provider("a")), a_deployment(a_provider("b"))])
     client = FakeClient(
         "/v1/chat/completions",
@@ -294,7 +298,7 @@ RECORDED = sorted(path.stem for path in REQUESTS.glob("*.json") if "codex" not i
 @pytest.mark.parametrize("name", RECORDED)
 def test_recorded_request_of_an_agent_passes_unchanged(name: str) -> None:
     """Claude Code, OpenCode and OpenClaw ask for nothing that is dropped."""
-    # As if its thoughts had been signed by the upstream: those signed here are taken out.
+    # As if the upstream had signed its reasoning: the gateway's own is removed.
     body = (REQUESTS / f"{name}.json").read_bytes().replace(b'"gw1.', b'"own.')
     model = json.loads(body)["model"]
     wire = Wire.ANTHROPIC if "claude_code" in name or "messages" in name else Wire.OPENAI

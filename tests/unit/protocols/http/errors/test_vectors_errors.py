@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.core.model import Wire
-from gateway.protocols.http.upstream_errors import read_fault, translate_error
+from gateway.protocols.http.errors.upstream_errors import read_fault, translate_error
 from tests.support import vectors
 
 CLIENT_WIRE = {"a2o": Wire.ANTHROPIC, "o2a": Wire.OPENAI}
@@ -23,8 +23,8 @@ def test_upstream_error_of_vector_is_translated(vector):
     fault = read_fault(
         UPSTREAM_WIRE[given["direction"]], given["status"], headers, given["body"].encode()
     )
-    answer = translate_error(fault, CLIENT_WIRE[given["direction"]], given["ctx"]["model"])
+    response = translate_error(fault, CLIENT_WIRE[given["direction"]], given["ctx"]["model"])
 
-    assert answer.status == expected["status"]
-    assert {name.decode(): text.decode() for name, text in answer.headers} == expected["headers"]
-    assert json.loads(answer.body) == expected["body"]
+    assert response.status == expected["status"]
+    assert {name.decode(): text.decode() for name, text in response.headers} == expected["headers"]
+    assert json.loads(response.body) == expected["body"]

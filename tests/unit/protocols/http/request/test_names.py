@@ -13,8 +13,8 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.request.inbound_request import parse_request
 from gateway.protocols.anthropic_messages.threads import asks_for_thread
 from gateway.protocols.codec.json_spans import members, unrepeated
-from gateway.protocols.http.request_fields import decode_call
-from gateway.protocols.http.rewrite import inject_usage, without_fields
+from gateway.protocols.http.request.fields import decode_call
+from gateway.protocols.http.request.rewrite import inject_usage, without_fields
 from gateway.protocols.native_chat import NativeLimits
 
 PADDING = b" " * 5000
@@ -70,7 +70,7 @@ def test_repeated_member_is_refused_by_name(endpoint: Endpoint, members: bytes, 
     for body in bodies(endpoint, members):
         error = refusal(endpoint, body)
         assert error.param == param
-        assert error.message == f"'{param}' stands more than once in the request; send it once."
+        assert error.message == f"'{param}' occurs more than once in the request; send it once."
 
 
 @pytest.mark.parametrize("endpoint", list(Endpoint))
@@ -129,7 +129,7 @@ def test_long_name_is_cut_in_the_answer() -> None:
 @pytest.mark.parametrize("name", [b"x" * 4097, b"\\n" * 4097])
 def test_endless_name_is_refused(name: bytes) -> None:
     error = refusal(Endpoint.CHAT_COMPLETIONS, b'{"model":"m","%b":1}%b' % (name, PADDING))
-    assert error.message == "The name of a member is longer than 4,096 characters."
+    assert error.message == "A member name is longer than 4,096 characters."
 
 
 @pytest.mark.parametrize(

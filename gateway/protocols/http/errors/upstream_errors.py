@@ -1,9 +1,9 @@
 """
-How an upstream's error is told to the clients of each dialect.
+Renders an upstream's error for the clients of each dialect.
 
-Two classes of fault speak of the gateway's own account at the provider: its key (`CREDENTIAL`) and
-its credit (`QUOTA`). Their answers have fixed texts and are never a 401 or 402: a client that sees
-401 tells its user to log in again, one that sees `insufficient_quota` stops paying us.
+Two classes concern the operator's account at the provider: its key (`CREDENTIAL`) and its credit
+(`QUOTA`). Their responses have fixed texts and never use 401 or 402: clients would ask their users
+to log in again, or to pay.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.sse import anthropic_event, openai_data
-from gateway.protocols.http.upstream_faults import (
+from gateway.protocols.http.errors.upstream_faults import (
     RESOURCES_GONE,
     SCANNED_CHARS,
     STREAM_CUT,
@@ -53,7 +53,7 @@ __all__ = [
 
 
 class ErrorResponse(NamedTuple):
-    """An HTTP answer. `headers` are those kept or added, without content-type and length."""
+    """An HTTP error response; `headers` excludes content-type and content-length."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -63,7 +63,7 @@ class ErrorResponse(NamedTuple):
 _NO_RETRY: Final = (b"x-should-retry", b"false")
 _AUTH_TEXT: Final = "The gateway could not authenticate with the upstream provider"
 _QUOTA_TEXT: Final = "The upstream provider is temporarily unavailable"
-_OURS: Final = frozenset({FaultClass.QUOTA, FaultClass.CREDENTIAL})
+_OPERATOR_FAULTS: Final = frozenset({FaultClass.QUOTA, FaultClass.CREDENTIAL})
 
 _TO_ANTHROPIC: Final[Mapping[FaultClass, tuple[int, str]]] = {
     FaultClass.QUOTA: (529, "overloaded_error"),
@@ -100,15 +100,15 @@ _LENGTHS: Final = re.compile(
 
 def translate_error(fault: UpstreamFault, client_wire: Wire, client_model: str) -> ErrorResponse:
     """
-    Return the HTTP answer in the client's dialect.
+    Return the HTTP response in the client's dialect.
 
     Args:
         fault: From `read_fault`, or from a stream's first event.
-        client_wire: The dialect of the path that was called.
+        client_wire: The dialect of the requested path.
         client_model: The model's name as the client sent it.
     """
     headers = fault.kept_headers
-    if fault.fault in _OURS:
+    if fault.fault in _OPERATOR_FAULTS:
         headers = (*headers, _NO_RETRY)
     if client_wire is Wire.ANTHROPIC:
         status = _TO_ANTHROPIC[fault.fault][0]
@@ -128,25 +128,24 @@ def translate_stream_error(fault: UpstreamFault, client_wire: Wire, client_model
 
 
 def error_for(fault: UpstreamFault, client_wire: Wire, client_model: str) -> GatewayError:
-    """Return the fault as an error of ours: for an answer whose body denies its status 200."""
+    """Return the fault as a gateway error, for an error body under status 200."""
     overloaded = fault.fault is FaultClass.OVERLOADED
     kind = ErrorKind.OVERLOADED if overloaded else error_kind(fault)
     return GatewayError(kind, _message(fault, client_wire, client_model))
 
 
 def relay_error(
-    fault: UpstreamFault, wire: Wire, client_model: str, answer: ErrorResponse
+    fault: UpstreamFault, wire: Wire, client_model: str, response: ErrorResponse
 ) -> ErrorResponse:
     """
-    Return the answer to a client that speaks the upstream's own dialect.
+    Return the response for a client of the upstream's own dialect.
 
-    Status, headers and body stay as they are, since retry logic matches their wording; only
-    trouble with the gateway's own account and a 404, which names the upstream's model, are told in
-    our words.
+    Status, headers and body are kept, since clients' retry logic matches their wording. Faults of
+    the operator's account and a 404, which names the upstream's model, are rendered anew.
     """
-    if fault.fault in _OURS or fault.fault is FaultClass.NOT_FOUND:
+    if fault.fault in _OPERATOR_FAULTS or fault.fault is FaultClass.NOT_FOUND:
         return translate_error(fault, wire, client_model)
-    return answer
+    return response
 
 
 def _body(fault: UpstreamFault, client_wire: Wire, client_model: str) -> bytes:
@@ -175,7 +174,7 @@ def _message(fault: UpstreamFault, client_wire: Wire, client_model: str) -> str:
 
 
 def _too_long_message(message: str) -> str:
-    """Claude Code looks for these words, and for the numbers, to compact its history."""
+    # Claude Code matches this text and its numbers to compact its history.
     numbers = _LENGTHS.search(message[:SCANNED_CHARS])
     if numbers is not None:
         return f"prompt is too long: {numbers[2]} tokens > {numbers[1]} maximum"

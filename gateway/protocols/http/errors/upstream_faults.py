@@ -1,11 +1,11 @@
 """
-What an upstream's error means.
+Reads and classifies upstream errors.
 
-Theory. An upstream reports trouble as an HTTP answer or inside a stream, in one of two dialects and
-many variants. It is read once into an `UpstreamFault`, whose class decides everything that follows:
-the answer in the client's dialect, whether another deployment may be tried, what is recorded. The
-class comes from the error's code or type first, then from the HTTP status, never from its text;
-the one exception is a prompt that is too long, which most servers report in words only.
+An upstream reports errors as an HTTP response or inside a stream, in one of two dialects and many
+variants. Each is read once into an `UpstreamFault`, whose class determines the client's response,
+whether another deployment may be tried, and what is recorded. The class is derived from the error's
+code or type, else from the HTTP status, but not from its text; the exception is a prompt that is
+too long, which most servers report only in words.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ HeaderPairs = Sequence[tuple[bytes, bytes]]
 
 
 class FaultClass(enum.Enum):
-    """What the upstream complains of. A closed set; the value is a label."""
+    """The class of an upstream's error, a closed set."""
 
     QUOTA = "quota"
-    """The gateway's account at the provider has no credit."""
+    """The operator's account at the provider has no credit."""
     CREDENTIAL = "credential"
-    """The provider refuses the gateway's key."""
+    """The provider rejects the operator's key."""
     OVERLOADED = "overloaded"
     RATE_LIMITED = "rate_limited"
     NOT_FOUND = "not_found"
@@ -42,43 +42,43 @@ class FaultClass(enum.Enum):
     """The body exceeds the upstream's limit in bytes."""
     TIMEOUT = "timeout"
     INVALID = "invalid"
-    """The request is at fault."""
+    """The request is invalid."""
     FAILED = "failed"
-    """The upstream is at fault."""
+    """The upstream failed."""
     BROKEN_OFF = "broken_off"
-    """The upstream's answer ended early or made no sense; found by the gateway."""
+    """The response ended early or was malformed; detected by the gateway."""
 
 
 class UpstreamFault(msgspec.Struct, frozen=True, kw_only=True):
-    """An upstream's error, read."""
+    """A classified upstream error."""
 
     fault: FaultClass
     message: str
-    """The upstream's words, or a sentence that names the status when it has none."""
+    """The upstream's message, or a sentence with the status if it sent none."""
     status: int = 0
-    """The HTTP status; inside a stream the error's numeric code, else 0."""
+    """The HTTP status; in a stream the error's numeric code, or 0."""
     type: str | None = None
     code: str | None = None
     retry_after_s: float | None = None
-    """From `retry-after-ms` or a `retry-after` in seconds; None for a date."""
+    """From `retry-after-ms` or `retry-after` in seconds; None for a date."""
     kept_headers: tuple[tuple[bytes, bytes], ...] = ()
-    """Headers that go on to the client: `retry-after`, `retry-after-ms`."""
+    """Headers relayed to the client: `retry-after`, `retry-after-ms`."""
 
 
 STREAM_CUT: Final = UpstreamFault(
     fault=FaultClass.BROKEN_OFF, message="Upstream stream ended before completion"
 )
-"""The body ended before the upstream said that its answer is complete."""
+"""The body ended without the stream's final event."""
 
 STREAM_LATE: Final = UpstreamFault(
-    fault=FaultClass.TIMEOUT, message="The upstream model did not answer in time."
+    fault=FaultClass.TIMEOUT, message="The upstream model did not respond in time."
 )
-"""One of the stream's clocks ran out; found by the gateway."""
+"""A timeout of the stream expired; detected by the gateway."""
 
 STREAM_MALFORMED: Final = UpstreamFault(
     fault=FaultClass.BROKEN_OFF, message="Upstream sent malformed data"
 )
-"""An event that is no JSON, or larger than the limit."""
+"""An event is not JSON, or larger than the limit."""
 
 RESOURCES_GONE: Final = UpstreamFault(fault=FaultClass.OVERLOADED, message="upstream is overloaded")
 """DeepSeek's finish reason `insufficient_system_resource`."""
@@ -95,7 +95,7 @@ _OPENAI_NAMES: Final[Mapping[str, FaultClass]] = {
     "model_not_found": FaultClass.NOT_FOUND,
     "context_length_exceeded": FaultClass.TOO_LONG,
 }
-"""Codes and types of OpenAI-wire upstreams that decide whatever the status is."""
+"""Codes and types on the OpenAI wire that take precedence over the status."""
 
 _ANTHROPIC_TYPES: Final[Mapping[str, FaultClass]] = {
     "authentication_error": FaultClass.CREDENTIAL,
@@ -109,7 +109,7 @@ _ANTHROPIC_TYPES: Final[Mapping[str, FaultClass]] = {
     "invalid_request_error": FaultClass.INVALID,
     "api_error": FaultClass.FAILED,
 }
-"""Types of Anthropic-wire upstreams; on the OpenAI wire only where there is no status."""
+"""Types on the Anthropic wire; used on the OpenAI wire only without an error status."""
 
 _STATUSES: Final[Mapping[int, FaultClass]] = {
     401: FaultClass.CREDENTIAL,
@@ -124,7 +124,7 @@ _STATUSES: Final[Mapping[int, FaultClass]] = {
 }
 
 _ACCOUNT_STATUSES: Final = frozenset({401, 402, 403})
-"""These concern the gateway's account, however vaguely the error is named."""
+"""Statuses that concern the operator's account, even if the error's type is generic."""
 
 _MINIMAX_CODES: Final[Mapping[str, FaultClass]] = {
     "1001": FaultClass.TIMEOUT,
@@ -136,7 +136,7 @@ _MINIMAX_CODES: Final[Mapping[str, FaultClass]] = {
     "2013": FaultClass.INVALID,
     "2049": FaultClass.CREDENTIAL,
 }
-"""`base_resp.status_code` of an answer whose HTTP status is 200 (MiniMax, error codes, 2026-11)."""
+"""`base_resp.status_code` of a response with HTTP status 200 (MiniMax, error codes, 2026-11)."""
 
 _KINDS: Final[Mapping[FaultClass, ErrorKind]] = {
     FaultClass.QUOTA: ErrorKind.UPSTREAM_QUOTA,
@@ -159,10 +159,10 @@ _ELSEWHERE: Final = frozenset(
 )
 
 _CODE_LIMIT: Final = 10**18
-"""Numeric error codes are smaller."""
+"""Larger numbers are not treated as error codes."""
 
 SCANNED_CHARS: Final = 4096
-"""A message is searched for patterns no further than this."""
+"""Length of a message's beginning that is searched for patterns."""
 
 _TOO_LONG: Final = re.compile(
     "context length|context_length|maximum context|context window|prompt is too long"
@@ -173,76 +173,75 @@ _TOO_LONG: Final = re.compile(
 
 def read_fault(wire: Wire, status: int, headers: HeaderPairs, body: bytes) -> UpstreamFault:
     """
-    Return what an upstream's error answer says.
+    Return the fault of an upstream's error response. Never raises.
 
-    Understands an `error` object or string, a list of such (Gemini), MiniMax's `base_resp`, a bare
-    `message` or `detail`, and anything that is no JSON. Never raises.
+    Accepts an `error` object or string, a list of these (Gemini), MiniMax's `base_resp`, a bare
+    `message` or `detail`, and bodies that are not JSON.
 
     Args:
-        wire: The dialect the upstream was spoken to in.
-        status: The HTTP status; 200 for an answer that turned out to be an error.
-        headers: The answer's, names in lower case.
-        body: The whole body, bounded by the caller.
+        wire: The dialect of the request to the upstream.
+        status: The HTTP status; 200 for an error body under a success status.
+        headers: Of the response, names in lower case.
+        body: The complete body, of bounded size.
     """
-    words = _read_body(body)
-    if not words.message:
-        words = words._replace(message=f"Upstream returned HTTP {status}")
+    fields = _read_body(body)
+    if not fields.message:
+        fields = fields._replace(message=f"Upstream returned HTTP {status}")
     kept = tuple((name, value) for name, value in headers if name in _KEPT)
     return UpstreamFault(
-        fault=_classify(wire, status, words),
-        message=words.message,
+        fault=_classify(wire, status, fields),
+        message=fields.message,
         status=status,
-        type=words.type,
-        code=words.code,
+        type=fields.type,
+        code=fields.code,
         retry_after_s=_retry_after(kept),
         kept_headers=kept,
     )
 
 
 def read_stream_fault(wire: Wire, event: bytes) -> UpstreamFault:
-    """Return what an error inside a stream says; `event` is the event's JSON. Never raises."""
-    words = _read_body(event)
-    code = words.code or ""
+    """Return the fault of an error inside a stream; `event` is its JSON. Never raises."""
+    fields = _read_body(event)
+    code = fields.code or ""
     status = int(code) if len(code) == 3 and code.isdecimal() and 400 <= int(code) < 600 else 0
     return UpstreamFault(
-        fault=_classify(wire, status, words),
-        message=words.message or "Upstream reported an error",
+        fault=_classify(wire, status, fields),
+        message=fields.message or "Upstream reported an error",
         status=status,
-        type=words.type,
-        code=words.code,
+        type=fields.type,
+        code=fields.code,
     )
 
 
 def may_try_elsewhere(fault: UpstreamFault) -> bool:
     """
-    Return whether another deployment may be asked, as long as nothing was committed.
+    Return whether another deployment may be tried before the response is committed.
 
-    Yes for 401, 402, 403, 404, 408, 409, 429 and 5xx, and for the codes and types that mean the
-    same; never for 400, 413 and 422, which are the caller's fault everywhere.
+    True for 401, 402, 403, 404, 408, 409, 429 and 5xx and the equivalent codes and types; false for
+    400, 413 and 422, which are errors of the request.
     """
     return fault.fault in _ELSEWHERE or fault.status in (408, 409)
 
 
 def is_signature_refusal(fault: UpstreamFault) -> bool:
     """
-    Return whether the upstream refuses the signature of a thinking block in the history.
+    Return whether the upstream rejects the signature of a thinking block in the history.
 
-    Such a block stems from another provider. The same request without any thinking block may be
-    sent once more.
+    Such a block comes from another provider; the request may be retried without thinking blocks.
     """
     if fault.fault is not FaultClass.INVALID or fault.status not in (0, 400):
         return False
-    words = fault.message[:SCANNED_CHARS].lower()
-    return "signature" in words and "thinking" in words
+    message = fault.message[:SCANNED_CHARS].lower()
+    return "signature" in message and "thinking" in message
 
 
 def error_kind(fault: UpstreamFault) -> ErrorKind:
-    """Return the kind under which the fault is counted and logged."""
+    """Return the error kind for metrics and logs."""
     return _KINDS.get(fault.fault, ErrorKind.UPSTREAM_REFUSED)
 
 
-class _Words(NamedTuple):
-    """What an error body says; members it lacks are None or empty."""
+class _ErrorFields(NamedTuple):
+    """Fields of an error body; absent ones are None or empty."""
 
     message: str = ""
     type: str | None = None
@@ -250,30 +249,30 @@ class _Words(NamedTuple):
     minimax: bool = False
 
 
-def _read_body(body: bytes) -> _Words:
+def _read_body(body: bytes) -> _ErrorFields:
     value = _decode(body)
     if isinstance(value, list):
         value = value[0] if value else None
     if not isinstance(value, dict):
-        return _Words()
+        return _ErrorFields()
     error = value.get("error")
     if isinstance(error, dict):
         kind = _text(error.get("type")) or _text(error.get("status"))
-        return _Words(_text(error.get("message")) or "", kind, _code(error.get("code")))
+        return _ErrorFields(_text(error.get("message")) or "", kind, _code(error.get("code")))
     base = value.get("base_resp")
     if error is None and isinstance(base, dict):
-        words = _text(base.get("status_msg")) or ""
-        return _Words(words, None, _code(base.get("status_code")), minimax=True)
+        message = _text(base.get("status_msg")) or ""
+        return _ErrorFields(message, None, _code(base.get("status_code")), minimax=True)
     message = _text(error) or _text(value.get("message")) or _text(value.get("detail")) or ""
-    return _Words(message, _text(value.get("type")), _code(value.get("code")))
+    return _ErrorFields(message, _text(value.get("type")), _code(value.get("code")))
 
 
 def _decode(body: bytes) -> object:
-    """Decode leniently: bytes that are not UTF-8 are replaced; what is no JSON gives None."""
+    """Decode leniently: invalid UTF-8 is replaced; return None if the body is not JSON."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # Most often HTML. Lone surrogates are left to the standard library.
+        pass  # Usually HTML. The standard library accepts lone surrogates.
     try:
         return json.loads(body.decode(json.detect_encoding(body), "replace"))
     except (ValueError, RecursionError):
@@ -288,29 +287,29 @@ def _text(value: object) -> str | None:
 
 def _code(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
-        # Python refuses to print integers beyond 4,300 digits.
+        # Python raises for integers beyond 4,300 digits.
         return str(value) if abs(value) < _CODE_LIMIT else None
     return _text(value)
 
 
-def _classify(wire: Wire, status: int, words: _Words) -> FaultClass:
-    found = _by_name(wire, status, words) or _by_status(wire, status)
+def _classify(wire: Wire, status: int, fields: _ErrorFields) -> FaultClass:
+    found = _by_name(wire, status, fields) or _by_status(wire, status)
     if status in _ACCOUNT_STATUSES and found in (FaultClass.INVALID, FaultClass.FAILED):
         return _STATUSES[status]
     if found is not FaultClass.INVALID:
         return found
-    if (wire is Wire.ANTHROPIC or status in (0, 400)) and _is_length(words.message):
+    if (wire is Wire.ANTHROPIC or status in (0, 400)) and _is_length(fields.message):
         return FaultClass.TOO_LONG
     return found
 
 
-def _by_name(wire: Wire, status: int, words: _Words) -> FaultClass | None:
-    if words.minimax:
-        return _MINIMAX_CODES.get(words.code or "") if status < 400 else None
-    kind = words.type or ""
+def _by_name(wire: Wire, status: int, fields: _ErrorFields) -> FaultClass | None:
+    if fields.minimax:
+        return _MINIMAX_CODES.get(fields.code or "") if status < 400 else None
+    kind = fields.type or ""
     if wire is Wire.ANTHROPIC and kind in _ANTHROPIC_TYPES:
         return _ANTHROPIC_TYPES[kind]
-    for name in (words.code or "", kind):
+    for name in (fields.code or "", kind):
         if name in _OPENAI_NAMES:
             return _OPENAI_NAMES[name]
     if "rate_limit" in kind:
@@ -331,7 +330,7 @@ def _is_length(message: str) -> bool:
 
 
 def _retry_after(kept: HeaderPairs) -> float | None:
-    """Return seconds; `retry-after-ms` is finer and wins."""
+    """Return seconds; the more precise `retry-after-ms` takes precedence."""
     values = dict(kept)
     for name, unit in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
         value = values.get(name, b"").strip()

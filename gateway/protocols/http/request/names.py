@@ -1,10 +1,10 @@
 """
-Member names of a request that two readers could understand differently.
+Rejects member names that the gateway and an upstream could interpret differently.
 
-A name that is ours but for case is another member to most readers, but Go's `encoding/json` takes
-it for ours, and of both it takes the last: what the upstream generates would not be what was
-authorised, held for and metered. The same holds for a name that comes twice. Only names that the
-gateway or a provider's price acts on are judged; all others are relayed.
+Go's `encoding/json` ignores case and uses the last of several matching members, so for a name in
+another case, or a repeated one, the upstream could serve a different request from the one that was
+authorised, reserved for and metered. Only names that affect the gateway or prices are checked; all
+others are relayed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ACTED_ON: Final = frozenset(
         "top_logprobs", "top_p", "usage", "user", "verbosity", "web_search", "web_search_options",
     }
 )  # fmt: skip
-"""Top-level members, in any dialect."""
+"""Checked top-level members of all dialects."""
 
 OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "audio": frozenset({"format", "voice"}),
@@ -54,7 +54,7 @@ OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "usage": frozenset({"include"}),
     "web_search_options": frozenset({"search_context_size", "user_location"}),
 }
-"""Top-level objects whose members decide what is generated, with the names that count in them."""
+"""Top-level objects whose members affect the output -> the checked names in them."""
 
 _METADATA: Final = frozenset({"user_id"})
 _INNER: Final[Mapping[str, frozenset[str]]] = {
@@ -63,40 +63,40 @@ _INNER: Final[Mapping[str, frozenset[str]]] = {
     "function": frozenset({"name"}),
     "json_schema": frozenset({"name", "schema", "strict"}),
 }
-"""Objects inside those."""
+"""Objects nested in `OPTIONS` -> the checked names in them."""
 
 _INNER_NAMES: Final = frozenset(_INNER)
 _USUAL: Final = frozenset({b'{"include_usage":true}', b'{"include_usage": true}'})
-"""What nearly every streamed chat request holds: known to be right."""
+"""The value in nearly every streamed chat request, known to be valid."""
 
 _LONGEST: Final = max(map(len, ACTED_ON))
 CHECKED: Final = frozenset(OPTIONS) | {"metadata"}
-"""Top-level members that `check_options` judges."""
+"""Top-level members that `check_options` checks."""
 
 
 def check_names(
     names: Collection[str], acted_on: frozenset[str] = ACTED_ON, path: str = ""
 ) -> None:
     """
-    Check that no name differs only in case from one that is acted on.
+    Check that no name differs only in case from one in `acted_on`.
 
     Args:
         names: The decoded names of an object's members.
-        acted_on: Those that count in it.
-        path: Where the object stands in the request.
+        acted_on: The names that have an effect in it.
+        path: The object's path in the request.
 
     Raises:
-        GatewayError: BAD_REQUEST, naming the member and how it is spelt.
+        GatewayError: BAD_REQUEST, with the member and its correct spelling.
     """
     if acted_on.issuperset(names):
         return
     for name in names:
         if name in acted_on or len(name) > _LONGEST:
             continue
-        meant = folded(name)
-        if meant in acted_on:
+        expected = folded(name)
+        if expected in acted_on:
             param = f"{path}.{name}" if path else name
-            message = f"Unknown parameter: '{param}'; member names are lower case: '{meant}'."
+            message = f"Unknown parameter: '{param}'; member names are lower case: '{expected}'."
             raise GatewayError(ErrorKind.BAD_REQUEST, message, param=param[:LONGEST_NAME])
 
 
@@ -105,13 +105,13 @@ def check_options(name: str, value: bytes | Raw, wire: Wire, most: int | None) -
     Check the names inside a top-level member that is an object with options.
 
     Args:
-        name: The member's.
-        value: Its JSON; what is no object is not judged here.
-        wire: The dialect: `metadata` belongs to the caller on the OpenAI wire.
-        most: Members that an object may have.
+        name: Name of the member.
+        value: Its JSON; anything but an object is accepted.
+        wire: The dialect; on the OpenAI wire, `metadata` has no fixed names.
+        most: Most members of an object.
 
     Raises:
-        GatewayError: BAD_REQUEST: a name repeated or spelt in another case, or too many members.
+        GatewayError: BAD_REQUEST: a repeated name, a name in another case, or too many members.
     """
     raw = bytes(value)
     if raw[:1] != b"{" or raw in _USUAL:
@@ -133,5 +133,5 @@ def check_options(name: str, value: bytes | Raw, wire: Wire, most: int | None) -
 
 
 def folded(name: str) -> str:
-    """Return a name as readers see it that ignore case; Go folds U+017F and U+212A, too."""
-    return name.lower().replace("\u017f", "s")  # lower() makes U+212A a k
+    """Return a name with case folded as in Go, which also folds U+017F and U+212A."""
+    return name.lower().replace("\u017f", "s")  # lower() maps U+212A to k

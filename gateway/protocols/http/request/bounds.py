@@ -1,8 +1,8 @@
 """
-How large the parts of a request may be, so that no walk over one takes long.
+Bounds the parts of a request, so that processing any of them takes bounded time.
 
-Bytes are no measure of the work: 32 MiB of text are walked in milliseconds, 32 MiB of `{},` in
-minutes. What cannot be many because the body is small is not counted.
+The size in bytes does not bound the work: 32 MiB of text take milliseconds, 32 MiB of `{},` take
+minutes. Parts of small bodies are not counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.protocols.codec.json_spans import count_elements, members
 
 RELAYED_BYTES: Final = 4 * 1024 * 1024
 TRANSLATED_BYTES: Final = 256 * 1024
-"""Above these the parts of a body are counted: below, no walk over them takes long."""
+"""Parts of larger bodies are counted; smaller ones are always fast to process."""
 
 _SLICE: Final = 64 * 1024
 _VALUE_BYTES: Final = 64
@@ -25,7 +25,7 @@ _TOOLS: Final = frozenset({"tools", "functions"})
 
 
 class RequestBounds(NamedTuple):
-    """The operator's bounds on a request, see `settings.Server`."""
+    """Bounds on a request, see `settings.Server`."""
 
     max_members: int = 1024
     max_messages: int = 20_000
@@ -38,11 +38,11 @@ DEFAULT_BOUNDS: Final = RequestBounds()
 
 def check_parts(body: bytes, bounds: RequestBounds) -> None:
     """
-    Check the numbers of JSON values, messages and tools of a body.
+    Check the numbers of JSON values, members, messages and tools of a body.
 
     Raises:
-        GatewayError: BAD_REQUEST: no JSON object, or beyond a bound; it names the member and the
-            limit.
+        GatewayError: BAD_REQUEST: not a JSON object, or beyond a bound; the message names the
+            member and the limit.
     """
     check_values(body, bounds.max_values)
     for name, start, end in members(body, most=bounds.max_members):
@@ -54,23 +54,23 @@ def check_parts(body: bytes, bounds: RequestBounds) -> None:
 
 def check_values(body: bytes, most: int) -> None:
     """
-    Check that a body holds at most so many JSON values, before anything is made of them.
+    Check that a body contains at most `most` JSON values, before it is decoded.
 
     Raises:
         GatewayError: BAD_REQUEST, naming the limit.
     """
     if count_values(body, most) > most:
-        message = f"The request body holds more than {most:,} JSON values."
+        message = f"The request body contains more than {most:,} JSON values."
         raise GatewayError(ErrorKind.BAD_REQUEST, message)
 
 
 def count_values(body: bytes, most: int) -> int:
     """
-    Return the elements, members, lists and objects of JSON text; any number above `most` if more.
+    Return the number of values in JSON text; any number above `most` if there are more.
 
-    Counts commas and opening brackets outside strings, or one for every 64 bytes there, which may
-    be white space, if that is more; and one for every 16 escapes in strings, which are as slow to
-    read. Works in pieces, so that other threads run: about 3 ms a megabyte.
+    Counts commas and opening brackets outside strings, at least one per 64 bytes there, which may
+    be white space, and one per 16 escapes in strings, which are as slow to decode. Works in pieces,
+    so that other threads can run: about 3 ms per megabyte.
     """
     found = at = inside = 0
     while at < len(body) and found <= most:

@@ -21,8 +21,8 @@ from gateway.pipeline.request.offload import is_long_walk, offloaded
 from gateway.protocols.codec import json_decode as json_reading
 from gateway.protocols.codec.json_decode import replace_lone_surrogates
 from gateway.protocols.codec.json_spans import elements, members
-from gateway.protocols.http import request_bounds
-from gateway.protocols.http.request_bounds import RequestBounds, check_parts, count_values
+from gateway.protocols.http.request import bounds as request_bounds
+from gateway.protocols.http.request.bounds import RequestBounds, check_parts, count_values
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.chat_to_messages import request as openai_anthropic_request
@@ -92,7 +92,7 @@ def test_too_many_elements_are_refused(
 @pytest.mark.parametrize("what", [b"[],", b"{},", b"1,", b'"",', b" " * 64, b"[1,2],"])
 def test_too_many_values_are_refused(what: bytes) -> None:
     body = b'{"model":"m","input":"%b","x":[%b0]}' % (WORDS, what * 501)
-    assert refused(body) == ("The request body holds more than 500 JSON values.", None)
+    assert refused(body) == ("The request body contains more than 500 JSON values.", None)
 
 
 def test_what_stands_in_strings_is_no_value() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.model import Wire
 from gateway.errors import SURFACES, ErrorKind, GatewayError
-from gateway.protocols.http.error_bodies import render, render_event
+from gateway.protocols.http.errors.gateway_errors import render, render_event
 
 
 @pytest.mark.parametrize("kind", ErrorKind)
@@ -16,22 +16,22 @@ from gateway.protocols.http.error_bodies import render, render_event
 def test_render_every_kind_has_the_dialects_whole_shape(kind: ErrorKind, wire: Wire) -> None:
     """Status and type follow from the kind; all members are there, with a message of its own."""
     status, headers, body = render(GatewayError(kind, ""), wire, "req_1")
-    surface, answer, found = SURFACES[kind], json.loads(body), dict(headers)
+    surface, decoded, found = SURFACES[kind], json.loads(body), dict(headers)
 
     assert found[b"content-type"] == b"application/json"
     assert found[b"content-length"] == b"%d" % len(body)
     assert found[b"request-id"] == found[b"x-request-id"] == b"req_1"
-    assert answer["error"]["message"]
+    assert decoded["error"]["message"]
     if wire is Wire.ANTHROPIC:
-        assert (status, answer["type"]) == (surface.anthropic_status, "error")
-        assert answer["request_id"] == "req_1"
-        assert answer["error"].keys() == {"type", "message"}
-        assert answer["error"]["type"] == surface.anthropic_type
+        assert (status, decoded["type"]) == (surface.anthropic_status, "error")
+        assert decoded["request_id"] == "req_1"
+        assert decoded["error"].keys() == {"type", "message"}
+        assert decoded["error"]["type"] == surface.anthropic_type
     else:
-        assert (status, answer.keys()) == (surface.openai_status, {"error"})
-        assert answer["error"].keys() == {"message", "type", "param", "code"}
-        assert answer["error"]["type"] == surface.openai_type
-        assert answer["error"]["code"] == surface.openai_code
+        assert (status, decoded.keys()) == (surface.openai_status, {"error"})
+        assert decoded["error"].keys() == {"message", "type", "param", "code"}
+        assert decoded["error"]["type"] == surface.openai_type
+        assert decoded["error"]["code"] == surface.openai_code
 
 
 def test_render_details_of_the_error_are_told() -> None:
@@ -75,13 +75,13 @@ def test_render_unknown_model_says_it_as_each_vendor_does() -> None:
 
 
 def test_render_half_characters_can_be_written() -> None:
-    """A path or name that is no Unicode text is told with replacement characters."""
+    """A path or name with invalid Unicode is quoted with replacement characters."""
     error = GatewayError(ErrorKind.UNKNOWN_PATH, "nothing at /\udcff")
     assert json.loads(render(error, Wire.OPENAI, None)[2])["error"]["message"].endswith("/\ufffd")
 
 
 def test_render_event_ends_a_stream_in_its_dialect() -> None:
-    """An error event, without the end that a good answer has."""
+    """An error event without the end marker of a complete stream."""
     error = GatewayError(ErrorKind.UPSTREAM_TIMEOUT, "too slow")
 
     assert render_event(error, Wire.ANTHROPIC) == (

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_spans import elements, members
-from gateway.protocols.http.request_fields import decode_call
-from gateway.protocols.http.rewrite import (
+from gateway.protocols.http.request.fields import decode_call
+from gateway.protocols.http.request.rewrite import (
     inject_usage,
     relay_body,
     rewrite_model,
@@ -24,7 +24,7 @@ BIG = b'"pad":"' + b"x" * 5000 + b'",'
 """Makes a body take the path for large ones."""
 
 
-REPEATED = "'model' stands more than once in the request; send it once."
+REPEATED = "'model' occurs more than once in the request; send it once."
 
 
 def both_sizes(body: bytes) -> list[bytes]:
@@ -83,7 +83,7 @@ def test_rewrite_model_quotes_the_new_name() -> None:
     ],
 )  # fmt: skip
 def test_decode_call_refused_names_the_field(body: bytes, message: str, param: str) -> None:
-    """Bad fields are told by name on both paths, repeated models always."""
+    """Invalid fields are named on both paths, repeated models always."""
     for sized in both_sizes(body):
         for wire in Wire:
             with pytest.raises(GatewayError) as caught:
@@ -154,7 +154,7 @@ ASK = b'"stream_options":{"include_usage":true},'
     ],
 )  # fmt: skip
 def test_inject_usage_asks_in_place(before: bytes, after: bytes) -> None:
-    """The wish is put where the client's own options stand, and the chunk is to be hidden."""
+    """The option is added to the client's own options, and the chunk is hidden."""
     assert inject_usage(before) == (after, True)
     call = decode_call(before, Wire.OPENAI)
     assert relay_body(before, call, "m", ask_usage=True) == (after, True)
@@ -188,7 +188,7 @@ def test_relay_body_both_edits_in_one_copy() -> None:
         assert relay_body(body, call, "up", ask_usage=True) == (wanted, True)
 
 
-THOUGHT = b'{"type":"thinking","thinking":"t","signature":"gw1."}'
+REASONING = b'{"type":"thinking","thinking":"t","signature":"gw1."}'
 CLAUDES = b'{"type":"thinking","thinking":"t","signature":"EqQ"}'
 REDACTED = b'{"type":"redacted_thinking","data":"x"}'
 CALL = b'{"type":"tool_use","input":{"n": 1.0, "big":123456789012345678901234567890}}'
@@ -203,8 +203,8 @@ def conversation(*blocks: bytes) -> bytes:
 
 
 def test_strip_foreign_thoughts_keeps_the_bytes_of_what_stays() -> None:
-    """Only the gateway's own thoughts go; numbers and half emoji keep their spelling."""
-    stripped = strip_foreign_reasoning(conversation(THOUGHT, CLAUDES, REDACTED, CALL))
+    """Only the gateway's own reasoning is removed; numbers and lone surrogates are unchanged."""
+    stripped = strip_foreign_reasoning(conversation(REASONING, CLAUDES, REDACTED, CALL))
 
     assert stripped == (
         b'{"model":"m", "temperature":1.0,"messages":[{"role":"user","content":"\\ud83d"},'
@@ -213,8 +213,8 @@ def test_strip_foreign_thoughts_keeps_the_bytes_of_what_stays() -> None:
 
 
 def test_strip_all_thoughts_removes_every_kind() -> None:
-    """For the one retry no thought stays, and an emptied message goes."""
-    body = conversation(THOUGHT, CLAUDES, REDACTED, CALL)
+    """For the retry all reasoning and emptied messages are removed."""
+    body = conversation(REASONING, CLAUDES, REDACTED, CALL)
     assert CALL in strip_all_reasoning(body)
     assert b"thinking" not in strip_all_reasoning(body)
     assert json.loads(strip_all_reasoning(conversation(CLAUDES, REDACTED)))["messages"] == [

@@ -1,0 +1,1 @@
+"""Errors on the wire: those of the gateway, and those it reads from upstreams."""

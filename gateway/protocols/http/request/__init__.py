@@ -1,0 +1,1 @@
+"""What the gateway reads, checks and edits in a request that it relays."""
