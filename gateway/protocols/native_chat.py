@@ -16,11 +16,10 @@ from gateway.core.model import Prices
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.openai_chat.response import (
-    ChatUsage,
     content_texts,
     read_response,
-    read_usage,
 )
+from gateway.protocols.openai_chat.usage import ChatUsage, read_chat_usage
 from gateway.protocols.translate.think_tags import split_reasoning
 
 
@@ -176,7 +175,7 @@ def native_response(
     text, _ = content_texts(message.content)
     if think_tags:
         _, text = split_reasoning(text)
-    usage = read_usage(answer.usage or choice.usage) or ChatUsage()
+    usage = read_chat_usage(answer.usage or choice.usage) or ChatUsage()
     return msgspec.json.encode(
         {
             "id": answer_id,

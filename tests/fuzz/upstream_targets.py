@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
+from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
 from gateway.protocols.codec.sse import EventDecoder
 from gateway.protocols.http.upstream_errors import (
     error_for,
@@ -17,7 +18,7 @@ from gateway.protocols.http.upstream_errors import (
     translate_stream_error,
 )
 from gateway.protocols.http.upstream_faults import STREAM_CUT, read_fault, read_stream_fault
-from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
+from gateway.protocols.openai_chat.usage import read_openai_usage
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response
 from gateway.protocols.openai_responses.stream import ResponsesStream

@@ -7,7 +7,7 @@ they put thoughts and cached tokens; those spellings are settled here.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -79,21 +79,6 @@ class Chunk(msgspec.Struct):
 CHUNK: Final = msgspec.json.Decoder(Chunk)
 
 
-class ChatUsage(NamedTuple):
-    """Tokens of one answer; `input` includes the cached and cache-written ones."""
-
-    input: int = 0
-    output: int = 0
-    cached: int = 0
-    cache_write: int = 0
-    reasoning: int = 0
-
-    @property
-    def total(self) -> int:
-        """Input and output."""
-        return self.input + self.output
-
-
 def read_response(body: bytes) -> tuple[Chunk, Choice, Delta]:
     """
     Return a whole answer with its choice and message.
@@ -113,37 +98,6 @@ def read_response(body: bytes) -> tuple[Chunk, Choice, Delta]:
     if choice.finish_reason == "error":
         raise GatewayError(ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error.")
     return answer, choice, choice.message
-
-
-def read_usage(usage: dict[str, object] | None) -> ChatUsage | None:
-    """
-    Return the tokens that a `usage` object states; None without one.
-
-    Output is never less than total minus input: some providers leave reasoning out of
-    `completion_tokens` but not out of the total. Negative and non-integer numbers count as 0.
-    """
-    if usage is None:
-        return None
-    prompt = _number(usage, "prompt_tokens")
-    details = _object(usage, "prompt_tokens_details")
-    cached = (
-        _number(details, "cached_tokens")
-        or _number(usage, "cached_tokens")
-        or _number(usage, "prompt_cache_hit_tokens")
-        or _number(usage, "cache_read_input_tokens")
-    )
-    written = (
-        _number(details, "cache_write_tokens")
-        or _number(details, "cache_creation_tokens")
-        or _number(usage, "cache_creation_input_tokens")
-    )
-    return ChatUsage(
-        input=prompt,
-        output=max(_number(usage, "completion_tokens"), _number(usage, "total_tokens") - prompt),
-        cached=cached,
-        cache_write=written,
-        reasoning=_number(_object(usage, "completion_tokens_details"), "reasoning_tokens"),
-    )
 
 
 def content_texts(content: str | list[object] | None) -> tuple[str, str]:
@@ -169,16 +123,6 @@ def detail_text(details: list[dict[str, object]]) -> str:
     """Return the text of unsigned and signed thoughts in the list form."""
     texts = (entry.get("text") or entry.get("summary") for entry in details)
     return "".join(text for text in texts if isinstance(text, str))
-
-
-def _number(usage: dict[str, object], name: str) -> int:
-    value = usage.get(name)
-    return value if isinstance(value, int) and value > 0 and value is not True else 0
-
-
-def _object(usage: dict[str, object], name: str) -> dict[str, object]:
-    value = usage.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 def reasoning_and_text(delta: Delta) -> tuple[str, str]:

@@ -15,11 +15,11 @@ from gateway.protocols.codec.json_decode import join_surrogates
 from gateway.protocols.ids import UnusedIds, cleaned
 from gateway.protocols.openai_chat.response import (
     CallFragment,
-    ChatUsage,
     Delta,
     content_texts,
     detail_text,
 )
+from gateway.protocols.openai_chat.usage import ChatUsage
 from gateway.protocols.openai_responses.context import ResponsesContext, ToolName
 from gateway.protocols.openai_responses.items import (
     CallItem,
@@ -232,6 +232,6 @@ def _usage(usage: ChatUsage) -> Json:
             "cache_write_tokens": usage.cache_write,
         },
         "output_tokens": usage.output,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning or 0},
         "total_tokens": usage.total,
     }

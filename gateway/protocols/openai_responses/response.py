@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.protocols.openai_chat.response import read_response, read_usage
+from gateway.protocols.openai_chat.response import read_response
+from gateway.protocols.openai_chat.usage import read_chat_usage
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.items import EventWriter
 from gateway.protocols.openai_responses.output import OutputBuilder, final_response
@@ -24,5 +25,5 @@ def translate_responses_response(body: bytes, context: ResponsesContext) -> byte
     builder = OutputBuilder(EventWriter(), context, answer.id or "")
     builder.add(message)
     builder.close()
-    usage = read_usage(answer.usage or choice.usage)
+    usage = read_chat_usage(answer.usage or choice.usage)
     return final_response(context, builder, choice.finish_reason, usage)[1]

@@ -34,7 +34,8 @@ from gateway.protocols.http.upstream_faults import (
     UpstreamFault,
     read_stream_fault,
 )
-from gateway.protocols.openai_chat.response import CHUNK, GAVE_UP, Choice, Chunk, read_usage
+from gateway.protocols.openai_chat.response import CHUNK, GAVE_UP, Choice, Chunk
+from gateway.protocols.openai_chat.usage import read_chat_usage
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.items import EventWriter
 from gateway.protocols.openai_responses.output import OutputBuilder, final_response, response_object
@@ -222,7 +223,7 @@ class ResponsesStream:
 
     def _finalise(self) -> None:
         self._builder.close()
-        usage = read_usage(self._usage)
+        usage = read_chat_usage(self._usage)
         status, response = final_response(self._context, self._builder, self._finish, usage)
         self._writer.write(b"response.%b" % status.encode(), b'"response":' + response)
         self._phase = _Phase.DONE
@@ -247,7 +248,7 @@ class ResponsesStream:
             self._builder.response_id,
             "failed",
             output=self._builder.finished_items,
-            usage=read_usage(self._usage),
+            usage=read_chat_usage(self._usage),
             error={"code": code, "message": told.message},
         )
         self._writer.write(b"response.failed", b'"response":' + response)

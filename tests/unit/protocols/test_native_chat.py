@@ -23,7 +23,7 @@ from gateway.protocols.native_chat import (
     read_native_request,
     require_web_search,
 )
-from gateway.protocols.openai_chat.response import ChatUsage
+from gateway.protocols.openai_chat.usage import ChatUsage
 
 LIMITS = NativeLimits(max_retries=3, max_timeout_s=60)
 PRICES = Prices(2_000_000_000, 8_000_000_000, 200_000_000, 2_000_000_000, 8_000_000_000)

@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.anthropic_messages.usage import UsageCounters
 from gateway.protocols.codec.absent import ABSENT, is_given
 from gateway.protocols.codec.json_decode import decode_response
 from gateway.protocols.http.upstream_errors import error_for, read_fault
@@ -20,8 +21,9 @@ from gateway.protocols.openai_chat.completion import (
     completion_id,
 )
 from gateway.protocols.translate.chat_to_messages.meaning import (
-    UsageCounters,
     arguments_of,
+    completion_usage,
+    counted,
     encrypted_reasoning,
     finish_reason,
     signed_reasoning,
@@ -114,7 +116,7 @@ def translate_response(body: bytes, context: ResponseContext) -> bytes:
             created=context.created,
             model=context.model,
             choices=[choice],
-            usage=usage.openai(),
+            usage=completion_usage(counted(usage)),
         )
     )
 

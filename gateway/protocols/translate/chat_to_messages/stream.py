@@ -28,6 +28,7 @@ from msgspec import Raw
 
 from gateway.core.model import Wire
 from gateway.errors import GatewayError
+from gateway.protocols.anthropic_messages.usage import UsageCounters
 from gateway.protocols.codec.absent import ABSENT
 from gateway.protocols.codec.json_decode import (
     SurrogateJoiner,
@@ -47,8 +48,9 @@ from gateway.protocols.ids import missing_id
 from gateway.protocols.openai_chat.completion import FunctionCall, ToolCall
 from gateway.protocols.openai_chat.writer import ChunkWriter, Frame
 from gateway.protocols.translate.chat_to_messages.meaning import (
-    UsageCounters,
     arguments_of,
+    completion_usage,
+    counted,
     encrypted_reasoning,
     finish_reason,
     signed_reasoning,
@@ -389,7 +391,7 @@ class OpenAIStream:
     def _finalise(self) -> None:
         if self._phase is Phase.STREAMING:
             self._finish(None)
-        self._writer.done(self._id, self._usage.openai())
+        self._writer.done(self._id, completion_usage(counted(self._usage)))
         self._phase = Phase.DONE
 
     def _fail(self, fault: UpstreamFault) -> None:

@@ -17,7 +17,7 @@ from gateway.protocols.anthropic_messages.response import (
     StopDetails,
     ThinkingTokens,
 )
-from gateway.protocols.openai_chat.response import ChatUsage
+from gateway.protocols.openai_chat.usage import ChatUsage
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def anthropic_usage(usage: ChatUsage | None) -> AnthropicUsage:
         usage.cached,
         usage.output,
     )
-    if usage.reasoning > 0:
+    if usage.reasoning:
         counters.output_tokens_details = ThinkingTokens(usage.reasoning)
     return counters
 

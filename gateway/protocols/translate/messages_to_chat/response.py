@@ -20,10 +20,10 @@ from gateway.protocols.openai_chat.response import (
     CallFragment,
     Delta,
     read_response,
-    read_usage,
     reasoning_and_text,
     thought_signature,
 )
+from gateway.protocols.openai_chat.usage import read_chat_usage
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.messages_to_chat.meaning import (
     anthropic_usage,
@@ -110,7 +110,7 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
             content=content,
             stop_reason=stop.stop_reason,
             stop_sequence=stop.stop_sequence,
-            usage=anthropic_usage(read_usage(answer.usage or choice.usage)),
+            usage=anthropic_usage(read_chat_usage(answer.usage or choice.usage)),
             stop_details=stop.stop_details,
         )
     )

@@ -45,9 +45,9 @@ from gateway.protocols.openai_chat.response import (
     Choice,
     Chunk,
     Delta,
-    read_usage,
     reasoning_and_text,
 )
+from gateway.protocols.openai_chat.usage import read_chat_usage
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.messages_to_chat.blocks import BlockSequencer
 from gateway.protocols.translate.messages_to_chat.meaning import anthropic_usage, stop_of
@@ -216,7 +216,7 @@ class AnthropicStream:
     def _start(self, upstream_id: str | None) -> None:
         self._phase = Phase.STREAMING
         self._blocks.upstream_id = upstream_id or ""
-        counters = anthropic_usage(read_usage(self._usage))
+        counters = anthropic_usage(read_chat_usage(self._usage))
         if self._usage is None:
             counters.input_tokens = self._context.input_estimate
         counters.output_tokens = 0
@@ -303,7 +303,7 @@ class AnthropicStream:
             named_stop=self._named_stop,
             stop_sequences=self._context.stop_sequences,
         )
-        self._writer.finish(stop, anthropic_usage(read_usage(self._usage)))
+        self._writer.finish(stop, anthropic_usage(read_chat_usage(self._usage)))
         self._phase = Phase.DONE
 
     def _fail(self, fault: UpstreamFault) -> None:
