@@ -32,15 +32,15 @@ from gateway.protocols.http.rewrite import (
     without_billing_line,
     without_fields,
 )
-from gateway.protocols.streams.chain import ChainedTranslator
+from gateway.protocols.openai_responses.stream import responses_over_messages
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from gateway.protocols.translate.capabilities import Capabilities, capabilities
 from gateway.protocols.translate.chat_to_messages import request as openai_anthropic_request
 from gateway.protocols.translate.chat_to_messages import response as openai_anthropic_response
-from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream
+from gateway.protocols.translate.chat_to_messages.stream import chat_stream
 from gateway.protocols.translate.messages_to_chat import request as anthropic_openai_request
 from gateway.protocols.translate.messages_to_chat import response as anthropic_openai_response
-from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
+from gateway.protocols.translate.messages_to_chat.stream import messages_stream
 from gateway.protocols.translate.stream import (
     ResponseContext,
     StreamTranslator,
@@ -219,25 +219,28 @@ def _translated(given: CallContext, candidate: Candidate, caps: Capabilities) ->
     context = msgspec.structs.replace(
         made.context,
         created=given.created,
-        include_usage=_wants_usage(front, made.context),
         input_estimate=given.input_estimate,
     )
-    translator: StreamTranslator
     reshape: Reshape
     if front.wire is Wire.ANTHROPIC:
-        translator = AnthropicStream(context, caps)
         reshape = lambda body: anthropic_openai_response.translate_response(body, context, caps)  # noqa: E731
     else:
-        translator = OpenAIStream(context)
         reshape = lambda body: openai_anthropic_response.translate_response(body, context)  # noqa: E731
-    facade = front.stream_translator()
-    if facade is not None:
-        translator = ChainedTranslator(translator, facade)
     request = _request(given, candidate, made.body, _own_headers(given, candidate))
     return request, Exchange(
-        translator=translator if call.stream else None,
+        translator=_translator(front, context, caps) if call.stream else None,
         reshape=(reshape, *front.reshape(call.model, caps)),
     )
+
+
+def _translator(
+    front: InboundRequest, context: ResponseContext, caps: Capabilities
+) -> StreamTranslator:
+    if front.wire is Wire.ANTHROPIC:
+        return messages_stream(context, caps)
+    if front.responses is not None:
+        return responses_over_messages(front.responses, context.tool_names)
+    return chat_stream(context)
 
 
 def _translate(given: CallContext, route: TranslationRoute) -> TranslatedRequest:
@@ -249,11 +252,6 @@ def _translate(given: CallContext, route: TranslationRoute) -> TranslatedRequest
     return openai_anthropic_request.translate_request(
         given.front.body, route, thoughts=not given.without_reasoning
     )
-
-
-def _wants_usage(front: InboundRequest, context: ResponseContext) -> bool:
-    """A façade reads the usage from the chat stream, whatever its own caller wants."""
-    return context.include_usage or front.responses is not None
 
 
 def capabilities_of(deployment: Deployment, wire: Wire) -> Capabilities:

@@ -36,7 +36,7 @@ from gateway.protocols.native_chat import (
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response
-from gateway.protocols.openai_responses.stream import ResponsesStream
+from gateway.protocols.openai_responses.stream import responses_stream
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.stream import StreamTranslator
 from gateway.tokens.input_bound import input_token_bound
@@ -105,8 +105,8 @@ class InboundRequest(msgspec.Struct, kw_only=True):
         return msgspec.json.encode(members)
 
     def stream_translator(self) -> StreamTranslator | None:
-        """Return a new translator from the chat stream to the caller's; None: it is the same."""
-        return ResponsesStream(self.responses) if self.responses is not None else None
+        """Return a new translator of a chat stream for the client; None: a chat client."""
+        return responses_stream(self.responses) if self.responses is not None else None
 
     def reshape(self, model: Model, caps: Capabilities) -> tuple[Reshape, ...]:
         """Return what turns a whole chat answer into the caller's; nothing: it is the same."""

@@ -127,19 +127,13 @@ def detail_text(details: list[dict[str, object]]) -> str:
 
 def reasoning_and_text(delta: Delta) -> tuple[str, str]:
     """
-    Return the thought and the text of a message or a delta.
+    Return the reasoning and the text of a message.
 
-    Providers send the same thought under two names: only the first that is not empty counts.
+    Providers send the same reasoning under several names: only the first that is not empty counts.
     """
-    content = delta.content
-    if content is None or isinstance(content, str):
-        text, parts_reasoning = content or "", ""
-    else:
-        text, parts_reasoning = content_texts(content)
-    thought = delta.reasoning_content or delta.reasoning
-    if not thought and delta.reasoning_details:
-        thought = detail_text(delta.reasoning_details)
-    return (thought or "") + parts_reasoning, text
+    text, parts = content_texts(delta.content)
+    reasoning = delta.reasoning_content or delta.reasoning or parts
+    return reasoning or detail_text(delta.reasoning_details or []), text
 
 
 def thought_signature(extra_content: object) -> str | None:

@@ -12,7 +12,7 @@ from gateway.errors import GatewayError
 from gateway.protocols.translate.capabilities import DIALECTS, capabilities
 from gateway.protocols.translate.messages_to_chat.request import translate_request
 from gateway.protocols.translate.messages_to_chat.response import translate_response
-from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
+from gateway.protocols.translate.messages_to_chat.stream import messages_stream
 from gateway.protocols.translate.stream import ResponseContext, TranslationRoute
 from tests.support.anthropic_streams import accumulate, check_invariants, read_events
 from tests.support.messages_to_chat_streams import DONE, call, delta, new_stream, sse
@@ -263,7 +263,7 @@ def test_stream_and_answer_of_the_same_words_agree():
     context = ResponseContext(model="client-model")
     caps = capabilities("generic", {})
     body = {"id": "x", "choices": [{"message": message, "finish_reason": "stop"}]}
-    stream = AnthropicStream(context, caps)
+    stream = messages_stream(context, caps)
 
     whole = json.loads(translate_response(json.dumps(body).encode(), context, caps))
     streamed = accumulate(stream.feed(delta(**message) + delta("stop") + DONE))

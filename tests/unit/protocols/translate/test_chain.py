@@ -7,9 +7,8 @@ import msgspec
 from gateway.core.model import Endpoint
 from gateway.pipeline.front import parse_request
 from gateway.protocols.native_chat import NativeLimits
-from gateway.protocols.streams.chain import ChainedTranslator
-from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream
-from gateway.protocols.translate.stream import ResponseContext
+from gateway.protocols.openai_responses.stream import responses_over_messages
+from gateway.protocols.translate.stream import StreamTranslator
 
 START = (
     b'event: message_start\ndata: {"type":"message_start","message":{"id":"m1","type":"message",'
@@ -30,14 +29,12 @@ ERROR = (
 )
 
 
-def chained() -> ChainedTranslator:
+def chained() -> StreamTranslator:
     """Anthropic events to Responses events."""
     body = b'{"model":"m","input":"Hi","stream":true}'
     front = parse_request(Endpoint.RESPONSES, body, created=7, limits=NativeLimits())
-    second = front.stream_translator()
-    assert second is not None
-    context = ResponseContext(model="m", include_usage=True, stream=True)
-    return ChainedTranslator(OpenAIStream(context), second)
+    assert front.responses is not None
+    return responses_over_messages(front.responses, {})
 
 
 def test_chain_writes_the_whole_stream() -> None:
