@@ -100,9 +100,9 @@ class StreamTranslator:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the client's bytes for one network chunk, split anywhere."""
-        reader = self._reader
-        if reader.phase is Phase.DONE:
+        if self._reader.phase is Phase.DONE:
             return b""
+        reader = self._reader
         try:
             for event in self._decoder.feed(chunk):
                 fault = reader.take(event)
