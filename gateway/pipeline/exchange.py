@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.catalogue import Catalogue
-from gateway.core.model import Deployment, Endpoint, Wire
+from gateway.core.model import Deployment, Endpoint, Model, Wire
 from gateway.core.routing import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.departure import may_hide_reasoning
@@ -32,6 +32,7 @@ from gateway.protocols.http.rewrite import (
     without_billing_line,
     without_fields,
 )
+from gateway.protocols.openai_responses.response import translate_message
 from gateway.protocols.openai_responses.stream import responses_over_messages
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from gateway.protocols.translate.capabilities import Capabilities, capabilities
@@ -221,15 +222,24 @@ def _translated(given: CallContext, candidate: Candidate, caps: Capabilities) ->
         created=given.created,
         input_estimate=given.input_estimate,
     )
-    reshape: Reshape
-    if front.wire is Wire.ANTHROPIC:
-        reshape = lambda body: anthropic_openai_response.translate_response(body, context, caps)  # noqa: E731
-    else:
-        reshape = lambda body: openai_anthropic_response.translate_response(body, context)  # noqa: E731
     request = _request(given, candidate, made.body, _own_headers(given, candidate))
     return request, Exchange(
         translator=_translator(front, context, caps) if call.stream else None,
-        reshape=(reshape, *front.reshape(call.model, caps)),
+        reshape=_reshape(front, call.model, context, caps),
+    )
+
+
+def _reshape(
+    front: InboundRequest, model: Model, context: ResponseContext, caps: Capabilities
+) -> tuple[Reshape, ...]:
+    if front.wire is Wire.ANTHROPIC:
+        return (lambda body: anthropic_openai_response.translate_response(body, context, caps),)
+    responses = front.responses
+    if responses is not None:
+        return (lambda body: translate_message(body, responses, context),)
+    return (
+        lambda body: openai_anthropic_response.translate_response(body, context),
+        *front.reshape(model, caps),
     )
 
 
