@@ -1,4 +1,4 @@
-"""Two translators in a row behave as one: no byte is lost between them, errors come through."""
+"""An Anthropic stream as a Responses stream: whole, failed, and silent after its finish."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ERROR = (
 )
 
 
-def chained() -> StreamTranslator:
+def translator() -> StreamTranslator:
     """Anthropic events to Responses events."""
     body = b'{"model":"m","input":"Hi","stream":true}'
     front = parse_request(Endpoint.RESPONSES, body, created=7, limits=NativeLimits())
@@ -37,65 +37,79 @@ def chained() -> StreamTranslator:
     return responses_over_messages(front.responses, {})
 
 
-def test_chain_writes_the_whole_stream() -> None:
+def test_stream_writes_the_whole_stream() -> None:
     """From the first event to the last, and then it is done."""
-    chain = chained()
+    stream = translator()
 
-    written = chain.feed(START) + chain.feed(FINISH) + chain.feed(STOP) + chain.end(clean=True)
+    written = stream.feed(START) + stream.feed(FINISH) + stream.feed(STOP) + stream.end(clean=True)
 
     assert b"event: response.created" in written
     assert b'"delta":"Hi"' in written
     assert b"event: response.completed" in written
-    assert (chain.started, chain.finish_seen, chain.done, chain.failed) == (True, True, True, False)
+    assert (stream.started, stream.finish_seen, stream.done, stream.failed) == (
+        True,
+        True,
+        True,
+        False,
+    )
 
 
-def test_chain_writes_nothing_for_nothing() -> None:
-    """Half an event is held by the first."""
-    chain = chained()
+def test_stream_writes_nothing_for_nothing() -> None:
+    """Half an event waits for its rest."""
+    stream = translator()
 
-    assert chain.feed(START[:20]) == b""
-    assert not chain.started
+    assert stream.feed(START[:20]) == b""
+    assert not stream.started
 
 
-def test_chain_that_went_silent_after_its_finish_is_completed() -> None:
-    """Both write what is owed."""
-    chain = chained()
-    chain.feed(START + FINISH)
+def test_stream_that_went_silent_after_its_finish_is_completed() -> None:
+    """The response is completed."""
+    stream = translator()
+    stream.feed(START + FINISH)
 
-    rest = chain.expire_after_finish()
+    rest = stream.expire_after_finish()
 
     assert b"event: response.completed" in rest
-    assert chain.done
+    assert stream.done
 
 
-def test_chain_that_breaks_off_fails() -> None:
+def test_stream_that_breaks_off_fails() -> None:
     """No false end."""
-    chain = chained()
-    chain.feed(START)
+    stream = translator()
+    stream.feed(START)
 
-    rest = chain.end(clean=False)
+    rest = stream.end(clean=False)
 
     assert b"event: response.failed" in rest
     assert b"response.completed" not in rest
-    assert chain.failed
+    assert stream.failed
 
 
-def test_chain_keeps_an_early_error_for_an_http_answer() -> None:
-    """Nothing was written, so the status can tell; as an event it is a whole failed response."""
-    chain = chained()
+def test_stream_keeps_an_early_error_for_an_http_response() -> None:
+    """Nothing was written, so the status can say it; as an event it is a whole failed response."""
+    stream = translator()
 
-    written = chain.feed(ERROR)
+    written = stream.feed(ERROR)
 
     assert written == b""
-    assert chain.early_error is not None
-    assert chain.early_error.status == 503
-    assert msgspec.json.decode(chain.early_error.body)["error"]["message"]
-    assert b"response.failed" in chain.error_event
-    assert chain.failed
+    assert stream.early_error is not None
+    assert stream.early_error.status == 503
+    assert msgspec.json.decode(stream.early_error.body)["error"]["message"]
+    assert b"response.failed" in stream.error_event
+    assert stream.failed
 
 
-def test_chain_without_an_error_has_no_error_event() -> None:
+def test_stream_without_an_error_has_no_error_event() -> None:
     """Nothing went wrong."""
-    chain = chained()
+    stream = translator()
 
-    assert (chain.early_error, chain.error_event) == (None, b"")
+    assert (stream.early_error, stream.error_event) == (None, b"")
+
+
+def test_failed_response_shows_the_usage_reported_so_far() -> None:
+    """As over a chat upstream: what is billed is what is shown."""
+    stream = translator()
+
+    written = stream.feed(START) + stream.end(clean=False)
+
+    assert b'"usage":{"input_tokens":7,' in written
