@@ -1,10 +1,10 @@
 """
-One attempt's request and how its answer is read: what is sent, and what reshapes the answer.
+One attempt's request and how its response is read: what is sent, and what reshapes the response.
 
 Same wire on both sides: only the model's name changes in the request (and `include_usage` for
-OpenAI streams, and the output limit's name where the upstream has another), and the answer's bytes
-go through untouched, but for the usage event that the caller did not ask for. Otherwise both are
-translated, and no header of the caller's goes along.
+OpenAI streams, and the output limit's name where the upstream has another), and the response's
+bytes go through untouched, but for the usage event that the client did not ask for. Otherwise both
+are translated, and no header of the client's goes along.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ _WIRE_PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
 
 
 class Exchange(msgspec.Struct):
-    """What stands between one attempt's answer and the caller."""
+    """The transformations between one attempt's response and the client."""
 
     hider: UsageChunkFilter | None = None
     """Same wire: removes the usage event that only we asked for."""
     translator: StreamTranslator | None = None
-    """For a stream whose dialect is not the caller's."""
+    """For a stream whose dialect is not the client's."""
     reshape: tuple[Reshape, ...] = ()
-    """For a whole answer, applied in order."""
+    """For a whole response, applied in order."""
 
 
 Prepared = tuple[UpstreamRequest, Exchange]
@@ -81,11 +81,11 @@ class CallContext(msgspec.Struct):
     max_attempts: int | None = None
     """None: each candidate once."""
     keep: Reshape | None = None
-    """Sees a whole answer that is relayed, and returns it."""
+    """Takes a whole response that is relayed, and returns it."""
     input_estimate: int = 0
-    """Tokens, for a stream's first event when the upstream tells them only at its end."""
+    """Tokens, for a stream's first event when the upstream reports them only at its end."""
     without_reasoning: bool = False
-    """An upstream refused a thought's signature: leave them out."""
+    """An upstream refused a reasoning signature: send no old reasoning."""
 
 
 class RequestBuilder:
@@ -116,9 +116,9 @@ class RequestBuilder:
 
     def prepare(self, given: CallContext, candidate: Candidate) -> Prepared:
         """
-        Return the request for one candidate, and the exchange that reads its answer.
+        Return the request for one candidate, and the exchange that reads its response.
 
-        They are apart so that the request, which may be megabytes, is gone while an answer runs.
+        They are apart so that the request, which may be megabytes, is gone while a response runs.
 
         Raises:
             GatewayError: BAD_REQUEST or UNSUPPORTED: the request cannot be put to this deployment.
@@ -185,7 +185,7 @@ def _allowed(given: CallContext, candidate: Candidate) -> frozenset[str]:
 def _relayed_body(
     given: CallContext, candidate: Candidate, caps: Capabilities
 ) -> tuple[bytes, bool]:
-    """Return the caller's body with what must change in it, and whether usage is to be hidden."""
+    """Return the client's body with what must change in it, and whether usage is to be hidden."""
     front, provider = given.front, candidate.deployment.provider
     threads = provider.dialect.startswith("anthropic")
     if candidate.wire is Wire.ANTHROPIC and not threads and asks_for_thread(front.body):
@@ -260,7 +260,7 @@ def _translate(given: CallContext, route: TranslationRoute) -> TranslatedRequest
     if given.front.wire is Wire.ANTHROPIC:
         return anthropic_openai_request.translate_request(given.front.body, route, given.session_id)
     return openai_anthropic_request.translate_request(
-        given.front.body, route, thoughts=not given.without_reasoning
+        given.front.body, route, carry_reasoning=not given.without_reasoning
     )
 
 

@@ -118,7 +118,7 @@ class InboundRequest(msgspec.Struct, kw_only=True):
             return (
                 lambda body: native_response(
                     body,
-                    answer_id=str(uuid.uuid4()),
+                    response_id=str(uuid.uuid4()),
                     model=asked,
                     prices=model.prices,
                     think_tags=caps.think_tags,

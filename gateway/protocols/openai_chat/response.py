@@ -1,8 +1,8 @@
 """
-What an OpenAI-wire upstream answers, read leniently: whole answers, stream chunks and usage.
+What an OpenAI-wire upstream sends, read leniently: whole responses, stream chunks and usage.
 
 Only what the native endpoint and the Responses API act on is decoded. Providers differ in where
-they put thoughts and cached tokens; those spellings are settled here.
+they put reasoning and cached tokens; they are unified here.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class CallFragment(msgspec.Struct, gc=False):
     id: str | None = None
     function: FunctionFragment | None = None
     extra_content: object = None
-    """Gemini's `google.thought_signature` stands in here."""
+    """Gemini's `google.thought_signature` is in here."""
 
 
 class Delta(msgspec.Struct):
-    """A chunk's delta or a whole answer's message."""
+    """A chunk's delta or a whole response's message."""
 
     content: str | list[object] | None = None
     reasoning_content: str | None = None
@@ -48,7 +48,7 @@ class Delta(msgspec.Struct):
 
 
 class Choice(msgspec.Struct):
-    """One of the answers; only the one with index 0 is read."""
+    """One of the alternatives; only the one with index 0 is read."""
 
     index: int | None = None
     delta: Delta | None = None
@@ -60,7 +60,7 @@ class Choice(msgspec.Struct):
 
 
 class Chunk(msgspec.Struct):
-    """A stream chunk or a whole answer."""
+    """A stream chunk or a whole response."""
 
     id: str | None = None
     choices: list[Choice] | None = None
@@ -81,31 +81,31 @@ CHUNK: Final = msgspec.json.Decoder(Chunk)
 
 def read_response(body: bytes) -> tuple[Chunk, Choice, Delta]:
     """
-    Return a whole answer with its choice and message.
+    Return a whole response with its choice and message.
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED: not a chat completion; OVERLOADED or UPSTREAM_REFUSED: its
             finish reason says that the upstream gave up.
     """
-    answer = decode_response(body, CHUNK)
-    choice = answer.first_choice
+    response = decode_response(body, CHUNK)
+    choice = response.first_choice
     if choice is None or choice.message is None:
         raise GatewayError(
-            ErrorKind.UPSTREAM_MALFORMED, "The upstream sent an answer without a message."
+            ErrorKind.UPSTREAM_MALFORMED, "The upstream sent a response without a message."
         )
     if choice.finish_reason == "insufficient_system_resource":
         raise GatewayError(ErrorKind.OVERLOADED, "upstream is overloaded")
     if choice.finish_reason == "error":
         raise GatewayError(ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error.")
-    return answer, choice, choice.message
+    return response, choice, choice.message
 
 
 def content_texts(content: str | list[object] | None) -> tuple[str, str]:
-    """Return the text and the thoughts of a content: a string, or Mistral's list of parts."""
+    """Return the text and the reasoning of a content: a string, or Mistral's list of parts."""
     if content is None or isinstance(content, str):
         return content or "", ""
     texts: list[str] = []
-    thoughts: list[str] = []
+    reasoning: list[str] = []
     for part in content:
         if not isinstance(part, dict):
             continue
@@ -113,14 +113,14 @@ def content_texts(content: str | list[object] | None) -> tuple[str, str]:
             texts.append(part["text"])
         thinking = part.get("thinking")
         if isinstance(thinking, str):
-            thoughts.append(thinking)
+            reasoning.append(thinking)
         elif isinstance(thinking, list):
-            thoughts.append(content_texts(thinking)[0])
-    return "".join(texts), "".join(thoughts)
+            reasoning.append(content_texts(thinking)[0])
+    return "".join(texts), "".join(reasoning)
 
 
 def detail_text(details: list[dict[str, object]]) -> str:
-    """Return the text of unsigned and signed thoughts in the list form."""
+    """Return the text of unsigned and signed reasoning in the list form."""
     texts = (entry.get("text") or entry.get("summary") for entry in details)
     return "".join(text for text in texts if isinstance(text, str))
 

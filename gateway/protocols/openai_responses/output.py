@@ -1,9 +1,9 @@
 """
-Builds the output of a Responses answer from the deltas of a chat answer.
+Builds the output of a response object from the events of a chat response.
 
 Output order is the order of appearance. At most one reasoning or message item is open; whatever is
 of another kind closes it. Calls stay open beside each other until the finish, since their pieces
-may come interleaved. Providers send the same thought under several names: the first that brings
+may come interleaved. Providers send the same reasoning under several names: the first that brings
 text is the only one read.
 """
 
@@ -43,12 +43,12 @@ _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_
 
 class OutputBuilder:
     """
-    The growing output of one answer.
+    The growing output of one response.
 
     Args:
         writer: Takes the events.
         context: Of the request.
-        upstream_id: Of the chat answer; all ids of items derive from it.
+        upstream_id: Of the chat response; all ids of items derive from it.
     """
 
     __slots__ = (
@@ -225,7 +225,7 @@ def response_object(
 def final_response(
     context: ResponsesContext, builder: OutputBuilder, finish: str | None, usage: ChatUsage | None
 ) -> tuple[str, bytes]:
-    """Return the status (`completed` or `incomplete`) and object of an answer that has ended."""
+    """Return the status (`completed` or `incomplete`) and object of a response that has ended."""
     reason = _INCOMPLETE.get(finish or "")
     status = "completed" if reason is None else "incomplete"
     response = response_object(

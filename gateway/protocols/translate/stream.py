@@ -32,7 +32,7 @@ class TranslationRoute(msgspec.Struct, frozen=True):
 
 
 class ResponseContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What the answer's translation must know of the request."""
+    """What the response's translation must know of the request."""
 
     model: str
     """The model's name as the client sent it: every body, chunk and error repeats it."""
@@ -45,7 +45,7 @@ class ResponseContext(msgspec.Struct, frozen=True, kw_only=True):
     """An OpenAI client asked for a usage chunk (`stream_options.include_usage`)."""
     stream: bool = False
     created: int = 0
-    """Unix seconds for OpenAI's `created`; the caller sets it, `TranslatedRequest` leaves it 0."""
+    """Unix seconds for OpenAI's `created`; set per call, 0 in `TranslatedRequest`."""
     input_estimate: int = 0
     """
     Input tokens that `message_start` names while the upstream has not counted yet; 0: unknown.
@@ -64,7 +64,7 @@ class TranslatedRequest(msgspec.Struct, frozen=True):
 
 
 class EarlyError(msgspec.Struct, frozen=True):
-    """An upstream failure met before anything was sent: a real HTTP answer is still possible."""
+    """An upstream failure met before anything was sent: a real HTTP response is still possible."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]

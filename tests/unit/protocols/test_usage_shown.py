@@ -69,7 +69,7 @@ def test_openai_usage_that_is_not_billed_is_not_shown(bad: object) -> None:
 def test_native_response_charges_counts_written_as_fractions() -> None:
     body = completion({"prompt_tokens": 100.0, "completion_tokens": 10.0})
 
-    made = json.loads(native_response(body, answer_id="i", model="m", prices=PRICES))
+    made = json.loads(native_response(body, response_id="i", model="m", prices=PRICES))
 
     assert made["usage"] == {
         "input_tokens": 100,

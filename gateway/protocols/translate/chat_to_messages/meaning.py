@@ -51,7 +51,7 @@ def finish_reason(stop_reason: str | None) -> FinishReason:
 
 
 def signed_reasoning(index: int, text: str, signature: str) -> ReasoningDetail:
-    """Return the detail of a signed thought."""
+    """Return the detail of signed reasoning."""
     return ReasoningDetail(
         index=index,
         type="reasoning.text",
@@ -62,7 +62,7 @@ def signed_reasoning(index: int, text: str, signature: str) -> ReasoningDetail:
 
 
 def encrypted_reasoning(index: int, data: str) -> ReasoningDetail:
-    """Return the detail of a redacted thought."""
+    """Return the detail of redacted thinking."""
     return ReasoningDetail(
         index=index, type="reasoning.encrypted", data=join_surrogates(data), format=FORMAT
     )
