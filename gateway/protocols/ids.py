@@ -19,7 +19,7 @@ import msgspec
 MAX_NAME: Final = 64
 """Characters of a tool name, on both wires."""
 SIGNATURE: Final = "gw1."
-"""Signature of a thought by a model that is not Anthropic's; a real one never starts so."""
+"""Signature of reasoning by a model that is not Anthropic's; a real one never starts so."""
 
 _ENCODED: Final = "gwid_"
 _LEGAL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -81,7 +81,7 @@ def missing_id(upstream_id: str, ordinal: int) -> str:
 
     Args:
         upstream_id: The upstream's message id, may be empty.
-        ordinal: Position among the answer's calls, from 0.
+        ordinal: Position among the response's calls, from 0.
     """
     return f"toolu_{cleaned(upstream_id)}_{ordinal}"
 
@@ -114,7 +114,7 @@ class UnusedIds:
 
 
 def message_id(upstream_id: str | None) -> str:
-    """Return Anthropic's message id for an OpenAI-wire answer."""
+    """Return Anthropic's message id for an OpenAI-wire response."""
     return "msg_" + (cleaned(upstream_id or "") or "unknown")
 
 

@@ -2,8 +2,8 @@
 The native endpoint, `POST /v1/chat`: plain text in, plain text out, over any model, not streamed.
 
 A façade over chat completions: the request becomes a chat request, which is then relayed or
-translated like any other; the chat answer becomes the native answer. `docs/native-chat.md` shows
-the schema; a test keeps it equal to `MEMBERS`.
+translated like any other; the chat response becomes the native response. `docs/native-chat.md`
+shows the schema; a test keeps it equal to `MEMBERS`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from gateway.core.model import Prices
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.openai_chat.response import (
-    ChatUsage,
     content_texts,
     read_response,
-    read_usage,
 )
+from gateway.protocols.openai_chat.usage import ChatUsage, read_chat_usage
 from gateway.protocols.translate.think_tags import split_reasoning
 
 
@@ -65,7 +64,7 @@ MEMBERS: Final = (
 
 
 class NativeLimits(NamedTuple):
-    """The operator's limits on what a caller may ask for."""
+    """The operator's limits on what a client may ask for."""
 
     max_retries: int = 5
     max_timeout_s: float = 600.0
@@ -84,7 +83,7 @@ class NativeRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LARGEST: Final = 2**53
-"""No number beyond is sent on: readers of JSON may not tell it from its neighbours."""
+"""No number beyond is sent on: JSON readers may confuse it with its neighbours."""
 _BODY: Final = msgspec.json.Decoder(dict[str, object])
 
 
@@ -155,31 +154,30 @@ def chat_request(
 
 
 def native_response(
-    body: bytes, *, answer_id: str, model: str, prices: Prices, think_tags: bool = False
+    body: bytes, *, response_id: str, model: str, prices: Prices, think_tags: bool = False
 ) -> bytes:
     """
-    Return the native answer for a chat completion.
+    Return the native response for a chat completion.
 
     Args:
-        body: The upstream's answer, or its translation, in chat-completions form.
-        answer_id: A UUID for this answer.
+        body: The upstream's response, or its translation, in chat-completions form.
+        response_id: A UUID for this response.
         model: The name the client sent.
         prices: The model's, for `charged_tokens`.
-        think_tags: Thoughts may stand as `<think>...</think>` at the start of the text; they are
-            cut.
+        think_tags: Reasoning may stand as `<think>...</think>` at the start of the text; it is cut.
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED, OVERLOADED or UPSTREAM_REFUSED, see
-            `chat_answer.read_response`.
+            `read_response`.
     """
-    answer, choice, message = read_response(body)
+    response, choice, message = read_response(body)
     text, _ = content_texts(message.content)
     if think_tags:
         _, text = split_reasoning(text)
-    usage = read_usage(answer.usage or choice.usage) or ChatUsage()
+    usage = read_chat_usage(response.usage or choice.usage) or ChatUsage()
     return msgspec.json.encode(
         {
-            "id": answer_id,
+            "id": response_id,
             "model": model,
             "result": {"text": text or message.refusal or ""},
             "usage": {
@@ -197,9 +195,9 @@ def charged_tokens(usage: ChatUsage, prices: Prices) -> int:
     """
     Return tokens in the price of uncached input: ceil(input - cached + cached x ratio + output).
 
-    The ratio is the cache-read price over the input price, exactly. Information for the caller;
-    money is charged by the price of each class. A model without an input price has no ratio:
-    cached tokens count in full.
+    The ratio is the cache-read price over the input price, exactly. The number is
+    informative: money is charged by the price of each class. A model without an input price has no
+    ratio: cached tokens count in full.
     """
     cached = min(usage.cached, usage.input)
     if prices.input <= 0:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
+from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
 from gateway.protocols.codec.sse import EventDecoder
 from gateway.protocols.http.errors.upstream_errors import (
     error_for,
@@ -17,17 +18,17 @@ from gateway.protocols.http.errors.upstream_errors import (
     translate_stream_error,
 )
 from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, read_fault, read_stream_fault
-from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
+from gateway.protocols.openai_chat.usage import read_openai_usage
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response
-from gateway.protocols.openai_responses.stream import ResponsesStream
+from gateway.protocols.openai_responses.stream import responses_stream
 from gateway.protocols.streams.first_event import FirstEventGate
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from gateway.protocols.translate.chat_to_messages import response as message_answers
-from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream
+from gateway.protocols.translate.chat_to_messages.stream import chat_stream
 from gateway.protocols.translate.messages_to_chat import response as chat_answers
-from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
+from gateway.protocols.translate.messages_to_chat.stream import messages_stream
 from gateway.protocols.translate.stream import ResponseContext, StreamTranslator
 from gateway.store.usage.spill import Segment
 from gateway.upstream.http1.head import (
@@ -149,9 +150,9 @@ def open_stream(data: bytes) -> None:
 def translate_stream(data: bytes) -> None:
     """Each translator writes events of JSON and comes to an end, however the input is split."""
     makers: tuple[Callable[[], StreamTranslator], ...] = (
-        lambda: AnthropicStream(CONTEXT, GENERIC),
-        lambda: OpenAIStream(CONTEXT),
-        lambda: ResponsesStream(RESPONSES),
+        lambda: messages_stream(CONTEXT, GENERIC),
+        lambda: chat_stream(CONTEXT),
+        lambda: responses_stream(RESPONSES),
     )
     for make in makers:
         for cut in ([*pieces(data)], [data]):

@@ -9,12 +9,12 @@ from gateway.protocols.translate.chat_to_messages.request import translate_reque
 from gateway.protocols.translate.stream import TranslationRoute
 
 
-def sent(*messages, dialect="anthropic", caps=None, thoughts=True):
+def sent(*messages, dialect="anthropic", caps=None, carry_reasoning=True):
     """Return the upstream's body for these messages."""
     route = TranslationRoute("up", capabilities(dialect, caps or {}))
     request = {"model": "mine", "messages": list(messages)}
     return json.loads(
-        translate_request(json.dumps(request).encode(), route, thoughts=thoughts).body
+        translate_request(json.dumps(request).encode(), route, carry_reasoning=carry_reasoning).body
     )
 
 

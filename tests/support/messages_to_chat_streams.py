@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from gateway.protocols.translate.capabilities import capabilities
-from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
-from gateway.protocols.translate.stream import ResponseContext
+from gateway.protocols.translate.messages_to_chat.stream import messages_stream
+from gateway.protocols.translate.stream import ResponseContext, StreamTranslator
 from tests.support.anthropic_streams import accumulate, check_invariants, read_events
 
 DONE = b"data: [DONE]\n\n"
@@ -15,9 +15,9 @@ USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 USAGE_CHUNK = {"choices": [], "usage": USAGE}
 
 
-def new_stream(dialect: str = "generic", **context: Any) -> AnthropicStream:
+def new_stream(dialect: str = "generic", **context: Any) -> StreamTranslator:
     """Return a translator for a dialect."""
-    return AnthropicStream(
+    return messages_stream(
         ResponseContext(model="client-model", stream=True, **context), capabilities(dialect, {})
     )
 
@@ -41,7 +41,7 @@ def call(arguments: str | None = None, index: int | None = 0, **fields: Any) -> 
     return fields | {"function": function} | ({} if index is None else {"index": index})
 
 
-def run(stream: AnthropicStream, *chunks: bytes, clean: bool = True) -> bytes:
+def run(stream: StreamTranslator, *chunks: bytes, clean: bool = True) -> bytes:
     """Feed everything, end, check the shape of the output and return it."""
     written = b"".join(stream.feed(chunk) for chunk in chunks) + stream.end(clean)
     check_invariants(written)

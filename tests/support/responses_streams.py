@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.request import translate_responses_request
-from gateway.protocols.openai_responses.stream import ResponsesStream
+from gateway.protocols.openai_responses.stream import responses_stream
 
 TEXT_ITEM = {"type": "output_text", "annotations": [], "logprobs": []}
 DONE = b"data: [DONE]\n\n"
@@ -43,7 +43,7 @@ def events_in(raw: bytes) -> list[dict[str, Any]]:
 def run(
     *chunks: bytes, asked: ResponsesContext | None = None, clean: bool = True
 ) -> list[dict[str, Any]]:
-    stream = ResponsesStream(asked or context())
+    stream = responses_stream(asked or context())
     raw = b"".join(map(stream.feed, chunks)) + stream.end(clean)
     assert stream.done
     assert stream.end(clean) == stream.feed(b"data: {}\n\n") == stream.expire_after_finish() == b""

@@ -1,10 +1,10 @@
 """
-One attempt's request and how its answer is read: what is sent, and what reshapes the answer.
+One attempt's request and how its response is read: what is sent, and what reshapes the response.
 
 Same wire on both sides: only the model's name changes in the request (and `include_usage` for
-OpenAI streams, and the output limit's name where the upstream has another), and the answer's bytes
-go through untouched, but for the usage event that the caller did not ask for. Otherwise both are
-translated, and no header of the caller's goes along.
+OpenAI streams, and the output limit's name where the upstream has another), and the response's
+bytes go through untouched, but for the usage event that the client did not ask for. Otherwise both
+are translated, and no header of the client's goes along.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.catalogue import Catalogue
-from gateway.core.model import Deployment, Endpoint, Wire
+from gateway.core.model import Deployment, Endpoint, Model, Wire
 from gateway.core.routing import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.departure import may_hide_reasoning
@@ -32,15 +32,16 @@ from gateway.protocols.http.request.rewrite import (
     without_billing_line,
     without_fields,
 )
-from gateway.protocols.streams.chain import ChainedTranslator
+from gateway.protocols.openai_responses.response import translate_message
+from gateway.protocols.openai_responses.stream import responses_over_messages
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from gateway.protocols.translate.capabilities import Capabilities, capabilities
 from gateway.protocols.translate.chat_to_messages import request as openai_anthropic_request
 from gateway.protocols.translate.chat_to_messages import response as openai_anthropic_response
-from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream
+from gateway.protocols.translate.chat_to_messages.stream import chat_stream
 from gateway.protocols.translate.messages_to_chat import request as anthropic_openai_request
 from gateway.protocols.translate.messages_to_chat import response as anthropic_openai_response
-from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
+from gateway.protocols.translate.messages_to_chat.stream import messages_stream
 from gateway.protocols.translate.stream import (
     ResponseContext,
     StreamTranslator,
@@ -56,14 +57,14 @@ _WIRE_PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
 
 
 class Exchange(msgspec.Struct):
-    """What stands between one attempt's answer and the caller."""
+    """The transformations between one attempt's response and the client."""
 
     hider: UsageChunkFilter | None = None
     """Same wire: removes the usage event that only we asked for."""
     translator: StreamTranslator | None = None
-    """For a stream whose dialect is not the caller's."""
+    """For a stream whose dialect is not the client's."""
     reshape: tuple[Reshape, ...] = ()
-    """For a whole answer, applied in order."""
+    """For a whole response, applied in order."""
 
 
 Prepared = tuple[UpstreamRequest, Exchange]
@@ -80,11 +81,11 @@ class CallContext(msgspec.Struct):
     max_attempts: int | None = None
     """None: each candidate once."""
     keep: Reshape | None = None
-    """Sees a whole answer that is relayed, and returns it."""
+    """Takes a whole response that is relayed, and returns it."""
     input_estimate: int = 0
-    """Tokens, for a stream's first event when the upstream tells them only at its end."""
+    """Tokens, for a stream's first event when the upstream reports them only at its end."""
     without_reasoning: bool = False
-    """An upstream refused a thought's signature: leave them out."""
+    """An upstream refused a reasoning signature: send no old reasoning."""
 
 
 class RequestBuilder:
@@ -115,9 +116,9 @@ class RequestBuilder:
 
     def prepare(self, given: CallContext, candidate: Candidate) -> Prepared:
         """
-        Return the request for one candidate, and the exchange that reads its answer.
+        Return the request for one candidate, and the exchange that reads its response.
 
-        They are apart so that the request, which may be megabytes, is gone while an answer runs.
+        They are apart so that the request, which may be megabytes, is gone while a response runs.
 
         Raises:
             GatewayError: BAD_REQUEST or UNSUPPORTED: the request cannot be put to this deployment.
@@ -184,7 +185,7 @@ def _allowed(given: CallContext, candidate: Candidate) -> frozenset[str]:
 def _relayed_body(
     given: CallContext, candidate: Candidate, caps: Capabilities
 ) -> tuple[bytes, bool]:
-    """Return the caller's body with what must change in it, and whether usage is to be hidden."""
+    """Return the client's body with what must change in it, and whether usage is to be hidden."""
     front, provider = given.front, candidate.deployment.provider
     threads = provider.dialect.startswith("anthropic")
     if candidate.wire is Wire.ANTHROPIC and not threads and asks_for_thread(front.body):
@@ -219,25 +220,37 @@ def _translated(given: CallContext, candidate: Candidate, caps: Capabilities) ->
     context = msgspec.structs.replace(
         made.context,
         created=given.created,
-        include_usage=_wants_usage(front, made.context),
         input_estimate=given.input_estimate,
     )
-    translator: StreamTranslator
-    reshape: Reshape
-    if front.wire is Wire.ANTHROPIC:
-        translator = AnthropicStream(context, caps)
-        reshape = lambda body: anthropic_openai_response.translate_response(body, context, caps)  # noqa: E731
-    else:
-        translator = OpenAIStream(context)
-        reshape = lambda body: openai_anthropic_response.translate_response(body, context)  # noqa: E731
-    facade = front.stream_translator()
-    if facade is not None:
-        translator = ChainedTranslator(translator, facade)
     request = _request(given, candidate, made.body, _own_headers(given, candidate))
     return request, Exchange(
-        translator=translator if call.stream else None,
-        reshape=(reshape, *front.reshape(call.model, caps)),
+        translator=_translator(front, context, caps) if call.stream else None,
+        reshape=_reshape(front, call.model, context, caps),
     )
+
+
+def _reshape(
+    front: InboundRequest, model: Model, context: ResponseContext, caps: Capabilities
+) -> tuple[Reshape, ...]:
+    if front.wire is Wire.ANTHROPIC:
+        return (lambda body: anthropic_openai_response.translate_response(body, context, caps),)
+    responses = front.responses
+    if responses is not None:
+        return (lambda body: translate_message(body, responses, context),)
+    return (
+        lambda body: openai_anthropic_response.translate_response(body, context),
+        *front.reshape(model, caps),
+    )
+
+
+def _translator(
+    front: InboundRequest, context: ResponseContext, caps: Capabilities
+) -> StreamTranslator:
+    if front.wire is Wire.ANTHROPIC:
+        return messages_stream(context, caps)
+    if front.responses is not None:
+        return responses_over_messages(front.responses, context.tool_names)
+    return chat_stream(context)
 
 
 def _translate(given: CallContext, route: TranslationRoute) -> TranslatedRequest:
@@ -247,13 +260,8 @@ def _translate(given: CallContext, route: TranslationRoute) -> TranslatedRequest
     if given.front.wire is Wire.ANTHROPIC:
         return anthropic_openai_request.translate_request(given.front.body, route, given.session_id)
     return openai_anthropic_request.translate_request(
-        given.front.body, route, thoughts=not given.without_reasoning
+        given.front.body, route, carry_reasoning=not given.without_reasoning
     )
-
-
-def _wants_usage(front: InboundRequest, context: ResponseContext) -> bool:
-    """A façade reads the usage from the chat stream, whatever its own caller wants."""
-    return context.include_usage or front.responses is not None
 
 
 def capabilities_of(deployment: Deployment, wire: Wire) -> Capabilities:

@@ -35,7 +35,7 @@ from gateway.protocols.native_chat import (
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response
-from gateway.protocols.openai_responses.stream import ResponsesStream
+from gateway.protocols.openai_responses.stream import responses_stream
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.stream import StreamTranslator
 from gateway.tokens.input_bound import input_token_bound, may_cache_for_an_hour
@@ -109,7 +109,7 @@ class InboundRequest(msgspec.Struct, kw_only=True):
 
     def stream_translator(self) -> StreamTranslator | None:
         """Return a new translator from the chat stream to the client's; None if not needed."""
-        return ResponsesStream(self.responses) if self.responses is not None else None
+        return responses_stream(self.responses) if self.responses is not None else None
 
     def reshape(self, model: Model, caps: Capabilities) -> tuple[Reshape, ...]:
         """Return the steps from a whole chat response to the client's; empty if not needed."""
@@ -121,7 +121,7 @@ class InboundRequest(msgspec.Struct, kw_only=True):
             return (
                 lambda body: native_response(
                     body,
-                    answer_id=str(uuid.uuid4()),
+                    response_id=str(uuid.uuid4()),
                     model=asked,
                     prices=model.prices,
                     think_tags=caps.think_tags,

@@ -79,7 +79,7 @@ class Thinking(msgspec.Struct, gc=False):
 
 
 class OutputFormat(msgspec.Struct, gc=False):
-    """The schema of the answer's text."""
+    """The schema of the response's text."""
 
     type: str
     schema: Raw = ABSENT

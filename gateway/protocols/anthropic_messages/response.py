@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 
 class ThinkingTokens(msgspec.Struct, gc=False):
-    """How much of the output was thought."""
+    """Tokens of the output that are reasoning."""
 
     thinking_tokens: int
 
@@ -23,7 +23,7 @@ class AnthropicUsage(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class StopDetails(msgspec.Struct, gc=False):
-    """Why an answer was refused."""
+    """Why a response was refused."""
 
     type: str
     category: str | None
@@ -31,7 +31,7 @@ class StopDetails(msgspec.Struct, gc=False):
 
 
 class Stop(msgspec.Struct, gc=False, omit_defaults=True):
-    """How an answer ended."""
+    """How a response ended."""
 
     stop_reason: str
     stop_sequence: str | None

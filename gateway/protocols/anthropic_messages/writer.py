@@ -41,7 +41,7 @@ _STOP: Final = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 class EventWriter:
     """
-    Collects the events of one answer.
+    Collects the events of one response.
 
     `open_kind` is the kind of the open block. `take` hands over what was written since the last
     call.

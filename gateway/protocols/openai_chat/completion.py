@@ -18,7 +18,7 @@ class PromptDetails(msgspec.Struct, gc=False):
 
 
 class CompletionDetails(msgspec.Struct, gc=False):
-    """How much of the output was thought."""
+    """Tokens of the output that are reasoning."""
 
     reasoning_tokens: int
 
@@ -34,7 +34,7 @@ class CompletionUsage(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class ReasoningDetail(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
-    """A thought that must come back unchanged: signed text, or encrypted data."""
+    """Reasoning that must come back unchanged: signed text, or encrypted data."""
 
     index: int
     type: Literal["reasoning.text", "reasoning.encrypted"]
@@ -61,5 +61,5 @@ class ToolCall(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 def completion_id(message_id: str | None) -> str:
-    """Return the id of OpenAI's answer for Anthropic's message id."""
+    """Return the id of OpenAI's response for Anthropic's message id."""
     return "chatcmpl-" + (join_surrogates(message_id or "").removeprefix("msg_") or "unknown")

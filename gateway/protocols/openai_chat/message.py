@@ -48,7 +48,7 @@ class Part(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class ReasoningDetail(msgspec.Struct, gc=False):
-    """An old thought in the list form."""
+    """Old reasoning in the list form."""
 
     type: str
     text: str

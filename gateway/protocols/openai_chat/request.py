@@ -135,20 +135,20 @@ class ToolChoice(msgspec.Struct, gc=False):
 
 
 class JsonSchema(msgspec.Struct, gc=False):
-    """The schema of the answer's text."""
+    """The schema of the response's text."""
 
     schema: Raw = ABSENT
 
 
 class ResponseFormat(msgspec.Struct, gc=False):
-    """Whether the answer's text is JSON, and of which schema."""
+    """Whether the response's text is JSON, and of which schema."""
 
     type: str
     json_schema: JsonSchema | None = None
 
 
 class StreamOptions(msgspec.Struct, gc=False):
-    """What a stream shall contain."""
+    """The options of a stream."""
 
     include_usage: bool | None = None
 

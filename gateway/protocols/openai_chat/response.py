@@ -1,13 +1,13 @@
 """
-What an OpenAI-wire upstream answers, read leniently: whole answers, stream chunks and usage.
+What an OpenAI-wire upstream sends, read leniently: whole responses, stream chunks and usage.
 
 Only what the native endpoint and the Responses API act on is decoded. Providers differ in where
-they put thoughts and cached tokens; those spellings are settled here.
+they put reasoning and cached tokens; they are unified here.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -32,11 +32,11 @@ class CallFragment(msgspec.Struct, gc=False):
     id: str | None = None
     function: FunctionFragment | None = None
     extra_content: object = None
-    """Gemini's `google.thought_signature` stands in here."""
+    """Gemini's `google.thought_signature` is in here."""
 
 
 class Delta(msgspec.Struct):
-    """A chunk's delta or a whole answer's message."""
+    """A chunk's delta or a whole response's message."""
 
     content: str | list[object] | None = None
     reasoning_content: str | None = None
@@ -48,7 +48,7 @@ class Delta(msgspec.Struct):
 
 
 class Choice(msgspec.Struct):
-    """One of the answers; only the one with index 0 is read."""
+    """One of the alternatives; only the one with index 0 is read."""
 
     index: int | None = None
     delta: Delta | None = None
@@ -60,7 +60,7 @@ class Choice(msgspec.Struct):
 
 
 class Chunk(msgspec.Struct):
-    """A stream chunk or a whole answer."""
+    """A stream chunk or a whole response."""
 
     id: str | None = None
     choices: list[Choice] | None = None
@@ -79,79 +79,33 @@ class Chunk(msgspec.Struct):
 CHUNK: Final = msgspec.json.Decoder(Chunk)
 
 
-class ChatUsage(NamedTuple):
-    """Tokens of one answer; `input` includes the cached and cache-written ones."""
-
-    input: int = 0
-    output: int = 0
-    cached: int = 0
-    cache_write: int = 0
-    reasoning: int = 0
-
-    @property
-    def total(self) -> int:
-        """Input and output."""
-        return self.input + self.output
-
-
 def read_response(body: bytes) -> tuple[Chunk, Choice, Delta]:
     """
-    Return a whole answer with its choice and message.
+    Return a whole response with its choice and message.
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED: not a chat completion; OVERLOADED or UPSTREAM_REFUSED: its
             finish reason says that the upstream gave up.
     """
-    answer = decode_response(body, CHUNK)
-    choice = answer.first_choice
+    response = decode_response(body, CHUNK)
+    choice = response.first_choice
     if choice is None or choice.message is None:
         raise GatewayError(
-            ErrorKind.UPSTREAM_MALFORMED, "The upstream sent an answer without a message."
+            ErrorKind.UPSTREAM_MALFORMED, "The upstream sent a response without a message."
         )
     if choice.finish_reason == "insufficient_system_resource":
         raise GatewayError(ErrorKind.OVERLOADED, "upstream is overloaded")
     if choice.finish_reason == "error":
         raise GatewayError(ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error.")
-    return answer, choice, choice.message
-
-
-def read_usage(usage: dict[str, object] | None) -> ChatUsage | None:
-    """
-    Return the tokens that a `usage` object states; None without one.
-
-    Output is never less than total minus input: some providers leave reasoning out of
-    `completion_tokens` but not out of the total. Negative and non-integer numbers count as 0.
-    """
-    if usage is None:
-        return None
-    prompt = _number(usage, "prompt_tokens")
-    details = _object(usage, "prompt_tokens_details")
-    cached = (
-        _number(details, "cached_tokens")
-        or _number(usage, "cached_tokens")
-        or _number(usage, "prompt_cache_hit_tokens")
-        or _number(usage, "cache_read_input_tokens")
-    )
-    written = (
-        _number(details, "cache_write_tokens")
-        or _number(details, "cache_creation_tokens")
-        or _number(usage, "cache_creation_input_tokens")
-    )
-    return ChatUsage(
-        input=prompt,
-        output=max(_number(usage, "completion_tokens"), _number(usage, "total_tokens") - prompt),
-        cached=cached,
-        cache_write=written,
-        reasoning=_number(_object(usage, "completion_tokens_details"), "reasoning_tokens"),
-    )
+    return response, choice, choice.message
 
 
 def content_texts(content: str | list[object] | None) -> tuple[str, str]:
-    """Return the text and the thoughts of a content: a string, or Mistral's list of parts."""
+    """Return the text and the reasoning of a content: a string, or Mistral's list of parts."""
     if content is None or isinstance(content, str):
         return content or "", ""
     texts: list[str] = []
-    thoughts: list[str] = []
+    reasoning: list[str] = []
     for part in content:
         if not isinstance(part, dict):
             continue
@@ -159,43 +113,27 @@ def content_texts(content: str | list[object] | None) -> tuple[str, str]:
             texts.append(part["text"])
         thinking = part.get("thinking")
         if isinstance(thinking, str):
-            thoughts.append(thinking)
+            reasoning.append(thinking)
         elif isinstance(thinking, list):
-            thoughts.append(content_texts(thinking)[0])
-    return "".join(texts), "".join(thoughts)
+            reasoning.append(content_texts(thinking)[0])
+    return "".join(texts), "".join(reasoning)
 
 
 def detail_text(details: list[dict[str, object]]) -> str:
-    """Return the text of unsigned and signed thoughts in the list form."""
+    """Return the text of unsigned and signed reasoning in the list form."""
     texts = (entry.get("text") or entry.get("summary") for entry in details)
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _number(usage: dict[str, object], name: str) -> int:
-    value = usage.get(name)
-    return value if isinstance(value, int) and value > 0 and value is not True else 0
-
-
-def _object(usage: dict[str, object], name: str) -> dict[str, object]:
-    value = usage.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def reasoning_and_text(delta: Delta) -> tuple[str, str]:
     """
-    Return the thought and the text of a message or a delta.
+    Return the reasoning and the text of a message.
 
-    Providers send the same thought under two names: only the first that is not empty counts.
+    Providers send the same reasoning under several names: only the first that is not empty counts.
     """
-    content = delta.content
-    if content is None or isinstance(content, str):
-        text, parts_reasoning = content or "", ""
-    else:
-        text, parts_reasoning = content_texts(content)
-    thought = delta.reasoning_content or delta.reasoning
-    if not thought and delta.reasoning_details:
-        thought = detail_text(delta.reasoning_details)
-    return (thought or "") + parts_reasoning, text
+    text, parts = content_texts(delta.content)
+    reasoning = delta.reasoning_content or delta.reasoning or parts
+    return reasoning or detail_text(delta.reasoning_details or []), text
 
 
 def thought_signature(extra_content: object) -> str | None:

@@ -14,9 +14,7 @@ import msgspec
 from gateway.protocols.codec.sse import DONE
 from gateway.protocols.openai_chat.completion import (
     CompletionUsage,
-    ReasoningDetail,
     ToolCall,
-    completion_id,
 )
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -42,8 +40,8 @@ class ChunkWriter:
     """
 
     __slots__ = (
-        "_after", "_before", "_created", "_include_usage", "_model", "_pieces",
-        "content", "reasoning",
+        "_after", "_before", "_created", "_head", "_include_usage", "_model", "_pieces",
+        "_reasoning", "_text",
     )  # fmt: skip
 
     def __init__(self, model: str, created: int, *, include_usage: bool) -> None:
@@ -53,17 +51,31 @@ class ChunkWriter:
         self._pieces: list[bytes] = []
         self._before = b""
         self._after = b',"logprobs":null,"finish_reason":null}]' + self._end()
-        self.content = Frame(b"", b"")
-        """Frame of a piece of text."""
-        self.reasoning = Frame(b"", b"")
-        """Frame of a piece of thought."""
+        self._head = b""
+        self._text = Frame(b"", b"")
+        self._reasoning = Frame(b"", b"")
 
-    def start(self, upstream_id: str | None) -> None:
+    def start(self, response_id: str | None) -> None:
         """Write the first chunk, which names the role. Comes before everything else."""
-        self._before = b'%b"choices":[{"index":0,"delta":' % self._head(upstream_id)
-        self.content = self._frame(b'{"content":', b"}")
-        self.reasoning = self._frame(b'{"reasoning_content":', b"}")
+        self._head = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,' % (
+            _encode(response_id),
+            self._created,
+            self._model,
+        )
+        self._before = b'%b"choices":[{"index":0,"delta":' % self._head
+        self._text = self._frame(b'{"content":', b"}")
+        self._reasoning = self._frame(b'{"reasoning_content":', b"}")
         self._delta(b'{"role":"assistant","content":""}')
+
+    def text(self, text: str) -> None:
+        """Write a chunk with a piece of text; `text` has no surrogates."""
+        before, after = self._text
+        self._pieces += (before, _encode(text), after)
+
+    def reasoning(self, text: str) -> None:
+        """Write a chunk with a piece of reasoning; `text` has no surrogates."""
+        before, after = self._reasoning
+        self._pieces += (before, _encode(text), after)
 
     def arguments_frame(self, index: int) -> Frame:
         """Return the frame of a piece of a call's arguments; `index` counts calls from 0."""
@@ -73,24 +85,23 @@ class ChunkWriter:
         """Write a chunk with a piece of text; `text` has no surrogates."""
         self._pieces += (frame.before, _encode(text), frame.after)
 
-    def reasoning_detail(self, detail: ReasoningDetail) -> None:
-        """Write a chunk with a whole reasoning detail."""
-        self._delta(b'{"reasoning_details":[%b]}' % _encode(detail))
+    def details(self, details: list[dict[str, object]]) -> None:
+        """Write a chunk with whole reasoning details."""
+        self._delta(b'{"reasoning_details":%b}' % _encode(details))
 
     def call(self, call: ToolCall) -> None:
         """Write the first chunk of a tool call: index, id, type and name, once."""
         self._delta(b'{"tool_calls":[%b]}' % _encode(call))
 
-    def finish(self, reason: str) -> None:
+    def finish_chunk(self, reason: str) -> None:
         """Write the chunk with the finish reason."""
         after = b',"logprobs":null,"finish_reason":"%b"}]' % reason.encode()
         self._pieces += (self._before, b"{}", after, self._end())
 
-    def done(self, upstream_id: str | None, usage: CompletionUsage) -> None:
-        """Write the usage chunk, if it was asked for, and the end."""
+    def done(self, usage: CompletionUsage) -> None:
+        """Write the usage chunk, if the client asked for it, and the end."""
         if self._include_usage:
-            head = self._head(upstream_id)
-            self._pieces.append(b'%b"choices":[],"usage":%b}\n\n' % (head, _encode(usage)))
+            self._pieces.append(b'%b"choices":[],"usage":%b}\n\n' % (self._head, _encode(usage)))
         self._pieces.append(DONE)
 
     def ping(self) -> None:
@@ -108,13 +119,6 @@ class ChunkWriter:
         written = b"".join(self._pieces)
         self._pieces.clear()
         return written
-
-    def _head(self, upstream_id: str | None) -> bytes:
-        return b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,' % (
-            _encode(completion_id(upstream_id)),
-            self._created,
-            self._model,
-        )
 
     def _end(self) -> bytes:
         return b',"usage":null}\n\n' if self._include_usage else b"}\n\n"

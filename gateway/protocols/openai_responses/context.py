@@ -1,5 +1,5 @@
 """
-What the answer to an OpenAI Responses request must know of the request.
+What the response to an OpenAI Responses request must know of the request.
 
 The API echoes much of the request in every response object; those members are kept as the client's
 own JSON, compacted, since a line end inside an event would cut it.
@@ -28,21 +28,21 @@ class ToolName(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ResponsesContext(msgspec.Struct, frozen=True, kw_only=True):
-    """One Responses call, for its answer."""
+    """One Responses call, for its response."""
 
     model: str
     """The model's name as the client sent it."""
     echo: dict[str, Raw]
     """Members of the response object that repeat the request."""
     encrypted_reasoning: bool = False
-    """Reasoning items shall carry `encrypted_content`."""
+    """Reasoning items carry `encrypted_content`."""
     stream: bool = False
     tool_names: dict[str, ToolName] = {}
     """Upstream name -> the client's, only for tools where they differ."""
     history_ids: frozenset[str] = frozenset()
     """Call ids that the request already uses: a new call must not repeat one."""
     created: int = 0
-    """Unix seconds; the caller sets it with `msgspec.structs.replace`."""
+    """Unix seconds; set with `msgspec.structs.replace`."""
 
 
 class _EchoedReasoning(msgspec.Struct):

@@ -1,7 +1,7 @@
 """
 The input items of a Responses request as chat messages.
 
-A Responses history is a flat list: what one assistant turn said, called and thought stands in items
+A Responses history is a flat list: text, calls and reasoning of one assistant turn stand in items
 of their own. Adjacent ones are collected into one assistant message, since a chat history must hold
 a call's results directly after the message with the calls. Reasoning belongs to the assistant
 message around it. Items that have no counterpart are left out, so that a history never makes a
@@ -77,8 +77,8 @@ class ChatMessages:
         "_calls",
         "_carry_reasoning",
         "_details",
+        "_reasoning",
         "_texts",
-        "_thoughts",
         "dropped",
         "history_ids",
         "messages",
@@ -90,7 +90,7 @@ class ChatMessages:
         self.dropped: list[str] = []
         self.history_ids: set[str] = set()
         self._attachments: list[Part] = []
-        self._thoughts: list[str] = []
+        self._reasoning: list[str] = []
         self._details: list[Raw] = []
         self._assistant = False
         self._texts: list[str] = []
@@ -202,7 +202,7 @@ class ChatMessages:
             if encrypted:
                 self.dropped.append("reasoning.encrypted_content")
         if text:
-            self._thoughts.append(text)
+            self._reasoning.append(text)
 
     def _open_assistant(self) -> None:
         if not self._assistant:
@@ -210,12 +210,12 @@ class ChatMessages:
             self._assistant = True
 
     def _close_assistant(self) -> None:
-        """End the assistant message; thoughts that no message followed are left out."""
+        """End the assistant message; reasoning that no message follows is left out."""
         text = "".join(self._texts)
         if text or self._calls:
             message: Message = {"role": "assistant", "content": text or None}
-            if self._thoughts:
-                message["reasoning_content"] = "\n".join(self._thoughts)
+            if self._reasoning:
+                message["reasoning_content"] = "\n".join(self._reasoning)
             if self._details:
                 message["reasoning_details"] = self._details
             if self._calls:
@@ -223,7 +223,7 @@ class ChatMessages:
             self.messages.append(message)
         self._assistant = False
         self._texts, self._calls = [], []
-        self._thoughts, self._details = [], []
+        self._reasoning, self._details = [], []
 
     def _end_turn(self) -> None:
         self._close_assistant()

@@ -1,5 +1,5 @@
 """
-Output items of a Responses answer while they grow, each with the events that tell of it.
+Output items of a response while they grow, each with the events that report it.
 
 Every item is opened, grows by deltas and is closed once; `done` is its final form. Events are
 addressed by output index, so that several calls may be open at once. What an event repeats on every
@@ -25,7 +25,7 @@ _TEXT: Final = "output_text"
 
 
 class EventWriter:
-    """Numbers and frames the events of one answer."""
+    """Numbers and frames the events of one response."""
 
     __slots__ = ("_events", "_number")
 
@@ -137,7 +137,7 @@ class MessageItem(OutputItem):
 
 
 class ReasoningItem(OutputItem):
-    """A thought, shown as its summary, and what of it must come back unchanged."""
+    """Reasoning, shown as its summary, and what of it must come back unchanged."""
 
     __slots__ = ("_details", "_encrypted", "_joiner", "_pieces")
 
@@ -158,7 +158,7 @@ class ReasoningItem(OutputItem):
         return bool(self._pieces)
 
     def add(self, text: str) -> None:
-        """Add text of the thought."""
+        """Add text of the reasoning."""
         text = self._joiner.feed(text)
         if text:
             self._write_delta(text)
@@ -211,7 +211,7 @@ class CallItem(OutputItem):
         self._opened(self._form("in_progress", ""))
 
     def add(self, arguments: str) -> None:
-        """Tell of more arguments; those of a custom tool wait for the end."""
+        """Report more arguments; those of a custom tool wait for the end."""
         if arguments and not self._name.custom:
             members = self._at + b'"delta":' + encode(arguments)
             self._writer.write(b"response.function_call_arguments.delta", members)

@@ -1,9 +1,9 @@
 """
-Builds the output of a Responses answer from the deltas of a chat answer.
+Builds the output of a response object from the events of a chat response.
 
 Output order is the order of appearance. At most one reasoning or message item is open; whatever is
 of another kind closes it. Calls stay open beside each other until the finish, since their pieces
-may come interleaved. Providers send the same thought under several names: the first that brings
+may come interleaved. Providers send the same reasoning under several names: the first that brings
 text is the only one read.
 """
 
@@ -15,11 +15,11 @@ from gateway.protocols.codec.json_decode import join_surrogates
 from gateway.protocols.ids import UnusedIds, cleaned
 from gateway.protocols.openai_chat.response import (
     CallFragment,
-    ChatUsage,
     Delta,
     content_texts,
     detail_text,
 )
+from gateway.protocols.openai_chat.usage import ChatUsage
 from gateway.protocols.openai_responses.context import ResponsesContext, ToolName
 from gateway.protocols.openai_responses.items import (
     CallItem,
@@ -43,12 +43,12 @@ _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_
 
 class OutputBuilder:
     """
-    The growing output of one answer.
+    The growing output of one response.
 
     Args:
         writer: Takes the events.
         context: Of the request.
-        upstream_id: Of the chat answer; all ids of items derive from it.
+        upstream_id: Of the chat response; all ids of items derive from it.
     """
 
     __slots__ = (
@@ -67,7 +67,7 @@ class OutputBuilder:
     def __init__(self, writer: EventWriter, context: ResponsesContext, upstream_id: str) -> None:
         self._writer = writer
         self._context = context
-        self._base_id = cleaned(upstream_id.removeprefix("chatcmpl-")) or "unknown"
+        self.derive_ids(upstream_id)
         self._items: list[OutputItem] = []
         self._open: MessageItem | ReasoningItem | None = None
         self._open_calls: dict[int, tuple[ToolRecord, CallItem]] = {}
@@ -85,27 +85,63 @@ class OutputBuilder:
         """The items that are complete, in output order."""
         return [item.done for item in self._items if item.done is not None]
 
-    def add(self, delta: Delta) -> None:
-        """Take a chunk's delta or a whole message: thoughts, text, refusal, then calls."""
-        content = delta.content
-        if content is None or isinstance(content, str):
-            text, thought = content or "", ""
-        else:
-            text, thought = content_texts(content)
-        thought = delta.reasoning_content or delta.reasoning or thought
-        if thought or delta.reasoning_details:
-            self._add_reasoning(thought, delta.reasoning_details or [])
+    def derive_ids(self, upstream_id: str) -> None:
+        """Derive all ids from now on from the id of a chat completion."""
+        self._base_id = cleaned(upstream_id.removeprefix("chatcmpl-")) or "unknown"
+
+    def add(self, message: Delta) -> None:
+        """Add a whole message: reasoning, text, refusal, then calls."""
+        text, parts = content_texts(message.content)
+        reasoning = message.reasoning_content or message.reasoning or parts
+        if reasoning:
+            self.reasoning(reasoning)
+        if message.reasoning_details:
+            self.reasoning_details(message.reasoning_details, has_text=bool(reasoning))
         if text:
-            self._message().add("output_text", text)
-        if delta.refusal:
-            self._message().add("refusal", delta.refusal)
-        for fragment in delta.tool_calls or ():
-            self._add_call(fragment)
-        if delta.function_call is not None:
-            self._add_call(CallFragment(LEGACY_INDEX, None, delta.function_call))
+            self.text(text)
+        if message.refusal:
+            self.refusal(message.refusal)
+        for fragment in message.tool_calls or ():
+            self.tool_call(fragment)
+        if message.function_call is not None:
+            self.tool_call(CallFragment(LEGACY_INDEX, None, message.function_call))
+
+    def text(self, text: str) -> None:
+        """Add text."""
+        self._message().add("output_text", text)
+
+    def refusal(self, text: str) -> None:
+        """Add text of a refusal."""
+        self._message().add("refusal", text)
+
+    def reasoning(self, text: str) -> None:
+        """Add reasoning; text in details is not read from now on."""
+        self._reads_details = False
+        self._reasoning().add(text)
+
+    def reasoning_details(self, details: list[Json], *, has_text: bool) -> None:  # noqa: ARG002
+        """Add signed parts, and the details' text if reasoning has come in no other form."""
+        if self._reads_details is not False:
+            text = self._text_in(details)
+            self._reads_details = bool(text) or self._reads_details
+            if text:
+                self._reasoning().add(text)
+        if self._context.encrypted_reasoning and signed_entries(details):
+            self._reasoning().add_details(details)
+
+    def tool_call(self, fragment: CallFragment) -> None:
+        """Add a piece of a tool call."""
+        record = self._table.find(fragment)
+        if record is None or record.state is CallState.CLOSED:
+            return
+        arguments = record.take(fragment)
+        if record.state is CallState.WAITING and record.name:
+            self._open_call(record)
+        elif record.state is CallState.LIVE:
+            self._open_calls[record.ordinal][1].add(arguments)
 
     def close(self) -> None:
-        """Complete all open items: text or thought first, then calls in the order they came."""
+        """Complete all open items: text or reasoning first, then calls in order of appearance."""
         self._close_open()
         for record, item in self._open_calls.values():
             rest = record.flush()
@@ -121,7 +157,7 @@ class OutputBuilder:
             self._items.append(self._open)
         return self._open
 
-    def _thought(self) -> ReasoningItem:
+    def _reasoning(self) -> ReasoningItem:
         if not isinstance(self._open, ReasoningItem):
             self._close_open()
             encrypted = self._context.encrypted_reasoning
@@ -130,17 +166,6 @@ class OutputBuilder:
             )
             self._items.append(self._open)
         return self._open
-
-    def _add_reasoning(self, thought: str, details: list[Json]) -> None:
-        if thought:
-            self._reads_details = False
-        elif self._reads_details is not False:
-            thought = self._text_in(details)
-            self._reads_details = bool(thought) or self._reads_details
-        if thought:
-            self._thought().add(thought)
-        if self._context.encrypted_reasoning and signed_entries(details):
-            self._thought().add_details(details)
 
     def _text_in(self, details: list[Json]) -> str:
         """Return new text; a signed entry repeats what has come in pieces before."""
@@ -152,16 +177,6 @@ class OutputBuilder:
         if self._open is not None:
             self._open.close()
             self._open = None
-
-    def _add_call(self, fragment: CallFragment) -> None:
-        record = self._table.find(fragment)
-        if record is None or record.state is CallState.CLOSED:
-            return
-        arguments = record.take(fragment)
-        if record.state is CallState.WAITING and record.name:
-            self._open_call(record)
-        elif record.state is CallState.LIVE:
-            self._open_calls[record.ordinal][1].add(arguments)
 
     def _open_call(self, record: ToolRecord) -> None:
         self._close_open()
@@ -210,7 +225,7 @@ def response_object(
 def final_response(
     context: ResponsesContext, builder: OutputBuilder, finish: str | None, usage: ChatUsage | None
 ) -> tuple[str, bytes]:
-    """Return the status (`completed` or `incomplete`) and object of an answer that has ended."""
+    """Return the status (`completed` or `incomplete`) and object of a response that has ended."""
     reason = _INCOMPLETE.get(finish or "")
     status = "completed" if reason is None else "incomplete"
     response = response_object(
@@ -232,6 +247,6 @@ def _usage(usage: ChatUsage) -> Json:
             "cache_write_tokens": usage.cache_write,
         },
         "output_tokens": usage.output,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning or 0},
         "total_tokens": usage.total,
     }

@@ -1,5 +1,5 @@
 """
-Thoughts in `encrypted_content`: what lets signed reasoning survive a client that keeps no state.
+Reasoning in `encrypted_content`: what lets signed reasoning survive a client that keeps no state.
 
 `gw1.` and base64url of `{"r": text, "d": signed reasoning details}`. The name of the member is the
 public API's; the gateway hides nothing in it, it only packs.
@@ -18,14 +18,14 @@ from gateway.protocols.ids import SIGNATURE
 
 
 class PackedReasoning(msgspec.Struct, omit_defaults=True):
-    """A thought's text and its signed or encrypted parts, as `reasoning_details` entries."""
+    """Reasoning's text and its signed or encrypted parts, as `reasoning_details` entries."""
 
     r: str
     d: list[Raw] = []
 
 
 _MOST_DETAILS: Final = 4096
-"""Of one thought; no model signs as many parts. Braces in a text count, too."""
+"""Of one reasoning item; no model signs as many parts. Braces in a text count, too."""
 
 _PACKED: Final = msgspec.json.Decoder(PackedReasoning)
 

@@ -86,7 +86,7 @@ _STORED: Final = ("previous_response_id", "conversation")
 
 def translate_responses_request(body: bytes, *, carry_reasoning: bool = True) -> ChatRequest:
     """
-    Return the chat request and what its answer must know.
+    Return the chat request and what its response must know.
 
     Args:
         body: The client's.

@@ -1,11 +1,24 @@
-"""A whole chat completion as a Responses answer: what the last event of the stream would hold."""
+"""A whole response of either wire as a Responses object, as the stream's last event holds it."""
 
 from __future__ import annotations
 
-from gateway.protocols.openai_chat.response import read_response, read_usage
+import msgspec
+
+from gateway.protocols.openai_chat.response import (
+    CallFragment,
+    Delta,
+    FunctionFragment,
+    read_response,
+)
+from gateway.protocols.openai_chat.usage import ChatUsage, read_chat_usage
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.items import EventWriter
 from gateway.protocols.openai_responses.output import OutputBuilder, final_response
+from gateway.protocols.translate.chat_to_messages.response import (
+    CompletionMessage,
+    read_completion,
+)
+from gateway.protocols.translate.stream import ResponseContext
 
 
 def translate_responses_response(body: bytes, context: ResponsesContext) -> bytes:
@@ -13,16 +26,59 @@ def translate_responses_response(body: bytes, context: ResponsesContext) -> byte
     Return the response object for a chat completion.
 
     Args:
-        body: The upstream's answer, or its translation, in chat-completions form.
+        body: The upstream's response.
         context: Of the request, `created` set.
 
     Raises:
-        GatewayError: UPSTREAM_MALFORMED, OVERLOADED or UPSTREAM_REFUSED, see
-            `chat_answer.read_response`.
+        GatewayError: UPSTREAM_MALFORMED, OVERLOADED or UPSTREAM_REFUSED, see `read_response`.
     """
-    answer, choice, message = read_response(body)
-    builder = OutputBuilder(EventWriter(), context, answer.id or "")
+    response, choice, message = read_response(body)
+    usage = read_chat_usage(response.usage or choice.usage)
+    return _written(response.id or "", message, choice.finish_reason, usage, context)
+
+
+def translate_message(body: bytes, context: ResponsesContext, chat: ResponseContext) -> bytes:
+    """
+    Return the response object for an Anthropic message.
+
+    Args:
+        body: The upstream's response.
+        context: Of the request, `created` set.
+        chat: Of the chat request that was translated for the upstream.
+
+    Raises:
+        GatewayError: As `read_completion`.
+    """
+    completion = read_completion(body, chat)
+    choice = completion.choices[0]
+    usage = read_chat_usage(msgspec.to_builtins(completion.usage))
+    return _written(completion.id, _delta(choice.message), choice.finish_reason, usage, context)
+
+
+def _delta(message: CompletionMessage) -> Delta:
+    details = message.reasoning_details
+    return Delta(
+        content=message.content,
+        reasoning_content=message.reasoning_content or None,
+        reasoning_details=[msgspec.to_builtins(detail) for detail in details or ()],
+        refusal=message.refusal,
+        tool_calls=[
+            CallFragment(
+                None, call.id, FunctionFragment(call.function.name, call.function.arguments)
+            )
+            for call in message.tool_calls or ()
+        ],
+    )
+
+
+def _written(
+    response_id: str,
+    message: Delta,
+    finish: str | None,
+    usage: ChatUsage | None,
+    context: ResponsesContext,
+) -> bytes:
+    builder = OutputBuilder(EventWriter(), context, response_id)
     builder.add(message)
     builder.close()
-    usage = read_usage(answer.usage or choice.usage)
-    return final_response(context, builder, choice.finish_reason, usage)[1]
+    return final_response(context, builder, finish, usage)[1]

@@ -1,9 +1,5 @@
 """
-A chat stream as a Responses stream.
-
-Theory. Chunks are taken in order; each gives zero or more events, numbered from 0. The states are
-`WAITING` (no chunk yet: an error may still become an HTTP answer), `STREAMING`, `FINISHED` (a
-finish reason came: usage or the end may follow, late deltas are still delivered) and `DONE`.
+A chat or an Anthropic stream as a Responses stream.
 
 Rules of this file:
 
@@ -11,37 +7,29 @@ Rules of this file:
   `.failed` comes last, exactly one of them. There is no `[DONE]`.
 * A failed response holds the items that were complete. An open item is not closed: nothing may
   pretend completeness.
-* A body that ends before a finish reason and before `[DONE]` has failed.
 """
 
 from __future__ import annotations
 
-import enum
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from gateway.core.model import Wire
-from gateway.errors import GatewayError
-from gateway.protocols.codec.json_decode import decode_event
-from gateway.protocols.codec.sse import Event, EventDecoder
-from gateway.protocols.http.errors.upstream_errors import ErrorResponse, translate_error
+from gateway.protocols.http.errors.upstream_errors import translate_error
 from gateway.protocols.http.errors.upstream_faults import (
-    RESOURCES_GONE,
-    STREAM_CUT,
-    STREAM_MALFORMED,
-    FaultClass,
     UpstreamFault,
-    read_stream_fault,
 )
-from gateway.protocols.openai_chat.response import CHUNK, GAVE_UP, Choice, Chunk, read_usage
+from gateway.protocols.openai_chat.usage import ChatUsage
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.items import EventWriter
 from gateway.protocols.openai_responses.output import OutputBuilder, final_response, response_object
-from gateway.protocols.translate.stream import EarlyError
+from gateway.protocols.translate.chat_to_messages.reader import MessagesReader
+from gateway.protocols.translate.messages_to_chat.reader import ChatReader
+from gateway.protocols.translate.stream import StreamTranslator
 
-_DONE: Final = b"[DONE]"
-_REPORTED: Final = UpstreamFault(fault=FaultClass.FAILED, message="The upstream reported an error.")
+# Codes of a failed response; any other failure is `server_error`.
 _CODES: Final = frozenset(
     {
         "rate_limit_exceeded",
@@ -50,14 +38,6 @@ _CODES: Final = frozenset(
         "server_is_overloaded",
     }
 )
-"""Codes of a failed response; any other failure is `server_error`."""
-
-
-class _Phase(enum.Enum):
-    WAITING = enum.auto()
-    STREAMING = enum.auto()
-    FINISHED = enum.auto()
-    DONE = enum.auto()
 
 
 class _Error(msgspec.Struct):
@@ -72,186 +52,90 @@ class _ErrorBody(msgspec.Struct):
 _ERROR_BODY: Final = msgspec.json.Decoder(_ErrorBody)
 
 
-class ResponsesStream:
+def responses_stream(context: ResponsesContext) -> StreamTranslator:
     """
-    The translator of one streamed answer; see `translate.contract.StreamTranslator`.
+    Return the translator of a chat stream for a Responses client.
+
+    Args:
+        context: Of the request, `created` set.
+    """
+    writer = ResponsesWriter(context)
+    return StreamTranslator(ChatReader(writer), writer)
+
+
+def responses_over_messages(
+    context: ResponsesContext, tool_names: Mapping[str, str]
+) -> StreamTranslator:
+    """
+    Return the translator of an Anthropic stream for a Responses client.
+
+    Args:
+        context: Of the request, `created` set.
+        tool_names: Tool name shortened for Anthropic -> the name in the chat request.
+    """
+    writer = ResponsesWriter(context)
+    return StreamTranslator(MessagesReader(writer, tool_names), writer)
+
+
+class ResponsesWriter(OutputBuilder):
+    """
+    Writes chat events as the events of a Responses stream, numbered from 0.
 
     Args:
         context: Of the request, `created` set.
     """
 
-    __slots__ = (
-        "_builder",
-        "_context",
-        "_decoder",
-        "_early_error",
-        "_error_event",
-        "_failed",
-        "_finish",
-        "_phase",
-        "_usage",
-        "_writer",
-    )
+    __slots__ = ("_begun", "_finish", "model", "take")
+
+    wire = Wire.OPENAI
+    needs_id = True
 
     def __init__(self, context: ResponsesContext) -> None:
-        self._context = context
-        self._decoder = EventDecoder()
-        self._writer = EventWriter()
-        self._builder = OutputBuilder(self._writer, context, "")
-        self._phase = _Phase.WAITING
-        self._usage: dict[str, object] | None = None
+        events = EventWriter()
+        super().__init__(events, context, "")
+        self.model = context.model
+        self.take = events.take
+        self._begun = False
         self._finish: str | None = None
-        self._failed = False
-        self._early_error: EarlyError | None = None
-        self._error_event = b""
 
-    @property
-    def started(self) -> bool:
-        """Whether `response.created` was written."""
-        return self._phase is not _Phase.WAITING and self._early_error is None
-
-    @property
-    def early_error(self) -> EarlyError | None:
-        """The error that came before anything was written."""
-        return self._early_error
-
-    @property
-    def error_event(self) -> bytes:
-        """The early error as a whole stream: created, in progress, failed."""
-        return self._error_event
-
-    @property
-    def finish_seen(self) -> bool:
-        """Whether the upstream has named a finish reason."""
-        return self._finish is not None
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more will be written."""
-        return self._phase is _Phase.DONE
-
-    @property
-    def failed(self) -> bool:
-        """Whether the stream ended in an error."""
-        return self._failed
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Take one network chunk and return the events for it."""
-        if self._phase is _Phase.DONE:
-            return b""
-        try:
-            for event in self._decoder.feed(chunk):
-                self._take(event)
-                if self.done:
-                    break
-        except (GatewayError, RecursionError):
-            self._fail(STREAM_MALFORMED)
-        return self._writer.take()
-
-    def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:
-        """Take the end of the body and return the last events."""
-        if self._phase is _Phase.DONE:
-            return b""
-        if clean:
-            self._take_unfinished()
-        if self._phase is _Phase.FINISHED:
-            self._finalise()
-        elif not self.done:
-            self._fail(fault)
-        return self._writer.take()
-
-    def expire_after_finish(self) -> bytes:
-        """Finalise a stream that is silent after its finish reason."""
-        if self._phase is _Phase.FINISHED:
-            self._finalise()
-        return self._writer.take()
-
-    def _take_unfinished(self) -> None:
-        """Take the event that the body left without its end; a torn one counts as missing."""
-        try:
-            for event in self._decoder.end():
-                self._take(event)
-        except (GatewayError, RecursionError):
-            return
-
-    def _take(self, event: Event) -> None:
-        data = event.data
-        if len(data) < 16 and data.strip() == _DONE:
-            if self._phase is _Phase.WAITING:
-                self._start("")
-            self._finalise()
-            return
-        chunk = None if event.event == b"error" else decode_event(data, CHUNK)
-        if event.event == b"error" or (chunk is not None and chunk.error):
-            self._fail(read_stream_fault(Wire.OPENAI, data))
-        elif chunk is not None:
-            self._take_chunk(chunk)
-
-    def _take_chunk(self, chunk: Chunk) -> None:
-        choice = chunk.first_choice
-        usage = chunk.usage or (choice.usage if choice is not None else None)
-        if usage is not None:
-            self._usage = usage
-        if self._phase is _Phase.WAITING:
-            if not chunk.id and choice is None and usage is None:
-                return  # Azure opens with the filter's verdict on the prompt, without an id.
-            self._start(chunk.id or "")
-        if choice is not None:
-            if choice.delta is not None:
-                self._builder.add(choice.delta)
-            if choice.finish_reason is not None:
-                self._take_finish(choice.finish_reason)
-        if usage is not None and self._phase is _Phase.FINISHED and _is_last(choice):
-            self._finalise()
-
-    def _start(self, upstream_id: str) -> None:
-        self._phase = _Phase.STREAMING
-        self._builder = OutputBuilder(self._writer, self._context, upstream_id)
-        response_id = self._builder.response_id
-        response = response_object(self._context, response_id, "in_progress", output=[])
+    def begin(self, response_id: str | None, usage: ChatUsage | None) -> None:  # noqa: ARG002
+        """Write `response.created` and `response.in_progress`."""
+        self._begun = True
+        self.derive_ids(response_id or "")
+        response = response_object(self._context, self.response_id, "in_progress", output=[])
         self._writer.write(b"response.created", b'"response":' + response)
         self._writer.write(b"response.in_progress", b'"response":' + response)
 
-    def _take_finish(self, finish: str) -> None:
-        if finish in GAVE_UP:
-            self._fail(RESOURCES_GONE if finish == "insufficient_system_resource" else _REPORTED)
-            return
-        self._finish = finish
-        self._phase = _Phase.FINISHED
-        self._builder.close()
+    def identify(self, response_id: str) -> None:
+        """Keep the id that `response.created` has."""
 
-    def _finalise(self) -> None:
-        self._builder.close()
-        usage = read_usage(self._usage)
-        status, response = final_response(self._context, self._builder, self._finish, usage)
+    def ping(self) -> None:
+        """Write nothing: the API has no ping."""
+
+    def finish(self, reason: str | None, stop: object) -> None:  # noqa: ARG002
+        """Complete all open items."""
+        self._finish = reason
+        self.close()
+
+    def end(self, usage: ChatUsage | None) -> None:
+        """Write `response.completed` or `response.incomplete`."""
+        self.close()
+        status, response = final_response(self._context, self, self._finish, usage)
         self._writer.write(b"response.%b" % status.encode(), b'"response":' + response)
-        self._phase = _Phase.DONE
 
-    def _fail(self, fault: UpstreamFault) -> None:
-        answer = translate_error(fault, Wire.OPENAI, self._context.model)
-        if self._phase is _Phase.WAITING:
-            self._early_error = EarlyError(answer.status, answer.headers, answer.body, fault)
-            self._start("")
-            self._write_failure(answer)
-            self._error_event = self._writer.take()
-        else:
-            self._write_failure(answer)
-        self._failed = True
-        self._phase = _Phase.DONE
-
-    def _write_failure(self, answer: ErrorResponse) -> None:
-        told = _ERROR_BODY.decode(answer.body).error
-        code = told.code if told.code in _CODES else "server_error"
+    def error(self, fault: UpstreamFault, usage: ChatUsage | None) -> None:
+        """Write `response.failed`."""
+        if not self._begun:
+            self.begin(None, None)
+        body = translate_error(fault, Wire.OPENAI, self.model).body
+        error = _ERROR_BODY.decode(body).error
+        code = error.code if error.code in _CODES else "server_error"
         response = response_object(
             self._context,
-            self._builder.response_id,
+            self.response_id,
             "failed",
-            output=self._builder.finished_items,
-            usage=read_usage(self._usage),
-            error={"code": code, "message": told.message},
+            output=self.finished_items,
+            usage=usage,
+            error={"code": code, "message": error.message},
         )
         self._writer.write(b"response.failed", b'"response":' + response)
-
-
-def _is_last(choice: Choice | None) -> bool:
-    return choice is None or choice.finish_reason is not None

@@ -4,7 +4,7 @@ Tools of a Responses request as functions of a chat request, and the way back.
 A namespace's functions become `<namespace>__<name>`, a custom tool becomes a function with the one
 string `input`. Hosted tools (web search, code interpreter, ...) run at the provider and have no
 counterpart: they are left out and listed, since coding agents always list them; MCP servers are
-refused, since the caller relies on the gateway to call them.
+refused, since the client relies on the gateway to call them.
 """
 
 from __future__ import annotations

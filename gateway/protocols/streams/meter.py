@@ -77,7 +77,7 @@ class StreamMeter:
         seen: Any usage was reported, on the Anthropic wire the input's at the start.
         reported: The output's usage was reported: `usage` can be billed.
         raw_usage: The last usage object as the upstream wrote it.
-        unreadable_usage: A usage object came that cannot be true, see `usage_numbers`.
+        unreadable_usage: A usage object came that cannot be true, see `read_openai_usage`.
         finish_reason: As the upstream named it: `stop`, `end_turn`, ...
         saw_end: The wire's last event came: `[DONE]`, `message_stop`.
         failed: The upstream reported an error inside the stream.
@@ -342,7 +342,7 @@ class JsonMeter:
 
     @property
     def unreadable_usage(self) -> bool:
-        """A usage object came that cannot be true, see `usage_numbers`."""
+        """A usage object came that cannot be true, see `read_openai_usage`."""
         return self._reading.unreadable_usage
 
     @property

@@ -9,8 +9,9 @@ import msgspec
 
 from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
+from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
 from gateway.protocols.codec.json_decode import decode_response
-from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
+from gateway.protocols.openai_chat.usage import read_openai_usage
 from gateway.protocols.streams.content_size import content_bytes
 from gateway.protocols.streams.response_scan import ResponseScanner
 

@@ -34,9 +34,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     default_max_tokens: int = 32000
     """(A) The limit when the client names none."""
     reasoning_in: Literal["reasoning_content", "reasoning", "reasoning_details"] | None = None
-    """(O) Field of an assistant message that carries its old thoughts back."""
+    """(O) Field of an assistant message that carries its old reasoning back."""
     reasoning_fill: str | None = None
-    """(O) Sent as thought where a tool-call turn has none."""
+    """(O) Sent as reasoning where a tool-call turn has none."""
     thinking: Literal["deepseek", "moonshot", "minimax", "vllm", "adaptive", "budget"] | None = None
     """How thinking is switched: the first four (O), `adaptive` and `budget` (A)."""
     can_disable_thinking: bool = True
@@ -65,7 +65,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     prefill: Literal["reject", "partial", "prefix", "vllm"] = "reject"
     """(O) How a last assistant message is continued."""
     think_tags: bool = False
-    """(O) Thoughts may come as `<think>` at the start of the content."""
+    """(O) Reasoning may come as `<think>` at the start of the content."""
     extra_body: bytes | None = None
     """(O) A JSON object (its text) whose members are set last."""
     stream_options: bool = True

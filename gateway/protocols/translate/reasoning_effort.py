@@ -1,4 +1,4 @@
-"""How much a model shall think: Anthropic's wishes as the fields of each OpenAI-wire dialect."""
+"""Reasoning effort: Anthropic's fields as the fields of each OpenAI-wire dialect."""
 
 from __future__ import annotations
 

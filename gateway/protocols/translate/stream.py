@@ -1,18 +1,23 @@
 """
-What every translator is given and hands back.
+The translation of one call: what it is given, what it returns, and the translator of its stream.
 
-A translator is made for one call, on one route. It is pure: nothing in here tells the time, draws,
-or does I/O; ids and dates that an answer must invent are passed in.
+Pure: no clock, no chance, no I/O; ids and dates that a response must invent are passed in.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 
-from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, UpstreamFault
+from gateway.errors import GatewayError
+from gateway.protocols.codec.sse import EventDecoder
+from gateway.protocols.http.errors.upstream_errors import translate_error
+from gateway.protocols.http.errors.upstream_faults import (
+    STREAM_CUT,
+    STREAM_MALFORMED,
+    UpstreamFault,
+)
 from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.events import Phase, StreamReader, StreamWriter
 
 
 class TranslationRoute(msgspec.Struct, frozen=True):
@@ -31,7 +36,7 @@ class TranslationRoute(msgspec.Struct, frozen=True):
 
 
 class ResponseContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What the answer's translation must know of the request."""
+    """What the response's translation must know of the request."""
 
     model: str
     """The model's name as the client sent it: every body, chunk and error repeats it."""
@@ -44,7 +49,7 @@ class ResponseContext(msgspec.Struct, frozen=True, kw_only=True):
     """An OpenAI client asked for a usage chunk (`stream_options.include_usage`)."""
     stream: bool = False
     created: int = 0
-    """Unix seconds for OpenAI's `created`; the caller sets it, `TranslatedRequest` leaves it 0."""
+    """Unix seconds for OpenAI's `created`; set per call, 0 in `TranslatedRequest`."""
     input_estimate: int = 0
     """
     Input tokens that `message_start` names while the upstream has not counted yet; 0: unknown.
@@ -63,7 +68,7 @@ class TranslatedRequest(msgspec.Struct, frozen=True):
 
 
 class EarlyError(msgspec.Struct, frozen=True):
-    """An upstream failure met before anything was sent: a real HTTP answer is still possible."""
+    """An upstream failure met before anything was sent: a real HTTP response is still possible."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -74,59 +79,122 @@ class EarlyError(msgspec.Struct, frozen=True):
     """What the upstream said, for the decision whether another deployment may be tried."""
 
 
-class StreamTranslator(Protocol):
+class StreamTranslator:
     """
-    Turns the upstream's stream into the client's, one network chunk at a time.
+    Turns the upstream's stream into the client's, one network chunk at a time; for one call.
 
-    Used by one call. `feed` and `end` return what to write now, `b""` when there is nothing.
-    Nothing is raised: what the upstream does wrong becomes an error in the client's dialect.
-    Before `started` an error is not emitted but kept in `early_error`.
+    `feed`, `end` and `expire_after_finish` return the bytes to write now, `b""` for none. They
+    raise nothing: an upstream's fault becomes an error in the client's dialect, or `early_error`
+    while nothing has been written.
+
+    Args:
+        reader: Of the upstream's wire; it calls `writer`.
+        writer: Of the client's wire.
     """
+
+    __slots__ = ("_decoder", "_early_error", "_error_event", "_failed", "_reader", "_writer")
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
+        self._decoder = EventDecoder()
+        self._reader = reader
+        self._writer = writer
+        self._failed = False
+        self._early_error: EarlyError | None = None
+        self._error_event = b""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take one network chunk, split anywhere, and return the client's bytes for it."""
+        """Return the client's bytes for one network chunk, split anywhere."""
+        if self._reader.phase is Phase.DONE:
+            return b""
+        reader = self._reader
+        try:
+            for event in self._decoder.feed(chunk):
+                fault = reader.take(event)
+                if fault is not None:
+                    self._fail(fault)
+                if reader.phase is Phase.DONE:
+                    break
+        except (GatewayError, RecursionError):
+            self._fail(STREAM_MALFORMED)
+        return self._writer.take()
 
     def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:
         """
-        Take the end of the upstream's body and return the client's last bytes.
+        Return the client's last bytes at the end of the upstream's body.
 
         Args:
             clean: False when the body broke off. A second call returns `b""`.
-            fault: What the client is told if the answer is not complete.
+            fault: The error for the client if the response is not complete.
         """
+        if self._reader.phase is Phase.DONE:
+            return b""
+        if clean:
+            self._take_unfinished()
+        if self._reader.phase is Phase.FINISHED:
+            self._reader.end()
+        elif not self.done:
+            self._fail(fault)
+        return self._writer.take()
 
     def expire_after_finish(self) -> bytes:
         """
-        Finalise a stream that went silent.
+        Complete a stream that is silent after its finish reason; without one return `b""`.
 
-        For the caller's timer: call it 5 s after the last byte if `finish_seen` and not `done`.
-        Returns `b""` if the upstream has named no finish reason.
+        For a timer that expires 5 s after the last byte if `finish_seen` and not `done`.
         """
+        if self._reader.phase is Phase.FINISHED:
+            self._reader.end()
+        return self._writer.take()
 
     @property
     def started(self) -> bool:
-        """The first event has been translated: the response head may be sent (status 200)."""
+        """The first event has been written: the response head may be sent (status 200)."""
+        return self._reader.phase is not Phase.WAITING and self._early_error is None
 
     @property
     def early_error(self) -> EarlyError | None:
-        """An error before anything was emitted; to be sent as an HTTP error unless committed."""
+        """An error before anything was written; an HTTP error unless the head is out."""
+        return self._early_error
 
     @property
     def error_event(self) -> bytes:
         """
-        The early error as an event of the client's dialect; `b""` without one.
+        The early error as the end of a stream in the client's dialect; `b""` without one.
 
         For a stream whose head was already sent while only comments had come.
         """
+        return self._error_event
 
     @property
     def finish_seen(self) -> bool:
         """The upstream has named a finish reason; only usage and the end may be missing."""
+        return self._reader.phase is Phase.FINISHED or (self.done and not self._failed)
 
     @property
     def done(self) -> bool:
-        """Finalised or failed: nothing more will be written, the rest is read and thrown away."""
+        """Completed or failed: nothing more is written, the rest is read and discarded."""
+        return self._reader.phase is Phase.DONE
 
     @property
     def failed(self) -> bool:
         """The stream ended in an error, early or in-band."""
+        return self._failed
+
+    def _take_unfinished(self) -> None:
+        # The body may lack the blank line after its last event; a torn event counts as missing.
+        try:
+            for event in self._decoder.end():
+                fault = self._reader.take(event)
+                if fault is not None:
+                    self._fail(fault)
+        except (GatewayError, RecursionError):
+            return
+
+    def _fail(self, fault: UpstreamFault) -> None:
+        self._writer.error(fault, self._reader.usage())
+        if self._reader.phase is Phase.WAITING:
+            response = translate_error(fault, self._writer.wire, self._writer.model)
+            self._early_error = EarlyError(response.status, response.headers, response.body, fault)
+            self._error_event = self._writer.take()
+        self._failed = True
+        self._reader.phase = Phase.DONE

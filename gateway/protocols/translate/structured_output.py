@@ -1,4 +1,4 @@
-"""JSON answers by schema: what both directions need to say it in the other dialect."""
+"""JSON output by schema, as both directions express it in the other dialect."""
 
 from __future__ import annotations
 

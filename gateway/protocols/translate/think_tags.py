@@ -1,8 +1,8 @@
 """
-Thoughts that a model writes into its text: `<think>...</think>` at the very start.
+Reasoning that a model writes into its text: `<think>...</think>` at the very start.
 
 Only where the dialect says so, and only until a reasoning field has come: a model may speak about
-the tag later. LFs around the thought belong to neither side.
+the tag later. LFs around the reasoning belong to neither side.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ _LONGEST_HELD: Final = 4096
 
 
 def split_reasoning(content: str) -> tuple[str, str]:
-    """Return the thought at the start of a whole content, and the rest; no tag: no thought."""
+    """Return the reasoning at the start of a whole content, and the rest; no tag: no reasoning."""
     tags = ThinkTags()
     pieces = tags.feed(content) + tags.flush()
-    thought = "".join(text for kind, text in pieces if kind == "thinking")
-    return thought, "".join(text for kind, text in pieces if kind == "text")
+    reasoning = "".join(text for kind, text in pieces if kind == "thinking")
+    return reasoning, "".join(text for kind, text in pieces if kind == "text")
 
 
 class ThinkTags:
     """
-    Tells thoughts from text in content that comes in pieces.
+    Separates reasoning from text in content that comes in pieces.
 
-    States: `start` holds what may still become a tag, `thought` holds a possible end tag and LFs at
-    the end, `gap` drops LFs after the end tag, `text` passes everything. The tags are searched only
-    where they may stand, and what is held back is short, so the cost is linear.
+    States: `start` holds what may still become a tag, `reasoning` holds a possible end tag and LFs
+    at the end, `gap` drops LFs after the end tag, `text` passes everything. The tags are searched
+    only where they may stand, and what is held back is short, so the cost is linear.
     """
 
     __slots__ = ("_end_tag", "_fresh", "_held", "_state")
 
     def __init__(self) -> None:
-        self._state: Literal["start", "thought", "gap", "text"] = "start"
+        self._state: Literal["start", "reasoning", "gap", "text"] = "start"
         self._held = ""
         self._end_tag = ""
         self._fresh = True
@@ -57,7 +57,7 @@ class ThinkTags:
         match self._state:
             case "start":
                 return self._at_start(content)
-            case "thought":
+            case "reasoning":
                 return self._in_reasoning(content)
             case "gap":
                 return self._in_gap(content)
@@ -69,7 +69,7 @@ class ThinkTags:
         held, state = self._held, self._state
         self._held = ""
         self._state = "text"
-        if state == "thought":
+        if state == "reasoning":
             held = held.rstrip("\n")
             return [("thinking", held)] if held else []
         return [("text", held)] if held else []
@@ -79,7 +79,7 @@ class ThinkTags:
         seen = self._held.lstrip()
         for tag, end_tag in _TAGS:
             if seen.startswith(tag):
-                self._state = "thought"
+                self._state = "reasoning"
                 self._end_tag = end_tag
                 self._held = ""
                 return self._in_reasoning(seen[len(tag) :])
@@ -96,9 +96,9 @@ class ThinkTags:
         if end >= 0:
             self._state = "gap"
             self._held = ""
-            thought = text[:end].rstrip("\n")
+            reasoning = text[:end].rstrip("\n")
             rest = self._in_gap(text[end + len(self._end_tag) :])
-            return [("thinking", thought), *rest] if thought else rest
+            return [("thinking", reasoning), *rest] if reasoning else rest
         sure = len(text[: len(text) - _started(self._end_tag, text)].rstrip("\n"))
         if len(text) - sure > _LONGEST_HELD:
             sure = len(text)

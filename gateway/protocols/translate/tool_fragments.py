@@ -51,14 +51,14 @@ class ToolRecord:
 
     def __init__(self, ordinal: int) -> None:
         self.ordinal = ordinal
-        """Position among the answer's calls, from 0."""
+        """Position among the response's calls, from 0."""
         self.id = ""
         self.name = ""
         self.signature: str | None = None
         """Gemini's thought signature."""
         self.state = CallState.WAITING
         self.is_known = False
-        """Whether it has a place in the order of the answer."""
+        """Whether it has a place in the order of the response."""
         self._arguments: list[str] = []
         self._joiner = SurrogateJoiner()
         self._checked = 0

@@ -23,7 +23,7 @@ from gateway.protocols.native_chat import (
     read_native_request,
     require_web_search,
 )
-from gateway.protocols.openai_chat.response import ChatUsage
+from gateway.protocols.openai_chat.usage import ChatUsage
 
 LIMITS = NativeLimits(max_retries=3, max_timeout_s=60)
 PRICES = Prices(2_000_000_000, 8_000_000_000, 200_000_000, 2_000_000_000, 8_000_000_000)
@@ -40,7 +40,7 @@ def answer(message: dict[str, Any], finish: str | None = "stop", **more: Any) ->
 
 
 def text_of(body: bytes, **options: Any) -> str:
-    made = json.loads(native_response(body, answer_id="u", model="m", prices=PRICES, **options))
+    made = json.loads(native_response(body, response_id="u", model="m", prices=PRICES, **options))
     return str(made["result"]["text"])
 
 
@@ -189,7 +189,7 @@ def test_native_answer_of_a_broken_upstream_is_its_error(body: bytes, kind: Erro
 def test_native_answer_without_usage_has_zeros() -> None:
     """Clients need numbers; without usage they are zero."""
     made = json.loads(
-        native_response(answer({"content": "x"}), answer_id="u", model="m", prices=PRICES)
+        native_response(answer({"content": "x"}), response_id="u", model="m", prices=PRICES)
     )
 
     assert set(made["usage"].values()) == {0}
@@ -262,7 +262,7 @@ def test_native_chat_page_states_the_codes_own_schema() -> None:
     for code in re.findall(r'_refuse\(\s*"(\w+)"', source):
         assert f"| 400 | `{code}` |" in page
     made = json.loads(
-        native_response(answer({"content": "x"}), answer_id="u", model="m", prices=PRICES)
+        native_response(answer({"content": "x"}), response_id="u", model="m", prices=PRICES)
     )
     for name in ("id", "model", "result.text", *(f"usage.{key}" for key in made["usage"])):
         assert f"| `{name}` |" in page

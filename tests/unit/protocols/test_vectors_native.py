@@ -71,7 +71,7 @@ def run_response(given: dict[str, Any]) -> dict[str, Any]:
     try:
         made = native_response(
             json.dumps(given["response"]).encode(),
-            answer_id="00000000-0000-4000-8000-000000000000",
+            response_id="00000000-0000-4000-8000-000000000000",
             model=context["model"],
             prices=prices_of(context["prices"]),
         )

@@ -8,7 +8,9 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Raw
 
+from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.anthropic_messages.usage import UsageCounters
 from gateway.protocols.codec.json_decode import join_surrogates
 from gateway.protocols.openai_chat.completion import (
     CompletionDetails,
@@ -16,6 +18,7 @@ from gateway.protocols.openai_chat.completion import (
     PromptDetails,
     ReasoningDetail,
 )
+from gateway.protocols.openai_chat.usage import ChatUsage, chat_usage
 from gateway.protocols.translate.chat_to_messages.thinking_blocks import FORMAT
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -25,53 +28,21 @@ _FINISH: Final[Mapping[str, FinishReason]] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-_COUNTERS: Final = (
-    "input_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "output_tokens",
-    "output_tokens_details",
-)
 
 
-class UsageCounters:
-    """
-    Anthropic's usage of one answer, collected from its events.
-
-    Counters are cumulative: a later one that is not null replaces the earlier, nothing is added up.
-    """
-
-    __slots__ = ("_counters",)
-
-    def __init__(self) -> None:
-        self._counters: dict[str, object] = {}
-
-    def merge(self, usage: Mapping[str, object] | None) -> None:
-        """Take a `usage` object."""
-        for name in _COUNTERS:
-            value = usage.get(name) if usage else None
-            if value is not None:
-                self._counters[name] = value
-
-    def openai(self) -> CompletionUsage:
-        """Return OpenAI's usage; its prompt includes what the cache gave and took."""
-        read = self._number("cache_read_input_tokens")
-        written = self._number("cache_creation_input_tokens")
-        prompt = self._number("input_tokens") + read + written
-        output = self._number("output_tokens")
-        usage = CompletionUsage(prompt, output, prompt + output, PromptDetails(read, written))
-        details = self._counters.get("output_tokens_details")
-        thought = details.get("thinking_tokens") if isinstance(details, dict) else None
-        if thought is not None:
-            usage.completion_tokens_details = CompletionDetails(_count(thought))
-        return usage
-
-    def _number(self, name: str) -> int:
-        return _count(self._counters.get(name))
+def completion_usage(usage: ChatUsage) -> CompletionUsage:
+    """Return OpenAI's usage object."""
+    made = CompletionUsage(
+        usage.input, usage.output, usage.total, PromptDetails(usage.cached, usage.cache_write)
+    )
+    if usage.reasoning is not None:
+        made.completion_tokens_details = CompletionDetails(usage.reasoning)
+    return made
 
 
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 and value is not True else 0
+def counted(usage: UsageCounters) -> ChatUsage:
+    """Return a message's counters as a chat client counts them; without any, zeros."""
+    return chat_usage(usage.total or Usage(), reasoning_stated=usage.states_thinking)
 
 
 def finish_reason(stop_reason: str | None) -> FinishReason:
@@ -80,7 +51,7 @@ def finish_reason(stop_reason: str | None) -> FinishReason:
 
 
 def signed_reasoning(index: int, text: str, signature: str) -> ReasoningDetail:
-    """Return the detail of a signed thought."""
+    """Return the detail of signed reasoning."""
     return ReasoningDetail(
         index=index,
         type="reasoning.text",
@@ -91,7 +62,7 @@ def signed_reasoning(index: int, text: str, signature: str) -> ReasoningDetail:
 
 
 def encrypted_reasoning(index: int, data: str) -> ReasoningDetail:
-    """Return the detail of a redacted thought."""
+    """Return the detail of redacted thinking."""
     return ReasoningDetail(
         index=index, type="reasoning.encrypted", data=join_surrogates(data), format=FORMAT
     )

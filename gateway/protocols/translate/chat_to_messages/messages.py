@@ -31,7 +31,7 @@ _STRING: Final = msgspec.json.Decoder(str)
 _LONGEST_ARGUMENTS: Final = 4 * 1024 * 1024
 """JSON inside a string, whose values nobody has counted; one read of it holds up everything."""
 _SYSTEM: Final = frozenset({"system", "developer"})
-_THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
+_THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 
 
 class _Entry(NamedTuple):
@@ -56,13 +56,13 @@ class Conversation(NamedTuple):
 
     def may_think(self) -> bool:
         """
-        Return whether thinking may be on: the last turn with tool calls begins with a thought.
+        Return whether thinking may be on: the last turn with tool calls begins with thinking.
 
-        Anthropic answers 400 if thinking is on and such a turn came without its signed thought.
+        Anthropic returns 400 if thinking is on and such a turn came without its signed thinking.
         """
         for turn in reversed(self.turns):
             if any(block.type == "tool_use" for block in turn.content):
-                return turn.content[0].type in _THOUGHTS
+                return turn.content[0].type in _THINKING
         return True
 
 
@@ -74,18 +74,23 @@ class MessageTranslator:
         caps: The upstream's abilities.
         names: Collects shortened tool names.
         dropped: Collects what is left out.
-        thoughts: False leaves all old thoughts out.
+        carry_reasoning: False leaves all old reasoning out.
     """
 
-    __slots__ = ("_caps", "_dropped", "_names", "_thoughts")
+    __slots__ = ("_caps", "_carry_reasoning", "_dropped", "_names")
 
     def __init__(
-        self, caps: Capabilities, names: ToolNames, dropped: Dropped, *, thoughts: bool = True
+        self,
+        caps: Capabilities,
+        names: ToolNames,
+        dropped: Dropped,
+        *,
+        carry_reasoning: bool = True,
     ) -> None:
         self._caps = caps
         self._names = names
         self._dropped = dropped
-        self._thoughts = thoughts
+        self._carry_reasoning = carry_reasoning
 
     def translate(self, messages: list[Message]) -> Conversation:
         """
@@ -142,7 +147,7 @@ class MessageTranslator:
     def _assistant(self, message: Message, index: int) -> list[Block]:
         if is_given(message.function_call):
             raise _unsupported("function_call", index)
-        blocks = thinking_blocks(message) if self._thoughts else []
+        blocks = thinking_blocks(message) if self._carry_reasoning else []
         blocks += self._spoken(message)
         blocks += [self._tool_use(call, index) for call in message.tool_calls or ()]
         return blocks
@@ -199,7 +204,7 @@ def _marked(blocks: list[Block], marker: Raw) -> list[Block]:
     """Return the blocks with a cache marker on the last one that may carry it and has none."""
     if is_given(marker) and blocks:
         last = blocks[-1]
-        if last.cache_control is UNSET and last.type not in _THOUGHTS:
+        if last.cache_control is UNSET and last.type not in _THINKING:
             last.cache_control = marker
     return blocks
 

@@ -1,7 +1,7 @@
 """
 Content parts of an OpenAI message as Anthropic blocks.
 
-The gateway fetches nothing for a caller: a file by id is refused, an image by URL is passed on as
+The gateway fetches nothing for a client: a file by id is refused, an image by URL is passed on as
 URL. What this model cannot take but another could becomes a visible note instead of an error, since
 agents resend their history and it must stay usable.
 """

@@ -1,4 +1,4 @@
-"""How much a model shall think: OpenAI's `reasoning_effort` in Anthropic's fields."""
+"""Reasoning effort: OpenAI's `reasoning_effort` as Anthropic's fields."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _BUDGETS: Final = {
     "max": 32000,
 }
 """Thinking tokens for models that take a budget."""
-_LEAST_ANSWER: Final = 1024
-"""Tokens that thinking leaves for the answer, and the least budget Anthropic accepts."""
+_LEAST_OUTPUT: Final = 1024
+"""Tokens that thinking leaves for the response, and the least budget Anthropic accepts."""
 
 _DISABLED: Final = Raw(b'{"type":"disabled"}')
 _ADAPTIVE: Final = Raw(b'{"type":"adaptive","display":"summarized"}')
-"""Newer models default to omitted thoughts: the client would see no reasoning."""
+"""Newer models default to omitted reasoning: the client would see no reasoning."""
 
 
 class _Thinking(msgspec.Struct, gc=False):
@@ -39,7 +39,7 @@ _THINKING: Final = msgspec.json.Decoder(_Thinking)
 
 
 class Reasoning(NamedTuple):
-    """What to send; `is_on` tells that the model will think."""
+    """What to send; `is_on`: the model will think."""
 
     thinking: Raw | None = None
     effort: str | None = None
@@ -64,7 +64,7 @@ def reasoning_of(
         caps: The upstream's abilities.
         max_tokens: The output limit that will be sent.
         may_think: False where a token budget would be refused: a forced tool, or a last tool turn
-            without its signed thought.
+            without its signed thinking.
         dropped: Collects what is left out.
 
     Raises:
@@ -117,7 +117,7 @@ def _adaptive(want: str, caps: Capabilities) -> Reasoning:
 def _budget(want: str, max_tokens: int, *, may_think: bool) -> Reasoning | None:
     if want == "none":
         return Reasoning()
-    if not may_think or max_tokens <= 2 * _LEAST_ANSWER:
+    if not may_think or max_tokens <= 2 * _LEAST_OUTPUT:
         return None
-    tokens = min(_BUDGETS[want], max_tokens - _LEAST_ANSWER)
+    tokens = min(_BUDGETS[want], max_tokens - _LEAST_OUTPUT)
     return Reasoning(Raw(b'{"type":"enabled","budget_tokens":%d}' % tokens), is_on=True)

@@ -3,7 +3,7 @@ OpenAI Chat Completions request to Anthropic Messages request.
 
 Pure and stable: the same history gives the same bytes, or the provider's prompt cache would be lost
 on every turn. What the upstream cannot do is either left out and listed (`dropped`), left out
-silently where it makes no difference to the caller, or refused where the answer would silently
+silently where it makes no difference to the client, or refused where the response would silently
 mean something else. `FIELDS` says which for every field; docs/translation-chat.md explains it.
 """
 
@@ -88,7 +88,7 @@ _PHONE: Final = re.compile(r"\+?[0-9 ().\-/]{7,32}")
 
 
 def translate_request(
-    body: bytes, route: TranslationRoute, *, thoughts: bool = True
+    body: bytes, route: TranslationRoute, *, carry_reasoning: bool = True
 ) -> TranslatedRequest:
     """
     Return the upstream's request for a client's chat completion request.
@@ -96,17 +96,17 @@ def translate_request(
     Args:
         body: The client's body, at most 32 MiB.
         route: The upstream's model and abilities.
-        thoughts: False leaves all old thoughts out: for the one retry after an upstream refused a
-            thought's signature.
+        carry_reasoning: False leaves all old reasoning out: for the one retry after an upstream
+            refused its signature.
 
     Raises:
         GatewayError: BAD_REQUEST: no JSON, nested too deeply, a field missing or of the wrong
-            kind. UNSUPPORTED: a feature the caller asks for and the upstream does not have. Both
+            kind. UNSUPPORTED: a feature the client asks for and the upstream does not have. Both
             name the field in `param`.
     """
     try:
         body.decode()  # Raw members are copied as they are: the whole must be UTF-8.
-        return _translate(decode_request(body, _REQUEST), route, thoughts=thoughts)
+        return _translate(decode_request(body, _REQUEST), route, carry_reasoning=carry_reasoning)
     except UnicodeDecodeError as error:
         message = "The request body is not valid UTF-8."
         raise GatewayError(ErrorKind.BAD_REQUEST, message) from error
@@ -115,14 +115,14 @@ def translate_request(
 
 
 def _translate(
-    request: ChatRequest, route: TranslationRoute, *, thoughts: bool
+    request: ChatRequest, route: TranslationRoute, *, carry_reasoning: bool
 ) -> TranslatedRequest:
     caps = route.caps
     dropped = Dropped()
     names = ToolNames()
     _refuse(request)
     tool_use = translate_tools(request, caps, names, dropped)
-    translator = MessageTranslator(caps, names, dropped, thoughts=thoughts)
+    translator = MessageTranslator(caps, names, dropped, carry_reasoning=carry_reasoning)
     conversation = translator.translate(request.messages or [])
     max_tokens = _output_tokens(request, route)
     may_think = conversation.may_think() and not tool_use.forced
@@ -162,7 +162,7 @@ def _translate(
 
 
 def _refuse(request: ChatRequest) -> None:
-    """Raise for the features that would silently be missing from the answer."""
+    """Raise for the features that would silently be missing from the response."""
     asked = {
         "n": request.n is not None and request.n > 1,
         "logprobs": bool(request.logprobs),
@@ -285,7 +285,7 @@ def _is_phone(user: str) -> bool:
 
 
 def _has_effect(value: Raw) -> bool:
-    """Return whether a member would have changed the answer: not null, empty, false or zero."""
+    """Return whether a member would have changed the response: not null, empty, false or zero."""
     if not is_filled(value) or bytes(value).strip() == b"false":
         return False
     try:

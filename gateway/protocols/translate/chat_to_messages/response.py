@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.anthropic_messages.usage import UsageCounters
 from gateway.protocols.codec.absent import ABSENT, is_given
 from gateway.protocols.codec.json_decode import decode_response
 from gateway.protocols.http.errors.upstream_errors import error_for, read_fault
@@ -20,8 +21,9 @@ from gateway.protocols.openai_chat.completion import (
     completion_id,
 )
 from gateway.protocols.translate.chat_to_messages.meaning import (
-    UsageCounters,
     arguments_of,
+    completion_usage,
+    counted,
     encrypted_reasoning,
     finish_reason,
     signed_reasoning,
@@ -44,7 +46,7 @@ class _StopDetails(msgspec.Struct, gc=False):
     explanation: str | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Response(msgspec.Struct):
     """An Anthropic message; an error with status 200 has no content."""
 
     type: str | None = None
@@ -56,7 +58,9 @@ class _Answer(msgspec.Struct):
     error: Raw = ABSENT
 
 
-class _Message(msgspec.Struct, gc=False, omit_defaults=True):
+class CompletionMessage(msgspec.Struct, gc=False, omit_defaults=True):
+    """The message of a chat completion."""
+
     role: str
     content: str | None
     refusal: str | None
@@ -65,76 +69,89 @@ class _Message(msgspec.Struct, gc=False, omit_defaults=True):
     tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
-class _Choice(msgspec.Struct, gc=False):
+class CompletionChoice(msgspec.Struct, gc=False):
+    """The one choice of a chat completion."""
+
     index: int
-    message: _Message
+    message: CompletionMessage
     logprobs: None
     finish_reason: str
 
 
-class _Completion(msgspec.Struct, gc=False):
+class Completion(msgspec.Struct, gc=False):
+    """A chat completion."""
+
     id: str
     object: str
     created: int
     model: str
-    choices: list[_Choice]
+    choices: list[CompletionChoice]
     usage: CompletionUsage
 
 
-_ANSWER: Final = msgspec.json.Decoder(_Answer)
+_RESPONSE: Final = msgspec.json.Decoder(_Response)
 
 
 def translate_response(body: bytes, context: ResponseContext) -> bytes:
     """
-    Return the chat completion for an upstream's whole answer.
+    Return `read_completion` as JSON.
+
+    Raises:
+        GatewayError: As `read_completion`.
+    """
+    return msgspec.json.encode(read_completion(body, context))
+
+
+def read_completion(body: bytes, context: ResponseContext) -> Completion:
+    """
+    Return the chat completion for an upstream's whole message.
 
     Blocks of server tools, citations and the like are left out.
 
     Args:
-        body: The answer, status 200.
+        body: The message, status 200.
         context: Of the request, with `created` set.
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED: no Anthropic message. Another kind: the body is an error
             in spite of its status.
     """
-    answer = decode_response(body, _ANSWER)
-    if answer.type == "error" or (answer.content is None and is_given(answer.error)):
+    response = decode_response(body, _RESPONSE)
+    if response.type == "error" or (response.content is None and is_given(response.error)):
         fault = read_fault(Wire.ANTHROPIC, 200, (), body)
         raise error_for(fault, Wire.OPENAI, context.model)
-    if answer.content is None:
+    if response.content is None:
         raise GatewayError(ErrorKind.UPSTREAM_MALFORMED, "Upstream sent malformed data")
     usage = UsageCounters()
-    usage.merge(answer.usage)
-    choice = _Choice(0, _message(answer, context), None, finish_reason(answer.stop_reason))
-    return msgspec.json.encode(
-        _Completion(
-            id=completion_id(answer.id),
-            object="chat.completion",
-            created=context.created,
-            model=context.model,
-            choices=[choice],
-            usage=usage.openai(),
-        )
+    usage.merge(response.usage)
+    message = _message(response, context)
+    choice = CompletionChoice(0, message, None, finish_reason(response.stop_reason))
+    return Completion(
+        id=completion_id(response.id),
+        object="chat.completion",
+        created=context.created,
+        model=context.model,
+        choices=[choice],
+        usage=completion_usage(counted(usage)),
     )
 
 
-def _message(answer: _Answer, context: ResponseContext) -> _Message:
-    blocks = answer.content or []
+def _message(response: _Response, context: ResponseContext) -> CompletionMessage:
+    blocks = response.content or []
     text = "".join(block.text for block in blocks if block.type == "text" and block.text)
     calls = [_tool_call(block, context) for block in blocks if block.type == "tool_use"]
-    message = _Message("assistant", text or (None if calls else ""), None)
-    if answer.stop_reason == "refusal" and answer.stop_details is not None:
-        message.refusal = answer.stop_details.explanation
-    thoughts = [block for block in blocks if block.type in ("thinking", "redacted_thinking")]
+    message = CompletionMessage("assistant", text or (None if calls else ""), None)
+    if response.stop_reason == "refusal" and response.stop_details is not None:
+        message.refusal = response.stop_details.explanation
+    reasoning = [block for block in blocks if block.type in ("thinking", "redacted_thinking")]
     details = [
         detail
-        for index, block in enumerate(thoughts)
+        for index, block in enumerate(reasoning)
         if (detail := _reasoning_detail(index, block)) is not None
     ]
-    spoken = [block.thinking for block in thoughts if block.type == "thinking" and block.thinking]
-    if spoken:
-        message.reasoning_content = "\n\n".join(spoken)
+    texts = [block.thinking for block in reasoning if block.type == "thinking" and block.thinking]
+    if texts:
+        message.reasoning_content = "\n\n".join(texts)
     if details:
         message.reasoning_details = details
     if calls:

@@ -1,5 +1,5 @@
 """
-Old thoughts in an OpenAI history as Anthropic thinking blocks.
+Old reasoning in an OpenAI history as Anthropic thinking blocks.
 
 Anthropic takes back only what it signed or encrypted itself, so that is all that is carried.
 Those of other models have no signature, the gateway's own, or a format that names another vendor.
@@ -21,10 +21,10 @@ FORMAT: Final = "anthropic-claude-v1"
 """`format` of a reasoning detail that Anthropic signed or encrypted."""
 
 _FOREIGN: Final = ("openai", "azure", "xai", "google")
-"""How `format` begins where another vendor made the thought."""
+"""How `format` begins where another vendor made the reasoning."""
 
 
-class _Thought(msgspec.Struct, gc=False):
+class _Reasoning(msgspec.Struct, gc=False):
     """An entry of `reasoning_details`, or of `thinking_blocks`."""
 
     type: str | None = None
@@ -35,39 +35,39 @@ class _Thought(msgspec.Struct, gc=False):
     format: str | None = None
 
 
-_THOUGHTS: Final = msgspec.json.Decoder(list[_Thought])
+_THINKING: Final = msgspec.json.Decoder(list[_Reasoning])
 
 
 def thinking_blocks(message: Message) -> list[Block]:
     """
-    Return an assistant message's thoughts that Anthropic will accept, in order.
+    Return an assistant message's reasoning that Anthropic will accept, in order.
 
     Both spellings are read, `reasoning_details` and `thinking_blocks`; the first that yields
     something is used, since clients that send both repeat themselves. What cannot be read is left
     out: a history must stay usable.
     """
     for listed in (message.reasoning_details, message.thinking_blocks):
-        blocks = [block for thought in _read(listed) if (block := _block(thought)) is not None]
+        blocks = [block for reasoning in _read(listed) if (block := _block(reasoning)) is not None]
         if blocks:
             return blocks
     return []
 
 
-def _read(listed: Raw) -> list[_Thought]:
+def _read(listed: Raw) -> list[_Reasoning]:
     if not is_given(listed):
         return []
     try:
-        return _THOUGHTS.decode(listed)
+        return _THINKING.decode(listed)
     except (msgspec.DecodeError, RecursionError):
         return []
 
 
-def _block(thought: _Thought) -> Block | None:
-    if (thought.format or "").startswith(_FOREIGN):
+def _block(reasoning: _Reasoning) -> Block | None:
+    if (reasoning.format or "").startswith(_FOREIGN):
         return None
-    if thought.type in ("reasoning.encrypted", "redacted_thinking"):
-        return Block("redacted_thinking", data=thought.data) if thought.data else None
-    if not thought.signature or is_synthetic(thought.signature):
+    if reasoning.type in ("reasoning.encrypted", "redacted_thinking"):
+        return Block("redacted_thinking", data=reasoning.data) if reasoning.data else None
+    if not reasoning.signature or is_synthetic(reasoning.signature):
         return None
-    words = thought.text if thought.text is not None else thought.thinking
-    return Block("thinking", thinking=words or "", signature=thought.signature)
+    words = reasoning.text if reasoning.text is not None else reasoning.thinking
+    return Block("thinking", thinking=words or "", signature=reasoning.signature)

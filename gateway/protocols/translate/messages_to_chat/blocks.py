@@ -1,5 +1,5 @@
 """
-Order: pieces of text, thought and tool calls that come mixed, made one block after the other.
+Order: pieces of text, reasoning and tool calls that come mixed, made one block after the other.
 
 Theory. An OpenAI-wire stream may interleave the arguments of several calls, and text with them; an
 Anthropic stream has one open block. The first call whose name is known is *live*: its arguments
@@ -33,7 +33,7 @@ LIMIT_CHARS: Final = 8 * 1024 * 1024
 
 
 class WaitingText:
-    """Text or thought that waits for a call to complete."""
+    """Text or reasoning that waits for a call to complete."""
 
     __slots__ = ("kind", "pieces")
 
@@ -44,7 +44,7 @@ class WaitingText:
 
 class BlockSequencer:
     """
-    Writes blocks in an order a client can follow; one for each answer.
+    Writes blocks in an order a client can follow; one for each response.
 
     Args:
         writer: Where the events go.
@@ -78,7 +78,7 @@ class BlockSequencer:
 
     def put(self, kind: Prose, text: str) -> None:
         """
-        Add text or thought, not empty.
+        Add text or reasoning, not empty.
 
         Raises:
             GatewayError: UPSTREAM_MALFORMED, too much is waiting.

@@ -1,7 +1,7 @@
 """
-What an OpenAI-wire answer means in Anthropic's terms: thoughts, stop reason, usage, tool input.
+What an OpenAI-wire response means in Anthropic's terms: reasoning, stop reason, usage, tool input.
 
-Shared by whole answers and streams.
+Shared by whole responses and streams.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.protocols.anthropic_messages.response import (
     StopDetails,
     ThinkingTokens,
 )
-from gateway.protocols.openai_chat.response import ChatUsage
+from gateway.protocols.openai_chat.usage import ChatUsage
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def anthropic_usage(usage: ChatUsage | None) -> AnthropicUsage:
         usage.cached,
         usage.output,
     )
-    if usage.reasoning > 0:
+    if usage.reasoning:
         counters.output_tokens_details = ThinkingTokens(usage.reasoning)
     return counters
 
@@ -68,7 +68,7 @@ def stop_of(
 
     Args:
         finish: `finish_reason`; None if the upstream named none.
-        has_calls: The answer has a tool call.
+        has_calls: The response has a tool call.
         refusal: The text of `refusal`, may be empty.
         named_stop: What vLLM says in `stop_reason`; anything.
         stop_sequences: Those of the request.
@@ -93,7 +93,7 @@ def tool_input(arguments: str) -> Raw:
     Return a call's arguments as the JSON object of `tool_use.input`, its bytes unchanged.
 
     Nothing becomes `{}`; a JSON string that holds an object becomes that object; anything else is
-    wrapped, so that the model sees its mistake instead of a tool running with defaults.
+    wrapped, so that the model sees its error instead of a tool running with defaults.
     """
     if not arguments.strip():
         return Raw(b"{}")

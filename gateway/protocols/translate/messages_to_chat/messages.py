@@ -50,8 +50,8 @@ NO_SIGNATURE: Final = "skip_thought_signature_validator"
 _ATTACHED: Final = "[attachment in the next message]"
 _RAW_BLOCKS: Final = msgspec.json.Decoder(str | list[Raw])
 _BLOCK: Final = msgspec.json.Decoder(Block)
-_ANSWER_TEXT: Final = frozenset({"text", "compaction"})
-_THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
+_TEXT_BLOCKS: Final = frozenset({"text", "compaction"})
+_THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 
 
 class Dropped:
@@ -147,7 +147,7 @@ class MessageTranslator:
                 )
 
     def continues_assistant(self) -> bool:
-        """Return whether the last message is an assistant's text that the model shall continue."""
+        """Return whether the last message is an assistant's text that the model is to continue."""
         last = self.messages[-1] if self.messages else None
         return last is not None and last.role == "assistant" and not last.tool_calls
 
@@ -235,14 +235,14 @@ class MessageTranslator:
                 self.messages.append(ChatMessage("assistant", content))
             return
         texts: list[str] = []
-        thoughts: list[str] = []
+        reasoning: list[str] = []
         calls: list[ToolCall] = []
         signature: str | None = None
         for block in content:
-            if block.type in _ANSWER_TEXT:
-                texts.append(_answer_text(block))
-            elif block.type in _THOUGHTS:
-                thoughts.append(block.thinking or "")
+            if block.type in _TEXT_BLOCKS:
+                texts.append(_block_text(block))
+            elif block.type in _THINKING:
+                reasoning.append(block.thinking or "")
                 signature = thought_signature_in(block.signature or "") or signature
             elif block.type == "tool_use":
                 calls.append(self._tool_call(block, signature, first=not calls, where=where))
@@ -254,7 +254,7 @@ class MessageTranslator:
             message = ChatMessage("assistant", text or None)
             if calls:
                 message.tool_calls = calls
-            self._carry_reasoning(message, "\n".join(filter(None, thoughts)))
+            self._carry_reasoning(message, "\n".join(filter(None, reasoning)))
             self.messages.append(message)
 
     def _tool_call(
@@ -278,24 +278,24 @@ class MessageTranslator:
             call.extra_content = {"google": {"thought_signature": signature or NO_SIGNATURE}}
         return call
 
-    def _carry_reasoning(self, message: ChatMessage, thought: str) -> None:
-        """Put the old thoughts where the dialect wants them; some refuse a call without one."""
-        if not thought and message.tool_calls and self._caps.reasoning_fill:
-            thought = self._caps.reasoning_fill
-        if not thought:
+    def _carry_reasoning(self, message: ChatMessage, reasoning: str) -> None:
+        """Put the old reasoning where the dialect expects it; some refuse a call without it."""
+        if not reasoning and message.tool_calls and self._caps.reasoning_fill:
+            reasoning = self._caps.reasoning_fill
+        if not reasoning:
             return
         match self._caps.reasoning_in:
             case "reasoning_content":
-                message.reasoning_content = thought
+                message.reasoning_content = reasoning
             case "reasoning":
-                message.reasoning = thought
+                message.reasoning = reasoning
             case "reasoning_details":
-                message.reasoning_details = [ReasoningDetail("reasoning.text", thought)]
+                message.reasoning_details = [ReasoningDetail("reasoning.text", reasoning)]
             case None:
-                pass  # The dialect has no field for old thoughts.
+                pass  # The dialect has no field for old reasoning.
 
 
-def _answer_text(block: Block) -> str:
+def _block_text(block: Block) -> str:
     return (block.text or "") if block.type == "text" else contained_text(block.content)
 
 

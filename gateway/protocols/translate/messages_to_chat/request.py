@@ -3,7 +3,7 @@ Anthropic Messages request to OpenAI Chat Completions request.
 
 Pure and stable: the same history gives the same bytes, or the provider's prefix cache would be
 lost on every turn. What the upstream cannot do is either left out and listed (`dropped`), left out
-silently where it makes no difference to the caller, or refused where the answer would silently
+silently where it makes no difference to the client, or refused where the response would silently
 mean something else. `FIELDS` says which for every field; docs/translation-messages.md explains it.
 """
 
@@ -97,7 +97,7 @@ def translate_request(
 
     Raises:
         GatewayError: BAD_REQUEST: no JSON, nested too deeply, a field missing or of the wrong
-            kind. UNSUPPORTED: a feature the caller asks for and the upstream does not have.
+            kind. UNSUPPORTED: a feature the client asks for and the upstream does not have.
     """
     try:
         body.decode()  # Raw members are copied as they are: the whole must be UTF-8.
@@ -288,7 +288,7 @@ def _check_format(wanted: OutputFormat) -> None:
 def _identity_fields(
     request: MessagesRequest, caps: Capabilities, session_id: str | None
 ) -> dict[str, object]:
-    """Return who asks, and for which session the provider shall look up its cache."""
+    """Return the end user's id and the session for the provider's cache lookup."""
     fields: dict[str, object] = {}
     user_id = request.metadata.user_id if request.metadata is not None else None
     if user_id and caps.user_field is not None:

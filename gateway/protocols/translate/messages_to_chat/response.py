@@ -1,4 +1,4 @@
-"""A whole OpenAI-wire answer as an Anthropic message."""
+"""A whole OpenAI-wire response as an Anthropic message."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from gateway.protocols.openai_chat.response import (
     CallFragment,
     Delta,
     read_response,
-    read_usage,
     reasoning_and_text,
     thought_signature,
 )
+from gateway.protocols.openai_chat.usage import read_chat_usage
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.messages_to_chat.meaning import (
     anthropic_usage,
@@ -35,14 +35,14 @@ from gateway.protocols.translate.think_tags import split_reasoning
 
 
 class TextBlock(msgspec.Struct, gc=False):
-    """Text of the answer."""
+    """Text of the response."""
 
     type: Literal["text"]
     text: str
 
 
 class ThinkingBlock(msgspec.Struct, gc=False):
-    """A thought; the signature says that it is no Anthropic model's."""
+    """Reasoning; the signature says that it is no Anthropic model's."""
 
     type: Literal["thinking"]
     thinking: str
@@ -62,7 +62,7 @@ ContentBlock = TextBlock | ThinkingBlock | ToolUseBlock
 
 
 class AnthropicMessage(msgspec.Struct, gc=False, omit_defaults=True):
-    """The body of an Anthropic answer."""
+    """The body of an Anthropic response."""
 
     id: str
     type: Literal["message"]
@@ -77,10 +77,10 @@ class AnthropicMessage(msgspec.Struct, gc=False, omit_defaults=True):
 
 def translate_response(body: bytes, context: ResponseContext, caps: Capabilities) -> bytes:
     """
-    Return the Anthropic message for an upstream's whole answer.
+    Return the Anthropic message for an upstream's whole response.
 
     Args:
-        body: The answer, status 200.
+        body: The response, status 200.
         context: Of the request.
         caps: Of the upstream's dialect.
 
@@ -88,12 +88,12 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
         GatewayError: UPSTREAM_MALFORMED: no chat completion; OVERLOADED or UPSTREAM_REFUSED: the
             upstream gave up, even though text may have come.
     """
-    answer, choice, message = read_response(body)
+    response, choice, message = read_response(body)
     calls = list(message.tool_calls or ())
     if message.function_call is not None:
         calls.append(CallFragment(function=message.function_call))
     content = _prose(message, caps)
-    content += _calls(calls, answer.id or "", context)
+    content += _calls(calls, response.id or "", context)
     stop = stop_of(
         choice.finish_reason,
         has_calls=any(isinstance(block, ToolUseBlock) for block in content),
@@ -103,26 +103,26 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
     )
     return msgspec.json.encode(
         AnthropicMessage(
-            id=message_id(answer.id),
+            id=message_id(response.id),
             type="message",
             role="assistant",
             model=context.model,
             content=content,
             stop_reason=stop.stop_reason,
             stop_sequence=stop.stop_sequence,
-            usage=anthropic_usage(read_usage(answer.usage or choice.usage)),
+            usage=anthropic_usage(read_chat_usage(response.usage or choice.usage)),
             stop_details=stop.stop_details,
         )
     )
 
 
 def _prose(message: Delta, caps: Capabilities) -> list[ContentBlock]:
-    thought, text = reasoning_and_text(message)
-    if not thought and caps.think_tags:
-        thought, text = split_reasoning(text)
+    reasoning, text = reasoning_and_text(message)
+    if not reasoning and caps.think_tags:
+        reasoning, text = split_reasoning(text)
     blocks: list[ContentBlock] = []
-    if thought:
-        blocks.append(ThinkingBlock("thinking", thought, SIGNATURE))
+    if reasoning:
+        blocks.append(ThinkingBlock("thinking", reasoning, SIGNATURE))
     if text:
         blocks.append(TextBlock("text", text))
     if message.refusal:

@@ -1,300 +1,145 @@
 """
 An OpenAI-wire stream as an Anthropic stream.
 
-Theory. Chunks are taken in order; each gives zero or more events. The states are `WAITING` (no
-chunk yet: an error may still become an HTTP answer), `STREAMING`, `FINISHED` (the upstream named a
-finish reason: usage or the end may follow, and late deltas are still delivered) and `DONE`.
-
-Rules of this file:
-
-* Within a chunk: error, usage, `message_start`, then reasoning, text, refusal, tool calls, then the
-  finish reason.
-* `message_delta` and `message_stop` come exactly once, or an error event comes instead. The open
-  block is not closed before an error: nothing may pretend completeness.
-* A body that ends before a finish reason and before `[DONE]` is an error: a false end would stop an
-  agent's work silently.
-* Nothing is written after `DONE`; the rest is read and thrown away.
+`message_delta` and `message_stop` come exactly once, or an error event comes instead. The open
+block is not closed before an error: nothing may pretend completeness.
 """
 
 from __future__ import annotations
 
-import enum
-from typing import Final
-
 from msgspec import UNSET
 
 from gateway.core.model import Wire
-from gateway.errors import GatewayError
-from gateway.protocols.anthropic_messages.writer import EventWriter
-from gateway.protocols.codec.json_decode import SurrogateJoiner, decode_event
-from gateway.protocols.codec.sse import Event, EventDecoder
-from gateway.protocols.http.errors.upstream_errors import translate_error, translate_stream_error
+from gateway.protocols.anthropic_messages.writer import PING, EventWriter
+from gateway.protocols.codec.json_decode import SurrogateJoiner
+from gateway.protocols.http.errors.upstream_errors import translate_stream_error
 from gateway.protocols.http.errors.upstream_faults import (
-    RESOURCES_GONE,
-    STREAM_CUT,
-    STREAM_MALFORMED,
-    FaultClass,
     UpstreamFault,
-    read_stream_fault,
 )
 from gateway.protocols.ids import message_id
-from gateway.protocols.openai_chat.response import (
-    CHUNK,
-    GAVE_UP,
-    CallFragment,
-    Choice,
-    Chunk,
-    Delta,
-    read_usage,
-    reasoning_and_text,
-)
+from gateway.protocols.openai_chat.response import CallFragment, detail_text
+from gateway.protocols.openai_chat.usage import ChatUsage
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.messages_to_chat.blocks import BlockSequencer
 from gateway.protocols.translate.messages_to_chat.meaning import anthropic_usage, stop_of
-from gateway.protocols.translate.stream import EarlyError, ResponseContext
+from gateway.protocols.translate.messages_to_chat.reader import ChatReader
+from gateway.protocols.translate.stream import ResponseContext, StreamTranslator
 from gateway.protocols.translate.think_tags import ThinkTags
-from gateway.protocols.translate.tool_fragments import LEGACY_INDEX
-
-_DONE: Final = b"[DONE]"
-_REPORTED: Final = UpstreamFault(
-    fault=FaultClass.BROKEN_OFF, message="The upstream reported an error."
-)
 
 
-class Phase(enum.Enum):
-    """How far the stream is."""
-
-    WAITING = enum.auto()
-    STREAMING = enum.auto()
-    FINISHED = enum.auto()
-    DONE = enum.auto()
-
-
-class AnthropicStream:
+def messages_stream(context: ResponseContext, caps: Capabilities) -> StreamTranslator:
     """
-    The translator of one streamed answer; see `contract.StreamTranslator`.
+    Return the translator of a chat stream for a Messages client.
 
     Args:
         context: Of the request.
         caps: Of the upstream's dialect.
     """
+    writer = MessagesWriter(context, think_tags=caps.think_tags)
+    return StreamTranslator(ChatReader(writer), writer)
+
+
+class MessagesWriter:
+    """
+    Writes chat events as the events of an Anthropic stream.
+
+    Args:
+        context: Of the request.
+        think_tags: Reasoning may come as `<think>` at the start of the text.
+    """
 
     __slots__ = (
         "_blocks",
         "_context",
-        "_decoder",
-        "_early_error",
-        "_error_event",
-        "_failed",
+        "_events",
         "_finish",
         "_named_stop",
-        "_phase",
         "_reasoning_half",
         "_refusal",
         "_tags",
         "_text_half",
-        "_usage",
-        "_writer",
+        "model",
+        "take",
     )
 
-    def __init__(self, context: ResponseContext, caps: Capabilities) -> None:
+    wire = Wire.ANTHROPIC
+    needs_id = False
+
+    def __init__(self, context: ResponseContext, *, think_tags: bool = False) -> None:
+        self.model = context.model
         self._context = context
-        self._decoder = EventDecoder()
-        self._writer = EventWriter()
-        self._blocks = BlockSequencer(self._writer, context)
-        self._tags = ThinkTags() if caps.think_tags else None
+        self._events = EventWriter()
+        self.take = self._events.take
+        self._blocks = BlockSequencer(self._events, context)
+        self._tags = ThinkTags() if think_tags else None
         self._text_half = SurrogateJoiner()
         self._reasoning_half = SurrogateJoiner()
-        self._phase = Phase.WAITING
-        self._usage: dict[str, object] | None = None
         self._finish: str | None = None
         self._named_stop: object = None
         self._refusal: list[str] = []
-        self._failed = False
-        self._early_error: EarlyError | None = None
-        self._error_event = b""
 
-    @property
-    def started(self) -> bool:
-        """Whether `message_start` was written."""
-        return self._phase is not Phase.WAITING and self._early_error is None
-
-    @property
-    def early_error(self) -> EarlyError | None:
-        """The error that came before anything was written."""
-        return self._early_error
-
-    @property
-    def error_event(self) -> bytes:
-        """The early error as an `error` event."""
-        return self._error_event
-
-    @property
-    def finish_seen(self) -> bool:
-        """Whether the upstream has named a finish reason."""
-        return self._finish is not None
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more will be written."""
-        return self._phase is Phase.DONE
-
-    @property
-    def failed(self) -> bool:
-        """Whether the stream ended in an error."""
-        return self._failed
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Take one network chunk and return the events for it."""
-        if self._phase is Phase.DONE:
-            return b""
-        try:
-            for event in self._decoder.feed(chunk):
-                self._take(event)
-                if self.done:
-                    break
-        except GatewayError:
-            self._fail(STREAM_MALFORMED)
-        return self._writer.take()
-
-    def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:
-        """Take the end of the body and return the last events."""
-        if self._phase is Phase.DONE:
-            return b""
-        if clean:
-            self._take_unfinished()
-        if self._phase is Phase.FINISHED:
-            self._finalise()
-        elif not self.done:
-            self._fail(fault)
-        return self._writer.take()
-
-    def expire_after_finish(self) -> bytes:
-        """Finalise a stream that is silent after its finish reason."""
-        if self._phase is Phase.FINISHED:
-            self._finalise()
-        return self._writer.take()
-
-    def _take_unfinished(self) -> None:
-        """Take the event that the body left without its end; a torn one counts as missing."""
-        try:
-            for event in self._decoder.end():
-                self._take(event)
-        except GatewayError:
-            return
-
-    def _take(self, event: Event) -> None:
-        data = event.data
-        if len(data) < 16 and data.strip() == _DONE:
-            if self._phase is Phase.WAITING:
-                self._start(None)
-            self._finalise()
-            return
-        chunk = None if event.event == b"error" else decode_event(data, CHUNK)
-        if event.event == b"error" or (chunk is not None and chunk.error):
-            self._fail(read_stream_fault(Wire.OPENAI, data))
-        elif chunk is not None:
-            self._take_chunk(chunk)
-
-    def _take_chunk(self, chunk: Chunk) -> None:
-        choice = chunk.first_choice
-        usage = chunk.usage or (choice.usage if choice is not None else None)
-        if usage is not None:
-            self._usage = usage
-        if self._phase is Phase.WAITING:
-            self._start(chunk.id)
-        elif not self._blocks.upstream_id and chunk.id:
-            self._blocks.upstream_id = chunk.id
-        if choice is not None:
-            if choice.delta is not None:
-                self._take_delta(choice.delta)
-            if choice.finish_reason is not None:
-                self._take_finish(choice)
-        if usage is not None and self._phase is Phase.FINISHED and _is_last(chunk):
-            self._finalise()
-
-    def _start(self, upstream_id: str | None) -> None:
-        self._phase = Phase.STREAMING
-        self._blocks.upstream_id = upstream_id or ""
-        counters = anthropic_usage(read_usage(self._usage))
-        if self._usage is None:
+    def begin(self, response_id: str | None, usage: ChatUsage | None) -> None:
+        """Write `message_start`."""
+        self._blocks.upstream_id = response_id or ""
+        counters = anthropic_usage(usage)
+        if usage is None:
             counters.input_tokens = self._context.input_estimate
         counters.output_tokens = 0
         counters.output_tokens_details = UNSET
-        self._writer.start_message(message_id(upstream_id), self._context.model, counters)
+        self._events.start_message(message_id(response_id), self.model, counters)
 
-    def _take_delta(self, delta: Delta) -> None:
-        thought, text = reasoning_and_text(delta)
-        if thought:
-            self._take_reasoning(thought)
+    def identify(self, response_id: str) -> None:
+        """Derive the ids of calls that come without one from `response_id`."""
+        self._blocks.upstream_id = response_id
+
+    def text(self, text: str) -> None:
+        """Write a piece of text."""
+        text = self._text_half.feed(text)
         if text:
-            text = self._text_half.feed(text)
-            if text:
-                self._take_text(text)
-        if delta.refusal:
-            self._take_refusal(delta.refusal)
-        if delta.tool_calls or delta.function_call is not None:
-            self._take_calls(delta)
+            if self._tags is None:
+                self._blocks.put("text", text)
+            else:
+                self._put_tagged(text)
 
-    def _take_reasoning(self, thought: str) -> None:
+    def reasoning(self, text: str) -> None:
+        """Write a piece of reasoning."""
         self._end_tags()
-        thought = self._reasoning_half.feed(thought)
-        if thought:
-            self._blocks.put("thinking", thought)
+        text = self._reasoning_half.feed(text)
+        if text:
+            self._blocks.put("thinking", text)
 
-    def _take_text(self, text: str) -> None:
-        if self._tags is None:
-            self._blocks.put("text", text)
-            return
-        for kind, piece in self._tags.feed(text):
-            self._blocks.put(kind, piece)
-        if self._tags.passes:
-            self._tags = None
+    def reasoning_details(self, details: list[dict[str, object]], *, has_text: bool) -> None:
+        """Write the details' text, unless `reasoning` brought it."""
+        text = "" if has_text else detail_text(details)
+        if text:
+            self.reasoning(text)
 
-    def _take_refusal(self, refusal: str) -> None:
-        refusal = self._text_half.feed(refusal)
-        if refusal:
+    def refusal(self, text: str) -> None:
+        """Write a refusal as text."""
+        text = self._text_half.feed(text)
+        if text:
             self._end_tags()
-            self._refusal.append(refusal)
-            self._blocks.put("text", refusal)
+            self._refusal.append(text)
+            self._blocks.put("text", text)
 
-    def _take_calls(self, delta: Delta) -> None:
+    def tool_call(self, fragment: CallFragment) -> None:
+        """Write a piece of a tool call as soon as the order of blocks permits."""
         if self._tags is not None and self._tags.undecided:
             self._end_tags()  # White space before a call stays before it.
-        for fragment in delta.tool_calls or ():
-            self._blocks.add_call(fragment)
-        if delta.function_call is not None:
-            self._blocks.add_call(CallFragment(LEGACY_INDEX, None, delta.function_call))
+        self._blocks.add_call(fragment)
 
-    def _end_tags(self) -> None:
-        """Stop looking for think tags: what was held comes out."""
-        if self._tags is not None:
-            for kind, piece in self._tags.flush():
-                self._blocks.put(kind, piece)
-            self._tags = None
+    def ping(self) -> None:
+        """Write `ping`."""
+        self._events.write(PING)
 
-    def _take_finish(self, choice: Choice) -> None:
-        finish = choice.finish_reason
-        if finish in GAVE_UP:
-            self._fail(RESOURCES_GONE if finish == "insufficient_system_resource" else _REPORTED)
-            return
-        self._finish = finish
-        self._named_stop = choice.stop_reason
-        self._phase = Phase.FINISHED
+    def finish(self, reason: str | None, stop: object) -> None:
+        """Write everything held back and close the open block."""
+        self._finish = reason
+        self._named_stop = stop
         self._flush()
 
-    def _flush(self) -> None:
-        """Let out everything that was held back and close the open block."""
-        rest = self._reasoning_half.flush()
-        if rest:
-            self._blocks.put("thinking", rest)
-        rest = self._text_half.flush()
-        if rest:
-            self._take_text(rest)
-        self._end_tags()
-        self._blocks.flush()
-
-    def _finalise(self) -> None:
+    def end(self, usage: ChatUsage | None) -> None:
+        """Write `message_delta` and `message_stop`."""
         self._flush()
         stop = stop_of(
             self._finish,
@@ -303,21 +148,34 @@ class AnthropicStream:
             named_stop=self._named_stop,
             stop_sequences=self._context.stop_sequences,
         )
-        self._writer.finish(stop, anthropic_usage(read_usage(self._usage)))
-        self._phase = Phase.DONE
+        self._events.finish(stop, anthropic_usage(usage))
 
-    def _fail(self, fault: UpstreamFault) -> None:
-        event = translate_stream_error(fault, Wire.ANTHROPIC, self._context.model)
-        if self._phase is Phase.WAITING:
-            answer = translate_error(fault, Wire.ANTHROPIC, self._context.model)
-            self._early_error = EarlyError(answer.status, answer.headers, answer.body, fault)
-            self._error_event = event
-        else:
-            self._writer.write(event)
-        self._failed = True
-        self._phase = Phase.DONE
+    def error(self, fault: UpstreamFault, usage: ChatUsage | None) -> None:  # noqa: ARG002
+        """Write the error as the last event."""
+        self._events.write(translate_stream_error(fault, Wire.ANTHROPIC, self.model))
 
+    def _put_tagged(self, text: str) -> None:
+        assert self._tags is not None
+        for kind, piece in self._tags.feed(text):
+            self._blocks.put(kind, piece)
+        if self._tags.passes:
+            self._tags = None
 
-def _is_last(chunk: Chunk) -> bool:
-    """Return whether no choice of the chunk goes on."""
-    return all(choice.finish_reason is not None for choice in chunk.choices or ())
+    def _end_tags(self) -> None:
+        if self._tags is not None:
+            for kind, piece in self._tags.flush():
+                self._blocks.put(kind, piece)
+            self._tags = None
+
+    def _flush(self) -> None:
+        rest = self._reasoning_half.flush()
+        if rest:
+            self._blocks.put("thinking", rest)
+        rest = self._text_half.flush()
+        if rest:
+            if self._tags is None:
+                self._blocks.put("text", rest)
+            else:
+                self._put_tagged(rest)
+        self._end_tags()
+        self._blocks.flush()

@@ -8,7 +8,7 @@ from gateway.core.model import Clocks, Endpoint, Wire
 from gateway.errors import ErrorKind
 from gateway.protocols.streams.meter import JsonMeter
 from gateway.protocols.translate.capabilities import capabilities
-from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
+from gateway.protocols.translate.messages_to_chat.stream import messages_stream
 from gateway.protocols.translate.stream import ResponseContext
 from tests.support.pipeline_bench import Pump
 from tests.support.pipeline_fakes import (
@@ -28,7 +28,7 @@ PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 def translated() -> Pump:
     """A pump that turns a chat stream into an Anthropic one."""
     return Pump(
-        translator=AnthropicStream(ResponseContext(model="m"), capabilities("generic", {})),
+        translator=messages_stream(ResponseContext(model="m"), capabilities("generic", {})),
         endpoint=Endpoint.MESSAGES,
     )
 

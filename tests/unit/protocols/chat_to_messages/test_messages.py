@@ -250,7 +250,9 @@ def test_thoughts_can_be_left_out_for_the_retry():
     """An upstream that refuses a signature gets the same request without thoughts."""
     thought = {"reasoning_details": [{"type": "reasoning.text", "text": "t", "signature": "S"}]}
 
-    found = turns(user("a"), {"role": "assistant", "content": "x", **thought}, thoughts=False)
+    found = turns(
+        user("a"), {"role": "assistant", "content": "x", **thought}, carry_reasoning=False
+    )
 
     assert found[1]["content"] == [text("x")]
 

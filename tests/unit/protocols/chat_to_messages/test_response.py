@@ -128,6 +128,8 @@ def test_refusal_tells_its_explanation():
           "output_tokens": 5, "output_tokens_details": {"thinking_tokens": 3}},
          (111, 5, 10, 100, 3)),
         ({"input_tokens": None, "output_tokens": -4, "cache_read_input_tokens": "x",
+          "output_tokens_details": {"thinking_tokens": 0}}, (0, 0, 0, 0, None)),
+        ({"input_tokens": None, "output_tokens": 0,
           "output_tokens_details": {"thinking_tokens": 0}}, (0, 0, 0, 0, 0)),
     ],
 )  # fmt: skip

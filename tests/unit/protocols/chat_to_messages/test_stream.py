@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocols.codec.sse import LIMIT_BYTES
-from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream
+from gateway.protocols.translate.chat_to_messages.stream import chat_stream
 from gateway.protocols.translate.stream import ResponseContext
 from tests.support.chat_sdk import seen
 
@@ -52,7 +52,7 @@ TOOL = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}
 
 def translator(**context):
     """Return a fresh translator."""
-    return OpenAIStream(ResponseContext(model="mine", created=7, **context))
+    return chat_stream(ResponseContext(model="mine", created=7, **context))
 
 
 def written(*events, clean=True, **context):

@@ -12,8 +12,8 @@ from gateway.errors import GatewayError
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.chat_to_messages.request import translate_request
 from gateway.protocols.translate.chat_to_messages.response import translate_response
-from gateway.protocols.translate.chat_to_messages.stream import OpenAIStream
-from gateway.protocols.translate.stream import ResponseContext, TranslationRoute
+from gateway.protocols.translate.chat_to_messages.stream import chat_stream
+from gateway.protocols.translate.stream import ResponseContext, StreamTranslator, TranslationRoute
 from tests.support import vectors
 from tests.support.chat_sdk import SEEN, seen
 
@@ -85,9 +85,9 @@ def splits(chunks: list[bytes]) -> list[list[bytes]]:
     return [chunks, [whole[at : at + 1] for at in range(len(whole))], [whole], pieces]
 
 
-def run(given: dict[str, Any], chunks: list[bytes]) -> tuple[OpenAIStream, list[Any]]:
+def run(given: dict[str, Any], chunks: list[bytes]) -> tuple[StreamTranslator, list[Any]]:
     """Return the translator after all chunks and the end, and what it wrote."""
-    stream = OpenAIStream(context_of(given))
+    stream = chat_stream(context_of(given))
     written = b"".join([stream.feed(chunk) for chunk in chunks])
     written += stream.end(given["eof"] == "clean")
     assert stream.done

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.model import Usage, Wire
-from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
+from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
+from gateway.protocols.openai_chat.usage import read_openai_usage
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 
 BAD_COUNTS = [

@@ -13,7 +13,7 @@ from gateway.errors import GatewayError
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.messages_to_chat.request import translate_request
 from gateway.protocols.translate.messages_to_chat.response import translate_response
-from gateway.protocols.translate.messages_to_chat.stream import AnthropicStream
+from gateway.protocols.translate.messages_to_chat.stream import messages_stream
 from gateway.protocols.translate.stream import ResponseContext, TranslationRoute
 from tests.support import vectors
 from tests.support.anthropic_streams import accumulate, check_invariants, read_events
@@ -103,7 +103,7 @@ def test_stream_of_vector_is_translated(vector):
     given, expected = vector["input"], vector["expect"]
 
     for chunks in splits(vectors.network_chunks(given["chunks"])):
-        stream = AnthropicStream(context_of(given), route_of(given).caps)
+        stream = messages_stream(context_of(given), route_of(given).caps)
         written = b"".join(stream.feed(chunk) for chunk in chunks)
         written += stream.end(given["eof"] == "clean")
 
@@ -127,7 +127,7 @@ def test_stream_of_vector_is_what_the_sdk_expects(vector):
     given, view = vector["input"], vector.get("view")
     if view is None or "http_error" in vector["expect"]:
         return
-    stream = AnthropicStream(context_of(given), route_of(given).caps)
+    stream = messages_stream(context_of(given), route_of(given).caps)
     written = b"".join(stream.feed(chunk) for chunk in vectors.network_chunks(given["chunks"]))
     written += stream.end(given["eof"] == "clean")
 

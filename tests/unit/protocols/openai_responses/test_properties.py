@@ -16,7 +16,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from gateway.protocols.openai_responses.context import ToolName
-from gateway.protocols.openai_responses.stream import ResponsesStream
+from gateway.protocols.openai_responses.stream import responses_stream
 from tests.support.responses_streams import (
     DONE,
     ENCRYPTED,
@@ -100,7 +100,7 @@ def test_arbitrary_chunks_give_well_formed_streams(
         chunk(*item) if isinstance(item, tuple) else b"data: %b\n\n" % json.dumps(item).encode()
         for item in chunks
     ]
-    stream = ResponsesStream(ENCRYPTED)
+    stream = responses_stream(ENCRYPTED)
 
     written = b"".join(map(stream.feed, [*raw, DONE] if done else raw)) + stream.end(clean)
 
@@ -139,7 +139,7 @@ def sdk_events(raw: bytes) -> tuple[list[str], Response | None]:
 
 def test_openai_sdk_accumulates_the_stream() -> None:
     """The official SDK's accumulator ends up with what the last event holds."""
-    stream = ResponsesStream(ENCRYPTED)
+    stream = responses_stream(ENCRYPTED)
     raw = stream.feed(STREAM) + stream.end(clean=True)
 
     seen, final = sdk_events(raw)

@@ -13,7 +13,7 @@ from gateway.protocols.openai_responses.context import ToolName
 from gateway.protocols.openai_responses.reasoning import unpack_reasoning
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response
-from gateway.protocols.openai_responses.stream import ResponsesStream
+from gateway.protocols.openai_responses.stream import responses_stream
 from tests.support.responses_streams import (
     DONE,
     ENCRYPTED,
@@ -38,7 +38,7 @@ def test_request_is_echoed_compact_and_with_defaults() -> None:
     "parameters":{}}],"tool_choice":"required","parallel_tool_calls":false,"max_output_tokens":9}"""
     asked = translate_responses_request(body).context
 
-    raw = ResponsesStream(asked).feed(chunk({"content": ""}))
+    raw = responses_stream(asked).feed(chunk({"content": ""}))
 
     response = events_in(raw)[0]["response"]
     assert b"\n    " not in raw
@@ -345,7 +345,7 @@ def test_failure_in_the_stream_holds_finished_items_only(
 
 def test_error_as_first_event_is_an_http_error() -> None:
     """Nothing is written before the first event; the error keeps its status."""
-    stream = ResponsesStream(context())
+    stream = responses_stream(context())
 
     assert stream.feed(b": ping\n\n") == b""
     assert stream.feed(b'data: {"error":{"code":429,"message":"Slow"}}\n\n') == b""
@@ -360,7 +360,7 @@ def test_error_as_first_event_is_an_http_error() -> None:
 
 def test_stream_without_any_event_is_an_http_error() -> None:
     """An empty body is no answer."""
-    stream = ResponsesStream(context())
+    stream = responses_stream(context())
 
     assert stream.end(clean=True) == b""
     assert stream.early_error is not None
@@ -386,7 +386,7 @@ def test_stream_after_finish_is_complete_however_it_ends(tail: list[bytes]) -> N
 
 def test_usage_in_the_finish_chunk_completes_at_once() -> None:
     """Nothing more can come after the finish reason and usage."""
-    stream = ResponsesStream(context())
+    stream = responses_stream(context())
     stream.feed(chunk({"content": "a"}, usage={"prompt_tokens": 1}))
     assert not stream.done
 
@@ -398,7 +398,7 @@ def test_usage_in_the_finish_chunk_completes_at_once() -> None:
 
 def test_silence_after_finish_completes_on_the_callers_timer() -> None:
     """The caller may finalise a stream whose usage never comes, but not before the finish."""
-    stream = ResponsesStream(context())
+    stream = responses_stream(context())
     assert stream.feed(chunk({"content": "a"})) != b""
     assert stream.expire_after_finish() == b""
     assert not stream.finish_seen

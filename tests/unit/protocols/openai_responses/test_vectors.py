@@ -12,7 +12,7 @@ from gateway.errors import GatewayError
 from gateway.protocols.openai_responses.context import ResponsesContext, ToolName
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response
-from gateway.protocols.openai_responses.stream import ResponsesStream
+from gateway.protocols.openai_responses.stream import responses_stream
 from tests.support.vectors import load, matches, network_chunks
 
 
@@ -79,7 +79,7 @@ def chat_chunks(given: dict[str, Any]) -> list[bytes]:
     stream = pytest.importorskip("gateway.protocols.translate.chat_to_messages.stream")
     contract = pytest.importorskip("gateway.protocols.translate.stream")
     asked = contract.ResponseContext(model=given["ctx"]["model"], include_usage=True, stream=True)
-    translator = stream.OpenAIStream(asked)
+    translator = stream.chat_stream(asked)
     chat = [translator.feed(chunk) for chunk in chunks]
     return [*chat, translator.end(given.get("eof", "clean") == "clean")]
 
@@ -95,7 +95,7 @@ def events_in(raw: bytes) -> list[Any]:
 
 
 def run_stream(given: dict[str, Any]) -> dict[str, Any]:
-    translator = ResponsesStream(context_of(given))
+    translator = responses_stream(context_of(given))
     raw = b"".join(map(translator.feed, chat_chunks(given)))
     raw += translator.end(given.get("eof", "clean") == "clean")
     if translator.early_error is not None:

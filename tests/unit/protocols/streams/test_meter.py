@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.model import Usage, Wire
-from gateway.protocols.http.usage_numbers import read_anthropic_usage, read_openai_usage
+from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
+from gateway.protocols.openai_chat.usage import read_openai_usage
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from tests.support.meters import DONE, chunk, event, metered, text_delta
 

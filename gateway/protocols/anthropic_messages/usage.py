@@ -1,0 +1,148 @@
+"""
+The Anthropic wire's `usage`: one reading, billed and shown alike.
+
+`input_tokens` does not include cached tokens; `output_tokens` includes thinking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from gateway.core.model import Usage
+from gateway.protocols.codec.usage_counts import (
+    UNREADABLE,
+    ChargedExtras,
+    Count,
+    count,
+    count_or,
+)
+
+
+class _CacheCreation(msgspec.Struct, gc=False):
+    ephemeral_5m_input_tokens: Count = None
+    ephemeral_1h_input_tokens: Count = None
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    thinking_tokens: Count = None
+
+
+class _Iteration(msgspec.Struct, gc=False):
+    type: str | None = None
+    input_tokens: Count = None
+    cache_read_input_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+    output_tokens: Count = None
+
+
+class _AnthropicUsage(ChargedExtras, gc=False):
+    input_tokens: Count = None
+    cache_read_input_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+    cache_creation: _CacheCreation | None = None
+    output_tokens: Count = None
+    output_tokens_details: _OutputDetails | None = None
+    iterations: list[_Iteration] | None = None
+
+
+_DECODER: Final = msgspec.json.Decoder(_AnthropicUsage)
+_NOTHING: Final = Usage()
+
+
+def read_anthropic_usage(raw: bytes, known: Usage = _NOTHING) -> Usage | None:
+    """
+    Return a `usage` object of the Anthropic wire laid over what is known already.
+
+    Args:
+        raw: The object; members that are absent or null leave the known value.
+        known: From earlier events of the same stream. Counts are cumulative: they replace.
+
+    Returns:
+        None if it is null, no usage object, holds no count at all, or one that cannot be true.
+    """
+    try:
+        return _usage(_DECODER.decode(raw), known)
+    except UNREADABLE:
+        return None
+
+
+class UsageCounters:
+    """
+    The usage of one response, collected from its events by the rules of `read_anthropic_usage`.
+
+    Attributes:
+        total: All counts so far; None before any.
+        states_thinking: Thinking tokens were stated, even if zero.
+    """
+
+    __slots__ = ("states_thinking", "total")
+
+    def __init__(self) -> None:
+        self.total: Usage | None = None
+        self.states_thinking = False
+
+    def merge(self, usage: Mapping[str, object] | None) -> None:
+        """Take a `usage` object; an unreadable one changes nothing."""
+        if usage is None:
+            return
+        try:
+            counts = msgspec.convert(usage, _AnthropicUsage)
+            found = _usage(counts, self.total or _NOTHING)
+        except UNREADABLE:
+            return
+        self.total = found or self.total
+        details = counts.output_tokens_details
+        if details is not None and details.thinking_tokens is not None:
+            self.states_thinking = True
+
+
+def _usage(usage: _AnthropicUsage, known: Usage) -> Usage | None:
+    write = _cache_write(usage)
+    if usage.input_tokens is usage.output_tokens is usage.cache_read_input_tokens is write is None:
+        return None
+    output, reasoning = _output(usage, known)
+    written = count_or(write, known.cache_write)
+    parts = usage.cache_creation or _CacheCreation()
+    hour = min(count_or(parts.ephemeral_1h_input_tokens, known.cache_write_1h), written)
+    found = Usage(
+        input=count_or(usage.input_tokens, known.input),
+        cache_read=count_or(usage.cache_read_input_tokens, known.cache_read),
+        cache_write=written,
+        output=output,
+        reasoning=reasoning,
+        cache_write_1h=hour,
+        web_searches=usage.web_searches() or known.web_searches,
+        tier=usage.tier() or known.tier,
+    )
+    return _with_compaction(found, usage.iterations) if usage.iterations else found
+
+
+def _with_compaction(usage: Usage, iterations: list[_Iteration]) -> Usage:
+    """Add the upstream's summaries of the history: the totals leave them out."""
+    made = [each for each in iterations if each.type == "compaction"]
+    return msgspec.structs.replace(
+        usage,
+        input=usage.input + sum(count(each.input_tokens) for each in made),
+        cache_read=usage.cache_read + sum(count(each.cache_read_input_tokens) for each in made),
+        cache_write=usage.cache_write
+        + sum(count(each.cache_creation_input_tokens) for each in made),
+        output=usage.output + sum(count(each.output_tokens) for each in made),
+    )
+
+
+def _cache_write(usage: _AnthropicUsage) -> Count:
+    if usage.cache_creation_input_tokens is not None or usage.cache_creation is None:
+        return usage.cache_creation_input_tokens
+    parts = usage.cache_creation
+    return count(parts.ephemeral_5m_input_tokens) + count(parts.ephemeral_1h_input_tokens)
+
+
+def _output(usage: _AnthropicUsage, known: Usage) -> tuple[int, int]:
+    """Return output without reasoning, and reasoning: the wire counts both together."""
+    stated = (usage.output_tokens_details or _OutputDetails()).thinking_tokens
+    both = count_or(usage.output_tokens, known.output + known.reasoning)
+    reasoning = min(count_or(stated, known.reasoning), both)
+    return both - reasoning, reasoning

@@ -1,0 +1,101 @@
+"""
+Token counts and charged extras, as both wires spell them in `usage`.
+
+A count that cannot be true (negative, fractional, no number, beyond `MAX_COUNT`) makes its whole
+usage unreadable: the call is then estimated, as if nothing had been reported.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+Count = int | float | None
+# Some upstreams write `10.0`.
+
+MAX_COUNT: Final = 1_000_000_000
+"""Largest plausible count, a thousand times the longest contexts."""
+
+_STANDARD: Final = frozenset(
+    {"standard", "default", "auto", "standard_only", "global", "not_available"}
+)
+_TIER = re.compile(r"[a-z0-9_-]{1,32}\Z")
+
+
+class NotACountError(ValueError):
+    """A count that cannot be true."""
+
+
+UNREADABLE: Final = (
+    msgspec.DecodeError,
+    msgspec.ValidationError,
+    UnicodeDecodeError,
+    RecursionError,
+    NotACountError,
+)
+"""What reading a `usage` object may raise."""
+
+
+class ServerToolUse(msgspec.Struct, gc=False):
+    """Tools that the upstream ran itself."""
+
+    web_search_requests: Count = None
+
+
+class ChargedExtras(msgspec.Struct, gc=False):
+    """Members charged beside or instead of the plain price of tokens, on either wire."""
+
+    server_tool_use: ServerToolUse | None = None
+    num_search_queries: Count = None
+    # Of any type: upstreams use these names for other things, as tokens a second.
+    service_tier: object = None
+    speed: object = None
+    inference_geo: object = None
+
+    def web_searches(self) -> int:
+        """Return the searches the upstream ran."""
+        tools = self.server_tool_use or ServerToolUse()
+        return first_count(tools.web_search_requests, self.num_search_queries)
+
+    def tier(self, beside: object = None) -> str | None:
+        """
+        Return service tier, speed and region except standard ones; None: all are standard.
+
+        Args:
+            beside: The service tier that the response reports next to its usage.
+        """
+        names = (self.service_tier or beside, self.speed, self.inference_geo)
+        if names == (None, None, None):
+            return None
+        return "+".join(name for name in names if isinstance(name, str) and _is_tier(name)) or None
+
+
+def count(value: Count) -> int:
+    """
+    Return a count as an integer, 0 for None.
+
+    Raises:
+        NotACountError: It cannot be true.
+    """
+    if value is None:
+        return 0
+    # The order matters: NaN and the infinities fail the comparison before they meet `int`.
+    if not 0 <= value <= MAX_COUNT or value != int(value):
+        raise NotACountError
+    return int(value)
+
+
+def first_count(*values: Count) -> int:
+    """Return the first count that is not zero, else 0; all of them are checked up to it."""
+    return next((found for found in map(count, values) if found), 0)
+
+
+def count_or(value: Count, known: int) -> int:
+    """Return the count, or `known` if it is absent."""
+    return known if value is None else count(value)
+
+
+def _is_tier(name: str) -> bool:
+    return name not in _STANDARD and _TIER.match(name) is not None

@@ -1,0 +1,134 @@
+"""
+The OpenAI wire's `usage`, in all its spellings: one reading, billed and shown alike.
+
+`prompt_tokens` includes cached tokens. Reasoning is part of the output, but some providers leave it
+out of `completion_tokens` and state it only in the total.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from gateway.core.model import Usage
+from gateway.protocols.codec.usage_counts import (
+    UNREADABLE,
+    ChargedExtras,
+    Count,
+    count,
+    first_count,
+)
+
+
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: Count = None
+    cache_write_tokens: Count = None
+    cache_creation_tokens: Count = None
+
+
+class _CompletionDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: Count = None
+
+
+class _OpenAIUsage(ChargedExtras, gc=False):
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+    total_tokens: Count = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    cached_tokens: Count = None
+    prompt_cache_hit_tokens: Count = None
+    cache_read_input_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+
+
+_DECODER: Final = msgspec.json.Decoder(_OpenAIUsage)
+
+
+class ChatUsage(NamedTuple):
+    """Tokens as a chat client counts them: `input` includes cached and cache-written tokens."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    reasoning: int | None = None
+    """Part of `output`; None: the upstream does not state it."""
+
+    @property
+    def total(self) -> int:
+        """Input and output."""
+        return self.input + self.output
+
+
+def chat_usage(usage: Usage, *, reasoning_stated: bool = True) -> ChatUsage:
+    """Return the disjoint classes of `usage` as a chat client counts them."""
+    return ChatUsage(
+        input=usage.input + usage.cache_read + usage.cache_write,
+        output=usage.output + usage.reasoning,
+        cached=usage.cache_read,
+        cache_write=usage.cache_write,
+        reasoning=usage.reasoning if reasoning_stated else None,
+    )
+
+
+def read_openai_usage(raw: bytes, service_tier: object = None) -> Usage | None:
+    """
+    Return a `usage` object of the OpenAI wire.
+
+    Args:
+        raw: The object.
+        service_tier: As the response reports it beside its usage.
+
+    Returns:
+        None if it is null, no usage object, holds no count at all, or one that cannot be true.
+    """
+    try:
+        return _usage(_DECODER.decode(raw), service_tier)
+    except UNREADABLE:
+        return None
+
+
+def read_chat_usage(usage: Mapping[str, object] | None) -> ChatUsage | None:
+    """Return what `read_openai_usage` reads, as a client is shown it; None without usage."""
+    if usage is None:
+        return None
+    try:
+        found = _usage(msgspec.convert(usage, _OpenAIUsage), None)
+    except UNREADABLE:
+        return None
+    return None if found is None else chat_usage(found)
+
+
+def _usage(usage: _OpenAIUsage, service_tier: object) -> Usage | None:
+    if usage.prompt_tokens is usage.completion_tokens is usage.total_tokens is None:
+        return None
+    prompt, total = count(usage.prompt_tokens), count(usage.total_tokens)
+    details = usage.prompt_tokens_details or _PromptDetails()
+    read = first_count(
+        details.cached_tokens,
+        usage.cached_tokens,
+        usage.prompt_cache_hit_tokens,
+        usage.cache_read_input_tokens,
+    )
+    write = first_count(
+        details.cache_write_tokens,
+        details.cache_creation_tokens,
+        usage.cache_creation_input_tokens,
+    )
+    output = count(usage.completion_tokens)
+    if usage.prompt_tokens is not None:
+        output = max(output, total - prompt)
+    stated = (usage.completion_tokens_details or _CompletionDetails()).reasoning_tokens
+    reasoning = min(count(stated), output)
+    return Usage(
+        input=max(prompt - read - write, 0),
+        cache_read=read,
+        cache_write=write,
+        output=output - reasoning,
+        reasoning=reasoning,
+        web_searches=usage.web_searches(),
+        tier=usage.tier(service_tier),
+    )

@@ -1,0 +1,142 @@
+"""
+Reads a stream of chat chunks as chat events.
+
+Rules of this file:
+
+* Within a chunk: error, usage, the beginning, then reasoning, text, refusal, tool calls, then the
+  finish reason. Deltas after the finish reason are still delivered.
+* Providers send the same reasoning under several names: only the first that is not empty counts.
+* The response ends after a finish reason or `[DONE]`. A body that ends before is an error: a false
+  end would stop an agent's work silently.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.core.model import Wire
+from gateway.protocols.codec.json_decode import decode_event
+from gateway.protocols.codec.sse import Event
+from gateway.protocols.http.errors.upstream_faults import (
+    RESOURCES_GONE,
+    FaultClass,
+    UpstreamFault,
+    read_stream_fault,
+)
+from gateway.protocols.openai_chat.response import (
+    CHUNK,
+    GAVE_UP,
+    CallFragment,
+    Choice,
+    Chunk,
+    Delta,
+    content_texts,
+)
+from gateway.protocols.openai_chat.usage import ChatUsage, read_chat_usage
+from gateway.protocols.translate.events import ChatEvents, Phase
+from gateway.protocols.translate.tool_fragments import LEGACY_INDEX
+
+_DONE: Final = b"[DONE]"
+_REPORTED: Final = UpstreamFault(
+    fault=FaultClass.BROKEN_OFF, message="The upstream reported an error."
+)
+
+
+class ChatReader:
+    """
+    Calls `sink` for the chunks of one chat stream.
+
+    Args:
+        sink: Receives the chat events.
+    """
+
+    __slots__ = ("_has_id", "_sink", "_usage", "phase")
+
+    def __init__(self, sink: ChatEvents) -> None:
+        self.phase = Phase.WAITING
+        self._sink = sink
+        self._usage: dict[str, object] | None = None
+        self._has_id = False
+
+    def usage(self) -> ChatUsage | None:
+        """Return the usage reported last."""
+        return read_chat_usage(self._usage)
+
+    def end(self) -> None:
+        """Complete the response."""
+        self._sink.end(self.usage())
+        self.phase = Phase.DONE
+
+    def take(self, event: Event) -> UpstreamFault | None:
+        """Take one event; a fault that it reports is returned."""
+        data = event.data
+        if len(data) < 16 and data.strip() == _DONE:
+            if self.phase is Phase.WAITING:
+                self._begin(None)
+            self.end()
+            return None
+        if event.event == b"error":
+            return read_stream_fault(Wire.OPENAI, data)
+        chunk = decode_event(data, CHUNK)
+        if chunk is None:
+            return None
+        return read_stream_fault(Wire.OPENAI, data) if chunk.error else self._take_chunk(chunk)
+
+    def _take_chunk(self, chunk: Chunk) -> UpstreamFault | None:
+        choice = chunk.first_choice
+        usage = chunk.usage or (choice.usage if choice is not None else None)
+        if usage is not None:
+            self._usage = usage
+        if self.phase is Phase.WAITING:
+            # Azure opens with its filter's verdict on the prompt, without an id.
+            if self._sink.needs_id and not chunk.id and choice is None and usage is None:
+                return None
+            self._begin(chunk.id)
+        elif not self._has_id and chunk.id:
+            self._has_id = True
+            self._sink.identify(chunk.id)
+        if choice is not None:
+            if choice.delta is not None:
+                self._take_delta(choice.delta)
+            finish = choice.finish_reason
+            if finish is not None:
+                if finish in GAVE_UP:
+                    exhausted = finish == "insufficient_system_resource"
+                    return RESOURCES_GONE if exhausted else _REPORTED
+                self._take_finish(choice)
+        if usage is not None and self.phase is Phase.FINISHED and _is_last(chunk):
+            self.end()
+        return None
+
+    def _begin(self, response_id: str | None) -> None:
+        self.phase = Phase.STREAMING
+        self._has_id = bool(response_id)
+        self._sink.begin(response_id, self.usage())
+
+    def _take_delta(self, delta: Delta) -> None:
+        sink = self._sink
+        content = delta.content
+        reasoning = delta.reasoning_content or delta.reasoning
+        if content is not None and not isinstance(content, str):
+            content, parts = content_texts(content)
+            reasoning = reasoning or parts
+        if reasoning:
+            sink.reasoning(reasoning)
+        if delta.reasoning_details:
+            sink.reasoning_details(delta.reasoning_details, has_text=bool(reasoning))
+        if content:
+            sink.text(content)
+        if delta.refusal:
+            sink.refusal(delta.refusal)
+        for fragment in delta.tool_calls or ():
+            sink.tool_call(fragment)
+        if delta.function_call is not None:
+            sink.tool_call(CallFragment(LEGACY_INDEX, None, delta.function_call))
+
+    def _take_finish(self, choice: Choice) -> None:
+        self.phase = Phase.FINISHED
+        self._sink.finish(choice.finish_reason, choice.stop_reason)
+
+
+def _is_last(chunk: Chunk) -> bool:
+    return all(choice.finish_reason is not None for choice in chunk.choices or ())
