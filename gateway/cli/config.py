@@ -37,7 +37,7 @@ Then:
     capio check-config --config {DEFAULT_PATH}
     capio serve --config {DEFAULT_PATH}
 
-capio.example.toml holds a whole catalogue, gateway/README.md documents every setting.
+capio.example.toml holds a whole catalogue, docs/configuration.md documents every setting.
 `capio demo` runs without a configuration and without a provider."""
 
 config_option = click.option(

@@ -2,8 +2,8 @@
 The configuration file as values: every section, setting, default, unit and range.
 
 A range stands in the annotation and nowhere else: `reading` checks a file against these structs
-and builds its messages from them. `gateway/README.md` documents each field; a test fails when one
-is missing there. Structs made in code are not checked.
+and builds its messages from them. `docs/configuration.md` documents each field; a test fails when
+one is missing there. Structs made in code are not checked.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Every metric of the gateway, in one place.
 
 Labels come from closed sets (endpoint, wire, deployment, outcome, error kind, token class); never
 a key, a caller, a request id or free text. Values are added up over all processes by
-`server.metrics_process`. `gateway/README.md` names each metric; a test compares.
+`server.metrics_process`. `docs/metrics.md` lists them.
 """
 
 from __future__ import annotations

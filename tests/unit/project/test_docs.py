@@ -1,4 +1,4 @@
-"""gateway/README.md is true: settings, phases, layers, errors and metrics are the code's."""
+"""The pages under docs/ agree with the code: settings, phases, layers, errors and metrics."""
 
 import json
 import re
@@ -22,9 +22,19 @@ from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[3]
-README = ROOT / "gateway" / "README.md"
-TEXT = README.read_text("utf-8")
+DOCS = ROOT / "docs"
+PAGES = [
+    *DOCS.rglob("*.md"),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    ROOT / "bench" / "README.md",
+    ROOT / "deploy" / "k8s" / "README.md",
+]
 ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| (.+?) \| (.*?) ?\| (.+) \|$", re.MULTILINE)
+
+
+def text_of(page: str) -> str:
+    """The text of a page under docs/."""
+    return (DOCS / page).read_text("utf-8")
 
 
 def tables_in(kind: types.Type) -> Iterator[types.StructType]:
@@ -40,7 +50,7 @@ def tables_in(kind: types.Type) -> Iterator[types.StructType]:
 
 
 def default_of(field: types.Field) -> str:
-    """How the README spells a field's default."""
+    """How the page spells a field's default."""
     if field.required:
         return "required"
     default = field.default
@@ -67,13 +77,13 @@ def settings_of(kind: types.StructType, path: str = "") -> Iterator[tuple[str, s
 STRUCT = types.type_info(Settings)
 assert isinstance(STRUCT, types.StructType)
 SETTINGS = dict(settings_of(STRUCT))
-ROWS = {row[0]: row for row in ROW.findall(TEXT)}
+ROWS = {row[0]: row for row in ROW.findall(text_of("configuration.md"))}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_readme_documents_setting_with_its_default(name: str) -> None:
+def test_docs_documents_setting_with_its_default(name: str) -> None:
     """Effect, default and unit of each setting can be read in one place."""
-    assert name in ROWS, f"gateway/README.md has no row for `{name}`"
+    assert name in ROWS, f"docs/configuration.md has no row for `{name}`"
     _, default, unit, effect = ROWS[name]
 
     assert default == SETTINGS[name]
@@ -82,8 +92,8 @@ def test_readme_documents_setting_with_its_default(name: str) -> None:
         assert unit.split()[0] in {"seconds", "milliseconds", "bytes", "days"}
 
 
-def test_readme_documents_no_setting_that_does_not_exist() -> None:
-    """A setting that was removed is removed from the README."""
+def test_docs_documents_no_setting_that_does_not_exist() -> None:
+    """A setting that was removed is removed from the page."""
     sections = {name.partition(".")[0] for name in SETTINGS}
 
     documented = {name for name in ROWS if name.partition(".")[0] in sections and "." in name}
@@ -91,19 +101,19 @@ def test_readme_documents_no_setting_that_does_not_exist() -> None:
     assert documented == set(SETTINGS)
 
 
-def rows_of(heading: str) -> list[list[str]]:
-    """The cells of the first table under a heading, without its two lines of head."""
-    section = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+def rows_of(page: str, heading: str) -> list[list[str]]:
+    """The cells of the tables under a heading, without the two lines of a head."""
+    section = text_of(page).split(f"{heading}\n")[1].split("\n## ")[0]
     lines = [line for line in section.split("\n") if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
-def test_readme_names_the_phases_as_the_code_does() -> None:
+def test_docs_names_the_phases_as_the_code_does() -> None:
     """Who reads of a phase finds it in the code by its name, in the same order, in its files."""
     listed = (proxy.__doc__ or "").split("docs use:")[1].split(".")[0]
     phases = [name.split("(")[0].strip() for name in listed.split(",")]
 
-    rows = rows_of("Phases")
+    rows = rows_of("architecture.md", "## Phases")
 
     assert [row[1].strip("`") for row in rows] == phases
     assert [row[0] for row in rows] == [str(number + 1) for number in range(len(phases))]
@@ -112,25 +122,27 @@ def test_readme_names_the_phases_as_the_code_does() -> None:
             assert (ROOT / "gateway" / name).is_file(), name
 
 
-def test_readme_draws_the_phases_as_the_code_has_them() -> None:
+def test_docs_draws_the_phases_as_the_code_has_them() -> None:
     """The picture leaves no phase out."""
-    drawing = TEXT.split("```mermaid")[1].split("```")[0]
+    drawing = text_of("architecture.md").split("```mermaid")[1].split("```")[0]
     drawn = set(re.findall(r"(\w+)\(?\[", drawing))
 
-    assert {row[1].strip("`") for row in rows_of("Phases")} <= drawn
+    assert {row[1].strip("`") for row in rows_of("architecture.md", "## Phases")} <= drawn
 
 
-def test_readme_lists_the_layers_of_the_import_contract() -> None:
+def test_docs_lists_the_layers_of_the_import_contract() -> None:
     """What may import what is said and kept alike."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     contracts = project["tool"]["importlinter"]["contracts"]
     layers = next(each["layers"] for each in contracts if each["type"] == "layers")
 
-    assert TEXT.split("```layers\n")[1].split("\n```")[0].split("\n") == layers
+    assert (
+        text_of("architecture.md").split("```layers\n")[1].split("\n```")[0].split("\n") == layers
+    )
 
 
-def told(surface: Surface) -> list[str]:
-    """How the README tells of a kind of error."""
+def as_documented(surface: Surface) -> list[str]:
+    """The cells that describe a kind of error."""
     code = f", `{surface.openai_code}`" if surface.openai_code else ""
     return [
         surface.source.value,
@@ -140,17 +152,17 @@ def told(surface: Surface) -> list[str]:
     ]
 
 
-def test_readme_lists_every_error_as_callers_see_it() -> None:
+def test_docs_lists_every_error_as_clients_see_it() -> None:
     """Status, type, code and advice are those of the one table that decides."""
-    rows = rows_of("Errors")
+    rows = rows_of("errors.md", "# Errors")
 
     assert {row[0].strip("`"): row[1:5] for row in rows} == {
-        kind.value: told(surface) for kind, surface in SURFACES.items()
+        kind.value: as_documented(surface) for kind, surface in SURFACES.items()
     }
     assert [row[0] for row in rows if len(row[5]) < len("Nothing.")] == []
 
 
-def test_readme_lists_every_metric_with_its_labels_and_meaning() -> None:
+def test_docs_lists_every_metric_with_its_labels_and_meaning() -> None:
     """What can be scraped can be looked up, in the words of the metric itself."""
     declared = [
         value for value in vars(Metrics(CollectorRegistry())).values()
@@ -166,10 +178,10 @@ def test_readme_lists_every_metric_with_its_labels_and_meaning() -> None:
         for metric in declared
     ]
 
-    assert rows_of("Metrics") == sorted(expected)
+    assert rows_of("metrics.md", "# Metrics") == sorted(expected)
 
 
-def test_readme_lists_every_path_of_the_operators_api() -> None:
+def test_docs_lists_every_path_of_the_operators_api() -> None:
     """Methods and paths are the routes', in their order."""
     nothing = cast("Any", None)
     routes = [
@@ -178,18 +190,33 @@ def test_readme_lists_every_path_of_the_operators_api() -> None:
         *AdminRecords(nothing).routes(),
     ]
 
-    listed = [row[:2] for row in rows_of("The operator's API")]
+    listed = [row[:2] for row in rows_of("admin-api.md", "# Admin API")]
 
     assert listed == [[route.method, f"`{route.path}`"] for route in routes]
 
 
-def test_readme_links_lead_somewhere() -> None:
-    """Files exist, and headings that are referred to are there."""
-    headings = re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
-    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        else:
-            assert (README.parent / target).exists(), target
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_resolve(page: Path) -> None:
+    """Linked files exist, and linked headings are in them."""
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (page.parent / name).resolve() if name else page
+        assert linked.exists(), target
+        if anchor and linked.suffix == ".md":
+            assert anchor in anchors_of(linked), target
+
+
+def test_index_lists_every_page() -> None:
+    """Every page under docs/ is reachable from the two indexes."""
+    for folder in (DOCS, DOCS / "decisions"):
+        index = (folder / "README.md").read_text("utf-8")
+        pages = {page.name for page in folder.glob("*.md")} - {"README.md"}
+        assert {page for page in pages if f"]({page})" not in index} == set()
