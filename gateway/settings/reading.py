@@ -66,9 +66,8 @@ class _Reader:
         return _WRONG
 
     def value(self, value: object, kind: types.Type, path: str) -> object:
+        kind = _unwrapped(kind)
         match kind:
-            case types.UnionType():
-                return self.value(value, _without_none(kind), path)
             case types.StructType():
                 if isinstance(value, dict):
                     return self.table(value, kind, path)
@@ -137,6 +136,23 @@ def _is_text(value: str, kind: types.StrType) -> bool:
     return kind.pattern is None or re.search(kind.pattern, value) is not None
 
 
+def _unwrapped(kind: types.Type) -> types.Type:
+    """Return the type of a value, without `| None` and without the description of a container."""
+    match kind:
+        case types.UnionType():
+            return _unwrapped(_without_none(kind))
+        case types.Metadata(
+            type=types.UnionType()
+            | types.StructType()
+            | types.ListType()
+            | types.DictType()
+            | types.FloatType() as inner
+        ):
+            return _unwrapped(inner)
+        case _:
+            return kind
+
+
 def _without_none(kind: types.UnionType) -> types.Type:
     """Return the type itself of an optional setting: TOML has no null."""
     (inner,) = (item for item in kind.types if not isinstance(item, types.NoneType))
@@ -145,6 +161,8 @@ def _without_none(kind: types.UnionType) -> types.Type:
 
 def _blank(kind: types.Type) -> object:
     match kind:
+        case types.Metadata():
+            return _blank(kind.type)
         case types.StructType():
             return kind.cls(**{f.name: _blank(f.type) for f in kind.fields if f.required})
         case types.ListType():
@@ -161,6 +179,8 @@ def _refusal(value: object, kind: types.Type, path: str) -> str:
 
 
 def _words(kind: types.Type) -> list[str]:
+    if isinstance(kind, types.Metadata):
+        return _words(kind.type)
     return [str(word) for word in kind.values] if isinstance(kind, types.LiteralType) else []
 
 
@@ -168,7 +188,7 @@ def _allowed(kind: types.Type) -> str:
     """Say in words what a type takes."""
     match kind:
         case types.Metadata():
-            return str((kind.extra_json_schema or {}).get("description") or _allowed(kind.type))
+            return str((kind.extra or {}).get("allowed") or _allowed(kind.type))
         case types.UnionType():
             return _allowed(_without_none(kind))
         case types.BoolType():
