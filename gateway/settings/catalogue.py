@@ -177,7 +177,7 @@ class Provider(Section, frozen=True):
             description="Handling of `anthropic-beta` names on the Anthropic wire: `keep`, `drop`,"
             ' or another name to send instead. `"*"` stands for all names that are not listed. A'
             " name without an entry is kept unless it enables a"
-            " [priced feature](architecture.md#priced-features).",
+            " [priced feature](priced-features.md).",
         ),
     ] = {}
     drop_fields: Annotated[
@@ -193,7 +193,7 @@ class Provider(Section, frozen=True):
         Meta(
             description="Features that clients may use although the upstream charges them apart"
             " from tokens or at other prices, see"
-            " [priced features](architecture.md#priced-features). Others are dropped or rejected.",
+            " [priced features](priced-features.md). Others are dropped or rejected.",
         ),
     ] = []
     strip_billing_line: Annotated[
