@@ -130,6 +130,23 @@ def test_links_resolve(page: Path) -> None:
             assert anchor in anchors_of(linked), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_fit_into_120_columns(page: Path) -> None:
+    """Every page can be read in a terminal; the benchmark writes its own tables."""
+    text = page.read_text("utf-8").split("<!-- results:")[0]
+
+    assert [line for line in text.split("\n") if len(line) > 120] == []
+
+
+def test_contributing_names_existing_files() -> None:
+    """The page that says where things are is right."""
+    text = text_of("contributing.md").split("## Where things are")[1].split("## Tests")[0]
+    paths = re.findall(r"`(gateway/[\w/.]+)`", text)
+
+    assert len(paths) >= 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def test_index_lists_every_page() -> None:
     """Every page under docs/ is reachable from the two indexes."""
     for folder in (DOCS, DOCS / "decisions"):
