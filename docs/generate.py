@@ -2,7 +2,7 @@
 Writes the reference pages from the code: `make docs`, or `python docs/generate.py`.
 
 Settings come from the descriptions in `gateway/settings`, errors from `gateway/errors.py` with the
-texts below, metrics from `gateway/telemetry/metrics.py`. `tests/unit/project/test_docs.py` fails
+texts below, metrics from `gateway/telemetry/metrics.py`, the README's costs from `bench/README.md`. `tests/unit/project/test_docs.py` fails
 when a page is not what this module writes.
 """
 
@@ -26,6 +26,18 @@ from gateway.telemetry.metrics import Metrics
 FOLDER = Path(__file__).resolve().parent
 WIDTH = 120
 NOTICE = "<!-- Written by `make docs`; edit the code, not this page. -->\n"
+
+ROOT = FOLDER.parent
+
+# What the README calls the scenarios of the benchmark.
+COSTS = {
+    "short": "short request, not streamed",
+    "prompt-100k": "request with a prompt of 100 KB",
+    "burst-100": "chunk relayed, OpenAI API, in a burst",
+    "burst-100-anthropic": "chunk relayed, Anthropic API, in a burst",
+    "paced-1000": "chunk relayed, 1,000 streams at 20 ms per chunk",
+    "translated-burst": "chunk translated from one API to the other",
+}
 
 UNITS = {
     "bytes_per_s": "bytes per second",
@@ -141,6 +153,7 @@ def pages() -> dict[str, str]:
         "configuration.md": configuration_page(),
         "errors.md": errors_page(),
         "metrics.md": metrics_page(),
+        "../README.md": readme_page(),
     }
 
 
@@ -192,6 +205,28 @@ def metrics_page() -> str:
         parts.append(_wrapped(metric._documentation) + "\n")
         parts.append(f"- {kind}, labels {labels}\n" if labels else f"- {kind}, no labels\n")
     return "\n".join(parts)
+
+
+def readme_page() -> str:
+    """Return the README with the costs that the benchmark wrote into its own page."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (ROOT / "bench" / "README.md").read_text("utf-8").split("\n")
+        if line.startswith("| ")
+    ]
+    results = {(row[0], row[1]): row for row in rows if len(row) > len(COSTS)}
+    table = "| unit of work | nginx | worker | helpers |\n| --- | ---: | ---: | ---: |\n"
+    for scenario, text in COSTS.items():
+        gateway = results[scenario, "gateway"]
+        nginx = results.get((scenario, "nginx"))
+        table += f"| {text} | {nginx[5] if nginx else '-'} | {gateway[5]} | {gateway[7]} |\n"
+    readme = (ROOT / "README.md").read_text("utf-8")
+    return re.sub(
+        r"(<!-- costs:.*?-->\n\n).*?(\n<!-- end of costs -->)",
+        lambda match: match[1] + table + match[2],
+        readme,
+        flags=re.DOTALL,
+    )
 
 
 def _metric_name(metric: MetricWrapperBase) -> str:
