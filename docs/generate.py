@@ -296,9 +296,9 @@ def _noun(kind: types.Type, known: str | None) -> str:
         case types.IntType():
             return f"Integer from {kind.ge} to {kind.le}"
         case types.FloatType(gt=None):
-            return f"Number from {kind.ge:g} to {kind.le:g}"
+            return f"Number from {kind.ge:.10g} to {kind.le:.10g}"
         case types.FloatType():
-            return f"Number above {kind.gt:g}, at most {kind.le:g}"
+            return f"Number above {kind.gt:.10g}, at most {kind.le:.10g}"
         case types.LiteralType():
             return "One of " + ", ".join(f"`{json.dumps(word)}`" for word in kind.values)
         case types.ListType(item_type=types.StructType()):

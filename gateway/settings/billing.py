@@ -25,7 +25,8 @@ class Money(Section, frozen=True):
         Meta(
             gt=0,
             le=1,
-            description="That share, per worker. One divided by the number of workers in all pods"
+            description="Share of each limit and balance that a worker admits while Redis is"
+            " away. One divided by the number of workers in all pods"
             " keeps the sum at the limit.",
         ),
     ] = 0.25
@@ -85,7 +86,8 @@ class Money(Section, frozen=True):
         Meta(
             ge=0,
             le=1,
-            description="The same as a share of the funds. The larger of the two applies.",
+            description="The amount of `money.exposure_floor` as a share of the funds. The"
+            " larger of the two applies.",
         ),
     ] = 0.1
     small_balance: Annotated[

@@ -143,7 +143,8 @@ class Server(Section, frozen=True):
         Meta(
             ge=1024,
             le=1024**4,
-            description="The same for one account. Beyond it a body is rejected with 429 and"
+            description="Maximum size of one account's request bodies in memory. Beyond it a"
+            " body is rejected with 429 and"
             " `retry-after: 1`. Must be at least `server.max_body_bytes`.",
             extra={"unit": "bytes per account and worker"},
         ),
