@@ -11,7 +11,7 @@ INSTALL := $(PIP) --no-deps --no-build-isolation --editable .
 COMPILE := $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make lock'
 
-.PHONY: run test check fmt lint types arch bench fuzz clean setup lock
+.PHONY: run test check fmt lint types arch docs bench fuzz clean setup lock
 
 run: $(STAMP)
 	$(BIN)/capio demo
@@ -34,6 +34,10 @@ arch: $(DEV_STAMP)
 fmt: $(DEV_STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Writes the reference pages of docs/ from the code.
+docs: $(DEV_STAMP)
+	$(BIN)/python docs/generate.py
 
 bench: $(DEV_STAMP)
 	$(BIN)/python -m bench.run $(ARGS)

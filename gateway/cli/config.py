@@ -48,7 +48,7 @@ Then:
     capio check-config --config {DEFAULT_PATH}
     capio serve --config {DEFAULT_PATH}
 
-capio.example.toml is a complete example; gateway/README.md documents every setting.
+capio.example.toml is a complete example; docs/configuration.md documents every setting.
 `capio demo` needs neither a configuration nor a provider."""
 
 config_option = click.option(

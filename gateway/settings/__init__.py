@@ -1,7 +1,7 @@
 """
-The configuration: `load` turns a TOML file into `Settings` or reports every mistake in it.
+The configuration: `load` turns a TOML file into `Settings` or reports every error in it.
 
-Secrets never stand in the file; `resolve_secrets` fetches them from where the file says they are.
+Secrets are never in the file; `resolve_secrets` reads them from where the file says they are.
 """
 
 from gateway.settings.errors import ConfigError

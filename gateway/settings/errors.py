@@ -1,5 +1,5 @@
 """
-How a mistake in the configuration reads: one line with the key path, the value, what is allowed.
+The text of configuration errors: one line with the key path, the value and what is allowed.
 
 A value is shown only where it cannot be a secret.
 """
@@ -16,7 +16,7 @@ _LARGEST_SHOWN = 10**30
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 _SECRET_KEY = re.compile(r"key|secret|token|passw|credential|auth", re.IGNORECASE)
 _URL_SECRETS = re.compile(r"(?<=://)\S*(?=@)|(?<=\?)\S+")
-"""A URL's user part, which may itself hold any character, and its query."""
+"""A URL's user part, which may contain any character, and its query."""
 
 NOT_SHOWN = "the value (not shown, it may be a secret)"
 
@@ -25,8 +25,8 @@ class ConfigError(Exception):
     """
     The configuration cannot be used.
 
-    `errors` is never empty and holds one line for each: first what is wrong by itself, then what
-    does not agree with the rest.
+    `errors` is never empty and has one line per error: first invalid values, then conflicts
+    between settings.
     """
 
     def __init__(self, errors: Iterable[str]) -> None:
@@ -67,7 +67,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 
 
 def unknown_key(path: str, key: str, value: object, known: Iterable[str]) -> str:
-    """Return the line for a key that the section does not have."""
+    """Return the error of a key that the section does not have."""
     names = sorted(known)
     if isinstance(value, dict | list):
         what = shown(value)
@@ -75,5 +75,5 @@ def unknown_key(path: str, key: str, value: object, known: Iterable[str]) -> str
         what = NOT_SHOWN if _SECRET_KEY.search(key) else shown(value)
     return (
         f"{join(path, key)}: unknown key, set to {what}; "
-        f"have: {', '.join(names)}{did_you_mean(key, names)}"
+        f"known: {', '.join(names)}{did_you_mean(key, names)}"
     )

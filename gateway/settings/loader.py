@@ -1,4 +1,4 @@
-"""From the configuration file's text to `Settings`, or to every mistake in it."""
+"""Reads the configuration file into `Settings`, or reports every error in it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def load(path: Path, check_caps: CapsCheck | None = None) -> Settings:
 
     Args:
         path: The file, UTF-8.
-        check_caps: Judges overrides of a dialect's capabilities; None leaves them unchecked.
+        check_caps: Checks overrides of a dialect's capabilities; None disables the check.
 
     Raises:
-        ConfigError: The file cannot be read, is no TOML, or holds mistakes: all of them.
+        ConfigError: The file cannot be read, is not TOML, or has errors: all of them.
     """
     try:
         text = path.read_text("utf-8")
@@ -35,15 +35,14 @@ def parse(text: str, check_caps: CapsCheck | None = None) -> Settings:
     """
     Return the settings of a TOML document; arguments and errors as for `load`.
 
-    Nothing is expanded and nothing is looked up: whether secrets are where the document says is
-    `resolve_secrets`' question.
+    Nothing is expanded and no secret is read: `resolve_secrets` does that.
     """
     try:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as failure:  # numbers and nesting beyond Python's limits
         raise ConfigError([f"not TOML: {failure}"]) from failure
-    errors = [  # a file cut short must not become an empty catalogue
-        f"{catalogue}: missing; allowed: at least one [[{catalogue}]] table"
+    errors = [  # a truncated file must not become an empty catalogue
+        f"{catalogue}: missing; expected at least one [[{catalogue}]] table"
         for catalogue in ("providers", "models")
         if raw.get(catalogue, []) == []
     ]

@@ -1,9 +1,9 @@
 """
-Turns a parsed TOML document into `Settings`, noting every mistake of shape on the way.
+Turns a parsed TOML document into `Settings` and reports every error of shape.
 
-msgspec's own conversion stops at the first mistake, so the document is walked along the structs'
-types. What is wrong is noted and replaced by its default, or by a blank ("", an empty list) where
-it has none: the result is always complete, later rules run over it, and must leave out blanks.
+msgspec's own conversion stops at the first error, so the document is walked along the structs'
+types. An invalid value is reported and replaced by its default, or by a blank ("", an empty list)
+if it has none. The result is always complete; later rules run over it and ignore blanks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Table = TypeVar("Table", bound=msgspec.Struct)
 
 
 class _Wrong:
-    """The type of `_WRONG`, which stands for a value that was noted as a mistake."""
+    """The type of `_WRONG`, the placeholder of a value whose error was reported."""
 
 
 _WRONG = _Wrong()
@@ -28,9 +28,9 @@ _WRONG = _Wrong()
 
 def read_table(raw: dict[str, object], kind: type[Table], errors: list[str]) -> Table:
     """
-    Return `raw` as `kind`, complete whatever is wrong; one line for each mistake is appended.
+    Return `raw` as a complete `kind`; append one line to `errors` for each error.
 
-    Mistakes are unknown keys, missing keys, wrong types, values out of their range.
+    Errors are unknown keys, missing keys, wrong types and values out of range.
     """
     info = types.type_info(kind)
     assert isinstance(info, types.StructType)
@@ -61,14 +61,13 @@ class _Reader:
         if field.encode_name in raw:
             return self.value(raw[field.encode_name], field.type, path)
         if field.required:
-            self._errors.append(f"{path}: missing; allowed: {_allowed(field.type)}")
+            self._errors.append(f"{path}: missing; expected {_allowed(field.type)}")
             return _WRONG
         return _WRONG
 
     def value(self, value: object, kind: types.Type, path: str) -> object:
+        kind = _unwrapped(kind)
         match kind:
-            case types.UnionType():
-                return self.value(value, _without_none(kind), path)
             case types.StructType():
                 if isinstance(value, dict):
                     return self.table(value, kind, path)
@@ -86,7 +85,7 @@ class _Reader:
         return _WRONG
 
     def _items(self, values: list[object], kind: types.Type, path: str) -> list[object]:
-        """Wrong tables stay as blanks, so that indexes hold; other wrong items are left out."""
+        """Return the items; invalid tables become blanks, to keep indexes, others are dropped."""
         items: list[object] = []
         for index, value in enumerate(values):
             item = self.value(value, kind, f"{path}[{index}]")
@@ -113,7 +112,7 @@ def _fits(value: object, kind: types.Type) -> bool:
             return isinstance(value, str) and _is_text(value, kind)
         case types.LiteralType():
             return isinstance(value, str) and value in kind.values
-        case types.CustomType():  # `object`: capabilities, judged by `CapsCheck`
+        case types.CustomType():  # `object`: capabilities, checked by `CapsCheck`
             return True
         case _:
             return False
@@ -137,6 +136,23 @@ def _is_text(value: str, kind: types.StrType) -> bool:
     return kind.pattern is None or re.search(kind.pattern, value) is not None
 
 
+def _unwrapped(kind: types.Type) -> types.Type:
+    """Return the type of a value, without `| None` and without the description of a container."""
+    match kind:
+        case types.UnionType():
+            return _unwrapped(_without_none(kind))
+        case types.Metadata(
+            type=types.UnionType()
+            | types.StructType()
+            | types.ListType()
+            | types.DictType()
+            | types.FloatType() as inner
+        ):
+            return _unwrapped(inner)
+        case _:
+            return kind
+
+
 def _without_none(kind: types.UnionType) -> types.Type:
     """Return the type itself of an optional setting: TOML has no null."""
     (inner,) = (item for item in kind.types if not isinstance(item, types.NoneType))
@@ -145,6 +161,8 @@ def _without_none(kind: types.UnionType) -> types.Type:
 
 def _blank(kind: types.Type) -> object:
     match kind:
+        case types.Metadata():
+            return _blank(kind.type)
         case types.StructType():
             return kind.cls(**{f.name: _blank(f.type) for f in kind.fields if f.required})
         case types.ListType():
@@ -161,14 +179,16 @@ def _refusal(value: object, kind: types.Type, path: str) -> str:
 
 
 def _words(kind: types.Type) -> list[str]:
+    if isinstance(kind, types.Metadata):
+        return _words(kind.type)
     return [str(word) for word in kind.values] if isinstance(kind, types.LiteralType) else []
 
 
 def _allowed(kind: types.Type) -> str:
-    """Say in words what a type takes."""
+    """Return what a type accepts, in words."""
     match kind:
         case types.Metadata():
-            return str((kind.extra_json_schema or {}).get("description") or _allowed(kind.type))
+            return str((kind.extra or {}).get("allowed") or _allowed(kind.type))
         case types.UnionType():
             return _allowed(_without_none(kind))
         case types.BoolType():
@@ -179,7 +199,7 @@ def _allowed(kind: types.Type) -> str:
             return f"a number{_range(kind)}"
         case types.StrType():
             longest = f" of 1 to {kind.max_length} characters" if kind.max_length else ""
-            return f"a text in quotes{longest}"
+            return f"a string in quotes{longest}"
         case types.LiteralType():
             return f"one of {', '.join(_words(kind))}"
         case types.ListType():
@@ -195,5 +215,5 @@ def _range(kind: types.IntType | types.FloatType) -> str:
 
 
 def _items_allowed(kind: types.ListType) -> str:
-    noun = "table" if isinstance(kind.item_type, types.StructType) else "text"
+    noun = "table" if isinstance(kind.item_type, types.StructType) else "string"
     return f"at least one {noun}" if kind.min_length else f"{noun}s"

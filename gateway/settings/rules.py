@@ -1,7 +1,7 @@
 """
-What one setting's type cannot say: how settings must agree with each other.
+Rules between settings, which the type of a single setting cannot express.
 
-Runs over settings that may have blanks ("" or an empty list) where a mistake is already noted.
+Settings may contain blanks ("" or an empty list) where an error was already reported.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _ENDPOINT_PATHS = ("/chat/completions", "/v1/messages", "/embeddings", "/respons
 
 
 def check_rules(settings: Settings, check_caps: CapsCheck | None) -> Iterator[str]:
-    """Yield one line for each disagreement between settings that are each right by themselves."""
+    """Yield one line for each conflict between settings that are valid by themselves."""
     yield from _check_listening(settings)
     yield from _check_intake(settings.server)
     yield from _check_stores(settings)
     if settings.money.renew_s * 3 > settings.money.lease_s:
         yield (
-            f"money.renew_s: {settings.money.renew_s} is too long; "
-            f"allowed: at most a third of money.lease_s, {settings.money.lease_s}"
+            f"money.renew_s: {settings.money.renew_s} must be at most a third of money.lease_s "
+            f"({settings.money.lease_s})"
         )
     yield from _check_providers(settings.providers, check_caps)
     yield from _check_models(settings, check_caps)
@@ -54,12 +54,12 @@ def check_rules(settings: Settings, check_caps: CapsCheck | None) -> Iterator[st
 def _check_listening(settings: Settings) -> Iterator[str]:
     server = settings.server
     if server.port == settings.metrics.port:
-        yield f"metrics.port: {server.port} is not free, server.port has it; allowed: another port"
+        yield f"metrics.port: {server.port} is already used by server.port"
     if (server.tls_cert_file is None) != (server.tls_key_file is None):
         present, absent = "tls_cert_file", "tls_key_file"
         if server.tls_cert_file is None:
             present, absent = absent, present
-        yield f"server.{absent}: missing; server.{present} needs it"
+        yield f"server.{absent}: missing; required with server.{present}"
     yield from _url_error("brand.public_url", settings.brand.public_url)
     yield from _one_of("admin", settings.admin.token_env, settings.admin.token_file, "token")
 
@@ -71,7 +71,7 @@ def _check_intake(server: Server) -> Iterator[str]:
     ):
         most, least = getattr(server, name), getattr(server, smaller)
         if most < least:
-            yield f"server.{name}: {most} is too small; allowed: at least server.{smaller}, {least}"
+            yield f"server.{name}: {most} must be at least server.{smaller} ({least})"
 
 
 def _check_stores(settings: Settings) -> Iterator[str]:
@@ -85,7 +85,10 @@ def _check_stores(settings: Settings) -> Iterator[str]:
             yield f"{section}.url: {shown(store.url)} {failure}"
         yield from _one_of(section, store.password_env, store.password_file, "password")
         if store.url == "embedded" and (store.password_env or store.password_file):
-            yield f"{section}.url: {shown(store.url)} takes no password; allowed: a server's URL"
+            yield (
+                f"{section}.url: {shown(store.url)} takes no password; "
+                "remove it, or give the URL of a server"
+            )
 
 
 def _check_providers(providers: list[Provider], check_caps: CapsCheck | None) -> Iterator[str]:
@@ -100,27 +103,24 @@ def _check_providers(providers: list[Provider], check_caps: CapsCheck | None) ->
 
 def _check_provider(provider: Provider, path: str) -> Iterator[str]:
     if provider.openai is None and provider.anthropic is None:
-        yield f"{path}: has no wire; allowed: an openai or anthropic table with a base_url, or both"
+        yield f"{path}: no wire; add an openai or anthropic table with a base_url"
     if provider.openai is not None:
         yield from _check_wire(provider.openai, f"{path}.openai")
         if not provider.openai.count_tokens:
-            yield f"{path}.openai.count_tokens: false is for the anthropic wire only; leave it out"
+            yield f"{path}.openai.count_tokens: applies to the anthropic wire only; remove it"
     if provider.anthropic is not None:
         yield from _check_wire(provider.anthropic, f"{path}.anthropic")
         if provider.anthropic.base_url.rstrip("/").endswith("/v1"):
             base_url = shown(provider.anthropic.base_url)
             yield (
                 f"{path}.anthropic.base_url: {base_url} ends with /v1; "
-                "allowed: the URL without it, /v1/messages is added"
+                "remove it, because /v1/messages is appended"
             )
     yield from _one_of(path, provider.api_key_env, provider.api_key_file, "api_key")
     if provider.proxy is not None:
         yield from _url_error(f"{path}.proxy", provider.proxy)
         if provider.transport != "httpx2":
-            yield (
-                f"{path}.proxy: {shown(provider.proxy)} needs "
-                f'transport = "httpx2", not {shown(provider.transport)}'
-            )
+            yield f'{path}.proxy: {shown(provider.proxy)} requires transport = "httpx2"'
 
 
 def _check_wire(wire: WireEndpoint, path: str) -> Iterator[str]:
@@ -130,12 +130,12 @@ def _check_wire(wire: WireEndpoint, path: str) -> Iterator[str]:
     if url.path.endswith(_ENDPOINT_PATHS):
         yield (
             f"{path}.base_url: {shown(wire.base_url)} names an endpoint; "
-            "allowed: the base URL that SDKs take, the endpoint's path is added"
+            "give the base URL, because the endpoint's path is appended"
         )
     if not (url.tls or url.is_near or wire.allow_http):
         yield (
-            f"{path}.base_url: {shown(wire.base_url)} would send the credential in clear; allowed: "
-            f"https://, a loopback or private host, or allow_http = true"
+            f"{path}.base_url: {shown(wire.base_url)} would send the credential in clear text; "
+            "use https://, a loopback or private host, or allow_http = true"
         )
 
 
@@ -149,9 +149,9 @@ def _check_headers(headers: Mapping[str, str], path: str) -> Iterator[str]:
         elif name.lower() in _CREDENTIAL_HEADERS:
             yield f"{where}: {NOT_SHOWN} is a credential; use api_key_env or api_key_file"
         elif name.lower() in _OWN_HEADERS:
-            yield f"{where}: is set by the gateway itself; leave it out"
+            yield f"{where}: set by the gateway itself; remove it"
         elif not _HEADER_VALUE.match(value):
-            yield f"{where}: {NOT_SHOWN} is not a header value; allowed: visible ASCII"
+            yield f"{where}: {NOT_SHOWN} is not a header value; use visible ASCII characters"
 
 
 def _check_caps(
@@ -173,10 +173,7 @@ def _check_models(settings: Settings, check_caps: CapsCheck | None) -> Iterator[
         path = f"models[{index}]"
         yield from _check_names(model, path, settings.brand.model_prefix, first)
         if model.max_output > model.context:
-            yield (
-                f"{path}.max_output: {model.max_output} is more than the context; "
-                f"allowed: at most {model.context}"
-            )
+            yield f"{path}.max_output: {model.max_output} exceeds the context ({model.context})"
         yield from _check_tiers(model.prices, f"{path}.prices")
         labels: dict[str, str] = {}
         for number, deployment in enumerate(model.deployments):
@@ -193,8 +190,8 @@ def _check_tiers(prices: Prices, path: str) -> Iterator[str]:
     for name in prices.tiers:
         if not _TIER_NAME.match(name):
             yield (
-                f"{path}.tiers: {shown(name)} is no tier that an upstream reports; "
-                "allowed: at most 32 small letters, digits and _ -"
+                f"{path}.tiers: {shown(name)} is not the name of a tier; "
+                "use at most 32 lower-case letters, digits and _ -"
             )
 
 
@@ -205,8 +202,8 @@ def _check_names(model: Model, path: str, prefix: str, first: dict[str, str]) ->
         yield from _taken(first, name, where)
         if prefix and name.startswith(prefix):
             yield (
-                f"{where}: {shown(name)} begins with brand.model_prefix, which is taken off "
-                "before names are looked up; allowed: the name without it"
+                f"{where}: {shown(name)} starts with brand.model_prefix, which is removed "
+                "before the lookup; remove it here"
             )
 
 
@@ -220,10 +217,10 @@ def _check_deployment(
         return
     provider = providers.get(deployment.provider)
     if provider is None:
-        have = ", ".join(providers) or "none"
+        known = ", ".join(providers) or "none"
         hint = did_you_mean(deployment.provider, providers)
         yield (
-            f"{path}.provider: {shown(deployment.provider)} is not a provider; have: {have}{hint}"
+            f"{path}.provider: {shown(deployment.provider)} is not a provider; known: {known}{hint}"
         )
         return
     spoken = [wire for wire in ("openai", "anthropic") if getattr(provider, wire) is not None]
@@ -233,29 +230,27 @@ def _check_deployment(
         yield from _taken(seen, wire, where)
         if spoken and wire not in spoken:
             yield (
-                f"{where}: {shown(wire)} is not spoken by {provider.name}; "
-                f"allowed: {', '.join(spoken)}"
+                f"{where}: {shown(wire)} is not a wire of provider {provider.name}; "
+                f"it has {', '.join(spoken)}"
             )
     yield from _check_caps(check_caps, provider, deployment.caps, f"{path}.caps")
 
 
 def _taken(first: dict[str, str], name: str, path: str) -> Iterator[str]:
-    """Note a name's second use; `first` remembers where each was used first."""
+    """Report the second use of a name; `first` maps names to their first use."""
     if name in first:
-        yield f"{path}: {shown(name)} is taken by {first[name]}; allowed: each only once"
+        yield f"{path}: {shown(name)} is already used by {first[name]}"
     elif name:
         first[name] = path
 
 
 def _one_of(path: str, env: object, file: object, what: str) -> Iterator[str]:
     if env is not None and file is not None:
-        yield (
-            f"{path}.{what}_file: {shown(file)} stands beside {what}_env; allowed: one of the two"
-        )
+        yield (f"{path}.{what}_file: {shown(file)} cannot be combined with {what}_env")
 
 
 def _url_error(path: str, url: str) -> Generator[str, None, HttpUrl | None]:
-    """Return the URL's parts, or None after noting what is wrong with it."""
+    """Return the URL's parts, or None after reporting an error."""
     if not url:
         return None
     try:

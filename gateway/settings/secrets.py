@@ -19,14 +19,14 @@ _HEADER_SAFE = re.compile(r"[\x21-\x7e]+\Z")
 
 
 class Secrets(msgspec.Struct, frozen=True):
-    """Every secret of one configuration. Its printed form shows none."""
+    """Every secret of one configuration. Its repr shows none."""
 
     providers: dict[str, str]
-    """Provider name -> credential; a provider without one is not in here."""
+    """Provider name -> credential; providers without one are absent."""
     redis_password: str | None = None
     sql_password: str | None = None
     admin_token: str | None = None
-    """None: the operator's API is off."""
+    """None: there is no admin API."""
 
     def __repr__(self) -> str:
         return f"Secrets({len(self.providers)} providers)"
@@ -36,7 +36,7 @@ def secret(
     path: str, env: str | None, file: str | None, environ: Mapping[str, str], read: ReadText
 ) -> str | None:
     """
-    Return the secret that a setting points to, without line ends at its end; None: it has none.
+    Return the secret that a setting refers to, without trailing line ends, or None.
 
     Args:
         path: The setting's key path without `_env` or `_file`, for the message.
@@ -46,7 +46,7 @@ def secret(
         read: Reads a file.
 
     Raises:
-        ConfigError: The variable is not set, the file cannot be read, or there is nothing in it.
+        ConfigError: The variable is not set, the file cannot be read, or the value is empty.
     """
     if env is not None:
         value, where = environ.get(env), f"{path}_env: the environment variable {env}"
@@ -77,17 +77,17 @@ def resolve_secrets(
     settings: Settings, environ: Mapping[str, str], read: ReadText, *, stores_only: bool = False
 ) -> Secrets:
     """
-    Return every secret that the settings point to; the files of TLS are looked at, not returned.
+    Return every secret that the settings refer to. TLS files are checked, not returned.
 
     Args:
-        settings: Where to look.
+        settings: The configuration.
         environ: The environment.
         read: Reads a file.
-        stores_only: Leave out the providers' credentials, TLS and the operator's token: for what
-            only uses the stores.
+        stores_only: Skip the providers' credentials, TLS and the admin token, for processes that
+            use only the stores.
 
     Raises:
-        ConfigError: One line for each that is missing, empty, or no header value where it must be.
+        ConfigError: One line for each secret that is missing, empty or not a header value.
     """
     errors: list[str] = []
 
@@ -110,7 +110,7 @@ def resolve_secrets(
             suffix = "env" if provider.api_key_env is not None else "file"
             errors.append(
                 f"{path}_{suffix}: the value (not shown) has spaces, control or non-ASCII "
-                "characters; allowed: visible ASCII"
+                "characters; use visible ASCII characters"
             )
     if not stores_only:
         fetch("server.tls_cert", None, settings.server.tls_cert_file)
@@ -120,7 +120,7 @@ def resolve_secrets(
     if token is not None and not (_HEADER_SAFE.match(token) and len(token) >= _TOKEN_LENGTH):
         suffix = "env" if admin.token_env is not None else "file"
         errors.append(
-            f"admin.token_{suffix}: the value (not shown) is no token; allowed: at least "
+            f"admin.token_{suffix}: the value (not shown) is not a token; use at least "
             f"{_TOKEN_LENGTH} visible ASCII characters"
         )
     secrets = Secrets(

@@ -1,4 +1,4 @@
-"""What the addresses in the configuration may look like, and their parts."""
+"""Parses and validates the URLs of the configuration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HttpUrl(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """What the `host` header says: the port only where it is not the scheme's own."""
+        """The value of the `host` header, without the scheme's default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
@@ -45,42 +45,42 @@ def split_http_url(url: str) -> HttpUrl:
     Return the parts of an absolute http or https URL.
 
     Raises:
-        ValueError: It is no such URL; it has a user part, a query or a fragment; its host is no
-            host to call (link-local as cloud metadata is, multicast, unspecified). The message
-            ends a sentence that begins with the URL.
+        ValueError: It is not such a URL; it has a user part, a query or a fragment; its host is
+            link-local (as cloud metadata is), multicast or unspecified. The message continues a
+            sentence that starts with the URL.
     """
     parts = _split(url)
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError("is not an absolute http:// or https:// URL")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("has a user part; the credential is given apart")
+        raise ValueError("has a user part; configure the credential separately")
     if parts.query or parts.fragment or url.endswith(("?", "#")):
-        raise ValueError("has a query or a fragment; allowed: scheme, host, port, path")
+        raise ValueError("has a query or a fragment; use scheme, host, port and path only")
     if not _PATH.match(parts.path):
         raise ValueError("has a path with characters that a URL must escape")
     host = parts.hostname or ""
     _check_host(host)
     port = parts.port if parts.port is not None else _DEFAULT_PORTS[parts.scheme]
     if port == 0:
-        raise ValueError("has the port 0; allowed: 1 to 65535")
+        raise ValueError("has port 0; use 1 to 65535")
     return HttpUrl(parts.scheme == "https", host, port, parts.path.rstrip("/"))
 
 
 def check_store_url(url: str, schemes: tuple[str, ...]) -> None:
     """
-    Accept `embedded` and URLs of these schemes that hold no password.
+    Accept `embedded`, and URLs of these schemes without a password.
 
     Raises:
-        ValueError: Anything else; the message ends a sentence that begins with the URL.
+        ValueError: Anything else. The message continues a sentence that starts with the URL.
     """
     if url == "embedded":
         return
     parts = _split(url)
     if parts.scheme not in schemes or not (parts.netloc or parts.path):
         allowed = ", ".join(f"{scheme}://" for scheme in schemes)
-        raise ValueError(f'is not "embedded" and none of {allowed}')
+        raise ValueError(f'is neither "embedded" nor one of {allowed}')
     if parts.password is not None or "password=" in parts.query.lower():
-        raise ValueError("holds a password; give it by password_env or password_file")
+        raise ValueError("contains a password; use password_env or password_file")
 
 
 def _split(url: str) -> SplitResult:
@@ -88,7 +88,7 @@ def _split(url: str) -> SplitResult:
         raise ValueError("is not a URL: it has spaces or characters outside ASCII")
     try:
         parts = urlsplit(url)
-        _ = parts.port  # looked at only when asked for
+        _ = parts.port  # parsed only when accessed
     except ValueError as failure:
         raise ValueError("is not a URL: its host or port cannot be read") from failure
     return parts

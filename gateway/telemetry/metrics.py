@@ -3,7 +3,7 @@ Every metric of the gateway, in one place.
 
 Labels come from closed sets (endpoint, wire, deployment, outcome, error kind, token class), never
 from keys, clients, request ids or free text. `server.metrics_process` sums the values over all
-processes. The documentation lists every metric; a test compares the two.
+processes. `docs/metrics.md` lists every metric.
 """
 
 from __future__ import annotations

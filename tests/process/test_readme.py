@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.protocols.translate.capabilities import capabilities
-from gateway.server.demonstration import demo_settings
+from gateway.server.demonstration import demo_settings, introduction
 from gateway.settings import load
 from tests.support.service import Key, Service
 
@@ -54,7 +54,7 @@ def capio(arguments: list[str], home: Path) -> str:
 def test_snippet_of_an_sdk_prints_an_answer(
     snippet: str, gateway: Service, key: Key, tmp_path: Path
 ) -> None:
-    """What is copied from the README works with a key alone."""
+    """A snippet runs with nothing but a key."""
     code = snippet.replace(URL, gateway.url)
     assert code != snippet
 
@@ -67,7 +67,7 @@ def test_snippet_of_an_sdk_prints_an_answer(
 def test_snippet_of_curl_is_answered(
     snippet: str, gateway: Service, key: Key, tmp_path: Path
 ) -> None:
-    """No call fails, and none is answered with an error."""
+    """No call fails or returns an error."""
     kept = [line for line in snippet.split("\n") if not line.startswith("export CAPIO_API_KEY")]
     script = "\n".join(kept).replace(URL, gateway.url).replace("curl ", "curl -sS --fail ")
 
@@ -78,7 +78,7 @@ def test_snippet_of_curl_is_answered(
 
 
 def test_commands_work_in_their_order(tmp_path: Path) -> None:
-    """Whoever types them one after the other meets no mistake."""
+    """Typed one after the other, every command succeeds."""
     (tmp_path / "capio.toml").write_text(CONFIG)
     ran = 0
 
@@ -95,8 +95,8 @@ def test_commands_work_in_their_order(tmp_path: Path) -> None:
     assert ran == len(re.findall(r"^capio ", "\n".join(SHELL), re.MULTILINE))
 
 
-def test_shortest_configuration_has_no_mistake(tmp_path: Path) -> None:
-    """It is read as it stands."""
+def test_shortest_configuration_is_valid(tmp_path: Path) -> None:
+    """It is complete."""
     path = tmp_path / "capio.toml"
     path.write_text(CONFIG)
 
@@ -106,7 +106,7 @@ def test_shortest_configuration_has_no_mistake(tmp_path: Path) -> None:
 
 
 def test_clients_are_set_up_with_models_that_the_demo_has() -> None:
-    """With `make run` in one terminal the set-ups work in another, unchanged but for the key."""
+    """The client set-ups work beside `make run`, with only the key changed."""
     models = {model.name for model in demo_settings(8080, 9464, 1, 1).models}
     opencode, openclaw = [json.loads(text) for kind, text in BLOCKS if kind == "json"]
     claude = next(text for text in SHELL if "ANTHROPIC_BASE_URL" in text)
@@ -124,8 +124,19 @@ def test_clients_are_set_up_with_models_that_the_demo_has() -> None:
     assert named <= models
 
 
+def test_output_of_make_run_is_what_the_demo_prints() -> None:
+    """The output in the README is the demo's, up to its last two lines about the machine."""
+    shown = next(text for kind, text in BLOCKS if kind == "text" and "Your key" in text)
+    key = re.search(r"sk-capio-live-\w+", shown)
+    assert key is not None
+
+    printed = introduction(demo_settings(8080, 9464, 1, 1), key[0])
+
+    assert shown.strip() == printed.strip().split("\n  Data ")[0]
+
+
 def test_links_lead_somewhere() -> None:
-    """Files exist."""
+    """Linked files exist."""
     targets = {target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", TEXT)}
 
     assert [target for target in targets if not (ROOT / target).exists()] == []

@@ -1,4 +1,4 @@
-"""Reading a configuration: every mistake of shape is one line with path, value and remedy."""
+"""Reading a configuration: every error of shape is one line with path, value and remedy."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ deployments = [{ provider = "deepseek", model = "deepseek-chat" }]
 """
 
 
-def mistakes_of(text: str) -> list[str]:
+def errors_of(text: str) -> list[str]:
     with pytest.raises(ConfigError) as raised:
         parse(text)
     return raised.value.errors
@@ -46,7 +46,7 @@ def test_parse_whole_seconds_become_floats() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "mistake"),
+    ("lines", "error"),
     [
         (
             "[server]\nport = 70000",
@@ -70,18 +70,18 @@ def test_parse_whole_seconds_become_floats() -> None:
         ),
         (
             "[server]\nhost = ''",
-            'server.host: "" is not a text in quotes of 1 to 1000 characters',
+            'server.host: "" is not a string in quotes of 1 to 1000 characters',
         ),
         ("[keys]\nnear_entries = 'many'", 'keys.near_entries: "many" is not a whole number from 1'),
         ("server = 5", "server: 5 is not a table"),
         (
             "[sql]\nulr = 'embedded'",
-            'sql.ulr: unknown key, set to "embedded"; have: password_env, password_file, '
+            'sql.ulr: unknown key, set to "embedded"; known: password_env, password_file, '
             "pool_size, url, usage_retention_days (did you mean url?)",
         ),
         (
             "[redis]\npassword = 'hunter2'",
-            "redis.password: unknown key, set to the value (not shown, it may be a secret); have: ",
+            "redis.password: unknown key, set to the value (not shown, it may be a secret); known",
         ),
         (
             "[sql]\npassword_env = 'p4ss-word'",
@@ -94,15 +94,15 @@ def test_parse_whole_seconds_become_floats() -> None:
         ),
     ],
 )
-def test_parse_wrong_value_names_path_value_and_remedy(lines: str, mistake: str) -> None:
+def test_parse_wrong_value_names_path_value_and_remedy(lines: str, error: str) -> None:
     """One wrong value is one line: where, what it is, what is allowed."""
-    (line,) = mistakes_of(lines + VALID if lines[0] == "s" else VALID + lines)
+    (line,) = errors_of(lines + VALID if lines[0] == "s" else VALID + lines)
 
-    assert line.startswith(mistake)
+    assert line.startswith(error)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "mistake"),
+    ("old", "new", "error"),
     [
         (
             'name = "deepseek"',
@@ -131,7 +131,7 @@ def test_parse_wrong_value_names_path_value_and_remedy(lines: str, mistake: str)
         (
             ', model = "deepseek-chat"',
             "",
-            "models[0].deployments[0].model: missing; allowed: a name of at most 256 visible ASCII "
+            "models[0].deployments[0].model: missing; expected a name of at most 256 visible ASCII "
             "characters",
         ),
         (
@@ -152,41 +152,41 @@ def test_parse_wrong_value_names_path_value_and_remedy(lines: str, mistake: str)
         ),
     ],
 )
-def test_parse_mistake_inside_lists_names_the_index(old: str, new: str, mistake: str) -> None:
+def test_parse_error_inside_lists_names_the_index(old: str, new: str, error: str) -> None:
     """Key paths count the tables of a list from zero."""
     text = VALID.replace(old, new)
 
-    assert mistakes_of(text) == [mistake]
+    assert errors_of(text) == [error]
 
 
 def test_parse_many_mistakes_reports_all_at_once() -> None:
     """One run shows everything there is to mend."""
     text = VALID + "[server]\nport = 0\nworkers = 0\n[brand]\nnme = 'x'\n[metrics]\nport = 8080\n"
 
-    paths = {line.split(":")[0] for line in mistakes_of(text)}
+    paths = {line.split(":")[0] for line in errors_of(text)}
 
     assert paths == {"server.port", "server.workers", "brand.nme", "metrics.port"}
 
 
 def test_parse_empty_file_asks_for_providers_and_models() -> None:
     """A file cut to nothing is not an empty catalogue."""
-    assert mistakes_of("") == [
-        "providers: missing; allowed: at least one [[providers]] table",
-        "models: missing; allowed: at least one [[models]] table",
+    assert errors_of("") == [
+        "providers: missing; expected at least one [[providers]] table",
+        "models: missing; expected at least one [[models]] table",
     ]
 
 
 @pytest.mark.parametrize(
     "text", ["a =", "a = 1\na = 2", "a = " + "[" * 50_000, "a = " + "1" * 5000]
 )
-def test_parse_what_is_no_toml_is_one_mistake(text: str) -> None:
-    """A syntax error, nesting and digits without end are mistakes, not crashes."""
-    (line,) = mistakes_of(text)
+def test_parse_what_is_no_toml_is_one_error(text: str) -> None:
+    """A syntax error, nesting and digits without end are errors, not crashes."""
+    (line,) = errors_of(text)
 
     assert line.startswith("not TOML: ")
 
 
-def test_load_unreadable_file_is_a_mistake(tmp_path: Path) -> None:
+def test_load_unreadable_file_is_a_error(tmp_path: Path) -> None:
     """A missing file and one that is no text name the path."""
     binary = tmp_path / "binary.toml"
     binary.write_bytes(b"a = \xff")
@@ -236,7 +236,7 @@ _DOCUMENTS = st.dictionaries(
 
 @given(_DOCUMENTS)
 def test_reading_any_document_gives_settings_and_single_lines(raw: dict[str, object]) -> None:
-    """Whatever a document holds, all rules can run over it, and each mistake is one line."""
+    """Whatever a document holds, all rules can run over it, and each error is one line."""
     errors: list[str] = []
 
     settings = read_table(raw, Settings, errors)
@@ -247,7 +247,7 @@ def test_reading_any_document_gives_settings_and_single_lines(raw: dict[str, obj
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "mistake"),
+    ("old", "new", "error"),
     [
         (
             'name = "deepseek"',
@@ -267,12 +267,12 @@ def test_reading_any_document_gives_settings_and_single_lines(raw: dict[str, obj
         (
             'name = "flash"',
             'name = "flash"\nprices = { long_context = { input = "3", output = "4" } }',
-            "models[0].prices.long_context.above: missing; allowed: a whole number from 1 to ",
+            "models[0].prices.long_context.above: missing; expected a whole number from 1 to ",
         ),
     ],
 )
-def test_parse_mistake_in_priced_features_names_the_key(old: str, new: str, mistake: str) -> None:
+def test_parse_error_in_priced_features_names_the_key(old: str, new: str, error: str) -> None:
     """A feature that does not exist, a factor without quotes, a price out of bounds."""
-    (line,) = mistakes_of(VALID.replace(old, new, 1))
+    (line,) = errors_of(VALID.replace(old, new, 1))
 
-    assert line.startswith(mistake)
+    assert line.startswith(error)

@@ -27,7 +27,7 @@ deployments = [{ provider = "openai", model = "gpt-5.5" }]
 """
 
 
-def mistakes_of(text: str) -> list[str]:
+def errors_of(text: str) -> list[str]:
     with pytest.raises(ConfigError) as raised:
         parse(text)
     return raised.value.errors
@@ -37,154 +37,152 @@ def with_base_url(url: str, more: str = "") -> str:
     return VALID.replace('base_url = "https://api.openai.com/v1"', f'base_url = "{url}"{more}')
 
 
-def test_parse_agreeing_settings_have_no_mistake() -> None:
+def test_parse_agreeing_settings_have_no_error() -> None:
     """The text that the other tests spoil is right."""
     assert isinstance(parse(VALID), Settings)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "mistake"),
+    ("old", "new", "error"),
     [
         (
             'provider = "deepseek"',
             'provider = "deepsek"',
-            'models[0].deployments[0].provider: "deepsek" is not a provider; have: deepseek, openai'
-            " (did you mean deepseek?)",
+            'models[0].deployments[0].provider: "deepsek" is not a provider; known: deepseek, '
+            "openai (did you mean deepseek?)",
         ),
         (
             '[[models]]\nname = "flash"',
             '[money]\nrenew_s = 11\nlease_s = 30\n[[models]]\nname = "flash"',
-            "money.renew_s: 11.0 is too long; allowed: at most a third of money.lease_s, 30.0",
+            "money.renew_s: 11.0 must be at most a third of money.lease_s (30.0)",
         ),
         (
             '[[models]]\nname = "flash"',
             '[server]\nmax_body_bytes = 200000000\n[[models]]\nname = "flash"',
-            "server.max_buffered_bytes_per_account: 134217728 is too small; "
-            "allowed: at least server.max_body_bytes, 200000000",
+            "server.max_buffered_bytes_per_account: 134217728 must be at least "
+            "server.max_body_bytes (200000000)",
         ),
         (
             '[[models]]\nname = "flash"',
             '[server]\nmax_buffered_bytes = 100000000\n[[models]]\nname = "flash"',
-            "server.max_buffered_bytes: 100000000 is too small; "
-            "allowed: at least server.max_buffered_bytes_per_account, 134217728",
+            "server.max_buffered_bytes: 100000000 must be at least "
+            "server.max_buffered_bytes_per_account (134217728)",
         ),
         (
             'name = "gpt"',
             'name = "fast"',
-            'models[1].name: "fast" is taken by models[0].aliases[0]; allowed: each only once',
+            'models[1].name: "fast" is already used by models[0].aliases[0]',
         ),
         (
             'aliases = ["fast"]',
             'aliases = ["fast", "flash"]',
-            'models[0].aliases[1]: "flash" is taken by models[0].name; allowed: each only once',
+            'models[0].aliases[1]: "flash" is already used by models[0].name',
         ),
         (
             'name = "gpt"',
             'name = "capio/gpt"',
-            'models[1].name: "capio/gpt" begins with brand.model_prefix, which is taken off before '
-            "names are looked up; allowed: the name without it",
+            'models[1].name: "capio/gpt" starts with brand.model_prefix, which is removed before '
+            "the lookup; remove it here",
         ),
         (
             'name = "gpt"',
             'name = "gpt"\ncontext = 1000\nmax_output = 1001',
-            "models[1].max_output: 1001 is more than the context; allowed: at most 1000",
+            "models[1].max_output: 1001 exceeds the context (1000)",
         ),
         (
             'model = "gpt-5.5" }',
             'model = "gpt-5.5" }, { provider = "openai", model = "gpt-5.5" }',
-            'models[1].deployments[1]: "openai/gpt-5.5" is taken by models[1].deployments[0]; '
-            "allowed: each only once",
+            'models[1].deployments[1]: "openai/gpt-5.5" is already used by '
+            "models[1].deployments[0]",
         ),
         (
             'model = "gpt-5.5"',
             'model = "gpt-5.5", wires = ["openai", "anthropic"]',
-            'models[1].deployments[0].wires[1]: "anthropic" is not spoken by openai; '
-            "allowed: openai",
+            'models[1].deployments[0].wires[1]: "anthropic" is not a wire of provider openai; '
+            "it has openai",
         ),
         (
             'model = "gpt-5.5"',
             'model = "gpt-5.5", wires = ["openai", "openai"]',
-            'models[1].deployments[0].wires[1]: "openai" is taken by '
-            "models[1].deployments[0].wires[0]; allowed: each only once",
+            'models[1].deployments[0].wires[1]: "openai" is already used by '
+            "models[1].deployments[0].wires[0]",
         ),
         (
             'openai = { base_url = "https://api.openai.com/v1" }',
             "",
-            "providers[1]: has no wire; allowed: an openai or anthropic table with a base_url, "
-            "or both",
+            "providers[1]: no wire; add an openai or anthropic table with a base_url",
         ),
         (
             'name = "openai"\n',
             'name = "openai"\napi_key_env = "A"\napi_key_file = "/run/a"\n',
-            'providers[1].api_key_file: "/run/a" stands beside api_key_env; '
-            "allowed: one of the two",
+            'providers[1].api_key_file: "/run/a" cannot be combined with api_key_env',
         ),
         (
             'name = "openai"\n',
             'name = "openai"\nproxy = "http://proxy:3128"\n',
-            'providers[1].proxy: "http://proxy:3128" needs transport = "httpx2", not "http1"',
+            'providers[1].proxy: "http://proxy:3128" requires transport = "httpx2"',
         ),
         (
             '/anthropic" }',
             '/anthropic/v1/" }',
             'providers[0].anthropic.base_url: "https://api.deepseek.com/anthropic/v1/" ends with '
-            "/v1; allowed: the URL without it, /v1/messages is added",
+            "/v1; remove it, because /v1/messages is appended",
         ),
         (
             'api.openai.com/v1"',
             'api.openai.com/v1", count_tokens = false',
-            "providers[1].openai.count_tokens: false is for the anthropic wire only; leave it out",
+            "providers[1].openai.count_tokens: applies to the anthropic wire only; remove it",
         ),
         (
             "[[models]]",
             '[server]\ntls_cert_file = "/c"\n[[models]]',
-            "server.tls_key_file: missing; server.tls_cert_file needs it",
+            "server.tls_key_file: missing; required with server.tls_cert_file",
         ),
         (
             "[[models]]",
             '[server]\ntls_key_file = "/c"\n[[models]]',
-            "server.tls_cert_file: missing; server.tls_key_file needs it",
+            "server.tls_cert_file: missing; required with server.tls_key_file",
         ),
         (
             "[[models]]",
             "[metrics]\nport = 8080\n[[models]]",
-            "metrics.port: 8080 is not free, server.port has it; allowed: another port",
+            "metrics.port: 8080 is already used by server.port",
         ),
         (
             "[[models]]",
             '[sql]\nurl = "mysql://db/x"\n[[models]]',
-            'sql.url: "mysql://db/x" is not "embedded" and none of postgresql://, postgres://',
+            'sql.url: "mysql://db/x" is neither "embedded" nor one of postgresql://, postgres://',
         ),
         (
             "[[models]]",
             '[redis]\nurl = "redis://:pw@host/0"\n[[models]]',
-            'redis.url: "redis://***@host/0" holds a password; '
-            "give it by password_env or password_file",
+            'redis.url: "redis://***@host/0" contains a password; '
+            "use password_env or password_file",
         ),
         (
             "[[models]]",
             '[redis]\npassword_env = "PW"\n[[models]]',
-            'redis.url: "embedded" takes no password; allowed: a server\'s URL',
+            'redis.url: "embedded" takes no password; remove it, or give the URL of a server',
         ),
     ],
 )
-def test_parse_disagreement_names_both_sides(old: str, new: str, mistake: str) -> None:
-    """Each rule reports where it is broken, the value, and what would be right."""
-    assert mistakes_of(VALID.replace(old, new, 1)) == [mistake]
+def test_parse_disagreement_names_both_sides(old: str, new: str, error: str) -> None:
+    """Each rule reports where it is violated, the value, and the remedy."""
+    assert errors_of(VALID.replace(old, new, 1)) == [error]
 
 
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("http://api.openai.com/v1", "would send the credential in clear; allowed: https://"),
+        ("http://api.openai.com/v1", "would send the credential in clear text; use https://"),
         ("ftp://api.openai.com/v1", "is not an absolute http:// or https:// URL"),
         ("api.openai.com/v1", "is not an absolute http:// or https:// URL"),
-        ("https://me:pw@api.openai.com/v1", "has a user part; the credential is given apart"),
+        ("https://me:pw@api.openai.com/v1", "has a user part; configure the credential separately"),
         ("https://api.openai.com/v1?key=1", "has a query or a fragment"),
         ("https://api.openai.com/v1#", "has a query or a fragment"),
         ("https://api.openai.com/v1/chat/completions", "names an endpoint"),
         ("https://api.openai.com:99999/v1", "is not a URL: its host or port cannot be read"),
-        ("https://api.openai.com:0/v1", "has the port 0"),
+        ("https://api.openai.com:0/v1", "has port 0"),
         ("https:///v1", "has no valid host name"),
         ("https://a..b/v1", "has no valid host name"),
         ("https://1.2.3/v1", "has no valid host name"),
@@ -197,7 +195,7 @@ def test_parse_disagreement_names_both_sides(old: str, new: str, mistake: str) -
 )
 def test_parse_base_url_that_cannot_be_used_is_refused(url: str, reason: str) -> None:
     """A base URL is absolute, without secrets in it, and safe to send a credential to."""
-    (line,) = mistakes_of(with_base_url(url))
+    (line,) = errors_of(with_base_url(url))
 
     assert line.startswith("providers[1].openai.base_url: ")
     assert reason in line
@@ -244,29 +242,29 @@ def test_split_http_url_gives_parts(url: str, parts: tuple[object, ...]) -> None
 
 
 @pytest.mark.parametrize(
-    ("header", "mistake"),
+    ("header", "error"),
     [
         (
             'authorization = "Bearer k3y"',
             "authorization: the value (not shown, it may be a secret)",
         ),
-        ('Host = "x"', "Host: is set by the gateway itself; leave it out"),
+        ('Host = "x"', "Host: set by the gateway itself; remove it"),
         ('"a b" = "x"', '"a b": "a b" is not a header name'),
         (
             'x-a = "k3y\\r\\nx-b: 1"',
             "x-a: the value (not shown, it may be a secret) is not a header",
         ),
-        ('x-a = "1"\nX-A = "2"', 'X-A: "x-a" is taken by providers[1].headers.x-a'),
-        ("x-a = 1", "x-a: 1 is not a text in quotes"),
+        ('x-a = "1"\nX-A = "2"', 'X-A: "x-a" is already used by providers[1].headers.x-a'),
+        ("x-a = 1", "x-a: 1 is not a string in quotes"),
     ],
 )
-def test_parse_header_that_must_not_be_set_is_refused(header: str, mistake: str) -> None:
+def test_parse_header_that_must_not_be_set_is_refused(header: str, error: str) -> None:
     """Extra headers are no place for secrets, line ends, or what the gateway sets itself."""
     text = VALID.replace("\n[[models]]", f"\n[providers.headers]\n{header}\n[[models]]", 1)
 
-    (line,) = mistakes_of(text)
+    (line,) = errors_of(text)
 
-    assert line.startswith(f"providers[1].headers.{mistake}")
+    assert line.startswith(f"providers[1].headers.{error}")
     assert "k3y" not in line
 
 
@@ -305,7 +303,7 @@ def test_parse_tier_that_no_upstream_reports_is_refused(where: str) -> None:
     if where != "prices":  # the cost of the first deployment
         text = VALID.replace('model = "chat"', f'model = "chat", cost = {tiers}', 1)
 
-    assert mistakes_of(text) == [
-        f'models[0].{where}.tiers: "Priority" is no tier that an upstream reports; '
-        "allowed: at most 32 small letters, digits and _ -"
+    assert errors_of(text) == [
+        f'models[0].{where}.tiers: "Priority" is not the name of a tier; '
+        "use at most 32 lower-case letters, digits and _ -"
     ]

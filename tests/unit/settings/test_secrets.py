@@ -32,7 +32,7 @@ def test_secret_from_environment_or_file_loses_its_line_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "file", "mistake"),
+    ("env", "file", "error"),
     [
         ("KEY", None, "redis.password_env: the environment variable KEY is not set"),
         ("EMPTY", None, "redis.password_env: the environment variable EMPTY is empty"),
@@ -41,14 +41,12 @@ def test_secret_from_environment_or_file_loses_its_line_end() -> None:
         (None, "/run/binary", "redis.password_file: /run/binary is not UTF-8"),
     ],
 )
-def test_secret_that_is_not_there_is_a_mistake(
-    env: str | None, file: str | None, mistake: str
-) -> None:
+def test_secret_that_is_not_there_is_a_error(env: str | None, file: str | None, error: str) -> None:
     """The line names the setting and where the secret was looked for."""
     with pytest.raises(ConfigError) as raised:
         secret("redis.password", env, file, {"EMPTY": ""}, read)
 
-    assert raised.value.errors == [mistake]
+    assert raised.value.errors == [error]
 
 
 def test_resolve_secrets_gives_each_provider_its_own() -> None:
@@ -88,7 +86,7 @@ def test_resolve_secrets_reports_all_that_is_missing() -> None:
     assert raised.value.errors == [
         "providers[0].api_key_env: the environment variable A is not set",
         "providers[1].api_key_file: the value (not shown) has spaces, control or non-ASCII "
-        "characters; allowed: visible ASCII",
+        "characters; use visible ASCII characters",
         "server.tls_cert_file: /none cannot be read: No such file or directory",
         "sql.password_env: the environment variable S is not set",
     ]

@@ -1,0 +1,343 @@
+"""
+Writes the reference pages from the code: `make docs`, or `python docs/generate.py`.
+
+Settings come from the descriptions in `gateway/settings`, errors from `gateway/errors.py` with the
+texts below, metrics from `gateway/telemetry/metrics.py`, the README's costs from `bench/README.md`. `tests/unit/project/test_docs.py` fails
+when a page is not what this module writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import msgspec.inspect as types
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
+from gateway.errors import SURFACES, ErrorKind, Surface
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
+
+FOLDER = Path(__file__).resolve().parent
+WIDTH = 120
+NOTICE = "<!-- Written by `make docs`; edit the code, not this page. -->\n"
+
+ROOT = FOLDER.parent
+
+# What the README calls the scenarios of the benchmark.
+COSTS = {
+    "short": "short request, not streamed",
+    "prompt-100k": "request with a prompt of 100 KB",
+    "burst-100": "chunk relayed, OpenAI API, in a burst",
+    "burst-100-anthropic": "chunk relayed, Anthropic API, in a burst",
+    "paced-1000": "chunk relayed, 1,000 streams at 20 ms per chunk",
+    "translated-burst": "chunk translated from one API to the other",
+}
+
+UNITS = {
+    "bytes_per_s": "bytes per second",
+    "s": "seconds",
+    "ms": "milliseconds",
+    "bytes": "bytes",
+    "days": "days",
+}
+SEE = {
+    "server": "[Before the body is read](money.md#before-the-body-is-read)",
+    "money": "[Accounts, reservations and credit](money.md)",
+    "idempotency": "[Idempotency](idempotency.md)",
+    "admin": "[Admin API](admin-api.md)",
+    "metrics": "[Metrics](metrics.md)",
+    "providers": "[Disconnected clients](money.md#disconnected-clients)",
+}
+
+CONFIGURATION = """\
+# Configuration
+
+The configuration is one TOML file, given by `capio serve --config capio.toml`. `capio.example.toml` is a complete one.
+`capio check-config` reports every error in it at once, one line each: the key path, the value, and what is allowed.
+Unknown keys are errors. On `SIGHUP` a running gateway reads providers and models again; a file with errors changes
+nothing.
+
+- **Secrets are never in the file.** A setting that ends in `_env` names an environment variable, one that ends in
+  `_file` names a file (relative to the working directory; a trailing newline is not part of the secret). Nothing else
+  is read from the environment, and nothing in the file is expanded.
+- **Sections** are written `[server]`. `providers` and `models` are lists: write `[[providers]]` once for each. Settings
+  are named here without their index: `providers.name` is the `name` of each provider. Error messages count from zero:
+  `providers[0].name`.
+- **Defaults** are written as in the file. A *required* setting has no default.
+"""
+
+ERRORS = """\
+# Errors
+
+Every error the gateway reports has a kind from this closed set. The kind is the `error_kind` of records and log lines
+and a label of metrics. The shape of the body follows the path: Anthropic's for `/v1/messages` and below, OpenAI's
+elsewhere. `x-should-retry` advises the vendors' SDKs; where the column is empty the header is absent and they decide.
+*Source* says whose fault it is.
+
+| kind | source | OpenAI | Anthropic | `x-should-retry` |
+| --- | --- | --- | --- | --- |
+"""
+
+METRICS = """\
+# Metrics
+
+Prometheus metrics at `http://<metrics.host>:<metrics.port>/metrics`, summed over all processes of one `capio serve`.
+Label values come from closed sets: never a key, an account or free text. A counter appears with its first event.
+Per-call metrics are updated once a second.
+
+Alert on:
+
+- any `gateway_usage_lost_total`, `gateway_usage_refused_total` or `gateway_ledger_parked_total`;
+- `gateway_ledger_lag_seconds` over a minute;
+- `gateway_spill_oldest_seconds` over a minute while Redis is up, and a rising `gateway_spill_bytes`;
+- `gateway_loop_lag_seconds` with a tail over 50 ms: workers are out of CPU;
+- `gateway_errors_total` of kind `internal`.
+"""
+
+ERROR_TEXTS = {
+    ErrorKind.MISSING_KEY: "No key in `Authorization: Bearer` or `x-api-key`.",
+    ErrorKind.INVALID_KEY: "The key is malformed, unknown or revoked.",
+    ErrorKind.EXPIRED_KEY: "The key has expired.",
+    ErrorKind.DISABLED_KEY: "The key is disabled; it can be enabled again.",
+    ErrorKind.FORBIDDEN: "The key may not use this model, or its account does not exist.",
+    ErrorKind.BAD_REQUEST: "The body is not JSON, its chunked encoding is malformed, or a field is"
+    " invalid. The message names the field.",
+    ErrorKind.UNSUPPORTED: "The request is valid, but this model or this gateway cannot serve it.",
+    ErrorKind.CONTENT_ENCODING: "The request body is compressed.",
+    ErrorKind.CONTENT_TYPE: "The request's `content-type` is not JSON.",
+    ErrorKind.BODY_TOO_LARGE: "The body exceeds `server.max_body_bytes`,"
+    " `server.max_body_bytes_without_credit` or `server.max_count_body_bytes`.",
+    ErrorKind.BODY_TIMEOUT: "The body did not arrive within `server.body_timeout_s`, or more slowly"
+    " than `server.min_body_bytes_per_s`.",
+    ErrorKind.UNKNOWN_PATH: "The path does not exist.",
+    ErrorKind.WRONG_METHOD: "The path does not support this method.",
+    ErrorKind.UNKNOWN_MODEL: "The catalogue has no such model, or the upstream does not know its"
+    " model.",
+    ErrorKind.RATE_LIMITED: "Requests, tokens or concurrent calls exceed a limit of the account or"
+    " key, or its open requests and their bodies exceed `server.max_*_per_account`.",
+    ErrorKind.NO_CREDIT: "The account's credit does not cover the call.",
+    ErrorKind.BUDGET_SPENT: "A daily, monthly or total budget is used up.",
+    ErrorKind.OVERLOADED: "`server.max_in_flight` or `server.max_buffered_bytes` is reached, or all"
+    " connections to the upstream are in use.",
+    ErrorKind.NO_ROUTE: "The model has no deployment that serves this endpoint.",
+    ErrorKind.STORE_UNAVAILABLE: "The call needs Redis or SQL, and neither responds.",
+    ErrorKind.CONFLICT: "A call with this `Idempotency-Key` is still running, or two changes exclude"
+    " each other.",
+    ErrorKind.IDEMPOTENCY_MISMATCH: "This `Idempotency-Key` was used with another body.",
+    ErrorKind.IDEMPOTENCY_COMPLETED: "The call with this `Idempotency-Key` was charged, but its"
+    " response is not stored.",
+    ErrorKind.UPSTREAM_CONNECT: "No connection to the upstream; nothing was sent.",
+    ErrorKind.UPSTREAM_BROKEN: "The connection or the stream was interrupted.",
+    ErrorKind.UPSTREAM_TIMEOUT: "A timeout of `providers.timeouts` expired.",
+    ErrorKind.UPSTREAM_AUTH: "The provider rejects the gateway's credential.",
+    ErrorKind.UPSTREAM_QUOTA: "The gateway's account at the provider has no credit.",
+    ErrorKind.UPSTREAM_REFUSED: "Any other error of the upstream. Its message is passed on where the"
+    " dialect is the same.",
+    ErrorKind.UPSTREAM_MALFORMED: "The upstream's response cannot be read.",
+    ErrorKind.SLOW_CLIENT: "The client read no byte for `server.send_stall_s`. It sees a closed"
+    " connection.",
+    ErrorKind.CLIENT_GONE: "The client disconnected. The status exists in records only.",
+    ErrorKind.INTERNAL: "An unexpected exception in the gateway, logged with its traceback.",
+}
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each generated page by its name."""
+    return {
+        "configuration.md": configuration_page(),
+        "errors.md": errors_page(),
+        "metrics.md": metrics_page(),
+        "../README.md": readme_page(),
+    }
+
+
+def configuration_page() -> str:
+    """Return the reference of all settings."""
+    info = types.type_info(Settings)
+    assert isinstance(info, types.StructType)
+    documented: dict[type, str] = {}
+    parts = [NOTICE, CONFIGURATION]
+    for section in info.fields:
+        (table,) = _tables_in(section.type)
+        is_list = isinstance(section.type, types.ListType)
+        name = section.encode_name
+        parts.append(f"## `[[{name}]]`\n" if is_list else f"## `[{name}]`\n")
+        intro = (table.cls.__doc__ or "").strip()
+        parts.append(_wrapped(f"{intro} See {SEE[name]}." if name in SEE else intro) + "\n")
+        parts.extend(_settings_in(table, f"{name}.", documented))
+    return "\n".join(parts)
+
+
+def errors_page() -> str:
+    """Return the table of all errors, and when each occurs."""
+    rows = "".join(
+        f"| [`{kind.value}`](#{kind.value}) | {surface.source.value} | {surface.openai_status} |"
+        f" {surface.anthropic_status} | {_advice(surface)} |\n"
+        for kind, surface in SURFACES.items()
+    )
+    parts = [NOTICE, ERRORS + rows]
+    for kind, surface in SURFACES.items():
+        code = f", code `{surface.openai_code}`" if surface.openai_code else ""
+        parts.append(f"## `{kind.value}`\n")
+        parts.append(_wrapped(ERROR_TEXTS[kind]) + "\n")
+        parts.append(f"- OpenAI: {surface.openai_status} `{surface.openai_type}`{code}")
+        parts.append(f"- Anthropic: {surface.anthropic_status} `{surface.anthropic_type}`\n")
+    return "\n".join(parts)
+
+
+def metrics_page() -> str:
+    """Return the reference of all metrics, by name."""
+    declared = [
+        value for value in vars(Metrics(CollectorRegistry())).values()
+        if isinstance(value, MetricWrapperBase)
+    ]  # fmt: skip
+    parts = [NOTICE, METRICS]
+    for name, metric in sorted((_metric_name(metric), metric) for metric in declared):
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        kind = str(metric._type).capitalize()
+        parts.append(f"## `{name}`\n")
+        parts.append(_wrapped(metric._documentation) + "\n")
+        parts.append(f"- {kind}, labels {labels}\n" if labels else f"- {kind}, no labels\n")
+    return "\n".join(parts)
+
+
+def readme_page() -> str:
+    """Return the README with the costs that the benchmark wrote into its own page."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (ROOT / "bench" / "README.md").read_text("utf-8").split("\n")
+        if line.startswith("| ")
+    ]
+    results = {(row[0], row[1]): row for row in rows if len(row) > len(COSTS)}
+    table = "| unit of work | nginx | worker | helpers |\n| --- | ---: | ---: | ---: |\n"
+    for scenario, text in COSTS.items():
+        gateway = results[scenario, "gateway"]
+        nginx = results.get((scenario, "nginx"))
+        table += f"| {text} | {nginx[5] if nginx else '-'} | {gateway[5]} | {gateway[7]} |\n"
+    readme = (ROOT / "README.md").read_text("utf-8")
+    return re.sub(
+        r"(<!-- costs:.*?-->\n\n).*?(\n<!-- end of costs -->)",
+        lambda match: match[1] + table + match[2],
+        readme,
+        flags=re.DOTALL,
+    )
+
+
+def _metric_name(metric: MetricWrapperBase) -> str:
+    return f"{metric._name}_total" if metric._type == "counter" else metric._name
+
+
+def _advice(surface: Surface) -> str:
+    return {None: "", True: "true", False: "false"}[surface.should_retry]
+
+
+def _settings_in(table: types.StructType, path: str, documented: dict[type, str]) -> Iterator[str]:
+    for field in table.fields:
+        name = f"{path}{field.encode_name}"
+        text, unit, kind = _described(field)
+        yield f"### `{name}`\n"
+        yield _wrapped(text) + "\n"
+        inner = next(_tables_in(kind), None)
+        known = documented.get(inner.cls) if inner else None
+        facts = [_noun(kind, known), f"Unit: {unit}" if unit else "", _default(field)]
+        yield _wrapped(f"- {'. '.join(filter(None, facts))}.", indent="  ") + "\n"
+        if inner and known is None:
+            documented[inner.cls] = name
+            yield from _settings_in(inner, f"{name}.", documented)
+
+
+def _described(field: types.Field) -> tuple[str, str, types.Type]:
+    """Return a setting's description, its unit and its type without `| None`."""
+    text, unit, kind = "", "", field.type
+    while isinstance(kind, types.Metadata | types.UnionType):
+        if isinstance(kind, types.UnionType):
+            kind = next(each for each in kind.types if not isinstance(each, types.NoneType))
+            continue
+        text = text or str((kind.extra_json_schema or {}).get("description", ""))
+        unit = unit or str((kind.extra or {}).get("unit", ""))
+        if (kind.extra or {}).get("allowed"):
+            break
+        kind = kind.type
+    assert text, f"{field.name} has no description"
+    suffix = re.search(r"_(bytes_per_s|s|ms|bytes|days)\Z", field.encode_name)
+    return text, unit or (UNITS[suffix[1]] if suffix else ""), kind
+
+
+def _tables_in(kind: types.Type) -> Iterator[types.StructType]:
+    """Yield the struct behind an optional table or a list of tables."""
+    match kind:
+        case types.StructType():
+            yield kind
+        case types.ListType(item_type=inner) | types.Metadata(type=inner):
+            yield from _tables_in(inner)
+        case types.UnionType(types=inners):
+            for inner in inners:
+                yield from _tables_in(inner)
+
+
+def _noun(kind: types.Type, known: str | None) -> str:
+    """Return what a setting takes: its type and range, or where the same table is documented."""
+    if known:
+        return f"Table with the settings of `{known}`"
+    match kind:
+        case types.Metadata():
+            allowed = str((kind.extra or {}).get("allowed", ""))
+            text = re.sub(r'"[^"]*"|\. _.*', r"`\g<0>`", allowed)
+            text = re.sub(r"- or _(?= like)", "`-` or `_`", text)
+            return text[0].upper() + text[1:]
+        case types.BoolType():
+            return "Boolean"
+        case types.IntType():
+            return f"Integer from {kind.ge} to {kind.le}"
+        case types.FloatType(gt=None):
+            return f"Number from {kind.ge:.10g} to {kind.le:.10g}"
+        case types.FloatType():
+            return f"Number above {kind.gt:.10g}, at most {kind.le:.10g}"
+        case types.LiteralType():
+            return "One of " + ", ".join(f"`{json.dumps(word)}`" for word in kind.values)
+        case types.ListType(item_type=types.StructType()):
+            return "List of tables"
+        case types.ListType(item_type=types.LiteralType() as item):
+            return "List of " + ", ".join(f"`{json.dumps(word)}`" for word in item.values)
+        case types.ListType():
+            return "List of strings"
+        case types.DictType() | types.StructType():
+            return "Table"
+        case _:
+            return "String"
+
+
+def _default(field: types.Field) -> str:
+    if field.required:
+        return "Required"
+    default = field.default
+    if default is msgspec.NODEFAULT:
+        default = field.default_factory()
+    if default is None:
+        return "Not set by default"
+    if isinstance(default, msgspec.Struct):
+        default = {}
+    return f"Default: `{json.dumps(default)}`"
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, "utf-8")
+        print(f"docs/{name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,359 @@
+"""The sections about the process: its name, its listener, its stores and its own endpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from gateway.settings.types import BodyBytes, Count, EnvName, Port, Seconds, Section, Text
+
+
+class Brand(Section, frozen=True):
+    """The names under which the service presents itself."""
+
+    name: Annotated[Text, Meta(description="Name shown on pages and in documents.")] = "Capio"
+    model_prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,31}/)?\Z",
+            description="Optional prefix of model names in requests, removed before the lookup.",
+            extra={"allowed": 'a short name with a slash at its end like "capio/", or ""'},
+        ),
+    ] = "capio/"
+    key_prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,30}[_-]\Z",
+            description="Prefix of API keys. It distinguishes them from other vendors' keys. Keys"
+            " created under another prefix are no longer accepted.",
+            extra={"allowed": 'a short name that ends in - or _ like "sk-capio-live-"'},
+        ),
+    ] = "sk-capio-live-"
+    public_url: Annotated[
+        Text, Meta(description="Base URL that clients use, shown on pages and in documents.")
+    ] = "http://127.0.0.1:8080"
+
+
+class Server(Section, frozen=True):
+    """The listener, and the limits on clients."""
+
+    host: Annotated[
+        Text, Meta(description='Address to listen on; `"0.0.0.0"` for all IPv4 addresses.')
+    ] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="TCP port to listen on.")] = 8080
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="Number of worker processes. Each runs one event loop on one core.",
+            extra={"unit": "processes"},
+        ),
+    ] = 2
+    data_dir: Annotated[
+        Text,
+        Meta(
+            description="Directory of the embedded stores and of usage that waits for Redis."
+            " Created if missing, readable by its owner only. Relative to the working directory.",
+        ),
+    ] = "capio-data"
+    backlog: Annotated[
+        int,
+        Meta(
+            ge=128,
+            le=65535,
+            description="Length of the kernel's queue of connections that are not yet accepted.",
+            extra={"unit": "connections"},
+        ),
+    ] = 4096
+    max_connections: Annotated[
+        Count,
+        Meta(
+            description="Maximum open client connections. Beyond it no connection is accepted.",
+            extra={"unit": "connections per worker"},
+        ),
+    ] = 8192
+    max_in_flight: Annotated[
+        Count,
+        Meta(
+            description="Maximum concurrent calls. Beyond it a call is rejected with 503 (OpenAI)"
+            " or 529 (Anthropic) and `retry-after: 1`.",
+            extra={"unit": "calls per worker"},
+        ),
+    ] = 4096
+    max_in_flight_per_account: Annotated[
+        Count,
+        Meta(
+            description="Maximum concurrent calls of one account. Beyond it a call is rejected with"
+            " 429 and `retry-after: 1`. Capped at half of `server.max_in_flight`, so that one"
+            " account cannot occupy every place.",
+            extra={"unit": "calls per account and worker"},
+        ),
+    ] = 1024
+    max_sending_per_account: Annotated[
+        Count,
+        Meta(
+            description="Maximum calls of one account whose body is still incomplete a second after"
+            " it was requested. Beyond it a call is rejected with 429 and `retry-after: 1`.",
+            extra={"unit": "calls per account and worker"},
+        ),
+    ] = 64
+    max_sending_without_credit: Annotated[
+        Count,
+        Meta(
+            description="Maximum calls of an account without credit whose body is incomplete."
+            " Beyond it a call is rejected with 429.",
+            extra={"unit": "calls per account and worker"},
+        ),
+    ] = 8
+    max_body_bytes: Annotated[
+        BodyBytes,
+        Meta(description="Maximum size of a request body. A larger one is rejected with 413."),
+    ] = 32 * 1024 * 1024
+    max_body_bytes_without_credit: Annotated[
+        BodyBytes,
+        Meta(
+            description="Maximum size of a request body of an account without credit. A larger one"
+            " is rejected with 413.",
+        ),
+    ] = 2 * 1024 * 1024
+    max_count_body_bytes: Annotated[
+        BodyBytes,
+        Meta(
+            description="Maximum size of a token count that the gateway estimates itself. A larger"
+            " one is rejected with 413. An estimate takes up to 0.2 s of CPU per MiB, in slices"
+            " of 2 ms.",
+        ),
+    ] = 2 * 1024 * 1024
+    max_buffered_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=1024**4,
+            description="Maximum size of all request bodies in memory, from their arrival to the"
+            " response head. A body over 64 KiB that exceeds it is rejected with 503 (OpenAI) or"
+            " 529 (Anthropic) and `retry-after: 1`. A translated request takes about twice its"
+            " size.",
+            extra={"unit": "bytes per worker"},
+        ),
+    ] = 512 * 1024 * 1024
+    max_buffered_bytes_per_account: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=1024**4,
+            description="Maximum size of one account's request bodies in memory. Beyond it a"
+            " body is rejected with 429 and"
+            " `retry-after: 1`. Must be at least `server.max_body_bytes`.",
+            extra={"unit": "bytes per account and worker"},
+        ),
+    ] = 128 * 1024 * 1024
+    header_timeout_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Timeout for a whole request head, measured from the connection or from the"
+            " previous response. The connection is then closed. A proxy in front must close its"
+            " idle connections earlier; the OpenAI and Anthropic SDKs close theirs after 5 s.",
+        ),
+    ] = 6.0
+    body_timeout_s: Annotated[
+        Seconds,
+        Meta(description="Timeout for a whole request body. A slower one is rejected with 408."),
+    ] = 60.0
+    max_members: Annotated[
+        int,
+        Meta(
+            ge=64,
+            le=100_000,
+            description="Maximum members at a request body's top level and in each of its option"
+            " objects (`metadata`, `tool_choice`, ...). More are rejected with 400.",
+            extra={"unit": "members"},
+        ),
+    ] = 1024
+    max_messages: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Maximum elements of `messages` or `input`. More are rejected with 400."
+            " Checked where `server.max_values` is.",
+            extra={"unit": "elements"},
+        ),
+    ] = 20_000
+    max_tools: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Maximum elements of `tools` or `functions`. More are rejected with 400."
+            " Checked where `server.max_values` is.",
+            extra={"unit": "elements"},
+        ),
+    ] = 4096
+    max_values: Annotated[
+        int,
+        Meta(
+            ge=1000,
+            le=10_000_000,
+            description="Maximum JSON members, elements, objects and lists of a request body. More"
+            " are rejected with 400. 64 bytes of white space or 16 escapes count as one value."
+            " Checked for bodies over 4 MiB, and over 256 KiB where the body is translated or its"
+            " tokens are counted.",
+            extra={"unit": "JSON values"},
+        ),
+    ] = 200_000
+    min_body_bytes_per_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000_000,
+            description="Minimum mean rate of a request body, checked from its tenth second on. A"
+            " slower one is rejected with 408. `0` disables the check.",
+            extra={"unit": "bytes per second"},
+        ),
+    ] = 4096
+    send_stall_s: Annotated[
+        Seconds,
+        Meta(description="Timeout for a client that reads no byte of its response."),
+    ] = 120.0
+    grace_s: Annotated[
+        Seconds,
+        Meta(
+            description="Time that running streams get after SIGTERM. Kubernetes'"
+            " `terminationGracePeriodSeconds` must be longer.",
+        ),
+    ] = 600.0
+    tls_cert_file: Annotated[
+        Text | None,
+        Meta(
+            description="Certificate chain in PEM format. With `server.tls_key_file` the gateway"
+            " terminates TLS itself, for HTTP/1.1 only.",
+        ),
+    ] = None
+    tls_key_file: Annotated[Text | None, Meta(description="Private key in PEM format.")] = None
+
+
+class Redis(Section, frozen=True):
+    """The shared state of running calls."""
+
+    url: Annotated[
+        Text,
+        Meta(
+            description='`"embedded"` starts a Valkey in `server.data_dir`. Otherwise a `redis://`,'
+            " `rediss://` or `unix://` URL without a password.",
+        ),
+    ] = "embedded"
+    password_env: Annotated[
+        EnvName | None, Meta(description="Environment variable that holds the password.")
+    ] = None
+    password_file: Annotated[Text | None, Meta(description="File that holds the password.")] = None
+    command_timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=60_000,
+            description="Timeout per command. The call continues without Redis where it can.",
+        ),
+    ] = 50
+    key_prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._:-]{0,64}\Z",
+            description="Prefix of all keys and channels. Gateways with different prefixes can"
+            " share a server.",
+            extra={"allowed": "at most 64 letters, digits and . _ : -"},
+        ),
+    ] = "capio:"
+
+
+class Sql(Section, frozen=True):
+    """The durable store: accounts, keys, ledger and usage."""
+
+    url: Annotated[
+        Text,
+        Meta(
+            description='`"embedded"` is a SQLite file in `server.data_dir`. Otherwise a URL'
+            " `postgresql://user@host/database` without a password; libpq options such as"
+            " `?sslmode=require` are supported.",
+        ),
+    ] = "embedded"
+    password_env: Annotated[
+        EnvName | None, Meta(description="Environment variable that holds the password.")
+    ] = None
+    password_file: Annotated[Text | None, Meta(description="File that holds the password.")] = None
+    pool_size: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Maximum database connections. A call uses one only for the first use of"
+            " its key.",
+            extra={"unit": "connections per process"},
+        ),
+    ] = 4
+    usage_retention_days: Annotated[
+        int, Meta(ge=1, le=36_500, description="Age at which usage events are deleted.")
+    ] = 90
+
+
+class Metrics(Section, frozen=True):
+    """The Prometheus endpoint, on a port of its own."""
+
+    host: Annotated[
+        Text, Meta(description="Address of `/metrics`. Keep it off the public network.")
+    ] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="TCP port. Must differ from `server.port`.")] = 9464
+
+
+class Admin(Section, frozen=True):
+    """The admin API under `/admin`. It exists only if a token is configured."""
+
+    token_env: Annotated[
+        EnvName | None,
+        Meta(
+            description="Environment variable that holds the token, at least 32 visible ASCII"
+            " characters. Without `token_env` and `token_file` there is no `/admin`.",
+        ),
+    ] = None
+    token_file: Annotated[Text | None, Meta(description="File that holds the token.")] = None
+    allow_forwarded: Annotated[
+        bool,
+        Meta(
+            description="Accept requests that came through a proxy: those with a `forwarded`,"
+            " `x-forwarded-for`, `x-forwarded-host`, `x-real-ip` or `via` header. If false, they"
+            " get 404.",
+        ),
+    ] = False
+
+
+class Keys(Section, frozen=True):
+    """How long API keys are cached. Revocations reach all workers without waiting for these."""
+
+    near_ttl_s: Annotated[Seconds, Meta(description="Lifetime of a key in a worker's memory.")] = (
+        30.0
+    )
+    near_entries: Annotated[
+        Count,
+        Meta(
+            description="Maximum keys in a worker's memory. Beyond it the least recently used are"
+            " evicted.",
+            extra={"unit": "keys per worker"},
+        ),
+    ] = 50_000
+    redis_ttl_s: Annotated[
+        float, Meta(ge=1, le=86_400, description="Lifetime of a key in Redis.")
+    ] = 3600.0
+    negative_ttl_s: Annotated[
+        float,
+        Meta(ge=1, le=86_400, description="Lifetime of the information that a key is unknown."),
+    ] = 30.0
+    negative_entries: Annotated[
+        Count,
+        Meta(
+            description="Maximum unknown keys in a worker's memory.",
+            extra={"unit": "keys per worker"},
+        ),
+    ] = 20_000
