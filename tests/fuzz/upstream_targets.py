@@ -80,7 +80,7 @@ def _response(received: list[bytes]) -> tuple[object, ...]:
     except MalformedChunksError as error:
         return (reader.status, reader.headers, reader.plan, body + error.chunk, "broken")
     finally:
-        reader.dismiss()
+        reader.detach()
     return (reader.status, reader.headers, reader.plan, body, reader.body_ended)
 
 
@@ -173,11 +173,12 @@ def assert_events(written: bytes) -> None:
 
 def translate_answer(data: bytes) -> None:
     """A whole answer becomes JSON of the other wire, or is refused as malformed."""
-    for translate in (
+    readers: tuple[Callable[[], bytes], ...] = (
         lambda: chat_answers.translate_response(data, CONTEXT, GENERIC),
         lambda: message_answers.translate_response(data, CONTEXT),
         lambda: translate_responses_response(data, RESPONSES),
-    ):
+    )
+    for translate in readers:
         try:
             json.loads(translate())
         except GatewayError:

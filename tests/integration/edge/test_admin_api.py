@@ -74,7 +74,7 @@ async def test_admin_with_a_wrong_token_is_refused(
     """401 before anything is looked at."""
     answer = await app.client.get(
         "/admin/accounts",
-        headers={} if token is None else {"authorization": f"Bearer {token}".encode()},
+        headers=[] if token is None else [(b"authorization", f"Bearer {token}".encode())],
     )
 
     assert answer.status_code == 401

@@ -16,8 +16,8 @@ from gateway import __version__
 from gateway.cli import main
 from gateway.cli.config import SHORTEST
 from gateway.cli.main import _COMMANDS
-from gateway.cli.models import dollars
 from gateway.core.model import Usage, UsageEvent
+from gateway.core.money import dollars
 from gateway.settings import Settings, load, parse
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS

@@ -98,7 +98,7 @@ async def test_caller_without_address_is_answered() -> None:
     """A UNIX socket has none."""
     front = InboundRequest(good())
     client = FakeClient("/v1/chat/completions", OPENAI_BODY)
-    client.scope["client"] = None
+    client.scope["client"] = None  # type: ignore[assignment]
 
     await front.edge.handle(client.scope, client.receive, client.send)
 

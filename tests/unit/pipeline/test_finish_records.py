@@ -50,6 +50,9 @@ class MemoryReservations:
     async def settle(self, reservation: Reservation, event: UsageEvent) -> None:
         self.settled.append(event)
 
+    async def release(self, reservation: Reservation) -> None:
+        raise AssertionError
+
 
 class Records:
     """A recorder and what it wrote."""
@@ -63,7 +66,7 @@ class Records:
             self.usage_log,
             self.reservations,
             self.metrics,
-            self.call_log,  # type: ignore[arg-type]
+            self.call_log,
         )
 
 

@@ -43,7 +43,7 @@ class BrokenTranslator:
 
 def broken(where: str) -> Pump:
     """A pump whose translator fails in one of its methods."""
-    return Pump(translator=BrokenTranslator(where), endpoint=Endpoint.MESSAGES)  # type: ignore[arg-type]
+    return Pump(translator=BrokenTranslator(where), endpoint=Endpoint.MESSAGES)
 
 
 async def test_relay_mistake_in_a_chunk_is_its_result() -> None:

@@ -42,7 +42,8 @@ def test_tool_is_called_once() -> None:
     called = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
     answered = {"role": "tool", "tool_call_id": "1", "content": "ok"}
 
-    for messages in ([asked, called, answered], [asked, called, answered, NOTE]):
+    conversation: list[dict[str, Any]] = [asked, called, answered]
+    for messages in (conversation, [*conversation, NOTE]):
         answer = script(*messages)
         assert (answer.tool, answer.status) == (None, 200)
         assert "".join(answer.text).startswith("The tool has answered")

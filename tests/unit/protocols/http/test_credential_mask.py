@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64encode, urlsafe_b64encode
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -57,7 +58,7 @@ def test_text_without_the_credential_is_the_same_object() -> None:
         assert CredentialMask(headers).clean(text) is text
 
 
-def keyed(wire: Wire) -> list:
+def keyed(wire: Wire) -> list[Any]:
     """A deployment whose requests carry the key."""
     provider = a_provider("a", [wire])
     for each, route in provider.wires.items():
