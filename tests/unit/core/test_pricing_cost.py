@@ -166,3 +166,12 @@ def test_no_usage_within_its_limits_costs_more_than_the_worst_case(
     worst = worst_case_nanousd(given_tokens, usage.output + usage.reasoning, priced)
 
     assert cost_nanousd(usage, priced) <= worst
+
+
+def test_most_counts_output_at_the_dearer_of_its_prices_and_rounds_up() -> None:
+    """Input counts at its plain price, output at that of reasoning if that is dearer."""
+    prices = Prices(input=3, output=10, cache_read=1, cache_write=5, reasoning=12)
+
+    assert most_nanousd(1_000_000, 2_000_000, prices) == 3 + 24
+    assert most_nanousd(1, 0, prices) == 1
+    assert most_nanousd(0, 0, prices) == 0
