@@ -11,7 +11,7 @@ INSTALL := $(PIP) --no-deps --no-build-isolation --editable .
 COMPILE := $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make lock'
 
-.PHONY: run test check fmt lint types arch docs bench fuzz clean setup lock
+.PHONY: run test check fmt lint types arch docs bench coverage fuzz mutants clean setup lock
 
 run: $(STAMP)
 	$(BIN)/capio demo
@@ -47,6 +47,18 @@ TARGET ?= all
 SECONDS ?= 120
 fuzz: $(DEV_STAMP)
 	$(BIN)/python -m tests.fuzz $(TARGET) $(SECONDS) $(SEED)
+
+# Branch coverage of the parts that decide, by the tests that start no gateway; not part of CI.
+coverage: $(DEV_STAMP)
+	$(BIN)/python -m pytest tests/unit tests/integration --cov --cov-report= $(ARGS)
+	$(BIN)/coverage report --skip-covered \
+		--include='gateway/core/*,gateway/protocols/*,gateway/pipeline/*' \
+		--fail-under=$(COVERED)
+COVERED := 97
+
+# make mutants TARGET=gateway/core/pricing.py ARGS="--sample 40": changes that no test notices
+mutants: $(DEV_STAMP)
+	$(BIN)/python -m tests.mutation $(TARGET) $(ARGS)
 
 setup: $(DEV_STAMP)
 

@@ -57,6 +57,7 @@ class Caller(User):
         super().__init__(environment)
         assert self.host, "give --host"
         url = urlsplit(self.host)
+        assert url.hostname, "--host needs a host name"
         key = os.environ["CAPIO_API_KEY"]
         self._headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         self._client = HTTPClient(

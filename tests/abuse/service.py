@@ -189,7 +189,9 @@ class AbusedGateway:
 
     def get(self, path: str, key: str | None = None) -> Answer:
         """Return the answer to a GET on a connection of its own."""
-        headers = {"connection": "close"} | ({"authorization": f"Bearer {key}"} if key else {})
+        headers: dict[str, Any] = {"connection": "close"}
+        if key:
+            headers["authorization"] = f"Bearer {key}"
         with Connection(self.port) as connection:
             return connection.request("GET", path, **headers)
 

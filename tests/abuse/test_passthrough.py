@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def customer(abused: AbusedGateway) -> Customer:
 
 
 def send(
-    gateway: AbusedGateway, customer: Customer, path: str, model: str, said: str, **headers: str
+    gateway: AbusedGateway, customer: Customer, path: str, model: str, said: str, **headers: Any
 ) -> Answer:
     """Send a small request with further members, written as JSON."""
     body = f'{{"model":"{model}",{said}}}'.encode()

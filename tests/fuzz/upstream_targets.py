@@ -32,7 +32,7 @@ from gateway.protocols.translate.messages_to_chat.stream import messages_stream
 from gateway.protocols.translate.stream import ResponseContext, StreamTranslator
 from gateway.store.usage.spill import Segment
 from gateway.upstream.http1.head import (
-    ChunkTemplate,
+    Framing,
     HeadReader,
     MalformedChunksError,
     MalformedHeadError,
@@ -72,7 +72,7 @@ def _response(received: list[bytes]) -> tuple[object, ...]:
             if rest is None:
                 continue
             seen = True
-            if reader.plan.framing is not ChunkTemplate.CHUNKED:
+            if reader.plan.framing is not Framing.CHUNKED:
                 body += rest
             elif rest and not reader.body_ended:
                 body += reader.decode_chunked(rest)
@@ -81,7 +81,7 @@ def _response(received: list[bytes]) -> tuple[object, ...]:
     except MalformedChunksError as error:
         return (reader.status, reader.headers, reader.plan, body + error.chunk, "broken")
     finally:
-        reader.dismiss()
+        reader.detach()
     return (reader.status, reader.headers, reader.plan, body, reader.body_ended)
 
 
@@ -174,11 +174,12 @@ def assert_events(written: bytes) -> None:
 
 def translate_answer(data: bytes) -> None:
     """A whole answer becomes JSON of the other wire, or is refused as malformed."""
-    for translate in (
+    readers: tuple[Callable[[], bytes], ...] = (
         lambda: chat_answers.translate_response(data, CONTEXT, GENERIC),
         lambda: message_answers.translate_response(data, CONTEXT),
         lambda: translate_responses_response(data, RESPONSES),
-    ):
+    )
+    for translate in readers:
         try:
             json.loads(translate())
         except GatewayError:

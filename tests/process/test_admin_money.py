@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ class Operator:
         return self.http.get(path, headers={"authorization": f"Bearer {key}"})
 
 
+def is_found(operator: Operator, key: str, page: str) -> bool:
+    """Return whether the page exists by now."""
+    return operator.get(key, page).status_code == 200
+
+
 @pytest.fixture(scope="module")
 def operator(
     tmp_path_factory: pytest.TempPathFactory, demo_upstream: DemoProcess
@@ -85,7 +91,7 @@ def test_prepaid_account_pays_for_its_calls_to_the_nano_dollar(operator: Operato
     ids = [answer.headers["x-request-id"] for answer in answers]
     for request_id in ids:
         page = f"/v1/generation?id={request_id}"
-        wait_until_sync(lambda page=page: operator.get(key, page).status_code == 200, 10)
+        wait_until_sync(partial(is_found, operator, key, page), 10)
     calls = [operator.get(key, f"/v1/generation?id={request_id}").json() for request_id in ids]
     cost = sum(call["cost_nanousd"] for call in calls)
     for call in calls:

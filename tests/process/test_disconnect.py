@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_upstream_is_let_go_when_the_caller_leaves(
     how: str,
     path: str,
     wire: str,
-    record_property: pytest.RecordProperty,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Its connection closes at once, and the call is recorded as cancelled."""
     script, streamed = SCRIPTS[moment]
@@ -148,7 +149,7 @@ def test_caller_that_reads_nothing_makes_no_memory_grow(
     key: Key,
     path: str,
     streamed: bool,
-    record_property: pytest.RecordProperty,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """The upstream would send 200 MB: it is paused, and the worker holds a few chunks."""
     sent = [0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def value() -> str:
     return f"retry-{uuid.uuid4()}"
 
 
-def ask(port: int, key: Key, client: str, model: str, value: str, **members: object) -> Answer:
+def ask(port: int, key: Key, client: str, model: str, value: str, **members: Any) -> Answer:
     """Make one call with the header, on a connection of its own: any worker may get it."""
     body = request(PATHS[client], model, **members)
     with Connection(port) as connection:
@@ -36,9 +37,7 @@ def ask(port: int, key: Key, client: str, model: str, value: str, **members: obj
         )
 
 
-def ask_again(
-    port: int, key: Key, client: str, model: str, value: str, **members: object
-) -> Answer:
+def ask_again(port: int, key: Key, client: str, model: str, value: str, **members: Any) -> Answer:
     """Repeat a call that has ended, as SDKs do: while it counts as running, come back."""
     answers: list[Answer] = []
 

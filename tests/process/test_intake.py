@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,7 +149,7 @@ def test_half_sent_bodies_leave_another_customer_served(
 @ENDPOINTS
 @pytest.mark.parametrize("headers", [{}, {"idempotency_key": "half-sent"}])
 async def test_account_without_credit_may_send_few_bodies_at_a_time(
-    service: Service, poor: Key, path: str, headers: dict[str, str]
+    service: Service, poor: Key, path: str, headers: dict[str, Any]
 ) -> None:
     """Eight; the ninth is refused in its dialect, and room is there again when they have gone."""
     with ExitStack() as held:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,11 @@ from tests.support.service import (
 from tests.support.waiting import wait_until_sync
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
+
+
+def is_serving(service: Service) -> bool:
+    """Return whether the service has logged that it serves."""
+    return '"gateway_started"' in service.process.log()
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +136,7 @@ def test_stop_while_it_starts_does_not_wait_for_the_grace(
                  str(service.process.config_path)],
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        wait_until_sync(lambda made=service: '"gateway_started"' in made.process.log(), 20)
+        wait_until_sync(partial(is_serving, service), 20)
         time.sleep(number * 0.07)
 
         os.killpg(process.pid, signal.SIGINT)
@@ -173,7 +179,8 @@ def test_ctrl_c_of_the_demo_leaves_no_process_behind(tmp_path: Path) -> None:
         if demo.poll() is None:
             os.killpg(demo.pid, signal.SIGKILL)
         demo.wait()
-        demo.stdout.close()
+        if demo.stdout is not None:
+            demo.stdout.close()
 
 
 def ready(port: int) -> bool:

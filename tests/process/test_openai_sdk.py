@@ -135,15 +135,12 @@ def test_tool_is_called_and_its_result_answered(
     assert call.function.name == "weather"
     assert json.loads(call.function.arguments) == {"city": "Zürich, ZH", "days": 3}
 
-    second = client.chat.completions.create(
-        model=model,
-        tools=[WEATHER],
-        messages=[
-            *asked["messages"],
-            message.to_dict(),
-            {"role": "tool", "tool_call_id": call.id, "content": "sunny"},
-        ],
-    )
+    turns: list[Any] = [
+        *asked["messages"],
+        message.to_dict(),
+        {"role": "tool", "tool_call_id": call.id, "content": "sunny"},
+    ]
+    second = client.chat.completions.create(model=model, tools=[WEATHER], messages=turns)
 
     assert (second.choices[0].message.content or "").startswith("The tool has answered")
 

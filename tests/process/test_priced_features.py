@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.process
 WIRES = pytest.mark.parametrize("wire", ["openai", "anthropic"])
 
 
-def asking(wire: str, model: str, **members: object) -> bytes:
+def asking(wire: str, model: str, **members: Any) -> bytes:
     """A request on one wire."""
     return message(model, **members) if wire == "anthropic" else chat(model, **members)
 

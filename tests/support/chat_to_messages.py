@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.chat_to_messages.request import translate_request
 from gateway.protocols.translate.stream import TranslationRoute
 
+Message = dict[str, Any]
 
-def sent(*messages, dialect="anthropic", caps=None, carry_reasoning=True):
+
+def sent(
+    *messages: Message,
+    dialect: str = "anthropic",
+    caps: dict[str, object] | None = None,
+    carry_reasoning: bool = True,
+) -> Any:
     """Return the upstream's body for these messages."""
     route = TranslationRoute("up", capabilities(dialect, caps or {}))
     request = {"model": "mine", "messages": list(messages)}
@@ -18,22 +26,22 @@ def sent(*messages, dialect="anthropic", caps=None, carry_reasoning=True):
     )
 
 
-def turns(*messages, **options):
+def turns(*messages: Message, **options: Any) -> Any:
     """Return the upstream's messages."""
     return sent(*messages, **options)["messages"]
 
 
-def user(*parts):
+def user(*parts: Any) -> Message:
     """Return a user's message."""
     return {"role": "user", "content": parts[0] if len(parts) == 1 else list(parts)}
 
 
-def text(words, **more):
+def text(words: str, **more: object) -> Message:
     """Return a text block or part."""
     return {"type": "text", "text": words, **more}
 
 
-def calling(arguments, call_id="c1"):
+def calling(arguments: Any, call_id: str = "c1") -> Message:
     """Return an assistant's message with one call."""
     function = {"name": "f", "arguments": arguments}
     return {
@@ -42,6 +50,6 @@ def calling(arguments, call_id="c1"):
     }
 
 
-def result(content, call_id="c1"):
+def result(content: Any, call_id: str = "c1") -> Message:
     """Return a tool's message."""
     return {"role": "tool", "tool_call_id": call_id, "content": content}

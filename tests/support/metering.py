@@ -249,13 +249,12 @@ class AccountProbe:
 
     async def waiting(self) -> list[UsageEvent]:
         """Return the events in the stream of the account's shard."""
-        return [
-            DECODER.decode(fields[b"e"]) for _, fields in await self.client.xrange(self.names.usage)
-        ]
+        entries: Any = await self.client.xrange(self.names.usage)
+        return [DECODER.decode(fields[b"e"]) for _, fields in entries]
 
     async def leftovers(self) -> list[str]:
         """Return the counters of running calls and holds, of any scope, that are not zero."""
-        fields = await self.client.hgetall(self.key)
+        fields: dict[Any, Any] = await self.client.hgetall(self.key)
         return [
             name.decode()
             for name, value in fields.items()

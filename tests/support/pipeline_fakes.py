@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -23,7 +24,7 @@ from gateway.core.model import (
 from gateway.errors import GatewayError
 from gateway.pipeline.client.channel import ClientChannel, Message
 from gateway.ports import BodySink, Headers, UpstreamRequest
-from gateway.telemetry.logs import CallLine
+from gateway.telemetry.logs import CallLine, CallLog
 from tests.support.waiting import wait_until
 
 KEY_PREFIX = "sk-capio-live-"
@@ -295,10 +296,11 @@ class FakeKeys:
         return self._known.get(digest)
 
 
-class FakeCallLog:
+class FakeCallLog(CallLog):
     """Keeps the lines."""
 
     def __init__(self) -> None:
+        super().__init__(io.BytesIO())
         self.lines: list[CallLine] = []
 
     def write(self, line: CallLine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import redis.asyncio
 import sqlalchemy as sa
@@ -17,7 +19,7 @@ NOON_MS = 1_779_019_200_000
 """2026-05-17 12:00:00 UTC."""
 
 
-def usage_event(request_id: str = "req_1", **changes: object) -> UsageEvent:
+def usage_event(request_id: str = "req_1", **changes: Any) -> UsageEvent:
     """Return one ordinary call."""
     event = UsageEvent(
         request_id=request_id,
@@ -66,7 +68,10 @@ class StreamProbe:
     async def add(self, *events: UsageEvent | bytes) -> list[bytes]:
         """Append entries; return their ids."""
         payloads = [e if isinstance(e, bytes) else encoded(e) for e in events]
-        return [await self.client.xadd(self.stream, {b"e": payload}) for payload in payloads]
+        ids: list[Any] = [
+            await self.client.xadd(self.stream, {b"e": payload}) for payload in payloads
+        ]
+        return ids
 
     async def length(self) -> int:
         """Return how many entries wait."""
@@ -78,14 +83,15 @@ class StreamProbe:
 
     async def idle_for(self, idle_ms: int) -> bool:
         """Return whether every delivery that is not acknowledged is older than this."""
-        waiting = await self.client.xpending_range(self.stream, GROUP, "-", "+", 1000)
+        waiting: Any = await self.client.xpending_range(self.stream, GROUP, "-", "+", 1000)
         return all(entry["time_since_delivered"] > idle_ms for entry in waiting)
 
     async def request_ids(self) -> list[str]:
         """Return the request ids of the waiting entries, in order."""
-        entries = await self.client.xrange(self.stream)
+        entries: Any = await self.client.xrange(self.stream)
         return [msgspec.json.decode(fields[b"e"])["request_id"] for _, fields in entries]
 
     async def dead_letters(self) -> list[dict[bytes, bytes]]:
         """Return the fields of the dead letters, in order."""
-        return [fields for _, fields in await self.client.xrange(self.dead)]
+        letters: Any = await self.client.xrange(self.dead)
+        return [fields for _, fields in letters]

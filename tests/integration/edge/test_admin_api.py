@@ -76,7 +76,7 @@ async def test_admin_with_a_wrong_token_is_refused(
     """401 before the path is examined."""
     response = await app.client.get(
         "/admin/accounts",
-        headers={} if token is None else {"authorization": f"Bearer {token}".encode()},
+        headers=[] if token is None else [(b"authorization", f"Bearer {token}".encode())],
     )
 
     assert response.status_code == 401

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -37,13 +38,13 @@ async def transport(authority: Authority) -> AsyncIterator[UpstreamTransport]:
     await transport.aclose()
 
 
-async def fetch(transport: UpstreamTransport, upstream: Upstream, **changes: object) -> bytes:
+async def fetch(transport: UpstreamTransport, upstream: Upstream, **changes: Any) -> bytes:
     """Send one request and return the response's body."""
     request = a_request(origin=upstream.with_origin(**changes))
     return await (await transport.send(request)).read(10_000_000)
 
 
-async def failure(transport: UpstreamTransport, origin: Origin, **asked: float) -> GatewayError:
+async def failure(transport: UpstreamTransport, origin: Origin, **asked: Any) -> GatewayError:
     """Send one request that fails, and return how."""
     with pytest.raises(GatewayError) as caught:
         await transport.send(a_request(origin=origin, **asked))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -40,9 +41,7 @@ async def transport(authority: Authority) -> AsyncIterator[UpstreamTransport]:
     await transport.aclose()
 
 
-async def ask(
-    transport: UpstreamTransport, upstream: Upstream, **changes: object
-) -> Httpx2Response:
+async def ask(transport: UpstreamTransport, upstream: Upstream, **changes: Any) -> Httpx2Response:
     """Send one request through httpx2 and return its response."""
     origin = upstream.with_origin(transport="httpx2", **changes)
     response = await transport.send(a_request(origin=origin))
@@ -50,7 +49,7 @@ async def ask(
     return response
 
 
-async def failure(transport: UpstreamTransport, origin: Origin, **asked: float) -> GatewayError:
+async def failure(transport: UpstreamTransport, origin: Origin, **asked: Any) -> GatewayError:
     """Send one request that fails, and return how."""
     with pytest.raises(GatewayError) as caught:
         await transport.send(a_request(origin=origin, **asked))

@@ -95,12 +95,11 @@ class Books:
         found: list[str] = []
         async for key in self._client.scan_iter(names.accounts + b"*"):
             account_id = key.removeprefix(names.accounts).decode()
-            fields = {
-                name.decode(): value for name, value in (await self._client.hgetall(key)).items()
-            }
+            stored: dict[Any, Any] = await self._client.hgetall(key)
+            fields: dict[str, bytes] = {name.decode(): value for name, value in stored.items()}
             if int(fields.get("base", 0)) != balances.get(account_id):
                 found.append(
-                    f"{account_id}: Redis' balance is {fields.get('base')}, SQL's "
+                    f"{account_id}: Redis' balance is {fields.get('base')!r}, SQL's "
                     f"{balances.get(account_id)}"
                 )
             for name, value in fields.items():

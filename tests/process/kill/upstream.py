@@ -294,7 +294,7 @@ def _anthropic_events(served: Served) -> Any:
         body = json.dumps({"type": name, **members})
         return f"event: {name}\ndata: {body}\n\n".encode()
 
-    message = {
+    message: dict[str, Any] = {
         "id": served.id, "type": "message", "role": "assistant", "model": "up", "content": [],
         "stop_reason": None, "stop_sequence": None, "usage": served.anthropic_usage(1),
     }  # fmt: skip

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.idempotency import (
+    SCOPE_BYTES,
     ResponseRecorder,
     Sealer,
     StoredResponse,
@@ -209,3 +210,12 @@ def test_replay_headers_name_both_calls() -> None:
         (b"x-original-request-id", b"req_first"),
         (b"idempotent-replayed", b"true"),
     ]
+
+
+def test_keys_derived_for_names_and_fingerprints_differ() -> None:
+    """A name and a fingerprint of the same bytes have nothing in common."""
+    parts = ("a", "b")
+
+    fingerprint = SEALER.fingerprint(msgspec.msgpack.encode(parts))
+
+    assert fingerprint[:SCOPE_BYTES] != SEALER.name(*parts)

@@ -246,3 +246,14 @@ def test_limits_are_kept_as_plain_json() -> None:
     for wrong in (b'{"rpm":0}', b'{"rmp":60}', b'{"budget_day_nanousd":-1}', b'{"tpm":1.5}'):
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(wrong, type=KeyLimits)
+
+
+def test_remaining_is_the_room_in_whole_units_and_never_below_zero() -> None:
+    """An empty bucket has room for its limit, an overfull one for nothing."""
+    empty = Bucket(0, 0)
+    taken = take(empty, 10, 3, 0)
+    assert isinstance(taken, Bucket)
+
+    assert remaining(empty, 10) == 10
+    assert remaining(taken, 10) == 7
+    assert remaining(adjust(taken, 10, 20, 0), 10) == 0

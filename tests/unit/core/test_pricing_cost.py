@@ -43,7 +43,7 @@ def test_cost_of_a_known_call_is_known() -> None:
 
 def test_cost_below_a_nano_dollar_is_one() -> None:
     """A tenth of a nano-dollar for each class is one nano-dollar together, not five."""
-    tenth = Prices(*[100_000] * 5)
+    tenth = Prices(100_000, 100_000, 100_000, 100_000, 100_000)
 
     assert cost_nanousd(Usage(1, 1, 1, 1, 1), tenth) == 1
     assert cost_nanousd(Usage(), tenth) == 0
@@ -157,14 +157,22 @@ def test_worst_case_counts_every_token_at_the_dearest_price() -> None:
     assert worst_case_nanousd(1, 0, prices) == 1
 
 
-@given(st.tuples(*[COUNTS] * 5), st.tuples(*[PRICE] * 5))
+@given(st.builds(Usage, *[COUNTS] * 5), st.builds(Prices, *[PRICE] * 5))
 def test_no_usage_within_its_limits_costs_more_than_the_worst_case(
-    counts: tuple[int, ...], prices: tuple[int, ...]
+    usage: Usage, priced: Prices
 ) -> None:
     """However its input is cached and however much of its output is reasoning."""
-    usage, priced = Usage(*counts), Prices(*prices)
     given_tokens = usage.input + usage.cache_read + usage.cache_write
 
     worst = worst_case_nanousd(given_tokens, usage.output + usage.reasoning, priced)
 
     assert cost_nanousd(usage, priced) <= worst
+
+
+def test_most_counts_output_at_the_dearer_of_its_prices_and_rounds_up() -> None:
+    """Input counts at its plain price, output at that of reasoning if that is dearer."""
+    prices = Prices(input=3, output=10, cache_read=1, cache_write=5, reasoning=12)
+
+    assert most_nanousd(1_000_000, 2_000_000, prices) == 3 + 24
+    assert most_nanousd(1, 0, prices) == 1
+    assert most_nanousd(0, 0, prices) == 0

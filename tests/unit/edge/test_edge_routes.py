@@ -98,7 +98,7 @@ async def test_client_without_address_is_served() -> None:
     """A UNIX socket has no address."""
     harness = EdgeHarness(good())
     client = FakeClient("/v1/chat/completions", OPENAI_BODY)
-    client.scope["client"] = None
+    client.scope["client"] = None  # type: ignore[assignment]
 
     await harness.edge.handle(client.scope, client.receive, client.send)
 

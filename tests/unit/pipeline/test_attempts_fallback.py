@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from gateway.core.model import Endpoint, Usage, Wire
+from gateway.core.model import Deployment, Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
@@ -35,7 +35,7 @@ STREAMED = asking(OPENAI_BODY, stream=True)
 A = openai_event("A")
 
 
-def two(wire: Wire = Wire.OPENAI) -> list:
+def two(wire: Wire = Wire.OPENAI) -> list[Deployment]:
     """Two deployments of the model."""
     return [a_deployment(a_provider("a", [wire])), a_deployment(a_provider("b", [wire]))]
 

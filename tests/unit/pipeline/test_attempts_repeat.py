@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from gateway.core.model import Endpoint, Wire
+from gateway.core.model import Deployment, Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
@@ -55,7 +55,7 @@ def good(body: bytes) -> FakeUpstreamResponse:
     return FakeUpstreamResponse(headers=json_head(body), body=body)
 
 
-def anthropic() -> list:
+def anthropic() -> list[Deployment]:
     """One deployment on the Anthropic wire."""
     return [a_deployment(a_provider(wires=[Wire.ANTHROPIC]))]
 

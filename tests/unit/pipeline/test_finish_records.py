@@ -50,6 +50,9 @@ class MemoryReservations:
     async def settle(self, reservation: Reservation, event: UsageEvent) -> None:
         self.settled.append(event)
 
+    async def release(self, reservation: Reservation) -> None:
+        raise AssertionError
+
 
 class Records:
     """A recorder and what it wrote."""
@@ -63,7 +66,7 @@ class Records:
             self.usage_log,
             self.reservations,
             self.metrics,
-            self.call_log,  # type: ignore[arg-type]
+            self.call_log,
         )
 
 
@@ -164,9 +167,9 @@ async def test_single_content_has_no_gap() -> None:
 
     await records.recorder.record(a_call(content_count=1))
 
-    names = {label for _, label in records.metrics._gathered}
+    names = {label for _, label in records.metrics._histograms}
     assert names == {"chat_completions", "up/up-m"}
-    assert len(records.metrics._gathered) == 3
+    assert len(records.metrics._histograms) == 3
 
 
 def test_event_holds_neither_key_nor_content() -> None:

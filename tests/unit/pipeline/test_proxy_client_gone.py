@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.core.model import Endpoint, Usage, Wire
+from gateway.core.model import Deployment, Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline import departure
 from gateway.pipeline.response.sender import WHOLE_BYTES
@@ -41,7 +41,7 @@ MESSAGE_START = (
 )
 
 
-def draining() -> list:
+def draining() -> list[Deployment]:
     """One deployment whose streams are read on."""
     return [a_deployment(a_provider(drains=True))]
 
@@ -297,7 +297,7 @@ async def test_worker_that_cancels_a_call_has_it_recorded() -> None:
     bench.assert_recorded_once()
 
 
-def hiding(*wires: Wire) -> list:
+def hiding(*wires: Wire) -> list[Deployment]:
     """One deployment of a dialect that reasons unseen, left to decide for itself."""
     dialect = "anthropic" if wires == (Wire.ANTHROPIC,) else "openai"
     return [a_deployment(a_provider(wires=wires or (Wire.OPENAI,), dialect=dialect, drains=None))]

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.model import Endpoint, Principal, Wire
 from gateway.errors import ErrorKind
+from gateway.ports import Headers
 from gateway.settings import Server
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
@@ -20,7 +21,6 @@ from tests.support.pipeline_fakes import (
     RAW_KEY,
     FakeClient,
     FakeUpstreamResponse,
-    Headers,
     a_deployment,
     a_provider,
     json_head,

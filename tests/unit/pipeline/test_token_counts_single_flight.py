@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     ANTHROPIC_BODY,
@@ -168,7 +169,9 @@ async def test_estimates_of_many_at_once_are_one_computation() -> None:
     estimates: list[int] = []
     estimate = bench.counts.estimate
 
-    async def counted_estimate(wire: Wire, body: bytes, upstream_model: str, most: int) -> int:
+    async def counted_estimate(
+        wire: Wire, body: bytes, upstream_model: str, most: int = DEFAULT_BOUNDS.max_values
+    ) -> int:
         estimates.append(await estimate(wire, body, upstream_model, most))
         return estimates[-1]
 

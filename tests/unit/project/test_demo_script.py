@@ -42,7 +42,8 @@ def test_tool_is_called_once() -> None:
     called = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
     tool_result = {"role": "tool", "tool_call_id": "1", "content": "ok"}
 
-    for messages in ([asked, called, tool_result], [asked, called, tool_result, NOTE]):
+    conversation: list[dict[str, Any]] = [asked, called, tool_result]
+    for messages in (conversation, [*conversation, NOTE]):
         response = script(*messages)
         assert (response.tool, response.status) == (None, 200)
         assert "".join(response.text).startswith("The tool has answered")

@@ -266,3 +266,19 @@ def test_native_chat_page_states_the_codes_own_schema() -> None:
     )
     for name in ("id", "model", "result.text", *(f"usage.{key}" for key in made["usage"])):
         assert f"| `{name}` |" in page
+
+
+@pytest.mark.parametrize(
+    ("body", "bounds"),
+    [
+        (request(max_retries=4), "between 0 and 3"),
+        (request(max_retries=-1), "between 0 and 3"),
+        (request(max_output_tokens=0), "1 or more"),
+    ],
+)
+def test_number_out_of_bounds_is_refused_with_the_bounds(body: bytes, bounds: str) -> None:
+    """The message gives both bounds, or the lower one if there is no other."""
+    with pytest.raises(GatewayError) as caught:
+        read_native_request(body, LIMITS)
+
+    assert caught.value.message.endswith(f"it must be {bounds}.")

@@ -222,7 +222,7 @@ def test_parse_base_url_near_or_encrypted_is_taken(url: str) -> None:
 
 def test_parse_plain_http_to_public_host_needs_a_word() -> None:
     """The operator may insist."""
-    assert parse(with_base_url("http://api.openai.com/v1", ", allow_http = true"))
+    assert parse(with_base_url("http://api.openai.com/v1", ", allow_http = true")).providers
 
 
 @pytest.mark.parametrize(

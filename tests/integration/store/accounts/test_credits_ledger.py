@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import hypothesis.strategies as st
@@ -315,8 +316,9 @@ def test_any_sequence_of_bookings_keeps_sum_and_balance_equal(sql_settings: Sett
         runner.run(migrate(sql_settings))
         database = Database(sql_settings)
         try:
+            machine: Any = partial(LedgerMachine, runner.run, database)
             run_state_machine_as_test(
-                lambda: LedgerMachine(runner.run, database),
+                machine,
                 settings=profile(max_examples=15, stateful_step_count=20, deadline=None),
             )
         finally:

@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
@@ -203,7 +204,7 @@ async def test_hold_that_grows_leaves_the_worst_case_as_it_is(world: TillWorld) 
     seen = []
     for cost in (before, worst - 1, 3 * worst):
         checkpoint = event_for(held.ask, cost_nanousd=cost)
-        held.checkpoint = lambda checkpoint=checkpoint: checkpoint  # type: ignore[misc]
+        held.checkpoint = lambda checkpoint=checkpoint: checkpoint
         await world.till.running.renew()
         seen.append((await world.probe.number("h"), await world.probe.number("w")))
     await world.worker.settle(held)
@@ -220,7 +221,8 @@ async def test_record_of_an_earlier_version_is_read_and_leaves_nothing(world: Ti
     old = await world.reserve(model=OAI, max_tokens=1000)
     new = await world.reserve(model=OAI, max_tokens=1000)
     name = old.ask.request_id
-    record = msgspec.msgpack.decode(await world.probe.client.hget(world.probe.names.calls, name))
+    stored: Any = await world.probe.client.hget(world.probe.names.calls, name)
+    record = msgspec.msgpack.decode(stored)
     await world.probe.client.hset(world.probe.names.calls, name, pack(record[:9]))
     await world.probe.client.hincrby(world.probe.key, "w", -record[9])
     before = await world.probe.number("w")
@@ -367,7 +369,7 @@ class Story:
     async def renew(self) -> None:
         for held in self.running:
             event = event_for(held.ask, cost_nanousd=self.cost(held))
-            held.checkpoint = lambda event=event: event  # type: ignore[misc]
+            held.checkpoint = lambda event=event: event
         await self.world.till.running.renew()
 
     async def sweep(self) -> None:

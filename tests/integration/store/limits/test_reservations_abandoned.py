@@ -275,7 +275,7 @@ async def test_renewal_of_a_call_that_has_ended_is_not_sent(world: TillWorld) ->
     """A call settled while others are renewed does not come back."""
     held = await world.reserve()
     running = world.till.running
-    items = [held.ask.request_id, b""]
+    items: list[bytes | str | int] = [held.ask.request_id, b""]
     await world.worker.settle(held)
 
     await running._send(world.probe.names.shard, items)

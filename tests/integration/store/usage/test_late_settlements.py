@@ -61,14 +61,14 @@ async def account(database: Database) -> Account:
     return account
 
 
-def abandoned(account: Account, cost: int, **changes: object) -> UsageEvent:
+def abandoned(account: Account, cost: int, **changes: Any) -> UsageEvent:
     """Return what the sweeper makes of call req_1."""
     return usage_event(
         account_id=account.id, cost_nanousd=cost, outcome="abandoned", estimated=True, **changes
     )
 
 
-def final(account: Account, cost: int, **changes: object) -> UsageEvent:
+def final(account: Account, cost: int, **changes: Any) -> UsageEvent:
     """Return the real settlement of call req_1."""
     return usage_event(account_id=account.id, cost_nanousd=cost, **changes)
 

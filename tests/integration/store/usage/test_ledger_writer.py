@@ -243,7 +243,7 @@ async def test_entries_of_a_dead_consumer_are_taken_over(
 
 async def deliver_to_dead_consumer(probe: StreamProbe) -> None:
     await probe.client.xgroup_create(probe.stream, GROUP, "0", mkstream=True)
-    await probe.client.xreadgroup(GROUP, "dead", {probe.stream: ">"})
+    await probe.client.xreadgroup(GROUP.decode(), "dead", {probe.stream: ">"})
 
 
 async def test_entries_of_a_deleted_consumer_are_read_again(

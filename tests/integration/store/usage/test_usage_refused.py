@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -40,7 +41,7 @@ async def world(valkey: ValkeyProcess, tmp_path: Path) -> AsyncIterator[TillWorl
 async def dead(world: TillWorld) -> list[dict[bytes, bytes]]:
     """Return the dead letters."""
     prefix = world.probe.names.usage.partition(b"{")[0].decode()
-    letters = await world.probe.client.xrange(dead_letter_key(prefix))
+    letters: Any = await world.probe.client.xrange(dead_letter_key(prefix))
     return [fields for _, fields in letters]
 
 

@@ -45,7 +45,7 @@ async def test_write_to_a_slow_client_is_awaited() -> None:
 
     pending = channel.try_write(b"a")
     assert pending is not None
-    writing = asyncio.ensure_future(pending)  # type: ignore[arg-type]
+    writing = asyncio.ensure_future(pending)
     await client.take()
     await writing
 

@@ -8,7 +8,8 @@ import pytest
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
-from tests.support.pipeline_fakes import FakeClient, Headers
+from gateway.ports import Headers
+from tests.support.pipeline_fakes import FakeClient
 
 CHAT = "/v1/chat/completions"
 

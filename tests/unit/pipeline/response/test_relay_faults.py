@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from gateway.core.model import Endpoint
-from gateway.protocols.translate.stream import EarlyError
+from gateway.protocols.translate.stream import EarlyError, StreamTranslator
 from tests.support.pipeline_bench import Pump
 from tests.support.pipeline_fakes import openai_event
 
@@ -43,7 +45,9 @@ class BrokenTranslator:
 
 def broken(where: str) -> Pump:
     """A pump whose translator fails in one of its methods."""
-    return Pump(translator=BrokenTranslator(where), endpoint=Endpoint.MESSAGES)  # type: ignore[arg-type]
+    return Pump(
+        translator=cast("StreamTranslator", BrokenTranslator(where)), endpoint=Endpoint.MESSAGES
+    )
 
 
 async def test_relay_mistake_in_a_chunk_is_its_result() -> None:

@@ -134,7 +134,9 @@ def test_endpoint_vector(vector: dict[str, Any]) -> None:
 
     if "route_path" in given:
         path = given["route_path"].partition("?")[0]
-        assert HANDLERS[match("POST", path)] == expect["handler"]
+        endpoint = match("POST", path)
+        assert isinstance(endpoint, Endpoint)
+        assert HANDLERS[endpoint] == expect["handler"]
     elif "resolve" in given:
         model = catalogue(given["catalog"], given["prefixes"]).resolve(given["resolve"])
         assert (model.name if model else None) == expect["model"]

@@ -25,7 +25,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
-ODD = st.sampled_from([None, "", "x", 0, -1, [], {}, [{}], {"type": "x"}, True])
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, "", "x", 0, -1, [], {}, [{}], {"type": "x"}, True]
+)
 
 
 def blocks_of(kinds: list[str]) -> st.SearchStrategy[Any]:
@@ -256,7 +258,7 @@ def test_text_arguments_and_usage_are_conserved(pieces, arguments, size, usage):
 
 def test_stream_and_answer_of_the_same_words_agree():
     """A whole answer gives the blocks that its stream gives."""
-    message = {
+    message: dict[str, Any] = {
         "content": "<think>\nwhy\n</think>\n\nanswer",
         "tool_calls": [call('{"a":1}', 0, id="functions.f:0", name="f")],
     }

@@ -32,7 +32,8 @@ def test_max_tokens_limit_of_the_route_wins_over_the_catalogue():
 def test_server_side_feature_is_refused_unless_empty(field):
     """What the caller relies on is refused; null and empty values are not."""
     assert refusal({field: {"a": 1}}) == f"{field}: not supported by this model"
-    for empty in (None, "", [], {}):
+    empties: tuple[Any, ...] = (None, "", [], {})
+    for empty in empties:
         assert field not in sent({field: empty})
 
 

@@ -162,3 +162,15 @@ def test_many_waiting_fragments_cost_linear_time():
         "content_block_start",
         "content_block_delta",
     ]
+
+
+def test_half_an_emoji_at_the_end_of_a_live_call_is_replaced():
+    """Arguments that end in half a surrogate pair end in U+FFFD when the stream ends."""
+    written = run(
+        new_stream(),
+        delta(tool_calls=[call('{"a":"\ud83d', id="c1", name="f")]),
+        delta("length"),
+        DONE,
+    )
+
+    assert deltas(written) == ['{"a":"', "\ufffd"]

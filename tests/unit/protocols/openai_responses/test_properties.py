@@ -54,9 +54,7 @@ def test_any_split_gives_the_same_events(cuts: list[int], crlf: bool) -> None:
     assert run(*pieces, asked=ENCRYPTED) == whole
 
 
-texts = st.text(st.characters(), max_size=4) | st.text(
-    st.characters(categories=("Cs",)), max_size=2
-)
+texts = st.text(st.characters(), max_size=4) | st.text(st.characters(categories=["Cs"]), max_size=2)
 calls = st.fixed_dictionaries(
     {},
     optional={
@@ -132,7 +130,7 @@ def sdk_events(raw: bytes) -> tuple[list[str], Response | None]:
         openai.OpenAI(api_key="k", base_url="http://x/v1", http_client=http) as client,
         client.responses.stream(model="m", input="x") as stream,
     ):
-        seen = [event.type for event in stream]
+        seen: list[str] = [event.type for event in stream]
         completed = seen[-1] == "response.completed"
         return seen, stream.get_final_response() if completed else None
 

@@ -423,7 +423,7 @@ def test_a_longer_history_starts_with_the_bytes_of_the_shorter() -> None:
 
 
 @given(
-    st.text(st.characters(exclude_categories=("Cs",))),
+    st.text(st.characters(exclude_categories=["Cs"])),
     st.lists(st.fixed_dictionaries({"type": st.just("reasoning.text"), "text": st.text("ab")})),
 )
 def test_packed_thought_comes_back(text: str, details: list[dict[str, object]]) -> None:

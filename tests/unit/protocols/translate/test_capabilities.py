@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from gateway.protocols.translate.capabilities import DIALECTS, capabilities
@@ -10,7 +12,7 @@ from gateway.settings import Dialect
 
 def test_every_dialect_of_the_settings_has_capabilities():
     """The configuration can name no other."""
-    assert set(Dialect.__args__) == set(DIALECTS)
+    assert set(get_args(Dialect)) == set(DIALECTS)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gateway.protocols.ids import (
     to_openai_id,
 )
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=120)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=120)
 
 
 @given(TEXTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from gateway.store.idempotency.records import (
     MAX_PENDING_FREES,
     IdempotencyRecords,
 )
-from gateway.store.redis.client import Reason, RedisUnavailable, Reply, ReplyError
+from gateway.store.redis.client import Reason, RedisClient, RedisUnavailable, Reply, ReplyError
 from gateway.store.redis.connection import Argument
 from gateway.store.redis.scripts import LuaScript
 from tests.support.idempotency import ANSWER, claim_of
@@ -77,7 +78,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def records(bus: FakeBus, clock: Clock) -> IdempotencyRecords:
-    return IdempotencyRecords(bus, SETTINGS, "p:", count=[].append, clock=clock)
+    return IdempotencyRecords(
+        cast("RedisClient", bus), SETTINGS, "p:", count=lambda _: None, clock=clock
+    )
 
 
 async def held(records: IdempotencyRecords) -> Hold:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64encode, urlsafe_b64encode
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -57,7 +58,7 @@ def test_text_without_the_credential_is_the_same_object() -> None:
         assert CredentialMask(headers).clean(text) is text
 
 
-def keyed(wire: Wire) -> list:
+def keyed(wire: Wire) -> list[Any]:
     """A deployment whose requests carry the key."""
     provider = a_provider("a", [wire])
     for each, route in provider.wires.items():
@@ -73,10 +74,10 @@ PATHS = {
 
 
 @pytest.mark.parametrize("upstream", Wire)
-@pytest.mark.parametrize("client", Wire)
+@pytest.mark.parametrize("wire", Wire)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_no_client_reads_the_credential_in_an_error(
-    client: Wire, upstream: Wire, stream: bool
+    wire: Wire, upstream: Wire, stream: bool
 ) -> None:
     """Relayed and translated; the length of the body is right again."""
     shown = json.dumps(KEY.decode())[1:-1].encode()
@@ -87,7 +88,7 @@ async def test_no_client_reads_the_credential_in_an_error(
         (b"retry-after", KEY),
     ]
     bench = Bench(FakeUpstreamResponse(400, head, body), deployments=keyed(upstream))
-    path, request = PATHS[client]
+    path, request = PATHS[wire]
     client = FakeClient(path, asking(request, stream=stream))
 
     call = await bench.run(client)
@@ -102,16 +103,14 @@ async def test_no_client_reads_the_credential_in_an_error(
 
 
 @pytest.mark.parametrize("upstream", Wire)
-@pytest.mark.parametrize("client", Wire)
-async def test_no_client_reads_the_credential_in_a_first_event(
-    client: Wire, upstream: Wire
-) -> None:
+@pytest.mark.parametrize("wire", Wire)
+async def test_no_client_reads_the_credential_in_a_first_event(wire: Wire, upstream: Wire) -> None:
     """A stream that begins with an error becomes an HTTP response."""
     shown = json.dumps(KEY.decode())[1:-1].encode()
     data = b'{"type":"error","error":{"type":"invalid_request_error","message":"' + shown + b'"}}'
     response = FakeUpstreamResponse()
     bench = Bench(response, deployments=keyed(upstream))
-    path, request = PATHS[client]
+    path, request = PATHS[wire]
     client = FakeClient(path, asking(request, stream=True))
 
     await asyncio.gather(bench.run(client), response.end(b"event: error\ndata: " + data + b"\n\n"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -36,7 +36,7 @@ from tests.support.pipeline_fakes import (
     json_head,
 )
 
-FEATURES = frozenset(PricedFeature.__args__)
+FEATURES = frozenset(get_args(PricedFeature))
 REQUESTS = Path(__file__).parents[4] / "golden" / "requests"
 WIRES = {Wire.OPENAI: Endpoint.CHAT_COMPLETIONS, Wire.ANTHROPIC: Endpoint.MESSAGES}
 LARGE = "x" * 5000
