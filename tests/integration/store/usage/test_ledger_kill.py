@@ -68,7 +68,7 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 from gateway.settings import Settings
-from gateway.store.redis.client import Bus, RedisLimits
+from gateway.store.redis.client import RedisClient, RedisLimits
 from gateway.store.redis.address import read_target
 from gateway.store.usage.journal import UsageStream
 from gateway.telemetry.metrics import Metrics
@@ -76,7 +76,7 @@ from tests.support.usage import usage_event
 
 async def main():
     settings = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Settings)
-    bus = Bus(read_target(settings.redis.url), RedisLimits(command_timeout_s=0.05))
+    bus = RedisClient(read_target(settings.redis.url), RedisLimits(command_timeout_s=0.05))
     await bus.start()
     stream = UsageStream(bus, settings, Metrics(CollectorRegistry()))
     stream.start()
