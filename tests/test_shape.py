@@ -15,12 +15,23 @@ EVERYTHING = sorted(
 )
 
 LONGEST_FILE = 500
+LONGEST_MODULE = 400
+"""Of the package itself; tests may be longer."""
+MOST_MODULES = 12
+LARGEST_PACKAGE = 2000
+"""Lines of all modules of one package, without its sub-packages."""
 LONGEST_FUNCTION = 60
 SHORTEST_DOCSTRING = 20
 LINE_READERS = ("splitlines", "aiter_lines")
 """They end lines at U+2028 and others, which may stand inside of a JSON string of an event."""
 PRINTING = ("gateway/cli/", "gateway/demo/__main__.py", "gateway/server/demonstration.py")
 PROMISE = re.compile(r"\b(?:TODO|FIXME|XXX)\b(?!\(#\d+\))")
+PRIVATE_WORDS = re.compile(
+    r"\b(?:told|hears?|heard|thoughts|mistakes?|somebody|whoever|callers|till|wish|shall)\b"
+    r"|\bthe books\b",
+    re.IGNORECASE,
+)
+"""What the project's prose says otherwise, see docs/contributing.md."""
 STATEMENT = re.compile(r"[\w.\[\]]+ [-+*/|&]?= \S|[\w.]+\(.*\)\Z|(?:return|import|from|raise) \S")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -59,6 +70,13 @@ def comments_in(path: Path) -> Iterator[tuple[int, str]]:
     for token in tokenize.generate_tokens(io.StringIO(source_of(path)).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string.lstrip("# ")
+
+
+def prose_in(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of every comment and string."""
+    for token in tokenize.generate_tokens(io.StringIO(source_of(path)).readline):
+        if token.type in (tokenize.COMMENT, tokenize.STRING):
+            yield token.start[0], token.string
 
 
 def is_statement(comment: str) -> bool:
@@ -164,6 +182,42 @@ def test_pure_layers_read_no_clock() -> None:
         for name, line in calls_in(path)
         if name in {"now", "today", "utcnow"}
         and path.relative_to(ROOT).parts[1] in {"core", "protocols"}
+    ]
+
+    assert found == []
+
+
+def test_modules_are_short_enough_to_read() -> None:
+    """A module of the gateway has at most 400 lines."""
+    too_long = {
+        place(path, lines): lines
+        for path in PACKAGE
+        if (lines := source_of(path).count("\n")) > LONGEST_MODULE
+    }
+
+    assert too_long == {}
+
+
+def test_packages_are_small_enough_to_know() -> None:
+    """A package has at most 12 modules beside its `__init__`, and 2,000 lines."""
+    modules: dict[str, int] = {}
+    lines: dict[str, int] = {}
+    for path in PACKAGE:
+        package = path.parent.relative_to(ROOT).as_posix()
+        modules[package] = modules.get(package, 0) + (path.name != "__init__.py")
+        lines[package] = lines.get(package, 0) + source_of(path).count("\n")
+
+    assert {name: count for name, count in modules.items() if count > MOST_MODULES} == {}
+    assert {name: count for name, count in lines.items() if count > LARGEST_PACKAGE} == {}
+
+
+def test_prose_uses_the_words_of_the_field() -> None:
+    """Docstrings, comments and messages have no private vocabulary."""
+    found = [
+        f"{place(path, line)} {word}"
+        for path in PACKAGE
+        for line, text in prose_in(path)
+        for word in PRIVATE_WORDS.findall(text)
     ]
 
     assert found == []

@@ -37,7 +37,7 @@ MEMBERS: Final = (
     Member("model", "string", True, "not empty", "The model's name, as on every path."),
     Member("input", "string", True, "not empty", "The text, sent as one user message."),
     Member("temperature", "number", False, "0 or more", "Sampling temperature."),
-    Member("max_output_tokens", "integer", False, "1 or more", "Most tokens to be generated."),
+    Member("max_output_tokens", "integer", False, "1 or more", "Maximum tokens to generate."),
     Member(
         "max_retries",
         "integer",
@@ -50,7 +50,7 @@ MEMBERS: Final = (
         "number",
         False,
         "above 0, to the operator's limit",
-        "Seconds for the whole call; beyond it 504 with code `timeout`.",
+        "Seconds for the whole call, then 504 `timeout`.",
     ),
     Member(
         "web_search",

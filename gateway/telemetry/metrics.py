@@ -183,7 +183,7 @@ class Metrics:
         )
         self.abandoned = self._counter(
             "gateway_abandoned_calls_total",
-            "Calls settled with their last checkpoint because their worker was not heard of.",
+            "Calls settled with their last checkpoint because their worker's lease expired.",
         )
         self.degraded = self._gauge(
             "gateway_degraded",

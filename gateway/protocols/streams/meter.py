@@ -10,8 +10,7 @@ Rules.
 
 * A meter changes nothing and never fails: it does not count what it cannot read.
 * Any split of the bytes gives the same usage. A chunk that ends inside an event goes through the
-  decoder. A meter holds at most 1 MiB; larger events and responses are scanned in pieces
-  (`ResponseScanner`), at tens of megabytes per second.
+  decoder. Events and responses beyond 1 MiB are scanned in pieces (`ResponseScanner`).
 * On the OpenAI wire the last usage that is not null wins; on the Anthropic wire members that are
   not null replace earlier ones: they are cumulative.
 * Usage of only zeros is no usage: some upstreams send it until the end.
@@ -84,27 +83,10 @@ class StreamMeter:
     """
 
     __slots__ = (
-        "_block_ended_at",
-        "_content_bytes",
-        "_decoder",
-        "_large",
-        "_misses",
-        "_plain",
-        "_previous",
-        "_quick",
-        "_template",
-        "_template_bytes",
-        "_wire",
-        "contents",
-        "failed",
-        "finish_reason",
-        "raw_usage",
-        "reported",
-        "saw_end",
-        "seen",
-        "unreadable_usage",
-        "usage",
-    )
+        "_block_ended_at", "_content_bytes", "_decoder", "_large", "_misses", "_plain",
+        "_previous", "_quick", "_template", "_template_bytes", "_wire", "contents", "failed",
+        "finish_reason", "raw_usage", "reported", "saw_end", "seen", "unreadable_usage", "usage",
+    )  # fmt: skip
 
     def __init__(self, wire: Wire) -> None:
         self.contents = 0
@@ -164,7 +146,7 @@ class StreamMeter:
         )
 
     def _skipped(self, events: bytes) -> bool:
-        """Count whole events after the first content, if there is nothing in them to read."""
+        # Count whole events after the first content, if there is nothing in them to read.
         template = self._template
         count = template.events(events)
         if count:
@@ -180,7 +162,7 @@ class StreamMeter:
         return True
 
     def _feed_slowly(self, chunk: bytes) -> None:
-        """Decode what is cut, and between the cuts only what cannot be skipped."""
+        # Decode what is cut, and between the cuts only what cannot be skipped.
         decoder = self._decoder
         start = 0
         if not decoder.at_boundary:
@@ -207,7 +189,7 @@ class StreamMeter:
                 self._count(count, size)
 
     def _take_large(self, data: bytes | None) -> None:
-        """Scan the next bytes of an event that is too large to be held; None: its end."""
+        # Scan the next bytes of an event that is too large to be held; None: its end.
         if self._large is None:
             self._large = ResponseScanner(self._wire)
         if data is not None:
@@ -259,7 +241,7 @@ class StreamMeter:
             self._content_bytes += max(size - events * max(self._template_bytes, 0), events)
 
     def _learn(self, events: bytes) -> None:
-        """Look for the template in the last event, ever more rarely while there is none."""
+        # Look for the template in the last event, ever more rarely while there is none.
         self._misses = misses = self._misses + 1
         if misses & (misses - 1):
             return

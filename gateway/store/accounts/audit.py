@@ -58,7 +58,7 @@ async def record(
     before: Facts | None = None,
     after: Facts | None = None,
 ) -> None:
-    """Add an entry within the caller's transaction."""
+    """Add an entry within the open transaction."""
     row = _row(actor, action, object_id, before, after)
     await connection.execute(sa.insert(AUDIT_LOG), row)
 
@@ -66,7 +66,7 @@ async def record(
 async def record_made(
     connection: AsyncConnection, actor: Actor, action: str, made: Mapping[str, Facts]
 ) -> None:
-    """Add an entry for each of many new objects, by id, within the caller's transaction."""
+    """Add an entry for each of many new objects, by id, within the open transaction."""
     rows = [_row(actor, action, object_id, None, after) for object_id, after in made.items()]
     await connection.execute(sa.insert(AUDIT_LOG), rows)
 

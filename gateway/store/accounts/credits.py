@@ -95,7 +95,7 @@ class Booked(msgspec.Struct, frozen=True):
 
 async def book(connection: AsyncConnection, booking: Booking) -> LedgerEntry:
     """
-    Update a balance and write the entry, within the caller's transaction.
+    Update a balance and write the entry, within the open transaction.
 
     Raises:
         UnknownAccountError: there is no such account.

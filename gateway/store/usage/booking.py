@@ -133,7 +133,7 @@ class UsageBooker:
 
     async def book(self, connection: AsyncConnection, rows: Sequence[Row]) -> BookedBatch:
         """
-        Book the new ones of `rows`, within the caller's transaction.
+        Book the new ones of `rows`, within the open transaction.
 
         Of rows with the same request id, the one that supersedes the others counts, or the first.
 

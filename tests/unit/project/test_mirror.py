@@ -17,6 +17,7 @@ THROUGH_INTERFACES = {
     "cli": "tests/unit/cli/test_commands.py",
     "demo": "tests/unit/project/test_demo_script.py",
     "edge": "tests/integration/edge",
+    "operations": "tests/unit/operations",
     "pipeline": "tests/unit/pipeline",
     "protocols/anthropic_messages": "tests/unit/protocols",
     "protocols/codec": "tests/unit/protocols/codec",
