@@ -112,7 +112,7 @@ class PostgresServer:
         """Stop and remove everything."""
         self.stop()
         # A hundred databases are many files: nobody waits for their end.
-        subprocess.Popen(["rm", "-rf", str(self._home)], start_new_session=True)
+        subprocess.run(["sh", "-c", 'rm -rf "$0" &', str(self._home)], check=True)
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
