@@ -208,8 +208,8 @@ def _send_large(connection: Connection, key: Key, *, chunked: bool) -> None:
 
 
 def _status(connection: Connection) -> int | None:
-    """The status of the answer, if it is there within a short time."""
-    connection.socket.settimeout(0.3)
+    """The response's status, if it comes while the gateway reads a refused body away (2 s)."""
+    connection.socket.settimeout(3.0)
     try:
         return connection.read_head()[0]
     except TimeoutError:
