@@ -94,6 +94,14 @@ def test_absurd_usage_is_charged_by_estimate_and_blocks_nobody(
     away.join()
     answered = statuses.count(200)
     assert answered, statuses
+    # A worker serves a key that it has not seen only when it uses Redis again: ask both.
+    newcomer = short_lease.customer("100")
+    wait_until_sync(
+        lambda: all(
+            short_lease.post(OPENAI, newcomer.key, ask(upstream.model("openai"))).status == 200
+            for _ in range(WARM)
+        )
+    )
 
     short_lease.recorded(customer, WARM + answered, RECORDED_S)
     expected = 100 - (WARM + answered) * CHARGE
