@@ -122,7 +122,7 @@ class Server(Section, frozen=True):
         BodyBytes,
         Meta(
             description="Maximum size of a token count that the gateway estimates itself. A larger"
-            " one is rejected with 413. An estimate takes up to 0.2 s of CPU per MiB, in slices"
+            " one is rejected with 413. An estimate takes up to 0.3 s of CPU per MiB, in slices"
             " of 2 ms.",
         ),
     ] = 2 * 1024 * 1024
