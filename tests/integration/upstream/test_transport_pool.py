@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import uvloop
 
-from gateway.core.model import Origin
-from gateway.errors import ErrorKind, GatewayError
+from gateway.errors import ErrorKind
 from gateway.upstream.pool import OriginPool
 from gateway.upstream.transport import UpstreamTransport
-from tests.support.upstream_fakes import a_request
+from tests.support.upstream_calls import failure, fetch, transport
 from tests.support.upstream_servers import (
     BOTH_LOOPS,
     OK,
-    Authority,
-    Upstream,
     Visit,
     authority,
     json_forever,
@@ -27,28 +22,8 @@ from tests.support.upstream_servers import (
 )
 from tests.support.waiting import wait_until
 
-__all__ = ["authority"]
+__all__ = ["authority", "transport"]
 pytestmark = BOTH_LOOPS
-
-
-@pytest.fixture
-async def transport(authority: Authority) -> AsyncIterator[UpstreamTransport]:
-    transport = UpstreamTransport(make_ssl_context=authority.client_context)
-    yield transport
-    await transport.aclose()
-
-
-async def fetch(transport: UpstreamTransport, upstream: Upstream, **changes: Any) -> bytes:
-    """Send one request and return the response's body."""
-    request = a_request(origin=upstream.with_origin(**changes))
-    return await (await transport.send(request)).read(10_000_000)
-
-
-async def failure(transport: UpstreamTransport, origin: Origin, **asked: Any) -> GatewayError:
-    """Send one request that fails, and return how."""
-    with pytest.raises(GatewayError) as caught:
-        await transport.send(a_request(origin=origin, **asked))
-    return caught.value
 
 
 # Reuse.
