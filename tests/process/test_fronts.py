@@ -53,12 +53,16 @@ class InboundRequest:
         """Return a connection over TLS; OSError where the proxy refuses it."""
         connection = Connection.__new__(Connection)
         connection._held = b""
-        plain = socket.create_connection(("127.0.0.1", self.port), 30, (source, 0))
+        # Wrapped before it connects, so that a handshake that the proxy resets leaves a socket to close.
+        wrapped = self._trust.wrap_socket(socket.socket(), server_hostname="localhost")
         try:
-            connection.socket = self._trust.wrap_socket(plain, server_hostname="localhost")
+            wrapped.settimeout(30)
+            wrapped.bind((source, 0))
+            wrapped.connect(("127.0.0.1", self.port))
         except OSError:
-            plain.close()
+            wrapped.close()
             raise
+        connection.socket = wrapped
         return connection
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
