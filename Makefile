@@ -17,10 +17,15 @@ run: $(STAMP)
 	$(BIN)/capio demo
 
 # Most tests of processes wait, so three workers fill two cores. A file's tests stay together: they
-# share the gateway that the file starts.
+# share the gateway that the file starts. With ARGS, pytest runs as it is given.
 WORKERS ?= 3
 test: $(DEV_STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+ifdef ARGS
+	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not alone'
+	$(BIN)/python -m pytest -m alone
+endif
 
 check: lint types arch
 

@@ -26,6 +26,7 @@ def test_mutations_find_nothing(name: str) -> None:
     assert [(each.why, each.data[:300]) for each in found] == []
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", TARGETS)
 def test_time_grows_as_the_input_does(name: str) -> None:

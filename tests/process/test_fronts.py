@@ -53,7 +53,7 @@ class InboundRequest:
         """Return a connection over TLS; OSError where the proxy refuses it."""
         connection = Connection.__new__(Connection)
         connection._held = b""
-        # Wrapped before it connects, so that a handshake that the proxy resets leaves a socket to close.
+        # Wrapped before it connects: a handshake that fails must leave a socket to close.
         wrapped = self._trust.wrap_socket(socket.socket(), server_hostname="localhost")
         try:
             wrapped.settimeout(30)

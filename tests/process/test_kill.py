@@ -8,7 +8,7 @@ import pytest
 
 from tests.process.kill.run import run
 
-pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def test_books_after_kills_at_random_agree_with_the_upstream(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.support.service import (
 )
 from tests.support.waiting import wait_until_sync
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.process, pytest.mark.alone, pytest.mark.timeout(60)]
 
 
 def is_serving(service: Service) -> bool:

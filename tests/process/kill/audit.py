@@ -128,8 +128,10 @@ class Audit:
 
     def _take_bare(self, call: Call, bare: dict[str, list[Any]]) -> list[Any]:
         rows = bare[f"lane-{call.lane}"]
+        # A paused worker may admit the call after its client left and sent its next one.
+        until = max([call.next_began, *(attempt["at"] for attempt in call.attempts)])
         for row in rows:
-            if call.began - 0.01 <= row["at_ms"] / 1000 < call.next_began:
+            if call.began - 0.01 <= row["at_ms"] / 1000 < until:
                 rows.remove(row)
                 return [row]
         return []

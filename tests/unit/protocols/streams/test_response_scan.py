@@ -213,6 +213,7 @@ def test_scanner_of_anything_never_fails(chunks: list[bytes], wire: Wire) -> Non
     assert scanner.content_bytes >= 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "unit",
     [b"[[]],", b"{},", b'"\\\\\\"",', b'{"a":[1,{"b":"c"}]},', b"[" * 900 + b"]" * 900 + b","],

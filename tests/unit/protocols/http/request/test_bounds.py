@@ -203,6 +203,7 @@ def nested_document(levels: int) -> bytes:
     )
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("work", "make", "size"),
     [
