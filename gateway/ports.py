@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.core.idempotency import Claim, Hold, StoredResponse
 from gateway.core.limits import UNLIMITED, Headroom
-from gateway.core.model import Clocks, Endpoint, Model, Origin, Principal, UsageEvent, Wire
+from gateway.core.model import CallRecord, Clocks, Endpoint, Model, Origin, Principal, Wire
 from gateway.errors import GatewayError
 
 Headers = list[tuple[bytes, bytes]]
@@ -124,7 +124,7 @@ class KeyDirectory(Protocol):
 class UsageLog(Protocol):
     """The journal of calls."""
 
-    async def append(self, event: UsageEvent) -> None:
+    async def append(self, event: CallRecord) -> None:
         """Append once; never raises: events that Redis does not accept are spilled to a file."""
 
 
@@ -147,16 +147,15 @@ class ReserveAsk(msgspec.Struct, frozen=True, kw_only=True):
     """Returns an upper bound of the input's tokens; None: only the model's context bounds it."""
     hour_cache: Callable[[], bool] = bool
     """Returns whether the input may be written into a cache of an hour."""
+    checkpoint: Callable[[], CallRecord] | None = None
+    """
+    Returns the record, including its cost, that is to be charged if this process dies now. Called
+    every few seconds while the call runs; the hold is raised if the cost nears it.
+    """
 
 
 class Reservation(msgspec.Struct, kw_only=True, eq=False):
-    """
-    An admitted call: holds money, tokens and a slot until `settle`.
-
-    Its owner may set `checkpoint`: it is called every few seconds while the call runs, and returns
-    the event, including its cost, that would be recorded if the call ended now. It is charged if
-    this process dies; and if its cost nears the hold, the hold is raised.
-    """
+    """An admitted call: holds money, tokens and a slot until `settle` or `release`."""
 
     ask: ReserveAsk
     hold_nanousd: int
@@ -168,7 +167,6 @@ class Reservation(msgspec.Struct, kw_only=True, eq=False):
     """For the rate-limit headers of the response, see `protocols.http.limit_headers`."""
     degraded: bool = False
     """Admitted without Redis, by this worker alone."""
-    checkpoint: Callable[[], UsageEvent] | None = None
 
 
 class Reservations(Protocol):
@@ -183,7 +181,7 @@ class Reservations(Protocol):
                 when to retry), FORBIDDEN (no such account), STORE_UNAVAILABLE.
         """
 
-    async def settle(self, reservation: Reservation, event: UsageEvent) -> None:
+    async def settle(self, reservation: Reservation, event: CallRecord) -> None:
         """
         Release the hold, charge `event.cost_nanousd` and journal the event. Never raises.
 

@@ -212,8 +212,11 @@ ABANDONED = "abandoned"
 """Outcome of a provisional event, which a later settlement of the call supersedes."""
 
 
-class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The record of one call. Sent as JSON in the usage stream; contains no key and no content."""
+class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    The record of one call, of which the usage event (its JSON), the row in SQL, the log line and
+    the operators' objects are views. Contains no key and no content.
+    """
 
     request_id: str
     at_ms: int
@@ -250,3 +253,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: int = 1
     address: str | None = None
     user_agent: str | None = None
+
+    def abandoned(self, at_ms: int) -> CallRecord:
+        """Return the record as a checkpoint, to be charged if its worker dies."""
+        return msgspec.structs.replace(self, at_ms=at_ms, outcome=ABANDONED, estimated=True)

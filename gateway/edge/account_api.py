@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from gateway.core.calendar import DAY_MS, rfc3339
-from gateway.core.model import Principal, UsageEvent
+from gateway.core.model import CallRecord, Principal
 from gateway.core.money import amount_fields
 from gateway.edge.http import (
     Query,
@@ -220,7 +220,7 @@ def credits_object(account: Account) -> dict[str, object]:
     return {"object": "credits", "account_id": account.id, **balance_fields(account)}
 
 
-def generation_object(event: UsageEvent) -> dict[str, object]:
+def generation_object(event: CallRecord) -> dict[str, object]:
     """Return the response of `/v1/generation`; it does not disclose the upstream."""
     return {
         "object": "generation",

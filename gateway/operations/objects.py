@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from gateway.core.limits import KeyLimits, Limits
-from gateway.core.model import TOKEN_COLUMNS, USAGE_COLUMNS, Usage, UsageEvent
+from gateway.core.model import TOKEN_COLUMNS, USAGE_COLUMNS, CallRecord, Usage
 from gateway.core.money import amount_fields
 from gateway.operations.values import show_time
 from gateway.store.accounts.accounts import Account
@@ -119,7 +119,7 @@ def limits_object(limits: Limits) -> dict[str, object]:
     return shown
 
 
-def call_object(event: UsageEvent) -> dict[str, object]:
+def call_object(event: CallRecord) -> dict[str, object]:
     """Return everything on record about a call; for operators only."""
     fields = msgspec.structs.asdict(event)
     del fields["usage"], fields["cost_nanousd"], fields["upstream_cost_nanousd"]

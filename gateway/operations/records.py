@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from gateway.core.model import UsageEvent
+from gateway.core.model import CallRecord
 from gateway.operations.refusals import UnknownCallError
 from gateway.operations.values import InvalidValueError, check_expiry
 from gateway.store.accounts.audit import Actor, AuditEntry, AuditLog
@@ -58,11 +58,11 @@ class RecordOperations:
         """Sum up calls, tokens and money by `groups`."""
         return await self._reports.report(groups, which, max_lines=max_lines)
 
-    async def calls(self, limit: int, which: CallFilter) -> list[UsageEvent]:
+    async def calls(self, limit: int, which: CallFilter) -> list[CallRecord]:
         """Return the last calls, newest first."""
         return await self._calls.last_calls(limit, which)
 
-    async def call(self, request_id: str) -> UsageEvent:
+    async def call(self, request_id: str) -> CallRecord:
         """Return one call; raises UnknownCallError."""
         event = await self._calls.call(request_id)
         if event is None:

@@ -96,6 +96,6 @@ class Admission:
             choices=request.fields.choices,
             input_bound=request.input_bound,
             hour_cache=request.hour_cache,
+            checkpoint=lambda: checkpoint(call),
         )
         call.reservation = await self._reservations.reserve(ask)
-        call.reservation.checkpoint = lambda: checkpoint(call)

@@ -1,4 +1,4 @@
-"""The record of a finished call: one usage event, its metrics and one log line."""
+"""Records finished calls: one `CallRecord`, as usage event and log line, and the metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from gateway.core.model import Endpoint, Usage, UsageEvent
+from gateway.core.model import CallRecord, Endpoint, Usage
 from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorSource
 from gateway.pipeline.call import Attempt, Call
@@ -51,15 +51,16 @@ class Recorder:
     async def record(self, call: Call) -> None:
         """Record `call`, settled; `ended_at` and `status` are final."""
         self._count(call)
-        self._call_log.write(_line(call))
+        record = record_of(call)
+        self._call_log.write(_line(call, record))
         reservation = call.reservation
         if reservation is not None and self._reservations is not None:
             if call.endpoint is not Endpoint.COUNT_TOKENS:
-                await self._reservations.settle(reservation, event_of(call))
+                await self._reservations.settle(reservation, record)
                 return
             await self._reservations.release(reservation)
         if call.attempts and call.principal is not None:
-            await self._usage_log.append(event_of(call))
+            await self._usage_log.append(record)
 
     def _count(self, call: Call) -> None:
         metrics = self._metrics
@@ -119,17 +120,16 @@ def _recordable(text: str | None) -> str | None:
     return kept if kept.isprintable() else "".join(filter(str.isprintable, kept)) or None
 
 
-def event_of(call: Call) -> UsageEvent:
-    """Return the usage event of a call in its current state."""
+def record_of(call: Call) -> CallRecord:
+    """Return the record of a call in its current state."""
     principal, attempt = call.principal, call.attempt
     deployment = call.deployment
-    assert principal is not None
-    return UsageEvent(
+    return CallRecord(
         request_id=call.request_id,
         at_ms=time.time_ns() // 1_000_000,
-        key_id=principal.key_id,
-        account_id=principal.account_id,
-        model=call.model.name if call.model else call.model_asked,
+        key_id=principal.key_id if principal else "",
+        account_id=principal.account_id if principal else "",
+        model=call.model.name if call.model else "",
         endpoint=call.endpoint.value,
         client_wire=call.client_wire.value,
         upstream_wire=attempt.wire.value if attempt else None,
@@ -153,51 +153,25 @@ def event_of(call: Call) -> UsageEvent:
     )
 
 
-def checkpoint(call: Call) -> UsageEvent:
-    """Return the event to charge if this process dies during the call."""
+def checkpoint(call: Call) -> CallRecord:
+    """Return the record to charge if this process dies during the call."""
     attempt = call.attempt
     usage = Usage() if attempt is None else attempt.usage_so_far(call.input_estimate)
     cost = cost_nanousd(usage, call.model.prices) if call.model is not None else 0
-    return msgspec.structs.replace(
-        event_of(call), usage=usage, cost_nanousd=cost, outcome="abandoned", estimated=True
-    )
+    record = msgspec.structs.replace(record_of(call), usage=usage, cost_nanousd=cost)
+    return record.abandoned(record.at_ms)
 
 
-def _line(call: Call) -> CallLine:
-    principal, attempt, error, usage = call.principal, call.attempt, call.error, call.usage
+def _line(call: Call, record: CallRecord) -> CallLine:
+    error = call.error
     level = "info"
     if error is not None:
         level = "info" if error.surface.source is ErrorSource.CLIENT else "error"
     return CallLine(
         at=round(time.time(), 3),
         level=level,
-        event="call",
-        request_id=call.request_id,
-        endpoint=call.endpoint.value,
-        client_wire=call.client_wire.value,
-        status=call.status,
-        outcome=call.outcome,
-        duration_ms=round((_ended(call) - call.started_at) * 1000, 2),
-        key_id=principal.key_id if principal else None,
-        account_id=principal.account_id if principal else None,
-        model=call.model.name if call.model else None,
-        deployment=attempt.deployment.label if attempt else None,
-        upstream_wire=attempt.wire.value if attempt else None,
-        upstream_request_id=attempt.upstream_request_id if attempt else None,
-        stream=call.stream,
-        attempts=call.attempts,
-        ttft_ms=_ttft_ms(attempt),
+        record=record,
         overhead_ms=_overhead_ms(call),
-        input_tokens=usage.input or None,
-        cache_read_tokens=usage.cache_read or None,
-        cache_write_tokens=usage.cache_write or None,
-        output_tokens=usage.output or None,
-        reasoning_tokens=usage.reasoning or None,
-        cache_write_1h_tokens=usage.cache_write_1h or None,
-        web_searches=usage.web_searches or None,
-        tier=usage.tier,
-        finish_reason=attempt.finish_reason if attempt else None,
-        error_kind=error.kind.value if error else None,
         error_detail=error.detail if error else None,
-        dropped=list(call.dropped) or None,
+        dropped=call.dropped,
     )

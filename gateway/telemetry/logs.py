@@ -15,6 +15,8 @@ from typing import IO
 
 import msgspec
 
+from gateway.core.model import USAGE_COLUMNS, CallRecord
+
 _WRITE_EVERY_S = 0.05
 _BATCH = 200
 
@@ -48,40 +50,43 @@ def configure(level: str = "INFO") -> None:
     root.setLevel(level)
 
 
-class CallLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The log line of one call; field names match the usage event and the metrics."""
+class CallLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The log line of one call: its record, and what only operators need of it."""
 
     at: float
+    """Unix seconds."""
     level: str
-    event: str
-    request_id: str
-    endpoint: str
-    client_wire: str
-    status: int
-    outcome: str
-    duration_ms: float
-    key_id: str | None = None
-    account_id: str | None = None
-    model: str | None = None
-    deployment: str | None = None
-    upstream_wire: str | None = None
-    upstream_request_id: str | None = None
-    stream: bool = False
-    attempts: int = 0
-    ttft_ms: float | None = None
+    record: CallRecord
     overhead_ms: float | None = None
-    input_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    output_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    cache_write_1h_tokens: int | None = None
-    web_searches: int | None = None
-    tier: str | None = None
-    finish_reason: str | None = None
-    error_kind: str | None = None
+    """From the request's head to the first request to an upstream."""
     error_detail: str | None = None
-    dropped: list[str] | None = None
+    dropped: tuple[str, ...] = ()
+
+    def fields(self) -> dict[str, object]:
+        """Return the line's JSON fields; those without a value are left out."""
+        record = self.record
+        fields: dict[str, object] = {"at": self.at, "level": self.level, "event": "call"}
+        for name in _LOGGED:
+            value = getattr(record, name)
+            if value is not None and value is not False and value != "":
+                fields[name] = value
+        if record.provider is not None:
+            fields["deployment"] = f"{record.provider}/{record.upstream_model}"
+        for name, column in USAGE_COLUMNS.items():
+            count = getattr(record.usage, name)
+            if count:
+                fields[column] = count
+        for name in _NOTES:
+            note = getattr(self, name)
+            if note:
+                fields[name] = note
+        return fields
+
+
+# The line has the time of its own, `deployment` instead of its parts, and no client addresses.
+_UNLOGGED = {"at_ms", "provider", "upstream_model", "usage", "address", "user_agent"}
+_LOGGED = tuple(name for name in CallRecord.__struct_fields__ if name not in _UNLOGGED)
+_NOTES = ("overhead_ms", "error_detail", "dropped")
 
 
 class CallLog:
@@ -122,7 +127,7 @@ class CallLog:
     def _write_queued(self) -> None:
         lines = self._lines
         while lines:
-            batch = [self._encode(lines.popleft()) for _ in range(min(len(lines), _BATCH))]
+            batch = [self._encode(lines.popleft().fields()) for _ in range(min(len(lines), _BATCH))]
             batch.append(b"")
             self._stream.write(b"\n".join(batch))
             self._stream.flush()

@@ -7,7 +7,7 @@ from typing import Any, cast
 import httpx2
 
 from gateway.core.catalogue import build
-from gateway.core.model import Principal, UsageEvent
+from gateway.core.model import CallRecord, Principal
 from gateway.edge.account_api import AccountApi
 from gateway.edge.admin_accounts import AdminAccounts
 from gateway.edge.admin_api import AdminApi
@@ -127,7 +127,7 @@ class AdminApp:
         """Create a key of an account and return its secret."""
         return (await self.keys.create(account.id, KeyDetails(name="k"))).raw
 
-    async def record(self, *events: UsageEvent) -> None:
+    async def record(self, *events: CallRecord) -> None:
         """Book calls as the ledger writer does."""
         booking = UsageBooker(is_sqlite=self.database.is_sqlite)
         async with self.database.write() as connection:

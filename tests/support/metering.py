@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.core.limits import NO_LIMITS, KeyLimits, Limits
-from gateway.core.model import Endpoint, Model, Prices, Principal, Usage, UsageEvent, Wire
+from gateway.core.model import CallRecord, Endpoint, Model, Prices, Principal, Usage, Wire
 from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation, ReserveAsk
@@ -43,7 +43,7 @@ MODEL = Model(
 )  # fmt: skip
 PATIENT = RedisLimits(command_timeout_s=10.0)
 NOTHING = Usage()
-DECODER = msgspec.json.Decoder(UsageEvent)
+DECODER = msgspec.json.Decoder(CallRecord)
 MONEY = Money()
 _numbers = itertools.count()
 
@@ -57,7 +57,7 @@ class FakeSql:
 
     def __init__(self) -> None:
         self.accounts: dict[str, AccountState] = {}
-        self.calls: dict[str, UsageEvent] = {}
+        self.calls: dict[str, CallRecord] = {}
         self.away = False
         self.loads = 0
 
@@ -86,7 +86,7 @@ class FakeSql:
         """Top up."""
         self._move(account_id, amount)
 
-    def book(self, event: UsageEvent) -> bool:
+    def book(self, event: CallRecord) -> bool:
         """Book one call, or what supersedes it; False if it was booked before."""
         before = self.calls.get(event.request_id)
         if before is not None:
@@ -188,7 +188,7 @@ class WorkerTill:
 
     async def settle(
         self, reservation: Reservation, usage: Usage = NOTHING, **changes: Any
-    ) -> UsageEvent:
+    ) -> CallRecord:
         event = event_for(reservation.ask, usage, **changes)
         await self.till.reservations.settle(reservation, event)
         return event
@@ -247,7 +247,7 @@ class AccountProbe:
         """Return how many calls run in the account's shard."""
         return int(await self.client.zcard(self.names.leases))
 
-    async def waiting(self) -> list[UsageEvent]:
+    async def waiting(self) -> list[CallRecord]:
         """Return the events in the stream of the account's shard."""
         entries: Any = await self.client.xrange(self.names.usage)
         return [DECODER.decode(fields[b"e"]) for _, fields in entries]
@@ -294,7 +294,13 @@ def ask_for(
     )
 
 
-def event_for(ask: ReserveAsk, usage: Usage = NOTHING, **changes: Any) -> UsageEvent:
+def reports(reservation: Reservation, record: CallRecord) -> CallRecord:
+    """Let a running call report `record` as what it has cost so far; return it."""
+    reservation.ask = msgspec.structs.replace(reservation.ask, checkpoint=lambda: record)
+    return record
+
+
+def event_for(ask: ReserveAsk, usage: Usage = NOTHING, **changes: Any) -> CallRecord:
     """Return the record of a call, its cost included."""
     given: Mapping[str, Any] = {
         "at_ms": NOON_MS,
@@ -302,7 +308,7 @@ def event_for(ask: ReserveAsk, usage: Usage = NOTHING, **changes: Any) -> UsageE
         "cost_nanousd": cost_nanousd(usage, ask.model.prices),
         **changes,
     }
-    return UsageEvent(
+    return CallRecord(
         request_id=ask.request_id,
         key_id=ask.principal.key_id,
         account_id=ask.principal.account_id,

@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from gateway.core.catalogue import Catalogue
-from gateway.core.model import Clocks, Deployment, Endpoint, Prices, Principal, UsageEvent, Wire
+from gateway.core.model import CallRecord, Clocks, Deployment, Endpoint, Prices, Principal, Wire
 from gateway.errors import ErrorKind
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import AttemptRunner
@@ -117,7 +117,7 @@ class Bench:
 
     def assert_recorded_once(self) -> None:
         """Each call has one line and at most one event, and nobody holds a place."""
-        lines = [line.request_id for line in self.call_log.lines]
+        lines = [line["request_id"] for line in self.call_log.lines]
         events = [event.request_id for event in self.usage_log.events]
         assert len(lines) == len(set(lines)) == self.call_count
         assert len(events) == len(set(events))
@@ -126,7 +126,7 @@ class Bench:
         assert (self.intake.body_bytes, self.intake.accounts) == (0, 0)
 
     @property
-    def event(self) -> UsageEvent:
+    def event(self) -> CallRecord:
         """The only event."""
         (event,) = self.usage_log.events
         return event

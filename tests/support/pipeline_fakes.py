@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.core.api_keys import digest, mint
 from gateway.core.model import (
+    CallRecord,
     Clocks,
     Deployment,
     Endpoint,
@@ -17,7 +18,6 @@ from gateway.core.model import (
     Prices,
     Principal,
     Provider,
-    UsageEvent,
     Wire,
     WireRoute,
 )
@@ -271,10 +271,10 @@ class MemoryUsageLog:
     """Keeps events; `gate` holds up whoever appends."""
 
     def __init__(self) -> None:
-        self.events: list[UsageEvent] = []
+        self.events: list[CallRecord] = []
         self.gate: asyncio.Event | None = None
 
-    async def append(self, event: UsageEvent) -> None:
+    async def append(self, event: CallRecord) -> None:
         if self.gate is not None:
             await self.gate.wait()
         self.events.append(event)
@@ -301,10 +301,10 @@ class FakeCallLog(CallLog):
 
     def __init__(self) -> None:
         super().__init__(io.BytesIO())
-        self.lines: list[CallLine] = []
+        self.lines: list[dict[str, Any]] = []
 
     def write(self, line: CallLine) -> None:
-        self.lines.append(line)
+        self.lines.append(line.fields())
 
 
 class MemoryAnswered:

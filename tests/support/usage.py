@@ -8,7 +8,7 @@ import msgspec
 import redis.asyncio
 import sqlalchemy as sa
 
-from gateway.core.model import Usage, UsageEvent
+from gateway.core.model import CallRecord, Usage
 from gateway.store.hot_state.redis_schema import RedisKeys
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
@@ -19,9 +19,9 @@ NOON_MS = 1_779_019_200_000
 """2026-05-17 12:00:00 UTC."""
 
 
-def usage_event(request_id: str = "req_1", **changes: Any) -> UsageEvent:
+def usage_event(request_id: str = "req_1", **changes: Any) -> CallRecord:
     """Return one ordinary call."""
-    event = UsageEvent(
+    event = CallRecord(
         request_id=request_id,
         at_ms=NOON_MS,
         key_id="key_1",
@@ -44,7 +44,7 @@ def usage_event(request_id: str = "req_1", **changes: Any) -> UsageEvent:
     return msgspec.structs.replace(event, **changes)
 
 
-def encoded(event: UsageEvent) -> bytes:
+def encoded(event: CallRecord) -> bytes:
     """Return the event as it travels."""
     return msgspec.json.encode(event)
 
@@ -65,7 +65,7 @@ class StreamProbe:
         self.stream = RedisKeys(key_prefix).of("acct_1").usage.decode()
         self.dead = dead_letter_key(key_prefix)
 
-    async def add(self, *events: UsageEvent | bytes) -> list[bytes]:
+    async def add(self, *events: CallRecord | bytes) -> list[bytes]:
         """Append entries; return their ids."""
         payloads = [e if isinstance(e, bytes) else encoded(e) for e in events]
         ids: list[Any] = [

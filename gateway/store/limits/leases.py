@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from gateway.core.model import UsageEvent
+from gateway.core.model import CallRecord
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.pricing import token_count
 from gateway.ports import Reservation, ReserveAsk
@@ -167,10 +167,10 @@ def scopes_of(rows: Sequence[LimitRow]) -> Scopes:
 
 def _record(reservation: Reservation, scopes: Scopes, at_ms: int) -> bytes:
     """Return a call's record with its checkpoint; raise its hold if the cost nears it."""
-    event = _checkpoint(reservation, at_ms)
+    event = _checkpoint(reservation.ask, at_ms)
     if event.cost_nanousd > MAX_AMOUNT_NANOUSD:  # the scripts cannot count it exactly
         logger.error("checkpoint_refused", extra={"request_id": event.request_id})
-        event = draft_event(reservation.ask, at_ms)
+        event = draft_record(reservation.ask, at_ms)
     cost = event.cost_nanousd
     if cost > reservation.hold_nanousd * NEAR:
         grown = int(cost * GROWTH)
@@ -194,18 +194,14 @@ def _record(reservation: Reservation, scopes: Scopes, at_ms: int) -> bytes:
     )
 
 
-def _checkpoint(reservation: Reservation, at_ms: int) -> UsageEvent:
-    if reservation.checkpoint is None:
-        return draft_event(reservation.ask, at_ms)
-    return msgspec.structs.replace(
-        reservation.checkpoint(), at_ms=at_ms, outcome="abandoned", estimated=True
-    )
+def _checkpoint(ask: ReserveAsk, at_ms: int) -> CallRecord:
+    return draft_record(ask, at_ms) if ask.checkpoint is None else ask.checkpoint().abandoned(at_ms)
 
 
-def draft_event(ask: ReserveAsk, at_ms: int) -> UsageEvent:
-    """Return the event of an abandoned call without a checkpoint: nothing is charged."""
+def draft_record(ask: ReserveAsk, at_ms: int) -> CallRecord:
+    """Return the record of an abandoned call without a checkpoint: nothing is charged."""
     principal = ask.principal
-    return UsageEvent(
+    return CallRecord(
         request_id=ask.request_id,
         at_ms=at_ms,
         key_id=principal.key_id,
@@ -214,7 +210,5 @@ def draft_event(ask: ReserveAsk, at_ms: int) -> UsageEvent:
         endpoint=ask.endpoint.value,
         client_wire=ask.client_wire.value,
         stream=ask.stream,
-        outcome="abandoned",
-        estimated=True,
         attempts=0,
-    )
+    ).abandoned(at_ms)

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gateway.core.model import UsageEvent
+from gateway.core.model import CallRecord
 from gateway.core.pricing import token_count
 from gateway.errors import GatewayError
 from gateway.ports import Reservation, ReserveAsk
@@ -114,7 +114,7 @@ class RedisReservations:
         self._running.add(reservation, limits.scopes)
         return reservation
 
-    async def settle(self, reservation: Reservation, event: UsageEvent) -> None:
+    async def settle(self, reservation: Reservation, event: CallRecord) -> None:
         """Settle a call, see `ports.Reservations.settle`."""
         ask = reservation.ask
         self._running.discard(ask.request_id)

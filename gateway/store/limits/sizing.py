@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.core.model import Endpoint, UsageEvent
+from gateway.core.model import CallRecord, Endpoint
 from gateway.core.output_estimate import OutputEstimator
 from gateway.core.pricing import dearest_input, most_nanousd, worst_case_nanousd
 from gateway.ports import Reservation, ReserveAsk
@@ -49,7 +49,7 @@ class ReservationSizer:
             tokens=min(ask.input_tokens + output, MOST_NANOUSD),
         )
 
-    def observe(self, ask: ReserveAsk, event: UsageEvent) -> None:
+    def observe(self, ask: ReserveAsk, event: CallRecord) -> None:
         """Learn the output of a completed call."""
         if event.outcome == "completed":
             output = event.usage.output + event.usage.reasoning

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.core.model import UsageEvent
+from gateway.core.model import CallRecord
 from gateway.errors import GatewayError
 from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, RedisKeys
@@ -128,7 +128,7 @@ class UsageStream:
         """Start replaying spilled events."""
         self._replaying = asyncio.create_task(self._replay_forever(), name="usage-replay")
 
-    async def append(self, event: UsageEvent) -> None:
+    async def append(self, event: CallRecord) -> None:
         """
         Append, charge and release once; never raises. On return the event is in Redis or on disk.
 

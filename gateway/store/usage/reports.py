@@ -15,10 +15,10 @@ import msgspec
 import sqlalchemy as sa
 
 from gateway.core.calendar import DAY_MS
-from gateway.core.model import TOKEN_COLUMNS, Usage, UsageEvent
+from gateway.core.model import TOKEN_COLUMNS, CallRecord, Usage
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
-from gateway.store.usage.rows import event_of
+from gateway.store.usage.rows import record_of
 
 MAX_LINES = 50_000
 """A report with more lines is truncated and marked `is_cut`."""
@@ -91,20 +91,20 @@ class UsageQueries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def last_calls(self, limit: int, which: CallFilter) -> list[UsageEvent]:
+    async def last_calls(self, limit: int, which: CallFilter) -> list[CallRecord]:
         """Return the last calls, newest first."""
         columns = USAGE_EVENTS.c
         query = sa.select(USAGE_EVENTS).order_by(columns.at_ms.desc(), columns.request_id.desc())
         async with self._database.read() as connection:
             rows = await connection.execute(_only(query, which).limit(limit))
-            return [event_of(row) for row in rows]
+            return [record_of(row) for row in rows]
 
-    async def call(self, request_id: str) -> UsageEvent | None:
+    async def call(self, request_id: str) -> CallRecord | None:
         """Return one recorded call; None: not recorded yet, or past retention."""
         query = sa.select(USAGE_EVENTS).where(USAGE_EVENTS.c.request_id == request_id)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).first()
-        return None if row is None else event_of(row)
+        return None if row is None else record_of(row)
 
 
 class UsageReports:

@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.model import ABANDONED, USAGE_COLUMNS, Usage, UsageEvent
+from gateway.core.model import ABANDONED, USAGE_COLUMNS, CallRecord, Usage
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 
 Row = dict[str, str | int | bool | None]
 """Column name -> value."""
 
-_DECODER = msgspec.json.Decoder(UsageEvent)
+_DECODER = msgspec.json.Decoder(CallRecord)
 _LARGEST = 2**63 - 1
 _FREE_TEXT_LIMIT = 512
 """Characters of text whose length clients and upstreams choose."""
@@ -61,11 +61,11 @@ def supersedes(row: Row, *, provisional: bool, cost_nanousd: int) -> bool:
     return not is_provisional(row) or int(row["cost_nanousd"] or 0) > cost_nanousd
 
 
-def event_of(row: Any) -> UsageEvent:
-    """Return the event of a row of `usage_events`."""
+def record_of(row: Any) -> CallRecord:
+    """Return the record of a row of `usage_events`."""
     columns = dict(row._mapping)
     usage = {name: columns.pop(column) for name, column in USAGE_COLUMNS.items()}
-    return UsageEvent(**columns, usage=Usage(**usage))
+    return CallRecord(**columns, usage=Usage(**usage))
 
 
 def _storable(name: str, value: Any) -> str | int | bool | None:

@@ -14,7 +14,7 @@ from typing import cast
 
 import msgspec
 
-from gateway.core.model import ABANDONED, Usage, UsageEvent
+from gateway.core.model import ABANDONED, CallRecord, Usage
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.pricing import token_count
 from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
@@ -107,7 +107,7 @@ class UsageSender:
         self._now_ms = now_ms
         self._decode = msgspec.json.Decoder(_Head).decode
 
-    async def send(self, event: UsageEvent | _Head, line: bytes) -> bool:
+    async def send(self, event: CallRecord | _Head, line: bytes) -> bool:
         """
         Append to the shard's stream, or to the dead letters; False if the stream is full.
 
@@ -136,7 +136,7 @@ class UsageSender:
             ) from error
         self._metrics.usage_refused.inc()
 
-    async def _add(self, event: UsageEvent | _Head, line: bytes) -> bool:
+    async def _add(self, event: CallRecord | _Head, line: bytes) -> bool:
         """
         Append to the shard's stream; False if it is full.
 

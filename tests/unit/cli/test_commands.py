@@ -16,7 +16,7 @@ from gateway import __version__
 from gateway.cli import main
 from gateway.cli.config import SHORTEST
 from gateway.cli.main import _COMMANDS
-from gateway.core.model import Usage, UsageEvent
+from gateway.core.model import CallRecord, Usage
 from gateway.core.money import dollars
 from gateway.settings import Settings, load, parse
 from gateway.store.sql.database import Database
@@ -244,7 +244,7 @@ async def _record(settings: Settings) -> None:
     day = 86_400_000
     start = 1_767_225_600_000
     events = [
-        UsageEvent(
+        CallRecord(
             request_id=f"r{i}",
             at_ms=start + at,
             key_id="key_1",

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.cli.config import SHORTEST
-from gateway.core.model import UsageEvent
+from gateway.core.model import CallRecord
 from gateway.settings import load
 from gateway.store.hot_state.redis_schema import RedisKeys
 from gateway.store.sql.database import Database
@@ -58,7 +58,7 @@ def acme(capio: Capio) -> str:
     return str(made["id"])
 
 
-def book_calls(config: Path, *events: UsageEvent) -> None:
+def book_calls(config: Path, *events: CallRecord) -> None:
     """Book calls as the ledger writer does."""
 
     async def work() -> None:

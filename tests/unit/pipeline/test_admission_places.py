@@ -141,7 +141,7 @@ async def test_checkpoint_tells_what_a_running_call_has_used() -> None:
     call, task = bench.begin(client)
     await response.push(b'data: {"choices":[{"index":0,"delta":{"content":"AAAAAAAA"}}]}\n\n')
 
-    checkpoint = reservations.made[0].checkpoint
+    checkpoint = reservations.asks[0].checkpoint
     assert checkpoint is not None
     event = checkpoint()
     client.leave()
@@ -174,7 +174,7 @@ async def test_token_count_is_reserved_and_released() -> None:
     (ask,) = reservations.asks
     assert client.status == 200
     assert (ask.endpoint, ask.input_tokens, ask.max_tokens) == (Endpoint.COUNT_TOKENS, 0, None)
-    assert reservations.made[0].checkpoint is None
+    assert ask.checkpoint is None
     assert (reservations.released, reservations.settled) == (reservations.made, [])
     assert bench.usage_log.events == []
 

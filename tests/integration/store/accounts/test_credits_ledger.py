@@ -14,7 +14,7 @@ from hypothesis import settings as profile
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy.exc import DBAPIError
 
-from gateway.core.model import UsageEvent
+from gateway.core.model import CallRecord
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.settings import Settings
 from gateway.store.accounts.accounts import Account, Accounts
@@ -37,7 +37,7 @@ BY = Actor("cli:tester", "req_admin", "192.0.2.1")
 DOLLAR = 1_000_000_000
 
 
-async def book_calls(database: Database, *events: UsageEvent) -> BookedBatch:
+async def book_calls(database: Database, *events: CallRecord) -> BookedBatch:
     """Book calls as the ledger writer does."""
     booking = UsageBooker(is_sqlite=database.is_sqlite)
     async with database.write() as connection:
@@ -240,7 +240,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run, self.database = run, database
         self.accounts = [run(Accounts(database).create(name)).id for name in ("a", "b")]
         self.expected = dict.fromkeys(self.accounts, 0)
-        self.calls: dict[str, UsageEvent] = {}
+        self.calls: dict[str, CallRecord] = {}
         self.refunded: set[str] = set()
         self.keys: dict[str, tuple[str, int]] = {}
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.calendar import day_of, month_of
 from gateway.core.limits import Limits
-from gateway.core.model import UsageEvent
+from gateway.core.model import CallRecord
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
@@ -23,7 +23,7 @@ TODAY = NOON_MS // DAY_MS
 MONTH = month_of(TODAY)
 
 
-async def book_calls(database: Database, *events: UsageEvent) -> BookedBatch:
+async def book_calls(database: Database, *events: CallRecord) -> BookedBatch:
     booking = UsageBooker(is_sqlite=database.is_sqlite)
     async with database.write() as connection:
         return await booking.book(connection, [row_of(encoded(event)) for event in events])

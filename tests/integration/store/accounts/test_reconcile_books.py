@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from gateway.core.model import UsageEvent
+from gateway.core.model import CallRecord
 from gateway.store.accounts.accounts import Account, Accounts
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
@@ -21,7 +21,7 @@ from tests.support.usage import NOON_MS, encoded, usage_event
 BY = Actor("cli:tester")
 
 
-async def book_calls(database: Database, *events: UsageEvent) -> None:
+async def book_calls(database: Database, *events: CallRecord) -> None:
     booking = UsageBooker(is_sqlite=database.is_sqlite)
     async with database.write() as connection:
         await booking.book(connection, [row_of(encoded(event)) for event in events])

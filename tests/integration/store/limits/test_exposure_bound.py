@@ -19,7 +19,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation
 from gateway.settings import Money
 from gateway.store.hot_state.redis_schema import pack
-from tests.support.metering import MODEL, TillWorld, ask_for, event_for
+from tests.support.metering import MODEL, TillWorld, ask_for, event_for, reports
 
 pytestmark = pytest.mark.redis
 USD = 1_000_000_000
@@ -203,8 +203,7 @@ async def test_hold_that_grows_leaves_the_worst_case_as_it_is(world: TillWorld) 
 
     seen = []
     for cost in (before, worst - 1, 3 * worst):
-        checkpoint = event_for(held.ask, cost_nanousd=cost)
-        held.checkpoint = lambda checkpoint=checkpoint: checkpoint
+        reports(held, event_for(held.ask, cost_nanousd=cost))
         await world.till.running.renew()
         seen.append((await world.probe.number("h"), await world.probe.number("w")))
     await world.worker.settle(held)
@@ -368,8 +367,7 @@ class Story:
 
     async def renew(self) -> None:
         for held in self.running:
-            event = event_for(held.ask, cost_nanousd=self.cost(held))
-            held.checkpoint = lambda event=event: event
+            reports(held, event_for(held.ask, cost_nanousd=self.cost(held)))
         await self.world.till.running.renew()
 
     async def sweep(self) -> None:
@@ -385,8 +383,8 @@ class Story:
         self.world.clock.now_ms += 15_000
         await self.world.till.sweeper.sweep()
         for held in dead:
-            assert held.checkpoint is not None
-            self.funds -= held.checkpoint().cost_nanousd
+            assert held.ask.checkpoint is not None
+            self.funds -= held.ask.checkpoint().cost_nanousd
 
     async def book(self) -> None:
         await self.world.ledger.book()

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from gateway.core.limits import KeyLimits
-from gateway.core.model import Usage, UsageEvent
+from gateway.core.model import CallRecord, Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation
 from gateway.store.usage.rows import row_of
-from tests.support.metering import NOON_MS, TillWorld, WorkerTill, ask_for, event_for
+from tests.support.metering import NOON_MS, TillWorld, WorkerTill, ask_for, event_for, reports
 
 pytestmark = pytest.mark.redis
 LEASE_MS = 30_000
@@ -31,11 +31,9 @@ async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
     await world.probe.close()
 
 
-def runs_on(reservation: Reservation, usage: Usage) -> UsageEvent:
+def runs_on(reservation: Reservation, usage: Usage) -> CallRecord:
     """Let a call have used this much so far; return its event."""
-    event = event_for(reservation.ask, usage)
-    reservation.checkpoint = lambda: event
-    return event
+    return reports(reservation, event_for(reservation.ask, usage))
 
 
 async def test_call_of_a_dead_worker_is_settled_with_its_checkpoint(world: TillWorld) -> None:
@@ -65,7 +63,7 @@ async def test_call_that_dies_before_its_first_checkpoint_costs_nothing(world: T
     await world.till.sweeper.sweep()
     (event,) = await world.probe.waiting()
 
-    assert event == UsageEvent(
+    assert event == CallRecord(
         request_id="req_é", at_ms=event.at_ms, key_id="key_1", account_id="acct_1",
         model='модель "x"', endpoint="chat_completions", client_wire="openai",
         outcome="abandoned", estimated=True, attempts=0,

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import settings as profile
 
-from gateway.core.model import UsageEvent
+from gateway.core.model import CallRecord
 from gateway.settings import Settings
 from gateway.store.accounts.accounts import Account, Accounts
 from gateway.store.accounts.audit import Actor
@@ -37,14 +37,14 @@ START = 1_000_000
 DAY_MS = 86_400_000
 
 
-async def book(database: Database, *events: UsageEvent) -> BookedBatch:
+async def book(database: Database, *events: CallRecord) -> BookedBatch:
     """Book a batch as the ledger writer does."""
     booking = UsageBooker(is_sqlite=database.is_sqlite)
     async with database.write() as connection:
         return await booking.book(connection, [row_of(encoded(event)) for event in events])
 
 
-async def die_booking(database: Database, *events: UsageEvent) -> None:
+async def die_booking(database: Database, *events: CallRecord) -> None:
     """Book a batch and die before the commit."""
     booking = UsageBooker(is_sqlite=database.is_sqlite)
     with pytest.raises(LookupError):
@@ -61,14 +61,14 @@ async def account(database: Database) -> Account:
     return account
 
 
-def abandoned(account: Account, cost: int, **changes: Any) -> UsageEvent:
+def abandoned(account: Account, cost: int, **changes: Any) -> CallRecord:
     """Return what the sweeper makes of call req_1."""
     return usage_event(
         account_id=account.id, cost_nanousd=cost, outcome="abandoned", estimated=True, **changes
     )
 
 
-def final(account: Account, cost: int, **changes: Any) -> UsageEvent:
+def final(account: Account, cost: int, **changes: Any) -> CallRecord:
     """Return the real settlement of call req_1."""
     return usage_event(account_id=account.id, cost_nanousd=cost, **changes)
 

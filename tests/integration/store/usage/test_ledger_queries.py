@@ -8,7 +8,7 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
-from gateway.core.model import Usage, UsageEvent
+from gateway.core.model import CallRecord, Usage
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
@@ -21,7 +21,7 @@ from tests.support.usage import NOON_MS, StreamProbe, encoded, stored_ids, usage
 DAY_MS = 86_400_000
 
 
-async def store(database: Database, *events: UsageEvent) -> None:
+async def store(database: Database, *events: CallRecord) -> None:
     async with database.write() as connection:
         await connection.execute(sa.insert(USAGE_EVENTS), [row_of(encoded(e)) for e in events])
 

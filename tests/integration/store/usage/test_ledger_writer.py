@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 from redis.exceptions import ResponseError
 
-from gateway.core.model import USAGE_COLUMNS, Usage, UsageEvent
+from gateway.core.model import USAGE_COLUMNS, CallRecord, Usage
 from gateway.settings import Server, Settings, Sql
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.sql.database import Database
@@ -371,7 +371,7 @@ async def test_lag_is_the_age_of_the_oldest_waiting_event(
 
 def test_every_field_of_an_event_has_a_column() -> None:
     """A field that is added to the event cannot be forgotten in SQL."""
-    fields = set(UsageEvent.__struct_fields__) - {"usage"}
+    fields = set(CallRecord.__struct_fields__) - {"usage"}
 
     assert set(USAGE_COLUMNS) == set(Usage.__struct_fields__)
     assert set(USAGE_EVENTS.c.keys()) == fields | set(USAGE_COLUMNS.values())

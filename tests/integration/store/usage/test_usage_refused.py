@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.core.model import Usage, UsageEvent
+from gateway.core.model import CallRecord, Usage
 from gateway.store.usage.sender import dead_letter_key
 from gateway.store.usage.spill import segments
-from tests.support.metering import NOON_MS, TillWorld, ask_for, event_for
+from tests.support.metering import NOON_MS, TillWorld, ask_for, event_for, reports
 from tests.support.usage import encoded
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
@@ -45,7 +45,7 @@ async def dead(world: TillWorld) -> list[dict[bytes, bytes]]:
     return [fields for _, fields in letters]
 
 
-def event(request_id: str, cost: int, account_id: str = "acct_1") -> UsageEvent:
+def event(request_id: str, cost: int, account_id: str = "acct_1") -> CallRecord:
     """Return a settlement."""
     return event_for(ask_for(request_id, account_id=account_id), cost_nanousd=cost)
 
@@ -183,7 +183,7 @@ async def test_call_that_cannot_be_renewed_costs_no_other_its_lease(
     world.sql.put("acct_3", balance=1000, credit=0)
     calls = [await world.reserve(account_id=f"acct_{n}") for n in (1, 3, 2)]
     absurd = await world.reserve()
-    absurd.checkpoint = lambda: event_for(absurd.ask, cost_nanousd=2**70)
+    reports(absurd, event_for(absurd.ask, cost_nanousd=2**70))
     key = world.till.running._names.of("acct_3").accounts + b"acct_3"
     await world.probe.client.delete(key)
     await world.probe.client.set(key, b"not a hash")

@@ -289,7 +289,7 @@ async def test_free_model_that_the_key_may_not_use_is_none() -> None:
     client.leave()
     await task
 
-    assert bench.call_log.lines[0].error_kind == "no_credit"
+    assert bench.call_log.lines[0]["error_kind"] == "no_credit"
 
 
 async def test_large_body_without_credit_is_refused_by_name() -> None:
