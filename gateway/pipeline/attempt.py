@@ -18,8 +18,6 @@ import msgspec
 from gateway.core.routing import Candidate
 from gateway.errors import ErrorKind, ErrorSource, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.client.channel import ClientChannel
-from gateway.pipeline.departure import ReadingOn
 from gateway.pipeline.request.exchange import CallContext, RequestBuilder
 from gateway.pipeline.response.relay import EarlyUpstreamError
 from gateway.pipeline.response.sender import ResponseSender
@@ -99,21 +97,22 @@ class AttemptRunner:
         self._metrics = metrics
         self._error_s = error_s
 
-    async def run(
-        self, context: CallContext, channel: ClientChannel, candidates: tuple[Candidate, ...]
-    ) -> None:
+    async def run(self, context: CallContext, candidates: tuple[Candidate, ...]) -> bytes | None:
         """
         Respond from the first candidate that succeeds.
+
+        Returns:
+            The body that was sent, if it was read whole; see `ResponseSender.deliver`.
 
         Raises:
             GatewayError: The last failure. If `channel.started`, the client has received a part of
                 the response.
         """
-        call = context.call
+        call, channel = context.call, context.channel
         tries = context.max_attempts or len(candidates)
         for number, candidate in enumerate(itertools.islice(itertools.cycle(candidates), tries)):
             try:
-                await self._attempt(context, channel, candidate)
+                return await self._attempt(context, candidate)
             except GatewayError as error:
                 _mask_credential(error, candidate)
                 self._count(candidate, error)
@@ -127,38 +126,33 @@ class AttemptRunner:
                     call.attempt.given_up = True
                 if number >= len(candidates) - 1:
                     await asyncio.sleep(min(RETRY_S * 2**number, MAX_RETRY_S))
-            else:
-                return
+        raise AssertionError("no candidate")
 
-    async def _attempt(
-        self, context: CallContext, channel: ClientChannel, candidate: Candidate
-    ) -> None:
+    async def _attempt(self, context: CallContext, candidate: Candidate) -> bytes | None:
         try:
-            await self._send(context, channel, candidate)
+            return await self._send(context, candidate)
         except RefusalError as refusal:
             if context.without_reasoning or not is_signature_refusal(refusal.fault):
                 raise
-            if channel.gone and not context.call.outlives_client:
+            if context.channel.gone and not context.call.outlives_client:
                 raise
             # Reasoning in the history was signed by another provider: retry without it.
             context.without_reasoning = True
-            await self._send(context, channel, candidate)
+            return await self._send(context, candidate)
 
-    async def _send(
-        self, context: CallContext, channel: ClientChannel, candidate: Candidate
-    ) -> None:
+    async def _send(self, context: CallContext, candidate: Candidate) -> bytes | None:
         call = context.call
         request, exchange = await self._builder.prepared(context, candidate)
         attempt = call.begin_attempt(candidate.deployment, candidate.wire, monotonic())
         reads_on = call.reads_on and not call.outlives_client
-        with ReadingOn(channel) if reads_on else _CLOSE_AT_ONCE:
+        with context.departure.reading_on() if reads_on else _CLOSE_AT_ONCE:
             response = decompress(await self._transport.send(request))
             del request
             try:
                 if response.status >= 400:
                     raise await self._refusal(context, candidate, response)
                 call.status = response.status
-                await self._sender.deliver(call, attempt, channel, exchange, response)
+                return await self._sender.deliver(context, attempt, exchange, response)
             finally:
                 response.close()
 

@@ -19,7 +19,9 @@ leaving before any output, so the gateway bears what remains unknown after the t
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from gateway.core.model import Wire
 from gateway.core.routing import Candidate
@@ -47,32 +49,75 @@ def may_hide_reasoning(candidate: Candidate, caps: Capabilities, asked: bool | N
     return candidate.wire is Wire.OPENAI and bool(caps.efforts)
 
 
-class ReadingOn:
-    """While entered, a client that leaves ends its call only after `DRAIN_S`."""
+class Departs(Protocol):
+    """A response under way that ends itself when its client leaves."""
 
-    __slots__ = ("_before", "_channel", "_timer")
+    def client_left(self) -> None:
+        """Write nothing more; end at once, or after reading on for the usage."""
 
-    def __init__(self, channel: ClientChannel) -> None:
+
+class Departure:
+    """
+    What happens when the client of a call leaves, by what the call is doing.
+
+    Before a request is sent the call is cancelled. While an upstream is read on for its usage it is
+    cancelled after `DRAIN_S`. A relayed response ends itself. After that, and where `disregard` was
+    called, nothing happens.
+
+    Args:
+        channel: The client.
+        task: The call's task.
+    """
+
+    __slots__ = ("_channel", "_disregarded", "_reads_on", "_relay", "_task", "_timer")
+
+    def __init__(self, channel: ClientChannel, task: asyncio.Task[object]) -> None:
         self._channel = channel
+        self._task = task
+        self._disregarded = False
+        self._reads_on = False
+        self._relay: Departs | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> None:
-        """Replace the callback that ends the call at once."""
-        self._before = None
-        self._before = self._channel.on_gone(self._left)
+    def watch(self) -> None:
+        """Watch for the client's end. For use after the body was read, once."""
+        self._channel.watch_gone(self._client_left)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Restore the callback, unless the response has begun or the client is gone."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if not (self._channel.started or self._channel.gone):
-            self._channel.on_gone(self._before)
+    def disregard(self) -> None:
+        """Complete the call from now on, whether or not the client is there."""
+        self._disregarded = True
 
-    def _left(self) -> None:
-        if self._before is not None:
-            self._timer = asyncio.get_running_loop().call_later(DRAIN_S, self._before)
+    @contextmanager
+    def reading_on(self) -> Iterator[None]:
+        """While entered, a client that leaves ends its call only after `DRAIN_S`."""
+        self._reads_on = True
+        try:
+            yield
+        finally:
+            self._reads_on = False
+            if self._timer is not None:
+                self._timer.cancel()
+
+    @contextmanager
+    def relaying(self, relay: Departs) -> Iterator[None]:
+        """While entered, `relay` decides; at once if the client has already left."""
+        self._relay = relay
+        if self._channel.gone:
+            self._client_left()
+        try:
+            yield
+        finally:
+            self._relay = None
+
+    def _client_left(self) -> None:
+        if self._disregarded:
+            return
+        if self._relay is not None:
+            self._relay.client_left()
+        elif self._channel.started:
+            return  # all that is left is to end and record the call
+        elif self._reads_on:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(DRAIN_S, self._task.cancel)
+        else:
+            self._task.cancel()

@@ -10,7 +10,6 @@ from __future__ import annotations
 from gateway.core.idempotency import (
     Hold,
     KeyedRequest,
-    ResponseRecorder,
     StoredResponse,
     replay_headers,
 )
@@ -55,8 +54,7 @@ class Idempotent:
             return True
         call.hold = granted
         if not call.stream:
-            channel.copy = ResponseRecorder(self._max_response_bytes)
-            channel.on_gone(None)  # it runs to its end, for the client's retry
+            channel.record(self._max_response_bytes)
         return False
 
     async def conclude(self, call: Call, channel: ClientChannel) -> None:
@@ -64,8 +62,8 @@ class Idempotent:
         hold: Hold | None = call.hold
         if hold is None:
             return
-        if call.error is None and not call.stream and channel.copy is not None:
-            await self._store.finish(hold, channel.copy.answer(call.request_id))
+        if call.error is None and not call.stream:
+            await self._store.finish(hold, channel.recorded(call.request_id))
         elif call.error is None or call.cost_nanousd:
             await self._store.finish(hold, None)
         else:

@@ -21,6 +21,7 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.client.authenticator import AuthenticatedClient, Authenticator
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.client.intake import Intake, IntakePlace
+from gateway.pipeline.departure import Departure
 from gateway.pipeline.idempotency import Idempotent
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import CallContext
@@ -87,9 +88,12 @@ class Proxy:
         Raises:
             Exception: An internal error; the call is recorded, no response has been sent.
         """
+        task = asyncio.current_task()
+        assert task is not None
+        departure = Departure(channel, task)
         try:
             with self._admission:
-                await self._run(call, channel)
+                await self._run(call, channel, departure)
         except GatewayError as error:
             self._set_error(call, channel, error)
             await self._refuse(call, channel, error)
@@ -97,14 +101,12 @@ class Proxy:
             self._set_error(call, channel, GatewayError(ErrorKind.CLIENT_GONE, "The client left."))
             if not channel.gone:
                 raise
-            task = asyncio.current_task()
-            assert task is not None
             task.uncancel()
         except BaseException:
             self._set_error(call, channel, GatewayError(ErrorKind.INTERNAL, "Internal error."))
             raise
         finally:
-            channel.on_gone(None)  # a client that leaves now must not cancel the record
+            departure.disregard()  # a client that leaves now must not cancel the record
             call.ended_at = monotonic()
             settle(call)
             try:
@@ -113,7 +115,7 @@ class Proxy:
                 if call.hold is not None and self._idempotent is not None:
                     await self._idempotent.conclude(call, channel)
 
-    async def _run(self, call: Call, channel: ClientChannel) -> None:
+    async def _run(self, call: Call, channel: ClientChannel, departure: Departure) -> None:
         client = await self._authenticator.client(channel)
         call.principal = client.principal
         _check_body_headers(channel)
@@ -123,7 +125,7 @@ class Proxy:
                 unpaid = await self._unpaid(call, client)
                 if unpaid is not None:
                     place.restrict()
-            await self._serve(call, channel, client, place, unpaid)
+            await self._serve(call, channel, departure, client, place, unpaid)
 
     async def _unpaid(self, call: Call, client: AuthenticatedClient) -> GatewayError | None:
         """
@@ -161,6 +163,7 @@ class Proxy:
         self,
         call: Call,
         channel: ClientChannel,
+        departure: Departure,
         client: AuthenticatedClient,
         place: IntakePlace,
         unpaid: GatewayError | None,
@@ -174,16 +177,21 @@ class Proxy:
         )
         model = self._authorize(call, principal, request.fields)
         planned = plan(model, request.wire, call.endpoint)
-        task = asyncio.current_task()
-        assert task is not None
-        channel.watch_gone(task.cancel)
-        context = CallContext(call, request, channel.headers, _session(channel), created)
+        departure.watch()
+
+        def release_body() -> None:
+            request.release_body()
+            place.release_body()
+
+        context = CallContext(
+            call, request, channel, departure, release_body, _session(channel), created
+        )
         if call.endpoint is Endpoint.COUNT_TOKENS:
             if not planned.candidates:
                 _check_count_size(body, self._limits.max_count_body_bytes)
             await self._admission.reserve_count(call, principal, model)
             await self._counts.respond(
-                context, channel, planned.candidates, model.deployments[0], self._attempts
+                context, planned.candidates, model.deployments[0], self._attempts
             )
             return
         if planned.reason is not None:
@@ -194,20 +202,16 @@ class Proxy:
             and await self._idempotent.begin(call, channel, keyed, principal, body)
         ):
             return
+        if call.outlives_client:
+            departure.disregard()
         if unpaid is not None and model.name not in self._free_models:
             raise unpaid
         del body
-
-        def release_body() -> None:
-            request.release_body()
-            place.release_body()
-
-        channel.when_started = release_body
         await self._reserve(context, principal, model, planned.candidates[0])
         if request.native is None:
-            await self._attempts.run(context, channel, planned.candidates)
+            await self._attempts.run(context, planned.candidates)
         else:
-            await self._run_native(context, channel, request.native, planned.candidates)
+            await self._run_native(context, request.native, planned.candidates)
         self._learn(call, context)
 
     async def _reserve(
@@ -219,7 +223,7 @@ class Proxy:
         A translated stream reports its input tokens in its first event, before the upstream does.
         They are counted, but only for an admitted call, because counting is expensive.
         """
-        call, request = context.call, context.front
+        call, request = context.call, context.request
         call.input_estimate = len(request.body) // BYTES_PER_TOKEN + 1
         reports_input = call.stream and request.wire is Wire.ANTHROPIC and first.wire is Wire.OPENAI
         measure = None
@@ -236,7 +240,6 @@ class Proxy:
     async def _run_native(
         self,
         context: CallContext,
-        channel: ClientChannel,
         native: NativeRequest,
         candidates: tuple[Candidate, ...],
     ) -> None:
@@ -245,7 +248,7 @@ class Proxy:
             context.max_attempts = 1 + native.max_retries
         try:
             async with asyncio.timeout(native.timeout_s):
-                await self._attempts.run(context, channel, candidates)
+                await self._attempts.run(context, candidates)
         except TimeoutError as error:
             raise GatewayError(
                 ErrorKind.UPSTREAM_TIMEOUT, "The call took longer than its 'timeout'."

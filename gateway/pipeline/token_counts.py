@@ -18,7 +18,6 @@ from gateway.core.model import Deployment, Wire
 from gateway.core.routing import Candidate
 from gateway.errors import GatewayError
 from gateway.pipeline.attempt import AttemptRunner
-from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.request.exchange import CallContext
 from gateway.pipeline.request.offload import LOOP_BYTES, is_long_walk, offloaded
 from gateway.ports import Headers
@@ -103,7 +102,6 @@ class TokenCounter:
     async def respond(
         self,
         context: CallContext,
-        channel: ClientChannel,
         candidates: tuple[Candidate, ...],
         deployment: Deployment,
         attempts: AttemptRunner,
@@ -120,22 +118,18 @@ class TokenCounter:
             GatewayError: An upstream that counts failed.
         """
         route = candidates[0].deployment.label if candidates else f"estimate {deployment.label}"
-        headers = tuple(pair for pair in context.client_headers if pair[0] in _COUNTED_HEADERS)
-        body = context.front.body
+        headers = tuple(pair for pair in context.channel.headers if pair[0] in _COUNTED_HEADERS)
+        body = context.request.body
         if len(body) > LOOP_BYTES:
             digest = await offloaded(count_key, route, body, headers)
         else:
             digest = count_key(route, body, headers)
         response = await self._shared(digest)
         if response is None:
-            ask = (
-                partial(_upstream_count, attempts, context, channel, candidates)
-                if candidates
-                else None
-            )
+            ask = partial(attempts.run, context, candidates) if candidates else None
             response = await self._lead(digest, context, deployment, ask)
-        if not channel.started:
-            await _send(context, channel, response, estimated=not candidates)
+        if response is not None and not context.channel.started:
+            await _send(context, response, estimated=not candidates)
 
     async def _shared(self, digest: str) -> bytes | None:
         """Return the response of an identical call in progress; None if none succeeds."""
@@ -147,8 +141,8 @@ class TokenCounter:
         digest: str,
         context: CallContext,
         deployment: Deployment,
-        ask: Callable[[], Awaitable[bytes]] | None,
-    ) -> bytes:
+        ask: Callable[[], Awaitable[bytes | None]] | None,
+    ) -> bytes | None:
         """Get the response for all identical calls; after a failure each tries on its own."""
         running = asyncio.get_running_loop().create_future()
         self._running[digest] = running
@@ -158,7 +152,7 @@ class TokenCounter:
             if response is not None:
                 return response
             response = await (ask() if ask else self._estimated(context, deployment))
-            if _is_count(response):
+            if response is not None and _is_count(response):
                 principal = context.call.principal
                 assert principal is not None
                 self._cache.put(digest, response, principal.account_id)
@@ -169,7 +163,7 @@ class TokenCounter:
             running.set_result(response)
 
     async def _estimated(self, context: CallContext, deployment: Deployment) -> bytes:
-        request = context.front
+        request = context.request
         tokens = await self.estimate(
             request.wire, request.body, deployment.upstream_model, request.bounds.max_values
         )
@@ -201,24 +195,6 @@ def rough_count(measure: Measure) -> int:
     return measure.total(sum(map(_BYTES_COUNTER.count, measure.texts)))
 
 
-async def _upstream_count(
-    attempts: AttemptRunner,
-    context: CallContext,
-    channel: ClientChannel,
-    candidates: tuple[Candidate, ...],
-) -> bytes:
-    """Relay an upstream's count to the client and return it."""
-    kept: list[bytes] = []
-
-    def keep(body: bytes) -> bytes:
-        kept.append(body)
-        return body
-
-    context.keep = keep
-    await attempts.run(context, channel, candidates)
-    return kept[-1]
-
-
 def _is_count(response: bytes) -> bool:
     """Return whether an upstream's response is a count: nothing else is cached."""
     if len(response) > _COUNT_BYTES:
@@ -230,9 +206,7 @@ def _is_count(response: bytes) -> bool:
     return True
 
 
-async def _send(
-    context: CallContext, channel: ClientChannel, response: bytes, *, estimated: bool
-) -> None:
+async def _send(context: CallContext, response: bytes, *, estimated: bool) -> None:
     request_id = context.call.request_id.encode()
     headers: Headers = [
         (b"content-type", b"application/json"),
@@ -243,4 +217,4 @@ async def _send(
     if estimated:
         headers.append((b"x-capio-token-count", b"estimated"))
     context.call.status = 200
-    await channel.respond(200, headers, response)
+    await context.channel.respond(200, headers, response)

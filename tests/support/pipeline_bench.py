@@ -17,16 +17,17 @@ from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.intake import Intake
+from gateway.pipeline.client.writer import ResponseHead
 from gateway.pipeline.proxy import Proxy
 from gateway.pipeline.record import Recorder
-from gateway.pipeline.request.exchange import Exchange, RequestBuilder
+from gateway.pipeline.request.exchange import RequestBuilder
 from gateway.pipeline.response.relay import Relay
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.pipeline.token_counts import TokenCounter
 from gateway.protocols.streams.meter import StreamMeter
-from gateway.protocols.streams.usage_filter import UsageChunkFilter
-from gateway.protocols.translate.stream import StreamTranslator
+from gateway.protocols.streams.relayed import RelayedStream, Unchanged
+from gateway.protocols.streams.transform import StreamTransform
 from gateway.settings import Server
 from gateway.telemetry.call_metrics import CallMetrics
 from gateway.telemetry.metrics import Metrics
@@ -142,8 +143,7 @@ class Pump:
         drains: bool | None = False,
         stall_s: float = 5.0,
         meter: Any = None,
-        hider: UsageChunkFilter | None = None,
-        translator: StreamTranslator | None = None,
+        transform: StreamTransform | None = None,
         endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS,
     ) -> None:
         self.client = FakeClient()
@@ -156,14 +156,16 @@ class Pump:
         call.stream = stream
         self.call = call
         self.meter = meter or StreamMeter(Wire.OPENAI)
+        relayed = RelayedStream(endpoint.wire, "m", hides_usage=False)
+        self.transform = transform or (relayed if stream else Unchanged())
         self.relay = Relay(
             call,
             self.attempt,
             self.channel,
             self.response,
             self.meter,
-            Exchange(hider=hider, translator=translator),
-            head=(200, list(SSE)),
+            self.transform,
+            head=ResponseHead(200, list(SSE), lambda: None),
             stall_s=stall_s,
         )
         self.response.start(self.relay)

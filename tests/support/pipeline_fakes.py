@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from gateway.core.api_keys import digest, mint
 from gateway.core.model import (
@@ -22,7 +22,11 @@ from gateway.core.model import (
     WireRoute,
 )
 from gateway.errors import GatewayError
+from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel, Message
+from gateway.pipeline.departure import Departure
+from gateway.pipeline.request.exchange import CallContext
+from gateway.pipeline.request.inbound_request import InboundRequest
 from gateway.ports import BodySink, Headers, UpstreamRequest
 from gateway.telemetry.logs import CallLine, CallLog
 from tests.support.waiting import wait_until
@@ -373,3 +377,19 @@ def asking(body: bytes, **changes: object) -> bytes:
         for name, value in changes.items()
     )
     return body[:-1] + more + b"}"
+
+
+def a_context(
+    call: Call,
+    request: InboundRequest,
+    headers: Headers,
+    *,
+    session_id: str | None = None,
+    **changes: Any,
+) -> CallContext:
+    """The context of a call whose client sent `headers`."""
+    channel = FakeClient(headers=headers, key=None).channel()
+    departure = Departure(channel, cast("asyncio.Task[object]", None))
+    return CallContext(
+        call, request, channel, departure, request.release_body, session_id, 7, **changes
+    )

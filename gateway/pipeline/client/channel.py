@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any, ClassVar
 
-from gateway.core.idempotency import ResponseRecorder
+from gateway.core.idempotency import ResponseRecorder, StoredResponse
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.intake import IntakePlace
 from gateway.ports import Headers
@@ -63,30 +63,25 @@ class ClientChannel:
 
     __slots__ = (
         "_broke_off",
+        "_copy",
         "_gone",
-        "_gone_callback",
+        "_on_gone",
         "_overdue",
         "_read_whole",
         "_receive",
         "_received_bytes",
         "_send",
         "_timer",
-        "copy",
         "ended",
         "scope",
         "started",
-        "when_started",
     )
 
     _draining: ClassVar[int] = 0
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
-        self.copy: ResponseRecorder | None = None
-        """Records all that is written, for a replay."""
         self.started = False
-        self.when_started: Callable[[], object] | None = None
-        """Called with the head."""
         self.ended = False
         self._receive = receive
         self._send = send
@@ -96,7 +91,8 @@ class ClientChannel:
         self._received_bytes = 0
         self._overdue: GatewayError | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._gone_callback: Callable[[], object] | None = None
+        self._on_gone: Callable[[], object] | None = None
+        self._copy: ResponseRecorder | None = None
 
     @property
     def headers(self) -> Headers:
@@ -250,9 +246,17 @@ class ClientChannel:
             ended = not message.get("more_body", False)
             self._read_whole = ended or (header is not None and size == read_digits(header))
 
-    def watch_gone(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once when the client leaves. For use after `read_body`, once."""
-        self._gone_callback = callback
+    def record(self, limit_bytes: int) -> None:
+        """Keep a copy of the response, of at most `limit_bytes`. For use before it starts."""
+        self._copy = ResponseRecorder(limit_bytes)
+
+    def recorded(self, request_id: str) -> StoredResponse | None:
+        """Return the copy, as the response to call `request_id`; None if there is none."""
+        return None if self._copy is None else self._copy.answer(request_id)
+
+    def watch_gone(self, on_gone: Callable[[], object]) -> None:
+        """Call `on_gone` once when the client leaves. For use after `read_body`, once."""
+        self._on_gone = on_gone
         self._watch()
 
     def _watch(self) -> None:
@@ -275,23 +279,8 @@ class ClientChannel:
             self._watch()  # the body's empty last piece, which `read_body` did not wait for
             return
         self._gone = True
-        callback, self._gone_callback = self._gone_callback, None
-        if callback is not None:
-            callback()
-
-    def on_gone(self, callback: Callable[[], object] | None) -> Callable[[], object] | None:
-        """
-        Replace the callback of `watch_gone`; it is called at once if the client has left.
-
-        Returns:
-            The callback that was replaced.
-        """
-        before, self._gone_callback = self._gone_callback, None
-        if self._gone and callback is not None:
-            callback()
-        else:
-            self._gone_callback = callback
-        return before
+        if self._on_gone is not None:
+            self._on_gone()
 
     def start(self, status: int, headers: Headers) -> None:
         """
@@ -300,10 +289,8 @@ class ClientChannel:
         Granian sends it at once and never waits.
         """
         self.started = True
-        if self.when_started is not None:
-            self.when_started()
-        if self.copy is not None:
-            self.copy.start(status, headers)
+        if self._copy is not None:
+            self._copy.start(status, headers)
         step = self._send(
             {"type": "http.response.start", "status": status, "headers": headers}
         ).__await__()
@@ -321,8 +308,8 @@ class ClientChannel:
             None if the bytes were accepted; else an awaitable that must finish before the next
             write.
         """
-        if self.copy is not None:
-            self.copy.add(chunk)
+        if self._copy is not None:
+            self._copy.add(chunk)
         step: Iterator[object] = self._send(
             {"type": "http.response.body", "body": chunk, "more_body": True}
         ).__await__()
@@ -335,8 +322,8 @@ class ClientChannel:
     async def end(self, chunk: bytes = b"") -> None:
         """Send the last bytes and complete the response."""
         self.ended = True
-        if self.copy is not None:
-            self.copy.add(chunk)
+        if self._copy is not None:
+            self._copy.add(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:

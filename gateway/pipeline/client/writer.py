@@ -8,12 +8,21 @@ meanwhile, and resumes the producer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.ports import Headers
+
+
+class ResponseHead(NamedTuple):
+    """The head of a response."""
+
+    status: int
+    headers: Headers
+    on_sent: Callable[[], None]
+    """Called once, just before the head is sent: from then on no retry is possible."""
 
 
 class FlowControl(Protocol):
@@ -38,7 +47,7 @@ class ClientWriter:
 
     Args:
         channel: The client.
-        head: Status and headers, sent with the first bytes.
+        head: Sent with the first bytes.
         stall_s: A write that takes longer is given up.
         producer: Paused while the client is slow.
     """
@@ -57,7 +66,7 @@ class ClientWriter:
     def __init__(
         self,
         channel: ClientChannel,
-        head: tuple[int, Headers],
+        head: ResponseHead,
         stall_s: float,
         producer: FlowControl,
     ) -> None:
@@ -87,7 +96,9 @@ class ClientWriter:
 
     def commit(self) -> None:
         """Send the response head without any bytes of the body."""
-        self._channel.start(*self._head)
+        head = self._head
+        head.on_sent()
+        self._channel.start(head.status, head.headers)
 
     def write(self, chunk: bytes) -> None:
         """Write now, or after what is being written."""
@@ -96,7 +107,7 @@ class ClientWriter:
             return
         channel = self._channel
         if not channel.started:
-            channel.start(*self._head)
+            self.commit()
         self._previous = self._last
         self._last = chunk
         pending = channel.try_write(chunk)
@@ -112,7 +123,7 @@ class ClientWriter:
             GatewayError: SLOW_CLIENT: the client did not take it within the stall limit.
         """
         if not self._channel.started:
-            self._channel.start(*self._head)
+            self.commit()
         pending = self._channel.try_write(chunk)
         if pending is None:
             return

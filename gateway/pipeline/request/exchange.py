@@ -9,16 +9,19 @@ are translated, and no header of the client's goes along.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Deployment, Endpoint, Model, Wire
 from gateway.core.routing import Candidate
 from gateway.pipeline.call import Call
-from gateway.pipeline.departure import may_hide_reasoning
+from gateway.pipeline.client.channel import ClientChannel
+from gateway.pipeline.departure import Departure, may_hide_reasoning
 from gateway.pipeline.request.inbound_request import InboundRequest, Reshape
 from gateway.pipeline.request.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
-from gateway.ports import Headers, UpstreamRequest
+from gateway.ports import UpstreamRequest
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
 from gateway.protocols.http.headers import mapped_betas, translated_headers, upstream_headers
 from gateway.protocols.http.request.bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_parts
@@ -34,13 +37,14 @@ from gateway.protocols.http.request.rewrite import (
 )
 from gateway.protocols.openai_responses.response import translate_message
 from gateway.protocols.openai_responses.stream import responses_over_messages
-from gateway.protocols.streams.usage_filter import UsageChunkFilter
+from gateway.protocols.streams.relayed import RelayedStream, Unchanged
+from gateway.protocols.streams.transform import StreamTransform
 from gateway.protocols.translate.capabilities import Capabilities, capabilities
-from gateway.protocols.translate.chat_to_messages import request as openai_anthropic_request
-from gateway.protocols.translate.chat_to_messages import response as openai_anthropic_response
+from gateway.protocols.translate.chat_to_messages import request as chat_to_messages_request
+from gateway.protocols.translate.chat_to_messages import response as chat_to_messages_response
 from gateway.protocols.translate.chat_to_messages.stream import chat_stream
-from gateway.protocols.translate.messages_to_chat import request as anthropic_openai_request
-from gateway.protocols.translate.messages_to_chat import response as anthropic_openai_response
+from gateway.protocols.translate.messages_to_chat import request as messages_to_chat_request
+from gateway.protocols.translate.messages_to_chat import response as messages_to_chat_response
 from gateway.protocols.translate.messages_to_chat.stream import messages_stream
 from gateway.protocols.translate.stream import (
     ResponseContext,
@@ -59,12 +63,12 @@ _WIRE_PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
 class Exchange(msgspec.Struct):
     """The transformations between one attempt's response and the client."""
 
-    hider: UsageChunkFilter | None = None
-    """Same wire: removes the usage event that only we asked for."""
-    translator: StreamTranslator | None = None
-    """For a stream whose dialect is not the client's."""
+    transform: StreamTransform = Unchanged()
+    """For a stream."""
     reshape: tuple[Reshape, ...] = ()
     """For a whole response, applied in order."""
+    translated: bool = False
+    """The response is in another API than the client's."""
 
 
 Prepared = tuple[UpstreamRequest, Exchange]
@@ -74,14 +78,15 @@ class CallContext(msgspec.Struct):
     """What attempts of one call share."""
 
     call: Call
-    front: InboundRequest
-    client_headers: Headers
+    request: InboundRequest
+    channel: ClientChannel
+    departure: Departure
+    release_body: Callable[[], None]
+    """Frees the request's body: no retry is possible once the response head is sent."""
     session_id: str | None
     created: int
     max_attempts: int | None = None
     """None: each candidate once."""
-    keep: Reshape | None = None
-    """Takes a whole response that is relayed, and returns it."""
     input_estimate: int = 0
     """Tokens, for a stream's first event when the upstream reports them only at its end."""
     without_reasoning: bool = False
@@ -108,13 +113,13 @@ class RequestBuilder:
             for wire in deployment.wires
         }
 
-    async def prepared(self, given: CallContext, candidate: Candidate) -> Prepared:
+    async def prepared(self, context: CallContext, candidate: Candidate) -> Prepared:
         """Return `prepare`, without holding the loop for long."""
-        if _is_long(given, candidate):
-            return await offloaded(self.prepare, given, candidate)
-        return self.prepare(given, candidate)
+        if _is_long(context, candidate):
+            return await offloaded(self.prepare, context, candidate)
+        return self.prepare(context, candidate)
 
-    def prepare(self, given: CallContext, candidate: Candidate) -> Prepared:
+    def prepare(self, context: CallContext, candidate: Candidate) -> Prepared:
         """
         Return the request for one candidate, and the exchange that reads its response.
 
@@ -124,143 +129,148 @@ class RequestBuilder:
             GatewayError: BAD_REQUEST or UNSUPPORTED: the request cannot be put to this deployment.
         """
         caps = self._caps[id(candidate.deployment), candidate.wire]
-        asked = given.front.fields.asks_reasoning
-        given.call.hides_reasoning = may_hide_reasoning(candidate, caps, asked)
-        if candidate.wire is given.front.wire:
-            return _relayed(given, candidate, caps)
-        return _translated(given, candidate, caps)
+        asked = context.request.fields.asks_reasoning
+        context.call.hides_reasoning = may_hide_reasoning(candidate, caps, asked)
+        if candidate.wire is context.request.wire:
+            return _relayed(context, candidate, caps)
+        return _translated(context, candidate, caps)
 
 
-def _is_long(given: CallContext, candidate: Candidate) -> bool:
+def _is_long(context: CallContext, candidate: Candidate) -> bool:
     """Return whether the request is so large that it is prepared away from the loop."""
-    front = given.front
-    if candidate.wire is not front.wire or front.original:
-        return is_long_walk(front.body)
-    if len(front.body) <= WALKED_BYTES:
+    request = context.request
+    if candidate.wire is not request.wire or request.original:
+        return is_long_walk(request.body)
+    if len(request.body) <= WALKED_BYTES:
         return False
-    strips = given.without_reasoning or candidate.deployment.provider.strip_billing_line
-    if strips or has_foreign_reasoning(front.body):
-        return is_long_walk(front.body)
-    return len(front.body) > LOOP_BYTES
+    strips = context.without_reasoning or candidate.deployment.provider.strip_billing_line
+    if strips or has_foreign_reasoning(request.body):
+        return is_long_walk(request.body)
+    return len(request.body) > LOOP_BYTES
 
 
-def _relayed(given: CallContext, candidate: Candidate, caps: Capabilities) -> Prepared:
-    call, front = given.call, given.front
+def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> Prepared:
+    call, request = context.call, context.request
     assert call.model is not None
     provider = candidate.deployment.provider
-    unpriced = dropped_fields(front.fields.priced, provider.allow_features)
-    call.dropped = (*front.dropped, *unpriced)
-    if front.is_facade:
-        body = front.chat_body(caps, candidate.deployment.upstream_model)
+    unpriced = dropped_fields(request.fields.priced, provider.allow_features)
+    call.dropped = (*request.dropped, *unpriced)
+    if request.is_facade:
+        body = request.chat_body(caps, candidate.deployment.upstream_model)
         if unpriced:
             body = without_fields(body, unpriced)
-        request = _request(given, candidate, body, _own_headers(given, candidate))
-        return request, Exchange(
-            translator=front.stream_translator() if call.stream else None,
-            reshape=front.reshape(call.model, caps),
+        sent = _request(context, candidate, body, _own_headers(context, candidate))
+        translator = request.stream_translator() if call.stream else None
+        return sent, Exchange(
+            transform=translator or _relayed_stream(call, hides_usage=False),
+            reshape=request.reshape(call.model, caps),
+            translated=True,
         )
-    body, hide = _relayed_body(given, candidate, caps)
+    body, hide = _relayed_body(context, candidate, caps)
     if unpriced:
         body = without_fields(body, unpriced)
-    headers = upstream_headers(candidate.wire, given.client_headers, candidate.route.headers)
+    headers = upstream_headers(candidate.wire, context.channel.headers, candidate.route.headers)
     if candidate.wire is Wire.ANTHROPIC:
-        headers, betas = permitted_betas(headers, _allowed(given, candidate), provider.betas)
+        headers, betas = permitted_betas(headers, _allowed(context, candidate), provider.betas)
         call.dropped += betas
     if provider.betas:
         headers = mapped_betas(headers, provider.betas)
-    return _request(given, candidate, body, headers), Exchange(
-        hider=UsageChunkFilter() if hide else None,
-        reshape=(given.keep,) if given.keep is not None else (),
+    return _request(context, candidate, body, headers), Exchange(
+        transform=_relayed_stream(call, hides_usage=hide),
     )
 
 
-def _allowed(given: CallContext, candidate: Candidate) -> frozenset[str]:
+def _relayed_stream(call: Call, *, hides_usage: bool) -> RelayedStream:
+    return RelayedStream(call.client_wire, call.model_asked, hides_usage=hides_usage)
+
+
+def _allowed(context: CallContext, candidate: Candidate) -> frozenset[str]:
     """Return the features the provider allows, and the long context where it has a price."""
-    model, allowed = given.call.model, candidate.deployment.provider.allow_features
+    model, allowed = context.call.model, candidate.deployment.provider.allow_features
     if model is not None and model.prices.long_context is not None:
         return allowed | {"long_context"}
     return allowed
 
 
 def _relayed_body(
-    given: CallContext, candidate: Candidate, caps: Capabilities
+    context: CallContext, candidate: Candidate, caps: Capabilities
 ) -> tuple[bytes, bool]:
     """Return the client's body with what must change in it, and whether usage is to be hidden."""
-    front, provider = given.front, candidate.deployment.provider
+    request, provider = context.request, candidate.deployment.provider
     threads = provider.dialect.startswith("anthropic")
-    if candidate.wire is Wire.ANTHROPIC and not threads and asks_for_thread(front.body):
+    if candidate.wire is Wire.ANTHROPIC and not threads and asks_for_thread(request.body):
         raise thread_refused()
-    ask_usage = candidate.wire is Wire.OPENAI and given.call.stream and provider.inject_usage
+    ask_usage = candidate.wire is Wire.OPENAI and context.call.stream and provider.inject_usage
     body, hide = relay_body(
-        front.body, front.fields, candidate.deployment.upstream_model, ask_usage=ask_usage
+        request.body, request.fields, candidate.deployment.upstream_model, ask_usage=ask_usage
     )
     if candidate.wire is Wire.ANTHROPIC:
-        body = (
-            strip_all_reasoning(body) if given.without_reasoning else strip_foreign_reasoning(body)
-        )
+        strip = strip_all_reasoning if context.without_reasoning else strip_foreign_reasoning
+        body = strip(body)
         if provider.strip_billing_line:
             body = without_billing_line(body)
     elif caps.max_tokens_param == "max_completion_tokens":
-        body = with_completion_limit(body, front.fields)
+        body = with_completion_limit(body, request.fields)
     if provider.drop_fields:
         body = without_fields(body, provider.drop_fields)
     return body, hide
 
 
-def _own_headers(given: CallContext, candidate: Candidate) -> tuple[tuple[bytes, bytes], ...]:
-    return translated_headers(candidate.wire, candidate.route.headers, stream=given.call.stream)
+def _own_headers(context: CallContext, candidate: Candidate) -> tuple[tuple[bytes, bytes], ...]:
+    return translated_headers(candidate.wire, candidate.route.headers, stream=context.call.stream)
 
 
-def _translated(given: CallContext, candidate: Candidate, caps: Capabilities) -> Prepared:
-    call, front = given.call, given.front
+def _translated(context: CallContext, candidate: Candidate, caps: Capabilities) -> Prepared:
+    call, request = context.call, context.request
     assert call.model is not None
     route = TranslationRoute(candidate.deployment.upstream_model, caps, call.model.max_output)
-    made = _translate(given, route)
-    call.dropped = (*front.dropped, *made.dropped)
-    context = msgspec.structs.replace(
+    made = _translate(context, route)
+    call.dropped = (*request.dropped, *made.dropped)
+    response_context = msgspec.structs.replace(
         made.context,
-        created=given.created,
-        input_estimate=given.input_estimate,
+        created=context.created,
+        input_estimate=context.input_estimate,
     )
-    request = _request(given, candidate, made.body, _own_headers(given, candidate))
-    return request, Exchange(
-        translator=_translator(front, context, caps) if call.stream else None,
-        reshape=_reshape(front, call.model, context, caps),
+    sent = _request(context, candidate, made.body, _own_headers(context, candidate))
+    return sent, Exchange(
+        transform=_translator(request, response_context, caps) if call.stream else Unchanged(),
+        reshape=_reshape(request, call.model, response_context, caps),
+        translated=True,
     )
 
 
 def _reshape(
-    front: InboundRequest, model: Model, context: ResponseContext, caps: Capabilities
+    request: InboundRequest, model: Model, context: ResponseContext, caps: Capabilities
 ) -> tuple[Reshape, ...]:
-    if front.wire is Wire.ANTHROPIC:
-        return (lambda body: anthropic_openai_response.translate_response(body, context, caps),)
-    responses = front.responses
+    if request.wire is Wire.ANTHROPIC:
+        return (lambda body: messages_to_chat_response.translate_response(body, context, caps),)
+    responses = request.responses
     if responses is not None:
         return (lambda body: translate_message(body, responses, context),)
     return (
-        lambda body: openai_anthropic_response.translate_response(body, context),
-        *front.reshape(model, caps),
+        lambda body: chat_to_messages_response.translate_response(body, context),
+        *request.reshape(model, caps),
     )
 
 
 def _translator(
-    front: InboundRequest, context: ResponseContext, caps: Capabilities
+    request: InboundRequest, context: ResponseContext, caps: Capabilities
 ) -> StreamTranslator:
-    if front.wire is Wire.ANTHROPIC:
+    if request.wire is Wire.ANTHROPIC:
         return messages_stream(context, caps)
-    if front.responses is not None:
-        return responses_over_messages(front.responses, context.tool_names)
+    if request.responses is not None:
+        return responses_over_messages(request.responses, context.tool_names)
     return chat_stream(context)
 
 
-def _translate(given: CallContext, route: TranslationRoute) -> TranslatedRequest:
-    front = given.front
-    if TRANSLATED_BYTES < len(front.body) <= RELAYED_BYTES and not front.is_facade:
-        check_parts(front.body, front.bounds)
-    if given.front.wire is Wire.ANTHROPIC:
-        return anthropic_openai_request.translate_request(given.front.body, route, given.session_id)
-    return openai_anthropic_request.translate_request(
-        given.front.body, route, carry_reasoning=not given.without_reasoning
+def _translate(context: CallContext, route: TranslationRoute) -> TranslatedRequest:
+    request = context.request
+    if TRANSLATED_BYTES < len(request.body) <= RELAYED_BYTES and not request.is_facade:
+        check_parts(request.body, request.bounds)
+    if request.wire is Wire.ANTHROPIC:
+        return messages_to_chat_request.translate_request(request.body, route, context.session_id)
+    return chat_to_messages_request.translate_request(
+        request.body, route, carry_reasoning=not context.without_reasoning
     )
 
 
@@ -275,13 +285,13 @@ def capabilities_of(deployment: Deployment, wire: Wire) -> Capabilities:
 
 
 def _request(
-    given: CallContext,
+    context: CallContext,
     candidate: Candidate,
     body: bytes,
     headers: tuple[tuple[bytes, bytes], ...],
 ) -> UpstreamRequest:
     clocks, route = candidate.deployment.provider.clocks, candidate.route
-    path = _PATHS.get(given.call.endpoint) or _WIRE_PATHS[candidate.wire]
+    path = _PATHS.get(context.call.endpoint) or _WIRE_PATHS[candidate.wire]
     return UpstreamRequest(
         origin=route.origin,
         method="POST",
@@ -289,5 +299,5 @@ def _request(
         headers=headers,
         body=body,
         clocks=clocks,
-        head_timeout_s=clocks.first_content_s if given.call.stream else clocks.first_byte_s,
+        head_timeout_s=clocks.first_content_s if context.call.stream else clocks.first_byte_s,
     )

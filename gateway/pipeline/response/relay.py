@@ -21,25 +21,17 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
-from gateway.core.model import Clocks, Wire
+from gateway.core.model import Clocks
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Attempt, Call
 from gateway.pipeline.client.channel import ClientChannel
-from gateway.pipeline.client.writer import ClientWriter
+from gateway.pipeline.client.writer import ClientWriter, ResponseHead
 from gateway.pipeline.departure import DRAIN_BYTES, DRAIN_S
-from gateway.pipeline.request.exchange import Exchange
 from gateway.pipeline.response.clocks import SILENT_FINISH_S, Expire, Step, StreamClocks
-from gateway.ports import Headers, UpstreamResponse
-from gateway.protocols.http.errors.upstream_errors import translate_error
-from gateway.protocols.http.errors.upstream_faults import error_kind, read_stream_fault
-from gateway.protocols.streams.first_event import FirstEventGate
+from gateway.ports import UpstreamResponse
+from gateway.protocols.http.errors.upstream_errors import EarlyError
+from gateway.protocols.http.errors.upstream_faults import error_kind
 from gateway.protocols.streams.transform import Meter, StreamTransform
-from gateway.protocols.translate.stream import EarlyError, StreamTranslator
-
-_PINGS = {
-    Wire.ANTHROPIC: b'event: ping\ndata: {"type":"ping"}\n\n',
-    Wire.OPENAI: b": ping\n\n",
-}
 
 
 class EarlyUpstreamError(GatewayError):
@@ -63,8 +55,8 @@ class Relay:
         channel: The client.
         response: The upstream; paused while the client is slow.
         meter: Sees the upstream's bytes.
-        exchange: Hides the usage event, or translates; else the bytes are relayed untouched.
-        head: Status and headers for the client.
+        transform: Turns the upstream's bytes into the client's.
+        head: For the client.
         stall_s: A write that takes longer ends the call.
     """
 
@@ -72,7 +64,6 @@ class Relay:
         "_attempt",
         "_call",
         "_end_error",
-        "_gate",
         "_is_ending",
         "_last_read_at",
         "_last_write_at",
@@ -84,7 +75,6 @@ class Relay:
         "_response",
         "_resumed_at",
         "_transform",
-        "_translator",
         "done",
         "writer",
     )
@@ -96,19 +86,16 @@ class Relay:
         channel: ClientChannel,
         response: UpstreamResponse,
         meter: Meter,
-        exchange: Exchange,
+        transform: StreamTransform,
         *,
-        head: tuple[int, Headers],
+        head: ResponseHead,
         stall_s: float,
     ) -> None:
         self._call = call
         self._attempt = attempt
         self._response = response
         self._meter = meter
-        self._transform: StreamTransform | None = exchange.translator or exchange.hider
-        self._translator = exchange.translator
-        relays_events = exchange.translator is None and call.stream
-        self._gate = FirstEventGate(call.client_wire) if relays_events else None
+        self._transform = transform
         self._opened_at = self._last_read_at = self._last_write_at = monotonic()
         self._resumed_at = 0.0
         # While the upstream is read on for its usage: how long, how far, and why the call ends.
@@ -127,18 +114,17 @@ class Relay:
         """Forward one network read, then meter it."""
         if self.done.done():
             return
-        meter, transform = self._meter, self._transform
+        meter = self._meter
         out = b""
         try:
             if self._read_on_until is not None:
                 self._count_read_on(chunk)
             else:
-                ready = chunk if self._gate is None else self._admitted(self._gate.feed(chunk))
-                out = ready if transform is None or not ready else transform.feed(ready)
+                out = self._transform.feed(chunk)
                 if out:
                     self.writer.write(out)
-                elif self._translator is not None:
-                    self._check_early_error(self._translator)
+                else:
+                    self._check_early_error()
             seen = meter.contents
             meter.feed(chunk)
         except Exception as error:  # noqa: BLE001 # ends this call; the connection is not to blame
@@ -156,11 +142,6 @@ class Relay:
 
     def body_end(self) -> None:
         """The upstream's body is complete."""
-        if self._gate is not None and self._read_on_until is None and not self.done.done():
-            try:
-                self._write_relayed(self._admitted(self._gate.end()))
-            except Exception as error:  # noqa: BLE001 # as in `body_chunk`
-                self.write_failed(error)
         self._finish(None)
 
     def body_failed(self, error: GatewayError) -> None:
@@ -238,8 +219,8 @@ class Relay:
 
     def _clocks(self, limits: Clocks) -> StreamClocks:
         call, attempt = self._call, self._attempt
-        meter, translator = self._meter, self._translator
-        is_translated = translator is not None and translator.done
+        meter, transform = self._meter, self._transform
+        is_translated = transform.done
         is_named = meter.finish_reason is not None or meter.saw_end or meter.failed
         return StreamClocks(
             limits=limits,
@@ -252,7 +233,7 @@ class Relay:
             stream=call.stream,
             committed=self.writer.committed,
             writing=self.writer.busy,
-            pings=translator is not None,
+            pings=bool(transform.keepalive),
             finished=is_named or is_translated,
             ended=meter.saw_end or is_translated,
             read_on_until=self._read_on_until,
@@ -267,51 +248,31 @@ class Relay:
         elif decision is Step.PING:
             self._ping()
         elif decision is Step.FINISH:
-            if self._translator is not None and self._read_on_until is None:
-                self._write(self._translator.expire_after_finish())
+            if self._read_on_until is None:
+                self._write(self._transform.expire_after_finish())
             self._finish(None)
         elif decision is Step.STOP and self._read_on_error is not None:
             self.stop(self._read_on_error)
 
     def _commit(self) -> None:
-        """Send the head although no event has come, and any comments after it."""
+        """Send the head although no event has come, with what was held."""
         self.writer.commit()
-        if self._translator is not None:
-            self._ping()
-        elif self._gate is not None:
-            self._write_relayed(self._admitted(self._gate.release()))
+        self._write(self._transform.release())
+        self._ping()
 
     def _ping(self) -> None:
-        self.writer.write(_PINGS[self._call.client_wire])
+        self._write(self._transform.keepalive)
         self._last_write_at = monotonic()
 
-    def _admitted(self, ready: bytes) -> bytes:
-        """Return what the gate lets through; drop the gate once it is open or found an error."""
-        gate = self._gate
-        assert gate is not None
-        if gate.is_open:
-            self._gate = None
-        elif gate.error is not None:
-            call = self._call
-            fault = read_stream_fault(call.client_wire, gate.error)
-            response = translate_error(fault, call.client_wire, call.model_asked)
-            early = EarlyError(response.status, response.headers, response.body, fault)
-            self.stop(EarlyUpstreamError(early))
-        return ready
-
-    def _check_early_error(self, translator: StreamTranslator) -> None:
+    def _check_early_error(self) -> None:
         """Turn an error at the stream's start into an HTTP error, or the end when it is late."""
-        early = translator.early_error
+        early = self._transform.early_error
         if early is None:
             return
         if self.writer.committed:
             self._finish(None)
         else:
             self.stop(EarlyUpstreamError(early))
-
-    def _write_relayed(self, ready: bytes) -> None:
-        transform = self._transform
-        self._write(ready if transform is None or not ready else transform.feed(ready))
 
     def _write(self, out: bytes) -> None:
         if out:

@@ -15,7 +15,8 @@ from gateway.core.model import Clocks, Endpoint
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Attempt, Call
 from gateway.pipeline.client.channel import ClientChannel
-from gateway.pipeline.request.exchange import Exchange
+from gateway.pipeline.client.writer import ResponseHead
+from gateway.pipeline.request.exchange import CallContext, Exchange
 from gateway.pipeline.response.clocks import Expire
 from gateway.pipeline.response.relay import EarlyUpstreamError, Relay
 from gateway.pipeline.response.watchdog import Watchdog
@@ -26,6 +27,8 @@ from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, STREAM_LAT
 from gateway.protocols.http.headers import client_headers
 from gateway.protocols.http.limit_headers import limit_headers
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.relayed import Unchanged
+from gateway.protocols.streams.transform import StreamTransform
 from gateway.protocols.streams.usage_filter import at_event_boundary
 
 WHOLE_BYTES = 256 * 1024
@@ -55,19 +58,22 @@ class ResponseSender:
 
     async def deliver(
         self,
-        call: Call,
+        context: CallContext,
         attempt: Attempt,
-        channel: ClientChannel,
         exchange: Exchange,
         response: UpstreamResponse,
-    ) -> None:
+    ) -> bytes | None:
         """
         Send one response to its end and set its usage in `attempt`.
+
+        Returns:
+            The body that was sent, if it was read whole.
 
         Raises:
             GatewayError: It failed. If `channel.started`, a part was sent and the response has
                 been ended as its dialect requires.
         """
+        call = context.call
         kind = _header(response, b"content-type") or b""
         is_stream = kind.lower().startswith(b"text/event-stream")
         if response.status >= 300 or is_stream != call.stream:
@@ -78,20 +84,25 @@ class ResponseSender:
             )
         length = _length(response)
         attempt.upstream_request_id = _upstream_id(response)
-        head = (response.status, self._head(call, attempt, exchange, response))
+        headers = self._headers(call, attempt, exchange, response)
+        head = ResponseHead(response.status, headers, context.release_body)
         if call.stream:
-            await self._stream(call, attempt, channel, exchange, response, head)
-        elif exchange.reshape or (length is not None and length <= WHOLE_BYTES):
-            await self._whole(call, attempt, channel, exchange, response, head)
-        else:
-            await self._large(call, attempt, channel, response, head)
+            await self._stream(context, attempt, exchange, response, head)
+            return None
+        is_small = length is not None and length <= WHOLE_BYTES
+        if exchange.translated or is_small or call.endpoint is Endpoint.COUNT_TOKENS:
+            return await self._whole(context, attempt, exchange, response, head)
+        await self._large(context, attempt, response, head)
+        return None
 
-    def _head(
+    def _headers(
         self, call: Call, attempt: Attempt, exchange: Exchange, response: UpstreamResponse
     ) -> Headers:
-        translated = bool(exchange.reshape) or exchange.translator is not None
         headers = client_headers(
-            response.headers, call.request_id, stream=call.stream, unchanged=not translated
+            response.headers,
+            call.request_id,
+            stream=call.stream,
+            unchanged=not exchange.translated,
         )
         now, sent = monotonic(), attempt.sent_at
         own, upstream = (sent - call.started_at) * 1000, (now - sent) * 1000
@@ -106,16 +117,15 @@ class ResponseSender:
 
     async def _whole(
         self,
-        call: Call,
+        context: CallContext,
         attempt: Attempt,
-        channel: ClientChannel,
         exchange: Exchange,
         response: UpstreamResponse,
-        head: tuple[int, Headers],
-    ) -> None:
-        limit = TRANSLATED_BYTES if exchange.reshape else WHOLE_BYTES
+        head: ResponseHead,
+    ) -> bytes:
+        call, channel = context.call, context.channel
+        limit = TRANSLATED_BYTES if exchange.translated else WHOLE_BYTES
         meter = JsonMeter(attempt.wire, held_bytes=limit)
-        status, headers = head
         try:
             body = await self._read(attempt, response, limit)
             meter.feed(body)
@@ -124,11 +134,12 @@ class ResponseSender:
                 raise GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
             for step in exchange.reshape:
                 body = step(body)
-            if exchange.reshape:
-                headers.append((b"content-length", str(len(body)).encode()))
-            await channel.respond(status, headers, body)
+            if exchange.translated or _length(response) is None:
+                head.headers.append((b"content-length", str(len(body)).encode()))
+            await channel.respond(head.status, head.headers, body)
         finally:
             _keep_usage(call, attempt, meter, channel)
+        return body
 
     async def _read(self, attempt: Attempt, response: UpstreamResponse, limit_bytes: int) -> bytes:
         """Read a whole response within the limit for its first byte."""
@@ -149,18 +160,16 @@ class ResponseSender:
 
     async def _large(
         self,
-        call: Call,
+        context: CallContext,
         attempt: Attempt,
-        channel: ClientChannel,
         response: UpstreamResponse,
-        head: tuple[int, Headers],
+        head: ResponseHead,
     ) -> None:
+        call, channel = context.call, context.channel
         meter = JsonMeter(attempt.wire)
-        relay = Relay(
-            call, attempt, channel, response, meter, Exchange(), head=head, stall_s=self._stall_s
-        )
+        relay = self._relay(context, attempt, response, meter, Unchanged(), head)
         try:
-            error = await self._pump(call, attempt, channel, relay, response)
+            error = await self._pump(context, attempt, relay, response)
             if not call.outlives_client:
                 _check_left(call, channel, relay, error)
             if error is not None:
@@ -172,59 +181,62 @@ class ResponseSender:
 
     async def _stream(
         self,
-        call: Call,
+        context: CallContext,
         attempt: Attempt,
-        channel: ClientChannel,
         exchange: Exchange,
         response: UpstreamResponse,
-        head: tuple[int, Headers],
+        head: ResponseHead,
     ) -> None:
+        call, channel = context.call, context.channel
         meter = StreamMeter(attempt.wire)
         attempt.meter = meter
-        relay = Relay(
-            call,
-            attempt,
-            channel,
-            response,
-            meter,
-            exchange,
-            head=head,
-            stall_s=self._stall_s,
-        )
+        relay = self._relay(context, attempt, response, meter, exchange.transform, head)
         try:
-            error = await self._pump(call, attempt, channel, relay, response)
+            error = await self._pump(context, attempt, relay, response)
             meter.end()
             _check_left(call, channel, relay, error)
             if isinstance(error, EarlyUpstreamError):
                 raise error
-            if exchange.translator is not None:
-                await _end_translated(channel, exchange, relay, error or _reported(meter))
-            else:
-                await _end_relayed(call, channel, exchange, relay, _relay_error(error, meter))
             reported = _reported(meter)
+            if exchange.translated:
+                await _end_translated(channel, exchange.transform, relay, error or reported)
+            else:
+                incomplete = _relay_error(error, meter)
+                await _end_relayed(call, channel, exchange.transform, relay, incomplete)
             if reported is not None:
                 raise reported
         finally:
             _keep_usage(call, attempt, meter, channel)
 
-    async def _pump(
+    def _relay(
         self,
-        call: Call,
+        context: CallContext,
         attempt: Attempt,
-        channel: ClientChannel,
-        relay: Relay,
         response: UpstreamResponse,
+        meter: StreamMeter | JsonMeter,
+        transform: StreamTransform,
+        head: ResponseHead,
+    ) -> Relay:
+        return Relay(
+            context.call,
+            attempt,
+            context.channel,
+            response,
+            meter,
+            transform,
+            head=head,
+            stall_s=self._stall_s,
+        )
+
+    async def _pump(
+        self, context: CallContext, attempt: Attempt, relay: Relay, response: UpstreamResponse
     ) -> GatewayError | None:
         self._watchdog.add(relay, attempt.deployment.provider.clocks)
-        before = None
-        if not call.outlives_client:
-            before = channel.on_gone(relay.client_left)
         try:
-            response.start(relay)
-            return await relay.done
+            with context.departure.relaying(relay):
+                response.start(relay)
+                return await relay.done
         finally:
-            # Until the head is sent another deployment may be tried, unless the client leaves.
-            channel.on_gone(None if channel.started or channel.gone else before)
             self._watchdog.discard(relay)
             response.close()
             await relay.writer.aclose()
@@ -283,7 +295,7 @@ def _cut_off() -> GatewayError:
 async def _end_relayed(
     call: Call,
     channel: ClientChannel,
-    exchange: Exchange,
+    transform: StreamTransform,
     relay: Relay,
     error: GatewayError | None,
 ) -> None:
@@ -293,12 +305,10 @@ async def _end_relayed(
     A committed stream that failed ends with an error event. In the middle of an event none can be
     added: the connection is broken instead, by not ending the response.
     """
-    if exchange.hider is not None:
-        rest = exchange.hider.end(error is None)
-        if rest:
-            await relay.writer.write_last(rest)
+    rest = transform.end(error is None)
+    _check_early_error(channel, transform)
     if error is None:
-        await relay.writer.write_last(b"")
+        await relay.writer.write_last(rest)
         await channel.end()
         return
     may_report = channel.started and error.kind is not ErrorKind.SLOW_CLIENT
@@ -309,22 +319,24 @@ async def _end_relayed(
 
 
 async def _end_translated(
-    channel: ClientChannel, exchange: Exchange, relay: Relay, error: GatewayError | None
+    channel: ClientChannel, transform: StreamTransform, relay: Relay, error: GatewayError | None
 ) -> None:
     """End a translated stream as its translator decides."""
-    translator = exchange.translator
-    assert translator is not None
     if error is not None and error.kind is ErrorKind.SLOW_CLIENT:
         raise error
     late = error is not None and error.kind is ErrorKind.UPSTREAM_TIMEOUT
-    rest = translator.end(error is None, STREAM_LATE if late else STREAM_CUT)
-    early = translator.early_error
+    rest = transform.end(error is None, STREAM_LATE if late else STREAM_CUT)
+    _check_early_error(channel, transform)
+    await relay.writer.write_last(rest or transform.error_event)
+    await channel.end()
+    if transform.failed:
+        raise error or _cut_off()
+
+
+def _check_early_error(channel: ClientChannel, transform: StreamTransform) -> None:
+    early = transform.early_error
     if early is not None and not channel.started:
         raise EarlyUpstreamError(early)
-    await relay.writer.write_last(rest or translator.error_event)
-    await channel.end()
-    if translator.failed:
-        raise error or _cut_off()
 
 
 def _keep_usage(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.protocols.http.errors.upstream_errors import EarlyError
+from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, UpstreamFault
+
 
 class Meter(Protocol):
     """Reads a response without changing it."""
@@ -37,10 +40,47 @@ class Meter(Protocol):
 
 
 class StreamTransform(Protocol):
-    """Turns the upstream's bytes into the client's: hides an event, or translates."""
+    """
+    Turns the upstream's bytes into the client's, for one response.
+
+    The methods return the bytes to write now, possibly none. They raise nothing for what an
+    upstream sends.
+    """
+
+    @property
+    def keepalive(self) -> bytes:
+        """What may be sent while the upstream is silent; nothing where its comments are relayed."""
+
+    @property
+    def early_error(self) -> EarlyError | None:
+        """An error before anything was written; an HTTP error unless the head was sent."""
+
+    @property
+    def error_event(self) -> bytes:
+        """The early error as the end of a stream whose head was sent."""
+
+    @property
+    def failed(self) -> bool:
+        """The client's stream ended in an error that the transform wrote."""
+
+    @property
+    def done(self) -> bool:
+        """The client's stream is complete: the rest of the upstream's is discarded."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return the bytes to write now, possibly none."""
+        """Take one network read."""
 
-    def end(self, clean: bool) -> bytes:
-        """Take the end of the upstream's body; return the last bytes to write."""
+    def release(self) -> bytes:
+        """Send what is held: the response head is sent although no event has come."""
+
+    def expire_after_finish(self) -> bytes:
+        """Complete a stream that is silent after its finish reason."""
+
+    def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:
+        """
+        Take the end of the upstream's body.
+
+        Args:
+            clean: False if it broke off or is incomplete.
+            fault: The error for the client if the response is not complete.
+        """

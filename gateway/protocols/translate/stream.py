@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.core.model import Wire
 from gateway.errors import GatewayError
 from gateway.protocols.codec.sse import EventDecoder
-from gateway.protocols.http.errors.upstream_errors import translate_error
+from gateway.protocols.http.errors.upstream_errors import EarlyError, translate_error
 from gateway.protocols.http.errors.upstream_faults import (
     STREAM_CUT,
     STREAM_MALFORMED,
@@ -67,16 +68,10 @@ class TranslatedRequest(msgspec.Struct, frozen=True):
     context: ResponseContext
 
 
-class EarlyError(msgspec.Struct, frozen=True):
-    """An upstream failure met before anything was sent: a real HTTP response is still possible."""
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    """Only those the error brings along (`x-should-retry`); no content-type, no length."""
-    body: bytes
-    """Complete, in the client's dialect, without the gateway's request id."""
-    fault: UpstreamFault | None = None
-    """What the upstream said, for the decision whether another deployment may be tried."""
+_KEEPALIVES = {
+    Wire.ANTHROPIC: b'event: ping\ndata: {"type":"ping"}\n\n',
+    Wire.OPENAI: b": ping\n\n",
+}
 
 
 class StreamTranslator:
@@ -145,6 +140,15 @@ class StreamTranslator:
         if self._reader.phase is Phase.FINISHED:
             self._reader.end()
         return self._writer.take()
+
+    def release(self) -> bytes:
+        """Return nothing: what the upstream sent is not held, but translated."""
+        return b""
+
+    @property
+    def keepalive(self) -> bytes:
+        """An event that the client ignores."""
+        return _KEEPALIVES[self._writer.wire]
 
     @property
     def started(self) -> bool:

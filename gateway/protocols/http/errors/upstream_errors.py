@@ -60,6 +60,18 @@ class ErrorResponse(NamedTuple):
     body: bytes
 
 
+class EarlyError(msgspec.Struct, frozen=True):
+    """An upstream failure met before anything was sent: a real HTTP response is still possible."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    """Only those the error brings along (`x-should-retry`); no content-type, no length."""
+    body: bytes
+    """Complete, in the client's dialect, without the gateway's request id."""
+    fault: UpstreamFault | None = None
+    """What the upstream said, for the decision whether another deployment may be tried."""
+
+
 _NO_RETRY: Final = (b"x-should-retry", b"false")
 _AUTH_TEXT: Final = "The gateway could not authenticate with the upstream provider"
 _QUOTA_TEXT: Final = "The upstream provider is temporarily unavailable"

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from gateway.core.idempotency import ResponseRecorder
 from gateway.pipeline.client.channel import ClientChannel
 from tests.support.pipeline_fakes import FakeClient
 from tests.support.waiting import wait_until
@@ -77,27 +76,16 @@ async def test_whole_answer_is_one_head_and_one_piece() -> None:
     assert channel.ended
 
 
-async def test_start_tells_once() -> None:
-    """Whoever keeps something for another attempt can let it go."""
-    told: list[int] = []
-    channel = FakeClient(CHAT).channel()
-    channel.when_started = lambda: told.append(1)
-
-    await channel.respond(200, HEAD, b"")
-
-    assert told == [1]
-
-
 async def test_copy_gets_everything_that_is_written() -> None:
     """For a call whose answer is kept."""
     channel = FakeClient(CHAT).channel()
-    channel.copy = ResponseRecorder(100)
+    channel.record(100)
 
     channel.start(200, HEAD)
     channel.try_write(b"a")
     await channel.end(b"b")
 
-    answer = channel.copy.answer("req_1")
+    answer = channel.recorded("req_1")
     assert answer is not None
     assert (answer.status, answer.body) == (200, b"ab")
 
@@ -188,23 +176,3 @@ async def test_watch_that_is_cancelled_is_no_departure() -> None:
     await asyncio.sleep(0)
 
     assert not channel.gone
-
-
-async def test_callback_can_be_replaced_and_taken_away() -> None:
-    """Each phase of a call hears of a departure its own way; the earlier way is handed back."""
-    client, told = FakeClient(CHAT, b"{}"), []
-    channel = client.channel()
-    await read(channel)
-
-    def first() -> None:
-        told.append(1)
-
-    channel.watch_gone(first)
-    replaced = channel.on_gone(lambda: told.append(2))
-    client.leave()
-    await wait_until(lambda: told)
-    channel.on_gone(lambda: told.append(3))
-    channel.on_gone(None)
-
-    assert replaced is first
-    assert told == [2, 3]

@@ -28,7 +28,7 @@ PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 def translated() -> Pump:
     """A pump that turns a chat stream into an Anthropic one."""
     return Pump(
-        translator=messages_stream(ResponseContext(model="m"), capabilities("generic", {})),
+        transform=messages_stream(ResponseContext(model="m"), capabilities("generic", {})),
         endpoint=Endpoint.MESSAGES,
     )
 

@@ -7,9 +7,10 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.response.clocks import SILENT_FINISH_S
-from gateway.protocols.streams.usage_filter import UsageChunkFilter
+from gateway.protocols.streams.relayed import RelayedStream
 from tests.support.pipeline_bench import Pump
 from tests.support.pipeline_fakes import COMMENT, OPENAI_FINISH, OPENAI_USAGE, openai_event
 
@@ -105,7 +106,7 @@ async def test_relay_gives_every_byte_once_and_in_order(
 @given(steps=STEPS, drains=st.booleans())
 async def test_relay_that_hides_usage_loses_nothing_else(steps: list[str], drains: bool) -> None:
     """The client gets every event but those of the usage, whole and in order."""
-    pump = Pump(drains=drains, hider=UsageChunkFilter())
+    pump = Pump(drains=drains, transform=RelayedStream(Wire.OPENAI, "m", hides_usage=True))
     schedule = Schedule(pump)
 
     for step in steps:

@@ -14,7 +14,7 @@ from gateway.core.model import Deployment, Endpoint, TokenPrices, Wire
 from gateway.core.routing import plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.request.exchange import CallContext, RequestBuilder
+from gateway.pipeline.request.exchange import RequestBuilder
 from gateway.pipeline.request.inbound_request import parse_request
 from gateway.ports import UpstreamRequest
 from gateway.protocols.http.request.fields import decode_call
@@ -30,6 +30,7 @@ from tests.support.pipeline_fakes import (
     OPENAI_ANSWER,
     FakeClient,
     FakeUpstreamResponse,
+    a_context,
     a_deployment,
     a_model,
     a_provider,
@@ -203,8 +204,8 @@ def prepared(
     call.model, call.stream, call.model_asked = made, front.fields.stream, "m"
     (candidate,) = plan(made, wire, endpoint).candidates
     catalogue = Catalogue("capio/", (made,), (deployment.provider,), {"m": made})
-    preparation = CallContext(call, front, list(headers), None, 7)
-    return RequestBuilder(catalogue).prepare(preparation, candidate)[0], call
+    context = a_context(call, front, list(headers))
+    return RequestBuilder(catalogue).prepare(context, candidate)[0], call
 
 
 def test_dropped_hint_leaves_every_other_byte_and_is_named() -> None:

@@ -1,0 +1,92 @@
+"""Relayed streams: what is held at their start, hidden in their course and left at their end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.core.model import Wire
+from gateway.protocols.streams.relayed import RelayedStream, Unchanged
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"A"}}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+ERROR = b'data: {"error":{"message":"engine is full","type":"server_error","code":503}}\n\n'
+COMMENT = b": wait\n\n"
+
+
+def relayed(*, hides_usage: bool = False) -> RelayedStream:
+    return RelayedStream(Wire.OPENAI, "m", hides_usage=hides_usage)
+
+
+def test_whole_body_is_unchanged() -> None:
+    """A response that is not a stream has no events to look at."""
+    transform = Unchanged()
+
+    assert transform.feed(b'{"error": 1') == b'{"error": 1'
+    assert (transform.release(), transform.expire_after_finish(), transform.end(True)) == (b"",) * 3
+    assert (transform.early_error, transform.done, transform.keepalive) == (None, False, b"")
+
+
+def test_comments_wait_for_the_first_event() -> None:
+    stream = relayed()
+
+    assert stream.feed(COMMENT) == b""
+    assert stream.feed(EVENT) == COMMENT + EVENT
+    assert stream.feed(COMMENT) == COMMENT
+
+
+def test_release_sends_comments_and_opens_the_stream() -> None:
+    stream = relayed(hides_usage=True)
+    stream.feed(COMMENT)
+
+    assert stream.release() == COMMENT
+    assert stream.release() == b""
+    assert stream.feed(EVENT + USAGE) == EVENT
+
+
+@pytest.mark.parametrize("hides_usage", [False, True])
+def test_first_event_that_is_an_error_is_not_written(hides_usage: bool) -> None:
+    stream = relayed(hides_usage=hides_usage)
+
+    assert stream.feed(ERROR) == b""
+
+    early = stream.early_error
+    assert early is not None
+    assert early.status == 503
+    assert json.loads(early.body)["error"]["message"] == "engine is full"
+    assert stream.end(clean=True) == b""
+
+
+def test_later_error_is_relayed() -> None:
+    stream = relayed()
+    stream.feed(EVENT)
+
+    assert stream.feed(ERROR) == ERROR
+    assert stream.early_error is None
+
+
+def test_unfinished_first_event_is_written_at_a_clean_end_only() -> None:
+    """Without the end another deployment may still respond."""
+    complete, cut = relayed(), relayed()
+    complete.feed(EVENT[:-2])
+    cut.feed(EVENT[:-2])
+
+    assert complete.end(clean=True) == EVENT[:-2]
+    assert cut.end(clean=False) == b""
+
+
+def test_unfinished_error_is_an_early_error() -> None:
+    stream = relayed()
+    stream.feed(ERROR[:-2])
+
+    assert stream.end(clean=True) == b""
+    assert stream.early_error is not None
+
+
+def test_half_an_event_is_dropped_where_usage_is_hidden_and_the_stream_broke_off() -> None:
+    """So that an error event can follow."""
+    stream = relayed(hides_usage=True)
+
+    assert stream.feed(EVENT + EVENT[:9]) == EVENT
+    assert stream.end(clean=False) == b""
