@@ -34,6 +34,7 @@ from gateway.protocols.http.request.bounds import RequestBounds
 from gateway.protocols.http.request.fields import CallFields
 from gateway.protocols.native_chat import NativeLimits, NativeRequest
 from gateway.protocols.streams.meter import BYTES_PER_TOKEN
+from gateway.tokens.input_bound import may_carry_media
 
 NATIVE_LIMITS = NativeLimits()
 
@@ -220,21 +221,24 @@ class Proxy:
         """
         Reserve limits and credit for the call, by an estimate of its input.
 
+        A quarter of the body's bytes is close enough for text; a body with media is measured.
         A translated stream reports its input tokens in its first event, before the upstream does.
         They are counted, but only for an admitted call, because counting is expensive.
         """
         call, request = context.call, context.request
-        call.input_estimate = len(request.body) // BYTES_PER_TOKEN + 1
         reports_input = call.stream and request.wire is Wire.ANTHROPIC and first.wire is Wire.OPENAI
         measure = None
-        if reports_input:
+        if reports_input or may_carry_media(request.body):
             measure = await measure_request(request.wire, request.body, request.bounds.max_values)
-        if measure is not None:
+        if measure is None:
+            call.input_estimate = len(request.body) // BYTES_PER_TOKEN + 1
+        else:
             call.input_estimate = rough_count(measure)
         await self._admission.reserve(call, principal, model, request)
-        if measure is not None:
-            call.input_estimate = await self._counts.count(measure, first.deployment.upstream_model)
         if reports_input:
+            if measure is not None:
+                upstream_model = first.deployment.upstream_model
+                call.input_estimate = await self._counts.count(measure, upstream_model)
             context.input_estimate = call.input_estimate
 
     async def _run_native(

@@ -24,7 +24,7 @@ from gateway.ports import Headers
 from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, TRANSLATED_BYTES, check_values
 from gateway.tokens.cache_key import count_key
 from gateway.tokens.calibration import Calibration
-from gateway.tokens.count import Bytes4, Measure, measure_chat, measure_messages
+from gateway.tokens.count import UNCALIBRATED, Bytes4, Measure, measure_chat, measure_messages
 from gateway.tokens.counters import Counters, count_measure
 
 _COUNTED_HEADERS = (b"anthropic-version", b"anthropic-beta")
@@ -86,8 +86,8 @@ class TokenCounter:
     async def count(self, measure: Measure, upstream_model: str) -> int:
         """Return the tokens of a measured request."""
         counter = self._counters.for_model(upstream_model)
-        known = self._calibrations.get(upstream_model)
-        return await count_measure(measure, counter, known.ratio if known else 1.0)
+        known = self._calibrations.get(upstream_model, UNCALIBRATED)
+        return await count_measure(measure, counter, known)
 
     def learn(self, upstream_model: str, actual_tokens: int, estimated_tokens: int) -> None:
         """Calibrate later estimates by what an upstream counted."""
@@ -95,9 +95,9 @@ class TokenCounter:
         if known is None:
             if len(self._calibrations) >= _CALIBRATIONS:
                 return
-            known = Calibration()
-        raw = round(estimated_tokens / known.ratio)
-        self._calibrations[upstream_model] = known.observed(actual_tokens, raw)
+            known = UNCALIBRATED
+        counted = known.counted_tokens(estimated_tokens)
+        self._calibrations[upstream_model] = known.observed(actual_tokens, counted)
 
     async def respond(
         self,

@@ -7,6 +7,7 @@ so that long texts can be counted in slices without blocking the event loop.
 
     n = 3 + messages (4 + texts + reasoning + images + 3000 per file + calls (8 + name + arguments))
           + tools (8 + name + description + compact parameters) + typed tools (8 + their JSON)
+          + compact schema of the response
 
 A Messages request is counted as the chat request to which it would be translated: tool results are
 separate messages, and Claude Code's billing line is neither sent nor counted. Content that
@@ -15,7 +16,6 @@ translation would reject is no error here, since clients count requests before t
 
 from __future__ import annotations
 
-import math
 from typing import Final, Protocol
 
 import msgspec
@@ -23,10 +23,12 @@ import msgspec
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import TOO_DEEP, decode_request
 from gateway.protocols.ids import short_name
+from gateway.tokens.calibration import Calibration
 from gateway.tokens.images import UNKNOWN_TOKENS, image_tokens, url_tokens
 
 Json = dict[str, object]
 
+UNCALIBRATED: Final = Calibration()
 _BODY: Final = msgspec.json.Decoder(dict[str, object])
 _BASE: Final = 3
 _PER_MESSAGE: Final = 4
@@ -63,15 +65,15 @@ class Measure:
         self.fixed = _BASE
         self.texts: list[str] = []
 
-    def total(self, text_tokens: int, calibration: float = 1.0) -> int:
+    def total(self, text_tokens: int, calibration: Calibration = UNCALIBRATED) -> int:
         """
-        Return the total number of tokens, rounded up.
+        Return the total number of tokens.
 
         Args:
             text_tokens: The sum over `texts`.
-            calibration: Reported tokens per counted token, see `tokens.calibration`.
+            calibration: From earlier calls of the model.
         """
-        return math.ceil(round((self.fixed + text_tokens) * calibration, 6))
+        return calibration.apply(self.fixed + text_tokens)
 
     def _message(self, content: str | list[str | int]) -> None:
         self.fixed += _PER_MESSAGE
@@ -90,29 +92,13 @@ class Measure:
         self._call(name, "" if parameters is None else _compact(parameters))
         self._text(_str(description))
 
+    def _schema(self, schema: object) -> None:
+        if schema:
+            self._text(_compact(schema))
+
     def _text(self, text: str) -> None:
         if text:
             self.texts.append(text)
-
-
-def count_messages(body: bytes, counter: Counter, calibration: float = 1.0) -> int:
-    """
-    Return the estimated input tokens of an Anthropic Messages request.
-
-    Raises:
-        GatewayError: As `measure_messages`.
-    """
-    return _count(measure_messages(body), counter, calibration)
-
-
-def count_chat(body: bytes, counter: Counter, calibration: float = 1.0) -> int:
-    """
-    Return the estimated input tokens of an OpenAI Chat Completions request.
-
-    Raises:
-        GatewayError: As `measure_chat`.
-    """
-    return _count(measure_chat(body), counter, calibration)
 
 
 def measure_messages(body: bytes) -> Measure:
@@ -143,10 +129,6 @@ def _measured(measure: _ChatMeasure | _MessagesMeasure, request: Json) -> Measur
     return measure
 
 
-def _count(measure: Measure, counter: Counter, calibration: float) -> int:
-    return measure.total(sum(map(counter.count, measure.texts)), calibration)
-
-
 class _ChatMeasure(Measure):
     """Splits a chat request."""
 
@@ -159,6 +141,8 @@ class _ChatMeasure(Measure):
             self.tool(tool)
         for function in _objects(request.get("functions")):
             self.function(function)
+        response_format = _object(request.get("response_format"))
+        self._schema(_object(response_format.get("json_schema")).get("schema"))
 
     def message(self, message: Json) -> None:
         content = message.get("content")
@@ -196,6 +180,9 @@ class _MessagesMeasure(Measure):
             self.turn(message)
         for tool in _objects(request.get("tools")):
             self.tool(tool)
+        output = _object(request.get("output_config"))
+        form = _object(output.get("format") or request.get("output_format"))
+        self._schema(form.get("schema"))
 
     def system(self, system: object) -> None:
         if isinstance(system, str):

@@ -20,7 +20,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Protocol
 
-from gateway.tokens.count import Bytes4, Measure
+from gateway.tokens.calibration import Calibration
+from gateway.tokens.count import UNCALIBRATED, Bytes4, Measure
 from gateway.tokens.vocabularies import BASE, VOCABULARIES, Vocabulary, vocabulary_of
 
 Encode = Callable[[str], Sequence[int]]
@@ -207,14 +208,16 @@ def load_counters(vocabularies: Collection[str] = ()) -> Counters:
     return Counters(encoders)
 
 
-async def count_measure(measure: Measure, counter: TextCounter, calibration: float = 1.0) -> int:
+async def count_measure(
+    measure: Measure, counter: TextCounter, calibration: Calibration = UNCALIBRATED
+) -> int:
     """
     Return a request's count without blocking the event loop; see `tokens.count`.
 
     Args:
         measure: From `measure_messages` or `measure_chat`.
         counter: From `Counters.for_model`.
-        calibration: Reported tokens per counted token.
+        calibration: From earlier calls of the model.
     """
     return measure.total(await counter.count_all(measure.texts), calibration)
 

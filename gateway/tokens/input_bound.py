@@ -27,6 +27,19 @@ _KNOWN: Final = re.compile(
 _REFERENCES: Final = (b'_url"', b'"input_audio"', b'"audio"', b'"web_search_options"')
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
 
+_SAMPLE_EVERY: Final = 4096
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/=_\\-]{64}")
+
+
+def may_carry_media(body: bytes) -> bool:
+    """
+    Return whether a request may hold more than 4 KB of base64, whose size says nothing of tokens.
+
+    Looks at 64 bytes in every 4096: text of any language has a space or a comma among them.
+    """
+    match = _BASE64.match
+    return any(match(body, at) for at in range(_SAMPLE_EVERY, len(body), _SAMPLE_EVERY))
+
 
 def may_cache_for_an_hour(body: bytes) -> bool:
     """Return whether a request may write into a cache of an hour, which costs more than others."""

@@ -26,10 +26,11 @@ from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.chat_to_messages import request as chat_to_messages
 from gateway.protocols.translate.messages_to_chat import request as messages_to_chat
 from gateway.protocols.translate.stream import TranslationRoute
-from gateway.tokens.count import Bytes4, count_chat, count_messages
+from gateway.tokens.count import Bytes4
 from gateway.tokens.images import url_tokens
 from tests.fuzz import seeds, shapes
 from tests.fuzz.target import Target
+from tests.support.token_counts import count_chat, count_messages
 
 GENERIC = capabilities("generic", {})
 ANTHROPIC = capabilities("anthropic", {})

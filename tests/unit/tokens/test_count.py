@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import struct
 from typing import Any
 
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from gateway.errors import ErrorKind, GatewayError
 from gateway.tokens.cache_key import count_key
 from gateway.tokens.calibration import HIGHEST, LOWEST, Calibration
-from gateway.tokens.count import Bytes4, count_chat, count_messages
+from gateway.tokens.count import Bytes4
 from gateway.tokens.images import image_size, image_tokens, url_tokens
+from tests.support.token_counts import count_chat, count_messages
 
 COUNTER = Bytes4()
 
@@ -216,11 +218,27 @@ def test_count_chat_tools() -> None:
 
 
 def test_counts_are_calibrated_and_rounded_up() -> None:
-    """The calibration multiplies the whole count."""
+    """Ratio and offset apply to the whole count."""
     body = b'{"messages":[{"role":"user","content":"Hi"}]}'
 
-    assert [count_messages(body, COUNTER, ratio) for ratio in (1.0, 1.1, 1.5)] == [8, 9, 12]
-    assert count_messages(body, COUNTER, 1.25) == 10
+    def counted(ratio: float, offset: float = 0) -> int:
+        return count_messages(body, COUNTER, Calibration(ratio, offset))
+
+    assert [counted(ratio) for ratio in (1.0, 1.1, 1.25, 1.5)] == [8, 9, 10, 12]
+    assert counted(1.25, 200.5) == 211
+
+
+def test_schema_of_the_response_is_counted() -> None:
+    """In the forms of both APIs, as compact JSON."""
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    tokens = -(-len(json.dumps(schema, separators=(",", ":"))) // 4)
+
+    named = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    plain = {"type": "json_schema", "schema": schema}
+    assert chat(response_format=named) == chat() + tokens
+    assert messages(output_config={"format": plain}) == messages() + tokens
+    assert messages(output_format=plain) == messages() + tokens
+    assert chat(response_format={"type": "json_object"}) == chat()
 
 
 @pytest.mark.parametrize(
@@ -339,15 +357,40 @@ def test_calibration_stays_in_its_range(observations: list[tuple[int, int]]) -> 
         assert LOWEST <= calibration.ratio <= HIGHEST
 
 
-def test_calibration_moves_a_twentieth_of_the_way() -> None:
-    """Each call has a weight of 0.05, and many calls lead to the true ratio."""
-    calibration = Calibration().observed(200, 100)
-
-    assert calibration.ratio == pytest.approx(1.05)
+def test_calibration_ignores_calls_without_a_count() -> None:
     assert Calibration().observed(0, 100) == Calibration() == Calibration().observed(100, 0)
+
+
+def test_constant_of_small_calls_is_not_a_factor_of_large_ones() -> None:
+    """DeepSeek adds about 238 tokens to a request with tools, whatever its size."""
+    calibration = Calibration()
+    for number in range(60):
+        counted = 90 + number % 20
+        calibration = calibration.observed(counted + 238, counted)
+
+    assert calibration.apply(100) == pytest.approx(338, abs=3)
+    assert calibration.apply(100_000) == pytest.approx(100_238, rel=0.01)
+    assert calibration.counted_tokens(calibration.apply(5000)) == pytest.approx(5000, abs=1)
+
+
+@pytest.mark.parametrize(("ratio", "offset"), [(1.3, 0), (0.8, 0), (1.15, 500), (2.0, 50)])
+def test_ratio_and_offset_are_learned_from_calls_of_all_sizes(ratio: float, offset: int) -> None:
+    calibration, chance = Calibration(), random.Random(7)
     for _ in range(200):
-        calibration = calibration.observed(130, 100)
-    assert calibration.ratio == pytest.approx(1.3, abs=0.001)
+        counted = int(10 ** chance.uniform(2, 5))
+        calibration = calibration.observed(round(ratio * counted + offset), counted)
+
+    for counted in (1000, 20_000, 150_000):
+        assert calibration.apply(counted) == pytest.approx(ratio * counted + offset, rel=0.08)
+
+
+def test_ratio_of_large_calls_alone_is_learned() -> None:
+    """What exceeds the largest constant is a factor."""
+    calibration = Calibration()
+    for _ in range(40):
+        calibration = calibration.observed(130_000, 100_000)
+
+    assert calibration.apply(100_000) == pytest.approx(130_000, rel=0.01)
 
 
 def test_count_key_differs_by_route_body_and_headers() -> None:

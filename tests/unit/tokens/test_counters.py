@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.tokens.calibration import Calibration
 from gateway.tokens.count import Bytes4, measure_messages
 from gateway.tokens.counters import (
     CACHE_ENTRIES,
@@ -134,10 +135,10 @@ async def test_count_of_a_request_is_the_same_with_pauses(counters: Counters) ->
     measure = measure_messages(body)
     fresh = load_counters().for_model("gpt-5")
 
-    total = await count_measure(measure, fresh, 1.5)
+    total = await count_measure(measure, fresh, Calibration(1.5))
 
     texts = sum(counters.for_model("gpt-5").count(text) for text in measure.texts)
-    assert total == measure.total(texts, 1.5)
+    assert total == measure.total(texts, Calibration(1.5))
 
 
 async def test_long_texts_leave_turns_to_the_loop() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import random
 
 import pytest
 
-from gateway.tokens.input_bound import TEMPLATE_TOKENS, input_token_bound
+from gateway.tokens.input_bound import TEMPLATE_TOKENS, input_token_bound, may_carry_media
 
 TOOL = {
     "type": "function",
@@ -64,3 +66,26 @@ def test_text_has_at_most_as_many_tokens_as_bytes(sent: bytes) -> None:
 def test_what_may_not_be_text_has_no_bound(sent: bytes) -> None:
     """Media, files, searches, unknown types, and names that are spelled with escapes."""
     assert input_token_bound(sent) is None
+
+
+TEXTS = {
+    "prose": b"The quick brown fox jumps over the lazy dog. ",
+    "code": b"def f(x):\\n    return x if x is not None else g(x, y=1)\\n",
+    "chinese": "敏捷的棕色狐狸跳过了懒狗，".encode(),
+    "messages": b'{"role":"user","content":"Hello"},',
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_text_is_no_media(text: bytes) -> None:
+    assert not may_carry_media(text * (300_000 // len(text)))
+
+
+@pytest.mark.parametrize("size", [4200, 10_000, 1_000_000])
+@pytest.mark.parametrize("at", [0, 1, 4000, 4095, 50_000])
+def test_base64_may_be_media_wherever_it_is(size: int, at: int) -> None:
+    """More than 4 KB of it is always noticed."""
+    data = base64.b64encode(random.Random(size).randbytes(size))
+    body = (TEXTS["prose"] * 2000)[:at] + b'"data":"' + data + b'"'
+
+    assert may_carry_media(body)

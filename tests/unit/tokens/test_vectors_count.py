@@ -11,7 +11,8 @@ from gateway.errors import GatewayError
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.messages_to_chat.request import translate_request
 from gateway.protocols.translate.stream import TranslationRoute
-from gateway.tokens.count import Bytes4, count_chat, count_messages
+from gateway.tokens.count import Bytes4
+from tests.support.token_counts import count_chat, count_messages
 from tests.support.vectors import load, matches
 
 COUNTERS = {"bytes4": Bytes4()}
