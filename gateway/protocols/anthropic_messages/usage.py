@@ -1,7 +1,8 @@
 """
 The Anthropic wire's `usage`: one reading, billed and shown alike.
 
-`input_tokens` does not include cached tokens; `output_tokens` includes thinking.
+`input_tokens` does not include cached tokens; `output_tokens` includes thinking. Endpoints that
+translate to another API may report under its names: `prompt_tokens` includes cached tokens.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class _Iteration(msgspec.Struct, gc=False):
     output_tokens: Count = None
 
 
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: Count = None
+
+
 class _AnthropicUsage(ChargedExtras, gc=False):
     input_tokens: Count = None
     cache_read_input_tokens: Count = None
@@ -46,6 +51,9 @@ class _AnthropicUsage(ChargedExtras, gc=False):
     output_tokens: Count = None
     output_tokens_details: _OutputDetails | None = None
     iterations: list[_Iteration] | None = None
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+    prompt_tokens_details: _PromptDetails | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(_AnthropicUsage)
@@ -57,7 +65,7 @@ def read_anthropic_usage(raw: bytes, known: Usage = _NOTHING) -> Usage | None:
     Return a `usage` object of the Anthropic wire laid over what is known already.
 
     Args:
-        raw: The object; members that are absent or null leave the known value.
+        raw: The object; members that are absent, null or zero leave the known value.
         known: From earlier events of the same stream. Counts are cumulative: they replace.
 
     Returns:
@@ -100,6 +108,8 @@ class UsageCounters:
 
 
 def _usage(usage: _AnthropicUsage, known: Usage) -> Usage | None:
+    if usage.input_tokens is usage.output_tokens is None:
+        _rename_chat_counts(usage)
     write = _cache_write(usage)
     if usage.input_tokens is usage.output_tokens is usage.cache_read_input_tokens is write is None:
         return None
@@ -118,6 +128,17 @@ def _usage(usage: _AnthropicUsage, known: Usage) -> Usage | None:
         tier=usage.tier() or known.tier,
     )
     return _with_compaction(found, usage.iterations) if usage.iterations else found
+
+
+def _rename_chat_counts(usage: _AnthropicUsage) -> None:
+    """Set the members of this wire from those of chat completions, if there are any."""
+    usage.output_tokens = usage.completion_tokens
+    if usage.prompt_tokens is None:
+        return
+    cached = count((usage.prompt_tokens_details or _PromptDetails()).cached_tokens)
+    read = min(cached or count(usage.cache_read_input_tokens), count(usage.prompt_tokens))
+    usage.input_tokens = count(usage.prompt_tokens) - read
+    usage.cache_read_input_tokens = read
 
 
 def _with_compaction(usage: Usage, iterations: list[_Iteration]) -> Usage:

@@ -93,8 +93,8 @@ def first_count(*values: Count) -> int:
 
 
 def count_or(value: Count, known: int) -> int:
-    """Return the count, or `known` if it is absent."""
-    return known if value is None else count(value)
+    """Return the count, or `known` if it is absent or zero: some upstreams repeat counts as 0."""
+    return count(value) or known
 
 
 def _is_tier(name: str) -> bool:

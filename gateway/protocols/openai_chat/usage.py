@@ -1,8 +1,13 @@
 """
 The OpenAI wire's `usage`, in all its spellings: one reading, billed and shown alike.
 
-`prompt_tokens` includes cached tokens. Reasoning is part of the output, but some providers leave it
-out of `completion_tokens` and state it only in the total.
+`prompt_tokens` includes cached tokens, and `completion_tokens` reasoning. Some providers leave
+audio, cached tokens or reasoning out of them and state them in the details and the total: what the
+total has beyond both is what it is equal to. If it is equal to none of them it is output, such as
+reasoning without details (Gemini's OpenAI endpoint, November 2026).
+
+Endpoints that translate to another API may report under its names: `input_tokens` includes cached
+tokens (Responses) unless they are stated as `cache_read_input_tokens` (Messages).
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ class _PromptDetails(msgspec.Struct, gc=False):
     cached_tokens: Count = None
     cache_write_tokens: Count = None
     cache_creation_tokens: Count = None
+    audio_tokens: Count = None
 
 
 class _CompletionDetails(msgspec.Struct, gc=False):
@@ -42,6 +48,10 @@ class _OpenAIUsage(ChargedExtras, gc=False):
     prompt_cache_hit_tokens: Count = None
     cache_read_input_tokens: Count = None
     cache_creation_input_tokens: Count = None
+    input_tokens: Count = None
+    output_tokens: Count = None
+    input_tokens_details: _PromptDetails | None = None
+    output_tokens_details: _CompletionDetails | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(_OpenAIUsage)
@@ -91,21 +101,38 @@ def read_openai_usage(raw: bytes, service_tier: object = None) -> Usage | None:
         return None
 
 
-def read_chat_usage(usage: Mapping[str, object] | None) -> ChatUsage | None:
-    """Return what `read_openai_usage` reads, as a client is shown it; None without usage."""
+def convert_openai_usage(usage: Mapping[str, object] | None) -> Usage | None:
+    """Return what `read_openai_usage` reads of a decoded object; None without usage."""
     if usage is None:
         return None
     try:
-        found = _usage(msgspec.convert(usage, _OpenAIUsage), None)
+        return _usage(msgspec.convert(usage, _OpenAIUsage), None)
     except UNREADABLE:
         return None
+
+
+def read_chat_usage(usage: Mapping[str, object] | None) -> ChatUsage | None:
+    """Return what `read_openai_usage` reads, as a client is shown it; None without usage."""
+    found = convert_openai_usage(usage)
     return None if found is None else chat_usage(found)
 
 
+def laid_over(usage: Usage, known: Usage) -> Usage:
+    """Return `usage` with what was known of input and output where it says 0."""
+    if not (usage.input or usage.cache_read or usage.cache_write):
+        usage = msgspec.structs.replace(
+            usage, input=known.input, cache_read=known.cache_read, cache_write=known.cache_write
+        )
+    if not (usage.output or usage.reasoning):
+        usage = msgspec.structs.replace(usage, output=known.output, reasoning=known.reasoning)
+    return usage
+
+
 def _usage(usage: _OpenAIUsage, service_tier: object) -> Usage | None:
+    if usage.prompt_tokens is usage.completion_tokens is None:
+        _rename_counts(usage)
     if usage.prompt_tokens is usage.completion_tokens is usage.total_tokens is None:
         return None
-    prompt, total = count(usage.prompt_tokens), count(usage.total_tokens)
     details = usage.prompt_tokens_details or _PromptDetails()
     read = first_count(
         details.cached_tokens,
@@ -118,13 +145,23 @@ def _usage(usage: _OpenAIUsage, service_tier: object) -> Usage | None:
         details.cache_creation_tokens,
         usage.cache_creation_input_tokens,
     )
-    output = count(usage.completion_tokens)
-    if usage.prompt_tokens is not None:
-        output = max(output, total - prompt)
-    stated = (usage.completion_tokens_details or _CompletionDetails()).reasoning_tokens
-    reasoning = min(count(stated), output)
+    stated = count((usage.completion_tokens_details or _CompletionDetails()).reasoning_tokens)
+    prompt, output = count(usage.prompt_tokens), count(usage.completion_tokens)
+    beyond = count(usage.total_tokens) - prompt - output
+    if beyond > 0 and usage.prompt_tokens is not None:
+        if beyond in (count(details.audio_tokens), read, write, read + write):
+            prompt += beyond
+        else:
+            output += beyond
+    apart = count(usage.cache_read_input_tokens) + count(usage.cache_creation_input_tokens)
+    if apart > prompt:  # members of Messages, whose input leaves them out
+        prompt += apart
+    prompt = prompt or read + write
+    read = min(read, prompt)
+    write = min(write, prompt - read)
+    reasoning = min(stated, output)
     return Usage(
-        input=max(prompt - read - write, 0),
+        input=prompt - read - write,
         cache_read=read,
         cache_write=write,
         output=output - reasoning,
@@ -132,3 +169,13 @@ def _usage(usage: _OpenAIUsage, service_tier: object) -> Usage | None:
         web_searches=usage.web_searches(),
         tier=usage.tier(service_tier),
     )
+
+
+def _rename_counts(usage: _OpenAIUsage) -> None:
+    """Set the members of this wire from those of Responses or Messages, if there are any."""
+    usage.completion_tokens = usage.output_tokens
+    usage.prompt_tokens_details = usage.prompt_tokens_details or usage.input_tokens_details
+    usage.completion_tokens_details = usage.completion_tokens_details or usage.output_tokens_details
+    if usage.input_tokens is not None:
+        apart = count(usage.cache_read_input_tokens) + count(usage.cache_creation_input_tokens)
+        usage.prompt_tokens = count(usage.input_tokens) + apart

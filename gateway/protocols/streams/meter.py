@@ -12,7 +12,7 @@ Rules.
 * Any split of the bytes gives the same usage. A chunk that ends inside an event goes through the
   decoder. Events and responses beyond 1 MiB are scanned in pieces (`ResponseScanner`).
 * On the OpenAI wire the last usage that is not null wins; on the Anthropic wire members that are
-  not null replace earlier ones: they are cumulative.
+  not null replace earlier ones: they are cumulative. On both a zero replaces nothing.
 * Usage of only zeros is no usage: some upstreams send it until the end.
 
 What is billed if no usage is reported, or only a part of it:
@@ -38,6 +38,7 @@ import msgspec
 
 from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.sse import Event, EventDecoder
+from gateway.protocols.openai_chat.usage import laid_over
 from gateway.protocols.streams.chunk_template import (
     NO_TEMPLATE,
     common_template,
@@ -226,7 +227,7 @@ class StreamMeter:
 
     def _keep(self, found: EventFields) -> None:
         if found.usage is not None:
-            self.usage = found.usage
+            self.usage = laid_over(found.usage, self.usage)
             self.raw_usage = found.raw_usage
             self.seen = True
             self.reported = self.reported or found.final_usage

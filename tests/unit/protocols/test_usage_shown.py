@@ -38,7 +38,7 @@ def completion(usage: dict[str, Any]) -> bytes:
                 "completion_tokens": 10,
                 "prompt_tokens_details": {"cached_tokens": 130},
             },
-            (130, 10, 130, 0),
+            (100, 10, 100, 0),
         ),
         (
             {
@@ -95,7 +95,7 @@ def test_messages_client_is_shown_the_billed_counts() -> None:
     assert json.loads(made)["usage"] == {
         "input_tokens": 0,
         "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 130,
+        "cache_read_input_tokens": 100,
         "output_tokens": 10,
         "output_tokens_details": {"thinking_tokens": 10},
     }

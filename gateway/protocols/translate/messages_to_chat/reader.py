@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.core.model import Wire
+from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.json_decode import decode_event
 from gateway.protocols.codec.sse import Event
 from gateway.protocols.http.errors.upstream_faults import (
@@ -32,7 +32,12 @@ from gateway.protocols.openai_chat.response import (
     Delta,
     content_texts,
 )
-from gateway.protocols.openai_chat.usage import ChatUsage, read_chat_usage
+from gateway.protocols.openai_chat.usage import (
+    ChatUsage,
+    chat_usage,
+    convert_openai_usage,
+    laid_over,
+)
 from gateway.protocols.translate.events import ChatEvents, Phase
 from gateway.protocols.translate.tool_fragments import LEGACY_INDEX
 
@@ -55,12 +60,12 @@ class ChatReader:
     def __init__(self, sink: ChatEvents) -> None:
         self.phase = Phase.WAITING
         self._sink = sink
-        self._usage: dict[str, object] | None = None
+        self._usage: Usage | None = None
         self._has_id = False
 
     def usage(self) -> ChatUsage | None:
-        """Return the usage reported last."""
-        return read_chat_usage(self._usage)
+        """Return the usage reported last; counts of zero replace nothing."""
+        return None if self._usage is None else chat_usage(self._usage)
 
     def end(self) -> None:
         """Complete the response."""
@@ -86,7 +91,7 @@ class ChatReader:
         choice = chunk.first_choice
         usage = chunk.usage or (choice.usage if choice is not None else None)
         if usage is not None:
-            self._usage = usage
+            self._take_usage(usage)
         if self.phase is Phase.WAITING:
             # Azure opens with its filter's verdict on the prompt, without an id.
             if self._sink.needs_id and not chunk.id and choice is None and usage is None:
@@ -112,6 +117,11 @@ class ChatReader:
         self.phase = Phase.STREAMING
         self._has_id = bool(response_id)
         self._sink.begin(response_id, self.usage())
+
+    def _take_usage(self, usage: dict[str, object]) -> None:
+        found = convert_openai_usage(usage)
+        if found is not None:
+            self._usage = found if self._usage is None else laid_over(found, self._usage)
 
     def _take_delta(self, delta: Delta) -> None:
         sink = self._sink

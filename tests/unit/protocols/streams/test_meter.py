@@ -334,8 +334,39 @@ def test_json_meter_reads_each_wires_answer() -> None:
         (
             {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": None,
              "cache_read_input_tokens": 12, "cache_creation_input_tokens": 3},
-            Usage(input=0, cache_read=12, cache_write=3, output=5),
+            Usage(input=10, cache_read=12, cache_write=3, output=5),
         ),
+        (  # Azure's Grok
+            {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
+             "prompt_tokens_details": {"cached_tokens": 161}},
+            Usage(cache_read=10, output=5),
+        ),
+        (  # Mistral's audio
+            {"prompt_tokens": 9, "completion_tokens": 248, "total_tokens": 632,
+             "prompt_tokens_details": {"audio_tokens": 375}},
+            Usage(input=384, output=248),
+        ),
+        (  # cached tokens beside the prompt
+            {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 610,
+             "prompt_tokens_details": {"cached_tokens": 500}},
+            Usage(input=100, cache_read=500, output=10),
+        ),
+        (  # the names of Responses
+            {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120,
+             "input_tokens_details": {"cached_tokens": 60},
+             "output_tokens_details": {"reasoning_tokens": 15}},
+            Usage(input=40, cache_read=60, output=5, reasoning=15),
+        ),
+        (  # the names of Messages
+            {"input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": 60,
+             "cache_creation_input_tokens": 7},
+            Usage(input=100, cache_read=60, cache_write=7, output=20),
+        ),
+        (  # reasoning that only the total shows
+            {"prompt_tokens": 5, "completion_tokens": 10, "total_tokens": 215},
+            Usage(input=5, output=210),
+        ),
+        ({"completion_tokens": 5, "cached_tokens": 3}, Usage(cache_read=3, output=5)),
         (
             {"prompt_tokens": 10, "completion_tokens": 5,
              "prompt_tokens_details": {"cache_creation_tokens": 4}},
@@ -406,15 +437,36 @@ def test_stream_meter_framing_learned_anew_and_never_hides_what_matters() -> Non
     assert metered(Wire.OPENAI, *body, b'data: {"error":{"message":"x"}}\n\n').failed
 
 
-def test_anthropic_usage_members_replace_and_nulls_do_not() -> None:
-    """Counts are cumulative: later ones replace, absent and null ones leave what is known."""
+def test_anthropic_usage_in_the_names_of_chat_completions() -> None:
+    raw = (
+        b'{"prompt_tokens":100,"completion_tokens":20,"prompt_tokens_details":{"cached_tokens":60}}'
+    )
+
+    assert read_anthropic_usage(raw) == Usage(input=40, cache_read=60, output=20)
+
+
+def test_zeros_of_a_later_chunk_replace_no_counts() -> None:
+    """Some upstreams report the input at the start and only the output at the end."""
+    meter = StreamMeter(Wire.OPENAI)
+    for usage in (
+        {"prompt_tokens": 100, "completion_tokens": 0},
+        {"prompt_tokens": 0, "completion_tokens": 7},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+    ):
+        meter.feed(b"data: %b\n\n" % json.dumps({"choices": [], "usage": usage}).encode())
+
+    assert meter.usage == Usage(input=100, output=7)
+
+
+def test_anthropic_usage_members_replace_and_zeros_do_not() -> None:
+    """Counts are cumulative: later ones replace; absent, null and zero leave what is known."""
     known = Usage(input=10, cache_read=20, cache_write=30, output=3, reasoning=2)
 
     assert read_anthropic_usage(b'{"output_tokens":50,"input_tokens":null}', known) == Usage(
         input=10, cache_read=20, cache_write=30, output=48, reasoning=2
     )
     assert read_anthropic_usage(b'{"input_tokens":0,"cache_creation_input_tokens":1}', known) == (
-        Usage(input=0, cache_read=20, cache_write=1, output=3, reasoning=2)
+        Usage(input=10, cache_read=20, cache_write=1, output=3, reasoning=2)
     )
     assert read_anthropic_usage(b"{}", known) is None
     assert read_anthropic_usage(b"null", known) is None
