@@ -15,9 +15,9 @@ import msgspec
 from gateway.core.model import Prices
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
+from gateway.protocols.openai_chat.lenient import read_response
 from gateway.protocols.openai_chat.response import (
     content_texts,
-    read_response,
 )
 from gateway.protocols.openai_chat.usage import ChatUsage, read_chat_usage
 from gateway.protocols.translate.think_tags import split_reasoning

@@ -11,8 +11,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.codec.json_decode import decode_response, join_surrogates
+from gateway.protocols.codec.json_decode import join_surrogates
 
 GAVE_UP: Final = frozenset({"insufficient_system_resource", "error"})
 """Finish reasons of an upstream that failed, even though text may have come."""
@@ -77,27 +76,6 @@ class Chunk(msgspec.Struct):
 
 
 CHUNK: Final = msgspec.json.Decoder(Chunk)
-
-
-def read_response(body: bytes) -> tuple[Chunk, Choice, Delta]:
-    """
-    Return a whole response with its choice and message.
-
-    Raises:
-        GatewayError: UPSTREAM_MALFORMED: not a chat completion; OVERLOADED or UPSTREAM_REFUSED: its
-            finish reason says that the upstream gave up.
-    """
-    response = decode_response(body, CHUNK)
-    choice = response.first_choice
-    if choice is None or choice.message is None:
-        raise GatewayError(
-            ErrorKind.UPSTREAM_MALFORMED, "The upstream sent a response without a message."
-        )
-    if choice.finish_reason == "insufficient_system_resource":
-        raise GatewayError(ErrorKind.OVERLOADED, "upstream is overloaded")
-    if choice.finish_reason == "error":
-        raise GatewayError(ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error.")
-    return response, choice, choice.message
 
 
 def content_texts(content: str | list[object] | None) -> tuple[str, str]:

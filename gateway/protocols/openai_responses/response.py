@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.protocols.openai_chat.lenient import read_response
 from gateway.protocols.openai_chat.response import (
     CallFragment,
     Delta,
     FunctionFragment,
-    read_response,
 )
 from gateway.protocols.openai_chat.usage import ChatUsage, read_chat_usage
 from gateway.protocols.openai_responses.context import ResponsesContext

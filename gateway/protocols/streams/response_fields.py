@@ -11,6 +11,7 @@ from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
 from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
 from gateway.protocols.codec.json_decode import decode_response
+from gateway.protocols.openai_chat.lenient import coerced_json, named_reason
 from gateway.protocols.openai_chat.usage import read_openai_usage
 from gateway.protocols.streams.content_size import content_bytes
 from gateway.protocols.streams.response_scan import ResponseScanner
@@ -113,7 +114,7 @@ def read_openai_chunk(data: bytes) -> EventFields | None:
     if data.strip() == b"[DONE]":
         return EventFields(end=True)
     chunk = _decoded(data, _CHUNK)
-    return None if chunk is None else _read_chunk(chunk)
+    return None if chunk is None else _read_chunk(chunk, data)
 
 
 def read_openai_response(body: bytes) -> EventFields:
@@ -128,11 +129,11 @@ def read_openai_response(body: bytes) -> EventFields:
                 usage=usage,
                 raw_usage=raw,
                 final_usage=True,
-                finish_reason=usual.choices[0].finish_reason,
+                finish_reason=named_reason(usual.choices[0].finish_reason),
                 end=True,
             )
     response = _decoded(body, _CHUNK)
-    return EventFields() if response is None else _read_chunk(response, end=True)
+    return EventFields() if response is None else _read_chunk(response, body, end=True)
 
 
 def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
@@ -221,8 +222,12 @@ def read_scanned(wire: Wire, scanner: ResponseScanner) -> EventFields:
     )
 
 
-def _read_chunk(chunk: _Chunk, *, end: bool = False) -> EventFields:
-    choices = _decoded(bytes(chunk.choices), _CHOICES) or []
+def _read_chunk(chunk: _Chunk, data: bytes, *, end: bool = False) -> EventFields:
+    choices = _decoded(bytes(chunk.choices), _CHOICES)
+    if choices is None and chunk.choices:
+        coerced = _decoded(coerced_json(data) or b"{}", _CHUNK) or _Chunk()
+        choices = _decoded(bytes(coerced.choices), _CHOICES)
+    choices = choices or []
     raw = bytes(chunk.usage)
     if raw in _NOTHING:  # Kimi reports inside of the choice
         raw = next((own for each in choices if (own := bytes(each.usage)) not in _NOTHING), b"")
@@ -233,7 +238,7 @@ def _read_chunk(chunk: _Chunk, *, end: bool = False) -> EventFields:
         raw_usage=raw if usage else None,
         unreadable_usage=reported is None and raw not in _NOTHING,
         final_usage=True,
-        finish_reason=next((each.finish_reason for each in choices if each.finish_reason), None),
+        finish_reason=next(filter(None, (named_reason(c.finish_reason) for c in choices)), None),
         end=end,
         failed=bytes(chunk.error) not in _NOTHING,
         content_bytes=sum(

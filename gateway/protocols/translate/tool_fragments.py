@@ -13,6 +13,7 @@ from gateway.protocols.translate.messages_to_chat.meaning import is_object
 LEGACY_INDEX: Final = -1
 """Key of the one call of the old `function_call` field."""
 
+_NULL: Final = "null"
 _STRUCTURE: Final = re.compile(r'["\\{}\[\]]')
 
 
@@ -37,6 +38,7 @@ class ToolRecord:
         "_checked",
         "_complete",
         "_depth",
+        "_held",
         "_in_string",
         "_joiner",
         "_skip",
@@ -60,6 +62,7 @@ class ToolRecord:
         self.is_known = False
         """Whether it has a place in the order of the response."""
         self._arguments: list[str] = []
+        self._held = ""
         self._joiner = SurrogateJoiner()
         self._checked = 0
         self._depth = 0
@@ -80,16 +83,26 @@ class ToolRecord:
         if function.name and not self.name:
             self.name = join_surrogates(function.name)
         text = self._joiner.feed(function.arguments) if function.arguments else ""
+        if text and not self._arguments:
+            text = self._without_null(text)
         if text:
             self._arguments.append(text)
         return text
 
     def flush(self) -> str:
-        """Return U+FFFD for half an emoji whose other half never came, else nothing."""
-        rest = self._joiner.flush()
+        """Return what is held: U+FFFD for half an emoji, or arguments that began like `null`."""
+        rest = "" if self._held.strip() == _NULL else self._held
+        rest += self._joiner.flush()
+        self._held = ""
         if rest:
             self._arguments.append(rest)
         return rest
+
+    def _without_null(self, text: str) -> str:
+        """Hold arguments that may be `null`, which some providers write for none."""
+        text = self._held + text
+        self._held = text if _NULL.startswith(text.strip()) else ""
+        return "" if self._held else text
 
     @property
     def arguments(self) -> str:

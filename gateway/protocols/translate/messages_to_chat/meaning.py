@@ -29,6 +29,7 @@ class _AnyObject(msgspec.Struct, gc=False):
     """Any JSON object: it is read without a Python object for each value."""
 
 
+_NO_ARGUMENTS: Final = frozenset({"", "null"})
 _OBJECT: Final = msgspec.json.Decoder(_AnyObject)
 _STRING: Final = msgspec.json.Decoder(str)
 
@@ -92,10 +93,10 @@ def tool_input(arguments: str) -> Raw:
     """
     Return a call's arguments as the JSON object of `tool_use.input`, its bytes unchanged.
 
-    Nothing becomes `{}`; a JSON string that holds an object becomes that object; anything else is
-    wrapped, so that the model sees its error instead of a tool running with defaults.
+    Nothing and `null` become `{}`; a JSON string that holds an object becomes that object; anything
+    else is wrapped, so that the model sees its error instead of a tool running with defaults.
     """
-    if not arguments.strip():
+    if arguments.strip() in _NO_ARGUMENTS:
         return Raw(b"{}")
     if is_object(arguments):
         return Raw(arguments.encode())

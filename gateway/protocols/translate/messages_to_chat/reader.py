@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.core.model import Usage, Wire
-from gateway.protocols.codec.json_decode import decode_event
 from gateway.protocols.codec.sse import Event
 from gateway.protocols.http.errors.upstream_faults import (
     RESOURCES_GONE,
@@ -23,11 +22,10 @@ from gateway.protocols.http.errors.upstream_faults import (
     UpstreamFault,
     read_stream_fault,
 )
+from gateway.protocols.openai_chat.lenient import decode_chunk, named_reason
 from gateway.protocols.openai_chat.response import (
-    CHUNK,
     GAVE_UP,
     CallFragment,
-    Choice,
     Chunk,
     Delta,
     content_texts,
@@ -82,7 +80,7 @@ class ChatReader:
             return None
         if event.event == b"error":
             return read_stream_fault(Wire.OPENAI, data)
-        chunk = decode_event(data, CHUNK)
+        chunk = decode_chunk(data)
         if chunk is None:
             return None
         return read_stream_fault(Wire.OPENAI, data) if chunk.error else self._take_chunk(chunk)
@@ -103,12 +101,12 @@ class ChatReader:
         if choice is not None:
             if choice.delta is not None:
                 self._take_delta(choice.delta)
-            finish = choice.finish_reason
+            finish = named_reason(choice.finish_reason)
             if finish is not None:
                 if finish in GAVE_UP:
                     exhausted = finish == "insufficient_system_resource"
                     return RESOURCES_GONE if exhausted else _REPORTED
-                self._take_finish(choice)
+                self._take_finish(finish, choice.stop_reason)
         if usage is not None and self.phase is Phase.FINISHED and _is_last(chunk):
             self.end()
         return None
@@ -143,10 +141,10 @@ class ChatReader:
         if delta.function_call is not None:
             sink.tool_call(CallFragment(LEGACY_INDEX, None, delta.function_call))
 
-    def _take_finish(self, choice: Choice) -> None:
+    def _take_finish(self, finish: str, stop: object) -> None:
         self.phase = Phase.FINISHED
-        self._sink.finish(choice.finish_reason, choice.stop_reason)
+        self._sink.finish(finish, stop)
 
 
 def _is_last(chunk: Chunk) -> bool:
-    return all(choice.finish_reason is not None for choice in chunk.choices or ())
+    return all(named_reason(choice.finish_reason) is not None for choice in chunk.choices or ())

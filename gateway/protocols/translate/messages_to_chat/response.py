@@ -16,10 +16,10 @@ from gateway.protocols.ids import (
     signature_of,
     to_anthropic_id,
 )
+from gateway.protocols.openai_chat.lenient import read_response
 from gateway.protocols.openai_chat.response import (
     CallFragment,
     Delta,
-    read_response,
     reasoning_and_text,
     thought_signature,
 )

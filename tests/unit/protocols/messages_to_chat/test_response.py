@@ -203,7 +203,7 @@ def test_answer_without_usage_or_id_has_zeros_and_a_name():
         b'{"choices":[]}',
         b'{"choices":[{"index":0}]}',
         b'{"choices":[{"message":{},"finish_reason":"error"}]}',
-        b'{"choices":[{"message":{"content":5}}]}',
+        b'{"choices":[{"message":5}]}',
     ],
 )
 def test_answer_that_is_none_is_an_api_error(body):
