@@ -29,8 +29,9 @@ from gateway.pipeline.client.writer import ClientWriter, ResponseHead
 from gateway.pipeline.departure import DRAIN_BYTES, DRAIN_S
 from gateway.pipeline.response.clocks import SILENT_FINISH_S, Expire, Step, StreamClocks
 from gateway.ports import UpstreamResponse
+from gateway.protocols.http.errors.response_faults import MALFORMED_RESPONSE
 from gateway.protocols.http.errors.upstream_errors import EarlyError
-from gateway.protocols.http.errors.upstream_faults import error_kind
+from gateway.protocols.http.errors.upstream_faults import STREAM_EMPTY, error_kind
 from gateway.protocols.streams.transform import Meter, StreamTransform
 
 
@@ -39,6 +40,8 @@ class EarlyUpstreamError(GatewayError):
 
     def __init__(self, response: EarlyError) -> None:
         kind = error_kind(response.fault) if response.fault else ErrorKind.UPSTREAM_REFUSED
+        if response.fault in (MALFORMED_RESPONSE, STREAM_EMPTY):
+            kind = ErrorKind.UPSTREAM_MALFORMED
         super().__init__(kind, "The upstream began with an error.")
         self.response = response
 

@@ -19,15 +19,19 @@ from gateway.pipeline.client.writer import ResponseHead
 from gateway.pipeline.request.exchange import CallContext, Exchange
 from gateway.pipeline.response.clocks import Expire
 from gateway.pipeline.response.relay import EarlyUpstreamError, Relay
+from gateway.pipeline.response.unfold import UnfoldedResponse
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.codec.digits import read_digits
 from gateway.protocols.http.errors.gateway_errors import render_event
+from gateway.protocols.http.errors.response_faults import read_response_fault
+from gateway.protocols.http.errors.upstream_errors import early_error
 from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, STREAM_LATE
 from gateway.protocols.http.headers import client_headers
 from gateway.protocols.http.limit_headers import limit_headers
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
-from gateway.protocols.streams.relayed import Unchanged
+from gateway.protocols.streams.refold import begins_stream, folded
+from gateway.protocols.streams.relayed import HeldBody, Unchanged
 from gateway.protocols.streams.transform import StreamTransform
 from gateway.protocols.streams.usage_filter import at_event_boundary
 
@@ -76,12 +80,14 @@ class ResponseSender:
         call = context.call
         kind = _header(response, b"content-type") or b""
         is_stream = kind.lower().startswith(b"text/event-stream")
-        if response.status >= 300 or is_stream != call.stream:
+        if response.status >= 300:
             raise GatewayError(
                 ErrorKind.UPSTREAM_MALFORMED,
                 "The upstream model answered in an unexpected format.",
                 detail=f"status {response.status}, {kind[:100].decode('latin-1')}",
             )
+        if call.stream and not is_stream:
+            response = UnfoldedResponse(response, attempt.wire, call.endpoint)
         length = _length(response)
         attempt.upstream_request_id = _upstream_id(response)
         headers = self._headers(call, attempt, exchange, response)
@@ -90,7 +96,8 @@ class ResponseSender:
             await self._stream(context, attempt, exchange, response, head)
             return None
         is_small = length is not None and length <= WHOLE_BYTES
-        if exchange.translated or is_small or call.endpoint is Endpoint.COUNT_TOKENS:
+        is_count = call.endpoint is Endpoint.COUNT_TOKENS
+        if exchange.translated or is_small or is_stream or is_count:
             return await self._whole(context, attempt, exchange, response, head)
         await self._large(context, attempt, response, head)
         return None
@@ -124,17 +131,23 @@ class ResponseSender:
         head: ResponseHead,
     ) -> bytes:
         call, channel = context.call, context.channel
-        limit = TRANSLATED_BYTES if exchange.translated else WHOLE_BYTES
+        is_stream = (_header(response, b"content-type") or b"").startswith(b"text/event-stream")
+        limit = TRANSLATED_BYTES if exchange.translated or is_stream else WHOLE_BYTES
         meter = JsonMeter(attempt.wire, held_bytes=limit)
         try:
             body = await self._read(attempt, response, limit)
+            if begins_stream(body):
+                body = folded(attempt.wire, body)
             meter.feed(body)
+            if not meter.answers:
+                _check_answer(call, attempt, body)
             if channel.gone and not call.outlives_client:
                 call.drained = True
                 raise GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
             for step in exchange.reshape:
                 body = step(body)
-            if exchange.translated or _length(response) is None:
+            if exchange.translated or _length(response) != len(body):
+                head.headers[:] = [each for each in head.headers if each[0] != b"content-length"]
                 head.headers.append((b"content-length", str(len(body)).encode()))
             await channel.respond(head.status, head.headers, body)
         finally:
@@ -167,14 +180,19 @@ class ResponseSender:
     ) -> None:
         call, channel = context.call, context.channel
         meter = JsonMeter(attempt.wire)
-        relay = self._relay(context, attempt, response, meter, Unchanged(), head)
+        transform = Unchanged()
+        if _length(response) is None:
+            transform = HeldBody(attempt.wire, call.endpoint, call.model_asked)
+        relay = self._relay(context, attempt, response, meter, transform, head)
         try:
             error = await self._pump(context, attempt, relay, response)
             if not call.outlives_client:
                 _check_left(call, channel, relay, error)
             if error is not None:
                 raise error  # JSON may have been sent in part: without `end` the connection breaks
-            await relay.writer.write_last(b"")
+            rest = transform.end(clean=True)
+            _check_early_error(channel, transform)
+            await relay.writer.write_last(rest)
             await channel.end()
         finally:
             _keep_usage(call, attempt, meter, channel)
@@ -282,7 +300,8 @@ def _relay_error(error: GatewayError | None, meter: StreamMeter) -> GatewayError
     A body that broke off or timed out after its finish reason is complete; one that ended cleanly
     before it is not. An error that the upstream reported itself needs no second one.
     """
-    complete = bool(meter.saw_end or meter.finish_reason or meter.failed)
+    answered = meter.contents > 0 or meter.seen
+    complete = bool(meter.finish_reason or meter.failed or (meter.saw_end and answered))
     if error is None:
         return None if complete else _cut_off()
     return None if complete and error.kind in _UPSTREAM_ENDS else error
@@ -331,6 +350,13 @@ async def _end_translated(
     await channel.end()
     if transform.failed:
         raise error or _cut_off()
+
+
+def _check_answer(call: Call, attempt: Attempt, body: bytes) -> None:
+    """Raise the fault of a whole response that does not answer."""
+    fault = read_response_fault(attempt.wire, call.endpoint, body)
+    if fault is not None:
+        raise EarlyUpstreamError(early_error(fault, call.client_wire, call.model_asked))
 
 
 def _check_early_error(channel: ClientChannel, transform: StreamTransform) -> None:

@@ -205,6 +205,10 @@ class EventDecoder:
             self._data_bytes += len(value)
         elif line.startswith(b"event:") or line == b"event":
             self._name = line[7:] if line[6:7] == b" " else line[6:]
+        elif line.startswith(b"error:"):  # no field of SSE: an error of vLLM or llama-box
+            self._name = b"error"
+            self._data.append(line[6:].strip())
+            self._data_bytes += len(line)
 
     def _end_event(self, events: list[Event]) -> None:
         if self._data:

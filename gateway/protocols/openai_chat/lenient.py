@@ -10,6 +10,7 @@ decodes directly and costs nothing more.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,6 +25,14 @@ from gateway.protocols.codec.json_decode import (
 from gateway.protocols.openai_chat.response import CHUNK, Choice, Chunk, Delta
 
 _NO_REASONS: Final = frozenset({"", "null", "none"})
+
+
+_ERROR_OBJECT: Final = re.compile(rb'"object"\s*:\s*"error"')
+
+
+def is_error_object(data: bytes) -> bool:
+    """Return whether a chunk without choices is vLLM's error: `{"object": "error", ...}`."""
+    return _ERROR_OBJECT.search(data) is not None
 
 
 def named_reason(reason: str | None) -> str | None:

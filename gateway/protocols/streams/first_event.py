@@ -1,9 +1,10 @@
 """
-The gate of a relayed stream: its first event decides whether it is a response or an error.
+The gate of a relayed stream: its first events decide whether it is a response or an error.
 
-Some upstreams return 200 and then report an error first, for instance when their engine is full.
-Until anything is sent to the client, that can still become an HTTP error or another attempt. So
-comments and incomplete events are held; the first event that is no error releases them unchanged.
+Some upstreams return 200 and then report an error, for instance when their engine is full, or end
+without any content. Until anything is sent to the client, that can still become an HTTP error or
+another attempt. So comments, incomplete events and events without content are held; the first
+content, finish reason or usage releases them unchanged.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ HELD_BYTES: Final = 64 * 1024
 """Most bytes that are held; beyond it the stream is released."""
 
 _FIELDS: Final = (b"data:", b"event:")
+_NOT_PLAIN: Final = (b'"content":""', b"error", b"[DONE]")
 
 
 class FirstEventGate:
@@ -30,10 +32,11 @@ class FirstEventGate:
 
     Attributes:
         is_open: All was released; `feed` must not be called any more.
-        error: The first event's data when it is an error.
+        error: The data of an error that came before any content.
+        is_empty: The end mark came before any content.
     """
 
-    __slots__ = ("_decoder", "_held", "_size", "_wire", "error", "is_open")
+    __slots__ = ("_decoder", "_held", "_size", "_wire", "error", "is_empty", "is_open")
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -41,6 +44,7 @@ class FirstEventGate:
         self._held: list[bytes] = []
         self._size = 0
         self.is_open = False
+        self.is_empty = False
         self.error: bytes | None = None
 
     def feed(self, chunk: bytes) -> bytes:
@@ -71,23 +75,39 @@ class FirstEventGate:
         return held
 
     def _decide(self, events: list[Event]) -> bytes:
-        if self.error is not None:
-            return b""
-        if events and self._is_error(events[0]):
-            self.error = events[0].data
-            return b""
-        return self.release() if events or self._size > HELD_BYTES else b""
+        for event in events:
+            if self.error is not None or self.is_empty:
+                return b""
+            if event.event == b"error":
+                self.error = event.data
+            elif self._answers(event):
+                return self.release()
+        return self.release() if self._size > HELD_BYTES else b""
 
-    def _is_error(self, event: Event) -> bool:
-        if event.event == b"error":
-            return True
+    def _answers(self, event: Event) -> bool:
+        """Return whether the response has begun; note an error and the end mark."""
         if self._wire is Wire.OPENAI:
             found = read_openai_chunk(event.data)
+            has_usage = found is not None and found.usage is not None
         else:
             found = read_anthropic_event(event.data, Usage())
-        return found is not None and found.failed
+            has_usage = False  # it comes with the first event
+        if found is None:
+            return False
+        if found.failed:
+            self.error = event.data
+        self.is_empty = found.end
+        return bool(
+            not (found.failed or found.end)
+            and (found.content_bytes or found.alive or found.finish_reason or has_usage)
+        )
 
 
 def _is_plain(chunk: bytes) -> bool:
-    """Return whether a first chunk begins with a whole event that is no error."""
-    return b"\n\n" in chunk and b"error" not in chunk and chunk.startswith(_FIELDS)
+    """Return whether a first chunk begins with a whole event that has text."""
+    return (
+        b'"content":"' in chunk
+        and chunk.startswith(_FIELDS)
+        and not any(mark in chunk for mark in _NOT_PLAIN)
+        and b"\n\n" in chunk
+    )

@@ -46,6 +46,7 @@ from gateway.protocols.streams.chunk_template import (
     plain_anthropic,
     plain_openai,
 )
+from gateway.protocols.streams.refold import begins_stream, folded
 from gateway.protocols.streams.response_fields import (
     EventFields,
     read_anthropic_event,
@@ -304,6 +305,11 @@ class JsonMeter:
         """Note that the response is complete."""
 
     @property
+    def answers(self) -> bool:
+        """Usage was reported and no error: nothing else need be looked at."""
+        return self.seen and not self.failed
+
+    @property
     def usage(self) -> Usage:
         """What the upstream reported; zeros if nothing."""
         return self._reading.usage or Usage()
@@ -363,7 +369,10 @@ class JsonMeter:
         if self._scanner is not None:
             return read_scanned(self._wire, self._scanner)
         read = read_openai_response if self._wire is Wire.OPENAI else read_anthropic_response
-        found = read(b"".join(self._chunks))
+        body = b"".join(self._chunks)
+        if begins_stream(body):  # from an upstream that streams what was asked for whole
+            body = folded(self._wire, body)
+        found = read(body)
         return found if found.end else read_scanned(self._wire, self._scanned())
 
     def _scanned(self) -> ResponseScanner:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from gateway.core.model import Wire
-from gateway.protocols.http.errors.upstream_errors import EarlyError, translate_error
+from typing import Final
+
+from gateway.core.model import Endpoint, Wire
+from gateway.errors import GatewayError
+from gateway.protocols.http.errors.response_faults import read_response_fault
+from gateway.protocols.http.errors.upstream_errors import EarlyError, early_error
 from gateway.protocols.http.errors.upstream_faults import (
     STREAM_CUT,
+    STREAM_EMPTY,
     UpstreamFault,
     read_stream_fault,
 )
 from gateway.protocols.streams.first_event import FirstEventGate
+from gateway.protocols.streams.refold import begins_stream, folded
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 
 
@@ -38,6 +44,63 @@ class Unchanged:
 
     def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:  # noqa: ARG002
         """Return nothing: nothing is held."""
+        return b""
+
+
+HELD_BYTES: Final = 64 * 1024
+
+
+class HeldBody(Unchanged):
+    """
+    The `StreamTransform` of a whole response of unknown length.
+
+    The beginning is held: until it is sent, an error in it can still become an HTTP error or
+    another attempt. A stream is held to its end and becomes the whole response.
+
+    Args:
+        wire: The API of both sides.
+        endpoint: The operation.
+        model: The model's name as the client sent it, for an error.
+    """
+
+    __slots__ = ("_endpoint", "_held", "_model", "_wire", "early_error")
+
+    def __init__(self, wire: Wire, endpoint: Endpoint, model: str) -> None:
+        self._wire = wire
+        self._endpoint = endpoint
+        self._model = model
+        self._held: bytearray | None = bytearray()
+        self.early_error: EarlyError | None = None
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the body once it is large."""
+        held = self._held
+        if held is None:
+            return chunk
+        held += chunk
+        if len(held) <= HELD_BYTES or begins_stream(bytes(held[:64])):
+            return b""
+        return self.release()
+
+    def release(self) -> bytes:
+        """Return what is held."""
+        held, self._held = self._held, None
+        return bytes(held or b"")
+
+    def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:  # noqa: ARG002
+        """Return what is held of a response that is complete and answers."""
+        if self._held is None or not clean:
+            return b""
+        body = self.release()
+        if begins_stream(body):
+            try:
+                body = folded(self._wire, body)
+            except GatewayError:
+                body = b""
+        found = read_response_fault(self._wire, self._endpoint, body)
+        if found is None:
+            return body
+        self.early_error = early_error(found, self._wire, self._model)
         return b""
 
 
@@ -79,6 +142,8 @@ class RelayedStream(Unchanged):
         gate, rest = self._gate, b""
         if gate is not None and clean:
             rest = self._filtered(self._passed(gate, gate.end()))
+            if not gate.is_open and self.early_error is None:
+                self.early_error = early_error(STREAM_EMPTY, self._wire, self._model)
         return rest if self._filter is None else rest + self._filter.end(clean)
 
     def _filtered(self, ready: bytes) -> bytes:
@@ -90,6 +155,7 @@ class RelayedStream(Unchanged):
             self._gate = None
         elif gate.error is not None and self.early_error is None:
             fault = read_stream_fault(self._wire, gate.error)
-            response = translate_error(fault, self._wire, self._model)
-            self.early_error = EarlyError(response.status, response.headers, response.body, fault)
+            self.early_error = early_error(fault, self._wire, self._model)
+        elif gate.is_empty and self.early_error is None:
+            self.early_error = early_error(STREAM_EMPTY, self._wire, self._model)
         return ready

@@ -11,7 +11,7 @@ from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
 from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
 from gateway.protocols.codec.json_decode import decode_response
-from gateway.protocols.openai_chat.lenient import coerced_json, named_reason
+from gateway.protocols.openai_chat.lenient import coerced_json, is_error_object, named_reason
 from gateway.protocols.openai_chat.usage import read_openai_usage
 from gateway.protocols.streams.content_size import content_bytes
 from gateway.protocols.streams.response_scan import ResponseScanner
@@ -240,7 +240,7 @@ def _read_chunk(chunk: _Chunk, data: bytes, *, end: bool = False) -> EventFields
         final_usage=True,
         finish_reason=next(filter(None, (named_reason(c.finish_reason) for c in choices)), None),
         end=end,
-        failed=bytes(chunk.error) not in _NOTHING,
+        failed=bytes(chunk.error) not in _NOTHING or (not choices and is_error_object(data)),
         content_bytes=sum(
             _content_bytes(each.delta or {}, Wire.OPENAI)
             + _content_bytes(each.message or {}, Wire.OPENAI, whole=True)

@@ -10,6 +10,7 @@ from gateway.core.model import Deployment, Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline import departure
 from gateway.pipeline.response.sender import WHOLE_BYTES
+from gateway.protocols.streams.relayed import HELD_BYTES
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     ANTHROPIC_BODY,
@@ -268,7 +269,8 @@ async def test_client_that_leaves_a_broken_answer_does_not_stop_its_record(strea
     bench.usage_log.gate = asyncio.Event()
     client = FakeClient(CHAT, STREAMED if streamed else OPENAI_BODY)
     _, task = bench.begin(client)
-    await response.push(A, B[:10])
+    begun = A if streamed else b" " * HELD_BYTES + b"{"
+    await response.push(begun, B[:10])
     await response.fail(GatewayError(ErrorKind.UPSTREAM_BROKEN, "broken"))
     await wait_until(lambda: bench.call_log.lines)
 

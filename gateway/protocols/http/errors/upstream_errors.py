@@ -131,6 +131,12 @@ def translate_error(fault: UpstreamFault, client_wire: Wire, client_model: str) 
     return ErrorResponse(status, headers, _body(fault, client_wire, client_model))
 
 
+def early_error(fault: UpstreamFault, client_wire: Wire, client_model: str) -> EarlyError:
+    """Return `translate_error` of a fault that was met before anything was sent."""
+    response = translate_error(fault, client_wire, client_model)
+    return EarlyError(response.status, response.headers, response.body, fault)
+
+
 def translate_stream_error(fault: UpstreamFault, client_wire: Wire, client_model: str) -> bytes:
     """Return the error as the last event of a committed stream in the client's dialect."""
     body = _body(fault, client_wire, client_model)

@@ -80,6 +80,11 @@ STREAM_MALFORMED: Final = UpstreamFault(
 )
 """An event is not JSON, or larger than the limit."""
 
+STREAM_EMPTY: Final = UpstreamFault(
+    fault=FaultClass.BROKEN_OFF, message="The upstream sent a stream without an answer."
+)
+"""The stream ended without content, finish reason and usage."""
+
 RESOURCES_GONE: Final = UpstreamFault(fault=FaultClass.OVERLOADED, message="upstream is overloaded")
 """DeepSeek's finish reason `insufficient_system_resource`."""
 

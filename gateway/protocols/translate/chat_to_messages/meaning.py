@@ -45,9 +45,10 @@ def counted(usage: UsageCounters) -> ChatUsage:
     return chat_usage(usage.total or Usage(), reasoning_stated=usage.states_thinking)
 
 
-def finish_reason(stop_reason: str | None) -> FinishReason:
-    """Return OpenAI's reason; one that is unknown or missing is `stop`."""
-    return _FINISH.get(stop_reason or "", "stop")
+def finish_reason(stop_reason: str | None, *, has_calls: bool) -> FinishReason:
+    """Return OpenAI's reason; unknown or missing it is `stop`, or `tool_calls` after a call."""
+    reason = _FINISH.get(stop_reason or "", "stop")
+    return "tool_calls" if has_calls and reason == "stop" else reason
 
 
 def signed_reasoning(index: int, text: str, signature: str) -> ReasoningDetail:

@@ -35,6 +35,7 @@ from gateway.protocols.codec.json_decode import (
 from gateway.protocols.codec.sse import LIMIT_BYTES, Event
 from gateway.protocols.http.errors.upstream_faults import (
     STREAM_CUT,
+    STREAM_MALFORMED,
     UpstreamFault,
     read_stream_fault,
 )
@@ -185,6 +186,8 @@ class MessagesReader:
 
     def _take_rare(self, read: _StreamEvent, data: bytes) -> UpstreamFault | None:
         match read.type:
+            case "message_start" if self.phase is not Phase.WAITING:
+                return STREAM_MALFORMED  # half of one response and half of another
             case "message_start":
                 self._begin(read.message)
             case "content_block_start" if read.content_block is not None:
@@ -310,7 +313,7 @@ class MessagesReader:
     def _finish(self, stop_reason: str | None) -> None:
         for index in list(self._blocks):
             self._close(index)
-        self._sink.finish(finish_reason(stop_reason), None)
+        self._sink.finish(finish_reason(stop_reason, has_calls=self._calls > 0), None)
         self.phase = Phase.FINISHED
 
 

@@ -125,7 +125,8 @@ def read_completion(body: bytes, context: ResponseContext) -> Completion:
     usage = UsageCounters()
     usage.merge(response.usage)
     message = _message(response, context)
-    choice = CompletionChoice(0, message, None, finish_reason(response.stop_reason))
+    finish = finish_reason(response.stop_reason, has_calls=bool(message.tool_calls))
+    choice = CompletionChoice(0, message, None, finish)
     return Completion(
         id=completion_id(response.id),
         object="chat.completion",

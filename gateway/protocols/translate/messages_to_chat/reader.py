@@ -18,11 +18,12 @@ from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.sse import Event
 from gateway.protocols.http.errors.upstream_faults import (
     RESOURCES_GONE,
+    STREAM_EMPTY,
     FaultClass,
     UpstreamFault,
     read_stream_fault,
 )
-from gateway.protocols.openai_chat.lenient import decode_chunk, named_reason
+from gateway.protocols.openai_chat.lenient import decode_chunk, is_error_object, named_reason
 from gateway.protocols.openai_chat.response import (
     GAVE_UP,
     CallFragment,
@@ -53,13 +54,14 @@ class ChatReader:
         sink: Receives the chat events.
     """
 
-    __slots__ = ("_has_id", "_sink", "_usage", "phase")
+    __slots__ = ("_answered", "_has_id", "_sink", "_usage", "phase")
 
     def __init__(self, sink: ChatEvents) -> None:
         self.phase = Phase.WAITING
         self._sink = sink
         self._usage: Usage | None = None
         self._has_id = False
+        self._answered = False
 
     def usage(self) -> ChatUsage | None:
         """Return the usage reported last; counts of zero replace nothing."""
@@ -74,8 +76,8 @@ class ChatReader:
         """Take one event; a fault that it reports is returned."""
         data = event.data
         if len(data) < 16 and data.strip() == _DONE:
-            if self.phase is Phase.WAITING:
-                self._begin(None)
+            if not self._answered and self.phase is not Phase.FINISHED:
+                return STREAM_EMPTY
             self.end()
             return None
         if event.event == b"error":
@@ -83,7 +85,9 @@ class ChatReader:
         chunk = decode_chunk(data)
         if chunk is None:
             return None
-        return read_stream_fault(Wire.OPENAI, data) if chunk.error else self._take_chunk(chunk)
+        if chunk.error or (not chunk.choices and is_error_object(data)):
+            return read_stream_fault(Wire.OPENAI, data)
+        return self._take_chunk(chunk)
 
     def _take_chunk(self, chunk: Chunk) -> UpstreamFault | None:
         choice = chunk.first_choice
@@ -119,6 +123,7 @@ class ChatReader:
     def _take_usage(self, usage: dict[str, object]) -> None:
         found = convert_openai_usage(usage)
         if found is not None:
+            self._answered = True
             self._usage = found if self._usage is None else laid_over(found, self._usage)
 
     def _take_delta(self, delta: Delta) -> None:
@@ -128,6 +133,8 @@ class ChatReader:
         if content is not None and not isinstance(content, str):
             content, parts = content_texts(content)
             reasoning = reasoning or parts
+        if not self._answered:
+            self._answered = bool(content or reasoning or delta.tool_calls or delta.function_call)
         if reasoning:
             sink.reasoning(reasoning)
         if delta.reasoning_details:

@@ -11,6 +11,7 @@ import pytest
 from gateway.core.model import Clocks, Endpoint, Prices, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.response.sender import WHOLE_BYTES
+from gateway.protocols.streams.relayed import HELD_BYTES
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     ANTHROPIC_BODY,
@@ -61,17 +62,18 @@ async def test_upstream_cost_is_known_where_its_prices_are() -> None:
     assert bench.event.upstream_cost_nanousd == 7
 
 
-async def test_answer_of_unknown_length_goes_through_the_pump() -> None:
-    """It is not gathered: each read goes on as it comes."""
+async def test_answer_of_unknown_length_is_held_until_it_is_known_to_be_one() -> None:
+    """Then each read goes on as it comes."""
     response = FakeUpstreamResponse(headers=list(JSON))
     bench = Bench(response)
     client = FakeClient(CHAT, OPENAI_BODY)
     _, task = bench.begin(client)
 
-    await response.end(OPENAI_ANSWER[:40], OPENAI_ANSWER[40:])
+    padding = b" " * HELD_BYTES
+    await response.end(OPENAI_ANSWER[:40], OPENAI_ANSWER[40:] + padding, b" ")
     await task
 
-    assert client.pieces == [OPENAI_ANSWER[:40], OPENAI_ANSWER[40:]]
+    assert client.pieces == [OPENAI_ANSWER + padding, b" "]
     assert client.ended
     assert bench.event.usage == Usage(input=10, output=4)
     bench.assert_recorded_once()
@@ -100,7 +102,7 @@ async def test_large_answer_that_breaks_is_left_unended() -> None:
     client = FakeClient(CHAT, OPENAI_BODY)
     _, task = bench.begin(client)
 
-    await response.push(OPENAI_ANSWER[:40])
+    await response.push(b" " * HELD_BYTES + OPENAI_ANSWER[:40])
     await response.fail(BROKEN)
     await task
 
@@ -120,19 +122,6 @@ async def test_large_answer_that_breaks_before_a_byte_is_an_http_error() -> None
 
     assert client.status == 502
     assert (bench.event.outcome, bench.event.cost_nanousd) == ("failed", 0)
-
-
-async def test_empty_answer_of_unknown_length_is_relayed() -> None:
-    """It is the upstream's answer, however strange."""
-    response = FakeUpstreamResponse(headers=list(JSON))
-    bench = Bench(response)
-    client = FakeClient(CHAT, OPENAI_BODY)
-    _, task = bench.begin(client)
-
-    await response.end()
-    await task
-
-    assert (client.status, client.body, client.ended) == (200, b"", True)
 
 
 async def test_compressed_answer_is_made_plain() -> None:
@@ -179,15 +168,96 @@ async def test_answer_that_cannot_be_translated_costs_its_client_nothing() -> No
     bench.assert_recorded_once()
 
 
-async def test_stream_that_is_answered_by_a_document_is_a_bad_gateway() -> None:
-    """Who asked for events must not get 200 and JSON."""
-    bench = Bench(good())
+@pytest.mark.parametrize("kind", [b"application/json", b"text/plain"])
+async def test_document_for_a_stream_becomes_a_stream(kind: bytes) -> None:
+    """The upstream has charged for it."""
+    response = FakeUpstreamResponse(headers=[(b"content-type", kind)])
+    bench = Bench(response)
     client = FakeClient(CHAT, asking(OPENAI_BODY, stream=True))
+    _, task = bench.begin(client)
 
-    await bench.run(client)
+    await response.end(OPENAI_ANSWER)
+    await task
 
-    assert client.status == 502
-    assert client.header(b"content-type") == b"application/json"
+    assert (client.status, client.header(b"content-type")) == (200, b"text/event-stream")
+    assert b'"delta":{"role":"assistant","content":"Hi"}' in client.body
+    assert client.body.endswith(b"data: [DONE]\n\n")
+    assert bench.event.usage == Usage(input=10, output=4)
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"", b"text/plain"])
+async def test_stream_of_another_content_type_is_relayed(kind: bytes) -> None:
+    response = FakeUpstreamResponse(headers=[(b"content-type", kind)])
+    bench = Bench(response)
+    client = FakeClient(CHAT, asking(OPENAI_BODY, stream=True))
+    _, task = bench.begin(client)
+    events = (
+        b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
+        b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+        b'data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4}}\n\n'
+    )
+
+    await response.push(events[:3], events[3:70])
+    begun = client.body
+    await response.end(events[70:])
+    await task
+
+    assert begun == events[:70]
+    assert (client.status, client.body) == (200, events)
+    assert client.header(b"content-type") == b"text/event-stream"
+    assert bench.event.usage == Usage(input=10, output=4)
+
+
+@pytest.mark.parametrize("kind", [b"text/event-stream", b"application/json"])
+async def test_stream_for_a_whole_response_is_assembled(kind: bytes) -> None:
+    body = (
+        b'data: {"id":"c1","choices":[{"index":0,"delta":{"content":"He"}}]}\n\n'
+        b'data: {"choices":[{"index":0,"delta":{"content":"y"},"finish_reason":"stop"}]}\n\n'
+        b'data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4}}\n\n'
+        b"data: [DONE]\n\n"
+    )
+    response = FakeUpstreamResponse(headers=[(b"content-type", kind)], body=body)
+    bench = Bench(response)
+    client = FakeClient(CHAT, OPENAI_BODY)
+    _, task = bench.begin(client)
+
+    if kind == b"application/json":  # it is known to be a stream from its first bytes
+        await response.end(body[:30], body[30:])
+    await task
+
+    assert client.status == 200
+    message = json.loads(client.body)["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "Hey"}
+    assert bench.event.usage == Usage(input=10, output=4)
+    bench.assert_recorded_once()
+
+
+ERROR_200 = b'{"error":{"message":"model overloaded","type":"overloaded_error"}}'
+
+
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("body", [ERROR_200, b"null", b"<html>no</html>", b"", b"{}"])
+async def test_success_without_an_answer_is_an_error_and_free(
+    body: bytes, streamed: bool, length: bool
+) -> None:
+    """In the upstream's words where it has any."""
+    headers = json_head(body) if length else list(JSON)
+    response = FakeUpstreamResponse(headers=headers, body=body)
+    bench = Bench(response)
+    client = FakeClient(CHAT, asking(OPENAI_BODY, stream=True) if streamed else OPENAI_BODY)
+    _, task = bench.begin(client)
+
+    if streamed or not length:
+        await response.end(body)
+    await task
+
+    assert client.status == (503 if body is ERROR_200 else 502)
+    assert (b"model overloaded" in client.body) is (body is ERROR_200)
+    assert bench.event.outcome in ("failed", "insured")
+    assert bench.event.cost_nanousd == 0
+    if body is not ERROR_200:
+        assert bench.event.error_kind == "upstream_malformed"
 
 
 @pytest.mark.parametrize("kind", [b"text/event-stream", b"Text/Event-Stream; charset=utf-8"])

@@ -1,0 +1,60 @@
+"""Tells a response with status 200 that answers from one that reports an error or nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from gateway.core.model import Endpoint, Wire
+from gateway.errors import GatewayError
+from gateway.protocols.codec.json_decode import decode_response
+from gateway.protocols.http.errors.upstream_faults import FaultClass, UpstreamFault, read_fault
+
+MALFORMED_RESPONSE: Final = UpstreamFault(
+    fault=FaultClass.BROKEN_OFF, message="The upstream sent a response without an answer."
+)
+
+
+class _Response(msgspec.Struct, gc=False):
+    type: object = None
+    kind: object = msgspec.field(default=None, name="object")
+    error: msgspec.Raw = msgspec.Raw()
+    choices: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
+    input_tokens: msgspec.Raw = msgspec.Raw()
+
+
+_DECODER: Final = msgspec.json.Decoder(_Response)
+_NOTHING: Final = frozenset({b"", b"null", b"[]", b"{}", b'""', b"false"})
+
+
+def read_response_fault(wire: Wire, endpoint: Endpoint, body: bytes) -> UpstreamFault | None:
+    """
+    Return the fault of a whole response with a success status; None: it answers.
+
+    Args:
+        wire: The upstream's API.
+        endpoint: The operation that was requested of it.
+        body: The complete body.
+    """
+    try:
+        response = decode_response(body, _DECODER)
+    except GatewayError:
+        return MALFORMED_RESPONSE
+    if bytes(response.error) not in _NOTHING or "error" in (response.type, response.kind):
+        return read_fault(wire, 200, (), body)
+    if endpoint is Endpoint.COUNT_TOKENS:
+        member = response.input_tokens
+    elif endpoint is Endpoint.EMBEDDINGS:
+        member = response.data
+    elif wire is Wire.ANTHROPIC:
+        # A response may be empty, but it is a list.
+        member = msgspec.Raw(b"[1]") if bytes(response.content) == b"[]" else response.content
+    else:
+        member = response.choices
+    if bytes(member) not in _NOTHING:
+        return None
+    fault = read_fault(wire, 200, (), body)  # such as MiniMax's `base_resp`
+    return fault if fault.message != "Upstream returned HTTP 200" else MALFORMED_RESPONSE
