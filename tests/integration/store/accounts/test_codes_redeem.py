@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from gateway.operations.records import CodeOperations
+from gateway.operations.values import InvalidValueError
 from gateway.store.accounts.accounts import Account, Accounts, UnknownAccountError
 from gateway.store.accounts.audit import Actor, AuditLog
 from gateway.store.accounts.codes import (
@@ -147,12 +149,28 @@ def _bytes_below(home: Path) -> bytes:
 
 
 async def test_codes_worth_nothing_or_too_much_are_not_made(database: Database) -> None:
-    """Nor too many at once."""
+    """An amount out of range, no code and more than 10,000 codes at once are refused."""
     codes = Codes(database)
     for amount in (0, -1, 1_000_001 * DOLLAR):
         with pytest.raises(AmountError):
             await codes.create(CodeDetails(amount_nanousd=amount), BY)
-    with pytest.raises(ValueError, match="from 1 to"):
-        await codes.create(CodeDetails(amount_nanousd=1), BY, 0)
+    for count in (0, 10_001):
+        with pytest.raises(ValueError, match="from 1 to 10000 codes"):
+            await codes.create(CodeDetails(amount_nanousd=1), BY, count)
+        with pytest.raises(InvalidValueError, match="from 1 to 10000"):
+            await CodeOperations(database).create(CodeDetails(amount_nanousd=1), count, BY)
 
     assert await codes.list() == []
+
+
+async def test_ten_thousand_codes_are_made_at_once(database: Database) -> None:
+    """The largest batch is complete, and its codes are listed in pages."""
+    operations = CodeOperations(database)
+
+    made = await operations.create(CodeDetails(amount_nanousd=1_000_000 * DOLLAR), 10_000, BY)
+    first = await operations.list(limit=9_999)
+    rest = await operations.list(after=first[-1].id, limit=9_999)
+
+    assert len({each.raw for each in made}) == 10_000
+    assert len(first) == 9_999
+    assert len(rest) == 1

@@ -71,6 +71,21 @@ def test_segment_with_a_torn_line_logs_it(tmp_path: Path, caplog: pytest.LogCapt
     assert record.__dict__["size_bytes"] == 4
 
 
+def test_segment_of_four_mebibytes_is_complete(tmp_path: Path) -> None:
+    """A segment takes lines until it holds 4 MiB, and is then free for replay."""
+    writer = SpillWriter(tmp_path)
+
+    writer.write(b"a" * (4 * 2**20 - 2) + b"\n")
+    open_below = Segment.claim(segments(tmp_path)[0])
+    writer.write(b"\n")
+    writer.write(b"b\n")
+    first, second = segments(tmp_path)
+
+    assert open_below is None
+    assert first.stat().st_size == 4 * 2**20
+    assert second.read_bytes() == b"b\n"
+
+
 def test_segment_belongs_to_its_writer_until_closed(tmp_path: Path) -> None:
     """Nobody replays what is still being written."""
     writer = SpillWriter(tmp_path)
