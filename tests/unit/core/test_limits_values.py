@@ -24,6 +24,7 @@ from gateway.core.limits import (
     refusal_error,
     remaining,
     take,
+    used_up_error,
 )
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind
@@ -233,6 +234,78 @@ def test_refusal_says_limit_value_and_what_to_do(
     assert error.retry_after_s == (None if waits is None else waits / 1000)
     assert error.detail is not None
     assert f"limit={refused.name.value}" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("refused", "kind", "message"),
+    [
+        (
+            refusal(LimitName.EXPOSURE, value=2 * 10**9, remaining=-5, asked=3 * 10**9),
+            ErrorKind.RATE_LIMITED,
+            "Running calls may use up the account's credit: this call may cost up to $3.00 by its "
+            "max_tokens, its number of choices and its input, and they leave $0.00 for it. "
+            "Try again when one has ended, lower max_tokens, or add credit at https://x/top-up.",
+        ),
+        (
+            refusal(
+                LimitName.EXPOSURE, value=2 * 10**9, remaining=10**9, asked=3 * 10**9,
+                retry_after_ms=None,
+            ),
+            ErrorKind.NO_CREDIT,
+            "Not enough credit: this call may cost up to $3.00 by its max_tokens, its number of "
+            "choices and its input, the account's credit of $2.00 covers $1.00. "
+            "Lower max_tokens, or add credit at https://x/top-up.",
+        ),
+        (
+            refusal(LimitName.SMALL_BALANCE, value=2),
+            ErrorKind.RATE_LIMITED,
+            "With its present credit this account may run 2 calls at a time. "
+            "Try again when one has ended, or add credit at https://x/top-up.",
+        ),
+    ],
+)  # fmt: skip
+def test_refusal_for_lack_of_credit_says_where_to_add_it(
+    refused: Refusal, kind: ErrorKind, message: str
+) -> None:
+    """A call that the credit never covers is no rate limit: waiting does not help."""
+    error = refusal_error(refused, model="m", top_up="https://x/top-up")
+
+    assert (error.kind, error.message) == (kind, message)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [
+        (1, "1 s"), (119_000, "119 s"), (119_001, "2 min"), (121_000, "3 min"),
+        (7_140_000, "119 min"), (7_140_001, "2 h"), (7_200_001, "3 h"),
+    ],
+)  # fmt: skip
+def test_refusal_rounds_the_wait_up(milliseconds: int, text: str) -> None:
+    """Seconds up to two minutes, minutes up to two hours, then hours."""
+    error = refusal_error(refusal(LimitName.RPM, retry_after_ms=milliseconds), model="m", top_up="")
+
+    assert error.message.endswith(f"Try again in {text}.")
+
+
+def test_refusal_of_an_account_without_credit_names_its_balance() -> None:
+    """A debt is a negative balance."""
+    error = used_up_error(-1_500_000_000, top_up="https://x/top-up")
+
+    assert error.kind is ErrorKind.NO_CREDIT
+    assert error.message == (
+        "Not enough credit: -$1.50 is available. Add credit at https://x/top-up."
+    )
+    assert error.detail == "limit=credit scope=account value=-1500000000 remaining=-1500000000"
+
+
+def test_limits_have_a_highest_value() -> None:
+    """A billion requests or tokens, and nine million dollars, which scripts count exactly."""
+    highest = b'{"rpm":1000000000,"budget_day_nanousd":9000000000000000}'
+
+    assert msgspec.json.decode(highest, type=Limits).rpm == 10**9
+    for above in (b'{"rpm":1000000001}', b'{"budget_total_nanousd":9000000000000001}'):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(above, type=Limits)
 
 
 def test_limits_are_kept_as_plain_json() -> None:
