@@ -53,7 +53,7 @@ def test_a_body_of_malformed_chunks_is_400(
 def test_too_many_query_parameters_are_400(
     abused: AbusedGateway, customer: Customer, page: str, count: int
 ) -> None:
-    """Not a traceback of ours."""
+    """Too many query parameters are a client error."""
     before = abused.tracebacks()
     answer = abused.get(f"/v1/{page}?{'a=1&' * count}b=2", customer.key)
 

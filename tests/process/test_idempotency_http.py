@@ -166,7 +166,7 @@ def test_unusable_key_is_refused_by_name(gateway: Service, key: Key, client: str
 def test_same_key_of_two_callers_is_two_calls(
     gateway: Service, upstream: Slot, key: Key, value: str
 ) -> None:
-    """Nobody gets another's answer."""
+    """The same idempotency key of two API keys names two calls."""
     model = upstream.model("openai")
     upstream.plays(whole(WHOLE["openai"]))
 

@@ -151,7 +151,7 @@ def test_connection_that_asks_for_nothing_is_closed(
 def test_tls_handshake_that_never_ends_is_closed(
     tls: tuple[GatewayProcess, ssl.SSLContext],
 ) -> None:
-    """Granian gives it ten seconds."""
+    """A TLS handshake is closed after ten seconds."""
     with socket.create_connection(("127.0.0.1", tls[0].port), timeout=30) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00\x01")
         assert closed_after(connection) < 10 + SLACK_S

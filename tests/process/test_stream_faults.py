@@ -270,7 +270,7 @@ def test_refusal_that_may_not_repeat_falls_back(
 def test_fault_of_the_request_is_not_tried_elsewhere(
     connection: Connection, upstream: Slot, key: Key, client: str, wire: str, status: int
 ) -> None:
-    """It would repeat, and cost twice."""
+    """An error that the request caused is returned without a fallback."""
     upstream.plays(whole(b'{"error":{"message":"no","type":"invalid_request_error"}}', status))
 
     answer = call(connection, key, client, upstream.fallback(wire))
@@ -282,7 +282,7 @@ def test_fault_of_the_request_is_not_tried_elsewhere(
 def test_stream_that_fails_after_content_is_not_tried_elsewhere(
     connection: Connection, upstream: Slot, key: Key, wire: str
 ) -> None:
-    """What was said cannot be taken back."""
+    """A failure after the first content is an error, without a fallback."""
     upstream.plays(stream(START[wire], end="break"))
 
     answer = call(connection, key, wire, upstream.fallback(wire))
@@ -375,7 +375,7 @@ def test_stream_of_nonsense_is_the_upstreams_fault(
 def test_stream_answered_instead_of_a_document_is_an_error(
     connection: Connection, upstream: Slot, key: Key, path: str
 ) -> None:
-    """Who did not ask for events gets none."""
+    """An event stream in response to a request without `stream` is an upstream error."""
     wire = "anthropic" if path == ANTHROPIC else "openai"
     upstream.plays(stream(START[wire] + FINISH[wire] + END[wire]))
     body = request(path, upstream.model(wire), input="Hi")

@@ -25,7 +25,7 @@ CLAIM = claim_of()
 
 
 def test_keyed_request_without_header_is_none() -> None:
-    """A call without the header asks for nothing."""
+    """A request without the header has no idempotency key."""
     assert keyed_request([(b"content-type", b"application/json")], RAW_KEY) is None
 
 
@@ -47,7 +47,7 @@ def test_keyed_request_with_longest_value_is_taken() -> None:
 
 
 def test_keyed_request_with_two_values_is_bad_request() -> None:
-    """Two different keys say nothing; the same one twice does."""
+    """Two different values are refused; the same value twice is accepted."""
     one, two = (b"idempotency-key", b"a"), (b"idempotency-key", b"b")
 
     with pytest.raises(GatewayError) as caught:
@@ -94,7 +94,7 @@ def test_claim_fingerprint_differs_by_body_and_caller() -> None:
 
 
 def test_claim_scope_parts_do_not_run_into_each_other() -> None:
-    """The border between two parts counts."""
+    """Moving characters from one part to the next changes the scope."""
     assert SEALER.name("ab", "c") != SEALER.name("a", "bc") != SEALER.name("abc")
 
 

@@ -92,7 +92,7 @@ def test_bucket_with_more_used_than_taken_is_overfull() -> None:
 
 
 def test_bucket_of_a_call_larger_than_the_limit_wants_an_empty_one() -> None:
-    """An estimate alone never refuses for good."""
+    """An amount above the limit is admitted by an empty bucket."""
     full = take(Bucket(), 10, 500, 0)
 
     assert full == Bucket(600_000, 0)
@@ -101,7 +101,7 @@ def test_bucket_of_a_call_larger_than_the_limit_wants_an_empty_one() -> None:
 
 
 def test_bucket_with_a_clock_gone_backwards_lets_nothing_leak() -> None:
-    """Time that repeats itself is not counted twice."""
+    """An earlier time changes neither the level nor the time of the bucket."""
     assert leaked(Bucket(600, 5000), 10, 1000) == Bucket(600, 5000)
 
 
@@ -119,7 +119,7 @@ def test_date_round_trip_agrees_with_the_calendar(date: datetime.date) -> None:
 
 @given(st.integers(0, 4_000_000_000))
 def test_instant_is_written_as_rfc_3339(unix_s: int) -> None:
-    """As Anthropic's clients read it."""
+    """The form is `2026-05-17T12:00:00Z`."""
     moment = datetime.datetime.fromtimestamp(unix_s, datetime.UTC)
 
     assert rfc3339(unix_s) == moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -133,12 +133,12 @@ def test_instant_is_written_as_rfc_3339(unix_s: int) -> None:
     ],
 )  # fmt: skip
 def test_duration_is_written_as_openai_does(milliseconds: int, text: str) -> None:
-    """OpenAI's clients parse these."""
+    """Durations have the form of OpenAI's rate-limit headers."""
     assert duration(milliseconds) == text
 
 
 def test_headers_tell_both_rates_in_either_dialect() -> None:
-    """The names and forms are the vendors' own."""
+    """Both vendors' headers carry limit, remaining and reset of both rates."""
     headroom = Headroom(Room(60, 59, 1000), Room(1000, 0, 360_000))
 
     openai = dict(limit_headers(headroom, Wire.OPENAI, 1_779_019_200))
@@ -163,7 +163,7 @@ def test_headers_tell_both_rates_in_either_dialect() -> None:
 
 
 def test_headers_of_what_is_not_limited_are_none() -> None:
-    """No limit, no header; one limit, its three."""
+    """A rate without a limit has no headers; a rate with one has three."""
     assert limit_headers(Headroom(), Wire.OPENAI, 0) == ()
     assert len(limit_headers(Headroom(tokens=Room(5, 5, 0)), Wire.ANTHROPIC, 0)) == 3
 

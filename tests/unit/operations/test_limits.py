@@ -52,7 +52,7 @@ def test_merge_changes_and_removes_single_limits() -> None:
 
 
 def test_merge_for_a_model_keeps_the_keys_own_limits() -> None:
-    """A model without any limit left is removed."""
+    """A change for one model keeps the key's limits and those of other models."""
     limits = KeyLimits(rpm=1, models={"a": Limits(rpm=2)})
 
     changed = merge_key_limits(limits, {"tpm": 9}, "b")

@@ -41,13 +41,13 @@ def test_instant_is_read_in_utc(text: str, sign: int, moment: str) -> None:
     "text", ["", "30", "30y", "d", "-3d", "tomorrow", "2027-13-01", "9999999d", "999999w"]
 )
 def test_instant_of_anything_else_is_refused(text: str) -> None:
-    """What is neither a span nor a date is not guessed at."""
+    """Text that is neither a span nor a date raises ValueError."""
     with pytest.raises(ValueError):
         read_relative_time(text, NOW, 1)
 
 
 def test_show_time_of_nothing_is_nothing() -> None:
-    """A key without an expiry has none to show."""
+    """None stays None."""
     assert show_time(None) is None
 
 

@@ -160,7 +160,7 @@ def test_parse_error_inside_lists_names_the_index(old: str, new: str, error: str
 
 
 def test_parse_many_mistakes_reports_all_at_once() -> None:
-    """One run shows everything there is to mend."""
+    """All invalid settings are reported in one error."""
     text = VALID + "[server]\nport = 0\nworkers = 0\n[brand]\nnme = 'x'\n[metrics]\nport = 8080\n"
 
     paths = {line.split(":")[0] for line in errors_of(text)}

@@ -25,7 +25,7 @@ def read(path: str) -> str:
 
 
 def test_secret_from_environment_or_file_loses_its_line_end() -> None:
-    """Files end in a line end, keys do not."""
+    """The line end of a secret is removed."""
     assert secret("p", "KEY", None, {"KEY": "abc"}, read) == "abc"
     assert secret("p", None, "/run/key", {}, read) == "k3y"
     assert secret("p", None, None, {}, read) is None

@@ -203,7 +203,7 @@ def test_count_messages_tools_with_schema_and_typed_ones() -> None:
     ],
 )  # fmt: skip
 def test_count_chat_adds_up(message: dict[str, Any], tokens: int) -> None:
-    """A chat request is counted as it stands."""
+    """The count of a request is the sum of its parts."""
     assert chat(message) == FRAME + tokens
 
 

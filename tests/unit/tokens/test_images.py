@@ -13,7 +13,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 
 
 def test_image_is_made_of_files_that_its_context_holds() -> None:
-    """The list of what may enter is complete."""
+    """The image copies the files that `.dockerignore` admits, and they exist."""
     allowed = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
 
     copied = re.findall(r"^COPY (\S+) ", DOCKERFILE, re.MULTILINE)

@@ -24,7 +24,7 @@ class Case(NamedTuple):
     body: bytes = b""
     status: int = 200
     usable: bool = False
-    """The connection is kept."""
+    """The connection is reused."""
     method: str = "POST"
     eof: bool = False
     """The upstream closes after the last byte."""

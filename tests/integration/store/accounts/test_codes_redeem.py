@@ -75,7 +75,7 @@ async def test_code_redeemed_by_many_at_once_pays_once(
 
 @pytest.mark.parametrize("raw", ["", "hello", "7H3KQ-0XWEP-M4T9A-Z2C8R", "x" * 10_000, "ü" * 20])
 async def test_unknown_code_is_refused(database: Database, account: Account, raw: str) -> None:
-    """Whatever it looks like."""
+    """Well-formed and malformed codes that do not exist get the same error."""
     with pytest.raises(UnknownCodeError):
         await Codes(database).redeem(raw, account.id, BY)
 

@@ -158,7 +158,7 @@ def test_usage_event_with_an_impossible_cost_has_no_row(cost: int) -> None:
 async def test_written_entries_cannot_be_changed_or_deleted(
     database: Database, account: Account, table: str, statement: str
 ) -> None:
-    """The database itself refuses, whoever asks."""
+    """The database rejects updates and deletions of ledger entries."""
     await Credits(database).topup(account.id, DOLLAR, BY)
 
     with pytest.raises(DBAPIError, match="append-only"):

@@ -229,7 +229,7 @@ async def test_lease_of_a_running_call_is_renewed(
 async def test_freed_key_is_not_renewed(
     valkey_url: str, open_worker: OpenWorker, prefix: str
 ) -> None:
-    """A run that has ended takes nothing back."""
+    """Renewing after the release does not restore the claim."""
     worker = await open_worker(valkey_url, BRIEF)
     ended = await held(worker, claim_of("ended"))
     await held(worker, claim_of("running"))

@@ -78,7 +78,7 @@ async def test_lookup_asks_sql_once_then_redis_then_nobody(
 async def test_lookup_of_one_key_at_once_is_one_load(
     valkey_url: str, open_worker: OpenWorker, sql: FakeSql
 ) -> None:
-    """A stampede on one key reaches SQL once."""
+    """Simultaneous lookups of one key query SQL once."""
     digest = sql.create("laptop")
     worker = await open_worker(valkey_url)
 
@@ -91,7 +91,7 @@ async def test_lookup_of_one_key_at_once_is_one_load(
 async def test_lookup_cancelled_caller_leaves_the_others_their_answer(
     valkey_url: str, open_worker: OpenWorker, sql: FakeSql
 ) -> None:
-    """The load belongs to nobody in particular."""
+    """Cancelling the lookup that started a load does not cancel the load."""
     digest = sql.create("laptop")
     worker = await open_worker(valkey_url)
     sql.hold = asyncio.Event()

@@ -111,7 +111,7 @@ async def test_requests_at_once_share_one_question(world: TillWorld) -> None:
 
 
 async def test_account_that_does_not_exist_is_refused(world: TillWorld) -> None:
-    """As the reservation refuses it."""
+    """An unknown account is refused with the same error as by a reservation."""
     with pytest.raises(GatewayError) as caught:
         await world.till.credit.refusal("nobody")
 

@@ -74,7 +74,7 @@ async def test_call_that_dies_before_its_first_checkpoint_costs_nothing(world: T
 
 
 async def test_call_that_is_heard_of_is_not_swept(world: TillWorld) -> None:
-    """However long it runs."""
+    """A call whose lease is renewed is not swept, however long it runs."""
     held = await world.reserve()
     for _ in range(5):
         world.clock.now_ms += LEASE_MS - 1
@@ -212,7 +212,7 @@ async def test_call_that_is_swept_after_it_was_settled_is_nothing(world: TillWor
 
 
 async def test_calls_are_swept_in_every_shard_and_batch(world: TillWorld) -> None:
-    """More calls than a batch, of many accounts."""
+    """More abandoned calls than a batch holds, in many shards, are all swept."""
     for n in range(8):
         world.sql.put(f"acct_{n}")
     for n in range(250):

@@ -75,7 +75,7 @@ async def test_postpaid_account_is_admitted_down_to_its_credit_limit(world: Till
 
 
 async def test_free_call_is_admitted_without_any_credit(world: TillWorld) -> None:
-    """What costs nothing needs nothing."""
+    """A free model needs no credit."""
     world.sql.put(balance=-5, credit=0)
 
     held = await world.reserve(model=FREE)
@@ -142,7 +142,7 @@ async def test_balance_of_an_older_position_never_wins(world: TillWorld) -> None
 
 
 async def test_key_of_no_account_is_refused(world: TillWorld) -> None:
-    """There is nobody to charge."""
+    """A key whose account does not exist is refused."""
     assert (await world.refusal()).kind is ErrorKind.FORBIDDEN
 
 
@@ -219,7 +219,7 @@ async def test_event_of_a_call_that_held_nothing_is_charged(world: TillWorld) ->
 
 
 async def test_cancelled_reservation_leaves_nothing(world: TillWorld) -> None:
-    """The caller left while Redis was being asked."""
+    """Cancelling a reservation during the script releases what it took."""
     world.sql.put(limits=Limits(concurrency=1))
     await world.run()
 
@@ -302,7 +302,7 @@ async def left_of_budget(world: TillWorld) -> int:
 
 
 async def test_month_and_day_of_booked_calls_are_counted_once(world: TillWorld) -> None:
-    """In the stream, in SQL, and on the next day."""
+    """A booked call counts once in its day and month, before and after it reaches SQL."""
     world.sql.put()
     day = KeyLimits(budget_day_nanousd=30)
     other = {"limits": day, "key_id": "key_2", "max_tokens": 0}

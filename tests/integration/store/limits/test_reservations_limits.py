@@ -63,7 +63,7 @@ async def test_requests_a_minute_are_exact_in_every_scope(
 
 
 async def test_limit_of_a_model_leaves_other_models_alone(world: TillWorld) -> None:
-    """A key's limit for one model is that model's."""
+    """Calls of other models do not count towards the limit of one model."""
     world.sql.put()
     limits = KeyLimits(models={"other": Limits(rpm=1)})
 
@@ -94,7 +94,7 @@ async def test_tokens_a_minute_are_taken_by_estimate_and_settled_by_use(world: T
 async def test_call_larger_than_its_tokens_a_minute_is_admitted_when_nothing_else_was(
     world: TillWorld,
 ) -> None:
-    """Never refuse for good on an estimate."""
+    """A call above the limit of tokens per minute is admitted if none were used."""
     world.sql.put()
     key = KeyLimits(tpm=10)
 

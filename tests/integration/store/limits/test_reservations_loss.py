@@ -209,7 +209,7 @@ async def flushed(tmp_path: Path) -> AsyncIterator[Pair]:
 
 
 async def test_redis_flushed_while_events_wait_keeps_the_books(flushed: Pair) -> None:
-    """No connection breaks: the epoch tells."""
+    """The changed epoch shows the loss although no connection breaks."""
     await flushed.call(6)
     await flushed.ledger.book()
     await flushed.call(6)

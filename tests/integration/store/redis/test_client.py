@@ -349,7 +349,7 @@ async def test_script_is_loaded_at_connect(valkey: ValkeyProcess, open_bus: Open
 
 
 async def test_script_after_flush_is_loaded_again(valkey: ValkeyProcess, open_bus: OpenBus) -> None:
-    """NOSCRIPT is no failure of the caller."""
+    """NOSCRIPT loads the script and repeats the command."""
     script = lua_script("whole", b"return {KEYS[1], ARGV[1]}")
     bus = await open_bus(valkey.url, scripts=[script])
     await bus.command("SCRIPT", "FLUSH")
@@ -361,7 +361,7 @@ async def test_script_after_flush_is_loaded_again(valkey: ValkeyProcess, open_bu
 
 
 async def test_script_error_is_the_callers(valkey_url: str, open_bus: OpenBus) -> None:
-    """Another refusal than NOSCRIPT is passed on."""
+    """Any other script error is raised to the caller."""
     bus = await open_bus(valkey_url)
 
     with pytest.raises(ReplyError) as caught:

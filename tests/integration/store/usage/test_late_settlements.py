@@ -127,7 +127,7 @@ async def test_settlement_after_an_abandoned_call_books_the_difference_once(
 async def test_checkpoints_and_settlement_in_one_batch_are_one_charge(
     database: Database, account: Account
 ) -> None:
-    """What supersedes within a batch is booked alone."""
+    """Of the checkpoints and the settlement in a batch, only the settlement is charged."""
     booked = await book(
         database, abandoned(account, 5), final(account, 8), abandoned(account, 9), final(account, 1)
     )
@@ -200,7 +200,7 @@ async def test_refund_gives_back_charge_and_correction_once(
 async def test_refund_of_a_call_that_was_corrected_to_nothing_finds_no_charge(
     database: Database, account: Account
 ) -> None:
-    """There is nothing to give back."""
+    """Refunding a call that was corrected to zero finds no charge."""
     await book(database, abandoned(account, 10))
     await book(database, final(account, 0))
 

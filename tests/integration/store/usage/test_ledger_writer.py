@@ -263,7 +263,7 @@ async def test_entries_of_a_deleted_consumer_are_read_again(
 async def test_two_writers_at_once_store_each_event_once(
     ledger: Ledger, probe: StreamProbe, valkey_url: str, tmp_path: Path
 ) -> None:
-    """Writers share the stream."""
+    """Two writers divide the events of a stream between them."""
     other = Ledger(valkey_url, probe.key_prefix, ledger.database, tmp_path)
     ledger.start()
     other.start()

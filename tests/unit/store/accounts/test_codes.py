@@ -38,13 +38,13 @@ def test_text_that_cannot_be_a_code_is_none(text: str) -> None:
 
 
 def test_code_digest_is_the_sha_256_of_its_digits() -> None:
-    """Of the form without dashes."""
+    """The digest is that of the form without dashes."""
     assert code_digest("0" * 20) == hashlib.sha256(b"0" * 20).digest()
 
 
 @given(st.integers(-(10**18), 10**18))
 def test_dollars_written_can_be_read_again_exactly(amount: int) -> None:
-    """No nano-dollar is lost on the way."""
+    """Writing and reading an amount returns the same number of nano-dollars."""
     assert read_dollars(dollars(amount)) == amount
 
 
@@ -62,7 +62,7 @@ def test_dollars_are_read_as_people_write_them(text: str, amount: int) -> None:
     ["", "1.", ".5", "1e3", "1,000", "0.0000000001", "--1", "NaN", "12345678901", "٣", "1 ", "$-1"],
 )
 def test_text_that_is_no_amount_is_refused(text: str) -> None:
-    """Nothing is guessed and nothing is rounded."""
+    """Malformed amounts and more than nine decimals raise ValueError."""
     with pytest.raises(ValueError, match="is not an amount in dollars"):
         read_dollars(text)
 
@@ -78,5 +78,5 @@ def test_text_that_is_no_amount_is_refused(text: str) -> None:
     ],
 )
 def test_dollars_have_two_decimals_at_least(amount: int, text: str) -> None:
-    """And as many as it takes."""
+    """Further decimals are shown where they are needed."""
     assert dollars(amount) == text

@@ -101,7 +101,7 @@ def test_keep_beyond_the_bound_drops_the_least_recently_used(clock: Clock) -> No
 
 
 def test_full_counts_only_entries_that_still_serve(clock: Clock) -> None:
-    """Old entries make room without being a loss."""
+    """A cache whose entries have expired is not full."""
     cache = LocalKeyCache(1, 30.0, Proof(), clock)
     assert not cache.full
 

@@ -148,7 +148,7 @@ class CountingWriter(SpillWriter):
 
 
 async def test_append_cancelled_while_redis_is_silent_still_spills(tmp_path: Path) -> None:
-    """A call that is torn down keeps its record."""
+    """The event of a cancelled append is written to disk."""
     bus = FakeBus()
     bus.answer.clear()
     stream, _ = make_stream(bus, tmp_path)
@@ -295,7 +295,7 @@ async def test_redis_that_lost_its_state_gets_the_last_events_again(tmp_path: Pa
 
 
 async def test_lost_events_are_appended_when_sql_cannot_be_asked(tmp_path: Path) -> None:
-    """Rather twice than never: SQL drops what it has."""
+    """If SQL is unreachable, all recent events are appended again; SQL ignores duplicates."""
 
     async def stored(request_ids: Sequence[str]) -> set[str]:
         raise GatewayError(ErrorKind.STORE_UNAVAILABLE, "")
@@ -336,7 +336,7 @@ async def test_redis_that_comes_and_goes_gets_the_last_events_again_only_now_and
 
 
 async def test_no_epoch_after_one_is_a_loss(tmp_path: Path) -> None:
-    """An empty Redis has no epoch yet."""
+    """A missing epoch after a known one means that Redis lost its contents."""
     bus = FakeBus()
     stream, _ = make_stream(bus, tmp_path)
     await stream.append(usage_event("req_1"))

@@ -60,7 +60,7 @@ def test_segment_cut_anywhere_keeps_every_whole_line(
 
 
 def test_segment_with_a_torn_line_logs_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A lost line is never lost silently."""
+    """An incomplete last line is logged with its size."""
     (tmp_path / "usage_0.jsonl").write_bytes(b'{"a":1}\n{"b"')
 
     with caplog.at_level(logging.ERROR):
@@ -87,7 +87,7 @@ def test_segment_of_four_mebibytes_is_complete(tmp_path: Path) -> None:
 
 
 def test_segment_belongs_to_its_writer_until_closed(tmp_path: Path) -> None:
-    """Nobody replays what is still being written."""
+    """A segment cannot be claimed while its writer has it open."""
     writer = SpillWriter(tmp_path)
     writer.write(b"a\n")
     (path,) = segments(tmp_path)
@@ -118,7 +118,7 @@ def test_segment_claimed_by_one_is_refused_to_another(tmp_path: Path) -> None:
 
 
 def test_spill_writer_makes_private_files_and_reports_their_size(tmp_path: Path) -> None:
-    """Addresses of callers are nobody else's to read."""
+    """Only the owner may read segments; their size is reported."""
     directory = tmp_path / "data" / "spill"
     writer = SpillWriter(directory)
 
