@@ -276,12 +276,12 @@ def test_refusal_for_lack_of_credit_says_where_to_add_it(
 @pytest.mark.parametrize(
     ("milliseconds", "text"),
     [
-        (1, "1 s"), (119_000, "119 s"), (119_001, "2 min"), (121_000, "3 min"),
+        (None, "1 s"), (1, "1 s"), (119_000, "119 s"), (119_001, "2 min"), (121_000, "3 min"),
         (7_140_000, "119 min"), (7_140_001, "2 h"), (7_200_001, "3 h"),
     ],
 )  # fmt: skip
-def test_refusal_rounds_the_wait_up(milliseconds: int, text: str) -> None:
-    """Seconds up to two minutes, minutes up to two hours, then hours."""
+def test_refusal_rounds_the_wait_up(milliseconds: int | None, text: str) -> None:
+    """Seconds up to two minutes, minutes up to two hours, then hours; one second by default."""
     error = refusal_error(refusal(LimitName.RPM, retry_after_ms=milliseconds), model="m", top_up="")
 
     assert error.message.endswith(f"Try again in {text}.")

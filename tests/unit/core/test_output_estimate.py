@@ -1,4 +1,4 @@
-"""Learning how much output to expect."""
+"""Percentiles of output tokens, and the estimates made from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.core.output_estimate import ENOUGH, OutputEstimator, OutputQuantile
 
 @given(st.lists(st.integers(0, 300_000), min_size=1, max_size=300))
 def test_quantile_is_an_upper_bound_less_than_a_quarter_too_high(tokens: list[int]) -> None:
-    """At least 95 of 100 calls fit into what is expected, and it is no fatter than need be."""
+    """At least 95 of 100 counts are at most the value, which is less than a quarter too high."""
     quantile = OutputQuantile()
     for count in tokens:
         quantile.observe(count)
@@ -43,7 +43,7 @@ def test_quantile_beyond_its_buckets_is_its_last() -> None:
 
 
 def test_quantile_follows_a_change_of_habits() -> None:
-    """After some hundred calls of another kind the old ones count no more."""
+    """After a few thousand smaller outputs, the larger ones before them have no effect."""
     quantile = OutputQuantile()
     for _ in range(1000):
         quantile.observe(20_000)

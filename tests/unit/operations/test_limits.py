@@ -62,3 +62,11 @@ def test_merge_for_a_model_keeps_the_keys_own_limits() -> None:
     assert changed == KeyLimits(rpm=1, models={"a": Limits(rpm=2), "b": Limits(tpm=9)})
     assert removed == KeyLimits(rpm=1, models={"b": Limits(tpm=9)})
     assert own == KeyLimits(models={"b": Limits(tpm=9)})
+
+
+def test_merge_of_a_limit_out_of_range_names_it() -> None:
+    """The error has the path of the limit and its range."""
+    with pytest.raises(InvalidValueError) as caught:
+        merge_limits(Limits(rpm=1), {"tpm": 5, "rpm": 0}, "limits.")
+
+    assert caught.value.message == "'limits.rpm' is out of range: Expected `int` >= 1."
