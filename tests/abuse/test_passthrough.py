@@ -55,7 +55,7 @@ def target(honest_upstream: Slot) -> Slot:
 
 @pytest.fixture(scope="module")
 def customer(abused: AbusedGateway) -> Customer:
-    """Who asks."""
+    """A prepaid customer."""
     return abused.customer("1000")
 
 

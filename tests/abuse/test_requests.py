@@ -27,7 +27,7 @@ CHUNKED = {
 
 @pytest.fixture(scope="module")
 def customer(abused: AbusedGateway) -> Customer:
-    """Who asks."""
+    """A prepaid customer."""
     return abused.customer("10")
 
 
@@ -36,7 +36,7 @@ def customer(abused: AbusedGateway) -> Customer:
 def test_a_body_of_malformed_chunks_is_400(
     abused: AbusedGateway, customer: Customer, garbage: str, path: str
 ) -> None:
-    """The client's fault is told as one, in words, and the connection ends."""
+    """Malformed chunks are a client error with a message, and the connection ends."""
     head = render(
         "POST", path, b"", authorization=f"Bearer {customer.key}", transfer_encoding="chunked"
     )

@@ -28,7 +28,7 @@ def target(abused: AbusedGateway) -> Slot:
 
 @pytest.fixture(scope="module")
 def customer(abused: AbusedGateway) -> Customer:
-    """Who asks."""
+    """A prepaid customer."""
     return abused.customer("1000")
 
 

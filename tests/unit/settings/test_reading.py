@@ -169,7 +169,7 @@ def test_parse_many_mistakes_reports_all_at_once() -> None:
 
 
 def test_parse_empty_file_asks_for_providers_and_models() -> None:
-    """A file cut to nothing is not an empty catalogue."""
+    """An empty file is refused: providers and models are required."""
     assert errors_of("") == [
         "providers: missing; expected at least one [[providers]] table",
         "models: missing; expected at least one [[models]] table",

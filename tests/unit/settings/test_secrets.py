@@ -93,7 +93,7 @@ def test_resolve_secrets_reports_all_that_is_missing() -> None:
 
 
 def test_resolve_secrets_of_stores_needs_no_credential() -> None:
-    """Who only uses the database need not have the providers' credentials."""
+    """The stores' secrets are read without those of the providers."""
     settings = Settings(
         providers=[Provider(name="a", api_key_env="A")],
         server=Server(tls_cert_file="/none"),

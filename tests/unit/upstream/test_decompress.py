@@ -41,7 +41,7 @@ class Coded:
 
 
 class Heard:
-    """Keeps what it is told."""
+    """A sink that records its calls."""
 
     def __init__(self) -> None:
         self.body = b""

@@ -263,7 +263,7 @@ async def test_idle_connection_that_hears_anything_is_dropped() -> None:
 
 
 async def test_unused_answer_that_is_paused_reads_again_when_kept() -> None:
-    """A connection that goes back to its pool listens for its end, whatever its sink did."""
+    """A connection returned to its pool resumes reading, also after its sink paused it."""
     wire, _ = await answered(CHUNKED)
     response = await wire.response()
     response.pause()

@@ -305,7 +305,7 @@ async def test_reset_ends_even_a_body_that_runs_until_close() -> None:
 
 
 async def test_cancelled_exchange_drops_the_connection() -> None:
-    """Who stops waiting for the head closes the socket at once."""
+    """Cancelling the wait for the head closes the connection."""
     wire = Wire()
     await wire.ask()
     assert wire.task is not None

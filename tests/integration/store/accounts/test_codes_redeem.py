@@ -91,7 +91,7 @@ async def test_expired_code_is_refused(database: Database, account: Account) -> 
 async def test_revoked_code_is_refused_and_a_redeemed_one_cannot_be_revoked(
     database: Database, account: Account
 ) -> None:
-    """Revoking is for codes that nobody has used."""
+    """A revoked code cannot be redeemed, nor a redeemed one revoked."""
     codes = Codes(database)
     revoked, redeemed = await make(database), await make(database)
     await codes.redeem(redeemed.raw, account.id, BY)

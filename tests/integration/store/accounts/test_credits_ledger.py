@@ -100,7 +100,7 @@ async def test_batch_moves_rows_charges_and_balances_together(
 async def test_call_delivered_again_is_charged_once_even_after_its_row_is_purged(
     database: Database, account: Account
 ) -> None:
-    """The ledger remembers a charged call for ever."""
+    """The ledger entry prevents a second charge after the usage row is deleted."""
     call = usage_event("req_1", account_id=account.id, cost_nanousd=300)
     again = usage_event("req_1", account_id=account.id, cost_nanousd=999)
 
@@ -326,7 +326,7 @@ def test_any_sequence_of_bookings_keeps_sum_and_balance_equal(sql_settings: Sett
 
 
 async def test_usage_row_keeps_both_costs(database: Database, account: Account) -> None:
-    """What the caller pays and what the upstream takes stand in the call's record."""
+    """The usage row holds the client's price and the upstream's cost."""
     await book_calls(
         database,
         usage_event("req_1", account_id=account.id, cost_nanousd=300, upstream_cost_nanousd=200),

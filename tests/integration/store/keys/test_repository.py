@@ -69,7 +69,7 @@ async def test_key_without_an_account_is_refused(keys: Keys) -> None:
 async def test_key_disabled_and_enabled_again_raises_the_version_each_time(
     database: Database, keys: Keys
 ) -> None:
-    """Every change can be told from the one before it."""
+    """Every change raises the version."""
     new = await make(database, keys)
 
     disabled = await keys.disable(new.row.id)

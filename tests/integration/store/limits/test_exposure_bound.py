@@ -97,7 +97,7 @@ async def test_burst_ends_within_the_bound(
 
 
 async def test_call_that_fits_when_another_has_ended_may_be_tried_again(world: TillWorld) -> None:
-    """It is told what it could cost and what helps; alone it is admitted."""
+    """The refusal names the possible cost and the remedy; alone the call is admitted."""
     world.sql.put(balance=USD, credit=0)
     asked = {"model": DEAR, "max_tokens": 64_000, "input_bound": 5000}
     first = await world.worker.reserve(ask_for(**asked))  # type: ignore[arg-type]
@@ -371,7 +371,7 @@ class Story:
         await self.world.till.running.renew()
 
     async def sweep(self) -> None:
-        """The worker of some calls is dead: what they had cost when last heard of is charged."""
+        """Sweep the calls of a dead worker, which charges their last checkpoints."""
         if not self.running:
             return
         await self.renew()

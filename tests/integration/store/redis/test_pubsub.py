@@ -109,7 +109,7 @@ async def test_server_away_at_start_is_waited_for() -> None:
 
 
 async def test_refused_subscription_is_not_taken_for_one() -> None:
-    """A user who may not listen hears nothing, and relies on nothing."""
+    """A subscription without permission is never reported as subscribed."""
     diary = Diary()
     valkey = ValkeyProcess("--user", "quiet", "on", "nopass", "~*", "resetchannels", "+@all")
     try:

@@ -46,7 +46,7 @@ def file_size_limit(size_bytes: int) -> Iterator[None]:
 def test_segment_cut_anywhere_keeps_every_whole_line(
     lines: list[bytes], cut: int, count: int
 ) -> None:
-    """After a crash everything before the torn line is read, and nothing of the torn one."""
+    """Complete lines are read; an incomplete last line is not."""
     with tempfile.TemporaryDirectory() as home:
         directory = Path(home)
         content = b"".join(line + b"\n" for line in lines)
@@ -171,6 +171,6 @@ def test_spill_writer_on_a_disk_that_takes_half_a_line_cuts_it_off(tmp_path: Pat
 
 
 def test_segments_of_a_missing_directory_are_none(tmp_path: Path) -> None:
-    """A directory that nobody has needed yet is an empty one."""
+    """A missing directory has no segments."""
     assert segments(tmp_path / "none") == []
     assert measure(tmp_path / "none") == (0, 0, None)
