@@ -13,8 +13,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
-from gateway.store.usage.spill import Segment, SpillFullError, SpillWriter, measure, segments
+from gateway.store.usage.spill import (
+    Segment,
+    SpillFullError,
+    SpillQueue,
+    SpillWriter,
+    measure,
+    segments,
+)
+from gateway.telemetry.metrics import Metrics
 
 LINES = st.lists(st.binary(min_size=1, max_size=40).map(lambda b: b.replace(b"\n", b" ")))
 
@@ -84,6 +93,23 @@ def test_segment_of_four_mebibytes_is_complete(tmp_path: Path) -> None:
     assert open_below is None
     assert first.stat().st_size == 4 * 2**20
     assert second.read_bytes() == b"b\n"
+
+
+async def test_queue_takes_sixteen_mebibytes_and_counts_what_is_lost(tmp_path: Path) -> None:
+    """Lines wait for the disk up to 16 MiB; one beyond that is counted as lost at once."""
+    metrics = Metrics(CollectorRegistry())
+    queue = SpillQueue(SpillWriter(tmp_path), metrics)
+
+    kept = queue.keep(b"a" * 16 * 2**20)
+    lost = queue.keep(b"b")
+    was_lost_at_once = lost.done() and not kept.done()
+    await queue.drain()
+
+    assert was_lost_at_once
+    assert kept.done()
+    assert measure(tmp_path).size_bytes == 16 * 2**20 + 1
+    assert metrics.usage_lost._value.get() == 1
+    assert metrics.usage_spilled._value.get() == 1
 
 
 def test_segment_belongs_to_its_writer_until_closed(tmp_path: Path) -> None:
