@@ -156,7 +156,7 @@ def test_stream_that_is_over_is_not_run_again(
 
 @CLIENTS
 def test_unusable_key_is_refused_by_name(gateway: Service, key: Key, client: str) -> None:
-    """A value beyond 255 characters is the caller's mistake; nothing is run."""
+    """A key of more than 255 characters is a client error, and the call is not run."""
     answer = ask(gateway.port, key, client, "nothing", "x" * 256)
 
     assert answer.status == 400

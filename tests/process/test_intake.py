@@ -179,7 +179,7 @@ def test_large_bodies_without_credit_take_no_memory(
 
 
 def test_large_bodies_with_credit_are_bounded(service: Service, rich: Key) -> None:
-    """Twelve of 31 MiB: 128 MiB are held at most, and the others are told so."""
+    """Of twelve bodies of 31 MiB, at most 128 MiB are held; the others are refused."""
     before = resident_mib(service)
     with ExitStack() as held:
         connections = [held.enter_context(Connection(service.port)) for _ in range(12)]
@@ -219,7 +219,7 @@ def _status(connection: Connection) -> int | None:
 
 
 def test_no_credit_is_told_before_the_body(service: Service, penniless: Key) -> None:
-    """A caller that waits for `100 Continue` gets the refusal in its place."""
+    """A client that waits for `100 Continue` gets the refusal instead."""
     with Connection(service.port) as connection:
         connection.send(
             render(

@@ -97,7 +97,7 @@ def closed_after(connection: socket.socket) -> float:
 def test_tls_never_agrees_on_http2(
     tls: tuple[GatewayProcess, ssl.SSLContext], offered: list[str]
 ) -> None:
-    """Whatever a client offers, HTTP/1.1 is spoken or nothing."""
+    """The negotiated protocol is HTTP/1.1 or none."""
     process, trust = tls
     context = ssl.create_default_context(cadata=None)
     context.load_verify_locations(cadata="".join(map(ssl.DER_cert_to_PEM_cert, authorities(trust))))

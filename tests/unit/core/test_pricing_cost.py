@@ -76,7 +76,7 @@ def test_cost_of_two_calls_apart_is_at_most_one_more(a: Usage, b: Usage, prices:
 def test_most_covers_every_way_the_output_may_turn_out(
     given_tokens: int, output: int, reasoning: int, prices: Prices
 ) -> None:
-    """Whatever part of the output is reasoning, the hold for it is enough."""
+    """The bound holds for any part of the output that is reasoning."""
     usage = Usage(input=given_tokens, output=output, reasoning=reasoning)
 
     assert cost_nanousd(usage, prices) <= most_nanousd(given_tokens, output + reasoning, prices)

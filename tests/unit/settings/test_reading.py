@@ -236,7 +236,7 @@ _DOCUMENTS = st.dictionaries(
 
 @given(_DOCUMENTS)
 def test_reading_any_document_gives_settings_and_single_lines(raw: dict[str, object]) -> None:
-    """Whatever a document holds, all rules can run over it, and each error is one line."""
+    """Any document is accepted or gives errors of one line each."""
     errors: list[str] = []
 
     settings = read_table(raw, Settings, errors)
