@@ -18,9 +18,10 @@ from gateway.core.model import CallRecord
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.settings import Settings
 from gateway.store.accounts.accounts import Account, Accounts
-from gateway.store.accounts.audit import Actor
+from gateway.store.accounts.audit import Actor, AuditLog
 from gateway.store.accounts.credits import (
     AlreadyRefundedError,
+    AmountError,
     Credits,
     EntryKind,
     UnknownChargeError,
@@ -95,6 +96,51 @@ async def test_batch_moves_rows_charges_and_balances_together(
         account.id: (DOLLAR - 350, DOLLAR - 350),
         other.id: (-7, -7),
     }
+
+
+async def test_topup_and_adjustment_are_audited_once(database: Database, account: Account) -> None:
+    """The audit log has the balance before and after; a repeated booking adds no entry."""
+    store = Credits(database)
+    await store.topup(account.id, 5, BY, idempotency_key="inv-7")
+    await store.topup(account.id, 5, BY, idempotency_key="inv-7")
+    await store.adjust(account.id, -1, BY, reason="rounding")
+
+    entries = await AuditLog(database).list(object_id=account.id)
+
+    changes = [each for each in entries if each.action.startswith("credits.")]
+    assert [(each.action, each.before) for each in changes] == [
+        ("credits.adjustment", {"balance_nanousd": 5}),
+        ("credits.topup", {"balance_nanousd": 0}),
+    ]
+    assert [(each.after or {})["balance_nanousd"] for each in changes] == [4, 5]
+    assert {each.actor for each in changes} == {"cli:tester"}
+
+
+@pytest.mark.parametrize("amount", [0, 1_000_000 * DOLLAR + 1, -1_000_000 * DOLLAR - 1])
+async def test_amount_of_one_entry_has_bounds(
+    database: Database, account: Account, amount: int
+) -> None:
+    """An entry moves one nano-dollar to a million dollars, in either direction."""
+    store = Credits(database)
+    with pytest.raises(AmountError):
+        await store.adjust(account.id, amount, BY, reason="x")
+    for accepted in (1, -1, 1_000_000 * DOLLAR, -1_000_000 * DOLLAR):
+        await store.adjust(account.id, accepted, BY, reason="x")
+
+    assert len(await store.entries(account.id)) == 4
+    assert await balance_of(database, account) == 0
+
+
+async def test_balance_has_an_upper_bound(database: Database, account: Account) -> None:
+    """A balance is at most nine million dollars; a booking beyond that changes nothing."""
+    store = Credits(database)
+    for _ in range(9):
+        await store.topup(account.id, 1_000_000 * DOLLAR, BY)
+
+    with pytest.raises(AmountError):
+        await store.topup(account.id, 1, BY)
+
+    assert await balance_of(database, account) == 9_000_000 * DOLLAR
 
 
 async def test_call_delivered_again_is_charged_once_even_after_its_row_is_purged(
