@@ -30,7 +30,6 @@ HEADER: Final = b"idempotency-key"
 MAX_VALUE_LENGTH: Final = 255
 NONCE_BYTES: Final = 12
 SCOPE_BYTES: Final = 16
-FINGERPRINT_BYTES: Final = 32
 
 _SALT: Final = b"gateway idempotency key, form 1"
 _TAG_BYTES: Final = 16

@@ -143,7 +143,7 @@ class AbusedGateway:
         return Customer(account, made["key"])
 
     def balance(self, customer: Customer) -> Decimal:
-        """Return what the books say the account has."""
+        """Return the account's balance in the ledger."""
         return Decimal(str(self.admin("GET", f"accounts/{customer.account}")["balance"]))
 
     def calls(self, customer: Customer) -> list[dict[str, Any]]:

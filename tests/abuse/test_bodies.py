@@ -124,7 +124,7 @@ def test_who_was_refused_before_the_body_is_told_why(narrow: AbusedGateway) -> N
 
 
 def test_places_are_free_again_when_the_senders_leave(narrow: AbusedGateway) -> None:
-    """Nothing of the counters stays behind, however the connections end."""
+    """The counters return to zero, however the connections end."""
     upstream = narrow.agent_upstream
     upstream.plays(honest())
     customer = narrow.customer("10")
@@ -137,7 +137,7 @@ def test_places_are_free_again_when_the_senders_leave(narrow: AbusedGateway) -> 
 
 
 def test_a_poor_key_may_use_a_free_model(narrow: AbusedGateway) -> None:
-    """What costs nothing needs no credit."""
+    """A free model needs no credit."""
     narrow.agent_upstream.plays(honest())
     poor = narrow.customer("0")
 

@@ -22,7 +22,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + struct.pack(">I", 0)[1:] + b"\4\
 
 
 def client_context(*protocols: str) -> ssl.SSLContext:
-    """Return a TLS client that offers these protocols and trusts anybody."""
+    """Return a TLS client that offers these protocols and accepts any certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if protocols:
@@ -61,7 +61,7 @@ def test_tls_does_not_negotiate_http2(over_tls: AbusedGateway, offered: tuple[st
 def test_the_preface_of_http2_ends_a_tls_connection(
     over_tls: AbusedGateway, offered: tuple[str, ...]
 ) -> None:
-    """Whoever speaks it all the same is refused, not kept in silence."""
+    """An HTTP/2 preface without negotiation ends the connection."""
     with socket.create_connection(("127.0.0.1", over_tls.port), timeout=5) as plain:
         try:
             opened = client_context(*offered).wrap_socket(plain)
@@ -74,7 +74,7 @@ def test_the_preface_of_http2_ends_a_tls_connection(
 
 
 def test_the_preface_of_http2_ends_a_plain_connection(abused: AbusedGateway) -> None:
-    """Prior knowledge helps nobody either."""
+    """HTTP/2 with prior knowledge ends the connection."""
     with socket.create_connection(("127.0.0.1", abused.port), timeout=5) as opened:
         opened.sendall(PREFACE)
         got = closes_within(opened, CLOCK_S)
@@ -133,7 +133,7 @@ def test_an_ordinary_large_head_is_read(abused: AbusedGateway) -> None:
 
 
 def test_memory_and_places_are_free_when_they_left(abused: AbusedGateway) -> None:
-    """Connections that were opened and closed leave nothing behind."""
+    """After many connections were closed, memory and counters are as before."""
     for _ in range(3):
         held = [socket.create_connection(("127.0.0.1", abused.port), timeout=5) for _ in range(200)]
         for opened in held:

@@ -31,7 +31,7 @@ REFUSED = frozenset({400, 413})
 
 
 class Waits(NamedTuple):
-    """What the hostile client was told, and the longest wait of all others meanwhile."""
+    """The response to the hostile client, and the longest wait of all other clients meanwhile."""
 
     answer: Answer
     took_s: float
@@ -96,7 +96,7 @@ def target(abused: AbusedGateway) -> Slot:
 
 @pytest.fixture(scope="module")
 def rich(abused: AbusedGateway) -> Customer:
-    """Who has paid, so that nothing is refused for want of credit."""
+    """A customer with enough credit for every call."""
     return abused.customer("1000")
 
 

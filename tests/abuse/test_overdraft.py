@@ -72,7 +72,7 @@ class Shop:
         )
 
     def final_balance(self, account: str) -> int:
-        """Return the balance once nothing has moved it for a second."""
+        """Return the balance once it has not changed for a second."""
         before, since = None, time.monotonic()
         while time.monotonic() - since < 1.5:
             balance = self.admin("GET", f"accounts/{account}")["balance_nanousd"]

@@ -55,7 +55,7 @@ def target(honest_upstream: Slot) -> Slot:
 
 @pytest.fixture(scope="module")
 def customer(abused: AbusedGateway) -> Customer:
-    """Who asks."""
+    """A prepaid customer."""
     return abused.customer("1000")
 
 
@@ -215,7 +215,7 @@ def test_what_costs_extra_is_dropped_or_refused(
 def test_what_costs_extra_does_not_survive_translation(
     abused: AbusedGateway, customer: Customer, target: Slot, path: str, wire: str, said: str
 ) -> None:
-    """Nor do they on the other wire."""
+    """No priced parameter reaches an upstream of the other wire."""
     rest = "" if "input" in said else "," + SAY
     answer = send(abused, customer, path, target.model(wire), said + rest)
 
@@ -229,7 +229,7 @@ def test_what_costs_extra_does_not_survive_translation(
 def test_betas_that_cost_extra_stay_here(
     abused: AbusedGateway, customer: Customer, target: Slot, beta: str
 ) -> None:
-    """Others in the same header go along."""
+    """Priced betas are removed from the header; the others are forwarded."""
     answer = send(
         abused, customer, ANTHROPIC, target.model("anthropic"), SAY,
         anthropic_beta=f"{beta},interleaved-thinking-2025-05-14", anthropic_version="2023-06-01",

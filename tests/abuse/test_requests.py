@@ -27,7 +27,7 @@ CHUNKED = {
 
 @pytest.fixture(scope="module")
 def customer(abused: AbusedGateway) -> Customer:
-    """Who asks."""
+    """A prepaid customer."""
     return abused.customer("10")
 
 
@@ -36,7 +36,7 @@ def customer(abused: AbusedGateway) -> Customer:
 def test_a_body_of_malformed_chunks_is_400(
     abused: AbusedGateway, customer: Customer, garbage: str, path: str
 ) -> None:
-    """The client's fault is told as one, in words, and the connection ends."""
+    """Malformed chunks are a client error with a message, and the connection ends."""
     head = render(
         "POST", path, b"", authorization=f"Bearer {customer.key}", transfer_encoding="chunked"
     )
@@ -53,7 +53,7 @@ def test_a_body_of_malformed_chunks_is_400(
 def test_too_many_query_parameters_are_400(
     abused: AbusedGateway, customer: Customer, page: str, count: int
 ) -> None:
-    """Not a traceback of ours."""
+    """Too many query parameters are a client error."""
     before = abused.tracebacks()
     answer = abused.get(f"/v1/{page}?{'a=1&' * count}b=2", customer.key)
 

@@ -28,7 +28,7 @@ def target(abused: AbusedGateway) -> Slot:
 
 @pytest.fixture(scope="module")
 def customer(abused: AbusedGateway) -> Customer:
-    """Who asks."""
+    """A prepaid customer."""
     return abused.customer("1000")
 
 
@@ -53,7 +53,7 @@ def head(*lines: bytes, kind: bytes = b"application/json") -> bytes:
 def test_an_absurd_content_length_is_502_without_a_traceback(
     abused: AbusedGateway, customer: Customer, target: Slot, length: bytes, path: str, wire: str
 ) -> None:
-    """The upstream's fault, told as one."""
+    """An absurd length is reported as an upstream error."""
     before = abused.tracebacks()
     target.plays(says_raw(head(b"content-length: " + length) + b"hello"))
     answer = ask(abused, customer, path, target.model(wire))
@@ -81,7 +81,7 @@ def test_the_gateways_credential_is_not_relayed(
 def test_the_gateways_credential_is_not_relayed_in_a_stream(
     abused: AbusedGateway, customer: Customer, target: Slot
 ) -> None:
-    """Nor as the first event of a stream."""
+    """A credential in the first event of a stream does not reach the client."""
     said = json.dumps({"error": {"message": f"key {UPSTREAM_KEY}", "type": "x"}}).encode()
     sent = head(kind=b"text/event-stream") + b"data: " + said + b"\n\n"
     target.plays(says_raw(sent))

@@ -102,7 +102,7 @@ def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servic
 
 @pytest.fixture
 def service(running_service: Service) -> Service:
-    """The service with nothing seen yet."""
+    """The service without recorded requests."""
     running_service.front.seen.clear()
     running_service.upstream.seen.clear()
     return running_service

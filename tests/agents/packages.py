@@ -83,7 +83,7 @@ def registry_answers() -> bool:
 
 
 def _install(package: str, folder: Path, node: Path | None) -> str:
-    """Return why it failed, or nothing."""
+    """Return the reason of a failure, or an empty text."""
     (folder / "package.json").write_text('{"name": "agents", "private": true}')
     try:
         done = _npm(["install", "--no-save", *_QUIET, package], folder, INSTALL_S, node)

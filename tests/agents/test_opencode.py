@@ -65,7 +65,7 @@ def test_opencode_limit_reaches_openai_under_its_new_name(service: Service, agen
 
 
 def test_opencode_with_wrong_key_ends_at_once(service: Service, stranger: Agent) -> None:
-    """A 401 is shown and nothing is asked again."""
+    """A 401 is shown, without a second request."""
     run = stranger.opencode(OPENAI_MODEL, "Hello", package="@ai-sdk/openai-compatible")
 
     assert "Invalid API key" in run.stdout + run.stderr, run

@@ -15,7 +15,7 @@ SIZE = 64 * 1024
 
 
 def main(arguments: list[str]) -> int:
-    """Return 0 if nothing was found."""
+    """Return 0 if no target failed."""
     names = ", ".join(TARGETS)
     if len(arguments) not in (2, 3) or arguments[0] not in {*TARGETS, "all"}:
         print(f"usage: python -m tests.fuzz TARGET SECONDS [SEED]\nTARGET: all, {names}")

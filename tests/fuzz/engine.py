@@ -50,7 +50,7 @@ class Growth(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Of 4x to 1x; 0 if both are too short to tell."""
+        """The time of 4x over that of 1x; 0 if both are too short to compare."""
         once, _, four = self.seconds
         return 0.0 if four < NOISE_S else four / max(once, NOISE_S / 4)
 

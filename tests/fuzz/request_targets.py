@@ -166,7 +166,7 @@ def translate_chat(body: bytes) -> None:
 
 
 def count(body: bytes) -> None:
-    """Both walks count something, never less than nothing."""
+    """Both counts are non-negative."""
     for walk in (count_chat, count_messages):
         try:
             assert 0 <= walk(body, Bytes4()) < 10**9
@@ -180,7 +180,7 @@ def size_image(url: bytes) -> None:
 
 
 class _Channel:
-    """A request that has nothing but a query."""
+    """A request with only a query."""
 
     def __init__(self, query: bytes) -> None:
         self.scope = {"query_string": query}

@@ -89,7 +89,7 @@ def request_of(name: str) -> bytes:
 
 
 def test_every_recorded_request_is_a_case() -> None:
-    """No recording lies about unused."""
+    """Every recorded request is used by a test."""
     recorded = {path.stem for path in (FOLDER / "requests").glob("*.json")}
 
     assert recorded == {name for name, _ in CASES}

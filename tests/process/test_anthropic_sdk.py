@@ -262,7 +262,7 @@ def test_upstream_refusal_raises_the_sdks_own_error(
 def test_upstream_refusal_of_the_gateways_account_is_not_the_callers_fault(
     client: anthropic.Anthropic, model: str, status: int
 ) -> None:
-    """A caller who sees 401 would log in again: it gets a server error that is not retried."""
+    """A rejected upstream credential is a server error without a retry, not a 401."""
     with pytest.raises((anthropic.InternalServerError, anthropic.OverloadedError)) as raised:
         client.messages.create(**said(f"/error {status}", model=model))
 

@@ -122,7 +122,7 @@ BAD_MESSAGES = {
 def test_bad_field_of_a_translated_request_is_never_a_server_error(
     connection: Connection, key: Key, path: str, model: str, name: str
 ) -> None:
-    """What cannot be translated is the caller's error; what can be is answered."""
+    """A field that cannot be translated is a client error."""
     body = json.loads(message(model)) | {"input": "Hi"} | BAD_MESSAGES[name]
 
     answer = connection.request("POST", path, json.dumps(body).encode(), x_api_key=key.raw)
@@ -226,7 +226,7 @@ def test_nesting_of_200_levels_is_accepted(
 def test_body_of_32_mib_passes(
     connection: Connection, upstream: Slot, key: Key, chunked: bool
 ) -> None:
-    """The largest body that Anthropic takes is taken, whether or not its length is told."""
+    """A body of 32 MiB is accepted, with and without `content-length`."""
     upstream.plays(whole(WHOLE["openai"]))
     frame = len(chat(upstream.model("openai"), ""))
     body = chat(upstream.model("openai"), "y" * (32 * MIB - frame))
@@ -279,7 +279,7 @@ def test_chunked_body_beyond_32_mib_is_413(connection: Connection, key: Key, pat
 
 
 def test_caller_who_leaves_inside_its_body_breaks_nothing(gateway: Service, key: Key) -> None:
-    """A body that never comes ends the call; it is logged as the caller's leaving."""
+    """Disconnecting within the body ends the call, which is logged as `client_gone`."""
     before = gateway.process.log().count('"error_kind":"client_gone"')
     with Connection(gateway.port) as leaving:
         leaving.send(render("POST", OPENAI, b"{", x_api_key=key.raw, content_length="1000"))
@@ -354,7 +354,7 @@ def strict_key(strict: Service) -> Key:
 
 @DIALECTS
 def test_slow_body_is_408(strict: Service, strict_key: Key, path: str) -> None:
-    """A caller that drips its body is told so when its time is up, however it drips."""
+    """A body that is not complete in time is refused with 408."""
     with Connection(strict.port) as connection:
         body = request(path, "MiniMax-M3")
         connection.send(
@@ -379,7 +379,7 @@ def test_slow_body_is_408(strict: Service, strict_key: Key, path: str) -> None:
 def test_call_beyond_the_workers_cap_is_refused_at_once(
     strict: Service, strict_key: Key, path: str
 ) -> None:
-    """No queue that nobody sees: 503 or 529 with a second's wait, and room again afterwards."""
+    """A call above the limit is refused with 503 or 529 and a `retry-after` of one second."""
     stalled = request(path, "MiniMax-M3", "/stall 1", stream=True)
     # One account may take half of the places.
     other = strict.new_account_key("other")

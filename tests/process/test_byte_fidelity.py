@@ -143,7 +143,7 @@ def test_usage_is_asked_for_and_hidden_from_a_caller_who_did_not_ask(
 
 
 def test_first_chunk_is_not_held_back(connection: Connection, upstream: Slot, key: Key) -> None:
-    """The caller has the first event while the upstream is silent after it."""
+    """The client gets the first event before the upstream sends the second."""
     first = START["anthropic"]
     upstream.plays(stream(first, end="hang"))
 
@@ -160,7 +160,7 @@ def test_first_chunk_is_not_held_back(connection: Connection, upstream: Slot, ke
 def test_anthropic_headers_reach_upstream_and_no_other_of_the_callers(
     connection: Connection, upstream: Slot, key: Key
 ) -> None:
-    """Version and betas go on as they are; the caller's key, cookies and telemetry do not."""
+    """Version and betas are forwarded; the client's key, cookies and telemetry are not."""
     upstream.plays(whole(WHOLE["anthropic"]))
 
     connection.request(
@@ -234,7 +234,7 @@ def test_openai_headers_reach_upstream_with_the_gateways_credential(
 def test_translated_request_carries_no_header_of_the_callers(
     connection: Connection, upstream: Slot, key: Key
 ) -> None:
-    """An Anthropic caller's version and betas mean nothing to an OpenAI upstream."""
+    """An Anthropic client's version and betas are not forwarded to an OpenAI upstream."""
     upstream.plays(whole(WHOLE["openai"]))
 
     answer = connection.request(
@@ -296,7 +296,7 @@ def test_answer_has_only_the_headers_that_concern_the_caller(
 
 
 def test_connection_is_kept_after_a_401(connection: Connection, key: Key) -> None:
-    """A caller whose first key was wrong goes on over the same connection."""
+    """After a 401 the same connection serves the next request."""
     refused = connection.request("POST", OPENAI, chat("MiniMax-M3"), authorization="Bearer wrong")
     accepted = connection.request("POST", OPENAI, chat("MiniMax-M3"), x_api_key=key.raw)
 
@@ -313,7 +313,7 @@ def test_probe_by_head_gets_200_and_no_body(connection: Connection, path: str) -
 
 
 def test_head_of_any_path_is_no_server_error(connection: Connection) -> None:
-    """Whatever a probe asks for, it gets an answer below 500."""
+    """HEAD of any path has a status below 500."""
     for path in ("/v1/models", "/v1/messages", "/v1/chat/completions", "/nothing"):
         assert connection.request("HEAD", path).status < 500
 

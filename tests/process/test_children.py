@@ -76,7 +76,7 @@ def memory_of(pid: int) -> bytes:
     "child", ["gateway.server.ledger_process", "gateway.server.metrics_process", "valkey-server"]
 )
 def test_helper_has_no_secret_in_its_environment(process: GatewayProcess, child: str) -> None:
-    """Whoever reads its memory finds no key of a provider."""
+    """The environment of a child process holds no provider credential."""
     (pid,) = [pid for pid, line in process.children().items() if child in line]
 
     memory = memory_of(pid)

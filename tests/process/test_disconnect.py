@@ -30,7 +30,7 @@ async def silent(exchange: Exchange) -> None:
 
 
 async def endless(exchange: Exchange) -> None:
-    """Stream for ever, 20 events a second."""
+    """Stream without end, 20 events a second."""
     await exchange.say(SSE + b"\r\n")
     wire = "anthropic" if exchange.target.endswith("/messages") else "openai"
     await exchange.chunk(START[wire])
@@ -84,7 +84,7 @@ def test_upstream_is_let_go_when_the_caller_leaves(
 
 
 def cancelled(lines: set[str]) -> list[str]:
-    """Return the lines of calls that ended because their caller left."""
+    """Return the log lines of calls whose client disconnected."""
     marks = ('"outcome":"cancelled"', '"error_kind":"client_gone"')
     return [line for line in lines if all(mark in line for mark in marks)]
 
@@ -104,7 +104,7 @@ def lines_with(service: Service, text: str) -> list[str]:
 def test_median_of_letting_go_is_below_what_is_promised(
     gateway: Service, upstream: Slot, key: Key
 ) -> None:
-    """Of 20 callers who leave, the upstream of the median one is let go within 100 ms."""
+    """Of 20 disconnects, the median upstream request is closed within 100 ms."""
     upstream.plays(stream(START["openai"], end="hang"))
     waits = []
     for _ in range(20):

@@ -106,7 +106,7 @@ def test_start_with_far_too_few_files_is_refused(
 def test_silent_connections_leave_files_for_the_service(
     tmp_path: Path, demo_upstream: DemoProcess
 ) -> None:
-    """With 1,024 files connections are fewer, nothing runs out, and callers are served again."""
+    """With 1,024 files the number of connections is limited, and later clients are served."""
     process = GatewayProcess(
         tmp_path,
         demo_upstream.config(),

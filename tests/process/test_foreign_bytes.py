@@ -24,7 +24,7 @@ LATIN = b'{"type":"error","error":{"type":"overloaded_error","message":"caf\xe9 
 def test_error_that_is_not_utf8_is_tried_elsewhere(
     connection: Connection, upstream: Slot, key: Key, wire: str, client: str, streamed: bool
 ) -> None:
-    """As any other overload."""
+    """An overload with a body that is not UTF-8 falls back like any other."""
     upstream.plays(whole(LATIN, 529))
     body = request(PATHS[client], upstream.fallback(wire), stream=streamed)
 

@@ -205,7 +205,7 @@ def test_operators_api_is_not_reached(front: InboundRequest) -> None:
 
 
 def test_body_beyond_the_limit_is_refused(front: InboundRequest, key: Key) -> None:
-    """By its length, before it is sent."""
+    """A body whose length exceeds the limit is refused before it is sent."""
     with front.connect() as connection:
         head = render_stream(b"", key).replace(b"content-length: 0", b"content-length: 40000000")
         connection.send(head)

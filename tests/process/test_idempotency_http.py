@@ -156,7 +156,7 @@ def test_stream_that_is_over_is_not_run_again(
 
 @CLIENTS
 def test_unusable_key_is_refused_by_name(gateway: Service, key: Key, client: str) -> None:
-    """A value beyond 255 characters is the caller's mistake; nothing is run."""
+    """A key of more than 255 characters is a client error, and the call is not run."""
     answer = ask(gateway.port, key, client, "nothing", "x" * 256)
 
     assert answer.status == 400
@@ -166,7 +166,7 @@ def test_unusable_key_is_refused_by_name(gateway: Service, key: Key, client: str
 def test_same_key_of_two_callers_is_two_calls(
     gateway: Service, upstream: Slot, key: Key, value: str
 ) -> None:
-    """Nobody gets another's answer."""
+    """The same idempotency key of two API keys names two calls."""
     model = upstream.model("openai")
     upstream.plays(whole(WHOLE["openai"]))
 

@@ -179,7 +179,7 @@ def test_large_bodies_without_credit_take_no_memory(
 
 
 def test_large_bodies_with_credit_are_bounded(service: Service, rich: Key) -> None:
-    """Twelve of 31 MiB: 128 MiB are held at most, and the others are told so."""
+    """Of twelve bodies of 31 MiB, at most 128 MiB are held; the others are refused."""
     before = resident_mib(service)
     with ExitStack() as held:
         connections = [held.enter_context(Connection(service.port)) for _ in range(12)]
@@ -219,7 +219,7 @@ def _status(connection: Connection) -> int | None:
 
 
 def test_no_credit_is_told_before_the_body(service: Service, penniless: Key) -> None:
-    """A caller that waits for `100 Continue` gets the refusal in its place."""
+    """A client that waits for `100 Continue` gets the refusal instead."""
     with Connection(service.port) as connection:
         connection.send(
             render(
@@ -234,7 +234,7 @@ def test_no_credit_is_told_before_the_body(service: Service, penniless: Key) -> 
 
 
 def test_caller_that_waits_for_a_word_gets_it(service: Service, rich: Key) -> None:
-    """Who may send is told to go on."""
+    """A client that sends `expect: 100-continue` gets 100 once it is admitted."""
     body = request(OPENAI, BOTH_MODEL)
     with Connection(service.port) as connection:
         connection.send(
@@ -251,7 +251,7 @@ def test_caller_that_waits_for_a_word_gets_it(service: Service, rich: Key) -> No
 def test_without_credit_the_free_model_answers_and_the_others_do_not(
     service: Service, poor: Key
 ) -> None:
-    """Also where the request is translated."""
+    """Without credit, free models are served on both wires and others refused."""
     assert ask(service, OPENAI, poor, request(OPENAI, "free")).status == 200
     assert ask(service, ANTHROPIC, poor, request(ANTHROPIC, "free")).status == 200
     assert ask(service, OPENAI, poor, request(OPENAI, BOTH_MODEL)).status == 429
@@ -285,7 +285,7 @@ def test_token_counts_count_as_requests(service: Service) -> None:
 
 
 def test_large_token_count_is_refused_by_name(service: Service, rich: Key) -> None:
-    """Where no upstream counts."""
+    """The error names the setting that limits the body."""
     body = request(ANTHROPIC, OPENAI_MODEL, "word " * 600_000)
 
     refused = ask(service, COUNT, rich, body)
@@ -318,7 +318,7 @@ def test_malformed_chunks_are_400(service: Service, rich: Key, path: str, body: 
 
 
 def test_body_cut_short_by_a_half_closed_caller_ends_the_call(service: Service, rich: Key) -> None:
-    """Nothing stays open."""
+    """A half-closed connection with an incomplete body is closed."""
     with Connection(service.port) as connection:
         connection.send(half(OPENAI, rich))
         connection.socket.shutdown(socket.SHUT_WR)

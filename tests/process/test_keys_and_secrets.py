@@ -55,7 +55,7 @@ def test_fresh_connections_reach_every_worker(gateway: Service, key: Key) -> Non
 
 @pytest.mark.parametrize("verb", ["revoke", "disable"])
 def test_key_taken_away_stops_in_every_worker_within_a_second(gateway: Service, verb: str) -> None:
-    """The command returns, and a second later no worker takes the key; the caller is told why."""
+    """Within a second of the command, every worker refuses the key and names the reason."""
     key = gateway.new_key(f"to {verb}")
     assert statuses(gateway, key.raw) == {200}
 
@@ -106,7 +106,7 @@ def test_expired_key_is_told_so(gateway: Service) -> None:
 
 @pytest.mark.parametrize("path", [OPENAI, ANTHROPIC, "/v1/responses"])
 def test_key_may_use_only_the_models_it_is_allowed(gateway: Service, key: Key, path: str) -> None:
-    """Another model is 403 in the caller's dialect; the list shows what is allowed."""
+    """Another model is 403 in the client's dialect; the list has the allowed models only."""
     limited = gateway.new_key("limited", "--model", OPENAI_MODEL)
     with Connection(gateway.port) as connection:
         allowed = connection.request(

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.process, pytest.mark.alone, pytest.mark.slow, pytest.m
 
 
 def test_books_after_kills_at_random_agree_with_the_upstream(tmp_path: Path) -> None:
-    """Whatever was killed, each call is charged once, as its outcome says, and no hold is left."""
+    """After any kill, each call is charged once by its outcome, and no hold is left."""
     findings = run(tmp_path, seconds=40.0, seed=7)
 
     print(findings.table())

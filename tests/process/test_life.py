@@ -84,7 +84,7 @@ def ask(service: Service, key: Key, model: str = BOTH_MODEL, text: str = "/token
 
 
 def refused(service: Service) -> bool:
-    """Return whether nobody listens any more."""
+    """Return whether connections are refused."""
     try:
         Connection(service.port).close()
     except OSError:
@@ -193,7 +193,7 @@ def ready(port: int) -> bool:
 
 
 def test_killed_worker_takes_only_its_own_streams_along(sturdy: Service, sturdy_key: Key) -> None:
-    """The others go on, a new worker comes, and nobody takes a cut stream for a whole one."""
+    """Other streams continue, a new worker starts, and a cut stream is incomplete."""
     victim, other = sturdy.process.workers()
     with Streams(sturdy, sturdy_key, 32, tokens=75) as streams:
         os.kill(victim, signal.SIGKILL)
@@ -347,7 +347,7 @@ def test_reload_refuses_no_call_meanwhile(sturdy: Service, sturdy_key: Key) -> N
 
 
 def test_bad_reload_keeps_what_was_there(sturdy: Service, sturdy_key: Key) -> None:
-    """A mistake in the file is logged with its key; models and streams stay."""
+    """An invalid setting is logged with its key; models and streams are unchanged."""
     path = sturdy.process.config_path
     good = path.read_text()
     with Streams(sturdy, sturdy_key, 8, tokens=50) as streams:

@@ -97,7 +97,7 @@ def closed_after(connection: socket.socket) -> float:
 def test_tls_never_agrees_on_http2(
     tls: tuple[GatewayProcess, ssl.SSLContext], offered: list[str]
 ) -> None:
-    """Whatever a client offers, HTTP/1.1 is spoken or nothing."""
+    """The negotiated protocol is HTTP/1.1 or none."""
     process, trust = tls
     context = ssl.create_default_context(cadata=None)
     context.load_verify_locations(cadata="".join(map(ssl.DER_cert_to_PEM_cert, authorities(trust))))
@@ -151,7 +151,7 @@ def test_connection_that_asks_for_nothing_is_closed(
 def test_tls_handshake_that_never_ends_is_closed(
     tls: tuple[GatewayProcess, ssl.SSLContext],
 ) -> None:
-    """Granian gives it ten seconds."""
+    """A TLS handshake is closed after ten seconds."""
     with socket.create_connection(("127.0.0.1", tls[0].port), timeout=30) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00\x01")
         assert closed_after(connection) < 10 + SLACK_S

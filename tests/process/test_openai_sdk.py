@@ -79,7 +79,7 @@ async def test_async_completion_has_text(aclient: openai.AsyncOpenAI, model: str
 
 @MODELS
 def test_stream_brings_text_and_no_usage_unasked(client: openai.OpenAI, model: str) -> None:
-    """No chunk without choices comes to a caller who did not ask for usage."""
+    """A client that did not request usage gets no chunk without choices."""
     chunks = [*client.chat.completions.create(model=model, messages=HI, stream=True)]
 
     assert all(chunk.choices and chunk.usage is None for chunk in chunks)
@@ -294,7 +294,7 @@ def test_upstream_refusal_raises_the_sdks_own_error(
 def test_upstream_refusal_of_the_gateways_account_is_not_the_callers_fault(
     client: openai.OpenAI, model: str, status: int
 ) -> None:
-    """A caller who sees 401 would log in again: it gets a server error that is not retried."""
+    """A rejected upstream credential is a server error without a retry, not a 401."""
     with pytest.raises(openai.InternalServerError) as raised:
         client.chat.completions.create(**said(f"/error {status}", model=model))
 

@@ -112,7 +112,7 @@ def test_usage_that_cannot_be_true_is_estimated(
     wire: str,
     usage: bytes,
 ) -> None:
-    """One absurd number charges nobody a fortune, and the log says who reported it."""
+    """An absurd count is replaced by an estimate, and logged with its deployment."""
     members = json.loads(WHOLE[wire])
     del members["usage"]
     upstream.plays(whole(json.dumps(members)[:-1].encode() + b',"usage":' + usage + b"}"))

@@ -96,7 +96,7 @@ def test_commands_work_in_their_order(tmp_path: Path) -> None:
 
 
 def test_shortest_configuration_is_valid(tmp_path: Path) -> None:
-    """It is complete."""
+    """The shortest configuration of the README is accepted as it is."""
     path = tmp_path / "capio.toml"
     path.write_text(CONFIG)
 
@@ -136,7 +136,7 @@ def test_output_of_make_run_is_what_the_demo_prints() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    """Linked files exist."""
+    """Every relative link names an existing file."""
     targets = {target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", TEXT)}
 
     assert [target for target in targets if not (ROOT / target).exists()] == []

@@ -78,7 +78,7 @@ def test_reload_takes_new_models_without_refusing_a_call(service: Service) -> No
 def test_reload_with_a_mistake_keeps_the_old_configuration(
     service: Service, text: str, mistake: str
 ) -> None:
-    """The mistake is logged; calls are answered as before by the same workers."""
+    """The error is logged; the same workers continue with the old settings."""
     key = service.new_key("reload").raw
     before = names(service, key)
     old = service.process.workers()
@@ -92,7 +92,7 @@ def test_reload_with_a_mistake_keeps_the_old_configuration(
 
 
 def test_worker_that_cannot_start_ends_the_gateway(tmp_path: Path) -> None:
-    """It says why and exits with an error, so that whoever looks after it starts it anew."""
+    """The gateway logs the reason and exits with an error, so that it can be restarted."""
     secret = tmp_path / "upstream.key"
     secret.write_text("a-credential")
     gateway = GatewayProcess(

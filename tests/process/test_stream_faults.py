@@ -157,7 +157,7 @@ def test_stream_that_breaks_after_its_finish_reason_is_whole(
 
 
 def early_faults(wire: str) -> dict[str, tuple[Script, int]]:
-    """Return ways to fail before the first content, and the status that an openai caller gets."""
+    """Return failures before the first content, with the status that an OpenAI client gets."""
     sse = b"Content-Type: text/event-stream\r\n"
     return {
         "closes at once": (close_at_once(), 502),
@@ -188,7 +188,7 @@ def test_stream_that_fails_before_content_is_an_http_error(
     wire: str,
     fault: str,
 ) -> None:
-    """Nothing was sent yet, so the status says it, in the caller's dialect."""
+    """A failure before the first content has an error status, in the client's dialect."""
     slot = for_fault(fault, upstream, hasty_upstream)
     script, status = early_faults(wire)[fault]
     slot.plays(script)
@@ -212,7 +212,7 @@ def test_stream_that_fails_before_content_falls_back(
     wire: str,
     fault: str,
 ) -> None:
-    """The caller never learns of a deployment that failed before it said anything."""
+    """A failure before the first content is hidden by the fallback."""
     slot = for_fault(fault, upstream, hasty_upstream)
     slot.plays(early_faults(wire)[fault][0])
 
@@ -270,7 +270,7 @@ def test_refusal_that_may_not_repeat_falls_back(
 def test_fault_of_the_request_is_not_tried_elsewhere(
     connection: Connection, upstream: Slot, key: Key, client: str, wire: str, status: int
 ) -> None:
-    """It would repeat, and cost twice."""
+    """An error that the request caused is returned without a fallback."""
     upstream.plays(whole(b'{"error":{"message":"no","type":"invalid_request_error"}}', status))
 
     answer = call(connection, key, client, upstream.fallback(wire))
@@ -282,7 +282,7 @@ def test_fault_of_the_request_is_not_tried_elsewhere(
 def test_stream_that_fails_after_content_is_not_tried_elsewhere(
     connection: Connection, upstream: Slot, key: Key, wire: str
 ) -> None:
-    """What was said cannot be taken back."""
+    """A failure after the first content is an error, without a fallback."""
     upstream.plays(stream(START[wire], end="break"))
 
     answer = call(connection, key, wire, upstream.fallback(wire))
@@ -296,7 +296,7 @@ def test_stream_that_fails_after_content_is_not_tried_elsewhere(
 def test_wait_that_the_upstream_asks_for_is_passed_on(
     connection: Connection, upstream: Slot, key: Key, client: str, wire: str
 ) -> None:
-    """`retry-after` of the last refusal reaches the caller."""
+    """`retry-after` of the last refusal reaches the client."""
     limited = b'{"type":"error","error":{"type":"rate_limit_error","message":"slow"}}'
     upstream.plays(
         whole(
@@ -375,7 +375,7 @@ def test_stream_of_nonsense_is_the_upstreams_fault(
 def test_stream_answered_instead_of_a_document_is_an_error(
     connection: Connection, upstream: Slot, key: Key, path: str
 ) -> None:
-    """Who did not ask for events gets none."""
+    """An event stream in response to a request without `stream` is an upstream error."""
     wire = "anthropic" if path == ANTHROPIC else "openai"
     upstream.plays(stream(START[wire] + FINISH[wire] + END[wire]))
     body = request(path, upstream.model(wire), input="Hi")

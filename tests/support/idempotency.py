@@ -140,7 +140,7 @@ async def outcome(worker: Worker, claim: Claim) -> tuple[Hold | StoredResponse, 
 
 
 async def until_free(worker: Worker, claim: Claim) -> None:
-    """Wait until a run is granted, which nobody has finished before."""
+    """Wait until a claim is granted; its call must not have completed."""
     begun, _ = await outcome(worker, claim)
     assert isinstance(begun, Hold)
 

@@ -195,7 +195,7 @@ class WorkerTill:
 
 
 class FakeLedger:
-    """A ledger writer over the fake SQL, that books when it is told to."""
+    """A ledger writer over the fake SQL; `book` books all waiting events."""
 
     def __init__(self, url: str, sql: FakeSql, prefix: str = "capio:") -> None:
         self.sql = sql

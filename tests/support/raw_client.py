@@ -81,7 +81,7 @@ class Connection:
         self.socket.close()
 
     def reset(self) -> None:
-        """Close it with a reset, as a crashed caller would."""
+        """Close the connection with a reset."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.socket.close()
 

@@ -107,7 +107,7 @@ async def test_redeem_adds_a_code_to_the_keys_account_once(
 async def test_code_redeemed_by_many_requests_at_once_pays_once(
     app: AdminApp, account: Account, key: str
 ) -> None:
-    """Through the API as in SQL."""
+    """Of many simultaneous requests with one code, one adds its amount."""
     (made,) = await Codes(app.database).create(CodeDetails(amount_nanousd=5 * DOLLAR), BY)
 
     responses = await asyncio.gather(
@@ -219,7 +219,7 @@ async def test_usage_as_csv_can_be_saved(app: AdminApp, account: Account, key: s
 async def test_usage_without_a_time_is_of_the_last_thirty_days(
     app: AdminApp, account: Account, key: str
 ) -> None:
-    """By day."""
+    """The default period is the last thirty days, grouped by day."""
     await app.record(
         usage_event("req_1", account_id=account.id, at_ms=int(time.time() * 1000)),
         usage_event("req_2", account_id=account.id, at_ms=NOON_MS - 365 * DAY_MS),

@@ -33,7 +33,7 @@ time.sleep(60)
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedValkey]:
-    """A server in a fresh data directory, stopped at the end whatever happened."""
+    """A server in a fresh data directory, always stopped at the end."""
     embedded = EmbeddedValkey(tmp_path / "data")
     yield embedded
     embedded.stop()
@@ -86,7 +86,7 @@ def test_start_stands_in_a_session_of_its_own(server: EmbeddedValkey) -> None:
 
 
 def test_start_twice_keeps_the_server(server: EmbeddedValkey) -> None:
-    """A second start changes nothing."""
+    """A second start returns the running server."""
     first = server.start(), server.pid
 
     assert (server.start(), server.pid) == first

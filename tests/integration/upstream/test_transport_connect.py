@@ -50,7 +50,7 @@ async def closes_within_100_ms(visit: Visit) -> bool:
 async def test_cancelled_send_is_seen_upstream_within_100_ms(
     transport: UpstreamTransport, authority: Authority, tls: bool
 ) -> None:
-    """Who gives up waiting for a head stops the upstream's work."""
+    """Cancelling the wait for a head closes the connection."""
 
     async def script(visit: Visit) -> None:
         await visit.request()
@@ -166,7 +166,7 @@ async def test_connecting_that_takes_too_long_is_a_connect_error(
 
 
 async def test_cancelled_connecting_leaves_no_socket(transport: UpstreamTransport) -> None:
-    """Who gives up during the handshake closes the socket."""
+    """Cancelling during the handshake closes the socket."""
 
     async def script(visit: Visit) -> None:
         await visit.until_gone()

@@ -181,7 +181,7 @@ async def test_early_413_is_read_and_the_connection_closed(
 
 
 async def test_cancelled_big_request_stops_sending(transport: UpstreamTransport) -> None:
-    """Who gives up while the body goes out closes the socket with the rest unsent."""
+    """Cancelling while the body is sent closes the socket; the rest is not sent."""
 
     async def script(visit: Visit) -> None:
         await visit.reader.readuntil(b"\r\n\r\n")

@@ -198,7 +198,7 @@ async def test_closed_response_is_seen_upstream_within_100_ms(
 async def test_cancelled_send_is_seen_upstream_within_100_ms(
     transport: UpstreamTransport,
 ) -> None:
-    """Who gives up waiting for a head stops the upstream's work."""
+    """Cancelling the wait for a head closes the connection."""
 
     async def script(visit: Visit) -> None:
         await visit.request()

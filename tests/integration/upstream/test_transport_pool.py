@@ -30,7 +30,7 @@ pytestmark = BOTH_LOOPS
 
 
 async def test_loop_under_test_is_the_one_asked_for(request: pytest.FixtureRequest) -> None:
-    """These tests do run on both loops."""
+    """The tests run on the event loop that the parameter names."""
     on_uvloop = isinstance(asyncio.get_running_loop(), uvloop.Loop)
 
     assert on_uvloop == ("uvloop" in request.node.name)
@@ -285,7 +285,7 @@ async def test_reused_connection_that_died_in_its_answer_is_not_retried(
 
 
 async def test_reused_connection_that_is_silent_times_out(transport: UpstreamTransport) -> None:
-    """A time-out is not the idle race."""
+    """A timeout on a reused connection is not retried like a closed idle connection."""
 
     async def script(visit: Visit) -> None:
         await visit.request()

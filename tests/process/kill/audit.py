@@ -320,7 +320,7 @@ class Audit:
         return at
 
     def _last_heard(self, killed_at: float) -> float:
-        """Return until when at least Redis must have heard of a call whose worker was killed."""
+        """Return the earliest time of the last renewal of a killed worker's call."""
         at = killed_at
         for outage in (*self._outages, *self._freezes):
             if outage.at <= killed_at <= outage.until + AWAY_AFTER_S + self._renew_s:

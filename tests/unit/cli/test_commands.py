@@ -60,7 +60,7 @@ def test_help_loads_no_store_and_no_server() -> None:
 
 @pytest.mark.parametrize("name", _COMMANDS)
 def test_every_listed_command_explains_itself(name: str) -> None:
-    """Each command of the overview can be loaded."""
+    """`--help` of each listed command prints its usage."""
     result = CliRunner().invoke(main, [name, "--help"])
 
     assert result.exit_code == 0

@@ -88,7 +88,7 @@ def test_build_policy_for_clients_that_leave(policy: Any, drains: bool | None) -
 
 @pytest.mark.parametrize("where", ["model", "cost", "nowhere"])
 def test_build_knows_whether_reasoning_has_a_price(where: str) -> None:
-    """Also where it equals the price of output."""
+    """A price of reasoning is known even if it equals the price of output."""
     priced, plain = settings.Prices(output="2", reasoning="2"), settings.Prices(output="2")
     deployment = settings.Deployment(
         provider="deepseek", model="up-m", cost=priced if where == "cost" else plain
@@ -168,7 +168,7 @@ def test_nanousd_of_any_written_amount_is_that_amount(amount: int) -> None:
 
 @pytest.mark.parametrize("price", ["", ".5", "5.", "-1", "1e3", "1.0000000001", "٣", "1.2.3", "+1"])
 def test_nanousd_of_no_decimal_is_refused(price: str) -> None:
-    """What is no plain decimal is not guessed at."""
+    """Exponents, signs and separators are errors."""
     with pytest.raises(ValueError, match="decimal"):
         nanousd(price)
 
@@ -202,7 +202,7 @@ def test_resolve_takes_off_prefix_and_suffix_once(asked: str, found: str | None)
 
 
 def test_resolve_with_empty_prefix_takes_names_as_they_are() -> None:
-    """A brand need not have a prefix."""
+    """With an empty prefix, names are public names or aliases only."""
     catalogue = catalogue_of(model("flash"), prefix="")
 
     assert catalogue.resolve("flash") is catalogue.models[0]

@@ -24,6 +24,7 @@ from gateway.core.limits import (
     refusal_error,
     remaining,
     take,
+    used_up_error,
 )
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind
@@ -91,7 +92,7 @@ def test_bucket_with_more_used_than_taken_is_overfull() -> None:
 
 
 def test_bucket_of_a_call_larger_than_the_limit_wants_an_empty_one() -> None:
-    """An estimate alone never refuses for good."""
+    """An amount above the limit is admitted by an empty bucket."""
     full = take(Bucket(), 10, 500, 0)
 
     assert full == Bucket(600_000, 0)
@@ -100,7 +101,7 @@ def test_bucket_of_a_call_larger_than_the_limit_wants_an_empty_one() -> None:
 
 
 def test_bucket_with_a_clock_gone_backwards_lets_nothing_leak() -> None:
-    """Time that repeats itself is not counted twice."""
+    """An earlier time changes neither the level nor the time of the bucket."""
     assert leaked(Bucket(600, 5000), 10, 1000) == Bucket(600, 5000)
 
 
@@ -118,7 +119,7 @@ def test_date_round_trip_agrees_with_the_calendar(date: datetime.date) -> None:
 
 @given(st.integers(0, 4_000_000_000))
 def test_instant_is_written_as_rfc_3339(unix_s: int) -> None:
-    """As Anthropic's clients read it."""
+    """The form is `2026-05-17T12:00:00Z`."""
     moment = datetime.datetime.fromtimestamp(unix_s, datetime.UTC)
 
     assert rfc3339(unix_s) == moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -132,12 +133,12 @@ def test_instant_is_written_as_rfc_3339(unix_s: int) -> None:
     ],
 )  # fmt: skip
 def test_duration_is_written_as_openai_does(milliseconds: int, text: str) -> None:
-    """OpenAI's clients parse these."""
+    """Durations have the form of OpenAI's rate-limit headers."""
     assert duration(milliseconds) == text
 
 
 def test_headers_tell_both_rates_in_either_dialect() -> None:
-    """The names and forms are the vendors' own."""
+    """Both vendors' headers carry limit, remaining and reset of both rates."""
     headroom = Headroom(Room(60, 59, 1000), Room(1000, 0, 360_000))
 
     openai = dict(limit_headers(headroom, Wire.OPENAI, 1_779_019_200))
@@ -162,7 +163,7 @@ def test_headers_tell_both_rates_in_either_dialect() -> None:
 
 
 def test_headers_of_what_is_not_limited_are_none() -> None:
-    """No limit, no header; one limit, its three."""
+    """A rate without a limit has no headers; a rate with one has three."""
     assert limit_headers(Headroom(), Wire.OPENAI, 0) == ()
     assert len(limit_headers(Headroom(tokens=Room(5, 5, 0)), Wire.ANTHROPIC, 0)) == 3
 
@@ -233,6 +234,78 @@ def test_refusal_says_limit_value_and_what_to_do(
     assert error.retry_after_s == (None if waits is None else waits / 1000)
     assert error.detail is not None
     assert f"limit={refused.name.value}" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("refused", "kind", "message"),
+    [
+        (
+            refusal(LimitName.EXPOSURE, value=2 * 10**9, remaining=-5, asked=3 * 10**9),
+            ErrorKind.RATE_LIMITED,
+            "Running calls may use up the account's credit: this call may cost up to $3.00 by its "
+            "max_tokens, its number of choices and its input, and they leave $0.00 for it. "
+            "Try again when one has ended, lower max_tokens, or add credit at https://x/top-up.",
+        ),
+        (
+            refusal(
+                LimitName.EXPOSURE, value=2 * 10**9, remaining=10**9, asked=3 * 10**9,
+                retry_after_ms=None,
+            ),
+            ErrorKind.NO_CREDIT,
+            "Not enough credit: this call may cost up to $3.00 by its max_tokens, its number of "
+            "choices and its input, the account's credit of $2.00 covers $1.00. "
+            "Lower max_tokens, or add credit at https://x/top-up.",
+        ),
+        (
+            refusal(LimitName.SMALL_BALANCE, value=2),
+            ErrorKind.RATE_LIMITED,
+            "With its present credit this account may run 2 calls at a time. "
+            "Try again when one has ended, or add credit at https://x/top-up.",
+        ),
+    ],
+)  # fmt: skip
+def test_refusal_for_lack_of_credit_says_where_to_add_it(
+    refused: Refusal, kind: ErrorKind, message: str
+) -> None:
+    """A call that the credit never covers is no rate limit: waiting does not help."""
+    error = refusal_error(refused, model="m", top_up="https://x/top-up")
+
+    assert (error.kind, error.message) == (kind, message)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [
+        (None, "1 s"), (1, "1 s"), (119_000, "119 s"), (119_001, "2 min"), (121_000, "3 min"),
+        (7_140_000, "119 min"), (7_140_001, "2 h"), (7_200_001, "3 h"),
+    ],
+)  # fmt: skip
+def test_refusal_rounds_the_wait_up(milliseconds: int | None, text: str) -> None:
+    """Seconds up to two minutes, minutes up to two hours, then hours; one second by default."""
+    error = refusal_error(refusal(LimitName.RPM, retry_after_ms=milliseconds), model="m", top_up="")
+
+    assert error.message.endswith(f"Try again in {text}.")
+
+
+def test_refusal_of_an_account_without_credit_names_its_balance() -> None:
+    """A debt is a negative balance."""
+    error = used_up_error(-1_500_000_000, top_up="https://x/top-up")
+
+    assert error.kind is ErrorKind.NO_CREDIT
+    assert error.message == (
+        "Not enough credit: -$1.50 is available. Add credit at https://x/top-up."
+    )
+    assert error.detail == "limit=credit scope=account value=-1500000000 remaining=-1500000000"
+
+
+def test_limits_have_a_highest_value() -> None:
+    """A billion requests or tokens, and nine million dollars, which scripts count exactly."""
+    highest = b'{"rpm":1000000000,"budget_day_nanousd":9000000000000000}'
+
+    assert msgspec.json.decode(highest, type=Limits).rpm == 10**9
+    for above in (b'{"rpm":1000000001}', b'{"budget_total_nanousd":9000000000000001}'):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(above, type=Limits)
 
 
 def test_limits_are_kept_as_plain_json() -> None:

@@ -1,4 +1,4 @@
-"""Learning how much output to expect."""
+"""Percentiles of output tokens, and the estimates made from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.core.output_estimate import ENOUGH, OutputEstimator, OutputQuantile
 
 @given(st.lists(st.integers(0, 300_000), min_size=1, max_size=300))
 def test_quantile_is_an_upper_bound_less_than_a_quarter_too_high(tokens: list[int]) -> None:
-    """At least 95 of 100 calls fit into what is expected, and it is no fatter than need be."""
+    """At least 95 of 100 counts are at most the value, which is less than a quarter too high."""
     quantile = OutputQuantile()
     for count in tokens:
         quantile.observe(count)
@@ -29,12 +29,12 @@ def test_quantile_is_an_upper_bound_less_than_a_quarter_too_high(tokens: list[in
 
 
 def test_quantile_of_nothing_is_nothing() -> None:
-    """Before the first call nothing is known."""
+    """Without observations the value is 0."""
     assert OutputQuantile().value() == 0
 
 
 def test_quantile_beyond_its_buckets_is_its_last() -> None:
-    """Absurd counts neither fail nor widen the table."""
+    """A count beyond the last bucket is counted in it."""
     quantile = OutputQuantile()
     quantile.observe(10**9)
     quantile.observe(-1)
@@ -43,7 +43,7 @@ def test_quantile_beyond_its_buckets_is_its_last() -> None:
 
 
 def test_quantile_follows_a_change_of_habits() -> None:
-    """After some hundred calls of another kind the old ones count no more."""
+    """After a few thousand smaller outputs, the larger ones before them have no effect."""
     quantile = OutputQuantile()
     for _ in range(1000):
         quantile.observe(20_000)
@@ -69,7 +69,7 @@ def test_learner_expects_the_default_until_it_knows() -> None:
 
 
 def test_learner_expects_of_a_new_key_what_the_model_does_for_others() -> None:
-    """Until enough is known of a key itself."""
+    """A key without calls of its own gets the model's percentile."""
     learner = OutputEstimator(default_tokens=1000)
     for _ in range(ENOUGH):
         learner.observe("old", "model", 50)
@@ -88,7 +88,7 @@ def test_learner_expects_no_more_of_a_new_key_because_of_others() -> None:
 
 
 def test_learner_forgets_who_was_not_used_for_longest() -> None:
-    """Its memory is bounded."""
+    """The least recently used pair is evicted."""
     learner = OutputEstimator(default_tokens=1000, entries=2)
     for key in ("a", "b", "a", "c"):
         for _ in range(ENOUGH):

@@ -6,12 +6,19 @@ import math
 from fractions import Fraction
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.model import TOKEN_COLUMNS, Prices, TokenPrices, Usage
 from gateway.core.money import MAX_AMOUNT_NANOUSD
-from gateway.core.pricing import cost_nanousd, most_nanousd, token_count, worst_case_nanousd
+from gateway.core.pricing import (
+    cost_nanousd,
+    dearest_input,
+    most_nanousd,
+    token_count,
+    worst_case_nanousd,
+)
 
 COUNTS = st.integers(0, 10_000_000)
 PRICE = st.integers(0, 10**13)
@@ -69,7 +76,7 @@ def test_cost_of_two_calls_apart_is_at_most_one_more(a: Usage, b: Usage, prices:
 def test_most_covers_every_way_the_output_may_turn_out(
     given_tokens: int, output: int, reasoning: int, prices: Prices
 ) -> None:
-    """Whatever part of the output is reasoning, the hold for it is enough."""
+    """The bound holds for any part of the output that is reasoning."""
     usage = Usage(input=given_tokens, output=output, reasoning=reasoning)
 
     assert cost_nanousd(usage, prices) <= most_nanousd(given_tokens, output + reasoning, prices)
@@ -129,15 +136,17 @@ def test_cost_of_a_tier_is_rounded_once() -> None:
 
 
 def test_cost_beyond_the_threshold_is_that_of_long_context_for_all_tokens() -> None:
-    """Cached input counts towards the threshold; at the threshold nothing changes."""
+    """Cache reads and writes count towards the threshold; at it nothing changes."""
     long = TokenPrices(6_000_000_000, 22_500_000_000, 600_000_000, 7_500_000_000, 22_500_000_000)
     prices = msgspec.structs.replace(PLAIN, long_context=long, long_context_above=200_000)
 
     at = Usage(input=100_000, cache_read=100_000, output=1000)
     above = Usage(input=100_001, cache_read=100_000, output=1000)
+    written = Usage(cache_read=100_000, cache_write=100_001)
 
     assert cost_nanousd(at, prices) == 300_000_000 + 30_000_000 + 15_000_000
     assert cost_nanousd(above, prices) == 600_006_000 + 60_000_000 + 22_500_000
+    assert cost_nanousd(written, prices) == 60_000_000 + 750_007_500
 
 
 @given(
@@ -157,11 +166,47 @@ def test_worst_case_counts_every_token_at_the_dearest_price() -> None:
     assert worst_case_nanousd(1, 0, prices) == 1
 
 
+def test_worst_case_multiplies_by_every_tier_above_one() -> None:
+    """A request may be served in several tiers at once; a cheaper tier does not lower the bound."""
+    tiers = {"priority": 2_000_000, "us": 1_100_000, "flex": 500_000, "same": 1_000_000}
+    prices = Prices(input=10, output=20, cache_read=0, cache_write=0, reasoning=0, tiers=tiers)
+
+    assert worst_case_nanousd(1_000_000, 2_000_000, prices) == 110
+    assert worst_case_nanousd(1, 0, prices) == 1
+
+
+def test_worst_case_is_that_of_the_dearer_scale() -> None:
+    """Long context may cost more or less than the plain prices, for input and output apart."""
+    plain = Prices(input=3, output=10, cache_read=1, cache_write=0, reasoning=12)
+    long = TokenPrices(input=6, output=11, cache_read=1, cache_write=0, reasoning=5)
+    both = msgspec.structs.replace(plain, long_context=long, long_context_above=200_000)
+
+    assert worst_case_nanousd(1_000_000, 0, both) == 6
+    assert worst_case_nanousd(0, 1_000_000, both) == 12
+    assert dearest_input(both) == 6
+    assert dearest_input(plain) == 3
+
+
+@pytest.mark.parametrize(
+    ("cache_write_1h", "hour_cache", "highest"),
+    [(None, True, 16), (None, False, 10), (30, True, 30), (30, False, 10), (9, True, 10)],
+)
+def test_dearest_input_includes_cache_writes(
+    cache_write_1h: int | None, hour_cache: bool, highest: int
+) -> None:
+    """An hour's cache costs at least as much as one of five minutes, where it may be used."""
+    prices = Prices(
+        input=3, output=0, cache_read=1, cache_write=10, reasoning=0, cache_write_1h=cache_write_1h
+    )
+
+    assert dearest_input(prices, hour_cache=hour_cache) == highest
+
+
 @given(st.builds(Usage, *[COUNTS] * 5), st.builds(Prices, *[PRICE] * 5))
 def test_no_usage_within_its_limits_costs_more_than_the_worst_case(
     usage: Usage, priced: Prices
 ) -> None:
-    """However its input is cached and however much of its output is reasoning."""
+    """The bound holds for any split of the input by cache and of the output by reasoning."""
     given_tokens = usage.input + usage.cache_read + usage.cache_write
 
     worst = worst_case_nanousd(given_tokens, usage.output + usage.reasoning, priced)

@@ -84,7 +84,7 @@ def test_plan_token_count_needs_a_provider_that_counts() -> None:
 
 
 def test_plan_model_without_deployments_says_so() -> None:
-    """An empty plan always has a reason."""
+    """A model without deployments is refused with `no_route`."""
     result = plan(model(), Wire.OPENAI, Endpoint.CHAT_COMPLETIONS)
 
     assert result == ((), "The model 'm' has no deployment.")

@@ -95,7 +95,7 @@ async def test_inference_goes_to_the_pipeline_with_the_client() -> None:
 
 
 async def test_client_without_address_is_served() -> None:
-    """A UNIX socket has no address."""
+    """A client of a UNIX socket has no address and gets a response."""
     harness = EdgeHarness(good())
     client = FakeClient("/v1/chat/completions", OPENAI_BODY)
     client.scope["client"] = None  # type: ignore[assignment]
@@ -136,7 +136,7 @@ async def test_wrong_method_is_told(path: str, method: str) -> None:
     [("/v1/credits", "GET", Page.CREDITS), ("/v1/credits/redeem", "POST", Page.REDEEM)],
 )
 async def test_account_pages_reach_their_handler(path: str, method: str, page: Page) -> None:
-    """With the page and the request id."""
+    """The handler gets the page and the request id."""
     harness = EdgeHarness()
 
     client = await harness.ask(path, method=method)
@@ -227,7 +227,7 @@ async def test_models_that_a_key_may_not_use_are_not_shown(path: str) -> None:
 
 
 async def test_models_need_a_key_and_tell_so_in_the_callers_dialect() -> None:
-    """Anthropic's clients send their version."""
+    """The error has Anthropic's form if the request has `anthropic-version`."""
     client = await EdgeHarness().ask(
         "/v1/models", method="GET", key=None, headers=[(b"anthropic-version", b"2023-06-01")]
     )
@@ -237,7 +237,7 @@ async def test_models_need_a_key_and_tell_so_in_the_callers_dialect() -> None:
 
 
 async def test_key_in_the_other_header_counts_too() -> None:
-    """Anthropic's clients send x-api-key."""
+    """`x-api-key` is accepted like `authorization`."""
     client = await EdgeHarness().ask(
         "/v1/models", method="GET", key=None, headers=[(b"x-api-key", RAW_KEY.encode())]
     )

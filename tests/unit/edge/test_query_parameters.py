@@ -24,7 +24,7 @@ from gateway.errors import ErrorKind, GatewayError
     ],
 )
 def test_query_is_decoded(query: bytes, expected: list[tuple[str, str]]) -> None:
-    """In the encoding of HTML forms."""
+    """Percent escapes and `+` are decoded as in HTML forms."""
     assert read_query(query) == expected
 
 
@@ -42,7 +42,7 @@ def test_query_is_decoded(query: bytes, expected: list[tuple[str, str]]) -> None
     ],
 )
 def test_bad_query_is_refused_with_its_name(query: bytes, param: str) -> None:
-    """Too many, too long, not UTF-8."""
+    """The error names the invalid parameter."""
     with pytest.raises(GatewayError) as caught:
         read_query(query)
 
@@ -52,7 +52,7 @@ def test_bad_query_is_refused_with_its_name(query: bytes, param: str) -> None:
 
 
 def test_most_parameters_pass() -> None:
-    """The limit is exact."""
+    """The highest allowed number of parameters is accepted."""
     query = b"&".join(b"p%d=1" % number for number in range(MAX_PARAMETERS))
 
     assert len(read_query(query)) == MAX_PARAMETERS
@@ -60,7 +60,7 @@ def test_most_parameters_pass() -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(query: bytes) -> None:
-    """No other exception is raised."""
+    """Any bytes are parsed, or raise InvalidValueError."""
     try:
         read_query(query)
     except GatewayError as error:

@@ -52,7 +52,7 @@ def test_merge_changes_and_removes_single_limits() -> None:
 
 
 def test_merge_for_a_model_keeps_the_keys_own_limits() -> None:
-    """A model without any limit left is removed."""
+    """A change for one model keeps the key's limits and those of other models."""
     limits = KeyLimits(rpm=1, models={"a": Limits(rpm=2)})
 
     changed = merge_key_limits(limits, {"tpm": 9}, "b")
@@ -62,3 +62,11 @@ def test_merge_for_a_model_keeps_the_keys_own_limits() -> None:
     assert changed == KeyLimits(rpm=1, models={"a": Limits(rpm=2), "b": Limits(tpm=9)})
     assert removed == KeyLimits(rpm=1, models={"b": Limits(tpm=9)})
     assert own == KeyLimits(models={"b": Limits(tpm=9)})
+
+
+def test_merge_of_a_limit_out_of_range_names_it() -> None:
+    """The error has the path of the limit and its range."""
+    with pytest.raises(InvalidValueError) as caught:
+        merge_limits(Limits(rpm=1), {"tpm": 5, "rpm": 0}, "limits.")
+
+    assert caught.value.message == "'limits.rpm' is out of range: Expected `int` >= 1."

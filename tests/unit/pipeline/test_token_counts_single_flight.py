@@ -79,7 +79,7 @@ async def test_other_questions_are_other_counts() -> None:
 
 
 async def test_failure_of_the_first_lets_the_others_try() -> None:
-    """Who waited for a client that failed asks itself."""
+    """After a failed request, each waiting client sends its own."""
     bench = counting(GatewayError(ErrorKind.UPSTREAM_CONNECT, "no"), counted(), counted())
     clients = [a_client() for _ in range(3)]
 
@@ -90,7 +90,7 @@ async def test_failure_of_the_first_lets_the_others_try() -> None:
 
 
 async def test_first_client_that_leaves_lets_the_others_try() -> None:
-    """A departure fails nobody else."""
+    """When the first client disconnects, the others send their own request."""
     bench = counting(never, counted())
     first, second = a_client(), a_client()
     _, leading = bench.begin(first, Endpoint.COUNT_TOKENS)

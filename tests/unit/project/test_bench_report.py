@@ -26,7 +26,7 @@ def test_gateway_is_compared_with_nginx_of_the_same_run() -> None:
 
 
 def test_results_replace_the_old_ones_and_nothing_else(tmp_path: Path) -> None:
-    """A document can be filled again and again."""
+    """Only the text between the markers changes, however often it is replaced."""
     document = tmp_path / "README.md"
     document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
 
@@ -38,7 +38,7 @@ def test_results_replace_the_old_ones_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_document_without_a_place_for_results_is_left_alone(tmp_path: Path) -> None:
-    """Nothing is overwritten by mistake."""
+    """A document without the markers is not changed."""
     document = tmp_path / "README.md"
     document.write_text("nothing here")
 

@@ -65,7 +65,7 @@ def rows_of(page: str, heading: str) -> list[list[str]]:
 
 
 def test_docs_names_the_phases_as_the_code_does() -> None:
-    """Who reads of a phase finds it in the code by its name, in the same order, in its files."""
+    """The table has the phases of `Proxy` in their order, and files that exist."""
     listed = (proxy.__doc__ or "").split("docs use:")[1].split(".")[0]
     phases = [name.split("(")[0].strip() for name in listed.split(",")]
 
@@ -79,7 +79,7 @@ def test_docs_names_the_phases_as_the_code_does() -> None:
 
 
 def test_docs_draws_the_phases_as_the_code_has_them() -> None:
-    """The picture leaves no phase out."""
+    """Every phase of the table is a node of the diagram."""
     drawing = text_of("architecture.md").split("```mermaid")[1].split("```")[0]
     drawn = set(re.findall(r"(\w+)\(?\[", drawing))
 
@@ -87,7 +87,7 @@ def test_docs_draws_the_phases_as_the_code_has_them() -> None:
 
 
 def test_docs_lists_the_layers_of_the_import_contract() -> None:
-    """What may import what is said and kept alike."""
+    """The layers on the page are those that import-linter enforces."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     contracts = project["tool"]["importlinter"]["contracts"]
     layers = next(each["layers"] for each in contracts if each["type"] == "layers")
@@ -139,7 +139,7 @@ def test_lines_fit_into_120_columns(page: Path) -> None:
 
 
 def test_contributing_names_existing_files() -> None:
-    """The page that says where things are is right."""
+    """Every path on the contributing page exists."""
     text = text_of("contributing.md").split("## Where things are")[1].split("## Tests")[0]
     paths = re.findall(r"`(gateway/[\w/.]+)`", text)
 

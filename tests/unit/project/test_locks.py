@@ -59,7 +59,7 @@ def versions(lock: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("lock", ASKED)
 def test_lock_holds_what_the_project_asks_for(lock: str) -> None:
-    """In a version within the range."""
+    """Each locked version is within the range that the project declares."""
     pinned = versions(lock)
     for given in ASKED[lock]:
         wanted = Requirement(given)

@@ -37,7 +37,7 @@ def container_of(name: str) -> dict[str, Any]:
 
 
 def test_every_file_of_the_folder_is_used() -> None:
-    """What lies there is applied."""
+    """The kustomization lists every file of the folder."""
     used = {*KUSTOMIZATION["resources"], *KUSTOMIZATION["configMapGenerator"][0]["files"]}
 
     assert used == {path.name for path in FOLDER.iterdir()} - {"kustomization.yaml", "README.md"}
@@ -74,7 +74,7 @@ def test_pod_has_what_it_mounts_and_writes(name: str) -> None:
 
 @ALL
 def test_ports_and_probes_are_those_of_the_configuration(name: str) -> None:
-    """Nothing asks where nobody listens."""
+    """Each probe and port is one that the configuration opens."""
     container = container_of(name)
     listening = {"http": SETTINGS.server.port, "metrics": SETTINGS.metrics.port}
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -89,7 +89,7 @@ def test_ports_and_probes_are_those_of_the_configuration(name: str) -> None:
 
 
 def test_gateway_gets_the_time_that_its_streams_may_take() -> None:
-    """The kubelet kills nobody who still drains."""
+    """The termination grace period is longer than the drain time."""
     pod, container = pod_of("gateway"), container_of("gateway")
     pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
 
@@ -97,7 +97,7 @@ def test_gateway_gets_the_time_that_its_streams_may_take() -> None:
 
 
 def test_ledger_gets_the_secrets_of_the_stores_alone() -> None:
-    """It calls no provider."""
+    """The ledger has no provider's credential."""
     container = container_of("ledger")
 
     assert "envFrom" not in container
@@ -108,7 +108,7 @@ def test_ledger_gets_the_secrets_of_the_stores_alone() -> None:
 
 
 def test_gateway_has_a_core_for_each_worker() -> None:
-    """A worker is one event loop."""
+    """The CPU request is one core for each worker."""
     request = container_of("gateway")["resources"]["requests"]["cpu"]
 
     assert int(request) == SETTINGS.server.workers

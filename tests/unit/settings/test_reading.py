@@ -160,7 +160,7 @@ def test_parse_error_inside_lists_names_the_index(old: str, new: str, error: str
 
 
 def test_parse_many_mistakes_reports_all_at_once() -> None:
-    """One run shows everything there is to mend."""
+    """All invalid settings are reported in one error."""
     text = VALID + "[server]\nport = 0\nworkers = 0\n[brand]\nnme = 'x'\n[metrics]\nport = 8080\n"
 
     paths = {line.split(":")[0] for line in errors_of(text)}
@@ -169,7 +169,7 @@ def test_parse_many_mistakes_reports_all_at_once() -> None:
 
 
 def test_parse_empty_file_asks_for_providers_and_models() -> None:
-    """A file cut to nothing is not an empty catalogue."""
+    """An empty file is refused: providers and models are required."""
     assert errors_of("") == [
         "providers: missing; expected at least one [[providers]] table",
         "models: missing; expected at least one [[models]] table",
@@ -236,7 +236,7 @@ _DOCUMENTS = st.dictionaries(
 
 @given(_DOCUMENTS)
 def test_reading_any_document_gives_settings_and_single_lines(raw: dict[str, object]) -> None:
-    """Whatever a document holds, all rules can run over it, and each error is one line."""
+    """Any document is accepted or gives errors of one line each."""
     errors: list[str] = []
 
     settings = read_table(raw, Settings, errors)

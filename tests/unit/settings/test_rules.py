@@ -38,7 +38,7 @@ def with_base_url(url: str, more: str = "") -> str:
 
 
 def test_parse_agreeing_settings_have_no_error() -> None:
-    """The text that the other tests spoil is right."""
+    """The text that the other tests change is valid."""
     assert isinstance(parse(VALID), Settings)
 
 
@@ -221,7 +221,7 @@ def test_parse_base_url_near_or_encrypted_is_taken(url: str) -> None:
 
 
 def test_parse_plain_http_to_public_host_needs_a_word() -> None:
-    """The operator may insist."""
+    """`allow_http` permits plain HTTP to a public host."""
     assert parse(with_base_url("http://api.openai.com/v1", ", allow_http = true")).providers
 
 

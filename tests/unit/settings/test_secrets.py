@@ -25,7 +25,7 @@ def read(path: str) -> str:
 
 
 def test_secret_from_environment_or_file_loses_its_line_end() -> None:
-    """Files end in a line end, keys do not."""
+    """The line end of a secret is removed."""
     assert secret("p", "KEY", None, {"KEY": "abc"}, read) == "abc"
     assert secret("p", None, "/run/key", {}, read) == "k3y"
     assert secret("p", None, None, {}, read) is None
@@ -93,7 +93,7 @@ def test_resolve_secrets_reports_all_that_is_missing() -> None:
 
 
 def test_resolve_secrets_of_stores_needs_no_credential() -> None:
-    """Who only uses the database need not have the providers' credentials."""
+    """The stores' secrets are read without those of the providers."""
     settings = Settings(
         providers=[Provider(name="a", api_key_env="A")],
         server=Server(tls_cert_file="/none"),

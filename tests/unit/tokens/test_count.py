@@ -205,7 +205,7 @@ def test_count_messages_tools_with_schema_and_typed_ones() -> None:
     ],
 )  # fmt: skip
 def test_count_chat_adds_up(message: dict[str, Any], tokens: int) -> None:
-    """A chat request is counted as it stands."""
+    """The count of a request is the sum of its parts."""
     assert chat(message) == FRAME + tokens
 
 
@@ -335,7 +335,7 @@ junk = st.recursive(
 
 @given(st.fixed_dictionaries({"messages": junk, "system": junk, "tools": junk, "functions": junk}))
 def test_count_of_arbitrary_json_is_a_number(request: dict[str, Any]) -> None:
-    """Whatever an object holds, it has a count, and half emoji do not matter."""
+    """Any JSON object has a count, also with unpaired surrogates."""
     body = json.dumps(request).encode()
 
     assert count_messages(body, COUNTER) >= 3

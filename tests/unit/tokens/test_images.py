@@ -13,7 +13,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 
 
 def test_image_is_made_of_files_that_its_context_holds() -> None:
-    """The list of what may enter is complete."""
+    """The image copies the files that `.dockerignore` admits, and they exist."""
     allowed = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
 
     copied = re.findall(r"^COPY (\S+) ", DOCKERFILE, re.MULTILINE)
@@ -23,7 +23,7 @@ def test_image_is_made_of_files_that_its_context_holds() -> None:
 
 
 def test_image_runs_a_command_that_exists_and_not_as_root() -> None:
-    """A number, since orchestrators cannot tell who a name is."""
+    """The user is a number, because orchestrators cannot check whether a name is root."""
     command = json.loads(re.findall(r"^CMD (.+)$", DOCKERFILE, re.MULTILINE)[0])
 
     assert re.search(r"^USER [1-9]\d*$", DOCKERFILE, re.MULTILINE)

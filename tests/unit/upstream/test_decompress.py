@@ -41,7 +41,7 @@ class Coded:
 
 
 class Heard:
-    """Keeps what it is told."""
+    """A sink that records its calls."""
 
     def __init__(self) -> None:
         self.body = b""
@@ -90,7 +90,7 @@ async def test_inflated_read_beyond_the_limit_is_refused() -> None:
 
 
 def test_unknown_coding_is_refused_and_closed() -> None:
-    """What cannot be metered is not relayed."""
+    """A response in an unknown content coding is refused and its connection closed."""
     coded = Coded(b"br", [b"x"])
 
     with pytest.raises(GatewayError) as caught:

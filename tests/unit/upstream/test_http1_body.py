@@ -263,7 +263,7 @@ async def test_idle_connection_that_hears_anything_is_dropped() -> None:
 
 
 async def test_unused_answer_that_is_paused_reads_again_when_kept() -> None:
-    """A connection that goes back to its pool listens for its end, whatever its sink did."""
+    """A connection returned to its pool resumes reading, also after its sink paused it."""
     wire, _ = await answered(CHUNKED)
     response = await wire.response()
     response.pause()
@@ -278,7 +278,7 @@ async def test_unused_answer_that_is_paused_reads_again_when_kept() -> None:
 
 
 async def test_read_returns_the_whole_body() -> None:
-    """`read` joins what had come and what comes."""
+    """`read` returns the bytes received before and after the call."""
     wire = Wire()
     await wire.ask()
     wire.feed(CHUNKED + b"1\r\na\r\n")
@@ -338,7 +338,7 @@ async def test_read_of_a_body_that_breaks_off_raises() -> None:
 
 
 async def test_read_after_close_raises() -> None:
-    """A closed response has no body to wait for."""
+    """`read` of a closed response raises."""
     wire = Wire()
     await wire.ask()
     wire.feed(LENGTH_10)
@@ -352,7 +352,7 @@ async def test_read_after_close_raises() -> None:
 
 
 async def test_cancelled_read_drops_the_connection() -> None:
-    """Who stops reading closes the socket."""
+    """Cancelling `read` closes the connection."""
     wire = Wire()
     await wire.ask()
     wire.feed(LENGTH_10 + b"012")

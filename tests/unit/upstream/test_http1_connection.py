@@ -218,7 +218,7 @@ def test_body_whose_end_is_ambiguous_is_refused(headers: list[tuple[bytes, bytes
     ],
 )
 def test_idle_hint_is_a_plain_number_or_none(value: bytes, seconds: float | None) -> None:
-    """A hint that is no sensible number is no hint."""
+    """A malformed `timeout` of `keep-alive` is ignored."""
     assert plan_body("GET", 200, "1.1", [(b"keep-alive", value)]).idle_hint_s == seconds
 
 
@@ -261,7 +261,7 @@ async def test_head_that_does_not_come_is_a_timeout() -> None:
 
 
 async def test_head_in_time_is_not_cut_off_later() -> None:
-    """The clock of the head does not bound the body."""
+    """The timeout of the head ends when the head has arrived."""
     wire = Wire()
     await wire.ask(timeout_s=0.01)
     wire.feed(CHUNKED)
@@ -296,7 +296,7 @@ async def test_death_before_the_head_tells_whether_a_byte_came(
 
 
 async def test_reset_ends_even_a_body_that_runs_until_close() -> None:
-    """Without a length only a clean end is an end."""
+    """A reset is a failure, also for a body that ends with the connection."""
     wire, sink = await answered(OK + b"\r\nhello")
 
     wire.hang_up(ConnectionResetError())
@@ -305,7 +305,7 @@ async def test_reset_ends_even_a_body_that_runs_until_close() -> None:
 
 
 async def test_cancelled_exchange_drops_the_connection() -> None:
-    """Who stops waiting for the head closes the socket at once."""
+    """Cancelling the wait for the head closes the connection."""
     wire = Wire()
     await wire.ask()
     assert wire.task is not None

@@ -24,7 +24,7 @@ class Case(NamedTuple):
     body: bytes = b""
     status: int = 200
     usable: bool = False
-    """The connection is kept."""
+    """The connection is reused."""
     method: str = "POST"
     eof: bool = False
     """The upstream closes after the last byte."""
@@ -274,7 +274,7 @@ def test_answer_cut_anywhere_comes_to_the_same_outcome(data: st.DataObject) -> N
 
 @given(st.lists(st.binary(min_size=1, max_size=200), max_size=8), st.lists(st.integers(0, 2000)))
 def test_chunked_body_cut_anywhere_is_conserved(parts: list[bytes], cuts: list[int]) -> None:
-    """Whatever bytes are sent in chunks come out in order, none lost, none added."""
+    """The body equals the content of the chunks, however the transcript is split."""
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
     sent = CHUNKED + chunks + b"0\r\n\r\n"
     case = Case("any", sent, "complete", b"".join(parts), usable=True)

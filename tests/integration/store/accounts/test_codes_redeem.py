@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from gateway.operations.records import CodeOperations
+from gateway.operations.values import InvalidValueError
 from gateway.store.accounts.accounts import Account, Accounts, UnknownAccountError
 from gateway.store.accounts.audit import Actor, AuditLog
 from gateway.store.accounts.codes import (
@@ -73,7 +75,7 @@ async def test_code_redeemed_by_many_at_once_pays_once(
 
 @pytest.mark.parametrize("raw", ["", "hello", "7H3KQ-0XWEP-M4T9A-Z2C8R", "x" * 10_000, "ü" * 20])
 async def test_unknown_code_is_refused(database: Database, account: Account, raw: str) -> None:
-    """Whatever it looks like."""
+    """Well-formed and malformed codes that do not exist get the same error."""
     with pytest.raises(UnknownCodeError):
         await Codes(database).redeem(raw, account.id, BY)
 
@@ -89,7 +91,7 @@ async def test_expired_code_is_refused(database: Database, account: Account) -> 
 async def test_revoked_code_is_refused_and_a_redeemed_one_cannot_be_revoked(
     database: Database, account: Account
 ) -> None:
-    """Revoking is for codes that nobody has used."""
+    """A revoked code cannot be redeemed, nor a redeemed one revoked."""
     codes = Codes(database)
     revoked, redeemed = await make(database), await make(database)
     await codes.redeem(redeemed.raw, account.id, BY)
@@ -147,12 +149,28 @@ def _bytes_below(home: Path) -> bytes:
 
 
 async def test_codes_worth_nothing_or_too_much_are_not_made(database: Database) -> None:
-    """Nor too many at once."""
+    """An amount out of range, no code and more than 10,000 codes at once are refused."""
     codes = Codes(database)
     for amount in (0, -1, 1_000_001 * DOLLAR):
         with pytest.raises(AmountError):
             await codes.create(CodeDetails(amount_nanousd=amount), BY)
-    with pytest.raises(ValueError, match="from 1 to"):
-        await codes.create(CodeDetails(amount_nanousd=1), BY, 0)
+    for count in (0, 10_001):
+        with pytest.raises(ValueError, match="from 1 to 10000 codes"):
+            await codes.create(CodeDetails(amount_nanousd=1), BY, count)
+        with pytest.raises(InvalidValueError, match="from 1 to 10000"):
+            await CodeOperations(database).create(CodeDetails(amount_nanousd=1), count, BY)
 
     assert await codes.list() == []
+
+
+async def test_ten_thousand_codes_are_made_at_once(database: Database) -> None:
+    """The largest batch is complete, and its codes are listed in pages."""
+    operations = CodeOperations(database)
+
+    made = await operations.create(CodeDetails(amount_nanousd=1_000_000 * DOLLAR), 10_000, BY)
+    first = await operations.list(limit=9_999)
+    rest = await operations.list(after=first[-1].id, limit=9_999)
+
+    assert len({each.raw for each in made}) == 10_000
+    assert len(first) == 9_999
+    assert len(rest) == 1

@@ -18,9 +18,10 @@ from gateway.core.model import CallRecord
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.settings import Settings
 from gateway.store.accounts.accounts import Account, Accounts
-from gateway.store.accounts.audit import Actor
+from gateway.store.accounts.audit import Actor, AuditLog
 from gateway.store.accounts.credits import (
     AlreadyRefundedError,
+    AmountError,
     Credits,
     EntryKind,
     UnknownChargeError,
@@ -97,10 +98,55 @@ async def test_batch_moves_rows_charges_and_balances_together(
     }
 
 
+async def test_topup_and_adjustment_are_audited_once(database: Database, account: Account) -> None:
+    """The audit log has the balance before and after; a repeated booking adds no entry."""
+    store = Credits(database)
+    await store.topup(account.id, 5, BY, idempotency_key="inv-7")
+    await store.topup(account.id, 5, BY, idempotency_key="inv-7")
+    await store.adjust(account.id, -1, BY, reason="rounding")
+
+    entries = await AuditLog(database).list(object_id=account.id)
+
+    changes = [each for each in entries if each.action.startswith("credits.")]
+    assert [(each.action, each.before) for each in changes] == [
+        ("credits.adjustment", {"balance_nanousd": 5}),
+        ("credits.topup", {"balance_nanousd": 0}),
+    ]
+    assert [(each.after or {})["balance_nanousd"] for each in changes] == [4, 5]
+    assert {each.actor for each in changes} == {"cli:tester"}
+
+
+@pytest.mark.parametrize("amount", [0, 1_000_000 * DOLLAR + 1, -1_000_000 * DOLLAR - 1])
+async def test_amount_of_one_entry_has_bounds(
+    database: Database, account: Account, amount: int
+) -> None:
+    """An entry moves one nano-dollar to a million dollars, in either direction."""
+    store = Credits(database)
+    with pytest.raises(AmountError):
+        await store.adjust(account.id, amount, BY, reason="x")
+    for accepted in (1, -1, 1_000_000 * DOLLAR, -1_000_000 * DOLLAR):
+        await store.adjust(account.id, accepted, BY, reason="x")
+
+    assert len(await store.entries(account.id)) == 4
+    assert await balance_of(database, account) == 0
+
+
+async def test_balance_has_an_upper_bound(database: Database, account: Account) -> None:
+    """A balance is at most nine million dollars; a booking beyond that changes nothing."""
+    store = Credits(database)
+    for _ in range(9):
+        await store.topup(account.id, 1_000_000 * DOLLAR, BY)
+
+    with pytest.raises(AmountError):
+        await store.topup(account.id, 1, BY)
+
+    assert await balance_of(database, account) == 9_000_000 * DOLLAR
+
+
 async def test_call_delivered_again_is_charged_once_even_after_its_row_is_purged(
     database: Database, account: Account
 ) -> None:
-    """The ledger remembers a charged call for ever."""
+    """The ledger entry prevents a second charge after the usage row is deleted."""
     call = usage_event("req_1", account_id=account.id, cost_nanousd=300)
     again = usage_event("req_1", account_id=account.id, cost_nanousd=999)
 
@@ -158,7 +204,7 @@ def test_usage_event_with_an_impossible_cost_has_no_row(cost: int) -> None:
 async def test_written_entries_cannot_be_changed_or_deleted(
     database: Database, account: Account, table: str, statement: str
 ) -> None:
-    """The database itself refuses, whoever asks."""
+    """The database rejects updates and deletions of ledger entries."""
     await Credits(database).topup(account.id, DOLLAR, BY)
 
     with pytest.raises(DBAPIError, match="append-only"):
@@ -326,7 +372,7 @@ def test_any_sequence_of_bookings_keeps_sum_and_balance_equal(sql_settings: Sett
 
 
 async def test_usage_row_keeps_both_costs(database: Database, account: Account) -> None:
-    """What the caller pays and what the upstream takes stand in the call's record."""
+    """The usage row holds the client's price and the upstream's cost."""
     await book_calls(
         database,
         usage_event("req_1", account_id=account.id, cost_nanousd=300, upstream_cost_nanousd=200),

@@ -70,7 +70,7 @@ async def test_load_gives_terms_limits_and_a_version_that_grows(
 
 
 async def test_load_of_an_unknown_account_is_none(database: Database) -> None:
-    """There is nothing to spend from."""
+    """The credit of an unknown account is None."""
     assert await load(database, "acct_none") is None
 
 

@@ -60,7 +60,7 @@ async def test_reconcile_sound_books_finds_nothing(database: Database, account: 
 
 
 async def test_reconcile_of_an_empty_database_finds_nothing(database: Database) -> None:
-    """There is nothing to differ."""
+    """An empty database has no differences."""
     assert (await reconcile(database)).differences == []
 
 

@@ -74,7 +74,7 @@ async def test_nothing_of_a_call_can_be_read_at_rest(valkey: ValkeyProcess) -> N
 
 
 async def test_equal_calls_of_two_callers_have_nothing_in_common(valkey: ValkeyProcess) -> None:
-    """Who reads Redis cannot tell that two callers asked the same, or got the same."""
+    """Equal requests and responses of two clients have different keys and values in Redis."""
     worker = Worker(valkey.url, "pair:", Idempotency())
     await worker.start()
     for raw_key in (RAW_KEY, OTHER_RAW_KEY):

@@ -48,7 +48,7 @@ async def open_worker(prefix: str) -> AsyncIterator[OpenWorker]:
 async def test_begin_without_redis_is_refused_with_a_wait(
     valkey: ValkeyProcess, open_worker: OpenWorker
 ) -> None:
-    """A promise that cannot be kept is not made: 503, and nothing was run."""
+    """Without Redis a keyed call is refused with 503 and not run."""
     worker = await open_worker(valkey.url, limits=HASTY)
     valkey.kill()
 
@@ -62,7 +62,7 @@ async def test_begin_without_redis_is_refused_with_a_wait(
 async def test_begin_whose_reply_is_late_leaves_the_key_free(
     valkey: ValkeyProcess, open_worker: OpenWorker
 ) -> None:
-    """A caller that was told 503 can try again soon, though Redis had taken the key for it."""
+    """If Redis granted the claim after the deadline, the claim is released."""
     worker = await open_worker(valkey.url, Idempotency(lease_s=30), limits=HASTY)
     valkey.pause()
     assert (await refusal(worker, claim_of())).kind is ErrorKind.STORE_UNAVAILABLE
@@ -145,7 +145,7 @@ async def test_close_offers_what_is_owed(valkey: ValkeyProcess, open_worker: Ope
 async def test_cancelled_begin_that_took_the_key_gives_it_back(
     valkey: ValkeyProcess, open_worker: OpenWorker, prefix: str
 ) -> None:
-    """A caller that leaves before Redis answers owes the key; it is freed, not left to lapse."""
+    """Cancelling `begin` releases a claim that Redis grants afterwards."""
     worker = await open_worker(valkey.url, tended=False)
     other = await open_worker(valkey.url)
     task = asyncio.create_task(worker.records.begin(claim_of()))

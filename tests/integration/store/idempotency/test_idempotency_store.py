@@ -73,7 +73,7 @@ async def open_worker(prefix: str) -> AsyncIterator[OpenWorker]:
 async def test_begin_by_fifty_at_once_is_granted_to_one(
     valkey_url: str, open_worker: OpenWorker
 ) -> None:
-    """Of fifty repetitions over two workers one runs and the others are told to come back."""
+    """Of fifty calls with one key, one runs and the others get a retryable conflict."""
     workers = [await open_worker(valkey_url), await open_worker(valkey_url)]
 
     begun = await asyncio.gather(
@@ -90,7 +90,7 @@ async def test_begin_by_fifty_at_once_is_granted_to_one(
 async def test_begin_after_finish_is_the_stored_answer(
     valkey_url: str, open_worker: OpenWorker
 ) -> None:
-    """Any worker repeats the answer, as often as asked, and runs nothing."""
+    """Any worker replays the stored response, any number of times."""
     first, second = await open_worker(valkey_url), await open_worker(valkey_url)
 
     await first.records.finish(await held(first, claim_of()), ANSWER)
@@ -139,7 +139,7 @@ async def test_begin_after_free_is_fresh(valkey_url: str, open_worker: OpenWorke
 async def test_begin_after_a_charge_without_answer_is_completed(
     valkey_url: str, open_worker: OpenWorker
 ) -> None:
-    """A stream that was charged is not run again, and SDKs are told not to try."""
+    """A charged stream is not run again; the error forbids a retry."""
     worker = await open_worker(valkey_url)
 
     await worker.records.finish(await held(worker, claim_of()), None)
@@ -229,7 +229,7 @@ async def test_lease_of_a_running_call_is_renewed(
 async def test_freed_key_is_not_renewed(
     valkey_url: str, open_worker: OpenWorker, prefix: str
 ) -> None:
-    """A run that has ended takes nothing back."""
+    """Renewing after the release does not restore the claim."""
     worker = await open_worker(valkey_url, BRIEF)
     ended = await held(worker, claim_of("ended"))
     await held(worker, claim_of("running"))
@@ -252,7 +252,7 @@ async def lives_shorter(worker: Worker, name: str, limit_ms: int) -> bool:
 async def test_key_of_a_killed_worker_becomes_free(
     valkey_url: str, open_worker: OpenWorker, prefix: str
 ) -> None:
-    """After kill -9 nobody renews: a repetition is refused first and granted after the lease."""
+    """The claim of a killed worker is granted again once its lease has expired."""
     worker = await open_worker(valkey_url, BRIEF)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", HOLDER, valkey_url, prefix),
@@ -377,7 +377,7 @@ async def test_begin_over_a_tampered_answer_spares_one_that_came_meanwhile(
 async def test_answer_moved_to_another_record_does_not_open(
     valkey_url: str, open_worker: OpenWorker, prefix: str
 ) -> None:
-    """Who can write to Redis cannot answer one call with another's answer."""
+    """A response copied to another call's record is not opened."""
     worker = await open_worker(valkey_url)
     await worker.records.finish(await held(worker, claim_of("a")), ANSWER)
     source = f"{prefix}{{s1}}idem:{claim_of('a').scope.hex()}"

@@ -78,7 +78,7 @@ async def test_lookup_asks_sql_once_then_redis_then_nobody(
 async def test_lookup_of_one_key_at_once_is_one_load(
     valkey_url: str, open_worker: OpenWorker, sql: FakeSql
 ) -> None:
-    """A stampede on one key reaches SQL once."""
+    """Simultaneous lookups of one key query SQL once."""
     digest = sql.create("laptop")
     worker = await open_worker(valkey_url)
 
@@ -91,7 +91,7 @@ async def test_lookup_of_one_key_at_once_is_one_load(
 async def test_lookup_cancelled_caller_leaves_the_others_their_answer(
     valkey_url: str, open_worker: OpenWorker, sql: FakeSql
 ) -> None:
-    """The load belongs to nobody in particular."""
+    """Cancelling the lookup that started a load does not cancel the load."""
     digest = sql.create("laptop")
     worker = await open_worker(valkey_url)
     sql.hold = asyncio.Event()
@@ -190,7 +190,7 @@ async def test_change_published_from_the_command_line_reaches_the_workers(
 async def test_revocation_during_a_slow_sql_read_is_not_undone_by_it(
     valkey_url: str, open_worker: OpenWorker, sql: FakeSql, prefix: str
 ) -> None:
-    """A read that saw the key active, and ends after its revocation, brings nothing back."""
+    """A slow SQL read does not overwrite a revocation that happened meanwhile."""
     digest = sql.create("laptop")
     worker, other = await open_worker(valkey_url), await open_worker(valkey_url)
     sql.hold = asyncio.Event()
@@ -257,7 +257,7 @@ async def test_entry_older_than_what_the_worker_knew_is_not_believed(
 async def test_unreadable_entry_and_message_do_no_harm(
     valkey_url: str, open_worker: OpenWorker, sql: FakeSql, prefix: str
 ) -> None:
-    """Foreign bytes count as nothing: the key is loaded from SQL, the near cache starts anew."""
+    """An unreadable entry is loaded from SQL; an unreadable message clears the local cache."""
     digest = sql.create("laptop")
     worker = await open_worker(valkey_url)
     await worker.bus.command("SET", entry_name(prefix, digest), b"\x80 what")
@@ -289,7 +289,7 @@ async def test_broken_subscription_drops_what_is_remembered(
 async def test_silent_subscription_is_not_relied_on(
     valkey: ValkeyProcess, open_worker: OpenWorker, sql: FakeSql
 ) -> None:
-    """A server that hangs proves nothing: within a second the memory is not used any more."""
+    """If the subscription is silent for a second, the local cache is no longer used."""
     digest = sql.create("laptop")
     worker = await open_worker(valkey.url)
     assert await worker.lookup_state(digest) == "active"

@@ -49,7 +49,7 @@ async def test_key_created_is_well_formed_and_speaks_for_its_account(
 
 
 async def test_key_listed_shows_prefix_and_last_four_only(database: Database, keys: Keys) -> None:
-    """What can be shown is too little to use the key."""
+    """A listed key shows its prefix and last four characters."""
     new = await make(database, keys)
 
     (row,) = await keys.list(new.row.account_id)
@@ -69,7 +69,7 @@ async def test_key_without_an_account_is_refused(keys: Keys) -> None:
 async def test_key_disabled_and_enabled_again_raises_the_version_each_time(
     database: Database, keys: Keys
 ) -> None:
-    """Every change can be told from the one before it."""
+    """Every change raises the version."""
     new = await make(database, keys)
 
     disabled = await keys.disable(new.row.id)
@@ -98,7 +98,7 @@ async def test_key_revoked_stays_revoked(database: Database, keys: Keys) -> None
 
 
 async def test_key_changed_by_many_at_once_loses_no_version(database: Database, keys: Keys) -> None:
-    """Changes at the same time are put in a row."""
+    """Each of many simultaneous changes gets a version of its own."""
     new = await make(database, keys)
 
     changes = await asyncio.gather(*[keys.disable(new.row.id) for _ in range(8)])
@@ -118,7 +118,7 @@ async def test_key_unknown_is_told_from_a_revoked_one(keys: Keys) -> None:
 async def test_keys_of_one_account_do_not_show_those_of_another(
     database: Database, keys: Keys
 ) -> None:
-    """The list of an account is its own."""
+    """The keys of an account are listed without those of other accounts."""
     first, second = await make(database, keys), await make(database, keys)
 
     assert await keys.list(first.row.account_id) == [first.row]

@@ -111,7 +111,7 @@ async def test_requests_at_once_share_one_question(world: TillWorld) -> None:
 
 
 async def test_account_that_does_not_exist_is_refused(world: TillWorld) -> None:
-    """As the reservation refuses it."""
+    """An unknown account is refused with the same error as by a reservation."""
     with pytest.raises(GatewayError) as caught:
         await world.till.credit.refusal("nobody")
 
@@ -162,7 +162,7 @@ async def test_token_counts_count_in_requests_and_concurrency_alone(world: TillW
 
 
 async def test_token_count_leaves_no_event(world: TillWorld) -> None:
-    """Nothing is journaled, nothing stays held, and no lease is left to be swept."""
+    """A token count leaves no usage event, no hold and no lease."""
     world.sql.put(balance=0, credit=0)
 
     await world.till.reservations.release(await world.worker.reserve(count_ask()))

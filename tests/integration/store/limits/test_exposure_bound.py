@@ -97,7 +97,7 @@ async def test_burst_ends_within_the_bound(
 
 
 async def test_call_that_fits_when_another_has_ended_may_be_tried_again(world: TillWorld) -> None:
-    """It is told what it could cost and what helps; alone it is admitted."""
+    """The refusal names the possible cost and the remedy; alone the call is admitted."""
     world.sql.put(balance=USD, credit=0)
     asked = {"model": DEAR, "max_tokens": 64_000, "input_bound": 5000}
     first = await world.worker.reserve(ask_for(**asked))  # type: ignore[arg-type]
@@ -116,7 +116,7 @@ async def test_call_that_fits_when_another_has_ended_may_be_tried_again(world: T
 
 
 async def test_call_that_fits_by_no_waiting_is_refused_for_want_of_credit(world: TillWorld) -> None:
-    """Lower limits help, or more money."""
+    """The error asks for a lower `max_tokens` or more credit, and for no retry."""
     world.sql.put(balance=USD // 2, credit=0)
 
     error = await world.refusal(model=DEAR, max_tokens=64_000, input_bound=5000)
@@ -149,7 +149,7 @@ async def test_small_balance_runs_eight_priced_calls_at_a_time(world: TillWorld)
 
 @pytest.mark.parametrize("balance", [0, -5])
 async def test_without_funds_only_free_models_are_served(world: TillWorld, balance: int) -> None:
-    """Also where nothing would be held."""
+    """A priced call is refused even if its hold would be zero."""
     world.sql.put(balance=balance, credit=0)
 
     await world.reserve(model=FREE, max_tokens=None)
@@ -184,7 +184,7 @@ async def test_credit_limit_is_bounded_as_a_balance_is(world: TillWorld) -> None
 
 
 async def test_trust_that_is_taken_away_counts_from_the_next_call(world: TillWorld) -> None:
-    """The flag travels like credit terms."""
+    """A change of the flag is in effect for the next call."""
     world.sql.put(balance=USD, credit=0, trusted=True)
     await burst(world, 9, model=OAI, max_tokens=64_000)
     world.sql.put(balance=USD, credit=0)
@@ -239,7 +239,7 @@ async def test_record_of_an_earlier_version_is_read_and_leaves_nothing(world: Ti
 
 
 async def test_sum_that_is_wrong_is_right_again_without_calls(world: TillWorld) -> None:
-    """Whatever left something in it."""
+    """The last settlement resets a wrong sum of worst cases to zero."""
     world.sql.put(balance=10 * USD, credit=0)
     held = await world.reserve(model=OAI)
     await world.probe.client.hincrby(world.probe.key, "w", 5 * USD)
@@ -268,7 +268,7 @@ async def test_agent_with_two_dollars_is_not_refused(world: TillWorld, model: Mo
 
 
 async def test_others_do_not_raise_the_hold_of_a_new_key(world: TillWorld) -> None:
-    """They may lower it."""
+    """Other keys' calls may lower the hold of a new key, never raise it."""
     world.sql.put("rich")
     for number in range(40):
         held = await world.reserve(account_id="rich", key_id="rich", model=OAI, max_tokens=32_000)
@@ -371,7 +371,7 @@ class Story:
         await self.world.till.running.renew()
 
     async def sweep(self) -> None:
-        """The worker of some calls is dead: what they had cost when last heard of is charged."""
+        """Sweep the calls of a dead worker, which charges their last checkpoints."""
         if not self.running:
             return
         await self.renew()

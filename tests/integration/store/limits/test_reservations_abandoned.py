@@ -37,7 +37,7 @@ def runs_on(reservation: Reservation, usage: Usage) -> CallRecord:
 
 
 async def test_call_of_a_dead_worker_is_settled_with_its_checkpoint(world: TillWorld) -> None:
-    """What it had used when last heard of is charged, its slot and its hold are free."""
+    """Its last checkpoint is charged; its slot and its hold are released."""
     held = await world.reserve(limits=LIMITED, input_tokens=100, max_tokens=100)
     runs_on(held, Usage(input=100, output=30))
     await world.till.running.renew()
@@ -74,7 +74,7 @@ async def test_call_that_dies_before_its_first_checkpoint_costs_nothing(world: T
 
 
 async def test_call_that_is_heard_of_is_not_swept(world: TillWorld) -> None:
-    """However long it runs."""
+    """A call whose lease is renewed is not swept, however long it runs."""
     held = await world.reserve()
     for _ in range(5):
         world.clock.now_ms += LEASE_MS - 1
@@ -212,7 +212,7 @@ async def test_call_that_is_swept_after_it_was_settled_is_nothing(world: TillWor
 
 
 async def test_calls_are_swept_in_every_shard_and_batch(world: TillWorld) -> None:
-    """More calls than a batch, of many accounts."""
+    """More abandoned calls than a batch holds, in many shards, are all swept."""
     for n in range(8):
         world.sql.put(f"acct_{n}")
     for n in range(250):
@@ -225,7 +225,7 @@ async def test_calls_are_swept_in_every_shard_and_batch(world: TillWorld) -> Non
 
 
 async def test_sweeper_rests_for_a_lease_and_yields_to_others(world: TillWorld) -> None:
-    """After its start the living are to be heard first; then one worker sweeps at a time."""
+    """A sweeper waits for one lease after its start; then one worker sweeps at a time."""
     now = 1000.0
     sweeper = world.till.sweeper
     sweeper._clock = lambda: now

@@ -75,7 +75,7 @@ async def test_postpaid_account_is_admitted_down_to_its_credit_limit(world: Till
 
 
 async def test_free_call_is_admitted_without_any_credit(world: TillWorld) -> None:
-    """What costs nothing needs nothing."""
+    """A free model needs no credit."""
     world.sql.put(balance=-5, credit=0)
 
     held = await world.reserve(model=FREE)
@@ -87,7 +87,7 @@ async def test_free_call_is_admitted_without_any_credit(world: TillWorld) -> Non
 
 
 async def test_top_up_is_found_by_the_call_that_would_be_refused(world: TillWorld) -> None:
-    """Redis need not have been told: before a refusal for want of credit SQL is asked."""
+    """Before a call is refused for lack of credit, its balance is read from SQL."""
     world.sql.put(balance=0, credit=0)
     await world.refusal()
     world.sql.credit("acct_1", 1000)
@@ -99,7 +99,7 @@ async def test_top_up_is_found_by_the_call_that_would_be_refused(world: TillWorl
 
 
 async def test_refused_accounts_do_not_ask_sql_at_every_call(world: TillWorld) -> None:
-    """A caller who hammers without credit is no load for SQL."""
+    """Repeated calls without credit do not query SQL each time."""
     world.sql.put(balance=0, credit=0)
 
     for _ in range(20):
@@ -142,7 +142,7 @@ async def test_balance_of_an_older_position_never_wins(world: TillWorld) -> None
 
 
 async def test_key_of_no_account_is_refused(world: TillWorld) -> None:
-    """There is nobody to charge."""
+    """A key whose account does not exist is refused."""
     assert (await world.refusal()).kind is ErrorKind.FORBIDDEN
 
 
@@ -179,7 +179,7 @@ async def test_ledger_that_dies_before_it_acknowledges_doubles_nothing(world: Ti
 
 
 async def test_call_settled_twice_is_charged_once(world: TillWorld) -> None:
-    """A repetition while the first waits is nothing; a later one is taken back by the ledger."""
+    """A second settlement is ignored in Redis, or later by the ledger."""
     world.sql.put(balance=1000, credit=0)
     held = await world.reserve(input_tokens=100, max_tokens=0)
 
@@ -196,7 +196,7 @@ async def test_call_settled_twice_is_charged_once(world: TillWorld) -> None:
 
 
 async def test_call_reserved_twice_is_held_once(world: TillWorld) -> None:
-    """A question that was answered and not heard may be asked again."""
+    """Repeating a reservation whose reply was lost takes no second hold."""
     world.sql.put(limits=Limits(concurrency=1))
     ask = ask_for("req_twice")
 
@@ -219,7 +219,7 @@ async def test_event_of_a_call_that_held_nothing_is_charged(world: TillWorld) ->
 
 
 async def test_cancelled_reservation_leaves_nothing(world: TillWorld) -> None:
-    """The caller left while Redis was being asked."""
+    """Cancelling a reservation during the script releases what it took."""
     world.sql.put(limits=Limits(concurrency=1))
     await world.run()
 
@@ -250,7 +250,7 @@ async def test_hold_follows_what_a_key_really_gets(world: TillWorld) -> None:
 
 
 async def test_account_in_use_is_compared_with_sql_now_and_then(world: TillWorld) -> None:
-    """What no message brought is found after ten minutes; callers do not wait for it."""
+    """A running account is reloaded from SQL after ten minutes, without delaying calls."""
     world.sql.put(balance=100, credit=0)
     await world.run()
     world.sql.put(balance=7000, credit=0)
@@ -294,7 +294,7 @@ BUDGET = KeyLimits(budget_month_nanousd=500)
 
 
 async def left_of_budget(world: TillWorld) -> int:
-    """Return what is left of the key's budget of 500, as a refusal tells it."""
+    """Return the rest of the key's budget of 500, from the refusal of a larger call."""
     with pytest.raises(GatewayError) as caught:
         await world.reserve(limits=BUDGET, input_tokens=501, max_tokens=0)
     assert caught.value.detail is not None
@@ -302,7 +302,7 @@ async def left_of_budget(world: TillWorld) -> int:
 
 
 async def test_month_and_day_of_booked_calls_are_counted_once(world: TillWorld) -> None:
-    """In the stream, in SQL, and on the next day."""
+    """A booked call counts once in its day and month, before and after it reaches SQL."""
     world.sql.put()
     day = KeyLimits(budget_day_nanousd=30)
     other = {"limits": day, "key_id": "key_2", "max_tokens": 0}

@@ -122,7 +122,7 @@ async def test_budget_is_shared_as_credit_is(half: Outage) -> None:
 
 
 async def test_caller_never_seen_is_refused_without_redis(half: Outage) -> None:
-    """Of whom nothing is known nothing is given."""
+    """Without Redis, an account that this worker has not seen is refused."""
     half.sql.put()
     half.server.pause()
 

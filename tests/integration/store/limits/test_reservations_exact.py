@@ -77,7 +77,7 @@ BALANCE = 20_000
 
 
 async def run_workers(url: str, home: Path) -> list[dict[str, Any]]:
-    """Run four workers to their end; return what each tells."""
+    """Run four workers to their end; return the report of each."""
     workers = [
         await asyncio.create_subprocess_exec(
             sys.executable,

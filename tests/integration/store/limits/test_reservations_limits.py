@@ -63,7 +63,7 @@ async def test_requests_a_minute_are_exact_in_every_scope(
 
 
 async def test_limit_of_a_model_leaves_other_models_alone(world: TillWorld) -> None:
-    """A key's limit for one model is that model's."""
+    """Calls of other models do not count towards the limit of one model."""
     world.sql.put()
     limits = KeyLimits(models={"other": Limits(rpm=1)})
 
@@ -94,7 +94,7 @@ async def test_tokens_a_minute_are_taken_by_estimate_and_settled_by_use(world: T
 async def test_call_larger_than_its_tokens_a_minute_is_admitted_when_nothing_else_was(
     world: TillWorld,
 ) -> None:
-    """Never refuse for good on an estimate."""
+    """A call above the limit of tokens per minute is admitted if none were used."""
     world.sql.put()
     key = KeyLimits(tpm=10)
 
@@ -124,7 +124,7 @@ async def test_concurrency_counts_calls_to_their_end(world: TillWorld) -> None:
 
 
 async def test_refused_call_takes_nothing_of_any_limit(world: TillWorld) -> None:
-    """All or nothing: the last limit refuses, and the others are as before."""
+    """If the last limit refuses, the others are unchanged."""
     world.sql.put(balance=1000, credit=0, limits=Limits(rpm=10, tpm=1000, concurrency=5))
     key = KeyLimits(rpm=1)
     await world.reserve(limits=key)
@@ -198,7 +198,7 @@ async def test_budget_counts_what_was_spent_before_it_was_set(world: TillWorld) 
 
 
 async def test_anthropic_callers_are_told_in_their_dialect(world: TillWorld) -> None:
-    """The headers of a refusal are those of the caller's wire."""
+    """The headers of a refusal are those of the client's wire."""
     world.sql.put(limits=Limits(rpm=1))
     await world.reserve(wire=Wire.ANTHROPIC)
 

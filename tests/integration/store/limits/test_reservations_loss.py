@@ -62,7 +62,7 @@ class Pair:
             await worker.settle(held, SEVEN)
 
     async def settled(self) -> None:
-        """Wait until every call is booked, then check that the books are right."""
+        """Wait until every call is booked, then check that Redis and the ledger agree."""
 
         async def all_booked() -> bool:
             await self.ledger.book()
@@ -146,7 +146,7 @@ async def test_redis_away_for_a_while_keeps_the_books(pair: Pair) -> None:
 
 
 async def test_redis_killed_while_calls_run_frees_every_slot_and_hold(pair: Pair) -> None:
-    """A call admitted before the outage is settled after it, whatever Redis remembers."""
+    """Calls admitted before the outage are settled after it, also if Redis lost them."""
     first, second = pair.workers
     running = [await first.reserve(ask_for()), await second.reserve(ask_for())]
     await pair.call(2)
@@ -209,7 +209,7 @@ async def flushed(tmp_path: Path) -> AsyncIterator[Pair]:
 
 
 async def test_redis_flushed_while_events_wait_keeps_the_books(flushed: Pair) -> None:
-    """No connection breaks: the epoch tells."""
+    """The changed epoch shows the loss although no connection breaks."""
     await flushed.call(6)
     await flushed.ledger.book()
     await flushed.call(6)

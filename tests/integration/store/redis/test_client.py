@@ -89,7 +89,7 @@ async def test_command_refused_raises_reply_error(valkey_url: str, open_bus: Ope
 async def test_command_of_wrong_type_raises_and_leaves_the_bus_in_step(
     valkey_url: str, open_bus: OpenBus
 ) -> None:
-    """An argument that cannot be packed is the caller's mistake alone."""
+    """An argument that cannot be encoded fails only its own command."""
     bus = await open_bus(valkey_url)
 
     before = bus.command("ECHO", "a")
@@ -114,7 +114,7 @@ async def test_commands_10000_at_once_each_get_their_own_reply(
 
 
 async def test_large_reply_and_small_ones_keep_order(valkey_url: str, open_bus: OpenBus) -> None:
-    """A reply of many reads between small ones disturbs nothing."""
+    """A reply of many reads keeps its place between small ones."""
     bus = await open_bus(valkey_url)
     large = b"x" * 3_000_000
 
@@ -202,7 +202,7 @@ async def test_debug_sleep_expires_only_what_waits_too_long(
 async def test_cancelled_command_leaves_the_others_in_step(
     valkey_url: str, open_bus: OpenBus
 ) -> None:
-    """A caller that goes away does not shift the replies."""
+    """Cancelling a command does not shift the replies of the others."""
     bus = await open_bus(valkey_url)
 
     first, second, third = (bus.command("ECHO", word) for word in ("a", "b", "c"))
@@ -237,7 +237,7 @@ async def test_breaker_opens_after_failures_in_a_row_and_closes_by_its_probe(
 async def test_breaker_stays_open_while_the_probe_fails(
     valkey: ValkeyProcess, open_bus: OpenBus
 ) -> None:
-    """Half open means one PING of the bus, never a caller's command."""
+    """The probe is a PING of the client, never a command of a caller."""
     limits = RedisLimits(command_timeout_s=0.01, failures_to_open=1, cooldown_s=0.02, stall_s=60)
     bus = await open_bus(valkey.url, limits)
     valkey.pause()
@@ -325,7 +325,7 @@ async def test_command_without_connection_fails_at_its_deadline(open_bus: OpenBu
 
 
 async def test_close_fails_what_is_pending(valkey: ValkeyProcess, open_bus: OpenBus) -> None:
-    """Closing answers everyone, also later callers, and can be repeated."""
+    """Pending and later commands fail after `aclose`, which is idempotent."""
     bus = await open_bus(valkey.url)
     valkey.pause()
     sent = bus.command("PING")
@@ -349,7 +349,7 @@ async def test_script_is_loaded_at_connect(valkey: ValkeyProcess, open_bus: Open
 
 
 async def test_script_after_flush_is_loaded_again(valkey: ValkeyProcess, open_bus: OpenBus) -> None:
-    """NOSCRIPT is no failure of the caller."""
+    """NOSCRIPT loads the script and repeats the command."""
     script = lua_script("whole", b"return {KEYS[1], ARGV[1]}")
     bus = await open_bus(valkey.url, scripts=[script])
     await bus.command("SCRIPT", "FLUSH")
@@ -361,7 +361,7 @@ async def test_script_after_flush_is_loaded_again(valkey: ValkeyProcess, open_bu
 
 
 async def test_script_error_is_the_callers(valkey_url: str, open_bus: OpenBus) -> None:
-    """Another refusal than NOSCRIPT is passed on."""
+    """Any other script error is raised to the caller."""
     bus = await open_bus(valkey_url)
 
     with pytest.raises(ReplyError) as caught:
@@ -467,7 +467,7 @@ async def test_readonly_reply_makes_a_new_connection(
 async def test_command_on_a_connection_that_has_just_ended_waits_for_the_next(
     valkey: ValkeyProcess, open_bus: OpenBus
 ) -> None:
-    """The transport is closed before the client notices: nothing is lost, nothing hangs."""
+    """A command on a connection that has just closed is sent on the next one."""
     bus = await open_bus(valkey.url, PATIENT)
     assert bus._link is not None
     bus._link.abort()

@@ -70,7 +70,7 @@ async def test_tls_verified_bus_and_cold_client_work(front: str, tmp_path: Path)
 
 
 async def test_tls_unknown_authority_is_refused(front: str) -> None:
-    """A certificate that nobody vouches for is not talked to."""
+    """A certificate of an unknown authority is rejected."""
     bus = RedisClient(read_target(front), RedisLimits(failures_to_open=1))
 
     await bus.start()

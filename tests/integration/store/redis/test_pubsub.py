@@ -65,7 +65,7 @@ async def test_messages_are_heard_in_order_and_proofs_go_on(
 async def test_killed_connection_is_told_and_made_again(
     valkey: ValkeyProcess, bus: RedisClient
 ) -> None:
-    """A gap is never passed over."""
+    """A lost connection is reported before messages of the new one."""
     diary = Diary()
     subscription = Subscription(read_target(valkey.url), "news", diary)
     await subscription.start()
@@ -79,7 +79,7 @@ async def test_killed_connection_is_told_and_made_again(
 
 
 async def test_silent_server_is_left_and_found_again(valkey: ValkeyProcess) -> None:
-    """A connection that hangs is a gap too."""
+    """A connection without a reply to PING is replaced, and the gap reported."""
     diary = Diary()
     subscription = Subscription(read_target(valkey.url), "news", diary, silence_s=0.3)
     await subscription.start()
@@ -109,7 +109,7 @@ async def test_server_away_at_start_is_waited_for() -> None:
 
 
 async def test_refused_subscription_is_not_taken_for_one() -> None:
-    """A user who may not listen hears nothing, and relies on nothing."""
+    """A subscription without permission is never reported as subscribed."""
     diary = Diary()
     valkey = ValkeyProcess("--user", "quiet", "on", "nopass", "~*", "resetchannels", "+@all")
     try:

@@ -107,7 +107,7 @@ async def fill(settings: Settings, revision: str) -> None:
 async def test_migrate_from_an_earlier_revision_keeps_its_data(
     sql_settings: Settings, revision: str
 ) -> None:
-    """Keys, calls and balances are there, and the books agree."""
+    """Keys, calls and balances are kept, and reconciliation finds no difference."""
     await fill(sql_settings, revision)
 
     ran = await migrate(sql_settings)

@@ -52,7 +52,7 @@ async def test_migrate_empty_database_makes_exactly_the_declared_tables(
 
 
 async def test_migrate_twice_runs_nothing_again(sql_settings: Settings) -> None:
-    """The second run finds nothing to do, and the revision says so."""
+    """The second run applies no revision."""
     await migrate(sql_settings)
     database = Database(sql_settings)
 
@@ -133,7 +133,7 @@ async def test_write_that_raises_leaves_nothing_behind(database: Database) -> No
 
 
 async def test_read_without_a_server_says_store_unavailable(tmp_path: Path) -> None:
-    """A server that is not there is a failure of ours that the caller may repeat."""
+    """An unreachable server is `store_unavailable`, which may be retried."""
     database = Database(Settings(sql=Sql(url=f"postgresql://capio@/none?host={tmp_path}")))
 
     with pytest.raises(GatewayError) as caught:
@@ -161,7 +161,7 @@ async def test_read_with_a_deadline_gives_up_in_time(tmp_path: Path) -> None:
 
 @pytest.mark.sql
 async def test_postgres_password_is_given_apart_from_the_url(tmp_path: Path) -> None:
-    """The password of the settings opens the database; a wrong one is told without being shown."""
+    """The password of the settings is used; the error about a wrong one does not show it."""
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL here")

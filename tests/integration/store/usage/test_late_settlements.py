@@ -74,7 +74,7 @@ def final(account: Account, cost: int, **changes: Any) -> CallRecord:
 
 
 async def spent(database: Database, account: Account) -> dict[int, int]:
-    """Return the sums for budgets by day, those of nothing left out."""
+    """Return the daily sums of budgets that are not zero."""
     query = sa.select(SPEND.c.day, SPEND.c.cost_nanousd).where(SPEND.c.account_id == account.id)
     async with database.read() as connection:
         return {row.day: row.cost_nanousd for row in await connection.execute(query) if row[1]}
@@ -87,7 +87,7 @@ async def moves(database: Database, account: Account) -> list[tuple[EntryKind, i
 
 
 async def balance(database: Database, account: Account) -> int:
-    """Return the account's balance, its books having been proved."""
+    """Return the account's balance after checking that it equals the sum of its ledger."""
     assert (await reconcile(database)).differences == []
     return (await Accounts(database).get(account.id)).balance_nanousd
 
@@ -127,7 +127,7 @@ async def test_settlement_after_an_abandoned_call_books_the_difference_once(
 async def test_checkpoints_and_settlement_in_one_batch_are_one_charge(
     database: Database, account: Account
 ) -> None:
-    """What supersedes within a batch is booked alone."""
+    """Of the checkpoints and the settlement in a batch, only the settlement is charged."""
     booked = await book(
         database, abandoned(account, 5), final(account, 8), abandoned(account, 9), final(account, 1)
     )
@@ -200,7 +200,7 @@ async def test_refund_gives_back_charge_and_correction_once(
 async def test_refund_of_a_call_that_was_corrected_to_nothing_finds_no_charge(
     database: Database, account: Account
 ) -> None:
-    """There is nothing to give back."""
+    """Refunding a call that was corrected to zero finds no charge."""
     await book(database, abandoned(account, 10))
     await book(database, final(account, 0))
 
@@ -227,7 +227,7 @@ async def test_settlement_after_a_refund_books_nothing(
 async def test_refunds_beside_late_settlements_never_give_back_half(
     database: Database, account: Account
 ) -> None:
-    """Whichever comes first, the call costs nothing in the end."""
+    """A refunded call costs zero, whether the refund or the settlement comes first."""
     calls = [f"req_{n:02}" for n in range(20)]
     await book(database, *[abandoned(account, 10, request_id=name) for name in calls])
 
@@ -333,7 +333,7 @@ async def tell(database: Database, story: Story) -> tuple[int, int, set[int]]:
 
 @pytest.mark.timeout(120)
 def test_call_costs_its_settlement_else_its_largest_checkpoint(sql_settings: Settings) -> None:
-    """Whatever is delivered, in whatever order, how often, and whoever dies between."""
+    """The charge is independent of order, repetition and crashes."""
     with asyncio.Runner() as runner:
         runner.run(migrate(sql_settings))
         database = Database(sql_settings)

@@ -194,7 +194,7 @@ async def has_rows(world: World, count: int) -> bool:
 
 
 async def test_worker_killed_while_redis_is_away_leaves_every_event_on_disk(tmp_path: Path) -> None:
-    """What `append` has returned for is replayed by the next process, whoever was killed."""
+    """Every event that `append` returned for is replayed by the next process."""
     server = ValkeyProcess()
     server.start()
     settings = Settings(server=Server(data_dir=str(tmp_path / "data")), redis=Redis(url=server.url))

@@ -149,7 +149,7 @@ async def test_entries_that_cannot_be_stored_are_parked_once(
 async def test_text_that_databases_refuse_is_made_storable(
     ledger: Ledger, probe: StreamProbe
 ) -> None:
-    """A caller's odd headers do not keep the call out of the ledger."""
+    """Characters that a database rejects are removed, and long text is cut."""
     await probe.add(usage_event(user_agent="a\x00b" + "c" * 10_000, model="модель 🦜"))
 
     ledger.start()
@@ -249,7 +249,7 @@ async def deliver_to_dead_consumer(probe: StreamProbe) -> None:
 async def test_entries_of_a_deleted_consumer_are_read_again(
     ledger: Ledger, probe: StreamProbe
 ) -> None:
-    """Entries that nobody holds and nobody would be given any more are found."""
+    """Entries whose consumer was deleted are read from the stream again."""
     await probe.add(usage_event("req_1"))
     await deliver_to_dead_consumer(probe)
     await probe.client.xgroup_delconsumer(probe.stream, GROUP, "dead")
@@ -263,7 +263,7 @@ async def test_entries_of_a_deleted_consumer_are_read_again(
 async def test_two_writers_at_once_store_each_event_once(
     ledger: Ledger, probe: StreamProbe, valkey_url: str, tmp_path: Path
 ) -> None:
-    """Writers share the stream."""
+    """Two writers divide the events of a stream between them."""
     other = Ledger(valkey_url, probe.key_prefix, ledger.database, tmp_path)
     ledger.start()
     other.start()
@@ -279,7 +279,7 @@ async def test_two_writers_at_once_store_each_event_once(
 
 
 async def test_stop_stores_what_is_left(ledger: Ledger, probe: StreamProbe) -> None:
-    """A writer that is told to stop empties the stream first."""
+    """`stop` returns once the stream is empty."""
     ledger.start()
     await wait_until(lambda: ledger.writer._connected)
     await probe.add(*[usage_event(f"req_{n:04}") for n in range(700)])
@@ -357,7 +357,7 @@ async def survive_restart(
 async def test_lag_is_the_age_of_the_oldest_waiting_event(
     ledger: Ledger, probe: StreamProbe, tmp_path: Path
 ) -> None:
-    """What waits is told: how long, how many, and how much lies on disk."""
+    """Lag, number of entries and bytes on disk are reported."""
     await probe.client.xadd(probe.stream, {b"e": b"{}"}, id="1000-0")
     await probe.add(usage_event())
     (tmp_path / "spill").mkdir()

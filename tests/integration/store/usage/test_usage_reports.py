@@ -92,7 +92,7 @@ async def test_report_without_groups_is_one_line_or_none(reports: UsageReports) 
 
 
 async def test_report_that_is_too_long_is_cut_and_says_so(reports: UsageReports) -> None:
-    """No report grows without end."""
+    """A report has at most its maximum number of lines, and shows that it is cut."""
     report = await reports.report([GroupBy.DAY], CallFilter(), max_lines=2)
 
     assert [line.groups for line in report.lines] == [("2026-05-17",), ("2026-05-18",)]

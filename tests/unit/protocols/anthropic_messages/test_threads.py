@@ -30,7 +30,7 @@ def test_asks_for_thread_sees_only_a_filled_member_of_the_request(body: bytes, a
 
 
 def test_asks_for_thread_without_json_raises() -> None:
-    """What is no JSON is told so."""
+    """Invalid JSON raises."""
     with pytest.raises(GatewayError):
         asks_for_thread(b'{"thread"')
 

@@ -154,7 +154,7 @@ def test_usage_adds_the_cache_to_the_prompt(usage, expected):
     ],
 )  # fmt: skip
 def test_answer_that_is_no_message_is_the_upstreams_fault(body):
-    """The caller gets a 502."""
+    """The error is a 502."""
     with pytest.raises(GatewayError) as caught:
         translate_response(body, CONTEXT)
 

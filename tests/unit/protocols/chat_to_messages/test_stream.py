@@ -186,7 +186,7 @@ def test_blocks_that_start_with_content_lose_nothing():
 
 
 def test_unknown_events_blocks_and_deltas_give_nothing():
-    """What nobody knows yet cannot harm."""
+    """Unknown events, blocks and deltas are ignored."""
     found = deltas(
         START, event("brand_new", delta={"type": "text_delta", "text": "no"}),
         opened({"type": "hologram"}), delta("text_delta", "no"), closed(),

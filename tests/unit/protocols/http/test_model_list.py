@@ -105,6 +105,17 @@ def test_anthropic_list_pages_forwards_and_backwards() -> None:
     }
 
 
+@pytest.mark.parametrize("query", [{}, {"limit": "1000"}])
+def test_anthropic_list_page_has_at_most_a_thousand_models(query: dict[str, str]) -> None:
+    """A page has 1000 models by default, which is also the highest limit."""
+    models = [model(f"m{number}") for number in range(1001)]
+
+    shown = json.loads(list_models(models, Wire.ANTHROPIC, query))
+
+    assert (len(shown["data"]), shown["has_more"]) == (1000, True)
+    assert shown["last_id"] == "m999"
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [

@@ -24,7 +24,7 @@ from tests.support.messages_to_chat_streams import (
 
 
 def test_translator_fits_the_contract():
-    """The pipeline sees nothing but the protocol."""
+    """The translator implements the `StreamTranslator` protocol."""
     translator: StreamTranslator = new_stream()
 
     assert not translator.started
@@ -101,7 +101,7 @@ def test_malformed_event_is_an_error():
 
 @pytest.mark.parametrize("data", [b"[1]", b"5", b'"x"', b"", b"null"])
 def test_json_that_is_no_object_is_ignored(data):
-    """It says nothing."""
+    """JSON that is no object produces no event."""
     written = run(new_stream(), delta(content="a"), b"data: " + data + b"\n\n", delta("stop"), DONE)
 
     assert names(written)[-1] == "message_stop"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.money import dollars, read_dollars
-from gateway.store.accounts.codes import RANDOM_BITS, code_digest, read_code, show_code
+from gateway.store.accounts.codes import RANDOM_BITS, Code, code_digest, read_code, show_code
 
 
 @given(st.integers(0, 2**RANDOM_BITS - 1))
@@ -38,13 +39,33 @@ def test_text_that_cannot_be_a_code_is_none(text: str) -> None:
 
 
 def test_code_digest_is_the_sha_256_of_its_digits() -> None:
-    """Of the form without dashes."""
+    """The digest is that of the form without dashes."""
     assert code_digest("0" * 20) == hashlib.sha256(b"0" * 20).digest()
+
+
+@pytest.mark.parametrize(
+    ("times", "state"),
+    [
+        ({}, "open"),
+        ({"expires_at": 101}, "open"),
+        ({"expires_at": 100}, "expired"),
+        ({"expires_at": 100, "revoked_at": 100}, "revoked"),
+        ({"expires_at": 99, "redeemed_at": 98}, "redeemed"),
+    ],
+)
+def test_code_has_one_state(times: dict[str, int], state: str) -> None:
+    """A code is expired from its expiry on, unless it was redeemed or revoked before."""
+    made = Code(
+        id="code_1", last_four="0000", amount_nanousd=1, note=None, created_at=1, created_by="cli:x"
+    )
+    code = msgspec.structs.replace(made, **times)
+
+    assert code.state(100) == state
 
 
 @given(st.integers(-(10**18), 10**18))
 def test_dollars_written_can_be_read_again_exactly(amount: int) -> None:
-    """No nano-dollar is lost on the way."""
+    """Writing and reading an amount returns the same number of nano-dollars."""
     assert read_dollars(dollars(amount)) == amount
 
 
@@ -62,7 +83,7 @@ def test_dollars_are_read_as_people_write_them(text: str, amount: int) -> None:
     ["", "1.", ".5", "1e3", "1,000", "0.0000000001", "--1", "NaN", "12345678901", "٣", "1 ", "$-1"],
 )
 def test_text_that_is_no_amount_is_refused(text: str) -> None:
-    """Nothing is guessed and nothing is rounded."""
+    """Malformed amounts and more than nine decimals raise ValueError."""
     with pytest.raises(ValueError, match="is not an amount in dollars"):
         read_dollars(text)
 
@@ -78,5 +99,5 @@ def test_text_that_is_no_amount_is_refused(text: str) -> None:
     ],
 )
 def test_dollars_have_two_decimals_at_least(amount: int, text: str) -> None:
-    """And as many as it takes."""
+    """Further decimals are shown where they are needed."""
     assert dollars(amount) == text

@@ -149,7 +149,7 @@ async def test_owed_frees_beyond_the_bound_are_left_to_the_lease(
 async def test_begin_that_was_not_sent_owes_nothing(
     bus: FakeBus, records: IdempotencyRecords, reason: Reason
 ) -> None:
-    """What never left the worker took no key."""
+    """A claim that was never sent to Redis needs no release."""
     bus.failure = RedisUnavailable(reason)
     with pytest.raises(GatewayError) as caught:
         await records.begin(CLAIM)
@@ -205,7 +205,7 @@ async def test_owed_outcome_is_offered_until_nobody_could_use_it(
 async def test_outcome_that_redis_took_is_not_offered_again(
     bus: FakeBus, records: IdempotencyRecords
 ) -> None:
-    """Once is enough."""
+    """An outcome that Redis accepted is not sent a second time."""
     await records.finish(await held(records), ANSWER)
 
     await records.aclose()

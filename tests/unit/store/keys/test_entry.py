@@ -47,14 +47,14 @@ def test_entry_stands_as_documented() -> None:
 
 
 def test_entry_of_no_key_is_a_head_alone() -> None:
-    """That there is no such key is an entry too."""
+    """The entry of an unknown key has a head and no principal."""
     assert encode_entry(KeyEntry(0, 5.7, None)) == b"0 5\n"
     assert decode_entry(b"0 5\n") == KeyEntry(0, 5, None)
 
 
 @given(principals, st.integers(0, 2**33))
 def test_entry_round_trip_is_identity(principal: Principal, checked_at: int) -> None:
-    """Every principal comes back as it went."""
+    """Encoding and decoding an entry returns the same principal."""
     entry = KeyEntry(principal.version, checked_at, principal)
 
     assert decode_entry(encode_entry(entry)) == entry
@@ -72,7 +72,7 @@ def test_entry_noise_is_none_or_an_entry(raw: bytes) -> None:
     [b"", b"\n", b"1\n", b"1 x\n", b"-1 2\n", b"1 2", b"1 2\nnot json", b"9" * 5000 + b" 1\n"],
 )
 def test_entry_of_another_kind_is_none(raw: bytes) -> None:
-    """What is not an entry counts as nothing."""
+    """Bytes that are no entry are decoded to None."""
     assert decode_entry(raw) is None
 
 

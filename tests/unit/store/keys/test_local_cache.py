@@ -101,7 +101,7 @@ def test_keep_beyond_the_bound_drops_the_least_recently_used(clock: Clock) -> No
 
 
 def test_full_counts_only_entries_that_still_serve(clock: Clock) -> None:
-    """Old entries make room without being a loss."""
+    """A cache whose entries have expired is not full."""
     cache = LocalKeyCache(1, 30.0, Proof(), clock)
     assert not cache.full
 
@@ -113,7 +113,7 @@ def test_full_counts_only_entries_that_still_serve(clock: Clock) -> None:
 
 
 def test_drop_forgets_older_versions_only(clock: Clock) -> None:
-    """A message about a version already known changes nothing."""
+    """A message about a known version drops no entry."""
     cache = LocalKeyCache(10, 30.0, Proof(), clock)
     cache.keep(b"d", principal(version=2), clock.now, certain=True)
     cache.keep(b"none", None, clock.now, certain=True)

@@ -60,7 +60,7 @@ def test_read_target_rediss_verifies_unless_told_otherwise() -> None:
     ],
 )
 def test_read_target_mistakes_raise_without_repeating_the_url(url: str) -> None:
-    """An address with a mistake is refused, and its password is not shown."""
+    """A malformed address is refused; the error does not show its password."""
     with pytest.raises(ValueError) as caught:
         read_target(url)
 

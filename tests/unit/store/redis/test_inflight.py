@@ -104,7 +104,7 @@ def test_resolve_any_pieces_and_deadlines_give_each_command_its_own_reply(
 
 
 def test_resolve_reply_to_no_command_is_out_of_step(loop: asyncio.AbstractEventLoop) -> None:
-    """A reply that nobody asked for says that the order is lost."""
+    """A reply without a command means that replies are out of order."""
     wire = Wire(loop)
     wire.send(1)
     wire.stream = b":0\r\n:1\r\n"

@@ -14,7 +14,7 @@ def test_shard_of_account_never_moves() -> None:
 
 
 def test_shards_of_many_accounts_are_even() -> None:
-    """No shard gets much more than its part."""
+    """Accounts are spread evenly over the shards."""
     counts = Counter(shard_of(f"acct_{n}") for n in range(64_000))
 
     assert len(counts) == SHARDS

@@ -148,7 +148,7 @@ class CountingWriter(SpillWriter):
 
 
 async def test_append_cancelled_while_redis_is_silent_still_spills(tmp_path: Path) -> None:
-    """A call that is torn down keeps its record."""
+    """The event of a cancelled append is written to disk."""
     bus = FakeBus()
     bus.answer.clear()
     stream, _ = make_stream(bus, tmp_path)
@@ -211,7 +211,7 @@ async def test_started_stream_replays_when_redis_is_back(tmp_path: Path) -> None
 
 
 async def test_started_stream_replays_files_of_dead_processes(tmp_path: Path) -> None:
-    """A segment that nobody holds is replayed, whoever wrote it; its torn end is not."""
+    """An unlocked segment of any process is replayed, without its incomplete last line."""
     (tmp_path / "spill").mkdir()
     lines = encoded(usage_event("req_1")) + b"\n" + encoded(usage_event("req_2")) + b"\n"
     (tmp_path / "spill" / "usage_0dead.jsonl").write_bytes(lines + b'{"request_id":"re')
@@ -239,7 +239,7 @@ async def test_replay_that_breaks_off_keeps_the_file(tmp_path: Path) -> None:
 
 
 async def test_shard_that_is_full_makes_events_spill_until_it_is_not(tmp_path: Path) -> None:
-    """SQL away for long: Redis' memory is spared, and nothing is trimmed away."""
+    """Events are written to disk while the stream is at its limit; the stream is not trimmed."""
     bus = FakeBus()
     bus.length = 10
     stream, _ = make_stream(bus, tmp_path, shard_full=10)
@@ -258,7 +258,7 @@ async def test_shard_that_is_full_makes_events_spill_until_it_is_not(tmp_path: P
 
 
 async def test_line_that_is_no_event_is_set_aside(tmp_path: Path) -> None:
-    """A spill file with something else in it holds up nothing."""
+    """A line that is no event is set aside and the next ones are replayed."""
     (tmp_path / "spill").mkdir()
     (tmp_path / "spill" / "usage_0dead.jsonl").write_bytes(
         b'{"not":"an event"}\n' + encoded(usage_event()) + b"\n"
@@ -295,7 +295,7 @@ async def test_redis_that_lost_its_state_gets_the_last_events_again(tmp_path: Pa
 
 
 async def test_lost_events_are_appended_when_sql_cannot_be_asked(tmp_path: Path) -> None:
-    """Rather twice than never: SQL drops what it has."""
+    """If SQL is unreachable, all recent events are appended again; SQL ignores duplicates."""
 
     async def stored(request_ids: Sequence[str]) -> set[str]:
         raise GatewayError(ErrorKind.STORE_UNAVAILABLE, "")
@@ -336,7 +336,7 @@ async def test_redis_that_comes_and_goes_gets_the_last_events_again_only_now_and
 
 
 async def test_no_epoch_after_one_is_a_loss(tmp_path: Path) -> None:
-    """An empty Redis has no epoch yet."""
+    """A missing epoch after a known one means that Redis lost its contents."""
     bus = FakeBus()
     stream, _ = make_stream(bus, tmp_path)
     await stream.append(usage_event("req_1"))
@@ -352,7 +352,7 @@ async def test_no_epoch_after_one_is_a_loss(tmp_path: Path) -> None:
 
 
 async def test_aclose_sends_what_was_spilled(tmp_path: Path) -> None:
-    """A worker that ends leaves nothing on disk if Redis takes it."""
+    """`aclose` replays spilled events if Redis is available."""
     bus = FakeBus()
     bus.failure = RedisUnavailable("open")
     stream, _ = make_stream(bus, tmp_path)

@@ -13,8 +13,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
-from gateway.store.usage.spill import Segment, SpillFullError, SpillWriter, measure, segments
+from gateway.store.usage.spill import (
+    Segment,
+    SpillFullError,
+    SpillQueue,
+    SpillWriter,
+    measure,
+    segments,
+)
+from gateway.telemetry.metrics import Metrics
 
 LINES = st.lists(st.binary(min_size=1, max_size=40).map(lambda b: b.replace(b"\n", b" ")))
 
@@ -46,7 +55,7 @@ def file_size_limit(size_bytes: int) -> Iterator[None]:
 def test_segment_cut_anywhere_keeps_every_whole_line(
     lines: list[bytes], cut: int, count: int
 ) -> None:
-    """After a crash everything before the torn line is read, and nothing of the torn one."""
+    """Complete lines are read; an incomplete last line is not."""
     with tempfile.TemporaryDirectory() as home:
         directory = Path(home)
         content = b"".join(line + b"\n" for line in lines)
@@ -60,7 +69,7 @@ def test_segment_cut_anywhere_keeps_every_whole_line(
 
 
 def test_segment_with_a_torn_line_logs_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A lost line is never lost silently."""
+    """An incomplete last line is logged with its size."""
     (tmp_path / "usage_0.jsonl").write_bytes(b'{"a":1}\n{"b"')
 
     with caplog.at_level(logging.ERROR):
@@ -71,8 +80,40 @@ def test_segment_with_a_torn_line_logs_it(tmp_path: Path, caplog: pytest.LogCapt
     assert record.__dict__["size_bytes"] == 4
 
 
+def test_segment_of_four_mebibytes_is_complete(tmp_path: Path) -> None:
+    """A segment takes lines until it holds 4 MiB, and is then free for replay."""
+    writer = SpillWriter(tmp_path)
+
+    writer.write(b"a" * (4 * 2**20 - 2) + b"\n")
+    open_below = Segment.claim(segments(tmp_path)[0])
+    writer.write(b"\n")
+    writer.write(b"b\n")
+    first, second = segments(tmp_path)
+
+    assert open_below is None
+    assert first.stat().st_size == 4 * 2**20
+    assert second.read_bytes() == b"b\n"
+
+
+async def test_queue_takes_sixteen_mebibytes_and_counts_what_is_lost(tmp_path: Path) -> None:
+    """Lines wait for the disk up to 16 MiB; one beyond that is counted as lost at once."""
+    metrics = Metrics(CollectorRegistry())
+    queue = SpillQueue(SpillWriter(tmp_path), metrics)
+
+    kept = queue.keep(b"a" * 16 * 2**20)
+    lost = queue.keep(b"b")
+    was_lost_at_once = lost.done() and not kept.done()
+    await queue.drain()
+
+    assert was_lost_at_once
+    assert kept.done()
+    assert measure(tmp_path).size_bytes == 16 * 2**20 + 1
+    assert metrics.usage_lost._value.get() == 1
+    assert metrics.usage_spilled._value.get() == 1
+
+
 def test_segment_belongs_to_its_writer_until_closed(tmp_path: Path) -> None:
-    """Nobody replays what is still being written."""
+    """A segment cannot be claimed while its writer has it open."""
     writer = SpillWriter(tmp_path)
     writer.write(b"a\n")
     (path,) = segments(tmp_path)
@@ -103,7 +144,7 @@ def test_segment_claimed_by_one_is_refused_to_another(tmp_path: Path) -> None:
 
 
 def test_spill_writer_makes_private_files_and_reports_their_size(tmp_path: Path) -> None:
-    """Addresses of callers are nobody else's to read."""
+    """Only the owner may read segments; their size is reported."""
     directory = tmp_path / "data" / "spill"
     writer = SpillWriter(directory)
 
@@ -156,6 +197,6 @@ def test_spill_writer_on_a_disk_that_takes_half_a_line_cuts_it_off(tmp_path: Pat
 
 
 def test_segments_of_a_missing_directory_are_none(tmp_path: Path) -> None:
-    """A directory that nobody has needed yet is an empty one."""
+    """A missing directory has no segments."""
     assert segments(tmp_path / "none") == []
     assert measure(tmp_path / "none") == (0, 0, None)
