@@ -22,6 +22,7 @@ from gateway.pipeline.request.exchange import CallContext, RequestBuilder
 from gateway.pipeline.response.relay import EarlyUpstreamError
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.ports import Headers, Transport, UpstreamResponse
+from gateway.protocols.http.errors.account_words import without_account_ids
 from gateway.protocols.http.errors.credential_mask import CredentialMask
 from gateway.protocols.http.errors.upstream_errors import (
     ErrorResponse,
@@ -32,6 +33,7 @@ from gateway.protocols.http.errors.upstream_faults import (
     UpstreamFault,
     error_kind,
     is_signature_refusal,
+    log_detail,
     may_try_elsewhere,
     read_fault,
 )
@@ -47,7 +49,6 @@ ERROR_BYTES = 1024 * 1024
 """Largest error response that is read."""
 
 _CLOSE_AT_ONCE = nullcontext()
-_LENGTH = b"content-length"
 
 _ELSEWHERE = frozenset(
     {
@@ -65,7 +66,7 @@ class RefusalError(GatewayError):
     """An upstream returned an error status; `response` is the client's error response."""
 
     def __init__(self, fault: UpstreamFault, response: ErrorResponse, *, elsewhere: bool) -> None:
-        super().__init__(error_kind(fault), fault.message, detail=fault.code or fault.type)
+        super().__init__(error_kind(fault), fault.message, detail=log_detail(fault))
         self.fault = fault
         self.response = response
         self.elsewhere = elsewhere
@@ -165,6 +166,7 @@ class AttemptRunner:
         if candidate.wire is call.client_wire and body is not None:
             headers = client_headers(upstream.headers, call.request_id, stream=False, error=True)
             original = ErrorResponse(upstream.status, tuple(headers), body)
+            original = original.with_body(without_account_ids(body))
             response = relay_error(fault, candidate.wire, call.model_asked, original)
             if response is not original:
                 response = with_head(response, call)
@@ -201,12 +203,8 @@ def _mask_credential(error: GatewayError, candidate: Candidate) -> None:
 
 
 def _masked(response: ErrorResponse, mask: CredentialMask) -> ErrorResponse:
-    body = mask.clean(response.body)
-    headers = mask.clean_headers(response.headers)
-    if body is not response.body:
-        length = str(len(body)).encode()
-        headers = tuple((name, length if name == _LENGTH else value) for name, value in headers)
-    return ErrorResponse(response.status, headers, body)
+    cleaned = response._replace(headers=mask.clean_headers(response.headers))
+    return cleaned.with_body(mask.clean(response.body))
 
 
 def with_head(response: ErrorResponse, call: Call) -> ErrorResponse:

@@ -31,7 +31,7 @@ from gateway.pipeline.response.clocks import SILENT_FINISH_S, Expire, Step, Stre
 from gateway.ports import UpstreamResponse
 from gateway.protocols.http.errors.response_faults import MALFORMED_RESPONSE
 from gateway.protocols.http.errors.upstream_errors import EarlyError
-from gateway.protocols.http.errors.upstream_faults import STREAM_EMPTY, error_kind
+from gateway.protocols.http.errors.upstream_faults import STREAM_EMPTY, error_kind, log_detail
 from gateway.protocols.streams.transform import Meter, StreamTransform
 
 
@@ -42,7 +42,8 @@ class EarlyUpstreamError(GatewayError):
         kind = error_kind(response.fault) if response.fault else ErrorKind.UPSTREAM_REFUSED
         if response.fault in (MALFORMED_RESPONSE, STREAM_EMPTY):
             kind = ErrorKind.UPSTREAM_MALFORMED
-        super().__init__(kind, "The upstream began with an error.")
+        detail = log_detail(response.fault) if response.fault else None
+        super().__init__(kind, "The upstream began with an error.", detail=detail)
         self.response = response
 
 

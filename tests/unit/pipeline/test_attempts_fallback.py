@@ -335,3 +335,37 @@ async def test_nobody_else_is_asked_for_a_client_that_has_left() -> None:
     assert len(bench.transport.requests) == 1
     assert client.status is None
     bench.assert_recorded_once()
+
+
+async def test_relayed_refusal_keeps_its_words_without_the_operators_organization() -> None:
+    """Codex reads the seconds to wait from the message, which names the operator's account."""
+    body = (
+        b'{"error":{"message":"Rate limit reached for gpt-4o in organization org-Abc123def456. '
+        b'Please try again in 6s.","type":"tokens","code":"rate_limit_exceeded"}}'
+    )
+    bench = Bench(refusing(429, body))
+    client = FakeClient(CHAT, OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert client.status == 429
+    assert client.body == body.replace(b"org-Abc123def456", b"[redacted]")
+    assert client.header(b"content-length") == b"%d" % len(client.body)
+
+
+async def test_suspended_account_of_the_operator_is_written_to_the_log_alone() -> None:
+    """The client sees fixed words and is not asked to pay."""
+    words = b"Your account org-0000 <ak-0000> is suspended, please recharge your account"
+    body = b'{"error":{"message":"%b","type":"exceeded_current_quota_error"}}' % words
+    bench = Bench(refusing(429, body))
+    client = FakeClient(CHAT, OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert client.status == 503
+    assert b"The upstream provider is temporarily unavailable" in client.body
+    assert client.header(b"x-should-retry") == b"false"
+    assert bench.event.error_kind == "upstream_quota"
+    assert (
+        bench.call_log.lines[-1].error_detail == f"exceeded_current_quota_error: {words.decode()}"
+    )

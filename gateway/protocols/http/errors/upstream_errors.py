@@ -8,7 +8,6 @@ to log in again, or to pay.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -17,9 +16,9 @@ import msgspec
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.sse import anthropic_event, openai_data
+from gateway.protocols.http.errors.account_words import mentions_account, without_account_ids
 from gateway.protocols.http.errors.upstream_faults import (
     RESOURCES_GONE,
-    SCANNED_CHARS,
     STREAM_CUT,
     STREAM_LATE,
     STREAM_MALFORMED,
@@ -53,11 +52,19 @@ __all__ = [
 
 
 class ErrorResponse(NamedTuple):
-    """An HTTP error response; `headers` excludes content-type and content-length."""
+    """An HTTP error response; `headers` of a translated one excludes content-type and length."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
+
+    def with_body(self, body: bytes) -> ErrorResponse:
+        """Return the response with another body, and the content-length that it has, if any."""
+        length = str(len(body)).encode()
+        headers = tuple(
+            (name, length if name == b"content-length" else value) for name, value in self.headers
+        )
+        return ErrorResponse(self.status, headers, body)
 
 
 class EarlyError(msgspec.Struct, frozen=True):
@@ -75,6 +82,8 @@ class EarlyError(msgspec.Struct, frozen=True):
 _NO_RETRY: Final = (b"x-should-retry", b"false")
 _AUTH_TEXT: Final = "The gateway could not authenticate with the upstream provider"
 _QUOTA_TEXT: Final = "The upstream provider is temporarily unavailable"
+_RATE_TEXT: Final = "The upstream provider's rate limit is reached; retry later"
+_OWN_WORDS: Final = ("prompt is too long", "input length and `max_tokens`")
 _OPERATOR_FAULTS: Final = frozenset({FaultClass.QUOTA, FaultClass.CREDENTIAL})
 
 _TO_ANTHROPIC: Final[Mapping[FaultClass, tuple[int, str]]] = {
@@ -104,10 +113,6 @@ _TO_OPENAI: Final[Mapping[FaultClass, tuple[int, str, str | None]]] = {
     FaultClass.FAILED: (500, "server_error", None),
     FaultClass.BROKEN_OFF: (502, "server_error", None),
 }
-
-_LENGTHS: Final = re.compile(
-    r"maximum context length is (\d+).*?resulted in (\d+) tokens", re.IGNORECASE | re.DOTALL
-)
 
 
 def translate_error(fault: UpstreamFault, client_wire: Wire, client_model: str) -> ErrorResponse:
@@ -159,11 +164,23 @@ def relay_error(
     Return the response for a client of the upstream's own dialect.
 
     Status, headers and body are kept, since clients' retry logic matches their wording. Faults of
-    the operator's account and a 404, which names the upstream's model, are rendered anew.
+    the operator's account, a 404, which names the upstream's model, and a full context in other
+    words than the dialect's are rendered anew.
     """
     if fault.fault in _OPERATOR_FAULTS or fault.fault is FaultClass.NOT_FOUND:
         return translate_error(fault, wire, client_model)
+    foreign = fault.fault is FaultClass.TOO_LONG and not _is_native(fault, wire)
+    if foreign or (fault.fault is FaultClass.RATE_LIMITED and mentions_account(fault.message)):
+        return translate_error(fault, wire, client_model)
     return response
+
+
+def _is_native(fault: UpstreamFault, wire: Wire) -> bool:
+    """Return whether the dialect's own clients recognise the full context."""
+    if wire is Wire.ANTHROPIC:
+        # The second form has Claude Code lower `max_tokens`, by the numbers in it.
+        return fault.message.lower().startswith(_OWN_WORDS)
+    return fault.code == "context_length_exceeded"
 
 
 def _body(fault: UpstreamFault, client_wire: Wire, client_model: str) -> bytes:
@@ -186,16 +203,21 @@ def _message(fault: UpstreamFault, client_wire: Wire, client_model: str) -> str:
         if client_wire is Wire.ANTHROPIC:
             return f"model: {client_model}"
         return f"The model '{client_model}' does not exist or you do not have access to it."
-    if fault.fault is FaultClass.TOO_LONG and client_wire is Wire.ANTHROPIC:
-        return _too_long_message(fault.message)
-    return fault.message
+    if fault.fault is FaultClass.TOO_LONG:
+        return _too_long_message(fault, client_wire)
+    if fault.fault is FaultClass.RATE_LIMITED and mentions_account(fault.message):
+        return _RATE_TEXT
+    return without_account_ids(fault.message.encode()).decode()
 
 
-def _too_long_message(message: str) -> str:
-    # Claude Code matches this text and its numbers to compact its history.
-    numbers = _LENGTHS.search(message[:SCANNED_CHARS])
-    if numbers is not None:
-        return f"prompt is too long: {numbers[2]} tokens > {numbers[1]} maximum"
-    if message.lower().startswith("prompt is too long"):
+def _too_long_message(fault: UpstreamFault, client_wire: Wire) -> str:
+    message = without_account_ids(fault.message.encode()).decode()
+    tokens, limit = fault.excess
+    if message.lower().startswith(_OWN_WORDS) or (
+        client_wire is Wire.OPENAI and "maximum context length is" in message
+    ):
         return message
-    return f"prompt is too long: {message}"
+    # Claude Code matches this text and its numbers to compact its history.
+    if tokens is not None and limit is not None:
+        return f"prompt is too long: {tokens} tokens > {limit} maximum"
+    return message if client_wire is Wire.OPENAI else f"prompt is too long: {message}"

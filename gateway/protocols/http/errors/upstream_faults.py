@@ -4,22 +4,36 @@ Reads and classifies upstream errors.
 An upstream reports errors as an HTTP response or inside a stream, in one of two dialects and many
 variants. Each is read once into an `UpstreamFault`, whose class determines the client's response,
 whether another deployment may be tried, and what is recorded. The class is derived from the error's
-code or type, else from the HTTP status, but not from its text; the exception is a prompt that is
-too long, which most servers report only in words.
+code or type, else from the HTTP status. Its text decides only what many servers report in words
+alone: a full context, the operator's account, and an unknown model.
 """
 
 from __future__ import annotations
 
 import enum
-import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind
+from gateway.protocols.http.errors.account_words import (
+    ACCOUNT_CODES,
+    CREDENTIAL_CODES,
+    UNKNOWN_MODEL_CODES,
+    is_about_account,
+    is_about_credential,
+    is_about_model,
+)
+from gateway.protocols.http.errors.context_full import (
+    CONTEXT_FULL_CODES,
+    SCANNED_CHARS,
+    Excess,
+    read_excess,
+)
+from gateway.protocols.http.errors.error_bodies import ErrorFields, read_error_body
 
 HeaderPairs = Sequence[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -29,7 +43,7 @@ class FaultClass(enum.Enum):
     """The class of an upstream's error, a closed set."""
 
     QUOTA = "quota"
-    """The operator's account at the provider has no credit."""
+    """The operator's account at the provider has no credit, or is closed."""
     CREDENTIAL = "credential"
     """The provider rejects the operator's key."""
     OVERLOADED = "overloaded"
@@ -63,6 +77,8 @@ class UpstreamFault(msgspec.Struct, frozen=True, kw_only=True):
     """From `retry-after-ms` or `retry-after` in seconds; None for a date."""
     kept_headers: tuple[tuple[bytes, bytes], ...] = ()
     """Headers relayed to the client: `retry-after`, `retry-after-ms`."""
+    excess: Excess = Excess()
+    """Of `TOO_LONG`: the numbers that the upstream names."""
 
 
 STREAM_CUT: Final = UpstreamFault(
@@ -89,18 +105,21 @@ RESOURCES_GONE: Final = UpstreamFault(fault=FaultClass.OVERLOADED, message="upst
 """DeepSeek's finish reason `insufficient_system_resource`."""
 
 _KEPT: Final = frozenset({b"retry-after", b"retry-after-ms"})
-_OPENAI_NAMES: Final[Mapping[str, FaultClass]] = {
-    "insufficient_quota": FaultClass.QUOTA,
-    "credit_balance_exhausted": FaultClass.QUOTA,
+_RATE_CODE: Final = "rate_limit_exceeded"
+_NAMES: Final[Mapping[str, FaultClass]] = {
+    **dict.fromkeys(ACCOUNT_CODES, FaultClass.QUOTA),
+    **dict.fromkeys(CREDENTIAL_CODES, FaultClass.CREDENTIAL),
+    **dict.fromkeys(UNKNOWN_MODEL_CODES, FaultClass.NOT_FOUND),
+    **dict.fromkeys(CONTEXT_FULL_CODES, FaultClass.TOO_LONG),
     "server_is_overloaded": FaultClass.OVERLOADED,
     "slow_down": FaultClass.OVERLOADED,
     "overloaded_error": FaultClass.OVERLOADED,
     "service_unavailable_error": FaultClass.OVERLOADED,
-    "rate_limit_exceeded": FaultClass.RATE_LIMITED,
-    "model_not_found": FaultClass.NOT_FOUND,
-    "context_length_exceeded": FaultClass.TOO_LONG,
+    _RATE_CODE: FaultClass.RATE_LIMITED,
+    "engine_overloaded_error": FaultClass.OVERLOADED,  # Moonshot, with 429; 2026-11
+    "ServerOverloaded": FaultClass.OVERLOADED,  # Volcano Ark, with 429; 2026-11
 }
-"""Codes and types on the OpenAI wire that take precedence over the status."""
+"""Codes and types that take precedence over the status."""
 
 _ANTHROPIC_TYPES: Final[Mapping[str, FaultClass]] = {
     "authentication_error": FaultClass.CREDENTIAL,
@@ -150,6 +169,17 @@ _KINDS: Final[Mapping[FaultClass, ErrorKind]] = {
     FaultClass.BROKEN_OFF: ErrorKind.UPSTREAM_BROKEN,
 }
 
+# Classes that a provider may mean although the operator's account is the trouble.
+_MAY_BE_ACCOUNT: Final = frozenset(
+    {
+        FaultClass.INVALID,
+        FaultClass.RATE_LIMITED,
+        FaultClass.CREDENTIAL,
+        FaultClass.NOT_FOUND,
+        FaultClass.FAILED,
+    }
+)
+
 _ELSEWHERE: Final = frozenset(
     {
         FaultClass.QUOTA,
@@ -163,25 +193,20 @@ _ELSEWHERE: Final = frozenset(
     }
 )
 
-_CODE_LIMIT: Final = 10**18
-"""Larger numbers are not treated as error codes."""
+# The operator's trouble: clients get fixed words.
+_UNSHOWN: Final = frozenset({FaultClass.QUOTA, FaultClass.CREDENTIAL, FaultClass.NOT_FOUND})
+_LOGGED_CHARS: Final = 500
 
-SCANNED_CHARS: Final = 4096
-"""Length of a message's beginning that is searched for patterns."""
-
-_TOO_LONG: Final = re.compile(
-    "context length|context_length|maximum context|context window|prompt is too long"
-    "|too many (?:input )?tokens|exceeds?.*?(?:max|limit).*?tokens",
-    re.IGNORECASE | re.DOTALL,
-)
+# Where an error's words decide: a request that was refused, or one in a stream or under 200.
+_SPOKEN: Final = frozenset({0, 200, 400, 401, 402, 403, 404, 413, 429})
+_LENGTHS_SPOKEN: Final = frozenset({0, 200, 400, 413})
 
 
 def read_fault(wire: Wire, status: int, headers: HeaderPairs, body: bytes) -> UpstreamFault:
     """
     Return the fault of an upstream's error response. Never raises.
 
-    Accepts an `error` object or string, a list of these (Gemini), MiniMax's `base_resp`, a bare
-    `message` or `detail`, and bodies that are not JSON.
+    Accepts every shape of `read_error_body`, and bodies that are not JSON.
 
     Args:
         wire: The dialect of the request to the upstream.
@@ -189,32 +214,36 @@ def read_fault(wire: Wire, status: int, headers: HeaderPairs, body: bytes) -> Up
         headers: Of the response, names in lower case.
         body: The complete body, of bounded size.
     """
-    fields = _read_body(body)
+    fields = read_error_body(body)
     if not fields.message:
         fields = fields._replace(message=f"Upstream returned HTTP {status}")
     kept = tuple((name, value) for name, value in headers if name in _KEPT)
+    fault = _classify(wire, status, fields)
     return UpstreamFault(
-        fault=_classify(wire, status, fields),
+        fault=fault,
         message=fields.message,
         status=status,
         type=fields.type,
         code=fields.code,
         retry_after_s=_retry_after(kept),
         kept_headers=kept,
+        excess=_excess(fault, fields),
     )
 
 
 def read_stream_fault(wire: Wire, event: bytes) -> UpstreamFault:
     """Return the fault of an error inside a stream; `event` is its JSON. Never raises."""
-    fields = _read_body(event)
+    fields = read_error_body(event)
     code = fields.code or ""
     status = int(code) if len(code) == 3 and code.isdecimal() and 400 <= int(code) < 600 else 0
+    fault = _classify(wire, status, fields)
     return UpstreamFault(
-        fault=_classify(wire, status, fields),
+        fault=fault,
         message=fields.message or "Upstream reported an error",
         status=status,
         type=fields.type,
         code=fields.code,
+        excess=_excess(fault, fields),
     )
 
 
@@ -223,8 +252,10 @@ def may_try_elsewhere(fault: UpstreamFault) -> bool:
     Return whether another deployment may be tried before the response is committed.
 
     True for 401, 402, 403, 404, 408, 409, 429 and 5xx and the equivalent codes and types; false for
-    400, 413 and 422, which are errors of the request.
+    400, 413 and 422, which are errors of the request, unless it exceeds the account's own limit.
     """
+    if fault.fault is FaultClass.TOO_LONG:
+        return fault.code == _RATE_CODE
     return fault.fault in _ELSEWHERE or fault.status in (408, 409)
 
 
@@ -240,84 +271,73 @@ def is_signature_refusal(fault: UpstreamFault) -> bool:
     return "signature" in message and "thinking" in message
 
 
+def log_detail(fault: UpstreamFault) -> str | None:
+    """Return what the log says beside the kind: the code, and words that no client gets to see."""
+    name = fault.code or fault.type
+    if fault.fault not in _UNSHOWN:
+        return name
+    words = fault.message[:_LOGGED_CHARS]
+    return words if name is None else f"{name}: {words}"
+
+
 def error_kind(fault: UpstreamFault) -> ErrorKind:
     """Return the error kind for metrics and logs."""
     return _KINDS.get(fault.fault, ErrorKind.UPSTREAM_REFUSED)
 
 
-class _ErrorFields(NamedTuple):
-    """Fields of an error body; absent ones are None or empty."""
-
-    message: str = ""
-    type: str | None = None
-    code: str | None = None
-    minimax: bool = False
-
-
-def _read_body(body: bytes) -> _ErrorFields:
-    value = _decode(body)
-    if isinstance(value, list):
-        value = value[0] if value else None
-    if not isinstance(value, dict):
-        return _ErrorFields()
-    error = value.get("error")
-    if isinstance(error, dict):
-        kind = _text(error.get("type")) or _text(error.get("status"))
-        return _ErrorFields(_text(error.get("message")) or "", kind, _code(error.get("code")))
-    base = value.get("base_resp")
-    if error is None and isinstance(base, dict):
-        message = _text(base.get("status_msg")) or ""
-        return _ErrorFields(message, None, _code(base.get("status_code")), minimax=True)
-    message = _text(error) or _text(value.get("message")) or _text(value.get("detail")) or ""
-    return _ErrorFields(message, _text(value.get("type")), _code(value.get("code")))
-
-
-def _decode(body: bytes) -> object:
-    """Decode leniently: invalid UTF-8 is replaced; return None if the body is not JSON."""
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # Usually HTML. The standard library accepts lone surrogates.
-    try:
-        return json.loads(body.decode(json.detect_encoding(body), "replace"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, str) and value:
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return None
-
-
-def _code(value: object) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        # Python raises for integers beyond 4,300 digits.
-        return str(value) if abs(value) < _CODE_LIMIT else None
-    return _text(value)
-
-
-def _classify(wire: Wire, status: int, fields: _ErrorFields) -> FaultClass:
-    found = _by_name(wire, status, fields) or _by_status(wire, status)
+def _classify(wire: Wire, status: int, fields: ErrorFields) -> FaultClass:
+    named = _by_name(wire, status, fields)
+    found = named or _by_status(wire, status)
     if status in _ACCOUNT_STATUSES and found in (FaultClass.INVALID, FaultClass.FAILED):
-        return _STATUSES[status]
-    if found is not FaultClass.INVALID:
+        found = _STATUSES[status]
+    if status not in _SPOKEN:
         return found
-    if (wire is Wire.ANTHROPIC or status in (0, 400)) and _is_length(fields.message):
-        return FaultClass.TOO_LONG
+    message = fields.message
+    if found in _MAY_BE_ACCOUNT and is_about_account(message):
+        return FaultClass.QUOTA
+    if found is FaultClass.RATE_LIMITED and status in (413, 429):
+        # More tokens in one request than the account may use in a minute: it never succeeds.
+        return FaultClass.TOO_LONG if _is_too_large(message) else found
+    if found is FaultClass.TOO_LARGE and named is not None:
+        return found
+    if found in (FaultClass.INVALID, FaultClass.TOO_LARGE, FaultClass.FAILED):
+        return _by_words(wire, status, message) or found
     return found
 
 
-def _by_name(wire: Wire, status: int, fields: _ErrorFields) -> FaultClass | None:
+def _by_words(wire: Wire, status: int, message: str) -> FaultClass | None:
+    """Return the class of an invalid request by its message; None: no words are known."""
+    spoken = status in _LENGTHS_SPOKEN or wire is Wire.ANTHROPIC
+    if spoken and read_excess(message) is not None:
+        return FaultClass.TOO_LONG
+    if is_about_credential(message):
+        return FaultClass.CREDENTIAL
+    return FaultClass.NOT_FOUND if is_about_model(message) else None
+
+
+def _is_too_large(message: str) -> bool:
+    return message[:SCANNED_CHARS].lower().startswith("request too large for")
+
+
+def _excess(fault: FaultClass, fields: ErrorFields) -> Excess:
+    if fault is not FaultClass.TOO_LONG:
+        return Excess()
+    if fields.tokens is not None or fields.limit is not None:
+        return Excess(fields.tokens, fields.limit)
+    return read_excess(fields.message) or Excess()
+
+
+def _by_name(wire: Wire, status: int, fields: ErrorFields) -> FaultClass | None:
     if fields.minimax:
         return _MINIMAX_CODES.get(fields.code or "") if status < 400 else None
     kind = fields.type or ""
     if wire is Wire.ANTHROPIC and kind in _ANTHROPIC_TYPES:
-        return _ANTHROPIC_TYPES[kind]
+        by_code = _NAMES.get(fields.code or "")
+        return by_code or _ANTHROPIC_TYPES[kind]
     for name in (fields.code or "", kind):
-        if name in _OPENAI_NAMES:
-            return _OPENAI_NAMES[name]
-    if "rate_limit" in kind:
+        if name in _NAMES:
+            return _NAMES[name]
+    if "rate_limit" in kind or kind == "RESOURCE_EXHAUSTED":
         return FaultClass.RATE_LIMITED
     return _ANTHROPIC_TYPES.get(kind) if status < 400 else None
 
@@ -328,10 +348,6 @@ def _by_status(wire: Wire, status: int) -> FaultClass:
     if status in _STATUSES:
         return _STATUSES[status]
     return FaultClass.INVALID if 400 <= status < 500 else FaultClass.FAILED
-
-
-def _is_length(message: str) -> bool:
-    return _TOO_LONG.search(message[:SCANNED_CHARS]) is not None
 
 
 def _retry_after(kept: HeaderPairs) -> float | None:

@@ -1,0 +1,140 @@
+"""
+Recognises errors about the operator's account at a provider, and unknown models, by their words.
+
+Their texts name accounts, plans and upstream models, which concern the operator and not the client.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.protocols.http.errors.context_full import SCANNED_CHARS
+
+ACCOUNT_CODES: Final = frozenset(
+    {
+        "insufficient_quota",  # OpenAI; 2026-11
+        "credit_balance_exhausted",
+        "billing_hard_limit_reached",  # OpenAI; 2026-11
+        "billing_not_active",  # OpenAI; 2026-11
+        "account_deactivated",  # OpenAI; 2026-11
+        "organization_spend_limit_exceeded",  # OpenAI; 2026-11
+        "project_spend_limit_exceeded",  # OpenAI; 2026-11
+        "organization_usage_limit_exceeded",  # OpenAI; 2026-11
+        "exceeded_current_quota_error",  # Moonshot, with 429; 2026-11
+        "insufficient_balance",
+        "insufficient_credits",
+        "Arrearage",  # DashScope, with 400; 2026-11
+        "AllocationQuota.FreeTierOnly",  # DashScope, with 403; 2026-11
+        "AccountOverdueError",  # Volcano Ark, with 403; 2026-11
+        "ServiceOverdue",  # Volcano Ark; 2026-11
+        "SetLimitExceeded",  # Volcano Ark: the account's own limit paused the model; 2026-11
+        "QuotaExceeded",  # Volcano Ark; 2026-11
+        "1110",  # GLM, business error codes: inactive, unknown, locked, in arrears; 2026-11
+        "1111",
+        "1112",
+        "1113",
+        "1121",
+        "1309",  # GLM: the coding plan has expired; 2026-11
+        "30001",  # SiliconFlow, with 403; 2026-11
+    }
+)
+"""Codes and types that mean that the operator has to pay or to write to the provider."""
+
+CREDENTIAL_CODES: Final = frozenset(
+    {
+        "invalid_api_key",  # OpenAI, xAI, Groq; 2026-11
+        "invalid_authentication_error",  # Moonshot; 2026-11
+        "InvalidApiKey",  # DashScope; 2026-11
+        "API_KEY_INVALID",  # Gemini, with 400; 2026-11
+        "UNAUTHENTICATED",  # Gemini; 2026-11
+        "PERMISSION_DENIED",  # Gemini; 2026-11
+        "1000",  # GLM, business error codes: authentication; 2026-11
+        "1001",
+        "1002",
+        "1003",
+        "1004",
+    }
+)
+
+UNKNOWN_MODEL_CODES: Final = frozenset(
+    {
+        "model_not_found",  # OpenAI, Groq, DashScope; 2026-11
+        "invalid_model",  # Mistral, Perplexity, with 400; 2026-11
+        "model_decommissioned",  # Groq, with 400; 2026-11
+        "ModelNotFound",  # DashScope; 2026-11
+        "DeploymentNotFound",  # Azure; 2026-11
+        "InvalidEndpointOrModel.NotFound",  # Volcano Ark; 2026-11
+        "ModelNotOpen",  # Volcano Ark; 2026-11
+        "1211",  # GLM, business error codes; 2026-11
+    }
+)
+
+_ACCOUNT: Final = re.compile(
+    r"insufficient[ _](?:account |user )?(?:balance|credit|fund|quota)"
+    r"|balance is (?:too low|insufficient|not enough)"  # Anthropic with 400, SiliconFlow; 2026-11
+    r"|(?:please|to) (?:recharge|top up)|recharge your"  # Moonshot, GLM; 2026-11
+    r"|used all (?:of )?(?:your |its )?available credits|run out of credits"  # xAI; 2026-11
+    r"|(?:reached|exceeded) (?:your|its) (?:specified api usage|monthly spending|spend)"
+    r"|(?:account|organization|team|subscription)\b.{0,60}\b(?:is|has been|was)\b.{0,12}"
+    r"\b(?:suspended|disabled|deactivated|blocked|locked|overdue|in arrears)"
+    r"|in good standing|billing (?:is not active|account|hard limit)"
+    r"|payment (?:required|is overdue)"
+    r"|exceeded your current quota"  # OpenAI, Gemini; 2026-11
+    r"|prepayment credits|余额不足|欠费|请充值",  # Gemini, GLM, Volcano Ark; 2026-11
+    re.IGNORECASE,
+)
+# A quota for each minute, of Gemini's free plan, for instance, says when to come back.
+_COMES_BACK: Final = re.compile(
+    r"(?:retry|try again) in [\d.]+ ?(?:ms|s|m|second|minute)", re.IGNORECASE
+)
+_CREDENTIAL: Final = re.compile(
+    r"(?:incorrect|invalid) (?:x-)?api[ -_]key|api key (?:not valid|is invalid|not found|expired)"
+    r"|api key has expired",  # xAI and Gemini, with 400; 2026-11
+    re.IGNORECASE,
+)
+_UNKNOWN_MODEL: Final = re.compile(
+    r"model not exist|model .{0,120}?\bdoes(?: not|n't) exist"  # DeepSeek with 400; 2026-11
+    r"|invalid model(?: name| id)?[:= ]+\S"  # Mistral and Perplexity with 400; 2026-11
+    r"|is not a valid model|no endpoints found"  # OpenRouter with 400 and 404; 2026-11
+    r"|(?:unknown|no such) model|model identifier is invalid"  # MiniMax, Bedrock; 2026-11
+    r"|model .{0,120}?\b(?:is not found|not found|not supported|has been decommissioned)"
+    r"|not found the model|模型不存在",  # Moonshot, GLM; 2026-11
+    re.IGNORECASE,
+)
+_ACCOUNT_IDS: Final = re.compile(
+    rb"(?<![A-Za-z0-9])(?:org|proj|ak|acct)[-_](?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{6,}"
+    rb"|(?<=organization `)[^`]+(?=`)"
+)
+_MASKED: Final = b"[redacted]"
+
+
+def is_about_account(message: str) -> bool:
+    """Return whether the operator's account has no credit, is closed, or has used up its plan."""
+    text = message[:SCANNED_CHARS]
+    return _ACCOUNT.search(text) is not None and not comes_back(text)
+
+
+def mentions_account(message: str) -> bool:
+    """Return whether a message speaks of the operator's plan or payment."""
+    return _ACCOUNT.search(message[:SCANNED_CHARS]) is not None
+
+
+def comes_back(message: str) -> bool:
+    """Return whether a message says in how many seconds to retry."""
+    return _COMES_BACK.search(message[:SCANNED_CHARS]) is not None
+
+
+def is_about_credential(message: str) -> bool:
+    """Return whether the provider rejects the operator's key."""
+    return _CREDENTIAL.search(message[:SCANNED_CHARS]) is not None
+
+
+def is_about_model(message: str) -> bool:
+    """Return whether the provider does not know the model."""
+    return _UNKNOWN_MODEL.search(message[:SCANNED_CHARS]) is not None
+
+
+def without_account_ids(text: bytes) -> bytes:
+    """Return `text` without the ids of organizations, projects and keys."""
+    return _ACCOUNT_IDS.sub(_MASKED, text)
