@@ -220,6 +220,8 @@ class ResponseSender:
                 await _end_translated(channel, exchange.transform, relay, error or reported)
             else:
                 incomplete = _relay_error(error, meter)
+                if reported is not None and not at_event_boundary(*relay.writer.tail):
+                    raise reported  # half an event after the error: the connection breaks
                 await _end_relayed(call, channel, exchange.transform, relay, incomplete)
             if reported is not None:
                 raise reported

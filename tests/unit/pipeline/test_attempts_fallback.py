@@ -367,5 +367,6 @@ async def test_suspended_account_of_the_operator_is_written_to_the_log_alone() -
     assert client.header(b"x-should-retry") == b"false"
     assert bench.event.error_kind == "upstream_quota"
     assert (
-        bench.call_log.lines[-1].error_detail == f"exceeded_current_quota_error: {words.decode()}"
+        bench.call_log.lines[-1]["error_detail"]
+        == f"exceeded_current_quota_error: {words.decode()}"
     )
