@@ -19,13 +19,14 @@ from gateway.protocols.anthropic_messages.message import Block, text_block
 from gateway.protocols.anthropic_messages.message import Message as Turn
 from gateway.protocols.codec.absent import is_given
 from gateway.protocols.codec.json_decode import replace_lone_surrogates
-from gateway.protocols.ids import to_anthropic_id
 from gateway.protocols.openai_chat.request import Message, ToolCall
 from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.chat_to_messages.call_ids import CallIds
 from gateway.protocols.translate.chat_to_messages.parts import content_blocks, text_blocks
 from gateway.protocols.translate.chat_to_messages.thinking_blocks import thinking_blocks
 from gateway.protocols.translate.messages_to_chat.meaning import tool_input
 from gateway.protocols.translate.messages_to_chat.messages import Dropped, ToolNames
+from gateway.protocols.translate.tool_order import with_results_after_calls
 
 _STRING: Final = msgspec.json.Decoder(str)
 _LONGEST_ARGUMENTS: Final = 4 * 1024 * 1024
@@ -77,7 +78,7 @@ class MessageTranslator:
         carry_reasoning: False leaves all old reasoning out.
     """
 
-    __slots__ = ("_caps", "_carry_reasoning", "_dropped", "_names")
+    __slots__ = ("_caps", "_carry_reasoning", "_dropped", "_ids", "_names")
 
     def __init__(
         self,
@@ -90,6 +91,7 @@ class MessageTranslator:
         self._caps = caps
         self._names = names
         self._dropped = dropped
+        self._ids = CallIds()
         self._carry_reasoning = carry_reasoning
 
     def translate(self, messages: list[Message]) -> Conversation:
@@ -100,6 +102,7 @@ class MessageTranslator:
             GatewayError: UNSUPPORTED or BAD_REQUEST: a message cannot be carried, or only system
                 messages are left.
         """
+        messages = with_results_after_calls(messages)
         leading = 0
         while leading < len(messages) and messages[leading].role in _SYSTEM:
             leading += 1
@@ -179,7 +182,7 @@ class MessageTranslator:
                 param=f"messages.{index}.tool_calls",
             )
         block = Block(
-            "tool_use", id=to_anthropic_id(call.id), name=self._names.shorten(name), input=given
+            "tool_use", id=self._ids.of_call(call.id), name=self._names.shorten(name), input=given
         )
         return _marked([block], call.cache_control)[0]
 
@@ -196,7 +199,7 @@ class MessageTranslator:
         elif message.content is not None:
             content = content_blocks(message.content, index, self._caps) or ""
         return Block(
-            "tool_result", tool_use_id=to_anthropic_id(message.tool_call_id), content=content
+            "tool_result", tool_use_id=self._ids.of_result(message.tool_call_id), content=content
         )
 
 

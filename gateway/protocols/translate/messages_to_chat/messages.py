@@ -1,9 +1,9 @@
 """
 The messages of an Anthropic request as messages of an OpenAI request.
 
-Order is kept and messages of the same role are not merged. One user message may become several:
-all its tool results come first, in block order, so that they directly follow their calls however
-the client ordered the blocks; the rest follows as one user message.
+Messages of the same role are not merged. One user message may become several: its tool results
+and, as one user message, the rest. Results are placed directly behind their calls, wherever the
+client put them (`tool_order`); everything else keeps its order.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from gateway.protocols.translate.messages_to_chat.content import (
     search_result_text,
     system_parts,
 )
+from gateway.protocols.translate.messages_to_chat.meaning import tool_input
+from gateway.protocols.translate.tool_order import with_results_after_calls
 
 BILLING: Final = "x-anthropic-billing-header:"
 """Start of a system block whose hash changes per turn: it would defeat every prefix cache."""
@@ -50,6 +52,7 @@ NO_SIGNATURE: Final = "skip_thought_signature_validator"
 _ATTACHED: Final = "[attachment in the next message]"
 _RAW_BLOCKS: Final = msgspec.json.Decoder(str | list[Raw])
 _BLOCK: Final = msgspec.json.Decoder(Block)
+_STRING: Final = msgspec.json.Decoder(str)
 _TEXT_BLOCKS: Final = frozenset({"text", "compaction"})
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 
@@ -145,6 +148,10 @@ class MessageTranslator:
                     f'messages: Unexpected role "{other}"',
                     param=f"messages.{index}.role",
                 )
+
+    def order_results(self) -> None:
+        """Place tool results directly behind their calls, once all messages are added."""
+        self.messages = with_results_after_calls(self.messages)
 
     def continues_assistant(self) -> bool:
         """Return whether the last message is an assistant's text that the model is to continue."""
@@ -266,13 +273,10 @@ class MessageTranslator:
                 ErrorKind.BAD_REQUEST, f"{where}: {missing}: Field required", param=where
             )
         self.history_ids.add(block.id)
-        arguments = "{}"
-        if is_given(block.input):
-            arguments = msgspec.json.format(bytes(block.input), indent=-1).decode()
         call = ToolCall(
             id=to_openai_id(block.id, self._caps.tool_id_max),
             type="function",
-            function=FunctionCall(self._names.shorten(block.name), arguments),
+            function=FunctionCall(self._names.shorten(block.name), _arguments(block.input)),
         )
         if self._caps.thought_signatures and (first or signature):
             call.extra_content = {"google": {"thought_signature": signature or NO_SIGNATURE}}
@@ -293,6 +297,18 @@ class MessageTranslator:
                 message.reasoning_details = [ReasoningDetail("reasoning.text", reasoning)]
             case None:
                 pass  # The dialect has no field for old reasoning.
+
+
+def _arguments(given: Raw) -> str:
+    """Return a call's input as the text of a JSON object, compact and its tokens unchanged."""
+    if not is_given(given):
+        return "{}"
+    compact = msgspec.json.format(bytes(given), indent=-1)
+    if compact[:1] == b"{":
+        return compact.decode()
+    # Clients that resume a broken stream write the object as a string.
+    text = decode_request(compact, _STRING) if compact[:1] == b'"' else compact.decode()
+    return bytes(tool_input(text)).decode()
 
 
 def _block_text(block: Block) -> str:

@@ -128,6 +128,7 @@ def _translate(
     chat.add_system(request.system, paragraph)
     for index, message in enumerate(request.messages or ()):
         chat.add(index, message)
+    chat.order_results()
     fields: dict[str, object] = {
         "model": route.upstream_model,
         "messages": chat.messages,

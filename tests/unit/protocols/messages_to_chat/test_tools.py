@@ -116,3 +116,27 @@ def test_tool_choice_is_mapped_or_falls_back_to_auto(choice, dialect, expected, 
     chosen = {name: body[name] for name in ("tool_choice", "parallel_tool_calls") if name in body}
     assert chosen == expected
     assert answer.dropped == dropped
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [
+        ('{"x": 1}', '{"x": 1}'),
+        ('"{\\"x\\": 1}"', '{"x": 1}'),
+        ("null", "{}"),
+        ('""', "{}"),
+        ('"null"', "{}"),
+        ('"x"', '{"INVALID_JSON":"x"}'),
+        ("[1]", '{"INVALID_JSON":"[1]"}'),
+    ],
+)
+def test_arguments_are_always_an_object(given, arguments):
+    """Clients that resume a broken stream write the input as a string."""
+    body = (
+        '{"model":"m","max_tokens":1,"messages":[{"role":"assistant","content":[{"type":"tool_use",'
+        '"id":"c","name":"f","input":%s}]},{"role":"user","content":"Hi"}]}'
+    )
+
+    call = sent((body % given).encode())["messages"][0]["tool_calls"][0]
+
+    assert json.loads(call["function"]["arguments"]) == json.loads(arguments)
