@@ -119,6 +119,8 @@ ERROR_TEXTS = {
     ErrorKind.WRONG_METHOD: "The path does not support this method.",
     ErrorKind.UNKNOWN_MODEL: "The catalogue has no such model, or the upstream does not know its"
     " model.",
+    ErrorKind.MODEL_NOT_SUPPORTED: "No deployment of the model can serve this endpoint, such as"
+    " embeddings on a model that is only on the Anthropic wire.",
     ErrorKind.RATE_LIMITED: "Requests, tokens or concurrent calls exceed a limit of the account or"
     " key, or its open requests and their bodies exceed `server.max_*_per_account`.",
     ErrorKind.NO_CREDIT: "The account's credit does not cover the call.",
@@ -136,7 +138,8 @@ ERROR_TEXTS = {
     ErrorKind.UPSTREAM_BROKEN: "The connection or the stream was interrupted.",
     ErrorKind.UPSTREAM_TIMEOUT: "A timeout of `providers.timeouts` expired.",
     ErrorKind.UPSTREAM_AUTH: "The provider rejects the gateway's credential.",
-    ErrorKind.UPSTREAM_QUOTA: "The gateway's account at the provider has no credit.",
+    ErrorKind.UPSTREAM_QUOTA: "The gateway's account at the provider has no credit, has used up its"
+    " plan or is closed. The provider's words are in the log only.",
     ErrorKind.UPSTREAM_REFUSED: "Any other error of the upstream. Its message is passed on where the"
     " dialect is the same.",
     ErrorKind.UPSTREAM_MALFORMED: "The upstream's response cannot be read.",

@@ -30,6 +30,7 @@ class ErrorKind(enum.Enum):
     UNKNOWN_PATH = "unknown_path"
     WRONG_METHOD = "wrong_method"
     UNKNOWN_MODEL = "unknown_model"
+    MODEL_NOT_SUPPORTED = "model_not_supported"
     RATE_LIMITED = "rate_limited"
     NO_CREDIT = "no_credit"
     BUDGET_SPENT = "budget_spent"
@@ -100,6 +101,9 @@ SURFACES: dict[ErrorKind, Surface] = {
     ErrorKind.WRONG_METHOD: Surface(_C, 405, _INVALID, None, 405, _INVALID, False),
     ErrorKind.UNKNOWN_MODEL: Surface(
         _C, 404, _INVALID, "model_not_found", 404, "not_found_error", False
+    ),
+    ErrorKind.MODEL_NOT_SUPPORTED: Surface(
+        _C, 404, _INVALID, "model_not_supported", 404, "not_found_error", False
     ),
     ErrorKind.RATE_LIMITED: Surface(
         _C, 429, "rate_limit_error", "rate_limit_exceeded", 429, "rate_limit_error"

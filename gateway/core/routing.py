@@ -29,6 +29,8 @@ class Plan(NamedTuple):
     candidates: tuple[Candidate, ...]
     reason: str | None = None
     """A sentence for the client that names the model; None if there are candidates."""
+    is_final: bool = False
+    """No deployment of the model can ever serve the endpoint."""
 
 
 def plan(model: Model, client_wire: Wire, endpoint: Endpoint) -> Plan:
@@ -45,7 +47,8 @@ def plan(model: Model, client_wire: Wire, endpoint: Endpoint) -> Plan:
         if client_wire in deployment.wires and _serves(deployment, client_wire, endpoint)
     ]
     if endpoint in (Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS):
-        return Plan(tuple(native), None if native else _refusal(model, client_wire, endpoint))
+        reason = None if native else _refusal(model, client_wire, endpoint)
+        return Plan(tuple(native), reason, is_final=not native and bool(model.deployments))
     translated = [
         Candidate(deployment, deployment.wires[0])
         for deployment in model.deployments
@@ -63,6 +66,6 @@ def _serves(deployment: Deployment, wire: Wire, endpoint: Endpoint) -> bool:
 
 def _refusal(model: Model, client_wire: Wire, endpoint: Endpoint) -> str:
     return (
-        f"No deployment of the model '{model.name}' serves {endpoint.value} "
-        f"on the {client_wire.value} wire."
+        f"The model '{model.name}' does not serve {endpoint.value}; use another model: "
+        f"none of its deployments is on the {client_wire.value} wire."
     )

@@ -196,7 +196,9 @@ class Proxy:
             )
             return
         if planned.reason is not None:
-            raise GatewayError(ErrorKind.NO_ROUTE, planned.reason)
+            unsupported = ErrorKind.MODEL_NOT_SUPPORTED
+            kind = unsupported if planned.is_final else ErrorKind.NO_ROUTE
+            raise GatewayError(kind, planned.reason, param="model")
         if (
             keyed is not None
             and self._idempotent is not None

@@ -145,17 +145,25 @@ class UsageReader:
         This happens after a consumer was deleted by hand, or a failover lost deliveries. Call it
         when there are no new entries.
         """
-        waiting = [
+        waiting = await self._first_ids(self._streams)
+        groups = await self._each("XINFO GROUPS", streams=waiting)
+        delivered = [
             stream
-            for stream, length in zip(self._streams, await self._each("XLEN"), strict=True)
-            if length
+            for (stream, first), found in zip(waiting.items(), groups, strict=True)
+            if _is_delivered(first, found)
         ]
-        held = await self._each("XPENDING", GROUP, streams=waiting)
-        orphaned = [
-            stream for stream, pending in zip(waiting, held, strict=True) if not pending["pending"]
-        ]
+        # Another consumer may have stored the entry meanwhile: what is left was never pending.
+        left = await self._first_ids(delivered)
+        orphaned = [stream for stream in delivered if left.get(stream) == waiting[stream]]
         await self._each("XGROUP SETID", GROUP, "0", streams=orphaned)
         return bool(orphaned)
+
+    async def _first_ids(self, streams: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return the id of the first entry of each stream that has any."""
+        replies = await self._each("XRANGE", "-", "+", "COUNT", 1, streams=streams)
+        return {
+            stream: reply[0][0] for stream, reply in zip(streams, replies, strict=True) if reply
+        }
 
     async def length(self) -> int:
         """Return the number of entries in all streams."""
@@ -224,3 +232,20 @@ class UsageReader:
             for stream in self._streams if streams is None else streams:
                 pipeline.execute_command(command, stream, *arguments)
             return list(await pipeline.execute(raise_on_error=not errors))
+
+
+def _is_delivered(first: bytes, groups: Sequence[Mapping[str, Any]]) -> bool:
+    """
+    Return whether a stream's first entry was delivered and is pending nowhere.
+
+    An entry that arrived after the last read is beyond the last that was delivered.
+    """
+    group = next((each for each in groups if each["name"] == GROUP), None)
+    if group is None or group["pending"]:
+        return False
+    return _order(first) <= _order(group["last-delivered-id"])
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition(b"-")
+    return int(milliseconds), int(sequence)

@@ -142,16 +142,18 @@ async def test_model_that_the_key_may_not_use_is_forbidden() -> None:
     assert b"'m'" in client.body
 
 
-async def test_endpoint_that_no_deployment_serves_has_no_route() -> None:
-    """Embeddings are never translated."""
+async def test_endpoint_that_no_deployment_can_serve_is_not_an_overload() -> None:
+    """Embeddings are never translated, so a retry cannot help."""
     bench = Bench(deployments=[a_deployment(a_provider(wires=[Wire.ANTHROPIC]))])
     client = FakeClient("/v1/embeddings", b'{"model":"m","input":"Hi"}')
 
     call = await bench.run(client, Endpoint.EMBEDDINGS)
 
-    assert client.status == 503
+    assert client.status == 404
+    assert client.header(b"x-should-retry") == b"false"
+    assert b'"code":"model_not_supported"' in client.body
     assert call.error is not None
-    assert call.error.kind is ErrorKind.NO_ROUTE
+    assert call.error.kind is ErrorKind.MODEL_NOT_SUPPORTED
 
 
 @pytest.mark.parametrize(

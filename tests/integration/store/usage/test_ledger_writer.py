@@ -260,6 +260,20 @@ async def test_entries_of_a_deleted_consumer_are_read_again(
     assert await ledger.stored() == ["req_1"]
 
 
+async def test_entry_that_arrived_since_the_last_read_is_no_orphan(
+    ledger: Ledger, probe: StreamProbe
+) -> None:
+    """Light traffic: nothing was pending, and then one entry came; it is read as usual."""
+    await ledger.reader.ensure_group()
+    await probe.add(usage_event("req_0"))
+    await ledger.reader.acknowledge(await ledger.reader.read_new(None))
+    await probe.add(usage_event("req_1"))
+
+    assert not await ledger.reader.redeliver_orphans()
+    assert len(await ledger.reader.read_new(None)) == 1
+    assert not await ledger.reader.redeliver_orphans()
+
+
 async def test_two_writers_at_once_store_each_event_once(
     ledger: Ledger, probe: StreamProbe, valkey_url: str, tmp_path: Path
 ) -> None:
