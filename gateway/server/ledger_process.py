@@ -25,7 +25,6 @@ from gateway.signals import end_with_parent
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
-from gateway.store.usage.journal import spill_directory
 from gateway.store.usage.ledger_writer import LedgerWriter, describe, pause
 from gateway.store.usage.reader import UsageReader
 from gateway.store.usage.retention import purge_usage
@@ -51,7 +50,7 @@ async def run_ledger(
     target = read_target(url, password=secrets.redis_password, client_name="capio-ledger")
     reader = UsageReader(cold_client(target), settings.redis.key_prefix)
     database = Database(settings, secrets.sql_password)
-    writer = LedgerWriter(reader, database, metrics, spill_directory(settings))
+    writer = LedgerWriter(reader, database, metrics)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(writer.run(stop))

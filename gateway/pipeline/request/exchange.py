@@ -35,6 +35,10 @@ from gateway.protocols.http.request.rewrite import (
     without_billing_line,
     without_fields,
 )
+from gateway.protocols.http.request.system_reminders import (
+    has_system_messages,
+    with_system_reminders,
+)
 from gateway.protocols.openai_responses.response import translate_message
 from gateway.protocols.openai_responses.stream import responses_over_messages
 from gateway.protocols.streams.relayed import RelayedStream, Unchanged
@@ -46,6 +50,7 @@ from gateway.protocols.translate.chat_to_messages.stream import chat_stream
 from gateway.protocols.translate.messages_to_chat import request as messages_to_chat_request
 from gateway.protocols.translate.messages_to_chat import response as messages_to_chat_response
 from gateway.protocols.translate.messages_to_chat.stream import messages_stream
+from gateway.protocols.translate.relayed_chat import adapt_chat
 from gateway.protocols.translate.stream import (
     ResponseContext,
     StreamTranslator,
@@ -115,7 +120,8 @@ class RequestBuilder:
 
     async def prepared(self, context: CallContext, candidate: Candidate) -> Prepared:
         """Return `prepare`, without holding the loop for long."""
-        if _is_long(context, candidate):
+        caps = self._caps[id(candidate.deployment), candidate.wire]
+        if _is_long(context, candidate, caps):
             return await offloaded(self.prepare, context, candidate)
         return self.prepare(context, candidate)
 
@@ -136,7 +142,7 @@ class RequestBuilder:
         return _translated(context, candidate, caps)
 
 
-def _is_long(context: CallContext, candidate: Candidate) -> bool:
+def _is_long(context: CallContext, candidate: Candidate, caps: Capabilities) -> bool:
     """Return whether the request is so large that it is prepared away from the loop."""
     request = context.request
     if candidate.wire is not request.wire or request.original:
@@ -144,6 +150,8 @@ def _is_long(context: CallContext, candidate: Candidate) -> bool:
     if len(request.body) <= WALKED_BYTES:
         return False
     strips = context.without_reasoning or candidate.deployment.provider.strip_billing_line
+    if candidate.wire is Wire.ANTHROPIC and caps.midconv_system == "user":
+        strips = strips or has_system_messages(request.body)
     if strips or has_foreign_reasoning(request.body):
         return is_long_walk(request.body)
     return len(request.body) > LOOP_BYTES
@@ -166,7 +174,8 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
             reshape=request.reshape(call.model, caps),
             translated=True,
         )
-    body, hide = _relayed_body(context, candidate, caps)
+    body, hide, adapted = _relayed_body(context, candidate, caps)
+    call.dropped += adapted
     if unpriced:
         body = without_fields(body, unpriced)
     headers = upstream_headers(candidate.wire, context.channel.headers, candidate.route.headers)
@@ -194,8 +203,12 @@ def _allowed(context: CallContext, candidate: Candidate) -> frozenset[str]:
 
 def _relayed_body(
     context: CallContext, candidate: Candidate, caps: Capabilities
-) -> tuple[bytes, bool]:
-    """Return the client's body with what must change in it, and whether usage is to be hidden."""
+) -> tuple[bytes, bool, tuple[str, ...]]:
+    """
+    Return the client's body with what must change in it.
+
+    Also whether usage is to be hidden from the client, and the fields that were left out.
+    """
     request, provider = context.request, candidate.deployment.provider
     threads = provider.dialect.startswith("anthropic")
     if candidate.wire is Wire.ANTHROPIC and not threads and asks_for_thread(request.body):
@@ -204,16 +217,23 @@ def _relayed_body(
     body, hide = relay_body(
         request.body, request.fields, candidate.deployment.upstream_model, ask_usage=ask_usage
     )
+    dropped: tuple[str, ...] = ()
     if candidate.wire is Wire.ANTHROPIC:
-        strip = strip_all_reasoning if context.without_reasoning else strip_foreign_reasoning
-        body = strip(body)
+        if context.without_reasoning:
+            body = strip_all_reasoning(body)
+        elif caps.signed_reasoning:
+            body = strip_foreign_reasoning(body)
+        if caps.midconv_system == "user":
+            body = with_system_reminders(body)
         if provider.strip_billing_line:
             body = without_billing_line(body)
-    elif caps.max_tokens_param == "max_completion_tokens":
-        body = with_completion_limit(body, request.fields)
+    elif context.call.endpoint is not Endpoint.EMBEDDINGS:
+        if caps.max_tokens_param == "max_completion_tokens":
+            body = with_completion_limit(body, request.fields)
+        body, dropped = adapt_chat(body, request.fields, caps)
     if provider.drop_fields:
         body = without_fields(body, provider.drop_fields)
-    return body, hide
+    return body, hide, dropped
 
 
 def _own_headers(context: CallContext, candidate: Candidate) -> tuple[tuple[bytes, bytes], ...]:
@@ -281,7 +301,11 @@ def capabilities_of(deployment: Deployment, wire: Wire) -> Capabilities:
         dialect = "anthropic-legacy"
     if wire is Wire.OPENAI and dialect.startswith("anthropic"):
         dialect = "generic"
-    return capabilities(dialect, {**deployment.provider.caps, **deployment.caps})
+    overrides = {**deployment.provider.caps, **deployment.caps}
+    if wire is Wire.ANTHROPIC and dialect != deployment.provider.dialect:
+        # Only Anthropic verifies signatures; others want reasoning back as they sent it.
+        overrides = {"signed_reasoning": False, **overrides}
+    return capabilities(dialect, overrides)
 
 
 def _request(

@@ -43,6 +43,12 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """(A) `thinking: disabled` is accepted."""
     forced_tool_use: bool = True
     """(A) Tool choice `any` and `tool` are accepted."""
+    forced_while_thinking: bool = True
+    """(O) A forced tool is accepted while thinking is on; otherwise thinking is switched off."""
+    reasoning_fields: tuple[str, ...] = ()
+    """(O) Fields that control reasoning; those of other dialects become these. Empty: unknown."""
+    signed_reasoning: bool = False
+    """(A) Signatures of thinking blocks are verified: reasoning of other models is removed."""
     efforts: tuple[str, ...] = ()
     """Accepted reasoning efforts; empty: none is known, the field is not sent."""
     sampling: Literal["pass", "drop"] = "pass"
@@ -87,6 +93,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
     "openai": Capabilities(
         max_tokens_param="max_completion_tokens",
         min_output_tokens=16,
+        reasoning_fields=("reasoning_effort",),
         efforts=("none", "minimal", "low", "medium", "high", "xhigh", "max"),
         sampling="drop",
         stop_max=0,
@@ -101,6 +108,8 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         reasoning_in="reasoning_content",
         reasoning_fill=" ",
         thinking="deepseek",
+        forced_while_thinking=False,
+        reasoning_fields=("thinking", "reasoning_effort"),
         efforts=("low", "high", "max"),
         stop_max=16,
         structured="json_object",
@@ -111,6 +120,8 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         reasoning_in="reasoning_content",
         reasoning_fill=" ",
         thinking="moonshot",
+        forced_while_thinking=False,
+        reasoning_fields=("thinking", "reasoning_effort"),
         sampling="drop",
         stop_max=5,
         tool_choice=("auto", "none", "named"),
@@ -122,6 +133,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         max_tokens_param="max_completion_tokens",
         reasoning_in="reasoning_details",
         thinking="minimax",
+        reasoning_fields=("thinking", "reasoning_effort"),
         tool_choice=("auto",),
         parallel_tool_calls=False,
         structured=None,
@@ -129,6 +141,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         extra_body=b'{"reasoning_split":true}',
     ),
     "gemini": Capabilities(
+        reasoning_fields=("reasoning_effort", "extra_body"),
         efforts=("minimal", "low", "medium", "high"),
         thought_signatures=True,
     ),
@@ -140,6 +153,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
     ),
     "anthropic": Capabilities(
         thinking="adaptive",
+        signed_reasoning=True,
         efforts=("low", "medium", "high", "xhigh", "max"),
         sampling="drop",
         top_k=True,
@@ -149,6 +163,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
     ),
     "anthropic-legacy": Capabilities(
         thinking="budget",
+        signed_reasoning=True,
         efforts=("low", "medium", "high"),
         top_k=True,
         strict_tools=True,
@@ -238,7 +253,7 @@ def _plain(name: str, value: object) -> object:
         return _SWITCHES[name][0 if value else 1]
     if name in _OPTIONAL and (value is False or word in ("none", "no", "drop")):
         return None
-    if name in ("efforts", "tool_choice"):
+    if name in ("efforts", "tool_choice", "reasoning_fields"):
         return _words(value)
     if name == "extra_body" and isinstance(value, Mapping):
         return msgspec.json.encode(value)

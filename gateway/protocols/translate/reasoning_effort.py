@@ -35,10 +35,14 @@ def wanted_effort(thinking: Thinking | None, config: OutputConfig | None) -> str
         return "low"
     if thinking is None or kind != "enabled":
         return None
-    budget = thinking.budget_tokens or 0
-    if budget <= LOW_BUDGET:
+    return effort_of_budget(thinking.budget_tokens or 0)
+
+
+def effort_of_budget(tokens: int) -> str:
+    """Return the effort that a budget of thinking tokens stands for."""
+    if tokens <= LOW_BUDGET:
         return "low"
-    return "medium" if budget <= MEDIUM_BUDGET else "high"
+    return "medium" if tokens <= MEDIUM_BUDGET else "high"
 
 
 def nearest_effort(want: str, accepted: Sequence[str]) -> str | None:

@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -29,7 +28,6 @@ from gateway.store.sql.database import Database
 from gateway.store.usage.booking import ChargeRefusedError, UsageBooker
 from gateway.store.usage.reader import BATCH, Entry, UsageReader
 from gateway.store.usage.rows import Row, row_of
-from gateway.store.usage.spill import measure
 from gateway.telemetry.metrics import Metrics
 
 _CLAIM_EVERY_S = 5.0
@@ -53,9 +51,6 @@ class LedgerStatus(msgspec.Struct, frozen=True):
     repeated_total: int
     """Events of calls that SQL had already, including late settlements."""
     parked_total: int
-    spill_files: int
-    """In this data directory."""
-    spill_bytes: int
 
 
 class _Outcome(NamedTuple):
@@ -73,16 +68,12 @@ class LedgerWriter:
         reader: The consumer of the streams; not closed.
         database: The destination; not closed.
         metrics: Updates `ledger_*`.
-        spill: The spill directory that `status` measures.
     """
 
-    def __init__(
-        self, reader: UsageReader, database: Database, metrics: Metrics, spill: Path
-    ) -> None:
+    def __init__(self, reader: UsageReader, database: Database, metrics: Metrics) -> None:
         self._reader = reader
         self._database = database
         self._metrics = metrics
-        self._spill = spill
         self._booking = UsageBooker(is_sqlite=database.is_sqlite)
         self._written = self._repeated = self._parked = 0
         self._connected = False
@@ -114,20 +105,17 @@ class LedgerWriter:
 
     async def status(self) -> LedgerStatus:
         """
-        Measure the backlog in Redis and on disk.
+        Measure the backlog in Redis.
 
         Raises:
             redis.exceptions.RedisError: Redis is unavailable.
         """
-        waiting = await asyncio.to_thread(measure, self._spill)
         return LedgerStatus(
             lag_s=await self._reader.oldest_age_s(int(time.time() * 1000)),
             stream_length=await self._reader.length(),
             written_total=self._written,
             repeated_total=self._repeated,
             parked_total=self._parked,
-            spill_files=waiting.files,
-            spill_bytes=waiting.size_bytes,
         )
 
     async def _turn(self) -> None:

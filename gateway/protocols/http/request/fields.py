@@ -50,6 +50,8 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     """Requested features that the upstream charges separately, see `request.priced_features`."""
     asks_reasoning: bool | None = None
     """Whether the request enables or disables reasoning; None for the model's default."""
+    tool_choice: bytes = b""
+    """The JSON of the OpenAI wire's `tool_choice`; empty if absent."""
 
     @property
     def include_usage(self) -> bool:
@@ -90,6 +92,9 @@ class _OpenAIFields(PricedFields, gc=False, kw_only=True):
     reasoning_effort: msgspec.Raw = _ABSENT
     reasoning: msgspec.Raw = _ABSENT
     thinking: msgspec.Raw = _ABSENT
+    enable_thinking: msgspec.Raw = _ABSENT
+    chat_template_kwargs: msgspec.Raw = _ABSENT
+    tool_choice: msgspec.Raw = _ABSENT
 
 
 class _AnthropicFields(PricedFields, gc=False, kw_only=True):
@@ -150,7 +155,14 @@ def decode_call(
         prompt_cache_key=chat.prompt_cache_key,
         stream_options=chat.stream_options,
         priced=priced_uses(chat),
-        asks_reasoning=_asked(chat.reasoning_effort, chat.reasoning, chat.thinking),
+        asks_reasoning=_asked(
+            chat.reasoning_effort,
+            chat.reasoning,
+            chat.thinking,
+            chat.enable_thinking,
+            chat.chat_template_kwargs,
+        ),
+        tool_choice=b"" if chat.tool_choice is _ABSENT else bytes(chat.tool_choice),
     )
 
 

@@ -13,7 +13,7 @@ request is retried once without any reasoning.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -149,6 +149,26 @@ def without_fields(body: bytes, names: Collection[str]) -> bytes:
             edits.append((key, comma.end() if comma else end, b""))
         at = end
     return _edited(body, edits) if edits else body
+
+
+def with_fields(body: bytes, fields: Mapping[str, bytes]) -> bytes:
+    """
+    Return a JSON object with top-level members of these names and values.
+
+    The value of a member that is there is replaced; others are put in front. All other bytes are
+    kept.
+    """
+    missing = dict(fields)
+    edits: list[Edit] = []
+    for name, start, end in members(body):
+        if name in missing:
+            edits.append((start, end, missing.pop(name)))
+    if missing:
+        start = body.index(b"{") + 1
+        new = b"".join(b"%b:%b," % (msgspec.json.encode(name), missing[name]) for name in missing)
+        # A request has at least the member `model`, so that another one follows the comma.
+        edits.insert(0, (start, start, new))
+    return _edited(body, edits)
 
 
 def with_completion_limit(body: bytes, call: CallFields) -> bytes:

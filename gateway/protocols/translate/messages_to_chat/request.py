@@ -136,8 +136,10 @@ def _translate(
     }
     fields |= _prefill_fields(chat, caps)
     fields |= _sampling_fields(request, caps, dropped)
-    fields |= tool_fields(request, caps, names, dropped)
-    fields |= _thinking(request, caps, dropped)
+    tools = tool_fields(request, caps, names, dropped)
+    fields |= tools
+    forced = tools.get("tool_choice") not in (None, "auto", "none")
+    fields |= _thinking(request, caps, dropped, forced=forced)
     fields |= format_fields
     fields |= _identity_fields(request, caps, session_id)
     if request.stream:
@@ -239,8 +241,16 @@ def _sampling_fields(
     return fields
 
 
-def _thinking(request: MessagesRequest, caps: Capabilities, dropped: Dropped) -> dict[str, object]:
-    fields = thinking_fields(wanted_effort(request.thinking, request.output_config), caps)
+def _thinking(
+    request: MessagesRequest, caps: Capabilities, dropped: Dropped, *, forced: bool
+) -> dict[str, object]:
+    want = wanted_effort(request.thinking, request.output_config)
+    if forced and not caps.forced_while_thinking:
+        # The client needs the call; thinking is on by default at these upstreams.
+        if want not in (None, "none"):
+            dropped.add("thinking")
+        want = "none"
+    fields = thinking_fields(want, caps)
     if fields is None:
         dropped.add("thinking")
         return {}

@@ -38,7 +38,7 @@ async def test_balance_in_redis_follows_the_ledger_to_the_nano_dollar(
     probe = AccountProbe(valkey_url, account.id, prefix)
     reader = UsageReader(cold_client(read_target(valkey_url)), prefix)
     metrics = Metrics(CollectorRegistry())
-    writer = LedgerWriter(reader, database, metrics, tmp_path)
+    writer = LedgerWriter(reader, database, metrics)
     stop = asyncio.Event()
     writing = asyncio.create_task(writer.run(stop))
     await worker.start()

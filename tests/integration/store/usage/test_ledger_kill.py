@@ -55,7 +55,7 @@ async def main():
     settings = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Settings)
     client = cold_client(read_target(settings.redis.url))
     reader = Reader(client, settings.redis.key_prefix, claim_idle_ms=50)
-    writer = LedgerWriter(reader, Database(settings), Metrics(CollectorRegistry()), Path("none"))
+    writer = LedgerWriter(reader, Database(settings), Metrics(CollectorRegistry()))
     print("started", flush=True)
     await writer.run(asyncio.Event())
 
@@ -111,7 +111,7 @@ class World:
             self.settings.redis.key_prefix,
             claim_idle_ms=50,
         )
-        writer = LedgerWriter(reader, self.database, Metrics(CollectorRegistry()), Path("none"))
+        writer = LedgerWriter(reader, self.database, Metrics(CollectorRegistry()))
         stop = asyncio.Event()
         running = asyncio.create_task(writer.run(stop))
         try:

@@ -35,12 +35,12 @@ pytestmark = pytest.mark.redis
 class Ledger:
     """A writer that runs in the background, and what it needs."""
 
-    def __init__(self, url: str, key_prefix: str, database: Database, spill: Path) -> None:
+    def __init__(self, url: str, key_prefix: str, database: Database) -> None:
         target = read_target(url)
         self.reader = UsageReader(cold_client(target), key_prefix, claim_idle_ms=50)
         self.database = database
         self.metrics = Metrics(CollectorRegistry())
-        self.writer = LedgerWriter(self.reader, database, self.metrics, spill)
+        self.writer = LedgerWriter(self.reader, database, self.metrics)
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -68,7 +68,7 @@ async def probe(valkey_url: str) -> AsyncIterator[StreamProbe]:
 async def ledger(
     valkey_url: str, probe: StreamProbe, database: Database, tmp_path: Path
 ) -> AsyncIterator[Ledger]:
-    ledger = Ledger(valkey_url, probe.key_prefix, database, tmp_path / "spill")
+    ledger = Ledger(valkey_url, probe.key_prefix, database)
     yield ledger
     await ledger.stop()
 
@@ -278,7 +278,7 @@ async def test_two_writers_at_once_store_each_event_once(
     ledger: Ledger, probe: StreamProbe, valkey_url: str, tmp_path: Path
 ) -> None:
     """Two writers divide the events of a stream between them."""
-    other = Ledger(valkey_url, probe.key_prefix, ledger.database, tmp_path)
+    other = Ledger(valkey_url, probe.key_prefix, ledger.database)
     ledger.start()
     other.start()
 
@@ -312,7 +312,7 @@ async def test_redis_killed_and_restarted_loses_no_event(
     persistent.start()
     client = cold_client(read_target(persistent.url))
     probe = StreamProbe(client, "capio:")
-    ledger = Ledger(persistent.url, "capio:", database, tmp_path)
+    ledger = Ledger(persistent.url, "capio:", database)
     try:
         ledger.start()
         await probe.add(usage_event("req_1"))
@@ -369,18 +369,16 @@ async def survive_restart(
 
 
 async def test_lag_is_the_age_of_the_oldest_waiting_event(
-    ledger: Ledger, probe: StreamProbe, tmp_path: Path
+    ledger: Ledger, probe: StreamProbe
 ) -> None:
-    """Lag, number of entries and bytes on disk are reported."""
+    """Lag and number of entries are reported."""
     await probe.client.xadd(probe.stream, {b"e": b"{}"}, id="1000-0")
     await probe.add(usage_event())
-    (tmp_path / "spill").mkdir()
-    (tmp_path / "spill" / "usage_0.jsonl").write_bytes(b"12345\n")
 
     status = await ledger.writer.status()
 
     assert status.lag_s > 1_000_000_000
-    assert (status.stream_length, status.spill_files, status.spill_bytes) == (2, 1, 6)
+    assert status.stream_length == 2
 
 
 def test_every_field_of_an_event_has_a_column() -> None:

@@ -294,3 +294,34 @@ def test_capability_that_does_not_exist_is_found_at_the_start() -> None:
 
     with pytest.raises(ValueError, match="no_such_capability"):
         RequestBuilder(Catalogue("", (model,), (deployment.provider,), {}))
+
+
+HISTORY = (
+    b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"},'
+    b'{"role":"system","content":"note"},{"role":"assistant","content":'
+    b'[{"type":"thinking","thinking":"hm","signature":"gw1."},{"type":"text","text":"a"}]}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "keeps_reasoning", "keeps_system"),
+    [("anthropic", False, True), ("anthropic-legacy", False, False), ("deepseek", True, False)],
+)
+def test_relayed_messages_follow_the_capabilities_of_the_endpoint(
+    dialect: str, keeps_reasoning: bool, keeps_system: bool
+) -> None:
+    """Only Anthropic verifies signatures, and only its newer models accept system messages."""
+    request, _, _ = prepared(HISTORY, deployed(Wire.ANTHROPIC, dialect=dialect), Endpoint.MESSAGES)
+
+    assert (b'"hm"' in request.body) is keeps_reasoning
+    assert (b'{"role":"system","content":"note"}' in request.body) is keeps_system
+
+
+def test_relayed_chat_names_what_was_left_out() -> None:
+    """DeepSeek refuses a forced tool while it thinks."""
+    body = b'{"model":"m","messages":[],"tool_choice":"required","thinking":{"type":"enabled"}}'
+
+    request, _, call = prepared(body, deployed(dialect="deepseek"))
+
+    assert json.loads(request.body)["thinking"] == {"type": "disabled"}
+    assert call.dropped == ("thinking",)

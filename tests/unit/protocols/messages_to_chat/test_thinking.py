@@ -113,3 +113,19 @@ def test_json_schema_is_listed_where_it_is_not_supported():
     assert translate({"output_config": {"format": wanted}}, "minimax").dropped == (
         "output_config.format",
     )
+
+
+@pytest.mark.parametrize("dialect", ["deepseek", "moonshot"])
+@pytest.mark.parametrize(
+    ("thinking", "dropped"),
+    [(None, ()), ({"type": "disabled"}, ()), ({"type": "enabled", "budget_tokens": 9000}, True)],
+)
+def test_a_forced_tool_switches_thinking_off_where_both_are_refused(dialect, thinking, dropped):
+    """These upstreams think unless they are asked not to."""
+    tool = {"name": "f", "input_schema": {"type": "object"}}
+    fields = {"tools": [tool], "tool_choice": {"type": "tool", "name": "f"}, "thinking": thinking}
+
+    made = translate(fields, dialect)
+
+    assert json.loads(made.body)["thinking"] == {"type": "disabled"}
+    assert made.dropped == (("thinking",) if dropped else ())

@@ -1,0 +1,91 @@
+"""System messages between the others, for Messages endpoints that accept only users and models."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.protocols.codec.json_spans import elements, members
+
+_SYSTEM: Final = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"system"')
+_OPEN: Final = b"<system-reminder>\\n"
+_CLOSE: Final = b"\\n</system-reminder>"
+_OPEN_BLOCK: Final = b'{"type":"text","text":"<system-reminder>"}'
+_CLOSE_BLOCK: Final = b'{"type":"text","text":"</system-reminder>"}'
+
+
+def has_system_messages(body: bytes) -> bool:
+    """Return whether a Messages request may contain messages of the role `system`."""
+    return _SYSTEM.search(body) is not None
+
+
+def with_system_reminders(body: bytes) -> bytes:
+    """
+    Return a Messages request whose system messages are a user's `<system-reminder>`.
+
+    One between an assistant's and a user's message moves behind the latter, which may hold the
+    results of tools. All other bytes are kept; `body` itself is returned if there is none.
+
+    Raises:
+        GatewayError: BAD_REQUEST: the body is not JSON.
+    """
+    if not has_system_messages(body):
+        return body
+    for name, start, end in members(body):
+        if name == "messages" and body[start : start + 1] == b"[":
+            return body[:start] + _replaced(body[start:end]) + body[end:]
+    return body
+
+
+def _replaced(messages: bytes) -> bytes:
+    written: list[bytes] = []
+    waiting: list[bytes] = []
+    before = ""
+    changed = False
+    for start, end in elements(messages):
+        message = messages[start:end]
+        role = _role(message)
+        if role == "system":
+            changed = True
+            (waiting if before == "assistant" else written).append(_reminder(message))
+            continue
+        if role != "user":
+            written += waiting
+            waiting = []
+        written.append(message)
+        written += waiting
+        waiting = []
+        before = role
+    written += waiting
+    return b"[%b]" % b",".join(written) if changed else messages
+
+
+def _role(message: bytes) -> str:
+    if message[:1] != b"{":
+        return ""
+    for name, start, end in members(message):
+        if name == "role":
+            return message[start:end].decode().strip('"')
+    return ""
+
+
+def _reminder(message: bytes) -> bytes:
+    parts: list[bytes] = []
+    at = 0
+    for name, start, end in members(message):
+        if name == "role":
+            parts += (message[at:start], b'"user"')
+            at = end
+        elif name == "content":
+            parts += (message[at:start], _content(message[start:end]))
+            at = end
+    return b"".join((*parts, message[at:]))
+
+
+def _content(content: bytes) -> bytes:
+    if content[:1] == b'"':
+        return b'"%b%b%b"' % (_OPEN, content[1:-1], _CLOSE)
+    if content[:1] != b"[":
+        return content
+    blocks = [content[start:end] for start, end in elements(content)]
+    return b"[%b]" % b",".join((_OPEN_BLOCK, *blocks, _CLOSE_BLOCK))

@@ -1,0 +1,81 @@
+"""
+Reasoning fields that clients of the OpenAI wire send to every provider, as one effort.
+
+OpenRouter's `reasoning`, DeepSeek's `thinking`, Qwen's `enable_thinking` and vLLM's
+`chat_template_kwargs` mean the same, and an upstream that does not know them ignores them or
+returns 400.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from gateway.protocols.codec.absent import is_given
+from gateway.protocols.translate.reasoning_effort import effort_of_budget
+
+FIELDS: Final = ("reasoning", "thinking", "enable_thinking", "chat_template_kwargs")
+"""In the order in which they are asked; the first that names an effort wins."""
+
+
+class _Switches(msgspec.Struct, gc=False):
+    type: object = None
+    effort: object = None
+    enabled: object = None
+    max_tokens: object = None
+    budget_tokens: object = None
+    enable_thinking: object = None
+    thinking: object = None
+
+
+_SWITCHES: Final = msgspec.json.Decoder(_Switches)
+_OFF: Final = ("disabled", "none", "off")
+_DEFAULT: Final = "medium"
+"""The effort of a request that only switches reasoning on, where an effort must be named."""
+
+
+def foreign_effort(values: Mapping[str, Raw]) -> str | None:
+    """
+    Return the effort that a request asks for in fields of other dialects.
+
+    Args:
+        values: The request's members by name; only those of `FIELDS` are read.
+
+    Returns:
+        `none` where reasoning is switched off; None where nothing is asked for.
+    """
+    for name in FIELDS:
+        value = values.get(name)
+        effort = _effort(value) if value is not None and is_given(value) else None
+        if effort is not None:
+            return effort
+    return None
+
+
+def _effort(value: Raw) -> str | None:
+    raw = bytes(value).strip()
+    if raw in (b"true", b"false"):
+        return _switched(raw == b"true")
+    try:
+        asked = _SWITCHES.decode(raw)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(asked.effort, str):
+        return asked.effort
+    for budget in (asked.max_tokens, asked.budget_tokens):
+        if isinstance(budget, int) and not isinstance(budget, bool):
+            return effort_of_budget(budget)
+    if isinstance(asked.type, str):
+        # `auto` leaves it to the model, as no field does.
+        return None if asked.type == "auto" else _switched(asked.type not in _OFF)
+    for switch in (asked.enabled, asked.enable_thinking, asked.thinking):
+        if isinstance(switch, bool):
+            return _switched(switch)
+    return None
+
+
+def _switched(on: bool) -> str:
+    return _DEFAULT if on else "none"

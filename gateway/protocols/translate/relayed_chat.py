@@ -1,0 +1,129 @@
+"""
+The few edits that a relayed chat request needs at an upstream of another dialect.
+
+Members are replaced in place; a request that already suits the upstream is not changed.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from gateway.protocols.codec.absent import ABSENT, is_given
+from gateway.protocols.codec.json_spans import unrepeated
+from gateway.protocols.http.request.fields import CallFields
+from gateway.protocols.http.request.rewrite import with_fields, without_fields
+from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.foreign_reasoning import FIELDS, foreign_effort
+from gateway.protocols.translate.reasoning_effort import thinking_fields
+
+_FREE: Final = (b"", b"null", b'"auto"', b'"none"')
+_ANY: Final = b'"any"'
+_REQUIRED: Final = b'"required"'
+
+
+class _Allowed(msgspec.Struct, gc=False):
+    mode: object = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    type: str | None = None
+    function: Raw = ABSENT
+    allowed_tools: _Allowed | None = None
+
+
+_CHOICE: Final = msgspec.json.Decoder(_Choice)
+
+
+class AdaptedChat(NamedTuple):
+    """A chat request and the fields that were left out of it."""
+
+    body: bytes
+    dropped: tuple[str, ...] = ()
+
+
+def adapt_chat(body: bytes, call: CallFields, caps: Capabilities) -> AdaptedChat:
+    """
+    Return a chat request with what must change for an upstream; `body` itself if nothing must.
+
+    * `tool_choice` in the forms of other dialects: `"any"`, and a function without a type.
+    * Reasoning fields that the upstream does not know become those that it knows.
+    * A forced tool switches thinking off, where the upstream refuses both together.
+
+    Args:
+        body: The request.
+        call: The result of `decode_call` for it.
+        caps: The upstream's abilities.
+    """
+    choice = _spelled(call.tool_choice)
+    if choice != call.tool_choice:
+        body = with_fields(body, {"tool_choice": choice})
+    dropped: tuple[str, ...] = ()
+    if call.asks_reasoning is not None and caps.reasoning_fields:
+        body, dropped = _with_own_reasoning(body, caps)
+    if not caps.forced_while_thinking and _is_forced(choice):
+        body, more = _without_thinking(body, caps)
+        dropped = tuple(dict.fromkeys((*dropped, *more)))
+    return AdaptedChat(body, dropped)
+
+
+def _spelled(choice: bytes) -> bytes:
+    """Return a tool choice in OpenAI's form."""
+    if choice == _ANY:
+        return _REQUIRED
+    if choice[:1] != b"{":
+        return choice
+    read = _read(choice)
+    if read is None or read.type is not None or not is_given(read.function):
+        return choice
+    return with_fields(choice, {"type": b'"function"'})
+
+
+def _is_forced(choice: bytes) -> bool:
+    if choice[:1] != b"{":
+        return choice not in _FREE
+    read = _read(choice)
+    if read is not None and read.allowed_tools is not None:
+        return read.allowed_tools.mode == "required"
+    return True
+
+
+def _read(choice: bytes) -> _Choice | None:
+    try:
+        return _CHOICE.decode(choice)
+    except (ValueError, RecursionError):
+        return None  # the upstream says what is wrong with it
+
+
+def _with_own_reasoning(body: bytes, caps: Capabilities) -> AdaptedChat:
+    values = unrepeated(body)
+    foreign = [name for name in FIELDS if name in values and name not in caps.reasoning_fields]
+    if not foreign:
+        return AdaptedChat(body)
+    own: dict[str, object] = {}
+    dropped = tuple(name for name in foreign if is_given(values[name]))
+    if not any(name in values for name in caps.reasoning_fields):
+        want = foreign_effort({name: values[name] for name in foreign})
+        mapped = thinking_fields(want, caps)
+        if want is not None and mapped is not None:
+            own, dropped = mapped, ()
+    body = without_fields(body, foreign)
+    return AdaptedChat(_with_values(body, own), dropped)
+
+
+def _without_thinking(body: bytes, caps: Capabilities) -> AdaptedChat:
+    off = thinking_fields("none", caps)
+    if not off:
+        return AdaptedChat(body)
+    values = unrepeated(body)
+    asked = [name for name in caps.reasoning_fields if name in values and is_given(values[name])]
+    if all(msgspec.json.decode(values.get(name, Raw(b"null"))) == off[name] for name in off):
+        return AdaptedChat(body)
+    body = without_fields(body, [name for name in asked if name not in off])
+    return AdaptedChat(_with_values(body, off), ("thinking",) if asked else ())
+
+
+def _with_values(body: bytes, fields: dict[str, object]) -> bytes:
+    return with_fields(body, {name: msgspec.json.encode(fields[name]) for name in fields})

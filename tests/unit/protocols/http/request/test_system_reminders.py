@@ -1,0 +1,75 @@
+"""System messages between the others, for Messages endpoints that do not accept them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.protocols.http.request.system_reminders import with_system_reminders
+
+NOTE = "<system-reminder>\nnote\n</system-reminder>"
+
+
+def test_all_other_bytes_are_kept():
+    """White space, escapes and unknown members of the message, too."""
+    body = (
+        b'{ "system":"S", "messages" : [{"role" : "user","content":"h\\u00e9 1.0"}, '
+        b'{ "content":"a\\"b", "x":1.0, "role" :"system" }], "n":1e5}'
+    )
+
+    assert with_system_reminders(body) == (
+        b'{ "system":"S", "messages" : [{"role" : "user","content":"h\\u00e9 1.0"},'
+        b'{ "content":"<system-reminder>\\na\\"b\\n</system-reminder>", "x":1.0, "role" :"user" }]'
+        b', "n":1e5}'
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"system":"S","messages":[{"role":"user","content":"Hi"}]}',
+        b'{"messages":[{"role":"user","content":[{"role":"system"}]}]}',
+        b'{"messages":[{"role":"user","content":"\\"role\\":\\"system\\""}]}',
+        b'{"messages":"\\"role\\"", "x":{"role":"system"}}',
+    ],
+)
+def test_a_request_without_system_messages_is_the_same_object(body):
+    """Only the role of a message counts."""
+    assert with_system_reminders(body) is body or with_system_reminders(body) == body
+
+
+@pytest.mark.parametrize(
+    ("roles", "sent"),
+    [
+        ("usau", ["user", NOTE, "assistant", "user"]),
+        ("uasu", ["user", "assistant", "user", NOTE]),
+        ("uassu", ["user", "assistant", "user", NOTE, NOTE]),
+        ("uasau", ["user", "assistant", NOTE, "assistant", "user"]),
+        ("uas", ["user", "assistant", NOTE]),
+        ("su", [NOTE, "user"]),
+    ],
+)
+def test_a_reminder_never_stands_between_calls_and_results(roles, sent):
+    """It follows the user's message that may hold the results."""
+    names = {"u": "user", "a": "assistant", "s": "system"}
+    messages = [
+        {"role": names[role], "content": "note" if role == "s" else names[role]} for role in roles
+    ]
+
+    written = json.loads(with_system_reminders(json.dumps({"messages": messages}).encode()))
+
+    assert [message["content"] for message in written["messages"]] == sent
+    assert "system" not in {message["role"] for message in written["messages"]}
+
+
+def test_blocks_stand_between_the_tags():
+    """Cache markers and unknown blocks stay."""
+    block = {"type": "text", "text": "note", "cache_control": {"type": "ephemeral"}}
+    message = {"role": "system", "content": [block]}
+
+    written = json.loads(with_system_reminders(json.dumps({"messages": [message]}).encode()))
+
+    texts = [part["text"] for part in written["messages"][0]["content"]]
+    assert texts == ["<system-reminder>", "note", "</system-reminder>"]
+    assert written["messages"][0]["content"][1] == block
