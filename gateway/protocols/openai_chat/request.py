@@ -127,9 +127,9 @@ class AllowedTools(msgspec.Struct, gc=False):
 
 
 class ToolChoice(msgspec.Struct, gc=False):
-    """Which tool the model must or may use."""
+    """Which tool the model must or may use; some clients leave the type out."""
 
-    type: str
+    type: str | None = None
     function: FunctionName | None = None
     allowed_tools: AllowedTools | None = None
 
@@ -163,11 +163,18 @@ class ChatRequest(msgspec.Struct, gc=False):
     stop: str | list[str] | None = None
     temperature: Raw = ABSENT
     top_p: Raw = ABSENT
+    top_k: Raw = ABSENT
     tools: list[Tool] | None = None
     tool_choice: str | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
     thinking: Raw = ABSENT
+    reasoning: Raw = ABSENT
+    """OpenRouter's."""
+    enable_thinking: Raw = ABSENT
+    """Qwen's."""
+    chat_template_kwargs: Raw = ABSENT
+    """vLLM's."""
     response_format: ResponseFormat | None = None
     user: str | None = None
     safety_identifier: str | None = None

@@ -22,7 +22,11 @@ from gateway.protocols.codec.json_decode import replace_lone_surrogates
 from gateway.protocols.openai_chat.request import Message, ToolCall
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.chat_to_messages.call_ids import CallIds
-from gateway.protocols.translate.chat_to_messages.parts import content_blocks, text_blocks
+from gateway.protocols.translate.chat_to_messages.parts import (
+    content_blocks,
+    is_replaced,
+    text_blocks,
+)
 from gateway.protocols.translate.chat_to_messages.thinking_blocks import thinking_blocks
 from gateway.protocols.translate.messages_to_chat.meaning import tool_input
 from gateway.protocols.translate.messages_to_chat.messages import Dropped, ToolNames
@@ -103,6 +107,9 @@ class MessageTranslator:
                 messages are left.
         """
         messages = with_results_after_calls(messages)
+        if messages and all(message.role in _SYSTEM for message in messages):
+            # Anthropic wants a user's turn; the last instruction is the one to act on.
+            messages = [*messages[:-1], msgspec.structs.replace(messages[-1], role="user")]
         leading = 0
         while leading < len(messages) and messages[leading].role in _SYSTEM:
             leading += 1
@@ -131,7 +138,7 @@ class MessageTranslator:
     def _unmarked(self, message: Message, index: int) -> _Entry:
         match message.role:
             case "user":
-                return _Entry("user", content_blocks(message.content, index, self._caps))
+                return _Entry("user", self._content(message, index))
             case "assistant":
                 return _Entry("assistant", self._assistant(message, index))
             case "tool":
@@ -146,6 +153,13 @@ class MessageTranslator:
                     f"messages.{index}.role: '{role}' is no role",
                     param=f"messages.{index}.role",
                 )
+
+    def _content(self, message: Message, index: int) -> list[Block]:
+        if isinstance(message.content, list):
+            for part in message.content:
+                if is_replaced(part, self._caps):
+                    self._dropped.add(part.type)
+        return content_blocks(message.content, index, self._caps)
 
     def _assistant(self, message: Message, index: int) -> list[Block]:
         if is_given(message.function_call):
@@ -197,7 +211,7 @@ class MessageTranslator:
         if isinstance(message.content, str):
             content = message.content
         elif message.content is not None:
-            content = content_blocks(message.content, index, self._caps) or ""
+            content = self._content(message, index) or ""
         return Block(
             "tool_result", tool_use_id=self._ids.of_result(message.tool_call_id), content=content
         )

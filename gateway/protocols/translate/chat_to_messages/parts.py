@@ -20,6 +20,7 @@ from gateway.protocols.anthropic_messages.message import Block, Source, text_blo
 from gateway.protocols.codec.absent import is_given
 from gateway.protocols.openai_chat.request import File, Part
 from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.image_type import sniffed_image_type
 
 _IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _PDF: Final = "application/pdf"
@@ -76,6 +77,15 @@ def content_blocks(content: str | list[Part] | None, index: int, caps: Capabilit
     return [block for part in content if (block := _block(part, index, caps)) is not None]
 
 
+def is_replaced(part: Part, caps: Capabilities) -> bool:
+    """Return whether a note stands in for the part, since the model does not take its kind."""
+    if part.type == "image_url":
+        return not caps.images
+    if part.type != "file" or caps.files or part.file is None:
+        return False
+    return not _data_url(part.file.file_data or "")[0].startswith("text/")
+
+
 def _block(part: Part, index: int, caps: Capabilities) -> Block | None:
     match part.type:
         case "text":
@@ -116,6 +126,9 @@ def _image(part: Part, index: int) -> Block:
             param=f"messages.{index}",
         )
     media_type, is_base64, encoded = _data_url(url)
+    if is_base64:
+        # Anthropic refuses an image whose type is not that of its bytes.
+        media_type = sniffed_image_type(encoded) or media_type
     if media_type == "image/jpg":
         media_type = "image/jpeg"
     if not is_base64 or media_type not in _IMAGE_TYPES:
@@ -135,10 +148,14 @@ def _document(file: File, index: int, caps: Capabilities) -> Block:
             "content part type 'file' is only supported with file_data by this model",
             param=f"messages.{index}",
         )
+    title = file.filename or UNSET
+    if file.file_data[:8].lower().startswith(("https://", "http://")):
+        if not caps.files:
+            return text_block(_NO_FILES)
+        return Block("document", source=Source("url", url=file.file_data), title=title)
     media_type, is_base64, encoded = _data_url(file.file_data)
     if not media_type and (file.filename or "").lower().endswith(".pdf"):
         media_type, is_base64, encoded = _PDF, True, file.file_data
-    title = file.filename or UNSET
     if media_type == _PDF and is_base64:
         if not caps.files:
             return text_block(_NO_FILES)

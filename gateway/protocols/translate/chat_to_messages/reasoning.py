@@ -11,6 +11,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.absent import is_given
 from gateway.protocols.openai_chat.request import ChatRequest
 from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.foreign_reasoning import FIELDS, foreign_effort
 from gateway.protocols.translate.messages_to_chat.messages import Dropped
 from gateway.protocols.translate.reasoning_effort import LEVELS, nearest_effort
 
@@ -33,6 +34,7 @@ _ADAPTIVE: Final = Raw(b'{"type":"adaptive","display":"summarized"}')
 
 class _Thinking(msgspec.Struct, gc=False):
     type: str | None = None
+    budget_tokens: object = None
 
 
 _THINKING: Final = msgspec.json.Decoder(_Thinking)
@@ -57,7 +59,8 @@ def reasoning_of(
     """
     Return the fields that ask for the wanted reasoning.
 
-    A `thinking` object of the client's own wins over `reasoning_effort` and is sent as it is.
+    A `thinking` object of Anthropic's wins over `reasoning_effort` and is sent as it is. Fields of
+    other dialects are read as an effort, if there is no `reasoning_effort`.
 
     Args:
         request: The client's.
@@ -71,9 +74,19 @@ def reasoning_of(
         GatewayError: BAD_REQUEST: `thinking` is no object.
     """
     if is_given(request.thinking):
-        return _verbatim(request.thinking, caps, dropped)
+        own = _verbatim(request.thinking, max_tokens, caps, dropped)
+        if own is not None:
+            return own
+    field = "reasoning_effort"
     want = request.reasoning_effort
     if want is None:
+        asked = {name: value for name in FIELDS if is_given(value := getattr(request, name))}
+        if not asked:
+            return Reasoning()
+        field = next(iter(asked))
+        want = foreign_effort(asked)
+    if want is None:
+        dropped.add(field)
         return Reasoning()
     reasoning: Reasoning | None = None
     if want in LEVELS and caps.thinking == "adaptive":
@@ -81,23 +94,30 @@ def reasoning_of(
     elif want in LEVELS and caps.thinking == "budget":
         reasoning = _budget(want, max_tokens, may_think=may_think)
     if reasoning is None:
-        dropped.add("reasoning_effort")
+        dropped.add(field)
         return Reasoning()
     return reasoning
 
 
-def _verbatim(thinking: Raw, caps: Capabilities, dropped: Dropped) -> Reasoning:
+def _verbatim(
+    thinking: Raw, max_tokens: int, caps: Capabilities, dropped: Dropped
+) -> Reasoning | None:
+    """Return the client's `thinking`; None if it is another provider's."""
     try:
-        kind = _THINKING.decode(thinking).type
+        asked = _THINKING.decode(thinking)
     except msgspec.ValidationError as error:
         message = "Invalid value for 'thinking': expected an object with a type."
         raise GatewayError(ErrorKind.BAD_REQUEST, message, param="thinking") from error
     if caps.thinking is None:
         dropped.add("thinking")
         return Reasoning()
-    if kind == "disabled":
+    if asked.type == "disabled":
         return _off(caps, thinking)
-    return Reasoning(thinking, is_on=True)
+    budget = asked.budget_tokens
+    if asked.type == "enabled" and isinstance(budget, int):
+        # Anthropic's limits: the least budget, and room for the response.
+        return Reasoning(thinking, is_on=True) if _LEAST_OUTPUT <= budget < max_tokens else None
+    return Reasoning(thinking, is_on=True) if asked.type == "adaptive" else None
 
 
 def _off(caps: Capabilities, thinking: Raw) -> Reasoning:

@@ -41,11 +41,15 @@ FIELDS: Final[Mapping[str, Outcome]] = {
     "stop": "map",
     "temperature": "map or drop",
     "top_p": "map or drop",
+    "top_k": "map or drop",
     "tools": "map or refuse",
     "tool_choice": "map or drop",
     "parallel_tool_calls": "map or drop",
     "reasoning_effort": "map or drop",
     "thinking": "map or drop",
+    "reasoning": "map or drop",
+    "enable_thinking": "map or drop",
+    "chat_template_kwargs": "map or drop",
     "response_format": "map or drop",
     "user": "map",
     "safety_identifier": "map",
@@ -233,6 +237,11 @@ def _sampling_fields(
             dropped.add(name)  # Anthropic refuses top_p next to temperature, either while thinking.
         else:
             fields[name] = clamped
+    if is_given(request.top_k):
+        if caps.top_k and caps.sampling == "pass" and not reasoning.is_on:
+            fields["top_k"] = request.top_k
+        else:
+            dropped.add("top_k")
     stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
     stops = [stop for stop in stops if stop.strip()]
     if stops:

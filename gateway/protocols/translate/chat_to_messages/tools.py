@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.errors import ErrorKind, GatewayError
@@ -14,15 +13,17 @@ from gateway.protocols.openai_chat.request import AllowedTools, ChatRequest
 from gateway.protocols.openai_chat.request import Tool as ClientTool
 from gateway.protocols.openai_chat.request import ToolChoice as ClientChoice
 from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.chat_to_messages.tool_schema import is_closed, object_schema
 from gateway.protocols.translate.messages_to_chat.messages import Dropped, ToolNames
 
 _NO_PARAMETERS: Final = Raw(b'{"type":"object","properties":{}}')
+_CLOSED: Final = Raw(b'{"type":"object","properties":{},"additionalProperties":false}')
 _MODES: Final[dict[str, Literal["auto", "none", "any"]]] = {
     "auto": "auto",
     "none": "none",
     "required": "any",
+    "any": "any",
 }
-_MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
 class ToolUse(NamedTuple):
@@ -54,7 +55,9 @@ def translate_tools(
             one.
     """
     asked = request.tool_choice
-    tools = [_tool(tool, index, caps, names) for index, tool in enumerate(request.tools or ())]
+    tools = [
+        _tool(tool, index, caps, names, dropped) for index, tool in enumerate(request.tools or ())
+    ]
     if isinstance(asked, ClientChoice) and asked.type == "allowed_tools":
         allowed = asked.allowed_tools or AllowedTools()
         kept = {names.shorten(tool.function.name) for tool in allowed.tools if tool.function}
@@ -71,7 +74,9 @@ def translate_tools(
     return ToolUse(tools, choice)
 
 
-def _tool(tool: ClientTool, index: int, caps: Capabilities, names: ToolNames) -> Tool:
+def _tool(
+    tool: ClientTool, index: int, caps: Capabilities, names: ToolNames, dropped: Dropped
+) -> Tool:
     if tool.type != "function":
         raise GatewayError(
             ErrorKind.UNSUPPORTED,
@@ -83,17 +88,24 @@ def _tool(tool: ClientTool, index: int, caps: Capabilities, names: ToolNames) ->
         param = f"tools.{index}.function"
         message = f"Missing required parameter: '{param}'."
         raise GatewayError(ErrorKind.BAD_REQUEST, message, param=param)
+    schema = _input_schema(function.parameters, index)
+    strict = bool(function.strict) and caps.strict_tools
+    if strict and schema is _NO_PARAMETERS:
+        schema = _CLOSED
+    elif strict and not is_closed(schema):
+        dropped.add("tools.strict")
+        strict = False
     return Tool(
         name=names.shorten(function.name),
         description=UNSET if function.description is None else function.description,
-        input_schema=_input_schema(function.parameters, index),
-        strict=True if function.strict and caps.strict_tools else UNSET,
+        input_schema=schema,
+        strict=True if strict else UNSET,
         cache_control=_first_given(tool.cache_control, function.cache_control),
     )
 
 
 def _input_schema(parameters: Raw, index: int) -> Raw:
-    """Return the schema's own bytes, with `type` put in front if its root has none."""
+    """Return the schema's own bytes, unless its root is no plain object, see `tool_schema`."""
     if not is_given(parameters):
         return _NO_PARAMETERS
     schema = bytes(parameters).strip()
@@ -101,10 +113,7 @@ def _input_schema(parameters: Raw, index: int) -> Raw:
         param = f"tools.{index}.function.parameters"
         message = f"Invalid value for '{param}': expected an object."
         raise GatewayError(ErrorKind.BAD_REQUEST, message, param=param)
-    members = _MEMBERS.decode(schema)
-    if "type" in members:
-        return Raw(schema)
-    return Raw(b'{"type":"object"' + (b"," if members else b"") + schema[1:])
+    return object_schema(schema)
 
 
 def _first_given(*candidates: Raw) -> Raw | UnsetType:
@@ -120,13 +129,12 @@ def _choice(asked: str | ClientChoice | None, names: ToolNames) -> ToolChoice | 
     if isinstance(asked, str):
         if asked in _MODES:
             return ToolChoice(_MODES[asked])
-    elif asked.type == "function" and asked.function is not None:
+    elif asked.type in (None, "function") and asked.function is not None:
         return ToolChoice("tool", name=names.shorten(asked.function.name))
-    else:
-        asked = asked.type
+    wanted = asked if isinstance(asked, str) else asked.type
     raise GatewayError(
         ErrorKind.UNSUPPORTED,
-        f"tool_choice: '{asked}' is not supported by this model",
+        f"tool_choice: '{wanted}' is not supported by this model",
         param="tool_choice",
     )
 

@@ -363,7 +363,7 @@ def test_broken_message_is_refused_by_name(message, param):
     assert refusal(user("a"), message).param == param
 
 
-@pytest.mark.parametrize("messages", [[], [{"role": "system", "content": "x"}], [user("")]])
+@pytest.mark.parametrize("messages", [[], [{"role": "system", "content": " "}], [user("")]])
 def test_request_without_anything_to_answer_is_refused(messages):
     """Anthropic needs a message that is not the system's."""
     error = refusal(*messages)
@@ -381,3 +381,12 @@ def test_budget_is_allowed_when_the_last_tool_turn_begins_with_its_thought():
     body = json.loads(translate_request(json.dumps(request).encode(), route).body)
 
     assert body["thinking"]["budget_tokens"] == 4096
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_the_last_of_only_system_messages_is_the_users(role):
+    """Anthropic wants a user's turn, and OpenAI serves such requests."""
+    body = sent({"role": "system", "content": "a"}, {"role": role, "content": "b"})
+
+    assert body["system"] == [text("a")]
+    assert body["messages"] == [{"role": "user", "content": [text("b")]}]
