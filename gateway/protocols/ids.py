@@ -61,15 +61,20 @@ def from_encoded_id(tool_id: str) -> str:
     return decoded or tool_id
 
 
-def to_openai_id(tool_id: str, longest: int | None) -> str:
+def to_openai_id(tool_id: str, longest: int | None, *, exact: bool = False) -> str:
     """
     Return a tool-call id for an OpenAI-wire upstream.
 
     Args:
         tool_id: As the client of the Anthropic wire sent it, in a call or in its result.
         longest: Characters the upstream accepts (OpenAI: 40); None: no limit.
+        exact: The upstream accepts only letters and digits, `longest` of them (Mistral: 9).
     """
     original = from_encoded_id(tool_id)
+    if exact and longest is not None:
+        if len(original) == longest and original.isascii() and original.isalnum():
+            return original
+        return hashlib.sha256(_utf8(original)).hexdigest()[:longest]
     if longest is None or len(original) <= longest:
         return original
     return "call_" + hashlib.sha256(_utf8(original)).hexdigest()[:32]

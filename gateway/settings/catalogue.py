@@ -22,7 +22,8 @@ from gateway.settings.types import (
 _PER_MILLION = {"unit": "dollars per million tokens"}
 
 Dialect = Literal[
-    "generic", "openai", "deepseek", "moonshot", "minimax", "gemini", "vllm",
+    "generic", "openai", "azure", "deepseek", "moonshot", "minimax", "gemini", "xai", "zai",
+    "qwen", "mistral", "groq", "openrouter", "vllm",
     "anthropic", "anthropic-legacy",
 ]  # fmt: skip
 

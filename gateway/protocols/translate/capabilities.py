@@ -37,8 +37,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """(O) Field of an assistant message that carries its old reasoning back."""
     reasoning_fill: str | None = None
     """(O) Sent as reasoning where a tool-call turn has none."""
-    thinking: Literal["deepseek", "moonshot", "minimax", "vllm", "adaptive", "budget"] | None = None
-    """How thinking is switched: the first four (O), `adaptive` and `budget` (A)."""
+    thinking: (
+        Literal[
+            "deepseek", "moonshot", "minimax", "zai", "qwen", "openrouter", "vllm",
+            "adaptive", "budget",
+        ]
+        | None
+    ) = None  # fmt: skip
+    """How thinking is switched; `adaptive` and `budget` (A), all others (O)."""
     can_disable_thinking: bool = True
     """(A) `thinking: disabled` is accepted."""
     forced_tool_use: bool = True
@@ -84,6 +90,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """(A) Ask for automatic caching when the client set no marker."""
     tool_id_max: int | None = None
     """(O) Longer tool-call ids are shortened."""
+    tool_id_exact: bool = False
+    """(O) Tool-call ids are letters and digits, exactly `tool_id_max` of them."""
     thought_signatures: bool = False
     """(O) Gemini: the first call of a message must carry a thought signature."""
 
@@ -144,6 +152,79 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         reasoning_fields=("reasoning_effort", "extra_body"),
         efforts=("minimal", "low", "medium", "high"),
         thought_signatures=True,
+    ),
+    # learn.microsoft.com, "Azure OpenAI reasoning models" and ReasoningEffort, 2026-11: as OpenAI's
+    # models; hosted features such as tiers and cache keys depend on the API version.
+    "azure": Capabilities(
+        max_tokens_param="max_completion_tokens",
+        min_output_tokens=16,
+        reasoning_fields=("reasoning_effort",),
+        efforts=("none", "minimal", "low", "medium", "high", "xhigh"),
+        sampling="drop",
+        stop_max=0,
+        strict_tools=True,
+        user_field="user",
+        tool_id_max=40,
+    ),
+    "xai": Capabilities(
+        max_tokens_param="max_completion_tokens",
+        reasoning_fields=("reasoning_effort",),
+        # docs.x.ai, "Reasoning", 2026-11: grok-4.5 cannot switch reasoning off (grok-4.3 can).
+        efforts=("low", "medium", "high"),
+        stop_max=0,  # docs.x.ai, "Reasoning", 2026-11: reasoning models refuse `stop`
+        user_field="user",
+    ),
+    "zai": Capabilities(
+        # docs.z.ai, "Thinking mode", 2026-11: `thinking.type`; reasoning goes back with results.
+        reasoning_in="reasoning_content",
+        thinking="zai",
+        reasoning_fields=("thinking", "reasoning_effort"),
+        # java.agentscope.io, "GLM", 2026-11: only `auto`, no stream_options, no schema, no strict.
+        tool_choice=("auto",),
+        structured="json_object",
+        stream_options=False,
+        stop_max=1,
+    ),
+    "qwen": Capabilities(
+        # help.aliyun.com, "Deep thinking", 2026-11: `enable_thinking`, per request.
+        reasoning_in="reasoning_content",
+        thinking="qwen",
+        reasoning_fields=("enable_thinking", "thinking_budget", "reasoning_effort"),
+        forced_while_thinking=False,
+        # docs.instructorphp.com, "Qwen", 2026-11: no `required`; schemas at few models only.
+        tool_choice=("auto", "none", "named"),
+        structured="json_object",
+        top_k=True,
+    ),
+    "mistral": Capabilities(
+        # github.com/anomalyco/opencode/issues/1680, 2025-08: ids are [a-zA-Z0-9]{9}.
+        tool_id_max=9,
+        tool_id_exact=True,
+        # docs.mistral.ai, "Chat completions", 2026-11: usage always comes, `prefix` continues.
+        stream_options=False,
+        prefill="prefix",
+        reasoning_fields=("reasoning_effort", "prompt_mode"),
+        efforts=("none", "high"),
+        midconv_system="user",
+    ),
+    "groq": Capabilities(
+        max_tokens_param="max_completion_tokens",
+        # console.groq.com/docs/reasoning, 2026-11: `reasoning`; efforts are those of gpt-oss.
+        reasoning_in="reasoning",
+        reasoning_fields=("reasoning_effort", "reasoning_format", "include_reasoning"),
+        efforts=("low", "medium", "high"),
+        user_field="user",
+    ),
+    "openrouter": Capabilities(
+        # openrouter.ai/docs/use-cases/reasoning-tokens, 2026-11: one object for all models.
+        reasoning_in="reasoning",
+        thinking="openrouter",
+        reasoning_fields=("reasoning", "reasoning_effort", "include_reasoning"),
+        efforts=("none", "minimal", "low", "medium", "high", "xhigh"),
+        top_k=True,
+        files=True,
+        user_field="user",
+        cache_control="keep",
     ),
     "vllm": Capabilities(
         reasoning_in="reasoning_content",

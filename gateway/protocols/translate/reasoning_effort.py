@@ -80,7 +80,12 @@ def thinking_fields(want: str | None, caps: Capabilities) -> dict[str, object] |
                 return {"thinking": {"type": "disabled"}}
             effort = _DEEPSEEK.get(want, "high")
             return {"thinking": {"type": "enabled"}, "reasoning_effort": effort}
-        case "moonshot" if not caps.efforts:
+        case "qwen":
+            return {"enable_thinking": not off}
+        case "openrouter":
+            level = nearest_effort(want, caps.efforts)
+            return {"reasoning": {"effort": level}} if level is not None else None
+        case "moonshot" | "zai" if not caps.efforts:
             return {"thinking": {"type": "disabled" if off else "enabled"}}
         case "minimax":
             switch: dict[str, object] = {"thinking": {"type": "disabled" if off else "adaptive"}}

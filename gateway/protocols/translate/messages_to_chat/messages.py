@@ -208,7 +208,7 @@ class MessageTranslator:
             raise GatewayError(
                 ErrorKind.BAD_REQUEST, f"{where}: tool_use_id: Field required", param=where
             )
-        call_id = to_openai_id(block.tool_use_id, self._caps.tool_id_max)
+        call_id = self._call_id(block.tool_use_id)
         text = self._result_text(block.content, call_id, attachments, where)
         if block.is_error and not text.lower().startswith(("error", "<tool_use_error>")):
             text = f"Error: {text}"
@@ -274,13 +274,17 @@ class MessageTranslator:
             )
         self.history_ids.add(block.id)
         call = ToolCall(
-            id=to_openai_id(block.id, self._caps.tool_id_max),
+            id=self._call_id(block.id),
             type="function",
             function=FunctionCall(self._names.shorten(block.name), _arguments(block.input)),
         )
         if self._caps.thought_signatures and (first or signature):
             call.extra_content = {"google": {"thought_signature": signature or NO_SIGNATURE}}
         return call
+
+    def _call_id(self, tool_id: str) -> str:
+        caps = self._caps
+        return to_openai_id(tool_id, caps.tool_id_max, exact=caps.tool_id_exact)
 
     def _carry_reasoning(self, message: ChatMessage, reasoning: str) -> None:
         """Put the old reasoning where the dialect expects it; some refuse a call without it."""

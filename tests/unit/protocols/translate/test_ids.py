@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,3 +85,15 @@ def test_signature_without_payload_is_none():
     """A plain thought, a real signature or damage carry nothing."""
     for signature in ("", "gw1.", "gw1.%%", "gw1.AAAA", "ErUBCkYI"):
         assert thought_signature_in(signature) is None
+
+
+@pytest.mark.parametrize(
+    "tool_id", ["call_0", "toolu_01AbCdEf", "abc_efghi", "abcdefgh\u00e9", "a"]
+)
+def test_ids_of_an_exact_form_are_hashed(tool_id):
+    """Mistral accepts nine letters and digits; the same id always gives the same one."""
+    made = to_openai_id(tool_id, 9, exact=True)
+
+    assert re.fullmatch("[a-z0-9]{9}", made)
+    assert to_openai_id(made, 9, exact=True) == made
+    assert to_openai_id("aB3dE5gH9", 9, exact=True) == "aB3dE5gH9"
