@@ -107,8 +107,9 @@ def test_parse_wrong_value_names_path_value_and_remedy(lines: str, error: str) -
         (
             'name = "deepseek"',
             'name = "deepseek"\ndialect = "deepsek"',
-            'providers[0].dialect: "deepsek" is not one of anthropic, anthropic-legacy, deepseek, '
-            "gemini, generic, minimax, moonshot, openai, vllm (did you mean deepseek?)",
+            'providers[0].dialect: "deepsek" is not one of anthropic, anthropic-legacy, azure, '
+            "deepseek, gemini, generic, groq, minimax, mistral, moonshot, openai, openrouter, "
+            "qwen, vllm, xai, zai (did you mean deepseek?)",
         ),
         (
             'name = "flash"',

@@ -29,6 +29,8 @@ from gateway.protocols.openai_chat.message import (
 )
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.messages_to_chat.content import (
+    NO_FILES,
+    NO_IMAGES,
     block_parts,
     contained_text,
     search_result_text,
@@ -199,9 +201,15 @@ class MessageTranslator:
             if block.type == "tool_result":
                 self._add_tool_result(block, parts, where)
             else:
-                parts.extend(block_parts(block, self._caps, where))
+                parts.extend(self._parts(block, where))
         if parts:
             self.messages.append(ChatMessage("user", joined_parts(parts)))
+
+    def _parts(self, block: Block, where: str) -> list[Part]:
+        parts = block_parts(block, self._caps, where)
+        if any(part.text in (NO_IMAGES, NO_FILES) for part in parts):
+            self._dropped.add(block.type)
+        return parts
 
     def _add_tool_result(self, block: Block, attachments: list[Part], where: str) -> None:
         if block.tool_use_id is None:
@@ -227,7 +235,7 @@ class MessageTranslator:
             if own_text is not None:
                 lines.append(own_text)
                 continue
-            for part in block_parts(block, self._caps, where):
+            for part in self._parts(block, where):
                 if isinstance(part.text, str):
                     lines.append(part.text)
                     continue

@@ -265,3 +265,17 @@ def test_gemini_signature_goes_to_the_call_it_belongs_to():
         {"google": {"thought_signature": "SIG=="}},
         None,
     ]
+
+
+@pytest.mark.parametrize(("block", "kind"), [(PNG, "image"), (PDF, "document")])
+@pytest.mark.parametrize("in_result", [False, True])
+def test_a_note_in_the_place_of_a_block_is_named_as_dropped(block, kind, in_result):
+    """The client's program can see that the model did not get it."""
+    content = [block]
+    if in_result:
+        content = [{"type": "tool_result", "tool_use_id": "c", "content": [block]}]
+
+    request = {"messages": [{"role": "user", "content": content}]}
+
+    assert translate(request, images=False, files=False).dropped == (kind,)
+    assert translate(request, images=True, files=True).dropped == ()
