@@ -213,7 +213,8 @@ def _relayed_body(
     threads = provider.dialect.startswith("anthropic")
     if candidate.wire is Wire.ANTHROPIC and not threads and asks_for_thread(request.body):
         raise thread_refused()
-    ask_usage = candidate.wire is Wire.OPENAI and context.call.stream and provider.inject_usage
+    asks = provider.inject_usage and caps.stream_options
+    ask_usage = candidate.wire is Wire.OPENAI and context.call.stream and asks
     body, hide = relay_body(
         request.body, request.fields, candidate.deployment.upstream_model, ask_usage=ask_usage
     )

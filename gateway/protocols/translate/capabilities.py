@@ -153,8 +153,8 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         efforts=("minimal", "low", "medium", "high"),
         thought_signatures=True,
     ),
-    # learn.microsoft.com, "Azure OpenAI reasoning models" and ReasoningEffort, 2026-11: as OpenAI's
-    # models; hosted features such as tiers and cache keys depend on the API version.
+    # learn.microsoft.com, ReasoningEffort, 2026-11: the efforts. All else as for OpenAI, without
+    # what may depend on the API version, such as tiers, cache keys and files.
     "azure": Capabilities(
         max_tokens_param="max_completion_tokens",
         min_output_tokens=16,
@@ -171,7 +171,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         reasoning_fields=("reasoning_effort",),
         # docs.x.ai, "Reasoning", 2026-11: grok-4.5 cannot switch reasoning off (grok-4.3 can).
         efforts=("low", "medium", "high"),
-        stop_max=0,  # docs.x.ai, "Reasoning", 2026-11: reasoning models refuse `stop`
+        stop_max=0,  # github.com/lidge-jun/opencodex/issues/5278, 2026-09: `stop` is refused
         user_field="user",
     ),
     "zai": Capabilities(
@@ -200,8 +200,9 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         # github.com/anomalyco/opencode/issues/1680, 2025-08: ids are [a-zA-Z0-9]{9}.
         tool_id_max=9,
         tool_id_exact=True,
-        # docs.mistral.ai, "Chat completions", 2026-11: usage always comes, `prefix` continues.
+        # github.com/avante-corp/avante.nvim/issues/2347, 2025-06: 422; usage comes without it.
         stream_options=False,
+        # Without a source: how a prefix, efforts and later system messages are taken.
         prefill="prefix",
         reasoning_fields=("reasoning_effort", "prompt_mode"),
         efforts=("none", "high"),

@@ -352,7 +352,7 @@ async def survive_restart(
     settings = Settings(server=Server(data_dir=str(home)), sql=Sql(url=server.create_database()))
     await migrate(settings)
     database = Database(settings)
-    ledger = Ledger(valkey_url, probe.key_prefix, database, home)
+    ledger = Ledger(valkey_url, probe.key_prefix, database)
     try:
         ledger.start()
         await probe.add(usage_event("req_1"))

@@ -325,3 +325,15 @@ def test_relayed_chat_names_what_was_left_out() -> None:
 
     assert json.loads(request.body)["thinking"] == {"type": "disabled"}
     assert call.dropped == ("thinking",)
+
+
+@pytest.mark.parametrize(("dialect", "asks"), [("generic", True), ("mistral", False)])
+def test_usage_is_requested_only_where_the_option_is_understood(dialect: str, asks: bool) -> None:
+    """Mistral refuses `stream_options`, and sends the usage without it."""
+    body = b'{"model":"m","messages":[],"stream":true}'
+
+    deployment = deployed(dialect=dialect, inject_usage=True)
+    request, exchange, _ = prepared(body, deployment)
+
+    assert (b"include_usage" in request.body) is asks
+    assert hides_usage(exchange) is asks
