@@ -121,9 +121,9 @@ class Worker:
         return True
 
     async def _start(self) -> None:
-        logs.configure()
-        fix_process(os.getpid())
         settings = self._settings
+        logs.configure(settings.server.log_format)
+        fix_process(os.getpid())
         secrets = resolve_secrets(settings, os.environ, read_text)
         catalogue = build(settings, secrets.providers)
         stores = _Stores(settings, secrets, self._stack)
@@ -242,7 +242,7 @@ class _EdgeBuilder:
         self._admin_token = secrets.admin_token
         self._stores = stores
         metering = stores.metering
-        call_log = logs.CallLog()
+        call_log = logs.CallLog(settings.server.log_format)
         stack.callback(call_log.close)
         self._transport = UpstreamTransport()
         stack.push_async_callback(self._transport.aclose)

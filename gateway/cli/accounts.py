@@ -8,7 +8,7 @@ import click
 
 from gateway.cli.config import config_option, load_config
 from gateway.cli.database import Operations, actor, every, run
-from gateway.cli.formats import Dollars, Row, json_option, print_rows
+from gateway.cli.formats import Dollars, Row, json_option, print_record, print_rows
 from gateway.operations.accounts import read_terms
 from gateway.operations.objects import account_object, pick
 from gateway.store.accounts.accounts import Account, Billing, Terms
@@ -53,7 +53,7 @@ def create_account(
     async def work(operations: Operations) -> Account:
         return await operations.accounts.create(name, terms, actor(), trusted=trusted)
 
-    print_rows([_row(run(settings, work))], as_json)
+    print_record(_row(run(settings, work)), as_json)
 
 
 @accounts.command("billing")
@@ -78,7 +78,7 @@ def change_billing(
         owner = await operations.accounts.find(account)
         return await operations.accounts.change(owner.id, actor(), terms=terms)
 
-    print_rows([_row(run(settings, work))], as_json)
+    print_record(_row(run(settings, work)), as_json)
 
 
 @accounts.command("set")
@@ -94,7 +94,7 @@ def change_trust(*, account: str, trusted: bool, config_path: Path | None, as_js
         owner = await operations.accounts.find(account)
         return await operations.accounts.change(owner.id, actor(), trusted=trusted)
 
-    print_rows([_row(run(settings, work))], as_json)
+    print_record(_row(run(settings, work)), as_json)
 
 
 @accounts.command("list")

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from gateway.cli.formats import MISUSE, Row, fail, json_option, print_rows, print_table
+from gateway.cli.formats import MISUSE, Row, fail, json_option, print_rows, print_table, record_text
 from gateway.core.catalogue import build
 from gateway.core.model import Model
 from gateway.core.money import dollars
@@ -121,7 +121,7 @@ def check_config(config_path: Path | None) -> None:
         settings = read_config(path)
     except ConfigError as error:
         refuse_config(path, error.errors)
-    print_table(_summary(settings), title="Gateway")
+    click.echo(f"Gateway\n\n{record_text(_summary(settings))}\n")
     print_table([_provider_row(each) for each in settings.providers], title="Providers")
     catalogue = build(settings, {})
     print_table([_summary_row(each) for each in catalogue.models], title="Models")
@@ -137,10 +137,10 @@ def check_config(config_path: Path | None) -> None:
     click.echo(f"{path}: no errors.")
 
 
-def _summary(settings: Settings) -> list[Row]:
+def _summary(settings: Settings) -> Row:
     server, metrics = settings.server, settings.metrics
     scheme = "http" if server.tls_cert_file is None else "https"
-    lines = {
+    return {
         "serves": f"{scheme}://{server.host}:{server.port} with {server.workers} workers",
         "as": f"{settings.brand.name}, {settings.brand.public_url}",
         "metrics": f"http://{metrics.host}:{metrics.port}/metrics",
@@ -148,7 +148,6 @@ def _summary(settings: Settings) -> list[Row]:
         "sql": settings.sql.url,
         "data": server.data_dir,
     }
-    return [{"what": what, "value": value} for what, value in lines.items()]
 
 
 def _provider_row(provider: Provider) -> Row:

@@ -16,6 +16,7 @@ from gateway.cli.formats import (
     form_options,
     json_option,
     print_form,
+    print_record,
     print_rows,
 )
 from gateway.operations.objects import balance_fields, code_object, entry_object, pick
@@ -69,7 +70,7 @@ def show_credits(*, account: str, entries: int, config_path: Path | None, form: 
         print_rows([{**balance, "entries": rows}], as_json=True)
         return
     if form == "table":
-        print_rows([balance], as_json=False)
+        print_record(balance, as_json=False)
     print_form(rows, form, empty="No ledger entries found. Add money: capio credits topup")
 
 
@@ -127,7 +128,7 @@ def refund(request_id: str, reason: str, config_path: Path | None, as_json: bool
     async def work(operations: Operations) -> LedgerEntry:
         return await operations.accounts.refund(request_id, actor(), reason=reason)
 
-    print_rows([_entry_row(run(settings, work))], as_json)
+    print_record(_entry_row(run(settings, work)), as_json)
 
 
 def _book(
@@ -143,7 +144,7 @@ def _book(
 
 
 def _print_booked(booked: Booked, as_json: bool) -> None:
-    print_rows([_entry_row(booked.entry)], as_json)
+    print_record(_entry_row(booked.entry), as_json)
     if booked.replayed:
         click.echo("This idempotency key was already used: no new entry was booked.", err=True)
 

@@ -119,6 +119,23 @@ def print_csv(rows: Sequence[Row]) -> None:
     click.echo(text.getvalue(), nl=False)
 
 
+def print_record(row: Row, as_json: bool) -> None:
+    """Print one row: a line for each field, or a JSON array of one object."""
+    if as_json:
+        print_json([row])
+    else:
+        click.echo(record_text(row))
+
+
+def record_text(row: Row) -> str:
+    """Return a row as one line for each field, without amounts in nano-dollars."""
+    shown = _without_nanousd(row)
+    width = max(map(len, shown))
+    return "\n".join(
+        f"{name.replace('_', ' '):{width}}  {_cell(value)}" for name, value in shown.items()
+    )
+
+
 def print_rows(rows: Sequence[Row], as_json: bool, empty: str = "Nothing found.") -> None:
     """
     Print rows with the same columns.
@@ -137,19 +154,34 @@ def print_rows(rows: Sequence[Row], as_json: bool, empty: str = "Nothing found."
 
 
 def print_table(rows: Sequence[Row], title: str | None = None) -> None:
-    """Print rows as a table; in a pipe, columns are not wrapped."""
+    """
+    Print rows as a table without amounts in nano-dollars.
+
+    If a terminal is too narrow for the table, each row is printed as in `print_record`, so that no
+    value is wrapped or cut.
+    """
+    shown = [_without_nanousd(row) for row in rows]
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, value in rows[0].items():
+    for column, value in shown[0].items():
         right = isinstance(value, int) and not isinstance(value, bool)
         table.add_column(
-            column.replace("_", " "), justify="right" if right else "left", overflow="fold"
+            column.replace("_", " "), justify="right" if right else "left", no_wrap=True
         )
-    for row in rows:
+    for row in shown:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    console.print(table)
+    width = console.width if console.is_terminal else _PIPE_WIDTH
+    console.width = _PIPE_WIDTH
+    if console.measure(table).maximum <= width:
+        console.print(table)
+        return
+    heading = [] if title is None else [title]
+    click.echo("\n\n".join([*heading, *map(record_text, shown)]) + "\n")
+
+
+def _without_nanousd(row: Row) -> Row:
+    # Tables show each amount once, in dollars; JSON and CSV have both forms.
+    return {name: value for name, value in row.items() if not name.endswith("_nanousd")}
 
 
 def _cell(value: object) -> str:

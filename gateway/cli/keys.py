@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.config import config_option, load_config
 from gateway.cli.database import Operations, actor, every, run
-from gateway.cli.formats import Instant, Row, json_option, print_json, print_rows
+from gateway.cli.formats import Instant, Row, json_option, print_json, print_rows, record_text
 from gateway.core.catalogue import build
 from gateway.operations.keys import ChangedKey, KeyOperations, public_name
 from gateway.operations.objects import key_object
@@ -37,7 +37,7 @@ def create_key(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Create a key and print it. It cannot be shown again."""
+    """Create a key and print it to standard output. It cannot be shown again."""
     settings = load_config(config_path)
     catalogue = build(settings, {})
     allowed = [public_name(catalogue, model, "model") for model in models] or None
@@ -51,9 +51,11 @@ def create_key(
     if as_json:
         print_json({**_row(created.row), "key": created.raw})
         return
-    print_rows([_row(created.row)], as_json=False)
+    # Standard output has the key alone, for `KEY=$(capio keys create ...)`.
     click.echo(created.raw)
-    click.echo("Save this key now: it is not stored and cannot be shown again.", err=True)
+    click.echo("\nSave this key now: it is not stored and cannot be shown again.\n", err=True)
+    described = {field: value for field, value in _row(created.row).items() if field != "key"}
+    click.echo(record_text(described), err=True)
 
 
 @keys.command("list")

@@ -65,7 +65,7 @@ def ledger(config_path: Path | None) -> None:
     """
     settings = load_config(config_path)
     secrets = store_secrets(settings)
-    configure()
+    configure(settings.server.log_format)
     try:
         asyncio.run(_run_ledger(settings, secrets))
     except GatewayError as error:

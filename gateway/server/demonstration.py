@@ -39,7 +39,7 @@ _MODELS = (
 
 def demo(port: int = 8080, workers: int = 2) -> int:
     """Run the demo until Ctrl-C; return the exit code."""
-    logs.configure("WARNING")
+    logs.configure()
     upstream_port = _free_port()
     settings = demo_settings(port, _free_port(port + 1000), upstream_port, workers)
     if not _is_free(settings.server.host, port):

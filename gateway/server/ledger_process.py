@@ -92,8 +92,8 @@ async def _main(settings: Settings) -> None:
 def main(settings_path: str) -> None:
     """Run until SIGTERM or the end of the supervisor."""
     end_with_parent()
-    logs.configure()
     settings = msgspec.json.decode(Path(settings_path).read_bytes(), type=Settings)
+    logs.configure(settings.server.log_format)
     asyncio.run(_main(settings))
 
 

@@ -26,7 +26,7 @@ def serve(settings: Settings, config_path: Path | None) -> int:
         settings: Checked.
         config_path: Read again on SIGHUP; None disables reloading.
     """
-    logs.configure()
+    logs.configure(settings.server.log_format)
 
     def reload() -> Settings:
         assert config_path is not None
@@ -46,7 +46,9 @@ def run(settings: Settings, supervisor: Supervisor) -> int:
     except (GatewayError, ConfigError, OSError) as failure:
         logger.error("migration_failed", extra={"reason": str(failure)})  # noqa: TRY400 - the message is complete
         return 1
+    scheme = "http" if settings.server.tls_cert_file is None else "https"
     serving = {
+        "url": f"{scheme}://{settings.server.host}:{settings.server.port}",
         "address": f"{settings.server.host}:{settings.server.port}",
         "workers": settings.server.workers,
         "metrics": f"{settings.metrics.host}:{settings.metrics.port}",

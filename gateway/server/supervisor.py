@@ -42,23 +42,14 @@ from gateway.server.environment import helper_environment, ledger_environment
 from gateway.server.file_limit import claim_files
 from gateway.settings import ConfigError, Settings
 from gateway.settings.embedded import is_redis_embedded
+from gateway.settings.service import LogFormat
 from gateway.signals import block_stop_signals, end_with_parent, unblock_stop_signals
+from gateway.telemetry.logs import formatter
 from gateway.tokens.counters import load_counters
 
 logger = logging.getLogger(__name__)
 
 MULTIPROC_ENV = "PROMETHEUS_MULTIPROC_DIR"
-_GRANIAN_LOGGING = {
-    "formatters": {"json": {"()": "gateway.telemetry.logs.JsonFormatter"}},
-    "handlers": {
-        "json": {
-            "class": "logging.StreamHandler",
-            "formatter": "json",
-            "stream": "ext://sys.stderr",
-        }
-    },
-    "loggers": {"_granian": {"handlers": ["json"], "propagate": False}},
-}
 _RELOADED = frozenset({"providers", "models"})
 """Sections that a reload applies; the others apply from the next start."""
 _WATCH_S = 0.5
@@ -298,13 +289,27 @@ class Supervisor:
                 max_buffer_size=MAX_HEAD_BYTES,
             ),
             log_level=LogLevels.warning,
-            log_dictconfig=_GRANIAN_LOGGING,
+            log_dictconfig=_granian_logging(server.log_format),
             ssl_cert=Path(server.tls_cert_file) if server.tls_cert_file else None,
             ssl_key=Path(server.tls_key_file) if server.tls_key_file else None,
             respawn_failed_workers=True,
             respawn_interval=0.5,
             workers_kill_timeout=max(1, round(server.grace_s)),
         )
+
+
+def _granian_logging(log_format: LogFormat) -> dict[str, Any]:
+    return {
+        "formatters": {"gateway": {"()": formatter, "log_format": log_format}},
+        "handlers": {
+            "gateway": {
+                "class": "logging.StreamHandler",
+                "formatter": "gateway",
+                "stream": "ext://sys.stderr",
+            }
+        },
+        "loggers": {"_granian": {"handlers": ["gateway"], "propagate": False}},
+    }
 
 
 def _block_signals() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -35,6 +35,9 @@ class Brand(Section, frozen=True):
     ] = "http://127.0.0.1:8080"
 
 
+LogFormat = Literal["auto", "json", "text"]
+
+
 class Server(Section, frozen=True):
     """The listener, and the limits on clients."""
 
@@ -58,6 +61,10 @@ class Server(Section, frozen=True):
             " Created if missing, readable by its owner only. Relative to the working directory.",
         ),
     ] = "capio-data"
+    log_format: Annotated[
+        LogFormat,
+        Meta(description="Format of log lines; `auto` is text on a terminal, JSON otherwise."),
+    ] = "auto"
     backlog: Annotated[
         int,
         Meta(

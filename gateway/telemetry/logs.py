@@ -1,5 +1,5 @@
 """
-Log lines as JSON objects: one per finished call, one per change of state.
+Log lines as JSON objects or text: one per finished call, one per change of state.
 
 Levels: error if the gateway made a call fail, warning if it recovered, info for its lifecycle. No
 line contains a key, a prompt or a response.
@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections import deque
+from collections.abc import Mapping
 from typing import IO
 
 import msgspec
 
 from gateway.core.model import USAGE_COLUMNS, CallRecord
+from gateway.settings.service import LogFormat
 
 _WRITE_EVERY_S = 0.05
 _BATCH = 200
@@ -35,19 +38,58 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "pid": record.process,
         }
-        fields.update((k, v) for k, v in record.__dict__.items() if k not in _STANDARD)
+        fields.update(_extra(record))
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(fields, enc_hook=str).decode()
 
 
-def configure(level: str = "INFO") -> None:
-    """Write the process's log lines to standard error as JSON."""
+class TextFormatter(logging.Formatter):
+    """Renders a record and its `extra` fields as one line, followed by its traceback, if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text."""
+        line = _text_line(record.created, record.levelname, record.getMessage(), _extra(record))
+        if record.exc_info:
+            return f"{line}\n{self.formatException(record.exc_info)}"
+        return line
+
+
+def formatter(log_format: LogFormat) -> logging.Formatter:
+    """Return the formatter for `server.log_format`."""
+    return TextFormatter() if _is_text(log_format) else JsonFormatter()
+
+
+def configure(log_format: LogFormat = "auto") -> None:
+    """Write the process's log lines to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(formatter(log_format))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    root.setLevel(logging.INFO)
+    # Alembic logs each step; `schema_migrated` names them all.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _is_text(log_format: LogFormat) -> bool:
+    return log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+
+
+def _text_line(at: float, level: str, event: str, fields: Mapping[str, object]) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(at))
+    shown = [f"{name}={_text_value(value)}" for name, value in fields.items()]
+    words = event.replace("_", " ") if event.isprintable() else repr(event)
+    return "  ".join([clock, f"{level.lower():7}", " ".join([words, *shown])])
+
+
+def _text_value(value: object) -> str:
+    # Some values are a client's or an upstream's: control characters must not reach the terminal.
+    text = str(value)
+    return text if text.isprintable() and " " not in text else repr(text)
 
 
 class CallLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,13 +139,18 @@ class CallLog:
     wake-ups. The queue is bounded; further lines are dropped and counted in `dropped`.
     """
 
-    def __init__(self, stream: IO[bytes] | None = None, limit: int = 20_000) -> None:
+    def __init__(
+        self,
+        log_format: LogFormat = "json",
+        stream: IO[bytes] | None = None,
+        limit: int = 20_000,
+    ) -> None:
         self.dropped = 0
         self._stream = stream if stream is not None else sys.stderr.buffer
         self._limit = limit
         self._lines: deque[CallLine] = deque()
         self._closing = threading.Event()
-        self._encode = msgspec.json.Encoder().encode
+        self._encode = _encode_text if _is_text(log_format) else msgspec.json.Encoder().encode
         self._thread = threading.Thread(target=self._write_forever, name="call-log", daemon=True)
         self._thread.start()
 
@@ -131,3 +178,10 @@ class CallLog:
             batch.append(b"")
             self._stream.write(b"\n".join(batch))
             self._stream.flush()
+
+
+def _encode_text(fields: dict[str, object]) -> bytes:
+    rest = dict(fields)
+    at, level, event = (rest.pop(name) for name in ("at", "level", "event"))
+    assert isinstance(at, float)
+    return _text_line(at, str(level), str(event), rest).encode(errors="backslashreplace")

@@ -304,7 +304,7 @@ class FakeCallLog(CallLog):
     """Keeps the lines."""
 
     def __init__(self) -> None:
-        super().__init__(io.BytesIO())
+        super().__init__(stream=io.BytesIO())
         self.lines: list[dict[str, Any]] = []
 
     def write(self, line: CallLine) -> None:

@@ -45,13 +45,16 @@ def make(capio: Capio, *arguments: str) -> dict[str, object]:
 
 
 def test_keys_create_shows_the_key_once(capio: Capio, config: Path) -> None:
-    """The raw key is printed, and neither listed nor stored."""
+    """The raw key alone is on standard output; it is neither listed nor stored."""
     result = capio("keys", "create", "--account", "acme", "--name", "ci")
 
-    raw = result.stdout.strip().rpartition("\n")[2]
+    raw = result.stdout.removesuffix("\n")
     assert result.exit_code == 0
     assert api_keys.well_formed(raw, PREFIX)
-    assert result.stderr == ("Save this key now: it is not stored and cannot be shown again.\n")
+    assert "Save this key now: it is not stored and cannot be shown again." in result.stderr
+    assert "name        ci\n" in result.stderr
+    assert raw not in result.stderr
+    assert result.output.startswith(raw)
     assert raw not in capio("keys", "list").stdout
     stored = b"".join(path.read_bytes() for path in (config.parent / "data").glob("capio.db*"))
     assert stored
