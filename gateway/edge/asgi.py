@@ -16,7 +16,7 @@ from gateway.edge.account_api import AccountApi
 from gateway.edge.admin_api import AdminApi
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
-from gateway.edge.routes import ACCOUNT_PAGES, Page, match, surface
+from gateway.edge.routes import ACCOUNT_PAGES, Page, allowed_methods, match, surface
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel, Receive, Scope, Send
@@ -71,9 +71,12 @@ class Edge:
         channel = ClientChannel(scope, receive, send)
         request_id = self._ids.next()
         wire = Wire.OPENAI
+        path = _sent_path(scope)
         try:
-            path = _sent_path(scope)
             wire = surface(path)
+            if channel.header(b"upgrade") is not None and path.startswith("/v1/"):
+                await _refuse_upgrade(channel, wire, request_id)
+                return
             target = match(scope["method"], path)
             if isinstance(target, Endpoint):
                 await self._infer(channel, request_id, target)
@@ -86,7 +89,8 @@ class Edge:
             else:
                 await self._probes.handle(channel, target)
         except GatewayError as error:
-            await _send_error(channel, error, wire, request_id)
+            allow = allowed_methods(path) if error.kind is ErrorKind.WRONG_METHOD else None
+            await _send_error(channel, error, wire, request_id, allow)
         except Exception:
             logger.exception("request_failed", extra={"request_id": request_id})
             await _send_error(
@@ -114,10 +118,26 @@ def _sent_path(scope: Scope) -> str:
 
 
 async def _send_error(
-    channel: ClientChannel, error: GatewayError, wire: Wire, request_id: str
+    channel: ClientChannel,
+    error: GatewayError,
+    wire: Wire,
+    request_id: str,
+    allow: bytes | None = None,
 ) -> None:
     if channel.started:
         return  # without an end, the response is visibly incomplete
     status, headers, body = render(error, wire, request_id)
+    if allow is not None:
+        headers.append((b"allow", allow))
     await channel.drain()
     await channel.respond(status, headers, body)
+
+
+async def _refuse_upgrade(channel: ClientChannel, wire: Wire, request_id: str) -> None:
+    """Tell a client that tries WebSocket first, such as Codex, to use HTTP."""
+    error = GatewayError(
+        ErrorKind.WRONG_METHOD,
+        "WebSocket is not supported: send the request as POST over HTTP.",
+    )
+    _, headers, body = render(error, wire, request_id)
+    await channel.respond(426, [*headers, (b"connection", b"close")], body)

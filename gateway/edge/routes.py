@@ -46,6 +46,12 @@ _PAGES = {
 }
 
 
+def allowed_methods(path: str) -> bytes:
+    """Return the `allow` header of a path that is refused for its method."""
+    is_post = path in _ENDPOINTS or _PAGES.get(path) is Page.REDEEM
+    return b"POST" if is_post else b"GET, HEAD"
+
+
 def match(method: str, path: str) -> Endpoint | Page:
     """
     Return the endpoint or page of a request.

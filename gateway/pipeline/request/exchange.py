@@ -164,7 +164,8 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
     unpriced = dropped_fields(request.fields.priced, provider.allow_features)
     call.dropped = (*request.dropped, *unpriced)
     if request.is_facade:
-        body = request.chat_body(caps, candidate.deployment.upstream_model)
+        body, left_out = request.chat_body(caps, candidate.deployment.upstream_model)
+        call.dropped += left_out
         if unpriced:
             body = without_fields(body, unpriced)
         sent = _request(context, candidate, body, _own_headers(context, candidate))

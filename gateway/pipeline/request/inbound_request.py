@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
-from msgspec import Raw
 
 from gateway.core.model import Endpoint, Model, Wire
 from gateway.pipeline.request.offload import LOOP_BYTES, is_long_walk, offloaded
@@ -33,6 +33,7 @@ from gateway.protocols.native_chat import (
     require_web_search,
 )
 from gateway.protocols.openai_responses.context import ResponsesContext
+from gateway.protocols.openai_responses.dialect import fit_chat
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response
 from gateway.protocols.openai_responses.stream import responses_stream
@@ -49,7 +50,7 @@ _INVISIBLE = re.compile(r"[^!-~]")
 
 Reshape = Callable[[bytes], bytes]
 
-_MEMBERS = msgspec.json.Decoder(dict[str, Raw])
+_MEMBERS = msgspec.json.Decoder(dict[str, Any])
 
 
 class InboundRequest(msgspec.Struct, kw_only=True):
@@ -83,20 +84,22 @@ class InboundRequest(msgspec.Struct, kw_only=True):
         """The client speaks neither dialect: `body` is a translation."""
         return self.responses is not None or self.native is not None
 
-    def chat_body(self, caps: Capabilities, upstream_model: str) -> bytes:
-        """Return a façade's chat request for an upstream with these capabilities."""
+    def chat_body(self, caps: Capabilities, upstream_model: str) -> tuple[bytes, tuple[str, ...]]:
+        """Return a façade's chat request for an upstream, and what was left out of it."""
         if self.native is not None:
-            return chat_request(
+            body = chat_request(
                 self.native,
                 model=upstream_model,
                 limit_field=caps.max_tokens_param,
                 min_output_tokens=caps.min_output_tokens,
             )
+            return body, ()
         body = self.body
         if caps.reasoning_in is None and self.original:
             body = translate_responses_request(self.original, carry_reasoning=False).body
         members = _MEMBERS.decode(body)
-        members["model"] = Raw(msgspec.json.encode(upstream_model))
+        members["model"] = upstream_model
+        dropped = fit_chat(members, caps)
         limit = members.pop("max_completion_tokens", None)
         if limit is not None:
             members[caps.max_tokens_param] = limit
@@ -105,7 +108,7 @@ class InboundRequest(msgspec.Struct, kw_only=True):
             members.pop("prompt_cache_key", None)
         if caps.user_field != "safety_identifier":
             members.pop("safety_identifier", None)
-        return msgspec.json.encode(members)
+        return msgspec.json.encode(members), dropped
 
     def stream_translator(self) -> StreamTranslator | None:
         """Return a new translator from the chat stream to the client's; None if not needed."""

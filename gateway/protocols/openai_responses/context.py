@@ -25,6 +25,8 @@ class ToolName(msgspec.Struct, frozen=True, omit_defaults=True):
     namespace: str | None = None
     custom: bool = False
     """Its calls are `custom_tool_call` items: the arguments are one text, not an object."""
+    item: str = ""
+    """The type of its calls' items, for tools of the API that the client runs itself."""
 
 
 class ResponsesContext(msgspec.Struct, frozen=True, kw_only=True):

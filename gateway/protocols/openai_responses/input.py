@@ -10,7 +10,7 @@ session unusable; only a reference to something stored at the provider is refuse
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -18,7 +18,13 @@ from msgspec import Raw
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.openai_responses.reasoning import unpack_reasoning
-from gateway.protocols.openai_responses.tools import upstream_name
+from gateway.protocols.openai_responses.tools import (
+    CLIENT_TOOLS,
+    ChatTools,
+    read_tools,
+    upstream_name,
+)
+from gateway.protocols.translate import tool_order
 
 Message = dict[str, object]
 Part = dict[str, object]
@@ -26,8 +32,18 @@ Part = dict[str, object]
 _NULL: Final = Raw(b"null")
 _ATTACHED: Final = "[attachment in the next message]"
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
-_OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
+_CLIENT_CALLS: Final = {tool.item: name for name, tool in CLIENT_TOOLS.items()}
+_OUTPUTS: Final = frozenset(
+    {
+        *("function_call_output", "custom_tool_call_output", "local_shell_call_output"),
+        *("shell_call_output", "apply_patch_call_output", "tool_search_output"),
+    }
+)
+_OPAQUE: Final = "gAAAA"
+"""How content begins that only OpenAI can decrypt: a Fernet token."""
 _TEXTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
+_PARTED: Final = frozenset({"function_call_output", "custom_tool_call_output"})
+"""Outputs whose lists are content parts."""
 _ROLES: Final = {"user": "user", "system": "system", "developer": "system"}
 
 
@@ -45,6 +61,10 @@ class Item(msgspec.Struct):
     output: Raw = _NULL
     summary: Raw = _NULL
     encrypted_content: Raw = _NULL
+    id: str | None = None
+    action: Raw = _NULL
+    operation: Raw = _NULL
+    tools: Raw = _NULL
 
 
 class ContentPart(msgspec.Struct):
@@ -57,6 +77,7 @@ class ContentPart(msgspec.Struct):
     detail: str | None = None
     file_data: str | None = None
     filename: str | None = None
+    encrypted_content: str | None = None
 
 
 _STRING: Final = msgspec.json.Decoder(str | None)
@@ -68,6 +89,7 @@ class ChatMessages:
     Builds the chat messages of one request.
 
     Args:
+        tools: Of the request; gets those that items bring along.
         carry_reasoning: Old reasoning goes upstream; False for an upstream without a field for it.
     """
 
@@ -79,12 +101,14 @@ class ChatMessages:
         "_details",
         "_reasoning",
         "_texts",
+        "_tools",
         "dropped",
         "history_ids",
         "messages",
     )
 
-    def __init__(self, *, carry_reasoning: bool = True) -> None:
+    def __init__(self, tools: ChatTools, *, carry_reasoning: bool = True) -> None:
+        self._tools = tools
         self._carry_reasoning = carry_reasoning
         self.messages: list[Message] = []
         self.dropped: list[str] = []
@@ -115,8 +139,14 @@ class ChatMessages:
             self._add_message(item, where)
         elif kind in _CALLS:
             self._add_call(item, where)
+        elif kind in _CLIENT_CALLS:
+            self._add_client_call(item, _CLIENT_CALLS[kind], where)
         elif kind in _OUTPUTS:
             self._add_output(item, where)
+        elif kind == "agent_message":
+            self._add_message(msgspec.structs.replace(item, role="user"), where)
+        elif kind == "additional_tools":
+            self._tools.add(read_tools(item.tools))
         elif kind == "reasoning":
             self._add_reasoning(item, where)
         elif kind == "item_reference":
@@ -130,7 +160,7 @@ class ChatMessages:
     def finish(self) -> list[Message]:
         """Return all messages; nothing can be added afterwards."""
         self._end_turn()
-        return self.messages
+        return with_results_after_calls(self.messages)
 
     def _add_message(self, item: Item, where: str) -> None:
         content = _content(item.content, where)
@@ -146,9 +176,38 @@ class ChatMessages:
         if isinstance(content, str):
             self.messages.append({"role": role, "content": content})
             return
-        parts = [_part(part, where) for part in content]
+        parts = [_part(part, where) for part in self._readable(content)]
         if parts:
             self.messages.append({"role": role, "content": _joined(parts)})
+
+    def _readable(self, parts: list[ContentPart]) -> list[ContentPart]:
+        """Return the parts without encrypted ones; those of other models are plain text."""
+        readable = []
+        for part in parts:
+            if part.type != "encrypted_content":
+                readable.append(part)
+                continue
+            text = part.encrypted_content or ""
+            if text.startswith(_OPAQUE):
+                self.dropped.append("input.encrypted_content")
+            elif text:
+                readable.append(ContentPart("input_text", text))
+        return readable
+
+    def _add_client_call(self, item: Item, name: str, where: str) -> None:
+        """Add a call of a tool of the API that the client ran."""
+        call_id = item.call_id or item.id
+        if not call_id:
+            message = f"{where}: call_id: Field required"
+            raise GatewayError(ErrorKind.BAD_REQUEST, message, param=where)
+        self._open_assistant()
+        self.history_ids.add(call_id)
+        given = next(
+            (raw for raw in (item.arguments, item.action, item.operation) if bytes(raw) != b"null"),
+            _NULL,
+        )
+        function = {"name": name, "arguments": _text(given) or "{}"}
+        self._calls.append({"id": call_id, "type": "function", "function": function})
 
     def _add_call(self, item: Item, where: str) -> None:
         if not item.call_id or not item.name:
@@ -161,24 +220,29 @@ class ChatMessages:
             arguments = msgspec.json.encode({"input": _text(item.input)}).decode()
         else:
             arguments = _text(item.arguments) or "{}"
-        name = upstream_name(item.name, item.namespace)
+        known = item.namespace is not None and self._tools.knows(item.namespace)
+        name = upstream_name(item.name, item.namespace if known else None)
         function = {"name": name, "arguments": arguments}
         self._calls.append({"id": item.call_id, "type": "function", "function": function})
 
     def _add_output(self, item: Item, where: str) -> None:
-        if not item.call_id:
+        if item.type == "tool_search_output":
+            self._tools.add(read_tools(item.tools))
+            item = msgspec.structs.replace(item, output=item.tools)
+        call_id = item.call_id or item.id
+        if not call_id:
             message = f"{where}: call_id: Field required"
             raise GatewayError(ErrorKind.BAD_REQUEST, message, param=where)
         self._close_assistant()
         text = self._output_text(item, where)
-        self.messages.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
+        self.messages.append({"role": "tool", "tool_call_id": call_id, "content": text})
 
     def _output_text(self, item: Item, where: str) -> str:
-        if bytes(item.output)[:1] != b"[":
+        if bytes(item.output)[:1] != b"[" or item.type not in _PARTED:
             return _text(item.output)
         lines: list[str] = []
-        for part in _content(item.output, where):
-            assert isinstance(part, ContentPart)
+        content = _content(item.output, where)
+        for part in self._readable(content if isinstance(content, list) else []):
             made = _part(part, where)
             text = made.get("text")
             if isinstance(text, str):
@@ -296,3 +360,28 @@ def _text(raw: Raw) -> str:
     if bytes(raw) == b"null":
         return ""
     return msgspec.json.format(bytes(raw), indent=-1).decode()
+
+
+def with_results_after_calls(messages: list[Message]) -> list[Message]:
+    """Return the messages with each tool result behind its calls, see `translate.tool_order`."""
+    ordered = tool_order.with_results_after_calls([_Ordered(message) for message in messages])
+    return [each.message for each in ordered]
+
+
+class _Ordered:
+    """A message as `tool_order` reads it."""
+
+    __slots__ = ("message", "role", "tool_call_id", "tool_calls")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.role = str(message["role"])
+        call_id = message.get("tool_call_id")
+        self.tool_call_id = call_id if isinstance(call_id, str) else None
+        calls = message.get("tool_calls")
+        given = calls if isinstance(calls, list) else []
+        self.tool_calls = [_OrderedCall(call["id"]) for call in given]
+
+
+class _OrderedCall(NamedTuple):
+    id: str

@@ -9,7 +9,7 @@ delta is built once per item.
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -204,7 +204,7 @@ class CallItem(OutputItem):
     def __init__(
         self, writer: EventWriter, base_id: str, index: int, name: ToolName, call_id: str
     ) -> None:
-        prefix = "ctc" if name.custom else "fc"
+        prefix = _PREFIXES.get(name.item) or ("ctc" if name.custom else "fc")
         super().__init__(writer, f"{prefix}_{base_id}_{index}", index)
         self._name = name
         self._call_id = call_id
@@ -212,13 +212,15 @@ class CallItem(OutputItem):
 
     def add(self, arguments: str) -> None:
         """Report more arguments; those of a custom tool wait for the end."""
-        if arguments and not self._name.custom:
+        if arguments and not (self._name.custom or self._name.item):
             members = self._at + b'"delta":' + encode(arguments)
             self._writer.write(b"response.function_call_arguments.delta", members)
 
     def close(self, arguments: str) -> None:
         """Complete the item with all its arguments."""
-        if self._name.custom:
+        if self._name.item:
+            value = arguments
+        elif self._name.custom:
             value = _custom_input(arguments)
             encoded = encode(value)
             members = self._at + b'"delta":' + encoded
@@ -234,6 +236,8 @@ class CallItem(OutputItem):
         self._completed(self._form("completed", value))
 
     def _form(self, status: str, value: str) -> Json:
+        if self._name.item:
+            return self._client_form(status, value)
         custom = self._name.custom
         item: Json = {
             "id": self.item_id,
@@ -247,20 +251,46 @@ class CallItem(OutputItem):
             item["namespace"] = self._name.namespace
         return item
 
+    def _client_form(self, status: str, value: str) -> Json:
+        """Return the item of a tool of the API that the client runs."""
+        kind = self._name.item
+        item: Json = {"id": self.item_id, "type": kind, "status": status, "call_id": self._call_id}
+        arguments = _arguments(value)
+        if kind == "tool_search_call":
+            return item | {"execution": "client", "arguments": arguments}
+        if kind == "apply_patch_call":
+            return item | {"operation": arguments}
+        if kind == "local_shell_call":
+            arguments = {"type": "exec", "env": {}, **arguments}
+        return item | {"action": arguments}
 
-class _CustomArguments(msgspec.Struct):
-    input: str
+
+_PREFIXES: Final = {
+    "tool_search_call": "tsc",
+    "local_shell_call": "lsh",
+    "shell_call": "sh",
+    "apply_patch_call": "apc",
+}
+_CUSTOM: Final = msgspec.json.Decoder(dict[str, str])
+_ARGUMENTS: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-_CUSTOM: Final = msgspec.json.Decoder(_CustomArguments)
+def _arguments(text: str) -> Json:
+    try:
+        return _ARGUMENTS.decode(text or "{}")
+    except (ValueError, RecursionError):
+        return {"INVALID_JSON": text}
 
 
 def _custom_input(arguments: str) -> str:
-    """Return the text a custom tool was called with; arguments of another shape as they are."""
+    """Return the one string a custom tool was called with, whatever its name; else all as it is."""
     try:
-        return _CUSTOM.decode(arguments).input
+        members = _CUSTOM.decode(arguments)
     except (ValueError, RecursionError):
         return arguments
+    if "input" in members:
+        return members["input"]
+    return next(iter(members.values())) if len(members) == 1 else arguments
 
 
 def _raw(entry: Json) -> msgspec.Raw:

@@ -100,7 +100,7 @@ def translate_responses_request(body: bytes, *, carry_reasoning: bool = True) ->
     _refuse_unsupported(request)
     tools = ChatTools()
     tools.add(request.tools or [])
-    messages = ChatMessages(carry_reasoning=carry_reasoning)
+    messages = ChatMessages(tools, carry_reasoning=carry_reasoning)
     messages.add_text("system", request.instructions or "")
     _add_input(messages, request.input)
     chat: dict[str, object] = {"model": request.model, "messages": messages.finish()}

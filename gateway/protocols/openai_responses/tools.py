@@ -2,14 +2,16 @@
 Tools of a Responses request as functions of a chat request, and the way back.
 
 A namespace's functions become `<namespace>__<name>`, a custom tool becomes a function with the one
-string `input`. Hosted tools (web search, code interpreter, ...) run at the provider and have no
+string `input`, and tools of the API that the client runs (shell, patches, tool search) functions
+of their arguments. Hosted tools (web search, code interpreter, ...) run at the provider and have no
 counterpart: they are left out and listed, since coding agents always list them; MCP servers are
 refused, since the client relies on the gateway to call them.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -26,6 +28,54 @@ _INPUT_SCHEMA: Final = Raw(
 )
 
 
+_STRINGS: Final = {"type": "array", "items": {"type": "string"}}
+_EXEC: Final = {
+    "type": "object",
+    "properties": {
+        "command": _STRINGS,
+        "working_directory": {"type": "string"},
+        "timeout_ms": {"type": "integer"},
+    },
+    "required": ["command"],
+}
+_SHELL: Final = {
+    "type": "object",
+    "properties": {"commands": _STRINGS, "timeout_ms": {"type": "integer"}},
+    "required": ["commands"],
+}
+_PATCH: Final = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
+        "path": {"type": "string"},
+        "diff": {"type": "string", "description": "In the V4A diff format; none to delete."},
+    },
+    "required": ["type", "path"],
+}
+_SEARCH: Final = {
+    "type": "object",
+    "properties": {"query": {"type": "string"}},
+    "required": ["query"],
+}
+
+
+class ClientTool(NamedTuple):
+    """A tool of the API that the client runs: the item of its calls, and its function."""
+
+    item: str
+    description: str
+    parameters: Mapping[str, object]
+
+
+CLIENT_TOOLS: Final[dict[str, ClientTool]] = {
+    "local_shell": ClientTool("local_shell_call", "Run a command on the user's machine.", _EXEC),
+    "shell": ClientTool("shell_call", "Run shell commands.", _SHELL),
+    "apply_patch": ClientTool("apply_patch_call", "Create, change or delete one file.", _PATCH),
+    "tool_search": ClientTool("tool_search_call", "Search for further tools.", _SEARCH),
+}
+"""By the type of the tool, which is also its name upstream."""
+
+
 class Tool(msgspec.Struct):
     """A tool of any type; which members count depends on `type`."""
 
@@ -36,6 +86,7 @@ class Tool(msgspec.Struct):
     strict: bool | None = None
     format: Raw = Raw(_NULL)
     tools: Raw = Raw(_NULL)
+    execution: str | None = None
 
 
 class _Grammar(msgspec.Struct):
@@ -59,6 +110,16 @@ _CHOICE: Final = msgspec.json.Decoder(str | _Choice | None)
 def upstream_name(name: str, namespace: str | None) -> str:
     """Return the function name that stands for a tool upstream, also in the history."""
     return short_name(f"{namespace}__{name}" if namespace else name)
+
+
+def read_tools(raw: Raw) -> list[Tool]:
+    """
+    Return the tools that an item brings along.
+
+    Raises:
+        GatewayError: BAD_REQUEST.
+    """
+    return decode_request(bytes(raw), _TOOLS) or []
 
 
 class ChatTools:
@@ -89,6 +150,10 @@ class ChatTools:
                 case "namespace" if namespace is None:
                     inner = decode_request(bytes(tool.tools), _TOOLS)
                     self.add(inner or [], _named(tool))
+                case "tool_search" if tool.execution != "client":
+                    self.dropped.append("tools.tool_search")
+                case kind if kind in CLIENT_TOOLS:
+                    self._add_client_tool(tool)
                 case "mcp":
                     raise _unsupported("tools", "tools: tool type 'mcp' is not supported")
                 case hosted:
@@ -139,6 +204,20 @@ class ChatTools:
         function["parameters"] = _INPUT_SCHEMA
         self._put(function, ToolName(name, namespace, custom=True))
 
+    def _add_client_tool(self, tool: Tool) -> None:
+        known = CLIENT_TOOLS[tool.type]
+        given = bytes(tool.parameters) != _NULL
+        function: dict[str, object] = {
+            "name": tool.type,
+            "description": tool.description or known.description,
+            "parameters": tool.parameters if given else known.parameters,
+        }
+        self._put(function, ToolName(tool.type, item=known.item))
+
+    def knows(self, namespace: str) -> bool:
+        """Return whether the request has tools of this namespace."""
+        return namespace in self._namespaces.values()
+
     def _put(self, function: dict[str, object], original: ToolName) -> None:
         name = upstream_name(original.name, original.namespace)
         self._functions[name] = {"type": "function", "function": function}
@@ -151,6 +230,8 @@ class ChatTools:
         if choice is None or isinstance(choice, str):
             return choice
         match choice.type:
+            case kind if kind in CLIENT_TOOLS and kind in self._functions:
+                return {"type": "function", "function": {"name": kind}}
             case "function" | "custom" if choice.name:
                 name = upstream_name(choice.name, choice.namespace)
                 return {"type": "function", "function": {"name": name}}

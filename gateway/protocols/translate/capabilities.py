@@ -65,6 +65,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tool_choice: tuple[ToolChoice, ...] = _ALL_CHOICES
     parallel_tool_calls: bool = True
     strict_tools: bool = False
+    plain_refs: bool = False
+    """(O) In tool schemas nothing stands beside `$ref`, and no `type` beside `anyOf`."""
     structured: Literal["json_schema", "json_object", "instruction"] | None = "json_schema"
     """How a JSON schema is asked for; `instruction`: as a sentence; None: not at all."""
     images: bool = True
@@ -74,6 +76,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """(O) Field for the end user's id."""
     prompt_cache_key: bool = False
     service_tier: bool = False
+    verbosity: bool = False
+    """(O) `verbosity` is accepted."""
     prefill: Literal["reject", "partial", "prefix", "vllm"] = "reject"
     """(O) How a last assistant message is continued."""
     think_tags: bool = False
@@ -97,7 +101,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 DIALECTS: Final[Mapping[str, Capabilities]] = {
-    "generic": Capabilities(think_tags=True),
+    "generic": Capabilities(think_tags=True, verbosity=True),
     "openai": Capabilities(
         max_tokens_param="max_completion_tokens",
         min_output_tokens=16,
@@ -110,6 +114,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         user_field="safety_identifier",
         prompt_cache_key=True,
         service_tier=True,
+        verbosity=True,
         tool_id_max=40,
     ),
     "deepseek": Capabilities(
@@ -136,6 +141,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         user_field="safety_identifier",
         prompt_cache_key=True,
         prefill="partial",
+        plain_refs=True,
     ),
     "minimax": Capabilities(
         max_tokens_param="max_completion_tokens",
@@ -164,6 +170,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         stop_max=0,
         strict_tools=True,
         user_field="user",
+        verbosity=True,
         tool_id_max=40,
     ),
     "xai": Capabilities(

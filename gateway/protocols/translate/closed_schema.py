@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -111,3 +111,32 @@ def _parts(schema: dict[str, object]) -> list[object]:
         if isinstance(named, dict):
             parts.extend(named.values())
     return parts
+
+
+_DEFINITIONS: Final = ("$defs", "definitions", "properties", "patternProperties")
+_VALUES: Final = ("enum", "const", "default", "examples")
+
+
+def plain_refs(schema: Any) -> Any:
+    """
+    Return a decoded schema with each `$ref` alone, and no `type` beside `anyOf`.
+
+    Moonshot refuses both with 400 (its error messages in public reports, November 2026).
+    """
+    if isinstance(schema, list):
+        return [plain_refs(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if isinstance(schema.get("$ref"), str):
+        return {"$ref": schema["$ref"]}
+    plain: dict[str, Any] = {}
+    for name, value in schema.items():
+        if name == "type" and isinstance(schema.get("anyOf"), list):
+            continue
+        if name in _DEFINITIONS and isinstance(value, dict):
+            plain[name] = {key: plain_refs(each) for key, each in value.items()}
+        elif name in _VALUES:
+            plain[name] = value
+        else:
+            plain[name] = plain_refs(value)
+    return plain

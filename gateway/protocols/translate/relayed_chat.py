@@ -6,16 +6,18 @@ Members are replaced in place; a request that already suits the upstream is not 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from gateway.protocols.codec.absent import ABSENT, is_given
+from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.codec.json_spans import unrepeated
 from gateway.protocols.http.request.fields import CallFields
 from gateway.protocols.http.request.rewrite import with_fields, without_fields
 from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.closed_schema import plain_refs
 from gateway.protocols.translate.foreign_reasoning import FIELDS, foreign_effort
 from gateway.protocols.translate.reasoning_effort import thinking_fields
 
@@ -26,6 +28,13 @@ _REQUIRED: Final = b'"required"'
 
 class _Allowed(msgspec.Struct, gc=False):
     mode: object = None
+
+
+class _Tools(msgspec.Struct, gc=False):
+    tools: list[dict[str, Any]] | None = None
+
+
+_TOOLS: Final = msgspec.json.Decoder(_Tools)
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -50,6 +59,7 @@ def adapt_chat(body: bytes, call: CallFields, caps: Capabilities) -> AdaptedChat
 
     * `tool_choice` in the forms of other dialects: `"any"`, and a function without a type.
     * Reasoning fields that the upstream does not know become those that it knows.
+    * Schemas of tools get the form of `closed_schema.plain_refs`.
     * A forced tool switches thinking off, where the upstream refuses both together.
 
     Args:
@@ -57,6 +67,8 @@ def adapt_chat(body: bytes, call: CallFields, caps: Capabilities) -> AdaptedChat
         call: The result of `decode_call` for it.
         caps: The upstream's abilities.
     """
+    if caps.plain_refs and (b'"$ref"' in body or b'"anyOf"' in body):
+        body = _with_plain_schemas(body)
     choice = _spelled(call.tool_choice)
     if choice != call.tool_choice:
         body = with_fields(body, {"tool_choice": choice})
@@ -67,6 +79,15 @@ def adapt_chat(body: bytes, call: CallFields, caps: Capabilities) -> AdaptedChat
         body, more = _without_thinking(body, caps)
         dropped = tuple(dict.fromkeys((*dropped, *more)))
     return AdaptedChat(body, dropped)
+
+
+def _with_plain_schemas(body: bytes) -> bytes:
+    tools = decode_request(body, _TOOLS).tools or []
+    for tool in tools:
+        function = tool.get("function")
+        if isinstance(function, dict) and "parameters" in function:
+            function["parameters"] = plain_refs(function["parameters"])
+    return with_fields(body, {"tools": msgspec.json.encode(tools)}) if tools else body
 
 
 def _spelled(choice: bytes) -> bytes:

@@ -129,6 +129,7 @@ async def test_wrong_method_is_told(path: str, method: str) -> None:
     client = await EdgeHarness().ask(path, method=method)
 
     assert client.status == 405
+    assert client.header(b"allow") == (b"GET, HEAD" if method == "POST" else b"POST")
 
 
 @pytest.mark.parametrize(
@@ -274,3 +275,12 @@ def test_request_ids_are_unique_across_workers() -> None:
 
     assert len(ids) == 4
     assert all(each.startswith("req_") and len(each) == 30 for each in ids)
+
+
+async def test_websocket_is_refused_at_once_with_the_way_that_works() -> None:
+    """Codex tries it before HTTP."""
+    upgrade = [(b"upgrade", b"websocket")]
+    client = await EdgeHarness().ask("/v1/responses", method="GET", headers=upgrade)
+
+    assert client.status == 426
+    assert b"POST" in client.body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
@@ -11,6 +12,7 @@ from gateway.protocols.anthropic_messages.request import MessagesRequest, Tool, 
 from gateway.protocols.codec.absent import is_given
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.capabilities import ToolChoice as ChoiceKind
+from gateway.protocols.translate.closed_schema import plain_refs
 from gateway.protocols.translate.messages_to_chat.messages import Dropped, ToolNames
 
 _NO_PARAMETERS: Final = Raw(b'{"type":"object","properties":{}}')
@@ -63,6 +65,8 @@ def _function(tool: Tool, caps: Capabilities, names: ToolNames) -> dict[str, obj
         function["description"] = tool.description
     given = is_given(tool.input_schema)
     function["parameters"] = tool.input_schema if given else _NO_PARAMETERS
+    if given and caps.plain_refs:
+        function["parameters"] = plain_refs(msgspec.json.decode(bytes(tool.input_schema)))
     if tool.strict and caps.strict_tools:
         function["strict"] = True
     return {"type": "function", "function": function}

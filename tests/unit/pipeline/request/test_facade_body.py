@@ -17,7 +17,7 @@ def chat_body(dialect: str, **members: Any) -> Any:
     """Return what an upstream of this dialect gets for a Responses request."""
     body = json.dumps({"model": "m", "input": "Hi"} | members).encode()
     front = parse_request(Endpoint.RESPONSES, body, created=0, limits=NativeLimits())
-    return json.loads(front.chat_body(capabilities(dialect, {}), "up"))
+    return json.loads(front.chat_body(capabilities(dialect, {}), "up")[0])
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_responses_request_becomes_a_chat_request() -> None:
     """Its upstream gets a chat request with the upstream's names."""
     front = opened(Endpoint.RESPONSES, RESPONSES_BODY)
 
-    sent = json.loads(front.chat_body(GENERIC, "up-m"))
+    sent = json.loads(front.chat_body(GENERIC, "up-m")[0])
 
     assert (front.wire, front.is_facade, front.fields.stream) == (Wire.OPENAI, True, True)
     assert sent["model"] == "up-m"
@@ -87,7 +87,7 @@ def test_native_request_becomes_a_chat_request() -> None:
     """The limit has the upstream's name."""
     front = opened(Endpoint.NATIVE_CHAT, NATIVE_BODY)
 
-    sent = json.loads(front.chat_body(GENERIC, "up-m"))
+    sent = json.loads(front.chat_body(GENERIC, "up-m")[0])
 
     assert (front.is_facade, front.stream_translator(), sent["model"]) == (True, None, "up-m")
     assert sent[GENERIC.max_tokens_param] == 5

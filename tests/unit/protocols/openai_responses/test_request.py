@@ -216,7 +216,7 @@ def test_tool_turn_is_one_assistant_message_with_its_thoughts() -> None:
             "reasoning_content": "plan",
             "reasoning_details": [{"type": "reasoning.text", "text": "plan", "signature": "s"}],
             "tool_calls": [
-                chat_call("c1", "mcp__find"),
+                chat_call("c1", "find"),
                 chat_call("c2", "patch", '{"input":"say \\"x\\""}'),
             ],
         },
