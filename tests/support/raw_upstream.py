@@ -158,6 +158,7 @@ name = "{self.name}"
 openai = {{ base_url = "{base}/v1" }}
 anthropic = {{ base_url = "{base}" }}
 api_key_file = "{key_file}"
+caps = {{ midconv_system = "system" }}
 {f"timeouts = {clocks}" if self.hasty else ""}
 """
         for wire in ("openai", "anthropic"):

@@ -31,7 +31,7 @@ class NotACountError(ValueError):
 UNREADABLE: Final = (
     msgspec.DecodeError,
     msgspec.ValidationError,
-    UnicodeDecodeError,
+    UnicodeError,
     RecursionError,
     NotACountError,
 )

@@ -147,16 +147,17 @@ def _usage(usage: _OpenAIUsage, service_tier: object) -> Usage | None:
     )
     stated = count((usage.completion_tokens_details or _CompletionDetails()).reasoning_tokens)
     prompt, output = count(usage.prompt_tokens), count(usage.completion_tokens)
+    is_stated = prompt > 0
+    prompt = prompt or read + write
     beyond = count(usage.total_tokens) - prompt - output
     if beyond > 0 and usage.prompt_tokens is not None:
-        if beyond in (count(details.audio_tokens), read, write, read + write):
+        if is_stated and beyond in (count(details.audio_tokens), read, write, read + write):
             prompt += beyond
         else:
             output += beyond
     apart = count(usage.cache_read_input_tokens) + count(usage.cache_creation_input_tokens)
     if apart > prompt:  # members of Messages, whose input leaves them out
         prompt += apart
-    prompt = prompt or read + write
     read = min(read, prompt)
     write = min(write, prompt - read)
     reasoning = min(stated, output)

@@ -46,7 +46,7 @@ from gateway.protocols.streams.chunk_template import (
     plain_anthropic,
     plain_openai,
 )
-from gateway.protocols.streams.refold import begins_stream, folded
+from gateway.protocols.streams.refold import whole_body
 from gateway.protocols.streams.response_fields import (
     EventFields,
     read_anthropic_event,
@@ -369,10 +369,7 @@ class JsonMeter:
         if self._scanner is not None:
             return read_scanned(self._wire, self._scanner)
         read = read_openai_response if self._wire is Wire.OPENAI else read_anthropic_response
-        body = b"".join(self._chunks)
-        if begins_stream(body):  # from an upstream that streams what was asked for whole
-            body = folded(self._wire, body)
-        found = read(body)
+        found = read(whole_body(self._wire, b"".join(self._chunks)))
         return found if found.end else read_scanned(self._wire, self._scanned())
 
     def _scanned(self) -> ResponseScanner:

@@ -14,6 +14,8 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.sse import EventDecoder
 
 _SSE_STARTS: Final = (b"data:", b"event:", b":", b"id:", b"retry:", b"error:")
+_WRONG_TYPES: Final = (AttributeError, KeyError, TypeError, ValueError)
+"""What members of wrong types raise."""
 _BOM: Final = b"\xef\xbb\xbf"
 SNIFFED_BYTES: Final = 9
 """Bytes after white space that tell a stream of events from other bodies."""
@@ -27,6 +29,16 @@ def begins_stream(body: bytes) -> bool | None:
     return None if len(start) < SNIFFED_BYTES and start[:1] not in (b"{", b"[", b"<") else False
 
 
+def whole_body(wire: Wire, body: bytes) -> bytes:
+    """Return the whole response of a stream; any other body, and a malformed one, as it is."""
+    if not begins_stream(body):
+        return body
+    try:
+        return folded(wire, body)
+    except GatewayError:
+        return body
+
+
 def unfolded(wire: Wire, body: bytes) -> bytes:
     """
     Return a whole response as the stream of its API.
@@ -35,8 +47,14 @@ def unfolded(wire: Wire, body: bytes) -> bytes:
         GatewayError: UPSTREAM_MALFORMED: not a JSON object.
     """
     response = _decoded(body)
-    if wire is Wire.ANTHROPIC:
-        return _unfolded_message(response)
+    try:
+        unfold = _unfolded_message if wire is Wire.ANTHROPIC else _unfolded_chat
+        return unfold(response)
+    except _WRONG_TYPES as error:
+        raise _malformed(str(error)) from error
+
+
+def _unfolded_chat(response: dict[str, Any]) -> bytes:
     choices = []
     for choice in _dicts(response.get("choices")):
         delta = dict(choice.get("message") or {})
@@ -69,7 +87,10 @@ def folded(wire: Wire, body: bytes) -> bytes:
             return event.data
     if not read:
         raise _malformed("an empty stream")
-    made = _folded_message(read) if wire is Wire.ANTHROPIC else _folded_chat(read)
+    try:
+        made = _folded_message(read) if wire is Wire.ANTHROPIC else _folded_chat(read)
+    except _WRONG_TYPES as error:
+        raise _malformed(str(error)) from error
     return json.dumps(made, separators=(",", ":")).encode()
 
 

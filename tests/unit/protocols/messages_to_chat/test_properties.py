@@ -253,9 +253,10 @@ def test_text_arguments_and_usage_are_conserved(pieces, arguments, size, usage):
     total = usage.get("total_tokens", 0) if "prompt_tokens" in usage else 0
     cached = usage.get("cached_tokens", 0)
     completion = usage.get("completion_tokens", 0)
-    if total - prompt - completion == cached > 0:  # cached tokens beside the prompt
+    if not prompt:
+        prompt = cached
+    elif total - prompt - completion == cached > 0:  # cached tokens beside the prompt
         prompt += cached
-    prompt = prompt or cached
     assert counted["cache_read_input_tokens"] == min(cached, prompt)
     assert counted["input_tokens"] == max(prompt - cached, 0)
     assert counted["output_tokens"] == max(completion, total - prompt)

@@ -411,17 +411,19 @@ counts = st.none() | st.integers(0, 10_000)
     )
 )
 def test_openai_usage_any_numbers_conserved_and_never_negative(usage: dict[str, Any]) -> None:
-    """Output classes add up to the larger of completion and total less prompt."""
+    """No stated count is lost, and what the total has beyond them is counted once."""
     found = read_openai_usage(json.dumps(usage).encode())
     if found is None:
         return
     assert min(found.input, found.cache_read, found.cache_write, found.output, found.reasoning) >= 0
     prompt, total = usage.get("prompt_tokens"), usage.get("total_tokens") or 0
-    output = usage.get("completion_tokens") or 0
-    if prompt is not None:
-        output = max(output, total - prompt)
-    assert found.output + found.reasoning == output
-    assert found.input + found.cache_read + found.cache_write >= (prompt or 0)
+    completion = usage.get("completion_tokens") or 0
+    input_tokens = found.input + found.cache_read + found.cache_write
+    output_tokens = found.output + found.reasoning
+    assert input_tokens >= (prompt or 0)
+    assert completion <= output_tokens <= max(completion, total)
+    if prompt:
+        assert input_tokens + output_tokens == max(total, prompt + completion)
 
 
 def test_stream_meter_framing_learned_anew_and_never_hides_what_matters() -> None:

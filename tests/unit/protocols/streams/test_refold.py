@@ -6,12 +6,20 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.model import Wire
-from gateway.errors import GatewayError
+from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from gateway.protocols.streams.refold import begins_stream, folded, unfolded
 
+NAMES = st.sampled_from(
+    [
+        *("type", "choices", "delta", "message", "content", "tool_calls", "function", "usage"),
+        *("content_block", "index", "text", "partial_json", "arguments", "error"),
+    ]
+)
 CALLS = [
     {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}},
     {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}},
@@ -161,3 +169,20 @@ def test_body_that_is_no_object_is_malformed(body: bytes) -> None:
 )
 def test_first_bytes_tell_a_stream(body: bytes, is_stream: bool | None) -> None:
     assert begins_stream(body) is is_stream
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(0, 9) | st.sampled_from(["", "a", "text"]),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=4),
+        max_leaves=12,
+    ),
+    st.sampled_from(Wire),
+)
+def test_members_of_any_type_are_read_or_malformed(value: Any, wire: Wire) -> None:
+    body = json.dumps(value).encode()
+    for make, given_body in ((unfolded, body), (folded, b"data: %b\n\n" % body)):
+        try:
+            assert make(wire, given_body)
+        except GatewayError as error:
+            assert error.kind is ErrorKind.UPSTREAM_MALFORMED
