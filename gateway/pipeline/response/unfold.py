@@ -78,7 +78,12 @@ class UnfoldedResponse:
                 self._fail("neither a stream nor a response")
                 return
             if fault is None:
-                sink.body_chunk(unfolded(self._wire, body))
+                try:
+                    stream = unfolded(self._wire, body)
+                except GatewayError as error:
+                    self._fail(error.detail or "")
+                    return
+                sink.body_chunk(stream)
             else:  # in the upstream's words
                 data = body.replace(b"\r", b" ").replace(b"\n", b" ")
                 sink.body_chunk(b"event: error\ndata: %b\n\n" % data)

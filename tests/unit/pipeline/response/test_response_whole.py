@@ -185,6 +185,21 @@ async def test_document_for_a_stream_becomes_a_stream(kind: bytes) -> None:
     assert bench.event.usage == Usage(input=10, output=4)
 
 
+async def test_document_of_wrong_types_for_a_stream_is_malformed() -> None:
+    body = b'{"choices":[{"message":"Hi","finish_reason":"stop"}]}'
+    response = FakeUpstreamResponse(headers=[(b"content-type", b"application/json")])
+    bench = Bench(response)
+    client = FakeClient(CHAT, asking(OPENAI_BODY, stream=True))
+    _, task = bench.begin(client)
+
+    await response.end(body)
+    await task
+
+    assert client.status == 502
+    assert bench.event.error_kind == "upstream_malformed"
+    assert bench.event.cost_nanousd == 0
+
+
 @pytest.mark.parametrize("kind", [b"application/json", b"", b"text/plain"])
 async def test_stream_of_another_content_type_is_relayed(kind: bytes) -> None:
     response = FakeUpstreamResponse(headers=[(b"content-type", kind)])
