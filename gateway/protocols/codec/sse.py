@@ -292,5 +292,8 @@ def _decode_block(block: bytes, events: list[Event]) -> None:
             data.append(line[6:] if line[5:6] == b" " else line[5:])
         elif line.startswith(b"event:") or line == b"event":
             name = line[7:] if line[6:7] == b" " else line[6:]
+        elif line.startswith(b"error:"):  # as in `EventDecoder._take_line`
+            name = b"error"
+            data.append(line[6:].strip())
     if data:
         events.append(Event(name, b"\n".join(data)))

@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 from gateway.protocols.codec.sse import Event, EventDecoder
 from gateway.protocols.streams.response_fields import read_anthropic_event, read_openai_chunk
 
-HELD_BYTES: Final = 64 * 1024
+HELD_BYTES: Final = 16 * 1024
 """Most bytes that are held; beyond it the stream is released."""
 
 _FIELDS: Final = (b"data:", b"event:")
@@ -49,16 +49,22 @@ class FirstEventGate:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what may be sent now; nothing while the gate is closed or after an error."""
-        if not self._held and _is_plain(chunk):
+        if self._wire is Wire.OPENAI and not self._held and _is_plain(chunk):
             self.is_open = True
             return chunk
         self._held.append(chunk)
+        head = chunk[: HELD_BYTES - self._size]
         self._size += len(chunk)
+        # The first event of a read usually decides: the rest is decoded only if it does not.
+        first = head.find(b"\n\n") + 2 if b"\n\n" in head else 0
         try:
-            events = self._decoder.feed(chunk)
+            for part in (head[:first], head[first:]):
+                ready = self._decide(self._decoder.feed(part)) if part else b""
+                if self.is_open or self.is_empty or self.error is not None:
+                    return ready
         except GatewayError:
             return self.release()
-        return self._decide(events)
+        return self.release() if self._size > HELD_BYTES else b""
 
     def end(self) -> bytes:
         """Return what may be sent at the body's end; an unfinished event counts, too."""
@@ -82,7 +88,7 @@ class FirstEventGate:
                 self.error = event.data
             elif self._answers(event):
                 return self.release()
-        return self.release() if self._size > HELD_BYTES else b""
+        return b""
 
     def _answers(self, event: Event) -> bool:
         """Return whether the response has begun; note an error and the end mark."""
