@@ -155,7 +155,6 @@ class Relay:
     # `FlowControl`, from the writer.
 
     def pause_writing(self) -> None:
-        """Pause the upstream."""
         self._response.pause()
 
     def resume_writing(self) -> None:

@@ -68,8 +68,6 @@ class Item(msgspec.Struct):
 
 
 class ContentPart(msgspec.Struct):
-    """A content part of any type."""
-
     type: str
     text: str | None = None
     refusal: str | None = None

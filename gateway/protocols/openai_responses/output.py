@@ -77,7 +77,6 @@ class OutputBuilder:
 
     @property
     def response_id(self) -> str:
-        """The id of the response object."""
         return f"resp_{self._base_id}"
 
     @property
@@ -107,7 +106,6 @@ class OutputBuilder:
             self.tool_call(CallFragment(LEGACY_INDEX, None, message.function_call))
 
     def text(self, text: str) -> None:
-        """Add text."""
         self._message().add("output_text", text)
 
     def refusal(self, text: str) -> None:

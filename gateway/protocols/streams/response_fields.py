@@ -173,7 +173,6 @@ def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
 
 
 def read_anthropic_response(body: bytes) -> EventFields:
-    """Return the fields of an Anthropic response."""
     response = _decoded(body, _MESSAGE)
     if response is None:
         return EventFields()

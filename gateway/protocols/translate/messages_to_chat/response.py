@@ -35,8 +35,6 @@ from gateway.protocols.translate.think_tags import split_reasoning
 
 
 class TextBlock(msgspec.Struct, gc=False):
-    """Text of the response."""
-
     type: Literal["text"]
     text: str
 

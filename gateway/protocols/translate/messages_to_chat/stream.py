@@ -129,7 +129,6 @@ class MessagesWriter:
         self._blocks.add_call(fragment)
 
     def ping(self) -> None:
-        """Write `ping`."""
         self._events.write(PING)
 
     def finish(self, reason: str | None, stop: object) -> None:
