@@ -6,7 +6,7 @@ Measures CPU time per unit of work: the gateway and nginx, in one run, on the sa
 
 Both proxies run as one worker pinned to the first core; mock upstream and load generator share the
 others. CPU is user + system time of the worker process, read before and after each scenario; for
-the gateway the helpers (Valkey, ledger writer) are told apart. bench/README.md says more.
+the gateway the helpers (Valkey, ledger writer) are counted apart. bench/README.md says more.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ async def test_models_that_a_key_may_not_use_are_not_shown(path: str) -> None:
     assert b'"id":"m"' not in client.body
 
 
-async def test_models_need_a_key_and_tell_so_in_the_callers_dialect() -> None:
+async def test_models_need_a_key_and_tell_so_in_the_clients_dialect() -> None:
     """The error has Anthropic's form if the request has `anthropic-version`."""
     client = await EdgeHarness().ask(
         "/v1/models", method="GET", key=None, headers=[(b"anthropic-version", b"2023-06-01")]

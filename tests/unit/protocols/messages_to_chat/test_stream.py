@@ -144,7 +144,7 @@ def test_torn_last_event_after_a_finish_reason_does_no_harm():
 
 
 def test_silence_after_a_finish_reason_can_be_ended():
-    """The caller's timer finalises; before a finish reason it has no effect."""
+    """The client's timer finalises; before a finish reason it has no effect."""
     stream = new_stream()
     stream.feed(delta(content="a"))
 

@@ -396,8 +396,8 @@ def test_usage_in_the_finish_chunk_completes_at_once() -> None:
     assert not stream.failed
 
 
-def test_silence_after_finish_completes_on_the_callers_timer() -> None:
-    """The caller may finalise a stream whose usage never comes, but not before the finish."""
+def test_silence_after_finish_completes_on_the_clients_timer() -> None:
+    """The client may finalise a stream whose usage never comes, but not before the finish."""
     stream = responses_stream(context())
     assert stream.feed(chunk({"content": "a"})) != b""
     assert stream.expire_after_finish() == b""
