@@ -301,6 +301,16 @@ class Sql(Section, frozen=True):
             extra={"unit": "connections per process"},
         ),
     ] = 4
+    ledger_rest_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=5000,
+            description="Pause of the ledger writer after a batch, so that the next one is larger."
+            " Usage and balances in SQL are up to this much older; limits and credit are not"
+            " affected. 0: none.",
+        ),
+    ] = 200
     usage_retention_days: Annotated[
         int, Meta(ge=1, le=36_500, description="Age at which usage events are deleted.")
     ] = 90
