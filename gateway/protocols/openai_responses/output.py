@@ -126,7 +126,7 @@ class OutputBuilder:
             self._reads_details = bool(text) or self._reads_details
             if text:
                 self._reasoning().add(text)
-        if self._context.encrypted_reasoning and signed_entries(details):
+        if signed_entries(details):
             self._reasoning().add_details(details)
 
     def tool_call(self, fragment: CallFragment) -> None:
@@ -160,10 +160,7 @@ class OutputBuilder:
     def _reasoning(self) -> ReasoningItem:
         if not isinstance(self._open, ReasoningItem):
             self._close_open()
-            encrypted = self._context.encrypted_reasoning
-            self._open = ReasoningItem(
-                self._writer, self._base_id, len(self._items), encrypted=encrypted
-            )
+            self._open = ReasoningItem(self._writer, self._base_id, len(self._items))
             self._items.append(self._open)
         return self._open
 
