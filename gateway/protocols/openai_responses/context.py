@@ -40,6 +40,11 @@ class ResponsesContext(msgspec.Struct, frozen=True, kw_only=True):
     """Call ids that the request already uses: a new call must not repeat one."""
     created: int = 0
     """Unix seconds; set with `msgspec.structs.replace`."""
+    token: str = ""
+    """What the ids of the response and its items are made of; empty: of the upstream's id."""
+    previous_response_id: str | None = None
+    store: bool = False
+    """The response is to be kept; a stream's last event waits until it is."""
 
 
 class _EchoedReasoning(msgspec.Struct):
