@@ -20,7 +20,6 @@ from gateway.operations.values import InvalidValueError
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.stored.conversations import Conversations
-from gateway.protocols.openai_responses.stored.request import item_ids
 
 READS_A_MINUTE = 600  # of one account, per worker
 MOST_BYTES: Final = 32 * 1024 * 1024  # of a conversation whose items are listed
@@ -89,8 +88,7 @@ class ResponsesApi:
         query = Query(channel, ("limit", "order", "after", *_IGNORED))
         limit = query.number("limit", DEFAULT_ITEMS, MOST_ITEMS)
         (order,) = query.words("order", ("asc", "desc"), ("desc",))[:1]
-        parts = await conversations.input_items(sealer, wanted, MOST_BYTES)
-        items = [(item_id, item) for part in parts for item_id, item in item_ids(part)]
+        items = await conversations.input_items(sealer, wanted, MOST_BYTES)
         if order == "desc":
             items.reverse()
         after = query.text("after")

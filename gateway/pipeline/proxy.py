@@ -242,7 +242,7 @@ class Proxy:
         if call.endpoint is not Endpoint.RESPONSES:
             return await self._read(call, body, created), None
         if self._stored is None or client.sealer is None:
-            refuse_references(body)
+            await refuse_references(body, self._bounds)
             return await self._read(call, body, created), None
         whole = await self._stored.whole(
             body,

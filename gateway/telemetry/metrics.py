@@ -147,7 +147,8 @@ class Metrics:
         )
         self.stored_responses = self._counter(
             "gateway_stored_responses_total",
-            "Responses that were to be kept for follow-up requests, by what became of it.",
+            "Responses that were to be kept for follow-up requests: kept, too_large (responses."
+            "max_response_bytes) or refused (no room in Redis, or Redis is away).",
             ("result",),
         )
         self.key_lookups = self._counter(

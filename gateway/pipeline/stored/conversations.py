@@ -11,15 +11,16 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.core.stored_responses import Part, ResponseSealer, decode_input
+from gateway.core.stored_responses import Part, ResponseSealer, SealedParts, decode_input
 from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.offload import offloaded_if_long
 from gateway.ports import ResponseStore
 from gateway.protocols.openai_responses.stored.ids import (
     item_place,
     response_id,
     response_token,
 )
-from gateway.protocols.openai_responses.stored.request import items_by_id, output_of
+from gateway.protocols.openai_responses.stored.request import item_ids, items_by_id, output_of
 
 MOST_RESPONSES: Final = 1000
 """Of one conversation, and of one request's references."""
@@ -81,14 +82,11 @@ class Conversations:
             )
         limit_bytes -= _size(opened)
         opened |= await self._open(sealer, dict.fromkeys(ancestors, _BOTH), limit_bytes)
-        items: list[bytes] = []
         for each in chain:
-            parts = opened.get(each, {})
-            if len(parts) < len(_BOTH):
+            if len(opened.get(each, {})) < len(_BOTH):
                 raise _previous_not_found(previous_id, response_id(each))
-            items.append(decode_input(parts[Part.INPUT]).items)
-            items.append(output_of(parts[Part.RESPONSE]))
-        return items, chain
+        parts = [opened[each] for each in chain]
+        return await offloaded_if_long(_size(opened), _items_of, parts), chain
 
     async def items(
         self, sealer: ResponseSealer, ids: Iterable[str], limit_bytes: int
@@ -114,12 +112,8 @@ class Conversations:
                 "items themselves.",
                 param="input",
             )
-        found: dict[str, bytes] = {}
-        for parts in (await self._open(sealer, wanted, limit_bytes)).values():
-            if Part.RESPONSE in parts:
-                found |= items_by_id(output_of(parts[Part.RESPONSE]))
-            if Part.INPUT in parts:
-                found |= items_by_id(decode_input(parts[Part.INPUT]).items)
+        opened = await self._open(sealer, wanted, limit_bytes)
+        found = await offloaded_if_long(_size(opened), _named_items, opened)
         for item_id in ids:
             if item_id not in found:
                 raise _item_not_found(item_id)
@@ -136,9 +130,9 @@ class Conversations:
 
     async def input_items(
         self, sealer: ResponseSealer, wanted_id: str, limit_bytes: int
-    ) -> list[bytes]:
+    ) -> list[tuple[str, bytes]]:
         """
-        Return the input that a response was made from, JSON arrays of items, oldest first.
+        Return the input that a response was made from, oldest first, each item with its id.
 
         Raises:
             GatewayError: RESPONSE_NOT_FOUND, BODY_TOO_LARGE, STORE_UNAVAILABLE.
@@ -148,7 +142,8 @@ class Conversations:
         if stored.ancestors:
             before = response_id(stored.ancestors[-1])
             items, _ = await self.history(sealer, before, limit_bytes)
-        return [*items, stored.items]
+        items.append(stored.items)
+        return await offloaded_if_long(sum(map(len, items)), _listed, items)
 
     async def delete(self, sealer: ResponseSealer, wanted_id: str) -> None:
         """
@@ -183,21 +178,57 @@ class Conversations:
         fetched = await self._store.fetch(sealer.account_id, names, renew=renew)
         if fetched is None:
             raise _too_large(limit_bytes)
-        opened: Opened = {}
-        left = limit_bytes
-        for (name, _), token, parts in zip(names, wanted, fetched, strict=True):
-            opened[token] = {}
-            for part, sealed in parts.items():
-                try:
-                    plain = sealer.unseal(name, part, sealed, left)
-                except OverflowError as error:
-                    raise _too_large(limit_bytes) from error
-                if plain is None:
-                    logger.warning("stored_response_unreadable", extra={"scope": name.hex()})
-                    continue
-                left -= len(plain)
-                opened[token][part] = plain
-        return opened
+        sealed = {
+            token: (name, parts)
+            for (name, _), token, parts in zip(names, wanted, fetched, strict=True)
+        }
+        # Text shrinks to a fifth.
+        size = 5 * sum(len(part) for parts in fetched for part in parts.values())
+        return await offloaded_if_long(size, _unsealed, sealer, sealed, limit_bytes)
+
+
+def _unsealed(
+    sealer: ResponseSealer, sealed: dict[str, tuple[bytes, SealedParts]], limit_bytes: int
+) -> Opened:
+    """Return parts, decrypted; without those that cannot be."""
+    opened: Opened = {}
+    left = limit_bytes
+    for token, (name, parts) in sealed.items():
+        opened[token] = {}
+        for part, encrypted in parts.items():
+            try:
+                plain = sealer.unseal(name, part, encrypted, left)
+            except OverflowError as error:
+                raise _too_large(limit_bytes) from error
+            if plain is None:
+                logger.warning("stored_response_unreadable", extra={"scope": name.hex()})
+                continue
+            left -= len(plain)
+            opened[token][part] = plain
+    return opened
+
+
+def _items_of(responses: list[dict[Part, bytes]]) -> list[bytes]:
+    """Return input and output of each response, JSON arrays of items."""
+    items: list[bytes] = []
+    for parts in responses:
+        items.append(decode_input(parts[Part.INPUT]).items)
+        items.append(output_of(parts[Part.RESPONSE]))
+    return items
+
+
+def _named_items(opened: Opened) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for parts in opened.values():
+        if Part.RESPONSE in parts:
+            found |= items_by_id(output_of(parts[Part.RESPONSE]))
+        if Part.INPUT in parts:
+            found |= items_by_id(decode_input(parts[Part.INPUT]).items)
+    return found
+
+
+def _listed(parts: list[bytes]) -> list[tuple[str, bytes]]:
+    return [named for part in parts for named in item_ids(part)]
 
 
 _ANY_SIZE: Final = 2**32

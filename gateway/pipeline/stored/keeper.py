@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 
@@ -20,10 +19,14 @@ from gateway.core.stored_responses import (
     encode_input,
 )
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.offload import is_long_walk, offloaded
+from gateway.pipeline.offload import offloaded_if_long
 from gateway.pipeline.stored.conversations import MOST_RESPONSES, Conversations
 from gateway.ports import ResponseStore
-from gateway.protocols.http.request.bounds import RequestBounds
+from gateway.protocols.http.request.bounds import (
+    TRANSLATED_BYTES,
+    RequestBounds,
+    check_parts,
+)
 from gateway.protocols.http.request.fields import check_request
 from gateway.protocols.openai_responses.stored.request import (
     StoreRequest,
@@ -33,9 +36,6 @@ from gateway.protocols.openai_responses.stored.request import (
     with_history,
     with_references,
 )
-
-SEALED_ON_LOOP: Final = 64 * 1024
-"""Parts up to this size are compressed on the loop, in a millisecond."""
 
 
 class ResponseKeeper:
@@ -79,10 +79,7 @@ class ResponseKeeper:
         if len(items) > self._left:
             self._left = -1
             return
-        if len(items) > SEALED_ON_LOOP:
-            self._input = await offloaded(self._sealed_input, items)
-        else:
-            self._input = self._sealed_input(items)
+        self._input = await offloaded_if_long(len(items), self._sealed_input, items)
         self._left -= len(items)
 
     def _sealed_input(self, items: bytes) -> bytes:
@@ -97,10 +94,7 @@ class ResponseKeeper:
         if len(response) > self._left:
             self._count("too_large")
             return False
-        if len(response) > SEALED_ON_LOOP:
-            sealed = await offloaded(self._sealed, Part.RESPONSE, response)
-        else:
-            sealed = self._sealed(Part.RESPONSE, response)
+        sealed = await offloaded_if_long(len(response), self._sealed, Part.RESPONSE, response)
         parts = {Part.INPUT: self._input, Part.RESPONSE: sealed}
         kept = await self._store.keep(self._sealer.account_id, self._name, parts)
         self._count("kept" if kept else "refused")
@@ -158,15 +152,14 @@ class StoredResponses:
         Raises:
             GatewayError: BAD_REQUEST, RESPONSE_NOT_FOUND, BODY_TOO_LARGE, STORE_UNAVAILABLE.
         """
-        is_long = is_long_walk(body)
-        read = offloaded(_read, body) if is_long else None
-        request, references = _read(body) if read is None else await read
+        request, references = await offloaded_if_long(len(body), _read, body, bounds)
         items = bytes(request.input)
         previous = request.previous_response_id or None
         ancestors: tuple[str, ...] = ()
         if references or previous:
-            check_request(body, Wire.OPENAI, bounds)
+            await offloaded_if_long(len(body), check_request, body, Wire.OPENAI, bounds)
             history: list[bytes] = []
+            found: dict[str, bytes] = {}
             left = limit_bytes - len(body)
             if previous is not None:
                 history, ancestors = await self.conversations.history(sealer, previous, left)
@@ -174,8 +167,10 @@ class StoredResponses:
             if references:
                 wanted = dict.fromkeys(item_id for item_id in references if item_id is not None)
                 found = await self.conversations.items(sealer, wanted, left)
-                items = with_references(items, references, found)
-            body = await offloaded(with_history, body, history, items)
+            size = limit_bytes - left + sum(map(len, found.values()))
+            body, items = await offloaded_if_long(
+                size, _joined, body, history, items, references, found
+            )
             _check_size(body, limit_bytes)
         if request.store is False:
             return WholeRequest(body, token, previous)
@@ -197,14 +192,14 @@ class StoredResponses:
         )
 
 
-def refuse_references(body: bytes) -> None:
+async def refuse_references(body: bytes, bounds: RequestBounds) -> None:
     """
     Refuse a request that refers to kept responses, where none are kept.
 
     Raises:
-        GatewayError: UNSUPPORTED, naming the remedy.
+        GatewayError: UNSUPPORTED, naming the remedy; BAD_REQUEST.
     """
-    request, references = _read(body)
+    request, references = await offloaded_if_long(len(body), _read, body, bounds)
     param = "previous_response_id" if request.previous_response_id else "input"
     if request.previous_response_id or references:
         raise GatewayError(
@@ -215,9 +210,24 @@ def refuse_references(body: bytes) -> None:
         )
 
 
-def _read(body: bytes) -> tuple[StoreRequest, list[str | None]]:
+def _read(body: bytes, bounds: RequestBounds) -> tuple[StoreRequest, list[str | None]]:
+    if len(body) > TRANSLATED_BYTES:
+        check_parts(body, bounds)  # decoding millions of items would block the loop for seconds
     request = read_store_request(body)
     return request, references_in(bytes(request.input))
+
+
+def _joined(
+    body: bytes,
+    history: list[bytes],
+    items: bytes,
+    references: list[str | None],
+    found: dict[str, bytes],
+) -> tuple[bytes, bytes]:
+    """Return the request with all items, and its own input without references."""
+    if references:
+        items = with_references(items, references, found)
+    return with_history(body, history, items), items
 
 
 def _check_size(body: bytes, limit_bytes: int) -> None:

@@ -133,7 +133,8 @@ async def test_response_and_its_input_are_read_without_renewing_the_response(
     items = await conversations.input_items(SEALER, "resp_2", LIMIT)
 
     assert b'"resp_2"' in response
-    assert texts_in(items) == ["in-1", "out-1", "in-2"]
+    assert [item_id for item_id, _ in items] == ["msg_1_in0", "msg_1_0", "msg_2_in0"]
+    assert texts_in([b"[" + item + b"]" for _, item in items]) == ["in-1", "out-1", "in-2"]
     assert store.renewed[:2] == [False, False]
 
 

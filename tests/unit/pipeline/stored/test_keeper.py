@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -265,3 +267,33 @@ async def test_without_stored_responses_store_is_false() -> None:
     await Bench(good()).run(client, Endpoint.RESPONSES)
 
     assert (client.status, answer(client)["store"]) == (200, False)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_endless_input_is_refused_before_it_is_decoded(keeps: bool) -> None:
+    """Millions of tiny items would block every other client for seconds."""
+    bench = Stored().bench if keeps else Bench()
+    client = FakeClient("/v1/responses", b'{"model":"m","input":[' + b"{}," * 400_000 + b"{}]}")
+
+    began = time.process_time()
+    await bench.run(client, Endpoint.RESPONSES)
+
+    assert client.status == 400
+    assert "JSON values" in answer(client)["error"]["message"]
+    assert time.process_time() - began < 0.5
+
+
+async def test_large_conversation_is_joined_off_the_loop() -> None:
+    """While one is decrypted and joined, other clients of the worker are served."""
+    stored = Stored(good(), good(), most=4_000_000)
+    await stored.ask(input=[{"role": "user", "content": "x" * 100} for _ in range(15_000)])
+    client = FakeClient("/v1/responses", body_of(previous_response_id="resp_1"))
+    _, task = stored.bench.begin(client, Endpoint.RESPONSES)
+    turns = 0
+    while not task.done():
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert client.status == 200
+    assert len(stored.sent()) == 15_002
+    assert turns > 20
