@@ -8,7 +8,7 @@ them. Structs that are made in code are not checked.
 
 from __future__ import annotations
 
-from gateway.settings.billing import Idempotency, Money
+from gateway.settings.billing import Money
 from gateway.settings.catalogue import (
     Deployment,
     Dialect,
@@ -20,6 +20,7 @@ from gateway.settings.catalogue import (
     Timeouts,
     WireEndpoint,
 )
+from gateway.settings.kept.calls import Idempotency, Responses
 from gateway.settings.service import Admin, Brand, Keys, Metrics, Redis, Server, Sql
 from gateway.settings.types import Section
 
@@ -38,6 +39,7 @@ __all__ = [
     "Prices",
     "Provider",
     "Redis",
+    "Responses",
     "Section",
     "Server",
     "Settings",
@@ -59,5 +61,6 @@ class Settings(Section, frozen=True):
     keys: Keys = Keys()
     money: Money = Money()
     idempotency: Idempotency = Idempotency()
+    responses: Responses = Responses()
     providers: list[Provider] = []
     models: list[Model] = []

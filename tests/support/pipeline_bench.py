@@ -18,7 +18,7 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.intake import Intake
 from gateway.pipeline.client.writer import ResponseHead
-from gateway.pipeline.proxy import Proxy
+from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import RequestBuilder
 from gateway.pipeline.response.relay import Relay
@@ -65,6 +65,7 @@ class Bench:
         error_s: float = 5.0,
         reservations: Any = None,
         idempotent: Any = None,
+        stored: Any = None,
         server: Server | None = None,
         credit: Any = None,
         prices: Prices = PRICES,
@@ -98,7 +99,7 @@ class Bench:
             admission=Admission(limit, self.metrics, reservations),
             intake=self.intake,
             recorder=Recorder(self.usage_log, reservations, self.metrics, self.call_log),
-            idempotent=idempotent,
+            retention=Retention(idempotent, stored),
         )
         self.call_count = 0
 

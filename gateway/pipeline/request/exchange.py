@@ -19,8 +19,9 @@ from gateway.core.routing import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.departure import Departure, may_hide_reasoning
+from gateway.pipeline.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
 from gateway.pipeline.request.inbound_request import InboundRequest, Reshape
-from gateway.pipeline.request.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
+from gateway.pipeline.stored.keeper import ResponseKeeper
 from gateway.ports import UpstreamRequest
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
 from gateway.protocols.http.headers import mapped_betas, translated_headers, upstream_headers
@@ -90,6 +91,8 @@ class CallContext(msgspec.Struct):
     """Frees the request's body: no retry is possible once the response head is sent."""
     session_id: str | None
     created: int
+    keeper: ResponseKeeper | None = None
+    """Keeps the response for follow-up requests."""
     max_attempts: int | None = None
     """None: each candidate once."""
     input_estimate: int = 0

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.model import Endpoint, Model, Wire
-from gateway.pipeline.request.offload import LOOP_BYTES, is_long_walk, offloaded
+from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
 from gateway.protocols.http.request.bounds import (
     DEFAULT_BOUNDS,
     RELAYED_BYTES,
@@ -70,6 +70,13 @@ class InboundRequest(msgspec.Struct, kw_only=True):
     def release_body(self) -> None:
         """Drop the bodies, which may be megabytes: after the response head there is no retry."""
         self.body = self.original = b""
+
+    def keep_as(self, token: str, previous_response_id: str | None, *, store: bool) -> None:
+        """Name the response and its items by `token`, to be kept if `store`."""
+        if self.responses is not None:
+            self.responses = msgspec.structs.replace(
+                self.responses, token=token, previous_response_id=previous_response_id, store=store
+            )
 
     def input_bound(self) -> int | None:
         """Return an upper bound of the input's tokens; None: only the model's context bounds it."""

@@ -86,7 +86,8 @@ class OutputBuilder:
 
     def derive_ids(self, upstream_id: str) -> None:
         """Derive all ids from now on from the id of a chat completion."""
-        self._base_id = cleaned(upstream_id.removeprefix("chatcmpl-")) or "unknown"
+        token = self._context.token or cleaned(upstream_id.removeprefix("chatcmpl-"))
+        self._base_id = token or "unknown"
 
     def add(self, message: Delta) -> None:
         """Add a whole message: reasoning, text, refusal, then calls."""
@@ -124,7 +125,7 @@ class OutputBuilder:
             self._reads_details = bool(text) or self._reads_details
             if text:
                 self._reasoning().add(text)
-        if self._context.encrypted_reasoning and signed_entries(details):
+        if signed_entries(details):
             self._reasoning().add_details(details)
 
     def tool_call(self, fragment: CallFragment) -> None:
@@ -158,10 +159,7 @@ class OutputBuilder:
     def _reasoning(self) -> ReasoningItem:
         if not isinstance(self._open, ReasoningItem):
             self._close_open()
-            encrypted = self._context.encrypted_reasoning
-            self._open = ReasoningItem(
-                self._writer, self._base_id, len(self._items), encrypted=encrypted
-            )
+            self._open = ReasoningItem(self._writer, self._base_id, len(self._items))
             self._items.append(self._open)
         return self._open
 
@@ -211,13 +209,18 @@ def response_object(
             "incomplete_details": None if incomplete is None else {"reason": incomplete},
             "model": context.model,
             "output": output,
-            "previous_response_id": None,
-            "store": False,
+            "previous_response_id": context.previous_response_id,
             "truncation": "disabled",
             "usage": None if usage is None else _usage(usage),
         }
         | context.echo
+        | {"store": context.store}
     )
+
+
+def without_store(response: bytes) -> bytes:
+    """Return a response object that says it is not kept; `store` is its last member."""
+    return response.removesuffix(b"true}") + b"false}"
 
 
 def final_response(

@@ -1,8 +1,9 @@
 """
 An OpenAI Responses request as a Chat Completions request.
 
-Stateless only: everything goes through the chat form, so that any upstream can serve it. What
-refers to state at the provider (previous responses, conversations, stored prompts) is refused.
+Everything goes through the chat form, so that any upstream can serve it. Previous responses and
+item references have been replaced by what they stand for, see `stored`; conversations and prompts
+at the provider are refused.
 """
 
 from __future__ import annotations

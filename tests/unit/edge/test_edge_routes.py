@@ -13,6 +13,7 @@ import pytest
 from gateway.edge.asgi import Edge, RequestIds
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
+from gateway.edge.responses_api import ResponsesApi
 from gateway.edge.routes import Page
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
@@ -67,6 +68,7 @@ class EdgeHarness:
             self.api,  # type: ignore[arg-type]
             self.api,  # type: ignore[arg-type]
             Probes(brand, self.bus),  # type: ignore[arg-type]
+            ResponsesApi(self.bench.authenticator, None),
         )
 
     async def ask(self, path: str, *body: bytes, method: str = "POST", **given: Any) -> FakeClient:

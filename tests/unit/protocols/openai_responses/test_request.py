@@ -184,7 +184,6 @@ def test_codex_request_becomes_one_system_prompt_and_functions() -> None:
         "stream_options": {"include_usage": True},
     }
     assert made.dropped == ("tools.web_search",)
-    assert made.context.encrypted_reasoning
     assert made.context.stream
     assert [(up, name.namespace) for up, name in made.context.tool_names.items()] == [
         ("mcp__find", "mcp")
