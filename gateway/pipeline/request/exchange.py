@@ -169,7 +169,7 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
         if unpriced:
             body = without_fields(body, unpriced)
         sent = _request(context, candidate, body, _own_headers(context, candidate))
-        translator = request.stream_translator() if call.stream else None
+        translator = request.stream_translator(caps) if call.stream else None
         return sent, Exchange(
             transform=translator or _relayed_stream(call, hides_usage=False),
             reshape=request.reshape(call.model, caps),

@@ -16,6 +16,7 @@ import msgspec
 
 from gateway.core.model import Endpoint, Model, Wire
 from gateway.pipeline.request.offload import LOOP_BYTES, is_long_walk, offloaded
+from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.http.request.bounds import (
     DEFAULT_BOUNDS,
     RELAYED_BYTES,
@@ -110,15 +111,15 @@ class InboundRequest(msgspec.Struct, kw_only=True):
             members.pop("safety_identifier", None)
         return msgspec.json.encode(members), dropped
 
-    def stream_translator(self) -> StreamTranslator | None:
+    def stream_translator(self, caps: Capabilities) -> StreamTranslator | None:
         """Return a new translator from the chat stream to the client's; None if not needed."""
-        return responses_stream(self.responses) if self.responses is not None else None
+        return responses_stream(self.responses, caps) if self.responses is not None else None
 
     def reshape(self, model: Model, caps: Capabilities) -> tuple[Reshape, ...]:
         """Return the steps from a whole chat response to the client's; empty if not needed."""
         if self.responses is not None:
             context = self.responses
-            return (lambda body: translate_responses_response(body, context),)
+            return (lambda body: translate_responses_response(body, context, caps),)
         if self.native is not None:
             asked = self.native.model
             return (
@@ -127,7 +128,7 @@ class InboundRequest(msgspec.Struct, kw_only=True):
                     response_id=str(uuid.uuid4()),
                     model=asked,
                     prices=model.prices,
-                    think_tags=caps.think_tags,
+                    caps=caps,
                 ),
             )
         return ()
@@ -171,6 +172,7 @@ def parse_request(
     Raises:
         GatewayError: BAD_REQUEST or UNSUPPORTED, naming the field.
     """
+    body = body.removeprefix(BOM)
     counted = TRANSLATED_BYTES if endpoint in _PARSED else RELAYED_BYTES
     if len(body) > counted:
         check_parts(body, bounds)

@@ -23,6 +23,7 @@ from gateway.pipeline.response.unfold import UnfoldedResponse
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.codec.digits import read_digits
+from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.http.errors.gateway_errors import render_event
 from gateway.protocols.http.errors.response_faults import read_response_fault
 from gateway.protocols.http.errors.upstream_errors import early_error
@@ -136,8 +137,7 @@ class ResponseSender:
         meter = JsonMeter(attempt.wire, held_bytes=limit)
         try:
             body = await self._read(attempt, response, limit)
-            if begins_stream(body):
-                body = folded(attempt.wire, body)
+            body = folded(attempt.wire, body) if begins_stream(body) else body.removeprefix(BOM)
             meter.feed(body)
             if not meter.answers:
                 _check_answer(call, attempt, body)

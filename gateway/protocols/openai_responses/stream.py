@@ -25,9 +25,11 @@ from gateway.protocols.openai_chat.usage import ChatUsage
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.items import EventWriter
 from gateway.protocols.openai_responses.output import OutputBuilder, final_response, response_object
+from gateway.protocols.translate.capabilities import PLAIN, Capabilities
 from gateway.protocols.translate.chat_to_messages.reader import MessagesReader
 from gateway.protocols.translate.messages_to_chat.reader import ChatReader
 from gateway.protocols.translate.stream import StreamTranslator
+from gateway.protocols.translate.think_tags import think_tags
 
 # Codes of a failed response; any other failure is `server_error`.
 _CODES: Final = frozenset(
@@ -52,15 +54,16 @@ class _ErrorBody(msgspec.Struct):
 _ERROR_BODY: Final = msgspec.json.Decoder(_ErrorBody)
 
 
-def responses_stream(context: ResponsesContext) -> StreamTranslator:
+def responses_stream(context: ResponsesContext, caps: Capabilities = PLAIN) -> StreamTranslator:
     """
     Return the translator of a chat stream for a Responses client.
 
     Args:
         context: Of the request, `created` set.
+        caps: Of the upstream's dialect.
     """
     writer = ResponsesWriter(context)
-    return StreamTranslator(ChatReader(writer), writer)
+    return StreamTranslator(ChatReader(writer, think_tags(caps)), writer)
 
 
 def responses_over_messages(

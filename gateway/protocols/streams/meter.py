@@ -37,6 +37,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Usage, Wire
+from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.codec.sse import Event, EventDecoder
 from gateway.protocols.openai_chat.usage import laid_over
 from gateway.protocols.streams.chunk_template import (
@@ -374,8 +375,8 @@ class JsonMeter:
 
     def _scanned(self) -> ResponseScanner:
         scanner = ResponseScanner(self._wire)
-        for chunk in self._chunks:
-            scanner.feed(chunk)
+        for index, chunk in enumerate(self._chunks):
+            scanner.feed(chunk if index else chunk.removeprefix(BOM))
         return scanner
 
 

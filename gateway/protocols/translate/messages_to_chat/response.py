@@ -118,8 +118,8 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
 
 def _prose(message: Delta, caps: Capabilities) -> list[ContentBlock]:
     reasoning, text = reasoning_and_text(message)
-    if not reasoning and caps.think_tags:
-        reasoning, text = split_reasoning(text)
+    if not reasoning and (caps.think_tags or caps.think_opened):
+        reasoning, text = split_reasoning(text, opened=caps.think_opened)
     blocks: list[ContentBlock] = []
     if reasoning:
         blocks.append(ThinkingBlock("thinking", reasoning, SIGNATURE))

@@ -46,8 +46,21 @@ def test_request_in_a_dialect_stays_as_it_came(endpoint: Endpoint, body: bytes, 
 
     assert front.body is body
     assert (front.wire, front.fields.model, front.is_facade) == (wire, "m", False)
-    assert front.stream_translator() is None
+    assert front.stream_translator(GENERIC) is None
     assert front.reshape(MODEL, GENERIC) == ()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        (Endpoint.CHAT_COMPLETIONS, OPENAI_BODY),
+        (Endpoint.MESSAGES, ANTHROPIC_BODY),
+        (Endpoint.RESPONSES, RESPONSES_BODY),
+        (Endpoint.NATIVE_CHAT, NATIVE_BODY),
+    ],
+)
+def test_byte_order_mark_before_a_request_is_removed(endpoint: Endpoint, body: bytes) -> None:
+    assert opened(endpoint, b"\xef\xbb\xbf" + body).body == opened(endpoint, body).body
 
 
 def test_responses_request_becomes_a_chat_request() -> None:
@@ -77,7 +90,7 @@ def test_each_responses_stream_has_a_shaper_of_its_own() -> None:
     """Another attempt must not inherit the state of the first."""
     front = opened(Endpoint.RESPONSES, RESPONSES_BODY)
 
-    first, second = front.stream_translator(), front.stream_translator()
+    first, second = front.stream_translator(GENERIC), front.stream_translator(GENERIC)
 
     assert first is not None
     assert first is not second
@@ -89,7 +102,8 @@ def test_native_request_becomes_a_chat_request() -> None:
 
     sent = json.loads(front.chat_body(GENERIC, "up-m")[0])
 
-    assert (front.is_facade, front.stream_translator(), sent["model"]) == (True, None, "up-m")
+    assert (front.is_facade, sent["model"]) == (True, "up-m")
+    assert front.stream_translator(GENERIC) is None
     assert sent[GENERIC.max_tokens_param] == 5
 
 
