@@ -87,8 +87,8 @@ class ResponseSender:
                 "The upstream model answered in an unexpected format.",
                 detail=f"status {response.status}, {kind[:100].decode('latin-1')}",
             )
-        if call.stream and not is_stream:
-            response = UnfoldedResponse(response, attempt.wire, call.endpoint)
+        if call.stream:
+            response = UnfoldedResponse(response, attempt.wire, call.endpoint, labelled=is_stream)
         length = _length(response)
         attempt.upstream_request_id = _upstream_id(response)
         headers = self._headers(call, attempt, exchange, response)

@@ -15,6 +15,7 @@ from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.codec.sse import EventDecoder
 
 _SSE_STARTS: Final = (b"data:", b"event:", b":", b"id:", b"retry:", b"error:")
+_JSON_STARTS: Final = (b"", b"{", b"[")
 _WRONG_TYPES: Final = (AttributeError, KeyError, TypeError, ValueError)
 """What members of wrong types raise."""
 SNIFFED_BYTES: Final = 9
@@ -27,6 +28,13 @@ def begins_stream(body: bytes) -> bool | None:
     if start.startswith(_SSE_STARTS):
         return True
     return None if len(start) < SNIFFED_BYTES and start[:1] not in (b"{", b"[", b"<") else False
+
+
+def begins_document(body: bytes) -> bool:
+    """Return whether a body begins as JSON, or with what may stand before JSON."""
+    if len(body) < len(BOM) and BOM.startswith(body):
+        return True
+    return body.removeprefix(BOM).lstrip(b" \t\r\n")[:1] in _JSON_STARTS
 
 
 def whole_body(wire: Wire, body: bytes) -> bytes:

@@ -200,7 +200,7 @@ async def test_answer_that_cannot_be_translated_costs_its_client_nothing() -> No
     bench.assert_recorded_once()
 
 
-@pytest.mark.parametrize("kind", [b"application/json", b"text/plain"])
+@pytest.mark.parametrize("kind", [b"application/json", b"text/plain", b"text/event-stream"])
 async def test_document_for_a_stream_becomes_a_stream(kind: bytes) -> None:
     """The upstream has charged for it."""
     response = FakeUpstreamResponse(headers=[(b"content-type", kind)])
@@ -280,6 +280,20 @@ async def test_stream_for_a_whole_response_is_assembled(kind: bytes) -> None:
 
 
 ERROR_200 = b'{"error":{"message":"model overloaded","type":"overloaded_error"}}'
+
+
+@pytest.mark.parametrize("body", [ERROR_200, b"null", b"<html>no</html>", b"", b" ", b"{}"])
+async def test_error_that_is_labelled_as_a_stream_is_an_error_and_free(body: bytes) -> None:
+    bench = Bench(response := FakeUpstreamResponse())
+    client = FakeClient(CHAT, asking(OPENAI_BODY, stream=True))
+    _, task = bench.begin(client)
+
+    await response.end(body)
+    await task
+
+    assert client.status == (503 if body is ERROR_200 else 502)
+    assert (b"model overloaded" in client.body) is (body is ERROR_200)
+    assert bench.event.cost_nanousd == 0
 
 
 @pytest.mark.parametrize("length", [True, False])
