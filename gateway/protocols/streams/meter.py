@@ -83,12 +83,14 @@ class StreamMeter:
         finish_reason: As the upstream named it: `stop`, `end_turn`, ...
         saw_end: The wire's last event came: `[DONE]`, `message_stop`.
         failed: The upstream reported an error inside the stream.
+        restarted: A second response began before the first had ended.
     """
 
     __slots__ = (
         "_block_ended_at", "_content_bytes", "_decoder", "_large", "_misses", "_plain",
         "_previous", "_quick", "_template", "_template_bytes", "_wire", "contents", "failed",
-        "finish_reason", "raw_usage", "reported", "saw_end", "seen", "unreadable_usage", "usage",
+        "finish_reason", "raw_usage", "reported", "restarted", "saw_end", "seen",
+        "unreadable_usage", "usage",
     )  # fmt: skip
 
     def __init__(self, wire: Wire) -> None:
@@ -100,7 +102,7 @@ class StreamMeter:
         self.unreadable_usage = False
         self.finish_reason: str | None = None
         self.saw_end = False
-        self.failed = False
+        self.failed = self.restarted = False
         self._wire = wire
         self._plain: Callable[[bytes], int] = (
             plain_openai if wire is Wire.OPENAI else plain_anthropic
@@ -212,8 +214,9 @@ class StreamMeter:
             found = read_openai_chunk(event.data)
         else:
             found = read_anthropic_event(event.data, self.usage)
-        if found is None:
+        if found is None or (found.start and self.saw_end):
             return
+        self.restarted = self.restarted or (found.start and (self.seen or self.contents > 0))
         self._keep(found)
         if found.content_bytes:
             if self._template_bytes < 0:
@@ -277,7 +280,7 @@ class JsonMeter:
 
     __slots__ = ("_chunks", "_found", "_held_bytes", "_scanner", "_size", "_wire", "contents")
 
-    content_ended = False
+    content_ended = restarted = False
     """Not known before the document is complete."""
 
     def __init__(self, wire: Wire, held_bytes: int = HELD_BYTES) -> None:

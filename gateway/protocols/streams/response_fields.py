@@ -34,6 +34,8 @@ class EventFields(msgspec.Struct, frozen=True, gc=False):
     final_usage: bool = False
     """The usage covers the output."""
     finish_reason: str | None = None
+    start: bool = False
+    """The wire's first event, if it has one."""
     end: bool = False
     """The wire's last event, or a complete document."""
     failed: bool = False
@@ -150,7 +152,8 @@ def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
     match event.type:
         case "message_start":
             message = _decoded(bytes(event.message), _MESSAGE) or _Message()
-            return _with_usage(message.usage, known, final=False)
+            found = _with_usage(message.usage, known, final=False)
+            return msgspec.structs.replace(found, start=True)
         case "message_delta":
             reason = (event.delta or {}).get("stop_reason")
             finish = _decoded(bytes(reason), _TEXT) if reason is not None else None
