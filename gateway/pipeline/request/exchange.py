@@ -44,13 +44,13 @@ from gateway.protocols.openai_responses.stream import responses_over_messages
 from gateway.protocols.streams.relayed import RelayedStream, Unchanged
 from gateway.protocols.streams.transform import StreamTransform
 from gateway.protocols.translate.capabilities import Capabilities, capabilities
+from gateway.protocols.translate.chat_dialect.relayed import adapt_chat
 from gateway.protocols.translate.chat_to_messages import request as chat_to_messages_request
 from gateway.protocols.translate.chat_to_messages import response as chat_to_messages_response
 from gateway.protocols.translate.chat_to_messages.stream import chat_stream
 from gateway.protocols.translate.messages_to_chat import request as messages_to_chat_request
 from gateway.protocols.translate.messages_to_chat import response as messages_to_chat_response
 from gateway.protocols.translate.messages_to_chat.stream import messages_stream
-from gateway.protocols.translate.relayed_chat import adapt_chat
 from gateway.protocols.translate.stream import (
     ResponseContext,
     StreamTranslator,
@@ -164,7 +164,8 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
     unpriced = dropped_fields(request.fields.priced, provider.allow_features)
     call.dropped = (*request.dropped, *unpriced)
     if request.is_facade:
-        body, left_out = request.chat_body(caps, candidate.deployment.upstream_model)
+        route = TranslationRoute(candidate.deployment.upstream_model, caps, call.model.max_output)
+        body, left_out = request.chat_body(route)
         call.dropped += left_out
         if unpriced:
             body = without_fields(body, unpriced)

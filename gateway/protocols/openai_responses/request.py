@@ -84,13 +84,12 @@ _SAME_NAME: Final = (
 _STORED: Final = ("previous_response_id", "conversation")
 
 
-def translate_responses_request(body: bytes, *, carry_reasoning: bool = True) -> ChatRequest:
+def translate_responses_request(body: bytes) -> ChatRequest:
     """
     Return the chat request and what its response must know.
 
     Args:
         body: The client's.
-        carry_reasoning: Old reasoning goes upstream as `reasoning_content` and `reasoning_details`.
 
     Raises:
         GatewayError: BAD_REQUEST or UNSUPPORTED, with `param`.
@@ -100,7 +99,7 @@ def translate_responses_request(body: bytes, *, carry_reasoning: bool = True) ->
     _refuse_unsupported(request)
     tools = ChatTools()
     tools.add(request.tools or [])
-    messages = ChatMessages(tools, carry_reasoning=carry_reasoning)
+    messages = ChatMessages(tools)
     messages.add_text("system", request.instructions or "")
     _add_input(messages, request.input)
     chat: dict[str, object] = {"model": request.model, "messages": messages.finish()}

@@ -11,6 +11,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.request.inbound_request import InboundRequest, parse_request
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.stream import TranslationRoute
 from tests.support.pipeline_fakes import (
     ANTHROPIC_BODY,
     OPENAI_ANSWER,
@@ -67,7 +68,7 @@ def test_responses_request_becomes_a_chat_request() -> None:
     """Its upstream gets a chat request with the upstream's names."""
     front = opened(Endpoint.RESPONSES, RESPONSES_BODY)
 
-    sent = json.loads(front.chat_body(GENERIC, "up-m")[0])
+    sent = json.loads(front.chat_body(TranslationRoute("up-m", GENERIC))[0])
 
     assert (front.wire, front.is_facade, front.fields.stream) == (Wire.OPENAI, True, True)
     assert sent["model"] == "up-m"
@@ -100,7 +101,7 @@ def test_native_request_becomes_a_chat_request() -> None:
     """The limit has the upstream's name."""
     front = opened(Endpoint.NATIVE_CHAT, NATIVE_BODY)
 
-    sent = json.loads(front.chat_body(GENERIC, "up-m")[0])
+    sent = json.loads(front.chat_body(TranslationRoute("up-m", GENERIC))[0])
 
     assert (front.is_facade, sent["model"]) == (True, "up-m")
     assert front.stream_translator(GENERIC) is None
