@@ -44,6 +44,7 @@ from gateway.protocols.openai_responses.stream import responses_over_messages
 from gateway.protocols.streams.relayed import RelayedStream, Unchanged
 from gateway.protocols.streams.transform import StreamTransform
 from gateway.protocols.translate.capabilities import Capabilities, capabilities
+from gateway.protocols.translate.chat_dialect.history import has_calls
 from gateway.protocols.translate.chat_dialect.relayed import adapt_chat
 from gateway.protocols.translate.chat_to_messages import request as chat_to_messages_request
 from gateway.protocols.translate.chat_to_messages import response as chat_to_messages_response
@@ -152,7 +153,7 @@ def _is_long(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
     strips = context.without_reasoning or candidate.deployment.provider.strip_billing_line
     if candidate.wire is Wire.ANTHROPIC and caps.midconv_system == "user":
         strips = strips or has_system_messages(request.body)
-    if strips or has_foreign_reasoning(request.body):
+    if strips or has_foreign_reasoning(request.body) or has_calls(request.body):
         return is_long_walk(request.body)
     return len(request.body) > LOOP_BYTES
 

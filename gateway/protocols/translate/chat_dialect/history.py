@@ -50,6 +50,11 @@ _HISTORY: Final = msgspec.json.Decoder(_History)
 _MESSAGES: Final = msgspec.json.Decoder(_Messages)
 
 
+def has_calls(body: bytes) -> bool:
+    """Return whether a request's history may have tool calls, and so must be walked."""
+    return b'"tool_calls"' in body
+
+
 def fitting_messages(body: bytes, caps: Capabilities) -> bytes | None:
     """
     Return the messages of a relayed chat request as the upstream takes them; None: they suit it.
@@ -58,7 +63,7 @@ def fitting_messages(body: bytes, caps: Capabilities) -> bytes | None:
         body: The client's request.
         caps: The upstream's abilities.
     """
-    if b'"tool_calls"' not in body:
+    if not has_calls(body):
         return None
     try:
         if _suits(decode_request(body, _HISTORY).messages, caps):
@@ -130,8 +135,10 @@ def _calls_suit(message: _Seen, calls: Sequence[_SeenCall], caps: Capabilities) 
         return False
     if caps.thought_signatures and not _google(calls[0].extra_content):
         return False
-    has_reasoning = message.reasoning_content or message.reasoning
-    return caps.reasoning_fill is None or bool(has_reasoning)
+    if caps.reasoning_fill is None:
+        return True
+    is_named = caps.reasoning_in == "reasoning"
+    return bool(message.reasoning if is_named else message.reasoning_content)
 
 
 def _fitting_id(call_id: str, caps: Capabilities) -> str:
@@ -177,7 +184,8 @@ def _fit_calls(message: Json, calls: list[Json], caps: Capabilities) -> None:
         _sign(calls[0], NO_SIGNATURE)
     field = caps.reasoning_in
     if caps.reasoning_fill is not None and field is not None and not message.get(field):
-        message[field] = message.get("reasoning_content") or caps.reasoning_fill
+        given = message.get("reasoning_content") or message.pop("reasoning", None)
+        message[field] = given or caps.reasoning_fill
 
 
 def _sign(call: Json, signature: str) -> None:
