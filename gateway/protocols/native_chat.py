@@ -175,7 +175,10 @@ def native_response(
     text, _ = content_texts(message.content)
     if caps.think_tags or caps.think_opened:
         _, text = split_reasoning(text, opened=caps.think_opened)
-    usage = read_chat_usage(response.usage or choice.usage) or ChatUsage()
+    usage = (
+        read_chat_usage(response.usage or choice.usage, reasoning_apart=caps.reasoning_apart)
+        or ChatUsage()
+    )
     return msgspec.json.encode(
         {
             "id": response_id,

@@ -75,6 +75,8 @@ class Exchange(msgspec.Struct):
     """For a whole response, applied in order."""
     translated: bool = False
     """The response is in another API than the client's."""
+    reasoning_apart: bool = False
+    """How usage is read, see `Capabilities.reasoning_apart`."""
 
 
 Prepared = tuple[UpstreamRequest, Exchange]
@@ -176,6 +178,7 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
             transform=translator or _relayed_stream(call, hides_usage=False),
             reshape=request.reshape(call.model, caps),
             translated=True,
+            reasoning_apart=caps.reasoning_apart,
         )
     body, hide, adapted = _relayed_body(context, candidate, caps)
     call.dropped += adapted
@@ -189,6 +192,7 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
         headers = mapped_betas(headers, provider.betas)
     return _request(context, candidate, body, headers), Exchange(
         transform=_relayed_stream(call, hides_usage=hide),
+        reasoning_apart=caps.reasoning_apart,
     )
 
 
@@ -260,6 +264,7 @@ def _translated(context: CallContext, candidate: Candidate, caps: Capabilities) 
         transform=_translator(request, response_context, caps) if call.stream else Unchanged(),
         reshape=_reshape(request, call.model, response_context, caps),
         translated=True,
+        reasoning_apart=caps.reasoning_apart,
     )
 
 

@@ -100,7 +100,7 @@ class ResponseSender:
         is_count = call.endpoint is Endpoint.COUNT_TOKENS
         if exchange.translated or is_small or is_stream or is_count:
             return await self._whole(context, attempt, exchange, response, head)
-        await self._large(context, attempt, response, head)
+        await self._large(context, attempt, exchange, response, head)
         return None
 
     def _headers(
@@ -134,7 +134,7 @@ class ResponseSender:
         call, channel = context.call, context.channel
         is_stream = (_header(response, b"content-type") or b"").startswith(b"text/event-stream")
         limit = TRANSLATED_BYTES if exchange.translated or is_stream else WHOLE_BYTES
-        meter = JsonMeter(attempt.wire, held_bytes=limit)
+        meter = JsonMeter(attempt.wire, limit, reasoning_apart=exchange.reasoning_apart)
         try:
             body = await self._read(attempt, response, limit)
             body = folded(attempt.wire, body) if begins_stream(body) else body.removeprefix(BOM)
@@ -175,11 +175,12 @@ class ResponseSender:
         self,
         context: CallContext,
         attempt: Attempt,
+        exchange: Exchange,
         response: UpstreamResponse,
         head: ResponseHead,
     ) -> None:
         call, channel = context.call, context.channel
-        meter = JsonMeter(attempt.wire)
+        meter = JsonMeter(attempt.wire, reasoning_apart=exchange.reasoning_apart)
         transform = Unchanged()
         if _length(response) is None:
             transform = HeldBody(attempt.wire, call.endpoint, call.model_asked)
@@ -206,7 +207,7 @@ class ResponseSender:
         head: ResponseHead,
     ) -> None:
         call, channel = context.call, context.channel
-        meter = StreamMeter(attempt.wire)
+        meter = StreamMeter(attempt.wire, reasoning_apart=exchange.reasoning_apart)
         attempt.meter = meter
         relay = self._relay(context, attempt, response, meter, exchange.transform, head)
         try:

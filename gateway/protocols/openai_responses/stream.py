@@ -29,7 +29,6 @@ from gateway.protocols.translate.capabilities import PLAIN, Capabilities
 from gateway.protocols.translate.chat_to_messages.reader import MessagesReader
 from gateway.protocols.translate.messages_to_chat.reader import ChatReader
 from gateway.protocols.translate.stream import StreamTranslator
-from gateway.protocols.translate.think_tags import think_tags
 
 # Codes of a failed response; any other failure is `server_error`.
 _CODES: Final = frozenset(
@@ -63,7 +62,7 @@ def responses_stream(context: ResponsesContext, caps: Capabilities = PLAIN) -> S
         caps: Of the upstream's dialect.
     """
     writer = ResponsesWriter(context)
-    return StreamTranslator(ChatReader(writer, think_tags(caps)), writer)
+    return StreamTranslator(ChatReader(writer, caps), writer)
 
 
 def responses_over_messages(

@@ -80,6 +80,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """(O) `verbosity` is accepted."""
     prefill: Literal["reject", "partial", "prefix", "vllm"] = "reject"
     """(O) How a last assistant message is continued."""
+    reasoning_apart: bool = False
+    """(O) Usage states reasoning in the details alone: neither as completion nor in the total."""
     think_tags: bool = False
     """(O) Reasoning may come as `<think>` at the start of the content."""
     think_opened: bool = False

@@ -37,8 +37,9 @@ from gateway.protocols.openai_chat.usage import (
     convert_openai_usage,
     laid_over,
 )
+from gateway.protocols.translate.capabilities import PLAIN, Capabilities
 from gateway.protocols.translate.events import ChatEvents, Phase
-from gateway.protocols.translate.think_tags import Kind, ThinkTags
+from gateway.protocols.translate.think_tags import Kind, ThinkTags, think_tags
 from gateway.protocols.translate.tool_fragments import LEGACY_INDEX
 
 _DONE: Final = b"[DONE]"
@@ -53,15 +54,16 @@ class ChatReader:
 
     Args:
         sink: Receives the chat events.
-        tags: Separates reasoning that is written into the text.
+        caps: Of the upstream's dialect.
     """
 
-    __slots__ = ("_answered", "_has_id", "_sink", "_tags", "_usage", "phase")
+    __slots__ = ("_answered", "_caps", "_has_id", "_sink", "_tags", "_usage", "phase")
 
-    def __init__(self, sink: ChatEvents, tags: ThinkTags | None = None) -> None:
+    def __init__(self, sink: ChatEvents, caps: Capabilities = PLAIN) -> None:
         self.phase = Phase.WAITING
         self._sink = sink
-        self._tags = tags
+        self._caps = caps
+        self._tags = think_tags(caps)
         self._usage: Usage | None = None
         self._has_id = False
         self._answered = False
@@ -125,7 +127,7 @@ class ChatReader:
         self._sink.begin(response_id, self.usage())
 
     def _take_usage(self, usage: dict[str, object]) -> None:
-        found = convert_openai_usage(usage)
+        found = convert_openai_usage(usage, reasoning_apart=self._caps.reasoning_apart)
         if found is not None:
             self._answered = True
             self._usage = found if self._usage is None else laid_over(found, self._usage)

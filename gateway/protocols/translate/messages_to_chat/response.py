@@ -101,6 +101,7 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
         named_stop=choice.stop_reason,
         stop_sequences=context.stop_sequences,
     )
+    usage = read_chat_usage(response.usage or choice.usage, reasoning_apart=caps.reasoning_apart)
     return msgspec.json.encode(
         AnthropicMessage(
             id=message_id(response.id),
@@ -110,7 +111,7 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
             content=content,
             stop_reason=stop.stop_reason,
             stop_sequence=stop.stop_sequence,
-            usage=anthropic_usage(read_chat_usage(response.usage or choice.usage)),
+            usage=anthropic_usage(usage),
             stop_details=stop.stop_details,
         )
     )

@@ -24,7 +24,6 @@ from gateway.protocols.translate.messages_to_chat.blocks import BlockSequencer
 from gateway.protocols.translate.messages_to_chat.meaning import anthropic_usage, stop_of
 from gateway.protocols.translate.messages_to_chat.reader import ChatReader
 from gateway.protocols.translate.stream import ResponseContext, StreamTranslator
-from gateway.protocols.translate.think_tags import think_tags
 
 
 def messages_stream(context: ResponseContext, caps: Capabilities) -> StreamTranslator:
@@ -36,7 +35,7 @@ def messages_stream(context: ResponseContext, caps: Capabilities) -> StreamTrans
         caps: Of the upstream's dialect.
     """
     writer = MessagesWriter(context)
-    return StreamTranslator(ChatReader(writer, think_tags(caps)), writer)
+    return StreamTranslator(ChatReader(writer, caps), writer)
 
 
 class MessagesWriter:
