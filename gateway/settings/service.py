@@ -163,7 +163,8 @@ class Server(Section, frozen=True):
             le=3600,
             description="Timeout for a whole request head, measured from the connection or from the"
             " previous response. The connection is then closed. A proxy in front must close its"
-            " idle connections earlier; the OpenAI and Anthropic SDKs close theirs after 5 s.",
+            " idle connections earlier, or this must be above its idle timeout, see operations.md;"
+            " the OpenAI and Anthropic SDKs close theirs after 5 s.",
         ),
     ] = 6.0
     body_timeout_s: Annotated[

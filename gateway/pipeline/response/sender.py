@@ -30,6 +30,7 @@ from gateway.pipeline.response.unfold import UnfoldedResponse
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.codec.digits import read_digits
+from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.http.errors.response_faults import read_response_fault
 from gateway.protocols.http.errors.upstream_errors import early_error
 from gateway.protocols.http.headers import client_headers
@@ -91,8 +92,8 @@ class ResponseSender:
                 "The upstream model answered in an unexpected format.",
                 detail=f"status {response.status}, {kind[:100].decode('latin-1')}",
             )
-        if call.stream and not is_stream:
-            response = UnfoldedResponse(response, attempt.wire, call.endpoint)
+        if call.stream:
+            response = UnfoldedResponse(response, attempt.wire, call.endpoint, labelled=is_stream)
         length = _length(response)
         attempt.upstream_request_id = _upstream_id(response)
         headers = self._headers(call, attempt, exchange, response)
@@ -104,7 +105,7 @@ class ResponseSender:
         is_count = call.endpoint is Endpoint.COUNT_TOKENS
         if exchange.translated or is_small or is_stream or is_count:
             return await self._whole(context, attempt, exchange, response, head)
-        await self._large(context, attempt, response, head)
+        await self._large(context, attempt, exchange, response, head)
         return None
 
     def _headers(
@@ -138,11 +139,10 @@ class ResponseSender:
         call, channel = context.call, context.channel
         is_stream = (_header(response, b"content-type") or b"").startswith(b"text/event-stream")
         limit = TRANSLATED_BYTES if exchange.translated or is_stream else WHOLE_BYTES
-        meter = JsonMeter(attempt.wire, held_bytes=limit)
+        meter = JsonMeter(attempt.wire, limit, reasoning_apart=exchange.reasoning_apart)
         try:
             body = await self._read(attempt, response, limit)
-            if begins_stream(body):
-                body = folded(attempt.wire, body)
+            body = folded(attempt.wire, body) if begins_stream(body) else body.removeprefix(BOM)
             meter.feed(body)
             if not meter.answers:
                 _check_answer(call, attempt, body)
@@ -182,11 +182,12 @@ class ResponseSender:
         self,
         context: CallContext,
         attempt: Attempt,
+        exchange: Exchange,
         response: UpstreamResponse,
         head: ResponseHead,
     ) -> None:
         call, channel = context.call, context.channel
-        meter = JsonMeter(attempt.wire)
+        meter = JsonMeter(attempt.wire, reasoning_apart=exchange.reasoning_apart)
         transform = Unchanged()
         if _length(response) is None:
             transform = HeldBody(attempt.wire, call.endpoint, call.model_asked)
@@ -213,7 +214,7 @@ class ResponseSender:
         head: ResponseHead,
     ) -> None:
         call, channel = context.call, context.channel
-        meter = StreamMeter(attempt.wire)
+        meter = StreamMeter(attempt.wire, reasoning_apart=exchange.reasoning_apart)
         attempt.meter = meter
         relay = self._relay(context, attempt, response, meter, exchange.transform, head)
         if isinstance(exchange.transform, ResponsesStream):

@@ -259,6 +259,8 @@ class CallItem(OutputItem):
             return item | {"operation": arguments}
         if kind == "local_shell_call":
             arguments = {"type": "exec", "env": {}, **arguments}
+        if kind == "computer_call":
+            item["pending_safety_checks"] = []
         return item | {"action": arguments}
 
 
@@ -267,6 +269,7 @@ _PREFIXES: Final = {
     "local_shell_call": "lsh",
     "shell_call": "sh",
     "apply_patch_call": "apc",
+    "computer_call": "cu",
 }
 _CUSTOM: Final = msgspec.json.Decoder(dict[str, str])
 _ARGUMENTS: Final = msgspec.json.Decoder(dict[str, Any])

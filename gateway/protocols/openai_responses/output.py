@@ -18,6 +18,7 @@ from gateway.protocols.openai_chat.response import (
     Delta,
     content_texts,
     detail_text,
+    thought_signature,
 )
 from gateway.protocols.openai_chat.usage import ChatUsage
 from gateway.protocols.openai_responses.context import ResponsesContext, ToolName
@@ -31,6 +32,7 @@ from gateway.protocols.openai_responses.items import (
     encode,
 )
 from gateway.protocols.openai_responses.reasoning import signed_entries
+from gateway.protocols.translate.chat_dialect.history import GOOGLE_FORMAT
 from gateway.protocols.translate.tool_fragments import (
     LEGACY_INDEX,
     CallState,
@@ -135,7 +137,7 @@ class OutputBuilder:
             return
         arguments = record.take(fragment)
         if record.state is CallState.WAITING and record.name:
-            self._open_call(record)
+            self._open_call(record, thought_signature(fragment.extra_content))
         elif record.state is CallState.LIVE:
             self._open_calls[record.ordinal][1].add(arguments)
 
@@ -174,12 +176,16 @@ class OutputBuilder:
             self._open.close()
             self._open = None
 
-    def _open_call(self, record: ToolRecord) -> None:
+    def _open_call(self, record: ToolRecord, signature: str | None) -> None:
+        call_id = join_surrogates(record.id) or f"call_{self._base_id}_{len(self._items)}"
+        call_id = self._ids.take(call_id)
+        if signature is not None:
+            # An item of a call has no place for it: it comes back with the reasoning before it.
+            kind = {"type": "reasoning.encrypted", "format": GOOGLE_FORMAT}
+            self._reasoning().add_details([{**kind, "id": call_id, "data": signature}])
         self._close_open()
         record.state = CallState.LIVE
         index = len(self._items)
-        call_id = join_surrogates(record.id) or f"call_{self._base_id}_{index}"
-        call_id = self._ids.take(call_id)
         name = self._context.tool_names.get(record.name) or ToolName(record.name)
         item = CallItem(self._writer, self._base_id, index, name, call_id)
         self._items.append(item)

@@ -30,6 +30,7 @@ from gateway.protocols.openai_responses.output import (
     response_object,
     without_store,
 )
+from gateway.protocols.translate.capabilities import PLAIN, Capabilities
 from gateway.protocols.translate.chat_to_messages.reader import MessagesReader
 from gateway.protocols.translate.events import StreamReader
 from gateway.protocols.translate.messages_to_chat.reader import ChatReader
@@ -58,15 +59,16 @@ class _ErrorBody(msgspec.Struct):
 _ERROR_BODY: Final = msgspec.json.Decoder(_ErrorBody)
 
 
-def responses_stream(context: ResponsesContext) -> ResponsesStream:
+def responses_stream(context: ResponsesContext, caps: Capabilities = PLAIN) -> ResponsesStream:
     """
     Return the translator of a chat stream for a Responses client.
 
     Args:
         context: Of the request, `created` set.
+        caps: Of the upstream's dialect.
     """
     writer = ResponsesWriter(context)
-    return ResponsesStream(ChatReader(writer), writer)
+    return ResponsesStream(ChatReader(writer, caps), writer)
 
 
 def responses_over_messages(

@@ -259,16 +259,6 @@ def test_reasoning_without_an_answer_is_left_out() -> None:
     ]
 
 
-def test_thoughts_are_left_out_where_the_upstream_has_no_field_for_them() -> None:
-    """An upstream that refuses unknown members gets no reasoning."""
-    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}]}
-    body = json.dumps({"model": "m", "input": [user("x"), thought, said("y")]}).encode()
-
-    made = json.loads(translate_responses_request(body, carry_reasoning=False).body)
-
-    assert made["messages"][1] == {"role": "assistant", "content": "y"}
-
-
 def test_user_parts_keep_their_order_and_detail() -> None:
     """Text, image and file parts become their chat forms."""
     content = [
