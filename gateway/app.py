@@ -19,6 +19,8 @@ from typing import Any
 import msgspec
 
 from gateway.core.catalogue import Catalogue, build
+from gateway.core.routing.credentials import CredentialRotation
+from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.edge.account_api import AccountApi
 from gateway.edge.admin_accounts import AdminAccounts
 from gateway.edge.admin_api import AdminApi
@@ -28,7 +30,7 @@ from gateway.edge.asgi import Edge
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.attempt import AttemptRunner
+from gateway.pipeline.attempt import AttemptPolicy, AttemptRunner
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import Receive, Send
 from gateway.pipeline.client.intake import Intake
@@ -264,6 +266,9 @@ class _EdgeBuilder:
             metering.journal, metering.reservations, stores.call_metrics, call_log
         )
         self._idempotent = _idempotent(settings, stores, stack)
+        routing = settings.routing
+        self._budget = RetryBudget(routing.retry_budget_percent, routing.retry_budget_floor)
+        self._rotations: dict[str, CredentialRotation] = {}
 
     def edge(self, catalogue: Catalogue) -> Edge:
         """Return the edge that serves the models of `catalogue`."""
@@ -275,6 +280,7 @@ class _EdgeBuilder:
                 RequestBuilder(catalogue),
                 self._sender,
                 self._stores.call_metrics,
+                self._attempt_policy(catalogue),
             ),
             counts=self._counts,
             admission=self._admission,
@@ -290,6 +296,22 @@ class _EdgeBuilder:
             self._admin_pages(catalogue),
             Probes(self._settings.brand, stores.redis),
         )
+
+    def _attempt_policy(self, catalogue: Catalogue) -> AttemptPolicy:
+        for provider in catalogue.providers:
+            count = max(1 + len(route.alternatives) for route in provider.wires.values())
+            known = self._rotations.get(provider.name)
+            if known is None or known.count != count:
+                self._rotations[provider.name] = CredentialRotation(count)
+        routing = self._settings.routing
+        limits = RetryLimits(
+            max_attempts=routing.max_attempts,
+            retries=routing.retries,
+            within_s=routing.attempts_within_s,
+            max_wait_s=routing.max_retry_wait_s,
+        )
+        several = {name: each for name, each in self._rotations.items() if each.count > 1}
+        return AttemptPolicy(limits, self._budget, several)
 
     def _admin_pages(self, catalogue: Catalogue) -> AdminApi:
         stores = self._stores

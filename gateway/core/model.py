@@ -70,6 +70,8 @@ class WireRoute(msgspec.Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...]
     """Host, credential, user-agent, accept-encoding and the provider's own, ready to send."""
     count_tokens: bool = True
+    alternatives: tuple[tuple[tuple[bytes, bytes], ...], ...] = ()
+    """`headers` with each further credential of the provider."""
 
     @property
     def label(self) -> str:

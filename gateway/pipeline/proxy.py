@@ -13,10 +13,10 @@ from time import monotonic
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Endpoint, Model, Principal, Wire
-from gateway.core.routing import Candidate, plan
+from gateway.core.routing.plan import Candidate, plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.attempt import AttemptRunner, error_response
+from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.authenticator import AuthenticatedClient, Authenticator
 from gateway.pipeline.client.channel import ClientChannel
@@ -24,6 +24,7 @@ from gateway.pipeline.client.intake import Intake, IntakePlace
 from gateway.pipeline.departure import Departure
 from gateway.pipeline.idempotency import Idempotent
 from gateway.pipeline.record import Recorder
+from gateway.pipeline.refusal import error_response
 from gateway.pipeline.request.exchange import CallContext
 from gateway.pipeline.request.inbound_request import read_request
 from gateway.pipeline.settlement import settle

@@ -117,10 +117,19 @@ def _check_provider(provider: Provider, path: str) -> Iterator[str]:
                 "remove it, because /v1/messages is appended"
             )
     yield from _one_of(path, provider.api_key_env, provider.api_key_file, "api_key")
+    yield from _check_credentials(provider, path)
     if provider.proxy is not None:
         yield from _url_error(f"{path}.proxy", provider.proxy)
         if provider.transport != "httpx2":
             yield f'{path}.proxy: {shown(provider.proxy)} requires transport = "httpx2"'
+
+
+def _check_credentials(provider: Provider, path: str) -> Iterator[str]:
+    if provider.api_keys and (provider.api_key_env or provider.api_key_file):
+        yield f"{path}.api_keys: cannot be combined with api_key_env or api_key_file; list all here"
+    for index, credential in enumerate(provider.api_keys):
+        if (credential.env is None) == (credential.file is None):
+            yield f"{path}.api_keys[{index}]: give either env or file"
 
 
 def _check_wire(wire: WireEndpoint, path: str) -> Iterator[str]:

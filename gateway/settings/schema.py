@@ -9,23 +9,23 @@ them. Structs that are made in code are not checked.
 from __future__ import annotations
 
 from gateway.settings.billing import Idempotency, Money
-from gateway.settings.catalogue import (
-    Deployment,
+from gateway.settings.service import Admin, Brand, Keys, Metrics, Redis, Server, Sql
+from gateway.settings.types import Section
+from gateway.settings.upstreams.models import Deployment, LongContext, Model, Prices
+from gateway.settings.upstreams.providers import (
+    Credential,
     Dialect,
-    LongContext,
-    Model,
     PricedFeature,
-    Prices,
     Provider,
     Timeouts,
     WireEndpoint,
 )
-from gateway.settings.service import Admin, Brand, Keys, Metrics, Redis, Server, Sql
-from gateway.settings.types import Section
+from gateway.settings.upstreams.routing import Routing
 
 __all__ = [
     "Admin",
     "Brand",
+    "Credential",
     "Deployment",
     "Dialect",
     "Idempotency",
@@ -38,6 +38,7 @@ __all__ = [
     "Prices",
     "Provider",
     "Redis",
+    "Routing",
     "Section",
     "Server",
     "Settings",
@@ -59,5 +60,6 @@ class Settings(Section, frozen=True):
     keys: Keys = Keys()
     money: Money = Money()
     idempotency: Idempotency = Idempotency()
+    routing: Routing = Routing()
     providers: list[Provider] = []
     models: list[Model] = []

@@ -11,9 +11,11 @@ from prometheus_client import CollectorRegistry
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import CallRecord, Clocks, Deployment, Endpoint, Prices, Principal, Wire
+from gateway.core.routing.credentials import CredentialRotation
+from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.errors import ErrorKind
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.attempt import AttemptRunner
+from gateway.pipeline.attempt import AttemptPolicy, AttemptRunner
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.intake import Intake
@@ -51,6 +53,8 @@ from tests.support.pipeline_fakes import (
     a_provider,
 )
 
+NO_RETRIES = RetryLimits(retries=0)
+
 
 class Bench:
     """One worker's pipeline between fakes."""
@@ -68,6 +72,9 @@ class Bench:
         server: Server | None = None,
         credit: Any = None,
         prices: Prices = PRICES,
+        retries: RetryLimits = NO_RETRIES,
+        budget: RetryBudget | None = None,
+        credentials: dict[str, CredentialRotation] | None = None,
     ) -> None:
         self.transport = ScriptedTransport(*steps)
         chosen = tuple(deployments or (a_deployment(a_provider()),))
@@ -84,8 +91,11 @@ class Bench:
             self.keys, KEY_PREFIX, idempotency=idempotent is not None
         )
         self.answers = ResponseSender(self.watchdog, stall_s)
+        self.budget = budget or RetryBudget(20, 10)
+        policy = AttemptPolicy(retries, self.budget, credentials or {})
+        builder = RequestBuilder(self.catalogue)
         attempts = AttemptRunner(
-            self.transport, RequestBuilder(self.catalogue), self.answers, self.metrics, error_s
+            self.transport, builder, self.answers, self.metrics, policy, error_s
         )
         self.attempts = attempts
         self.counts = TokenCounter(Counters({}), self.answered)

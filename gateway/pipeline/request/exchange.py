@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Deployment, Endpoint, Model, Wire
-from gateway.core.routing import Candidate
+from gateway.core.routing.plan import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.departure import Departure, may_hide_reasoning
@@ -179,7 +179,7 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
     call.dropped += adapted
     if unpriced:
         body = without_fields(body, unpriced)
-    headers = upstream_headers(candidate.wire, context.channel.headers, candidate.route.headers)
+    headers = upstream_headers(candidate.wire, context.channel.headers, candidate.headers)
     if candidate.wire is Wire.ANTHROPIC:
         headers, betas = permitted_betas(headers, _allowed(context, candidate), provider.betas)
         call.dropped += betas
@@ -239,7 +239,7 @@ def _relayed_body(
 
 
 def _own_headers(context: CallContext, candidate: Candidate) -> tuple[tuple[bytes, bytes], ...]:
-    return translated_headers(candidate.wire, candidate.route.headers, stream=context.call.stream)
+    return translated_headers(candidate.wire, candidate.headers, stream=context.call.stream)
 
 
 def _translated(context: CallContext, candidate: Candidate, caps: Capabilities) -> Prepared:
