@@ -19,8 +19,6 @@ from typing import Any
 import msgspec
 
 from gateway.core.catalogue import Catalogue, build
-from gateway.core.routing.credentials import CredentialRotation
-from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.edge.account_api import AccountApi
 from gateway.edge.admin_accounts import AdminAccounts
 from gateway.edge.admin_api import AdminApi
@@ -30,7 +28,7 @@ from gateway.edge.asgi import Edge
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.attempt import AttemptPolicy, AttemptRunner
+from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import Receive, Send
 from gateway.pipeline.client.intake import Intake
@@ -40,11 +38,13 @@ from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import RequestBuilder
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
+from gateway.pipeline.routing.worker import WorkerRouting
 from gateway.pipeline.token_counts import TokenCounter
 from gateway.settings import Secrets, Settings, read_text, resolve_secrets
 from gateway.settings.embedded import redis_url
 from gateway.signals import unblock_stop_signals
 from gateway.store.accounts.snapshot import SqlAccounts
+from gateway.store.health.exchange import RedisHealth, health_channel
 from gateway.store.hot_state.count_cache import CountCache
 from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.idempotency.records import IdempotencyRecords, idempotency_scripts
@@ -132,6 +132,7 @@ class Worker:
         await stores.start()
         builder = _EdgeBuilder(settings, secrets, self._counters, stores, self._stack)
         self._edge = builder.edge(catalogue)
+        await stores.share_health()
         if self._runtime is not None:
             asyncio.get_running_loop().add_signal_handler(
                 signal.SIGHUP, self._reload, self._runtime, builder
@@ -191,6 +192,8 @@ class _Stores:
             count=lambda source: self.metrics.key_lookups.labels(source).inc(),
         )
         self._subscription = Subscription(target, channel_name(prefix), self.keys)
+        self.health = RedisHealth(self.redis, prefix)
+        self._health_subscription = Subscription(target, health_channel(prefix), self.health)
         self._metering: Metering | None = None
         self._settings = settings
 
@@ -207,12 +210,17 @@ class _Stores:
         self._stack.push_async_callback(self.database.aclose)
         self._stack.push_async_callback(self.keys.aclose)
         self._stack.push_async_callback(self._subscription.aclose)
+        self._stack.push_async_callback(self._health_subscription.aclose)
         await self._subscription.start()
         accounts = SqlAccounts(self.database)
         metering = Metering(self.redis, accounts, self._settings, self.metrics, self.call_metrics)
         self._stack.push_async_callback(metering.aclose)
         metering.start()
         self._metering = metering
+
+    async def share_health(self) -> None:
+        """Learn other workers' health of deployments from now on; they must be known before."""
+        await self._health_subscription.start()
 
     def _redis_state_changed(self, state: RedisState) -> None:
         """Resend to Redis, once it is back, what it may have missed."""
@@ -251,7 +259,13 @@ class _EdgeBuilder:
         watchdog = Watchdog(stores.metrics.loop_lag.observe)
         watchdog.start()
         stack.callback(watchdog.stop)
-        publishing = asyncio.create_task(_publish_counters(stores, self._transport, call_log))
+        self._routing = WorkerRouting(settings.routing, self._transport, stores.health)
+        stores.health.learn = self._routing.board.learn
+        self._routing.start()
+        stack.push_async_callback(self._routing.aclose)
+        publishing = asyncio.create_task(
+            _publish_counters(stores, self._transport, call_log, self._routing)
+        )
         stack.push_async_callback(_cancel, publishing)
         self._authenticator = Authenticator(
             stores.keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
@@ -266,21 +280,19 @@ class _EdgeBuilder:
             metering.journal, metering.reservations, stores.call_metrics, call_log
         )
         self._idempotent = _idempotent(settings, stores, stack)
-        routing = settings.routing
-        self._budget = RetryBudget(routing.retry_budget_percent, routing.retry_budget_floor)
-        self._rotations: dict[str, CredentialRotation] = {}
 
     def edge(self, catalogue: Catalogue) -> Edge:
         """Return the edge that serves the models of `catalogue`."""
+        request_builder = RequestBuilder(catalogue)
         proxy = Proxy(
             catalogue,
             self._authenticator,
             attempts=AttemptRunner(
                 self._transport,
-                RequestBuilder(catalogue),
+                request_builder,
                 self._sender,
                 self._stores.call_metrics,
-                self._attempt_policy(catalogue),
+                self._routing.policy(catalogue, request_builder.limit_fields()),
             ),
             counts=self._counts,
             admission=self._admission,
@@ -296,22 +308,6 @@ class _EdgeBuilder:
             self._admin_pages(catalogue),
             Probes(self._settings.brand, stores.redis),
         )
-
-    def _attempt_policy(self, catalogue: Catalogue) -> AttemptPolicy:
-        for provider in catalogue.providers:
-            count = max(1 + len(route.alternatives) for route in provider.wires.values())
-            known = self._rotations.get(provider.name)
-            if known is None or known.count != count:
-                self._rotations[provider.name] = CredentialRotation(count)
-        routing = self._settings.routing
-        limits = RetryLimits(
-            max_attempts=routing.max_attempts,
-            retries=routing.retries,
-            within_s=routing.attempts_within_s,
-            max_wait_s=routing.max_retry_wait_s,
-        )
-        several = {name: each for name, each in self._rotations.items() if each.count > 1}
-        return AttemptPolicy(limits, self._budget, several)
 
     def _admin_pages(self, catalogue: Catalogue) -> AdminApi:
         stores = self._stores
@@ -342,7 +338,10 @@ def _idempotent(settings: Settings, stores: _Stores, stack: AsyncExitStack) -> I
 
 
 async def _publish_counters(
-    stores: _Stores, transport: UpstreamTransport, call_log: logs.CallLog
+    stores: _Stores,
+    transport: UpstreamTransport,
+    call_log: logs.CallLog,
+    routing: WorkerRouting,
 ) -> None:
     """Copy what is counted outside of prometheus_client to its metrics, once per second."""
     redis, metrics, call_metrics = stores.redis, stores.metrics, stores.call_metrics
@@ -357,6 +356,7 @@ async def _publish_counters(
             metrics.bus_failures.inc(redis.failed_total - failed)
             failed = redis.failed_total
             call_metrics.flush()
+            routing.flush(metrics)
             await asyncio.sleep(_PUBLISH_EVERY_S)
     finally:
         call_metrics.flush()

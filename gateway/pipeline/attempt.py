@@ -8,22 +8,18 @@ decided by its class, see `core.routing.failures` and `core.routing.order`.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable
 from contextlib import nullcontext
 from time import monotonic
-
-import msgspec
 
 from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.failures import RULES
 from gateway.core.routing.order import AttemptOrder, Failure, NextAttempt
 from gateway.core.routing.plan import Candidate
-from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.errors import ErrorSource, GatewayError
 from gateway.pipeline.refusal import RefusalError, failure_of, mask_credential, with_head
 from gateway.pipeline.request.exchange import CallContext, RequestBuilder
 from gateway.pipeline.response.sender import ResponseSender
+from gateway.pipeline.routing.worker import AttemptPolicy
 from gateway.ports import Transport, UpstreamResponse
 from gateway.protocols.http.errors.account_words import without_account_ids
 from gateway.protocols.http.errors.upstream_errors import (
@@ -40,17 +36,6 @@ ERROR_BYTES = 1024 * 1024
 """Largest error response that is read."""
 
 _CLOSE_AT_ONCE = nullcontext()
-
-
-class AttemptPolicy(msgspec.Struct, frozen=True):
-    """What the attempts of all calls of a worker share; outlives catalogues."""
-
-    limits: RetryLimits
-    budget: RetryBudget
-    credentials: dict[str, CredentialRotation] = {}
-    """Provider name -> state of its credentials; only of providers with several."""
-    draw: Callable[[], float] = random.random
-    """Uniform in [0, 1), for the jitter of delays."""
 
 
 class AttemptRunner:
@@ -103,12 +88,12 @@ class AttemptRunner:
             if rotation is not None:
                 candidate = candidate._replace(credential=rotation.pick(monotonic()))
             try:
-                return await self._attempt(context, candidate)
+                return await self._observed(context, candidate)
             except GatewayError as error:
                 mask_credential(error, candidate)
                 self._count(candidate, error)
                 failure = failure_of(error)
-                other = self._rest(candidate, failure, rotation)
+                other = self._note(candidate, failure, rotation)
                 if channel.started or (channel.gone and not call.outlives_client):
                     raise
                 following = self._next(order, candidate, failure, other_credential=other)
@@ -120,14 +105,34 @@ class AttemptRunner:
             if following.wait_s:
                 await asyncio.sleep(following.wait_s)
 
-    def _rest(
+    async def _observed(self, context: CallContext, candidate: Candidate) -> bytes | None:
+        """Run an attempt, and note its load and its success."""
+        board, call = self._policy.health, context.call
+        health = board.of(candidate.deployment.label)
+        health.in_flight += 1
+        try:
+            body = await self._attempt(context, candidate)
+            attempt = call.attempt
+            content_at = None if attempt is None else attempt.first_content_at
+            ttft_s = content_at - attempt.sent_at if attempt and content_at is not None else None
+            board.attempt_succeeded(health, ttft_s)
+            return body
+        finally:
+            health.in_flight -= 1
+
+    def _note(
         self, candidate: Candidate, failure: Failure, rotation: CredentialRotation | None
     ) -> bool:
-        """Let a rejected credential rest; return whether another one is ready."""
-        if rotation is None or not RULES[failure.kind].rotate:
-            return False
-        seconds = failure.retry_after_s
-        return rotation.rest(candidate.credential, failure.kind, seconds, monotonic())
+        """Note a failure in the deployment's health; return whether another credential is ready."""
+        board = self._policy.health
+        health = board.of(candidate.deployment.label)
+        if rotation is not None and RULES[failure.kind].rotate:
+            seconds = failure.retry_after_s
+            if rotation.rest(candidate.credential, failure.kind, seconds, monotonic()):
+                board.attempt_rotated(health, failure)
+                return True
+        board.attempt_failed(health, failure)
+        return False
 
     def _next(
         self, order: AttemptOrder, candidate: Candidate, failure: Failure, *, other_credential: bool

@@ -12,10 +12,11 @@ from prometheus_client import CollectorRegistry
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import CallRecord, Clocks, Deployment, Endpoint, Prices, Principal, Wire
 from gateway.core.routing.credentials import CredentialRotation
+from gateway.core.routing.health import HealthRules
 from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.errors import ErrorKind
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.attempt import AttemptPolicy, AttemptRunner
+from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.intake import Intake
@@ -26,6 +27,8 @@ from gateway.pipeline.request.exchange import RequestBuilder
 from gateway.pipeline.response.relay import Relay
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
+from gateway.pipeline.routing.board import HealthBoard
+from gateway.pipeline.routing.worker import AttemptPolicy
 from gateway.pipeline.token_counts import TokenCounter
 from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.relayed import RelayedStream, Unchanged
@@ -73,6 +76,7 @@ class Bench:
         credit: Any = None,
         prices: Prices = PRICES,
         retries: RetryLimits = NO_RETRIES,
+        health: HealthRules = HealthRules(),  # noqa: B008 - frozen
         budget: RetryBudget | None = None,
         credentials: dict[str, CredentialRotation] | None = None,
     ) -> None:
@@ -92,7 +96,9 @@ class Bench:
         )
         self.answers = ResponseSender(self.watchdog, stall_s)
         self.budget = budget or RetryBudget(20, 10)
-        policy = AttemptPolicy(retries, self.budget, credentials or {})
+        self.board = HealthBoard(health, "worker-1")
+        self.board.keep(self.catalogue)
+        policy = AttemptPolicy(retries, self.budget, self.board, credentials or {})
         builder = RequestBuilder(self.catalogue)
         attempts = AttemptRunner(
             self.transport, builder, self.answers, self.metrics, policy, error_s

@@ -118,6 +118,15 @@ class RequestBuilder:
             for wire in deployment.wires
         }
 
+    def limit_fields(self) -> dict[str, str]:
+        """Return each deployment's field for the output limit on the OpenAI wire."""
+        return {
+            deployment.label: self._caps[id(deployment), Wire.OPENAI].max_tokens_param
+            for model in self._catalogue.models
+            for deployment in model.deployments
+            if Wire.OPENAI in deployment.wires
+        }
+
     async def prepared(self, context: CallContext, candidate: Candidate) -> Prepared:
         """Return `prepare`, without holding the loop for long."""
         caps = self._caps[id(candidate.deployment), candidate.wire]

@@ -59,3 +59,31 @@ class Routing(Section, frozen=True):
             extra={"unit": "retries per worker"},
         ),
     ] = 10
+    breaker_failures: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Failures in a row after which a deployment is no longer used. Rate limits,"
+            " overload and errors of the request are not counted.",
+            extra={"unit": "attempts"},
+        ),
+    ] = 5
+    breaker_open_s: Annotated[
+        Seconds,
+        Meta(description="Time from opening a breaker to the first probe, and between two."),
+    ] = 5.0
+    out_probe_s: Annotated[
+        Seconds,
+        Meta(
+            description="Time between two probes of a deployment whose credential or credit was"
+            " refused. The first one follows at once.",
+        ),
+    ] = 30.0
+    probes: Annotated[
+        bool,
+        Meta(
+            description="Probe deployments that are out with a call of one token, from one worker"
+            " of all pods. If false, single calls of clients are used instead.",
+        ),
+    ] = True
