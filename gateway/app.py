@@ -32,6 +32,7 @@ from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import Receive, Send
 from gateway.pipeline.client.intake import Intake
+from gateway.pipeline.execution.runner import CallExecution
 from gateway.pipeline.idempotency import Idempotent
 from gateway.pipeline.proxy import Proxy
 from gateway.pipeline.record import Recorder
@@ -270,7 +271,11 @@ class _EdgeBuilder:
         self._authenticator = Authenticator(
             stores.keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
         )
-        self._sender = ResponseSender(watchdog, settings.server.send_stall_s)
+        self._sender = ResponseSender(
+            watchdog,
+            settings.server.send_stall_s,
+            show_provider=settings.routing.show_provider,
+        )
         self._counts = TokenCounter(counters, CountCache(stores.redis, settings.redis.key_prefix))
         self._admission = Admission(
             settings.server.max_in_flight, stores.call_metrics, metering.reservations
@@ -284,17 +289,15 @@ class _EdgeBuilder:
     def edge(self, catalogue: Catalogue) -> Edge:
         """Return the edge that serves the models of `catalogue`."""
         request_builder = RequestBuilder(catalogue)
+        policy = self._routing.policy(catalogue, request_builder.limit_fields())
+        attempts = AttemptRunner(
+            self._transport, request_builder, self._sender, self._stores.call_metrics, policy
+        )
+        router = self._routing.router(catalogue)
         proxy = Proxy(
             catalogue,
             self._authenticator,
-            attempts=AttemptRunner(
-                self._transport,
-                request_builder,
-                self._sender,
-                self._stores.call_metrics,
-                self._routing.policy(catalogue, request_builder.limit_fields()),
-            ),
-            counts=self._counts,
+            execution=CallExecution(router, attempts, self._counts, self._admission),
             admission=self._admission,
             intake=self._intake,
             recorder=self._recorder,
@@ -304,7 +307,12 @@ class _EdgeBuilder:
         return Edge(
             proxy,
             ModelsApi(catalogue, self._authenticator),
-            AccountApi(self._authenticator, stores.database, stores.metering.accounts),
+            AccountApi(
+                self._authenticator,
+                stores.database,
+                stores.metering.accounts,
+                show_provider=self._settings.routing.show_provider,
+            ),
             self._admin_pages(catalogue),
             Probes(self._settings.brand, stores.redis),
         )

@@ -198,6 +198,8 @@ def _model(model: given.Model, providers: Mapping[str, Provider]) -> Model:
         max_output=model.max_output,
         prices=_prices(model.prices),
         deployments=tuple(_deployment(each, providers, model) for each in model.deployments),
+        policy=model.policy,
+        fallbacks=tuple(model.fallbacks),
     )
 
 
@@ -247,4 +249,7 @@ def _deployment(
             prices is not None and prices.reasoning is not None
             for prices in (model.prices, deployment.cost)
         ),
+        weight=deployment.weight,
+        priority=deployment.priority,
+        tags=frozenset(deployment.tags),
     )

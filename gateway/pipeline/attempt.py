@@ -16,8 +16,8 @@ from gateway.core.routing.failures import RULES
 from gateway.core.routing.order import AttemptOrder, Failure, NextAttempt
 from gateway.core.routing.plan import Candidate
 from gateway.errors import ErrorSource, GatewayError
-from gateway.pipeline.refusal import RefusalError, failure_of, mask_credential, with_head
 from gateway.pipeline.request.exchange import CallContext, RequestBuilder
+from gateway.pipeline.response.refusal import RefusalError, failure_of, mask_credential, with_head
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.routing.worker import AttemptPolicy
 from gateway.ports import Transport, UpstreamResponse
@@ -106,19 +106,30 @@ class AttemptRunner:
                 await asyncio.sleep(following.wait_s)
 
     async def _observed(self, context: CallContext, candidate: Candidate) -> bytes | None:
-        """Run an attempt, and note its load and its success."""
-        board, call = self._policy.health, context.call
-        health = board.of(candidate.deployment.label)
+        """Run an attempt, and note its load, its success and its place in the chain."""
+        board, call, deployment = self._policy.health, context.call, candidate.deployment
+        health = board.of(deployment.label)
         health.in_flight += 1
+        started = monotonic()
         try:
             body = await self._attempt(context, candidate)
-            attempt = call.attempt
-            content_at = None if attempt is None else attempt.first_content_at
-            ttft_s = content_at - attempt.sent_at if attempt and content_at is not None else None
-            board.attempt_succeeded(health, ttft_s)
-            return body
+        except GatewayError as error:
+            failure = failure_of(error)
+            call.note_attempt(deployment, failure.kind.value, failure.status, monotonic() - started)
+            raise
+        except asyncio.CancelledError:
+            call.note_attempt(deployment, "cancelled", 0, monotonic() - started)
+            health.probe_unfinished(monotonic())
+            raise
         finally:
             health.in_flight -= 1
+        if call.chain:
+            call.note_attempt(deployment, "ok", call.status, monotonic() - started)
+        attempt = call.attempt
+        content_at = None if attempt is None else attempt.first_content_at
+        ttft_s = content_at - attempt.sent_at if attempt and content_at is not None else None
+        board.attempt_succeeded(health, ttft_s)
+        return body
 
     def _note(
         self, candidate: Candidate, failure: Failure, rotation: CredentialRotation | None
@@ -154,6 +165,12 @@ class AttemptRunner:
                 raise
             if context.channel.gone and not context.call.outlives_client:
                 raise
+            fault = refusal.fault
+            call, sent = context.call, context.call.attempt
+            if sent is not None:
+                seconds = monotonic() - sent.sent_at
+                kind = failure_of(refusal).kind.value
+                call.note_attempt(candidate.deployment, kind, fault.status, seconds)
             # Reasoning in the history was signed by another provider: retry without it.
             context.without_reasoning = True
             return await self._send(context, candidate)

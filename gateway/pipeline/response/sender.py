@@ -27,7 +27,7 @@ from gateway.protocols.http.errors.gateway_errors import render_event
 from gateway.protocols.http.errors.response_faults import read_response_fault
 from gateway.protocols.http.errors.upstream_errors import early_error
 from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, STREAM_LATE
-from gateway.protocols.http.headers import client_headers
+from gateway.protocols.http.headers import client_headers, served_by
 from gateway.protocols.http.limit_headers import limit_headers
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from gateway.protocols.streams.refold import begins_stream, folded
@@ -54,11 +54,13 @@ class ResponseSender:
     Args:
         watchdog: Checks the streams' clocks.
         stall_s: How long a client may accept no bytes.
+        show_provider: Name the provider in a header.
     """
 
-    def __init__(self, watchdog: Watchdog, stall_s: float) -> None:
+    def __init__(self, watchdog: Watchdog, stall_s: float, *, show_provider: bool = True) -> None:
         self._watchdog = watchdog
         self._stall_s = stall_s
+        self._show_provider = show_provider
 
     async def deliver(
         self,
@@ -118,6 +120,8 @@ class ResponseSender:
         if call.reservation is not None:
             room = call.reservation.headroom
             headers.extend(limit_headers(room, call.client_wire, int(time.time())))
+        provider = attempt.deployment.provider.name if self._show_provider else None
+        headers.extend(served_by(call.model, provider, call.attempts))
         if call.dropped:
             headers.append((b"x-capio-dropped", ", ".join(call.dropped).encode()))
         return headers
@@ -392,7 +396,4 @@ def _upstream_id(response: UpstreamResponse) -> str | None:
 
 
 def _header(response: UpstreamResponse, name: bytes) -> bytes | None:
-    for key, value in response.headers:
-        if key == name:
-            return value
-    return None
+    return next((value for key, value in response.headers if key == name), None)

@@ -15,6 +15,7 @@ from gateway.core.routing.health import HealthRules, HealthState
 from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.pipeline.routing.board import HealthBoard
 from gateway.pipeline.routing.prober import Prober
+from gateway.pipeline.routing.router import Router
 from gateway.ports import HealthExchange, Transport
 from gateway.settings import Routing
 from gateway.telemetry.metrics import Metrics
@@ -103,6 +104,18 @@ class WorkerRouting:
         )
         several = {name: each for name, each in self._rotations.items() if each.count > 1}
         return AttemptPolicy(limits, self._budget, self.board, several)
+
+    def router(self, catalogue: Catalogue) -> Router:
+        """Return the router of a catalogue; for use after `policy`."""
+        routing = self._routing
+        return Router(
+            catalogue,
+            self.board,
+            preferences=routing.client_preferences,
+            fallbacks=routing.client_fallbacks,
+            affinity=routing.affinity,
+            passive_probes=not routing.probes,
+        )
 
     def flush(self, metrics: Metrics) -> None:
         """Hand over counts and states; for about once per second."""

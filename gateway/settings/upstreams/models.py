@@ -13,6 +13,7 @@ from gateway.settings.types import (
     Price,
     ProviderName,
     Section,
+    TagName,
     Text,
     UpstreamName,
 )
@@ -135,9 +136,34 @@ class Deployment(Section, frozen=True):
         Prices | None,
         Meta(
             description="What the provider charges the operator. Never shown to clients. If not"
-            " set, the margin is unknown.",
+            " set, the margin is unknown, and the model's default policy is `priority`.",
         ),
     ] = None
+    weight: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Share of the calls under the `weighted` policy, and of conversations among"
+            " equal deployments.",
+        ),
+    ] = 1
+    priority: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Rank under the policies `priority`, `weighted` and `latency`; lower comes"
+            " first.",
+        ),
+    ] = 0
+    tags: Annotated[
+        list[TagName],
+        Meta(
+            max_length=16,
+            description='Regions or other properties by which clients may choose, as `["eu"]`.',
+        ),
+    ] = []
 
 
 class Model(Section, frozen=True):
@@ -154,10 +180,25 @@ class Model(Section, frozen=True):
         list[Deployment],
         Meta(
             min_length=1,
-            description="Ways to reach the model, in order of preference. Those that speak the"
+            description="Ways to reach the model, see [routing](routing.md). Those that speak the"
             " client's wire are tried first.",
         ),
     ]
+    policy: Annotated[
+        Literal["cheapest", "priority", "weighted", "latency"] | None,
+        Meta(
+            description="Which deployment serves a call, see [routing](routing.md#policies). If not"
+            ' set: `"cheapest"` where every deployment has a `cost`, else `"priority"`.',
+        ),
+    ] = None
+    fallbacks: Annotated[
+        list[ModelName],
+        Meta(
+            max_length=8,
+            description="Other models that serve a call if no deployment of this one can. The call"
+            " is then priced, limited and recorded as that model.",
+        ),
+    ] = []
     aliases: Annotated[
         list[ModelName],
         Meta(description='Additional names, as `["anthropic/claude-opus-4-8"]`.'),

@@ -87,3 +87,31 @@ class Routing(Section, frozen=True):
             " of all pods. If false, single calls of clients are used instead.",
         ),
     ] = True
+    affinity: Annotated[
+        bool,
+        Meta(
+            description="Keep the calls of a conversation on the deployment that holds its prompt"
+            " cache, among deployments that are otherwise equal.",
+        ),
+    ] = True
+    client_preferences: Annotated[
+        bool,
+        Meta(
+            description="Clients may choose among deployments with the headers `x-capio-prefer`,"
+            " `x-capio-only` and `x-capio-exclude`. If false, they are rejected with 400.",
+        ),
+    ] = True
+    client_fallbacks: Annotated[
+        bool,
+        Meta(
+            description="Clients may name fallback models for a call. If false, they are rejected"
+            " with 400.",
+        ),
+    ] = True
+    show_provider: Annotated[
+        bool,
+        Meta(
+            description="Name the provider that served a call, in `x-capio-provider` and in"
+            " `/v1/generation`.",
+        ),
+    ] = True
