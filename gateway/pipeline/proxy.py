@@ -187,7 +187,7 @@ class Proxy:
             limit_bytes = self._limits.max_count_body_bytes
             await self._execution.count(context, principal, model, preferences, limit_bytes)
             return
-        self._execution.check_served(model, request.wire, call.endpoint)
+        self._execution.check_served(model, call.endpoint)
         models = self._fallbacks.models(context, principal, model)
         if (
             keyed is not None

@@ -10,7 +10,7 @@ The health of one deployment as one worker knows it; time is passed in.
 from __future__ import annotations
 
 import enum
-import math
+from bisect import bisect_left
 from typing import Final
 
 import msgspec
@@ -21,11 +21,14 @@ from gateway.core.routing.order import Failure
 
 LONGEST_REST_S: Final = 600.0
 """A longer `retry-after` is not taken at its word: the next call after this finds out."""
+OLDEST_S: Final = 3600.0
+"""A published state that is older is ignored."""
 FIRST_REST_S: Final = 1.0
 LONGEST_GUESS_S: Final = 30.0
 """Rest without `retry-after`: doubles from `FIRST_REST_S` with each refusal in a row."""
 TTFT_STEPS: Final = 24
 _FIRST_STEP_S: Final = 0.016
+_BOUNDS: Final = [_FIRST_STEP_S * 2.0 ** (step / 2) for step in range(TTFT_STEPS - 1)]
 _WEIGHT: Final = 0.2
 """Of the newest time to first token in the smoothed one."""
 
@@ -59,6 +62,7 @@ class DeploymentHealth:
 
     __slots__ = (
         "_breaker",
+        "_failed",
         "_out_probe_s",
         "_probe_at",
         "_refusals",
@@ -88,6 +92,7 @@ class DeploymentHealth:
         self._out_probe_s = rules.out_probe_s
         self._probe_at = 0.0
         self._refusals = 0
+        self._failed = False  # since the last success; spares a success of the common case
 
     def state(self, now: float) -> HealthState:
         """Return the state; a rest that is over ends here."""
@@ -109,7 +114,9 @@ class DeploymentHealth:
         if ttft_s is not None:
             known = self.ttft_s
             self.ttft_s = known + (ttft_s - known) * _WEIGHT if known else ttft_s
-        self._refusals = 0
+        if not self._failed:
+            return False
+        self._refusals, self._failed = 0, self.blocked
         before = self.state(now) if self.blocked else HealthState.READY
         self._breaker.record_success()
         if not self.blocked:
@@ -120,6 +127,7 @@ class DeploymentHealth:
     def record_failure(self, failure: Failure, now: float) -> bool:
         """Note a failure; return whether the state changed by it."""
         effect = RULES[failure.kind].effect
+        self._failed = True
         if effect is Effect.BREAKER:
             changed = self._breaker.record_failure(now)
             self.blocked = self.blocked or changed
@@ -140,20 +148,22 @@ class DeploymentHealth:
         if until <= max(now, self.rests_until):
             return False
         was_ready = self.state(now) is HealthState.READY
-        self.rests_until, self.demanded, self.blocked = until, demanded, True
+        self.rests_until, self.demanded = until, demanded
+        self.blocked = self._failed = True
         return was_ready
 
     def take_out(self, reason: FailureClass, probe_at: float, now: float) -> bool:
         """Take the deployment out; return whether it was not."""
         was_out = self.out is not None
         self._probe_at = now + self._out_probe_s if was_out else probe_at
-        self.out, self.blocked = reason, True
+        self.out = reason
+        self.blocked = self._failed = True
         return not was_out
 
     def open(self, now: float) -> None:
         """Open the breaker: another worker found the deployment failing."""
         self._breaker.open(now)
-        self.blocked = True
+        self.blocked = self._failed = True
 
     def restore(self) -> None:
         """Make the deployment ready: another worker, or a probe, found it working."""
@@ -208,11 +218,9 @@ class HealthCounts(msgspec.Struct):
 
 def ttft_step(seconds: float) -> int:
     """Return the step of a time to first token; each is 1.41 times as wide as the one before."""
-    if seconds <= _FIRST_STEP_S:
-        return 0
-    return min(TTFT_STEPS - 1, math.ceil(2 * math.log2(seconds / _FIRST_STEP_S)))
+    return bisect_left(_BOUNDS, seconds)
 
 
 def ttft_bound_s(step: int) -> float:
     """Return the upper bound of a step in seconds; the last step has none."""
-    return float(_FIRST_STEP_S * 2.0 ** (step / 2))
+    return _BOUNDS[step] if step < len(_BOUNDS) else float("inf")

@@ -7,11 +7,12 @@ for a call as long as all deployments are ready and the client has no preference
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.core.model import Deployment, TokenPrices
-from gateway.core.routing.affinity import has_room, hash64, rank
+from gateway.core.routing.affinity import has_room, hash32, mix, weighted_rank
 from gateway.core.routing.health import DeploymentHealth
 from gateway.core.routing.plan import Candidate
 
@@ -31,7 +32,7 @@ class Slot:
     def __init__(self, candidate: Candidate, health: DeploymentHealth) -> None:
         self.candidate = candidate
         self.health = health
-        self.identity = hash64(candidate.deployment.label.encode())
+        self.identity = hash32(candidate.deployment.label.encode())
         self.weight = candidate.deployment.weight
 
 
@@ -45,7 +46,9 @@ class Lineup:
         first: A provider whose deployments come before all others.
     """
 
-    __slots__ = ("_cumulated", "_orders", "_policy", "heads", "slots")
+    # `orders[n]`: the candidates of all slots, beginning with the n-th head.
+
+    __slots__ = ("_cumulated", "_equals", "_has_weights", "_policy", "heads", "orders", "slots")
 
     def __init__(self, slots: Sequence[Slot], policy: str, first: str | None = None) -> None:
         wire = slots[0].candidate.wire if slots else None
@@ -62,50 +65,55 @@ class Lineup:
         if policy == "priority":
             self.heads = min(self.heads, 1)
         self._policy = policy
+        self._equals = self.slots[: self.heads]
+        self._has_weights = len({slot.weight for slot in self._equals}) > 1
         candidates = tuple(slot.candidate for slot in ranked)
-        self._orders = tuple(
+        self.orders = tuple(
             (candidates[head], *candidates[:head], *candidates[head + 1 :])
             for head in range(self.heads)
         )
-        total = 0
-        self._cumulated = [total := total + slot.weight for slot in ranked[: self.heads]]
+        self._cumulated = list(itertools.accumulate(slot.weight for slot in self._equals))
 
     def only(self, slots: Sequence[Slot], first: str | None) -> Lineup:
         """Return the lineup of a part of the slots."""
         return Lineup(slots, self._policy, first)
 
     def order(self, conversation: int | None, draw: Draw) -> tuple[Candidate, ...]:
+        """Return the candidates for one call, best first, see `pick`."""
+        return self.orders[self.pick(conversation, draw)] if self.orders else ()
+
+    def pick(self, conversation: int | None, draw: Draw) -> int:
         """
-        Return the candidates for one call, best first; all must be ready.
+        Return which of `orders` one call takes; all slots must be ready.
 
         Args:
             conversation: Its hash, to stay where its prompt cache is; None: it has none.
             draw: Uniform in [0, 1).
         """
         if self.heads < 2:
-            return self._orders[0] if self._orders else ()
+            return 0
         if conversation is not None:
             head = self._held(conversation)
             if head is not None:
-                return self._orders[head]
+                return head
         if self._policy == "weighted":
-            return self._orders[self._weighted(draw())]
+            return self._weighted(draw())
         if self._policy == "latency":
-            return self._orders[self._fastest(draw)]
-        return self._orders[self._less_loaded(draw)]
+            return self._fastest(draw)
+        return self._less_loaded(draw)
 
     def _held(self, conversation: int) -> int | None:
         """Return the head that holds a conversation, unless it is overloaded."""
-        heads, slots = self.heads, self.slots
-        total = 0
-        best, best_rank = 0, -1.0
-        for index in range(heads):
-            slot = slots[index]
+        total, best, highest = 0, 0, -1.0
+        for index, slot in enumerate(self._equals):
             total += slot.health.in_flight
-            ranked = rank(conversation, slot.identity, slot.weight)
-            if ranked > best_rank:
-                best, best_rank = index, ranked
-        return best if has_room(slots[best].health.in_flight, total, heads) else None
+            if self._has_weights:
+                rank = weighted_rank(conversation, slot.identity, slot.weight)
+            else:
+                rank = mix(conversation, slot.identity)
+            if rank > highest:
+                best, highest = index, rank
+        return best if has_room(self.slots[best].health.in_flight, total, self.heads) else None
 
     def _weighted(self, drawn: float) -> int:
         target = drawn * self._cumulated[-1]

@@ -94,14 +94,14 @@ class CallExecution:
         """Return the preferences in a client's headers, see `Router.preferences`."""
         return self._router.preferences(model, headers)
 
-    def check_served(self, model: Model, wire: Wire, endpoint: Endpoint) -> None:
+    def check_served(self, model: Model, endpoint: Endpoint) -> None:
         """
         Check that an endpoint has deployments, ready or not.
 
         Raises:
             GatewayError: MODEL_NOT_SUPPORTED or NO_ROUTE.
         """
-        planned = self._router.static_plan(model, wire, endpoint)
+        planned = self._router.static_plan(model, endpoint)
         if planned.reason is not None:
             raise no_route(planned)
 
@@ -146,7 +146,7 @@ class CallExecution:
             )
 
         endpoint = context.call.endpoint
-        return self._router.route(model, request.wire, endpoint, preferences, conversation)
+        return self._router.route(model, endpoint, preferences, conversation)
 
     def _planned(self, context: CallContext, model: Model, preferences: Preferences) -> Route:
         route = self.route(context, model, preferences)

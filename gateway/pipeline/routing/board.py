@@ -14,6 +14,7 @@ from time import monotonic
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.routing.health import (
+    OLDEST_S,
     DeploymentHealth,
     HealthChange,
     HealthCounts,
@@ -26,8 +27,6 @@ from gateway.ports import HealthExchange
 
 logger = logging.getLogger(__name__)
 
-OLDEST_S = 3600.0
-"""A published state that is older is ignored."""
 _LOGGED_AS_WARNING = (HealthState.OPEN, HealthState.OUT)
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from time import monotonic
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.core.catalogue import Catalogue
-from gateway.core.model import Endpoint, Model, Wire
-from gateway.core.routing.health import HealthState
+from gateway.core.model import Endpoint, Model
+from gateway.core.routing.health import DeploymentHealth, HealthState
 from gateway.core.routing.lineup import Lineup, Slot, default_policy
 from gateway.core.routing.plan import Candidate, Plan, plan
 from gateway.core.routing.preferences import (
@@ -43,6 +44,16 @@ class Route(msgspec.Struct, frozen=True):
     """What serves the endpoint at all, or the reason why nothing does."""
     last_resort: bool = False
     """No deployment is ready: one attempt is made, and nothing is repeated."""
+
+
+class _Line(NamedTuple):
+    """What is worked out ahead of time for one model and endpoint."""
+
+    plan: Plan
+    lineup: Lineup
+    healths: tuple[DeploymentHealth, ...]
+    routes: tuple[Route, ...]
+    """One for each of the lineup's orders; for a lineup without slots a single empty one."""
 
 
 class Router:
@@ -77,17 +88,18 @@ class Router:
         self._affinity = affinity
         self._passive_probes = passive_probes
         self._draw = draw
-        self._plans: dict[tuple[str, Wire, Endpoint], Plan] = {}
-        self._lineups: dict[tuple[str, Wire, Endpoint, str | None, str | None], Lineup] = {}
-        for model in catalogue.models:
-            for endpoint in Endpoint:
-                planned = plan(model, endpoint.wire, endpoint)
-                self._plans[model.name, endpoint.wire, endpoint] = planned
-                self._lineup(model, endpoint.wire, endpoint, planned, NO_PREFERENCES)
+        # By id, since hashing an enum takes as long as all else; the catalogue keeps the models.
+        self._catalogue = catalogue
+        self._lines = {
+            (id(model), id(endpoint)): self._line(model, endpoint, NO_PREFERENCES)
+            for model in catalogue.models
+            for endpoint in Endpoint
+        }
+        self._preferred: dict[tuple[str, Endpoint, str | None, str | None], _Line] = {}
 
-    def static_plan(self, model: Model, wire: Wire, endpoint: Endpoint) -> Plan:
+    def static_plan(self, model: Model, endpoint: Endpoint) -> Plan:
         """Return what serves an endpoint at all, ready or not."""
-        return self._plans.get((model.name, wire, endpoint)) or plan(model, wire, endpoint)
+        return self._lines[id(model), id(endpoint)].plan
 
     def preferences(self, model: Model, headers: Headers) -> Preferences:
         """
@@ -96,15 +108,17 @@ class Router:
         Raises:
             GatewayError: BAD_REQUEST: not allowed, or no deployment has such a name.
         """
-        found = {name: value for name, value in headers if name in _PREFERENCES}
-        if not found:
+        for name, _ in headers:
+            if name in _PREFERENCES:
+                break
+        else:
             return NO_PREFERENCES
+        found = {name: value for name, value in headers if name in _PREFERENCES}
         return read_preferences(found, model.deployments, allowed=self._preferences)
 
     def route(
         self,
         model: Model,
-        wire: Wire,
         endpoint: Endpoint,
         preferences: Preferences = NO_PREFERENCES,
         conversation: Callable[[], int | None] | None = None,
@@ -114,8 +128,7 @@ class Router:
 
         Args:
             model: One of the catalogue's.
-            wire: The dialect of the request.
-            endpoint: Its endpoint.
+            endpoint: What is called.
             preferences: From `preferences`.
             conversation: Returns the conversation's hash; called only if it matters.
 
@@ -123,35 +136,46 @@ class Router:
             GatewayError: OVERLOADED: all deployments rest as their upstreams demanded. BAD_REQUEST:
                 no deployment fulfils the preferences.
         """
-        planned = self.static_plan(model, wire, endpoint)
-        if not planned.candidates:
-            return Route((), planned)
-        lineup = self._lineup(model, wire, endpoint, planned, preferences)
-        slots = lineup.slots
-        for slot in slots:
-            if slot.health.blocked:
-                break
-        else:
-            if preferences is NO_PREFERENCES:
-                return Route(self._order(lineup, conversation), planned)
-        permitted = [slot for slot in slots if preferences.permits(slot.candidate.deployment)]
+        line = self._lines[id(model), id(endpoint)]
+        if preferences is NO_PREFERENCES:
+            for health in line.healths:
+                if health.blocked:
+                    break
+            else:
+                lineup = line.lineup
+                if lineup.heads < 2:
+                    return line.routes[0]
+                return line.routes[lineup.pick(self._held(conversation), self._draw)]
+        if not line.healths:
+            return line.routes[0]
+        return self._filtered(model, endpoint, preferences, conversation)
+
+    def _filtered(
+        self,
+        model: Model,
+        endpoint: Endpoint,
+        preferences: Preferences,
+        conversation: Callable[[], int | None] | None,
+    ) -> Route:
+        """Return the candidates that are permitted and ready."""
+        line = self._preferring(model, endpoint, preferences)
+        permitted = [
+            slot for slot in line.lineup.slots if preferences.permits(slot.candidate.deployment)
+        ]
         if not permitted:
             raise nothing_left(model.name)
         now = monotonic()
         ready = [slot for slot in permitted if self._admits(slot, now)]
         if not ready:
-            return self._last_resort(planned, permitted, now)
-        if len(ready) != len(slots):
+            return self._last_resort(line.plan, permitted, now)
+        lineup = line.lineup
+        if len(ready) != len(lineup.slots):
             lineup = lineup.only(ready, preferences.first)
-        return Route(self._order(lineup, conversation), planned)
+        held = self._held(conversation) if lineup.heads > 1 else None
+        return Route(lineup.order(held, self._draw), line.plan)
 
-    def _order(
-        self, lineup: Lineup, conversation: Callable[[], int | None] | None
-    ) -> tuple[Candidate, ...]:
-        held = None
-        if conversation is not None and lineup.heads > 1 and self._affinity:
-            held = conversation()
-        return lineup.order(held, self._draw)
+    def _held(self, conversation: Callable[[], int | None] | None) -> int | None:
+        return conversation() if conversation is not None and self._affinity else None
 
     def _admits(self, slot: Slot, now: float) -> bool:
         health = slot.health
@@ -178,25 +202,27 @@ class Router:
         guessed.sort(key=lambda slot: ranks.get(slot.health.state(now), 0))
         return Route((guessed[0].candidate,), planned, last_resort=True)
 
-    def _lineup(
-        self,
-        model: Model,
-        wire: Wire,
-        endpoint: Endpoint,
-        planned: Plan,
-        preferences: Preferences,
-    ) -> Lineup:
-        key = (model.name, wire, endpoint, preferences.policy, preferences.first)
-        lineup = self._lineups.get(key)
-        if lineup is None:
-            policy = preferences.policy or model.policy or default_policy(model.deployments)
-            slots = [
-                Slot(candidate, self._board.of(candidate.deployment.label))
-                for candidate in planned.candidates
-            ]
+    def _preferring(self, model: Model, endpoint: Endpoint, preferences: Preferences) -> _Line:
+        policy, first = preferences.policy, preferences.first
+        if policy is None and first is None:
+            return self._lines[id(model), id(endpoint)]
+        key = (model.name, endpoint, policy, first)
+        line = self._preferred.get(key)
+        if line is None:
             # Bounded: policies and providers are checked before they get here.
-            lineup = self._lineups[key] = Lineup(slots, policy, preferences.first)
-        return lineup
+            line = self._preferred[key] = self._line(model, endpoint, preferences)
+        return line
+
+    def _line(self, model: Model, endpoint: Endpoint, preferences: Preferences) -> _Line:
+        planned = plan(model, endpoint.wire, endpoint)
+        slots = [
+            Slot(candidate, self._board.of(candidate.deployment.label))
+            for candidate in planned.candidates
+        ]
+        policy = preferences.policy or model.policy or default_policy(model.deployments)
+        lineup = Lineup(slots, policy, preferences.first)
+        routes = tuple(Route(order, planned) for order in lineup.orders) or (Route((), planned),)
+        return _Line(planned, lineup, tuple(slot.health for slot in slots), routes)
 
 
 def _rests_on_demand(slot: Slot, now: float) -> bool:

@@ -101,7 +101,7 @@ class RedisHealth:
             reply = await self._redis.command("HGETALL", self._states)
         except (RedisUnavailable, ReplyError):
             return
-        self.learn(read_states(reply))
+        self.learn(read_states(reply[1::2] if isinstance(reply, list) else ()))
 
     def _send(self, *command: str | bytes) -> None:
         self._redis.command(*command).add_done_callback(_retrieve)
@@ -122,9 +122,8 @@ def minute_key(key_prefix: str, label: str, minute: int) -> str:
     return f"{key_prefix}health:{label}:{minute}"
 
 
-def read_states(reply: Reply) -> list[HealthChange]:
-    """Return the changes in the reply to HGETALL."""
-    values = reply[1::2] if isinstance(reply, list) else []
+def read_states(values: Iterable[object]) -> list[HealthChange]:
+    """Return the changes in the values of the hash of states; others are left out."""
     found = (_read(value) for value in values if isinstance(value, bytes))
     return [change for change in found if change is not None]
 

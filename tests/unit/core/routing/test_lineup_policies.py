@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gateway.core.model import Deployment, Prices, Wire
-from gateway.core.routing.affinity import hash64
+from gateway.core.routing.affinity import hash32
 from gateway.core.routing.health import DeploymentHealth, HealthRules
 from gateway.core.routing.lineup import Lineup, Slot, default_policy
 from gateway.core.routing.plan import Candidate
@@ -46,7 +46,7 @@ def heads(line: Lineup, calls: int = 4000, conversations: bool = False) -> Count
     draw = random.Random(7).random
     found: Counter[str] = Counter()
     for number in range(calls):
-        held = hash64(b"%d" % number) if conversations else None
+        held = hash32(b"%d" % number) if conversations else None
         found[line.order(held, draw)[0].deployment.provider.name] += 1
     return found
 
@@ -157,7 +157,7 @@ def test_conversation_stays_where_it_is() -> None:
     )
     found: Counter[str] = Counter()
     for number in range(3000):
-        held = hash64(b"conversation %d" % number)
+        held = hash32(b"conversation %d" % number)
         first = names(ones, held, 0.1)[0]
         assert names(others, held, 0.9)[0] == first
         found[first] += 1
@@ -172,7 +172,7 @@ def test_conversation_returns_to_its_deployment() -> None:
         [slot for slot in whole.slots if not slot.candidate.deployment.label.startswith("b/")], None
     )
     for number in range(500):
-        held = hash64(b"%d" % number)
+        held = hash32(b"%d" % number)
         before = names(whole, held)[0]
         assert names(part, held)[0] == before or before == "b"
 
@@ -180,7 +180,7 @@ def test_conversation_returns_to_its_deployment() -> None:
 def test_conversation_leaves_an_overloaded_deployment() -> None:
     """Beyond 1.25 times the mean load, and two calls, others take over."""
     line = lineup("cheapest", deployment("a", CHEAP), deployment("b", CHEAP))
-    held = hash64(b"x")
+    held = hash32(b"x")
     index = 0 if names(line, held)[0] == "a" else 1
     holder, other = line.slots[index].health, line.slots[1 - index].health
     other.in_flight = 4

@@ -49,7 +49,7 @@ class Scene:
     def route(self, conversation: int | None = None, **headers: bytes) -> Route:
         pairs = [(b"x-capio-" + name.encode(), value) for name, value in headers.items()]
         wishes = self.router.preferences(self.model, pairs)
-        return self.router.route(self.model, Wire.OPENAI, CHAT, wishes, lambda: conversation)
+        return self.router.route(self.model, CHAT, wishes, lambda: conversation)
 
 
 def names(route: Route) -> str:
@@ -175,6 +175,6 @@ def test_endpoint_without_deployments_has_a_reason() -> None:
     catalogue = Catalogue("", (model,), (deployment.provider,), {"m": model})
     router = Router(catalogue, HealthBoard(HealthRules(), "w"))
 
-    route = router.route(model, Wire.OPENAI, Endpoint.EMBEDDINGS)
+    route = router.route(model, Endpoint.EMBEDDINGS)
 
     assert (route.candidates, route.plan.is_final) == ((), True)
