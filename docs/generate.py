@@ -53,6 +53,7 @@ SEE = {
     "responses": "[Stored responses](stored-responses.md)",
     "admin": "[Admin API](admin-api.md)",
     "metrics": "[Metrics](metrics.md)",
+    "routing": "[Routing](routing.md)",
     "providers": "[Disconnected clients](money.md#disconnected-clients)",
 }
 
@@ -97,6 +98,7 @@ Alert on:
 - any `gateway_usage_lost_total`, `gateway_usage_refused_total` or `gateway_ledger_parked_total`;
 - `gateway_ledger_lag_seconds` over a minute;
 - `gateway_spill_oldest_seconds` over a minute while Redis is up, and a rising `gateway_spill_bytes`;
+- any `gateway_deployment_state` of 4: the operator's credential or credit was refused;
 - `gateway_loop_lag_seconds` with a tail over 50 ms: workers are out of CPU;
 - `gateway_errors_total` of kind `internal`.
 """

@@ -33,18 +33,21 @@ from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import Receive, Send
 from gateway.pipeline.client.intake import Intake
+from gateway.pipeline.execution.runner import CallExecution
 from gateway.pipeline.idempotency import Idempotent
 from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import RequestBuilder
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
+from gateway.pipeline.routing.worker import WorkerRouting
 from gateway.pipeline.stored.keeper import StoredResponses
 from gateway.pipeline.token_counts import TokenCounter
 from gateway.settings import Secrets, Settings, read_text, resolve_secrets
 from gateway.settings.embedded import redis_url
 from gateway.signals import unblock_stop_signals
 from gateway.store.accounts.snapshot import SqlAccounts
+from gateway.store.health.exchange import RedisHealth, health_channel
 from gateway.store.hot_state.count_cache import CountCache
 from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.idempotency.records import IdempotencyRecords, idempotency_scripts
@@ -133,6 +136,7 @@ class Worker:
         await stores.start()
         builder = _EdgeBuilder(settings, secrets, self._counters, stores, self._stack)
         self._edge = builder.edge(catalogue)
+        await stores.share_health()
         if self._runtime is not None:
             asyncio.get_running_loop().add_signal_handler(
                 signal.SIGHUP, self._reload, self._runtime, builder
@@ -195,6 +199,8 @@ class _Stores:
             count=lambda source: self.metrics.key_lookups.labels(source).inc(),
         )
         self._subscription = Subscription(target, channel_name(prefix), self.keys)
+        self.health = RedisHealth(self.redis, prefix)
+        self._health_subscription = Subscription(target, health_channel(prefix), self.health)
         self._metering: Metering | None = None
         self._settings = settings
 
@@ -211,12 +217,17 @@ class _Stores:
         self._stack.push_async_callback(self.database.aclose)
         self._stack.push_async_callback(self.keys.aclose)
         self._stack.push_async_callback(self._subscription.aclose)
+        self._stack.push_async_callback(self._health_subscription.aclose)
         await self._subscription.start()
         accounts = SqlAccounts(self.database)
         metering = Metering(self.redis, accounts, self._settings, self.metrics, self.call_metrics)
         self._stack.push_async_callback(metering.aclose)
         metering.start()
         self._metering = metering
+
+    async def share_health(self) -> None:
+        """Learn other workers' health of deployments from now on; they must be known before."""
+        await self._health_subscription.start()
 
     def _redis_state_changed(self, state: RedisState) -> None:
         """Resend to Redis, once it is back, what it may have missed."""
@@ -255,12 +266,22 @@ class _EdgeBuilder:
         watchdog = Watchdog(stores.metrics.loop_lag.observe)
         watchdog.start()
         stack.callback(watchdog.stop)
-        publishing = asyncio.create_task(_publish_counters(stores, self._transport, call_log))
+        self._routing = WorkerRouting(settings.routing, self._transport, stores.health)
+        stores.health.learn = self._routing.board.learn
+        self._routing.start()
+        stack.push_async_callback(self._routing.aclose)
+        publishing = asyncio.create_task(
+            _publish_counters(stores, self._transport, call_log, self._routing)
+        )
         stack.push_async_callback(_cancel, publishing)
         self._authenticator = Authenticator(
             stores.keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
         )
-        self._sender = ResponseSender(watchdog, settings.server.send_stall_s)
+        self._sender = ResponseSender(
+            watchdog,
+            settings.server.send_stall_s,
+            show_provider=settings.routing.show_provider,
+        )
         self._counts = TokenCounter(counters, CountCache(stores.redis, settings.redis.key_prefix))
         self._admission = Admission(
             settings.server.max_in_flight, stores.call_metrics, metering.reservations
@@ -275,16 +296,16 @@ class _EdgeBuilder:
 
     def edge(self, catalogue: Catalogue) -> Edge:
         """Return the edge that serves the models of `catalogue`."""
+        request_builder = RequestBuilder(catalogue)
+        policy = self._routing.policy(catalogue, request_builder.limit_fields())
+        attempts = AttemptRunner(
+            self._transport, request_builder, self._sender, self._stores.call_metrics, policy
+        )
+        router = self._routing.router(catalogue)
         proxy = Proxy(
             catalogue,
             self._authenticator,
-            attempts=AttemptRunner(
-                self._transport,
-                RequestBuilder(catalogue),
-                self._sender,
-                self._stores.call_metrics,
-            ),
-            counts=self._counts,
+            execution=CallExecution(router, attempts, self._counts, self._admission),
             admission=self._admission,
             intake=self._intake,
             recorder=self._recorder,
@@ -294,7 +315,12 @@ class _EdgeBuilder:
         return Edge(
             proxy,
             ModelsApi(catalogue, self._authenticator),
-            AccountApi(self._authenticator, stores.database, stores.metering.accounts),
+            AccountApi(
+                self._authenticator,
+                stores.database,
+                stores.metering.accounts,
+                show_provider=self._settings.routing.show_provider,
+            ),
             self._admin_pages(catalogue),
             Probes(self._settings.brand, stores.redis),
             ResponsesApi(self._authenticator, stored.conversations if stored else None),
@@ -340,7 +366,10 @@ def _stored_responses(settings: Settings, stores: _Stores) -> StoredResponses | 
 
 
 async def _publish_counters(
-    stores: _Stores, transport: UpstreamTransport, call_log: logs.CallLog
+    stores: _Stores,
+    transport: UpstreamTransport,
+    call_log: logs.CallLog,
+    routing: WorkerRouting,
 ) -> None:
     """Copy what is counted outside of prometheus_client to its metrics, once per second."""
     redis, metrics, call_metrics = stores.redis, stores.metrics, stores.call_metrics
@@ -355,6 +384,7 @@ async def _publish_counters(
             metrics.bus_failures.inc(redis.failed_total - failed)
             failed = redis.failed_total
             call_metrics.flush()
+            routing.flush(metrics)
             await asyncio.sleep(_PUBLISH_EVERY_S)
     finally:
         call_metrics.flush()

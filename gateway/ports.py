@@ -14,6 +14,7 @@ import msgspec
 from gateway.core.idempotency import Claim, Hold, StoredResponse
 from gateway.core.limits import UNLIMITED, Headroom
 from gateway.core.model import CallRecord, Clocks, Endpoint, Model, Origin, Principal, Wire
+from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
 from gateway.core.stored_responses import Part, SealedParts
 from gateway.errors import GatewayError
 
@@ -209,6 +210,19 @@ class AccountCredit(Protocol):
         Raises:
             GatewayError: FORBIDDEN (no such account).
         """
+
+
+class HealthExchange(Protocol):
+    """Shares the health of deployments with other workers. Never raises, and delays no call."""
+
+    def publish(self, change: HealthChange) -> None:
+        """Let all other workers know a change."""
+
+    def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None:
+        """Add counts to those of a deployment and Unix minute."""
+
+    async def may_probe(self, label: str) -> bool:
+        """Return whether this worker is to probe a deployment; True if nobody can be asked."""
 
 
 class IdempotencyStore(Protocol):

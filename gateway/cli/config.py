@@ -156,6 +156,8 @@ def _provider_row(provider: Provider) -> Row:
         credential = f"environment {provider.api_key_env}"
     elif provider.api_key_file is not None:
         credential = f"file {provider.api_key_file}"
+    elif provider.api_keys:
+        credential = f"{len(provider.api_keys)} in api_keys"
     return {
         "name": provider.name,
         "dialect": provider.dialect,

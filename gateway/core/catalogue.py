@@ -7,7 +7,7 @@ keeps the snapshot it began with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -54,19 +54,21 @@ class Catalogue(msgspec.Struct, frozen=True):
         )
 
 
-def build(settings: given.Settings, secrets: Mapping[str, str]) -> Catalogue:
+def build(settings: given.Settings, secrets: Mapping[str, tuple[str, ...]]) -> Catalogue:
     """
     Return the catalogue for checked settings.
 
     Args:
         settings: From `settings.load`: names are unique and references valid.
-        secrets: Provider name -> credential; other providers are sent no credential.
+        secrets: Provider name -> credentials; other providers are sent no credential.
 
     Raises:
         ValueError: Unchecked settings contain an invalid base URL or price.
         KeyError: Unchecked settings refer to an unknown provider.
     """
-    providers = {each.name: _provider(each, secrets.get(each.name)) for each in settings.providers}
+    providers = {
+        each.name: _provider(each, secrets.get(each.name, ())) for each in settings.providers
+    }
     models = tuple(_model(each, providers) for each in settings.models)
     return Catalogue(
         model_prefix=settings.brand.model_prefix,
@@ -129,9 +131,9 @@ def _beta(name: str, to: str) -> bytes | None:
     return (name if to == "keep" else to).encode()
 
 
-def _provider(provider: given.Provider, credential: str | None) -> Provider:
+def _provider(provider: given.Provider, credentials: Sequence[str]) -> Provider:
     wires = {
-        wire: _route(provider, wire, endpoint, credential)
+        wire: _route(provider, wire, endpoint, credentials)
         for wire, endpoint in (
             (Wire.OPENAI, provider.openai),
             (Wire.ANTHROPIC, provider.anthropic),
@@ -161,10 +163,14 @@ def _provider(provider: given.Provider, credential: str | None) -> Provider:
 
 
 def _route(
-    provider: given.Provider, wire: Wire, endpoint: given.WireEndpoint, credential: str | None
+    provider: given.Provider, wire: Wire, endpoint: given.WireEndpoint, credentials: Sequence[str]
 ) -> WireRoute:
     url = given.split_http_url(endpoint.base_url)
     auth = endpoint.auth or ("bearer" if wire is Wire.OPENAI else "x-api-key")
+    first, *others = (
+        route_headers(url.authority, auth, credential, provider.headers)
+        for credential in credentials or (None,)
+    )
     return WireRoute(
         origin=Origin(
             host=url.host,
@@ -176,7 +182,8 @@ def _route(
             keepalive_s=provider.keepalive_s,
         ),
         base_path=url.path,
-        headers=route_headers(url.authority, auth, credential, provider.headers),
+        headers=first,
+        alternatives=tuple(others),
         count_tokens=wire is Wire.ANTHROPIC and endpoint.count_tokens,
     )
 
@@ -191,6 +198,8 @@ def _model(model: given.Model, providers: Mapping[str, Provider]) -> Model:
         max_output=model.max_output,
         prices=_prices(model.prices),
         deployments=tuple(_deployment(each, providers, model) for each in model.deployments),
+        policy=model.policy,
+        fallbacks=tuple(model.fallbacks),
     )
 
 
@@ -240,4 +249,7 @@ def _deployment(
             prices is not None and prices.reasoning is not None
             for prices in (model.prices, deployment.cost)
         ),
+        weight=deployment.weight,
+        priority=deployment.priority,
+        tags=frozenset(deployment.tags),
     )

@@ -59,12 +59,21 @@ class CircuitBreaker:
         if self._state is not BreakerState.OPEN:
             self.close()
 
+    def is_due(self, now: float) -> bool:
+        """Return whether a probe may be sent."""
+        return self._state is BreakerState.OPEN and now - self._opened_at >= self._cooldown_s
+
     def try_probe(self, now: float) -> bool:
         """Return True, and become half open, if open and past the cooldown."""
-        if self._state is not BreakerState.OPEN or now - self._opened_at < self._cooldown_s:
+        if not self.is_due(now):
             return False
         self._state = BreakerState.HALF_OPEN
         return True
+
+    def open(self, now: float) -> None:
+        """Open the breaker, or keep it open for another cooldown: the service is known to fail."""
+        self._state = BreakerState.OPEN
+        self._opened_at = now
 
     def close(self) -> None:
         """Close the breaker: the service is known to be available."""

@@ -70,6 +70,8 @@ class WireRoute(msgspec.Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...]
     """Host, credential, user-agent, accept-encoding and the provider's own, ready to send."""
     count_tokens: bool = True
+    alternatives: tuple[tuple[tuple[bytes, bytes], ...], ...] = ()
+    """`headers` with each further credential of the provider."""
 
     @property
     def label(self) -> str:
@@ -136,6 +138,10 @@ class Deployment(msgspec.Struct, frozen=True):
     """The upstream's prices; None if unknown."""
     prices_reasoning: bool = False
     """Reasoning has a separate price, so the model reasons."""
+    weight: int = 1
+    priority: int = 0
+    """Lower comes first."""
+    tags: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:
@@ -154,6 +160,10 @@ class Model(msgspec.Struct, frozen=True):
     max_output: int
     prices: Prices
     deployments: tuple[Deployment, ...]
+    policy: str | None = None
+    """How deployments are ranked; None: by cost where costs are known, else by priority."""
+    fallbacks: tuple[str, ...] = ()
+    """Names of the models that serve calls which no deployment can."""
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -212,6 +222,19 @@ ABANDONED = "abandoned"
 """Outcome of a provisional event, which a later settlement of the call supersedes."""
 
 
+class AttemptRecord(msgspec.Struct, frozen=True):
+    """One attempt of a call."""
+
+    deployment: str
+    model: str
+    """The public model that it served."""
+    result: str
+    """`ok`, `cancelled`, or a `core.routing.failures.FailureClass`."""
+    status: int
+    """The upstream's HTTP status; 0: there was none."""
+    ms: int
+
+
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     The record of one call, of which the usage event (its JSON), the row in SQL, the log line and
@@ -251,6 +274,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ttft_ms: int | None = None
     duration_ms: int = 0
     attempts: int = 1
+    chain: tuple[AttemptRecord, ...] = ()
+    """All attempts in their order; empty if the only one succeeded."""
     address: str | None = None
     user_agent: str | None = None
 

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from gateway.core.calendar import DAY_MS, rfc3339
-from gateway.core.model import CallRecord, Principal
+from gateway.core.model import AttemptRecord, CallRecord, Principal
 from gateway.core.money import amount_fields
 from gateway.edge.http import (
     Query,
@@ -76,6 +76,7 @@ class AccountApi:
         refresh: Called after a code was redeemed.
         concurrent_queries: Bound on SQL queries in flight, which leaves connections for looking up
             keys.
+        show_provider: Name the providers of a call's attempts.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class AccountApi:
         refresh: AccountRefresh,
         *,
         concurrent_queries: int = 2,
+        show_provider: bool = True,
     ) -> None:
+        self._show_provider = show_provider
         self._authenticator = authenticator
         self._refresh = refresh
         self._accounts = Accounts(database)
@@ -190,7 +193,7 @@ class AccountApi:
                 param="id",
                 code="generation_not_found",
             )
-        return json_response(generation_object(event))
+        return json_response(generation_object(event, show_provider=self._show_provider))
 
     async def _account(self, principal: Principal) -> Account:
         try:
@@ -220,8 +223,8 @@ def credits_object(account: Account) -> dict[str, object]:
     return {"object": "credits", "account_id": account.id, **balance_fields(account)}
 
 
-def generation_object(event: CallRecord) -> dict[str, object]:
-    """Return the response of `/v1/generation`; it does not disclose the upstream."""
+def generation_object(event: CallRecord, *, show_provider: bool) -> dict[str, object]:
+    """Return the response of `/v1/generation`; it names no upstream model."""
     return {
         "object": "generation",
         "id": event.request_id,
@@ -241,4 +244,26 @@ def generation_object(event: CallRecord) -> dict[str, object]:
         "ttft_ms": event.ttft_ms,
         "duration_ms": event.duration_ms,
         "attempts": event.attempts,
+        "chain": [_attempt_object(each, show_provider) for each in _chain_of(event)],
     }
+
+
+def _chain_of(event: CallRecord) -> tuple[AttemptRecord, ...]:
+    """Return the attempts of a call; a single successful one is not recorded by itself."""
+    if event.chain or event.provider is None or not event.attempts:
+        return event.chain
+    label = f"{event.provider}/{event.upstream_model}"
+    result = "ok" if event.error_kind is None else event.error_kind
+    return (AttemptRecord(label, event.model, result, event.status, event.duration_ms),)
+
+
+def _attempt_object(attempt: AttemptRecord, show_provider: bool) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "model": attempt.model,
+        "result": attempt.result,
+        "status": attempt.status,
+        "duration_ms": attempt.ms,
+    }
+    if show_provider:
+        shown["provider"] = attempt.deployment.partition("/")[0]
+    return shown

@@ -1,75 +1,41 @@
 """
-The attempts of a call: one deployment after the other, until one responds or the list is exhausted.
+The attempts of a call: one deployment after the other, until one responds or none is left.
 
-The next deployment is tried only while nothing was sent to the client, and only where the failure
-may not repeat: connection errors, overload, the upstream's own errors, the gateway's credentials.
-An error of the request is returned to the client unchanged.
+Nothing is repeated once a part of the response was sent to the client. What follows a failure is
+decided by its class, see `core.routing.failures` and `core.routing.order`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from contextlib import nullcontext
 from time import monotonic
 
-import msgspec
-
-from gateway.core.routing import Candidate
-from gateway.errors import ErrorKind, ErrorSource, GatewayError
-from gateway.pipeline.call import Call
+from gateway.core.routing.credentials import CredentialRotation
+from gateway.core.routing.failures import RULES
+from gateway.core.routing.order import AttemptOrder, Failure, NextAttempt
+from gateway.core.routing.plan import Candidate
+from gateway.errors import ErrorSource, GatewayError
 from gateway.pipeline.request.exchange import CallContext, RequestBuilder
-from gateway.pipeline.response.relay import EarlyUpstreamError
+from gateway.pipeline.response.refusal import RefusalError, failure_of, mask_credential, with_head
 from gateway.pipeline.response.sender import ResponseSender
-from gateway.ports import Headers, Transport, UpstreamResponse
+from gateway.pipeline.routing.worker import AttemptPolicy
+from gateway.ports import Transport, UpstreamResponse
 from gateway.protocols.http.errors.account_words import without_account_ids
-from gateway.protocols.http.errors.credential_mask import CredentialMask
 from gateway.protocols.http.errors.upstream_errors import (
     ErrorResponse,
     relay_error,
     translate_error,
 )
-from gateway.protocols.http.errors.upstream_faults import (
-    UpstreamFault,
-    error_kind,
-    is_signature_refusal,
-    log_detail,
-    may_try_elsewhere,
-    read_fault,
-)
+from gateway.protocols.http.errors.upstream_faults import is_signature_refusal, read_fault
 from gateway.protocols.http.headers import client_headers
 from gateway.telemetry.call_metrics import CallMetrics
 from gateway.upstream.decompress import decompress
-
-RETRY_S = 0.1
-MAX_RETRY_S = 2.0
-"""Delay before a deployment is retried; doubles up to `MAX_RETRY_S`."""
 
 ERROR_BYTES = 1024 * 1024
 """Largest error response that is read."""
 
 _CLOSE_AT_ONCE = nullcontext()
-
-_ELSEWHERE = frozenset(
-    {
-        ErrorKind.UPSTREAM_CONNECT,
-        ErrorKind.UPSTREAM_BROKEN,
-        ErrorKind.UPSTREAM_TIMEOUT,
-        ErrorKind.UPSTREAM_MALFORMED,
-        ErrorKind.OVERLOADED,
-        ErrorKind.UNSUPPORTED,  # another provider may allow it
-    }
-)
-
-
-class RefusalError(GatewayError):
-    """An upstream returned an error status; `response` is the client's error response."""
-
-    def __init__(self, fault: UpstreamFault, response: ErrorResponse, *, elsewhere: bool) -> None:
-        super().__init__(error_kind(fault), fault.message, detail=log_detail(fault))
-        self.fault = fault
-        self.response = response
-        self.elsewhere = elsewhere
 
 
 class AttemptRunner:
@@ -81,6 +47,7 @@ class AttemptRunner:
         builder: Builds each attempt's request.
         sender: Sends a good response to the client.
         metrics: Counts failed attempts.
+        policy: Bounds attempts.
         error_s: Timeout for the body of an error response; its status alone is enough.
     """
 
@@ -90,12 +57,14 @@ class AttemptRunner:
         builder: RequestBuilder,
         sender: ResponseSender,
         metrics: CallMetrics,
+        policy: AttemptPolicy,
         error_s: float = 10.0,
     ) -> None:
         self._transport = transport
         self._builder = builder
         self._sender = sender
         self._metrics = metrics
+        self._policy = policy
         self._error_s = error_s
 
     async def run(self, context: CallContext, candidates: tuple[Candidate, ...]) -> bytes | None:
@@ -109,25 +78,84 @@ class AttemptRunner:
             GatewayError: The last failure. If `channel.started`, the client has received a part of
                 the response.
         """
-        call, channel = context.call, context.channel
-        tries = context.max_attempts or len(candidates)
-        for number, candidate in enumerate(itertools.islice(itertools.cycle(candidates), tries)):
+        call, channel, policy = context.call, context.channel, self._policy
+        started = monotonic()
+        policy.budget.record_call(started)
+        order = AttemptOrder(candidates, policy.limits, started, context.max_attempts)
+        candidate = order.first
+        while True:
+            rotation = policy.credentials.get(candidate.deployment.provider.name)
+            if rotation is not None:
+                candidate = candidate._replace(credential=rotation.pick(monotonic()))
             try:
-                return await self._attempt(context, candidate)
+                return await self._observed(context, candidate)
             except GatewayError as error:
-                _mask_credential(error, candidate)
+                mask_credential(error, candidate)
                 self._count(candidate, error)
-                if number == tries - 1 or channel.started or not _may_succeed_elsewhere(error):
+                failure = failure_of(error)
+                other = self._note(candidate, failure, rotation)
+                if channel.started or (channel.gone and not call.outlives_client):
                     raise
-                if error.kind is ErrorKind.UNSUPPORTED and number >= len(candidates) - 1:
-                    raise  # each was tried once, and a retry would fail in the same way
-                if channel.gone and not call.outlives_client:
+                following = self._next(order, candidate, failure, other_credential=other)
+                if following is None:
                     raise
                 if call.attempt is not None:
                     call.attempt.given_up = True
-                if number >= len(candidates) - 1:
-                    await asyncio.sleep(min(RETRY_S * 2**number, MAX_RETRY_S))
-        raise AssertionError("no candidate")
+            candidate = following.candidate
+            if following.wait_s:
+                await asyncio.sleep(following.wait_s)
+
+    async def _observed(self, context: CallContext, candidate: Candidate) -> bytes | None:
+        """Run an attempt, and note its load, its success and its place in the chain."""
+        board, call, deployment = self._policy.health, context.call, candidate.deployment
+        health = board.of(deployment.label)
+        health.in_flight += 1
+        started = monotonic()
+        try:
+            body = await self._attempt(context, candidate)
+        except GatewayError as error:
+            failure = failure_of(error)
+            call.note_attempt(deployment, failure.kind.value, failure.status, monotonic() - started)
+            raise
+        except asyncio.CancelledError:
+            call.note_attempt(deployment, "cancelled", 0, monotonic() - started)
+            health.probe_unfinished(monotonic())
+            raise
+        finally:
+            health.in_flight -= 1
+        if call.chain:
+            call.note_attempt(deployment, "ok", call.status, monotonic() - started)
+        attempt = call.attempt
+        content_at = None if attempt is None else attempt.first_content_at
+        ttft_s = content_at - attempt.sent_at if attempt and content_at is not None else None
+        board.attempt_succeeded(health, ttft_s)
+        return body
+
+    def _note(
+        self, candidate: Candidate, failure: Failure, rotation: CredentialRotation | None
+    ) -> bool:
+        """Note a failure in the deployment's health; return whether another credential is ready."""
+        board = self._policy.health
+        health = board.of(candidate.deployment.label)
+        if rotation is not None and RULES[failure.kind].rotate:
+            seconds = failure.retry_after_s
+            if rotation.rest(candidate.credential, failure.kind, seconds, monotonic()):
+                board.attempt_rotated(health, failure)
+                return True
+        board.attempt_failed(health, failure)
+        return False
+
+    def _next(
+        self, order: AttemptOrder, candidate: Candidate, failure: Failure, *, other_credential: bool
+    ) -> NextAttempt | None:
+        return order.after(
+            candidate,
+            failure,
+            monotonic(),
+            other_credential=other_credential,
+            budget=self._policy.budget,
+            draw=self._policy.draw(),
+        )
 
     async def _attempt(self, context: CallContext, candidate: Candidate) -> bytes | None:
         try:
@@ -137,6 +165,12 @@ class AttemptRunner:
                 raise
             if context.channel.gone and not context.call.outlives_client:
                 raise
+            fault = refusal.fault
+            call, sent = context.call, context.call.attempt
+            if sent is not None:
+                seconds = monotonic() - sent.sent_at
+                kind = failure_of(refusal).kind.value
+                call.note_attempt(candidate.deployment, kind, fault.status, seconds)
             # Reasoning in the history was signed by another provider: retry without it.
             context.without_reasoning = True
             return await self._send(context, candidate)
@@ -173,7 +207,7 @@ class AttemptRunner:
         else:
             translated = translate_error(fault, call.client_wire, call.model_asked)
             response = with_head(translated, call)
-        return RefusalError(fault, response, elsewhere=may_try_elsewhere(fault))
+        return RefusalError(fault, response)
 
     async def _error_body(self, response: UpstreamResponse) -> bytes | None:
         """Return the body of an error response; None if it does not arrive completely."""
@@ -186,53 +220,3 @@ class AttemptRunner:
     def _count(self, candidate: Candidate, error: GatewayError) -> None:
         if error.surface.source is ErrorSource.UPSTREAM:
             self._metrics.count_upstream_error(candidate.deployment.label, error.kind.value)
-
-
-def _mask_credential(error: GatewayError, candidate: Candidate) -> None:
-    """Remove the route's credential from everything that the client or the log gets."""
-    mask = CredentialMask(candidate.deployment.provider.wires[candidate.wire].headers)
-    error.message = mask.clean_text(error.message)
-    error.detail = None if error.detail is None else mask.clean_text(error.detail)
-    if isinstance(error, RefusalError):
-        error.response = _masked(error.response, mask)
-    elif isinstance(error, EarlyUpstreamError):
-        early = error.response
-        error.response = msgspec.structs.replace(
-            early, body=mask.clean(early.body), headers=mask.clean_headers(early.headers)
-        )
-
-
-def _masked(response: ErrorResponse, mask: CredentialMask) -> ErrorResponse:
-    cleaned = response._replace(headers=mask.clean_headers(response.headers))
-    return cleaned.with_body(mask.clean(response.body))
-
-
-def with_head(response: ErrorResponse, call: Call) -> ErrorResponse:
-    """Return an error response with content and request headers."""
-    headers: Headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(response.body)).encode()),
-        (b"request-id", call.request_id.encode()),
-        (b"x-request-id", call.request_id.encode()),
-        *response.headers,
-    ]
-    return ErrorResponse(response.status, tuple(headers), response.body)
-
-
-def error_response(error: GatewayError, call: Call) -> ErrorResponse | None:
-    """Return the response that an upstream's error carries; None: render the gateway's own."""
-    if isinstance(error, RefusalError):
-        return error.response
-    if isinstance(error, EarlyUpstreamError):
-        early = error.response
-        return with_head(ErrorResponse(early.status, early.headers, early.body), call)
-    return None
-
-
-def _may_succeed_elsewhere(error: GatewayError) -> bool:
-    """Return whether another deployment may succeed."""
-    if isinstance(error, RefusalError):
-        return error.elsewhere
-    if isinstance(error, EarlyUpstreamError):
-        return error.response.fault is not None and may_try_elsewhere(error.response.fault)
-    return error.kind in _ELSEWHERE

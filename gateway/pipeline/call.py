@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.core.idempotency import Hold
-from gateway.core.model import Deployment, Endpoint, Model, Principal, Usage, Wire
+from gateway.core.model import AttemptRecord, Deployment, Endpoint, Model, Principal, Usage, Wire
 from gateway.errors import GatewayError
 from gateway.ports import Reservation
 from gateway.protocols.streams.meter import StreamMeter
@@ -59,6 +59,7 @@ class Call:
         "address",
         "attempt",
         "attempts",
+        "chain",
         "client_wire",
         "cost_nanousd",
         "drained",
@@ -95,6 +96,7 @@ class Call:
         self.model_asked = ""
         self.stream = False
         self.attempts = 0
+        self.chain: list[AttemptRecord] = []
         self.attempt: Attempt | None = None
         """The current or last attempt."""
         self.status = 0
@@ -135,6 +137,14 @@ class Call:
             return False
         drains = self.attempt.deployment.provider.drains
         return self.hides_reasoning if drains is None else drains
+
+    def note_attempt(
+        self, deployment: Deployment, result: str, status: int, seconds: float
+    ) -> None:
+        """Add an ended attempt to the chain."""
+        model = "" if self.model is None else self.model.name
+        ms = round(seconds * 1000)
+        self.chain.append(AttemptRecord(deployment.label, model, result, status, ms))
 
     def begin_attempt(self, deployment: Deployment, wire: Wire, now: float) -> Attempt:
         """Return a new attempt, which is sent at `now`."""

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from gateway.core.model import Wire
-from gateway.core.routing import Candidate
+from gateway.core.routing.plan import Candidate
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.protocols.translate.capabilities import Capabilities
 

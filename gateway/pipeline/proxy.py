@@ -13,31 +13,29 @@ from time import monotonic
 from typing import NamedTuple
 
 from gateway.core.catalogue import Catalogue
-from gateway.core.model import Endpoint, Model, Principal, Wire
-from gateway.core.routing import Candidate, plan
+from gateway.core.model import Endpoint, Model, Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.attempt import AttemptRunner, error_response
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.authenticator import AuthenticatedClient, Authenticator
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.client.intake import Intake, IntakePlace
 from gateway.pipeline.departure import Departure
+from gateway.pipeline.execution.models import ModelFallbacks, check_may_use
+from gateway.pipeline.execution.runner import Ask, CallExecution
 from gateway.pipeline.idempotency import Idempotent
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import CallContext
 from gateway.pipeline.request.inbound_request import InboundRequest, read_request
+from gateway.pipeline.response.refusal import error_response
 from gateway.pipeline.settlement import settle
 from gateway.pipeline.stored.keeper import ResponseKeeper, StoredResponses, refuse_references
-from gateway.pipeline.token_counts import TokenCounter, measure_request, rough_count
 from gateway.protocols.http.errors.gateway_errors import render
 from gateway.protocols.http.errors.upstream_errors import ErrorResponse
 from gateway.protocols.http.request.bounds import RequestBounds
 from gateway.protocols.http.request.fields import CallFields
-from gateway.protocols.native_chat import NativeLimits, NativeRequest
+from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.openai_responses.stored.ids import token_of
-from gateway.protocols.streams.meter import BYTES_PER_TOKEN
-from gateway.tokens.input_bound import may_carry_media
 
 NATIVE_LIMITS = NativeLimits()
 
@@ -58,8 +56,7 @@ class Proxy:
     Args:
         catalogue: Models and how to reach them.
         authenticator: Identifies the principal of a key.
-        attempts: Sends calls to upstreams.
-        counts: Serves the token-counting endpoint.
+        execution: Plans calls, and sends them to upstreams.
         admission: Limits which calls may start.
         intake: Bounds requests and their bodies before the account's limits are known.
         recorder: Records every call at its end.
@@ -71,8 +68,7 @@ class Proxy:
         catalogue: Catalogue,
         authenticator: Authenticator,
         *,
-        attempts: AttemptRunner,
-        counts: TokenCounter,
+        execution: CallExecution,
         admission: Admission,
         intake: Intake,
         recorder: Recorder,
@@ -80,8 +76,8 @@ class Proxy:
     ) -> None:
         self._catalogue = catalogue
         self._authenticator = authenticator
-        self._attempts = attempts
-        self._counts = counts
+        self._execution = execution
+        self._fallbacks = ModelFallbacks(catalogue, enabled=execution.allows_fallbacks)
         self._admission = admission
         self._intake = intake
         self._free_models = frozenset(
@@ -188,7 +184,7 @@ class Proxy:
         created = int(time.time())
         request, keeper = await self._decode(call, client, place, body, created)
         model = self._authorize(call, principal, request.fields)
-        planned = plan(model, request.wire, call.endpoint)
+        preferences = self._execution.preferences(model, channel.headers)
         departure.watch()
 
         def release_body() -> None:
@@ -199,17 +195,11 @@ class Proxy:
             call, request, channel, departure, release_body, _session(channel), created, keeper
         )
         if call.endpoint is Endpoint.COUNT_TOKENS:
-            if not planned.candidates:
-                _check_count_size(body, self._limits.max_count_body_bytes)
-            await self._admission.reserve_count(call, principal, model)
-            await self._counts.respond(
-                context, planned.candidates, model.deployments[0], self._attempts
-            )
+            limit_bytes = self._limits.max_count_body_bytes
+            await self._execution.count(context, principal, model, preferences, limit_bytes)
             return
-        if planned.reason is not None:
-            unsupported = ErrorKind.MODEL_NOT_SUPPORTED
-            kind = unsupported if planned.is_final else ErrorKind.NO_ROUTE
-            raise GatewayError(kind, planned.reason, param="model")
+        self._execution.check_served(model, call.endpoint)
+        models = self._fallbacks.models(context, principal, model)
         if (
             keyed is not None
             and self._idempotent is not None
@@ -220,15 +210,10 @@ class Proxy:
             departure.disregard()
         if unpaid is not None and model.name not in self._free_models:
             raise unpaid
+        if unpaid is not None:
+            models = [each for each in models if each.name in self._free_models]
         del body
-        await self._reserve(context, principal, model, planned.candidates[0])
-        if keeper is not None:
-            await keeper.seal_input()
-        if request.native is None:
-            await self._attempts.run(context, planned.candidates)
-        else:
-            await self._run_native(context, request.native, planned.candidates)
-        self._learn(call, context)
+        await self._execution.run(context, principal, Ask(models, preferences))
 
     async def _decode(
         self,
@@ -262,68 +247,13 @@ class Proxy:
             call.endpoint, body, created=created, limits=NATIVE_LIMITS, bounds=self._bounds
         )
 
-    async def _reserve(
-        self, context: CallContext, principal: Principal, model: Model, first: Candidate
-    ) -> None:
-        """
-        Reserve limits and credit for the call, by an estimate of its input.
-
-        A quarter of the body's bytes is close enough for text; a body with media is measured.
-        A translated stream reports its input tokens in its first event, before the upstream does.
-        They are counted, but only for an admitted call, because counting is expensive.
-        """
-        call, request = context.call, context.request
-        reports_input = call.stream and request.wire is Wire.ANTHROPIC and first.wire is Wire.OPENAI
-        measure = None
-        if reports_input or may_carry_media(request.body):
-            measure = await measure_request(request.wire, request.body, request.bounds.max_values)
-        if measure is None:
-            call.input_estimate = len(request.body) // BYTES_PER_TOKEN + 1
-        else:
-            call.input_estimate = rough_count(measure)
-        await self._admission.reserve(call, principal, model, request)
-        if reports_input:
-            if measure is not None:
-                upstream_model = first.deployment.upstream_model
-                call.input_estimate = await self._counts.count(measure, upstream_model)
-            context.input_estimate = call.input_estimate
-
-    async def _run_native(
-        self,
-        context: CallContext,
-        native: NativeRequest,
-        candidates: tuple[Candidate, ...],
-    ) -> None:
-        """Run the attempts within the bounds that the native request sets."""
-        if native.max_retries is not None:
-            context.max_attempts = 1 + native.max_retries
-        try:
-            async with asyncio.timeout(native.timeout_s):
-                await self._attempts.run(context, candidates)
-        except TimeoutError as error:
-            raise GatewayError(
-                ErrorKind.UPSTREAM_TIMEOUT, "The call took longer than its 'timeout'."
-            ) from error
-
-    def _learn(self, call: Call, context: CallContext) -> None:
-        """Calibrate the estimator with what the upstream counted."""
-        attempt, usage = call.attempt, call.usage
-        if context.input_estimate and attempt is not None and not attempt.estimated:
-            actual = usage.input + usage.cache_read + usage.cache_write
-            self._counts.learn(attempt.deployment.upstream_model, actual, context.input_estimate)
-
     def _authorize(self, call: Call, principal: Principal, fields: CallFields) -> Model:
         call.stream = fields.stream
         call.model_asked = fields.model
         model = self._catalogue.resolve(fields.model)
         if model is None:
             raise GatewayError(ErrorKind.UNKNOWN_MODEL, fields.model, param="model")
-        if principal.models is not None and model.name not in principal.models:
-            raise GatewayError(
-                ErrorKind.FORBIDDEN,
-                f"This API key may not use the model '{model.name}'.",
-                param="model",
-            )
+        check_may_use(principal, model)
         call.model = model
         return model
 
@@ -340,12 +270,15 @@ class Proxy:
             status, headers, body = render(error, call.client_wire, call.request_id)
             response = ErrorResponse(status, tuple(headers), body)
         call.status = response.status
+        headers = list(response.headers)
+        if call.attempts:
+            headers.append((b"x-capio-attempts", b"%d" % call.attempts))
         if call.principal is None:
             await channel.drain()
         else:
             # A client that is cut off while it sends sees a broken connection, not why.
             await channel.drain(self._limits.max_body_bytes)
-        await channel.respond(response.status, list(response.headers), response.body)
+        await channel.respond(response.status, headers, response.body)
 
 
 def _session(channel: ClientChannel) -> str | None:
@@ -367,13 +300,4 @@ def _check_body_headers(channel: ClientChannel) -> None:
         raise GatewayError(
             ErrorKind.CONTENT_TYPE,
             "The content-type of the request must be application/json.",
-        )
-
-
-def _check_count_size(body: bytes, limit_bytes: int) -> None:
-    if len(body) > limit_bytes:
-        raise GatewayError(
-            ErrorKind.BODY_TOO_LARGE,
-            f"A request whose tokens are estimated may have at most {limit_bytes} bytes "
-            "(server.max_count_body_bytes).",
         )

@@ -148,6 +148,7 @@ def record_of(call: Call) -> CallRecord:
         ttft_ms=_ttft_ms(attempt),
         duration_ms=round((_ended(call) - call.started_at) * 1000),
         attempts=call.attempts,
+        chain=tuple(call.chain),
         address=call.address,
         user_agent=_recordable(call.user_agent),
     )

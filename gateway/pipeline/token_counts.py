@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.core.model import Deployment, Wire
-from gateway.core.routing import Candidate
+from gateway.core.routing.plan import Candidate
 from gateway.errors import GatewayError
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded

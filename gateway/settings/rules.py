@@ -117,10 +117,19 @@ def _check_provider(provider: Provider, path: str) -> Iterator[str]:
                 "remove it, because /v1/messages is appended"
             )
     yield from _one_of(path, provider.api_key_env, provider.api_key_file, "api_key")
+    yield from _check_credentials(provider, path)
     if provider.proxy is not None:
         yield from _url_error(f"{path}.proxy", provider.proxy)
         if provider.transport != "httpx2":
             yield f'{path}.proxy: {shown(provider.proxy)} requires transport = "httpx2"'
+
+
+def _check_credentials(provider: Provider, path: str) -> Iterator[str]:
+    if provider.api_keys and (provider.api_key_env or provider.api_key_file):
+        yield f"{path}.api_keys: cannot be combined with api_key_env or api_key_file; list all here"
+    for index, credential in enumerate(provider.api_keys):
+        if (credential.env is None) == (credential.file is None):
+            yield f"{path}.api_keys[{index}]: give either env or file"
 
 
 def _check_wire(wire: WireEndpoint, path: str) -> Iterator[str]:
@@ -175,6 +184,7 @@ def _check_models(settings: Settings, check_caps: CapsCheck | None) -> Iterator[
         if model.max_output > model.context:
             yield f"{path}.max_output: {model.max_output} exceeds the context ({model.context})"
         yield from _check_tiers(model.prices, f"{path}.prices")
+        yield from _check_fallbacks(model, path, settings.models)
         labels: dict[str, str] = {}
         for number, deployment in enumerate(model.deployments):
             where = f"{path}.deployments[{number}]"
@@ -184,6 +194,17 @@ def _check_models(settings: Settings, check_caps: CapsCheck | None) -> Iterator[
             yield from _check_deployment(deployment, where, providers, check_caps)
             if deployment.cost is not None:
                 yield from _check_tiers(deployment.cost, f"{where}.cost")
+
+
+def _check_fallbacks(model: Model, path: str, models: list[Model]) -> Iterator[str]:
+    names = [each.name for each in models]
+    for index, name in enumerate(model.fallbacks):
+        where = f"{path}.fallbacks[{index}]"
+        if name == model.name:
+            yield f"{where}: {shown(name)} is the model itself; remove it"
+        elif name and name not in names:
+            hint = did_you_mean(name, names)
+            yield f"{where}: {shown(name)} is not the name of a model; define it or remove it{hint}"
 
 
 def _check_tiers(prices: Prices, path: str) -> Iterator[str]:

@@ -9,24 +9,24 @@ them. Structs that are made in code are not checked.
 from __future__ import annotations
 
 from gateway.settings.billing import Money
-from gateway.settings.catalogue import (
-    Deployment,
+from gateway.settings.kept.calls import Idempotency, Responses
+from gateway.settings.service import Admin, Brand, Keys, Metrics, Redis, Server, Sql
+from gateway.settings.types import Section
+from gateway.settings.upstreams.models import Deployment, LongContext, Model, Prices
+from gateway.settings.upstreams.providers import (
+    Credential,
     Dialect,
-    LongContext,
-    Model,
     PricedFeature,
-    Prices,
     Provider,
     Timeouts,
     WireEndpoint,
 )
-from gateway.settings.kept.calls import Idempotency, Responses
-from gateway.settings.service import Admin, Brand, Keys, Metrics, Redis, Server, Sql
-from gateway.settings.types import Section
+from gateway.settings.upstreams.routing import Routing
 
 __all__ = [
     "Admin",
     "Brand",
+    "Credential",
     "Deployment",
     "Dialect",
     "Idempotency",
@@ -40,6 +40,7 @@ __all__ = [
     "Provider",
     "Redis",
     "Responses",
+    "Routing",
     "Section",
     "Server",
     "Settings",
@@ -62,5 +63,6 @@ class Settings(Section, frozen=True):
     money: Money = Money()
     idempotency: Idempotency = Idempotency()
     responses: Responses = Responses()
+    routing: Routing = Routing()
     providers: list[Provider] = []
     models: list[Model] = []

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from gateway.settings.errors import ConfigError
-from gateway.settings.schema import Settings
+from gateway.settings.schema import Provider, Settings
 
 ReadText = Callable[[str], str]
 """Returns a file's text; raises OSError or UnicodeDecodeError."""
 
+_Fetch = Callable[[str, str | None, str | None], str | None]
 _TOKEN_LENGTH = 32
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+\Z")
 
@@ -21,8 +22,8 @@ _HEADER_SAFE = re.compile(r"[\x21-\x7e]+\Z")
 class Secrets(msgspec.Struct, frozen=True):
     """Every secret of one configuration. Its repr shows none."""
 
-    providers: dict[str, str]
-    """Provider name -> credential; providers without one are absent."""
+    providers: dict[str, tuple[str, ...]]
+    """Provider name -> credentials, in the order of use; providers without one are absent."""
     redis_password: str | None = None
     sql_password: str | None = None
     admin_token: str | None = None
@@ -39,7 +40,8 @@ def secret(
     Return the secret that a setting refers to, without trailing line ends, or None.
 
     Args:
-        path: The setting's key path without `_env` or `_file`, for the message.
+        path: The setting's key path without `_env` or `_file`, or that of a credential in a list,
+            for the message.
         env: Name of an environment variable.
         file: Path of a file; a relative one starts at the working directory.
         environ: The environment.
@@ -49,11 +51,11 @@ def secret(
         ConfigError: The variable is not set, the file cannot be read, or the value is empty.
     """
     if env is not None:
-        value, where = environ.get(env), f"{path}_env: the environment variable {env}"
+        value, where = environ.get(env), f"{path}{_dot(path)}env: the environment variable {env}"
         if value is None:
             raise ConfigError([f"{where} is not set"])
     elif file is not None:
-        where = f"{path}_file: {file}"
+        where = f"{path}{_dot(path)}file: {file}"
         try:
             value = read(file)
         except OSError as failure:
@@ -66,6 +68,43 @@ def secret(
     if not value:
         raise ConfigError([f"{where} is empty"])
     return value
+
+
+def _credentials(
+    settings: Settings, fetch: _Fetch, errors: list[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return each provider's credentials; append a line for each that is not a header value."""
+    credentials: dict[str, tuple[str, ...]] = {}
+    for index, provider in enumerate(settings.providers):
+        values: list[str] = []
+        for path, env, file in _credential_settings(provider, f"providers[{index}]"):
+            value = fetch(path, env, file)
+            if value is not None and _HEADER_SAFE.match(value):
+                values.append(value)
+            elif value is not None:
+                suffix = "env" if env is not None else "file"
+                errors.append(
+                    f"{path}{_dot(path)}{suffix}: the value (not shown) has spaces, control or "
+                    "non-ASCII characters; use visible ASCII characters"
+                )
+        if values:
+            credentials[provider.name] = tuple(dict.fromkeys(values))
+    return credentials
+
+
+def _dot(path: str) -> str:
+    """Return what separates a credential's path from `env` or `file`."""
+    return "." if path.endswith("]") else "_"
+
+
+def _credential_settings(
+    provider: Provider, path: str
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield the path, variable and file of each credential of a provider."""
+    if provider.api_key_env is not None or provider.api_key_file is not None:
+        yield f"{path}.api_key", provider.api_key_env, provider.api_key_file
+    for index, credential in enumerate(provider.api_keys):
+        yield f"{path}.api_keys[{index}]", credential.env, credential.file
 
 
 def read_text(path: str) -> str:
@@ -98,20 +137,7 @@ def resolve_secrets(
             errors.extend(failure.errors)
             return None
 
-    credentials: dict[str, str] = {}
-    for index, provider in enumerate(() if stores_only else settings.providers):
-        path = f"providers[{index}].api_key"
-        value = fetch(path, provider.api_key_env, provider.api_key_file)
-        if value is None:
-            continue
-        if _HEADER_SAFE.match(value):
-            credentials[provider.name] = value
-        else:
-            suffix = "env" if provider.api_key_env is not None else "file"
-            errors.append(
-                f"{path}_{suffix}: the value (not shown) has spaces, control or non-ASCII "
-                "characters; use visible ASCII characters"
-            )
+    credentials = {} if stores_only else _credentials(settings, fetch, errors)
     if not stores_only:
         fetch("server.tls_cert", None, settings.server.tls_cert_file)
         fetch("server.tls_key", None, settings.server.tls_key_file)

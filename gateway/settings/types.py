@@ -38,6 +38,13 @@ ProviderName = Annotated[
         extra={"allowed": "a name of at most 64 letters, digits and . _ -"},
     ),
 ]
+TagName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z",
+        extra={"allowed": "a name of at most 32 lower-case letters, digits and _ -"},
+    ),
+]
 EnvName = Annotated[
     str,
     Meta(

@@ -118,6 +118,8 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True):
             count = getattr(record.usage, name)
             if count:
                 fields[column] = count
+        if record.chain:
+            fields["chain"] = [msgspec.structs.asdict(attempt) for attempt in record.chain]
         for name in _NOTES:
             note = getattr(self, name)
             if note:
@@ -126,7 +128,7 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # The line has the time of its own, `deployment` instead of its parts, and no client addresses.
-_UNLOGGED = {"at_ms", "provider", "upstream_model", "usage", "address", "user_agent"}
+_UNLOGGED = {"at_ms", "provider", "upstream_model", "usage", "chain", "address", "user_agent"}
 _LOGGED = tuple(name for name in CallRecord.__struct_fields__ if name not in _UNLOGGED)
 _NOTES = ("overhead_ms", "error_detail", "dropped")
 

@@ -34,6 +34,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._registry = registry
         self._declare_calls()
+        self._declare_health()
         self._declare_times()
         self._declare_worker()
         self._declare_stores()
@@ -75,6 +76,19 @@ class Metrics:
             "gateway_unreadable_usage_total",
             "Calls whose reported usage cannot be true, and which were charged by an estimate.",
             ("deployment",),
+        )
+
+    def _declare_health(self) -> None:
+        self.deployment_state = self._gauge(
+            "gateway_deployment_state",
+            "State of each deployment: 0 ready, 1 resting, 2 half open, 3 open, 4 out: its "
+            "credential or credit was refused; alert on 4.",
+            "livemax",
+            ("deployment",),
+        )
+        self.retries_refused = self._counter(
+            "gateway_retries_refused_total",
+            "Retries that were not made because the worker's retry budget was spent.",
         )
 
     def _declare_times(self) -> None:

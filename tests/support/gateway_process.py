@@ -28,6 +28,15 @@ def free_port() -> int:
         return port
 
 
+SCRIPTED_ROUTING = """[routing]
+retries = 0
+probes = false
+breaker_failures = 1000
+out_probe_s = 0.05
+"""
+"""Each request of a test reaches its scripted upstream once, and no other request does."""
+
+
 class GatewayProcess:
     """
     One `capio serve` with its children.
@@ -36,7 +45,8 @@ class GatewayProcess:
         home: Where its config, data and log go.
         config: TOML of providers and models; the listening sections are added.
         workers: Worker processes.
-        server, extra: Further TOML of `[server]`, and of whole sections.
+        server, extra: Further TOML of `[server]`, and of whole sections. Without a section
+            `[routing]` it is `SCRIPTED_ROUTING`.
         environment: Added to this process's own.
         open_files: Its limit on open files, soft and hard; None leaves that of this process.
     """
@@ -64,10 +74,11 @@ class GatewayProcess:
         """How to reach it over TLS; None: it speaks plain HTTP."""
         self._process: subprocess.Popen[bytes] | None = None
         home.mkdir(parents=True, exist_ok=True)
+        routing = "" if "[routing]" in extra + config else SCRIPTED_ROUTING
         self.config_path.write_text(
             f"[server]\nport = {self.port}\nworkers = {workers}\n"
             f"data_dir = {json.dumps(str(self.data_dir))}\n{server}\n"
-            f"[metrics]\nport = {self.metrics_port}\n{extra}\n{config}\n"
+            f"[metrics]\nport = {self.metrics_port}\n{extra}\n{routing}\n{config}\n"
         )
 
     @property

@@ -35,7 +35,10 @@ from gateway.telemetry.metrics import Metrics
 
 NOON_MS = 1_779_019_200_000
 """2026-05-17 12:00:00 UTC."""
-PRICES = Prices(input=1_000_000, output=1_000_000, cache_read=0, cache_write=0, reasoning=1_000_000)
+PRICES = Prices(
+    input=1_000_000, output=1_000_000, cache_read=0, cache_write=0, reasoning=1_000_000,
+    cache_write_1h=0,
+)  # fmt: skip
 """A nano-dollar for each token that is not from a cache."""
 MODEL = Model(
     name="m", aliases=(), display_name="m", created=0, context=1000, max_output=100, prices=PRICES,

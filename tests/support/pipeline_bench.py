@@ -7,10 +7,23 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from gateway.core.catalogue import Catalogue
-from gateway.core.model import CallRecord, Clocks, Deployment, Endpoint, Prices, Principal, Wire
+from gateway.core.model import (
+    CallRecord,
+    Clocks,
+    Deployment,
+    Endpoint,
+    Model,
+    Prices,
+    Principal,
+    Wire,
+)
+from gateway.core.routing.credentials import CredentialRotation
+from gateway.core.routing.health import HealthRules
+from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.errors import ErrorKind
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import AttemptRunner
@@ -18,12 +31,16 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.intake import Intake
 from gateway.pipeline.client.writer import ResponseHead
+from gateway.pipeline.execution.runner import CallExecution
 from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import RequestBuilder
 from gateway.pipeline.response.relay import Relay
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
+from gateway.pipeline.routing.board import HealthBoard
+from gateway.pipeline.routing.router import Router
+from gateway.pipeline.routing.worker import AttemptPolicy
 from gateway.pipeline.token_counts import TokenCounter
 from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.relayed import RelayedStream, Unchanged
@@ -51,6 +68,8 @@ from tests.support.pipeline_fakes import (
     a_provider,
 )
 
+NO_RETRIES = RetryLimits(retries=0)
+
 
 class Bench:
     """One worker's pipeline between fakes."""
@@ -69,12 +88,21 @@ class Bench:
         server: Server | None = None,
         credit: Any = None,
         prices: Prices = PRICES,
+        retries: RetryLimits = NO_RETRIES,
+        health: HealthRules = HealthRules(),  # noqa: B008 - frozen
+        choices: bool = True,
+        models: Iterable[Model] = (),
+        fallbacks: tuple[str, ...] = (),
+        budget: RetryBudget | None = None,
+        credentials: dict[str, CredentialRotation] | None = None,
     ) -> None:
         self.transport = ScriptedTransport(*steps)
         chosen = tuple(deployments or (a_deployment(a_provider()),))
-        self.model = a_model(*chosen, prices=prices)
-        providers = tuple(deployment.provider for deployment in chosen)
-        self.catalogue = Catalogue("capio/", (self.model,), providers, {"m": self.model})
+        self.model = msgspec.structs.replace(a_model(*chosen, prices=prices), fallbacks=fallbacks)
+        self.models = (self.model, *models)
+        names = {model.name: model for model in self.models}
+        providers = tuple(each.provider for model in self.models for each in model.deployments)
+        self.catalogue = Catalogue("capio/", self.models, providers, names)
         self.metrics = CallMetrics(Metrics(CollectorRegistry()))
         self.usage_log = MemoryUsageLog()
         self.call_log = FakeCallLog()
@@ -85,18 +113,33 @@ class Bench:
             self.keys, KEY_PREFIX, idempotency=idempotent is not None
         )
         self.answers = ResponseSender(self.watchdog, stall_s)
+        self.budget = budget or RetryBudget(20, 10)
+        self.board = HealthBoard(health, "worker-1")
+        self.board.keep(self.catalogue)
+        policy = AttemptPolicy(
+            retries, self.budget, self.board, credentials or {}, draw=lambda: 1.0
+        )
+        builder = RequestBuilder(self.catalogue)
         attempts = AttemptRunner(
-            self.transport, RequestBuilder(self.catalogue), self.answers, self.metrics, error_s
+            self.transport, builder, self.answers, self.metrics, policy, error_s
         )
         self.attempts = attempts
+        self.router = Router(
+            self.catalogue,
+            self.board,
+            preferences=choices,
+            fallbacks=choices,
+            passive_probes=True,
+            draw=lambda: 0.0,
+        )
         self.counts = TokenCounter(Counters({}), self.answered)
         self.intake = Intake(server or Server(), self.metrics, credit)
+        admission = Admission(limit, self.metrics, reservations)
         self.proxy = Proxy(
             self.catalogue,
             self.authenticator,
-            attempts=attempts,
-            counts=self.counts,
-            admission=Admission(limit, self.metrics, reservations),
+            execution=CallExecution(self.router, attempts, self.counts, admission),
+            admission=admission,
             intake=self.intake,
             recorder=Recorder(self.usage_log, reservations, self.metrics, self.call_log),
             retention=Retention(idempotent, stored),

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Deployment, Endpoint, Model, Wire
-from gateway.core.routing import Candidate
+from gateway.core.routing.plan import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.departure import Departure, may_hide_reasoning
@@ -124,6 +124,15 @@ class RequestBuilder:
             for wire in deployment.wires
         }
 
+    def limit_fields(self) -> dict[str, str]:
+        """Return each deployment's field for the output limit on the OpenAI wire."""
+        return {
+            deployment.label: self._caps[id(deployment), Wire.OPENAI].max_tokens_param
+            for model in self._catalogue.models
+            for deployment in model.deployments
+            if Wire.OPENAI in deployment.wires
+        }
+
     async def prepared(self, context: CallContext, candidate: Candidate) -> Prepared:
         """Return `prepare`, without holding the loop for long."""
         caps = self._caps[id(candidate.deployment), candidate.wire]
@@ -187,7 +196,7 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
     call.dropped += adapted
     if unpriced:
         body = without_fields(body, unpriced)
-    headers = upstream_headers(candidate.wire, context.channel.headers, candidate.route.headers)
+    headers = upstream_headers(candidate.wire, context.channel.headers, candidate.headers)
     if candidate.wire is Wire.ANTHROPIC:
         headers, betas = permitted_betas(headers, _allowed(context, candidate), provider.betas)
         call.dropped += betas
@@ -248,7 +257,7 @@ def _relayed_body(
 
 
 def _own_headers(context: CallContext, candidate: Candidate) -> tuple[tuple[bytes, bytes], ...]:
-    return translated_headers(candidate.wire, candidate.route.headers, stream=context.call.stream)
+    return translated_headers(candidate.wire, candidate.headers, stream=context.call.stream)
 
 
 def _translated(context: CallContext, candidate: Candidate, caps: Capabilities) -> Prepared:

@@ -25,6 +25,7 @@ from gateway.protocols.http.request.bounds import (
     check_parts,
 )
 from gateway.protocols.http.request.fields import CallFields, check_request, decode_call
+from gateway.protocols.http.request.model_fallbacks import names_fallbacks, take_fallbacks
 from gateway.protocols.native_chat import (
     NativeLimits,
     NativeRequest,
@@ -67,6 +68,8 @@ class InboundRequest(msgspec.Struct, kw_only=True):
     responses: ResponsesContext | None = None
     native: NativeRequest | None = None
     bounds: RequestBounds = DEFAULT_BOUNDS
+    fallbacks: tuple[str, ...] = ()
+    """Models that the client names for the case that its first choice fails."""
 
     def release_body(self) -> None:
         """Drop the bodies, which may be megabytes: after the response head there is no retry."""
@@ -191,7 +194,12 @@ def parse_request(
         fields = decode_call(written, Wire.OPENAI, None)
         return InboundRequest(wire=Wire.OPENAI, body=written, fields=fields, native=native)
     fields = decode_call(body, endpoint.wire, bounds)
-    return InboundRequest(wire=endpoint.wire, body=body, fields=fields, bounds=bounds)
+    fallbacks: tuple[str, ...] = ()
+    if names_fallbacks(fields):
+        body, fields, fallbacks = take_fallbacks(body, endpoint.wire)
+    return InboundRequest(
+        wire=endpoint.wire, body=body, fields=fields, bounds=bounds, fallbacks=fallbacks
+    )
 
 
 def _header_names(dropped: tuple[str, ...]) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from gateway.protocols.codec.digits import read_digits
 from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.http.errors.response_faults import read_response_fault
 from gateway.protocols.http.errors.upstream_errors import early_error
-from gateway.protocols.http.headers import client_headers
+from gateway.protocols.http.headers import client_headers, served_by
 from gateway.protocols.http.limit_headers import limit_headers
 from gateway.protocols.openai_responses.output import without_store
 from gateway.protocols.openai_responses.stream import ResponsesStream
@@ -60,11 +60,13 @@ class ResponseSender:
     Args:
         watchdog: Checks the streams' clocks.
         stall_s: How long a client may accept no bytes.
+        show_provider: Name the provider in a header.
     """
 
-    def __init__(self, watchdog: Watchdog, stall_s: float) -> None:
+    def __init__(self, watchdog: Watchdog, stall_s: float, *, show_provider: bool = True) -> None:
         self._watchdog = watchdog
         self._stall_s = stall_s
+        self._show_provider = show_provider
 
     async def deliver(
         self,
@@ -124,6 +126,8 @@ class ResponseSender:
         if call.reservation is not None:
             room = call.reservation.headroom
             headers.extend(limit_headers(room, call.client_wire, int(time.time())))
+        provider = attempt.deployment.provider.name if self._show_provider else None
+        headers.extend(served_by(call.model, provider, call.attempts))
         if call.dropped:
             headers.append((b"x-capio-dropped", ", ".join(call.dropped).encode()))
         return headers
@@ -337,7 +341,4 @@ def _upstream_id(response: UpstreamResponse) -> str | None:
 
 
 def _header(response: UpstreamResponse, name: bytes) -> bytes | None:
-    for key, value in response.headers:
-        if key == name:
-            return value
-    return None
+    return next((value for key, value in response.headers if key == name), None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from gateway.core.model import Wire
+from gateway.core.model import Model, Wire
 from gateway.protocols.http.retry_after import RETRY_AFTER, retry_headers
 
 Header = tuple[bytes, bytes]
@@ -148,6 +148,16 @@ def client_headers(
     headers.append((b"x-request-id", own_id))
     if upstream_id := found.get(b"request-id") or found.get(b"x-request-id"):
         headers.append((b"x-upstream-request-id", upstream_id))
+    return headers
+
+
+def served_by(model: Model | None, provider: str | None, attempts: int) -> list[Header]:
+    """Return the headers that name what served a call; None of a provider leaves it unnamed."""
+    headers = [(b"x-capio-attempts", b"%d" % attempts)]
+    if model is not None:
+        headers.append((b"x-capio-model", model.name.encode()))
+    if provider is not None:
+        headers.append((b"x-capio-provider", provider.encode()))
     return headers
 
 

@@ -49,6 +49,16 @@ def retry_headers(upstream: Iterable[Header]) -> tuple[Header, ...]:
     return tuple(kept)
 
 
+def retry_after_s(kept: Iterable[Header]) -> float | None:
+    """Return the delay in seconds; `retry-after-ms` is more precise and takes precedence."""
+    values = dict(kept)
+    for name, unit in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
+        value = values.get(name, b"").strip()
+        if _NUMBER.fullmatch(value):
+            return float(value) * unit
+    return None
+
+
 def _date(value: bytes) -> datetime | None:
     if len(value) > _LONGEST_DATE or not value.isascii():
         return None

@@ -94,12 +94,14 @@ USAGE_EVENTS = sa.Table(
     sa.Column("cache_write_1h_tokens", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("web_searches", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("tier", sa.Text),
+    sa.Column("chain", sa.Text),
     sa.Index("ix_usage_events_at_ms", "at_ms"),
     sa.Index("ix_usage_events_account_id_at_ms", "account_id", "at_ms"),
     sa.Index("ix_usage_events_key_id_at_ms", "key_id", "at_ms"),
 )
 """
-One row per call, kept for `sql.usage_retention_days`.
+One row per call, kept for `sql.usage_retention_days`. `chain` is a JSON array of attempts;
+NULL: the only one succeeded.
 
 No foreign keys: a served call is recorded even if its account's row no longer exists.
 """

@@ -3,11 +3,8 @@ The ledger writer: moves usage events from the streams into SQL, effectively exa
 
 A turn: claim the entries of dead writers, read a batch, book it in one transaction (usage rows,
 charges and balances, see `booking`) that skips known request ids, and only then acknowledge it.
-If the writer is killed, the batch is delivered again, and SQL skips what it has. While Redis or SQL
-is unavailable it retries, and nothing is acknowledged.
-
-An entry that cannot be stored, because it cannot be decoded or SQL rejects its row, goes to the
-dead-letter stream with its reason and is not retried.
+If the writer is killed, the batch is delivered again. While Redis or SQL is unavailable it retries.
+An entry that cannot be decoded, or whose row SQL rejects, goes to the dead-letter stream.
 """
 
 from __future__ import annotations
@@ -68,9 +65,7 @@ class LedgerWriter:
         reader: The consumer of the streams; not closed.
         database: The destination; not closed.
         metrics: Updates `ledger_*`.
-        rest_s: Pause after a batch that was not full. A transaction costs as much as many rows, and
-            without a pause a moderate load is stored row by row. The first event after a longer
-            silence is stored at once.
+        rest_s: Pause after a batch that was not full: a transaction costs as much as many rows.
     """
 
     def __init__(

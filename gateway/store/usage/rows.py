@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.model import ABANDONED, USAGE_COLUMNS, CallRecord, Usage
+from gateway.core.model import ABANDONED, USAGE_COLUMNS, AttemptRecord, CallRecord, Usage
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 
 Row = dict[str, str | int | bool | None]
 """Column name -> value."""
 
 _DECODER = msgspec.json.Decoder(CallRecord)
+_CHAIN = msgspec.json.Decoder(tuple[AttemptRecord, ...])
 _LARGEST = 2**63 - 1
 _FREE_TEXT_LIMIT = 512
 """Characters of text whose length clients and upstreams choose."""
@@ -36,6 +37,7 @@ def row_of(entry: bytes) -> Row:
         raise ValueError(f"not a usage event: {error}") from error
     fields = msgspec.structs.asdict(event)
     del fields["usage"]
+    fields["chain"] = msgspec.json.encode(event.chain).decode() if event.chain else None
     for name, column in USAGE_COLUMNS.items():
         fields[column] = getattr(event.usage, name)
     for name in ("cost_nanousd", "upstream_cost_nanousd"):
@@ -65,7 +67,9 @@ def record_of(row: Any) -> CallRecord:
     """Return the record of a row of `usage_events`."""
     columns = dict(row._mapping)
     usage = {name: columns.pop(column) for name, column in USAGE_COLUMNS.items()}
-    return CallRecord(**columns, usage=Usage(**usage))
+    chain = columns.pop("chain")
+    attempts = _CHAIN.decode(chain) if chain else ()
+    return CallRecord(**columns, usage=Usage(**usage), chain=attempts)
 
 
 def _storable(name: str, value: Any) -> str | int | bool | None:

@@ -47,7 +47,7 @@ def catalogue_of(*models: settings.Model, prefix: str = "capio/") -> Any:
         settings.Settings(
             brand=settings.Brand(model_prefix=prefix), providers=[PROVIDER], models=list(models)
         ),
-        {"deepseek": "K"},
+        {"deepseek": ("K",)},
     )
 
 

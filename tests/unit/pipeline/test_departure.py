@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.model import Endpoint, Wire
-from gateway.core.routing import Candidate
+from gateway.core.routing.plan import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.departure import may_hide_reasoning
 from gateway.protocols.http.request.fields import decode_call

@@ -119,6 +119,17 @@ def test_parse_agreeing_settings_have_no_error() -> None:
         ),
         (
             'name = "openai"\n',
+            'name = "openai"\napi_key_env = "A"\napi_keys = [{ env = "B" }]\n',
+            "providers[1].api_keys: cannot be combined with api_key_env or api_key_file; "
+            "list all here",
+        ),
+        (
+            'name = "openai"\n',
+            'name = "openai"\napi_keys = [{ env = "A", file = "/b" }]\n',
+            "providers[1].api_keys[0]: give either env or file",
+        ),
+        (
+            'name = "openai"\n',
             'name = "openai"\nproxy = "http://proxy:3128"\n',
             'providers[1].proxy: "http://proxy:3128" requires transport = "httpx2"',
         ),

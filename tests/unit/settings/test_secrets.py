@@ -4,6 +4,7 @@ import pytest
 
 from gateway.settings import (
     ConfigError,
+    Credential,
     Provider,
     Redis,
     Server,
@@ -63,7 +64,7 @@ def test_resolve_secrets_gives_each_provider_its_own() -> None:
 
     secrets = resolve_secrets(settings, {"A": "one", "R": "redis pw"}, read)
 
-    assert secrets.providers == {"a": "one", "c": "k3y"}
+    assert secrets.providers == {"a": ("one",), "c": ("k3y",)}
     assert secrets.redis_password == "redis pw"
     assert secrets.sql_password == "a b"
     assert repr(secrets) == "Secrets(2 providers)"
@@ -103,3 +104,28 @@ def test_resolve_secrets_of_stores_needs_no_credential() -> None:
     secrets = resolve_secrets(settings, {"S": "pw"}, read, stores_only=True)
 
     assert (secrets.providers, secrets.sql_password) == ({}, "pw")
+
+
+def test_resolve_secrets_reads_several_credentials_of_a_provider() -> None:
+    """They keep their order; a repeated one is kept once."""
+    keys = [Credential(env="A"), Credential(file="/run/key"), Credential(env="A")]
+    settings = Settings(providers=[Provider(name="a", api_keys=keys)])
+
+    secrets = resolve_secrets(settings, {"A": "one"}, read)
+
+    assert secrets.providers == {"a": ("one", "k3y")}
+
+
+def test_resolve_secrets_names_the_credential_of_a_list() -> None:
+    """The path counts from 0, as everywhere; the value is not shown."""
+    keys = [Credential(env="A"), Credential(env="B")]
+    settings = Settings(providers=[Provider(name="a", api_keys=keys)])
+
+    with pytest.raises(ConfigError) as raised:
+        resolve_secrets(settings, {"A": "se cret"}, read)
+
+    assert raised.value.errors == [
+        "providers[0].api_keys[0].env: the value (not shown) has spaces, control or non-ASCII "
+        "characters; use visible ASCII characters",
+        "providers[0].api_keys[1].env: the environment variable B is not set",
+    ]

@@ -2,8 +2,8 @@
 Reads and classifies upstream errors.
 
 An upstream reports errors as an HTTP response or inside a stream, in one of two dialects and many
-variants. Each is read once into an `UpstreamFault`, whose class determines the client's response,
-whether another deployment may be tried, and what is recorded. The class is derived from the error's
+variants. Each is read once into an `UpstreamFault`, whose class determines the client's response
+and, through `failure_class`, what is tried next. The class is derived from the error's
 code or type, else from the HTTP status. Its text decides only what many servers report in words
 alone: a full context, the operator's account, and an unknown model.
 """
@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Wire
+from gateway.core.routing.failures import FailureClass
 from gateway.errors import ErrorKind
 from gateway.protocols.http.errors.account_words import (
     ACCOUNT_CODES,
@@ -33,7 +34,7 @@ from gateway.protocols.http.errors.context_full import (
     read_excess,
 )
 from gateway.protocols.http.errors.error_bodies import ErrorFields, read_error_body
-from gateway.protocols.http.retry_after import retry_headers
+from gateway.protocols.http.retry_after import retry_after_s, retry_headers
 
 HeaderPairs = Sequence[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -77,6 +78,11 @@ class UpstreamFault(msgspec.Struct, frozen=True, kw_only=True):
     """Headers relayed to the client: `retry-after`, `retry-after-ms`."""
     excess: Excess = Excess()
     """Of `TOO_LONG`: the numbers that the upstream names."""
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """The delay that the upstream asks for; None for a date."""
+        return retry_after_s(self.kept_headers)
 
 
 STREAM_CUT: Final = UpstreamFault(
@@ -177,18 +183,19 @@ _MAY_BE_ACCOUNT: Final = frozenset(
     }
 )
 
-_ELSEWHERE: Final = frozenset(
-    {
-        FaultClass.QUOTA,
-        FaultClass.CREDENTIAL,
-        FaultClass.OVERLOADED,
-        FaultClass.RATE_LIMITED,
-        FaultClass.NOT_FOUND,
-        FaultClass.TIMEOUT,
-        FaultClass.FAILED,
-        FaultClass.BROKEN_OFF,
-    }
-)
+_FAILURES: Final[Mapping[FaultClass, FailureClass]] = {
+    FaultClass.QUOTA: FailureClass.QUOTA,
+    FaultClass.CREDENTIAL: FailureClass.CREDENTIAL,
+    FaultClass.OVERLOADED: FailureClass.OVERLOAD,
+    FaultClass.RATE_LIMITED: FailureClass.RATE_LIMIT,
+    FaultClass.NOT_FOUND: FailureClass.UNKNOWN_MODEL,
+    FaultClass.TOO_LONG: FailureClass.CLIENT,
+    FaultClass.TOO_LARGE: FailureClass.CLIENT,
+    FaultClass.TIMEOUT: FailureClass.TIMEOUT,
+    FaultClass.INVALID: FailureClass.CLIENT,
+    FaultClass.FAILED: FailureClass.UPSTREAM,
+    FaultClass.BROKEN_OFF: FailureClass.PROTOCOL,
+}
 
 # The operator's trouble: clients get fixed words.
 _UNSHOWN: Final = frozenset({FaultClass.QUOTA, FaultClass.CREDENTIAL, FaultClass.NOT_FOUND})
@@ -242,16 +249,19 @@ def read_stream_fault(wire: Wire, event: bytes) -> UpstreamFault:
     )
 
 
-def may_try_elsewhere(fault: UpstreamFault) -> bool:
+def failure_class(fault: UpstreamFault) -> FailureClass:
     """
-    Return whether another deployment may be tried before the response is committed.
+    Return the class that decides what follows, see `core.routing.failures`.
 
-    True for 401, 402, 403, 404, 408, 409, 429 and 5xx and the equivalent codes and types; false for
-    400, 413 and 422, which are errors of the request, unless it exceeds the account's own limit.
+    400, 413 and 422 are errors of the request; 408 and 409 are the upstream's.
     """
-    if fault.fault is FaultClass.TOO_LONG:
-        return fault.code == _RATE_CODE
-    return fault.fault in _ELSEWHERE or fault.status in (408, 409)
+    if fault.fault is FaultClass.TOO_LONG and fault.code == _RATE_CODE:
+        # Longer than the operator's account may send in a minute: another account may.
+        return FailureClass.UNSUPPORTED
+    found = _FAILURES[fault.fault]
+    if found is FailureClass.CLIENT and fault.status in (408, 409):
+        return FailureClass.OVERLOAD
+    return found
 
 
 def is_signature_refusal(fault: UpstreamFault) -> bool:

@@ -7,13 +7,14 @@ import json
 import pytest
 
 from gateway.core.model import Wire
+from gateway.core.routing.failures import RULES
 from gateway.errors import ErrorKind
 from gateway.protocols.http.errors.account_words import without_account_ids
 from gateway.protocols.http.errors.upstream_errors import (
     ErrorResponse,
     FaultClass,
     error_kind,
-    may_try_elsewhere,
+    failure_class,
     read_fault,
     read_stream_fault,
     relay_error,
@@ -57,7 +58,7 @@ def test_trouble_of_the_operators_account_has_fixed_words(wire, status, error):
 
     assert error_kind(fault) is ErrorKind.UPSTREAM_QUOTA
     assert fault.message == error["message"]
-    assert may_try_elsewhere(fault)
+    assert RULES[failure_class(fault)].fallback
     for client, expected in ((OA, 503), (AN, 529)):
         for response in (
             translate_error(fault, client, "mine"),
@@ -136,7 +137,7 @@ def test_model_unknown_upstream_never_shows_its_name(wire, status, body):
     text = json.dumps(body).encode()
     fault = read_fault(wire, status, [], text)
 
-    assert may_try_elsewhere(fault)
+    assert RULES[failure_class(fault)].fallback
     for client in (OA, AN):
         response = relay_error(fault, client, "mine", ErrorResponse(status, (), text))
         assert response.status == 404

@@ -8,11 +8,12 @@ import time
 import pytest
 
 from gateway.core.model import Wire
+from gateway.core.routing.failures import RULES
 from gateway.protocols.http.errors.context_full import Excess, read_excess
 from gateway.protocols.http.errors.upstream_errors import (
     ErrorResponse,
     FaultClass,
-    may_try_elsewhere,
+    failure_class,
     read_fault,
     read_stream_fault,
     relay_error,
@@ -201,7 +202,7 @@ def test_full_context_is_the_clients_own_error_on_both_wires(wire, status, error
     original = ErrorResponse(status, (), body)
 
     assert fault.fault is FaultClass.TOO_LONG
-    assert not may_try_elsewhere(fault)
+    assert not RULES[failure_class(fault)].fallback
     for client in (OA, AN):
         for response in (
             translate_error(fault, client, "mine"),
@@ -243,7 +244,7 @@ def test_request_beyond_the_accounts_tokens_per_minute_is_no_rate_limit(status):
     body = json.dumps({"error": error}).encode()
     fault = read_fault(OA, status, [], body)
 
-    assert may_try_elsewhere(fault)
+    assert RULES[failure_class(fault)].fallback
     for client in (OA, AN):
         response = relay_error(fault, client, "mine", ErrorResponse(status, (), body))
         shown = json.loads(response.body)["error"]["message"]

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.model import Wire
+from gateway.core.routing.failures import RULES
 from gateway.errors import ErrorKind
 from gateway.protocols.http.errors.upstream_errors import (
     STREAM_CUT,
     ErrorResponse,
     FaultClass,
     error_kind,
+    failure_class,
     is_signature_refusal,
-    may_try_elsewhere,
     read_fault,
     read_stream_fault,
     relay_error,
@@ -229,14 +230,14 @@ def test_fallback_is_allowed_only_where_another_upstream_may_do_better(
     wire, body, status, expected
 ):
     """Client faults are the same everywhere; all else may be tried elsewhere."""
-    assert may_try_elsewhere(read_fault(wire, status, [], body)) is expected
+    assert RULES[failure_class(read_fault(wire, status, [], body))].fallback is expected
 
 
 def test_quota_code_with_status_400_may_be_tried_elsewhere():
     """The operator's empty account at a provider is not the client's error."""
     fault = read_fault(OA, 400, [], openai_body(code="insufficient_quota"))
 
-    assert may_try_elsewhere(fault)
+    assert RULES[failure_class(fault)].fallback
     assert error_kind(fault) is ErrorKind.UPSTREAM_QUOTA
 
 
@@ -364,7 +365,7 @@ def test_error_that_is_not_utf8_is_read_all_the_same(wire):
 
     assert (fault.fault, fault.message) == (FaultClass.OVERLOADED, "caf\ufffd \ufffd")
     assert (inside.fault, inside.message) == (FaultClass.OVERLOADED, "caf\ufffd \ufffd")
-    assert may_try_elsewhere(fault)
+    assert RULES[failure_class(fault)].fallback
     for client in (OA, AN):
         translate_error(fault, client, "m").body.decode()
 

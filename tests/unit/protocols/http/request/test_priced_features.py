@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Deployment, Endpoint, TokenPrices, Wire
-from gateway.core.routing import plan
+from gateway.core.routing.plan import plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.request.exchange import RequestBuilder

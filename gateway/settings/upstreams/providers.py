@@ -1,4 +1,4 @@
-"""The sections about upstreams: providers, models, their deployments and prices."""
+"""The sections about providers: how upstream accounts are reached, and what they accept."""
 
 from __future__ import annotations
 
@@ -6,20 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from gateway.settings.types import (
-    Count,
-    EnvName,
-    ModelName,
-    Multiplier,
-    Price,
-    ProviderName,
-    Seconds,
-    Section,
-    Text,
-    UpstreamName,
-)
-
-_PER_MILLION = {"unit": "dollars per million tokens"}
+from gateway.settings.types import Count, EnvName, ProviderName, Seconds, Section, Text
 
 Dialect = Literal[
     "generic", "openai", "azure", "deepseek", "moonshot", "minimax", "gemini", "xai", "zai",
@@ -33,8 +20,6 @@ PricedFeature = Literal[
     "image_output", "inference_geo", "long_context", "mcp_servers", "plugins", "service_tier",
     "upstream_routing", "web_fetch", "web_search",
 ]  # fmt: skip
-
-Wires = Annotated[list[Literal["openai", "anthropic"]], Meta(min_length=1)]
 
 
 class Timeouts(Section, frozen=True):
@@ -91,6 +76,15 @@ class WireEndpoint(Section, frozen=True):
     ] = False
 
 
+class Credential(Section, frozen=True):
+    """One of several credentials; exactly one of the two is required."""
+
+    env: Annotated[
+        EnvName | None, Meta(description="Environment variable that holds the credential.")
+    ] = None
+    file: Annotated[Text | None, Meta(description="File that holds the credential.")] = None
+
+
 class Provider(Section, frozen=True):
     """Named upstream accounts. At least one is required."""
 
@@ -123,6 +117,15 @@ class Provider(Section, frozen=True):
         ),
     ] = None
     api_key_file: Annotated[Text | None, Meta(description="File that holds the credential.")] = None
+    api_keys: Annotated[
+        list[Credential],
+        Meta(
+            max_length=64,
+            description="Several credentials instead of one, as"
+            ' `[{ env = "KEY_A" }, { file = "/run/secrets/b" }]`. After 401, 402, 403 or 429 the'
+            " next one is used, and the rejected one rests for a while.",
+        ),
+    ] = []
     headers: Annotated[
         dict[str, str],
         Meta(
@@ -213,175 +216,3 @@ class Provider(Section, frozen=True):
             " Names and values are those of `gateway/protocols/translate/capabilities.py`.",
         ),
     ] = {}
-
-
-class LongContext(Section, frozen=True):
-    """Prices of a whole call whose input exceeds a threshold."""
-
-    above: Annotated[
-        Count,
-        Meta(
-            description="Threshold of the input, cached input included.",
-            extra={"unit": "tokens"},
-        ),
-    ]
-    input: Annotated[Price, Meta(description="Uncached input.", extra=_PER_MILLION)]
-    output: Annotated[Price, Meta(description="Output.", extra=_PER_MILLION)]
-    cache_read: Annotated[
-        Price | None,
-        Meta(
-            description="Input read from the prompt cache. If not set: this table's `input`.",
-            extra=_PER_MILLION,
-        ),
-    ] = None
-    cache_write: Annotated[
-        Price | None,
-        Meta(
-            description="Input written to the prompt cache. If not set: this table's `input`.",
-            extra=_PER_MILLION,
-        ),
-    ] = None
-    cache_write_1h: Annotated[
-        Price | None,
-        Meta(
-            description="Input written to the cache for an hour. If not set: twice this table's"
-            " `input`, as Anthropic charges, but at least its `cache_write`.",
-            extra=_PER_MILLION,
-        ),
-    ] = None
-    reasoning: Annotated[
-        Price | None,
-        Meta(description="Reasoning. If not set: this table's `output`.", extra=_PER_MILLION),
-    ] = None
-
-
-class Prices(Section, frozen=True):
-    """Prices of one model or deployment, as decimal strings."""
-
-    input: Annotated[Price, Meta(description="Uncached input.", extra=_PER_MILLION)] = "0"
-    output: Annotated[Price, Meta(description="Output.", extra=_PER_MILLION)] = "0"
-    cache_read: Annotated[
-        Price | None,
-        Meta(
-            description="Input read from the upstream's prompt cache. If not set: `input`.",
-            extra=_PER_MILLION,
-        ),
-    ] = None
-    cache_write: Annotated[
-        Price | None,
-        Meta(
-            description="Input written to the prompt cache. If not set: `input`.",
-            extra=_PER_MILLION,
-        ),
-    ] = None
-    reasoning: Annotated[
-        Price | None, Meta(description="Reasoning. If not set: `output`.", extra=_PER_MILLION)
-    ] = None
-    cache_write_1h: Annotated[
-        Price | None,
-        Meta(
-            description='Input written to the cache for an hour (`cache_control` with `ttl: "1h"`),'
-            " where the upstream reports it. If not set: 1.6 times `cache_write`, which is twice"
-            " the input price where `cache_write` is 1.25 times it.",
-            extra=_PER_MILLION,
-        ),
-    ] = None
-    web_search: Annotated[
-        Price | None,
-        Meta(
-            description="Searches that the upstream ran and reported (`web_search_requests`,"
-            " `num_search_queries`). If not set: free.",
-            extra={"unit": "dollars per thousand searches"},
-        ),
-    ] = None
-    tiers: Annotated[
-        dict[str, Multiplier],
-        Meta(
-            description="Factors of all token prices, by the service tier, speed or region that the"
-            ' upstream reports: `{ priority = "2.0", flex = "0.5", us = "1.1" }`. Several factors'
-            " are multiplied. A tier that is not listed has factor 1.",
-        ),
-    ] = {}
-    long_context: Annotated[
-        LongContext | None,
-        Meta(
-            description="Prices of all tokens of a call with a long input. Under `models.prices` it"
-            " also permits the beta `context-1m-*`.",
-        ),
-    ] = None
-
-
-class Deployment(Section, frozen=True):
-    """One way to reach a model."""
-
-    provider: Annotated[ProviderName, Meta(description="Name of a provider.")]
-    model: Annotated[UpstreamName, Meta(description="The model's name at that provider.")]
-    wires: Annotated[
-        Wires | None,
-        Meta(description='Wires of the provider to use, as `["openai"]`. If not set: all.'),
-    ] = None
-    caps: Annotated[
-        dict[str, object],
-        Meta(description="As `providers.caps`, for this deployment; takes precedence over it."),
-    ] = {}
-    cost: Annotated[
-        Prices | None,
-        Meta(
-            description="What the provider charges the operator. Never shown to clients. If not"
-            " set, the margin is unknown.",
-        ),
-    ] = None
-
-
-class Model(Section, frozen=True):
-    """Public model names with prices and deployments. At least one is required."""
-
-    name: Annotated[
-        ModelName,
-        Meta(
-            description="Name in requests, with or without `brand.model_prefix`. Names and aliases"
-            " are unique and case-sensitive.",
-        ),
-    ]
-    deployments: Annotated[
-        list[Deployment],
-        Meta(
-            min_length=1,
-            description="Ways to reach the model, in order of preference. Those that speak the"
-            " client's wire are tried first.",
-        ),
-    ]
-    aliases: Annotated[
-        list[ModelName],
-        Meta(description='Additional names, as `["anthropic/claude-opus-4-8"]`.'),
-    ] = []
-    display_name: Annotated[
-        Text | None, Meta(description="Human-readable name. If not set: the name.")
-    ] = None
-    created: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=253_402_300_799,
-            description="Creation time shown in the model list.",
-            extra={"unit": "Unix seconds"},
-        ),
-    ] = 1_767_225_600
-    context: Annotated[
-        Count,
-        Meta(
-            description="Context window, input and output together. Shown in the model list, and"
-            " bounds the worst case of a call.",
-            extra={"unit": "tokens"},
-        ),
-    ] = 128_000
-    max_output: Annotated[
-        Count,
-        Meta(
-            description="Maximum output. Translated calls that ask for more are reduced to it.",
-            extra={"unit": "tokens"},
-        ),
-    ] = 8_192
-    prices: Annotated[
-        Prices, Meta(description="What accounts pay. Without it the model is free.")
-    ] = Prices()

@@ -15,7 +15,7 @@ from gateway.core.model import (
     Wire,
     WireRoute,
 )
-from gateway.core.routing import plan
+from gateway.core.routing.plan import Candidate, plan
 
 BOTH = (Wire.OPENAI, Wire.ANTHROPIC)
 CHAT = [Endpoint.CHAT_COMPLETIONS, Endpoint.MESSAGES, Endpoint.RESPONSES, Endpoint.NATIVE_CHAT]
@@ -50,7 +50,11 @@ def test_plan_native_deployments_come_before_translated_ones(endpoint: Endpoint)
 
     result = plan(model(first, second, third), endpoint.wire, endpoint)
 
-    assert result.candidates == ((second, endpoint.wire), (third, endpoint.wire), (first, other))
+    assert result.candidates == (
+        Candidate(second, endpoint.wire),
+        Candidate(third, endpoint.wire),
+        Candidate(first, other),
+    )
     assert result.reason is None
     assert result.candidates[2].route is first.provider.wires[other]
 
@@ -62,7 +66,7 @@ def test_plan_embeddings_are_never_translated() -> None:
     result = plan(model(chat, openai), Wire.OPENAI, Endpoint.EMBEDDINGS)
     nothing = plan(model(chat), Wire.OPENAI, Endpoint.EMBEDDINGS)
 
-    assert result.candidates == ((openai, Wire.OPENAI),)
+    assert result.candidates == (Candidate(openai, Wire.OPENAI),)
     assert nothing.candidates == ()
     assert nothing.is_final
     assert nothing.reason == (
@@ -80,7 +84,7 @@ def test_plan_token_count_needs_a_provider_that_counts() -> None:
     result = plan(model(silent, counting, translated), Wire.ANTHROPIC, Endpoint.COUNT_TOKENS)
     nothing = plan(model(silent, translated), Wire.ANTHROPIC, Endpoint.COUNT_TOKENS)
 
-    assert result.candidates == ((counting, Wire.ANTHROPIC),)
+    assert result.candidates == (Candidate(counting, Wire.ANTHROPIC),)
     assert nothing.candidates == ()
     assert nothing.reason is not None
 

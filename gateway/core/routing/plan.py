@@ -16,6 +16,14 @@ class Candidate(NamedTuple):
 
     deployment: Deployment
     wire: Wire
+    credential: int = 0
+    """Which of the provider's credentials is sent."""
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The route's headers with the candidate's credential."""
+        route = self.deployment.provider.wires[self.wire]
+        return route.alternatives[self.credential - 1] if self.credential else route.headers
 
     @property
     def route(self) -> WireRoute:

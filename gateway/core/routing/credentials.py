@@ -1,0 +1,56 @@
+"""Rotates the credentials of one provider: the first that does not rest is used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.core.routing.failures import FailureClass
+
+REST_S: Final = {
+    FailureClass.CREDENTIAL: 300.0,
+    FailureClass.QUOTA: 300.0,
+    FailureClass.RATE_LIMIT: 10.0,
+}
+"""How long a credential rests after a failure without `retry-after`."""
+
+
+class CredentialRotation:
+    """
+    The state of a provider's credentials.
+
+    The current one is used as long as it works: upstreams keep prompt caches per account.
+
+    Args:
+        count: Number of credentials, at least 1.
+    """
+
+    __slots__ = ("_current", "_rests_until", "count")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._current = 0
+        self._rests_until = [0.0] * count
+
+    def pick(self, now: float) -> int:
+        """Return the index of the credential to use; if all rest, the one that rests least."""
+        rests = self._rests_until
+        if rests[self._current] <= now:
+            return self._current
+        for step in range(1, self.count):
+            index = (self._current + step) % self.count
+            if rests[index] <= now:
+                self._current = index
+                return index
+        return min(range(self.count), key=rests.__getitem__)
+
+    def rest(
+        self, index: int, failure: FailureClass, retry_after_s: float | None, now: float
+    ) -> bool:
+        """Let a credential rest after a failure; return whether another one is ready."""
+        seconds = retry_after_s if retry_after_s is not None else REST_S.get(failure, 0.0)
+        self._rests_until[index] = max(self._rests_until[index], now + seconds)
+        return any(until <= now for until in self._rests_until)
+
+    def restore(self, index: int) -> None:
+        """End the rest of a credential that has worked."""
+        self._rests_until[index] = 0.0

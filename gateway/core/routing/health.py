@@ -1,0 +1,226 @@
+"""
+The health of one deployment as one worker knows it; time is passed in.
+
+- ready: it takes calls.
+- resting: it has no capacity, or a rate was exceeded; until a time, often the upstream's own.
+- open, half_open: it failed several times in a row, see `core.circuit_breaker`.
+- out: the operator's credential or credit was refused; until a probe or a call succeeds.
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_left
+from typing import Final
+
+import msgspec
+
+from gateway.core.circuit_breaker import BreakerState, CircuitBreaker
+from gateway.core.routing.failures import RULES, Effect, FailureClass
+from gateway.core.routing.order import Failure
+
+LONGEST_REST_S: Final = 600.0
+"""A longer `retry-after` is not taken at its word: the next call after this finds out."""
+OLDEST_S: Final = 3600.0
+"""A published state that is older is ignored."""
+FIRST_REST_S: Final = 1.0
+LONGEST_GUESS_S: Final = 30.0
+"""Rest without `retry-after`: doubles from `FIRST_REST_S` with each refusal in a row."""
+TTFT_STEPS: Final = 24
+_FIRST_STEP_S: Final = 0.016
+_BOUNDS: Final = [_FIRST_STEP_S * 2.0 ** (step / 2) for step in range(TTFT_STEPS - 1)]
+_WEIGHT: Final = 0.2
+"""Of the newest time to first token in the smoothed one."""
+
+
+class HealthState(enum.Enum):
+    """The state of a deployment. The value is the label in Redis, metrics and commands."""
+
+    READY = "ready"
+    RESTING = "resting"
+    HALF_OPEN = "half_open"
+    OPEN = "open"
+    OUT = "out"
+
+
+class HealthRules(msgspec.Struct, frozen=True, kw_only=True):
+    """When deployments are taken out and tested, see `settings.Routing`."""
+
+    failures_to_open: int = 5
+    open_s: float = 5.0
+    out_probe_s: float = 30.0
+
+
+class DeploymentHealth:
+    """
+    Health, load and speed of one deployment.
+
+    Args:
+        label: The deployment's label.
+        rules: Thresholds and times.
+    """
+
+    __slots__ = (
+        "_breaker",
+        "_failed",
+        "_out_probe_s",
+        "_probe_at",
+        "_refusals",
+        "blocked",
+        "demanded",
+        "in_flight",
+        "label",
+        "out",
+        "rests_until",
+        "ttft_s",
+    )
+
+    def __init__(self, label: str, rules: HealthRules) -> None:
+        self.label = label
+        self.blocked = False
+        """False: ready. True: perhaps not, see `state`."""
+        self.rests_until = 0.0
+        self.demanded = False
+        """The current rest was demanded by the upstream's `retry-after`."""
+        self.out: FailureClass | None = None
+        self.in_flight = 0
+        self.ttft_s = 0.0
+        """Smoothed time to first token; 0: unknown."""
+        self._breaker = CircuitBreaker(
+            failures_to_open=rules.failures_to_open, cooldown_s=rules.open_s
+        )
+        self._out_probe_s = rules.out_probe_s
+        self._probe_at = 0.0
+        self._refusals = 0
+        self._failed = False  # since the last success; spares a success of the common case
+
+    def state(self, now: float) -> HealthState:
+        """Return the state; a rest that is over ends here."""
+        if not self.blocked:
+            return HealthState.READY
+        if self.out is not None:
+            return HealthState.OUT
+        if self._breaker.state is BreakerState.OPEN:
+            return HealthState.OPEN
+        if self._breaker.state is BreakerState.HALF_OPEN:
+            return HealthState.HALF_OPEN
+        if self.rests_until > now:
+            return HealthState.RESTING
+        self.blocked = False
+        return HealthState.READY
+
+    def record_ok(self, now: float, ttft_s: float | None) -> bool:
+        """Note a success; return whether the deployment became ready by it."""
+        if ttft_s is not None:
+            known = self.ttft_s
+            self.ttft_s = known + (ttft_s - known) * _WEIGHT if known else ttft_s
+        if not self._failed:
+            return False
+        self._refusals, self._failed = 0, self.blocked
+        before = self.state(now) if self.blocked else HealthState.READY
+        self._breaker.record_success()
+        if not self.blocked:
+            return False
+        self.out = None
+        return before is not HealthState.READY and self.state(now) is HealthState.READY
+
+    def record_failure(self, failure: Failure, now: float) -> bool:
+        """Note a failure; return whether the state changed by it."""
+        effect = RULES[failure.kind].effect
+        self._failed = True
+        if effect is Effect.BREAKER:
+            changed = self._breaker.record_failure(now)
+            self.blocked = self.blocked or changed
+            return changed
+        if effect is Effect.COOL_DOWN:
+            guess = min(FIRST_REST_S * 2.0 ** min(self._refusals, 16), LONGEST_GUESS_S)
+            self._refusals += 1
+            demanded = failure.retry_after_s is not None
+            return self.rest(now + (failure.retry_after_s or guess), now, demanded=demanded)
+        if effect is Effect.OUT:
+            # The first probe follows at once: a single refusal may concern one request only.
+            return self.take_out(failure.kind, now, now)
+        return False
+
+    def rest(self, until: float, now: float, *, demanded: bool) -> bool:
+        """Let the deployment rest until a time; return whether it would not have."""
+        until = min(until, now + LONGEST_REST_S)
+        if until <= max(now, self.rests_until):
+            return False
+        was_ready = self.state(now) is HealthState.READY
+        self.rests_until, self.demanded = until, demanded
+        self.blocked = self._failed = True
+        return was_ready
+
+    def take_out(self, reason: FailureClass, probe_at: float, now: float) -> bool:
+        """Take the deployment out; return whether it was not."""
+        was_out = self.out is not None
+        self._probe_at = now + self._out_probe_s if was_out else probe_at
+        self.out = reason
+        self.blocked = self._failed = True
+        return not was_out
+
+    def open(self, now: float) -> None:
+        """Open the breaker: another worker found the deployment failing."""
+        self._breaker.open(now)
+        self.blocked = self._failed = True
+
+    def restore(self) -> None:
+        """Make the deployment ready: another worker, or a probe, found it working."""
+        self._breaker.close()
+        self.out, self.rests_until, self.blocked = None, 0.0, False
+        self._refusals = 0
+
+    def is_due(self, now: float) -> bool:
+        """Return whether a probe should be sent."""
+        if self.out is not None:
+            return now >= self._probe_at
+        return self._breaker.is_due(now)
+
+    def try_probe(self, now: float) -> bool:
+        """Return True, at most once until the probe's outcome, if a probe may be sent now."""
+        if self.out is not None:
+            if now < self._probe_at:
+                return False
+            self._probe_at = now + self._out_probe_s
+            return True
+        return self._breaker.try_probe(now)
+
+    def probe_unfinished(self, now: float) -> None:
+        """Note that a probe ended without a verdict: the next one follows after a cooldown."""
+        if self._breaker.state is BreakerState.HALF_OPEN:
+            self._breaker.open(now)
+
+
+class HealthChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A change of state that one worker found and all others learn."""
+
+    label: str
+    state: HealthState
+    worker: str
+    at_ms: int
+    """Unix milliseconds."""
+    failure: FailureClass | None = None
+    until_ms: int | None = None
+    """End of a rest, in Unix milliseconds."""
+    demanded: bool = False
+
+
+class HealthCounts(msgspec.Struct):
+    """What happened to a deployment's attempts since the last flush."""
+
+    attempts: int = 0
+    ok: int = 0
+    failures: dict[str, int] = {}
+    ttft: dict[int, int] = {}
+    """Step of `ttft_step` -> streams."""
+
+
+def ttft_step(seconds: float) -> int:
+    """Return the step of a time to first token; each is 1.41 times as wide as the one before."""
+    return bisect_left(_BOUNDS, seconds)
+
+
+def ttft_bound_s(step: int) -> float:
+    """Return the upper bound of a step in seconds; the last step has none."""
+    return _BOUNDS[step] if step < len(_BOUNDS) else float("inf")

@@ -1,0 +1,1 @@
+"""Runs authorized calls: plan, reserve, attempts, fallback models."""

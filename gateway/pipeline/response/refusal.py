@@ -1,0 +1,89 @@
+"""
+Failures of attempts: what they mean for the next attempt, and what the client and the log get.
+
+Nothing that leaves the gateway contains the credential that an upstream may have quoted.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.core.routing.failures import FailureClass, class_of
+from gateway.core.routing.order import Failure
+from gateway.core.routing.plan import Candidate
+from gateway.errors import GatewayError
+from gateway.pipeline.call import Call
+from gateway.pipeline.response.relay import EarlyUpstreamError
+from gateway.ports import Headers
+from gateway.protocols.http.errors.credential_mask import CredentialMask
+from gateway.protocols.http.errors.upstream_errors import ErrorResponse
+from gateway.protocols.http.errors.upstream_faults import (
+    UpstreamFault,
+    error_kind,
+    failure_class,
+    log_detail,
+)
+
+
+class RefusalError(GatewayError):
+    """An upstream returned an error status; `response` is the client's error response."""
+
+    def __init__(self, fault: UpstreamFault, response: ErrorResponse) -> None:
+        super().__init__(error_kind(fault), fault.message, detail=log_detail(fault))
+        self.fault = fault
+        self.response = response
+
+
+def failure_of(error: GatewayError) -> Failure:
+    """Return what an attempt's error means for the attempts after it."""
+    fault = None
+    if isinstance(error, RefusalError):
+        fault = error.fault
+    elif isinstance(error, EarlyUpstreamError):
+        fault = error.response.fault
+        if fault is None:
+            return Failure(FailureClass.CLIENT)  # the translator refused the request's content
+    if fault is not None:
+        return Failure(failure_class(fault), fault.status, fault.retry_after_s)
+    return Failure(class_of(error.kind))
+
+
+def mask_credential(error: GatewayError, candidate: Candidate) -> None:
+    """Remove the route's credential from everything that the client or the log gets."""
+    mask = CredentialMask(candidate.headers)
+    error.message = mask.clean_text(error.message)
+    error.detail = None if error.detail is None else mask.clean_text(error.detail)
+    if isinstance(error, RefusalError):
+        error.response = _masked(error.response, mask)
+    elif isinstance(error, EarlyUpstreamError):
+        early = error.response
+        error.response = msgspec.structs.replace(
+            early, body=mask.clean(early.body), headers=mask.clean_headers(early.headers)
+        )
+
+
+def _masked(response: ErrorResponse, mask: CredentialMask) -> ErrorResponse:
+    cleaned = response._replace(headers=mask.clean_headers(response.headers))
+    return cleaned.with_body(mask.clean(response.body))
+
+
+def with_head(response: ErrorResponse, call: Call) -> ErrorResponse:
+    """Return an error response with content and request headers."""
+    headers: Headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(response.body)).encode()),
+        (b"request-id", call.request_id.encode()),
+        (b"x-request-id", call.request_id.encode()),
+        *response.headers,
+    ]
+    return ErrorResponse(response.status, tuple(headers), response.body)
+
+
+def error_response(error: GatewayError, call: Call) -> ErrorResponse | None:
+    """Return the response that an upstream's error carries; None: render the gateway's own."""
+    if isinstance(error, RefusalError):
+        return error.response
+    if isinstance(error, EarlyUpstreamError):
+        early = error.response
+        return with_head(ErrorResponse(early.status, early.headers, early.body), call)
+    return None

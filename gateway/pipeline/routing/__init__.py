@@ -1,0 +1,1 @@
+"""Selects deployments for calls, by policy, preferences, health and load."""

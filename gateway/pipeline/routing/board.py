@@ -1,0 +1,190 @@
+"""
+The health of all deployments as this worker knows it.
+
+It learns from its own attempts, and from what other workers publish: an opening that one worker
+finds spares the others. No call waits for Redis; counts are flushed once per second.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from time import monotonic
+
+from gateway.core.catalogue import Catalogue
+from gateway.core.routing.health import (
+    OLDEST_S,
+    DeploymentHealth,
+    HealthChange,
+    HealthCounts,
+    HealthRules,
+    HealthState,
+    ttft_step,
+)
+from gateway.core.routing.order import Failure
+from gateway.ports import HealthExchange
+
+logger = logging.getLogger(__name__)
+
+_LOGGED_AS_WARNING = (HealthState.OPEN, HealthState.OUT)
+
+
+class HealthBoard:
+    """
+    Keeps the health of deployments by their label, across catalogues.
+
+    Args:
+        rules: Thresholds and times.
+        worker: Identifies this worker in what it publishes.
+        exchange: Shares changes and counts; None keeps them here.
+        clock: Monotonic seconds.
+        unix: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        rules: HealthRules,
+        worker: str,
+        exchange: HealthExchange | None = None,
+        *,
+        clock: Callable[[], float] = monotonic,
+        unix: Callable[[], float] = time.time,
+    ) -> None:
+        self._rules = rules
+        self._worker = worker
+        self._exchange = exchange
+        self._clock = clock
+        self._unix = unix
+        self._known: dict[str, DeploymentHealth] = {}
+        self._counts: dict[str, HealthCounts] = {}
+
+    def of(self, label: str) -> DeploymentHealth:
+        """Return a deployment's health; a new one is ready."""
+        health = self._known.get(label)
+        if health is None:
+            health = self._known[label] = DeploymentHealth(label, self._rules)
+        return health
+
+    def keep(self, catalogue: Catalogue) -> None:
+        """Know exactly the deployments of a catalogue."""
+        labels = {each.label for model in catalogue.models for each in model.deployments}
+        for label in labels:
+            self.of(label)
+        for label in self._known.keys() - labels:
+            del self._known[label]
+
+    def blocked(self) -> list[DeploymentHealth]:
+        """Return the deployments that are not ready."""
+        now = self._clock()
+        ready = HealthState.READY
+        return [each for each in self._known.values() if each.state(now) is not ready]
+
+    def states(self) -> dict[str, HealthState]:
+        """Return the state of every deployment."""
+        now = self._clock()
+        return {label: health.state(now) for label, health in self._known.items()}
+
+    def attempt_succeeded(self, health: DeploymentHealth, ttft_s: float | None) -> None:
+        """Note a successful attempt."""
+        counts = self._count(health.label)
+        counts.ok += 1
+        if ttft_s is not None:
+            step = ttft_step(ttft_s)
+            counts.ttft[step] = counts.ttft.get(step, 0) + 1
+        if health.record_ok(self._clock(), ttft_s):
+            self._publish(health)
+
+    def attempt_failed(self, health: DeploymentHealth, failure: Failure) -> None:
+        """Note a failed attempt."""
+        counts = self._count(health.label)
+        name = failure.kind.value
+        counts.failures[name] = counts.failures.get(name, 0) + 1
+        if health.record_failure(failure, self._clock()):
+            self._publish(health, failure)
+
+    def attempt_rotated(self, health: DeploymentHealth, failure: Failure) -> None:
+        """Note a failed attempt that concerns one of several credentials, not the deployment."""
+        counts = self._count(health.label)
+        name = failure.kind.value
+        counts.failures[name] = counts.failures.get(name, 0) + 1
+
+    def probe_succeeded(self, health: DeploymentHealth) -> None:
+        """Note a successful probe: the deployment is ready everywhere."""
+        health.restore()
+        self._publish(health)
+
+    def probe_failed(self, health: DeploymentHealth, failure: Failure) -> None:
+        """Note a failed probe."""
+        now = self._clock()
+        health.record_failure(failure, now)
+        health.probe_unfinished(now)
+        self._publish(health, failure)
+
+    def flush(self) -> None:
+        """Hand over the counts since the last flush, and the states that are not ready."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        minute = int(self._unix()) // 60
+        for health in self.blocked():
+            self._counts.setdefault(health.label, HealthCounts())
+        counts, self._counts = self._counts, {}
+        states = self.states()
+        for label, count in counts.items():
+            exchange.add(label, minute, count, states.get(label, HealthState.READY))
+
+    def learn(self, changes: Iterable[HealthChange]) -> None:
+        """Apply what other workers found."""
+        for change in changes:
+            health = self._known.get(change.label)
+            age_s = self._unix() - change.at_ms / 1000
+            if health is None or change.worker == self._worker or age_s > OLDEST_S:
+                continue
+            self._apply(health, change)
+
+    def _apply(self, health: DeploymentHealth, change: HealthChange) -> None:
+        now = self._clock()
+        match change.state:
+            case HealthState.READY:
+                health.restore()
+            case HealthState.OPEN | HealthState.HALF_OPEN:
+                health.open(now)
+            case HealthState.RESTING if change.until_ms is not None:
+                until = now + change.until_ms / 1000 - self._unix()
+                health.rest(until, now, demanded=change.demanded)
+            case HealthState.OUT if change.failure is not None:
+                health.take_out(change.failure, now, now)
+
+    def _count(self, label: str) -> HealthCounts:
+        counts = self._counts.get(label)
+        if counts is None:
+            counts = self._counts[label] = HealthCounts()
+        counts.attempts += 1
+        return counts
+
+    def _publish(self, health: DeploymentHealth, failure: Failure | None = None) -> None:
+        now, unix = self._clock(), self._unix()
+        state = health.state(now)
+        kind = None if failure is None else failure.kind
+        level = logging.WARNING if state in _LOGGED_AS_WARNING else logging.INFO
+        fields = {
+            "deployment": health.label,
+            "state": state.value,
+            "failure": None if kind is None else kind.value,
+        }
+        logger.log(level, "deployment_state_changed", extra=fields)
+        if self._exchange is None:
+            return
+        rests = state is HealthState.RESTING
+        self._exchange.publish(
+            HealthChange(
+                health.label,
+                state,
+                self._worker,
+                int(unix * 1000),
+                kind,
+                int((unix + health.rests_until - now) * 1000) if rests else None,
+                health.demanded and rests,
+            )
+        )

@@ -1,0 +1,146 @@
+"""
+Probes deployments that are out or whose breaker is open, with the smallest possible call.
+
+Only one worker of all pods probes a deployment at a time; a healthy deployment is never probed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.core.catalogue import Catalogue
+from gateway.core.model import Clocks, Deployment, Wire
+from gateway.core.routing.failures import RULES, Effect, FailureClass, class_of
+from gateway.core.routing.order import Failure
+from gateway.core.routing.plan import Candidate
+from gateway.errors import GatewayError
+from gateway.pipeline.routing.board import HealthBoard
+from gateway.ports import HealthExchange, Transport, UpstreamRequest
+from gateway.protocols.http.errors.upstream_faults import failure_class, read_fault
+from gateway.protocols.http.headers import translated_headers
+
+EVERY_S = 0.5
+TIMEOUT_S = 20.0
+_ANSWER_BYTES = 256 * 1024
+_PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
+_HARMLESS = (Effect.NONE, Effect.COOL_DOWN)
+
+
+class Prober:
+    """
+    Probes what is out.
+
+    Args:
+        board: Knows what is out, and learns the outcome.
+        transport: Sends the probes.
+        exchange: Decides which worker probes; None: this one.
+    """
+
+    def __init__(
+        self,
+        board: HealthBoard,
+        transport: Transport,
+        exchange: HealthExchange | None,
+    ) -> None:
+        self._board = board
+        self._transport = transport
+        self._exchange = exchange
+        self._limit_fields: Mapping[str, str] = {}
+        self._deployments: dict[str, Deployment] = {}
+        self._running: set[asyncio.Task[None]] = set()
+
+    def serve(self, catalogue: Catalogue, limit_fields: Mapping[str, str]) -> None:
+        """
+        Probe the deployments of a catalogue from now on.
+
+        Args:
+            catalogue: The current one.
+            limit_fields: Deployment label -> the field of its output limit on the OpenAI wire.
+        """
+        self._limit_fields = limit_fields
+        self._deployments = {
+            each.label: each for model in catalogue.models for each in model.deployments
+        }
+
+    @property
+    def running(self) -> int:
+        """Probes whose outcome is awaited."""
+        return len(self._running)
+
+    async def run(self) -> None:
+        """Probe whatever is due, until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(EVERY_S)
+                self.probe_due(asyncio.get_running_loop().time())
+        finally:
+            for task in self._running:
+                task.cancel()
+
+    def probe_due(self, now: float) -> None:
+        """Start a probe of each deployment that is due; each is marked, so that one is running."""
+        for health in self._board.blocked():
+            deployment = self._deployments.get(health.label)
+            if deployment is not None and deployment.wires and health.try_probe(now):
+                task = asyncio.create_task(self._probe(deployment))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+
+    async def _probe(self, deployment: Deployment) -> None:
+        health = self._board.of(deployment.label)
+        if self._exchange is not None and not await self._exchange.may_probe(deployment.label):
+            # Another worker probes, and publishes what it finds.
+            health.probe_unfinished(asyncio.get_running_loop().time())
+            return
+        failure = await self._failure(deployment)
+        if failure is None or RULES[failure.kind].effect in _HARMLESS:
+            self._board.probe_succeeded(health)
+        else:
+            self._board.probe_failed(health, failure)
+
+    async def _failure(self, deployment: Deployment) -> Failure | None:
+        """Send a probe; None: the deployment answered."""
+        wire = deployment.wires[0]
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                response = await self._transport.send(self._request(deployment, wire))
+                try:
+                    body = await response.read(_ANSWER_BYTES)
+                finally:
+                    response.close()
+        except GatewayError as error:
+            return Failure(class_of(error.kind))
+        except TimeoutError:
+            return Failure(FailureClass.TIMEOUT)
+        if response.status < 300:
+            return None
+        fault = read_fault(wire, response.status, response.headers, body)
+        return Failure(failure_class(fault), fault.status, fault.retry_after_s)
+
+    def _request(self, deployment: Deployment, wire: Wire) -> UpstreamRequest:
+        candidate = Candidate(deployment, wire)
+        limit = "max_tokens"
+        if wire is Wire.OPENAI:
+            limit = self._limit_fields.get(deployment.label, limit)
+        body = {
+            "model": deployment.upstream_model,
+            "messages": [{"role": "user", "content": "ping"}],
+            limit: 1,
+        }
+        clocks = deployment.provider.clocks
+        return UpstreamRequest(
+            origin=candidate.route.origin,
+            method="POST",
+            path=candidate.route.base_path + _PATHS[wire],
+            headers=translated_headers(wire, candidate.headers, stream=False),
+            body=msgspec.json.encode(body),
+            clocks=_short(clocks),
+            head_timeout_s=TIMEOUT_S,
+        )
+
+
+def _short(clocks: Clocks) -> Clocks:
+    return msgspec.structs.replace(clocks, total_s=TIMEOUT_S)

@@ -1,0 +1,128 @@
+"""The routing state of one worker, which outlives every catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from gateway.core.catalogue import Catalogue
+from gateway.core.routing.credentials import CredentialRotation
+from gateway.core.routing.health import HealthRules, HealthState
+from gateway.core.routing.retries import RetryBudget, RetryLimits
+from gateway.pipeline.routing.board import HealthBoard
+from gateway.pipeline.routing.prober import Prober
+from gateway.pipeline.routing.router import Router
+from gateway.ports import HealthExchange, Transport
+from gateway.settings import Routing
+from gateway.telemetry.metrics import Metrics
+
+_NUMBERS = {
+    HealthState.READY: 0,
+    HealthState.RESTING: 1,
+    HealthState.HALF_OPEN: 2,
+    HealthState.OPEN: 3,
+    HealthState.OUT: 4,
+}
+
+
+class AttemptPolicy(msgspec.Struct, frozen=True):
+    """What the attempts of all calls of a worker share."""
+
+    limits: RetryLimits
+    budget: RetryBudget
+    health: HealthBoard
+    credentials: dict[str, CredentialRotation] = {}
+    """Provider name -> state of its credentials; only of providers with several."""
+    draw: Callable[[], float] = random.random
+    """Uniform in [0, 1), for the jitter of delays."""
+
+
+class WorkerRouting:
+    """
+    Keeps health, credentials and the retry budget of a worker.
+
+    Args:
+        routing: Its settings.
+        transport: Sends probes.
+        exchange: Shares health with other workers; None: this worker is alone.
+    """
+
+    def __init__(
+        self, routing: Routing, transport: Transport, exchange: HealthExchange | None
+    ) -> None:
+        self._routing = routing
+        self._budget = RetryBudget(routing.retry_budget_percent, routing.retry_budget_floor)
+        rules = HealthRules(
+            failures_to_open=routing.breaker_failures,
+            open_s=routing.breaker_open_s,
+            out_probe_s=routing.out_probe_s,
+        )
+        self.board = HealthBoard(rules, secrets.token_hex(8), exchange)
+        self._prober = Prober(self.board, transport, exchange)
+        self._rotations: dict[str, CredentialRotation] = {}
+        self._probing: asyncio.Task[None] | None = None
+        self._shown: dict[str, HealthState] = {}
+        self._refused = 0
+
+    def start(self) -> None:
+        """Start probing, if it is enabled."""
+        if self._routing.probes:
+            self._probing = asyncio.create_task(self._prober.run())
+
+    async def aclose(self) -> None:
+        """Stop probing, and hand over the last counts."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])
+        self.board.flush()
+
+    def policy(self, catalogue: Catalogue, limit_fields: Mapping[str, str]) -> AttemptPolicy:
+        """
+        Return the policy of attempts at the deployments of a catalogue, the current one from now.
+
+        Args:
+            catalogue: Deployments that are not in it are forgotten.
+            limit_fields: Deployment label -> the field of its output limit on the OpenAI wire.
+        """
+        self.board.keep(catalogue)
+        self._prober.serve(catalogue, limit_fields)
+        for provider in catalogue.providers:
+            count = max(1 + len(route.alternatives) for route in provider.wires.values())
+            known = self._rotations.get(provider.name)
+            if known is None or known.count != count:
+                self._rotations[provider.name] = CredentialRotation(count)
+        routing = self._routing
+        limits = RetryLimits(
+            max_attempts=routing.max_attempts,
+            retries=routing.retries,
+            within_s=routing.attempts_within_s,
+            max_wait_s=routing.max_retry_wait_s,
+        )
+        several = {name: each for name, each in self._rotations.items() if each.count > 1}
+        return AttemptPolicy(limits, self._budget, self.board, several)
+
+    def router(self, catalogue: Catalogue) -> Router:
+        """Return the router of a catalogue; for use after `policy`."""
+        routing = self._routing
+        return Router(
+            catalogue,
+            self.board,
+            preferences=routing.client_preferences,
+            fallbacks=routing.client_fallbacks,
+            affinity=routing.affinity,
+            passive_probes=not routing.probes,
+        )
+
+    def flush(self, metrics: Metrics) -> None:
+        """Hand over counts and states; for about once per second."""
+        self.board.flush()
+        for label, state in self.board.states().items():
+            if self._shown.get(label) is not state:
+                self._shown[label] = state
+                metrics.deployment_state.labels(label).set(_NUMBERS[state])
+        metrics.retries_refused.inc(self._budget.refused_total - self._refused)
+        self._refused = self._budget.refused_total

@@ -1,0 +1,104 @@
+"""
+Recognises the conversation of a request, so that its calls can share a prompt cache.
+
+Agents name it in a header or a field. Otherwise it is known by its beginning: the system prompt and
+the first message, which every later request of the conversation repeats.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.core.model import Wire
+from gateway.core.routing.affinity import hash32
+from gateway.protocols.codec.json_skip import ValueSkipper
+from gateway.protocols.http.request.fields import CallFields
+
+Header = tuple[bytes, bytes]
+
+SESSION_HEADERS: Final = frozenset(
+    {
+        b"x-claude-code-session-id",  # Claude Code
+        b"x-session-affinity",  # OpenCode
+        b"x-session-id",
+        b"session_id",  # Codex
+        b"conversation_id",
+    }
+)
+_COMPARED_BYTES: Final = 4096
+"""Of each part of the beginning; its length is compared too."""
+_MOST_PARTS: Final = 8
+_MESSAGES: Final = re.compile(rb'"messages"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*')
+_SYSTEM: Final = re.compile(rb'"system"[ \t\r\n]*:[ \t\r\n]*(?=["\[])')
+_BEFORE_USER: Final = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"(?:system|developer)"')
+# As SDKs write them, so that the usual message is not searched.
+_USER: Final = (b'{"role":"user"', b'{"role": "user"')
+_SYSTEMS: Final = (b'{"role":"system"', b'{"role": "system"')
+_FLAT_OBJECT: Final = re.compile(rb'\{(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+\}', re.DOTALL)
+"""An object of scalars, such as a message of plain text; found in one pass."""
+_BETWEEN: Final = re.compile(rb"[ \t\r\n,]*+")
+
+
+def conversation_of(
+    headers: Iterable[Header], fields: CallFields, wire: Wire, body: bytes
+) -> int | None:
+    """
+    Return the hash of a request's conversation; None if it has no beginning to recognise.
+
+    Args:
+        headers: The client's, names in lower case.
+        fields: Of the request.
+        wire: Its dialect.
+        body: Its body.
+    """
+    for name, value in headers:
+        if name in SESSION_HEADERS and value:
+            return hash32(value[:_COMPARED_BYTES])
+    named = fields.prompt_cache_key or fields.user_id
+    if named:
+        return hash32(named[:_COMPARED_BYTES].encode("utf-8", "surrogatepass"))
+    return _beginning(wire, body)
+
+
+def _beginning(wire: Wire, body: bytes) -> int | None:
+    """Return the hash of the system prompts and the first other message."""
+    found = 0
+    if wire is Wire.ANTHROPIC and (system := _SYSTEM.search(body)):
+        found = _hashed(body, system.end(), _value_end(body, system.end()), found)
+    messages = _MESSAGES.search(body)
+    if messages is None:
+        return found or None
+    at = messages.end()
+    for _ in range(_MOST_PARTS):
+        end = _value_end(body, at)
+        if end <= at:
+            break
+        found = _hashed(body, at, end, found)
+        if body.startswith(_USER, at) or not (
+            body.startswith(_SYSTEMS, at)
+            or _BEFORE_USER.search(body, at, min(end, at + _COMPARED_BYTES))
+        ):
+            break
+        between = _BETWEEN.match(body, end)
+        at = end if between is None else between.end()
+    return found or None
+
+
+def _hashed(body: bytes, start: int, end: int, before: int) -> int:
+    if end - start <= _COMPARED_BYTES:
+        return hash32(body[start:end], before)
+    return hash32(body[start : start + _COMPARED_BYTES], before ^ (end - start))
+
+
+def _value_end(body: bytes, at: int) -> int:
+    """Return the offset after an object, array or string at `at`; -1 if there is none."""
+    flat = _FLAT_OBJECT.match(body, at)
+    if flat is not None:
+        return flat.end()
+    if at >= len(body) or body[at] not in b'{["':
+        return -1
+    skipper = ValueSkipper()
+    skipper.start(body[at])
+    return skipper.end_in(body, at + 1)

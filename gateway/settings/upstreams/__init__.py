@@ -1,0 +1,1 @@
+"""The sections about upstreams: providers, models, and how calls are routed to them."""

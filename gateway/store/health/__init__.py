@@ -1,0 +1,1 @@
+"""The health of deployments that workers share through Redis."""

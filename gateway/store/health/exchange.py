@@ -1,0 +1,143 @@
+"""
+Shares the health of deployments over all workers and pods, through Redis.
+
+A change of state is published on a channel and kept in one hash, from which a worker that starts,
+or whose subscription was interrupted, learns all current states. Counts are added once per second
+to a hash for each deployment and minute. No call waits for any of it: without Redis each worker
+relies on its own attempts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
+from gateway.store.redis.client import RedisClient, RedisUnavailable, Reply, ReplyError
+
+KEPT_S: Final = 7200
+"""How long the counts of a minute are kept."""
+PROBE_MS: Final = 4_000
+"""For how long no other worker probes; shorter than the time between two probes."""
+MAX_MESSAGE_BYTES: Final = 4096
+
+_CHANGE: Final = msgspec.json.Decoder(HealthChange)
+
+
+class RedisHealth:
+    """
+    Implements `ports.HealthExchange`, and is the listener of its channel.
+
+    Args:
+        redis: Commands are sent, and their replies not awaited.
+        key_prefix: `redis.key_prefix`.
+        learn: Gets what other workers published.
+    """
+
+    def __init__(
+        self,
+        redis: RedisClient,
+        key_prefix: str,
+        learn: Callable[[Iterable[HealthChange]], None] | None = None,
+    ) -> None:
+        self._redis = redis
+        self._prefix = key_prefix
+        self._states = states_key(key_prefix)
+        self._channel = health_channel(key_prefix)
+        self.learn = learn or (lambda _: None)
+        self._loading: asyncio.Task[None] | None = None
+
+    def publish(self, change: HealthChange) -> None:
+        """Let all other workers know a change."""
+        message = msgspec.json.encode(change)
+        if change.state is HealthState.READY:
+            self._send("HDEL", self._states, change.label)
+        else:
+            self._send("HSET", self._states, change.label, message)
+        self._send("PUBLISH", self._channel, message)
+
+    def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None:
+        """Add counts to those of a deployment and Unix minute."""
+        key = minute_key(self._prefix, label, minute)
+        amounts = {"attempts": counts.attempts, "ok": counts.ok}
+        amounts |= {f"failed:{name}": count for name, count in counts.failures.items()}
+        amounts |= {f"ttft:{step}": count for step, count in counts.ttft.items()}
+        for field, amount in amounts.items():
+            if amount:
+                self._send("HINCRBY", key, field, str(amount))
+        if state is not HealthState.READY:
+            self._send("HSET", key, "state", state.value)
+        self._send("EXPIRE", key, str(KEPT_S))
+
+    async def may_probe(self, label: str) -> bool:
+        """Return whether this worker is to probe a deployment; True if Redis is unavailable."""
+        key = f"{self._prefix}health:probe:{label}"
+        try:
+            return await self._redis.command("SET", key, "1", "NX", "PX", str(PROBE_MS)) is not None
+        except (RedisUnavailable, ReplyError):
+            return True
+
+    def subscribed(self, since: float) -> None:  # noqa: ARG002 - of the listener's protocol
+        """Learn the current states: changes may have been missed."""
+        self._loading = asyncio.get_running_loop().create_task(self._load())
+
+    def proven(self, since: float) -> None:
+        """Nothing depends on having received everything."""
+
+    def received(self, message: bytes) -> None:
+        """Learn a change."""
+        change = _read(message)
+        if change is not None:
+            self.learn([change])
+
+    def lost(self) -> None:
+        """States are learned again once subscribed."""
+
+    async def _load(self) -> None:
+        try:
+            reply = await self._redis.command("HGETALL", self._states)
+        except (RedisUnavailable, ReplyError):
+            return
+        self.learn(read_states(reply[1::2] if isinstance(reply, list) else ()))
+
+    def _send(self, *command: str | bytes) -> None:
+        self._redis.command(*command).add_done_callback(_retrieve)
+
+
+def states_key(key_prefix: str) -> str:
+    """Return the key of the hash of states that are not ready."""
+    return f"{key_prefix}health:states"
+
+
+def health_channel(key_prefix: str) -> str:
+    """Return the name of the channel of changes."""
+    return f"{key_prefix}health:changed"
+
+
+def minute_key(key_prefix: str, label: str, minute: int) -> str:
+    """Return the key of a deployment's counts of a Unix minute."""
+    return f"{key_prefix}health:{label}:{minute}"
+
+
+def read_states(values: Iterable[object]) -> list[HealthChange]:
+    """Return the changes in the values of the hash of states; others are left out."""
+    found = (_read(value) for value in values if isinstance(value, bytes))
+    return [change for change in found if change is not None]
+
+
+def _read(message: bytes) -> HealthChange | None:
+    if len(message) > MAX_MESSAGE_BYTES:
+        return None
+    try:
+        return _CHANGE.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _retrieve(reply: asyncio.Future[Reply]) -> None:
+    """Take a command's outcome, so that a failure is not reported as forgotten."""
+    if not reply.cancelled():
+        reply.exception()

@@ -1,0 +1,143 @@
+"""Health over a real Valkey: changes reach other workers, states outlive them, counts add up."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable
+
+import pytest
+
+from gateway.core.routing.failures import FailureClass
+from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
+from gateway.store.health.exchange import RedisHealth, health_channel, minute_key
+from gateway.store.redis.address import read_target
+from gateway.store.redis.client import RedisClient
+from gateway.store.redis.pubsub import Subscription
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.redis
+LABEL = "deepseek/chat"
+
+
+class Worker:
+    """One worker's exchange and what it learned."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        target = read_target(url)
+        self.redis = RedisClient(target)
+        self.learned: list[HealthChange] = []
+        self.exchange = RedisHealth(self.redis, prefix, self.learn)
+        self.subscription = Subscription(target, health_channel(prefix), self.exchange)
+
+    def learn(self, changes: Iterable[HealthChange]) -> None:
+        self.learned.extend(changes)
+
+    async def start(self) -> Worker:
+        await self.redis.start()
+        await self.subscription.start()
+        return self
+
+    async def aclose(self) -> None:
+        await self.subscription.aclose()
+        await self.redis.aclose()
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"t{uuid.uuid4().hex}:"
+
+
+@pytest.fixture
+async def workers(valkey_url: str, prefix: str) -> AsyncIterator[list[Worker]]:
+    """Two workers of different pods."""
+    pair = [await Worker(valkey_url, prefix).start() for _ in range(2)]
+    yield pair
+    for each in pair:
+        await each.aclose()
+
+
+def change(state: HealthState, failure: FailureClass | None = None) -> HealthChange:
+    return HealthChange(LABEL, state, "w1", int(time.time() * 1000), failure)
+
+
+async def test_change_reaches_the_other_worker_within_a_second(workers: list[Worker]) -> None:
+    """Published, not polled."""
+    opened = change(HealthState.OPEN, FailureClass.NETWORK)
+    began = time.monotonic()
+
+    workers[0].exchange.publish(opened)
+    await wait_until(lambda: opened in workers[1].learned)
+
+    assert time.monotonic() - began < 1
+
+
+async def test_worker_that_starts_later_learns_what_is_out(
+    workers: list[Worker], valkey_url: str, prefix: str
+) -> None:
+    """A state is kept until the deployment is ready again."""
+    out = change(HealthState.OUT, FailureClass.QUOTA)
+    workers[0].exchange.publish(out)
+    await wait_until(lambda: out in workers[1].learned)
+
+    late = await Worker(valkey_url, prefix).start()
+    await wait_until(lambda: late.learned == [out])
+    workers[0].exchange.publish(change(HealthState.READY))
+    await wait_until(lambda: late.learned[-1].state is HealthState.READY)
+    latest = await Worker(valkey_url, prefix).start()
+    await latest.redis.command("PING")
+
+    assert latest.learned == []
+    await late.aclose()
+    await latest.aclose()
+
+
+async def test_counts_of_workers_add_up(workers: list[Worker], prefix: str) -> None:
+    """A minute's hash has the sums of all workers, and an end."""
+    counts = HealthCounts(5, 3, {"network": 1, "timeout": 1}, {4: 2})
+    for worker in workers:
+        worker.exchange.add(LABEL, 77, counts, HealthState.OPEN)
+        await worker.redis.command("PING")
+
+    key = minute_key(prefix, LABEL, 77)
+    reply = await workers[0].redis.command("HGETALL", key)
+    lifetime = await workers[0].redis.command("TTL", key)
+
+    assert isinstance(reply, list)
+    assert dict(zip(reply[::2], reply[1::2], strict=True)) == {
+        b"attempts": b"10",
+        b"ok": b"6",
+        b"failed:network": b"2",
+        b"failed:timeout": b"2",
+        b"ttft:4": b"4",
+        b"state": b"open",
+    }
+    assert isinstance(lifetime, int)
+    assert 7100 < lifetime <= 7200
+
+
+async def test_only_one_worker_may_probe(workers: list[Worker]) -> None:
+    """The permission is for one deployment and a short time."""
+    first, second = workers
+
+    assert await first.exchange.may_probe(LABEL)
+    assert not await second.exchange.may_probe(LABEL)
+    assert await second.exchange.may_probe("other/chat")
+
+
+async def test_worker_without_redis_probes_for_itself(workers: list[Worker]) -> None:
+    """Nobody can be asked."""
+    await workers[0].redis.aclose()
+
+    assert await workers[0].exchange.may_probe(LABEL)
+
+
+async def test_foreign_message_is_ignored(workers: list[Worker], prefix: str) -> None:
+    """Whatever stands on the channel, the subscription goes on."""
+    first, second = workers
+    for message in (b"{", b"[]", b'{"label":1}', b"\xff", b"x" * 5000):
+        await first.redis.command("PUBLISH", health_channel(prefix), message)
+    good = change(HealthState.OPEN)
+    first.exchange.publish(good)
+
+    await wait_until(lambda: second.learned == [good])

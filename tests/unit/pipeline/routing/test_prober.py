@@ -1,0 +1,142 @@
+"""Probes go only to what is out, one at a time, and decide whether it returns."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from gateway.core.catalogue import Catalogue
+from gateway.core.model import Wire
+from gateway.core.routing.failures import FailureClass
+from gateway.core.routing.health import HealthChange, HealthCounts, HealthRules, HealthState
+from gateway.core.routing.order import Failure
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.routing.board import HealthBoard
+from gateway.pipeline.routing.prober import Prober
+from tests.support.pipeline_fakes import (
+    FakeUpstreamResponse,
+    ScriptedTransport,
+    Step,
+    a_deployment,
+    a_model,
+    a_provider,
+    json_head,
+)
+from tests.support.waiting import wait_until
+
+LABEL = "up/up-m"
+
+
+class Exchange:
+    """Permits probes, or not."""
+
+    def __init__(self, *, permits: bool = True) -> None:
+        self.permits = permits
+        self.asked = 0
+
+    def publish(self, change: HealthChange) -> None: ...
+
+    def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None: ...
+
+    async def may_probe(self, label: str) -> bool:
+        self.asked += label == LABEL
+        return self.permits
+
+
+class Scene:
+    """A deployment whose credential was refused, and its prober."""
+
+    def __init__(self, *steps: Step, wire: Wire = Wire.OPENAI, permits: bool = True) -> None:
+        deployment = a_deployment(a_provider(wires=[wire]))
+        catalogue = Catalogue("", (a_model(deployment),), (deployment.provider,), {})
+        self.exchange = Exchange(permits=permits)
+        self.board = HealthBoard(HealthRules(), "w", self.exchange)
+        self.board.keep(catalogue)
+        self.transport = ScriptedTransport(*steps)
+        self.prober = Prober(self.board, self.transport, self.exchange)
+        self.prober.serve(catalogue, {LABEL: "max_completion_tokens"})
+
+    def take_out(self) -> None:
+        refused = Failure(FailureClass.CREDENTIAL, 401)
+        self.board.attempt_failed(self.board.of(LABEL), refused)
+
+    async def probe(self) -> HealthState:
+        """Probe what is due, and return the state afterwards."""
+        self.prober.probe_due(asyncio.get_running_loop().time())
+        await wait_until(lambda: not self.prober.running)
+        return self.board.states()[LABEL]
+
+
+def response(status: int) -> FakeUpstreamResponse:
+    return FakeUpstreamResponse(status, json_head(b"{}"), b"{}")
+
+
+async def test_ready_deployment_is_never_probed() -> None:
+    """A probe costs money and a slot."""
+    scene = Scene()
+
+    assert await scene.probe() is HealthState.READY
+    assert scene.transport.requests == []
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 429, 503])
+async def test_answer_brings_a_deployment_back(status: int) -> None:
+    """It accepted the credential, whatever else it says."""
+    scene = Scene(response(status))
+    scene.take_out()
+
+    assert await scene.probe() is HealthState.READY
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 500])
+async def test_refusal_keeps_it_out(status: int) -> None:
+    """The next probe waits for its time."""
+    scene = Scene(response(status))
+    scene.take_out()
+
+    assert await scene.probe() is HealthState.OUT
+    await scene.probe()
+    assert len(scene.transport.requests) == 1
+
+
+async def test_unreachable_upstream_keeps_its_breaker_open() -> None:
+    """A failed probe of a half-open breaker opens it again."""
+    scene = Scene(GatewayError(ErrorKind.UPSTREAM_CONNECT, "no"))
+    scene.board.of(LABEL).open(-100.0)
+
+    assert await scene.probe() is HealthState.OPEN
+    await scene.probe()
+    assert len(scene.transport.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("wire", "path", "limit"),
+    [
+        (Wire.OPENAI, "/v1/chat/completions", "max_completion_tokens"),
+        (Wire.ANTHROPIC, "/v1/messages", "max_tokens"),
+    ],
+)
+async def test_probe_is_the_smallest_call(wire: Wire, path: str, limit: str) -> None:
+    """One token, with the deployment's model, and no word of a client."""
+    scene = Scene(response(200), wire=wire)
+    scene.take_out()
+    await scene.probe()
+
+    (request,) = scene.transport.requests
+    assert (request.method, request.path) == ("POST", path)
+    assert json.loads(request.body) == {
+        "model": "up-m",
+        "messages": [{"role": "user", "content": "ping"}],
+        limit: 1,
+    }
+
+
+async def test_another_worker_probes() -> None:
+    """Without its permission nothing is sent, and the verdict comes from elsewhere."""
+    scene = Scene(permits=False)
+    scene.take_out()
+
+    assert await scene.probe() is HealthState.OUT
+    assert (scene.exchange.asked, scene.transport.requests) == (1, [])

@@ -1,0 +1,231 @@
+"""Fallback models: reserved, priced and recorded as themselves; and what clients see of routing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.core.model import CallRecord, Model, Prices
+from gateway.core.routing.health import HealthRules
+from gateway.errors import ErrorKind, GatewayError
+from gateway.ports import Reservation, ReserveAsk
+from tests.support.pipeline_bench import Bench
+from tests.support.pipeline_fakes import (
+    OPENAI_ANSWER,
+    OPENAI_BODY,
+    PRINCIPAL,
+    FakeClient,
+    FakeUpstreamResponse,
+    a_deployment,
+    a_model,
+    a_provider,
+    json_head,
+)
+
+CHAT = "/v1/chat/completions"
+DEAR = Prices(input=100_000_000, output=200_000_000, cache_read=0, cache_write=0, reasoning=0)
+
+
+def a_fallback(name: str = "n", prices: Prices = DEAR) -> Model:
+    model = a_model(a_deployment(a_provider(f"of-{name}")), prices=prices)
+    return msgspec.structs.replace(model, name=name)
+
+
+def refusing(status: int) -> FakeUpstreamResponse:
+    return FakeUpstreamResponse(status, json_head(b"{}"), b"{}")
+
+
+def good() -> FakeUpstreamResponse:
+    return FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
+
+
+def asking_for(*fallbacks: str) -> bytes:
+    body: dict[str, Any] = json.loads(OPENAI_BODY)
+    return json.dumps({**body, "models": list(fallbacks)}).encode()
+
+
+class Ledger:
+    """Admits by model, and keeps what happens to reservations."""
+
+    def __init__(self, refused: str = "") -> None:
+        self.events: list[tuple[str, str]] = []
+        self.refused = refused
+        self.settled: list[CallRecord] = []
+
+    async def reserve(self, ask: ReserveAsk) -> Reservation:
+        if ask.model.name == self.refused:
+            raise GatewayError(ErrorKind.NO_CREDIT, "no credit")
+        self.events.append(("reserve", ask.model.name))
+        return Reservation(ask=ask, hold_nanousd=1, worst_nanousd=1, tokens=1)
+
+    async def settle(self, reservation: Reservation, event: CallRecord) -> None:
+        self.events.append(("settle", reservation.ask.model.name))
+        self.settled.append(event)
+
+    async def release(self, reservation: Reservation) -> None:
+        self.events.append(("release", reservation.ask.model.name))
+
+
+async def test_fallback_of_the_client_serves_as_itself() -> None:
+    """It is reserved, priced and recorded as the model that served; the body names it nowhere."""
+    ledger = Ledger()
+    bench = Bench(refusing(500), good(), models=[a_fallback()], reservations=ledger)
+    client = FakeClient(CHAT, asking_for("n"))
+
+    await bench.run(client)
+
+    assert (client.status, client.header(b"x-capio-model")) == (200, b"n")
+    assert client.header(b"x-capio-provider") == b"of-n"
+    assert client.header(b"x-capio-attempts") == b"2"
+    assert ledger.events == [
+        ("reserve", "m"),
+        ("release", "m"),
+        ("reserve", "n"),
+        ("settle", "n"),
+    ]
+    (event,) = ledger.settled
+    assert (event.model, event.provider, event.attempts) == ("n", "of-n", 2)
+    assert event.cost_nanousd == 10 * 100 + 4 * 200
+    assert [(each.deployment, each.model, each.result, each.status) for each in event.chain] == [
+        ("up/up-m", "m", "upstream", 500),
+        ("of-n/of-n-m", "n", "ok", 200),
+    ]
+    for request in bench.transport.requests:
+        assert b'"models"' not in request.body
+    assert b'"of-n-m"' in bench.transport.requests[1].body
+
+
+async def test_fallback_of_the_catalogue_serves_without_being_asked_for() -> None:
+    """`models.fallbacks` of the operator."""
+    bench = Bench(refusing(503), good(), models=[a_fallback()], fallbacks=("n",))
+    client = FakeClient(CHAT, OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert (client.status, client.header(b"x-capio-model")) == (200, b"n")
+
+
+async def test_fallback_is_named_by_a_header() -> None:
+    """For endpoints without such a member; it replaces the catalogue's list."""
+    models = [a_fallback(), a_fallback("o")]
+    bench = Bench(refusing(503), good(), models=models, fallbacks=("n",))
+    client = FakeClient(CHAT, OPENAI_BODY, headers=[(b"x-capio-fallbacks", b"capio/o")])
+
+    await bench.run(client)
+
+    assert client.header(b"x-capio-model") == b"o"
+
+
+async def test_errors_of_the_request_have_no_fallback() -> None:
+    """400 would repeat."""
+    bench = Bench(refusing(400), models=[a_fallback()])
+    client = FakeClient(CHAT, asking_for("n"))
+
+    await bench.run(client)
+
+    assert client.status == 400
+    assert len(bench.transport.requests) == 1
+
+
+async def test_fallback_without_credit_leaves_the_first_failure() -> None:
+    """The client gets the upstream's error, and the call is recorded as the first model."""
+    ledger = Ledger(refused="n")
+    bench = Bench(refusing(500), models=[a_fallback()], reservations=ledger)
+    client = FakeClient(CHAT, asking_for("n"))
+
+    await bench.run(client)
+
+    assert client.status == 500
+    assert ledger.events == [("reserve", "m"), ("release", "m")]
+    assert (bench.event.model, bench.event.cost_nanousd) == ("m", 0)
+
+
+async def test_refusal_of_the_first_model_has_no_fallback() -> None:
+    """An account without credit for what it asks is told so."""
+    bench = Bench(models=[a_fallback()], reservations=Ledger(refused="m"))
+    client = FakeClient(CHAT, asking_for("n"))
+
+    await bench.run(client)
+
+    assert client.status == 429
+    assert bench.transport.requests == []
+
+
+@pytest.mark.parametrize(
+    ("choices", "allowed_models", "status", "words"),
+    [
+        (True, None, 400, b"unknown model, 'x'"),
+        (False, None, 400, b"not enabled by this service"),
+        (True, frozenset({"m"}), 403, b"may not use the model 'n'"),
+    ],
+)
+async def test_unusable_fallbacks_are_refused(
+    choices: bool, allowed_models: frozenset[str] | None, status: int, words: bytes
+) -> None:
+    """Before anything is sent: the client relies on them."""
+    principal = msgspec.structs.replace(PRINCIPAL, models=allowed_models)
+    bench = Bench(models=[a_fallback()], choices=choices, principal=principal)
+    client = FakeClient(CHAT, asking_for("n" if allowed_models else "x"))
+
+    await bench.run(client)
+
+    assert client.status == status
+    assert words in client.body
+    assert bench.transport.requests == []
+
+
+async def test_catalogue_fallback_that_a_key_may_not_use_is_skipped() -> None:
+    """The key's owner limited it to one model."""
+    principal = msgspec.structs.replace(PRINCIPAL, models=frozenset({"m"}))
+    bench = Bench(refusing(503), models=[a_fallback()], fallbacks=("n",), principal=principal)
+    client = FakeClient(CHAT, OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert (client.status, bench.event.model) == (503, "m")
+
+
+async def test_failing_deployment_is_avoided_by_later_calls() -> None:
+    """After the breaker opened, calls go to the other one at once."""
+    deployments = [a_deployment(a_provider("a")), a_deployment(a_provider("b"))]
+    rules = HealthRules(failures_to_open=2, open_s=1000.0)
+    steps = [refusing(500), good(), refusing(500), good(), good()]
+    bench = Bench(*steps, deployments=deployments, health=rules)
+    for _ in range(3):
+        await bench.run(FakeClient(CHAT, OPENAI_BODY))
+
+    hosts = [request.origin.host for request in bench.transport.requests]
+    assert hosts == ["a.test", "b.test", "a.test", "b.test", "b.test"]
+    assert [event.attempts for event in bench.usage_log.events] == [2, 2, 1]
+    assert bench.usage_log.events[2].chain == ()
+
+
+async def test_load_is_counted_while_attempts_run() -> None:
+    """In flight from the request to the end of the response, whatever its end."""
+    bench = Bench(refusing(400), good())
+    health = bench.board.of("up/up-m")
+    seen: list[int] = []
+    send = bench.transport.send
+
+    async def observed(request: Any) -> FakeUpstreamResponse:
+        seen.append(health.in_flight)
+        return await send(request)
+
+    bench.transport.send = observed  # type: ignore[method-assign]
+    for _ in range(2):
+        await bench.run(FakeClient(CHAT, OPENAI_BODY))
+
+    assert (seen, health.in_flight) == ([1, 1], 0)
+
+
+async def test_error_names_the_attempts() -> None:
+    """A client that reports a failure can say how often it was tried."""
+    bench = Bench(refusing(500), refusing(500), models=[a_fallback()])
+    client = FakeClient(CHAT, asking_for("n"))
+
+    await bench.run(client)
+
+    assert (client.status, client.header(b"x-capio-attempts")) == (500, b"2")

@@ -1,0 +1,72 @@
+"""Lists of models are taken out of requests, and everything else stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.model import Wire
+from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.http.request.fields import decode_call
+from gateway.protocols.http.request.model_fallbacks import (
+    header_fallbacks,
+    names_fallbacks,
+    take_fallbacks,
+)
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        (b'"models":["a","b","a"],', ("a", "b")),
+        (b'"fallbacks":[{"model":"a","x":1},"b"],', ("a", "b")),
+        (b'"models": ["a"], "fallbacks":["b"],', ("a", "b")),
+        (b'"models":[],', ()),
+        (b'"models":null,', ()),
+    ],
+)
+def test_lists_are_taken_out_of_the_body(lists: bytes, expected: tuple[str, ...]) -> None:
+    """All other bytes are the client's, and the model's place is found again."""
+    body = b'{ %b"model" : "m", "messages":[ ],  "x" :1.0}' % lists
+
+    left, fields, names = take_fallbacks(body, Wire.OPENAI)
+
+    assert names == expected
+    assert b"models" not in left
+    assert b"fallbacks" not in left
+    assert left.endswith(b'"model" : "m", "messages":[ ],  "x" :1.0}')
+    start, end = fields.model_span
+    assert left[start:end] == b'"m"'
+    assert not names_fallbacks(fields)
+
+
+def test_requests_without_a_list_are_recognised() -> None:
+    """They are not touched."""
+    assert not names_fallbacks(decode_call(b'{"model":"m"}', Wire.OPENAI))
+    assert names_fallbacks(decode_call(b'{"model":"m","models":["a"]}', Wire.OPENAI))
+    assert names_fallbacks(decode_call(b'{"model":"m","fallbacks":["a"]}', Wire.ANTHROPIC))
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        b'"models":"a"',
+        b'"models":[1]',
+        b'"models":[""]',
+        b'"fallbacks":[{"name":"a"}]',
+        b'"models":["1","2","3","4","5","6","7","8","9"]',
+    ],
+)
+def test_other_forms_are_refused(lists: bytes) -> None:
+    """400 that names the member."""
+    with pytest.raises(GatewayError) as raised:
+        take_fallbacks(b'{"model":"m",%b}' % lists, Wire.OPENAI)
+
+    assert raised.value.kind is ErrorKind.BAD_REQUEST
+    assert lists.split(b'"')[1].decode() in f"{raised.value.param} {raised.value.message}"
+
+
+def test_header_lists_models() -> None:
+    """For endpoints whose body has no such member."""
+    assert header_fallbacks(b" a, b,,a ") == ("a", "b")
+    with pytest.raises(GatewayError):
+        header_fallbacks(b"1,2,3,4,5,6,7,8,9")
