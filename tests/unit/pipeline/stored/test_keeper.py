@@ -280,3 +280,16 @@ async def test_endless_input_is_refused_before_it_is_decoded(keeps: bool) -> Non
     assert client.status == 400
     assert "JSON values" in answer(client)["error"]["message"]
     assert time.process_time() - began < 0.5
+
+
+async def test_history_counts_among_the_bytes_that_an_account_may_hold() -> None:
+    """A tiny request for a long conversation holds as much memory as if all had been sent."""
+    server = Server(max_buffered_bytes_per_account=2500)
+    stored = Stored(good(), server=server)
+    await stored.ask(input="x" * 2000)
+
+    client, _ = await stored.ask(previous_response_id="resp_1", input="y" * 400)
+
+    assert client.status == 429
+    assert "request bodies of this account" in answer(client)["error"]["message"]
+    assert stored.bench.intake.body_bytes == 0
