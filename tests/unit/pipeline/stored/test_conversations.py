@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import random
+import threading
+
 import pytest
 
-from gateway.core.stored_responses import Part
+from gateway.core.stored_responses import Part, ResponseSealer, encode_input
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.stored.conversations import MOST_RESPONSES, Conversations
+from tests.support.idempotency import PRINCIPAL, RAW_KEY
 from tests.support.stored_responses import (
+    NONCE,
     OTHER_SEALER,
     SEALER,
     MemoryResponses,
@@ -193,3 +199,33 @@ async def test_unavailable_store_is_reported(
         await conversations.history(SEALER, "resp_3", LIMIT)
 
     assert refused.value.kind is ErrorKind.STORE_UNAVAILABLE
+
+
+class WatchedSealer(ResponseSealer):
+    """A sealer that notes in which threads it opens parts."""
+
+    def __init__(self) -> None:
+        super().__init__(RAW_KEY, PRINCIPAL)
+        self.threads: set[int] = set()
+
+    def unseal(self, name: bytes, part: Part, sealed: bytes, most: int) -> bytes | None:
+        self.threads.add(threading.get_ident())
+        return super().unseal(name, part, sealed, most)
+
+
+async def test_large_conversation_is_opened_off_the_loop(
+    store: MemoryResponses, conversations: Conversations
+) -> None:
+    """While it is, other clients are served; a small one is faster on the loop."""
+    small, large = WatchedSealer(), WatchedSealer()
+    await conversations.history(small, "resp_3", LIMIT)
+    noise = json.dumps([{"id": "msg_4_in0", "text": random.Random(1).randbytes(100_000).hex()}])
+    name = SEALER.name("4")
+    sealed = SEALER.seal(name, Part.INPUT, encode_input(noise.encode(), ["1"]), NONCE)
+    store.add("4", "1")
+    store.kept[name] = {**store.kept[name], Part.INPUT: sealed}
+
+    await conversations.history(large, "resp_4", LIMIT)
+
+    assert small.threads == {threading.get_ident()}
+    assert large.threads - small.threads

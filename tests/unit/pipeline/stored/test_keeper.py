@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import Any
@@ -283,17 +282,14 @@ async def test_endless_input_is_refused_before_it_is_decoded(keeps: bool) -> Non
     assert time.process_time() - began < 0.5
 
 
-async def test_large_conversation_is_joined_off_the_loop() -> None:
-    """While one is decrypted and joined, other clients of the worker are served."""
-    stored = Stored(good(), good(), most=4_000_000)
-    await stored.ask(input=[{"role": "user", "content": "x" * 100} for _ in range(15_000)])
-    client = FakeClient("/v1/responses", body_of(previous_response_id="resp_1"))
-    _, task = stored.bench.begin(client, Endpoint.RESPONSES)
-    turns = 0
-    while not task.done():
-        await asyncio.sleep(0)
-        turns += 1
+async def test_history_counts_among_the_bytes_that_an_account_may_hold() -> None:
+    """A tiny request for a long conversation holds as much memory as if all had been sent."""
+    server = Server(max_buffered_bytes_per_account=2500)
+    stored = Stored(good(), server=server)
+    await stored.ask(input="x" * 2000)
 
-    assert client.status == 200
-    assert len(stored.sent()) == 15_002
-    assert turns > 20
+    client, _ = await stored.ask(previous_response_id="resp_1", input="y" * 400)
+
+    assert client.status == 429
+    assert "request bodies of this account" in answer(client)["error"]["message"]
+    assert stored.bench.intake.body_bytes == 0
