@@ -18,7 +18,7 @@ import pytest
 
 CLAUDE_CODE = "@anthropic-ai/claude-code@2.1.330"
 OPENCODE = "opencode-ai@1.18.33"
-CODEX = "@openai/codex@0.169.0"
+CODEX = "@openai/codex@0.171.0"
 OPENCLAW = "openclaw@2026.9.6"
 NODE = "node@24.21.0"
 """For OpenClaw, which refuses older ones, when it is installed, too."""

@@ -118,7 +118,7 @@ class ResponsesWriter(OutputBuilder):
         self.close()
 
     def end(self, usage: ChatUsage | None) -> None:
-        """Write `response.completed` or `response.incomplete`."""
+        """Write `response.completed` or `.incomplete`; `.failed` if a summary is missing."""
         self.close()
         status, response = final_response(self._context, self, self._finish, usage)
         self._writer.write(b"response.%b" % status.encode(), b'"response":' + response)

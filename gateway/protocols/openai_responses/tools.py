@@ -74,6 +74,14 @@ CLIENT_TOOLS: Final[dict[str, ClientTool]] = {
     "tool_search": ClientTool("tool_search_call", "Search for further tools.", _SEARCH),
 }
 """By the type of the tool, which is also its name upstream."""
+_COMPUTER: Final = "describe the computer's actions in a tool of type 'function'"
+_REMEDIES: Final = {
+    "mcp": "connect the MCP server in the client and send its tools as type 'function'",
+    "computer": _COMPUTER,
+    "computer_use": _COMPUTER,
+    "computer_use_preview": _COMPUTER,
+}
+"""What to do without tools that are the purpose of a request; others are left out and named."""
 
 
 class Tool(msgspec.Struct):
@@ -139,7 +147,8 @@ class ChatTools:
         Add the request's tools.
 
         Raises:
-            GatewayError: UNSUPPORTED for an MCP server, BAD_REQUEST for a tool without a name.
+            GatewayError: UNSUPPORTED for an MCP server or a computer, BAD_REQUEST for a tool
+                without a name.
         """
         for tool in tools:
             match tool.type:
@@ -154,8 +163,10 @@ class ChatTools:
                     self.dropped.append("tools.tool_search")
                 case kind if kind in CLIENT_TOOLS:
                     self._add_client_tool(tool)
-                case "mcp":
-                    raise _unsupported("tools", "tools: tool type 'mcp' is not supported")
+                case kind if kind in _REMEDIES:
+                    message = f"tools: tool type '{kind}' is not supported by this model; "
+                    message += _REMEDIES[kind]
+                    raise GatewayError(ErrorKind.UNSUPPORTED, message, param="tools")
                 case hosted:
                     self.dropped.append(f"tools.{hosted}")
 

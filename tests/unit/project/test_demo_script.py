@@ -67,8 +67,11 @@ def test_tools_are_called_one_after_the_other() -> None:
 def test_results_of_messages_are_counted() -> None:
     """Anthropic's form of results stands in the user's messages."""
     asked = {"role": "user", "content": f"{WRITE} {WRITE} {WRITE}"}
-    called = {"role": "assistant", "content": "-"}
-    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1"}]}
+    called: dict[str, Any] = {"role": "assistant", "content": "-"}
+    result: dict[str, Any] = {
+        "role": "user",
+        "content": [{"type": "tool_result", "tool_use_id": "1"}],
+    }
 
     assert script(asked, called, result, called, result).tool == CALL
     assert script(asked, *[called, result] * 3).tool is None

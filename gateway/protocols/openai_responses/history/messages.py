@@ -4,19 +4,36 @@ The input items of a Responses request as chat messages.
 A Responses history is a flat list: text, calls and reasoning of one assistant turn stand in items
 of their own. Adjacent ones are collected into one assistant message, since a chat history must hold
 a call's results directly after the message with the calls. Reasoning belongs to the assistant
-message around it. Items that have no counterpart are left out, so that a history never makes a
-session unusable; only a reference to something stored at the provider is refused.
+message around it. A call that the provider ran becomes a call and its result. Items without content
+that a model could read are left out and named, so that a history never makes a session unusable;
+what only the provider can look up or decrypt, and would be missed, is refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.codec.json_decode import decode_request
+from gateway.protocols.openai_responses.compaction import (
+    COMPACTIONS,
+    INSTRUCTION,
+    TRIGGER,
+    summary_message,
+)
+from gateway.protocols.openai_responses.history.content import (
+    ContentPart,
+    Part,
+    chat_part,
+    joined,
+    json_text,
+    read_content,
+    reasoning_text,
+    spoken,
+)
 from gateway.protocols.openai_responses.reasoning import unpack_reasoning
 from gateway.protocols.openai_responses.tools import (
     CLIENT_TOOLS,
@@ -27,21 +44,21 @@ from gateway.protocols.openai_responses.tools import (
 from gateway.protocols.translate import tool_order
 
 Message = dict[str, object]
-Part = dict[str, object]
 
 _NULL: Final = Raw(b"null")
 _ATTACHED: Final = "[attachment in the next message]"
-_CALLS: Final = frozenset({"function_call", "custom_tool_call"})
-_CLIENT_CALLS: Final = {tool.item: name for name, tool in CLIENT_TOOLS.items()}
-_OUTPUTS: Final = frozenset(
-    {
-        *("function_call_output", "custom_tool_call_output", "local_shell_call_output"),
-        *("shell_call_output", "apply_patch_call_output", "tool_search_output"),
-    }
-)
+_CLIENT_CALLS: Final = {
+    **{tool.item: name for name, tool in CLIENT_TOOLS.items()},
+    "computer_call": "computer",
+}
+_HOSTED: Final = {
+    "mcp_call": ("mcp", "arguments", "output"),
+    "code_interpreter_call": ("code_interpreter", "code", "outputs"),
+    "file_search_call": ("file_search", "queries", "results"),
+}
+"""Calls that the provider ran: the function, and the members of its input and its result."""
 _OPAQUE: Final = "gAAAA"
 """How content begins that only OpenAI can decrypt: a Fernet token."""
-_TEXTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
 _PARTED: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 """Outputs whose lists are content parts."""
 _ROLES: Final = {"user": "user", "system": "system", "developer": "system"}
@@ -65,23 +82,13 @@ class Item(msgspec.Struct):
     action: Raw = _NULL
     operation: Raw = _NULL
     tools: Raw = _NULL
-
-
-class ContentPart(msgspec.Struct):
-    """A content part of any type."""
-
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    image_url: str | None = None
-    detail: str | None = None
-    file_data: str | None = None
-    filename: str | None = None
-    encrypted_content: str | None = None
-
-
-_STRING: Final = msgspec.json.Decoder(str | None)
-_CONTENT: Final = msgspec.json.Decoder(str | list[ContentPart] | None)
+    actions: Raw = _NULL
+    server_label: str | None = None
+    error: Raw = _NULL
+    code: Raw = _NULL
+    outputs: Raw = _NULL
+    queries: Raw = _NULL
+    results: Raw = _NULL
 
 
 class ChatMessages:
@@ -102,6 +109,7 @@ class ChatMessages:
         "_reasoning",
         "_texts",
         "_tools",
+        "compacts",
         "dropped",
         "history_ids",
         "messages",
@@ -113,6 +121,8 @@ class ChatMessages:
         self.messages: list[Message] = []
         self.dropped: list[str] = []
         self.history_ids: set[str] = set()
+        self.compacts = False
+        """The input ends with a request to summarize it."""
         self._attachments: list[Part] = []
         self._reasoning: list[str] = []
         self._details: list[Raw] = []
@@ -134,26 +144,14 @@ class ChatMessages:
                 without its members; the message or `param` names it.
         """
         where = f"input.{index}"
+        if self.compacts:
+            message = f"{where}: no item can follow a {TRIGGER}"
+            raise GatewayError(ErrorKind.BAD_REQUEST, message, param=where)
         kind = item.type or ("message" if item.role else None)
-        if kind == "message":
-            self._add_message(item, where)
-        elif kind in _CALLS:
-            self._add_call(item, where)
-        elif kind in _CLIENT_CALLS:
-            self._add_client_call(item, _CLIENT_CALLS[kind], where)
-        elif kind in _OUTPUTS:
-            self._add_output(item, where)
-        elif kind == "agent_message":
-            self._add_message(msgspec.structs.replace(item, role="user"), where)
-        elif kind == "additional_tools":
-            self._tools.add(read_tools(item.tools))
-        elif kind == "reasoning":
-            self._add_reasoning(item, where)
-        elif kind == "item_reference":
-            message = "item_reference is not supported; send the full input"
-            raise GatewayError(ErrorKind.UNSUPPORTED, message, param=where)
-        elif kind is None:
+        if kind is None:
             raise GatewayError(ErrorKind.BAD_REQUEST, f"{where}: type: Field required", param=where)
+        if (add := _ADD.get(kind)) is not None:
+            add(self, item, where)
         else:
             self.dropped.append(f"input.{kind}")
 
@@ -163,10 +161,10 @@ class ChatMessages:
         return with_results_after_calls(self.messages)
 
     def _add_message(self, item: Item, where: str) -> None:
-        content = _content(item.content, where)
+        content = read_content(item.content, where)
         if item.role == "assistant":
             self._open_assistant()
-            self._texts.append(content if isinstance(content, str) else _spoken(content, where))
+            self._texts.append(content if isinstance(content, str) else spoken(content, where))
             return
         role = _ROLES.get(item.role or "")
         if role is None:
@@ -176,9 +174,9 @@ class ChatMessages:
         if isinstance(content, str):
             self.messages.append({"role": role, "content": content})
             return
-        parts = [_part(part, where) for part in self._readable(content)]
+        parts = [chat_part(part, where) for part in self._readable(content)]
         if parts:
-            self.messages.append({"role": role, "content": _joined(parts)})
+            self.messages.append({"role": role, "content": joined(parts)})
 
     def _readable(self, parts: list[ContentPart]) -> list[ContentPart]:
         """Return the parts without encrypted ones; those of other models are plain text."""
@@ -194,20 +192,58 @@ class ChatMessages:
                 readable.append(ContentPart("input_text", text))
         return readable
 
-    def _add_client_call(self, item: Item, name: str, where: str) -> None:
+    def _add_agent_message(self, item: Item, where: str) -> None:
+        """Add what one of the client's agents wrote to another."""
+        self._add_message(msgspec.structs.replace(item, role="user"), where)
+
+    def _add_tools(self, item: Item, where: str) -> None:  # noqa: ARG002
+        self._tools.add(read_tools(item.tools))
+
+    def _refuse_reference(self, item: Item, where: str) -> None:  # noqa: ARG002
+        message = "item_reference is not supported; send the full input"
+        raise GatewayError(ErrorKind.UNSUPPORTED, message, param=where)
+
+    def _add_summary(self, item: Item, where: str) -> None:
+        self._end_turn()
+        self.add_text("user", summary_message(json_text(item.encrypted_content), where))
+
+    def _ask_for_summary(self, item: Item, where: str) -> None:  # noqa: ARG002
+        self._end_turn()
+        self.add_text("user", INSTRUCTION)
+        self.compacts = True
+
+    def _add_client_call(self, item: Item, where: str) -> None:
         """Add a call of a tool of the API that the client ran."""
+        name = _CLIENT_CALLS[item.type or ""]
         call_id = item.call_id or item.id
         if not call_id:
             message = f"{where}: call_id: Field required"
             raise GatewayError(ErrorKind.BAD_REQUEST, message, param=where)
         self._open_assistant()
         self.history_ids.add(call_id)
-        given = next(
-            (raw for raw in (item.arguments, item.action, item.operation) if bytes(raw) != b"null"),
-            _NULL,
-        )
-        function = {"name": name, "arguments": _text(given) or "{}"}
+        members = (item.arguments, item.action, item.actions, item.operation)
+        given = next((raw for raw in members if bytes(raw) != b"null"), _NULL)
+        function = {"name": name, "arguments": json_text(given) or "{}"}
         self._calls.append({"id": call_id, "type": "function", "function": function})
+
+    def _add_hosted_call(self, item: Item, where: str) -> None:  # noqa: ARG002
+        """Add a call that the provider ran, with its result; without one it is left out."""
+        name, given, result = _HOSTED[item.type or ""]
+        output = json_text(getattr(item, result)) or json_text(item.error)
+        if not output or not item.id:
+            self.dropped.append(f"input.{item.type}")
+            return
+        self._open_assistant()
+        self.history_ids.add(item.id)
+        if item.name:
+            name = upstream_name(item.name, item.server_label)
+        arguments = json_text(getattr(item, given))
+        if given != "arguments":
+            arguments = msgspec.json.encode({given: getattr(item, given)}).decode()
+        function = {"name": name, "arguments": arguments or "{}"}
+        self._calls.append({"id": item.id, "type": "function", "function": function})
+        self._close_assistant()
+        self.messages.append({"role": "tool", "tool_call_id": item.id, "content": output})
 
     def _add_call(self, item: Item, where: str) -> None:
         if not item.call_id or not item.name:
@@ -217,9 +253,9 @@ class ChatMessages:
         self._open_assistant()
         self.history_ids.add(item.call_id)
         if item.type == "custom_tool_call":
-            arguments = msgspec.json.encode({"input": _text(item.input)}).decode()
+            arguments = msgspec.json.encode({"input": json_text(item.input)}).decode()
         else:
-            arguments = _text(item.arguments) or "{}"
+            arguments = json_text(item.arguments) or "{}"
         known = item.namespace is not None and self._tools.knows(item.namespace)
         name = upstream_name(item.name, item.namespace if known else None)
         function = {"name": name, "arguments": arguments}
@@ -238,12 +274,14 @@ class ChatMessages:
         self.messages.append({"role": "tool", "tool_call_id": call_id, "content": text})
 
     def _output_text(self, item: Item, where: str) -> str:
-        if bytes(item.output)[:1] != b"[" or item.type not in _PARTED:
-            return _text(item.output)
+        if item.type == "computer_call_output":
+            item = msgspec.structs.replace(item, output=Raw(b"[%b]" % bytes(item.output)))
+        elif bytes(item.output)[:1] != b"[" or item.type not in _PARTED:
+            return json_text(item.output)
         lines: list[str] = []
-        content = _content(item.output, where)
+        content = read_content(item.output, where)
         for part in self._readable(content if isinstance(content, list) else []):
-            made = _part(part, where)
+            made = chat_part(part, where)
             text = made.get("text")
             if isinstance(text, str):
                 lines.append(text)
@@ -256,13 +294,13 @@ class ChatMessages:
     def _add_reasoning(self, item: Item, where: str) -> None:
         if not self._carry_reasoning:
             return
-        encrypted = _text(item.encrypted_content)
+        encrypted = json_text(item.encrypted_content)
         packed = unpack_reasoning(encrypted)
         if packed is not None:
             self._details += packed.d
             text = packed.r
         else:
-            text = _reasoning_text(item.summary, where) or _reasoning_text(item.content, where)
+            text = reasoning_text(item.summary, where) or reasoning_text(item.content, where)
             if encrypted:
                 self.dropped.append("reasoning.encrypted_content")
         if text:
@@ -299,67 +337,24 @@ class ChatMessages:
             self._attachments = []
 
 
-def _content(raw: Raw, where: str) -> str | list[ContentPart]:
-    try:
-        return decode_request(bytes(raw), _CONTENT) or ""
-    except GatewayError as error:
-        raise GatewayError(error.kind, f"{where}: {error.message}", param=where) from error
-
-
-def _part(part: ContentPart, where: str) -> Part:
-    """Return a content part in the chat form."""
-    match part.type:
-        case "input_image" if part.image_url:
-            image: dict[str, object] = {"url": part.image_url}
-            if part.detail in ("low", "high"):
-                image["detail"] = part.detail
-            return {"type": "image_url", "image_url": image}
-        case "input_file" if part.file_data:
-            document: dict[str, object] = {"file_data": part.file_data}
-            if part.filename:
-                document["filename"] = part.filename
-            return {"type": "file", "file": document}
-        case "input_image" | "input_file":
-            needed = "image_url" if part.type == "input_image" else "file_data"
-            message = f"{part.type} without {needed} is not supported by this model"
-            raise GatewayError(ErrorKind.UNSUPPORTED, message, param=where)
-        case "refusal":
-            return {"type": "text", "text": part.refusal or ""}
-        case kind if kind in _TEXTS:
-            return {"type": "text", "text": part.text or ""}
-        case other:
-            message = f"content part type '{other}' is not supported by this model"
-            raise GatewayError(ErrorKind.UNSUPPORTED, message, param=where)
-
-
-def _spoken(parts: list[ContentPart], where: str) -> str:
-    """Return an assistant's text; its parts were one stream."""
-    texts = (_part(part, where).get("text") for part in parts)
-    return "".join(text for text in texts if isinstance(text, str))
-
-
-def _joined(parts: list[Part]) -> str | list[Part]:
-    """Return a string if all parts are text: many chat templates take strings only."""
-    texts = [part["text"] for part in parts if part["type"] == "text"]
-    if len(texts) == len(parts):
-        return "\n\n".join(text for text in texts if isinstance(text, str) and text)
-    return parts
-
-
-def _reasoning_text(raw: Raw, where: str) -> str:
-    content = _content(raw, where)
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.text for part in content if part.text)
-
-
-def _text(raw: Raw) -> str:
-    """Return a string's value; any other JSON as its text, null as nothing."""
-    if bytes(raw)[:1] == b'"':
-        return decode_request(bytes(raw), _STRING) or ""
-    if bytes(raw) == b"null":
-        return ""
-    return msgspec.json.format(bytes(raw), indent=-1).decode()
+_ADD: Final[dict[str, Callable[[ChatMessages, Item, str], None]]] = {
+    "message": ChatMessages._add_message,
+    "agent_message": ChatMessages._add_agent_message,
+    "reasoning": ChatMessages._add_reasoning,
+    "additional_tools": ChatMessages._add_tools,
+    "item_reference": ChatMessages._refuse_reference,
+    "function_call": ChatMessages._add_call,
+    "custom_tool_call": ChatMessages._add_call,
+    "function_call_output": ChatMessages._add_output,
+    "custom_tool_call_output": ChatMessages._add_output,
+    TRIGGER: ChatMessages._ask_for_summary,
+    **dict.fromkeys(COMPACTIONS, ChatMessages._add_summary),
+    **dict.fromkeys(_HOSTED, ChatMessages._add_hosted_call),
+    **dict.fromkeys(_CLIENT_CALLS, ChatMessages._add_client_call),
+    **{f"{kind}_output": ChatMessages._add_output for kind in _CLIENT_CALLS},
+    "tool_search_output": ChatMessages._add_output,
+}
+"""By the type of an item."""
 
 
 def with_results_after_calls(messages: list[Message]) -> list[Message]:

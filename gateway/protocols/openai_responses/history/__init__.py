@@ -1,0 +1,1 @@
+"""The input of a Responses request, read as a chat history."""
