@@ -163,6 +163,12 @@ class Agent:
             PATH=packages.path_with(node),
         )
 
+    def node_client(self, package: str, *arguments: str, **variables: str) -> AgentRun:
+        """Run the command of a package that needs a newer Node than systems have."""
+        node = packages.command_of(packages.NODE)
+        command = packages.command_of(package, node)
+        return self._run([str(command), *arguments], PATH=packages.path_with(node), **variables)
+
     def _run(self, command: list[str], **variables: str) -> AgentRun:
         """Run to the end; a run that takes too long ends with all its children, exit code -9."""
         began = time.monotonic()

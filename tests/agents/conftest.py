@@ -72,6 +72,7 @@ deployments = [{{ provider = "messages", model = "upstream-messages" }}]
 
 [[models]]
 name = "deepseek-v4-flash"
+aliases = ["claude-sonnet-4-6"]
 context = 1_000_000
 max_output = 64_000
 deployments = [{{ provider = "chat", model = "upstream-chat" }}]
