@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.demo.script import Prompt
+from gateway.demo.script import Prompt, has_tool_directive
 
 
 class _Part(msgspec.Struct):
@@ -62,9 +62,12 @@ def decode(body: bytes) -> DemoRequest:
 def read_prompt(request: DemoRequest, body: bytes) -> Prompt:
     """Return the parts of a request that a script depends on."""
     turn = _last_turn(request.messages)
+    task, since = _last_task(request.messages)
     return Prompt(
+        task=task,
+        results=sum(map(_tool_results, since)),
         text="\n".join(_text(message) for message in turn if message.role == "user"),
-        after_tool=any(map(_is_tool_result, turn)),
+        after_tool=any(map(_tool_results, turn)),
         tools=frozenset(
             tool.function.name if tool.function else tool.name for tool in request.tools or ()
         ),
@@ -82,12 +85,20 @@ def _last_turn(messages: list[_Message]) -> list[_Message]:
     return messages
 
 
-def _is_tool_result(message: _Message) -> bool:
+def _last_task(messages: list[_Message]) -> tuple[str, list[_Message]]:
+    """Return the user's last message with a tool directive, and all messages after it."""
+    for index in range(len(messages) - 1, -1, -1):
+        text = _text(messages[index]) if messages[index].role == "user" else ""
+        if has_tool_directive(text):
+            return text, messages[index + 1 :]
+    return "", []
+
+
+def _tool_results(message: _Message) -> int:
     if message.role == "tool":
-        return True
-    return isinstance(message.content, list) and any(
-        part.type == "tool_result" for part in message.content
-    )
+        return 1
+    parts = message.content if isinstance(message.content, list) else ()
+    return sum(part.type == "tool_result" for part in parts)
 
 
 def _text(message: _Message) -> str:

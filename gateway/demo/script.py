@@ -3,7 +3,8 @@ Determines the demo upstream's response to a prompt.
 
 A prompt may contain directives, each at the start of a line of the last user message:
 
-    /tool NAME {"json": "arguments"}   call this tool, if the request defines it
+    /tool NAME {"json": "arguments"}   call this tool, if the request defines it; several are called
+                                       one after the other, each after the result of the one before
     /think                             reason before responding
     /tokens N                          respond with N tokens
     /error STATUS                      respond with this HTTP status
@@ -14,8 +15,10 @@ A prompt may contain directives, each at the start of a line of the last user me
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from collections.abc import Iterator
 
 import msgspec
 
@@ -44,8 +47,12 @@ class Prompt(msgspec.Struct, frozen=True):
 
     text: str
     """The user's messages since the last response."""
+    task: str
+    """The user's last message with a tool directive, or no text."""
+    results: int
+    """Tool results since then."""
     after_tool: bool
-    """They include a tool result."""
+    """There is one since the last response."""
     tools: frozenset[str]
     thinking: bool
     max_tokens: int
@@ -85,8 +92,9 @@ def slices(arguments: str) -> tuple[str, ...]:
 def read(prompt: Prompt) -> Script:
     """Return the response to a prompt; equal prompts have equal responses."""
     directives = {name: int(number or 0) for name, number in _DIRECTIVE.findall(prompt.text)}
-    tool = None if prompt.after_tool else _tool_call(prompt)
-    text = pieces(_DONE) if prompt.after_tool else () if tool else pieces(_RESPONSE)
+    done = prompt.results if prompt.after_tool else 0
+    tool = next(itertools.islice(_tool_calls(prompt), done, None), None)
+    text = () if tool else pieces(_DONE if prompt.after_tool else _RESPONSE)
     if directives.get("tokens"):
         text = _filled(text, directives["tokens"])
     thinking = pieces(_REASONING) if prompt.thinking or "think" in directives else ()
@@ -110,16 +118,22 @@ def _filled(text: tuple[str, ...], count: int) -> tuple[str, ...]:
     return (*text, *(filler * (missing // len(filler) + 1))[:missing])[:count]
 
 
-def _tool_call(prompt: Prompt) -> tuple[str, str] | None:
-    for match in _TOOL.finditer(prompt.text):
-        if match[1] not in prompt.tools:
-            continue
-        rest = prompt.text[match.end() :]
+def has_tool_directive(text: str) -> bool:
+    """Return whether a message asks for a tool."""
+    return _TOOL.search(text) is not None
+
+
+def _tool_calls(prompt: Prompt) -> Iterator[tuple[str, str]]:
+    text = prompt.task if prompt.after_tool else prompt.text
+    while match := _TOOL.search(text):
+        text = text[match.end() :]
         # OpenCode sends its message quoted, with escaped quotes inside.
-        for written in (rest, rest.replace('\\"', '"')):
+        for written in (text, text.replace('\\"', '"')):
             try:
-                arguments, _ = json.JSONDecoder().raw_decode(written)
+                arguments, end = json.JSONDecoder().raw_decode(written)
             except ValueError:
                 continue
-            return match[1], json.dumps(arguments, separators=(",", ":"))
-    return None
+            text = written[end:]
+            if match[1] in prompt.tools:
+                yield match[1], json.dumps(arguments, separators=(",", ":"))
+            break

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 from tests.agents import packages
 
 RUN_S = 120.0
+NOTES_SERVER = str(Path(__file__).with_name("notes_server.py"))
 _CLOSED = "http://127.0.0.1:9"
 
 
@@ -89,23 +91,38 @@ class Agent:
             OPENCODE_DISABLE_AUTOUPDATE="1",
         )
 
-    def codex(self, model: str, prompt: str) -> AgentRun:
-        """Run Codex without its sandbox: it works in the test's own directory."""
+    def codex(
+        self, model: str, prompt: str, *flags: str, own_provider: bool = True, resume: bool = False
+    ) -> AgentRun:
+        """
+        Run Codex without its sandbox, which works in the test's own directory, with an MCP server.
+
+        Args:
+            own_provider: The gateway is a provider of its own; else the built-in one has its URL.
+            resume: Continue the session of the run before.
+        """
         command = packages.command_of(packages.CODEX)
         folder = self.home / ".codex"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
+        base_url = json.dumps(f"{self.base_url}/v1")
+        provider = (
+            'model_provider = "capio"\n[model_providers.capio]\nname = "Capio"\n'
+            f'base_url = {base_url}\nenv_key = "CAPIO_API_KEY"\nwire_api = "responses"\n'
+        )
         (folder / "config.toml").write_text(
-            f'model = "{model}"\nmodel_provider = "capio"\ncheck_for_update_on_startup = false\n'
-            '[analytics]\nenabled = false\n[model_providers.capio]\nname = "Capio"\n'
-            f'base_url = "{self.base_url}/v1"\nenv_key = "CAPIO_API_KEY"\nwire_api = "responses"\n'
+            f'model = "{model}"\ncheck_for_update_on_startup = false\n'
+            + (provider if own_provider else f"openai_base_url = {base_url}\n")
+            + f"[analytics]\nenabled = false\n[mcp_servers.notes]\n"
+            f"command = {json.dumps(sys.executable)}\nargs = [{json.dumps(NOTES_SERVER)}]\n"
         )
         return self._run(
             [
-                *(str(command), "exec", "--skip-git-repo-check", "--json"),
+                *(str(command), "exec", *(("resume", "--last") if resume else ()), *flags),
+                *("--skip-git-repo-check", "--json"),
                 *("--dangerously-bypass-approvals-and-sandbox", prompt),
             ],
-            CAPIO_API_KEY=self.key,
             CODEX_HOME=str(folder),
+            **{"CAPIO_API_KEY" if own_provider else "CODEX_API_KEY": self.key},
         )
 
     def openclaw(self, model: str, prompt: str, *, api: str) -> AgentRun:
@@ -164,6 +181,12 @@ class Agent:
             CAPIO_API_KEY=self.key,
             **variables,
         )
+
+    def node_client(self, package: str, *arguments: str, **variables: str) -> AgentRun:
+        """Run the command of a package that needs a newer Node than systems have."""
+        node = packages.command_of(packages.NODE)
+        command = packages.command_of(package, node)
+        return self._run([str(command), *arguments], PATH=packages.path_with(node), **variables)
 
     def _run(self, command: list[str], **variables: str) -> AgentRun:
         """Run to the end; a run that takes too long ends with all its children, exit code -9."""

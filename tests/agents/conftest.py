@@ -25,6 +25,11 @@ ANTHROPIC_MODEL = "claude-opus-4-8"
 REASONING_MODEL = "gpt-5.5"
 """Only on an OpenAI-wire upstream that refuses `max_tokens`, as OpenAI's own."""
 
+CODE_MODE_MODELS = {"gpt-5.6-sol": "/v1/messages", "gpt-5.6-sol-chat": "/v1/chat/completions"}
+"""Codex knows models by how their names begin: these call tools from JavaScript, by upstream."""
+FUNCTION_MODELS = {"gpt-5.5-messages": "/v1/messages", "gpt-5.5": "/v1/chat/completions"}
+"""Models that Codex lets call tools one by one, and search for further ones."""
+
 _CONFIG = """
 [[providers]]
 name = "chat"
@@ -48,7 +53,26 @@ max_output = 64_000
 deployments = [{{ provider = "strict", model = "upstream-gpt" }}]
 
 [[models]]
+name = "gpt-5.6-sol"
+context = 1_000_000
+max_output = 64_000
+deployments = [{{ provider = "messages", model = "upstream-messages" }}]
+
+[[models]]
+name = "gpt-5.6-sol-chat"
+context = 1_000_000
+max_output = 64_000
+deployments = [{{ provider = "strict", model = "upstream-gpt" }}]
+
+[[models]]
+name = "gpt-5.5-messages"
+context = 1_000_000
+max_output = 64_000
+deployments = [{{ provider = "messages", model = "upstream-messages" }}]
+
+[[models]]
 name = "deepseek-v4-flash"
+aliases = ["claude-sonnet-4-6"]
 context = 1_000_000
 max_output = 64_000
 deployments = [{{ provider = "chat", model = "upstream-chat" }}]

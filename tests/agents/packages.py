@@ -20,10 +20,20 @@ import pytest
 
 CLAUDE_CODE = "@anthropic-ai/claude-code@2.1.330"
 OPENCODE = "opencode-ai@1.18.33"
-CODEX = "@openai/codex@0.169.0"
+CODEX = "@openai/codex@0.171.0"
 OPENCLAW = "openclaw@2026.9.6"
+QWEN_CODE = "@qwen-code/qwen-code@0.24.4"
+COPILOT = "@github/copilot@1.0.102"
+PI = "@mariozechner/pi-coding-agent@0.73.1"
+CLINE = "cline@3.0.65"
+CONTINUE = "@continuedev/cli@1.5.47"
 NODE = "node@24.21.0"
-"""For OpenClaw, which refuses older ones, when it is installed, too."""
+"""For clients that refuse older ones, when they are installed, too."""
+
+long_form = pytest.mark.skipif(
+    os.environ.get("CAPIO_AGENTS_LONG") != "1", reason="in the long form: CAPIO_AGENTS_LONG=1"
+)
+"""For tests whose clients take long to install or to run."""
 
 AI_SDK = ("ai@7.0.173", "@ai-sdk/openai@4.0.118", "zod@4.1.12")
 AGENT_FRAMEWORK = "agent-framework-openai==1.17.0"
@@ -35,6 +45,11 @@ _COMMANDS = {
     OPENCODE: "opencode",
     CODEX: "codex",
     OPENCLAW: "openclaw",
+    QWEN_CODE: "qwen",
+    COPILOT: "copilot",
+    PI: "pi",
+    CLINE: "cline",
+    CONTINUE: "cn",
     NODE: "node",
 }
 _NO_INDEX = ("Failed to establish a new connection", "NewConnectionError", "Connection refused")

@@ -139,7 +139,7 @@ async def _relay(
             if readable:
                 try:
                     parser.feed_data(piece)
-                except httptools.HttpParserError:
+                except (httptools.HttpParserError, httptools.HttpParserUpgrade):
                     readable = False
     except OSError:
         pass

@@ -1,7 +1,8 @@
-"""README.md is true: its snippets run against a gateway, its commands on a configuration."""
+"""README.md and docs/clients.md are true: their snippets run, their set-ups fit the demo."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from gateway.cli.main import main
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.server.demonstration import demo_settings, introduction
 from gateway.settings import load
@@ -26,7 +29,12 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 SHELL = [text for kind, text in BLOCKS if kind == "sh"]
 URL = "http://127.0.0.1:8080"
 CONFIG = next(text for kind, text in BLOCKS if kind == "toml" and "[[providers]]" in text)
-CODEX = next(text for kind, text in BLOCKS if kind == "toml" and "wire_api" in text)
+CLIENTS = re.findall(
+    r"^```(\w+)\n(.*?)^```",
+    (ROOT / "docs" / "clients.md").read_text("utf-8"),
+    re.MULTILINE | re.DOTALL,
+)
+CODEX = next(text for kind, text in CLIENTS if kind == "toml" and "wire_api" in text)
 
 
 def run(command: list[str], cwd: Path, **environment: str) -> str:
@@ -45,9 +53,11 @@ def run(command: list[str], cwd: Path, **environment: str) -> str:
 
 
 def capio(arguments: list[str], home: Path) -> str:
-    """Run the command line in a directory with a configuration."""
-    command = [sys.executable, "-m", "gateway.cli", *arguments]
-    return run(command, home, DEEPSEEK_API_KEY="a-credential")
+    """Run the command line in a directory with a configuration, without a process for each."""
+    with contextlib.chdir(home):
+        done = CliRunner().invoke(main, arguments, env={"DEEPSEEK_API_KEY": "a-credential"})
+    assert done.exit_code == 0, f"{arguments}: {done.output}{done.exception!r}"
+    return done.stdout
 
 
 @pytest.mark.parametrize("snippet", [text for kind, text in BLOCKS if kind == "python"])
@@ -108,8 +118,8 @@ def test_shortest_configuration_is_valid(tmp_path: Path) -> None:
 def test_clients_are_set_up_with_models_that_the_demo_has() -> None:
     """The client set-ups work beside `make run`, with only the key changed."""
     models = {model.name for model in demo_settings(8080, 9464, 1, 1).models}
-    opencode, openclaw = [json.loads(text) for kind, text in BLOCKS if kind == "json"]
-    claude = next(text for text in SHELL if "ANTHROPIC_BASE_URL" in text)
+    opencode, openclaw, pi = [json.loads(text) for kind, text in CLIENTS if kind == "json"]
+    shell = "".join(text for kind, text in CLIENTS if kind == "sh")
     provider = openclaw["models"]["providers"]["capio"]
     defaults = openclaw["agents"]["defaults"]["model"]
 
@@ -117,11 +127,24 @@ def test_clients_are_set_up_with_models_that_the_demo_has() -> None:
         *opencode["provider"]["capio"]["models"],
         *(model["id"] for model in provider["models"]),
         *(name.removeprefix("capio/") for name in (defaults["primary"], *defaults["fallbacks"])),
-        *re.findall(r"=capio/(\S+)", claude),
+        *(model["id"] for model in pi["providers"]["capio"]["models"]),
+        *re.findall(r"=capio/(\S+)", shell),
+        *re.findall(r"(?:--model |-m |(?:OPENAI|COPILOT)_MODEL=)(\S+)", shell),
+        *re.findall(r"model: (\S+)", "".join(text for kind, text in CLIENTS if kind == "yaml")),
         tomllib.loads(CODEX)["model"],
     }
 
     assert named <= models
+    assert len(named) > 2
+
+
+def test_clients_of_the_table_have_a_set_up() -> None:
+    """The README's table and the page have the same clients."""
+    page = (ROOT / "docs" / "clients.md").read_text("utf-8")
+    linked = re.findall(r"docs/clients\.md#([a-z-]+)", TEXT)
+    titles = re.findall(r"^## (.+)$", page, re.MULTILINE)
+
+    assert linked == [title.lower().replace(" ", "-") for title in titles]
 
 
 def test_output_of_make_run_is_what_the_demo_prints() -> None:

@@ -38,6 +38,8 @@ class ResponsesContext(msgspec.Struct, frozen=True, kw_only=True):
     """Upstream name -> the client's, only for tools where they differ."""
     history_ids: frozenset[str] = frozenset()
     """Call ids that the request already uses: a new call must not repeat one."""
+    compacts: bool = False
+    """The response's text is a summary, and becomes a compaction item."""
     created: int = 0
     """Unix seconds; set with `msgspec.structs.replace`."""
     token: str = ""

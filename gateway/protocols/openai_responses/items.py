@@ -13,7 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.protocols.codec.json_decode import SurrogateJoiner, replace_lone_surrogates
+from gateway.protocols.codec.json_decode import (
+    SurrogateJoiner,
+    join_surrogates,
+    replace_lone_surrogates,
+)
 from gateway.protocols.openai_responses.context import ToolName
 from gateway.protocols.openai_responses.reasoning import pack_reasoning, signed_entries
 
@@ -191,6 +195,33 @@ class ReasoningItem(OutputItem):
         self._pieces.append(text)
         members = self._at + b'"delta":' + encode(text)
         self._writer.write(b"response.reasoning_summary_text.delta", members)
+
+
+class CompactionItem(OutputItem):
+    """A summary of the conversation."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self, writer: EventWriter, base_id: str, index: int) -> None:
+        super().__init__(writer, f"cmp_{base_id}_{index}", index)
+        self._pieces: list[str] = []
+        self._opened(self._form(""))
+
+    @property
+    def has_text(self) -> bool:
+        """Something but white space has come."""
+        return any(not piece.isspace() for piece in self._pieces)
+
+    def add(self, text: str) -> None:
+        """Add text of the summary."""
+        self._pieces.append(text)
+
+    def close(self) -> None:
+        """Complete the item."""
+        self._completed(self._form(pack_reasoning(join_surrogates("".join(self._pieces)), [])))
+
+    def _form(self, encrypted: str) -> Json:
+        return {"id": self.item_id, "type": "compaction", "encrypted_content": encrypted}
 
 
 class CallItem(OutputItem):

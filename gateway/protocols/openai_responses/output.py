@@ -21,9 +21,11 @@ from gateway.protocols.openai_chat.response import (
     thought_signature,
 )
 from gateway.protocols.openai_chat.usage import ChatUsage
+from gateway.protocols.openai_responses.compaction import NO_SUMMARY
 from gateway.protocols.openai_responses.context import ResponsesContext, ToolName
 from gateway.protocols.openai_responses.items import (
     CallItem,
+    CompactionItem,
     EventWriter,
     Json,
     MessageItem,
@@ -62,6 +64,7 @@ class OutputBuilder:
         "_open",
         "_open_calls",
         "_reads_details",
+        "_summary",
         "_table",
         "_writer",
     )
@@ -76,6 +79,7 @@ class OutputBuilder:
         self._table = CallTable()
         self._ids = UnusedIds(context.history_ids)
         self._reads_details: bool | None = None
+        self._summary: CompactionItem | None = None
 
     @property
     def response_id(self) -> str:
@@ -109,7 +113,10 @@ class OutputBuilder:
             self.tool_call(CallFragment(LEGACY_INDEX, None, message.function_call))
 
     def text(self, text: str) -> None:
-        self._message().add("output_text", text)
+        if self._context.compacts:
+            self._compaction().add(text)
+        else:
+            self._message().add("output_text", text)
 
     def refusal(self, text: str) -> None:
         """Add text of a refusal."""
@@ -131,7 +138,9 @@ class OutputBuilder:
             self._reasoning().add_details(details)
 
     def tool_call(self, fragment: CallFragment) -> None:
-        """Add a piece of a tool call."""
+        """Add a piece of a tool call; no call is part of a summary."""
+        if self._context.compacts:
+            return
         record = self._table.find(fragment)
         if record is None or record.state is CallState.CLOSED:
             return
@@ -144,12 +153,29 @@ class OutputBuilder:
     def close(self) -> None:
         """Complete all open items: text or reasoning first, then calls in order of appearance."""
         self._close_open()
+        if self._summary is not None and self._summary.done is None:
+            self._summary.close()
         for record, item in self._open_calls.values():
             rest = record.flush()
             item.add(rest)
             record.state = CallState.CLOSED
             item.close(record.arguments)
         self._open_calls = {}
+
+    @property
+    def lacks_summary(self) -> bool:
+        """A summary was to be written, and was not."""
+        if not self._context.compacts:
+            return False
+        return self._summary is None or not self._summary.has_text
+
+    def _compaction(self) -> CompactionItem:
+        """Return the one item of its kind, which stays open beside all others."""
+        if self._summary is None:
+            self._close_open()
+            self._summary = CompactionItem(self._writer, self._base_id, len(self._items))
+            self._items.append(self._summary)
+        return self._summary
 
     def _message(self) -> MessageItem:
         if not isinstance(self._open, MessageItem):
@@ -232,9 +258,12 @@ def without_store(response: bytes) -> bytes:
 def final_response(
     context: ResponsesContext, builder: OutputBuilder, finish: str | None, usage: ChatUsage | None
 ) -> tuple[str, bytes]:
-    """Return the status (`completed` or `incomplete`) and object of a response that has ended."""
+    """Return the status and the object of a response that has ended."""
     reason = _INCOMPLETE.get(finish or "")
     status = "completed" if reason is None else "incomplete"
+    error: Json | None = None
+    if reason is None and builder.lacks_summary:
+        status, error = "failed", {"code": "server_error", "message": NO_SUMMARY}
     response = response_object(
         context,
         builder.response_id,
@@ -242,6 +271,7 @@ def final_response(
         output=builder.finished_items,
         usage=usage,
         incomplete=reason,
+        error=error,
     )
     return status, response
 

@@ -71,6 +71,9 @@ class _Request(msgspec.Struct):
     previous_response_id: Raw = _NULL
     conversation: Raw = _NULL
     prompt: Raw = _NULL
+    context_management: Raw = _NULL
+    max_tool_calls: Raw = _NULL
+    truncation: Raw = _NULL
 
 
 _REQUEST: Final = msgspec.json.Decoder(_Request)
@@ -82,6 +85,9 @@ _SAME_NAME: Final = (
     "prompt_cache_key",
     "service_tier",
 )
+_WITHOUT_EFFECT: Final = ("context_management", "max_tool_calls", "truncation")
+"""Left out and named: a conversation is not cut or compacted unasked, and no tool runs here."""
+_UNSET: Final = (b"null", b"[]", b'"disabled"')
 _STORED: Final = ("previous_response_id", "conversation")
 
 
@@ -104,14 +110,22 @@ def translate_responses_request(body: bytes) -> ChatRequest:
     messages.add_text("system", request.instructions or "")
     _add_input(messages, request.input)
     chat: dict[str, object] = {"model": request.model, "messages": messages.finish()}
+    choice = request.tool_choice
+    if messages.compacts:
+        # The tools stay, since the provider's prompt cache begins with them.
+        choice, request.text = Raw(b'"none"'), None
     chat |= _limits(request)
-    chat |= tools.chat_members(request.tool_choice, request.parallel_tool_calls)
+    chat |= tools.chat_members(choice, request.parallel_tool_calls)
     if request.stream:
         chat |= {"stream": True, "stream_options": {"include_usage": True}}
     context = msgspec.structs.replace(
-        context, tool_names=tools.names, history_ids=frozenset(messages.history_ids)
+        context,
+        tool_names=tools.names,
+        history_ids=frozenset(messages.history_ids),
+        compacts=messages.compacts,
     )
-    dropped = tuple(dict.fromkeys(tools.dropped + messages.dropped))
+    unused = [name for name in _WITHOUT_EFFECT if bytes(getattr(request, name)) not in _UNSET]
+    dropped = tuple(dict.fromkeys(tools.dropped + messages.dropped + unused))
     return ChatRequest(msgspec.json.encode(chat), dropped, context)
 
 

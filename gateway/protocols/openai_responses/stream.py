@@ -155,7 +155,7 @@ class ResponsesWriter(OutputBuilder):
         self.close()
 
     def end(self, usage: ChatUsage | None) -> None:
-        """Write `response.completed` or `response.incomplete`."""
+        """Write `response.completed` or `.incomplete`; `.failed` if a summary is missing."""
         self.close()
         status, response = final_response(self._context, self, self._finish, usage)
         if not self._context.store:

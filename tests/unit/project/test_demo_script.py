@@ -49,6 +49,34 @@ def test_tool_is_called_once() -> None:
         assert "".join(response.text).startswith("The tool has answered")
 
 
+def test_tools_are_called_one_after_the_other() -> None:
+    """One for each result; a directive inside of another's arguments is not the agent's own."""
+    nested = json.dumps({"text": "/tool write {}"})
+    asked = {"role": "user", "content": f"/tool write {nested}\n/tool gone {{}} {WRITE}"}
+    called = {"role": "assistant", "content": ""}
+    result = {"role": "tool", "tool_call_id": "1", "content": "/tool write {}"}
+
+    first = script(asked).tool
+    second = script(asked, called, result).tool
+    third = script(asked, called, result, called, result).tool
+
+    assert first == ("write", '{"text":"/tool write {}"}')
+    assert (second, third) == (CALL, None)
+
+
+def test_results_of_messages_are_counted() -> None:
+    """Anthropic's form of results stands in the user's messages."""
+    asked = {"role": "user", "content": f"{WRITE} {WRITE} {WRITE}"}
+    called: dict[str, Any] = {"role": "assistant", "content": "-"}
+    result: dict[str, Any] = {
+        "role": "user",
+        "content": [{"type": "tool_result", "tool_use_id": "1"}],
+    }
+
+    assert script(asked, called, result, called, result).tool == CALL
+    assert script(asked, *[called, result] * 3).tool is None
+
+
 def test_tool_that_is_not_offered_is_not_called() -> None:
     """A title request repeats the prompt without the tools."""
     response = script({"role": "user", "content": WRITE.replace("write", "Write")})

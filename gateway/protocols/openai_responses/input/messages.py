@@ -18,6 +18,12 @@ import msgspec
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.openai_responses.compaction import (
+    COMPACTIONS,
+    INSTRUCTION,
+    TRIGGER,
+    summary_message,
+)
 from gateway.protocols.openai_responses.input.content import (
     ContentPart,
     Part,
@@ -53,7 +59,11 @@ _OUTPUTS: Final = frozenset(
 )
 _OPAQUE: Final = "gAAAA"
 """How content begins that only OpenAI can decrypt: a Fernet token."""
-_COMPACTIONS: Final = frozenset({"compaction", "compaction_summary"})
+_HOSTED: Final = {
+    "code_interpreter_call": ("code_interpreter", "code", "outputs"),
+    "file_search_call": ("file_search", "queries", "results"),
+}
+"""Calls that the provider ran: the function, and the members of its input and its result."""
 _PARTED: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 """Outputs whose lists are content parts."""
 _ROLES: Final = {"user": "user", "system": "system", "developer": "system"}
@@ -80,6 +90,10 @@ class Item(msgspec.Struct):
     server_label: str | None = None
     error: Raw = _NULL
     tools: Raw = _NULL
+    code: Raw = _NULL
+    outputs: Raw = _NULL
+    queries: Raw = _NULL
+    results: Raw = _NULL
 
 
 class ChatMessages:
@@ -98,6 +112,7 @@ class ChatMessages:
         "_reasoning",
         "_texts",
         "_tools",
+        "compacts",
         "dropped",
         "history_ids",
         "messages",
@@ -108,6 +123,8 @@ class ChatMessages:
         self.messages: list[Message] = []
         self.dropped: list[str] = []
         self.history_ids: set[str] = set()
+        self.compacts = False
+        """The input ends with a request to summarize it."""
         self._attachments: list[Part] = []
         self._reasoning: list[str] = []
         self._details: list[Raw] = []
@@ -129,6 +146,9 @@ class ChatMessages:
                 without its members; the message or `param` names it.
         """
         where = f"input.{index}"
+        if self.compacts:
+            message = f"{where}: no item can follow a {TRIGGER}"
+            raise GatewayError(ErrorKind.BAD_REQUEST, message, param=where)
         kind = item.type or ("message" if item.role else None)
         if kind is None:
             raise GatewayError(ErrorKind.BAD_REQUEST, f"{where}: type: Field required", param=where)
@@ -221,17 +241,28 @@ class ChatMessages:
         text = text_of(item.output) or text_of(item.error)
         self.messages.append({"role": "tool", "tool_call_id": item.id, "content": text})
 
-    def _add_compaction(self, item: Item, where: str) -> None:
-        """Add a readable summary of what came before; one that is encrypted is refused."""
-        text = text_of(item.encrypted_content)
-        if not text or text.startswith(_OPAQUE):
-            message = (
-                f"{where}: only the provider that wrote this compaction can read it;"
-                " send the conversation itself, or a summary as a message"
-            )
-            raise GatewayError(ErrorKind.UNSUPPORTED, message, param=where)
+    def _add_hosted_call(self, item: Item, where: str) -> None:  # noqa: ARG002
+        """Add a call that the provider ran, with its result; without one it is left out."""
+        name, given, result = _HOSTED[item.type or ""]
+        output = text_of(getattr(item, result))
+        if not output or not item.id:
+            self.dropped.append(f"input.{item.type}")
+            return
+        self._open_assistant()
+        self.history_ids.add(item.id)
+        arguments = msgspec.json.encode({given: getattr(item, given)}).decode()
+        self._put_call(item.id, name, arguments)
+        self._close_assistant()
+        self.messages.append({"role": "tool", "tool_call_id": item.id, "content": output})
+
+    def _add_summary(self, item: Item, where: str) -> None:
         self._end_turn()
-        self.messages.append({"role": "user", "content": text})
+        self.add_text("user", summary_message(text_of(item.encrypted_content), where))
+
+    def _ask_for_summary(self, item: Item, where: str) -> None:  # noqa: ARG002
+        self._end_turn()
+        self.add_text("user", INSTRUCTION)
+        self.compacts = True
 
     def _add_call(self, item: Item, where: str) -> None:
         if not item.call_id or not item.name:
@@ -333,7 +364,9 @@ _ADDERS: Final[dict[str, Callable[[ChatMessages, Item, str], None]]] = {
     **dict.fromkeys(_CALLS, ChatMessages._add_call),
     **dict.fromkeys(_CLIENT_CALLS, ChatMessages._add_client_call),
     **dict.fromkeys(_OUTPUTS, ChatMessages._add_output),
-    **dict.fromkeys(_COMPACTIONS, ChatMessages._add_compaction),
+    **dict.fromkeys(COMPACTIONS, ChatMessages._add_summary),
+    **dict.fromkeys(_HOSTED, ChatMessages._add_hosted_call),
+    TRIGGER: ChatMessages._ask_for_summary,
     "message": ChatMessages._add_message,
     "agent_message": ChatMessages._add_agent_message,
     "additional_tools": ChatMessages._add_tools,

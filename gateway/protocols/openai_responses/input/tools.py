@@ -169,7 +169,8 @@ class ChatTools:
         Add the request's tools.
 
         Raises:
-            GatewayError: UNSUPPORTED for an MCP server, BAD_REQUEST for a tool without a name.
+            GatewayError: UNSUPPORTED for an MCP server or a computer, BAD_REQUEST for a tool
+                without a name.
         """
         for tool in tools:
             match _OLD_TYPES.get(tool.type, tool.type):

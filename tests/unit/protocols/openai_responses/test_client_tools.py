@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.openai_responses.request import ChatRequest, translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response
 
@@ -149,3 +150,93 @@ def test_text_of_a_custom_tool_may_have_any_name(arguments: str, text: str) -> N
     request = translated(tools=[{"type": "custom", "name": "apply_patch"}])
 
     assert answered(request, "apply_patch", arguments)["input"] == text
+
+
+def test_call_of_a_computer_and_its_screenshot_are_carried() -> None:
+    shot = {"type": "computer_screenshot", "image_url": "data:image/png;base64,AAAA"}
+    items = [
+        {"type": "computer_call", "call_id": "c1", "action": {"type": "wait"}},
+        {"type": "computer_call_output", "call_id": "c1", "output": shot},
+    ]
+
+    call, result, picture = chat(input=items)["messages"]
+
+    function = call["tool_calls"][0]["function"]
+    assert (function["name"], json.loads(function["arguments"])) == ("computer", {"type": "wait"})
+    assert result["tool_call_id"] == "c1"
+    assert picture["content"][1]["image_url"] == {"url": shot["image_url"]}
+
+
+@pytest.mark.parametrize(
+    ("item", "name", "arguments", "output"),
+    [
+        (
+            {"type": "mcp_call", "server_label": "crm", "name": "find", "arguments": '{"id":1}'}
+            | {"output": "Ada"},
+            "crm__find",
+            {"id": 1},
+            "Ada",
+        ),
+        (
+            {"type": "mcp_call", "server_label": "crm", "name": "find", "arguments": "{}"}
+            | {"output": None, "error": {"code": 7}},
+            "crm__find",
+            {},
+            '{"code":7}',
+        ),
+        (
+            {"type": "code_interpreter_call", "code": "1+1", "outputs": [{"logs": "2"}]},
+            "code_interpreter",
+            {"code": "1+1"},
+            '[{"logs":"2"}]',
+        ),
+        (
+            {"type": "file_search_call", "queries": ["a"], "results": [{"text": "b"}]},
+            "file_search",
+            {"queries": ["a"]},
+            '[{"text":"b"}]',
+        ),
+    ],
+    ids=["mcp", "mcp-error", "code", "files"],
+)
+def test_result_of_a_call_by_the_provider_is_kept(
+    item: dict[str, Any], name: str, arguments: dict[str, Any], output: str
+) -> None:
+    """A history from OpenAI's own tools keeps what they found."""
+    made = translated(input=[item | {"id": "x1"}, {"role": "assistant", "content": "So."}])
+
+    call, result, words = json.loads(made.body)["messages"]
+    function = call["tool_calls"][0]["function"]
+    assert (function["name"], json.loads(function["arguments"])) == (name, arguments)
+    assert (result["tool_call_id"], result["content"]) == ("x1", output)
+    assert words["content"] == "So."
+    assert made.dropped == ()
+
+
+@pytest.mark.parametrize("kind", ["mcp_list_tools", "web_search_call", "file_search_call"])
+def test_item_without_a_result_is_left_out_and_named(kind: str) -> None:
+    made = translated(input=[{"type": kind, "id": "x1"}, {"role": "user", "content": "Hi"}])
+
+    assert len(json.loads(made.body)["messages"]) == 1
+    assert made.dropped == (f"input.{kind}",)
+
+
+def test_mcp_tool_is_refused_with_a_remedy() -> None:
+    """The request is about it: left out, the model would answer without its tools."""
+    with pytest.raises(GatewayError) as caught:
+        translated(tools=[{"type": "mcp", "server_label": "x"}])
+
+    assert (caught.value.kind, caught.value.param) == (ErrorKind.UNSUPPORTED, "tools")
+    assert "send its tools as functions" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("members", "dropped"),
+    [
+        ({"context_management": [{"type": "compaction"}]}, ("context_management",)),
+        ({"truncation": "auto", "max_tool_calls": 3}, ("max_tool_calls", "truncation")),
+        ({"truncation": "disabled", "context_management": None}, ()),
+    ],
+)
+def test_member_without_effect_is_named(members: dict[str, Any], dropped: tuple[str, ...]) -> None:
+    assert translated(**members).dropped == dropped
