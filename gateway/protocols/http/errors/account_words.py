@@ -84,11 +84,12 @@ _ACCOUNT: Final = re.compile(
     r"|(?:please|to) (?:recharge|top up)|recharge your"  # Moonshot, GLM; 2026-11
     r"|used all (?:of )?(?:your |its )?available credits|run out of credits"  # xAI; 2026-11
     r"|(?:reached|exceeded) (?:your|its) (?:specified api usage|monthly spending|spend)"
-    r"|(?:account|organization|team|subscription)\b.{0,60}\b(?:is|has been|was)\b.{0,12}"
+    r"|(?:account|organization|team|subscription|resource)\b.{0,60}\b(?:is|has been|was)\b.{0,20}"
     r"\b(?:suspended|disabled|deactivated|blocked|locked|overdue|in arrears)"
     r"|in good standing|billing (?:is not active|account|hard limit)"
     r"|payment (?:required|is overdue)"
     r"|exceeded your current quota"  # OpenAI, Gemini; 2026-11
+    r"|usage limit for this (?:billing cycle|period)"  # Kimi Code, with 403 and 429; 2026-11
     r"|usage limit reached for .{0,40}\bplan\b"  # MiniMax (2056), with 429; 2026-05
     r"|prepayment credits|余额不足|欠费|请充值",  # Gemini, GLM, Volcano Ark; 2026-11
     re.IGNORECASE,

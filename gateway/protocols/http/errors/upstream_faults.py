@@ -329,8 +329,10 @@ def _by_plain_words(found: FaultClass, status: int, message: str) -> FaultClass 
     """Return the class that a message names although code or status mean another."""
     if found is FaultClass.QUOTA and is_throttled(message):
         return FaultClass.RATE_LIMITED
-    if status == 403 and found is FaultClass.CREDENTIAL and is_about_content(message):
-        return FaultClass.INVALID
+    if status == 403 and found is FaultClass.CREDENTIAL and not is_about_account(message):
+        if read_excess(message) is not None:
+            return FaultClass.TOO_LONG  # Together, docs.together.ai, "Error codes"; 2026-11
+        return FaultClass.INVALID if is_about_content(message) else None
     if found in (FaultClass.RATE_LIMITED, FaultClass.INVALID) and has_no_capacity(message):
         return FaultClass.OVERLOADED
     return None

@@ -73,6 +73,36 @@ ERRORS: dict[str, tuple[int, dict[str, Any], FaultClass]] = {
                    "was flagged", "metadata": {"reasons": ["violence"]}}},
         FaultClass.INVALID,
     ),
+    "kimi-cycle": (
+        403,
+        {"error": {"message": "You've reached your usage limit for this billing cycle. Your Plan",
+                   "type": "access_terminated_error"}},
+        FaultClass.QUOTA,
+    ),
+    "kimi-period": (
+        429,
+        {"error": {"message": "You've reached your usage limit for this period. Your Plan",
+                   "type": "rate_limit_reached_error"}},
+        FaultClass.QUOTA,
+    ),
+    "azure-blocked": (
+        403,
+        {"error": {"code": "403", "message": "Your resource has been temporarily blocked because "
+                   "we detected behavior that may violate our content policy."}},
+        FaultClass.QUOTA,
+    ),
+    "azure-filter": (
+        400,
+        {"error": {"message": "The response was filtered", "type": None, "param": "prompt",
+                   "code": "content_filter", "status": 400}},
+        FaultClass.INVALID,
+    ),
+    "together-full": (
+        403,
+        {"error": {"message": "Input token count + max_tokens parameter must be less than the "
+                   "context length of the model being queried."}},
+        FaultClass.TOO_LONG,
+    ),
     "openrouter-credential": (
         403, {"error": {"code": 403, "message": "Forbidden"}}, FaultClass.CREDENTIAL
     ),
