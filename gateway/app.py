@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,17 @@ class Worker:
         runtime: File in which the supervisor leaves newer settings before it sends SIGHUP. Models,
             providers and prices are replaced without interrupting running calls; other sections
             apply from the next start.
+        report_start: Called once the worker has started.
     """
 
-    def __init__(self, settings: Settings, counters: Counters, runtime: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        counters: Counters,
+        runtime: Path | None = None,
+        report_start: Callable[[], None] | None = None,
+    ) -> None:
+        self._report_start = report_start
         self._settings = settings
         self._counters = counters
         self._runtime = runtime
@@ -145,6 +154,8 @@ class Worker:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         logger.info("worker_started", extra={"models": len(catalogue.models)})
+        if self._report_start is not None:
+            self._report_start()
 
     def _reload(self, runtime: Path, builder: _EdgeBuilder) -> None:
         """Serve new calls from the newer catalogue; keep the current one if that fails."""

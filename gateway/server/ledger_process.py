@@ -73,7 +73,8 @@ async def _purge_forever(
             purged = await purge_usage(database, before_ms)
             await reader.purge_dead_letters(before_ms)
             await reader.forget_consumers()
-            logger.info("usage_events_purged", extra={"events": purged, "days": days})
+            if purged:
+                logger.info("usage_events_purged", extra={"events": purged, "days": days})
         except (RedisError, OSError, GatewayError) as error:
             logger.warning("retention_purge_deferred", extra={"error": describe(error)})
         except Exception:  # a task root: the purge goes on

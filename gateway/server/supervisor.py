@@ -15,6 +15,7 @@ SIGINT does not reach them, and are stopped after the workers have drained.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import multiprocessing
@@ -116,6 +117,32 @@ class Child:
             self._process.wait()
 
 
+class _StartCount:
+    """
+    Counts the workers that have started, by a pipe that they inherit.
+
+    Args:
+        workers: How many there are.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._read, self._write = os.pipe()
+        # A worker that replaces another writes, too, and nobody reads it.
+        os.set_blocking(self._write, False)
+
+    def report(self) -> None:
+        """Count this worker; called in its process."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._write, b".")
+
+    def wait(self, ready: Callable[[], None]) -> None:
+        """Call `ready` once all workers have started."""
+        for _ in range(self._workers):
+            os.read(self._read, 1)
+        ready()
+
+
 class Supervisor:
     """
     Runs all processes of one configuration.
@@ -145,13 +172,14 @@ class Supervisor:
         # Loaded before the workers fork, so that they share its 40 MB.
         self._counters = load_counters()
         self._runtime = self._data_dir / "run" / "settings.json"
+        self._starts = _StartCount(settings.server.workers)
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
         """
         Serve until SIGTERM or SIGINT; return the exit code.
 
         Args:
-            ready: Called once, just before the workers start.
+            ready: Called once, in a thread, when all workers have started.
 
         Raises:
             FileLimitError: The limit on open files is too low.
@@ -165,7 +193,9 @@ class Supervisor:
             self._start_children()
             watcher.start()
             if ready is not None:
-                server.on_startup(ready)
+                threading.Thread(
+                    target=self._starts.wait, args=(ready,), name="ready", daemon=True
+                ).start()
             server.on_startup(lambda: self._install_hangup_handler(server))
             os.register_at_fork(before=_block_signals, after_in_parent=_unblock_signals)
             server.serve(target_loader=self.load_app, wrap_loader=False)
@@ -180,7 +210,7 @@ class Supervisor:
     def load_app(self) -> Callable[..., Any]:
         """Return the ASGI application; called in each worker process."""
         end_with_parent(self._pid)
-        return Worker(self.settings, self._counters, self._runtime)
+        return Worker(self.settings, self._counters, self._runtime, self._starts.report)
 
     def _prepare(self) -> None:
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -360,3 +361,16 @@ def test_bad_reload_keeps_what_was_there(sturdy: Service, sturdy_key: Key) -> No
     wait_until_sync(lambda: all(ask(sturdy, sturdy_key).status == 200 for _ in range(8)), 10)
     assert ask(sturdy, sturdy_key, "never").status == 404
     assert "nobody" in sturdy.process.log()
+
+
+def test_the_last_line_of_the_start_says_that_all_workers_serve(service: Service) -> None:
+    """Whoever reads the log knows from it that requests are served."""
+    wait_until_sync(partial(is_serving, service), 20)
+
+    lines = [json.loads(line) for line in service.process.log().splitlines() if line[:1] == "{"]
+    events = [line["event"] for line in lines if "event" in line]
+
+    started = events.index("gateway_started")
+    assert "worker_started" in events[:started]
+    assert events[started + 1 :] == []
+    assert events.count("worker_started") == 2

@@ -81,7 +81,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     prefill: Literal["reject", "partial", "prefix", "vllm"] = "reject"
     """(O) How a last assistant message is continued."""
     reasoning_apart: bool = False
-    """(O) Usage states reasoning in the details alone: neither as completion nor in the total."""
+    """
+    (O) Usage states reasoning in the details alone: neither as completion nor in the total. So do
+    Gemini's models behind Vercel's AI Gateway (2026-11).
+    """
     think_tags: bool = False
     """(O) Reasoning may come as `<think>` at the start of the content."""
     think_opened: bool = False
@@ -246,6 +249,9 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         thinking="vllm",
         top_k=True,
         prefill="vllm",
+        # github.com/Portkey-AI/gateway/issues/1327, 2025-09: without a reasoning parser the text
+        # has the reasoning, often with its closing tag alone.
+        think_tags=True,
     ),
     "anthropic": Capabilities(
         thinking="adaptive",

@@ -296,7 +296,8 @@ class KeyCache:
                 await asyncio.sleep(retry_s)
                 retry_s = min(_RESYNC_RETRY_LONGEST_S, retry_s * 2)
             else:
-                logger.info("key_resync_completed", extra={"keys": compared})
+                if compared:
+                    logger.info("key_resync_completed", extra={"keys": compared})
                 return
 
     async def _announce_since(self, unix_s: float) -> int:

@@ -35,7 +35,14 @@ ACCOUNT_CODES: Final = frozenset(
         "1112",
         "1113",
         "1121",
-        "1309",  # GLM: the coding plan has expired; 2026-11
+        # GLM, docs.bigmodel.cn, "API codes", 2026-11: limits of the day, of a plan, of the week or
+        # month; an expired plan; a model outside of it; a plan that is restricted.
+        "1304",
+        "1308",
+        "1309",
+        "1310",
+        "1311",
+        "1313",
         "30001",  # SiliconFlow, with 403; 2026-11
     }
 )
@@ -59,6 +66,7 @@ CREDENTIAL_CODES: Final = frozenset(
 
 UNKNOWN_MODEL_CODES: Final = frozenset(
     {
+        "unknown_model",  # Mistral, docs.mistral.ai, "Error glossary"; 2026-11
         "model_not_found",  # OpenAI, Groq, DashScope; 2026-11
         "invalid_model",  # Mistral, Perplexity, with 400; 2026-11
         "model_decommissioned",  # Groq, with 400; 2026-11
@@ -76,11 +84,13 @@ _ACCOUNT: Final = re.compile(
     r"|(?:please|to) (?:recharge|top up)|recharge your"  # Moonshot, GLM; 2026-11
     r"|used all (?:of )?(?:your |its )?available credits|run out of credits"  # xAI; 2026-11
     r"|(?:reached|exceeded) (?:your|its) (?:specified api usage|monthly spending|spend)"
-    r"|(?:account|organization|team|subscription)\b.{0,60}\b(?:is|has been|was)\b.{0,12}"
+    r"|(?:account|organization|team|subscription|resource)\b.{0,60}\b(?:is|has been|was)\b.{0,20}"
     r"\b(?:suspended|disabled|deactivated|blocked|locked|overdue|in arrears)"
     r"|in good standing|billing (?:is not active|account|hard limit)"
     r"|payment (?:required|is overdue)"
     r"|exceeded your current quota"  # OpenAI, Gemini; 2026-11
+    r"|usage limit for this (?:billing cycle|period)"  # Kimi Code, with 403 and 429; 2026-11
+    r"|usage limit reached for .{0,40}\bplan\b"  # MiniMax (2056), with 429; 2026-05
     r"|prepayment credits|余额不足|欠费|请充值",  # Gemini, GLM, Volcano Ark; 2026-11
     re.IGNORECASE,
 )
@@ -102,6 +112,18 @@ _UNKNOWN_MODEL: Final = re.compile(
     r"|not found the model|模型不存在",  # Moonshot, GLM; 2026-11
     re.IGNORECASE,
 )
+# A 403 of OpenRouter's (errors-and-debugging, 2026-11) may be about the prompt: its moderation.
+_CONTENT: Final = re.compile(
+    r"requires moderation|(?:input|prompt|content) was flagged|flagged (?:for|as|by)\b"
+    r"|content (?:policy|filter|management policy)|(?:safety|guardrail)\b.{0,40}\bblock",
+    re.IGNORECASE,
+)
+# DashScope (error-code-start, 2026-11): a limit of tokens a minute under `insufficient_quota`.
+_THROTTLED: Final = re.compile(
+    r"allocated quota exceeded|throttling[.:]|requests rate limit exceeded", re.IGNORECASE
+)
+# Mistral with 429, 400 or 503 (continuedev/continue#6185, litellm#25078, 2026-04).
+_NO_CAPACITY: Final = re.compile(r"service tier capacity exceeded", re.IGNORECASE)
 _ACCOUNT_IDS: Final = re.compile(
     rb"(?<![A-Za-z0-9])(?:org|proj|ak|acct)[-_](?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{6,}"
     rb"|(?<=organization `)[^`]+(?=`)"
@@ -133,6 +155,21 @@ def is_about_credential(message: str) -> bool:
 def is_about_model(message: str) -> bool:
     """Return whether the provider does not know the model."""
     return _UNKNOWN_MODEL.search(message[:SCANNED_CHARS]) is not None
+
+
+def is_about_content(message: str) -> bool:
+    """Return whether the provider refuses the content of a request."""
+    return _CONTENT.search(message[:SCANNED_CHARS]) is not None
+
+
+def is_throttled(message: str) -> bool:
+    """Return whether a quota means a rate, whatever its code says."""
+    return _THROTTLED.search(message[:SCANNED_CHARS]) is not None
+
+
+def has_no_capacity(message: str) -> bool:
+    """Return whether the provider is full, whatever its status says."""
+    return _NO_CAPACITY.search(message[:SCANNED_CHARS]) is not None
 
 
 def without_account_ids(text: bytes) -> bytes:

@@ -62,6 +62,12 @@ _WORDINGS: Final = (
         r"maximum prompt length is (?P<max>\d{1,12}).{0,200}?contains (?P<n>\d{1,12})",
     ),
     _Wording("xAI", "2026-11", r"maximum prompt length is (?P<max>\d{1,12})"),
+    _Wording(  # github.com/UKGovernmentBEIS/inspect_ai/pull/5208
+        "xAI",
+        "2026-09",
+        r"\((?P<n>\d{1,12}) tokens\) exceeds budget \((?P<max>\d{1,12}) tokens\)",
+    ),
+    _Wording("xAI", "2026-09", r"\[input_too_large\]"),
     _Wording(
         "OpenAI",
         "2026-11",

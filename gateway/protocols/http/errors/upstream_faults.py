@@ -23,9 +23,12 @@ from gateway.protocols.http.errors.account_words import (
     ACCOUNT_CODES,
     CREDENTIAL_CODES,
     UNKNOWN_MODEL_CODES,
+    has_no_capacity,
     is_about_account,
+    is_about_content,
     is_about_credential,
     is_about_model,
+    is_throttled,
 )
 from gateway.protocols.http.errors.context_full import (
     CONTEXT_FULL_CODES,
@@ -121,6 +124,14 @@ _NAMES: Final[Mapping[str, FaultClass]] = {
     _RATE_CODE: FaultClass.RATE_LIMITED,
     "engine_overloaded_error": FaultClass.OVERLOADED,  # Moonshot, with 429; 2026-11
     "ServerOverloaded": FaultClass.OVERLOADED,  # Volcano Ark, with 429; 2026-11
+    "capacity_exceeded": FaultClass.OVERLOADED,  # Groq's flex tier, with 498; 2026-11
+    "1312": FaultClass.OVERLOADED,  # GLM: too many calls of the model; 2026-11
+    "1302": FaultClass.RATE_LIMITED,  # GLM, "API codes": concurrency, requests, traffic; 2026-11
+    "1303": FaultClass.RATE_LIMITED,
+    "1305": FaultClass.RATE_LIMITED,
+    "Throttling": FaultClass.RATE_LIMITED,  # DashScope, error codes; 2026-11
+    "Throttling.RateQuota": FaultClass.RATE_LIMITED,
+    "Throttling.AllocationQuota": FaultClass.RATE_LIMITED,
 }
 """Codes and types that take precedence over the status."""
 
@@ -145,6 +156,7 @@ _STATUSES: Final[Mapping[int, FaultClass]] = {
     404: FaultClass.NOT_FOUND,
     413: FaultClass.TOO_LARGE,
     429: FaultClass.RATE_LIMITED,
+    498: FaultClass.OVERLOADED,  # Groq, console.groq.com/docs/errors; 2026-11
     503: FaultClass.OVERLOADED,
     504: FaultClass.TIMEOUT,
     529: FaultClass.OVERLOADED,
@@ -298,6 +310,9 @@ def _classify(wire: Wire, status: int, fields: ErrorFields) -> FaultClass:
     if status not in _SPOKEN:
         return found
     message = fields.message
+    plain = _by_plain_words(found, status, message)
+    if plain is not None:
+        return plain
     if found in _MAY_BE_ACCOUNT and is_about_account(message):
         return FaultClass.QUOTA
     if found is FaultClass.RATE_LIMITED and status in (413, 429):
@@ -308,6 +323,19 @@ def _classify(wire: Wire, status: int, fields: ErrorFields) -> FaultClass:
     if found in (FaultClass.INVALID, FaultClass.TOO_LARGE, FaultClass.FAILED):
         return _by_words(wire, status, message) or found
     return found
+
+
+def _by_plain_words(found: FaultClass, status: int, message: str) -> FaultClass | None:
+    """Return the class that a message names although code or status mean another."""
+    if found is FaultClass.QUOTA and is_throttled(message):
+        return FaultClass.RATE_LIMITED
+    if status == 403 and found is FaultClass.CREDENTIAL and not is_about_account(message):
+        if read_excess(message) is not None:
+            return FaultClass.TOO_LONG  # Together, docs.together.ai, "Error codes"; 2026-11
+        return FaultClass.INVALID if is_about_content(message) else None
+    if found in (FaultClass.RATE_LIMITED, FaultClass.INVALID) and has_no_capacity(message):
+        return FaultClass.OVERLOADED
+    return None
 
 
 def _by_words(wire: Wire, status: int, message: str) -> FaultClass | None:

@@ -266,7 +266,9 @@ async def test_redis_paused_spills_and_everything_arrives_once_in_sql(tmp_path: 
 
 
 async def test_ledger_process_stores_and_ends_when_told(world: World, tmp_path: Path) -> None:
-    """The process that the supervisor starts migrates, stores, and leaves with status 0."""
+    """The process that the supervisor starts stores, purges, and leaves with status 0."""
+    await world.probe.add(usage_event("req_0", at_ms=1))
+    await world.drain()
     now_ms = int(time.time() * 1000)  # or the purge takes it
     await world.probe.add(usage_event("req_1", at_ms=now_ms))
     child = await asyncio.create_subprocess_exec(

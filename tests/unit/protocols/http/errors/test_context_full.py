@@ -90,6 +90,13 @@ WORDINGS = [
         537812,
         131072,
     ),
+    (
+        "Failed to start sampling: [input_too_large] Current message (1149677 tokens) exceeds "
+        "budget (975424 tokens)",
+        1149677,
+        975424,
+    ),
+    ("[input_too_large] The message does not fit.", None, None),
     ("Please reduce the length of the messages or completion.", None, None),
     (
         "Request too large for model `llama-3.3-70b-versatile` in organization `org_01kgg5588e` "
