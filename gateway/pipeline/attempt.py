@@ -88,7 +88,10 @@ class AttemptRunner:
             if rotation is not None:
                 candidate = candidate._replace(credential=rotation.pick(monotonic()))
             try:
-                return await self._observed(context, candidate)
+                body = await self._observed(context, candidate)
+                if rotation is not None:
+                    rotation.restore(candidate.credential)
+                return body
             except GatewayError as error:
                 mask_credential(error, candidate)
                 self._count(candidate, error)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from time import monotonic
 
 import msgspec
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Clocks, Deployment, Wire
+from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.failures import RULES, Effect, FailureClass, class_of
 from gateway.core.routing.order import Failure
 from gateway.core.routing.plan import Candidate
@@ -49,17 +51,25 @@ class Prober:
         self._transport = transport
         self._exchange = exchange
         self._limit_fields: Mapping[str, str] = {}
+        self._credentials: Mapping[str, CredentialRotation] = {}
         self._deployments: dict[str, Deployment] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    def serve(self, catalogue: Catalogue, limit_fields: Mapping[str, str]) -> None:
+    def serve(
+        self,
+        catalogue: Catalogue,
+        limit_fields: Mapping[str, str],
+        credentials: Mapping[str, CredentialRotation],
+    ) -> None:
         """
         Probe the deployments of a catalogue from now on.
 
         Args:
             catalogue: The current one.
             limit_fields: Deployment label -> the field of its output limit on the OpenAI wire.
+            credentials: Provider name -> state of its credentials, of providers with several.
         """
+        self._credentials = credentials
         self._limit_fields = limit_fields
         self._deployments = {
             each.label: each for model in catalogue.models for each in model.deployments
@@ -75,7 +85,7 @@ class Prober:
         try:
             while True:
                 await asyncio.sleep(EVERY_S)
-                self.probe_due(asyncio.get_running_loop().time())
+                self.probe_due(monotonic())
         finally:
             for task in self._running:
                 task.cancel()
@@ -93,7 +103,7 @@ class Prober:
         health = self._board.of(deployment.label)
         if self._exchange is not None and not await self._exchange.may_probe(deployment.label):
             # Another worker probes, and publishes what it finds.
-            health.probe_unfinished(asyncio.get_running_loop().time())
+            health.probe_unfinished(monotonic())
             return
         failure = await self._failure(deployment)
         if failure is None or RULES[failure.kind].effect in _HARMLESS:
@@ -103,10 +113,22 @@ class Prober:
 
     async def _failure(self, deployment: Deployment) -> Failure | None:
         """Send a probe; None: the deployment answered."""
-        wire = deployment.wires[0]
+        rotation = self._credentials.get(deployment.provider.name)
+        credential = 0 if rotation is None else rotation.pick(monotonic())
+        failure = await self._answer(Candidate(deployment, deployment.wires[0], credential))
+        if rotation is None:
+            return failure
+        if failure is None:
+            rotation.restore(credential)
+        elif RULES[failure.kind].rotate:
+            # The next probe is sent with another credential.
+            rotation.rest(credential, failure.kind, failure.retry_after_s, monotonic())
+        return failure
+
+    async def _answer(self, candidate: Candidate) -> Failure | None:
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                response = await self._transport.send(self._request(deployment, wire))
+                response = await self._transport.send(self._request(candidate))
                 try:
                     body = await response.read(_ANSWER_BYTES)
                 finally:
@@ -117,11 +139,11 @@ class Prober:
             return Failure(FailureClass.TIMEOUT)
         if response.status < 300:
             return None
-        fault = read_fault(wire, response.status, response.headers, body)
+        fault = read_fault(candidate.wire, response.status, response.headers, body)
         return Failure(failure_class(fault), fault.status, fault.retry_after_s)
 
-    def _request(self, deployment: Deployment, wire: Wire) -> UpstreamRequest:
-        candidate = Candidate(deployment, wire)
+    def _request(self, candidate: Candidate) -> UpstreamRequest:
+        deployment, wire = candidate.deployment, candidate.wire
         limit = "max_tokens"
         if wire is Wire.OPENAI:
             limit = self._limit_fields.get(deployment.label, limit)

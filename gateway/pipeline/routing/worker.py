@@ -89,7 +89,6 @@ class WorkerRouting:
             limit_fields: Deployment label -> the field of its output limit on the OpenAI wire.
         """
         self.board.keep(catalogue)
-        self._prober.serve(catalogue, limit_fields)
         for provider in catalogue.providers:
             count = max(1 + len(route.alternatives) for route in provider.wires.values())
             known = self._rotations.get(provider.name)
@@ -103,6 +102,7 @@ class WorkerRouting:
             max_wait_s=routing.max_retry_wait_s,
         )
         several = {name: each for name, each in self._rotations.items() if each.count > 1}
+        self._prober.serve(catalogue, limit_fields, several)
         return AttemptPolicy(limits, self._budget, self.board, several)
 
     def router(self, catalogue: Catalogue) -> Router:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from time import monotonic
 
+import msgspec
 import pytest
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Wire
+from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.failures import FailureClass
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthRules, HealthState
 from gateway.core.routing.order import Failure
@@ -49,14 +51,21 @@ class Scene:
     """A deployment whose credential was refused, and its prober."""
 
     def __init__(self, *steps: Step, wire: Wire = Wire.OPENAI, permits: bool = True) -> None:
-        deployment = a_deployment(a_provider(wires=[wire]))
+        provider = a_provider(wires=[wire])
+        route = msgspec.structs.replace(
+            provider.wires[wire],
+            headers=((b"authorization", b"one"),),
+            alternatives=(((b"authorization", b"two"),),),
+        )
+        deployment = a_deployment(msgspec.structs.replace(provider, wires={wire: route}))
         catalogue = Catalogue("", (a_model(deployment),), (deployment.provider,), {})
         self.exchange = Exchange(permits=permits)
         self.board = HealthBoard(HealthRules(), "w", self.exchange)
         self.board.keep(catalogue)
         self.transport = ScriptedTransport(*steps)
         self.prober = Prober(self.board, self.transport, self.exchange)
-        self.prober.serve(catalogue, {LABEL: "max_completion_tokens"})
+        self.rotation = CredentialRotation(2)
+        self.prober.serve(catalogue, {LABEL: "max_completion_tokens"}, {"up": self.rotation})
 
     def take_out(self) -> None:
         refused = Failure(FailureClass.CREDENTIAL, 401)
@@ -64,7 +73,7 @@ class Scene:
 
     async def probe(self) -> HealthState:
         """Probe what is due, and return the state afterwards."""
-        self.prober.probe_due(asyncio.get_running_loop().time())
+        self.prober.probe_due(monotonic())
         await wait_until(lambda: not self.prober.running)
         return self.board.states()[LABEL]
 
@@ -140,3 +149,16 @@ async def test_another_worker_probes() -> None:
 
     assert await scene.probe() is HealthState.OUT
     assert (scene.exchange.asked, scene.transport.requests) == (1, [])
+
+
+async def test_next_probe_is_sent_with_another_credential() -> None:
+    """One of several keys may work again although the first one was revoked."""
+    scene = Scene(response(401), response(200))
+    scene.take_out()
+    assert await scene.probe() is HealthState.OUT
+    scene.board.of(LABEL).take_out(FailureClass.CREDENTIAL, 0.0, -100.0)
+
+    assert await scene.probe() is HealthState.READY
+    sent = [dict(request.headers)[b"authorization"] for request in scene.transport.requests]
+    assert sent == [b"one", b"two"]
+    assert scene.rotation.pick(monotonic()) == 1

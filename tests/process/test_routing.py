@@ -1,0 +1,244 @@
+"""Routing of a running gateway, with OpenAI's SDK: failures, recovery, caches, money."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.support.caching_upstream import CachingUpstream
+from tests.support.gateway_process import GatewayProcess
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+
+ROUTING = """
+[routing]
+breaker_failures = 2
+breaker_open_s = 0.5
+out_probe_s = 0.5
+affinity = {affinity}
+"""
+PROVIDER = """
+[[providers]]
+name = "{name}"
+openai = {{ base_url = "{url}" }}
+api_keys = [{{ file = "{home}/one" }}, {{ file = "{home}/two" }}]
+"""
+MODELS = """
+[[models]]
+name = "flash"
+prices = { input = "1", output = "2", cache_read = "0.1" }
+deployments = [
+  { provider = "a", model = "m", cost = { input = "0.5", output = "1" } },
+  { provider = "b", model = "m", cost = { input = "0.5", output = "1" } },
+]
+
+[[models]]
+name = "solo"
+prices = { input = "10", output = "20" }
+deployments = [{ provider = "a", model = "m" }]
+fallbacks = ["flash"]
+
+[[models]]
+name = "backup"
+prices = { input = "100", output = "200" }
+deployments = [{ provider = "b", model = "m-backup" }]
+"""
+
+
+class Scene:
+    """Two upstreams, a gateway of two workers before them, and a key."""
+
+    def __init__(self, home: Path, *, affinity: str = "true") -> None:
+        self.a, self.b = CachingUpstream().start(), CachingUpstream().start()
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "one").write_text("upstream-key-1")
+        (home / "two").write_text("upstream-key-2")
+        providers = "".join(
+            PROVIDER.format(name=name, url=upstream.base_url, home=home)
+            for name, upstream in (("a", self.a), ("b", self.b))
+        )
+        routing = ROUTING.format(affinity=affinity)
+        self.process = GatewayProcess(home, providers + MODELS, extra=routing)
+        self.process.start()
+        (account,) = json.loads(
+            self.process.capio("accounts", "create", "t", "--postpaid", "--json")
+        )
+        arguments = ("keys", "create", "--account", account["id"], "--name", "t", "--json")
+        self.key: str = json.loads(self.process.capio(*arguments))["key"]
+        self.client = openai.OpenAI(
+            base_url=f"{self.process.base_url}/v1", api_key=self.key, max_retries=0
+        )
+
+    def stop(self) -> None:
+        self.client.close()
+        self.process.stop()
+        self.a.stop()
+        self.b.stop()
+
+    def ask(self, text: str = "Hello", model: str = "flash", **more: Any) -> Any:
+        """Return the response of one call, headers included."""
+        raw = self.client.chat.completions.with_raw_response
+        return raw.create(model=model, messages=[{"role": "user", "content": text}], **more)
+
+    def states(self) -> dict[str, str]:
+        """Return what `capio health` shows."""
+        rows = json.loads(self.process.capio("health", "--json"))
+        return {row["deployment"]: row["state"] for row in rows}
+
+    def generation(self, request_id: str) -> dict[str, Any]:
+        """Return the record of a call once it is there."""
+        request = urllib.request.Request(
+            f"{self.process.base_url}/v1/generation?id={request_id}",
+            headers={"authorization": f"Bearer {self.key}"},
+        )
+        found: dict[str, Any] = {}
+
+        def arrived() -> bool:
+            try:
+                with urllib.request.urlopen(request, timeout=5) as answer:
+                    found.update(json.load(answer))
+            except urllib.error.HTTPError:
+                return False
+            return True
+
+        until(arrived, "the record never came")
+        return found
+
+
+def until(condition: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path / "home")
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def test_failing_deployment_costs_a_few_calls_and_returns_by_a_probe(scene: Scene) -> None:
+    """No client sees its failure; both workers avoid it; after recovery a probe brings it back."""
+    scene.a.status = 500
+    answers = [scene.ask(f"conversation {number}") for number in range(40)]
+
+    assert {answer.headers["x-capio-provider"] for answer in answers} == {"b"}
+    failed = [call for call in scene.a.calls if call["messages"][0]["content"] != "ping"]
+    assert len(failed) <= 4, "two failures open the breaker; another worker learns it"
+    assert scene.states()["a/m"] in ("open", "half_open")
+
+    until(lambda: scene.a.probes > 0, "no probe")
+    scene.a.status = 200
+    until(lambda: scene.states()["a/m"] == "ready", "never ready again")
+    found = {scene.ask(f"again {number}").headers["x-capio-provider"] for number in range(30)}
+    assert found == {"a", "b"}
+
+
+def test_rejected_keys_are_rotated_then_the_deployment_is_out(scene: Scene) -> None:
+    """401: the second key, then the other deployment; the metric says so; a probe ends it."""
+    scene.a.status = 401
+    answers = [scene.ask(f"c{number}", model="solo") for number in range(3)]
+
+    assert {answer.headers["x-capio-model"] for answer in answers} == {"flash"}
+    assert {"Bearer upstream-key-1", "Bearer upstream-key-2"} <= set(scene.a.keys)
+    until(lambda: 'state{deployment="a/m"} 4.0' in scene.process.metrics(), "no alert")
+    scene.a.status = 200
+    until(lambda: scene.states()["a/m"] == "ready", "never ready again")
+    assert scene.ask("back", model="solo").headers["x-capio-model"] == "solo"
+
+
+def test_fallback_model_is_priced_and_recorded_as_itself(scene: Scene) -> None:
+    """The client pays the model that served, and can look up why."""
+    scene.a.status = 500
+    raw = scene.ask("Hi", model="solo", extra_body={"models": ["solo", "backup"]})
+    usage = raw.parse().usage
+    record = scene.generation(raw.headers["x-request-id"])
+
+    assert raw.headers["x-capio-model"] == record["model"] == "backup"
+    expected = usage.prompt_tokens * 100_000 + usage.completion_tokens * 200_000
+    assert record["cost_nanousd"] == expected
+    chain = [(each["model"], each["provider"], each["result"]) for each in record["chain"]]
+    assert chain[0] == ("solo", "a", "upstream")
+    assert chain[-1] == ("backup", "b", "ok")
+    assert len(chain) == record["attempts"] == int(raw.headers["x-capio-attempts"])
+    assert all("models" not in call for call in scene.a.calls + scene.b.calls)
+
+
+def test_rate_limit_is_a_rest_not_a_breakage(scene: Scene) -> None:
+    """429 with `retry-after`: the other deployment serves; the time over, it is ready."""
+    scene.a.status, scene.a.retry_after = 429, 3
+    for number in range(12):
+        assert scene.ask(f"c{number}").headers["x-capio-provider"] == "b"
+    assert len(scene.a.calls) <= 4, "each key of each worker at most once"
+
+    scene.a.status = 200
+    until(lambda: scene.states()["a/m"] == "ready", "never ready again")
+    assert scene.a.probes == 0
+
+
+def test_preferences_are_followed_or_refused(scene: Scene) -> None:
+    """A provider by name, and the remedy for a wrong one."""
+    for number in range(6):
+        chosen = scene.ask(f"c{number}", extra_headers={"x-capio-only": "b"})
+        assert chosen.headers["x-capio-provider"] == "b"
+
+    with pytest.raises(openai.BadRequestError, match="use a, b") as raised:
+        scene.ask(extra_headers={"x-capio-exclude": "c"})
+    assert raised.value.param == "x-capio-exclude"
+
+
+def cached_share(scene: Scene) -> float:
+    """Return the share of input read from caches over replayed agent sessions."""
+    cached = total = 0
+    for session in range(6):
+        messages = [
+            {"role": "system", "content": f"You are agent {session}. " + "Rules. " * 400},
+            {"role": "user", "content": "Begin."},
+        ]
+        for turn in range(8):
+            answer = scene.client.chat.completions.create(
+                model="flash",
+                messages=messages,  # type: ignore[arg-type]
+                extra_headers={"connection": "close"},  # another worker, perhaps
+            )
+            assert answer.usage is not None
+            assert answer.usage.prompt_tokens_details is not None
+            total += answer.usage.prompt_tokens
+            cached += answer.usage.prompt_tokens_details.cached_tokens or 0
+            reply = answer.choices[0].message.content or ""
+            messages += [
+                {"role": "assistant", "content": reply},
+                {"role": "user", "content": f"Step {turn}: " + "data " * 100},
+            ]
+    return cached / total
+
+
+def test_conversations_keep_their_prompt_cache(tmp_path: Path) -> None:
+    """Over two equal deployments and two workers, the cached share is what one would give."""
+    shares: dict[str, float] = {}
+    used: dict[str, int] = {}
+    for affinity in ("true", "false"):
+        scene = Scene(tmp_path / affinity, affinity=affinity)
+        try:
+            shares[affinity] = cached_share(scene)
+            used[affinity] = min(len(scene.a.calls), len(scene.b.calls))
+        finally:
+            scene.stop()
+
+    print(f"cached share with affinity {shares['true']:.0%}, without {shares['false']:.0%}")
+    assert shares["true"] > 0.80
+    assert shares["true"] > shares["false"] + 0.05
+    assert used["true"] > 0, "both deployments served"
