@@ -1,38 +1,46 @@
-"""`python -m gateway.demo PORT [PACE_S]`: runs the demo upstream."""
+"""`python -m gateway.demo PORT [PACE_S] [--spare PORT] [--faults]`: runs the demo upstream."""
 
 from __future__ import annotations
 
-import functools
-import sys
+import argparse
+import asyncio
+import signal
 
-from granian import Granian
-from granian.constants import Interfaces, Loops
+import uvloop
 
 from gateway.demo.app import DemoUpstream
+from gateway.demo.faults import FaultPlan, random_rules
 from gateway.signals import end_with_parent
 
 
-def main(port: int, pace_s: float) -> None:
+async def _run(port: int, spare: int | None, pace_s: float, *, faults: bool) -> None:
+    plan = FaultPlan(random_rules() if faults else ())
+    upstream = DemoUpstream(pace_s, plan, _print)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if spare is not None:
+        await upstream.listen("spare", spare)
+    await upstream.listen("main", port)
+    await stop.wait()
+    await upstream.aclose()
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 (the operator watches this)
+
+
+def main() -> None:
     """Serve on the loopback interface until SIGTERM."""
     end_with_parent()
-    server = Granian(
-        "gateway.demo",
-        address="127.0.0.1",
-        port=port,
-        interface=Interfaces.ASGINL,
-        loop=Loops.uvloop,
-        backlog=4096,
-        backpressure=8192,
-        log_enabled=False,
-        workers_kill_timeout=1,
-    )
-    server.serve(target_loader=functools.partial(_load, pace_s), wrap_loader=False)
-
-
-def _load(pace_s: float) -> DemoUpstream:
-    end_with_parent()
-    return DemoUpstream(pace_s)
+    parser = argparse.ArgumentParser(prog="python -m gateway.demo")
+    parser.add_argument("port", type=int)
+    parser.add_argument("pace_s", type=float, nargs="?", default=0.02)
+    parser.add_argument("--spare", type=int, metavar="PORT", help="port of a second deployment")
+    parser.add_argument("--faults", action="store_true", help="inject faults at random")
+    given = parser.parse_args()
+    uvloop.run(_run(given.port, given.spare, given.pace_s, faults=given.faults))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.02)
+    main()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from gateway.demo.script import Script, slices
+from gateway.demo.script import Event, Script, slices
 
 _encode = msgspec.json.Encoder().encode
 _SIGNATURE = "ZGVtbyB1cHN0cmVhbQ=="
@@ -28,8 +28,8 @@ def _usage(script: Script, output_tokens: int) -> dict[str, int]:
     }
 
 
-def message(script: Script, model: str, call_id: str) -> bytes:
-    """Return the complete message as JSON."""
+def completion(script: Script, model: str, call_id: str, created: int) -> bytes:  # noqa: ARG001
+    """Return the complete message as JSON; the dialect has no place for its time."""
     content: list[dict[str, object]] = []
     if script.thinking:
         thinking = "".join(script.thinking)
@@ -54,8 +54,15 @@ def message(script: Script, model: str, call_id: str) -> bytes:
     )
 
 
-def chunks(script: Script, model: str, call_id: str) -> Iterator[tuple[bytes, bool]]:
-    """Yield each event, and whether it is a token and therefore paced."""
+def events(
+    script: Script,
+    model: str,
+    call_id: str,
+    created: int,  # noqa: ARG001
+    *,
+    with_usage: bool,  # noqa: ARG001
+) -> Iterator[Event]:
+    """Yield the events of a stream; the dialect always reports usage."""
     message_start: dict[str, object] = {
         "id": f"msg_{call_id}",
         "type": "message",
@@ -66,8 +73,10 @@ def chunks(script: Script, model: str, call_id: str) -> Iterator[tuple[bytes, bo
         "stop_sequence": None,
         "usage": _usage(script, 1),
     }
-    yield _event("message_start", {"message": message_start}), False
-    yield _event("ping", {}), False
+    yield Event(
+        _event("message_start", {"message": message_start}), is_token=False, output_tokens=1
+    )
+    yield Event(_event("ping", {}), is_token=False)
     index = 0
     if script.thinking:
         start = {"type": "thinking", "thinking": "", "signature": ""}
@@ -91,17 +100,31 @@ def chunks(script: Script, model: str, call_id: str) -> Iterator[tuple[bytes, bo
         yield from _block(index, start_tool, parts)
     ending = {"stop_reason": stop_reason(script), "stop_sequence": None}
     totals = _usage(script, script.output_tokens)
-    yield _event("message_delta", {"delta": ending, "usage": totals}), False
-    yield _event("message_stop", {}), False
+    ended = _event("message_delta", {"delta": ending, "usage": totals})
+    yield Event(ended, is_token=False, output_tokens=script.output_tokens)
+    yield Event(_event("message_stop", {}), is_token=False)
 
 
 def _block(
     index: int, start: Mapping[str, object], deltas: list[dict[str, str]]
-) -> Iterator[tuple[bytes, bool]]:
-    yield _event("content_block_start", {"index": index, "content_block": start}), False
+) -> Iterator[Event]:
+    opening = _event("content_block_start", {"index": index, "content_block": start})
+    yield Event(opening, is_token=False)
     for delta in deltas:
-        yield _event("content_block_delta", {"index": index, "delta": delta}), True
-    yield _event("content_block_stop", {"index": index}), False
+        data = _event("content_block_delta", {"index": index, "delta": delta})
+        yield Event(data, is_token=True)
+    yield Event(_event("content_block_stop", {"index": index}), is_token=False)
+
+
+def text_event(text: str, model: str, call_id: str, created: int) -> bytes:  # noqa: ARG001
+    """Return one event with a text, for the first block."""
+    delta = {"type": "text_delta", "text": text}
+    return _event("content_block_delta", {"index": 0, "delta": delta})
+
+
+def error_event() -> bytes:
+    """Return the event that reports an error inside a stream."""
+    return b"event: error\ndata: " + error(500) + b"\n\n"
 
 
 def _event(name: str, members: dict[str, object]) -> bytes:

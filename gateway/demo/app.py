@@ -1,129 +1,175 @@
-"""The demo upstream as an ASGI application."""
+"""The demo upstream: chat in both dialects, token counts, embeddings, and faults on demand."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 
-from gateway.demo import anthropic_wire, openai_wire
+from gateway.demo import anthropic_wire, openai_wire, server
+from gateway.demo.faults import HEADER, Fault, FaultError, FaultPlan, Rule, parse
+from gateway.demo.playback import Dialect, Playback
+from gateway.demo.record import Record, Served
 from gateway.demo.requests import DemoRequest, decode, read_prompt
 from gateway.demo.script import Script, read
+from gateway.demo.server import Exchange, ScriptedServer, each_request
 
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-_JSON = b"application/json"
-_SSE = b"text/event-stream"
-_STALL_S = 3600.0
+_ENDINGS = ("/chat/completions", "/messages", "/messages/count_tokens", "/embeddings")
+_RULES = msgspec.json.Decoder(list[Rule])
 
 
 class DemoUpstream:
     """
     Serves `/v1/chat/completions`, `/v1/messages`, `/v1/messages/count_tokens`, `/v1/embeddings`.
 
+    On the same port, `/faults` (GET, PUT, DELETE) is the list of rules that inject faults, and
+    `/served` (GET, DELETE) the record of what was served.
+
     Args:
         pace_s: Seconds between two tokens of a stream; 0.02 is typical of a model.
+        plan: The faults of requests that specify none.
+        report: Receives a line for each injected fault.
     """
 
-    def __init__(self, pace_s: float = 0.02) -> None:
+    def __init__(
+        self,
+        pace_s: float = 0.02,
+        plan: FaultPlan | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
         self._pace_s = pace_s
+        self._plan = plan or FaultPlan()
+        self._report = report or (lambda _: None)
         self._ids = itertools.count(1)
+        self._listeners: dict[str, tuple[ScriptedServer, int]] = {}
+        self._reopening: set[asyncio.Task[None]] = set()
+        self.record = Record()
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
+    async def listen(self, deployment: str, port: int = 0) -> int:
+        """Serve a deployment on a port of the loopback interface, and return the port."""
+
+        async def handle(exchange: Exchange) -> None:
+            await self._serve(deployment, exchange)
+
+        def refuse_tls() -> None:
+            self._report(f"fault tls -> {deployment}: a client expected TLS")
+
+        listener = ScriptedServer(each_request(handle, refuse_tls))
+        bound = await listener.listen(port)
+        self._listeners[deployment] = (listener, bound)
+        return bound
+
+    async def aclose(self) -> None:
+        """End everything."""
+        for task in tuple(self._reopening):
+            task.cancel()
+        for listener, _ in self._listeners.values():
+            await listener.aclose()
+
+    async def _serve(self, deployment: str, exchange: Exchange) -> None:
+        path = exchange.target.partition("?")[0]
+        if path in ("/faults", "/served"):
+            await exchange.send(self._administer(exchange.method, path, exchange.body))
             return
-        body = await _body(receive)
-        path: str = scope["path"]
-        anthropic = "/messages" in path
+        dialect = "anthropic" if "/messages" in path else "openai"
+        error = anthropic_wire.error if dialect == "anthropic" else openai_wire.error
+        if not path.endswith(_ENDINGS) or exchange.method != "POST":
+            await exchange.send(server.whole(error(404), 404))
+            return
+        if exchange.header("transfer-encoding"):
+            # The server reads no chunked bodies, so where the next request begins is unknown.
+            await exchange.send(server.whole(error(411), 411))
+            exchange.close()
+            return
         try:
-            request = decode(body)
+            request = decode(exchange.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            await _respond(send, 400, (anthropic_wire if anthropic else openai_wire).error(400))
+            await exchange.send(server.whole(error(400), 400))
             return
         if path.endswith("/embeddings"):
-            await _respond(send, 200, openai_wire.embeddings(request.model, bytes(request.input)))
+            rows = openai_wire.embeddings(request.model, bytes(request.input))
+            await exchange.send(server.whole(rows))
             return
-        script = read(read_prompt(request, body))
+        try:
+            script = read(read_prompt(request, exchange.body))
+            fault = self._fault(deployment, exchange, request, script)
+        except FaultError as wrong:
+            text = msgspec.json.encode({"error": {"message": str(wrong)}})
+            await exchange.send(server.whole(text, 400))
+            return
         if path.endswith("/count_tokens"):
-            await _respond(send, 200, anthropic_wire.token_count(script.input_tokens))
-        elif script.status != 200:
-            wire = anthropic_wire if anthropic else openai_wire
-            await _respond(send, script.status, wire.error(script.status))
-        elif request.stream:
-            await self._stream(send, script, self._events(request, script, anthropic=anthropic))
-        else:
-            await asyncio.sleep(self._pace_s * script.output_tokens)
-            await _respond(send, 200, self._completion(request, script, anthropic=anthropic))
-
-    def _call_id(self) -> str:
-        return f"demo{next(self._ids):08d}"
-
-    def _completion(self, request: DemoRequest, script: Script, *, anthropic: bool) -> bytes:
-        if anthropic:
-            return anthropic_wire.message(script, request.model, self._call_id())
-        return openai_wire.completion(script, request.model, self._call_id(), int(time.time()))
-
-    def _events(
-        self, request: DemoRequest, script: Script, *, anthropic: bool
-    ) -> Iterator[tuple[bytes, bool]]:
-        if anthropic:
-            return anthropic_wire.chunks(script, request.model, self._call_id())
-        options = request.stream_options
-        return openai_wire.chunks(
-            script,
-            request.model,
-            self._call_id(),
-            int(time.time()),
-            with_usage=options is not None and bool(options.include_usage),
+            await exchange.send(server.whole(anthropic_wire.token_count(script.input_tokens)))
+            return
+        served = Served(
+            id=f"demo{next(self._ids):08d}",
+            deployment=deployment,
+            model=request.model,
+            dialect="anthropic" if dialect == "anthropic" else "openai",
+            streamed=bool(request.stream),
+            fault=None if fault is None else str(fault),
         )
+        await self._play(exchange, request, script, self.record.add(served), fault)
 
-    async def _stream(
-        self, send: Send, script: Script, events: Iterator[tuple[bytes, bool]]
+    def _fault(
+        self, deployment: str, exchange: Exchange, request: DemoRequest, script: Script
+    ) -> Fault | None:
+        """Return the fault that the request specifies, or else the plan's."""
+        specified = exchange.header(HEADER)
+        if specified:
+            return parse(specified[0])
+        return script.fault or self._plan.choose(deployment, request.model)
+
+    async def _play(
+        self,
+        exchange: Exchange,
+        request: DemoRequest,
+        script: Script,
+        served: Served,
+        fault: Fault | None,
     ) -> None:
-        await send(_head(200, _SSE))
-        tokens = 0
-        for event, is_token in events:
-            if script.fault is not None and tokens >= script.fault_after and is_token:
-                await _fail(send, script.fault)
-                return
-            if is_token:
-                tokens += 1
-                await asyncio.sleep(self._pace_s)
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if fault is not None:
+            how = "streamed" if served.streamed else "not streamed"
+            self._report(
+                f"fault {fault} -> {served.deployment} {served.model}, {how} ({served.id})"
+            )
+            if fault.kind == "refuse" and fault.for_s:
+                self._close_for(served.deployment, fault.for_s)
+        dialect: Dialect = anthropic_wire if served.dialect == "anthropic" else openai_wire
+        options = request.stream_options
+        playback = Playback(exchange, dialect, script, served, int(time.time()), self._pace_s)
+        try:
+            await playback.play(
+                fault, with_usage=options is not None and bool(options.include_usage)
+            )
+        except ConnectionError:
+            served.ending = "client_gone"
+            raise
 
+    def _close_for(self, deployment: str, seconds: float) -> None:
+        listener, port = self._listeners[deployment]
+        listener.stop_listening()
 
-async def _fail(send: Send, fault: str) -> None:
-    if fault == "stall":
-        await asyncio.sleep(_STALL_S)
-    if fault == "cut":
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-    # break: an incomplete body closes the connection
+        async def reopen() -> None:
+            await asyncio.sleep(seconds)
+            await listener.listen(port)
 
+        if not self._reopening:
+            task = asyncio.ensure_future(reopen())
+            self._reopening.add(task)
+            task.add_done_callback(self._reopening.discard)
 
-async def _body(receive: Receive) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
-
-
-def _head(status: int, content_type: bytes, length: int | None = None) -> Message:
-    headers = [(b"content-type", content_type)]
-    if length is not None:
-        headers.append((b"content-length", str(length).encode()))
-    return {"type": "http.response.start", "status": status, "headers": headers}
-
-
-async def _respond(send: Send, status: int, body: bytes) -> None:
-    await send(_head(status, _JSON, len(body)))
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    def _administer(self, method: str, path: str, body: bytes) -> bytes:
+        if path == "/served":
+            if method == "DELETE":
+                self.record.clear()
+            return server.whole(self.record.as_json())
+        if method in ("PUT", "DELETE"):
+            try:
+                self._plan.rules = [] if method == "DELETE" else _RULES.decode(body)
+            except msgspec.DecodeError as error:
+                text = f"faults: {error}; send a list of rules, each with a `fault`"
+                return server.whole(msgspec.json.encode({"error": {"message": text}}), 400)
+        return server.whole(msgspec.json.encode(self._plan.rules))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gateway.demo.script import Script, slices
+from gateway.demo.script import Event, Script, slices
 
 _encode = msgspec.json.Encoder().encode
 
@@ -48,35 +48,54 @@ def completion(script: Script, model: str, call_id: str, created: int) -> bytes:
     )
 
 
-def chunks(
+def events(
     script: Script, model: str, call_id: str, created: int, *, with_usage: bool
-) -> Iterator[tuple[bytes, bool]]:
-    """Yield each event, and whether it is a token and therefore paced."""
-    head = {
+) -> Iterator[Event]:
+    """Yield the events of a stream; its usage only if `with_usage`."""
+    head = _chunk_head(model, call_id, created)
+
+    def event(delta: dict[str, object], finish: str | None = None) -> Event:
+        return Event(_chunk(head, delta, finish), is_token=bool(delta) and "role" not in delta)
+
+    yield event({"role": "assistant", "content": ""})
+    for piece in script.thinking:
+        yield event({"reasoning_content": piece})
+    for piece in script.text:
+        yield event({"content": piece})
+    if script.tool:
+        first = {**_tool_call((script.tool[0], ""), call_id), "index": 0}
+        yield event({"tool_calls": [first]})
+        for piece in slices(script.tool[1]):
+            yield event({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
+    yield event({}, finish_reason(script))
+    if with_usage:
+        data = _encode({**head, "choices": [], "usage": usage(script)})
+        yield Event(b"data: " + data + b"\n\n", is_token=False, output_tokens=script.output_tokens)
+    yield Event(b"data: [DONE]\n\n", is_token=False)
+
+
+def text_event(text: str, model: str, call_id: str, created: int) -> bytes:
+    """Return one event with a text."""
+    return _chunk(_chunk_head(model, call_id, created), {"content": text}, None)
+
+
+def error_event() -> bytes:
+    """Return the event that reports an error inside a stream."""
+    return b"data: " + error(500) + b"\n\n"
+
+
+def _chunk_head(model: str, call_id: str, created: int) -> dict[str, object]:
+    return {
         "id": f"chatcmpl-{call_id}",
         "object": "chat.completion.chunk",
         "created": created,
         "model": model,
     }
 
-    def event(delta: dict[str, object], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return b"data: " + _encode({**head, "choices": [choice]}) + b"\n\n"
 
-    yield event({"role": "assistant", "content": ""}), False
-    for piece in script.thinking:
-        yield event({"reasoning_content": piece}), True
-    for piece in script.text:
-        yield event({"content": piece}), True
-    if script.tool:
-        first = {**_tool_call((script.tool[0], ""), call_id), "index": 0}
-        yield event({"tool_calls": [first]}), True
-        for piece in slices(script.tool[1]):
-            yield event({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}), True
-    yield event({}, finish_reason(script)), False
-    if with_usage:
-        yield b"data: " + _encode({**head, "choices": [], "usage": usage(script)}) + b"\n\n", False
-    yield b"data: [DONE]\n\n", False
+def _chunk(head: dict[str, object], delta: dict[str, object], finish: str | None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return b"data: " + _encode({**head, "choices": [choice]}) + b"\n\n"
 
 
 def error(status: int) -> bytes:

@@ -7,10 +7,11 @@ A prompt may contain directives, each at the start of a line of the last user me
                                        one after the other, each after the result of the one before
     /think                             reason before responding
     /tokens N                          respond with N tokens
+    /fault KIND [NAME=VALUE ...]       fail in this way, see `faults`
     /error STATUS                      respond with this HTTP status
-    /break N                           close the connection after N tokens
-    /cut N                             end the stream after N tokens, without its final event
-    /stall N                           stop sending after N tokens
+    /break N                           close the connection after N tokens: /fault cut
+    /cut N                             end the stream cleanly after N tokens: /fault end_early
+    /stall N                           stop sending after N tokens: /fault hang_stream
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
+from gateway.demo.faults import Fault, Kind, parse
+
 _DIRECTIVE = re.compile(r"^\W*/(think|tokens|error|break|cut|stall)\b[ \t]*(\d*)", re.MULTILINE)
+_FAULT = re.compile(r"^\W*/fault[ \t]+([a-z0-9_]+(?:[ \t]+[a-z_]+=[0-9.]+)*)", re.MULTILINE)
+_SHORT_NAMES: dict[str, Kind] = {"break": "cut", "cut": "end_early", "stall": "hang_stream"}
 _TOOL = re.compile(r"/tool[ \t]+([A-Za-z0-9_-]+)[ \t]+(?=\{)")
 _WORD = re.compile(r"\S+\s*|\s+")
 _SLICE = re.compile(r".{1,8}", re.DOTALL)
@@ -59,16 +65,25 @@ class Prompt(msgspec.Struct, frozen=True):
     input_chars: int
 
 
+class Event(NamedTuple):
+    """One event of a stream."""
+
+    data: bytes
+    is_token: bool
+    """It is paced as a token of a model."""
+    output_tokens: int | None = None
+    """The usage that it reports; None: none."""
+
+
 class Script(msgspec.Struct, frozen=True):
-    """A response. `fault` is break, cut or stall, and occurs after `fault_after` tokens."""
+    """What a response says."""
 
     thinking: tuple[str, ...]
     text: tuple[str, ...]
     tool: tuple[str, str] | None
     """Name and JSON arguments."""
-    status: int
-    fault: str | None
-    fault_after: int
+    fault: Fault | None
+    """How the prompt says that the response fails."""
     input_tokens: int
     truncated: bool
 
@@ -77,6 +92,11 @@ class Script(msgspec.Struct, frozen=True):
         """Tokens of the response, including reasoning."""
         arguments = len(slices(self.tool[1])) if self.tool else 0
         return len(self.thinking) + len(self.text) + arguments
+
+    def with_text(self, text: str) -> Script:
+        """Return the script with another text that counts as many tokens."""
+        rest = ("",) * (len(self.text) - 1)
+        return msgspec.structs.replace(self, text=(text, *rest))
 
 
 def pieces(text: str) -> tuple[str, ...]:
@@ -90,7 +110,12 @@ def slices(arguments: str) -> tuple[str, ...]:
 
 
 def read(prompt: Prompt) -> Script:
-    """Return the response to a prompt; equal prompts have equal responses."""
+    """
+    Return the response to a prompt; equal prompts have equal responses.
+
+    Raises:
+        FaultError: The prompt has a `/fault` that is not written correctly.
+    """
     directives = {name: int(number or 0) for name, number in _DIRECTIVE.findall(prompt.text)}
     done = prompt.results if prompt.after_tool else 0
     tool = next(itertools.islice(_tool_calls(prompt), done, None), None)
@@ -99,17 +124,25 @@ def read(prompt: Prompt) -> Script:
         text = _filled(text, directives["tokens"])
     thinking = pieces(_REASONING) if prompt.thinking or "think" in directives else ()
     allowed = max(prompt.max_tokens - len(thinking), 0)
-    fault = next((name for name in ("break", "cut", "stall") if name in directives), None)
     return Script(
         thinking=thinking,
         text=text[:allowed],
         tool=tool,
-        status=directives.get("error") or 200,
-        fault=fault,
-        fault_after=directives[fault] if fault else 0,
+        fault=_fault(prompt.text, directives),
         input_tokens=prompt.input_chars // 4 + 1,
         truncated=len(text) > allowed,
     )
+
+
+def _fault(text: str, directives: dict[str, int]) -> Fault | None:
+    if written := _FAULT.search(text):
+        return parse(written[1])
+    if 400 <= directives.get("error", 0) <= 599:
+        return Fault("status", status=directives["error"])
+    for name, kind in _SHORT_NAMES.items():
+        if name in directives:
+            return Fault(kind, after=directives[name])
+    return None
 
 
 def _filled(text: tuple[str, ...], count: int) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def test_tool_is_called_once() -> None:
     conversation: list[dict[str, Any]] = [asked, called, tool_result]
     for messages in (conversation, [*conversation, NOTE]):
         response = script(*messages)
-        assert (response.tool, response.status) == (None, 200)
+        assert (response.tool, response.fault) == (None, None)
         assert "".join(response.text).startswith("The tool has answered")
 
 
