@@ -14,11 +14,20 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from typing import cast
 
 import uvloop
 
-_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+from gateway.demo.server import (
+    CHUNKED_END,
+    STREAM_HEAD,
+    Connection,
+    Exchange,
+    ScriptedServer,
+    chunk,
+    each_request,
+    whole,
+)
+
 _MODEL = re.compile(rb'"model" *: *"([^"]+)"')
 _TEXT = b"the quick brown fox jumps"
 
@@ -61,99 +70,58 @@ SHORT_ANTHROPIC = (
 )
 
 
-def _framed(piece: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(piece), piece)
+_WHOLE = {False: whole(SHORT_OPENAI), True: whole(SHORT_ANTHROPIC)}
+_START = {False: b"", True: chunk(ANTHROPIC_START)}
+_CHUNK = {False: chunk(OPENAI_CHUNK), True: chunk(ANTHROPIC_CHUNK)}
+_TAIL = {False: chunk(OPENAI_TAIL) + CHUNKED_END, True: chunk(ANTHROPIC_TAIL) + CHUNKED_END}
 
 
-def _whole(body: bytes) -> bytes:
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    return head % len(body) + body
+def respond(exchange: Exchange) -> None:
+    """Write the response, or set the timer that will."""
+    connection = exchange.connection
+    anthropic = b"/messages" in exchange.head[: exchange.head.index(b"\r\n")]
+    found = _MODEL.search(exchange.body)
+    kind, *numbers = (found[1] if found else b"short").split(b"-")
+    if kind == b"short":
+        connection.write(_WHOLE[anthropic])
+    elif kind == b"burst":
+        _burst(connection, anthropic, int(numbers[0]))
+    else:
+        _paced(connection, anthropic, int(numbers[0]), int(numbers[1]) / 1000)
 
 
-_STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-)
-_WHOLE = {False: _whole(SHORT_OPENAI), True: _whole(SHORT_ANTHROPIC)}
-_START = {False: b"", True: _framed(ANTHROPIC_START)}
-_CHUNK = {False: _framed(OPENAI_CHUNK), True: _framed(ANTHROPIC_CHUNK)}
-_TAIL = {
-    False: _framed(OPENAI_TAIL) + b"0\r\n\r\n",
-    True: _framed(ANTHROPIC_TAIL) + b"0\r\n\r\n",
-}
+def _burst(connection: Connection, anthropic: bool, count: int) -> None:
+    write, piece = connection.transport.write, _CHUNK[anthropic]
+    write(STREAM_HEAD + _START[anthropic])
+    for _ in range(count):
+        write(piece)
+    write(_TAIL[anthropic])
 
 
-class MockUpstream(asyncio.Protocol):
-    """One connection; requests come one after the other."""
+def _paced(connection: Connection, anthropic: bool, count: int, pace_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    write, piece, tail = connection.transport.write, _CHUNK[anthropic], _TAIL[anthropic]
+    write(STREAM_HEAD + _START[anthropic])
+    due = loop.time()
 
-    def __init__(self) -> None:
-        self._buffer = b""
-        self._transport: asyncio.Transport | None = None
-        self._handle: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
+    def step(left: int) -> None:
+        nonlocal due
+        if connection.gone_at is not None:
             return
-        length = _LENGTH.search(self._buffer, 0, end)
-        size = int(length[1]) if length else 0
-        if len(self._buffer) < end + 4 + size:
+        if left == 0:
+            write(tail)
             return
-        request, self._buffer = self._buffer, b""
-        self._answer(request, end)
+        write(piece)
+        due += pace_s
+        loop.call_at(due, step, left - 1)
 
-    def _answer(self, request: bytes, end: int) -> None:
-        assert self._transport is not None
-        anthropic = b"/messages" in request[: request.index(b"\r\n")]
-        found = _MODEL.search(request, end)
-        kind, *numbers = (found[1] if found else b"short").split(b"-")
-        if kind == b"short":
-            self._transport.write(_WHOLE[anthropic])
-        elif kind == b"burst":
-            self._burst(anthropic, int(numbers[0]))
-        else:
-            self._paced(anthropic, int(numbers[0]), int(numbers[1]) / 1000)
-
-    def _burst(self, anthropic: bool, count: int) -> None:
-        assert self._transport is not None
-        write, chunk = self._transport.write, _CHUNK[anthropic]
-        write(_STREAM_HEAD + _START[anthropic])
-        for _ in range(count):
-            write(chunk)
-        write(_TAIL[anthropic])
-
-    def _paced(self, anthropic: bool, count: int, pace_s: float) -> None:
-        assert self._transport is not None
-        loop = asyncio.get_running_loop()
-        transport, chunk, tail = self._transport, _CHUNK[anthropic], _TAIL[anthropic]
-        transport.write(_STREAM_HEAD + _START[anthropic])
-        due = loop.time()
-
-        def step(left: int) -> None:
-            nonlocal due
-            if left == 0:
-                transport.write(tail)
-                return
-            transport.write(chunk)
-            due += pace_s
-            self._handle = loop.call_at(due, step, left - 1)
-
-        step(count)
+    step(count)
 
 
 async def serve(port: int) -> None:
     """Serve on the loopback interface until cancelled."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(MockUpstream, "127.0.0.1", port, backlog=4096)
-    async with server:
-        await server.serve_forever()
+    await ScriptedServer(each_request(respond)).listen(port)
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -319,8 +319,10 @@ class ScriptedServer:
     async def _run(self, connection: Connection) -> None:
         try:
             await self._script(connection)
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
             pass
+        except asyncio.CancelledError:
+            connection.abort()
         except Exception as error:  # noqa: BLE001 (a script's fault must be seen and end nothing)
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "A script of the scripted server failed", "exception": error}

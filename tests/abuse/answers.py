@@ -82,7 +82,7 @@ async def send_json(exchange: Exchange, body: object, status: int = 200) -> None
     """Send a JSON answer; bytes go out as they are."""
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = b"HTTP/1.1 %d Status\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    await exchange.say(head % (status, len(text)) + text)
+    await exchange.send(head % (status, len(text)) + text)
 
 
 def usage_chunk(usage: object) -> bytes:
@@ -139,7 +139,7 @@ def honest(
             await send_json(exchange, make(usage[wire]))
 
     async def _stream(exchange: Exchange, wire: str) -> None:
-        await exchange.say(SSE + b"\r\n")
+        await exchange.send(SSE + b"\r\n")
         await exchange.chunk(stream_start(wire))
         for _ in range(pieces):
             await asyncio.sleep(pace_s)
@@ -150,7 +150,7 @@ def honest(
             await exchange.chunk(stream_end(wire, usage[wire]))
         else:
             await exchange.chunk(DONE)
-        await exchange.say(b"0\r\n\r\n")
+        await exchange.send(b"0\r\n\r\n")
 
     return play
 
@@ -174,7 +174,7 @@ def says_raw(sent: bytes) -> Script:
     """Return a script that sends bytes, head included, and closes."""
 
     async def play(exchange: Exchange) -> None:
-        await exchange.say(sent)
+        await exchange.send(sent)
         exchange.close()
 
     return play

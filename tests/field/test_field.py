@@ -153,16 +153,16 @@ def script(response: dict[str, Any]) -> Script:
         head = f"HTTP/1.1 {chosen.get('status', 200)} Status\r\ncontent-type: {kind}\r\n".encode()
         if "sse" not in chosen:
             body = json.dumps(chosen.get("json")).encode()
-            await exchange.say(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+            await exchange.send(head + b"content-length: %d\r\n\r\n" % len(body) + body)
             return
-        await exchange.say(head + b"transfer-encoding: chunked\r\n\r\n")
+        await exchange.send(head + b"transfer-encoding: chunked\r\n\r\n")
         is_done = chosen.get("done", True)
         for event in [*chosen["sse"], *(["data: [DONE]\n\n"] if is_done else [])]:
             if isinstance(event, int | float):
                 await asyncio.sleep(event)
             else:
                 await exchange.chunk(rendered(event, named=not is_done))
-        await exchange.say(b"0\r\n\r\n")
+        await exchange.send(b"0\r\n\r\n")
 
     return play
 

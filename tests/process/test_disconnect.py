@@ -31,7 +31,7 @@ async def silent(exchange: Exchange) -> None:
 
 async def endless(exchange: Exchange) -> None:
     """Stream without end, 20 events a second."""
-    await exchange.say(SSE + b"\r\n")
+    await exchange.send(SSE + b"\r\n")
     wire = "anthropic" if exchange.target.endswith("/messages") else "openai"
     await exchange.chunk(START[wire])
     while True:
@@ -133,7 +133,7 @@ def test_connection_to_the_upstream_is_used_again_after_a_whole_stream(
     for _ in range(5):
         assert connection.request("POST", PATHS[wire], body, x_api_key=key.raw).complete
 
-    assert len({id(exchange._connection) for exchange in upstream.exchanges}) == 1
+    assert len({id(exchange.connection) for exchange in upstream.exchanges}) == 1
 
 
 def resident_bytes(pid: int) -> int:
@@ -158,14 +158,14 @@ def test_client_that_reads_nothing_makes_no_memory_grow(
 
     async def floods(exchange: Exchange) -> None:
         if streamed:
-            await exchange.say(SSE + b"\r\n")
+            await exchange.send(SSE + b"\r\n")
         else:
             head = (
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
             )
-            await exchange.say(head % total)
+            await exchange.send(head % total)
         while sent[0] < total:
-            await (exchange.chunk if streamed else exchange.say)(event)
+            await (exchange.chunk if streamed else exchange.send)(event)
             sent[0] += len(event)
 
     upstream.plays(floods)

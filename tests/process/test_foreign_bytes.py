@@ -62,7 +62,7 @@ def test_length_of_five_thousand_digits_is_malformed(
     """502, without a trace in the log."""
 
     async def play(exchange: Exchange) -> None:
-        await exchange.say(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
 
     upstream.plays(play)
     before = gateway.process.log().count("Traceback")

@@ -335,7 +335,7 @@ def test_answer_that_breaks_is_an_http_error(
     """A whole answer that ends early is never delivered as if it were one."""
 
     async def breaks(exchange: object) -> None:
-        await exchange.say(  # type: ignore[attr-defined]
+        await exchange.send(  # type: ignore[attr-defined]
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
             b"Content-Length: 1000\r\n\r\n" + WHOLE[wire][:50]
         )

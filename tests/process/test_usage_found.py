@@ -54,7 +54,7 @@ def test_client_that_leaves_at_the_finish_reason_is_charged_what_is_reported(
     key = gateway.new_key("left")
 
     async def plays(exchange: Exchange) -> None:
-        await exchange.say(SSE + b"\r\n")
+        await exchange.send(SSE + b"\r\n")
         for choice in (
             {"index": 0, "delta": {"content": "word"}, "finish_reason": None},
             {"index": 0, "delta": {}, "finish_reason": "stop"},
@@ -64,9 +64,9 @@ def test_client_that_leaves_at_the_finish_reason_is_charged_what_is_reported(
         if reports:
             await asyncio.sleep(0.5)
             usage = json.dumps({"choices": [], "usage": USAGE}).encode()
-            await exchange.say(b"%x\r\ndata: %b\n\n\r\n" % (len(usage) + 8, usage))
+            await exchange.send(b"%x\r\ndata: %b\n\n\r\n" % (len(usage) + 8, usage))
             await exchange.chunk(b"data: [DONE]\n\n")
-            await exchange.say(b"0\r\n\r\n")
+            await exchange.send(b"0\r\n\r\n")
         else:
             await exchange.until_gone()
 

@@ -10,59 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import msgspec
+from gateway.demo.server import Exchange, ScriptedServer, each_request
+
+__all__ = ["SSE", "Exchange", "RawUpstream", "Script", "Slot", "close_at_once", "stream", "whole"]
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
-
-
-class Exchange:
-    """One request, and the way to answer it."""
-
-    def __init__(self, connection: _Connection, head: bytes, body: bytes) -> None:
-        self._connection = connection
-        self.head = head
-        self.body = body
-        self.ended_at: float | None = None
-        first, *lines = head.decode("latin-1").split("\r\n")
-        self.method, self.target, _ = first.split(" ")
-        self.headers = [
-            (name.lower(), value.strip())
-            for name, _, value in (line.partition(":") for line in lines if line)
-        ]
-
-    def header(self, name: str) -> list[str]:
-        """Return all values of a header."""
-        return [value for key, value in self.headers if key == name]
-
-    @property
-    def json(self) -> Any:
-        """The request's body as JSON."""
-        return msgspec.json.decode(self.body)
-
-    @property
-    def gone_at(self) -> float | None:
-        """When the gateway closed this connection, on the monotonic clock."""
-        return self._connection.gone_at
-
-    async def say(self, sent: bytes) -> None:
-        """Send bytes as they are; ConnectionError once the gateway is gone."""
-        await self._connection.say(sent)
-
-    async def chunk(self, piece: bytes) -> None:
-        """Send one chunk of a chunked body."""
-        await self.say(b"%x\r\n%b\r\n" % (len(piece), piece))
-
-    async def until_gone(self) -> None:
-        """Return when the gateway has closed the connection."""
-        await self._connection.gone.wait()
-
-    def close(self) -> None:
-        """Close the connection after what was sent."""
-        self._connection.close()
 
 
 Script = Callable[[Exchange], Awaitable[None]]
@@ -74,7 +28,7 @@ def whole(body: bytes, status: int = 200, *, headers: bytes = b"") -> Script:
 
     async def play(exchange: Exchange) -> None:
         head = b"HTTP/1.1 %d Status\r\n%b%bContent-Length: %d\r\n\r\n"
-        await exchange.say(head % (status, kind, headers, len(body)) + body)
+        await exchange.send(head % (status, kind, headers, len(body)) + body)
 
     return play
 
@@ -91,14 +45,14 @@ def stream(*pieces: bytes | float, end: str = "clean", headers: bytes = b"") -> 
     """
 
     async def play(exchange: Exchange) -> None:
-        await exchange.say(SSE + headers + b"\r\n")
+        await exchange.send(SSE + headers + b"\r\n")
         for piece in pieces:
             if isinstance(piece, bytes):
                 await exchange.chunk(piece)
             else:
                 await asyncio.sleep(piece)
         if end == "clean":
-            await exchange.say(b"0\r\n\r\n")
+            await exchange.send(b"0\r\n\r\n")
         elif end == "break":
             exchange.close()
         else:
@@ -189,22 +143,19 @@ class RawUpstream:
         self._unused = {False: self._slots[::2], True: self._slots[1::2]}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="raw-upstream")
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._server = ScriptedServer(each_request(self._respond))
         self.port = 0
 
     def start(self) -> RawUpstream:
         """Listen on a free port."""
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(
-            self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0), self._loop
-        ).result()
-        self.port = self._server.sockets[0].getsockname()[1]
+        listening = asyncio.run_coroutine_threadsafe(self._server.listen(), self._loop)
+        self.port = listening.result()
         return self
 
     def stop(self) -> None:
         """End everything."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._server.aclose(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -227,103 +178,7 @@ class RawUpstream:
         """Return the slot that a request is for."""
         return self._by_name[target.split("/")[1]]
 
-    def spawn(self, work: Any) -> None:
-        """Run a connection."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _end(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-class _Connection(asyncio.Protocol):
-    def __init__(self, server: RawUpstream) -> None:
-        self._server = server
-        self._held = bytearray()
-        self._arrived = asyncio.Event()
-        self._may_write = asyncio.Event()
-        self._may_write.set()
-        self._transport: asyncio.Transport | None = None
-        self.gone = asyncio.Event()
-        self.gone_at: float | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self._server.spawn(self._serve())
-
-    def data_received(self, data: bytes) -> None:
-        self._held += data
-        self._arrived.set()
-
-    def eof_received(self) -> None:
-        self._lost()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost()
-
-    def pause_writing(self) -> None:
-        self._may_write.clear()
-
-    def resume_writing(self) -> None:
-        self._may_write.set()
-
-    def close(self) -> None:
-        assert self._transport is not None
-        self._transport.close()
-
-    async def say(self, sent: bytes) -> None:
-        assert self._transport is not None
-        if self.gone_at is not None:
-            raise ConnectionResetError
-        self._transport.write(sent)
-        await self._may_write.wait()
-
-    def _lost(self) -> None:
-        if self.gone_at is None:
-            self.gone_at = time.monotonic()
-        self.gone.set()
-        self._arrived.set()
-        self._may_write.set()
-
-    async def _serve(self) -> None:
-        assert self._transport is not None
-        try:
-            while True:
-                head = bytes(await self._until(b"\r\n\r\n"))
-                _, found, rest = head.lower().partition(b"content-length: ")
-                body = await self._exactly(int(rest.split(b"\r\n")[0]) if found else 0)
-                exchange = Exchange(self, head.removesuffix(b"\r\n\r\n"), body)
-                slot = self._server.slot(exchange.target)
-                slot.exchanges.append(exchange)
-                await slot.next_script()(exchange)
-                exchange.ended_at = time.monotonic()
-        except ConnectionError:
-            pass
-        finally:
-            self._transport.close()
-
-    async def _until(self, mark: bytes) -> bytes:
-        while (at := self._held.find(mark)) < 0:
-            await self._more()
-        return self._take(at + len(mark))
-
-    async def _exactly(self, size: int) -> bytes:
-        while len(self._held) < size:
-            await self._more()
-        return self._take(size)
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._held[:size])
-        del self._held[:size]
-        return taken
-
-    async def _more(self) -> None:
-        self._arrived.clear()
-        if self.gone_at is not None:
-            raise ConnectionResetError
-        await self._arrived.wait()
+    async def _respond(self, exchange: Exchange) -> None:
+        slot = self.slot(exchange.target)
+        slot.exchanges.append(exchange)
+        await slot.next_script()(exchange)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ import pytest
 import trustme
 
 from gateway.core.model import Origin
+from gateway.demo.server import Connection, ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\n"
 BOTH_LOOPS = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
@@ -21,35 +21,26 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 class Visit:
     """One connection, as the upstream has it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.closed = asyncio.Event()
-        """Set when the other side is gone."""
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.closed = connection.closed
 
     async def request(self) -> bytes:
-        """Return the next request, head and body; IncompleteReadError when there is none."""
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        _, found, rest = head.lower().partition(b"content-length: ")
-        size = int(rest.split(b"\r\n")[0]) if found else 0
-        return head + await self.reader.readexactly(size)
+        """Return the next request, head and body; ConnectionResetError if there is none."""
+        exchange = await self.connection.request()
+        return exchange.head + b"\r\n\r\n" + exchange.body
 
-    async def say(self, sent: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         """Send, and wait until the socket has taken it."""
-        self.writer.write(sent)
-        await self.writer.drain()
+        await self.connection.send(data)
 
     async def answer(self, body: bytes, *, headers: bytes = b"") -> None:
         """Send a whole answer."""
-        await self.say(OK + b"Content-Length: %d\r\n" % len(body) + headers + b"\r\n" + body)
+        await self.send(OK + b"Content-Length: %d\r\n" % len(body) + headers + b"\r\n" + body)
 
     async def until_gone(self) -> None:
-        """Return when the other side has closed, and note it."""
-        try:
-            while await self.reader.read(65_536):
-                pass
-        finally:
-            self.closed.set()
+        """Return when the other side has closed."""
+        await self.connection.until_gone()
 
 
 Script = Callable[[Visit], Awaitable[None]]
@@ -61,35 +52,17 @@ class Upstream:
     def __init__(self, script: Script) -> None:
         self._script = script
         self.visits: list[Visit] = []
-        self.requests: list[bytes] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.server = ScriptedServer(self._welcome)
         self.origin = Origin(host="127.0.0.1", port=0, tls=False)
-
-    async def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        visit = Visit(reader, writer)
-        self.visits.append(visit)
-        try:
-            await self._script(visit)
-            writer.close()
-            await writer.wait_closed()
-        except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
-            pass
-        finally:
-            visit.closed.set()
-            writer.transport.abort()
-            self._tasks.discard(task)
 
     def with_origin(self, **changes: object) -> Origin:
         """Return the origin, changed."""
         return msgspec.structs.replace(self.origin, **changes)
 
-    async def stop(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def _welcome(self, connection: Connection) -> None:
+        visit = Visit(connection)
+        self.visits.append(visit)
+        await self._script(visit)
 
 
 @asynccontextmanager
@@ -98,14 +71,12 @@ async def serve(
 ) -> AsyncIterator[Upstream]:
     """Run an upstream on a free port for the length of a block."""
     upstream = Upstream(script)
-    server = await asyncio.start_server(upstream.welcome, "127.0.0.1", 0, ssl=tls)
-    port = server.sockets[0].getsockname()[1]
+    port = await upstream.server.listen(tls=tls)
     upstream.origin = Origin(host=host, port=port, tls=tls is not None)
     try:
         yield upstream
     finally:
-        server.close()
-        await upstream.stop()
+        await upstream.server.aclose()
 
 
 async def json_forever(visit: Visit) -> None:

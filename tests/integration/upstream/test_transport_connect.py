@@ -76,7 +76,7 @@ async def test_closed_response_is_seen_upstream_within_100_ms(
 
     async def script(visit: Visit) -> None:
         await visit.request()
-        await visit.say(CHUNKED + b"1\r\na\r\n")
+        await visit.send(CHUNKED + b"1\r\na\r\n")
         await visit.until_gone()
 
     context = authority.server_context("localhost") if tls else None
@@ -102,7 +102,7 @@ async def test_closing_the_transport_breaks_answers_off_and_refuses_more(
     async def script(visit: Visit) -> None:
         asked = await visit.request()
         if b"/body" in asked:
-            await visit.say(CHUNKED)
+            await visit.send(CHUNKED)
         elif b"/idle" in asked:
             await visit.answer(b"{}")
         await visit.until_gone()
@@ -205,7 +205,9 @@ async def test_tls_upstream_with_a_trusted_certificate_is_used(
     chosen: list[str | None] = []
 
     async def script(visit: Visit) -> None:
-        chosen.append(visit.writer.get_extra_info("ssl_object").selected_alpn_protocol())
+        chosen.append(
+            visit.connection.transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        )
         await json_forever(visit)
 
     context = authority.server_context("localhost")
@@ -247,7 +249,7 @@ async def test_tls_to_an_upstream_that_speaks_none_is_a_connect_error(
     """A plain server on a TLS origin is a connect error."""
 
     async def script(visit: Visit) -> None:
-        await visit.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await visit.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await visit.until_gone()
 
     async with serve(script, host="localhost") as upstream:

@@ -53,12 +53,12 @@ async def test_200_mb_into_a_slow_sink_stay_in_bounds(
     async def script(visit: Visit) -> None:
         nonlocal sent
         await visit.request()
-        await visit.say(CHUNKED if chunked else OK + b"Content-Length: %d\r\n\r\n" % total)
+        await visit.send(CHUNKED if chunked else OK + b"Content-Length: %d\r\n\r\n" % total)
         for _ in range(parts):
-            await visit.say(b"%x\r\n%b\r\n" % (len(PART), PART) if chunked else PART)
+            await visit.send(b"%x\r\n%b\r\n" % (len(PART), PART) if chunked else PART)
             sent += len(PART)
         if chunked:
-            await visit.say(b"0\r\n\r\n")
+            await visit.send(b"0\r\n\r\n")
         await visit.until_gone()
 
     total = parts * len(PART)
@@ -128,12 +128,12 @@ async def test_32_mib_to_a_slow_upstream_are_not_copied(
     go = asyncio.Event()
 
     async def script(visit: Visit) -> None:
-        await visit.reader.readuntil(b"\r\n\r\n")
+        await visit.connection.read_until(b"\r\n\r\n")
         await go.wait()
         received = hashlib.sha256()
         left = len(body)
         while left:
-            part = await visit.reader.read(65_536)
+            part = await visit.connection.read()
             received.update(part)
             left -= len(part)
         await visit.answer(received.hexdigest().encode())
@@ -165,8 +165,8 @@ async def test_early_413_is_read_and_the_connection_closed(
     """An early error response is received even if the upstream closes at once."""
 
     async def script(visit: Visit) -> None:
-        await visit.reader.readuntil(b"\r\n\r\n")
-        await visit.say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 6\r\n\r\nno way")
+        await visit.connection.read_until(b"\r\n\r\n")
+        await visit.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 6\r\n\r\nno way")
         if lingers:
             await visit.until_gone()
 
@@ -184,7 +184,7 @@ async def test_cancelled_big_request_stops_sending(transport: UpstreamTransport)
     """Cancelling while the body is sent closes the socket; the rest is not sent."""
 
     async def script(visit: Visit) -> None:
-        await visit.reader.readuntil(b"\r\n\r\n")
+        await visit.connection.read_until(b"\r\n\r\n")
         await release.wait()
         await visit.until_gone()
 
@@ -209,12 +209,12 @@ async def test_many_streams_at_once_get_each_their_own_bytes(
         while True:
             asked = await visit.request()
             name = asked.partition(b" HTTP")[0].rpartition(b"/")[2]
-            await visit.say(CHUNKED)
+            await visit.send(CHUNKED)
             for number in range(20):
                 text = b"%b-%d;" % (name, number)
-                await visit.say(b"%x\r\n%b\r\n" % (len(text), text))
+                await visit.send(b"%x\r\n%b\r\n" % (len(text), text))
                 await asyncio.sleep(0)
-            await visit.say(b"0\r\n\r\n")
+            await visit.send(b"0\r\n\r\n")
 
     async def one(number: int) -> None:
         request = a_request(origin=upstream.origin, path=f"/{number}")
@@ -236,9 +236,9 @@ async def test_answer_that_waits_unread_is_bounded(transport: UpstreamTransport)
     async def script(visit: Visit) -> None:
         nonlocal sent
         await visit.request()
-        await visit.say(OK + b"Content-Length: %d\r\n\r\n" % (400 * len(PART)))
+        await visit.send(OK + b"Content-Length: %d\r\n\r\n" % (400 * len(PART)))
         for _ in range(400):
-            await visit.say(PART)
+            await visit.send(PART)
             sent += len(PART)
         await visit.until_gone()
 
@@ -263,6 +263,6 @@ async def test_kept_connection_notices_its_end_after_a_paused_stream(
         await wait_until(lambda: sink.chunks)
         assert transport.idle_connections == 1
 
-        upstream.visits[0].writer.close()
+        upstream.visits[0].connection.close()
 
         await wait_until(lambda: transport.open_connections == 0)

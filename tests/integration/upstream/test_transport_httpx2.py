@@ -92,9 +92,9 @@ async def test_stream_comes_as_it_is_sent(transport: UpstreamTransport) -> None:
 
     async def script(visit: Visit) -> None:
         await visit.request()
-        await visit.say(CHUNKED + b"1\r\na\r\n")
+        await visit.send(CHUNKED + b"1\r\na\r\n")
         await more.wait()
-        await visit.say(b"1\r\nb\r\n0\r\n\r\n")
+        await visit.send(b"1\r\nb\r\n0\r\n\r\n")
 
     async with serve(script) as upstream:
         response = await ask(transport, upstream)
@@ -116,9 +116,9 @@ async def test_paused_sink_hears_nothing_and_stops_the_upstream(
     async def script(visit: Visit) -> None:
         nonlocal sent
         await visit.request()
-        await visit.say(OK + b"Content-Length: %d\r\n\r\n" % (64 * MIB))
+        await visit.send(OK + b"Content-Length: %d\r\n\r\n" % (64 * MIB))
         for _ in range(64):
-            await visit.say(b"x" * MIB)
+            await visit.send(b"x" * MIB)
             sent += 1
         await visit.until_gone()
 
@@ -171,7 +171,7 @@ async def test_closed_response_is_seen_upstream_within_100_ms(
 
     async def script(visit: Visit) -> None:
         await visit.request()
-        await visit.say(CHUNKED + b"1\r\na\r\n")
+        await visit.send(CHUNKED + b"1\r\na\r\n")
         await visit.until_gone()
 
     async with serve(script) as upstream:
@@ -220,7 +220,7 @@ async def test_body_that_breaks_off_fails_the_sink(transport: UpstreamTransport)
 
     async def script(visit: Visit) -> None:
         await visit.request()
-        await visit.say(OK + b"Content-Length: 5\r\n\r\nhe")
+        await visit.send(OK + b"Content-Length: 5\r\n\r\nhe")
 
     async with serve(script) as upstream:
         response = await ask(transport, upstream)
@@ -306,7 +306,7 @@ async def test_closing_the_transport_breaks_answers_off(transport: UpstreamTrans
 
     async def script(visit: Visit) -> None:
         await visit.request()
-        await visit.say(CHUNKED + b"1\r\na\r\n")
+        await visit.send(CHUNKED + b"1\r\na\r\n")
         await visit.until_gone()
 
     async with serve(script) as upstream:
@@ -351,8 +351,8 @@ async def test_refusing_proxy_is_a_connect_error_that_tells_no_password(
     """A proxy that opens no tunnel means that nothing was sent; its password stays secret."""
 
     async def script(visit: Visit) -> None:
-        await visit.reader.readuntil(b"\r\n\r\n")
-        await visit.say(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        await visit.connection.read_until(b"\r\n\r\n")
+        await visit.send(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
         await visit.until_gone()
 
     async with serve(script) as proxy:

@@ -171,7 +171,7 @@ async def test_idle_connection_that_speaks_unasked_is_dropped(
     async def script(visit: Visit) -> None:
         await visit.request()
         await visit.answer(b"{}")
-        await visit.say(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+        await visit.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
         await visit.until_gone()
 
     async with serve(script) as upstream:
@@ -274,7 +274,7 @@ async def test_reused_connection_that_died_in_its_answer_is_not_retried(
         await visit.request()
         await visit.answer(b"{}")
         await visit.request()
-        await visit.say(began)
+        await visit.send(began)
 
     async with serve(script) as upstream:
         await fetch(transport, upstream)
@@ -316,7 +316,7 @@ async def test_connection_that_cannot_serve_again_is_not_kept(
 
     async def script(visit: Visit) -> None:
         await visit.request()
-        await visit.say(unfit)
+        await visit.send(unfit)
         await visit.until_gone()
 
     async with serve(script) as upstream:

@@ -21,6 +21,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gateway.demo.server import (
+    CHUNKED_END,
+    Connection,
+    Exchange,
+    ScriptedServer,
+    each_request,
+    whole,
+)
+
 MARKER = re.compile(rb"kt-\d+-[0-9a-f]{12}")
 WORD = "seven b "
 """What each chunk of content holds."""
@@ -39,10 +48,10 @@ class Workers:
         self._supervisor_file = supervisor_file
         self._pids: list[int] = []
 
-    def at_other_end(self, writer: asyncio.StreamWriter) -> int:
+    def at_other_end(self, connection: Connection) -> int:
         """Return the process id of the worker that has opened this connection; 0: it is gone."""
-        theirs = writer.get_extra_info("peername")[1]
-        ours = writer.get_extra_info("sockname")[1]
+        theirs = connection.transport.get_extra_info("peername")[1]
+        ours = connection.transport.get_extra_info("sockname")[1]
         for _ in range(3):  # the system's table may miss a line while it changes
             inode = _socket_inode(theirs, ours)
             for pid in self._pids:
@@ -150,62 +159,54 @@ class KillUpstream:
         self._workers = workers
         self._numbers: dict[str, int] = {}
 
-    async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def visit(self, connection: Connection) -> None:
         """Serve one connection."""
-        worker = self._workers.at_other_end(writer)
-        try:
-            while await self._serve(reader, writer, worker):
-                pass
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.transport.abort()
+        worker = self._workers.at_other_end(connection)
 
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, worker: int
-    ) -> bool:
-        head = await reader.readuntil(b"\r\n\r\n")
-        size = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
-        body = await reader.readexactly(int(size.group(1)) if size else 0)
+        async def serve(exchange: Exchange) -> None:
+            await self._serve(exchange, worker)
+
+        await each_request(serve)(connection)
+
+    async def _serve(self, exchange: Exchange, worker: int) -> None:
+        body = exchange.body
         found = MARKER.search(body)
         if found is None:
-            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
-            return True
+            await exchange.send(whole(b"", 404))
+            return
         marker = found.group().decode()
         number = self._numbers[marker] = self._numbers.get(marker, 0) + 1
-        wire = "anthropic" if b"/messages" in head.split(b"\r\n")[0] else "openai"
+        wire = "anthropic" if "/messages" in exchange.target else "openai"
         stream = bool(json.loads(body).get("stream"))
         served = Served(marker, number, wire, stream, self._seed)
         self._note(e="begin", id=served.id, marker=marker, wire=wire, stream=stream,
                    plan=served.plan, worker=worker, body_bytes=len(body))  # fmt: skip
         how = "left"
         try:
-            await self._answer(served, reader, writer)
+            await _answer(served, exchange)
             how = "whole"
         except BrokenOffError:
             how = "broken"
+            exchange.connection.abort()
         finally:
             self._note(e="end", id=served.id, how=how, content_bytes=served.content_bytes,
                        usage=served.usage, usage_sent=served.usage_sent,
                        finish_sent=served.finish_sent, marks=served.marks)  # fmt: skip
-        return how == "whole"
 
     def _note(self, **members: object) -> None:
         line = json.dumps({"at": round(time.time(), 3), **members})
         os.write(self._record, line.encode() + b"\n")
 
-    async def _answer(
-        self, served: Served, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        if served.plan == "drop":
-            raise BrokenOffError
-        if served.plan.startswith("refuse"):
-            writer.write(_refusal(int(served.plan[-3:]), served))
-            await writer.drain()
-        elif served.stream:
-            await _stream(served, reader, writer)
-        else:
-            await _whole(served, reader, writer)
+
+async def _answer(served: Served, exchange: Exchange) -> None:
+    if served.plan == "drop":
+        raise BrokenOffError
+    if served.plan.startswith("refuse"):
+        await exchange.send(_refusal(int(served.plan[-3:]), served))
+    elif served.stream:
+        await _stream(served, exchange)
+    else:
+        await _whole(served, exchange)
 
 
 def _refusal(status: int, served: Served) -> bytes:
@@ -221,48 +222,38 @@ def _head(status: str, served: Served, kind: str, size: int | None) -> bytes:
     ).encode()
 
 
-async def _stall(reader: asyncio.StreamReader) -> None:
-    """Say nothing until the other side has had enough."""
+async def _stall(exchange: Exchange) -> None:
+    """Send nothing until the other side has had enough."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(reader.read(1), STALL_S)
+        await asyncio.wait_for(exchange.until_gone(), STALL_S)
     raise BrokenOffError
 
 
-async def _pause(served: Served, reader: asyncio.StreamReader) -> None:
+async def _pause(served: Served, exchange: Exchange, paces: int = 1) -> None:
     """Keep the pace, and notice that the other side has gone."""
-    await asyncio.sleep(served.pace_s)
-    if reader.at_eof():
+    await asyncio.sleep(served.pace_s * paces)
+    if exchange.gone_at is not None:
         raise ConnectionResetError
 
 
-async def _stream(
-    served: Served, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    writer.write(_head("200 OK", served, "text/event-stream", None))
+async def _stream(served: Served, exchange: Exchange) -> None:
+    await exchange.send(_head("200 OK", served, "text/event-stream", None))
     events = _openai_events if served.wire == "openai" else _anthropic_events
     for number, (event, is_content) in enumerate(events(served)):
         if number == served.stop_after and served.plan == "break":
-            await writer.drain()
             raise BrokenOffError
         if number == served.stop_after and served.plan == "stall":
-            await writer.drain()
-            await _stall(reader)
+            await _stall(exchange)
         if number == served.stop_after and served.plan == "error_event":
-            _write_chunk(writer, _error_event(served.wire))
+            await exchange.chunk(_error_event(served.wire))
             break
         if number == served.stop_after and served.plan == "end_early":
             break
-        _write_chunk(writer, event)
+        await exchange.chunk(event)
         if is_content:
             served.count()
-        await writer.drain()
-        await _pause(served, reader)
-    writer.write(b"0\r\n\r\n")
-    await writer.drain()
-
-
-def _write_chunk(writer: asyncio.StreamWriter, event: bytes) -> None:
-    writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+        await _pause(served, exchange)
+    await exchange.send(CHUNKED_END)
 
 
 def _error_event(wire: str) -> bytes:
@@ -316,12 +307,8 @@ def _anthropic_events(served: Served) -> Any:
     yield event("message_stop"), False
 
 
-async def _whole(
-    served: Served, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    await asyncio.sleep(served.pace_s * 10)
-    if reader.at_eof():
-        raise ConnectionResetError
+async def _whole(served: Served, exchange: Exchange) -> None:
+    await _pause(served, exchange, 10)
     text = WORD * served.chunks
     if served.wire == "openai":
         message = {"role": "assistant", "content": text}
@@ -337,26 +324,23 @@ async def _whole(
             "stop_sequence": None, "usage": served.anthropic_usage(served.usage["output"]),
         }  # fmt: skip
     body = json.dumps(answer).encode()
-    writer.write(_head("200 OK", served, "application/json", len(body)))
+    head = _head("200 OK", served, "application/json", len(body))
     if served.plan in ("break", "stall"):
-        writer.write(body[: len(body) // 2])
-        await writer.drain()
+        await exchange.send(head + body[: len(body) // 2])
         if served.plan == "stall":
-            await _stall(reader)
+            await _stall(exchange)
         raise BrokenOffError
     for _ in range(served.chunks):
         served.count()
     served.usage_sent = served.finish_sent = True
-    writer.write(body)
-    await writer.drain()
+    await exchange.send(head + body)
 
 
 async def main(port: int, record: str, seed: str, supervisor_file: str) -> None:
     """Serve until killed."""
     upstream = KillUpstream(Path(record), seed, Workers(Path(supervisor_file)))
-    server = await asyncio.start_server(upstream.visit, "127.0.0.1", port, backlog=1024)
-    async with server:
-        await server.serve_forever()
+    await ScriptedServer(upstream.visit).listen(port)
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
