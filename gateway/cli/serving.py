@@ -50,9 +50,14 @@ def serve(config_path: Path | None) -> None:
     show_default=True,
     help="Port to listen on.",
 )
-def demo(port: int) -> None:
+@click.option(
+    "--faults",
+    is_flag=True,
+    help="Let the upstream fail at random, and print each fault.",
+)
+def demo(port: int, faults: bool) -> None:
     """Run the gateway with a simulated upstream; no provider is needed."""
-    sys.exit(run_demo(port))
+    sys.exit(run_demo(port, faults=faults))
 
 
 @click.command()

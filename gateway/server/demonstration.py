@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from gateway import settings as given
+from gateway.demo.faults import RANDOM_SHARES
 from gateway.server.environment import helper_environment
 from gateway.server.start import run
 from gateway.server.supervisor import Child, Supervisor
@@ -36,39 +37,67 @@ _MODELS = (
     ("MiniMax-M3", 1_000_000, ("0.30", "1.20"), ["openai", "anthropic"]),
 )
 
+_TLS_MODEL = "MiniMax-M3"
+_FAULT_TIMEOUTS = given.Timeouts(first_byte_s=5.0, first_content_s=5.0, idle_s=5.0)
+"""Faults that hang must end while an operator watches. A response of the demo takes two seconds."""
 
-def demo(port: int = 8080, workers: int = 2) -> int:
-    """Run the demo until Ctrl-C; return the exit code."""
+
+def demo(port: int = 8080, workers: int = 2, *, faults: bool = False) -> int:
+    """Run the demo until Ctrl-C, with random faults if wanted; return the exit code."""
     logs.configure()
     upstream_port = _free_port()
-    settings = demo_settings(port, _free_port(port + 1000), upstream_port, workers)
+    spare_port = _free_port() if faults else None
+    settings = demo_settings(
+        port, _free_port(port + 1000), upstream_port, workers, spare_port=spare_port
+    )
     if not _is_free(settings.server.host, port):
         click.echo(f"Port {port} is in use; choose another with --port.", err=True)
         return 1
     key = asyncio.run(_mint(settings))
     command = [sys.executable, "-m", "gateway.demo", str(upstream_port)]
+    if spare_port is not None:
+        command += ["--spare", str(spare_port), "--faults"]
     environment = helper_environment(settings, os.environ)
     upstream = Child("demo_upstream", command, upstream_port, environment=environment)
     supervisor = Supervisor(settings, extra=[upstream])
     click.echo(introduction(settings, key))
+    if faults:
+        click.echo(faults_introduction(upstream_port))
     return run(settings, supervisor)
 
 
-def demo_settings(port: int, metrics_port: int, upstream_port: int, workers: int) -> given.Settings:
-    """Return the demo's settings: one provider with both wires, and models on one or both."""
+def demo_settings(
+    port: int,
+    metrics_port: int,
+    upstream_port: int,
+    workers: int,
+    *,
+    spare_port: int | None = None,
+) -> given.Settings:
+    """
+    Return the demo's settings: one provider with both wires, and models on one or both.
+
+    Args:
+        port: Port of the gateway.
+        metrics_port: Port of the metrics.
+        upstream_port: Port of the demo upstream.
+        workers: Worker processes.
+        spare_port: Port of the demo upstream's second deployment, to which calls fall back. The
+            provider then has short timeouts, and one model a first deployment that expects TLS.
+    """
     upstream = f"http://127.0.0.1:{upstream_port}"
-    provider = given.Provider(
-        name="demo",
-        openai=given.WireEndpoint(base_url=f"{upstream}/v1"),
-        anthropic=given.WireEndpoint(base_url=upstream),
-    )
+    providers = [_provider("demo", upstream, hasty=spare_port is not None)]
+    if spare_port is not None:
+        providers.append(_provider("demo-spare", f"http://127.0.0.1:{spare_port}"))
+        # The upstream speaks no TLS, so that every handshake fails.
+        providers.append(_provider("demo-tls", upstream.replace("http:", "https:")))
     models = [
         given.Model(
             name=name,
             context=context,
             max_output=64_000,
             prices=given.Prices(input=prices[0], output=prices[1]),
-            deployments=[given.Deployment(provider="demo", model=name, wires=list(wires))],  # type: ignore[arg-type]
+            deployments=_deployments(name, wires, with_spare=spare_port is not None),
         )
         for name, context, prices, wires in _MODELS
     ]
@@ -76,9 +105,48 @@ def demo_settings(port: int, metrics_port: int, upstream_port: int, workers: int
         brand=given.Brand(public_url=f"http://127.0.0.1:{port}"),
         server=given.Server(port=port, workers=workers, data_dir=DATA_DIR, grace_s=30),
         metrics=given.Metrics(port=metrics_port),
-        providers=[provider],
+        providers=providers,
         models=models,
     )
+
+
+def _provider(name: str, base: str, *, hasty: bool = False) -> given.Provider:
+    usual = given.Timeouts()
+    return given.Provider(
+        name=name,
+        openai=given.WireEndpoint(base_url=f"{base}/v1"),
+        anthropic=given.WireEndpoint(base_url=base),
+        timeouts=_FAULT_TIMEOUTS if hasty else usual,
+    )
+
+
+def _deployments(name: str, wires: list[str], *, with_spare: bool) -> list[given.Deployment]:
+    providers = ["demo"]
+    if with_spare:
+        providers.append("demo-spare")
+        if name == _TLS_MODEL:
+            providers.insert(0, "demo-tls")
+    return [
+        given.Deployment(provider=provider, model=name, wires=list(wires))  # type: ignore[arg-type]
+        for provider in providers
+    ]
+
+
+def faults_introduction(upstream_port: int) -> str:
+    """Return the text printed at start if faults are injected."""
+    shares = "\n".join(f"    {kind:<17}{share:>5.0%}" for kind, share in RANDOM_SHARES.items())
+    base = f"http://127.0.0.1:{upstream_port}"
+    return f"""  Faults of the main deployment, as shares of its requests; the spare one has none:
+
+{shares}
+    tls               every connection of {_TLS_MODEL}'s first deployment
+
+  Change them           curl -X PUT {base}/faults \\
+                          -d '[{{"fault": {{"kind": "cut"}}, "share": 0.5}}]'
+  What was served       curl {base}/served
+
+  Each injected fault prints a line.
+"""
 
 
 def introduction(settings: given.Settings, key: str) -> str:

@@ -1,0 +1,360 @@
+"""
+What clients get, and pay, for every fault of an upstream.
+
+Each case has a model and a provider of its own, whose header has the demo upstream inject the
+fault; all cases are called at once by the real SDKs. What was charged is compared with what the
+upstream says that it reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import anthropic
+import openai
+import pytest
+
+from gateway.demo.faults import KINDS
+from tests.support.gateway_process import GatewayProcess, free_port
+from tests.support.waiting import wait_until_sync
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(150)]
+
+INPUT_NANOUSD, OUTPUT_NANOUSD = 1_000, 2_000
+"""The price of a token, at $1 and $2 a million."""
+TOKENS = 20
+HELLO = "Hello from the demo upstream!"
+CLOCKS = "{ connect_s = 5, first_byte_s = 3, first_content_s = 3, idle_s = 3, total_s = 60 }"
+AT_ONCE = 24
+"""Calls that run at the same time."""
+
+
+class Fault(NamedTuple):
+    """
+    A row of the table.
+
+    Attributes:
+        text: What the demo upstream reads; "closed" and "tls" are of the address.
+        whole, streamed: What a client gets without a fallback: "text", the status of the error, or
+            "breaks" for an error after some text. With a fallback a status becomes "text".
+    """
+
+    text: str
+    whole: str
+    streamed: str
+
+
+TABLE = (
+    Fault("closed", "502", "502"),
+    Fault("tls", "502", "502"),
+    Fault("refuse", "502", "502"),
+    Fault("hang_head", "504", "504"),
+    Fault("hang_stream after=0", "504", "504"),
+    Fault("hang_stream", "504", "breaks"),
+    Fault("cut after=0", "502", "502"),
+    Fault("cut", "502", "breaks"),
+    Fault("end_early after=0", "502", "502"),
+    Fault("end_early", "502", "breaks"),
+    Fault("garbage after=0", "502", "502"),
+    Fault("garbage", "502", "breaks"),
+    Fault("wrong_length", "502", "breaks"),
+    Fault("rate_limit retry_after_s=7", "429", "429"),
+    Fault("status", "503", "503"),
+    Fault("status status=529", "529", "529"),
+    Fault("drip pace_s=0.005", "text", "text"),
+    Fault("error_after_200 after=0", "500", "500"),
+    Fault("error_after_200", "500", "breaks"),
+    Fault("duplicate_usage", "text", "text"),
+    Fault("huge_event size_bytes=2000000", "text", "text"),
+)
+
+
+class Case(NamedTuple):
+    """One call."""
+
+    number: int
+    fault: Fault
+    client: str
+    streamed: bool
+    fallback: bool
+
+    @property
+    def model(self) -> str:
+        """The model that only this call uses, here and at the upstream."""
+        return f"case-{self.number:03d}"
+
+    @property
+    def name(self) -> str:
+        """The case's name in the test's id."""
+        how = "streamed" if self.streamed else "whole"
+        with_fallback = "fallback" if self.fallback else "alone"
+        return f"{self.fault.text}-{how}-{self.client}-{with_fallback}"
+
+    @property
+    def expected(self) -> str:
+        """What the client gets."""
+        alone = self.fault.streamed if self.streamed else self.fault.whole
+        return "text" if self.fallback and alone.isdigit() else alone
+
+
+CASES = [
+    Case(number, *parts)
+    for number, parts in enumerate(
+        itertools.product(TABLE, ("openai", "anthropic"), (False, True), (False, True))
+    )
+]
+
+
+class Outcome(NamedTuple):
+    """What a client got: the text so far, and the error that followed it or None."""
+
+    text: str
+    error: Exception | None
+
+
+class Charge(NamedTuple):
+    """What SQL holds of one call."""
+
+    outcome: str
+    input_tokens: int
+    output_tokens: int
+    estimated: bool
+    cost_nanousd: int
+    ledger_nanousd: int
+    attempts: int
+
+
+def config(main: int, spare: int) -> str:
+    """Return a provider and a model for each case, and the provider to fall back to."""
+    text = endpoints("spare", f"http://127.0.0.1:{spare}")
+    closed = free_port()
+    for case in CASES:
+        bases = {"closed": f"http://127.0.0.1:{closed}", "tls": f"https://127.0.0.1:{main}"}
+        text += endpoints(case.model, bases.get(case.fault.text, f"http://127.0.0.1:{main}"))
+        if case.fault.text not in bases:
+            text += f'headers = {{ x-capio-demo-fault = "{case.fault.text}" }}\n'
+        text += f"timeouts = {CLOCKS}\n"
+        providers = [case.model, "spare"] if case.fallback else [case.model]
+        deployments = ", ".join(
+            f'{{ provider = "{provider}", model = "{case.model}" }}' for provider in providers
+        )
+        text += f"""
+[[models]]
+name = "{case.model}"
+prices = {{ input = "1", output = "2" }}
+deployments = [{deployments}]
+"""
+    return text
+
+
+def endpoints(name: str, base: str) -> str:
+    """Return the beginning of a provider."""
+    return f"""
+[[providers]]
+name = "{name}"
+openai = {{ base_url = "{base}/v1" }}
+anthropic = {{ base_url = "{base}" }}
+"""
+
+
+async def ask_openai(client: openai.AsyncOpenAI, case: Case) -> Outcome:
+    """Call with OpenAI's SDK."""
+    text = ""
+    messages: Any = [{"role": "user", "content": f"/tokens {TOKENS}"}]
+    try:
+        if not case.streamed:
+            made = await client.chat.completions.create(model=case.model, messages=messages)
+            return Outcome(made.choices[0].message.content or "", None)
+        events = await client.chat.completions.create(
+            model=case.model, messages=messages, stream=True
+        )
+        finished = False
+        async for event in events:
+            for choice in event.choices:
+                text += choice.delta.content or ""
+                finished = finished or choice.finish_reason is not None
+    except Exception as error:  # noqa: BLE001 (it is what the test is about)
+        return Outcome(text, error)
+    return Outcome(text, None if finished else EOFError("the stream ended without a reason"))
+
+
+async def ask_anthropic(client: anthropic.AsyncAnthropic, case: Case) -> Outcome:
+    """Call with Anthropic's SDK."""
+    text = ""
+    asked: Any = {
+        "model": case.model,
+        "max_tokens": 1000,
+        "messages": [{"role": "user", "content": f"/tokens {TOKENS}"}],
+    }
+    try:
+        if not case.streamed:
+            made = await client.messages.create(**asked)
+            return Outcome("".join(part.text for part in made.content), None)
+        async with client.messages.stream(**asked) as events:
+            async for piece in events.text_stream:
+                text += piece
+            await events.get_final_message()
+    except Exception as error:  # noqa: BLE001 (it is what the test is about)
+        return Outcome(text, error)
+    return Outcome(text, None)
+
+
+async def ask_all(url: str, key: str) -> dict[str, Outcome]:
+    """Make all calls, as many at once as the machine bears."""
+    places = asyncio.Semaphore(AT_ONCE)
+    async with (
+        openai.AsyncOpenAI(api_key=key, base_url=f"{url}/v1", max_retries=0) as openai_client,
+        anthropic.AsyncAnthropic(api_key=key, base_url=url, max_retries=0) as anthropic_client,
+    ):
+
+        async def ask(case: Case) -> tuple[str, Outcome]:
+            async with places:
+                if case.client == "openai":
+                    return case.model, await ask_openai(openai_client, case)
+                return case.model, await ask_anthropic(anthropic_client, case)
+
+        return dict(await asyncio.gather(*map(ask, CASES)))
+
+
+class Results(NamedTuple):
+    """Everything that is known of the calls, by model."""
+
+    outcomes: dict[str, Outcome]
+    charges: dict[str, Charge]
+    served: dict[str, list[dict[str, Any]]]
+    """What the upstream says of each attempt."""
+    balance_nanousd: int
+
+
+def charges_of(process: GatewayProcess) -> dict[str, Charge]:
+    """Return what SQL holds of all calls."""
+    query = """
+        select model, outcome, input_tokens, output_tokens, estimated, cost_nanousd,
+            coalesce((select -sum(amount_nanousd) from ledger_entries
+                where ledger_entries.request_id = usage_events.request_id), 0), attempts
+        from usage_events"""
+    path = process.data_dir / "capio.db"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
+        return {row[0]: Charge(*row[1:]) for row in database.execute(query)}
+
+
+def balance_of(process: GatewayProcess) -> int:
+    """Return the balance of the only account."""
+    path = process.data_dir / "capio.db"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
+        (balance,) = database.execute("select balance_nanousd from accounts").fetchone()
+        return int(balance)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
+    """Make all calls, through a gateway of their own."""
+    main, spare = free_port(), free_port()
+    command = [sys.executable, "-m", "gateway.demo", str(main), "0", "--spare", str(spare)]
+    demo = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = GatewayProcess(tmp_path_factory.mktemp("faults"), config(main, spare), workers=1)
+    try:
+        process.start()
+        process.capio("accounts", "create", "faults", "--postpaid", "--json")
+        made = process.capio("keys", "create", "--account", "faults", "--name", "k", "--json")
+        outcomes = asyncio.run(ask_all(process.base_url, json.loads(made)["key"]))
+        wait_until_sync(lambda: len(charges_of(process)) == len(CASES), 20)
+        with urllib.request.urlopen(f"http://127.0.0.1:{main}/served", timeout=5) as answer:
+            rows = json.loads(answer.read())
+        served: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            served.setdefault(row["model"], []).append(row)
+        yield Results(outcomes, charges_of(process), served, balance_of(process))
+    finally:
+        process.stop()
+        demo.terminate()
+        demo.wait(10)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_client_gets_the_right_outcome(results: Results, case: Case) -> None:
+    """Text, an error with its status, or an error after some text: never half a response."""
+    text, error = results.outcomes[case.model]
+
+    if case.expected == "text":
+        assert error is None
+        assert text.startswith(HELLO[:5]) or "x" * 100 in text
+        return
+    assert isinstance(error, openai.APIError | anthropic.APIError), error
+    if case.expected == "breaks":
+        assert text
+        assert HELLO.startswith(text.strip()) or text.startswith(HELLO[:5])
+        return
+    assert text == ""
+    assert isinstance(error, openai.APIStatusError | anthropic.APIStatusError), error
+    assert str(error.status_code) == case.expected
+    if case.fault.text.startswith("rate_limit"):
+        assert error.response.headers["retry-after"] == "7"
+
+
+def is_insured(case: Case) -> bool:
+    """Return whether the upstream may charge for a call of which the client got nothing."""
+    kind = case.fault.text.split()[0]
+    if not case.streamed:
+        return kind == "error_after_200"
+    # Its first event reports the input, before any text.
+    return case.client == "anthropic" and kind in (
+        "hang_stream", "cut", "end_early", "error_after_200"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_client_pays_for_what_it_got(results: Results, case: Case) -> None:
+    """The reported usage of a response, an estimate of half a one, nothing for an error."""
+    charge = results.charges[case.model]
+
+    price = charge.input_tokens * INPUT_NANOUSD + charge.output_tokens * OUTPUT_NANOUSD
+    assert charge.ledger_nanousd == charge.cost_nanousd
+    if case.expected.isdigit():
+        assert charge.outcome == ("insured" if is_insured(case) else "failed")
+        assert charge.cost_nanousd == 0
+        return
+    assert charge.cost_nanousd == price
+    last = results.served[case.model][-1]
+    if case.expected == "text":
+        assert not charge.estimated
+        assert last["ending"] == "complete"
+        reported = (last["input_tokens"], last["output_tokens"])
+        assert (charge.input_tokens, charge.output_tokens) == reported
+        assert charge.output_tokens == TOKENS
+        return
+    assert charge.outcome == "failed"
+    assert charge.estimated
+    assert 0 < charge.output_tokens < TOKENS
+    assert charge.input_tokens > 0
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_only_failures_before_any_text_are_tried_elsewhere(results: Results, case: Case) -> None:
+    """The spare deployment serves a call only if the client has received nothing."""
+    alone = case.fault.streamed if case.streamed else case.fault.whole
+    deployments = [row["deployment"] for row in results.served.get(case.model, [])]
+
+    assert ("spare" in deployments) is (case.fallback and alone.isdigit())
+
+
+def test_balance_is_the_sum_of_all_charges(results: Results) -> None:
+    """No call is charged beside its record."""
+    total = sum(charge.cost_nanousd for charge in results.charges.values())
+
+    assert results.balance_nanousd == -total
+    assert total > 0
+
+
+def test_table_has_every_kind_of_fault() -> None:
+    """A new kind needs a row."""
+    assert {fault.text.split()[0] for fault in TABLE} == {*KINDS, "closed", "tls"}
