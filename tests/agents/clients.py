@@ -89,6 +89,8 @@ class Agent:
             CAPIO_API_KEY=self.key,
             OPENCODE_DISABLE_MODELS_FETCH="1",
             OPENCODE_DISABLE_AUTOUPDATE="1",
+            OPENCODE_DISABLE_LSP_DOWNLOAD="1",
+            OPENCODE_DISABLE_DEFAULT_PLUGINS="1",
         )
 
     def codex(
@@ -132,8 +134,6 @@ class Agent:
         Args:
             api: `openai-completions` or `anthropic-messages`.
         """
-        node = packages.command_of(packages.NODE)
-        command = packages.command_of(packages.OPENCLAW, node)
         folder = self.home / ".openclaw"
         folder.mkdir()
         sizes = {"contextWindow": 1_000_000, "maxTokens": 32_000}
@@ -155,12 +155,10 @@ class Agent:
             "agents": {"defaults": defaults},
         }
         (folder / "openclaw.json").write_text(json.dumps(config))
-        return self._run(
-            [
-                *(str(command), "agent", "--local", "--agent", "main"),
-                *("--message", prompt, "--json"),
-            ],
-            PATH=packages.path_with(node),
+        return self.node_client(
+            packages.OPENCLAW,
+            *("agent", "--local", "--agent", "main"),
+            *("--message", prompt, "--json"),
         )
 
     def program(self, command: Path, text: str, name: str, **variables: str) -> AgentRun:

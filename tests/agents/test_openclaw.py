@@ -8,6 +8,7 @@ import pytest
 
 from tests.agents.clients import Agent
 from tests.agents.conftest import ANTHROPIC_MODEL, OPENAI_MODEL, Service
+from tests.agents.packages import long_form
 
 pytestmark = [pytest.mark.agents, pytest.mark.process, pytest.mark.timeout(400)]
 
@@ -17,7 +18,10 @@ pytestmark = [pytest.mark.agents, pytest.mark.process, pytest.mark.timeout(400)]
     ("model", "api", "asked", "upstream"),
     [
         (ANTHROPIC_MODEL, "openai-completions", "/v1/chat/completions", "/v1/messages"),
-        (OPENAI_MODEL, "anthropic-messages", "/v1/messages", "/v1/chat/completions"),
+        pytest.param(
+            *(OPENAI_MODEL, "anthropic-messages", "/v1/messages", "/v1/chat/completions"),
+            marks=long_form,
+        ),
     ],
 )
 def test_openclaw_writes_a_file(

@@ -8,6 +8,7 @@ import pytest
 
 from tests.agents.clients import Agent
 from tests.agents.conftest import ANTHROPIC_MODEL, OPENAI_MODEL, REASONING_MODEL, Service
+from tests.agents.packages import long_form
 
 pytestmark = [pytest.mark.agents, pytest.mark.process, pytest.mark.timeout(300)]
 
@@ -50,6 +51,7 @@ def test_opencode_anthropic_on_openai_wire_writes_a_file(service: Service, agent
     assert call["tool_calls"][0]["id"] == result["tool_call_id"]
 
 
+@long_form
 def test_opencode_limit_reaches_openai_under_its_new_name(service: Service, agent: Agent) -> None:
     """It sends `max_tokens`, which OpenAI's reasoning models refuse; nothing else changes."""
     run = agent.opencode(REASONING_MODEL, "Hello", package="@ai-sdk/openai-compatible")
@@ -64,6 +66,7 @@ def test_opencode_limit_reaches_openai_under_its_new_name(service: Service, agen
     assert received == sent
 
 
+@long_form
 def test_opencode_with_wrong_key_ends_at_once(service: Service, stranger: Agent) -> None:
     """A 401 is shown, without a second request."""
     run = stranger.opencode(OPENAI_MODEL, "Hello", package="@ai-sdk/openai-compatible")
