@@ -45,7 +45,7 @@ class CallFailedError(Exception):
 
 
 class Caller(User):
-    """One caller with one connection. `path`, `end` and `has_content` are the dialect's."""
+    """One client with one connection. `path`, `end` and `has_content` are the dialect's."""
 
     abstract = True
     wait_time = constant(0)
@@ -129,7 +129,7 @@ class Caller(User):
 
     @staticmethod
     def has_content(event: bytes) -> bool:
-        """Whether the event brings the caller something to show."""
+        """Whether the event brings the client something to show."""
         raise NotImplementedError
 
     def _report(

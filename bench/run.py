@@ -1,11 +1,12 @@
 """
 Measures CPU time per unit of work: the gateway and nginx, in one run, on the same mock upstream.
 
-    python -m bench.run [--quick] [--scenario NAME ...] [--json FILE] [--markdown FILE]
+    python -m bench.run [--quick] [--scenario NAME ...] [--peer NAME ...] [--json FILE]
+                        [--markdown FILE]
 
 Both proxies run as one worker pinned to the first core; mock upstream and load generator share the
 others. CPU is user + system time of the worker process, read before and after each scenario; for
-the gateway the helpers (Valkey, ledger writer) are told apart. bench/README.md says more.
+the gateway the helpers (Valkey, ledger writer) are counted apart. bench/README.md says more.
 """
 
 from __future__ import annotations
@@ -23,17 +24,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import uvloop
 
 from bench.load import Outcome, run
+from bench.peers import PEERS, Peer
 from bench.report import write_into
 from tests.support.gateway_process import GatewayProcess, free_port
 
+MODELS = ["short", "burst-100", "paced-500-20", "paced-100-20"]
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -104,12 +107,11 @@ class Row:
 def config(upstream_port: int) -> str:
     """Return providers and models: one provider a wire, each behaviour a model."""
     base = f"http://127.0.0.1:{upstream_port}"
-    names = ["short", "burst-100", "paced-500-20", "paced-100-20"]
     lines = [
         '[[providers]]\nname = "mock"\n'
         f'openai = {{ base_url = "{base}/v1" }}\nanthropic = {{ base_url = "{base}" }}\n'
     ]
-    for name in names:
+    for name in MODELS:
         lines.append(
             f'[[models]]\nname = "{name}"\nprices = {{ input = "1", output = "2" }}\n'
             f'deployments = [{{ provider = "mock", model = "{name}" }}]\n'
@@ -119,7 +121,9 @@ def config(upstream_port: int) -> str:
     return "\n".join(lines)
 
 
-def request(scenario: Scenario, key: str, model: str) -> bytes:
+def request(
+    scenario: Scenario, key: str, model: str, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Return the bytes of one request."""
     body: dict[str, object] = {
         "model": model,
@@ -132,7 +136,9 @@ def request(scenario: Scenario, key: str, model: str) -> bytes:
     head = (
         f"POST {scenario.path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n"
         "content-type: application/json\r\nanthropic-version: 2023-06-01\r\n"
-        f"content-length: {len(payload)}\r\n\r\n"
+        f"content-length: {len(payload)}\r\n"
+        + "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        + "\r\n"
     )
     return head.encode() + payload
 
@@ -271,6 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--scenario", action="append")
+    parser.add_argument("--peer", action="append", choices=[*PEERS], default=[])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path, help="fill the place for results in this file")
     options = parser.parse_args()
@@ -290,7 +297,12 @@ def main() -> None:
             mock_upstream(upstream_port, load_cores),
             nginx(home / "nginx", upstream_port, proxy_cores) as (nginx_port, nginx_pids),
             gateway(home / "gateway", upstream_port, proxy_cores) as (process, key),
+            ExitStack() as stack,
         ):
+            peers: list[Peer] = []
+            for name in options.peer:
+                peers.append(stack.enter_context(PEERS[name](home / name, upstream_port, MODELS)))
+                pin(peers[-1].processes(), proxy_cores)
             workers = process.workers()
             helpers = [pid for pid in process.children() if pid not in workers]
             for scenario in chosen:
@@ -302,7 +314,13 @@ def main() -> None:
                 model = f"translated-{scenario.model}" if translated else scenario.model
                 payload = request(scenario, key, model)
                 rows.append(measure(scenario, "gateway", process.port, payload, workers, helpers))
-                for row in rows[-3:]:
+                if scenario.path.endswith("/chat/completions"):
+                    for peer in peers:
+                        payload = request(scenario, peer.key, scenario.model, peer.headers)
+                        rows.append(
+                            measure(scenario, peer.name, peer.port, payload, peer.processes(), [])
+                        )
+                for row in rows[-3 - len(peers) :]:
                     if row.scenario == scenario.name:
                         print(_line(row), flush=True)
     told = [asdict(row) for row in rows]

@@ -50,6 +50,7 @@ SEE = {
     "server": "[Before the body is read](money.md#before-the-body-is-read)",
     "money": "[Accounts, reservations and credit](money.md)",
     "idempotency": "[Idempotency](idempotency.md)",
+    "responses": "[Stored responses](stored-responses.md)",
     "admin": "[Admin API](admin-api.md)",
     "metrics": "[Metrics](metrics.md)",
     "routing": "[Routing](routing.md)",
@@ -119,6 +120,8 @@ ERROR_TEXTS = {
     " than `server.min_body_bytes_per_s`.",
     ErrorKind.UNKNOWN_PATH: "The path does not exist.",
     ErrorKind.WRONG_METHOD: "The path does not support this method.",
+    ErrorKind.RESPONSE_NOT_FOUND: "No response or item with this id is kept for this API key: it"
+    " has expired, was removed to make room or deleted, or never was stored.",
     ErrorKind.UNKNOWN_MODEL: "The catalogue has no such model, or the upstream does not know its"
     " model.",
     ErrorKind.MODEL_NOT_SUPPORTED: "No deployment of the model can serve this endpoint, such as"

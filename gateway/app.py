@@ -27,6 +27,7 @@ from gateway.edge.admin_records import AdminRecords
 from gateway.edge.asgi import Edge
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
+from gateway.edge.responses_api import ResponsesApi
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.client.authenticator import Authenticator
@@ -34,12 +35,13 @@ from gateway.pipeline.client.channel import Receive, Send
 from gateway.pipeline.client.intake import Intake
 from gateway.pipeline.execution.runner import CallExecution
 from gateway.pipeline.idempotency import Idempotent
-from gateway.pipeline.proxy import Proxy
+from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import RequestBuilder
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.pipeline.routing.worker import WorkerRouting
+from gateway.pipeline.stored.keeper import StoredResponses
 from gateway.pipeline.token_counts import TokenCounter
 from gateway.settings import Secrets, Settings, read_text, resolve_secrets
 from gateway.settings.embedded import redis_url
@@ -56,6 +58,7 @@ from gateway.store.limits.metering import Metering
 from gateway.store.redis.address import read_target
 from gateway.store.redis.client import RedisClient, RedisLimits, RedisState
 from gateway.store.redis.pubsub import Subscription
+from gateway.store.responses.records import ResponseRecords, response_scripts
 from gateway.store.sql.database import Database
 from gateway.telemetry import logs
 from gateway.telemetry.call_metrics import CallMetrics
@@ -179,7 +182,10 @@ class _Stores:
         self.redis = RedisClient(
             target,
             RedisLimits(command_timeout_s=settings.redis.command_timeout_ms / 1000),
-            scripts=[key_entry_script(), *idempotency_scripts(), *account_scripts().all()],
+            scripts=[
+                *(key_entry_script(), *idempotency_scripts(), *response_scripts()),
+                *account_scripts().all(),
+            ],
             observe=lambda seconds, _: self.metrics.bus_latency.observe(seconds),
             on_state=self._redis_state_changed,
         )
@@ -284,7 +290,9 @@ class _EdgeBuilder:
         self._recorder = Recorder(
             metering.journal, metering.reservations, stores.call_metrics, call_log
         )
-        self._idempotent = _idempotent(settings, stores, stack)
+        self._retention = Retention(
+            _idempotent(settings, stores, stack), _stored_responses(settings, stores)
+        )
 
     def edge(self, catalogue: Catalogue) -> Edge:
         """Return the edge that serves the models of `catalogue`."""
@@ -301,9 +309,9 @@ class _EdgeBuilder:
             admission=self._admission,
             intake=self._intake,
             recorder=self._recorder,
-            idempotent=self._idempotent,
+            retention=self._retention,
         )
-        stores = self._stores
+        stores, stored = self._stores, self._retention.stored
         return Edge(
             proxy,
             ModelsApi(catalogue, self._authenticator),
@@ -315,6 +323,7 @@ class _EdgeBuilder:
             ),
             self._admin_pages(catalogue),
             Probes(self._settings.brand, stores.redis),
+            ResponsesApi(self._authenticator, stored.conversations if stored else None),
         )
 
     def _admin_pages(self, catalogue: Catalogue) -> AdminApi:
@@ -343,6 +352,17 @@ def _idempotent(settings: Settings, stores: _Stores, stack: AsyncExitStack) -> I
     stack.push_async_callback(records.aclose)
     records.start()
     return Idempotent(records, settings.idempotency.max_response_bytes)
+
+
+def _stored_responses(settings: Settings, stores: _Stores) -> StoredResponses | None:
+    if not settings.responses.store_ttl_s:
+        return None
+    results = stores.metrics.stored_responses
+    return StoredResponses(
+        ResponseRecords(stores.redis, settings.responses, settings.redis.key_prefix),
+        settings.responses.max_response_bytes,
+        lambda result: results.labels(result).inc(),
+    )
 
 
 async def _publish_counters(

@@ -29,6 +29,7 @@ class ErrorKind(enum.Enum):
     BODY_TIMEOUT = "body_timeout"
     UNKNOWN_PATH = "unknown_path"
     WRONG_METHOD = "wrong_method"
+    RESPONSE_NOT_FOUND = "response_not_found"
     UNKNOWN_MODEL = "unknown_model"
     MODEL_NOT_SUPPORTED = "model_not_supported"
     RATE_LIMITED = "rate_limited"
@@ -99,6 +100,9 @@ SURFACES: dict[ErrorKind, Surface] = {
     ErrorKind.BODY_TIMEOUT: Surface(_C, 408, _INVALID, "timeout", 408, _INVALID),
     ErrorKind.UNKNOWN_PATH: Surface(_C, 404, _INVALID, None, 404, "not_found_error", False),
     ErrorKind.WRONG_METHOD: Surface(_C, 405, _INVALID, None, 405, _INVALID, False),
+    ErrorKind.RESPONSE_NOT_FOUND: Surface(
+        _C, 404, _INVALID, "response_not_found", 404, "not_found_error", False
+    ),
     ErrorKind.UNKNOWN_MODEL: Surface(
         _C, 404, _INVALID, "model_not_found", 404, "not_found_error", False
     ),

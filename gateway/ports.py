@@ -6,7 +6,7 @@ The protocols through which the pipeline uses stores and upstreams.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -15,6 +15,7 @@ from gateway.core.idempotency import Claim, Hold, StoredResponse
 from gateway.core.limits import UNLIMITED, Headroom
 from gateway.core.model import CallRecord, Clocks, Endpoint, Model, Origin, Principal, Wire
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
+from gateway.core.stored_responses import Part, SealedParts
 from gateway.errors import GatewayError
 
 Headers = list[tuple[bytes, bytes]]
@@ -248,3 +249,30 @@ class IdempotencyStore(Protocol):
 
     async def free(self, hold: Hold) -> None:
         """Free the key: the run failed without a charge. Never raises."""
+
+
+class ResponseStore(Protocol):
+    """Kept responses of the Responses API, sealed by their clients' keys."""
+
+    async def keep(self, account_id: str, name: bytes, parts: SealedParts) -> bool:
+        """Keep a response; return whether it is kept. Never raises."""
+
+    async def fetch(
+        self, account_id: str, wanted: Sequence[tuple[bytes, frozenset[Part]]], *, renew: bool
+    ) -> list[SealedParts] | None:
+        """
+        Return the wanted parts that exist, in order; None if they are too large together.
+
+        `renew` keeps these responses for their whole time again.
+
+        Raises:
+            GatewayError: STORE_UNAVAILABLE.
+        """
+
+    async def forget(self, account_id: str, name: bytes) -> bool:
+        """
+        Remove a response; return whether there was one.
+
+        Raises:
+            GatewayError: STORE_UNAVAILABLE.
+        """

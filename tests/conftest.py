@@ -11,7 +11,13 @@ import uvloop
 from hypothesis import settings
 
 from tests.support.fixtures import demo_upstream, gateway, raw_upstream
-from tests.support.postgres import database, postgres, sql_settings
+from tests.support.postgres import (
+    database,
+    migrated_postgres,
+    migrated_sqlite,
+    postgres,
+    sql_settings,
+)
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until, wait_until_sync
 
@@ -19,6 +25,8 @@ __all__ = [
     "database",
     "demo_upstream",
     "gateway",
+    "migrated_postgres",
+    "migrated_sqlite",
     "postgres",
     "raw_upstream",
     "sql_settings",

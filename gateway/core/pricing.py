@@ -57,7 +57,7 @@ def _token_millionths(usage: Usage, prices: TokenPrices) -> int:
     if usage.cache_write_1h:
         hour = prices.cache_write_1h
         if hour is None:
-            hour = -(-prices.cache_write * 8 // 5)
+            hour = _hour_price(prices)
         total += usage.cache_write_1h * (hour - prices.cache_write)
     return total
 
@@ -113,7 +113,7 @@ def dearest_input(prices: Prices, *, hour_cache: bool = True) -> int:
 def _hour_price(prices: TokenPrices) -> int:
     """Return the price of a one-hour cache write, at least that of a five-minute one."""
     hour = prices.cache_write_1h
-    return -(-prices.cache_write * 8 // 5) if hour is None else max(hour, prices.cache_write)
+    return max(2 * prices.input if hour is None else hour, prices.cache_write)
 
 
 def token_count(usage: Usage) -> int:

@@ -109,7 +109,6 @@ def _event(name: str, members: dict[str, object]) -> bytes:
 
 
 def error(status: int) -> bytes:
-    """Return an error body."""
     kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "overloaded_error" if status == 529 else "api_error")
     if status == 400:

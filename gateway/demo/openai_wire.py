@@ -12,7 +12,6 @@ _encode = msgspec.json.Encoder().encode
 
 
 def usage(script: Script) -> dict[str, object]:
-    """Return the usage object."""
     return {
         "prompt_tokens": script.input_tokens,
         "completion_tokens": script.output_tokens,
@@ -81,7 +80,6 @@ def chunks(
 
 
 def error(status: int) -> bytes:
-    """Return an error body."""
     kind = "rate_limit_error" if status == 429 else "invalid_request_error"
     return _encode(
         {

@@ -45,8 +45,6 @@ class CreditBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class RefundBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The body that refunds a call."""
-
     reason: str
 
 
@@ -63,7 +61,6 @@ class AdminAccounts:
         self._accounts = AccountOperations(database, refresh)
 
     def routes(self) -> list[Route]:
-        """Return the routes."""
         return [
             Route("GET", "accounts", self._list),
             Route("POST", "accounts", self._create),

@@ -22,8 +22,6 @@ from gateway.store.keys.repository import KeyDetails, Keys
 
 
 class KeyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The body that creates a key."""
-
     account_id: str
     name: str
     expires_at: str | int | None = None  # an ISO date or time, or Unix seconds
@@ -46,7 +44,6 @@ class AdminKeys:
         self._catalogue = catalogue
 
     def routes(self) -> list[Route]:
-        """Return the routes."""
         return [
             Route("GET", "keys", self._list),
             Route("POST", "keys", self._create),

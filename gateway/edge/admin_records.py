@@ -52,7 +52,6 @@ class AdminRecords:
         self._records = RecordOperations(database)
 
     def routes(self) -> list[Route]:
-        """Return the routes."""
         return [
             Route("GET", "codes", self._list_codes),
             Route("POST", "codes", self._create_codes),

@@ -16,6 +16,7 @@ from gateway.edge.account_api import AccountApi
 from gateway.edge.admin_api import AdminApi
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
+from gateway.edge.responses_api import ResponsesApi
 from gateway.edge.routes import ACCOUNT_PAGES, Page, allowed_methods, match, surface
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
@@ -49,6 +50,7 @@ class Edge:
         accounts: Handles the account API.
         admin: Handles the operator's API.
         probes: Handles health checks and the root.
+        responses: Handles kept responses.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class Edge:
         accounts: AccountApi,
         admin: AdminApi,
         probes: Probes,
+        responses: ResponsesApi,
     ) -> None:
         self._proxy = proxy
         self._models = models
         self._accounts = accounts
         self._admin = admin
         self._probes = probes
+        self._responses = responses
         self._ids = RequestIds()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,6 +88,8 @@ class Edge:
                 await self._models.handle(channel, request_id)
             elif target in ACCOUNT_PAGES:
                 await self._accounts.handle(channel, target, request_id)
+            elif target is Page.RESPONSE:
+                await self._responses.handle(channel, path, request_id)
             elif target is Page.ADMIN:
                 await self._admin.handle(channel, request_id)
             else:

@@ -20,6 +20,7 @@ class Page(enum.Enum):
     REDEEM = "redeem"
     USAGE = "usage"
     GENERATION = "generation"
+    RESPONSE = "response"  # `/v1/responses/{id}` and its input items
     ADMIN = "admin"  # everything below `/admin/`
 
 
@@ -33,6 +34,9 @@ _ENDPOINTS = {
     "/v1/chat": Endpoint.NATIVE_CHAT,
     "/v1/embeddings": Endpoint.EMBEDDINGS,
 }
+RESPONSES = "/v1/responses/"
+INPUT_ITEMS = "/input_items"
+
 _PAGES = {
     "/": Page.ROOT,
     "/api/hello": Page.HELLO,
@@ -48,6 +52,8 @@ _PAGES = {
 
 def allowed_methods(path: str) -> bytes:
     """Return the `allow` header of a path that is refused for its method."""
+    if path.startswith(RESPONSES):
+        return b"GET, HEAD" if path.endswith(INPUT_ITEMS) else b"GET, HEAD, DELETE"
     is_post = path in _ENDPOINTS or _PAGES.get(path) is Page.REDEEM
     return b"POST" if is_post else b"GET, HEAD"
 
@@ -79,6 +85,8 @@ def match(method: str, path: str) -> Endpoint | Page:
         if method != "POST":
             raise GatewayError(ErrorKind.WRONG_METHOD, f"{path} takes POST, not {method}.")
         return page
+    if page is Page.RESPONSE and method == "DELETE" and not path.endswith(INPUT_ITEMS):
+        return page
     if method not in ("GET", "HEAD"):
         raise GatewayError(ErrorKind.WRONG_METHOD, f"{path} takes GET, not {method}.")
     return page
@@ -87,6 +95,9 @@ def match(method: str, path: str) -> Endpoint | Page:
 def _below(path: str) -> Page | None:
     if path.startswith("/v1/models/"):
         return Page.MODELS
+    if path.startswith(RESPONSES):
+        wanted = path.removeprefix(RESPONSES).removesuffix(INPUT_ITEMS)
+        return Page.RESPONSE if wanted and "/" not in wanted else None
     return Page.ADMIN if path.startswith("/admin/") and "%" not in path else None
 
 

@@ -43,7 +43,6 @@ class Throttle:
             )
 
     def count(self, subject: str) -> None:
-        """Count an event."""
         now = self._now()
         began, count = self._counts.pop(subject, (now, 0))
         if now - began >= _WINDOW_S:

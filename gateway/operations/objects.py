@@ -58,7 +58,6 @@ def balance_fields(account: Account) -> dict[str, object]:
 
 
 def entry_object(entry: LedgerEntry) -> dict[str, object]:
-    """Return a ledger entry."""
     return {
         "object": "ledger_entry",
         "id": entry.id,

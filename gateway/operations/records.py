@@ -16,8 +16,6 @@ from gateway.store.usage.reports import CallFilter, GroupBy, UsageQueries, Usage
 
 
 class CodeOperations:
-    """Operations on redemption codes."""
-
     def __init__(self, database: Database) -> None:
         self._codes = Codes(database)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from time import monotonic
+from typing import NamedTuple
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Endpoint, Model, Principal
@@ -25,16 +26,27 @@ from gateway.pipeline.execution.runner import Ask, CallExecution
 from gateway.pipeline.idempotency import Idempotent
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import CallContext
-from gateway.pipeline.request.inbound_request import read_request
+from gateway.pipeline.request.inbound_request import InboundRequest, read_request
 from gateway.pipeline.response.refusal import error_response
 from gateway.pipeline.settlement import settle
+from gateway.pipeline.stored.keeper import ResponseKeeper, StoredResponses, refuse_references
 from gateway.protocols.http.errors.gateway_errors import render
 from gateway.protocols.http.errors.upstream_errors import ErrorResponse
 from gateway.protocols.http.request.bounds import RequestBounds
 from gateway.protocols.http.request.fields import CallFields
 from gateway.protocols.native_chat import NativeLimits
+from gateway.protocols.openai_responses.stored.ids import token_of
 
 NATIVE_LIMITS = NativeLimits()
+
+
+class Retention(NamedTuple):
+    """What is kept of calls for later requests."""
+
+    idempotent: Idempotent | None = None
+    """Implements Idempotency-Key; None ignores the header."""
+    stored: StoredResponses | None = None
+    """Keeps responses of the Responses API; None keeps none."""
 
 
 class Proxy:
@@ -48,7 +60,7 @@ class Proxy:
         admission: Limits which calls may start.
         intake: Bounds requests and their bodies before the account's limits are known.
         recorder: Records every call at its end.
-        idempotent: Implements Idempotency-Key; None ignores the header.
+        retention: What is kept of calls for later requests.
     """
 
     def __init__(
@@ -60,7 +72,7 @@ class Proxy:
         admission: Admission,
         intake: Intake,
         recorder: Recorder,
-        idempotent: Idempotent | None,
+        retention: Retention,
     ) -> None:
         self._catalogue = catalogue
         self._authenticator = authenticator
@@ -72,7 +84,7 @@ class Proxy:
             model.name for model in catalogue.models if model.prices.are_zero
         )
         self._recorder = recorder
-        self._idempotent = idempotent
+        self._idempotent, self._stored = retention
         self._limits = limits = intake.limits
         self._bounds = RequestBounds(
             limits.max_members, limits.max_messages, limits.max_tools, limits.max_values
@@ -113,7 +125,8 @@ class Proxy:
                     await self._idempotent.conclude(call, channel)
 
     async def _run(self, call: Call, channel: ClientChannel, departure: Departure) -> None:
-        client = await self._authenticator.client(channel)
+        seals = call.endpoint is Endpoint.RESPONSES and self._stored is not None
+        client = await self._authenticator.client(channel, seals=seals)
         call.principal = client.principal
         _check_body_headers(channel)
         with self._intake.enter(client.principal.account_id) as place:
@@ -166,12 +179,10 @@ class Proxy:
         unpaid: GatewayError | None,
     ) -> None:
         """Read the body and respond; `unpaid` is raised if the call costs anything."""
-        principal, keyed = client
+        principal, keyed, _ = client
         body = await self._read_body(channel, place)
         created = int(time.time())
-        request = await read_request(
-            call.endpoint, body, created=created, limits=NATIVE_LIMITS, bounds=self._bounds
-        )
+        request, keeper = await self._decode(call, client, place, body, created)
         model = self._authorize(call, principal, request.fields)
         preferences = self._execution.preferences(model, channel.headers)
         departure.watch()
@@ -181,7 +192,7 @@ class Proxy:
             place.release_body()
 
         context = CallContext(
-            call, request, channel, departure, release_body, _session(channel), created
+            call, request, channel, departure, release_body, _session(channel), created, keeper
         )
         if call.endpoint is Endpoint.COUNT_TOKENS:
             limit_bytes = self._limits.max_count_body_bytes
@@ -202,7 +213,40 @@ class Proxy:
         if unpaid is not None:
             models = [each for each in models if each.name in self._free_models]
         del body
-        await self._execution.run(context, principal, Ask(models, preferences))
+        sealed = None if keeper is None else keeper.seal_input
+        await self._execution.run(context, principal, Ask(models, preferences, sealed))
+
+    async def _decode(
+        self,
+        call: Call,
+        client: AuthenticatedClient,
+        place: IntakePlace,
+        body: bytes,
+        created: int,
+    ) -> tuple[InboundRequest, ResponseKeeper | None]:
+        """Return the request, and what keeps its response; kept items join a Responses request."""
+        if call.endpoint is not Endpoint.RESPONSES:
+            return await self._read(call, body, created), None
+        if self._stored is None or client.sealer is None:
+            await refuse_references(body, self._bounds)
+            return await self._read(call, body, created), None
+        whole = await self._stored.whole(
+            body,
+            client.sealer,
+            token_of(call.request_id),
+            bounds=self._bounds,
+            limit_bytes=place.max_body_bytes,
+        )
+        if len(whole.body) > len(body):
+            place.add(len(whole.body) - len(body))
+        request = await self._read(call, whole.body, created)
+        request.keep_as(whole.token, whole.previous_response_id, store=whole.keeper is not None)
+        return request, whole.keeper
+
+    async def _read(self, call: Call, body: bytes, created: int) -> InboundRequest:
+        return await read_request(
+            call.endpoint, body, created=created, limits=NATIVE_LIMITS, bounds=self._bounds
+        )
 
     def _authorize(self, call: Call, principal: Principal, fields: CallFields) -> Model:
         call.stream = fields.stream

@@ -18,8 +18,8 @@ from gateway.core.model import Deployment, Wire
 from gateway.core.routing.plan import Candidate
 from gateway.errors import GatewayError
 from gateway.pipeline.attempt import AttemptRunner
+from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
 from gateway.pipeline.request.exchange import CallContext
-from gateway.pipeline.request.offload import LOOP_BYTES, is_long_walk, offloaded
 from gateway.ports import Headers
 from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, TRANSLATED_BYTES, check_values
 from gateway.tokens.cache_key import count_key

@@ -20,6 +20,7 @@ from gateway.protocols.openai_chat.response import (
     content_texts,
 )
 from gateway.protocols.openai_chat.usage import ChatUsage, read_chat_usage
+from gateway.protocols.translate.capabilities import PLAIN, Capabilities
 from gateway.protocols.translate.think_tags import split_reasoning
 
 
@@ -154,7 +155,7 @@ def chat_request(
 
 
 def native_response(
-    body: bytes, *, response_id: str, model: str, prices: Prices, think_tags: bool = False
+    body: bytes, *, response_id: str, model: str, prices: Prices, caps: Capabilities = PLAIN
 ) -> bytes:
     """
     Return the native response for a chat completion.
@@ -164,7 +165,7 @@ def native_response(
         response_id: A UUID for this response.
         model: The name the client sent.
         prices: The model's, for `charged_tokens`.
-        think_tags: Reasoning may stand as `<think>...</think>` at the start of the text; it is cut.
+        caps: Of the upstream: whether reasoning may stand in tags at the start of the text.
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED, OVERLOADED or UPSTREAM_REFUSED, see
@@ -172,9 +173,12 @@ def native_response(
     """
     response, choice, message = read_response(body)
     text, _ = content_texts(message.content)
-    if think_tags:
-        _, text = split_reasoning(text)
-    usage = read_chat_usage(response.usage or choice.usage) or ChatUsage()
+    if caps.think_tags or caps.think_opened:
+        _, text = split_reasoning(text, opened=caps.think_opened)
+    usage = (
+        read_chat_usage(response.usage or choice.usage, reasoning_apart=caps.reasoning_apart)
+        or ChatUsage()
+    )
     return msgspec.json.encode(
         {
             "id": response_id,

@@ -50,7 +50,8 @@ async def run_ledger(
     target = read_target(url, password=secrets.redis_password, client_name="capio-ledger")
     reader = UsageReader(cold_client(target), settings.redis.key_prefix)
     database = Database(settings, secrets.sql_password)
-    writer = LedgerWriter(reader, database, metrics)
+    rest_s = settings.sql.ledger_rest_ms / 1000
+    writer = LedgerWriter(reader, database, metrics, rest_s=rest_s)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(writer.run(stop))

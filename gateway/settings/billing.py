@@ -1,4 +1,4 @@
-"""The sections about money: how calls are admitted, and calls that must not be charged twice."""
+"""The section about money: how calls are admitted."""
 
 from __future__ import annotations
 
@@ -105,45 +105,3 @@ class Money(Section, frozen=True):
             extra={"unit": "calls"},
         ),
     ] = 8
-
-
-class Idempotency(Section, frozen=True):
-    """Calls that carry an `Idempotency-Key` header."""
-
-    enabled: Annotated[bool, Meta(description="If false, the header is ignored.")] = True
-    ttl_s: Annotated[
-        float,
-        Meta(
-            ge=60,
-            le=2_592_000,
-            description="Time for which an outcome is kept, from the end of its call.",
-        ),
-    ] = 86_400.0
-    max_response_bytes: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=4 * 1024 * 1024,
-            description="Maximum size of a stored response. Of a larger one only the outcome is"
-            " kept.",
-        ),
-    ] = 1024 * 1024
-    max_account_bytes: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=1024 * 1024 * 1024 * 1024,
-            description="Maximum size of the responses that one account may store. Beyond it, its"
-            " responses count as too large. Redis holds at most twice as much for it.",
-            extra={"unit": "bytes per `idempotency.ttl_s`"},
-        ),
-    ] = 64 * 1024 * 1024
-    lease_s: Annotated[
-        float,
-        Meta(
-            ge=3,
-            le=600,
-            description="Time after which the key of a running call is released if its worker no"
-            " longer renews it. It is renewed three times as often.",
-        ),
-    ] = 30.0

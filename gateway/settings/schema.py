@@ -8,7 +8,8 @@ them. Structs that are made in code are not checked.
 
 from __future__ import annotations
 
-from gateway.settings.billing import Idempotency, Money
+from gateway.settings.billing import Money
+from gateway.settings.kept.calls import Idempotency, Responses
 from gateway.settings.service import Admin, Brand, Keys, Metrics, Redis, Server, Sql
 from gateway.settings.types import Section
 from gateway.settings.upstreams.models import Deployment, LongContext, Model, Prices
@@ -38,6 +39,7 @@ __all__ = [
     "Prices",
     "Provider",
     "Redis",
+    "Responses",
     "Routing",
     "Section",
     "Server",
@@ -61,5 +63,6 @@ class Settings(Section, frozen=True):
     money: Money = Money()
     idempotency: Idempotency = Idempotency()
     routing: Routing = Routing()
+    responses: Responses = Responses()
     providers: list[Provider] = []
     models: list[Model] = []

@@ -163,7 +163,8 @@ class Server(Section, frozen=True):
             le=3600,
             description="Timeout for a whole request head, measured from the connection or from the"
             " previous response. The connection is then closed. A proxy in front must close its"
-            " idle connections earlier; the OpenAI and Anthropic SDKs close theirs after 5 s.",
+            " idle connections earlier, or this must be above its idle timeout, see operations.md;"
+            " the OpenAI and Anthropic SDKs close theirs after 5 s.",
         ),
     ] = 6.0
     body_timeout_s: Annotated[
@@ -301,6 +302,16 @@ class Sql(Section, frozen=True):
             extra={"unit": "connections per process"},
         ),
     ] = 4
+    ledger_rest_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=5000,
+            description="Pause of the ledger writer after a batch, so that the next one is larger."
+            " Usage and balances in SQL are up to this much older; limits and credit are not"
+            " affected. 0: none.",
+        ),
+    ] = 200
     usage_retention_days: Annotated[
         int, Meta(ge=1, le=36_500, description="Age at which usage events are deleted.")
     ] = 90

@@ -39,7 +39,6 @@ class CallMetrics:
         self._histograms: dict[tuple[int, str], _HistogramBatch] = {}
 
     def count_call(self, endpoint: str, client_wire: str, outcome: str, status: int) -> None:
-        """Count one finished call."""
         key = (endpoint, client_wire, outcome, status)
         self._calls[key] = self._calls.get(key, 0) + 1
 

@@ -159,6 +159,12 @@ class Metrics:
             "Calls with an Idempotency-Key, by what became of it.",
             ("result",),
         )
+        self.stored_responses = self._counter(
+            "gateway_stored_responses_total",
+            "Responses that were to be kept for follow-up requests: kept, too_large (responses."
+            "max_response_bytes) or refused (no room in Redis, or Redis is away).",
+            ("result",),
+        )
         self.key_lookups = self._counter(
             "gateway_key_lookups_total",
             "Key lookups that missed the worker's local cache, by what resolved them.",

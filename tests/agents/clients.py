@@ -146,6 +146,25 @@ class Agent:
             PATH=packages.path_with(node),
         )
 
+    def program(self, command: Path, text: str, name: str, **variables: str) -> AgentRun:
+        """
+        Run a program that uses a client's library.
+
+        Args:
+            command: What runs it.
+            text: Its source.
+            name: Of its file.
+            variables: Added to its environment, beside the gateway's address and the key.
+        """
+        source = self.work / name
+        source.write_text(text)
+        return self._run(
+            [str(command), str(source)],
+            BASE_URL=f"{self.base_url}/v1",
+            CAPIO_API_KEY=self.key,
+            **variables,
+        )
+
     def _run(self, command: list[str], **variables: str) -> AgentRun:
         """Run to the end; a run that takes too long ends with all its children, exit code -9."""
         began = time.monotonic()

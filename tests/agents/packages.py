@@ -1,5 +1,5 @@
 """
-The real agents from npm, each installed once into a cache folder outside the repository.
+Real clients from npm and PyPI, each installed once into a cache folder outside the repository.
 
 `CAPIO_AGENTS` names another folder. Versions are pinned: what these clients put on the wire changes
 from release to release.
@@ -11,7 +11,9 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,10 @@ OPENCLAW = "openclaw@2026.9.6"
 NODE = "node@24.21.0"
 """For OpenClaw, which refuses older ones, when it is installed, too."""
 
+AI_SDK = ("ai@7.0.173", "@ai-sdk/openai@4.0.118", "zod@4.1.12")
+AGENT_FRAMEWORK = "agent-framework-openai==1.17.0"
+SEMANTIC_KERNEL = "semantic-kernel==1.45.0"
+
 INSTALL_S = 240
 _COMMANDS = {
     CLAUDE_CODE: "claude",
@@ -31,6 +37,7 @@ _COMMANDS = {
     OPENCLAW: "openclaw",
     NODE: "node",
 }
+_NO_INDEX = ("Failed to establish a new connection", "NewConnectionError", "Connection refused")
 _QUIET = ("--no-audit", "--no-fund", "--loglevel=error")
 
 
@@ -53,23 +60,52 @@ def command_of(package: str, node: Path | None = None) -> Path:
     """
     folder = cache_folder() / package.replace("/", "-").lstrip("@")
     command = folder / "node_modules" / ".bin" / _COMMANDS[package]
-    if command.exists():
-        return command
+    if not command.exists():
+        _check_npm()
+        _install_once(package, folder, lambda fresh: _install([package], fresh, node))
+    return command
+
+
+def modules_of(packages: tuple[str, ...], node: Path) -> Path:
+    """Return the folder `node_modules` with some packages; skips and fails as `command_of`."""
+    folder = cache_folder() / packages[0]
+    if not folder.exists():
+        _check_npm()
+        _install_once(packages[0], folder, lambda fresh: _install([*packages], fresh, node))
+    return folder / "node_modules"
+
+
+def python_with(requirement: str) -> Path:
+    """
+    Return the Python of a virtual environment that has a package and what it needs.
+
+    Skips the test without an answer of the index; what cannot be installed then is a failure.
+    """
+    folder = cache_folder() / requirement
+    if not folder.exists():
+        _install_once(requirement, folder, lambda fresh: _install_python(requirement, fresh))
+    return folder / "bin" / "python"
+
+
+def _check_npm() -> None:
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("node and npm are not installed")
     if not registry_answers():
         pytest.skip("npm's registry does not answer")
+
+
+def _install_once(name: str, folder: Path, install: Callable[[Path], str]) -> None:
+    """Install into a new folder, which takes its name when it is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
-    problem = _install(package, fresh, node)
+    problem = install(fresh)
     if problem:
         shutil.rmtree(fresh)
-        pytest.fail(f"{package} cannot be installed: {problem}")
+        pytest.fail(f"{name} cannot be installed: {problem}")
     try:
         fresh.rename(folder)
     except OSError:  # another run was faster
         shutil.rmtree(fresh)
-    return command
 
 
 @functools.cache
@@ -82,11 +118,31 @@ def registry_answers() -> bool:
         return False
 
 
-def _install(package: str, folder: Path, node: Path | None) -> str:
+def _install_python(requirement: str, folder: Path) -> str:
+    """Return the reason of a failure, or an empty text."""
+    python = str(folder / "bin" / "python")
+    try:
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], timeout=INSTALL_S, check=True)
+        done = subprocess.run(
+            [python, "-m", "pip", "install", "-q", requirement],
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"pip install took more than {INSTALL_S} s"
+    if any(sign in done.stderr for sign in _NO_INDEX):
+        shutil.rmtree(folder)
+        pytest.skip("the package index does not answer")
+    return "" if done.returncode == 0 else done.stderr[-1000:]
+
+
+def _install(packages: list[str], folder: Path, node: Path | None) -> str:
     """Return the reason of a failure, or an empty text."""
     (folder / "package.json").write_text('{"name": "agents", "private": true}')
     try:
-        done = _npm(["install", "--no-save", *_QUIET, package], folder, INSTALL_S, node)
+        done = _npm(["install", "--no-save", *_QUIET, *packages], folder, INSTALL_S, node)
     except subprocess.TimeoutExpired:
         return f"npm install took more than {INSTALL_S} s"
     return "" if done.returncode == 0 else done.stderr[-1000:]

@@ -1,4 +1,4 @@
-"""Whatever a caller sends, it is told what is wrong in its own dialect, and nothing breaks."""
+"""Whatever a client sends, it is told what is wrong in its own dialect, and nothing breaks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ BAD_BODIES = {
 
 @DIALECTS
 @pytest.mark.parametrize("name", BAD_BODIES)
-def test_bad_body_is_400_in_the_callers_dialect(
+def test_bad_body_is_400_in_the_clients_dialect(
     connection: Connection, key: Key, path: str, name: str
 ) -> None:
     """The error says what is wrong; the connection stays usable."""
@@ -278,7 +278,7 @@ def test_chunked_body_beyond_32_mib_is_413(connection: Connection, key: Key, pat
     in_dialect(path, answer)
 
 
-def test_caller_who_leaves_inside_its_body_breaks_nothing(gateway: Service, key: Key) -> None:
+def test_client_who_leaves_inside_its_body_breaks_nothing(gateway: Service, key: Key) -> None:
     """Disconnecting within the body ends the call, which is logged as `client_gone`."""
     before = gateway.process.log().count('"error_kind":"client_gone"')
     with Connection(gateway.port) as leaving:

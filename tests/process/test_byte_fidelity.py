@@ -125,7 +125,7 @@ def test_stream_of_same_dialect_comes_back_byte_for_byte(
         (b',"stream_options":{"include_usage":false}', b'"stream_options":{"include_usage":true}'),
     ],
 )
-def test_usage_is_asked_for_and_hidden_from_a_caller_who_did_not_ask(
+def test_usage_is_asked_for_and_hidden_from_a_client_who_did_not_ask(
     connection: Connection, upstream: Slot, key: Key, options: bytes, sent: bytes
 ) -> None:
     """Only `include_usage` is added to the request; only the usage event is missing."""

@@ -1,4 +1,4 @@
-"""A caller who leaves, or does not read: the upstream is let go, memory stays, the call is told."""
+"""A client who leaves, or does not read: the upstream is let go, memory stays, the call is told."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SCRIPTS: dict[str, tuple[Script, bool]] = {
 @pytest.mark.parametrize("moment", SCRIPTS)
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize(("path", "wire"), [(OPENAI, "openai"), (ANTHROPIC, "openai")])
-def test_upstream_is_let_go_when_the_caller_leaves(
+def test_upstream_is_let_go_when_the_client_leaves(
     gateway: Service,
     upstream: Slot,
     key: Key,
@@ -143,7 +143,7 @@ def resident_bytes(pid: int) -> int:
 
 
 @pytest.mark.parametrize(("path", "streamed"), [(OPENAI, True), (ANTHROPIC, True), (OPENAI, False)])
-def test_caller_that_reads_nothing_makes_no_memory_grow(
+def test_client_that_reads_nothing_makes_no_memory_grow(
     gateway: Service,
     upstream: Slot,
     key: Key,
@@ -186,7 +186,7 @@ def test_caller_that_reads_nothing_makes_no_memory_grow(
     assert grown <= 12 * MIB
 
 
-def test_caller_that_reads_slowly_gets_every_byte(
+def test_client_that_reads_slowly_gets_every_byte(
     gateway: Service, upstream: Slot, key: Key
 ) -> None:
     """Pausing and resuming loses nothing and doubles nothing."""

@@ -163,7 +163,7 @@ def test_unusable_key_is_refused_by_name(gateway: Service, key: Key, client: str
     assert "Idempotency-Key" in answer.json["error"]["message"]
 
 
-def test_same_key_of_two_callers_is_two_calls(
+def test_same_key_of_two_clients_is_two_calls(
     gateway: Service, upstream: Slot, key: Key, value: str
 ) -> None:
     """The same idempotency key of two API keys names two calls."""

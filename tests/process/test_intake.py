@@ -233,7 +233,7 @@ def test_no_credit_is_told_before_the_body(service: Service, penniless: Key) -> 
     assert b"Not enough credit: $0.00 is available. Add credit at " in seen
 
 
-def test_caller_that_waits_for_a_word_gets_it(service: Service, rich: Key) -> None:
+def test_client_that_waits_for_a_word_gets_it(service: Service, rich: Key) -> None:
     """A client that sends `expect: 100-continue` gets 100 once it is admitted."""
     body = request(OPENAI, BOTH_MODEL)
     with Connection(service.port) as connection:
@@ -317,7 +317,7 @@ def test_malformed_chunks_are_400(service: Service, rich: Key, path: str, body: 
     assert "chunked encoding is malformed" in answer.json["error"]["message"]
 
 
-def test_body_cut_short_by_a_half_closed_caller_ends_the_call(service: Service, rich: Key) -> None:
+def test_body_cut_short_by_a_half_closed_client_ends_the_call(service: Service, rich: Key) -> None:
     """A half-closed connection with an incomplete body is closed."""
     with Connection(service.port) as connection:
         connection.send(half(OPENAI, rich))

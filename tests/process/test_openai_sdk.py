@@ -291,7 +291,7 @@ def test_upstream_refusal_raises_the_sdks_own_error(
 
 @pytest.mark.parametrize("model", [OPENAI_MODEL, ANTHROPIC_MODEL])
 @pytest.mark.parametrize("status", [401, 402, 403])
-def test_upstream_refusal_of_the_gateways_account_is_not_the_callers_fault(
+def test_upstream_refusal_of_the_gateways_account_is_not_the_clients_fault(
     client: openai.OpenAI, model: str, status: int
 ) -> None:
     """A rejected upstream credential is a server error without a retry, not a 401."""

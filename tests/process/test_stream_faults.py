@@ -1,4 +1,4 @@
-"""How streams end when the upstream fails: told in the caller's dialect, never passed for whole."""
+"""How streams end when the upstream fails: told in the client's dialect, never passed for whole."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_stream_that_breaks_after_its_finish_reason_is_whole(
 
 
 def early_faults(wire: str) -> dict[str, tuple[Script, int]]:
-    """Return ways to fail before the first content, and the status that an openai caller gets."""
+    """Return ways to fail before the first content, and the status that an openai client gets."""
     sse = b"Content-Type: text/event-stream\r\n"
     return {
         "closes at once": (close_at_once(), 502),
@@ -187,7 +187,7 @@ def test_stream_that_fails_before_content_is_an_http_error(
     wire: str,
     fault: str,
 ) -> None:
-    """Nothing was sent yet, so the status says it, in the caller's dialect."""
+    """Nothing was sent yet, so the status says it, in the client's dialect."""
     slot = for_fault(fault, upstream, hasty_upstream)
     script, status = early_faults(wire)[fault]
     slot.plays(script)
@@ -226,7 +226,7 @@ def test_stream_that_fails_before_content_falls_back(
     wire: str,
     fault: str,
 ) -> None:
-    """The caller never learns of a deployment that failed before it said anything."""
+    """The client never learns of a deployment that failed before it said anything."""
     slot = for_fault(fault, upstream, hasty_upstream)
     slot.plays(early_faults(wire)[fault][0])
 
@@ -310,7 +310,7 @@ def test_stream_that_fails_after_content_is_not_tried_elsewhere(
 def test_wait_that_the_upstream_asks_for_is_passed_on(
     connection: Connection, upstream: Slot, key: Key, client: str, wire: str
 ) -> None:
-    """`retry-after` of the last refusal reaches the caller."""
+    """`retry-after` of the last refusal reaches the client."""
     limited = b'{"type":"error","error":{"type":"rate_limit_error","message":"slow"}}'
     upstream.plays(
         whole(

@@ -89,7 +89,8 @@ class AdminApp:
         )
         nothing = cast("Any", None)
         edge = Edge(
-            nothing, nothing, AccountApi(authenticator, database, self.published), admin, nothing
+            *(nothing, nothing, AccountApi(authenticator, database, self.published)),
+            *(admin, nothing, nothing),
         )
 
         async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""Reading an OpenAI stream with the official SDK, as a caller would."""
+"""Reading an OpenAI stream with the official SDK, as a client would."""
 
 from __future__ import annotations
 

@@ -14,6 +14,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from tests.support.commands import COMMANDS
+
 START_S = 30.0
 STOP_S = 30.0
 
@@ -127,14 +129,8 @@ class GatewayProcess:
 
     def capio(self, *arguments: str) -> str:
         """Run a command of the command line with this config; return what it prints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway.cli", *arguments, "--config", str(self.config_path)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        if done.returncode != 0:
+        done = COMMANDS.run(*arguments, "--config", str(self.config_path))
+        if done.code != 0:
             raise AssertionError(f"capio {arguments}: {done.stdout}{done.stderr}")
         return done.stdout
 

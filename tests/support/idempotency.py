@@ -1,4 +1,4 @@
-"""Callers, claims and workers' idempotency records for tests."""
+"""Clients, claims and workers' idempotency records for tests."""
 
 from __future__ import annotations
 

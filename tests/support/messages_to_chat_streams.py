@@ -15,10 +15,13 @@ USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 USAGE_CHUNK = {"choices": [], "usage": USAGE}
 
 
-def new_stream(dialect: str = "generic", **context: Any) -> StreamTranslator:
+def new_stream(
+    dialect: str = "generic", *, caps: dict[str, Any] | None = None, **context: Any
+) -> StreamTranslator:
     """Return a translator for a dialect."""
     return messages_stream(
-        ResponseContext(model="client-model", stream=True, **context), capabilities(dialect, {})
+        ResponseContext(model="client-model", stream=True, **context),
+        capabilities(dialect, caps or {}),
     )
 
 

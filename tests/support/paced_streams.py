@@ -1,4 +1,4 @@
-"""Many callers with running streams at a model's pace, to see what becomes of them."""
+"""Many clients with running streams at a model's pace, to see what becomes of them."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.intake import Intake
 from gateway.pipeline.client.writer import ResponseHead
 from gateway.pipeline.execution.runner import CallExecution
-from gateway.pipeline.proxy import Proxy
+from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import RequestBuilder
 from gateway.pipeline.response.relay import Relay
@@ -84,6 +84,7 @@ class Bench:
         error_s: float = 5.0,
         reservations: Any = None,
         idempotent: Any = None,
+        stored: Any = None,
         server: Server | None = None,
         credit: Any = None,
         prices: Prices = PRICES,
@@ -141,7 +142,7 @@ class Bench:
             admission=admission,
             intake=self.intake,
             recorder=Recorder(self.usage_log, reservations, self.metrics, self.call_log),
-            idempotent=idempotent,
+            retention=Retention(idempotent, stored),
         )
         self.call_count = 0
 

@@ -1,4 +1,4 @@
-"""Both sides of a call without sockets: upstreams that do as told, callers that may be slow."""
+"""Both sides of a call without sockets: upstreams that do as told, clients that may be slow."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ async def never() -> FakeUpstreamResponse:
 
 class FakeClient:
     """
-    The caller behind an ASGI channel.
+    The client behind an ASGI channel.
 
     While `slow` is set, a written piece is taken only by `take`; whoever wrote it waits.
     """
@@ -194,7 +194,7 @@ class FakeClient:
 
     @property
     def body(self) -> bytes:
-        """What the caller has got."""
+        """What the client has got."""
         return b"".join(self.pieces)
 
     @property
@@ -207,7 +207,7 @@ class FakeClient:
         return dict(self.headers).get(name)
 
     def receive(self) -> asyncio.Future[Message]:
-        """The body's pieces, then nothing until the caller leaves."""
+        """The body's pieces, then nothing until the client leaves."""
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         if self._pieces_in:
             piece = self._pieces_in.pop(0)
@@ -236,7 +236,7 @@ class FakeClient:
             self._receiver.set_result({"type": "http.disconnect"})
 
     async def send(self, message: Message) -> None:
-        """Take a message; a piece of the body only when the caller is quick."""
+        """Take a message; a piece of the body only when the client is quick."""
         assert not self.ended, "a message after the end"
         self.send_count += 1
         if message["type"] == "http.response.start":

@@ -7,10 +7,12 @@ refuses to run as root, so root starts it as `nobody`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -102,10 +104,10 @@ class PostgresServer:
         self._process.wait(DEADLINE_S)
         self._process = None
 
-    def create_database(self) -> str:
-        """Return the URL of a new, empty database."""
+    def create_database(self, template: str = "template1") -> str:
+        """Return the URL of a new database: empty, or a copy of another."""
         name = f"t{uuid.uuid4().hex}"
-        self._run("createdb", "-h", str(self._home), "-U", "capio", name)
+        self._run("createdb", "-h", str(self._home), "-U", "capio", "-T", template, name)
         return f"postgresql://capio@/{name}?host={self._home}"
 
     def close(self) -> None:
@@ -147,19 +149,41 @@ def postgres() -> Iterator[PostgresServer]:
         server.close()
 
 
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database file, to be copied."""
+    data_dir = tmp_path_factory.mktemp("migrated")
+    asyncio.run(migrate(Settings(server=Server(data_dir=str(data_dir)))))
+    return data_dir / "capio.db"
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: PostgresServer) -> str:
+    """The name of a migrated database, to be copied."""
+    url = postgres.create_database()
+    asyncio.run(migrate(Settings(sql=Sql(url=url))))
+    return url.partition("@/")[2].partition("?")[0]
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.sql)])
 def sql_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Settings with an empty database, once for each that we support."""
+    """Settings with an empty database, once for each kind; for tests of `database`, migrated."""
+    data_dir = tmp_path / "data"
+    is_migrated = "database" in request.fixturenames
     url = "embedded"
     if request.param == "postgres":
-        url = request.getfixturevalue("postgres").create_database()
-    return Settings(server=Server(data_dir=str(tmp_path / "data")), sql=Sql(url=url))
+        server: PostgresServer = request.getfixturevalue("postgres")
+        template = request.getfixturevalue("migrated_postgres") if is_migrated else "template1"
+        url = server.create_database(template)
+    elif is_migrated:
+        data_dir.mkdir()
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), data_dir)
+    return Settings(server=Server(data_dir=str(data_dir)), sql=Sql(url=url))
 
 
 @pytest.fixture
 async def database(sql_settings: Settings) -> AsyncIterator[Database]:
-    """A migrated database, once for each that we support."""
-    await migrate(sql_settings)
+    """A migrated database, once for each kind that is supported."""
     opened = Database(sql_settings)
     try:
         yield opened

@@ -1,4 +1,4 @@
-"""A caller that sees every byte: HTTP/1.1 over a blocking socket, nothing added, nothing hidden."""
+"""A client that sees every byte: HTTP/1.1 over a blocking socket, nothing added, nothing hidden."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def context(**members: Any) -> ResponsesContext:
     return msgspec.structs.replace(made, created=1_700_000_000)
 
 
-ENCRYPTED = context(include=["reasoning.encrypted_content"])
+ASKED = context()
 
 
 def chunk(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> bytes:

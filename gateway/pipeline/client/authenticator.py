@@ -8,16 +8,18 @@ from typing import NamedTuple
 from gateway.core.api_keys import digest, pick_key, well_formed
 from gateway.core.idempotency import KeyedRequest, keyed_request
 from gateway.core.model import Principal
+from gateway.core.stored_responses import ResponseSealer
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.ports import KeyDirectory
 
 
 class AuthenticatedClient(NamedTuple):
-    """The principal of a request, and its Idempotency-Key if it has one."""
+    """The principal of a request, its Idempotency-Key if any, and what seals its responses."""
 
     principal: Principal
     keyed: KeyedRequest | None
+    sealer: ResponseSealer | None = None
 
 
 class Authenticator:
@@ -44,16 +46,31 @@ class Authenticator:
         """
         return (await self._checked(channel))[0]
 
-    async def client(self, channel: ClientChannel) -> AuthenticatedClient:
+    async def client(self, channel: ClientChannel, *, seals: bool = False) -> AuthenticatedClient:
         """
         Return the principal of a request and its Idempotency-Key.
+
+        Args:
+            channel: The request.
+            seals: Return a sealer, too.
 
         Raises:
             GatewayError: As `principal`; BAD_REQUEST for a malformed Idempotency-Key.
         """
         principal, key = await self._checked(channel)
         keyed = keyed_request(channel.headers, key) if self._idempotency else None
-        return AuthenticatedClient(principal, keyed)
+        sealer = ResponseSealer(key, principal) if seals else None
+        return AuthenticatedClient(principal, keyed, sealer)
+
+    async def sealer(self, channel: ClientChannel) -> ResponseSealer:
+        """
+        Return what opens the kept responses of a request's key.
+
+        Raises:
+            GatewayError: As `principal`.
+        """
+        principal, key = await self._checked(channel)
+        return ResponseSealer(key, principal)
 
     async def _checked(self, channel: ClientChannel) -> tuple[Principal, str]:
         """Return the principal and the raw key, which never leaves this class."""

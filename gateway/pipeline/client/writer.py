@@ -17,8 +17,6 @@ from gateway.ports import Headers
 
 
 class ResponseHead(NamedTuple):
-    """The head of a response."""
-
     status: int
     headers: Headers
     on_sent: Callable[[], None]

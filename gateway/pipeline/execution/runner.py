@@ -8,7 +8,7 @@ it is released first. Nothing is repeated once a part of the response was sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from gateway.core.model import Endpoint, Model, Principal, Wire
@@ -35,6 +35,8 @@ class Ask(NamedTuple):
 
     models: Sequence[Model]
     preferences: Preferences = NO_PREFERENCES
+    when_admitted: Callable[[], Awaitable[None]] | None = None
+    """Called once the first model is reserved, before anything is sent."""
 
 
 class CallExecution:
@@ -73,6 +75,8 @@ class CallExecution:
                 route = self._planned(context, model, NO_PREFERENCES if number else ask.preferences)
                 if number == 0:
                     await self._reserve(context, principal, model, route.candidates[0])
+                    if ask.when_admitted is not None:
+                        await ask.when_admitted()
                 elif not await self._switched(context, principal, model, route):
                     continue
                 await self._run_model(context, route)

@@ -19,8 +19,9 @@ from gateway.core.routing.plan import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.departure import Departure, may_hide_reasoning
+from gateway.pipeline.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
 from gateway.pipeline.request.inbound_request import InboundRequest, Reshape
-from gateway.pipeline.request.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
+from gateway.pipeline.stored.keeper import ResponseKeeper
 from gateway.ports import UpstreamRequest
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
 from gateway.protocols.http.headers import mapped_betas, translated_headers, upstream_headers
@@ -44,13 +45,14 @@ from gateway.protocols.openai_responses.stream import responses_over_messages
 from gateway.protocols.streams.relayed import RelayedStream, Unchanged
 from gateway.protocols.streams.transform import StreamTransform
 from gateway.protocols.translate.capabilities import Capabilities, capabilities
+from gateway.protocols.translate.chat_dialect.history import has_calls
+from gateway.protocols.translate.chat_dialect.relayed import adapt_chat
 from gateway.protocols.translate.chat_to_messages import request as chat_to_messages_request
 from gateway.protocols.translate.chat_to_messages import response as chat_to_messages_response
 from gateway.protocols.translate.chat_to_messages.stream import chat_stream
 from gateway.protocols.translate.messages_to_chat import request as messages_to_chat_request
 from gateway.protocols.translate.messages_to_chat import response as messages_to_chat_response
 from gateway.protocols.translate.messages_to_chat.stream import messages_stream
-from gateway.protocols.translate.relayed_chat import adapt_chat
 from gateway.protocols.translate.stream import (
     ResponseContext,
     StreamTranslator,
@@ -74,6 +76,8 @@ class Exchange(msgspec.Struct):
     """For a whole response, applied in order."""
     translated: bool = False
     """The response is in another API than the client's."""
+    reasoning_apart: bool = False
+    """How usage is read, see `Capabilities.reasoning_apart`."""
 
 
 Prepared = tuple[UpstreamRequest, Exchange]
@@ -90,6 +94,8 @@ class CallContext(msgspec.Struct):
     """Frees the request's body: no retry is possible once the response head is sent."""
     session_id: str | None
     created: int
+    keeper: ResponseKeeper | None = None
+    """Keeps the response for follow-up requests."""
     max_attempts: int | None = None
     """None: each candidate once."""
     input_estimate: int = 0
@@ -161,7 +167,7 @@ def _is_long(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
     strips = context.without_reasoning or candidate.deployment.provider.strip_billing_line
     if candidate.wire is Wire.ANTHROPIC and caps.midconv_system == "user":
         strips = strips or has_system_messages(request.body)
-    if strips or has_foreign_reasoning(request.body):
+    if strips or has_foreign_reasoning(request.body) or has_calls(request.body):
         return is_long_walk(request.body)
     return len(request.body) > LOOP_BYTES
 
@@ -173,16 +179,18 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
     unpriced = dropped_fields(request.fields.priced, provider.allow_features)
     call.dropped = (*request.dropped, *unpriced)
     if request.is_facade:
-        body, left_out = request.chat_body(caps, candidate.deployment.upstream_model)
+        route = TranslationRoute(candidate.deployment.upstream_model, caps, call.model.max_output)
+        body, left_out = request.chat_body(route)
         call.dropped += left_out
         if unpriced:
             body = without_fields(body, unpriced)
         sent = _request(context, candidate, body, _own_headers(context, candidate))
-        translator = request.stream_translator() if call.stream else None
+        translator = request.stream_translator(caps) if call.stream else None
         return sent, Exchange(
             transform=translator or _relayed_stream(call, hides_usage=False),
             reshape=request.reshape(call.model, caps),
             translated=True,
+            reasoning_apart=caps.reasoning_apart,
         )
     body, hide, adapted = _relayed_body(context, candidate, caps)
     call.dropped += adapted
@@ -196,6 +204,7 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
         headers = mapped_betas(headers, provider.betas)
     return _request(context, candidate, body, headers), Exchange(
         transform=_relayed_stream(call, hides_usage=hide),
+        reasoning_apart=caps.reasoning_apart,
     )
 
 
@@ -267,6 +276,7 @@ def _translated(context: CallContext, candidate: Candidate, caps: Capabilities) 
         transform=_translator(request, response_context, caps) if call.stream else Unchanged(),
         reshape=_reshape(request, call.model, response_context, caps),
         translated=True,
+        reasoning_apart=caps.reasoning_apart,
     )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from gateway.core.model import Endpoint, Model, Wire
-from gateway.pipeline.request.offload import LOOP_BYTES, is_long_walk, offloaded
+from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
+from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.http.request.bounds import (
     DEFAULT_BOUNDS,
     RELAYED_BYTES,
@@ -34,12 +35,12 @@ from gateway.protocols.native_chat import (
     require_web_search,
 )
 from gateway.protocols.openai_responses.context import ResponsesContext
-from gateway.protocols.openai_responses.dialect import fit_chat
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response
 from gateway.protocols.openai_responses.stream import responses_stream
 from gateway.protocols.translate.capabilities import Capabilities
-from gateway.protocols.translate.stream import StreamTranslator
+from gateway.protocols.translate.chat_dialect.request import fit_chat
+from gateway.protocols.translate.stream import StreamTranslator, TranslationRoute
 from gateway.tokens.input_bound import input_token_bound, may_cache_for_an_hour
 
 MOST_DROPPED = 32
@@ -74,6 +75,13 @@ class InboundRequest(msgspec.Struct, kw_only=True):
         """Drop the bodies, which may be megabytes: after the response head there is no retry."""
         self.body = self.original = b""
 
+    def keep_as(self, token: str, previous_response_id: str | None, *, store: bool) -> None:
+        """Name the response and its items by `token`, to be kept if `store`."""
+        if self.responses is not None:
+            self.responses = msgspec.structs.replace(
+                self.responses, token=token, previous_response_id=previous_response_id, store=store
+            )
+
     def input_bound(self) -> int | None:
         """Return an upper bound of the input's tokens; None: only the model's context bounds it."""
         return input_token_bound(self.body)
@@ -87,41 +95,29 @@ class InboundRequest(msgspec.Struct, kw_only=True):
         """The client speaks neither dialect: `body` is a translation."""
         return self.responses is not None or self.native is not None
 
-    def chat_body(self, caps: Capabilities, upstream_model: str) -> tuple[bytes, tuple[str, ...]]:
+    def chat_body(self, route: TranslationRoute) -> tuple[bytes, tuple[str, ...]]:
         """Return a façade's chat request for an upstream, and what was left out of it."""
         if self.native is not None:
             body = chat_request(
                 self.native,
-                model=upstream_model,
-                limit_field=caps.max_tokens_param,
-                min_output_tokens=caps.min_output_tokens,
+                model=route.upstream_model,
+                limit_field=route.caps.max_tokens_param,
+                min_output_tokens=route.caps.min_output_tokens,
             )
             return body, ()
-        body = self.body
-        if caps.reasoning_in is None and self.original:
-            body = translate_responses_request(self.original, carry_reasoning=False).body
-        members = _MEMBERS.decode(body)
-        members["model"] = upstream_model
-        dropped = fit_chat(members, caps)
-        limit = members.pop("max_completion_tokens", None)
-        if limit is not None:
-            members[caps.max_tokens_param] = limit
-        # Hints only: the response is the same without them, but a strict upstream returns 400.
-        if not caps.prompt_cache_key:
-            members.pop("prompt_cache_key", None)
-        if caps.user_field != "safety_identifier":
-            members.pop("safety_identifier", None)
+        members = _MEMBERS.decode(self.body)
+        dropped = fit_chat(members, route)
         return msgspec.json.encode(members), dropped
 
-    def stream_translator(self) -> StreamTranslator | None:
+    def stream_translator(self, caps: Capabilities) -> StreamTranslator | None:
         """Return a new translator from the chat stream to the client's; None if not needed."""
-        return responses_stream(self.responses) if self.responses is not None else None
+        return responses_stream(self.responses, caps) if self.responses is not None else None
 
     def reshape(self, model: Model, caps: Capabilities) -> tuple[Reshape, ...]:
         """Return the steps from a whole chat response to the client's; empty if not needed."""
         if self.responses is not None:
             context = self.responses
-            return (lambda body: translate_responses_response(body, context),)
+            return (lambda body: translate_responses_response(body, context, caps),)
         if self.native is not None:
             asked = self.native.model
             return (
@@ -130,7 +126,7 @@ class InboundRequest(msgspec.Struct, kw_only=True):
                     response_id=str(uuid.uuid4()),
                     model=asked,
                     prices=model.prices,
-                    think_tags=caps.think_tags,
+                    caps=caps,
                 ),
             )
         return ()
@@ -174,6 +170,8 @@ def parse_request(
     Raises:
         GatewayError: BAD_REQUEST or UNSUPPORTED, naming the field.
     """
+    if body.startswith(BOM):
+        body = body.removeprefix(BOM)
     counted = TRANSLATED_BYTES if endpoint in _PARSED else RELAYED_BYTES
     if len(body) > counted:
         check_parts(body, bounds)

@@ -31,7 +31,12 @@ from gateway.pipeline.response.clocks import SILENT_FINISH_S, Expire, Step, Stre
 from gateway.ports import UpstreamResponse
 from gateway.protocols.http.errors.response_faults import MALFORMED_RESPONSE
 from gateway.protocols.http.errors.upstream_errors import EarlyError
-from gateway.protocols.http.errors.upstream_faults import STREAM_EMPTY, error_kind, log_detail
+from gateway.protocols.http.errors.upstream_faults import (
+    STREAM_EMPTY,
+    STREAM_MALFORMED,
+    error_kind,
+    log_detail,
+)
 from gateway.protocols.streams.transform import Meter, StreamTransform
 
 
@@ -134,6 +139,9 @@ class Relay:
         except Exception as error:  # noqa: BLE001 # ends this call; the connection is not to blame
             self.write_failed(error)
             return
+        if meter.restarted:
+            self._finish(GatewayError(ErrorKind.UPSTREAM_MALFORMED, STREAM_MALFORMED.message))
+            return
         self._last_read_at = now = monotonic()
         if out:
             self._last_write_at = now
@@ -155,7 +163,6 @@ class Relay:
     # `FlowControl`, from the writer.
 
     def pause_writing(self) -> None:
-        """Pause the upstream."""
         self._response.pause()
 
     def resume_writing(self) -> None:

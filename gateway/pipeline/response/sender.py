@@ -18,17 +18,25 @@ from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.client.writer import ResponseHead
 from gateway.pipeline.request.exchange import CallContext, Exchange
 from gateway.pipeline.response.clocks import Expire
+from gateway.pipeline.response.endings import (
+    check_early_error,
+    end_relayed,
+    end_translated,
+    end_when_held,
+    relay_error,
+)
 from gateway.pipeline.response.relay import EarlyUpstreamError, Relay
 from gateway.pipeline.response.unfold import UnfoldedResponse
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.codec.digits import read_digits
-from gateway.protocols.http.errors.gateway_errors import render_event
+from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.http.errors.response_faults import read_response_fault
 from gateway.protocols.http.errors.upstream_errors import early_error
-from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, STREAM_LATE
 from gateway.protocols.http.headers import client_headers, served_by
 from gateway.protocols.http.limit_headers import limit_headers
+from gateway.protocols.openai_responses.output import without_store
+from gateway.protocols.openai_responses.stream import ResponsesStream
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from gateway.protocols.streams.refold import begins_stream, folded
 from gateway.protocols.streams.relayed import HeldBody, Unchanged
@@ -42,8 +50,6 @@ TRANSLATED_BYTES = 32 * 1024 * 1024
 Largest response that is translated. A larger one fails as unreadable: its client gets 502, or the
 next deployment's response, and is charged nothing, since nothing was delivered.
 """
-
-
 _UPSTREAM_ENDS = (ErrorKind.UPSTREAM_BROKEN, ErrorKind.UPSTREAM_TIMEOUT)
 
 
@@ -88,8 +94,8 @@ class ResponseSender:
                 "The upstream model answered in an unexpected format.",
                 detail=f"status {response.status}, {kind[:100].decode('latin-1')}",
             )
-        if call.stream and not is_stream:
-            response = UnfoldedResponse(response, attempt.wire, call.endpoint)
+        if call.stream:
+            response = UnfoldedResponse(response, attempt.wire, call.endpoint, labelled=is_stream)
         length = _length(response)
         attempt.upstream_request_id = _upstream_id(response)
         headers = self._headers(call, attempt, exchange, response)
@@ -101,7 +107,7 @@ class ResponseSender:
         is_count = call.endpoint is Endpoint.COUNT_TOKENS
         if exchange.translated or is_small or is_stream or is_count:
             return await self._whole(context, attempt, exchange, response, head)
-        await self._large(context, attempt, response, head)
+        await self._large(context, attempt, exchange, response, head)
         return None
 
     def _headers(
@@ -137,11 +143,10 @@ class ResponseSender:
         call, channel = context.call, context.channel
         is_stream = (_header(response, b"content-type") or b"").startswith(b"text/event-stream")
         limit = TRANSLATED_BYTES if exchange.translated or is_stream else WHOLE_BYTES
-        meter = JsonMeter(attempt.wire, held_bytes=limit)
+        meter = JsonMeter(attempt.wire, limit, reasoning_apart=exchange.reasoning_apart)
         try:
             body = await self._read(attempt, response, limit)
-            if begins_stream(body):
-                body = folded(attempt.wire, body)
+            body = folded(attempt.wire, body) if begins_stream(body) else body.removeprefix(BOM)
             meter.feed(body)
             if not meter.answers:
                 _check_answer(call, attempt, body)
@@ -150,6 +155,8 @@ class ResponseSender:
                 raise GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
             for step in exchange.reshape:
                 body = step(body)
+            if context.keeper is not None and not await context.keeper.keep(body):
+                body = without_store(body)
             if exchange.translated or _length(response) != len(body):
                 head.headers[:] = [each for each in head.headers if each[0] != b"content-length"]
                 head.headers.append((b"content-length", str(len(body)).encode()))
@@ -179,11 +186,12 @@ class ResponseSender:
         self,
         context: CallContext,
         attempt: Attempt,
+        exchange: Exchange,
         response: UpstreamResponse,
         head: ResponseHead,
     ) -> None:
         call, channel = context.call, context.channel
-        meter = JsonMeter(attempt.wire)
+        meter = JsonMeter(attempt.wire, reasoning_apart=exchange.reasoning_apart)
         transform = Unchanged()
         if _length(response) is None:
             transform = HeldBody(attempt.wire, call.endpoint, call.model_asked)
@@ -195,7 +203,7 @@ class ResponseSender:
             if error is not None:
                 raise error  # JSON may have been sent in part: without `end` the connection breaks
             rest = transform.end(clean=True)
-            _check_early_error(channel, transform)
+            check_early_error(channel, transform)
             await relay.writer.write_last(rest)
             await channel.end()
         finally:
@@ -210,9 +218,11 @@ class ResponseSender:
         head: ResponseHead,
     ) -> None:
         call, channel = context.call, context.channel
-        meter = StreamMeter(attempt.wire)
+        meter = StreamMeter(attempt.wire, reasoning_apart=exchange.reasoning_apart)
         attempt.meter = meter
         relay = self._relay(context, attempt, response, meter, exchange.transform, head)
+        if isinstance(exchange.transform, ResponsesStream):
+            end_when_held(exchange.transform, relay)
         try:
             error = await self._pump(context, attempt, relay, response)
             meter.end()
@@ -221,12 +231,12 @@ class ResponseSender:
                 raise error
             reported = _reported(meter)
             if exchange.translated:
-                await _end_translated(channel, exchange.transform, relay, error or reported)
+                await end_translated(context, exchange.transform, relay, error or reported)
             else:
-                incomplete = _relay_error(error, meter)
+                incomplete = relay_error(error, meter)
                 if reported is not None and not at_event_boundary(*relay.writer.tail):
                     raise reported  # half an event after the error: the connection breaks
-                await _end_relayed(call, channel, exchange.transform, relay, incomplete)
+                await end_relayed(call, channel, exchange.transform, relay, incomplete)
             if reported is not None:
                 raise reported
         finally:
@@ -299,76 +309,11 @@ def _reported(meter: StreamMeter) -> GatewayError | None:
     return GatewayError(ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error in its stream.")
 
 
-def _relay_error(error: GatewayError | None, meter: StreamMeter) -> GatewayError | None:
-    """
-    Return the error of a relayed body that is incomplete.
-
-    A body that broke off or timed out after its finish reason is complete; one that ended cleanly
-    before it is not. An error that the upstream reported itself needs no second one.
-    """
-    answered = meter.contents > 0 or meter.seen
-    complete = bool(meter.finish_reason or meter.failed or (meter.saw_end and answered))
-    if error is None:
-        return None if complete else _cut_off()
-    return None if complete and error.kind in _UPSTREAM_ENDS else error
-
-
-def _cut_off() -> GatewayError:
-    return GatewayError(ErrorKind.UPSTREAM_BROKEN, "Upstream stream ended before completion")
-
-
-async def _end_relayed(
-    call: Call,
-    channel: ClientChannel,
-    transform: StreamTransform,
-    relay: Relay,
-    error: GatewayError | None,
-) -> None:
-    """
-    End a stream of the client's own dialect.
-
-    A committed stream that failed ends with an error event. In the middle of an event none can be
-    added: the connection is broken instead, by not ending the response.
-    """
-    rest = transform.end(error is None)
-    _check_early_error(channel, transform)
-    if error is None:
-        await relay.writer.write_last(rest)
-        await channel.end()
-        return
-    may_report = channel.started and error.kind is not ErrorKind.SLOW_CLIENT
-    if may_report and at_event_boundary(*relay.writer.tail):
-        await relay.writer.write_last(render_event(error, call.client_wire))
-        await channel.end()
-    raise error
-
-
-async def _end_translated(
-    channel: ClientChannel, transform: StreamTransform, relay: Relay, error: GatewayError | None
-) -> None:
-    """End a translated stream as its translator decides."""
-    if error is not None and error.kind is ErrorKind.SLOW_CLIENT:
-        raise error
-    late = error is not None and error.kind is ErrorKind.UPSTREAM_TIMEOUT
-    rest = transform.end(error is None, STREAM_LATE if late else STREAM_CUT)
-    _check_early_error(channel, transform)
-    await relay.writer.write_last(rest or transform.error_event)
-    await channel.end()
-    if transform.failed:
-        raise error or _cut_off()
-
-
 def _check_answer(call: Call, attempt: Attempt, body: bytes) -> None:
     """Raise the fault of a whole response that does not answer."""
     fault = read_response_fault(attempt.wire, call.endpoint, body)
     if fault is not None:
         raise EarlyUpstreamError(early_error(fault, call.client_wire, call.model_asked))
-
-
-def _check_early_error(channel: ClientChannel, transform: StreamTransform) -> None:
-    early = transform.early_error
-    if early is not None and not channel.started:
-        raise EarlyUpstreamError(early)
 
 
 def _keep_usage(

@@ -47,7 +47,6 @@ class Watchdog:
         self._timer = loop.call_later(TICK_S, self._tick, loop, monotonic() + TICK_S)
 
     def stop(self) -> None:
-        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -39,8 +39,6 @@ class Block(msgspec.Struct, omit_defaults=True):
 
 
 class Message(msgspec.Struct):
-    """One turn."""
-
     role: Literal["user", "assistant", "system"]
     content: list[Block]
 
@@ -65,5 +63,4 @@ class ToolChoice(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 def text_block(text: str) -> Block:
-    """Return a text block."""
     return Block("text", text=text)

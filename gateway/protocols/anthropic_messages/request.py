@@ -47,8 +47,6 @@ class Source(msgspec.Struct, gc=False):
 
 
 class Message(msgspec.Struct, gc=False):
-    """One turn."""
-
     role: str
     content: str | list[Block]
 

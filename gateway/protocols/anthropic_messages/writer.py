@@ -64,7 +64,6 @@ class EventWriter:
         return written
 
     def start_message(self, message_id: str, model: str, usage: AnthropicUsage) -> None:
-        """Write `message_start`."""
         message: dict[str, object] = {
             "id": message_id,
             "type": "message",

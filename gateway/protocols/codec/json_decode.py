@@ -23,6 +23,8 @@ from gateway.errors import ErrorKind, GatewayError
 
 T = TypeVar("T")
 
+BOM: Final = b"\xef\xbb\xbf"
+"""Some programs write it before JSON, where it is no white space."""
 TOO_DEEP: Final = "JSON is nested too deeply"
 
 _HIGH = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from gateway.core.model import Model, Wire
+from gateway.protocols.http.retry_after import RETRY_AFTER, retry_headers
 
 Header = tuple[bytes, bytes]
 
@@ -23,8 +24,6 @@ _COPIED: Final[dict[Wire, frozenset[bytes]]] = {
     Wire.OPENAI: frozenset({b"accept", b"openai-beta"}),
     Wire.ANTHROPIC: frozenset({b"accept", b"anthropic-version", b"anthropic-beta"}),
 }
-_RETURNED: Final = frozenset({b"retry-after", b"retry-after-ms"})
-_RETURNED_WITH_ERRORS: Final = _RETURNED | {b"x-should-retry"}
 # The gateway sets the type itself: an upstream's `text/html` would be rendered by a browser.
 _JSON_RESPONSE: Final = (
     (b"content-type", b"application/json"),
@@ -112,7 +111,7 @@ def translated_headers(wire: Wire, route: Sequence[Header], *, stream: bool) -> 
 
 
 def client_headers(
-    upstream: Iterable[Header],
+    upstream: Sequence[Header],
     request_id: str,
     *,
     stream: bool,
@@ -130,14 +129,18 @@ def client_headers(
         error: The response is an error, whose retry advice is kept.
     """
     headers: list[Header] = [*(_SSE_RESPONSE if stream else _JSON_RESPONSE)]
-    returned = _RETURNED_WITH_ERRORS if error else _RETURNED
     found: dict[bytes, bytes] = {}
+    advised = False
     for header in upstream:
         name = header[0]
-        if name in returned:
-            headers.append(header)
-        elif name in _NOTED:
+        if name in _NOTED:
             found[name] = header[1]
+        elif name in RETRY_AFTER:
+            advised = True
+        elif error and name == b"x-should-retry":
+            headers.append(header)
+    if advised:
+        headers.extend(retry_headers(upstream))
     if not stream and unchanged and b"content-length" in found and not is_encoded(found):
         headers.append((b"content-length", found[b"content-length"]))
     own_id = request_id.encode("latin-1")

@@ -69,7 +69,6 @@ class ChatMessage(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 def text_part(text: str) -> Part:
-    """Return a text part."""
     return Part("text", text)
 
 

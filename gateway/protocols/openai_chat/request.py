@@ -74,8 +74,6 @@ class ToolCall(msgspec.Struct, gc=False):
 
 
 class Message(msgspec.Struct, gc=False):
-    """One message of any role."""
-
     role: str
     content: str | list[Part] | None = None
     refusal: str | None = None
@@ -99,22 +97,16 @@ class FunctionDefinition(msgspec.Struct, gc=False):
 
 
 class Tool(msgspec.Struct, gc=False):
-    """A tool of any type."""
-
     type: str = "function"
     function: FunctionDefinition | None = None
     cache_control: Raw = ABSENT
 
 
 class FunctionName(msgspec.Struct, gc=False):
-    """A function referred to."""
-
     name: str
 
 
 class AllowedTool(msgspec.Struct, gc=False):
-    """A tool referred to."""
-
     type: str = "function"
     function: FunctionName | None = None
 
@@ -148,8 +140,6 @@ class ResponseFormat(msgspec.Struct, gc=False):
 
 
 class StreamOptions(msgspec.Struct, gc=False):
-    """The options of a stream."""
-
     include_usage: bool | None = None
 
 

@@ -84,36 +84,43 @@ def chat_usage(usage: Usage, *, reasoning_stated: bool = True) -> ChatUsage:
     )
 
 
-def read_openai_usage(raw: bytes, service_tier: object = None) -> Usage | None:
+def read_openai_usage(
+    raw: bytes, service_tier: object = None, *, reasoning_apart: bool = False
+) -> Usage | None:
     """
     Return a `usage` object of the OpenAI wire.
 
     Args:
         raw: The object.
         service_tier: As the response reports it beside its usage.
+        reasoning_apart: Reasoning is neither in `completion_tokens` nor in the total.
 
     Returns:
         None if it is null, no usage object, holds no count at all, or one that cannot be true.
     """
     try:
-        return _usage(_DECODER.decode(raw), service_tier)
+        return _usage(_DECODER.decode(raw), service_tier, reasoning_apart=reasoning_apart)
     except UNREADABLE:
         return None
 
 
-def convert_openai_usage(usage: Mapping[str, object] | None) -> Usage | None:
+def convert_openai_usage(
+    usage: Mapping[str, object] | None, *, reasoning_apart: bool = False
+) -> Usage | None:
     """Return what `read_openai_usage` reads of a decoded object; None without usage."""
     if usage is None:
         return None
     try:
-        return _usage(msgspec.convert(usage, _OpenAIUsage), None)
+        return _usage(msgspec.convert(usage, _OpenAIUsage), None, reasoning_apart=reasoning_apart)
     except UNREADABLE:
         return None
 
 
-def read_chat_usage(usage: Mapping[str, object] | None) -> ChatUsage | None:
+def read_chat_usage(
+    usage: Mapping[str, object] | None, *, reasoning_apart: bool = False
+) -> ChatUsage | None:
     """Return what `read_openai_usage` reads, as a client is shown it; None without usage."""
-    found = convert_openai_usage(usage)
+    found = convert_openai_usage(usage, reasoning_apart=reasoning_apart)
     return None if found is None else chat_usage(found)
 
 
@@ -128,7 +135,29 @@ def laid_over(usage: Usage, known: Usage) -> Usage:
     return usage
 
 
-def _usage(usage: _OpenAIUsage, service_tier: object) -> Usage | None:
+def settled_usage(usage: Usage, reported: bool, input_tokens: int, *, output_tokens: int) -> Usage:
+    """
+    Return what to bill: `usage` if it covers the output, else completed by estimates.
+
+    Args:
+        usage: What was reported.
+        reported: It covers the output.
+        input_tokens: An estimate of the input, used if none was reported.
+        output_tokens: An estimate of the output, reasoning included.
+    """
+    if reported:
+        return usage
+    known = usage.input + usage.cache_read + usage.cache_write
+    return Usage(
+        input=usage.input if known else input_tokens,
+        cache_read=usage.cache_read,
+        cache_write=usage.cache_write,
+        output=max(usage.output, output_tokens - usage.reasoning),
+        reasoning=usage.reasoning,
+    )
+
+
+def _usage(usage: _OpenAIUsage, service_tier: object, *, reasoning_apart: bool) -> Usage | None:
     if usage.prompt_tokens is usage.completion_tokens is None:
         _rename_counts(usage)
     if usage.prompt_tokens is usage.completion_tokens is usage.total_tokens is None:
@@ -155,6 +184,8 @@ def _usage(usage: _OpenAIUsage, service_tier: object) -> Usage | None:
             prompt += beyond
         else:
             output += beyond
+    if reasoning_apart and beyond <= 0:
+        output += stated
     apart = count(usage.cache_read_input_tokens) + count(usage.cache_creation_input_tokens)
     if apart > prompt:  # members of Messages, whose input leaves them out
         prompt += apart

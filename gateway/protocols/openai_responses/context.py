@@ -14,9 +14,6 @@ from msgspec import Raw
 
 from gateway.protocols.codec.json_decode import decode_request
 
-ENCRYPTED: Final = "reasoning.encrypted_content"
-"""The one `include` value that has an effect."""
-
 
 class ToolName(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the client calls a tool that has another name upstream, or another kind."""
@@ -36,8 +33,6 @@ class ResponsesContext(msgspec.Struct, frozen=True, kw_only=True):
     """The model's name as the client sent it."""
     echo: dict[str, Raw]
     """Members of the response object that repeat the request."""
-    encrypted_reasoning: bool = False
-    """Reasoning items carry `encrypted_content`."""
     stream: bool = False
     tool_names: dict[str, ToolName] = {}
     """Upstream name -> the client's, only for tools where they differ."""
@@ -45,6 +40,11 @@ class ResponsesContext(msgspec.Struct, frozen=True, kw_only=True):
     """Call ids that the request already uses: a new call must not repeat one."""
     created: int = 0
     """Unix seconds; set with `msgspec.structs.replace`."""
+    token: str = ""
+    """What the ids of the response and its items are made of; empty: of the upstream's id."""
+    previous_response_id: str | None = None
+    store: bool = False
+    """The response is to be kept; a stream's last event waits until it is."""
 
 
 class _EchoedReasoning(msgspec.Struct):
@@ -59,7 +59,6 @@ class _EchoedText(msgspec.Struct, omit_defaults=True):
 
 class _Echoed(msgspec.Struct):
     model: str
-    include: list[str] | None = None
     stream: bool | None = None
     instructions: Raw = Raw(b"null")
     max_output_tokens: Raw = Raw(b"null")
@@ -102,7 +101,6 @@ def read_context(body: bytes) -> ResponsesContext:
     return ResponsesContext(
         model=request.model,
         echo={name: _compact(value) for name, value in echo.items()},
-        encrypted_reasoning=ENCRYPTED in (request.include or ()),
         stream=request.stream is True,
     )
 

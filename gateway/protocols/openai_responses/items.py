@@ -139,13 +139,10 @@ class MessageItem(OutputItem):
 class ReasoningItem(OutputItem):
     """Reasoning, shown as its summary, and what of it must come back unchanged."""
 
-    __slots__ = ("_details", "_encrypted", "_joiner", "_pieces")
+    __slots__ = ("_details", "_joiner", "_pieces")
 
-    def __init__(
-        self, writer: EventWriter, base_id: str, index: int, *, encrypted: bool = False
-    ) -> None:
+    def __init__(self, writer: EventWriter, base_id: str, index: int) -> None:
         super().__init__(writer, f"rs_{base_id}_{index}", index)
-        self._encrypted = encrypted
         self._pieces: list[str] = []
         self._details: list[msgspec.Raw] = []
         self._joiner = SurrogateJoiner()
@@ -183,8 +180,8 @@ class ReasoningItem(OutputItem):
             members = self._at + b'"part":' + encode(part)
             self._writer.write(b"response.reasoning_summary_part.done", members)
             item["summary"] = [part]
-        if self._encrypted:
-            item["encrypted_content"] = pack_reasoning(text, self._details)
+        # Also unasked: not every client that keeps its own history knows to include it.
+        item["encrypted_content"] = pack_reasoning(text, self._details)
         self._completed(item)
 
     def _write_delta(self, text: str) -> None:
@@ -262,6 +259,8 @@ class CallItem(OutputItem):
             return item | {"operation": arguments}
         if kind == "local_shell_call":
             arguments = {"type": "exec", "env": {}, **arguments}
+        if kind == "computer_call":
+            item["pending_safety_checks"] = []
         return item | {"action": arguments}
 
 
@@ -270,6 +269,7 @@ _PREFIXES: Final = {
     "local_shell_call": "lsh",
     "shell_call": "sh",
     "apply_patch_call": "apc",
+    "computer_call": "cu",
 }
 _CUSTOM: Final = msgspec.json.Decoder(dict[str, str])
 _ARGUMENTS: Final = msgspec.json.Decoder(dict[str, Any])

@@ -18,6 +18,7 @@ from gateway.protocols.openai_chat.response import (
     Delta,
     content_texts,
     detail_text,
+    thought_signature,
 )
 from gateway.protocols.openai_chat.usage import ChatUsage
 from gateway.protocols.openai_responses.context import ResponsesContext, ToolName
@@ -31,6 +32,7 @@ from gateway.protocols.openai_responses.items import (
     encode,
 )
 from gateway.protocols.openai_responses.reasoning import signed_entries
+from gateway.protocols.translate.chat_dialect.history import GOOGLE_FORMAT
 from gateway.protocols.translate.tool_fragments import (
     LEGACY_INDEX,
     CallState,
@@ -77,7 +79,6 @@ class OutputBuilder:
 
     @property
     def response_id(self) -> str:
-        """The id of the response object."""
         return f"resp_{self._base_id}"
 
     @property
@@ -87,7 +88,8 @@ class OutputBuilder:
 
     def derive_ids(self, upstream_id: str) -> None:
         """Derive all ids from now on from the id of a chat completion."""
-        self._base_id = cleaned(upstream_id.removeprefix("chatcmpl-")) or "unknown"
+        token = self._context.token or cleaned(upstream_id.removeprefix("chatcmpl-"))
+        self._base_id = token or "unknown"
 
     def add(self, message: Delta) -> None:
         """Add a whole message: reasoning, text, refusal, then calls."""
@@ -107,7 +109,6 @@ class OutputBuilder:
             self.tool_call(CallFragment(LEGACY_INDEX, None, message.function_call))
 
     def text(self, text: str) -> None:
-        """Add text."""
         self._message().add("output_text", text)
 
     def refusal(self, text: str) -> None:
@@ -126,7 +127,7 @@ class OutputBuilder:
             self._reads_details = bool(text) or self._reads_details
             if text:
                 self._reasoning().add(text)
-        if self._context.encrypted_reasoning and signed_entries(details):
+        if signed_entries(details):
             self._reasoning().add_details(details)
 
     def tool_call(self, fragment: CallFragment) -> None:
@@ -136,7 +137,7 @@ class OutputBuilder:
             return
         arguments = record.take(fragment)
         if record.state is CallState.WAITING and record.name:
-            self._open_call(record)
+            self._open_call(record, thought_signature(fragment.extra_content))
         elif record.state is CallState.LIVE:
             self._open_calls[record.ordinal][1].add(arguments)
 
@@ -160,10 +161,7 @@ class OutputBuilder:
     def _reasoning(self) -> ReasoningItem:
         if not isinstance(self._open, ReasoningItem):
             self._close_open()
-            encrypted = self._context.encrypted_reasoning
-            self._open = ReasoningItem(
-                self._writer, self._base_id, len(self._items), encrypted=encrypted
-            )
+            self._open = ReasoningItem(self._writer, self._base_id, len(self._items))
             self._items.append(self._open)
         return self._open
 
@@ -178,12 +176,16 @@ class OutputBuilder:
             self._open.close()
             self._open = None
 
-    def _open_call(self, record: ToolRecord) -> None:
+    def _open_call(self, record: ToolRecord, signature: str | None) -> None:
+        call_id = join_surrogates(record.id) or f"call_{self._base_id}_{len(self._items)}"
+        call_id = self._ids.take(call_id)
+        if signature is not None:
+            # An item of a call has no place for it: it comes back with the reasoning before it.
+            kind = {"type": "reasoning.encrypted", "format": GOOGLE_FORMAT}
+            self._reasoning().add_details([{**kind, "id": call_id, "data": signature}])
         self._close_open()
         record.state = CallState.LIVE
         index = len(self._items)
-        call_id = join_surrogates(record.id) or f"call_{self._base_id}_{index}"
-        call_id = self._ids.take(call_id)
         name = self._context.tool_names.get(record.name) or ToolName(record.name)
         item = CallItem(self._writer, self._base_id, index, name, call_id)
         self._items.append(item)
@@ -213,13 +215,18 @@ def response_object(
             "incomplete_details": None if incomplete is None else {"reason": incomplete},
             "model": context.model,
             "output": output,
-            "previous_response_id": None,
-            "store": False,
+            "previous_response_id": context.previous_response_id,
             "truncation": "disabled",
             "usage": None if usage is None else _usage(usage),
         }
         | context.echo
+        | {"store": context.store}
     )
+
+
+def without_store(response: bytes) -> bytes:
+    """Return a response object that says it is not kept; `store` is its last member."""
+    return response.removesuffix(b"true}") + b"false}"
 
 
 def final_response(

@@ -1,8 +1,9 @@
 """
 An OpenAI Responses request as a Chat Completions request.
 
-Stateless only: everything goes through the chat form, so that any upstream can serve it. What
-refers to state at the provider (previous responses, conversations, stored prompts) is refused.
+Everything goes through the chat form, so that any upstream can serve it. Previous responses and
+item references have been replaced by what they stand for, see `stored`; conversations and prompts
+at the provider are refused.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from msgspec import Raw
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.openai_responses.context import ResponsesContext, read_context
-from gateway.protocols.openai_responses.input import ChatMessages, Item
-from gateway.protocols.openai_responses.tools import ChatTools, Tool
+from gateway.protocols.openai_responses.input.messages import ChatMessages, Item
+from gateway.protocols.openai_responses.input.tools import ChatTools, Tool
 
 _NULL: Final = Raw(b"null")
 
@@ -84,13 +85,12 @@ _SAME_NAME: Final = (
 _STORED: Final = ("previous_response_id", "conversation")
 
 
-def translate_responses_request(body: bytes, *, carry_reasoning: bool = True) -> ChatRequest:
+def translate_responses_request(body: bytes) -> ChatRequest:
     """
     Return the chat request and what its response must know.
 
     Args:
         body: The client's.
-        carry_reasoning: Old reasoning goes upstream as `reasoning_content` and `reasoning_details`.
 
     Raises:
         GatewayError: BAD_REQUEST or UNSUPPORTED, with `param`.
@@ -100,7 +100,7 @@ def translate_responses_request(body: bytes, *, carry_reasoning: bool = True) ->
     _refuse_unsupported(request)
     tools = ChatTools()
     tools.add(request.tools or [])
-    messages = ChatMessages(tools, carry_reasoning=carry_reasoning)
+    messages = ChatMessages(tools)
     messages.add_text("system", request.instructions or "")
     _add_input(messages, request.input)
     chat: dict[str, object] = {"model": request.model, "messages": messages.finish()}

@@ -9,31 +9,42 @@ from gateway.protocols.openai_chat.response import (
     CallFragment,
     Delta,
     FunctionFragment,
+    reasoning_and_text,
 )
 from gateway.protocols.openai_chat.usage import ChatUsage, read_chat_usage
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.items import EventWriter
 from gateway.protocols.openai_responses.output import OutputBuilder, final_response
+from gateway.protocols.translate.capabilities import PLAIN, Capabilities
 from gateway.protocols.translate.chat_to_messages.response import (
     CompletionMessage,
     read_completion,
 )
 from gateway.protocols.translate.stream import ResponseContext
+from gateway.protocols.translate.think_tags import split_reasoning
 
 
-def translate_responses_response(body: bytes, context: ResponsesContext) -> bytes:
+def translate_responses_response(
+    body: bytes, context: ResponsesContext, caps: Capabilities = PLAIN
+) -> bytes:
     """
     Return the response object for a chat completion.
 
     Args:
         body: The upstream's response.
         context: Of the request, `created` set.
+        caps: Of the upstream's dialect.
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED, OVERLOADED or UPSTREAM_REFUSED, see `read_response`.
     """
     response, choice, message = read_response(body)
-    usage = read_chat_usage(response.usage or choice.usage)
+    if caps.think_tags or caps.think_opened:
+        reasoning, text = reasoning_and_text(message)
+        if not reasoning:
+            reasoning, text = split_reasoning(text, opened=caps.think_opened)
+            message.content, message.reasoning_content = text, reasoning
+    usage = read_chat_usage(response.usage or choice.usage, reasoning_apart=caps.reasoning_apart)
     return _written(response.id or "", message, choice.finish_reason, usage, context)
 
 

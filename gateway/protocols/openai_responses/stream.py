@@ -5,13 +5,13 @@ Rules of this file:
 
 * `response.created` and `response.in_progress` come first; `response.completed`, `.incomplete` or
   `.failed` comes last, exactly one of them. There is no `[DONE]`.
-* A failed response holds the items that were complete. An open item is not closed: nothing may
-  pretend completeness.
+* A failed response holds the items that were complete, and is never kept. An open item is not
+  closed: nothing may pretend completeness.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -24,8 +24,15 @@ from gateway.protocols.http.errors.upstream_faults import (
 from gateway.protocols.openai_chat.usage import ChatUsage
 from gateway.protocols.openai_responses.context import ResponsesContext
 from gateway.protocols.openai_responses.items import EventWriter
-from gateway.protocols.openai_responses.output import OutputBuilder, final_response, response_object
+from gateway.protocols.openai_responses.output import (
+    OutputBuilder,
+    final_response,
+    response_object,
+    without_store,
+)
+from gateway.protocols.translate.capabilities import PLAIN, Capabilities
 from gateway.protocols.translate.chat_to_messages.reader import MessagesReader
+from gateway.protocols.translate.events import StreamReader
 from gateway.protocols.translate.messages_to_chat.reader import ChatReader
 from gateway.protocols.translate.stream import StreamTranslator
 
@@ -52,20 +59,21 @@ class _ErrorBody(msgspec.Struct):
 _ERROR_BODY: Final = msgspec.json.Decoder(_ErrorBody)
 
 
-def responses_stream(context: ResponsesContext) -> StreamTranslator:
+def responses_stream(context: ResponsesContext, caps: Capabilities = PLAIN) -> ResponsesStream:
     """
     Return the translator of a chat stream for a Responses client.
 
     Args:
         context: Of the request, `created` set.
+        caps: Of the upstream's dialect.
     """
     writer = ResponsesWriter(context)
-    return StreamTranslator(ChatReader(writer), writer)
+    return ResponsesStream(ChatReader(writer, caps), writer)
 
 
 def responses_over_messages(
     context: ResponsesContext, tool_names: Mapping[str, str]
-) -> StreamTranslator:
+) -> ResponsesStream:
     """
     Return the translator of an Anthropic stream for a Responses client.
 
@@ -74,18 +82,44 @@ def responses_over_messages(
         tool_names: Tool name shortened for Anthropic -> the name in the chat request.
     """
     writer = ResponsesWriter(context)
-    return StreamTranslator(MessagesReader(writer, tool_names), writer)
+    return ResponsesStream(MessagesReader(writer, tool_names), writer)
+
+
+class ResponsesStream(StreamTranslator):
+    """A translator to Responses events that holds the last event of a response to be kept."""
+
+    __slots__ = ("_events",)
+
+    def __init__(self, reader: StreamReader, writer: ResponsesWriter) -> None:
+        super().__init__(reader, writer)
+        self._events = writer
+
+    @property
+    def held(self) -> bytes | None:
+        """The response object, once the response has ended and its last event is held."""
+        return None if self._events.held is None else self._events.held[1]
+
+    def when_held(self, call: Callable[[], object]) -> None:
+        """Call back once the last event is held."""
+        self._events.when_held = call
+
+    def complete(self, *, stored: bool) -> bytes:
+        """Return the last event; `stored`: the response was kept."""
+        return self._events.complete(stored=stored)
 
 
 class ResponsesWriter(OutputBuilder):
     """
     Writes chat events as the events of a Responses stream, numbered from 0.
 
+    The last event of a response to be kept is held: it says whether the response was kept, and with
+    it the client may continue at once.
+
     Args:
         context: Of the request, `created` set.
     """
 
-    __slots__ = ("_begun", "_finish", "model", "take")
+    __slots__ = ("_begun", "_finish", "held", "model", "take", "when_held")
 
     wire = Wire.OPENAI
     needs_id = True
@@ -97,6 +131,9 @@ class ResponsesWriter(OutputBuilder):
         self.take = events.take
         self._begun = False
         self._finish: str | None = None
+        self.held: tuple[str, bytes] | None = None
+        """Status and object of a response whose last event is held."""
+        self.when_held: Callable[[], object] | None = None
 
     def begin(self, response_id: str | None, usage: ChatUsage | None) -> None:  # noqa: ARG002
         """Write `response.created` and `response.in_progress`."""
@@ -121,6 +158,22 @@ class ResponsesWriter(OutputBuilder):
         """Write `response.completed` or `response.incomplete`."""
         self.close()
         status, response = final_response(self._context, self, self._finish, usage)
+        if not self._context.store:
+            self._write_last(status, response)
+            return
+        self.held = status, response
+        if self.when_held is not None:
+            self.when_held()
+
+    def complete(self, *, stored: bool) -> bytes:
+        """Return the held event; it says whether the response was kept."""
+        if self.held is not None:
+            status, response = self.held
+            self.held = None
+            self._write_last(status, response if stored else without_store(response))
+        return self.take()
+
+    def _write_last(self, status: str, response: bytes) -> None:
         self._writer.write(b"response.%b" % status.encode(), b'"response":' + response)
 
     def error(self, fault: UpstreamFault, usage: ChatUsage | None) -> None:

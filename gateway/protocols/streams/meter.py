@@ -37,8 +37,9 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Usage, Wire
+from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.codec.sse import Event, EventDecoder
-from gateway.protocols.openai_chat.usage import laid_over
+from gateway.protocols.openai_chat.usage import laid_over, settled_usage
 from gateway.protocols.streams.chunk_template import (
     NO_TEMPLATE,
     common_template,
@@ -71,6 +72,7 @@ class StreamMeter:
 
     Args:
         wire: The upstream's dialect.
+        reasoning_apart: See `Capabilities.reasoning_apart`.
 
     Attributes:
         contents: Grows with each piece of content; comments, pings and empty deltas do not count.
@@ -82,15 +84,17 @@ class StreamMeter:
         finish_reason: As the upstream named it: `stop`, `end_turn`, ...
         saw_end: The wire's last event came: `[DONE]`, `message_stop`.
         failed: The upstream reported an error inside the stream.
+        restarted: A second response began before the first had ended.
     """
 
     __slots__ = (
-        "_block_ended_at", "_content_bytes", "_decoder", "_large", "_misses", "_plain",
+        "_apart", "_block_ended_at", "_content_bytes", "_decoder", "_large", "_misses", "_plain",
         "_previous", "_quick", "_template", "_template_bytes", "_wire", "contents", "failed",
-        "finish_reason", "raw_usage", "reported", "saw_end", "seen", "unreadable_usage", "usage",
+        "finish_reason", "raw_usage", "reported", "restarted", "saw_end", "seen",
+        "unreadable_usage", "usage",
     )  # fmt: skip
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, *, reasoning_apart: bool = False) -> None:
         self.contents = 0
         self.usage = Usage()
         self.seen = False
@@ -99,8 +103,9 @@ class StreamMeter:
         self.unreadable_usage = False
         self.finish_reason: str | None = None
         self.saw_end = False
-        self.failed = False
+        self.failed = self.restarted = False
         self._wire = wire
+        self._apart = reasoning_apart
         self._plain: Callable[[bytes], int] = (
             plain_openai if wire is Wire.OPENAI else plain_anthropic
         )
@@ -143,7 +148,7 @@ class StreamMeter:
         Args:
             input_tokens: An estimate of the whole input, used if the upstream reported none.
         """
-        return _settled(
+        return settled_usage(
             self.usage, self.reported, input_tokens, output_tokens=self.estimated_output_tokens()
         )
 
@@ -198,7 +203,7 @@ class StreamMeter:
             self.contents += 1
             self._large.feed(data)
             return
-        found = read_scanned(self._wire, self._large)
+        found = read_scanned(self._wire, self._large, reasoning_apart=self._apart)
         self._large = None
         self._content_bytes += found.content_bytes
         if self._wire is Wire.OPENAI:  # no large event of the other wire holds any of these
@@ -208,11 +213,12 @@ class StreamMeter:
         if event.event == b"error":
             self.failed = True
         if self._wire is Wire.OPENAI:
-            found = read_openai_chunk(event.data)
+            found = read_openai_chunk(event.data, reasoning_apart=self._apart)
         else:
             found = read_anthropic_event(event.data, self.usage)
-        if found is None:
+        if found is None or (found.start and self.saw_end):
             return
+        self.restarted = self.restarted or (found.start and (self.seen or self.contents > 0))
         self._keep(found)
         if found.content_bytes:
             if self._template_bytes < 0:
@@ -269,19 +275,25 @@ class JsonMeter:
     Args:
         wire: The upstream's dialect.
         held_bytes: Larger responses are scanned instead of held until they are complete.
+        reasoning_apart: See `Capabilities.reasoning_apart`.
 
     Attributes:
         contents: Grows with each chunk.
     """
 
-    __slots__ = ("_chunks", "_found", "_held_bytes", "_scanner", "_size", "_wire", "contents")
+    __slots__ = (
+        "_apart", "_chunks", "_found", "_held_bytes", "_scanner", "_size", "_wire", "contents",
+    )  # fmt: skip
 
-    content_ended = False
+    content_ended = restarted = False
     """Not known before the document is complete."""
 
-    def __init__(self, wire: Wire, held_bytes: int = HELD_BYTES) -> None:
+    def __init__(
+        self, wire: Wire, held_bytes: int = HELD_BYTES, *, reasoning_apart: bool = False
+    ) -> None:
         self.contents = 0
         self._wire = wire
+        self._apart = reasoning_apart
         self._held_bytes = held_bytes
         self._scanner: ResponseScanner | None = None
         self._chunks: list[bytes] = []
@@ -355,7 +367,7 @@ class JsonMeter:
 
     def settled(self, input_tokens: int) -> Usage:
         """Return what to bill, as `StreamMeter.settled`."""
-        return _settled(
+        return settled_usage(
             self.usage, self.reported, input_tokens, output_tokens=self.estimated_output_tokens()
         )
 
@@ -366,30 +378,22 @@ class JsonMeter:
         return self._found
 
     def _read(self) -> EventFields:
-        if self._scanner is not None:
-            return read_scanned(self._wire, self._scanner)
-        read = read_openai_response if self._wire is Wire.OPENAI else read_anthropic_response
-        found = read(whole_body(self._wire, b"".join(self._chunks)))
-        return found if found.end else read_scanned(self._wire, self._scanned())
+        if self._scanner is None:
+            body = whole_body(self._wire, b"".join(self._chunks))
+            if self._wire is Wire.OPENAI:
+                found = read_openai_response(body, reasoning_apart=self._apart)
+            else:
+                found = read_anthropic_response(body)
+            if found.end:
+                return found
+        scanner = self._scanner or self._scanned()
+        return read_scanned(self._wire, scanner, reasoning_apart=self._apart)
 
     def _scanned(self) -> ResponseScanner:
         scanner = ResponseScanner(self._wire)
-        for chunk in self._chunks:
-            scanner.feed(chunk)
+        for index, chunk in enumerate(self._chunks):
+            scanner.feed(chunk if index else chunk.removeprefix(BOM))
         return scanner
-
-
-def _settled(usage: Usage, reported: bool, input_tokens: int, *, output_tokens: int) -> Usage:
-    if reported:
-        return usage
-    known = usage.input + usage.cache_read + usage.cache_write
-    return Usage(
-        input=usage.input if known else input_tokens,
-        cache_read=usage.cache_read,
-        cache_write=usage.cache_write,
-        output=max(usage.output, output_tokens - usage.reasoning),
-        reasoning=usage.reasoning,
-    )
 
 
 def _after(blank_line_at: int, *, otherwise: int) -> int:

@@ -11,28 +11,36 @@ from typing import Any, Final
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.codec.sse import EventDecoder
 
 _SSE_STARTS: Final = (b"data:", b"event:", b":", b"id:", b"retry:", b"error:")
+_JSON_STARTS: Final = (b"", b"{", b"[")
 _WRONG_TYPES: Final = (AttributeError, KeyError, TypeError, ValueError)
 """What members of wrong types raise."""
-_BOM: Final = b"\xef\xbb\xbf"
 SNIFFED_BYTES: Final = 9
 """Bytes after white space that tell a stream of events from other bodies."""
 
 
 def begins_stream(body: bytes) -> bool | None:
     """Return whether a body begins as a stream of events; None: too short to tell."""
-    start = body.removeprefix(_BOM).lstrip(b" \t\r\n")
+    start = body.removeprefix(BOM).lstrip(b" \t\r\n")
     if start.startswith(_SSE_STARTS):
         return True
     return None if len(start) < SNIFFED_BYTES and start[:1] not in (b"{", b"[", b"<") else False
 
 
+def begins_document(body: bytes) -> bool:
+    """Return whether a body begins as JSON, or with what may stand before JSON."""
+    if len(body) < len(BOM) and BOM.startswith(body):
+        return True
+    return body.removeprefix(BOM).lstrip(b" \t\r\n")[:1] in _JSON_STARTS
+
+
 def whole_body(wire: Wire, body: bytes) -> bytes:
-    """Return the whole response of a stream; any other body, and a malformed one, as it is."""
+    """Return the whole response of a stream; another body, or a malformed one, without a BOM."""
     if not begins_stream(body):
-        return body
+        return body.removeprefix(BOM)
     try:
         return folded(wire, body)
     except GatewayError:
@@ -220,7 +228,7 @@ def _dicts(value: object) -> list[dict[str, Any]]:
 
 def _decoded(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data.removeprefix(_BOM))
+        value = json.loads(data.removeprefix(BOM))
     except (ValueError, RecursionError) as error:
         raise _malformed(str(error)) from error
     if not isinstance(value, dict):

@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import GatewayError
+from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.http.errors.response_faults import read_response_fault
 from gateway.protocols.http.errors.upstream_errors import EarlyError, early_error
 from gateway.protocols.http.errors.upstream_faults import (
@@ -97,6 +98,7 @@ class HeldBody(Unchanged):
                 body = folded(self._wire, body)
             except GatewayError:
                 body = b""
+        body = body.removeprefix(BOM)
         found = read_response_fault(self._wire, self._endpoint, body)
         if found is None:
             return body

@@ -34,6 +34,8 @@ class EventFields(msgspec.Struct, frozen=True, gc=False):
     final_usage: bool = False
     """The usage covers the output."""
     finish_reason: str | None = None
+    start: bool = False
+    """The wire's first event, if it has one."""
     end: bool = False
     """The wire's last event, or a complete document."""
     failed: bool = False
@@ -109,20 +111,20 @@ _BLOCKS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _PIECES: Final = msgspec.json.Decoder(list[_Piece])
 
 
-def read_openai_chunk(data: bytes) -> EventFields | None:
+def read_openai_chunk(data: bytes, *, reasoning_apart: bool = False) -> EventFields | None:
     """Return what an OpenAI stream's event holds; None: it cannot be read."""
     if data.strip() == b"[DONE]":
         return EventFields(end=True)
     chunk = _decoded(data, _CHUNK)
-    return None if chunk is None else _read_chunk(chunk, data)
+    return None if chunk is None else _read_chunk(chunk, data, reasoning_apart)
 
 
-def read_openai_response(body: bytes) -> EventFields:
+def read_openai_response(body: bytes, *, reasoning_apart: bool = False) -> EventFields:
     """Return the fields of an OpenAI response."""
     usual = _decoded(body, _USUAL)
     if usual is not None and usual.choices:
         raw = bytes(usual.usage)
-        reported = None if raw in _NOTHING else read_openai_usage(raw, usual.service_tier)
+        reported = _usage(raw, usual.service_tier, reasoning_apart)
         usage = _stated(reported)
         if usage is not None:
             return EventFields(
@@ -133,7 +135,11 @@ def read_openai_response(body: bytes) -> EventFields:
                 end=True,
             )
     response = _decoded(body, _CHUNK)
-    return EventFields() if response is None else _read_chunk(response, body, end=True)
+    return (
+        EventFields()
+        if response is None
+        else _read_chunk(response, body, reasoning_apart, end=True)
+    )
 
 
 def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
@@ -150,7 +156,8 @@ def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
     match event.type:
         case "message_start":
             message = _decoded(bytes(event.message), _MESSAGE) or _Message()
-            return _with_usage(message.usage, known, final=False)
+            found = _with_usage(message.usage, known, final=False)
+            return msgspec.structs.replace(found, start=True)
         case "message_delta":
             reason = (event.delta or {}).get("stop_reason")
             finish = _decoded(bytes(reason), _TEXT) if reason is not None else None
@@ -173,7 +180,6 @@ def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
 
 
 def read_anthropic_response(body: bytes) -> EventFields:
-    """Return the fields of an Anthropic response."""
     response = _decoded(body, _MESSAGE)
     if response is None:
         return EventFields()
@@ -194,7 +200,9 @@ def read_anthropic_response(body: bytes) -> EventFields:
     )
 
 
-def read_scanned(wire: Wire, scanner: ResponseScanner) -> EventFields:
+def read_scanned(
+    wire: Wire, scanner: ResponseScanner, *, reasoning_apart: bool = False
+) -> EventFields:
     """Return the fields of a response or an event that is too large or cut off."""
     if wire is Wire.ANTHROPIC:
         raw = scanner.kept("usage")
@@ -206,7 +214,7 @@ def read_scanned(wire: Wire, scanner: ResponseScanner) -> EventFields:
         if raw in _NOTHING:
             raw = scanner.kept("choice_usage")
         tier = _decoded(scanner.kept("service_tier"), _TEXT)
-        reported = read_openai_usage(raw, tier)
+        reported = _usage(raw, tier, reasoning_apart)
         finish = _decoded(scanner.kept("finish_reason"), _TEXT)
         failed = scanner.kept("error") not in _NOTHING
     usage = _stated(reported)
@@ -222,7 +230,9 @@ def read_scanned(wire: Wire, scanner: ResponseScanner) -> EventFields:
     )
 
 
-def _read_chunk(chunk: _Chunk, data: bytes, *, end: bool = False) -> EventFields:
+def _read_chunk(
+    chunk: _Chunk, data: bytes, reasoning_apart: bool, *, end: bool = False
+) -> EventFields:
     choices = _decoded(bytes(chunk.choices), _CHOICES)
     if choices is None and chunk.choices:
         coerced = _decoded(coerced_json(data) or b"{}", _CHUNK) or _Chunk()
@@ -231,7 +241,7 @@ def _read_chunk(chunk: _Chunk, data: bytes, *, end: bool = False) -> EventFields
     raw = bytes(chunk.usage)
     if raw in _NOTHING:  # Kimi reports inside of the choice
         raw = next((own for each in choices if (own := bytes(each.usage)) not in _NOTHING), b"")
-    reported = read_openai_usage(raw, chunk.service_tier)
+    reported = _usage(raw, chunk.service_tier, reasoning_apart)
     usage = _stated(reported)
     return EventFields(
         usage=usage,
@@ -247,6 +257,12 @@ def _read_chunk(chunk: _Chunk, data: bytes, *, end: bool = False) -> EventFields
             for each in choices
         ),
     )
+
+
+def _usage(raw: bytes, tier: object, reasoning_apart: bool) -> Usage | None:
+    if raw in _NOTHING:
+        return None
+    return read_openai_usage(raw, tier, reasoning_apart=reasoning_apart)
 
 
 def _with_usage(

@@ -32,6 +32,10 @@ class Meter(Protocol):
         """Usage that can be billed came."""
 
     @property
+    def restarted(self) -> bool:
+        """A second response began before the first had ended."""
+
+    @property
     def content_ended(self) -> bool:
         """As far as is known, only usage and the end mark are missing."""
 

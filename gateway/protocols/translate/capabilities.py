@@ -80,8 +80,12 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """(O) `verbosity` is accepted."""
     prefill: Literal["reject", "partial", "prefix", "vllm"] = "reject"
     """(O) How a last assistant message is continued."""
+    reasoning_apart: bool = False
+    """(O) Usage states reasoning in the details alone: neither as completion nor in the total."""
     think_tags: bool = False
     """(O) Reasoning may come as `<think>` at the start of the content."""
+    think_opened: bool = False
+    """(O) The chat template writes the opening tag: content begins inside of reasoning."""
     extra_body: bytes | None = None
     """(O) A JSON object (its text) whose members are set last."""
     stream_options: bool = True
@@ -99,6 +103,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     thought_signatures: bool = False
     """(O) Gemini: the first call of a message must carry a thought signature."""
 
+
+PLAIN: Final = Capabilities()
+"""The plain API of a wire."""
 
 DIALECTS: Final[Mapping[str, Capabilities]] = {
     "generic": Capabilities(think_tags=True, verbosity=True),

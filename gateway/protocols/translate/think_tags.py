@@ -2,24 +2,45 @@
 Reasoning that a model writes into its text: `<think>...</think>` at the very start.
 
 Only where the dialect says so, and only until a reasoning field has come: a model may speak about
-the tag later. LFs around the reasoning belong to neither side.
+the tag later. LFs around the reasoning belong to neither side. Many chat templates write the
+opening tag themselves, so that the text has only the closing one.
 """
 
 from __future__ import annotations
 
 from typing import Final, Literal
 
+from gateway.protocols.translate.capabilities import Capabilities
+
 Kind = Literal["thinking", "text"]
 
 _TAGS: Final = (("<think>", "</think>"), ("<mm:think>", "</mm:think>"))
+_ALL_TAGS: Final = tuple(tag for pair in _TAGS for tag in pair)
+_END_TAGS: Final = tuple(end_tag for _, end_tag in _TAGS)
+_LONGEST_TAG: Final = max(map(len, _ALL_TAGS))
+_QUOTES: Final = "`'\""
 
 _LONGEST_HELD: Final = 4096
 """Characters held back at most; more white space than that is content."""
 
 
-def split_reasoning(content: str) -> tuple[str, str]:
-    """Return the reasoning at the start of a whole content, and the rest; no tag: no reasoning."""
-    tags = ThinkTags()
+def think_tags(caps: Capabilities) -> ThinkTags | None:
+    """Return the separator for a stream of this dialect; None: its text has no tags."""
+    return ThinkTags(opened=caps.think_opened) if caps.think_tags or caps.think_opened else None
+
+
+def split_reasoning(content: str, *, opened: bool = False) -> tuple[str, str]:
+    """
+    Return the reasoning at the start of a whole content, and the rest; no tag: no reasoning.
+
+    Args:
+        content: Of a message.
+        opened: See `ThinkTags`.
+    """
+    if not opened or not any(end_tag in content for end_tag in _END_TAGS):
+        # In a whole text everything before a lone closing tag is known to be reasoning.
+        opened = _lone_end(content, "") is not None
+    tags = ThinkTags(opened=opened)
     pieces = tags.feed(content) + tags.flush()
     reasoning = "".join(text for kind, text in pieces if kind == "thinking")
     return reasoning, "".join(text for kind, text in pieces if kind == "text")
@@ -30,17 +51,22 @@ class ThinkTags:
     Separates reasoning from text in content that comes in pieces.
 
     States: `start` holds what may still become a tag, `reasoning` holds a possible end tag and LFs
-    at the end, `gap` drops LFs after the end tag, `text` passes everything. The tags are searched
-    only where they may stand, and what is held back is short, so the cost is linear.
+    at the end, `gap` drops LFs after the end tag, `plain` removes a closing tag that none opened,
+    `text` passes everything. What is held back is short, so the cost is linear.
+
+    Args:
+        opened: The content begins inside of reasoning: the chat template wrote the opening tag.
     """
 
-    __slots__ = ("_end_tag", "_fresh", "_held", "_state")
+    __slots__ = ("_before", "_end_tags", "_fresh", "_held", "_opened", "_state")
 
-    def __init__(self) -> None:
-        self._state: Literal["start", "reasoning", "gap", "text"] = "start"
+    def __init__(self, *, opened: bool = False) -> None:
+        self._state: Literal["start", "reasoning", "gap", "plain", "text"] = "start"
+        self._opened = opened
         self._held = ""
-        self._end_tag = ""
+        self._end_tags: tuple[str, ...] = ()
         self._fresh = True
+        self._before = ""  # the last character that was passed in `plain`
 
     @property
     def passes(self) -> bool:
@@ -50,11 +76,13 @@ class ThinkTags:
     @property
     def undecided(self) -> bool:
         """Whether a tag may still begin: what was fed is held back."""
-        return self._state == "start"
+        return self._state == "start" or (self._state == "plain" and self._held != "")
 
     def feed(self, content: str) -> list[tuple[Kind, str]]:
         """Return what `content` adds, kind by kind; never an empty text."""
         match self._state:
+            case "plain":
+                return self._in_plain(content)
             case "start":
                 return self._at_start(content)
             case "reasoning":
@@ -79,27 +107,35 @@ class ThinkTags:
         seen = self._held.lstrip()
         for tag, end_tag in _TAGS:
             if seen.startswith(tag):
-                self._state = "reasoning"
-                self._end_tag = end_tag
-                self._held = ""
-                return self._in_reasoning(seen[len(tag) :])
+                return self._begin_reasoning(seen[len(tag) :], (end_tag,))
             if tag.startswith(seen) and len(self._held) <= _LONGEST_HELD:
                 return []
-        return self.flush()
+        held, self._held = self._held, ""
+        if self._opened:
+            return self._begin_reasoning(held, _END_TAGS)
+        self._state = "plain"
+        return self._in_plain(held)
+
+    def _begin_reasoning(self, text: str, end_tags: tuple[str, ...]) -> list[tuple[Kind, str]]:
+        self._state = "reasoning"
+        self._end_tags = end_tags
+        self._held = ""
+        return self._in_reasoning(text)
 
     def _in_reasoning(self, content: str) -> list[tuple[Kind, str]]:
         text = self._held + content
         if self._fresh:
             text = text.lstrip("\n")
             self._fresh = not text
-        end = text.find(self._end_tag)
-        if end >= 0:
+        found = [(at, tag) for tag in self._end_tags if (at := text.find(tag)) >= 0]
+        if found:
+            end, end_tag = min(found)
             self._state = "gap"
             self._held = ""
             reasoning = text[:end].rstrip("\n")
-            rest = self._in_gap(text[end + len(self._end_tag) :])
+            rest = self._in_gap(text[end + len(end_tag) :])
             return [("thinking", reasoning), *rest] if reasoning else rest
-        sure = len(text[: len(text) - _started(self._end_tag, text)].rstrip("\n"))
+        sure = len(text[: len(text) - _started(self._end_tags, text)].rstrip("\n"))
         if len(text) - sure > _LONGEST_HELD:
             sure = len(text)
         self._held = text[sure:]
@@ -112,10 +148,49 @@ class ThinkTags:
         self._state = "text"
         return [("text", text)]
 
+    def _in_plain(self, content: str) -> list[tuple[Kind, str]]:
+        text = self._held + content
+        if "<" not in text:
+            self._before = text[-1:] or self._before
+            return [("text", text)] if text else []
+        self._held = ""
+        lone = _lone_end(text, self._before)
+        if lone is not None:
+            # What came before is with the client as text; only the tag can be removed.
+            at, after = lone
+            self._state = "gap"
+            rest = self._in_gap(text[after:])
+            return [("text", text[:at]), *rest] if at else rest
+        if any(tag in text for tag in _ALL_TAGS):
+            self._state = "text"
+            return [("text", text)]
+        sure = len(text) - _started(_ALL_TAGS, text)
+        self._held = text[sure:]
+        self._before = text[:sure][-1:] or self._before
+        return [("text", text[:sure])] if sure else []
 
-def _started(tag: str, text: str) -> int:
-    """Return how many characters at the end of `text` are the start of `tag`."""
-    for length in range(min(len(tag) - 1, len(text)), 0, -1):
-        if text.endswith(tag[:length]):
-            return length
+
+def _lone_end(text: str, before: str) -> tuple[int, int] | None:
+    """
+    Return start and end of a closing tag that none opened, unless it is quoted.
+
+    Args:
+        text: A piece of content.
+        before: The character before it.
+    """
+    found = [(at, tag) for tag in _ALL_TAGS if (at := text.find(tag)) >= 0]
+    if not found:
+        return None
+    at, tag = min(found)
+    quoted = (text[at - 1] if at else before) in tuple(_QUOTES)
+    return None if quoted or tag not in _END_TAGS else (at, at + len(tag))
+
+
+def _started(tags: tuple[str, ...], text: str) -> int:
+    """Return how many characters at the end of `text` are the start of a tag."""
+    at = text.find("<", max(0, len(text) - _LONGEST_TAG + 1))
+    while at >= 0:
+        if any(tag.startswith(text[at:]) for tag in tags):
+            return len(text) - at
+        at = text.find("<", at + 1)
     return 0

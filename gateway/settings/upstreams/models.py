@@ -52,8 +52,8 @@ class LongContext(Section, frozen=True):
     cache_write_1h: Annotated[
         Price | None,
         Meta(
-            description="Input written to the cache for an hour. If not set: 1.6 times this table's"
-            " `cache_write`.",
+            description="Input written to the cache for an hour. If not set: twice this table's"
+            " `input`, as Anthropic charges, but at least its `cache_write`.",
             extra=_PER_MILLION,
         ),
     ] = None

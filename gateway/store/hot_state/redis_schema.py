@@ -76,7 +76,6 @@ class AccountScripts(msgspec.Struct, frozen=True):
     stored: LuaScript
 
     def all(self) -> list[LuaScript]:
-        """Return all scripts."""
         return [getattr(self, name) for name in self.__struct_fields__]
 
 

@@ -62,7 +62,6 @@ class KeyLifetimes(msgspec.Struct, frozen=True):
 
 
 def key_entry_script() -> LuaScript:
-    """Return the script that writes an entry."""
     return read_script(_LUA, KEY_ENTRY_SCRIPT)
 
 

@@ -85,7 +85,6 @@ class LeaseRenewer:
         self._calls.pop(request_id, None)
 
     def start(self, every_s: float) -> None:
-        """Start renewing."""
         self._task = asyncio.create_task(self._renew_forever(every_s), name="renew-calls")
 
     async def aclose(self) -> None:

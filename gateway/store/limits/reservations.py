@@ -37,8 +37,6 @@ _CACHED_KEYS = 50_000
 
 
 class _KeyLimits(NamedTuple):
-    """The limits of a key for one model."""
-
     rows: list[LimitRow]
     packed: bytes
     """For `lua/reserve.lua`."""

@@ -68,7 +68,6 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start sweeping."""
         self._task = asyncio.create_task(self._sweep_forever(), name="sweep-calls")
 
     async def aclose(self) -> None:

@@ -78,8 +78,6 @@ class RedisState(enum.Enum):
 
 
 class RedisLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of one client."""
-
     command_timeout_s: float = 0.05
     max_pending: int = 20_000
     """Commands without a reply; one more fails at once."""

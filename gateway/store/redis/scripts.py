@@ -9,8 +9,6 @@ import msgspec
 
 
 class LuaScript(msgspec.Struct, frozen=True):
-    """A script and its digest."""
-
     name: str
     source: bytes
     sha: bytes
@@ -18,7 +16,6 @@ class LuaScript(msgspec.Struct, frozen=True):
 
 
 def lua_script(name: str, source: bytes) -> LuaScript:
-    """Return `source` as a script."""
     sha = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
     return LuaScript(name, source, sha)
 

@@ -72,8 +72,6 @@ class ChargeRefusedError(Exception):
 
 
 class BookedBatch(msgspec.Struct, frozen=True):
-    """The result of a batch."""
-
     new: frozenset[str]
     """Request ids with new rows."""
     charged_nanousd: int

@@ -26,7 +26,7 @@ from gateway.errors import GatewayError
 from gateway.store.accounts.snapshot import Position
 from gateway.store.sql.database import Database
 from gateway.store.usage.booking import ChargeRefusedError, UsageBooker
-from gateway.store.usage.reader import BATCH, Entry, UsageReader
+from gateway.store.usage.reader import BATCH, PER_SHARD, Entry, UsageReader
 from gateway.store.usage.rows import Row, row_of
 from gateway.telemetry.metrics import Metrics
 
@@ -68,9 +68,14 @@ class LedgerWriter:
         reader: The consumer of the streams; not closed.
         database: The destination; not closed.
         metrics: Updates `ledger_*`.
+        rest_s: Pause after a batch that was not full. A transaction costs as much as many rows, and
+            without a pause a moderate load is stored row by row. The first event after a longer
+            silence is stored at once.
     """
 
-    def __init__(self, reader: UsageReader, database: Database, metrics: Metrics) -> None:
+    def __init__(
+        self, reader: UsageReader, database: Database, metrics: Metrics, *, rest_s: float = 0.0
+    ) -> None:
         self._reader = reader
         self._database = database
         self._metrics = metrics
@@ -78,13 +83,16 @@ class LedgerWriter:
         self._written = self._repeated = self._parked = 0
         self._connected = False
         self._claim_at = 0.0
+        self._rest_s = rest_s
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write until `stop` is set, then drain the streams for some seconds at most."""
         delay = _BACKOFF_FIRST_S
         while not stop.is_set():
             try:
-                await self._turn()
+                stored = await self._turn()
+                if 0 < stored < PER_SHARD and self._rest_s:  # no stream had more to read
+                    await pause(stop, self._rest_s)
             except (RedisError, OSError, GatewayError) as error:
                 self._connected = False
                 logger.warning(
@@ -118,7 +126,8 @@ class LedgerWriter:
             parked_total=self._parked,
         )
 
-    async def _turn(self) -> None:
+    async def _turn(self) -> int:
+        """Return how many new entries were stored."""
         if not self._connected:
             await self._reader.ensure_group()
             while await self._store(await self._reader.read_own()):
@@ -129,10 +138,11 @@ class LedgerWriter:
             while await self._store(await self._reader.claim()):
                 pass
             self._claim_at = now + _CLAIM_EVERY_S
-        if await self._store(await self._reader.read_new()):
-            return
-        if await self._reader.redeliver_orphans():
+        entries = await self._reader.read_new()
+        await self._store(entries)
+        if not entries and await self._reader.redeliver_orphans():
             logger.warning("usage_stream_reread")
+        return len(entries)
 
     async def _store(self, entries: list[Entry]) -> bool:
         """Insert and acknowledge; return False if there are no entries."""

@@ -26,7 +26,7 @@ from gateway.store.usage.sender import DEAD_LETTER_BOUND, FIELD, dead_letter_key
 GROUP = b"ledger"
 BATCH = 500
 """Entries acknowledged in one step."""
-PER_SHARD = 200
+PER_SHARD = BATCH
 """Entries per stream and read."""
 BLOCK_MS = 1000
 CLAIM_IDLE_MS = 15_000

@@ -60,8 +60,6 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a report."""
-
     groups: tuple[str, ...]
     """One value per requested group: a UTC date `2026-05-17`, a public model name, an id."""
     calls: int

@@ -95,10 +95,18 @@ PLAIN = Prices(
 
 
 def test_cost_of_an_hours_cache_is_twice_the_input_price() -> None:
-    """Without a price of its own it is 1.6 times that of five minutes: 6 for 3.75 dollars."""
+    """Without a price of its own: 6 for an input of 3, and at least that of five minutes."""
     usage = Usage(cache_write=1_000_000, cache_write_1h=400_000)
 
     assert cost_nanousd(usage, PLAIN) == 2_250_000_000 + 2_400_000_000
+
+
+@pytest.mark.parametrize(("cache_write", "hour"), [(3, 6), (0, 6), (9, 9)])
+def test_price_of_an_hours_cache_follows_the_inputs(cache_write: int, hour: int) -> None:
+    """Also where no price of cache writes is known: it is then that of input."""
+    prices = Prices(input=3, output=0, cache_read=0, cache_write=cache_write, reasoning=0)
+
+    assert cost_nanousd(Usage(cache_write=10**6, cache_write_1h=10**6), prices) == hour
 
 
 def test_cost_of_an_hours_cache_with_its_own_price() -> None:
@@ -161,7 +169,7 @@ def test_worst_case_counts_every_token_at_the_dearest_price() -> None:
     """Input may be written into a cache for an hour, output may be reasoning; rounded up."""
     prices = Prices(input=3, output=10, cache_read=1, cache_write=5, reasoning=12)
 
-    assert worst_case_nanousd(1_000_000, 2_000_000, prices) == 8 + 24
+    assert worst_case_nanousd(1_000_000, 2_000_000, prices) == 6 + 24
     assert worst_case_nanousd(1_000_000, 2_000_000, prices, hour_cache=False) == 5 + 24
     assert worst_case_nanousd(1, 0, prices) == 1
 
@@ -171,7 +179,8 @@ def test_worst_case_multiplies_by_every_tier_above_one() -> None:
     tiers = {"priority": 2_000_000, "us": 1_100_000, "flex": 500_000, "same": 1_000_000}
     prices = Prices(input=10, output=20, cache_read=0, cache_write=0, reasoning=0, tiers=tiers)
 
-    assert worst_case_nanousd(1_000_000, 2_000_000, prices) == 110
+    assert worst_case_nanousd(1_000_000, 2_000_000, prices) == 132
+    assert worst_case_nanousd(1_000_000, 2_000_000, prices, hour_cache=False) == 110
     assert worst_case_nanousd(1, 0, prices) == 1
 
 
@@ -181,15 +190,15 @@ def test_worst_case_is_that_of_the_dearer_scale() -> None:
     long = TokenPrices(input=6, output=11, cache_read=1, cache_write=0, reasoning=5)
     both = msgspec.structs.replace(plain, long_context=long, long_context_above=200_000)
 
-    assert worst_case_nanousd(1_000_000, 0, both) == 6
+    assert worst_case_nanousd(1_000_000, 0, both) == 12
     assert worst_case_nanousd(0, 1_000_000, both) == 12
-    assert dearest_input(both) == 6
-    assert dearest_input(plain) == 3
+    assert dearest_input(both) == 12
+    assert dearest_input(plain) == 6
 
 
 @pytest.mark.parametrize(
     ("cache_write_1h", "hour_cache", "highest"),
-    [(None, True, 16), (None, False, 10), (30, True, 30), (30, False, 10), (9, True, 10)],
+    [(None, True, 10), (None, False, 10), (30, True, 30), (30, False, 10), (9, True, 10)],
 )
 def test_dearest_input_includes_cache_writes(
     cache_write_1h: int | None, hour_cache: bool, highest: int

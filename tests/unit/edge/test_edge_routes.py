@@ -13,6 +13,7 @@ import pytest
 from gateway.edge.asgi import Edge, RequestIds
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
+from gateway.edge.responses_api import ResponsesApi
 from gateway.edge.routes import Page
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
@@ -67,6 +68,7 @@ class EdgeHarness:
             self.api,  # type: ignore[arg-type]
             self.api,  # type: ignore[arg-type]
             Probes(brand, self.bus),  # type: ignore[arg-type]
+            ResponsesApi(self.bench.authenticator, None),
         )
 
     async def ask(self, path: str, *body: bytes, method: str = "POST", **given: Any) -> FakeClient:
@@ -227,7 +229,7 @@ async def test_models_that_a_key_may_not_use_are_not_shown(path: str) -> None:
     assert b'"id":"m"' not in client.body
 
 
-async def test_models_need_a_key_and_tell_so_in_the_callers_dialect() -> None:
+async def test_models_need_a_key_and_tell_so_in_the_clients_dialect() -> None:
     """The error has Anthropic's form if the request has `anthropic-version`."""
     client = await EdgeHarness().ask(
         "/v1/models", method="GET", key=None, headers=[(b"anthropic-version", b"2023-06-01")]

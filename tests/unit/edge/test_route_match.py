@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.model import Endpoint, Wire
-from gateway.edge.routes import Page, match, surface
+from gateway.edge.routes import Page, allowed_methods, match, surface
 from gateway.errors import ErrorKind, GatewayError
 
 
@@ -20,6 +20,9 @@ from gateway.errors import ErrorKind, GatewayError
         ("POST", "/v1/chat", Endpoint.NATIVE_CHAT),
         ("GET", "/v1/models", Page.MODELS),
         ("GET", "/v1/models/anthropic/claude-opus-4-8", Page.MODELS),
+        ("GET", "/v1/responses/resp_1", Page.RESPONSE),
+        ("DELETE", "/v1/responses/resp_1", Page.RESPONSE),
+        ("GET", "/v1/responses/resp_1/input_items", Page.RESPONSE),
         ("HEAD", "/", Page.ROOT),
         ("HEAD", "/api/hello", Page.HELLO),
         ("GET", "/healthz", Page.HEALTH),
@@ -39,6 +42,11 @@ def test_match_known_paths(method: str, path: str, target: Endpoint | Page) -> N
         ("POST", "/chat/completions", ErrorKind.UNKNOWN_PATH),
         ("GET", "/v1/messages", ErrorKind.WRONG_METHOD),
         ("DELETE", "/v1/models/x", ErrorKind.WRONG_METHOD),
+        ("DELETE", "/v1/responses/resp_1/input_items", ErrorKind.WRONG_METHOD),
+        ("POST", "/v1/responses/resp_1", ErrorKind.WRONG_METHOD),
+        ("POST", "/v1/responses/resp_1/cancel", ErrorKind.UNKNOWN_PATH),
+        ("GET", "/v1/responses/", ErrorKind.UNKNOWN_PATH),
+        ("GET", "/v1/responses//input_items", ErrorKind.UNKNOWN_PATH),
     ],
 )
 def test_match_other_paths_and_methods_are_refused(method: str, path: str, kind: ErrorKind) -> None:
@@ -54,3 +62,17 @@ def test_surface_follows_the_path() -> None:
         assert surface(path) is Wire.ANTHROPIC
     for path in ("/v1/chat/completions", "/v1/chat", "/v1/responses", "/v1/files", "/nothing"):
         assert surface(path) is Wire.OPENAI
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/responses", b"POST"),
+        ("/v1/responses/resp_1", b"GET, HEAD, DELETE"),
+        ("/v1/responses/resp_1/input_items", b"GET, HEAD"),
+        ("/v1/models", b"GET, HEAD"),
+    ],
+)
+def test_refused_method_names_those_allowed(path: str, allowed: bytes) -> None:
+    """The `allow` header of a 405."""
+    assert allowed_methods(path) == allowed

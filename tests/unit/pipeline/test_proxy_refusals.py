@@ -121,7 +121,7 @@ async def test_request_that_cannot_be_served_is_refused(
 
 
 async def test_body_that_does_not_come_is_a_timeout() -> None:
-    """A client who sends too slowly is told so, and not waited for again."""
+    """A client who sends too slowly gets the reason, and not waited for again."""
     bench = Bench(server=Server(body_timeout_s=0.01))
     client = FakeClient(CHAT, headers=[(b"content-length", b"100")])
 

@@ -24,6 +24,7 @@ from gateway.protocols.native_chat import (
     require_web_search,
 )
 from gateway.protocols.openai_chat.usage import ChatUsage
+from gateway.protocols.translate.capabilities import DIALECTS
 
 LIMITS = NativeLimits(max_retries=3, max_timeout_s=60)
 PRICES = Prices(2_000_000_000, 8_000_000_000, 200_000_000, 2_000_000_000, 8_000_000_000)
@@ -157,13 +158,14 @@ def test_native_answer_text_or_refusal(message: dict[str, Any], text: str) -> No
         (" <mm:think>a</mm:think>Hi", "Hi"),
         ("<think>never closed", ""),
         ("Hi <think>a</think>", "Hi <think>a</think>"),
+        ("why\n</think>\n\nHi", "Hi"),
     ],
 )
 def test_native_answer_think_tags_are_cut_where_the_dialect_has_them(
     content: str, text: str
 ) -> None:
     """A leading thought in tags is reasoning and is not shown."""
-    assert text_of(answer({"content": content}), think_tags=True) == text
+    assert text_of(answer({"content": content}), caps=DIALECTS["generic"]) == text
     assert text_of(answer({"content": content})) == content
 
 

@@ -11,7 +11,6 @@ alone: a full context, the operator's account, and an unknown model.
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -35,6 +34,7 @@ from gateway.protocols.http.errors.context_full import (
     read_excess,
 )
 from gateway.protocols.http.errors.error_bodies import ErrorFields, read_error_body
+from gateway.protocols.http.retry_after import retry_headers, retry_seconds
 
 HeaderPairs = Sequence[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -74,12 +74,15 @@ class UpstreamFault(msgspec.Struct, frozen=True, kw_only=True):
     """The HTTP status; in a stream the error's numeric code, or 0."""
     type: str | None = None
     code: str | None = None
-    retry_after_s: float | None = None
-    """From `retry-after-ms` or `retry-after` in seconds; None for a date."""
     kept_headers: tuple[tuple[bytes, bytes], ...] = ()
     """Headers relayed to the client: `retry-after`, `retry-after-ms`."""
     excess: Excess = Excess()
     """Of `TOO_LONG`: the numbers that the upstream names."""
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds after which the upstream accepts requests again; None: it did not say."""
+        return retry_seconds(self.kept_headers)
 
 
 STREAM_CUT: Final = UpstreamFault(
@@ -105,7 +108,6 @@ STREAM_EMPTY: Final = UpstreamFault(
 RESOURCES_GONE: Final = UpstreamFault(fault=FaultClass.OVERLOADED, message="upstream is overloaded")
 """DeepSeek's finish reason `insufficient_system_resource`."""
 
-_KEPT: Final = frozenset({b"retry-after", b"retry-after-ms"})
 _RATE_CODE: Final = "rate_limit_exceeded"
 _NAMES: Final[Mapping[str, FaultClass]] = {
     **dict.fromkeys(ACCOUNT_CODES, FaultClass.QUOTA),
@@ -219,7 +221,6 @@ def read_fault(wire: Wire, status: int, headers: HeaderPairs, body: bytes) -> Up
     fields = read_error_body(body)
     if not fields.message:
         fields = fields._replace(message=f"Upstream returned HTTP {status}")
-    kept = tuple((name, value) for name, value in headers if name in _KEPT)
     fault = _classify(wire, status, fields)
     return UpstreamFault(
         fault=fault,
@@ -227,8 +228,7 @@ def read_fault(wire: Wire, status: int, headers: HeaderPairs, body: bytes) -> Up
         status=status,
         type=fields.type,
         code=fields.code,
-        retry_after_s=_retry_after(kept),
-        kept_headers=kept,
+        kept_headers=retry_headers(headers),
         excess=_excess(fault, fields),
     )
 
@@ -353,13 +353,3 @@ def _by_status(wire: Wire, status: int) -> FaultClass:
     if status in _STATUSES:
         return _STATUSES[status]
     return FaultClass.INVALID if 400 <= status < 500 else FaultClass.FAILED
-
-
-def _retry_after(kept: HeaderPairs) -> float | None:
-    """Return seconds; the more precise `retry-after-ms` takes precedence."""
-    values = dict(kept)
-    for name, unit in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
-        value = values.get(name, b"").strip()
-        if re.fullmatch(rb"\d{1,9}(\.\d{1,9})?", value):
-            return float(value) * unit
-    return None

@@ -59,8 +59,6 @@ class _Response(msgspec.Struct):
 
 
 class CompletionMessage(msgspec.Struct, gc=False, omit_defaults=True):
-    """The message of a chat completion."""
-
     role: str
     content: str | None
     refusal: str | None
@@ -70,8 +68,6 @@ class CompletionMessage(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class CompletionChoice(msgspec.Struct, gc=False):
-    """The one choice of a chat completion."""
-
     index: int
     message: CompletionMessage
     logprobs: None
@@ -79,8 +75,6 @@ class CompletionChoice(msgspec.Struct, gc=False):
 
 
 class Completion(msgspec.Struct, gc=False):
-    """A chat completion."""
-
     id: str
     object: str
     created: int

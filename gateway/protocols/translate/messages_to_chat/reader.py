@@ -37,7 +37,9 @@ from gateway.protocols.openai_chat.usage import (
     convert_openai_usage,
     laid_over,
 )
+from gateway.protocols.translate.capabilities import PLAIN, Capabilities
 from gateway.protocols.translate.events import ChatEvents, Phase
+from gateway.protocols.translate.think_tags import Kind, ThinkTags, think_tags
 from gateway.protocols.translate.tool_fragments import LEGACY_INDEX
 
 _DONE: Final = b"[DONE]"
@@ -52,13 +54,16 @@ class ChatReader:
 
     Args:
         sink: Receives the chat events.
+        caps: Of the upstream's dialect.
     """
 
-    __slots__ = ("_answered", "_has_id", "_sink", "_usage", "phase")
+    __slots__ = ("_answered", "_caps", "_has_id", "_sink", "_tags", "_usage", "phase")
 
-    def __init__(self, sink: ChatEvents) -> None:
+    def __init__(self, sink: ChatEvents, caps: Capabilities = PLAIN) -> None:
         self.phase = Phase.WAITING
         self._sink = sink
+        self._caps = caps
+        self._tags = think_tags(caps)
         self._usage: Usage | None = None
         self._has_id = False
         self._answered = False
@@ -69,6 +74,7 @@ class ChatReader:
 
     def end(self) -> None:
         """Complete the response."""
+        self._end_tags()
         self._sink.end(self.usage())
         self.phase = Phase.DONE
 
@@ -121,7 +127,7 @@ class ChatReader:
         self._sink.begin(response_id, self.usage())
 
     def _take_usage(self, usage: dict[str, object]) -> None:
-        found = convert_openai_usage(usage)
+        found = convert_openai_usage(usage, reasoning_apart=self._caps.reasoning_apart)
         if found is not None:
             self._answered = True
             self._usage = found if self._usage is None else laid_over(found, self._usage)
@@ -135,12 +141,14 @@ class ChatReader:
             reasoning = reasoning or parts
         if not self._answered:
             self._answered = bool(content or reasoning or delta.tool_calls or delta.function_call)
+        if self._tags is not None:
+            content = self._around_tags(self._tags, delta, content, reasoning)
         if reasoning:
             sink.reasoning(reasoning)
         if delta.reasoning_details:
             sink.reasoning_details(delta.reasoning_details, has_text=bool(reasoning))
         if content:
-            sink.text(content)
+            self._take_text(content)
         if delta.refusal:
             sink.refusal(delta.refusal)
         for fragment in delta.tool_calls or ():
@@ -148,8 +156,44 @@ class ChatReader:
         if delta.function_call is not None:
             sink.tool_call(CallFragment(LEGACY_INDEX, None, delta.function_call))
 
+    def _around_tags(
+        self, tags: ThinkTags, delta: Delta, content: str | None, reasoning: str | None
+    ) -> str | None:
+        """Write what the tags hold if it stands before the rest; return what is left to write."""
+        if reasoning or delta.reasoning_details or delta.refusal:
+            self._end_tags()  # the provider separates reasoning itself
+        elif delta.tool_calls or delta.function_call:
+            pieces = tags.feed(content or "")
+            # White space before a call stays before it.
+            self._put(pieces + tags.flush() if tags.undecided else pieces)
+            return None
+        return content
+
+    def _take_text(self, text: str) -> None:
+        tags = self._tags
+        if tags is None:
+            self._sink.text(text)
+            return
+        self._put(tags.feed(text))
+        if tags.passes:
+            self._tags = None
+
+    def _put(self, pieces: list[tuple[Kind, str]]) -> None:
+        sink = self._sink
+        for kind, piece in pieces:
+            if kind == "thinking":
+                sink.reasoning(piece)
+            else:
+                sink.text(piece)
+
+    def _end_tags(self) -> None:
+        tags, self._tags = self._tags, None
+        if tags is not None:
+            self._put(tags.flush())
+
     def _take_finish(self, finish: str, stop: object) -> None:
         self.phase = Phase.FINISHED
+        self._end_tags()
         self._sink.finish(finish, stop)
 
 

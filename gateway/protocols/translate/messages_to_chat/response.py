@@ -35,8 +35,6 @@ from gateway.protocols.translate.think_tags import split_reasoning
 
 
 class TextBlock(msgspec.Struct, gc=False):
-    """Text of the response."""
-
     type: Literal["text"]
     text: str
 
@@ -101,6 +99,7 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
         named_stop=choice.stop_reason,
         stop_sequences=context.stop_sequences,
     )
+    usage = read_chat_usage(response.usage or choice.usage, reasoning_apart=caps.reasoning_apart)
     return msgspec.json.encode(
         AnthropicMessage(
             id=message_id(response.id),
@@ -110,7 +109,7 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
             content=content,
             stop_reason=stop.stop_reason,
             stop_sequence=stop.stop_sequence,
-            usage=anthropic_usage(read_chat_usage(response.usage or choice.usage)),
+            usage=anthropic_usage(usage),
             stop_details=stop.stop_details,
         )
     )
@@ -118,8 +117,8 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
 
 def _prose(message: Delta, caps: Capabilities) -> list[ContentBlock]:
     reasoning, text = reasoning_and_text(message)
-    if not reasoning and caps.think_tags:
-        reasoning, text = split_reasoning(text)
+    if not reasoning and (caps.think_tags or caps.think_opened):
+        reasoning, text = split_reasoning(text, opened=caps.think_opened)
     blocks: list[ContentBlock] = []
     if reasoning:
         blocks.append(ThinkingBlock("thinking", reasoning, SIGNATURE))

@@ -24,7 +24,6 @@ from gateway.protocols.translate.messages_to_chat.blocks import BlockSequencer
 from gateway.protocols.translate.messages_to_chat.meaning import anthropic_usage, stop_of
 from gateway.protocols.translate.messages_to_chat.reader import ChatReader
 from gateway.protocols.translate.stream import ResponseContext, StreamTranslator
-from gateway.protocols.translate.think_tags import ThinkTags
 
 
 def messages_stream(context: ResponseContext, caps: Capabilities) -> StreamTranslator:
@@ -35,8 +34,8 @@ def messages_stream(context: ResponseContext, caps: Capabilities) -> StreamTrans
         context: Of the request.
         caps: Of the upstream's dialect.
     """
-    writer = MessagesWriter(context, think_tags=caps.think_tags)
-    return StreamTranslator(ChatReader(writer), writer)
+    writer = MessagesWriter(context)
+    return StreamTranslator(ChatReader(writer, caps), writer)
 
 
 class MessagesWriter:
@@ -45,7 +44,6 @@ class MessagesWriter:
 
     Args:
         context: Of the request.
-        think_tags: Reasoning may come as `<think>` at the start of the text.
     """
 
     __slots__ = (
@@ -56,7 +54,6 @@ class MessagesWriter:
         "_named_stop",
         "_reasoning_half",
         "_refusal",
-        "_tags",
         "_text_half",
         "model",
         "take",
@@ -65,13 +62,12 @@ class MessagesWriter:
     wire = Wire.ANTHROPIC
     needs_id = False
 
-    def __init__(self, context: ResponseContext, *, think_tags: bool = False) -> None:
+    def __init__(self, context: ResponseContext) -> None:
         self.model = context.model
         self._context = context
         self._events = EventWriter()
         self.take = self._events.take
         self._blocks = BlockSequencer(self._events, context)
-        self._tags = ThinkTags() if think_tags else None
         self._text_half = SurrogateJoiner()
         self._reasoning_half = SurrogateJoiner()
         self._finish: str | None = None
@@ -96,14 +92,10 @@ class MessagesWriter:
         """Write a piece of text."""
         text = self._text_half.feed(text)
         if text:
-            if self._tags is None:
-                self._blocks.put("text", text)
-            else:
-                self._put_tagged(text)
+            self._blocks.put("text", text)
 
     def reasoning(self, text: str) -> None:
         """Write a piece of reasoning."""
-        self._end_tags()
         text = self._reasoning_half.feed(text)
         if text:
             self._blocks.put("thinking", text)
@@ -118,18 +110,14 @@ class MessagesWriter:
         """Write a refusal as text."""
         text = self._text_half.feed(text)
         if text:
-            self._end_tags()
             self._refusal.append(text)
             self._blocks.put("text", text)
 
     def tool_call(self, fragment: CallFragment) -> None:
         """Write a piece of a tool call as soon as the order of blocks permits."""
-        if self._tags is not None and self._tags.undecided:
-            self._end_tags()  # White space before a call stays before it.
         self._blocks.add_call(fragment)
 
     def ping(self) -> None:
-        """Write `ping`."""
         self._events.write(PING)
 
     def finish(self, reason: str | None, stop: object) -> None:
@@ -154,28 +142,11 @@ class MessagesWriter:
         """Write the error as the last event."""
         self._events.write(translate_stream_error(fault, Wire.ANTHROPIC, self.model))
 
-    def _put_tagged(self, text: str) -> None:
-        assert self._tags is not None
-        for kind, piece in self._tags.feed(text):
-            self._blocks.put(kind, piece)
-        if self._tags.passes:
-            self._tags = None
-
-    def _end_tags(self) -> None:
-        if self._tags is not None:
-            for kind, piece in self._tags.flush():
-                self._blocks.put(kind, piece)
-            self._tags = None
-
     def _flush(self) -> None:
         rest = self._reasoning_half.flush()
         if rest:
             self._blocks.put("thinking", rest)
         rest = self._text_half.flush()
         if rest:
-            if self._tags is None:
-                self._blocks.put("text", rest)
-            else:
-                self._put_tagged(rest)
-        self._end_tags()
+            self._blocks.put("text", rest)
         self._blocks.flush()

@@ -73,7 +73,7 @@ async def test_nothing_of_a_call_can_be_read_at_rest(valkey: ValkeyProcess) -> N
     await worker.close()
 
 
-async def test_equal_calls_of_two_callers_have_nothing_in_common(valkey: ValkeyProcess) -> None:
+async def test_equal_calls_of_two_clients_have_nothing_in_common(valkey: ValkeyProcess) -> None:
     """Equal requests and responses of two clients have different keys and values in Redis."""
     worker = Worker(valkey.url, "pair:", Idempotency())
     await worker.start()

@@ -1,4 +1,4 @@
-"""Idempotency keys while Redis is slow, away or empty, and while callers leave."""
+"""Idempotency keys while Redis is slow, away or empty, and while clients leave."""
 
 from __future__ import annotations
 

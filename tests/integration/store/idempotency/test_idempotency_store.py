@@ -117,7 +117,7 @@ async def test_begin_with_another_body_is_a_mismatch(
     assert await worker.records.begin(claim_of()) == ANSWER
 
 
-async def test_begin_by_another_caller_with_the_same_key_is_fresh(
+async def test_begin_by_another_client_with_the_same_key_is_fresh(
     valkey_url: str, open_worker: OpenWorker
 ) -> None:
     """A header's value belongs to the API key that it came with."""

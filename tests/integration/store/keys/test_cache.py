@@ -88,7 +88,7 @@ async def test_lookup_of_one_key_at_once_is_one_load(
     assert sql.queries == 1
 
 
-async def test_lookup_cancelled_caller_leaves_the_others_their_answer(
+async def test_lookup_cancelled_client_leaves_the_others_their_answer(
     valkey_url: str, open_worker: OpenWorker, sql: FakeSql
 ) -> None:
     """Cancelling the lookup that started a load does not cancel the load."""

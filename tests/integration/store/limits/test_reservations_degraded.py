@@ -62,7 +62,7 @@ async def half(tmp_path: Path) -> AsyncIterator[Outage]:
     await outage.close()
 
 
-async def test_known_callers_get_their_share_without_redis(half: Outage) -> None:
+async def test_known_clients_get_their_share_without_redis(half: Outage) -> None:
     """Half of 20 requests a minute, once Redis is silent."""
     half.sql.put()
     await half.worker.settle(await half.worker.reserve(ask_for(limits=KEY)))
@@ -121,7 +121,7 @@ async def test_budget_is_shared_as_credit_is(half: Outage) -> None:
     half.server.resume()
 
 
-async def test_caller_never_seen_is_refused_without_redis(half: Outage) -> None:
+async def test_client_never_seen_is_refused_without_redis(half: Outage) -> None:
     """Without Redis, an account that this worker has not seen is refused."""
     half.sql.put()
     half.server.pause()

@@ -197,7 +197,7 @@ async def test_budget_counts_what_was_spent_before_it_was_set(world: TillWorld) 
     assert error.message.startswith("The daily budget of $0.00000009 of this API key for the model")
 
 
-async def test_anthropic_callers_are_told_in_their_dialect(world: TillWorld) -> None:
+async def test_anthropic_clients_are_told_in_their_dialect(world: TillWorld) -> None:
     """The headers of a refusal are those of the client's wire."""
     world.sql.put(limits=Limits(rpm=1))
     await world.reserve(wire=Wire.ANTHROPIC)

@@ -237,7 +237,7 @@ async def test_breaker_opens_after_failures_in_a_row_and_closes_by_its_probe(
 async def test_breaker_stays_open_while_the_probe_fails(
     valkey: ValkeyProcess, open_bus: OpenBus
 ) -> None:
-    """The probe is a PING of the client, never a command of a caller."""
+    """The probe is a PING of the client, never a command of a client."""
     limits = RedisLimits(command_timeout_s=0.01, failures_to_open=1, cooldown_s=0.02, stall_s=60)
     bus = await open_bus(valkey.url, limits)
     valkey.pause()
@@ -361,7 +361,7 @@ async def test_script_after_flush_is_loaded_again(valkey: ValkeyProcess, open_bu
 
 
 async def test_script_error_is_the_callers(valkey_url: str, open_bus: OpenBus) -> None:
-    """Any other script error is raised to the caller."""
+    """Any other script error is raised to the client."""
     bus = await open_bus(valkey_url)
 
     with pytest.raises(ReplyError) as caught:

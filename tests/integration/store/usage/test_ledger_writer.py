@@ -20,7 +20,7 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.sql.tables import USAGE_EVENTS
 from gateway.store.usage.ledger_writer import LedgerWriter
-from gateway.store.usage.reader import GROUP, UsageReader
+from gateway.store.usage.reader import GROUP, PER_SHARD, UsageReader
 from gateway.store.usage.reports import UsageQueries
 from gateway.store.usage.rows import row_of
 from gateway.telemetry.metrics import Metrics
@@ -35,12 +35,12 @@ pytestmark = pytest.mark.redis
 class Ledger:
     """A writer that runs in the background, and what it needs."""
 
-    def __init__(self, url: str, key_prefix: str, database: Database) -> None:
+    def __init__(self, url: str, key_prefix: str, database: Database, rest_s: float = 0.0) -> None:
         target = read_target(url)
         self.reader = UsageReader(cold_client(target), key_prefix, claim_idle_ms=50)
         self.database = database
         self.metrics = Metrics(CollectorRegistry())
-        self.writer = LedgerWriter(self.reader, database, self.metrics)
+        self.writer = LedgerWriter(self.reader, database, self.metrics, rest_s=rest_s)
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -302,6 +302,36 @@ async def test_stop_stores_what_is_left(ledger: Ledger, probe: StreamProbe) -> N
 
     assert await probe.is_empty()
     assert len(await ledger.stored()) == 700
+
+
+async def test_rest_gathers_events_after_a_batch(
+    valkey_url: str, probe: StreamProbe, database: Database
+) -> None:
+    """The first event is stored at once, later ones after the rest or when the writer stops."""
+    ledger = Ledger(valkey_url, probe.key_prefix, database, rest_s=60)
+    ledger.start()
+    await probe.add(usage_event("req_1"))
+    await wait_until(probe.is_empty)
+
+    await probe.add(usage_event("req_2"), usage_event("req_3"))
+    await asyncio.sleep(0.3)
+    assert await ledger.stored() == ["req_1"]
+
+    await ledger.stop()
+    assert await ledger.stored() == ["req_1", "req_2", "req_3"]
+
+
+async def test_full_read_is_followed_by_the_next_without_a_rest(
+    valkey_url: str, probe: StreamProbe, database: Database
+) -> None:
+    ledger = Ledger(valkey_url, probe.key_prefix, database, rest_s=60)
+    await probe.add(*[usage_event(f"req_{n:04}") for n in range(2 * PER_SHARD + 1)])
+
+    ledger.start()
+    await wait_until(probe.is_empty, 15)
+
+    assert len(await ledger.stored()) == 2 * PER_SHARD + 1
+    await ledger.stop()
 
 
 async def test_redis_killed_and_restarted_loses_no_event(

@@ -11,13 +11,14 @@ from gateway.core.model import Endpoint
 from gateway.pipeline.request.inbound_request import parse_request
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.stream import TranslationRoute
 
 
 def chat_body(dialect: str, **members: Any) -> Any:
     """Return what an upstream of this dialect gets for a Responses request."""
     body = json.dumps({"model": "m", "input": "Hi"} | members).encode()
     front = parse_request(Endpoint.RESPONSES, body, created=0, limits=NativeLimits())
-    return json.loads(front.chat_body(capabilities(dialect, {}), "up")[0])
+    return json.loads(front.chat_body(TranslationRoute("up", capabilities(dialect, {})))[0])
 
 
 @pytest.mark.parametrize(

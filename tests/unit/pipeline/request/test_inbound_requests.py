@@ -11,6 +11,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.request.inbound_request import InboundRequest, parse_request
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.translate.capabilities import capabilities
+from gateway.protocols.translate.stream import TranslationRoute
 from tests.support.pipeline_fakes import (
     ANTHROPIC_BODY,
     OPENAI_ANSWER,
@@ -46,15 +47,28 @@ def test_request_in_a_dialect_stays_as_it_came(endpoint: Endpoint, body: bytes, 
 
     assert front.body is body
     assert (front.wire, front.fields.model, front.is_facade) == (wire, "m", False)
-    assert front.stream_translator() is None
+    assert front.stream_translator(GENERIC) is None
     assert front.reshape(MODEL, GENERIC) == ()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        (Endpoint.CHAT_COMPLETIONS, OPENAI_BODY),
+        (Endpoint.MESSAGES, ANTHROPIC_BODY),
+        (Endpoint.RESPONSES, RESPONSES_BODY),
+        (Endpoint.NATIVE_CHAT, NATIVE_BODY),
+    ],
+)
+def test_byte_order_mark_before_a_request_is_removed(endpoint: Endpoint, body: bytes) -> None:
+    assert opened(endpoint, b"\xef\xbb\xbf" + body).body == opened(endpoint, body).body
 
 
 def test_responses_request_becomes_a_chat_request() -> None:
     """Its upstream gets a chat request with the upstream's names."""
     front = opened(Endpoint.RESPONSES, RESPONSES_BODY)
 
-    sent = json.loads(front.chat_body(GENERIC, "up-m")[0])
+    sent = json.loads(front.chat_body(TranslationRoute("up-m", GENERIC))[0])
 
     assert (front.wire, front.is_facade, front.fields.stream) == (Wire.OPENAI, True, True)
     assert sent["model"] == "up-m"
@@ -77,7 +91,7 @@ def test_each_responses_stream_has_a_shaper_of_its_own() -> None:
     """Another attempt must not inherit the state of the first."""
     front = opened(Endpoint.RESPONSES, RESPONSES_BODY)
 
-    first, second = front.stream_translator(), front.stream_translator()
+    first, second = front.stream_translator(GENERIC), front.stream_translator(GENERIC)
 
     assert first is not None
     assert first is not second
@@ -87,9 +101,10 @@ def test_native_request_becomes_a_chat_request() -> None:
     """The limit has the upstream's name."""
     front = opened(Endpoint.NATIVE_CHAT, NATIVE_BODY)
 
-    sent = json.loads(front.chat_body(GENERIC, "up-m")[0])
+    sent = json.loads(front.chat_body(TranslationRoute("up-m", GENERIC))[0])
 
-    assert (front.is_facade, front.stream_translator(), sent["model"]) == (True, None, "up-m")
+    assert (front.is_facade, sent["model"]) == (True, "up-m")
+    assert front.stream_translator(GENERIC) is None
     assert sent[GENERIC.max_tokens_param] == 5
 
 

@@ -25,6 +25,7 @@ class WatchingMeter:
     """Notes what the client had already got when it was fed."""
 
     finish_reason: str | None = None
+    restarted = False
     contents = 0
     failed = False
     saw_end = False

@@ -52,6 +52,38 @@ async def test_small_answer_goes_out_as_it_came() -> None:
     bench.assert_recorded_once()
 
 
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "expected"),
+    [
+        (Endpoint.CHAT_COMPLETIONS, OPENAI_BODY, OPENAI_ANSWER),
+        (Endpoint.MESSAGES, ANTHROPIC_BODY, None),
+        (Endpoint.RESPONSES, b'{"model":"m","input":"Hi"}', None),
+    ],
+)
+@pytest.mark.parametrize("known_length", [True, False])
+async def test_byte_order_mark_before_a_response_is_removed(
+    endpoint: Endpoint, body: bytes, expected: bytes | None, known_length: bool
+) -> None:
+    answer = BOM + OPENAI_ANSWER
+    response = good(answer) if known_length else FakeUpstreamResponse(headers=JSON, body=answer)
+    bench = Bench(response)
+    client = FakeClient(CHAT, body)
+
+    _, task = bench.begin(client, endpoint)
+    if not known_length and endpoint is Endpoint.CHAT_COMPLETIONS:
+        await response.end(answer[:1], answer[1:])
+    await task
+
+    sent = b"".join(client.pieces)
+    assert client.status == 200
+    assert sent == expected if expected else sent.startswith(b"{")
+    assert client.header(b"content-length") in (None, b"%d" % len(sent))
+    assert bench.event.usage == Usage(input=10, output=4)
+
+
 async def test_upstream_cost_is_known_where_its_prices_are() -> None:
     """The margin needs both."""
     cost = Prices(input=500_000, output=500_000, cache_read=0, cache_write=0, reasoning=0)
@@ -168,7 +200,7 @@ async def test_answer_that_cannot_be_translated_costs_its_client_nothing() -> No
     bench.assert_recorded_once()
 
 
-@pytest.mark.parametrize("kind", [b"application/json", b"text/plain"])
+@pytest.mark.parametrize("kind", [b"application/json", b"text/plain", b"text/event-stream"])
 async def test_document_for_a_stream_becomes_a_stream(kind: bytes) -> None:
     """The upstream has charged for it."""
     response = FakeUpstreamResponse(headers=[(b"content-type", kind)])
@@ -248,6 +280,20 @@ async def test_stream_for_a_whole_response_is_assembled(kind: bytes) -> None:
 
 
 ERROR_200 = b'{"error":{"message":"model overloaded","type":"overloaded_error"}}'
+
+
+@pytest.mark.parametrize("body", [ERROR_200, b"null", b"<html>no</html>", b"", b" ", b"{}"])
+async def test_error_that_is_labelled_as_a_stream_is_an_error_and_free(body: bytes) -> None:
+    bench = Bench(response := FakeUpstreamResponse())
+    client = FakeClient(CHAT, asking(OPENAI_BODY, stream=True))
+    _, task = bench.begin(client)
+
+    await response.end(body)
+    await task
+
+    assert client.status == (503 if body is ERROR_200 else 502)
+    assert (b"model overloaded" in client.body) is (body is ERROR_200)
+    assert bench.event.cost_nanousd == 0
 
 
 @pytest.mark.parametrize("length", [True, False])

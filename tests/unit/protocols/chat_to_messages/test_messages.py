@@ -291,7 +291,7 @@ def test_image_becomes_base64_or_url(url, source):
     ],
 )
 def test_part_that_cannot_be_carried_is_refused_by_its_message(part):
-    """The caller learns which message, before any upstream call."""
+    """The client learns which message, before any upstream call."""
     error = refusal(user("a"), user([part]))
 
     assert error.param == "messages.1"

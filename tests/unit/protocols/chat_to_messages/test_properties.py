@@ -25,7 +25,7 @@ from tests.support.chat_to_messages import sent, user
         b'{"model":"m","z":' + b"[" * 5000 + b"]" * 5000 + b"}",
     ],
 )  # fmt: skip
-def test_body_that_is_no_request_is_the_callers_mistake(body):
+def test_body_that_is_no_request_is_the_clients_mistake(body):
     """Anything unreadable is a 400, never another exception."""
     route = TranslationRoute("up", capabilities("anthropic", {}))
 
@@ -105,7 +105,7 @@ FIELD = st.sampled_from(
 
 @given(st.dictionaries(FIELD, ANY_JSON), st.booleans(), ANY_JSON)
 def test_any_request_is_translated_or_refused(fields, keeps_messages, odd):
-    """Nothing but a gateway error of the caller's kind ever comes out."""
+    """Nothing but a gateway error of the client's kind ever comes out."""
     request = {"model": "m", **fields}
     if keeps_messages:
         request["messages"] = [user("x"), {"role": "assistant", "content": "y", "refusal": None,

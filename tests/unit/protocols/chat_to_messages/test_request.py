@@ -68,7 +68,7 @@ def test_output_limit_is_the_first_one_set_and_at_most_the_models(fields, expect
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_output_limit_below_one_is_refused_by_name(name):
-    """A limit that cannot be meant is the caller's mistake."""
+    """A limit that cannot be meant is the client's mistake."""
     assert refusal(**{name: 0}).param == name
 
 
@@ -432,7 +432,7 @@ def test_long_tool_name_is_shortened_everywhere_and_remembered():
 
 
 def test_automatic_caching_is_asked_for_only_where_no_marker_is():
-    """The operator's switch never overrules the caller's own markers."""
+    """The operator's switch never overrules the client's own markers."""
     marked = {"role": "user", "content": [
         {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]}  # fmt: skip
     caps = {"auto_cache": True}

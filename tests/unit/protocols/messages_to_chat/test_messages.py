@@ -111,7 +111,7 @@ def test_image_becomes_a_note_for_a_model_without_vision():
     ],
 )
 def test_block_that_would_have_to_be_fetched_is_refused(block, message):
-    """The gateway fetches nothing on behalf of a caller."""
+    """The gateway fetches nothing on behalf of a client."""
     assert refusal({"messages": [{"role": "user", "content": [block]}]}) == message
 
 

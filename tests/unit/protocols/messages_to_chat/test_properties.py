@@ -115,7 +115,7 @@ def test_any_request_is_translated_or_refused(request, dialect, keep):
 
 @given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_body_is_refused_or_translated(body):
-    """Bytes of no meaning are the caller's mistake."""
+    """Bytes of no meaning are the client's mistake."""
     route = TranslationRoute("up", capabilities("generic", {}))
     try:
         translate_request(body, route)

@@ -30,7 +30,7 @@ def test_max_tokens_limit_of_the_route_wins_over_the_catalogue():
 
 @pytest.mark.parametrize("field", ["container", "mcp_servers", "compaction", "thread"])
 def test_server_side_feature_is_refused_unless_empty(field):
-    """What the caller relies on is refused; null and empty values are not."""
+    """What the client relies on is refused; null and empty values are not."""
     assert refusal({field: {"a": 1}}) == f"{field}: not supported by this model"
     empties: tuple[Any, ...] = (None, "", [], {})
     for empty in empties:

@@ -64,6 +64,11 @@ def test_content_comes_in_the_order_thought_text_refusal_calls():
         ("<think>never closed", ["never closed"]),
         ("a <think>b</think>", ["a <think>b</think>"]),
         (" <thin", [" <thin"]),
+        ("why\n</think>\n\nanswer", ["why", "answer"]),
+        ("why</mm:think>answer", ["why", "answer"]),
+        ("why</think>answer </think>", ["why", "answer </think>"]),
+        ("</think>\n\nanswer", ["answer"]),
+        ("write `</think>` there", ["write `</think>` there"]),
     ],
 )
 def test_think_tags_are_cut_at_the_start_only(content, expected):

@@ -144,7 +144,7 @@ def test_torn_last_event_after_a_finish_reason_does_no_harm():
 
 
 def test_silence_after_a_finish_reason_can_be_ended():
-    """The caller's timer finalises; before a finish reason it has no effect."""
+    """The client's timer finalises; before a finish reason it has no effect."""
     stream = new_stream()
     stream.feed(delta(content="a"))
 
@@ -258,6 +258,53 @@ def test_think_tags_are_cut_where_the_dialect_has_them():
         {"type": "text", "text": "answer </think>"},
     ]
     assert blocks(plain) == [{"type": "text", "text": "".join(pieces)}]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "texts"),
+    [
+        (["why", "\n</th", "ink>\n", "\nanswer"], ["why\nanswer"]),
+        (["</think>", "\n\nanswer"], ["answer"]),
+        (["a", "<", "b", "</thin"], ["a<b</thin"]),
+        (["see `", "</think>`", " </think>"], ["see `</think>` </think>"]),
+        (["a <think>b", "</think>c"], ["a <think>b</think>c"]),
+    ],
+)
+def test_closing_tag_that_none_opened_is_removed_from_streams(pieces, texts):
+    """What came before it is with the client as text."""
+    written = run(new_stream(), *[delta(content=piece) for piece in pieces], delta("stop"), DONE)
+
+    assert [block["text"] for block in blocks(written)] == texts
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["why", "\n</th", "ink>\n\n", "answer"], [("thinking", "why"), ("text", "answer")]),
+        (["<think>why</think>", "answer"], [("thinking", "why"), ("text", "answer")]),
+        (["why</mm:think>answer"], [("thinking", "why"), ("text", "answer")]),
+        (["why"], [("thinking", "why")]),
+    ],
+)
+def test_text_begins_inside_of_reasoning_where_the_template_opens_it(pieces, expected):
+    stream = new_stream("vllm", caps={"think_opened": True})
+
+    written = run(stream, *[delta(content=piece) for piece in pieces], delta("stop"), DONE)
+
+    assert [(b["type"], b[b["type"]]) for b in blocks(written)] == expected
+
+
+def test_held_piece_of_a_tag_stays_before_a_call():
+    fragment = call("{}", id="c1", name="f")
+
+    written = run(
+        new_stream(), delta(content="a <"), delta(tool_calls=[fragment]), delta("tool_calls"), DONE
+    )
+
+    assert blocks(written) == [
+        {"type": "text", "text": "a <"},
+        {"type": "tool_use", "id": "c1", "name": "f", "input": {}},
+    ]
 
 
 def test_think_tag_is_text_after_a_reasoning_field():

@@ -17,6 +17,7 @@ CALLS = {
     "shell": ("shell_call", "action", {"commands": ["ls"]}),
     "apply_patch": ("apply_patch_call", "operation", {"type": "delete_file", "path": "a"}),
     "tool_search": ("tool_search_call", "arguments", {"query": "events"}),
+    "computer": ("computer_call", "action", {"type": "click", "x": 1, "y": 2, "button": "left"}),
 }
 
 

@@ -18,8 +18,8 @@ from pydantic import TypeAdapter
 from gateway.protocols.openai_responses.context import ToolName
 from gateway.protocols.openai_responses.stream import responses_stream
 from tests.support.responses_streams import (
+    ASKED,
     DONE,
-    ENCRYPTED,
     chunk,
     events_in,
     finished,
@@ -45,13 +45,13 @@ STREAM = b"".join(
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12), st.booleans())
 def test_any_split_gives_the_same_events(cuts: list[int], crlf: bool) -> None:
     """Where the network cuts the bytes, and which line ends are used, has no meaning."""
-    whole = run(STREAM, asked=ENCRYPTED)
+    whole = run(STREAM, asked=ASKED)
     raw = STREAM.replace(b"\n", b"\r\n") if crlf else STREAM
     at = sorted({0, len(raw), *(min(cut, len(raw)) for cut in cuts)})
 
     pieces = [raw[start:end] for start, end in itertools.pairwise(at)]
 
-    assert run(*pieces, asked=ENCRYPTED) == whole
+    assert run(*pieces, asked=ASKED) == whole
 
 
 texts = st.text(st.characters(), max_size=4) | st.text(st.characters(categories=["Cs"]), max_size=2)
@@ -98,7 +98,7 @@ def test_arbitrary_chunks_give_well_formed_streams(
         chunk(*item) if isinstance(item, tuple) else b"data: %b\n\n" % json.dumps(item).encode()
         for item in chunks
     ]
-    stream = responses_stream(ENCRYPTED)
+    stream = responses_stream(ASKED)
 
     written = b"".join(map(stream.feed, [*raw, DONE] if done else raw)) + stream.end(clean)
 
@@ -137,7 +137,7 @@ def sdk_events(raw: bytes) -> tuple[list[str], Response | None]:
 
 def test_openai_sdk_accumulates_the_stream() -> None:
     """The official SDK's accumulator ends up with what the last event holds."""
-    stream = responses_stream(ENCRYPTED)
+    stream = responses_stream(ASKED)
     raw = stream.feed(STREAM) + stream.end(clean=True)
 
     seen, final = sdk_events(raw)
@@ -168,7 +168,7 @@ def test_openai_sdk_accumulates_the_stream() -> None:
 def test_every_event_has_the_sdks_shape(chunks: list[bytes]) -> None:
     """Each event and the final object validate strictly against the SDK's types."""
     asked = msgspec.structs.replace(
-        ENCRYPTED, tool_names={"p": ToolName("p", custom=True), "g": ToolName("g", "ns")}
+        ASKED, tool_names={"p": ToolName("p", custom=True), "g": ToolName("g", "ns")}
     )
     adapter: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 

@@ -184,7 +184,6 @@ def test_codex_request_becomes_one_system_prompt_and_functions() -> None:
         "stream_options": {"include_usage": True},
     }
     assert made.dropped == ("tools.web_search",)
-    assert made.context.encrypted_reasoning
     assert made.context.stream
     assert [(up, name.namespace) for up, name in made.context.tool_names.items()] == [
         ("mcp__find", "mcp")
@@ -258,16 +257,6 @@ def test_reasoning_without_an_answer_is_left_out() -> None:
         {"role": "user", "content": "y"},
         {"role": "assistant", "content": "z"},
     ]
-
-
-def test_thoughts_are_left_out_where_the_upstream_has_no_field_for_them() -> None:
-    """An upstream that refuses unknown members gets no reasoning."""
-    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}]}
-    body = json.dumps({"model": "m", "input": [user("x"), thought, said("y")]}).encode()
-
-    made = json.loads(translate_responses_request(body, carry_reasoning=False).body)
-
-    assert made["messages"][1] == {"role": "assistant", "content": "y"}
 
 
 def test_user_parts_keep_their_order_and_detail() -> None:

@@ -14,7 +14,7 @@ from gateway.protocols.openai_responses.response import (
 )
 from gateway.protocols.translate.chat_to_messages.response import translate_response
 from gateway.protocols.translate.stream import ResponseContext
-from tests.support.responses_streams import ENCRYPTED
+from tests.support.responses_streams import ASKED
 
 CHAT = ResponseContext(model="m", tool_names={"f_x": "f x"}, created=7)
 THINKING = {"type": "thinking", "thinking": "why", "signature": "s"}
@@ -37,7 +37,7 @@ def test_message_becomes_what_its_completion_becomes(
 ) -> None:
     body = json.dumps({"id": "msg_1", "type": "message", "usage": usage} | message).encode()
 
-    made = translate_message(body, ENCRYPTED, CHAT)
+    made = translate_message(body, ASKED, CHAT)
 
-    assert made == translate_responses_response(translate_response(body, CHAT), ENCRYPTED)
+    assert made == translate_responses_response(translate_response(body, CHAT), ASKED)
     assert msgspec.json.decode(made)["id"] == "resp_1"

@@ -10,13 +10,13 @@ import pytest
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.openai_responses.context import ToolName
-from gateway.protocols.openai_responses.reasoning import unpack_reasoning
+from gateway.protocols.openai_responses.reasoning import PackedReasoning, unpack_reasoning
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response
 from gateway.protocols.openai_responses.stream import responses_stream
 from tests.support.responses_streams import (
+    ASKED,
     DONE,
-    ENCRYPTED,
     TEXT_ITEM,
     USAGE,
     chunk,
@@ -74,7 +74,7 @@ def test_text_after_reasoning_after_text_opens_new_items() -> None:
         ("message", "msg_1_2"),
     ]
     assert output[1]["summary"] == [{"type": "summary_text", "text": "bd"}]
-    assert "encrypted_content" not in output[1]
+    assert unpack_reasoning(output[1]["encrypted_content"]) == PackedReasoning("bd")
 
 
 def test_refusal_is_a_part_of_its_own() -> None:
@@ -238,7 +238,7 @@ def test_thoughts_of_any_spelling_come_once_and_packed(
     deltas: list[dict[str, Any]], texts: list[str], details: list[dict[str, Any]]
 ) -> None:
     """One source of thoughts is read, and signed parts are packed for the way back."""
-    (item,) = last(*finished(*deltas), asked=ENCRYPTED)["output"]
+    (item,) = last(*finished(*deltas), asked=ASKED)["output"]
 
     assert [part["text"] for part in item["summary"]] == texts
     packed = unpack_reasoning(item["encrypted_content"])
@@ -247,16 +247,11 @@ def test_thoughts_of_any_spelling_come_once_and_packed(
     assert [json.loads(bytes(raw)) for raw in packed.d] == details
 
 
-def test_redacted_thought_is_nothing_to_a_client_that_cannot_return_it() -> None:
-    """Without encrypted content asked for, a thought without text leaves no item."""
-    assert last(*finished({"reasoning_details": [REDACTED]}))["output"] == []
-
-
 def test_packed_thought_returns_to_the_upstream() -> None:
     """What the client sends back restores the signed thought in the next request."""
     answered = last(
         *finished({"reasoning_content": "plan", "reasoning_details": [SIGNED]}, {"content": "a"}),
-        asked=ENCRYPTED,
+        asked=ASKED,
     )
     body = json.dumps({"model": "m", "input": answered["output"]}).encode()
 
@@ -396,8 +391,8 @@ def test_usage_in_the_finish_chunk_completes_at_once() -> None:
     assert not stream.failed
 
 
-def test_silence_after_finish_completes_on_the_callers_timer() -> None:
-    """The caller may finalise a stream whose usage never comes, but not before the finish."""
+def test_silence_after_finish_completes_on_the_clients_timer() -> None:
+    """The client may finalise a stream whose usage never comes, but not before the finish."""
     stream = responses_stream(context())
     assert stream.feed(chunk({"content": "a"})) != b""
     assert stream.expire_after_finish() == b""
@@ -457,7 +452,7 @@ def test_half_emoji_are_joined_over_deltas() -> None:
         rb'{"name":"f\ud83d","arguments":"\ud83d"}}]}}]}' + b"\n\n",
     ]
 
-    output = last(*raw, DONE, asked=ENCRYPTED)["output"]
+    output = last(*raw, DONE, asked=ASKED)["output"]
 
     assert output[0]["content"][0]["text"] == "a😀b\ufffd"
     assert output[1]["summary"][0]["text"] == "\ufffd"
@@ -483,15 +478,15 @@ MESSAGES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("finish", ["stop", "length"])
 def test_answer_equals_the_last_event_of_its_stream(message: dict[str, Any], finish: str) -> None:
     """The JSON answer is what the last event of the same stream holds."""
-    made = json.loads(translate_responses_response(answer(message, finish), ENCRYPTED))
+    made = json.loads(translate_responses_response(answer(message, finish), ASKED))
 
-    assert made == last(*finished(message, finish=finish), asked=ENCRYPTED)
+    assert made == last(*finished(message, finish=finish), asked=ASKED)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"choices":[{"delta":{}}]}'])
 def test_answer_without_a_message_is_malformed(body: bytes) -> None:
     """What is no chat completion is the upstream's fault."""
     with pytest.raises(GatewayError) as caught:
-        translate_responses_response(body, ENCRYPTED)
+        translate_responses_response(body, ASKED)
 
     assert caught.value.kind is ErrorKind.UPSTREAM_MALFORMED

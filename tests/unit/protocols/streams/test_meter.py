@@ -50,6 +50,7 @@ def findings(meter: StreamMeter | JsonMeter) -> tuple[object, ...]:
         meter.finish_reason,
         meter.saw_end,
         meter.failed,
+        meter.restarted,
         meter.contents > 0,
     )
 

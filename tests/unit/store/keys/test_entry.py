@@ -86,7 +86,7 @@ def test_message_names_digest_and_version() -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"zz 1", b"00", b"00 -1", b"\xff 1", b"00 " + b"1" * 5000])
 def test_message_of_another_kind_is_none(raw: bytes) -> None:
-    """What is no message is told apart, so that the cache can forget everything."""
+    """What is no message is distinguished, so that the cache can forget everything."""
     assert decode_message(raw) is None
 
 

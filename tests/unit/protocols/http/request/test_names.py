@@ -106,7 +106,7 @@ def test_name_in_another_case_is_refused_with_its_spelling(
         )
 
 
-def test_unknown_names_and_the_callers_own_data_are_relayed() -> None:
+def test_unknown_names_and_the_clients_own_data_are_relayed() -> None:
     body = (
         b'{"model":"m","messages":[{"Role":"user","role":"user"}],"X-Mine":1,"x-mine":2,'
         b'"metadata":{"Model":"a","User_Id":"b","user_id":"c"},"logit_bias":{"A":1,"a":2}}'

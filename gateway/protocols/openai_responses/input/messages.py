@@ -5,29 +5,40 @@ A Responses history is a flat list: text, calls and reasoning of one assistant t
 of their own. Adjacent ones are collected into one assistant message, since a chat history must hold
 a call's results directly after the message with the calls. Reasoning belongs to the assistant
 message around it. Items that have no counterpart are left out, so that a history never makes a
-session unusable; only a reference to something stored at the provider is refused.
+session unusable; refused is only what the conversation cannot do without, such as a reference to
+something stored at the provider, or a compaction that only its provider can read.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.codec.json_decode import decode_request
-from gateway.protocols.openai_responses.reasoning import unpack_reasoning
-from gateway.protocols.openai_responses.tools import (
+from gateway.protocols.openai_responses.input.content import (
+    ContentPart,
+    Part,
+    chat_part,
+    joined,
+    read_content,
+    reasoning_text,
+    screenshot,
+    spoken,
+    text_of,
+)
+from gateway.protocols.openai_responses.input.tools import (
     CLIENT_TOOLS,
     ChatTools,
     read_tools,
     upstream_name,
 )
-from gateway.protocols.translate import tool_order
+from gateway.protocols.openai_responses.reasoning import unpack_reasoning
+from gateway.protocols.translate.chat_dialect.history import in_order
 
 Message = dict[str, object]
-Part = dict[str, object]
 
 _NULL: Final = Raw(b"null")
 _ATTACHED: Final = "[attachment in the next message]"
@@ -37,11 +48,12 @@ _OUTPUTS: Final = frozenset(
     {
         *("function_call_output", "custom_tool_call_output", "local_shell_call_output"),
         *("shell_call_output", "apply_patch_call_output", "tool_search_output"),
+        "computer_call_output",
     }
 )
 _OPAQUE: Final = "gAAAA"
 """How content begins that only OpenAI can decrypt: a Fernet token."""
-_TEXTS: Final = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
+_COMPACTIONS: Final = frozenset({"compaction", "compaction_summary"})
 _PARTED: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 """Outputs whose lists are content parts."""
 _ROLES: Final = {"user": "user", "system": "system", "developer": "system"}
@@ -63,25 +75,11 @@ class Item(msgspec.Struct):
     encrypted_content: Raw = _NULL
     id: str | None = None
     action: Raw = _NULL
+    actions: Raw = _NULL
     operation: Raw = _NULL
+    server_label: str | None = None
+    error: Raw = _NULL
     tools: Raw = _NULL
-
-
-class ContentPart(msgspec.Struct):
-    """A content part of any type."""
-
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    image_url: str | None = None
-    detail: str | None = None
-    file_data: str | None = None
-    filename: str | None = None
-    encrypted_content: str | None = None
-
-
-_STRING: Final = msgspec.json.Decoder(str | None)
-_CONTENT: Final = msgspec.json.Decoder(str | list[ContentPart] | None)
 
 
 class ChatMessages:
@@ -90,14 +88,12 @@ class ChatMessages:
 
     Args:
         tools: Of the request; gets those that items bring along.
-        carry_reasoning: Old reasoning goes upstream; False for an upstream without a field for it.
     """
 
     __slots__ = (
         "_assistant",
         "_attachments",
         "_calls",
-        "_carry_reasoning",
         "_details",
         "_reasoning",
         "_texts",
@@ -107,9 +103,8 @@ class ChatMessages:
         "messages",
     )
 
-    def __init__(self, tools: ChatTools, *, carry_reasoning: bool = True) -> None:
+    def __init__(self, tools: ChatTools) -> None:
         self._tools = tools
-        self._carry_reasoning = carry_reasoning
         self.messages: list[Message] = []
         self.dropped: list[str] = []
         self.history_ids: set[str] = set()
@@ -135,38 +130,24 @@ class ChatMessages:
         """
         where = f"input.{index}"
         kind = item.type or ("message" if item.role else None)
-        if kind == "message":
-            self._add_message(item, where)
-        elif kind in _CALLS:
-            self._add_call(item, where)
-        elif kind in _CLIENT_CALLS:
-            self._add_client_call(item, _CLIENT_CALLS[kind], where)
-        elif kind in _OUTPUTS:
-            self._add_output(item, where)
-        elif kind == "agent_message":
-            self._add_message(msgspec.structs.replace(item, role="user"), where)
-        elif kind == "additional_tools":
-            self._tools.add(read_tools(item.tools))
-        elif kind == "reasoning":
-            self._add_reasoning(item, where)
-        elif kind == "item_reference":
-            message = "item_reference is not supported; send the full input"
-            raise GatewayError(ErrorKind.UNSUPPORTED, message, param=where)
-        elif kind is None:
+        if kind is None:
             raise GatewayError(ErrorKind.BAD_REQUEST, f"{where}: type: Field required", param=where)
-        else:
+        add = _ADDERS.get(kind)
+        if add is None:
             self.dropped.append(f"input.{kind}")
+        else:
+            add(self, item, where)
 
     def finish(self) -> list[Message]:
         """Return all messages; nothing can be added afterwards."""
         self._end_turn()
-        return with_results_after_calls(self.messages)
+        return in_order(self.messages)
 
     def _add_message(self, item: Item, where: str) -> None:
-        content = _content(item.content, where)
+        content = read_content(item.content, where)
         if item.role == "assistant":
             self._open_assistant()
-            self._texts.append(content if isinstance(content, str) else _spoken(content, where))
+            self._texts.append(content if isinstance(content, str) else spoken(content, where))
             return
         role = _ROLES.get(item.role or "")
         if role is None:
@@ -176,9 +157,19 @@ class ChatMessages:
         if isinstance(content, str):
             self.messages.append({"role": role, "content": content})
             return
-        parts = [_part(part, where) for part in self._readable(content)]
+        parts = [chat_part(part, where) for part in self._readable(content)]
         if parts:
-            self.messages.append({"role": role, "content": _joined(parts)})
+            self.messages.append({"role": role, "content": joined(parts)})
+
+    def _add_agent_message(self, item: Item, where: str) -> None:
+        self._add_message(msgspec.structs.replace(item, role="user"), where)
+
+    def _add_tools(self, item: Item, where: str) -> None:  # noqa: ARG002
+        self._tools.add(read_tools(item.tools))
+
+    def _refuse_reference(self, item: Item, where: str) -> None:  # noqa: ARG002
+        message = "item_reference is not supported; send the full input"
+        raise GatewayError(ErrorKind.UNSUPPORTED, message, param=where)
 
     def _readable(self, parts: list[ContentPart]) -> list[ContentPart]:
         """Return the parts without encrypted ones; those of other models are plain text."""
@@ -194,8 +185,9 @@ class ChatMessages:
                 readable.append(ContentPart("input_text", text))
         return readable
 
-    def _add_client_call(self, item: Item, name: str, where: str) -> None:
+    def _add_client_call(self, item: Item, where: str) -> None:
         """Add a call of a tool of the API that the client ran."""
+        name = _CLIENT_CALLS[item.type or ""]
         call_id = item.call_id or item.id
         if not call_id:
             message = f"{where}: call_id: Field required"
@@ -206,8 +198,40 @@ class ChatMessages:
             (raw for raw in (item.arguments, item.action, item.operation) if bytes(raw) != b"null"),
             _NULL,
         )
-        function = {"name": name, "arguments": _text(given) or "{}"}
+        arguments = text_of(given) or "{}"
+        if bytes(item.actions) != b"null":
+            arguments = f'{{"actions":{text_of(item.actions)}}}'
+        self._put_call(call_id, name, arguments)
+
+    def _put_call(self, call_id: str, name: str, arguments: str) -> None:
+        function = {"name": name, "arguments": arguments}
         self._calls.append({"id": call_id, "type": "function", "function": function})
+
+    def _add_mcp_call(self, item: Item, where: str) -> None:
+        """Add a call that another provider ran on an MCP server, with its result."""
+        if not item.id or not item.name:
+            missing = "name" if item.id else "id"
+            message = f"{where}: {missing}: Field required"
+            raise GatewayError(ErrorKind.BAD_REQUEST, message, param=where)
+        self._open_assistant()
+        self.history_ids.add(item.id)
+        name = upstream_name(item.name, item.server_label)
+        self._put_call(item.id, name, text_of(item.arguments) or "{}")
+        self._close_assistant()
+        text = text_of(item.output) or text_of(item.error)
+        self.messages.append({"role": "tool", "tool_call_id": item.id, "content": text})
+
+    def _add_compaction(self, item: Item, where: str) -> None:
+        """Add a readable summary of what came before; one that is encrypted is refused."""
+        text = text_of(item.encrypted_content)
+        if not text or text.startswith(_OPAQUE):
+            message = (
+                f"{where}: only the provider that wrote this compaction can read it;"
+                " send the conversation itself, or a summary as a message"
+            )
+            raise GatewayError(ErrorKind.UNSUPPORTED, message, param=where)
+        self._end_turn()
+        self.messages.append({"role": "user", "content": text})
 
     def _add_call(self, item: Item, where: str) -> None:
         if not item.call_id or not item.name:
@@ -217,13 +241,12 @@ class ChatMessages:
         self._open_assistant()
         self.history_ids.add(item.call_id)
         if item.type == "custom_tool_call":
-            arguments = msgspec.json.encode({"input": _text(item.input)}).decode()
+            arguments = msgspec.json.encode({"input": text_of(item.input)}).decode()
         else:
-            arguments = _text(item.arguments) or "{}"
+            arguments = text_of(item.arguments) or "{}"
         known = item.namespace is not None and self._tools.knows(item.namespace)
         name = upstream_name(item.name, item.namespace if known else None)
-        function = {"name": name, "arguments": arguments}
-        self._calls.append({"id": item.call_id, "type": "function", "function": function})
+        self._put_call(item.call_id, name, arguments)
 
     def _add_output(self, item: Item, where: str) -> None:
         if item.type == "tool_search_output":
@@ -238,31 +261,38 @@ class ChatMessages:
         self.messages.append({"role": "tool", "tool_call_id": call_id, "content": text})
 
     def _output_text(self, item: Item, where: str) -> str:
+        if item.type == "computer_call_output":
+            return self._screenshot(item, where)
         if bytes(item.output)[:1] != b"[" or item.type not in _PARTED:
-            return _text(item.output)
+            return text_of(item.output)
         lines: list[str] = []
-        content = _content(item.output, where)
+        content = read_content(item.output, where)
         for part in self._readable(content if isinstance(content, list) else []):
-            made = _part(part, where)
+            made = chat_part(part, where)
             text = made.get("text")
             if isinstance(text, str):
                 lines.append(text)
                 continue
-            lines.append(_ATTACHED)
-            title = f"Attachment returned by tool call {item.call_id}:"
-            self._attachments += [{"type": "text", "text": title}, made]
+            lines.append(self._attached(made, item.call_id))
         return "\n".join(lines)
 
+    def _screenshot(self, item: Item, where: str) -> str:
+        shot = screenshot(item.output, where)
+        return text_of(item.output) if shot is None else self._attached(shot, item.call_id)
+
+    def _attached(self, part: Part, call_id: str | None) -> str:
+        title = f"Attachment returned by tool call {call_id}:"
+        self._attachments += [{"type": "text", "text": title}, part]
+        return _ATTACHED
+
     def _add_reasoning(self, item: Item, where: str) -> None:
-        if not self._carry_reasoning:
-            return
-        encrypted = _text(item.encrypted_content)
+        encrypted = text_of(item.encrypted_content)
         packed = unpack_reasoning(encrypted)
         if packed is not None:
             self._details += packed.d
             text = packed.r
         else:
-            text = _reasoning_text(item.summary, where) or _reasoning_text(item.content, where)
+            text = reasoning_text(item.summary, where) or reasoning_text(item.content, where)
             if encrypted:
                 self.dropped.append("reasoning.encrypted_content")
         if text:
@@ -299,89 +329,16 @@ class ChatMessages:
             self._attachments = []
 
 
-def _content(raw: Raw, where: str) -> str | list[ContentPart]:
-    try:
-        return decode_request(bytes(raw), _CONTENT) or ""
-    except GatewayError as error:
-        raise GatewayError(error.kind, f"{where}: {error.message}", param=where) from error
-
-
-def _part(part: ContentPart, where: str) -> Part:
-    """Return a content part in the chat form."""
-    match part.type:
-        case "input_image" if part.image_url:
-            image: dict[str, object] = {"url": part.image_url}
-            if part.detail in ("low", "high"):
-                image["detail"] = part.detail
-            return {"type": "image_url", "image_url": image}
-        case "input_file" if part.file_data:
-            document: dict[str, object] = {"file_data": part.file_data}
-            if part.filename:
-                document["filename"] = part.filename
-            return {"type": "file", "file": document}
-        case "input_image" | "input_file":
-            needed = "image_url" if part.type == "input_image" else "file_data"
-            message = f"{part.type} without {needed} is not supported by this model"
-            raise GatewayError(ErrorKind.UNSUPPORTED, message, param=where)
-        case "refusal":
-            return {"type": "text", "text": part.refusal or ""}
-        case kind if kind in _TEXTS:
-            return {"type": "text", "text": part.text or ""}
-        case other:
-            message = f"content part type '{other}' is not supported by this model"
-            raise GatewayError(ErrorKind.UNSUPPORTED, message, param=where)
-
-
-def _spoken(parts: list[ContentPart], where: str) -> str:
-    """Return an assistant's text; its parts were one stream."""
-    texts = (_part(part, where).get("text") for part in parts)
-    return "".join(text for text in texts if isinstance(text, str))
-
-
-def _joined(parts: list[Part]) -> str | list[Part]:
-    """Return a string if all parts are text: many chat templates take strings only."""
-    texts = [part["text"] for part in parts if part["type"] == "text"]
-    if len(texts) == len(parts):
-        return "\n\n".join(text for text in texts if isinstance(text, str) and text)
-    return parts
-
-
-def _reasoning_text(raw: Raw, where: str) -> str:
-    content = _content(raw, where)
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.text for part in content if part.text)
-
-
-def _text(raw: Raw) -> str:
-    """Return a string's value; any other JSON as its text, null as nothing."""
-    if bytes(raw)[:1] == b'"':
-        return decode_request(bytes(raw), _STRING) or ""
-    if bytes(raw) == b"null":
-        return ""
-    return msgspec.json.format(bytes(raw), indent=-1).decode()
-
-
-def with_results_after_calls(messages: list[Message]) -> list[Message]:
-    """Return the messages with each tool result behind its calls, see `translate.tool_order`."""
-    ordered = tool_order.with_results_after_calls([_Ordered(message) for message in messages])
-    return [each.message for each in ordered]
-
-
-class _Ordered:
-    """A message as `tool_order` reads it."""
-
-    __slots__ = ("message", "role", "tool_call_id", "tool_calls")
-
-    def __init__(self, message: Message) -> None:
-        self.message = message
-        self.role = str(message["role"])
-        call_id = message.get("tool_call_id")
-        self.tool_call_id = call_id if isinstance(call_id, str) else None
-        calls = message.get("tool_calls")
-        given = calls if isinstance(calls, list) else []
-        self.tool_calls = [_OrderedCall(call["id"]) for call in given]
-
-
-class _OrderedCall(NamedTuple):
-    id: str
+_ADDERS: Final[dict[str, Callable[[ChatMessages, Item, str], None]]] = {
+    **dict.fromkeys(_CALLS, ChatMessages._add_call),
+    **dict.fromkeys(_CLIENT_CALLS, ChatMessages._add_client_call),
+    **dict.fromkeys(_OUTPUTS, ChatMessages._add_output),
+    **dict.fromkeys(_COMPACTIONS, ChatMessages._add_compaction),
+    "message": ChatMessages._add_message,
+    "agent_message": ChatMessages._add_agent_message,
+    "additional_tools": ChatMessages._add_tools,
+    "mcp_call": ChatMessages._add_mcp_call,
+    "reasoning": ChatMessages._add_reasoning,
+    "item_reference": ChatMessages._refuse_reference,
+}
+"""By the type of the item; those of other types are left out."""

@@ -1,5 +1,5 @@
 """
-Fits the chat request of a Responses call to its upstream, by the rules for Messages requests.
+Fits a chat request that the gateway has made to its upstream's dialect.
 
 Members are decoded JSON. What cannot be carried is left out and named.
 """
@@ -12,44 +12,73 @@ import msgspec
 from msgspec import Raw
 
 from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.chat_dialect.history import GOOGLE_FORMAT, fit_history
 from gateway.protocols.translate.closed_schema import plain_refs
 from gateway.protocols.translate.messages_to_chat.content import NO_FILES, NO_IMAGES
-from gateway.protocols.translate.messages_to_chat.messages import NO_SIGNATURE
 from gateway.protocols.translate.reasoning_effort import thinking_fields
+from gateway.protocols.translate.stream import TranslationRoute
 from gateway.protocols.translate.structured_output import schema_sentence
 
 Json = dict[str, Any]
 
 _FREE_CHOICES: Final = (None, "auto", "none")
+_SAMPLING: Final = ("temperature", "top_p")
+_NAMES: Final = {"verbosity": "text.verbosity"}
+"""Members that the Responses API has under another name."""
+_USER_FIELDS: Final = ("safety_identifier", "user")
+_EXTRA: Final = msgspec.json.Decoder(Json)
 
 
-def fit_chat(chat: Json, caps: Capabilities) -> tuple[str, ...]:
+def fit_chat(chat: Json, route: TranslationRoute) -> tuple[str, ...]:
     """
-    Change a chat request in place for an upstream with these abilities.
+    Change a chat request in place for an upstream.
+
+    Args:
+        chat: With `max_completion_tokens` as its output limit, if it has one.
+        route: The upstream's model and abilities.
 
     Returns:
         What was left out, by the names that the Responses API has for it.
     """
+    caps = route.caps
     dropped: list[str] = []
-    _fit_messages(chat["messages"], caps, dropped)
+    chat["model"] = route.upstream_model
+    _fit_messages(chat, caps, dropped)
+    _fit_limits(chat, route)
+    _fit_sampling(chat, caps, dropped)
     _fit_tools(chat, caps, dropped)
     _fit_reasoning(chat, caps, dropped)
     _fit_format(chat, caps, dropped)
     for name, accepted in (("verbosity", caps.verbosity), ("service_tier", caps.service_tier)):
         if not accepted and chat.pop(name, None) is not None:
-            dropped.append("text.verbosity" if name == "verbosity" else name)
+            dropped.append(_NAMES.get(name, name))
+    _fit_hints(chat, caps)
     if not caps.stream_options:
         chat.pop("stream_options", None)
+    if caps.extra_body is not None:
+        chat |= _EXTRA.decode(caps.extra_body)
     return tuple(dict.fromkeys(dropped))
 
 
-def _fit_messages(messages: list[Json], caps: Capabilities, dropped: list[str]) -> None:
-    for message in messages:
+def _fit_messages(chat: Json, caps: Capabilities, dropped: list[str]) -> None:
+    for message in chat["messages"]:
         content = message.get("content")
         if isinstance(content, list):
             message["content"] = [_fit_part(part, caps, dropped) for part in content]
+    chat["messages"] = fit_history(chat["messages"], caps)
+    begun = False
+    for message in chat["messages"]:
         if message["role"] == "assistant":
-            _fit_assistant(message, caps)
+            _fit_old_reasoning(message, caps)
+        if begun and message["role"] == "system" and caps.midconv_system == "user":
+            message["role"] = "user"
+            message["content"] = _reminder(message["content"])
+        begun = begun or message["role"] != "system"
+
+
+def _reminder(content: str | list[Json]) -> str:
+    parts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
+    return "<system-reminder>\n{}\n</system-reminder>".format("\n\n".join(parts))
 
 
 def _fit_part(part: Json, caps: Capabilities, dropped: list[str]) -> Json:
@@ -62,19 +91,40 @@ def _fit_part(part: Json, caps: Capabilities, dropped: list[str]) -> Json:
     return part
 
 
-def _fit_assistant(message: Json, caps: Capabilities) -> None:
-    calls = message.get("tool_calls")
-    if calls and caps.thought_signatures:
-        google = {"google": {"thought_signature": NO_SIGNATURE}}
-        calls[0].setdefault("extra_content", google)
+def _fit_old_reasoning(message: Json, caps: Capabilities) -> None:
+    """Put old reasoning where the dialect wants it, or nowhere."""
     field = caps.reasoning_in
     text = message.pop("reasoning_content", None)
-    if field != "reasoning_details":
-        message.pop("reasoning_details", None)
-        if not text and calls:
-            text = caps.reasoning_fill
-    if text and field in ("reasoning_content", "reasoning"):
+    details = message.pop("reasoning_details", None)
+    if field == "reasoning_details":
+        own = [entry for entry in details or () if entry.get("format") != GOOGLE_FORMAT]
+        if own:
+            message["reasoning_details"] = own
+    elif field is not None and text and not message.get(field):
         message[field] = text
+
+
+def _fit_limits(chat: Json, route: TranslationRoute) -> None:
+    limit = chat.pop("max_completion_tokens", None)
+    if limit is not None:
+        limit = max(limit, route.caps.min_output_tokens)
+        most = route.output_limit
+        chat[route.caps.max_tokens_param] = limit if most is None else min(limit, most)
+
+
+def _fit_sampling(chat: Json, caps: Capabilities, dropped: list[str]) -> None:
+    if caps.sampling == "drop":
+        dropped += [name for name in _SAMPLING if chat.pop(name, None) is not None]
+
+
+def _fit_hints(chat: Json, caps: Capabilities) -> None:
+    """Keep hints where they are known: a strict upstream returns 400 for others."""
+    if not caps.prompt_cache_key:
+        chat.pop("prompt_cache_key", None)
+    given = [chat.pop(name, None) for name in _USER_FIELDS]
+    user = next((value for value in given if value is not None), None)
+    if user is not None and caps.user_field is not None:
+        chat[caps.user_field] = user
 
 
 def _fit_tools(chat: Json, caps: Capabilities, dropped: list[str]) -> None:

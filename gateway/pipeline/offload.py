@@ -38,6 +38,15 @@ def is_long_walk(body: bytes) -> bool:
     )
 
 
+async def offloaded_if_long(
+    size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Return what `work` returns, run in the thread if it has more than `WALKED_BYTES` to do."""
+    if size > WALKED_BYTES:
+        return await offloaded(work, *args, **kwargs)
+    return work(*args, **kwargs)
+
+
 async def offloaded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what `work` returns, run in the thread for long walks."""
     call = partial(work, *args, **kwargs)

@@ -2,10 +2,10 @@
 Tools of a Responses request as functions of a chat request, and the way back.
 
 A namespace's functions become `<namespace>__<name>`, a custom tool becomes a function with the one
-string `input`, and tools of the API that the client runs (shell, patches, tool search) functions
-of their arguments. Hosted tools (web search, code interpreter, ...) run at the provider and have no
-counterpart: they are left out and listed, since coding agents always list them; MCP servers are
-refused, since the client relies on the gateway to call them.
+string `input`, and tools of the API that the client runs (shell, patches, tool search, a computer)
+functions of their arguments. Hosted tools (web search, code interpreter, ...) run at the provider
+and have no counterpart: they are left out and listed, since coding agents always list them; MCP
+servers are refused, since the client relies on the gateway to call them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from gateway.protocols.ids import short_name
 from gateway.protocols.openai_responses.context import ToolName
 
 _NULL: Final = b"null"
+_NO_MCP: Final = (
+    "tools: tool type 'mcp' is not supported by this model;"
+    " connect to the server in your program and send its tools as functions"
+)
 _INPUT_SCHEMA: Final = Raw(
     b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],'
     b'"additionalProperties":false}'
@@ -57,6 +61,27 @@ _SEARCH: Final = {
     "properties": {"query": {"type": "string"}},
     "required": ["query"],
 }
+_ACTIONS: Final = (
+    *("click", "double_click", "drag", "keypress", "move", "screenshot", "scroll", "type", "wait"),
+)
+_COMPUTER: Final = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "enum": list(_ACTIONS)},
+        **{name: {"type": "integer"} for name in ("x", "y", "scroll_x", "scroll_y")},
+        "button": {"type": "string", "enum": ["left", "right", "wheel", "back", "forward"]},
+        "keys": _STRINGS,
+        "text": {"type": "string"},
+        "path": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
+            },
+        },
+    },
+    "required": ["type"],
+}
 
 
 class ClientTool(NamedTuple):
@@ -72,8 +97,10 @@ CLIENT_TOOLS: Final[dict[str, ClientTool]] = {
     "shell": ClientTool("shell_call", "Run shell commands.", _SHELL),
     "apply_patch": ClientTool("apply_patch_call", "Create, change or delete one file.", _PATCH),
     "tool_search": ClientTool("tool_search_call", "Search for further tools.", _SEARCH),
+    "computer": ClientTool("computer_call", "Do one action on the user's computer.", _COMPUTER),
 }
 """By the type of the tool, which is also its name upstream."""
+_OLD_TYPES: Final = {"computer_use_preview": "computer"}
 
 
 class Tool(msgspec.Struct):
@@ -87,6 +114,9 @@ class Tool(msgspec.Struct):
     format: Raw = Raw(_NULL)
     tools: Raw = Raw(_NULL)
     execution: str | None = None
+    display_width: float | None = None
+    display_height: float | None = None
+    environment: str | None = None
 
 
 class _Grammar(msgspec.Struct):
@@ -142,7 +172,7 @@ class ChatTools:
             GatewayError: UNSUPPORTED for an MCP server, BAD_REQUEST for a tool without a name.
         """
         for tool in tools:
-            match tool.type:
+            match _OLD_TYPES.get(tool.type, tool.type):
                 case "function":
                     self._add_function(tool, namespace)
                 case "custom":
@@ -153,9 +183,9 @@ class ChatTools:
                 case "tool_search" if tool.execution != "client":
                     self.dropped.append("tools.tool_search")
                 case kind if kind in CLIENT_TOOLS:
-                    self._add_client_tool(tool)
+                    self._add_client_tool(tool, kind)
                 case "mcp":
-                    raise _unsupported("tools", "tools: tool type 'mcp' is not supported")
+                    raise GatewayError(ErrorKind.UNSUPPORTED, _NO_MCP, param="tools")
                 case hosted:
                     self.dropped.append(f"tools.{hosted}")
 
@@ -204,15 +234,19 @@ class ChatTools:
         function["parameters"] = _INPUT_SCHEMA
         self._put(function, ToolName(name, namespace, custom=True))
 
-    def _add_client_tool(self, tool: Tool) -> None:
-        known = CLIENT_TOOLS[tool.type]
+    def _add_client_tool(self, tool: Tool, kind: str) -> None:
+        known = CLIENT_TOOLS[kind]
         given = bytes(tool.parameters) != _NULL
+        description = tool.description or known.description
+        if tool.display_width and tool.display_height:
+            size = f"{tool.display_width:g}x{tool.display_height:g}"
+            description += f" The display has {size} pixels ({tool.environment or 'any system'})."
         function: dict[str, object] = {
-            "name": tool.type,
-            "description": tool.description or known.description,
+            "name": kind,
+            "description": description,
             "parameters": tool.parameters if given else known.parameters,
         }
-        self._put(function, ToolName(tool.type, item=known.item))
+        self._put(function, ToolName(kind, item=known.item))
 
     def knows(self, namespace: str) -> bool:
         """Return whether the request has tools of this namespace."""
@@ -229,7 +263,7 @@ class ChatTools:
         choice = decode_request(bytes(raw), _CHOICE)
         if choice is None or isinstance(choice, str):
             return choice
-        match choice.type:
+        match _OLD_TYPES.get(choice.type, choice.type):
             case kind if kind in CLIENT_TOOLS and kind in self._functions:
                 return {"type": "function", "function": {"name": kind}}
             case "function" | "custom" if choice.name:

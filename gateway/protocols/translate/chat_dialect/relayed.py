@@ -17,6 +17,7 @@ from gateway.protocols.codec.json_spans import unrepeated
 from gateway.protocols.http.request.fields import CallFields
 from gateway.protocols.http.request.rewrite import with_fields, without_fields
 from gateway.protocols.translate.capabilities import Capabilities
+from gateway.protocols.translate.chat_dialect.history import fitting_messages
 from gateway.protocols.translate.closed_schema import plain_refs
 from gateway.protocols.translate.foreign_reasoning import FIELDS, foreign_effort
 from gateway.protocols.translate.reasoning_effort import thinking_fields
@@ -61,12 +62,16 @@ def adapt_chat(body: bytes, call: CallFields, caps: Capabilities) -> AdaptedChat
     * Reasoning fields that the upstream does not know become those that it knows.
     * Schemas of tools get the form of `closed_schema.plain_refs`.
     * A forced tool switches thinking off, where the upstream refuses both together.
+    * Tool calls and results have order and ids that the upstream accepts, see `fit_history`.
 
     Args:
         body: The request.
         call: The result of `decode_call` for it.
         caps: The upstream's abilities.
     """
+    messages = fitting_messages(body, caps)
+    if messages is not None:
+        body = with_fields(body, {"messages": messages})
     if caps.plain_refs and (b'"$ref"' in body or b'"anyOf"' in body):
         body = _with_plain_schemas(body)
     choice = _spelled(call.tool_choice)

@@ -10,7 +10,7 @@ import pytest
 from gateway.core.model import Wire
 from gateway.protocols.http.request.fields import decode_call
 from gateway.protocols.translate.capabilities import capabilities
-from gateway.protocols.translate.relayed_chat import AdaptedChat, adapt_chat
+from gateway.protocols.translate.chat_dialect.relayed import AdaptedChat, adapt_chat
 
 OFF = {"type": "disabled"}
 FUNCTION = {"type": "function", "function": {"name": "f"}}
@@ -137,3 +137,20 @@ def test_an_unknown_dialect_gets_all_fields():
     body = b'{"model":"m","messages":[],"reasoning":{"effort":"low"},"enable_thinking":true}'
 
     assert adapted(body, "generic").body is body
+
+
+def test_history_is_fitted_and_everything_else_kept():
+    """Only the value of `messages` is replaced."""
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turn = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "user", "content": "x"},
+        {"role": "tool", "tool_call_id": "a", "content": "y"},
+    ]
+    body = json.dumps({"model": "m", "messages": turn, "seed": 1.50}, indent=1).encode()
+
+    made = adapted(body, "generic").body
+
+    assert json.loads(made)["messages"] == [turn[0], turn[2], turn[1]]
+    assert made.startswith(b'{\n "model": "m",')
+    assert made.endswith(b' "seed": 1.5\n}')

@@ -1,0 +1,104 @@
+"""
+How a client's stream ends: completely, with an error event, or as a connection that breaks.
+
+A response that is to be kept is kept before its last event is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.call import Call
+from gateway.pipeline.client.channel import ClientChannel
+from gateway.pipeline.request.exchange import CallContext
+from gateway.pipeline.response.relay import EarlyUpstreamError, Relay
+from gateway.protocols.http.errors.gateway_errors import render_event
+from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, STREAM_LATE
+from gateway.protocols.openai_responses.stream import ResponsesStream
+from gateway.protocols.streams.meter import StreamMeter
+from gateway.protocols.streams.transform import StreamTransform
+from gateway.protocols.streams.usage_filter import at_event_boundary
+
+HELD_S = 0.05
+"""How long the upstream may take to end the body of a response whose last event is held."""
+
+_UPSTREAM_ENDS = (ErrorKind.UPSTREAM_BROKEN, ErrorKind.UPSTREAM_TIMEOUT)
+
+
+def relay_error(error: GatewayError | None, meter: StreamMeter) -> GatewayError | None:
+    """
+    Return the error of a relayed body that is incomplete.
+
+    A body that broke off or timed out after its finish reason is complete; one that ended cleanly
+    before it is not. An error that the upstream reported itself needs no second one.
+    """
+    answered = meter.contents > 0 or meter.seen
+    complete = bool(meter.finish_reason or meter.failed or (meter.saw_end and answered))
+    if error is None:
+        return None if complete else cut_off()
+    return None if complete and error.kind in _UPSTREAM_ENDS else error
+
+
+def cut_off() -> GatewayError:
+    """Return the error of a stream that ended before its response."""
+    return GatewayError(ErrorKind.UPSTREAM_BROKEN, "Upstream stream ended before completion")
+
+
+async def end_relayed(
+    call: Call,
+    channel: ClientChannel,
+    transform: StreamTransform,
+    relay: Relay,
+    error: GatewayError | None,
+) -> None:
+    """
+    End a stream of the client's own dialect.
+
+    A committed stream that failed ends with an error event. In the middle of an event none can be
+    added: the connection is broken instead, by not ending the response.
+    """
+    rest = transform.end(error is None)
+    check_early_error(channel, transform)
+    if error is None:
+        await relay.writer.write_last(rest)
+        await channel.end()
+        return
+    may_report = channel.started and error.kind is not ErrorKind.SLOW_CLIENT
+    if may_report and at_event_boundary(*relay.writer.tail):
+        await relay.writer.write_last(render_event(error, call.client_wire))
+        await channel.end()
+    raise error
+
+
+def end_when_held(transform: ResponsesStream, relay: Relay) -> None:
+    """End the relay soon after the response: an upstream may leave its connection open."""
+    loop = asyncio.get_running_loop()
+    transform.when_held(lambda: loop.call_later(HELD_S, relay.body_end))
+
+
+async def end_translated(
+    context: CallContext, transform: StreamTransform, relay: Relay, error: GatewayError | None
+) -> None:
+    """End a translated stream as its translator decides; first keep a response to be kept."""
+    channel = context.channel
+    if error is not None and error.kind is ErrorKind.SLOW_CLIENT:
+        raise error
+    late = error is not None and error.kind is ErrorKind.UPSTREAM_TIMEOUT
+    rest = transform.end(error is None, STREAM_LATE if late else STREAM_CUT)
+    check_early_error(channel, transform)
+    if isinstance(transform, ResponsesStream) and transform.held is not None:
+        keeper = context.keeper
+        stored = keeper is not None and await keeper.keep(transform.held)
+        rest += transform.complete(stored=stored)
+    await relay.writer.write_last(rest or transform.error_event)
+    await channel.end()
+    if transform.failed:
+        raise error or cut_off()
+
+
+def check_early_error(channel: ClientChannel, transform: StreamTransform) -> None:
+    """Raise an error that came before anything was written, unless the head was sent."""
+    early = transform.early_error
+    if early is not None and not channel.started:
+        raise EarlyUpstreamError(early)

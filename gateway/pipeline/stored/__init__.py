@@ -1,0 +1,1 @@
+"""Kept responses: requests that continue them, and responses that become them."""

@@ -1,0 +1,1 @@
+"""What a Responses request brings: input items, their content, and tools."""

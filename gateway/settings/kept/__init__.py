@@ -1,0 +1,1 @@
+"""The sections about what is kept of calls for later requests."""

@@ -1,0 +1,87 @@
+"""Streams of two responses, and end marks that come twice."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.core.model import Endpoint, Usage, Wire
+from tests.support.pipeline_bench import Bench
+from tests.support.pipeline_fakes import (
+    ANTHROPIC_BODY,
+    OPENAI_BODY,
+    OPENAI_DONE,
+    OPENAI_FINISH,
+    OPENAI_USAGE,
+    FakeClient,
+    FakeUpstreamResponse,
+    a_deployment,
+    a_provider,
+    asking,
+    openai_event,
+)
+
+REQUESTS = {
+    Endpoint.CHAT_COMPLETIONS: asking(OPENAI_BODY, stream=True),
+    Endpoint.MESSAGES: asking(ANTHROPIC_BODY, stream=True),
+    Endpoint.RESPONSES: b'{"model":"m","input":"Hi","stream":true}',
+}
+
+
+def event(kind: str, **members: Any) -> bytes:
+    """An event of a Messages stream."""
+    data = json.dumps({"type": kind} | members, separators=(",", ":"))
+    return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+USAGE = {"input_tokens": 7, "output_tokens": 1}
+START = event("message_start", message={"id": "m1", "type": "message", "usage": USAGE})
+BLOCK = event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+HALF = event("content_block_delta", index=0, delta={"type": "text_delta", "text": "half"})
+OTHER = event("content_block_delta", index=0, delta={"type": "text_delta", "text": "other"})
+REST = (
+    event("content_block_stop", index=0)
+    + event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 3})
+    + event("message_stop")
+)
+
+
+@pytest.mark.parametrize("endpoint", list(REQUESTS))
+async def test_second_response_in_a_stream_is_an_error(endpoint: Endpoint) -> None:
+    """Half of one response and the other's rest are no response."""
+    response = FakeUpstreamResponse()
+    provider = a_provider(wires=(Wire.ANTHROPIC,))
+    bench = Bench(response, deployments=[a_deployment(provider)])
+    client = FakeClient("/", REQUESTS[endpoint])
+    _, task = bench.begin(client, endpoint)
+
+    await response.end(START + BLOCK, HALF, START, BLOCK, OTHER, REST)
+    await task
+
+    assert b"half" in client.body
+    assert b"other" not in client.body
+    assert b"Upstream sent malformed data" in client.body
+    assert client.body.count(b"message_stop") == client.body.count(b"response.completed") == 0
+    assert bench.event.outcome == "failed"
+    bench.assert_recorded_once()
+
+
+@pytest.mark.parametrize("endpoint", list(REQUESTS))
+async def test_end_mark_that_comes_twice_ends_a_stream_once(endpoint: Endpoint) -> None:
+    response = FakeUpstreamResponse()
+    bench = Bench(response)
+    client = FakeClient("/", REQUESTS[endpoint])
+    _, task = bench.begin(client, endpoint)
+
+    await response.end(openai_event("A"), OPENAI_FINISH, OPENAI_USAGE, OPENAI_DONE, OPENAI_DONE)
+    await task
+
+    assert (client.status, bench.event.outcome) == (200, "completed")
+    assert bench.event.usage == Usage(input=10, output=4)
+    if endpoint is not Endpoint.CHAT_COMPLETIONS:
+        ends = (b"event: message_stop", b"event: response.completed")
+        assert sum(map(client.body.count, ends)) == 1
+    else:  # relayed; clients read up to the first
+        assert client.body.endswith(OPENAI_DONE + OPENAI_DONE)
