@@ -1,8 +1,4 @@
-"""
-Converts between a usage event's JSON and its row in SQL.
-
-Values that a database would reject are detected here, so that one bad entry does not block others.
-"""
+"""Converts between a usage event's JSON and its row in SQL; finds values that SQL would reject."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ Row = dict[str, str | int | bool | None]
 """Column name -> value."""
 
 _DECODER = msgspec.json.Decoder(CallRecord)
-_CHAIN = msgspec.json.Decoder(tuple[AttemptRecord, ...])
 _LARGEST = 2**63 - 1
 _FREE_TEXT_LIMIT = 512
 """Characters of text whose length clients and upstreams choose."""
@@ -68,7 +63,7 @@ def record_of(row: Any) -> CallRecord:
     columns = dict(row._mapping)
     usage = {name: columns.pop(column) for name, column in USAGE_COLUMNS.items()}
     chain = columns.pop("chain")
-    attempts = _CHAIN.decode(chain) if chain else ()
+    attempts = msgspec.json.decode(chain, type=tuple[AttemptRecord, ...]) if chain else ()
     return CallRecord(**columns, usage=Usage(**usage), chain=attempts)
 
 
