@@ -86,17 +86,13 @@ class Worker:
         runtime: File in which the supervisor leaves newer settings before it sends SIGHUP. Models,
             providers and prices are replaced without interrupting running calls; other sections
             apply from the next start.
-        report_start: Called once the worker has started.
+        started: Called once the worker has started.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        counters: Counters,
-        runtime: Path | None = None,
-        report_start: Callable[[], None] | None = None,
+        self, settings: Settings, counters: Counters, runtime: Path, started: Callable[[], None]
     ) -> None:
-        self._report_start = report_start
+        self._started = started
         self._settings = settings
         self._counters = counters
         self._runtime = runtime
@@ -146,16 +142,14 @@ class Worker:
         builder = _EdgeBuilder(settings, secrets, self._counters, stores, self._stack)
         self._edge = builder.edge(catalogue)
         await stores.share_health()
-        if self._runtime is not None:
-            asyncio.get_running_loop().add_signal_handler(
-                signal.SIGHUP, self._reload, self._runtime, builder
-            )
-            self._reload(self._runtime, builder)
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGHUP, self._reload, self._runtime, builder
+        )
+        self._reload(self._runtime, builder)
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         logger.info("worker_started", extra={"models": len(catalogue.models)})
-        if self._report_start is not None:
-            self._report_start()
+        self._started()
 
     def _reload(self, runtime: Path, builder: _EdgeBuilder) -> None:
         """Serve new calls from the newer catalogue; keep the current one if that fails."""

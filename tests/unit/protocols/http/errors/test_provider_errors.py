@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from gateway.core.model import Wire
+from gateway.core.routing.failures import RULES
 from gateway.protocols.http.errors.upstream_errors import translate_error
 from gateway.protocols.http.errors.upstream_faults import (
     FaultClass,
-    may_try_elsewhere,
+    failure_class,
     read_fault,
     read_stream_fault,
 )
@@ -141,7 +142,7 @@ def test_operators_plan_is_not_shown(name: str, client: Wire) -> None:
     made = translate_error(fault, client, "m").body
 
     assert not any(word in made for word in (b"Plan", b"resets", b"Weekly", b"quota, please"))
-    assert may_try_elsewhere(fault)
+    assert RULES[failure_class(fault)].fallback
 
 
 def test_refused_content_is_the_clients_error() -> None:
@@ -151,6 +152,6 @@ def test_refused_content_is_the_clients_error() -> None:
 
     made = translate_error(fault, Wire.OPENAI, "m")
 
-    assert not may_try_elsewhere(fault)
+    assert not RULES[failure_class(fault)].fallback
     assert b"flagged" in made.body
     assert made.status in (400, 403)
