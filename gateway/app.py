@@ -284,7 +284,7 @@ class _EdgeBuilder:
         )
         self._sender = ResponseSender(
             watchdog,
-            settings.server.send_stall_s,
+            settings.server,
             show_provider=settings.routing.show_provider,
         )
         self._counts = TokenCounter(counters, CountCache(stores.redis, settings.redis.key_prefix))

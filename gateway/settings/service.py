@@ -227,6 +227,16 @@ class Server(Section, frozen=True):
         Seconds,
         Meta(description="Timeout for a client that reads no byte of its response."),
     ] = 120.0
+    stream_keepalive_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="A stream that is silent for this long gets a keep-alive, so that no load"
+            " balancer closes it: a comment on the OpenAI wire, a `ping` event on the Anthropic"
+            " wire. `0` disables them.",
+        ),
+    ] = 15.0
     grace_s: Annotated[
         Seconds,
         Meta(

@@ -35,6 +35,7 @@ from gateway.pipeline.execution.runner import CallExecution
 from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import RequestBuilder
+from gateway.pipeline.response.clocks import ClientClocks
 from gateway.pipeline.response.relay import Relay
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
@@ -112,7 +113,7 @@ class Bench:
         self.authenticator = Authenticator(
             self.keys, KEY_PREFIX, idempotency=idempotent is not None
         )
-        self.answers = ResponseSender(self.watchdog, stall_s)
+        self.answers = ResponseSender(self.watchdog, Server(send_stall_s=stall_s))
         self.budget = budget or RetryBudget(20, 10)
         self.board = HealthBoard(health, "worker-1")
         self.board.keep(self.catalogue)
@@ -189,6 +190,7 @@ class Pump:
         meter: Any = None,
         transform: StreamTransform | None = None,
         endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS,
+        keepalive_s: float = 15.0,
     ) -> None:
         self.client = FakeClient()
         self.response = FakeUpstreamResponse()
@@ -210,7 +212,7 @@ class Pump:
             self.meter,
             self.transform,
             head=ResponseHead(200, list(SSE), lambda: None),
-            stall_s=stall_s,
+            clocks=ClientClocks(stall_s, keepalive_s),
         )
         self.response.start(self.relay)
 

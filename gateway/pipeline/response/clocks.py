@@ -20,8 +20,15 @@ SILENT_FINISH_S = 5.0
 """After the finish reason: how long usage and the end mark may still take."""
 SILENT_END_S = 1.0
 """After the end mark, or the translation's end: how long the connection may still take."""
-PING_S = 15.0
-"""A translated stream without output for this long gets a ping."""
+
+
+class ClientClocks(NamedTuple):
+    """The limits in seconds that apply to clients, whatever the upstream."""
+
+    stall_s: float
+    """A write that takes longer ends the call."""
+    keepalive_s: float
+    """A stream that is silent for longer gets a keep-alive; 0: none."""
 
 
 class Step(Enum):
@@ -71,8 +78,8 @@ class StreamClocks(msgspec.Struct, frozen=True, kw_only=True):
     committed: bool = False
     writing: bool = False
     """A write waits for the client; its own limit bounds it."""
-    pings: bool = False
-    """The client's dialect has pings and the stream is translated."""
+    keepalive_s: float = 0.0
+    """A committed stream without output for this long gets a keep-alive; 0: never."""
     finished: bool = False
     """The model has named its finish reason, or the upstream has failed."""
     ended: bool = False
@@ -120,7 +127,8 @@ class StreamClocks(msgspec.Struct, frozen=True, kw_only=True):
             return Step.WAIT  # an empty head would only forfeit the other deployments
         if not self.committed and now - self.opened_at > COMMIT_S:
             return Step.COMMIT
-        if self.pings and now - self.last_write_at > PING_S:
+        # Bytes before the commit would cost the other deployments.
+        if self.committed and 0.0 < self.keepalive_s < now - self.last_write_at:
             return Step.PING
         return Step.WAIT
 

@@ -27,7 +27,13 @@ from gateway.pipeline.call import Attempt, Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.client.writer import ClientWriter, ResponseHead
 from gateway.pipeline.departure import DRAIN_BYTES, DRAIN_S
-from gateway.pipeline.response.clocks import SILENT_FINISH_S, Expire, Step, StreamClocks
+from gateway.pipeline.response.clocks import (
+    SILENT_FINISH_S,
+    ClientClocks,
+    Expire,
+    Step,
+    StreamClocks,
+)
 from gateway.ports import UpstreamResponse
 from gateway.protocols.http.errors.response_faults import MALFORMED_RESPONSE
 from gateway.protocols.http.errors.upstream_errors import EarlyError
@@ -38,6 +44,7 @@ from gateway.protocols.http.errors.upstream_faults import (
     log_detail,
 )
 from gateway.protocols.streams.transform import Meter, StreamTransform
+from gateway.protocols.streams.usage_filter import at_event_boundary
 
 
 class EarlyUpstreamError(GatewayError):
@@ -66,7 +73,7 @@ class Relay:
         meter: Sees the upstream's bytes.
         transform: Turns the upstream's bytes into the client's.
         head: For the client.
-        stall_s: A write that takes longer ends the call.
+        clocks: For the client.
     """
 
     __slots__ = (
@@ -74,6 +81,7 @@ class Relay:
         "_call",
         "_end_error",
         "_is_ending",
+        "_keepalive_s",
         "_last_read_at",
         "_last_write_at",
         "_meter",
@@ -98,13 +106,14 @@ class Relay:
         transform: StreamTransform,
         *,
         head: ResponseHead,
-        stall_s: float,
+        clocks: ClientClocks,
     ) -> None:
         self._call = call
         self._attempt = attempt
         self._response = response
         self._meter = meter
         self._transform = transform
+        self._keepalive_s = clocks.keepalive_s if transform.keepalive else 0.0
         self._opened_at = self._last_read_at = self._last_write_at = monotonic()
         self._resumed_at = 0.0
         # While the upstream is read on for its usage: how long, how far, and why the call ends.
@@ -114,7 +123,7 @@ class Relay:
         # The body's end while a write waits for the client.
         self._is_ending = False
         self._end_error: GatewayError | None = None
-        self.writer = ClientWriter(channel, head, stall_s, self)
+        self.writer = ClientWriter(channel, head, clocks.stall_s, self)
         self.done: asyncio.Future[GatewayError | None] = asyncio.get_running_loop().create_future()
 
     # `ports.BodySink`, from the transport's data_received.
@@ -244,7 +253,7 @@ class Relay:
             stream=call.stream,
             committed=self.writer.committed,
             writing=self.writer.busy,
-            pings=bool(transform.keepalive),
+            keepalive_s=self._keepalive_s,
             finished=is_named or is_translated,
             ended=meter.saw_end or is_translated,
             read_on_until=self._read_on_until,
@@ -268,12 +277,18 @@ class Relay:
     def _commit(self) -> None:
         """Send the head although no event has come, with what was held."""
         self.writer.commit()
-        self._write(self._transform.release())
-        self._ping()
+        held = self._transform.release()
+        if held:
+            self._write(held)
+            self._last_write_at = monotonic()
+        elif self._keepalive_s:
+            self._ping()
 
     def _ping(self) -> None:
-        self._write(self._transform.keepalive)
-        self._last_write_at = monotonic()
+        """Send a keep-alive, unless an event has been sent in part: the next check tries again."""
+        if at_event_boundary(*self.writer.tail):
+            self._write(self._transform.keepalive)
+            self._last_write_at = monotonic()
 
     def _check_early_error(self) -> None:
         """Turn an error at the stream's start into an HTTP error, or the end when it is late."""

@@ -17,7 +17,7 @@ from gateway.pipeline.call import Attempt, Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.client.writer import ResponseHead
 from gateway.pipeline.request.exchange import CallContext, Exchange
-from gateway.pipeline.response.clocks import Expire
+from gateway.pipeline.response.clocks import ClientClocks, Expire
 from gateway.pipeline.response.endings import (
     check_early_error,
     end_relayed,
@@ -42,6 +42,7 @@ from gateway.protocols.streams.refold import begins_stream, folded
 from gateway.protocols.streams.relayed import HeldBody, Unchanged
 from gateway.protocols.streams.transform import StreamTransform
 from gateway.protocols.streams.usage_filter import at_event_boundary
+from gateway.settings import Server
 
 WHOLE_BYTES = 256 * 1024
 """Unchanged responses up to this size are read before they are sent."""
@@ -59,13 +60,13 @@ class ResponseSender:
 
     Args:
         watchdog: Checks the streams' clocks.
-        stall_s: How long a client may accept no bytes.
+        server: Has the clocks for clients.
         show_provider: Name the provider in a header.
     """
 
-    def __init__(self, watchdog: Watchdog, stall_s: float, *, show_provider: bool = True) -> None:
+    def __init__(self, watchdog: Watchdog, server: Server, *, show_provider: bool = True) -> None:
         self._watchdog = watchdog
-        self._stall_s = stall_s
+        self._clocks = ClientClocks(server.send_stall_s, server.stream_keepalive_s)
         self._show_provider = show_provider
 
     async def deliver(
@@ -259,7 +260,7 @@ class ResponseSender:
             meter,
             transform,
             head=head,
-            stall_s=self._stall_s,
+            clocks=self._clocks,
         )
 
     async def _pump(

@@ -25,6 +25,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 
 LIMIT_BYTES = 8 * 1024 * 1024
@@ -38,6 +39,12 @@ _LINES_JOINED = 4096
 
 DONE = b"data: [DONE]\n\n"
 """The last event of an OpenAI stream."""
+
+KEEPALIVES = {
+    Wire.OPENAI: b": keep-alive\n\n",
+    Wire.ANTHROPIC: b'event: ping\ndata: {"type":"ping"}\n\n',
+}
+"""What clients of a wire ignore between two events."""
 
 _BOM = b"\xef\xbb\xbf"
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
+from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.codec.sse import Event, EventDecoder
 from gateway.protocols.streams.response_fields import read_anthropic_event, read_openai_chunk
 
@@ -31,24 +32,38 @@ class FirstEventGate:
         wire: The upstream's dialect.
 
     Attributes:
-        is_open: All was released; `feed` must not be called any more.
+        is_open: All was sent; `feed` must not be called any more.
         error: The data of an error that came before any content.
         is_empty: The end mark came before any content.
     """
 
-    __slots__ = ("_decoder", "_held", "_size", "_wire", "error", "is_empty", "is_open")
+    __slots__ = (
+        "_decoder",
+        "_held",
+        "_released",
+        "_size",
+        "_wire",
+        "error",
+        "is_empty",
+        "is_open",
+    )
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._decoder = EventDecoder()
         self._held: list[bytes] = []
         self._size = 0
+        self._released = False
         self.is_open = False
         self.is_empty = False
         self.error: bytes | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what may be sent now; nothing while the gate is closed or after an error."""
+        if self._released:
+            # Behind a keep-alive a byte order mark would no longer be at the stream's start.
+            self.is_open = True
+            return chunk.removeprefix(BOM)
         if self._wire is Wire.OPENAI and not self._held and _is_plain(chunk):
             self.is_open = True
             return chunk
@@ -68,16 +83,19 @@ class FirstEventGate:
 
     def end(self) -> bytes:
         """Return what may be sent at the body's end; an unfinished event counts, too."""
+        if self._released:
+            return self.release()
         try:
             return self._decide(self._decoder.end())
         except GatewayError:
             return self.release()
 
     def release(self) -> bytes:
-        """Open the gate and return what was held."""
-        self.is_open = True
+        """Return what was held, and open the gate: if nothing was held, with the next bytes."""
         held = b"".join(self._held)
         self._held.clear()
+        self.is_open = self._released or bool(held)
+        self._released = True
         return held
 
     def _decide(self, events: list[Event]) -> bytes:

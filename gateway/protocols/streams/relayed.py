@@ -7,6 +7,7 @@ from typing import Final
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import BOM
+from gateway.protocols.codec.sse import KEEPALIVES
 from gateway.protocols.http.errors.response_faults import read_response_fault
 from gateway.protocols.http.errors.upstream_errors import EarlyError, early_error
 from gateway.protocols.http.errors.upstream_faults import (
@@ -117,10 +118,11 @@ class RelayedStream(Unchanged):
         hides_usage: Remove the usage event.
     """
 
-    __slots__ = ("_filter", "_gate", "_model", "_wire", "early_error")
+    __slots__ = ("_filter", "_gate", "_model", "_wire", "early_error", "keepalive")
 
     def __init__(self, wire: Wire, model: str, *, hides_usage: bool) -> None:
         self._wire = wire
+        self.keepalive = KEEPALIVES[wire]
         self._model = model
         self._gate: FirstEventGate | None = FirstEventGate(wire)
         self._filter = UsageChunkFilter() if hides_usage else None

@@ -53,7 +53,7 @@ class StreamTransform(Protocol):
 
     @property
     def keepalive(self) -> bytes:
-        """What may be sent while the upstream is silent; nothing where its comments are relayed."""
+        """An event or comment that clients ignore, for silences; nothing for a whole response."""
 
     @property
     def early_error(self) -> EarlyError | None:

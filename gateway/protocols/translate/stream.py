@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.core.model import Wire
 from gateway.errors import GatewayError
-from gateway.protocols.codec.sse import EventDecoder
+from gateway.protocols.codec.sse import KEEPALIVES, EventDecoder
 from gateway.protocols.http.errors.upstream_errors import EarlyError, translate_error
 from gateway.protocols.http.errors.upstream_faults import (
     STREAM_CUT,
@@ -66,12 +65,6 @@ class TranslatedRequest(msgspec.Struct, frozen=True):
     dropped: tuple[str, ...]
     """Fields that were left out and may be missed, in a fixed order, each once."""
     context: ResponseContext
-
-
-_KEEPALIVES = {
-    Wire.ANTHROPIC: b'event: ping\ndata: {"type":"ping"}\n\n',
-    Wire.OPENAI: b": ping\n\n",
-}
 
 
 class StreamTranslator:
@@ -148,7 +141,7 @@ class StreamTranslator:
     @property
     def keepalive(self) -> bytes:
         """An event that the client ignores."""
-        return _KEEPALIVES[self._writer.wire]
+        return KEEPALIVES[self._writer.wire]
 
     @property
     def started(self) -> bool:

@@ -15,7 +15,7 @@ FIRST = Expire("first content", 20)
 NEXT = Expire("next content", 30)
 TOTAL = Expire("total", 100)
 WRITTEN = {"last_content_at": 0.0, "committed": True}
-TRANSLATED = {**WRITTEN, "pings": True}
+KEPT_ALIVE = {**WRITTEN, "keepalive_s": 15.0}
 FINISHED = {**WRITTEN, "finished": True}
 ENDED = {**FINISHED, "ended": True}
 READ_ON = {**WRITTEN, "read_on_until": 60.0}
@@ -50,17 +50,20 @@ def clocks(**state: Any) -> StreamClocks:
         (30.1, {**WRITTEN, "last_read_at": 30.0}, NEXT),
         (30.1, {**WRITTEN, "resumed_at": 10.0}, Step.WAIT),
         (40.1, {**WRITTEN, "resumed_at": 10.0}, NEXT),
-        (15.0, TRANSLATED, Step.WAIT),
-        (15.1, TRANSLATED, Step.PING),
-        (15.1, {**TRANSLATED, "last_write_at": 10.0}, Step.WAIT),
-        (15.1, {**TRANSLATED, "committed": False}, Step.COMMIT),
-        (30.1, TRANSLATED, NEXT),
+        (15.0, KEPT_ALIVE, Step.WAIT),
+        (15.1, KEPT_ALIVE, Step.PING),
+        (15.1, {**KEPT_ALIVE, "last_write_at": 10.0}, Step.WAIT),
+        (15.1, {**KEPT_ALIVE, "committed": False}, Step.COMMIT),
+        (9.0, {"keepalive_s": 5.0}, Step.WAIT),
+        (9.0, {"keepalive_s": 5.0, "committed": True}, Step.PING),
+        (29.0, {**KEPT_ALIVE, "keepalive_s": 0.0}, Step.WAIT),
+        (30.1, KEPT_ALIVE, NEXT),
         (100.0, {**WRITTEN, "last_content_at": 100.0}, Step.WAIT),
         (100.1, {**WRITTEN, "last_content_at": 100.0}, TOTAL),
     ],
 )
 def test_running_stream(now: float, state: dict[str, Any], decision: Step | Expire) -> None:
-    """A stream is committed late, pinged when translated, and ended by its limits."""
+    """A stream is committed late, kept alive once committed, and ended by its limits."""
     assert clocks(**state).decide(now) == decision
 
 
@@ -96,7 +99,7 @@ def test_finished_stream(now: float, state: dict[str, Any], decision: Step | Exp
     assert clocks(**state).decide(now) == decision
 
 
-@pytest.mark.parametrize("state", [{}, WRITTEN, TRANSLATED, FINISHED, ENDED])
+@pytest.mark.parametrize("state", [{}, WRITTEN, KEPT_ALIVE, FINISHED, ENDED])
 def test_slow_client_stops_all_clocks_but_the_total(state: dict[str, Any]) -> None:
     """A paused upstream is not late; the total limit still counts."""
     assert clocks(**state, writing=True).decide(99.0) is Step.WAIT

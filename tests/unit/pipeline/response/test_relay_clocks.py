@@ -22,6 +22,7 @@ from tests.support.waiting import wait_until
 
 A = openai_event("A")
 TIGHT = Clocks(connect_s=1, first_byte_s=40, first_content_s=20, idle_s=30, total_s=100)
+COMMENT_ALIVE = b": keep-alive\n\n"
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 
@@ -262,14 +263,99 @@ async def test_translated_stream_without_news_gets_a_ping(seconds: float, pings:
     assert pump.client.pieces.count(PING) == pings
 
 
-async def test_relayed_stream_is_never_pinged() -> None:
-    """Bytes of the client's own dialect are the upstream's alone."""
+@pytest.mark.parametrize(
+    ("endpoint", "keepalive"),
+    [(Endpoint.CHAT_COMPLETIONS, COMMENT_ALIVE), (Endpoint.MESSAGES, PING)],
+)
+async def test_relayed_stream_is_kept_alive_from_its_late_head_on(
+    endpoint: Endpoint, keepalive: bytes
+) -> None:
+    """The head goes out after ten seconds, and after 15 s without a byte something follows it."""
+    pump = Pump(endpoint=endpoint)
+
+    pump.check_after(10.1)
+    assert pump.client.pieces == [keepalive]
+    pump.check_after(14.0)
+    assert pump.client.pieces == [keepalive]
+    pump.check_after(16.0)
+    assert pump.client.pieces == [keepalive, keepalive]
+
+
+@pytest.mark.parametrize(("line", "last"), [(b"\n", 1), (b"\r\n", 2), (b"\r", 1)])
+async def test_relayed_stream_is_kept_alive_between_events_only(line: bytes, last: int) -> None:
+    """Inside of an event that came in part a keep-alive would become a part of it."""
+    pump = Pump()
+    event = A.removesuffix(b"\n\n") + line + line
+    half, rest, end = event[:20], event[20:-last], event[-last:]
+    pump.relay.body_chunk(A)
+
+    pump.relay.body_chunk(half)
+    pump.check_after(16)
+    pump.relay.body_chunk(rest)
+    pump.check_after(32)
+    assert pump.client.pieces == [A, half, rest]
+
+    pump.relay.body_chunk(end)
+    pump.check_after(48)
+    assert pump.client.pieces == [A, half, rest, end, COMMENT_ALIVE]
+
+
+async def test_held_half_event_is_sent_with_the_late_head_and_not_torn() -> None:
+    """What the gate held may end inside of an event: no keep-alive follows it."""
+    pump = Pump()
+    pump.relay.body_chunk(COMMENT + A[:9])
+
+    pump.check_after(10.1)
+    pump.check_after(16)
+    pump.relay.body_chunk(A[9:])
+    pump.check_after(32)
+
+    assert pump.client.pieces == [COMMENT + A[:9], A[9:], COMMENT_ALIVE]
+
+
+async def test_keepalives_do_not_extend_the_clock_of_the_content() -> None:
+    """The client's connection lives; the upstream is as late as without."""
     pump = Pump()
     pump.relay.body_chunk(A)
 
+    pump.check_after(16, TIGHT)
+    pump.check_after(31, TIGHT)
+
+    assert pump.client.pieces == [A, COMMENT_ALIVE]
+    assert pump.error is ErrorKind.UPSTREAM_TIMEOUT
+
+
+async def test_keepalives_can_be_disabled() -> None:
+    """With 0 the client gets the upstream's bytes alone."""
+    pump = Pump(keepalive_s=0.0)
+
+    pump.check_after(10.1)
+    pump.relay.body_chunk(A)
     pump.check_after(60)
 
+    assert pump.client.status == 200
     assert pump.client.pieces == [A]
+
+
+async def test_whole_response_gets_no_keepalive() -> None:
+    """JSON has no place for it."""
+    pump = Pump(stream=False, meter=JsonMeter(Wire.OPENAI))
+    pump.relay.body_chunk(b'{"id":')
+
+    pump.check_after(60)
+
+    assert pump.client.pieces == [b'{"id":']
+
+
+async def test_byte_order_mark_after_a_keepalive_is_removed() -> None:
+    """It is a mark at the stream's start only: behind a keep-alive it would spoil the event."""
+    pump = Pump()
+    pump.check_after(10.1)
+
+    pump.relay.body_chunk(b"\xef\xbb\xbf" + A)
+    pump.relay.body_chunk(A)
+
+    assert pump.client.pieces == [COMMENT_ALIVE, A, A]
 
 
 async def test_translated_error_after_the_head_ends_at_once() -> None:
