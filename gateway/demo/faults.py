@@ -46,6 +46,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Size of the pieces of `drip`."""
     for_s: Annotated[float, Meta(ge=0, le=600)] = 0.0
     """How long `refuse` also closes the listening socket, for all clients."""
+    streams_only: bool = False
+    """Responses that are not streamed are complete."""
 
     def __str__(self) -> str:
         changed = (

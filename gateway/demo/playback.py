@@ -123,7 +123,9 @@ class Playback:
                 await asyncio.sleep(self._pace_s)
             await self._send(server.chunk(event.data), fault)
             self._count(event)
-            if event.output_tokens is not None and fault and fault.kind == "duplicate_usage":
+            # Not of the event that begins a message: that would begin a second one.
+            repeats = event.output_tokens is not None and self._served.tokens_sent > 0
+            if repeats and fault is not None and fault.kind == "duplicate_usage":
                 await self._exchange.chunk(event.data)
                 self._count(event)
         await self._exchange.send(CHUNKED_END)
@@ -159,6 +161,8 @@ class Playback:
         return True
 
     async def _whole(self, fault: Fault | None) -> None:
+        if fault is not None and fault.streams_only:
+            fault = None
         kind = None if fault is None else fault.kind
         body = self._body(fault)
         self._served.status = 200

@@ -12,6 +12,8 @@ A prompt may contain directives, each at the start of a line of the last user me
     /break N                           close the connection after N tokens: /fault cut
     /cut N                             end the stream cleanly after N tokens: /fault end_early
     /stall N                           stop sending after N tokens: /fault hang_stream
+
+The last three break streams only, so that a client's attempt without streaming succeeds.
 """
 
 from __future__ import annotations
@@ -117,7 +119,8 @@ def read(prompt: Prompt) -> Script:
         FaultError: The prompt has a `/fault` that is not written correctly.
     """
     directives = {name: int(number or 0) for name, number in _DIRECTIVE.findall(prompt.text)}
-    done = prompt.results if prompt.after_tool else 0
+    # Some clients repeat the task after the results.
+    done = max(prompt.results, 1) if prompt.after_tool else 0
     tool = next(itertools.islice(_tool_calls(prompt), done, None), None)
     text = () if tool else pieces(_DONE if prompt.after_tool else _RESPONSE)
     if directives.get("tokens"):
@@ -141,7 +144,7 @@ def _fault(text: str, directives: dict[str, int]) -> Fault | None:
         return Fault("status", status=directives["error"])
     for name, kind in _SHORT_NAMES.items():
         if name in directives:
-            return Fault(kind, after=directives[name])
+            return Fault(kind, after=directives[name], streams_only=True)
     return None
 
 

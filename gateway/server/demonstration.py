@@ -127,8 +127,13 @@ def _deployments(name: str, wires: list[str], *, with_spare: bool) -> list[given
         if name == _TLS_MODEL:
             providers.insert(0, "demo-tls")
     return [
-        given.Deployment(provider=provider, model=name, wires=list(wires))  # type: ignore[arg-type]
-        for provider in providers
+        given.Deployment(
+            provider=provider,
+            model=name,
+            wires=list(wires),  # type: ignore[arg-type]
+            priority=rank,
+        )
+        for rank, provider in enumerate(providers)
     ]
 
 

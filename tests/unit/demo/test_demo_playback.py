@@ -276,7 +276,7 @@ async def test_duplicate_usage_is_reported_twice(
 
     twice, _ = await client.chat(dialect, "duplicate_usage", stream=stream)
 
-    assert twice.count(USAGES[dialect]) == 2 * once.count(USAGES[dialect])
+    assert twice.count(USAGES[dialect]) == once.count(USAGES[dialect]) + 1
     if not stream:
         assert json.loads(body_of(twice))["usage"] == json.loads(body_of(once))["usage"]
     assert (await client.ended())["output_tokens"] == 5

@@ -252,7 +252,7 @@ async def test_breaker_stays_open_while_the_probe_fails(
 
 async def test_answer_in_time_resets_the_count(valkey: ValkeyProcess, open_bus: OpenBus) -> None:
     """Only failures in a row open the breaker."""
-    limits = RedisLimits(command_timeout_s=0.05, failures_to_open=2, stall_s=60)
+    limits = RedisLimits(command_timeout_s=0.3, failures_to_open=2, stall_s=60)
     bus = await open_bus(valkey.url, limits)
 
     for _ in range(3):
