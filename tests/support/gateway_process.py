@@ -33,6 +33,7 @@ retries = 0
 probes = false
 breaker_failures = 1000
 out_probe_s = 0.05
+max_rest_s = 0.05
 """
 """Each request of a test reaches its scripted upstream once, and no other request does."""
 

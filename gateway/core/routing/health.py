@@ -49,6 +49,7 @@ class HealthRules(msgspec.Struct, frozen=True, kw_only=True):
     failures_to_open: int = 5
     open_s: float = 5.0
     out_probe_s: float = 30.0
+    longest_rest_s: float = LONGEST_REST_S
 
 
 class DeploymentHealth:
@@ -63,6 +64,7 @@ class DeploymentHealth:
     __slots__ = (
         "_breaker",
         "_failed",
+        "_longest_rest_s",
         "_out_probe_s",
         "_probe_at",
         "_refusals",
@@ -90,6 +92,7 @@ class DeploymentHealth:
             failures_to_open=rules.failures_to_open, cooldown_s=rules.open_s
         )
         self._out_probe_s = rules.out_probe_s
+        self._longest_rest_s = rules.longest_rest_s
         self._probe_at = 0.0
         self._refusals = 0
         self._failed = False  # since the last success; spares a success of the common case
@@ -144,7 +147,7 @@ class DeploymentHealth:
 
     def rest(self, until: float, now: float, *, demanded: bool) -> bool:
         """Let the deployment rest until a time; return whether it would not have."""
-        until = min(until, now + LONGEST_REST_S)
+        until = min(until, now + self._longest_rest_s)
         if until <= max(now, self.rests_until):
             return False
         was_ready = self.state(now) is HealthState.READY

@@ -60,6 +60,7 @@ class WorkerRouting:
             failures_to_open=routing.breaker_failures,
             open_s=routing.breaker_open_s,
             out_probe_s=routing.out_probe_s,
+            longest_rest_s=routing.max_rest_s,
         )
         self.board = HealthBoard(rules, secrets.token_hex(8), exchange)
         self._prober = Prober(self.board, transport, exchange)

@@ -80,6 +80,13 @@ class Routing(Section, frozen=True):
             " refused. The first one follows at once.",
         ),
     ] = 30.0
+    max_rest_s: Annotated[
+        Seconds,
+        Meta(
+            description="Longest time for which a rate limit or an overload keeps a deployment from"
+            " being used, whatever its `retry-after` demands.",
+        ),
+    ] = 600.0
     probes: Annotated[
         bool,
         Meta(

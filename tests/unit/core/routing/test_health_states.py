@@ -86,6 +86,13 @@ def test_rest_is_bounded() -> None:
     assert health.rests_until == LONGEST_REST_S
 
 
+def test_longest_rest_is_set_by_the_operator() -> None:
+    health = DeploymentHealth("d", HealthRules(longest_rest_s=2.0))
+    health.record_failure(Failure(FailureClass.RATE_LIMIT, 429, 86_400.0), 0.0)
+
+    assert health.rests_until == 2.0
+
+
 @pytest.mark.parametrize("kind", [FailureClass.CREDENTIAL, FailureClass.QUOTA])
 def test_refused_credential_is_out_until_a_success(kind: FailureClass) -> None:
     """The first probe follows at once, later ones every 30 s; time alone does not help."""
