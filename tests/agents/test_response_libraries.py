@@ -153,6 +153,7 @@ def test_agent_framework_continues_responses(service: Service, agent: Agent, mod
     ]
 
 
+@packages.long_form  # half a gigabyte to install
 @MODELS
 def test_semantic_kernel_continues_responses(service: Service, agent: Agent, model: str) -> None:
     """Its agent keeps the id of the last response as its thread."""
