@@ -272,14 +272,15 @@ def test_paused_valkey_holds_no_call_up(sturdy: Service, sturdy_key: Key) -> Non
 
 
 def test_killed_supervisor_leaves_no_orphan(service: Service, own_key: Key) -> None:
-    """Workers, Valkey, ledger and metrics end by themselves within seconds."""
+    """Workers, Valkey, ledger and metrics end by themselves, whichever of them ends first."""
     family = [*service.process.children()]
     assert len(family) >= 5
 
     os.kill(service.process.pid, signal.SIGKILL)
     service.process.wait()
 
-    wait_until_sync(lambda: none_alive(family), 20)
+    # A worker that finds Valkey gone first puts its usage on disk.
+    wait_until_sync(lambda: none_alive(family), 45)
 
 
 def test_gateway_starts_again_after_a_kill(service: Service, own_key: Key) -> None:
