@@ -120,8 +120,10 @@ class AttemptRunner:
             failure = failure_of(error)
             call.note_attempt(deployment, failure.kind.value, failure.status, monotonic() - started)
             raise
-        except asyncio.CancelledError:
-            call.note_attempt(deployment, "cancelled", 0, monotonic() - started)
+        except BaseException as error:
+            # Whatever ended it says nothing of the deployment: the next call may be its probe.
+            ended = "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"
+            call.note_attempt(deployment, ended, 0, monotonic() - started)
             health.probe_unfinished(monotonic())
             raise
         finally:

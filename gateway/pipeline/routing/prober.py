@@ -7,6 +7,7 @@ Only one worker of all pods probes a deployment at a time; a healthy deployment 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from time import monotonic
 
@@ -23,12 +24,14 @@ from gateway.pipeline.routing.board import HealthBoard
 from gateway.ports import HealthExchange, Transport, UpstreamRequest
 from gateway.protocols.http.errors.upstream_faults import failure_class, read_fault
 from gateway.protocols.http.headers import translated_headers
+from gateway.upstream.decompress import decompress
 
 EVERY_S = 0.5
 TIMEOUT_S = 20.0
 _ANSWER_BYTES = 256 * 1024
 _PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
 _HARMLESS = (Effect.NONE, Effect.COOL_DOWN)
+logger = logging.getLogger(__name__)
 
 
 class Prober:
@@ -87,8 +90,10 @@ class Prober:
                 await asyncio.sleep(EVERY_S)
                 self.probe_due(monotonic())
         finally:
-            for task in self._running:
+            running = [*self._running]
+            for task in running:
                 task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     def probe_due(self, now: float) -> None:
         """Start a probe of each deployment that is due; each is marked, so that one is running."""
@@ -105,7 +110,12 @@ class Prober:
             # Another worker probes, and publishes what it finds.
             health.probe_unfinished(monotonic())
             return
-        failure = await self._failure(deployment)
+        try:
+            failure = await self._failure(deployment)
+        except Exception:  # a task root: the deployment must remain due
+            logger.exception("deployment_probe_failed")
+            health.probe_unfinished(monotonic())
+            return
         if failure is None or RULES[failure.kind].effect in _HARMLESS:
             self._board.probe_succeeded(health)
         else:
@@ -128,7 +138,7 @@ class Prober:
     async def _answer(self, candidate: Candidate) -> Failure | None:
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                response = await self._transport.send(self._request(candidate))
+                response = decompress(await self._transport.send(self._request(candidate)))
                 try:
                     body = await response.read(_ANSWER_BYTES)
                 finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from time import monotonic
 
@@ -162,3 +163,27 @@ async def test_next_probe_is_sent_with_another_credential() -> None:
     sent = [dict(request.headers)[b"authorization"] for request in scene.transport.requests]
     assert sent == [b"one", b"two"]
     assert scene.rotation.pick(monotonic()) == 1
+
+
+async def test_probe_that_fails_inside_the_gateway_is_repeated() -> None:
+    """Whatever the defect, the deployment does not stay out for it."""
+    scene = Scene(RuntimeError("a defect"))
+    scene.take_out()
+
+    assert await scene.probe() is HealthState.OUT
+    assert scene.board.of(LABEL).try_probe(monotonic() + 60)
+
+
+async def test_end_of_the_prober_ends_its_probes() -> None:
+    """No probe is left running when the worker stops."""
+    gate = asyncio.Event()
+    scene = Scene()
+    scene.transport.send = lambda _: gate.wait()  # type: ignore[method-assign, assignment, return-value]
+    scene.take_out()
+    task = asyncio.create_task(scene.prober.run())
+    await wait_until(lambda: scene.prober.running)
+
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert not scene.prober.running
