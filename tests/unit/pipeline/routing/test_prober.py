@@ -166,24 +166,36 @@ async def test_next_probe_is_sent_with_another_credential() -> None:
 
 
 async def test_probe_that_fails_inside_the_gateway_is_repeated() -> None:
-    """Whatever the defect, the deployment does not stay out for it."""
+    """Whatever the defect, a half-open breaker does not wait for its verdict for ever."""
     scene = Scene(RuntimeError("a defect"))
-    scene.take_out()
+    health = scene.board.of(LABEL)
+    health.open(monotonic() - 60)
 
-    assert await scene.probe() is HealthState.OUT
-    assert scene.board.of(LABEL).try_probe(monotonic() + 60)
+    scene.prober.probe_due(monotonic())
+    await wait_until(lambda: not scene.prober.running)
+
+    assert health.state(monotonic()) is HealthState.OPEN
+    assert health.try_probe(monotonic() + 60)
 
 
-async def test_end_of_the_prober_ends_its_probes() -> None:
+async def test_end_of_the_prober_waits_for_its_probes() -> None:
     """No probe is left running when the worker stops."""
-    gate = asyncio.Event()
-    scene = Scene()
-    scene.transport.send = lambda _: gate.wait()  # type: ignore[method-assign, assignment, return-value]
+    closed: list[bool] = []
+
+    async def never() -> FakeUpstreamResponse:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            closed.append(True)
+        raise AssertionError
+
+    scene = Scene(never)
     scene.take_out()
     task = asyncio.create_task(scene.prober.run())
-    await wait_until(lambda: scene.prober.running)
+    await wait_until(lambda: scene.prober.running and scene.transport.requests)
 
     task.cancel()
     await asyncio.wait([task])
 
-    assert not scene.prober.running
+    assert closed
