@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 import msgspec
 import pytest
 
 from gateway.core.model import Deployment, Wire
 from gateway.core.routing.credentials import CredentialRotation
+from gateway.core.routing.health import HealthState
 from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.errors import ErrorKind, GatewayError
 from tests.support.pipeline_bench import Bench
@@ -137,3 +140,16 @@ async def test_nothing_is_repeated_after_commit() -> None:
     assert client.body.startswith(openai_event("A"))
     assert b'"error"' in client.body
     assert bench.budget.try_retry(0.0), "no retry was counted"
+
+
+async def test_error_inside_the_gateway_leaves_no_breaker_half_open() -> None:
+    """An attempt that was a deployment's probe says nothing of it when the gateway fails."""
+    bench = Bench(RuntimeError("a defect"))
+    (label,) = bench.board.states()
+    bench.board.of(label).open(monotonic() - 60)
+    assert bench.board.of(label).try_probe(monotonic())
+
+    with pytest.raises(RuntimeError):
+        await bench.run(FakeClient("/v1/chat/completions", OPENAI_BODY))
+
+    assert bench.board.states()[label] is HealthState.OPEN
