@@ -1,25 +1,15 @@
 """
-The composition root: builds all objects of one worker process and closes them.
+The composition root: builds all objects of one worker process.
 
-Granian loads a `Worker` in each worker process and calls it as an ASGI application; lifespan
-messages start and stop it on the worker's event loop.
+`gateway.worker` starts and stops them; an `AsyncExitStack` closes what was opened here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
-import os
-import signal
-from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from gateway.core.catalogue import Catalogue, build
+from gateway.core.catalogue import Catalogue
 from gateway.edge.account_api import AccountApi
 from gateway.edge.admin_accounts import AdminAccounts
 from gateway.edge.admin_api import AdminApi
@@ -32,7 +22,6 @@ from gateway.edge.responses_api import ResponsesApi
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.client.authenticator import Authenticator
-from gateway.pipeline.client.channel import Receive, Send
 from gateway.pipeline.client.intake import Intake
 from gateway.pipeline.execution.runner import CallExecution
 from gateway.pipeline.idempotency import Idempotent
@@ -44,9 +33,8 @@ from gateway.pipeline.response.watchdog import Watchdog
 from gateway.pipeline.routing.worker import WorkerRouting
 from gateway.pipeline.stored.keeper import StoredResponses
 from gateway.pipeline.token_counts import TokenCounter
-from gateway.settings import Secrets, Settings, read_text, resolve_secrets
+from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import redis_url
-from gateway.signals import unblock_stop_signals
 from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.health.exchange import RedisHealth, health_channel
 from gateway.store.hot_state.count_cache import CountCache
@@ -63,110 +51,14 @@ from gateway.store.responses.records import ResponseRecords, response_scripts
 from gateway.store.sql.database import Database
 from gateway.telemetry import logs
 from gateway.telemetry.call_metrics import CallMetrics
-from gateway.telemetry.metrics import Metrics, fix_process
+from gateway.telemetry.metrics import Metrics
 from gateway.tokens.counters import Counters
 from gateway.upstream.transport import UpstreamTransport
 
-logger = logging.getLogger(__name__)
-
-# Granian ignores SIGTERM until it has begun to serve; unblock signals this long after start-up.
-_UNBLOCK_SIGNALS_S = 0.2
-# A call leaves no reference cycles: collecting 30 times less often saves 4 % of its CPU time.
-_GC_THRESHOLDS = (20_000, 20, 50)
 _PUBLISH_EVERY_S = 1.0
 
 
-class Worker:
-    """
-    The ASGI application of one worker process.
-
-    Args:
-        settings: Checked settings.
-        counters: Vocabularies for token counts.
-        runtime: File in which the supervisor leaves newer settings before it sends SIGHUP. Models,
-            providers and prices are replaced without interrupting running calls; other sections
-            apply from the next start.
-        started: Called once the worker has started.
-    """
-
-    def __init__(
-        self, settings: Settings, counters: Counters, runtime: Path, started: Callable[[], None]
-    ) -> None:
-        self._started = started
-        self._settings = settings
-        self._counters = counters
-        self._runtime = runtime
-        self._stack = AsyncExitStack()
-        self._edge: Edge | None = None
-
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Serve one request, or handle the lifespan messages."""
-        if scope["type"] == "http" and self._edge is not None:
-            await self._edge.handle(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._run_lifespan(receive, send)
-
-    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                if not await self._try_start():
-                    await send({"type": "lifespan.startup.failed"})
-                    return
-                await send({"type": "lifespan.startup.complete"})
-                asyncio.get_running_loop().call_later(_UNBLOCK_SIGNALS_S, unblock_stop_signals)
-            elif message["type"] == "lifespan.shutdown":
-                await self._stack.aclose()
-                logger.info("worker_stopped")
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-
-    async def _try_start(self) -> bool:
-        """Return False if start-up failed, so that the worker exits instead of serving errors."""
-        try:
-            await self._start()
-        except Exception:  # the root of a worker's life
-            logger.exception("worker_start_failed")
-            await self._stack.aclose()
-            return False
-        return True
-
-    async def _start(self) -> None:
-        settings = self._settings
-        logs.configure(settings.server.log_format)
-        fix_process(os.getpid())
-        secrets = resolve_secrets(settings, os.environ, read_text)
-        catalogue = build(settings, secrets.providers)
-        stores = _Stores(settings, secrets, self._stack)
-        await stores.start()
-        builder = _EdgeBuilder(settings, secrets, self._counters, stores, self._stack)
-        self._edge = builder.edge(catalogue)
-        await stores.share_health()
-        asyncio.get_running_loop().add_signal_handler(
-            signal.SIGHUP, self._reload, self._runtime, builder
-        )
-        self._reload(self._runtime, builder)
-        gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
-        logger.info("worker_started", extra={"models": len(catalogue.models)})
-        self._started()
-
-    def _reload(self, runtime: Path, builder: _EdgeBuilder) -> None:
-        """Serve new calls from the newer catalogue; keep the current one if that fails."""
-        try:
-            settings = msgspec.json.decode(runtime.read_bytes(), type=Settings)
-            if settings == self._settings:
-                return
-            secrets = resolve_secrets(settings, os.environ, read_text)
-            edge = builder.edge(build(settings, secrets.providers))
-        except Exception:  # the root of a reload
-            logger.exception("catalogue_reload_failed")
-            return
-        self._settings, self._edge = settings, edge
-        logger.info("catalogue_reloaded", extra={"models": len(settings.models)})
-
-
-class _Stores:
+class Stores:
     """
     Redis, SQL and what a worker keeps in them.
 
@@ -240,7 +132,7 @@ class _Stores:
             self._metering.redis_returned()
 
 
-class _EdgeBuilder:
+class EdgeBuilder:
     """
     Builds the edge for a catalogue, from objects that outlive every catalogue.
 
@@ -257,7 +149,7 @@ class _EdgeBuilder:
         settings: Settings,
         secrets: Secrets,
         counters: Counters,
-        stores: _Stores,
+        stores: Stores,
         stack: AsyncExitStack,
     ) -> None:
         self._settings = settings
@@ -344,7 +236,7 @@ class _EdgeBuilder:
         )
 
 
-def _idempotent(settings: Settings, stores: _Stores, stack: AsyncExitStack) -> Idempotent | None:
+def _idempotent(settings: Settings, stores: Stores, stack: AsyncExitStack) -> Idempotent | None:
     if not settings.idempotency.enabled:
         return None
     results = stores.metrics.idempotency
@@ -359,7 +251,7 @@ def _idempotent(settings: Settings, stores: _Stores, stack: AsyncExitStack) -> I
     return Idempotent(records, settings.idempotency.max_response_bytes)
 
 
-def _stored_responses(settings: Settings, stores: _Stores) -> StoredResponses | None:
+def _stored_responses(settings: Settings, stores: Stores) -> StoredResponses | None:
     if not settings.responses.store_ttl_s:
         return None
     results = stores.metrics.stored_responses
@@ -371,7 +263,7 @@ def _stored_responses(settings: Settings, stores: _Stores) -> StoredResponses | 
 
 
 async def _publish_counters(
-    stores: _Stores,
+    stores: Stores,
     transport: UpstreamTransport,
     call_log: logs.CallLog,
     routing: WorkerRouting,

@@ -17,9 +17,10 @@ import click
 
 from gateway import settings as given
 from gateway.demo.faults import RANDOM_SHARES
+from gateway.server.child import Child
 from gateway.server.environment import helper_environment
 from gateway.server.start import run
-from gateway.server.supervisor import Child, Supervisor
+from gateway.server.supervisor import Supervisor
 from gateway.store.accounts.accounts import Accounts
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.accounts.credits import Credits

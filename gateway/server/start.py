@@ -9,8 +9,9 @@ from pathlib import Path
 
 from gateway.errors import GatewayError
 from gateway.protocols.translate.capabilities import capabilities
+from gateway.server.child import PRIVATE_UMASK
 from gateway.server.file_limit import FileLimitError
-from gateway.server.supervisor import PRIVATE_UMASK, Supervisor
+from gateway.server.supervisor import Supervisor
 from gateway.settings import ConfigError, Settings, load, read_text, resolve_secrets
 from gateway.store.sql.migrations import migrate
 from gateway.telemetry import logs

@@ -3,7 +3,7 @@ The supervisor: the process that `capio serve` runs, and its child processes.
 
     capio serve
       ├─ embedded Valkey           only when redis.url = "embedded"
-      ├─ N Granian workers         each runs `app.Worker`
+      ├─ N Granian workers         each runs `worker.Worker`
       ├─ ledger writer             Redis stream -> SQL
       └─ metrics server            sums the metrics of all processes
 
@@ -22,12 +22,9 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +34,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer as Granian
 
-from gateway.app import Worker
+from gateway.server.child import Child
 from gateway.server.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
 from gateway.server.environment import helper_environment, ledger_environment
 from gateway.server.file_limit import claim_files
@@ -47,6 +44,7 @@ from gateway.settings.service import LogFormat
 from gateway.signals import block_stop_signals, end_with_parent, unblock_stop_signals
 from gateway.telemetry.logs import formatter
 from gateway.tokens.counters import load_counters
+from gateway.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -54,67 +52,8 @@ MULTIPROC_ENV = "PROMETHEUS_MULTIPROC_DIR"
 _RELOADED = frozenset({"providers", "models"})
 """Sections that a reload applies; the others apply from the next start."""
 _WATCH_S = 0.5
-_LISTEN_S = 10.0
-_POLL_S = 0.02
-_STOP_S = 15.0
-PRIVATE_UMASK = 0o077
-"""Files that the gateway creates are readable by its user only."""
 MAX_HEAD_BYTES = 64 * 1024
 """Request heads up to this size are accepted; Granian responds 431 above at most twice this."""
-
-
-class Child:
-    """
-    A helper process that is restarted when it exits.
-
-    Args:
-        name: Shown in the log.
-        command: Program and arguments.
-        port: Port on the loopback interface that `start` waits for; None does not wait.
-        environment: The process's environment, see `helper_environment`.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        command: list[str],
-        port: int | None = None,
-        *,
-        environment: Mapping[str, str],
-    ) -> None:
-        self.name = name
-        self._command = command
-        self._port = port
-        self._environment = environment
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the process in its own session and wait up to `_LISTEN_S` seconds for its port."""
-        self._process = subprocess.Popen(  # noqa: S603 (ours)
-            self._command, start_new_session=True, env=self._environment, umask=PRIVATE_UMASK
-        )
-        until = time.monotonic() + _LISTEN_S
-        while self._port is not None and not _listens(self._port) and time.monotonic() < until:
-            time.sleep(_POLL_S)
-
-    def ensure_running(self) -> bool:
-        """Restart the process if it has exited; return whether it had."""
-        if self._process is not None and self._process.poll() is None:
-            return False
-        self.start()
-        return True
-
-    def stop(self) -> None:
-        """Send SIGTERM; send SIGKILL after `_STOP_S` seconds."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            logger.warning("child_killed", extra={"child": self.name})
-            self._process.kill()
-            self._process.wait()
 
 
 class _StartCount:
@@ -302,7 +241,7 @@ class Supervisor:
     def _granian(self, max_connections: int) -> Granian:
         server = self.settings.server
         return Granian(
-            "gateway.app",
+            "gateway.worker",
             address=server.host,
             port=server.port,
             interface=Interfaces.ASGI,
@@ -343,7 +282,7 @@ def _granian_logging(log_format: LogFormat) -> dict[str, Any]:
 
 
 def _block_signals() -> None:
-    # The main thread forks the workers; `app.Worker` unblocks the signals.
+    # The main thread forks the workers; `gateway.worker` unblocks the signals.
     if threading.current_thread() is threading.main_thread():
         block_stop_signals()
 
@@ -351,8 +290,3 @@ def _block_signals() -> None:
 def _unblock_signals() -> None:
     if threading.current_thread() is threading.main_thread():
         unblock_stop_signals()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

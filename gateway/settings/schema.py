@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from gateway.settings.billing import Money
 from gateway.settings.kept.calls import Idempotency, Responses
-from gateway.settings.service import Admin, Brand, Keys, Metrics, Redis, Server, Sql
+from gateway.settings.kept.stores import Redis, Sql
+from gateway.settings.service import Admin, Brand, Keys, Metrics, Server
 from gateway.settings.types import Section
 from gateway.settings.upstreams.models import Deployment, LongContext, Model, Prices
 from gateway.settings.upstreams.providers import (

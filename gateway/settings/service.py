@@ -1,4 +1,4 @@
-"""The sections about the process: its name, its listener, its stores and its own endpoints."""
+"""The sections about the process: its name, its listener and its own endpoints."""
 
 from __future__ import annotations
 
@@ -252,79 +252,6 @@ class Server(Section, frozen=True):
         ),
     ] = None
     tls_key_file: Annotated[Text | None, Meta(description="Private key in PEM format.")] = None
-
-
-class Redis(Section, frozen=True):
-    """The shared state of running calls."""
-
-    url: Annotated[
-        Text,
-        Meta(
-            description='`"embedded"` starts a Valkey in `server.data_dir`. Otherwise a `redis://`,'
-            " `rediss://` or `unix://` URL without a password.",
-        ),
-    ] = "embedded"
-    password_env: Annotated[
-        EnvName | None, Meta(description="Environment variable that holds the password.")
-    ] = None
-    password_file: Annotated[Text | None, Meta(description="File that holds the password.")] = None
-    command_timeout_ms: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=60_000,
-            description="Timeout per command. The call continues without Redis where it can.",
-        ),
-    ] = 50
-    key_prefix: Annotated[
-        str,
-        Meta(
-            pattern=r"^[A-Za-z0-9._:-]{0,64}\Z",
-            description="Prefix of all keys and channels. Gateways with different prefixes can"
-            " share a server.",
-            extra={"allowed": "at most 64 letters, digits and . _ : -"},
-        ),
-    ] = "capio:"
-
-
-class Sql(Section, frozen=True):
-    """The durable store: accounts, keys, ledger and usage."""
-
-    url: Annotated[
-        Text,
-        Meta(
-            description='`"embedded"` is a SQLite file in `server.data_dir`. Otherwise a URL'
-            " `postgresql://user@host/database` without a password; libpq options such as"
-            " `?sslmode=require` are supported.",
-        ),
-    ] = "embedded"
-    password_env: Annotated[
-        EnvName | None, Meta(description="Environment variable that holds the password.")
-    ] = None
-    password_file: Annotated[Text | None, Meta(description="File that holds the password.")] = None
-    pool_size: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=1000,
-            description="Maximum database connections. A call uses one only for the first use of"
-            " its key.",
-            extra={"unit": "connections per process"},
-        ),
-    ] = 4
-    ledger_rest_ms: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=5000,
-            description="Pause of the ledger writer after a batch, so that the next one is larger."
-            " Usage and balances in SQL are up to this much older; limits and credit are not"
-            " affected. 0: none.",
-        ),
-    ] = 200
-    usage_retention_days: Annotated[
-        int, Meta(ge=1, le=36_500, description="Age at which usage events are deleted.")
-    ] = 90
 
 
 class Metrics(Section, frozen=True):

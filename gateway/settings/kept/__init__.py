@@ -1,1 +1,1 @@
-"""The sections about what is kept of calls for later requests."""
+"""The sections about what is kept: of calls for later requests, and in which stores."""

@@ -13,6 +13,7 @@ MIRRORS = ("unit", "integration")
 # Modules without a test of their own: the tests that reach them through the package's interface.
 THROUGH_INTERFACES = {
     "app.py": "tests/process/test_life.py",
+    "worker.py": "tests/process/test_life.py",
     "signals.py": "tests/process/test_life.py",
     "cli": "tests/unit/cli/test_commands.py",
     "demo": "tests/unit/project/test_demo_script.py",
