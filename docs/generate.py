@@ -1,8 +1,8 @@
 """
 Writes the reference pages from the code: `make docs`, or `python docs/generate.py`.
 
-Settings come from the descriptions in `gateway/settings`, errors from `gateway/errors.py` with the
-texts below, metrics from `gateway/telemetry/metrics.py`, the README's costs from `bench/README.md`. `tests/unit/project/test_docs.py` fails
+Settings come from the descriptions in `gateway/settings`, errors from `gateway/errors.py` and the
+texts in `gateway/console/openapi/errors.py`, metrics from `gateway/telemetry/metrics.py`, the README's costs from `bench/README.md`. `tests/unit/project/test_docs.py` fails
 when a page is not what this module writes.
 """
 
@@ -19,7 +19,8 @@ import msgspec.inspect as types
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-from gateway.errors import SURFACES, ErrorKind, Surface
+from gateway.console.openapi.errors import ERROR_TEXTS
+from gateway.errors import SURFACES, Surface
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
@@ -103,57 +104,6 @@ Alert on:
 - `gateway_errors_total` of kind `internal`.
 """
 
-ERROR_TEXTS = {
-    ErrorKind.MISSING_KEY: "No key in `Authorization: Bearer` or `x-api-key`.",
-    ErrorKind.INVALID_KEY: "The key is malformed, unknown or revoked.",
-    ErrorKind.EXPIRED_KEY: "The key has expired.",
-    ErrorKind.DISABLED_KEY: "The key is disabled; it can be enabled again.",
-    ErrorKind.FORBIDDEN: "The key may not use this model, or its account does not exist.",
-    ErrorKind.BAD_REQUEST: "The body is not JSON, its chunked encoding is malformed, or a field is"
-    " invalid. The message names the field.",
-    ErrorKind.UNSUPPORTED: "The request is valid, but this model or this gateway cannot serve it.",
-    ErrorKind.CONTENT_ENCODING: "The request body is compressed.",
-    ErrorKind.CONTENT_TYPE: "The request's `content-type` is not JSON.",
-    ErrorKind.BODY_TOO_LARGE: "The body exceeds `server.max_body_bytes`,"
-    " `server.max_body_bytes_without_credit` or `server.max_count_body_bytes`.",
-    ErrorKind.BODY_TIMEOUT: "The body did not arrive within `server.body_timeout_s`, or more slowly"
-    " than `server.min_body_bytes_per_s`.",
-    ErrorKind.UNKNOWN_PATH: "The path does not exist.",
-    ErrorKind.WRONG_METHOD: "The path does not support this method.",
-    ErrorKind.RESPONSE_NOT_FOUND: "No response or item with this id is kept for this API key: it"
-    " has expired, was removed to make room or deleted, or never was stored.",
-    ErrorKind.UNKNOWN_MODEL: "The catalogue has no such model, or the upstream does not know its"
-    " model.",
-    ErrorKind.MODEL_NOT_SUPPORTED: "No deployment of the model can serve this endpoint, such as"
-    " embeddings on a model that is only on the Anthropic wire.",
-    ErrorKind.RATE_LIMITED: "Requests, tokens or concurrent calls exceed a limit of the account or"
-    " key, or its open requests and their bodies exceed `server.max_*_per_account`.",
-    ErrorKind.NO_CREDIT: "The account's credit does not cover the call.",
-    ErrorKind.BUDGET_SPENT: "A daily, monthly or total budget is used up.",
-    ErrorKind.OVERLOADED: "`server.max_in_flight` or `server.max_buffered_bytes` is reached, or all"
-    " connections to the upstream are in use.",
-    ErrorKind.NO_ROUTE: "The model has no deployment that serves this endpoint.",
-    ErrorKind.STORE_UNAVAILABLE: "The call needs Redis or SQL, and neither responds.",
-    ErrorKind.CONFLICT: "A call with this `Idempotency-Key` is still running, or two changes exclude"
-    " each other.",
-    ErrorKind.IDEMPOTENCY_MISMATCH: "This `Idempotency-Key` was used with another body.",
-    ErrorKind.IDEMPOTENCY_COMPLETED: "The call with this `Idempotency-Key` was charged, but its"
-    " response is not stored.",
-    ErrorKind.UPSTREAM_CONNECT: "No connection to the upstream; nothing was sent.",
-    ErrorKind.UPSTREAM_BROKEN: "The connection or the stream was interrupted.",
-    ErrorKind.UPSTREAM_TIMEOUT: "A timeout of `providers.timeouts` expired.",
-    ErrorKind.UPSTREAM_AUTH: "The provider rejects the gateway's credential.",
-    ErrorKind.UPSTREAM_QUOTA: "The gateway's account at the provider has no credit, has used up its"
-    " plan or is closed. The provider's words are in the log only.",
-    ErrorKind.UPSTREAM_REFUSED: "Any other error of the upstream. Its message is passed on where the"
-    " dialect is the same.",
-    ErrorKind.UPSTREAM_MALFORMED: "The upstream's response cannot be read.",
-    ErrorKind.SLOW_CLIENT: "The client read no byte for `server.send_stall_s`. It sees a closed"
-    " connection.",
-    ErrorKind.CLIENT_GONE: "The client disconnected. The status exists in records only.",
-    ErrorKind.INTERNAL: "An unexpected exception in the gateway, logged with its traceback.",
-}
-
 
 def pages() -> dict[str, str]:
     """Return the text of each generated page by its name."""
@@ -193,7 +143,7 @@ def errors_page() -> str:
     for kind, surface in SURFACES.items():
         code = f", code `{surface.openai_code}`" if surface.openai_code else ""
         parts.append(f"## `{kind.value}`\n")
-        parts.append(_wrapped(ERROR_TEXTS[kind]) + "\n")
+        parts.append(_wrapped(ERROR_TEXTS[kind].meaning) + "\n")
         parts.append(f"- OpenAI: {surface.openai_status} `{surface.openai_type}`{code}")
         parts.append(f"- Anthropic: {surface.anthropic_status} `{surface.anthropic_type}`\n")
     return "\n".join(parts)

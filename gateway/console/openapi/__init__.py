@@ -1,0 +1,1 @@
+"""The OpenAPI documents of the clients' and the operators' API."""

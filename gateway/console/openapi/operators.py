@@ -1,0 +1,307 @@
+"""The operators' API below `/admin/`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from gateway.console.openapi.errors import KEY_ERRORS
+from gateway.console.openapi.operation import Api, Example, Operation, Parameter, Success
+from gateway.console.openapi.shapes import operators as shapes
+from gateway.errors import ErrorKind
+
+ACCOUNTS: Final = "Accounts"
+KEYS: Final = "Keys"
+CODES: Final = "Codes"
+RECORDS: Final = "Records"
+
+_SCHEMES: Final = {
+    "operator": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`Authorization: Bearer` and the token of `[admin]`.",
+    }
+}
+_ERRORS: Final = (
+    *KEY_ERRORS[:2],
+    ErrorKind.BAD_REQUEST,
+    ErrorKind.UNKNOWN_PATH,
+    ErrorKind.RATE_LIMITED,
+    ErrorKind.STORE_UNAVAILABLE,
+    ErrorKind.INTERNAL,
+)
+_CHANGE_ERRORS: Final = (
+    *_ERRORS,
+    ErrorKind.CONFLICT,
+    ErrorKind.CONTENT_TYPE,
+    ErrorKind.BODY_TOO_LARGE,
+    ErrorKind.BODY_TIMEOUT,
+)
+_ACTOR: Final = Parameter(
+    "x-actor", "header", "Name for the audit log: at most 64 letters, digits and `. _ @ -`."
+)
+_LIMIT: Final = Parameter("limit", "query", "Lines per page, 1 to 1000; default 100.", "integer")
+_AFTER: Final = Parameter("after", "query", "`next` of the previous page.")
+_BEFORE: Final = Parameter("before", "query", "`next` of the previous page.")
+_FROM: Final = Parameter("from", "query", "An ISO date or time, or Unix seconds.")
+_TO: Final = Parameter("to", "query", "The same; exclusive.")
+_ACCOUNT: Final = Parameter("account_id", "query", "Only of this account.")
+_KEY: Final = Parameter("key_id", "query", "Only of this key.")
+_ID: Final = Parameter("id", "path", "Its id.")
+_REASON: Final = {"reason": "invoice 17"}
+_LIMITS: Final = {"rpm": 600, "tpm": 2_000_000, "concurrency": 50, "budget_month": "500"}
+
+
+def operators_api(base_url: str, model: str, brand: str = "Capio") -> Api:
+    """
+    Return the operators' API.
+
+    Args:
+        base_url: Of the service.
+        model: A model for the examples.
+        brand: The service's name.
+    """
+    return Api(
+        title=f"{brand} admin API",
+        description="The operators' API. It exists only if the settings contain a token. Amounts"
+        " are returned twice, as decimal dollars and in nano-dollars, and accepted in either form."
+        " Every change is written to the audit log. Errors have OpenAI's shape.",
+        base_url=base_url,
+        operations=(*_accounts(), *_money(), *_keys(model), *_codes(), *_records()),
+        schemes=_SCHEMES,
+        tags={
+            ACCOUNTS: "Accounts, their limits, their balance and its ledger.",
+            KEYS: "API keys and their limits.",
+            CODES: "Codes that add credit when a client redeems them.",
+            RECORDS: "Usage, calls, the audit log, and the check of all balances.",
+        },
+    )
+
+
+def _operation(
+    method: str,
+    path: str,
+    tag: str,
+    text: tuple[str, str],
+    success: Success,
+    *,
+    request: type | None = None,
+    parameters: tuple[Parameter, ...] = (),
+    body: dict[str, Any] | None = None,
+) -> Operation:
+    """Return an operation; `text` is its title and description, its id is made of the title."""
+    named = (_ID,) if "{id}" in path else ()
+    changes = method != "GET"
+    return Operation(
+        id=re.sub(r"\W+", "_", re.sub(r"'s\b|\b(an?|the) ", "", text[0].lower())),
+        method=method,
+        path=f"/admin/{path}",
+        title=text[0],
+        tag=tag,
+        description=text[1],
+        request=request,
+        success=success,
+        errors=_CHANGE_ERRORS if changes else _ERRORS,
+        parameters=(*named, *parameters, *((_ACTOR,) if changes else ())),
+        example=Example(body=body),
+    )
+
+
+def _accounts() -> tuple[Operation, ...]:
+    account = Success(shapes.Account, "The account.")
+    limits = Success(shapes.LimitValues, "The limits.")
+    return (
+        _operation(
+            *("GET", "accounts", ACCOUNTS),
+            ("List accounts", "Accounts, oldest first."),
+            Success(shapes.AccountList, "One page."),
+            parameters=(_AFTER, _LIMIT, Parameter("name", "query", "Only with this name.")),
+        ),
+        _operation(
+            *("POST", "accounts", ACCOUNTS),
+            ("Create an account", "A new account, prepaid by default, with a balance of 0."),
+            Success(shapes.Account, "The account.", status=201),
+            request=shapes.NewAccount,
+            body={"name": "acme", "billing": "postpaid", "credit_limit": "100"},
+        ),
+        _operation(
+            *("GET", "accounts/{id}", ACCOUNTS),
+            ("Get an account", "One account with balance, terms and limits."),
+            account,
+        ),
+        _operation(
+            *("PATCH", "accounts/{id}", ACCOUNTS),
+            ("Change an account", "Changes name or terms; absent members stay as they are."),
+            account,
+            request=shapes.AccountChange,
+            body={"name": "acme GmbH"},
+        ),
+        _operation(
+            *("GET", "accounts/{id}/limits", ACCOUNTS),
+            ("Get an account's limits", "Its limits; null: none."),
+            limits,
+        ),
+        _operation(
+            *("PUT", "accounts/{id}/limits", ACCOUNTS),
+            ("Replace an account's limits", "Sets all limits; absent ones are removed."),
+            limits,
+            request=shapes.SentLimits,
+            body=_LIMITS,
+        ),
+    )
+
+
+def _money() -> tuple[Operation, ...]:
+    key = Parameter("idempotency-key", "header", "The same request books once.")
+    return (
+        _operation(
+            *("GET", "accounts/{id}/ledger", ACCOUNTS),
+            ("List ledger entries", "Its ledger entries, newest first."),
+            Success(shapes.EntryList, "One page."),
+            parameters=(_BEFORE, _LIMIT),
+        ),
+        _operation(
+            *("POST", "accounts/{id}/credits", ACCOUNTS),
+            (
+                "Book a top-up or adjustment",
+                "Changes the balance. A repetition with the same"
+                " idempotency key gets 200 and the first entry.",
+            ),
+            Success(shapes.Entry, "The entry.", status=201),
+            request=shapes.Booking,
+            parameters=(key,),
+            body={"amount": "25", **_REASON},
+        ),
+        _operation(
+            *("POST", "calls/{id}/refund", ACCOUNTS),
+            (
+                "Refund a call",
+                "Refunds its charge with corrections, at most once. `id` is the"
+                " call's `x-request-id`.",
+            ),
+            Success(shapes.Entry, "The entry.", status=201),
+            request=shapes.Reason,
+            body={"reason": "empty response"},
+        ),
+    )
+
+
+def _keys(model: str) -> tuple[Operation, ...]:
+    key = Success(shapes.Key, "The key.")
+    return (
+        _operation(
+            *("GET", "keys", KEYS),
+            ("List keys", "Keys, oldest first, without their secrets."),
+            Success(shapes.KeyList, "One page."),
+            parameters=(_ACCOUNT, _AFTER, _LIMIT),
+        ),
+        _operation(
+            *("POST", "keys", KEYS),
+            ("Create a key", "Creates a key. Its secret is in this response only."),
+            Success(shapes.Key, "The key with its secret.", status=201),
+            request=shapes.NewKey,
+            body={
+                "account_id": "acct_1",
+                "name": "laptop",
+                "expires_at": "2099-12-31",
+                "models": [model],
+                "limits": {"rpm": 60, "budget_day": "5"},
+            },
+        ),
+        _operation(
+            *("GET", "keys/{id}", KEYS),
+            ("Get a key", "One key, without its secret."),
+            key,
+        ),
+        _operation(
+            *("POST", "keys/{id}/disable", KEYS),
+            ("Disable a key", "All workers refuse it within a second; it can be enabled again."),
+            key,
+        ),
+        _operation(
+            *("POST", "keys/{id}/enable", KEYS),
+            ("Enable a key", "Accepts a disabled key again."),
+            key,
+        ),
+        _operation(
+            *("GET", "keys/{id}/limits", KEYS),
+            ("Get a key's limits", "Its limits, in total and per model; null: none."),
+            Success(shapes.LimitValues, "The limits."),
+        ),
+        _operation(
+            *("PUT", "keys/{id}/limits", KEYS),
+            ("Replace a key's limits", "Sets all limits; absent ones are removed."),
+            key,
+            request=shapes.SentKeyLimits,
+            body={"rpm": 60, "models": {model: {"tpm": 100_000}}},
+        ),
+        _operation(
+            *("POST", "keys/{id}/revoke", KEYS),
+            ("Revoke a key", "Ends it permanently, in all workers within a second."),
+            key,
+        ),
+    )
+
+
+def _codes() -> tuple[Operation, ...]:
+    return (
+        _operation(
+            *("GET", "codes", CODES),
+            ("List codes", "Redemption codes, oldest first, without their secrets."),
+            Success(shapes.CodeList, "One page."),
+            parameters=(_AFTER, _LIMIT),
+        ),
+        _operation(
+            *("POST", "codes", CODES),
+            ("Create codes", "Creates codes. Their secrets are in this response only."),
+            Success(shapes.CreatedCodes, "The codes with their secrets.", status=201),
+            request=shapes.NewCodes,
+            body={"amount": "10", "count": 2, "note": "workshop", "expires_at": "2099-12-31"},
+        ),
+        _operation(
+            *("POST", "codes/{id}/revoke", CODES),
+            ("Revoke a code", "Ends a code that was not redeemed."),
+            Success(shapes.Code, "The code."),
+        ),
+    )
+
+
+def _records() -> tuple[Operation, ...]:
+    groups = "Any of `day,model,key,account,deployment`; default `day`."
+    return (
+        _operation(
+            *("GET", "usage", RECORDS),
+            ("Get usage with margin", "Sums of calls with what they cost upstream."),
+            Success(shapes.MarginReport, "The sums.", csv=True),
+            parameters=(
+                _FROM,
+                _TO,
+                Parameter("group_by", "query", groups),
+                Parameter("format", "query", "Default `json`.", allowed=("json", "csv")),
+                _ACCOUNT,
+                _KEY,
+            ),
+        ),
+        _operation(
+            *("GET", "calls", RECORDS),
+            ("List calls", "The last calls, newest first."),
+            Success(shapes.CallList, "The calls."),
+            parameters=(_FROM, _TO, _LIMIT, _ACCOUNT, _KEY),
+        ),
+        _operation(
+            *("GET", "calls/{id}", RECORDS),
+            ("Get a call", "One call by its `x-request-id`, with deployment and cost."),
+            Success(shapes.CallObject, "The call."),
+        ),
+        _operation(
+            *("GET", "audit", RECORDS),
+            ("List the audit log", "Changes, newest first."),
+            Success(shapes.AuditList, "One page."),
+            parameters=(Parameter("object", "query", "Id of the object."), _BEFORE, _LIMIT),
+        ),
+        _operation(
+            *("GET", "reconcile", RECORDS),
+            ("Check all balances", "Recomputes all balances from the ledger; changes nothing."),
+            Success(shapes.Reconciliation, "The result."),
+        ),
+    )
