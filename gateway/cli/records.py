@@ -34,6 +34,7 @@ from gateway.store.accounts.audit import AuditEntry
 from gateway.store.accounts.reconcile import Difference, Reconciliation
 from gateway.store.sql import migrations
 from gateway.store.usage.reports import MAX_LINES, CallFilter, GroupBy, UsageLine, UsageReport
+from gateway.store.usage_sums.rebuild import UsageRebuild
 
 
 @click.command()
@@ -141,15 +142,24 @@ def _changed(entry: AuditEntry) -> str:
 
 
 @click.command()
+@click.option(
+    "--usage", "of_usage", is_flag=True, help="Rebuild the usage sums from the recorded calls."
+)
 @config_option
 @json_option
-def reconcile(config_path: Path | None, as_json: bool) -> None:
+def reconcile(config_path: Path | None, as_json: bool, of_usage: bool) -> None:
     """
     Recompute all balances from the ledger and report differences.
 
     Exits with 1 if there are any. Nothing is changed, and it is safe to run at any time. To correct
     a balance, use `capio credits adjust`.
+
+    With --usage, the sums behind the usage pages are compared with the recorded calls instead, and
+    corrected where they differ.
     """
+    if of_usage:
+        _rebuild_usage(config_path, as_json)
+        return
 
     async def work(operations: Operations) -> Reconciliation:
         return await operations.records.reconcile()
@@ -166,6 +176,23 @@ def reconcile(config_path: Path | None, as_json: bool) -> None:
         )
     if found.differences:
         sys.exit(FAILURE)
+
+
+def _rebuild_usage(config_path: Path | None, as_json: bool) -> None:
+    settings = load_config(config_path)
+
+    async def work(operations: Operations) -> UsageRebuild:
+        days = settings.sql.usage_retention_days
+        return await operations.records.rebuild_usage(retention_days=days)
+
+    rebuilt = run(settings, work)
+    if as_json:
+        print_json(msgspec.structs.asdict(rebuilt))
+        return
+    click.echo(
+        f"{rebuilt.quarters} quarters of an hour compared with the recorded calls: "
+        f"{rebuilt.corrected or 'no'} sums corrected."
+    )
 
 
 def _difference_row(difference: Difference) -> Row:

@@ -13,6 +13,7 @@ from gateway.store.accounts.codes import MAX_CODES, Code, CodeDetails, Codes, Ne
 from gateway.store.accounts.reconcile import Reconciliation, reconcile
 from gateway.store.sql.database import Database
 from gateway.store.usage.reports import CallFilter, GroupBy, UsageQueries, UsageReport, UsageReports
+from gateway.store.usage_sums.rebuild import UsageRebuild, rebuild_usage
 
 
 class CodeOperations:
@@ -76,3 +77,8 @@ class RecordOperations:
     async def reconcile(self) -> Reconciliation:
         """Recompute balances from the ledger and return the differences."""
         return await reconcile(self._database)
+
+    async def rebuild_usage(self, *, retention_days: int) -> UsageRebuild:
+        """Make the usage sums equal to the usage events that are kept for `retention_days`."""
+        now_ms = int(time.time() * 1000)
+        return await rebuild_usage(self._database, retention_days=retention_days, now_ms=now_ms)

@@ -28,6 +28,7 @@ from gateway.store.sql.migrations import migrate
 from gateway.store.usage.ledger_writer import LedgerWriter, describe, pause
 from gateway.store.usage.reader import UsageReader
 from gateway.store.usage.retention import purge_usage
+from gateway.store.usage_sums.retention import SUMS_RETENTION_DAYS, purge_quarters
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
 
@@ -68,9 +69,13 @@ async def _purge_forever(
     reader: UsageReader, database: Database, days: int, stop: asyncio.Event
 ) -> None:
     while not stop.is_set():
-        before_ms = int(time.time() * 1000) - days * _DAY_MS
+        now_ms = int(time.time() * 1000)
+        before_ms = now_ms - days * _DAY_MS
         try:
             purged = await purge_usage(database, before_ms)
+            # Not before the events, from which a rebuild would restore them.
+            sums_before_ms = now_ms - max(days, SUMS_RETENTION_DAYS) * _DAY_MS
+            await purge_quarters(database, sums_before_ms)
             await reader.purge_dead_letters(before_ms)
             await reader.forget_consumers()
             if purged:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from gateway.core.latency_histogram import STEPS
+
 METADATA = sa.MetaData()
 
 _COUNTER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -98,6 +100,13 @@ USAGE_EVENTS = sa.Table(
     sa.Index("ix_usage_events_at_ms", "at_ms"),
     sa.Index("ix_usage_events_account_id_at_ms", "account_id", "at_ms"),
     sa.Index("ix_usage_events_key_id_at_ms", "key_id", "at_ms"),
+    sa.Index(
+        "ix_usage_events_failed",
+        "account_id",
+        "at_ms",
+        sqlite_where=sa.text("outcome IN ('failed', 'insured')"),
+        postgresql_where=sa.text("outcome IN ('failed', 'insured')"),
+    ),
 )
 """
 One row per call, kept for `sql.usage_retention_days`. `chain` is a JSON array of attempts;
@@ -175,6 +184,46 @@ SPEND = sa.Table(
 """
 The charges of an account, summed for budgets by UTC day of the calls' end (counted from
 1970-01-01), key and model. Updated with the ledger; kept when usage events are purged.
+"""
+
+TTFT_COLUMNS = tuple(f"ttft_{step:02}" for step in range(STEPS))
+"""The columns of the histogram of times to first token, see `core.latency_histogram`."""
+
+USAGE_QUARTERS = sa.Table(
+    "usage_quarters",
+    METADATA,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("quarter", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("endpoint", sa.Text, primary_key=True),
+    sa.Column("deployment", sa.Text, primary_key=True),
+    sa.Column("outcome", sa.Text, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cache_read_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cache_write_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("reasoning_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("upstream_cost_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("margin_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("calls_without_cost", sa.BigInteger, nullable=False),
+    sa.Column("ttft_ms", sa.BigInteger, nullable=False),
+    sa.Column("ttft_calls", sa.BigInteger, nullable=False),
+    *[sa.Column(name, sa.Integer, nullable=False) for name in TTFT_COLUMNS],
+    sa.Index("ix_usage_quarters_quarter", "quarter"),
+    sqlite_with_rowid=False,
+)
+"""
+The usage events summed by account, quarter of an hour (counted from 1970-01-01 UTC), key, model,
+endpoint, deployment and outcome. Every zone's offset is a multiple of a quarter of an hour, so days
+and months of any zone are exact. Updated with the usage events; kept for 13 months, longer than
+they are, since the sums have no address and no user agent.
+
+`deployment` is empty if no upstream was called. `upstream_cost_nanousd` and `margin_nanousd` are
+those of calls with a known upstream price; `calls_without_cost` counts the others. `ttft_ms` is the
+sum of the times to first token of `ttft_calls` calls.
 """
 
 CODES = sa.Table(

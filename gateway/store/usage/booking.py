@@ -1,5 +1,5 @@
 """
-Books a batch of calls: their usage rows, charges and balances, in one transaction.
+Books a batch of calls: their usage rows, sums, charges and balances, in one transaction.
 
 Each call is booked exactly once, regardless of the number and order of deliveries. A call is booked
 if its usage row is new and the ledger has no entry of it. After that only an event that supersedes
@@ -32,6 +32,7 @@ from gateway.store.accounts.credits import EntryKind, position_of
 from gateway.store.accounts.snapshot import Position
 from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS
 from gateway.store.usage.rows import Row, is_provisional, supersedes
+from gateway.store.usage_sums.quarters import BookedRow, QuarterSums
 
 ACTOR = "gateway"
 
@@ -128,6 +129,7 @@ class UsageBooker:
             index_elements=list(SPEND.primary_key),
             set_={"cost_nanousd": SPEND.c.cost_nanousd + add_spend.excluded.cost_nanousd},
         )
+        self._sums = QuarterSums(is_sqlite=is_sqlite)
 
     async def book(self, connection: AsyncConnection, rows: Sequence[Row]) -> BookedBatch:
         """
@@ -158,6 +160,8 @@ class UsageBooker:
         updates = [{**each.row, "call": _id(each.row)} for each in due if each.before]
         if updates:
             await connection.execute(_UPDATE_ROW, updates)
+        booked = [BookedRow(e.row, e.before, e.known is not None, e.due_nanousd) for e in due]
+        await self._sums.add(connection, booked)
         moved = {str(each.row["account_id"]) for each in due if each.due_nanousd}
         costly = {str(row["account_id"]) for row in rows if row["cost_nanousd"]}
         return BookedBatch(

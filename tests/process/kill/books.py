@@ -10,12 +10,13 @@ import msgspec
 import redis.asyncio
 import sqlalchemy as sa
 
+from gateway.core.model import TOKEN_COLUMNS
 from gateway.server.embedded_valkey import EmbeddedValkey
 from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import RedisKeys, ShardKeys
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.sql.database import Database
-from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS
+from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS, USAGE_QUARTERS
 from gateway.store.usage.journal import dead_letter_key, spill_directory
 from gateway.store.usage.spill import measure
 
@@ -70,6 +71,10 @@ class Books:
             rows = await connection.scalar(sa.select(sa.func.sum(USAGE_EVENTS.c.cost_nanousd)))
             if (spent or 0) != (rows or 0):
                 found.append(f"spend says {spent}, the usage rows {rows}")
+            summed = await connection.execute(_sums(USAGE_QUARTERS, USAGE_QUARTERS.c.calls))
+            counted = await connection.execute(_sums(USAGE_EVENTS, sa.literal(1)))
+            if (sums := summed.all()) != (calls := counted.all()):
+                found.append(f"the usage sums say {sums}, the usage rows {calls}")
             lost = await connection.scalar(
                 sa.select(sa.func.count())
                 .select_from(LEDGER_ENTRIES)
@@ -132,3 +137,17 @@ class Books:
             if in_redis != (total or 0):
                 found.append(f"{account_id}: budget {name} has {in_redis} spent, SQL {total}")
         return found
+
+
+def _sums(table: sa.Table, calls: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Select calls, tokens and money of each key and outcome."""
+    columns = table.c
+    names = (*TOKEN_COLUMNS.values(), "cost_nanousd", "upstream_cost_nanousd")
+    numbers = [sa.func.coalesce(sa.func.sum(columns[name]), 0) for name in names]
+    total = sa.func.sum(calls)
+    return (
+        sa.select(columns.key_id, columns.outcome, total, *numbers)
+        .group_by(columns.key_id, columns.outcome)
+        .having(total != 0)
+        .order_by(columns.key_id, columns.outcome)
+    )

@@ -28,6 +28,7 @@ from gateway.store.usage.booking import UsageBooker
 from gateway.store.usage.reports import UsageQueries
 from gateway.store.usage.retention import purge_usage
 from gateway.store.usage.rows import row_of
+from gateway.store.usage_sums.rebuild import rebuild_usage
 from tests.support.usage import encoded, usage_event
 
 DAY_MS = 86_400_000
@@ -120,8 +121,10 @@ async def test_migrate_from_an_earlier_revision_keeps_its_data(
     principal = await Keys(database, "sk-").load_by_digest(b"\xab" * 32)
     call = await UsageQueries(database).call("req_1")
     books = await reconcile(database)
+    sums = await rebuild_usage(database, retention_days=90, now_ms=2 * DAY_MS)
     await database.aclose()
 
+    assert (sums.quarters, sums.corrected) == (1, 0)
     assert ran[-1] == LAST
     assert list(ran) == [each for each in REVISIONS if each > revision]
     assert differences == []

@@ -25,7 +25,7 @@ from gateway.store.accounts.reconcile import reconcile
 from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
-from gateway.store.sql.tables import LEDGER_ENTRIES, SPEND
+from gateway.store.sql.tables import LEDGER_ENTRIES, SPEND, USAGE_QUARTERS
 from gateway.store.usage.booking import BookedBatch, UsageBooker
 from gateway.store.usage.reports import UsageQueries
 from gateway.store.usage.retention import purge_usage
@@ -78,6 +78,14 @@ async def spent(database: Database, account: Account) -> dict[int, int]:
     query = sa.select(SPEND.c.day, SPEND.c.cost_nanousd).where(SPEND.c.account_id == account.id)
     async with database.read() as connection:
         return {row.day: row.cost_nanousd for row in await connection.execute(query) if row[1]}
+
+
+async def summed(database: Database, account: Account) -> int:
+    """Return the costs in the sums by quarters of an hour."""
+    sums = USAGE_QUARTERS.c
+    query = sa.select(sa.func.sum(sums.cost_nanousd)).where(sums.account_id == account.id)
+    async with database.read() as connection:
+        return int(await connection.scalar(query) or 0)
 
 
 async def moves(database: Database, account: Account) -> list[tuple[EntryKind, int, int]]:
@@ -328,6 +336,7 @@ async def tell(database: Database, story: Story) -> tuple[int, int, set[int]]:
             await book(database, *batch)
             delivered.update(indices)
     kept = sum((await spent(database, account)).values())
+    assert await summed(database, account) == kept
     return await balance(database, account), kept, delivered
 
 

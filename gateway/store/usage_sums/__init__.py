@@ -1,0 +1,1 @@
+"""Usage summed by quarters of an hour, for pages and reports of any time zone."""
