@@ -123,11 +123,11 @@ class Stores:
         self._metering = metering
 
     async def share_health(self) -> None:
-        """Learn other workers' health of deployments from now on; they must be known before."""
+        """Start receiving health changes from other workers; call it once a catalogue is built."""
         await self._health_subscription.start()
 
     def _redis_state_changed(self, state: RedisState) -> None:
-        """Resend to Redis, once it is back, what it may have missed."""
+        """Resend what Redis may have missed once it is available again."""
         if state is RedisState.READY and self._metering is not None:
             self._metering.redis_returned()
 

@@ -145,7 +145,7 @@ SURFACES: dict[ErrorKind, Surface] = {
 
 class GatewayError(Exception):
     """
-    An error with everything its response contains.
+    An error, with all that its response contains.
 
     Args:
         kind: Determines everything else through `SURFACES`.

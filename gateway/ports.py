@@ -203,9 +203,9 @@ class AccountCredit(Protocol):
 
     async def refusal(self, account_id: str) -> GatewayError | None:
         """
-        Return NO_CREDIT for an account whose balance is used up; None: it is not, or unknown.
+        Return a NO_CREDIT error if the account's balance is used up; None if it is not, or unknown.
 
-        While Redis is unavailable, STORE_UNAVAILABLE for accounts last known without credit.
+        While Redis is unavailable, accounts last seen without credit get STORE_UNAVAILABLE.
 
         Raises:
             GatewayError: FORBIDDEN (no such account).
@@ -216,13 +216,13 @@ class HealthExchange(Protocol):
     """Shares the health of deployments with other workers. Never raises, and delays no call."""
 
     def publish(self, change: HealthChange) -> None:
-        """Let all other workers know a change."""
+        """Send a change to all other workers."""
 
     def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None:
-        """Add counts to those of a deployment and Unix minute."""
+        """Add counts to the totals of a deployment in one Unix minute."""
 
     async def may_probe(self, label: str) -> bool:
-        """Return whether this worker is to probe a deployment; True if nobody can be asked."""
+        """Return whether this worker may probe a deployment; True if Redis does not respond."""
 
 
 class IdempotencyStore(Protocol):
@@ -263,7 +263,7 @@ class ResponseStore(Protocol):
         """
         Return the wanted parts that exist, in order; None if they are too large together.
 
-        `renew` keeps these responses for their whole time again.
+        `renew` restarts the retention period of these responses.
 
         Raises:
             GatewayError: STORE_UNAVAILABLE.

@@ -112,7 +112,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """A granted claim. Its holder runs the call, then completes or releases the claim."""
+    """A granted claim. Its holder runs the call, then finishes or frees the claim."""
 
     claim: Claim
     token: bytes
@@ -197,7 +197,7 @@ class ResponseRecorder:
             self._pieces.append(chunk)
 
     def answer(self, request_id: str) -> StoredResponse | None:
-        """Return the response of call `request_id`; None if none began or it is too large."""
+        """Return the response of call `request_id`; None if none was started or it is too large."""
         if not self._status or self._size > self._limit_bytes:
             return None
         return StoredResponse(self._status, self._headers, b"".join(self._pieces), request_id)

@@ -85,7 +85,7 @@ class LimitScope(enum.Enum):
 
 
 class Room(msgspec.Struct, frozen=True):
-    """The rest of a rate: `remaining` of `limit` per minute, full again in `reset_ms`."""
+    """What is left of a rate: `remaining` of `limit` per minute, full again in `reset_ms`."""
 
     limit: int
     remaining: int
@@ -93,7 +93,7 @@ class Room(msgspec.Struct, frozen=True):
 
 
 class Headroom(msgspec.Struct, frozen=True):
-    """The tightest requests and tokens per minute of a call's scopes; None: not limited."""
+    """The tightest of the per-minute limits that apply to a call; None: not limited."""
 
     requests: Room | None = None
     tokens: Room | None = None
@@ -108,12 +108,12 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     name: LimitName
     scope: LimitScope
     value: int
-    """The limit; of CREDIT and EXPOSURE the balance plus the credit limit. Money in
+    """The limit; for CREDIT and EXPOSURE, the balance plus the credit limit. Money is in
     nano-dollars."""
     remaining: int
-    """The rest of it; of money, what is neither spent nor held by running calls."""
+    """What is left of it; for money, what is neither spent nor held by running calls."""
     asked: int
-    """Tokens, nano-dollars, or 1."""
+    """What the call needs: tokens, nano-dollars, or 1 for a request."""
     retry_after_ms: int | None = None
     """When the same call may succeed; None: waiting does not help."""
 
@@ -191,23 +191,23 @@ def usd(amount_nanousd: int) -> str:
 
 def _no_credit(refusal: Refusal, top_up: str) -> str:
     return (
-        f"Not enough credit: {usd(refusal.remaining)} is available, this call would hold "
+        f"Not enough credit: {usd(refusal.remaining)} is available, but this call would hold "
         f"{usd(refusal.asked)} until it ends. Add credit at {top_up}, or lower max_tokens."
     )
 
 
 def _too_exposed(refusal: Refusal, top_up: str) -> str:
     cost = (
-        f"this call may cost up to {usd(refusal.asked)} by its max_tokens, its number of choices "
-        "and its input"
+        f"this call may cost up to {usd(refusal.asked)}, given its max_tokens, its number of "
+        "choices and its input"
     )
     if refusal.retry_after_ms is None:
         return (
-            f"Not enough credit: {cost}, the account's credit of {usd(refusal.value)} covers "
+            f"Not enough credit: {cost}; the account's credit of {usd(refusal.value)} covers "
             f"{usd(max(0, refusal.remaining))}. Lower max_tokens, or add credit at {top_up}."
         )
     return (
-        f"Running calls may use up the account's credit: {cost}, and they leave "
+        f"Running calls may use up the account's credit: {cost}; they leave "
         f"{usd(max(0, refusal.remaining))} for it. Try again when one has ended, lower "
         f"max_tokens, or add credit at {top_up}."
     )
@@ -215,7 +215,7 @@ def _too_exposed(refusal: Refusal, top_up: str) -> str:
 
 def _small_balance(refusal: Refusal, top_up: str) -> str:
     return (
-        f"With its present credit this account may run {refusal.value} calls at a time. "
+        f"With its current credit, this account may run {refusal.value} calls at a time. "
         f"Try again when one has ended, or add credit at {top_up}."
     )
 
@@ -223,10 +223,10 @@ def _small_balance(refusal: Refusal, top_up: str) -> str:
 def _no_budget(refusal: Refusal, whose: str) -> str:
     wait = ""
     if refusal.retry_after_ms is not None:
-        wait = f" It begins anew in {_duration(refusal.retry_after_ms)}."
+        wait = f" It resets in {_duration(refusal.retry_after_ms)}."
     return (
         f"The {_WINDOWS[refusal.name]} of {usd(refusal.value)} of {whose} has "
-        f"{usd(max(0, refusal.remaining))} left, this call would hold {usd(refusal.asked)}.{wait}"
+        f"{usd(max(0, refusal.remaining))} left; this call would hold {usd(refusal.asked)}.{wait}"
     )
 
 
@@ -240,7 +240,7 @@ def _too_fast(refusal: Refusal, whose: str) -> str:
     unit = "requests" if refusal.name is LimitName.RPM else "tokens"
     return (
         f"The limit of {refusal.value} {unit} per minute of {whose} is reached: "
-        f"{refusal.remaining} left, {refusal.asked} asked for. Try again in {wait}."
+        f"{refusal.remaining} left, {refusal.asked} requested. Try again in {wait}."
     )
 
 

@@ -163,7 +163,7 @@ class Model(msgspec.Struct, frozen=True):
     policy: str | None = None
     """How deployments are ranked; None: by cost where costs are known, else by priority."""
     fallbacks: tuple[str, ...] = ()
-    """Names of the models that serve calls which no deployment can."""
+    """Names of models that serve a call if no deployment of this model can."""
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -237,8 +237,8 @@ class AttemptRecord(msgspec.Struct, frozen=True):
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    The record of one call, of which the usage event (its JSON), the row in SQL, the log line and
-    the operators' objects are views. Contains no key and no content.
+    The record of one call. The usage event (its JSON), the row in SQL, the log line and the objects
+    shown to operators are views of it. Contains no key and no content.
     """
 
     request_id: str
@@ -275,7 +275,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_ms: int = 0
     attempts: int = 1
     chain: tuple[AttemptRecord, ...] = ()
-    """All attempts in their order; empty if the only one succeeded."""
+    """All attempts in order; empty if the only one succeeded."""
     address: str | None = None
     user_agent: str | None = None
 

@@ -3,8 +3,8 @@ Stored responses of the Responses API: their names, their parts and how these ar
 
 1. As with `Idempotency-Key`, everything stored is a keyed hash or encrypted; the keys are derived
    by HKDF-SHA256 from the client's raw API key, which is not stored. No other key reads them.
-2. A response has two parts, sealed on their own: its input, which a follow-up by
-   `previous_response_id` needs, and its object, of which an item reference needs the output.
+2. A response has two parts, sealed separately: its input, which a follow-up with
+   `previous_response_id` needs, and its object, whose output an item reference needs.
 3. A part is bound to its name and kind, and compressed: conversations are text.
 """
 
@@ -47,7 +47,7 @@ class StoredInput(msgspec.Struct, frozen=True, array_like=True):
     items: bytes
     """A JSON array; every item has an id."""
     ancestors: tuple[str, ...] = ()
-    """The responses that this one continues, oldest first, by the token of their ids."""
+    """The tokens in the ids of the responses that this one continues, oldest first."""
 
 
 SealedParts = Mapping[Part, bytes]

@@ -1,8 +1,8 @@
 """
-Ids, names and signatures that must survive the way there and back.
+Converts ids, names and signatures between the wires so that they survive the round trip.
 
-The same input always gives the same output: a client resends its history on every turn, and the
-provider's prompt cache and the model's chat template both depend on what stood there before.
+The same input always gives the same output: a client resends its history with every request, and
+the provider's prompt cache and the model's chat template need it unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 MAX_NAME: Final = 64
 """Characters of a tool name, on both wires."""
 SIGNATURE: Final = "gw1."
-"""Signature of reasoning by a model that is not Anthropic's; a real one never starts so."""
+"""Start of the signature of reasoning by models other than Anthropic's; no real one starts so."""
 
 _ENCODED: Final = "gwid_"
 _LEGAL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -34,24 +34,24 @@ _PAYLOAD: Final = msgspec.json.Decoder(_SignaturePayload)
 
 
 def is_legal(text: str) -> bool:
-    """Return whether `text` is an id and a name on both wires: `[A-Za-z0-9_-]{1,64}`."""
+    """Return whether `text` is a valid id and name on both wires: `[A-Za-z0-9_-]{1,64}`."""
     return _LEGAL.fullmatch(text) is not None
 
 
 def cleaned(text: str) -> str:
-    """Return `text` without the characters that Anthropic's ids do not have."""
+    """Return `text` without the characters that Anthropic does not allow in ids."""
     return _ILLEGAL.sub("", text)
 
 
 def to_anthropic_id(tool_id: str) -> str:
-    """Return a tool-call id that Anthropic's side accepts; `from_encoded_id` undoes it."""
+    """Return a tool-call id that the Anthropic wire accepts; `from_encoded_id` reverses it."""
     if is_legal(tool_id):
         return tool_id
     return _ENCODED + _b64(_utf8(tool_id))
 
 
 def from_encoded_id(tool_id: str) -> str:
-    """Return the id that `to_anthropic_id` was given; one that it did not make is unchanged."""
+    """Return the id from which `to_anthropic_id` made `tool_id`; other ids are returned as is."""
     if not tool_id.startswith(_ENCODED):
         return tool_id
     try:
@@ -66,7 +66,7 @@ def to_openai_id(tool_id: str, longest: int | None, *, exact: bool = False) -> s
     Return a tool-call id for an OpenAI-wire upstream.
 
     Args:
-        tool_id: As the client of the Anthropic wire sent it, in a call or in its result.
+        tool_id: From the Anthropic client's tool call or tool result.
         longest: Characters the upstream accepts (OpenAI: 40); None: no limit.
         exact: The upstream accepts only letters and digits, `longest` of them (Mistral: 9).
     """
@@ -82,10 +82,10 @@ def to_openai_id(tool_id: str, longest: int | None, *, exact: bool = False) -> s
 
 def missing_id(upstream_id: str, ordinal: int) -> str:
     """
-    Return the id of a call that came without one.
+    Return an id for a tool call without one.
 
     Args:
-        upstream_id: The upstream's message id, may be empty.
+        upstream_id: The upstream's message id; may be empty.
         ordinal: Position among the response's calls, from 0.
     """
     return f"toolu_{cleaned(upstream_id)}_{ordinal}"
@@ -93,7 +93,7 @@ def missing_id(upstream_id: str, ordinal: int) -> str:
 
 class UnusedIds:
     """
-    Gives out ids, each once.
+    Makes ids unique by appending a number to repeated ones.
 
     Args:
         used: Ids that are taken.
@@ -124,7 +124,7 @@ def message_id(upstream_id: str | None) -> str:
 
 
 def short_name(name: str) -> str:
-    """Return a tool name both wires accept: the name itself, or a cut with 8 hex of its hash."""
+    """Return a tool name both wires accept: the name, or its start and 8 hex digits of its hash."""
     if is_legal(name):
         return name
     digest = hashlib.sha256(_utf8(name)).hexdigest()[:8]

@@ -65,7 +65,7 @@ MEMBERS: Final = (
 
 
 class NativeLimits(NamedTuple):
-    """The operator's limits on what a client may ask for."""
+    """The operator's limits on what a client may request."""
 
     max_retries: int = 5
     max_timeout_s: float = 600.0
@@ -84,17 +84,17 @@ class NativeRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LARGEST: Final = 2**53
-"""No number beyond is sent on: JSON readers may confuse it with its neighbours."""
+"""The largest integer accepted: every JSON parser represents it exactly."""
 _BODY: Final = msgspec.json.Decoder(dict[str, object])
 
 
 def read_native_request(body: bytes, limits: NativeLimits) -> NativeRequest:
     """
-    Return the request, fully checked but for the model's existence and `web_search`.
+    Return the request, checked except for the model's existence and its support of `web_search`.
 
     Raises:
         GatewayError: BAD_REQUEST with `param` and one of the codes missing_required_parameter,
-            invalid_type, invalid_value, unknown_parameter; no code if the body is no JSON object.
+            invalid_type, invalid_value, unknown_parameter; no code if it is not a JSON object.
     """
     members = decode_request(body, _BODY)
     request = NativeRequest(
@@ -118,10 +118,10 @@ def require_web_search(request: NativeRequest, model_searches: bool) -> None:
     Check `web_search` against the model's catalogue entry.
 
     Raises:
-        GatewayError: BAD_REQUEST, code unsupported_parameter: asked for, but not offered.
+        GatewayError: BAD_REQUEST, code unsupported_parameter: the model does not offer it.
     """
     if request.web_search and not model_searches:
-        message = f"Model '{request.model}' does not search the web; leave 'web_search' out."
+        message = f"Model '{request.model}' does not search the web; remove 'web_search'."
         _refuse("unsupported_parameter", "web_search", message)
 
 
@@ -139,7 +139,7 @@ def chat_request(
         request: From `read_native_request`.
         model: The name to write: the public one if the body is relayed later, else the upstream's.
         limit_field: The upstream's name of the output limit (capability `max_tokens_param`).
-        min_output_tokens: A smaller limit is raised to this; the upstream would refuse it.
+        min_output_tokens: Smaller limits, which the upstream would reject, are raised to this.
     """
     chat: dict[str, object] = {
         "model": model,
@@ -165,7 +165,7 @@ def native_response(
         response_id: A UUID for this response.
         model: The name the client sent.
         prices: The model's, for `charged_tokens`.
-        caps: Of the upstream: whether reasoning may stand in tags at the start of the text.
+        caps: Of the upstream: whether the text may start with reasoning in tags.
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED, OVERLOADED or UPSTREAM_REFUSED, see
@@ -197,7 +197,7 @@ def native_response(
 
 def charged_tokens(usage: ChatUsage, prices: Prices) -> int:
     """
-    Return tokens in the price of uncached input: ceil(input - cached + cached x ratio + output).
+    Return the call's size in uncached input tokens: ceil(input - cached + cached x ratio + output).
 
     The ratio is the cache-read price over the input price, exactly. The number is
     informative: money is charged by the price of each class. A model without an input price has no

@@ -1,1 +1,1 @@
-"""Shared state: the command bus to Redis, and SQL, which is the truth."""
+"""Shared state in Redis and SQL; SQL is the source of truth."""

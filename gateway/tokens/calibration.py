@@ -21,7 +21,7 @@ MOST_OFFSET: Final = 1024
 """Limits of the line: beyond them an observation is an upstream's error, or an attack."""
 
 _SPREAD: Final = 1000.0**2
-"""Square tokens. Calls whose sizes differ by less say nothing about the ratio, which stays at 1."""
+"""In tokens squared: with a smaller variance of sizes, the ratio is unknown and stays at 1."""
 
 
 class Calibration(msgspec.Struct, frozen=True):

@@ -33,17 +33,17 @@ _BASE64: Final = re.compile(rb"[A-Za-z0-9+/=_\\-]{64}")
 
 def may_carry_media(body: bytes) -> bool:
     """
-    Return whether a request may hold more than 4 KB of base64, whose size says nothing of tokens.
+    Return whether a request may hold over 4 KB of base64, whose size does not bound its tokens.
 
-    Looks at 64 bytes in every 4096: text of any language has a space or a comma among them.
+    Looks at 64 bytes in every 4096: text in any language has a space or a comma among them.
     """
     match = _BASE64.match
     return any(match(body, at) for at in range(_SAMPLE_EVERY, len(body), _SAMPLE_EVERY))
 
 
 def may_cache_for_an_hour(body: bytes) -> bool:
-    """Return whether a request may write into a cache of an hour, which costs more than others."""
-    # `"ttl": "1h"`; an escaped digit would spell it, too.
+    """Return whether a request may write to a one-hour cache, which costs more than others."""
+    # Looks for `"ttl": "1h"`, also with an escaped digit or letter.
     return b'"1h"' in body or b"\\u003" in body or b"\\u0068" in body
 
 

@@ -1,4 +1,4 @@
-"""Rotates the credentials of one provider: the first that does not rest is used."""
+"""Rotates the credentials of one provider: the first that is not resting is used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CredentialRotation:
         self._rests_until = [0.0] * count
 
     def pick(self, now: float) -> int:
-        """Return the index of the credential to use; if all rest, the one that rests least."""
+        """Return the index of the credential to use; if all rest, the one whose rest ends first."""
         rests = self._rests_until
         if rests[self._current] <= now:
             return self._current

@@ -2,8 +2,8 @@
 What the failure of an attempt means, in one table.
 
 Each failure belongs to one class. The class alone decides whether the same deployment is retried,
-whether another one is tried, whether another credential may help, and what the deployment's health
-learns from it. What the client gets follows from the error's kind, see `gateway.errors`.
+whether another one is tried, whether another credential may help, and how the deployment's health
+changes. The client's response follows from the error's kind, see `gateway.errors`.
 """
 
 from __future__ import annotations

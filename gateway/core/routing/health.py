@@ -2,7 +2,7 @@
 The health of one deployment as one worker knows it; time is passed in.
 
 - ready: it takes calls.
-- resting: it has no capacity, or a rate was exceeded; until a time, often the upstream's own.
+- resting: it has no capacity or a rate limit was exceeded; ends at a time, often `retry-after`.
 - open, half_open: it failed several times in a row, see `core.circuit_breaker`.
 - out: the operator's credential or credit was refused; until a probe or a call succeeds.
 """
@@ -20,7 +20,7 @@ from gateway.core.routing.failures import RULES, Effect, FailureClass
 from gateway.core.routing.order import Failure
 
 LONGEST_REST_S: Final = 600.0
-"""A longer `retry-after` is not taken at its word: the next call after this finds out."""
+"""The default bound of a rest: after it, a call is tried even if `retry-after` was longer."""
 OLDEST_S: Final = 3600.0
 """A published state that is older is ignored."""
 FIRST_REST_S: Final = 1.0
@@ -30,7 +30,7 @@ TTFT_STEPS: Final = 24
 _FIRST_STEP_S: Final = 0.016
 _BOUNDS: Final = [_FIRST_STEP_S * 2.0 ** (step / 2) for step in range(TTFT_STEPS - 1)]
 _WEIGHT: Final = 0.2
-"""Of the newest time to first token in the smoothed one."""
+"""Weight of the newest time to first token in the smoothed one."""
 
 
 class HealthState(enum.Enum):
@@ -113,7 +113,7 @@ class DeploymentHealth:
         return HealthState.READY
 
     def record_ok(self, now: float, ttft_s: float | None) -> bool:
-        """Note a success; return whether the deployment became ready by it."""
+        """Note a success; return whether it made the deployment ready."""
         if ttft_s is not None:
             known = self.ttft_s
             self.ttft_s = known + (ttft_s - known) * _WEIGHT if known else ttft_s
@@ -128,7 +128,7 @@ class DeploymentHealth:
         return before is not HealthState.READY and self.state(now) is HealthState.READY
 
     def record_failure(self, failure: Failure, now: float) -> bool:
-        """Note a failure; return whether the state changed by it."""
+        """Note a failure; return whether it changed the state."""
         effect = RULES[failure.kind].effect
         self._failed = True
         if effect is Effect.BREAKER:
@@ -146,7 +146,7 @@ class DeploymentHealth:
         return False
 
     def rest(self, until: float, now: float, *, demanded: bool) -> bool:
-        """Let the deployment rest until a time; return whether it would not have."""
+        """Let the deployment rest until a time; return whether it was ready before."""
         until = min(until, now + self._longest_rest_s)
         if until <= max(now, self.rests_until):
             return False
@@ -156,7 +156,7 @@ class DeploymentHealth:
         return was_ready
 
     def take_out(self, reason: FailureClass, probe_at: float, now: float) -> bool:
-        """Take the deployment out; return whether it was not."""
+        """Take the deployment out; return False if it was out already."""
         was_out = self.out is not None
         self._probe_at = now + self._out_probe_s if was_out else probe_at
         self.out = reason

@@ -1,8 +1,8 @@
 """
 The deployments of one model for one kind of call, ranked by policy ahead of time.
 
-Choosing is then a matter of picking the head of the line: nothing is sorted and nothing allocated
-for a call as long as all deployments are ready and the client has no preferences.
+A call then takes the head of the line: as long as all deployments are ready and the client has no
+preferences, nothing is sorted and nothing is allocated.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from gateway.core.routing.health import DeploymentHealth
 from gateway.core.routing.plan import Candidate
 
 INPUT_SHARE: Final = 3
-"""Costs are compared by three parts of input and one of output."""
+"""Costs are compared for three parts of input to one of output."""
 _EXPLORED: Final = 0.05
-"""Share of calls by which the `latency` policy keeps knowing the speed of slower deployments."""
+"""Share of calls that the `latency` policy sends elsewhere to measure slower deployments."""
 
 Draw = Callable[[], float]
 
@@ -75,7 +75,7 @@ class Lineup:
         self._cumulated = list(itertools.accumulate(slot.weight for slot in self._equals))
 
     def only(self, slots: Sequence[Slot], first: str | None) -> Lineup:
-        """Return the lineup of a part of the slots."""
+        """Return the lineup of some of the slots."""
         return Lineup(slots, self._policy, first)
 
     def order(self, conversation: int | None, draw: Draw) -> tuple[Candidate, ...]:
@@ -148,7 +148,7 @@ def default_policy(deployments: Sequence[Deployment]) -> str:
 
 
 def blended_cost(prices: TokenPrices) -> int:
-    """Return what is compared of two deployments' costs, in nano-dollars."""
+    """Return the cost by which deployments are compared, in nano-dollars."""
     return INPUT_SHARE * prices.input + prices.output
 
 

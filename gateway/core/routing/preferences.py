@@ -1,4 +1,4 @@
-"""What a client asks of routing by its headers, within what the operator allows."""
+"""The routing preferences in a client's headers, as far as the operator allows them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN: Final = 64
 
 
 class Preferences(msgspec.Struct, frozen=True):
-    """The checked wishes of one client for one model."""
+    """The valid preferences of one client for one model."""
 
     policy: str | None = None
     """Replaces the model's policy."""
@@ -71,7 +71,7 @@ def read_preferences(
         GatewayError: BAD_REQUEST: a header that is not allowed, or a name that the model lacks.
     """
     if not allowed:
-        raise _bad(next(iter(values)), "is not enabled by this service: leave it away")
+        raise _bad(next(iter(values)), "is not enabled on this service: remove it")
     providers: dict[str, None] = {}
     tags: dict[str, None] = {}
     for deployment in deployments:
@@ -96,7 +96,7 @@ def read_preferences(
 
 
 def nothing_left(model: str) -> GatewayError:
-    """Return the error of preferences that no deployment fulfils."""
+    """Return the error for preferences that no deployment meets."""
     message = f"leaves no deployment of the model '{model}': relax x-capio-only or x-capio-exclude"
     return _bad(ONLY, message)
 

@@ -55,7 +55,7 @@ class Expire(NamedTuple):
         """The error that the client and the log get."""
         return GatewayError(
             ErrorKind.UPSTREAM_TIMEOUT,
-            "The upstream model did not answer in time.",
+            "The upstream model did not respond in time.",
             detail=f"{self.what}: over {self.limit_s:g} s",
         )
 

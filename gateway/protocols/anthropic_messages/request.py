@@ -1,9 +1,9 @@
 """
-An Anthropic Messages request as far as it is acted on.
+The parts of an Anthropic Messages request that the gateway interprets.
 
-Values that only pass through stay raw bytes: schemas, tool inputs and numbers must not change on
-the way (big integers, `1.0`). Blocks are one struct for all types, since an unknown type must be
-readable enough to be dropped or named in an error.
+Values that only pass through stay raw bytes: schemas, tool inputs and numbers (big integers, `1.0`)
+must not change. Blocks of all types are one struct, so that a block of an unknown type can still be
+dropped or named in an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.protocols.codec.absent import ABSENT
 
 
 class Block(msgspec.Struct, gc=False):
-    """A content block of any type; which members count depends on `type`."""
+    """A content block of any type; which members apply depends on `type`."""
 
     type: str
     text: str | None = None

@@ -13,7 +13,7 @@ class ThinkingTokens(msgspec.Struct, gc=False):
 
 
 class AnthropicUsage(msgspec.Struct, gc=False, omit_defaults=True):
-    """Anthropic's `usage`: four numbers always, none of which includes another."""
+    """Anthropic's `usage`: always four counts, which do not overlap."""
 
     input_tokens: int
     cache_creation_input_tokens: int

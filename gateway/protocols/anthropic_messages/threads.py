@@ -1,10 +1,10 @@
 """
-Threads: conversations that an Anthropic upstream holds, so that a turn sends only what is new.
+Threads: conversations stored by an Anthropic upstream, so that a request sends only new messages.
 
-Anthropic's SDKs ask for one by default in their tool loops, `"thread": {"type": "create"}`, and
-send from then on only new messages. An upstream that does not know the field ignores it and loses
-the history, turn by turn and without a word. So a thread goes to Anthropic itself only; elsewhere
-it is refused in the words that let the SDK send the same turn again, whole.
+Anthropic's SDKs request one by default in their tool loops, `"thread": {"type": "create"}`, and
+then send only new messages. An upstream that does not know the field ignores it and silently loses
+the history. Threads are therefore relayed to Anthropic only; elsewhere they are rejected with the
+error on which the SDK resends the complete request.
 
 Source: anthropic 2.12.0, `lib/threads`: `thread_unsupported_request` ends threading for good.
 """
@@ -28,18 +28,18 @@ _FIELDS: Final = msgspec.json.Decoder(_Fields)
 
 def asks_for_thread(body: bytes) -> bool:
     """
-    Return whether a Messages request wants the upstream to hold the conversation.
+    Return whether a Messages request asks the upstream to store the conversation.
 
     Raises:
         GatewayError: BAD_REQUEST: the body is not JSON.
     """
-    if b'"thread"' not in body and b"\\u00" not in body:  # a name may be spelt in escapes
+    if b'"thread"' not in body and b"\\u00" not in body:  # names may contain escapes
         return False
     return bytes(decode_request(body, _FIELDS).thread) not in (b"null", b"{}")
 
 
 def thread_refused() -> GatewayError:
-    """Return the refusal after which an SDK goes on without a thread."""
+    """Return the error after which an SDK continues without threads."""
     return GatewayError(
         ErrorKind.UNSUPPORTED,
         "thread: not supported by this model",

@@ -1,5 +1,5 @@
 """
-The Anthropic wire's `usage`: one reading, billed and shown alike.
+Reads the Anthropic wire's `usage`, for billing and for responses alike.
 
 `input_tokens` does not include cached tokens; `output_tokens` includes thinking. Endpoints that
 translate to another API may report under its names: `prompt_tokens` includes cached tokens.
@@ -62,14 +62,14 @@ _NOTHING: Final = Usage()
 
 def read_anthropic_usage(raw: bytes, known: Usage = _NOTHING) -> Usage | None:
     """
-    Return a `usage` object of the Anthropic wire laid over what is known already.
+    Return the known counts updated from a `usage` object of the Anthropic wire.
 
     Args:
         raw: The object; members that are absent, null or zero leave the known value.
-        known: From earlier events of the same stream. Counts are cumulative: they replace.
+        known: From earlier events of the same stream. Counts are cumulative: new ones replace them.
 
     Returns:
-        None if it is null, no usage object, holds no count at all, or one that cannot be true.
+        None if it is not a usage object, or has no count or an impossible one.
     """
     try:
         return _usage(_DECODER.decode(raw), known)
@@ -93,7 +93,7 @@ class UsageCounters:
         self.states_thinking = False
 
     def merge(self, usage: Mapping[str, object] | None) -> None:
-        """Take a `usage` object; an unreadable one changes nothing."""
+        """Add a `usage` object; an unreadable one is ignored."""
         if usage is None:
             return
         try:
@@ -142,7 +142,7 @@ def _rename_chat_counts(usage: _AnthropicUsage) -> None:
 
 
 def _with_compaction(usage: Usage, iterations: list[_Iteration]) -> Usage:
-    """Add the upstream's summaries of the history: the totals leave them out."""
+    """Add the tokens of compacting the history, which the totals do not include."""
     made = [each for each in iterations if each.type == "compaction"]
     return msgspec.structs.replace(
         usage,
@@ -162,7 +162,7 @@ def _cache_write(usage: _AnthropicUsage) -> Count:
 
 
 def _output(usage: _AnthropicUsage, known: Usage) -> tuple[int, int]:
-    """Return output without reasoning, and reasoning: the wire counts both together."""
+    """Return output without reasoning, and reasoning; the wire counts both together."""
     stated = (usage.output_tokens_details or _OutputDetails()).thinking_tokens
     both = count_or(usage.output_tokens, known.output + known.reasoning)
     reasoning = min(count_or(stated, known.reasoning), both)

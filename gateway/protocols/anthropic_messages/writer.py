@@ -1,8 +1,8 @@
 """
-The events of an Anthropic stream, written.
+Writes the events of an Anthropic stream.
 
 Invariant: one block is open at a time, indexes are 0, 1, 2, ... in order, and a closed block never
-gets another delta. Clients address deltas by index but are only ever tested against that shape.
+gets another delta. Clients address deltas by index, but are tested against this order only.
 
 A delta, which is nearly all of a stream, is a constant prefix (made when its block opens), one JSON
 string and a constant suffix.
@@ -22,7 +22,7 @@ Prose = Literal["text", "thinking"]
 Open = Literal["text", "thinking", "tool", "none"]
 
 PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
-"""Legal anywhere in a stream, also inside a block; keeps a silent connection open."""
+"""Valid anywhere in a stream, also inside a block; keeps a silent connection open."""
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _SUFFIX: Final = b"}}\n\n"
@@ -43,8 +43,7 @@ class EventWriter:
     """
     Collects the events of one response.
 
-    `open_kind` is the kind of the open block. `take` hands over what was written since the last
-    call.
+    `open_kind` is the kind of the open block. `take` returns what was written since its last call.
     """
 
     __slots__ = ("_index", "_out", "_prefix", "open_kind")
@@ -97,8 +96,8 @@ class EventWriter:
         """
         Close the open block, if any.
 
-        A thinking block gets its signature first: without one clients store a block that is refused
-        later.
+        A thinking block gets its signature first: without one, clients would store a block that
+        upstreams reject later.
         """
         if self.open_kind == "none":
             return
@@ -115,7 +114,7 @@ class EventWriter:
         self._out.append(_STOP)
 
     def write(self, event: bytes) -> None:
-        """Write a ready event."""
+        """Write an encoded event."""
         self._out.append(event)
 
     def _open(self, kind: Literal["text", "thinking", "tool"], block: bytes) -> None:

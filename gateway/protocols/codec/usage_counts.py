@@ -25,7 +25,7 @@ _TIER = re.compile(r"[a-z0-9_-]{1,32}\Z")
 
 
 class NotACountError(ValueError):
-    """A count that cannot be true."""
+    """An impossible count."""
 
 
 UNREADABLE: Final = (
@@ -35,7 +35,7 @@ UNREADABLE: Final = (
     RecursionError,
     NotACountError,
 )
-"""What reading a `usage` object may raise."""
+"""The exceptions that reading a `usage` object may raise."""
 
 
 class ServerToolUse(msgspec.Struct, gc=False):
@@ -45,11 +45,11 @@ class ServerToolUse(msgspec.Struct, gc=False):
 
 
 class ChargedExtras(msgspec.Struct, gc=False):
-    """Members charged beside or instead of the plain price of tokens, on either wire."""
+    """Members of either wire's usage that are charged separately or change the price of tokens."""
 
     server_tool_use: ServerToolUse | None = None
     num_search_queries: Count = None
-    # Of any type: upstreams use these names for other things, as tokens a second.
+    # Of any type: upstreams also use these names for other values, such as tokens per second.
     service_tier: object = None
     speed: object = None
     inference_geo: object = None
@@ -77,11 +77,11 @@ def count(value: Count) -> int:
     Return a count as an integer, 0 for None.
 
     Raises:
-        NotACountError: It cannot be true.
+        NotACountError: It is impossible.
     """
     if value is None:
         return 0
-    # The order matters: NaN and the infinities fail the comparison before they meet `int`.
+    # The order matters: NaN and the infinities fail the comparison, and `int` would raise.
     if not 0 <= value <= MAX_COUNT or value != int(value):
         raise NotACountError
     return int(value)

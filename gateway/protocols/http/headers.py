@@ -56,7 +56,7 @@ def upstream_headers(
     Args:
         wire: The dialect on both sides.
         client: Headers of the client.
-        route: Headers of the route: host, credential, user-agent, identity, the provider's own.
+        route: Headers of the route: host, credential, user-agent, accept-encoding, the provider's.
     """
     headers = [_JSON, *_copied(wire, client, route)]
     present = {name for name, _ in headers}
@@ -152,7 +152,7 @@ def client_headers(
 
 
 def served_by(model: Model | None, provider: str | None, attempts: int) -> list[Header]:
-    """Return the headers that name what served a call; None of a provider leaves it unnamed."""
+    """Return the headers that tell clients what served a call; None: that header is omitted."""
     headers = [(b"x-capio-attempts", b"%d" % attempts)]
     if model is not None:
         headers.append((b"x-capio-model", model.name.encode()))

@@ -11,7 +11,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 def limit_headers(headroom: Headroom, wire: Wire, now_s: int) -> Headers:
     """
-    Return the rate-limit headers of what is limited.
+    Return the rate-limit headers, for limited rates only.
 
     OpenAI's: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, reset as a duration `6m0s`.
     Anthropic's: `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, reset as RFC 3339,

@@ -1,8 +1,8 @@
 """
-The retry advice of an upstream's response, in a form that every client understands.
+Converts the retry advice of an upstream's response to a form that every client understands.
 
-An upstream may send a number, a date or anything else. SDKs take numbers at their word, `nan`
-included, and compare dates with a clock that may differ from the upstream's.
+An upstream may send a number, a date or anything else. SDKs use every number, even `nan`, and
+compare dates with a clock that may differ from the upstream's.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _LONGEST_DATE: Final = 40
 
 def retry_headers(upstream: Iterable[Header]) -> tuple[Header, ...]:
     """
-    Return the retry headers worth relaying: numbers as they are, a date as seconds.
+    Return the retry headers to relay: numbers as they are, a date as seconds.
 
-    A date counts from the upstream's own `date`; without one it is relayed as it is. Anything else
-    is left out.
+    A date is converted by the upstream's own `date`; without one it is relayed as it is. Anything
+    else is omitted.
 
     Args:
         upstream: Headers of the upstream, names in lower case.

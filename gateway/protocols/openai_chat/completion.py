@@ -11,7 +11,7 @@ from gateway.protocols.codec.json_decode import join_surrogates
 
 
 class PromptDetails(msgspec.Struct, gc=False):
-    """How much of the prompt came from the cache, and went into it."""
+    """Tokens of the prompt that were read from the cache, and written to it."""
 
     cached_tokens: int
     cache_write_tokens: int
@@ -34,7 +34,7 @@ class CompletionUsage(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class ReasoningDetail(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
-    """Reasoning that must come back unchanged: signed text, or encrypted data."""
+    """Reasoning that must be sent back unchanged: signed text, or encrypted data."""
 
     index: int
     type: Literal["reasoning.text", "reasoning.encrypted"]
@@ -61,5 +61,5 @@ class ToolCall(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 def completion_id(message_id: str | None) -> str:
-    """Return the id of OpenAI's response for Anthropic's message id."""
+    """Return the chat completion's id for an Anthropic message id."""
     return "chatcmpl-" + (join_surrogates(message_id or "").removeprefix("msg_") or "unknown")

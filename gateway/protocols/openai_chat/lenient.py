@@ -1,10 +1,10 @@
 """
-Decodes chat responses and chunks whose members are almost of the right type.
+Decodes chat responses and chunks leniently, with members of nearly the right type.
 
-Providers send a number as id, `"0"` as index, arguments as an object, content as an object, and
-empty strings in place of objects. What is unambiguous is coerced and what is not needed is dropped,
-so that no response is lost for a member that the gateway does not act on. The usual response
-decodes directly and costs nothing more.
+Some providers send a number as id, `"0"` as index, arguments or content as an object, and empty
+strings in place of objects. Unambiguous values are coerced and unneeded ones dropped, so that no
+response fails for a member that the gateway does not use. Regular responses decode directly, at no
+additional cost.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def is_error_object(data: bytes) -> bool:
 
 
 def named_reason(reason: str | None) -> str | None:
-    """Return a finish reason; None for `""`, blanks and `"null"`, which running chunks may have."""
+    """Return a finish reason; None for `""`, blanks and `"null"`, which earlier chunks may have."""
     if reason is None or reason.strip().lower() in _NO_REASONS:
         return None
     return reason
@@ -44,7 +44,7 @@ def named_reason(reason: str | None) -> str | None:
 
 def decode_chunk(data: bytes) -> Chunk | None:
     """
-    Return a stream's chunk; None for events to ignore, see `decode_event`.
+    Return a stream's chunk; None for events to ignore; see `decode_event`.
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED: not JSON.
@@ -80,7 +80,7 @@ def read_response(body: bytes) -> tuple[Chunk, Choice, Delta]:
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED: not a chat completion; OVERLOADED or UPSTREAM_REFUSED: its
-            finish reason says that the upstream gave up.
+            finish reason says that the upstream failed.
     """
     response = decode_completion(body)
     choice = response.first_choice
@@ -131,7 +131,7 @@ def _text(value: object) -> str | None:
 
 
 def _json_text(value: object) -> str | None:
-    """Return a string, or the JSON of what is none."""
+    """Return a string as it is, and any other value as JSON."""
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -48,14 +48,14 @@ class Part(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class ReasoningDetail(msgspec.Struct, gc=False):
-    """Old reasoning in the list form."""
+    """An entry of `reasoning_details`, for reasoning of earlier turns."""
 
     type: str
     text: str
 
 
 class ChatMessage(msgspec.Struct, gc=False, omit_defaults=True):
-    """One message; `content` is always written, as null if need be."""
+    """One message; `content` is always written, as null if there is none."""
 
     role: str
     content: str | list[Part] | None

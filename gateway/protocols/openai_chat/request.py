@@ -1,9 +1,9 @@
 """
-An OpenAI Chat Completions request as far as it is acted on.
+The parts of an OpenAI Chat Completions request that the gateway interprets.
 
-Values that only pass through stay raw bytes: schemas, arguments and numbers must not change on the
-way (big integers, `1.0`). What clients spell in several ways is read in all of them: an image as a
-string or an object, arguments as a string or an object. Members that have no effect are not listed.
+Values that only pass through stay raw bytes: schemas, arguments and numbers (big integers, `1.0`)
+must not change. All variants that clients send are accepted, such as images and arguments as a
+string or as an object. Members without effect are not listed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ImageUrl(msgspec.Struct, gc=False):
 
 
 class File(msgspec.Struct, gc=False):
-    """A document, in place or by reference."""
+    """A document, inline or by reference."""
 
     filename: str | None = None
     file_data: str | None = None
@@ -39,7 +39,7 @@ class File(msgspec.Struct, gc=False):
 
 
 class Part(msgspec.Struct, gc=False):
-    """A content part of any type; which members count depends on `type`."""
+    """A content part of any type; which members apply depends on `type`."""
 
     type: str
     text: str | None = None
@@ -83,7 +83,7 @@ class Message(msgspec.Struct, gc=False):
     reasoning_details: Raw = ABSENT
     thinking_blocks: Raw = ABSENT
     cache_control: Raw = ABSENT
-    """Beside the content: the AI SDK writes it there when the content is one text."""
+    """The AI SDK writes it next to the content if that is a string."""
 
 
 class FunctionDefinition(msgspec.Struct, gc=False):
@@ -112,14 +112,14 @@ class AllowedTool(msgspec.Struct, gc=False):
 
 
 class AllowedTools(msgspec.Struct, gc=False):
-    """The part of the tools that may be used."""
+    """The subset of tools that the model may use."""
 
     mode: str = "auto"
     tools: list[AllowedTool] = []
 
 
 class ToolChoice(msgspec.Struct, gc=False):
-    """Which tool the model must or may use; some clients leave the type out."""
+    """Which tool the model must or may use; some clients omit the type."""
 
     type: str | None = None
     function: FunctionName | None = None
@@ -133,7 +133,7 @@ class JsonSchema(msgspec.Struct, gc=False):
 
 
 class ResponseFormat(msgspec.Struct, gc=False):
-    """Whether the response's text is JSON, and of which schema."""
+    """Whether the response's text is JSON, and its schema."""
 
     type: str
     json_schema: JsonSchema | None = None

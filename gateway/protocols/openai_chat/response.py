@@ -1,8 +1,8 @@
 """
-What an OpenAI-wire upstream sends, read leniently: whole responses, stream chunks and usage.
+Types of an OpenAI-wire upstream's whole responses, stream chunks and usage, decoded leniently.
 
-Only what the native endpoint and the Responses API act on is decoded. Providers differ in where
-they put reasoning and cached tokens; they are unified here.
+Only the members that the gateway uses are decoded. Providers report reasoning and cached tokens in
+different members, which are unified here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from gateway.protocols.codec.json_decode import join_surrogates
 
 GAVE_UP: Final = frozenset({"insufficient_system_resource", "error"})
-"""Finish reasons of an upstream that failed, even though text may have come."""
+"""Finish reasons of an upstream that failed, possibly after some text."""
 
 
 class FunctionFragment(msgspec.Struct, gc=False):
@@ -79,7 +79,7 @@ CHUNK: Final = msgspec.json.Decoder(Chunk)
 
 
 def content_texts(content: str | list[object] | None) -> tuple[str, str]:
-    """Return the text and the reasoning of a content: a string, or Mistral's list of parts."""
+    """Return the text and the reasoning in `content`: a string, or Mistral's list of parts."""
     if content is None or isinstance(content, str):
         return content or "", ""
     texts: list[str] = []
@@ -98,7 +98,7 @@ def content_texts(content: str | list[object] | None) -> tuple[str, str]:
 
 
 def detail_text(details: list[dict[str, object]]) -> str:
-    """Return the text of unsigned and signed reasoning in the list form."""
+    """Return the text in `reasoning_details`, signed or not."""
     texts = (entry.get("text") or entry.get("summary") for entry in details)
     return "".join(text for text in texts if isinstance(text, str))
 
@@ -115,7 +115,7 @@ def reasoning_and_text(delta: Delta) -> tuple[str, str]:
 
 
 def thought_signature(extra_content: object) -> str | None:
-    """Return Gemini's `google.thought_signature` of a call, if there is one."""
+    """Return Gemini's `google.thought_signature` of a call, or None."""
     google = extra_content.get("google") if isinstance(extra_content, dict) else None
     signature = google.get("thought_signature") if isinstance(google, dict) else None
     return join_surrogates(signature) if isinstance(signature, str) and signature else None

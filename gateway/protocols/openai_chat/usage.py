@@ -1,10 +1,10 @@
 """
-The OpenAI wire's `usage`, in all its spellings: one reading, billed and shown alike.
+Reads the OpenAI wire's `usage` in all its variants, for billing and for responses alike.
 
-`prompt_tokens` includes cached tokens, and `completion_tokens` reasoning. Some providers leave
-audio, cached tokens or reasoning out of them and state them in the details and the total: what the
-total has beyond both is what it is equal to. If it is equal to none of them it is output, such as
-reasoning without details (Gemini's OpenAI endpoint, November 2026).
+`prompt_tokens` includes cached tokens, and `completion_tokens` reasoning. Some providers exclude
+audio, cached tokens or reasoning from both and report them in the details and in the total. So if
+the total exceeds the sum of both, the excess belongs to the detail of equal size. If there is none,
+it is output, such as reasoning without details (Gemini's OpenAI endpoint, November 2026).
 
 Endpoints that translate to another API may report under its names: `input_tokens` includes cached
 tokens (Responses) unless they are stated as `cache_read_input_tokens` (Messages).
@@ -65,7 +65,7 @@ class ChatUsage(NamedTuple):
     cached: int = 0
     cache_write: int = 0
     reasoning: int | None = None
-    """Part of `output`; None: the upstream does not state it."""
+    """The part of `output` that is reasoning; None: the upstream does not report it."""
 
     @property
     def total(self) -> int:
@@ -74,7 +74,7 @@ class ChatUsage(NamedTuple):
 
 
 def chat_usage(usage: Usage, *, reasoning_stated: bool = True) -> ChatUsage:
-    """Return the disjoint classes of `usage` as a chat client counts them."""
+    """Return usage in disjoint classes as a chat client counts it."""
     return ChatUsage(
         input=usage.input + usage.cache_read + usage.cache_write,
         output=usage.output + usage.reasoning,
@@ -92,11 +92,11 @@ def read_openai_usage(
 
     Args:
         raw: The object.
-        service_tier: As the response reports it beside its usage.
+        service_tier: The tier that the response reports next to its usage.
         reasoning_apart: Reasoning is neither in `completion_tokens` nor in the total.
 
     Returns:
-        None if it is null, no usage object, holds no count at all, or one that cannot be true.
+        None if it is not a usage object, or has no count or an impossible one.
     """
     try:
         return _usage(_DECODER.decode(raw), service_tier, reasoning_apart=reasoning_apart)
@@ -107,7 +107,7 @@ def read_openai_usage(
 def convert_openai_usage(
     usage: Mapping[str, object] | None, *, reasoning_apart: bool = False
 ) -> Usage | None:
-    """Return what `read_openai_usage` reads of a decoded object; None without usage."""
+    """Return the usage in a decoded object, as `read_openai_usage`; None without usage."""
     if usage is None:
         return None
     try:
@@ -119,13 +119,13 @@ def convert_openai_usage(
 def read_chat_usage(
     usage: Mapping[str, object] | None, *, reasoning_apart: bool = False
 ) -> ChatUsage | None:
-    """Return what `read_openai_usage` reads, as a client is shown it; None without usage."""
+    """Return the usage in a decoded object as a chat client counts it; None without usage."""
     found = convert_openai_usage(usage, reasoning_apart=reasoning_apart)
     return None if found is None else chat_usage(found)
 
 
 def laid_over(usage: Usage, known: Usage) -> Usage:
-    """Return `usage` with what was known of input and output where it says 0."""
+    """Return `usage`, with the known input or output where it has 0."""
     if not (usage.input or usage.cache_read or usage.cache_write):
         usage = msgspec.structs.replace(
             usage, input=known.input, cache_read=known.cache_read, cache_write=known.cache_write
@@ -137,11 +137,11 @@ def laid_over(usage: Usage, known: Usage) -> Usage:
 
 def settled_usage(usage: Usage, reported: bool, input_tokens: int, *, output_tokens: int) -> Usage:
     """
-    Return what to bill: `usage` if it covers the output, else completed by estimates.
+    Return the usage to bill: `usage` if it covers the output, else completed by estimates.
 
     Args:
-        usage: What was reported.
-        reported: It covers the output.
+        usage: The reported usage.
+        reported: Whether it covers the output.
         input_tokens: An estimate of the input, used if none was reported.
         output_tokens: An estimate of the output, reasoning included.
     """
@@ -187,7 +187,7 @@ def _usage(usage: _OpenAIUsage, service_tier: object, *, reasoning_apart: bool) 
     if reasoning_apart and beyond <= 0:
         output += stated
     apart = count(usage.cache_read_input_tokens) + count(usage.cache_creation_input_tokens)
-    if apart > prompt:  # members of Messages, whose input leaves them out
+    if apart > prompt:  # counted as in Messages, where the input excludes them
         prompt += apart
     read = min(read, prompt)
     write = min(write, prompt - read)

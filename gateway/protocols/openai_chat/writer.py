@@ -1,8 +1,8 @@
 """
-Writing the chunks of an OpenAI stream.
+Writes the chunks of an OpenAI stream.
 
-All chunks of a stream differ in little: what comes before and after a piece of text is put together
-once, when the id is known, and a piece costs one JSON string between two constants.
+The bytes before and after a piece of text are the same in all chunks of a stream. They are built
+once, when the id is known, so that a piece costs one JSON string between two constants.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PING: Final = b": ping\n\n"
 
 
 class Frame(NamedTuple):
-    """What stands around the JSON string of one kind of piece."""
+    """The bytes around the JSON string of one kind of chunk."""
 
     before: bytes
     after: bytes
@@ -35,7 +35,7 @@ class ChunkWriter:
     Args:
         model: The name that every chunk repeats.
         created: Unix seconds.
-        include_usage: The client asked for a usage chunk: every chunk carries `usage`, null in all
+        include_usage: The client requested a usage chunk: every chunk contains `usage`, null in all
             but the last.
     """
 
@@ -56,7 +56,7 @@ class ChunkWriter:
         self._reasoning = Frame(b"", b"")
 
     def start(self, response_id: str | None) -> None:
-        """Write the first chunk, which names the role. Comes before everything else."""
+        """Write the first chunk, which contains the role."""
         self._head = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,' % (
             _encode(response_id),
             self._created,
@@ -86,7 +86,7 @@ class ChunkWriter:
         self._pieces += (frame.before, _encode(text), frame.after)
 
     def details(self, details: list[dict[str, object]]) -> None:
-        """Write a chunk with whole reasoning details."""
+        """Write a chunk with complete reasoning details."""
         self._delta(b'{"reasoning_details":%b}' % _encode(details))
 
     def call(self, call: ToolCall) -> None:
@@ -99,17 +99,17 @@ class ChunkWriter:
         self._pieces += (self._before, b"{}", after, self._end())
 
     def done(self, usage: CompletionUsage) -> None:
-        """Write the usage chunk, if the client asked for it, and the end."""
+        """Write the usage chunk, if the client requested it, and the end."""
         if self._include_usage:
             self._pieces.append(b'%b"choices":[],"usage":%b}\n\n' % (self._head, _encode(usage)))
         self._pieces.append(DONE)
 
     def ping(self) -> None:
-        """Write a sign of life that is no event."""
+        """Write a comment that keeps the connection alive."""
         self._pieces.append(_PING)
 
     def write(self, event: bytes) -> None:
-        """Write a whole event."""
+        """Write an encoded event."""
         self._pieces.append(event)
 
     def take(self) -> bytes:

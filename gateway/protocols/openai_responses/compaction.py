@@ -1,10 +1,10 @@
 """
-Compaction: a summary that takes the place of a conversation.
+Compaction: a summary that replaces a conversation.
 
-A client asks for it with a `compaction_trigger` at the end of its input, and from then on sends the
-`compaction` item of the response instead of what it summarizes. OpenAI encrypts the summary. Here
-the request's own model writes it, and the item packs it as reasoning is packed, since nothing is
-stored.
+A client requests it with a `compaction_trigger` at the end of its input, and then sends the
+`compaction` item of the response instead of the summarized items. OpenAI encrypts the summary. Here
+the requested model writes it, and the item contains it in the packed form of reasoning, since
+nothing is stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.protocols.openai_responses.reasoning import unpack_reasoning
 
 TRIGGER: Final = "compaction_trigger"
 COMPACTIONS: Final = frozenset({"compaction", "compaction_summary", "context_compaction"})
-"""All types that clients have for the item."""
+"""The types that clients use for the item."""
 
 INSTRUCTION: Final = (
     "Write a summary of this conversation that takes its place: the agent that continues sees "
@@ -27,7 +27,7 @@ INSTRUCTION: Final = (
 )
 NO_SUMMARY: Final = "The model wrote no summary of the conversation; send the request again."
 _OPAQUE: Final = ("gAAAA", "gw1.")
-"""How content begins that only OpenAI can decrypt, a Fernet token, and what is packed here."""
+"""How a Fernet token, which only OpenAI can decrypt, and the gateway's packed content begin."""
 _PREAMBLE: Final = (
     "The conversation so far was replaced by this summary of it. "
     "Continue from where it ends, and do not repeat what was done."
@@ -36,16 +36,16 @@ _PREAMBLE: Final = (
 
 def summary_message(encrypted: str, where: str) -> str:
     """
-    Return the text of the user's message that stands for a compaction item.
+    Return the text of the user's message that represents a compaction item.
 
     Raises:
-        GatewayError: UNSUPPORTED, another service made the item.
+        GatewayError: UNSUPPORTED: another service made the item.
     """
     packed = unpack_reasoning(encrypted)
     if packed is not None:
         return f"{_PREAMBLE}\n\n{packed.r}"
     if encrypted and not encrypted.startswith(_OPAQUE):
-        return encrypted  # some clients and providers send it in clear
+        return encrypted  # some clients and providers send plain text
     message = (
         f"{where}: only the provider that wrote this compaction can read it;"
         " send the conversation itself, or a summary as a message"

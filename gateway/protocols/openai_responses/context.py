@@ -1,8 +1,8 @@
 """
-What the response to an OpenAI Responses request must know of the request.
+The parts of an OpenAI Responses request that its response depends on.
 
-The API echoes much of the request in every response object; those members are kept as the client's
-own JSON, compacted, since a line end inside an event would cut it.
+The API repeats much of the request in every response object; these members are kept as the client's
+JSON without line ends, which would end an event early.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from gateway.protocols.codec.json_decode import decode_request
 
 
 class ToolName(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the client calls a tool that has another name upstream, or another kind."""
+    """The client's name and kind of a tool with another name or kind upstream."""
 
     name: str
     namespace: str | None = None
     custom: bool = False
-    """Its calls are `custom_tool_call` items: the arguments are one text, not an object."""
+    """Its calls are `custom_tool_call` items, whose input is one text, not an object."""
     item: str = ""
-    """The type of its calls' items, for tools of the API that the client runs itself."""
+    """The item type of its calls, for tools of the API that the client runs itself."""
 
 
 class ResponsesContext(msgspec.Struct, frozen=True, kw_only=True):
-    """One Responses call, for its response."""
+    """The properties of a Responses request that its response needs."""
 
     model: str
     """The model's name as the client sent it."""
@@ -37,16 +37,16 @@ class ResponsesContext(msgspec.Struct, frozen=True, kw_only=True):
     tool_names: dict[str, ToolName] = {}
     """Upstream name -> the client's, only for tools where they differ."""
     history_ids: frozenset[str] = frozenset()
-    """Call ids that the request already uses: a new call must not repeat one."""
+    """Call ids in the request, which new calls must not repeat."""
     compacts: bool = False
     """The response's text is a summary, and becomes a compaction item."""
     created: int = 0
     """Unix seconds; set with `msgspec.structs.replace`."""
     token: str = ""
-    """What the ids of the response and its items are made of; empty: of the upstream's id."""
+    """The ids of the response and its items derive from it; empty: from the upstream's id."""
     previous_response_id: str | None = None
     store: bool = False
-    """The response is to be kept; a stream's last event waits until it is."""
+    """The response is to be stored; a stream's last event waits until it is."""
 
 
 class _EchoedReasoning(msgspec.Struct):
@@ -81,10 +81,10 @@ _PLAIN_TEXT: Final = Raw(b'{"type":"text"}')
 
 def read_context(body: bytes) -> ResponsesContext:
     """
-    Return what can be said before tools and input are looked at.
+    Return the context, without what tools and input add to it.
 
     Raises:
-        GatewayError: BAD_REQUEST: no JSON object, no model, or a member of the wrong type.
+        GatewayError: BAD_REQUEST: not a JSON object, no model, or a member of the wrong type.
     """
     request = decode_request(body, _REQUEST)
     reasoning = request.reasoning or _EchoedReasoning()

@@ -1,9 +1,9 @@
 """
-Output items of a response while they grow, each with the events that report it.
+The output items of a response under construction, and the events that report them.
 
-Every item is opened, grows by deltas and is closed once; `done` is its final form. Events are
-addressed by output index, so that several calls may be open at once. What an event repeats on every
-delta is built once per item.
+Every item is opened, extended by deltas and closed once; `done` is its final form. Events name the
+output index, so that several calls may be open at once. The constant parts of delta events are
+built once per item.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class EventWriter:
         self._number = 0
 
     def write(self, kind: bytes, members: bytes) -> None:
-        """Add an event; `members` are its JSON members but for type and sequence number."""
+        """Add an event; `members` are its JSON members except type and sequence number."""
         self._events.append(
             b'event: %b\ndata: {"type":"%b","sequence_number":%d,%b}\n\n'
             % (kind, kind, self._number, members)
@@ -52,7 +52,7 @@ class EventWriter:
 
 
 class OutputItem:
-    """What all items share: their place, and whether they are complete."""
+    """The position and the state that all items have."""
 
     __slots__ = ("_at", "_writer", "done", "index", "item_id")
 
@@ -61,7 +61,7 @@ class OutputItem:
         self.item_id = item_id
         self.index = index
         self.done: Json | None = None
-        """The complete item; None while it grows."""
+        """The complete item; None while it is open."""
         self._at = b'"item_id":"%b","output_index":%d,' % (item_id.encode(), index)
 
     def _opened(self, item: Json) -> None:
@@ -141,7 +141,7 @@ class MessageItem(OutputItem):
 
 
 class ReasoningItem(OutputItem):
-    """Reasoning, shown as its summary, and what of it must come back unchanged."""
+    """Reasoning, shown as a summary, and its parts that must be sent back unchanged."""
 
     __slots__ = ("_details", "_joiner", "_pieces")
 
@@ -155,7 +155,7 @@ class ReasoningItem(OutputItem):
 
     @property
     def has_text(self) -> bool:
-        """Some text has come."""
+        """Whether any text was added."""
         return bool(self._pieces)
 
     def add(self, text: str) -> None:
@@ -165,7 +165,7 @@ class ReasoningItem(OutputItem):
             self._write_delta(text)
 
     def add_details(self, details: list[Json]) -> None:
-        """Keep signed and encrypted parts; a signature that comes alone gets the text before it."""
+        """Keep signed and encrypted parts; a signature without text gets the text before it."""
         for entry in signed_entries(details):
             if entry.get("signature") and not entry.get("text"):
                 entry["text"] = "".join(self._pieces)
@@ -184,7 +184,7 @@ class ReasoningItem(OutputItem):
             members = self._at + b'"part":' + encode(part)
             self._writer.write(b"response.reasoning_summary_part.done", members)
             item["summary"] = [part]
-        # Also unasked: not every client that keeps its own history knows to include it.
+        # Sent even if not requested: some clients that keep their own history do not `include` it.
         item["encrypted_content"] = pack_reasoning(text, self._details)
         self._completed(item)
 
@@ -209,7 +209,7 @@ class CompactionItem(OutputItem):
 
     @property
     def has_text(self) -> bool:
-        """Something but white space has come."""
+        """Whether any text other than white space was added."""
         return any(not piece.isspace() for piece in self._pieces)
 
     def add(self, text: str) -> None:
@@ -225,7 +225,7 @@ class CompactionItem(OutputItem):
 
 
 class CallItem(OutputItem):
-    """A tool call: its arguments stream, or for a custom tool come in one piece at the end."""
+    """A tool call: its arguments are streamed, those of a custom tool in one piece at the end."""
 
     __slots__ = ("_call_id", "_name")
 
@@ -239,7 +239,7 @@ class CallItem(OutputItem):
         self._opened(self._form("in_progress", ""))
 
     def add(self, arguments: str) -> None:
-        """Report more arguments; those of a custom tool wait for the end."""
+        """Report more arguments; those of a custom tool are held until the end."""
         if arguments and not (self._name.custom or self._name.item):
             members = self._at + b'"delta":' + encode(arguments)
             self._writer.write(b"response.function_call_arguments.delta", members)
@@ -314,7 +314,7 @@ def _arguments(text: str) -> Json:
 
 
 def _custom_input(arguments: str) -> str:
-    """Return the one string a custom tool was called with, whatever its name; else all as it is."""
+    """Return the only string in the arguments, under any name; otherwise the arguments as is."""
     try:
         members = _CUSTOM.decode(arguments)
     except (ValueError, RecursionError):

@@ -1,10 +1,10 @@
 """
 Builds the output of a response object from the events of a chat response.
 
-Output order is the order of appearance. At most one reasoning or message item is open; whatever is
-of another kind closes it. Calls stay open beside each other until the finish, since their pieces
-may come interleaved. Providers send the same reasoning under several names: the first that brings
-text is the only one read.
+Items are in order of appearance. At most one reasoning or message item is open; content of another
+kind closes it. Calls stay open side by side until the finish, since their pieces may be
+interleaved. Providers may send the same reasoning in several members: only the first one with text
+is read.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class OutputBuilder:
     The growing output of one response.
 
     Args:
-        writer: Takes the events.
+        writer: Receives the events.
         context: Of the request.
         upstream_id: Of the chat response; all ids of items derive from it.
     """
@@ -91,7 +91,7 @@ class OutputBuilder:
         return [item.done for item in self._items if item.done is not None]
 
     def derive_ids(self, upstream_id: str) -> None:
-        """Derive all ids from now on from the id of a chat completion."""
+        """Derive further ids from the id of a chat completion."""
         token = self._context.token or cleaned(upstream_id.removeprefix("chatcmpl-"))
         self._base_id = token or "unknown"
 
@@ -123,12 +123,12 @@ class OutputBuilder:
         self._message().add("refusal", text)
 
     def reasoning(self, text: str) -> None:
-        """Add reasoning; text in details is not read from now on."""
+        """Add reasoning; text in details is ignored from now on."""
         self._reads_details = False
         self._reasoning().add(text)
 
     def reasoning_details(self, details: list[Json], *, has_text: bool) -> None:  # noqa: ARG002
-        """Add signed parts, and the details' text if reasoning has come in no other form."""
+        """Add signed parts, and the details' text unless reasoning came in another member."""
         if self._reads_details is not False:
             text = self._text_in(details)
             self._reads_details = bool(text) or self._reads_details
@@ -138,7 +138,7 @@ class OutputBuilder:
             self._reasoning().add_details(details)
 
     def tool_call(self, fragment: CallFragment) -> None:
-        """Add a piece of a tool call; no call is part of a summary."""
+        """Add a piece of a tool call; calls are not part of a summary."""
         if self._context.compacts:
             return
         record = self._table.find(fragment)
@@ -164,13 +164,13 @@ class OutputBuilder:
 
     @property
     def lacks_summary(self) -> bool:
-        """A summary was to be written, and was not."""
+        """Whether a summary was requested and none was written."""
         if not self._context.compacts:
             return False
         return self._summary is None or not self._summary.has_text
 
     def _compaction(self) -> CompactionItem:
-        """Return the one item of its kind, which stays open beside all others."""
+        """Return the only compaction item, which stays open beside all others."""
         if self._summary is None:
             self._close_open()
             self._summary = CompactionItem(self._writer, self._base_id, len(self._items))
@@ -192,7 +192,7 @@ class OutputBuilder:
         return self._open
 
     def _text_in(self, details: list[Json]) -> str:
-        """Return new text; a signed entry repeats what has come in pieces before."""
+        """Return the new text in details; a signed entry repeats text that was already sent."""
         if isinstance(self._open, ReasoningItem) and self._open.has_text:
             details = [entry for entry in details if not entry.get("signature")]
         return detail_text(details)
@@ -206,7 +206,7 @@ class OutputBuilder:
         call_id = join_surrogates(record.id) or f"call_{self._base_id}_{len(self._items)}"
         call_id = self._ids.take(call_id)
         if signature is not None:
-            # An item of a call has no place for it: it comes back with the reasoning before it.
+            # A call's item has no member for it: it is returned with the reasoning before it.
             kind = {"type": "reasoning.encrypted", "format": GOOGLE_FORMAT}
             self._reasoning().add_details([{**kind, "id": call_id, "data": signature}])
         self._close_open()
@@ -251,7 +251,7 @@ def response_object(
 
 
 def without_store(response: bytes) -> bytes:
-    """Return a response object that says it is not kept; `store` is its last member."""
+    """Return a response object with `store` false; `store` is its last member."""
     return response.removesuffix(b"true}") + b"false}"
 
 

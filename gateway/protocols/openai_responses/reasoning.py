@@ -1,8 +1,8 @@
 """
-Reasoning in `encrypted_content`: what lets signed reasoning survive a client that keeps no state.
+Packs reasoning into `encrypted_content`, so that clients can send signed reasoning back.
 
-`gw1.` and base64url of `{"r": text, "d": signed reasoning details}`. The name of the member is the
-public API's; the gateway hides nothing in it, it only packs.
+The format is `gw1.` and base64url of `{"r": text, "d": signed reasoning details}`. It is not
+encrypted: only the member's name, which the API defines, says so.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from gateway.protocols.ids import SIGNATURE
 
 
 class PackedReasoning(msgspec.Struct, omit_defaults=True):
-    """Reasoning's text and its signed or encrypted parts, as `reasoning_details` entries."""
+    """The text of reasoning and its signed or encrypted parts, as `reasoning_details` entries."""
 
     r: str
     d: list[Raw] = []
 
 
 _MOST_DETAILS: Final = 4096
-"""Of one reasoning item; no model signs as many parts. Braces in a text count, too."""
+"""Most details in a reasoning item; models sign fewer parts. Braces in a text count, too."""
 
 _PACKED: Final = msgspec.json.Decoder(PackedReasoning)
 
@@ -37,7 +37,7 @@ def pack_reasoning(text: str, details: list[Raw]) -> str:
 
 
 def unpack_reasoning(encrypted: str) -> PackedReasoning | None:
-    """Return what `pack_reasoning` packed; None for what another service encrypted."""
+    """Return the reasoning that `pack_reasoning` packed; None for other content."""
     if not encrypted.startswith(SIGNATURE):
         return None
     text = encrypted[len(SIGNATURE) :]
@@ -51,5 +51,5 @@ def unpack_reasoning(encrypted: str) -> PackedReasoning | None:
 
 
 def signed_entries(details: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Return those reasoning details that must come back as they are: signed or encrypted ones."""
+    """Return the details that must be sent back unchanged: signed or encrypted ones."""
     return [entry for entry in details if entry.get("signature") or entry.get("data")]

@@ -1,9 +1,8 @@
 """
-An OpenAI Responses request as a Chat Completions request.
+Translates an OpenAI Responses request to a Chat Completions request.
 
-Everything goes through the chat form, so that any upstream can serve it. Previous responses and
-item references have been replaced by what they stand for, see `stored`; conversations and prompts
-at the provider are refused.
+Any upstream can serve the chat form. Previous responses and item references were replaced by their
+items before, see `stored`; conversations and prompts stored at the provider are rejected.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """A chat request made from a Responses request. The same history gives the same bytes."""
 
     body: bytes
-    """With the model as the client named it: to be rewritten or translated like any chat call."""
+    """Has the client's model name, to be rewritten or translated like any chat request."""
     dropped: tuple[str, ...]
-    """What was left out and may be missed, each once."""
+    """Names of members that were dropped and could have had an effect, each once."""
     context: ResponsesContext
 
 
@@ -86,17 +85,17 @@ _SAME_NAME: Final = (
     "service_tier",
 )
 _WITHOUT_EFFECT: Final = ("context_management", "max_tool_calls", "truncation")
-"""Left out and named: a conversation is not cut or compacted unasked, and no tool runs here."""
+"""Dropped and reported: the gateway does not truncate, compact on its own, or run tools."""
 _UNSET: Final = (b"null", b"[]", b'"disabled"')
 _STORED: Final = ("previous_response_id", "conversation")
 
 
 def translate_responses_request(body: bytes) -> ChatRequest:
     """
-    Return the chat request and what its response must know.
+    Return the chat request, and the context for its response.
 
     Args:
-        body: The client's.
+        body: The client's request.
 
     Raises:
         GatewayError: BAD_REQUEST or UNSUPPORTED, with `param`.
@@ -155,7 +154,7 @@ def _add_input(messages: ChatMessages, given: str | list[Item] | None) -> None:
 
 
 def _limits(request: _Request) -> dict[str, object]:
-    """Return the members about length, sampling, effort and format."""
+    """Return the members for length, sampling, effort and format."""
     members: dict[str, object] = {}
     if request.max_output_tokens is not None:
         members["max_completion_tokens"] = request.max_output_tokens

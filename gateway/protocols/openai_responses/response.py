@@ -1,4 +1,4 @@
-"""A whole response of either wire as a Responses object, as the stream's last event holds it."""
+"""Translates a whole response of either wire to a response object of the Responses API."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """
-A chat or an Anthropic stream as a Responses stream.
+Translates a chat or an Anthropic stream to a Responses stream.
 
 Rules of this file:
 
 * `response.created` and `response.in_progress` come first; `response.completed`, `.incomplete` or
   `.failed` comes last, exactly one of them. There is no `[DONE]`.
-* A failed response holds the items that were complete, and is never kept. An open item is not
-  closed: nothing may pretend completeness.
+* A failed response contains its complete items and is never stored. An open item is not closed, so
+  that it does not appear complete.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def responses_over_messages(
 
 
 class ResponsesStream(StreamTranslator):
-    """A translator to Responses events that holds the last event of a response to be kept."""
+    """A translator to Responses events; it holds back the last event of a response to be stored."""
 
     __slots__ = ("_events",)
 
@@ -96,15 +96,15 @@ class ResponsesStream(StreamTranslator):
 
     @property
     def held(self) -> bytes | None:
-        """The response object, once the response has ended and its last event is held."""
+        """The response object, once the response has ended and its last event is held back."""
         return None if self._events.held is None else self._events.held[1]
 
     def when_held(self, call: Callable[[], object]) -> None:
-        """Call back once the last event is held."""
+        """Call `call` once the last event is held back."""
         self._events.when_held = call
 
     def complete(self, *, stored: bool) -> bytes:
-        """Return the last event; `stored`: the response was kept."""
+        """Return the last event; `stored`: the response was stored."""
         return self._events.complete(stored=stored)
 
 
@@ -112,8 +112,8 @@ class ResponsesWriter(OutputBuilder):
     """
     Writes chat events as the events of a Responses stream, numbered from 0.
 
-    The last event of a response to be kept is held: it says whether the response was kept, and with
-    it the client may continue at once.
+    The last event of a response to be stored is held back until it is: the event says whether it is
+    stored, and the client may then refer to it at once.
 
     Args:
         context: Of the request, `created` set.
@@ -132,7 +132,7 @@ class ResponsesWriter(OutputBuilder):
         self._begun = False
         self._finish: str | None = None
         self.held: tuple[str, bytes] | None = None
-        """Status and object of a response whose last event is held."""
+        """Status and object of a response whose last event is held back."""
         self.when_held: Callable[[], object] | None = None
 
     def begin(self, response_id: str | None, usage: ChatUsage | None) -> None:  # noqa: ARG002
@@ -144,10 +144,10 @@ class ResponsesWriter(OutputBuilder):
         self._writer.write(b"response.in_progress", b'"response":' + response)
 
     def identify(self, response_id: str) -> None:
-        """Keep the id that `response.created` has."""
+        """Do nothing: the id is the one in `response.created`."""
 
     def ping(self) -> None:
-        """Write nothing: the API has no ping."""
+        """Do nothing: the API has no ping."""
 
     def finish(self, reason: str | None, stop: object) -> None:  # noqa: ARG002
         """Complete all open items."""
@@ -166,7 +166,7 @@ class ResponsesWriter(OutputBuilder):
             self.when_held()
 
     def complete(self, *, stored: bool) -> bytes:
-        """Return the held event; it says whether the response was kept."""
+        """Return the held event, which says whether the response was stored."""
         if self.held is not None:
             status, response = self.held
             self.held = None

@@ -1,1 +1,1 @@
-"""What reads or transforms a response in transit: usage meter, filters and the first-event gate."""
+"""Reads and transforms responses in transit: usage meters, filters and the first-event gate."""

@@ -1,10 +1,10 @@
 """
-The bytes that all plain events of one stream have in common.
+Recognises plain content events by the bytes that all of them share.
 
-Theory. The content events of a stream differ in one JSON string; all before it (id, model, the name
-of the delta's member) and all after it (finish reason null, usage null) repeats byte for byte. Two
-such events show the two parts; an event that starts and ends with them brings content and nothing
-else. Comparing memory is several times faster than searching it for every field that is read.
+Theory. The content events of a stream differ in one JSON string; the bytes before it (id, model,
+the name of the delta's member) and after it (finish reason null, usage null) are the same in each.
+Two such events reveal both parts; an event that starts and ends with them has content and nothing
+else. Comparing memory is several times faster than searching it for every field.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ChunkTemplate:
         self.size = len(prefix) + len(suffix)
 
     def events(self, chunk: bytes) -> int:
-        """Return how many events of this template `chunk` is made of; 0 if it has anything else."""
+        """Return the number of events in `chunk` if all match this template; otherwise 0."""
         prefix, suffix = self._prefix, self._suffix
         if not (chunk.startswith(prefix) and chunk.endswith(suffix) and len(chunk) > self.size):
             return 0
@@ -40,7 +40,7 @@ class ChunkTemplate:
 
 
 NO_TEMPLATE = ChunkTemplate(b"\0", b"\0")
-"""Matches nothing: no JSON holds a zero byte."""
+"""Matches nothing, since JSON contains no zero byte."""
 
 
 def common_template(first: bytes, second: bytes) -> ChunkTemplate | None:
@@ -48,7 +48,7 @@ def common_template(first: bytes, second: bytes) -> ChunkTemplate | None:
     Return the template of two events that differ only in the content of one string.
 
     Args:
-        first: A whole event that brings content and nothing else.
+        first: A whole event with content and nothing else.
         second: Another.
     """
     before = _common_start(first, second)
@@ -59,7 +59,7 @@ def common_template(first: bytes, second: bytes) -> ChunkTemplate | None:
     end = first.find(b'"', max(len(first) - after, start))
     suffix = first[end:]
     contents = (first[start:end], second[start : len(second) - len(suffix)])
-    # Otherwise only a number may differ: the index of two choices with the same content.
+    # Otherwise a number may be the only difference: the index of two choices with equal content.
     in_string = first[: max(start - 1, 0)].rstrip(b" ").endswith(b":")
     if not in_string or end < 0 or any(b'"' in each or b"\n" in each for each in contents):
         return None
@@ -106,5 +106,5 @@ def plain_anthropic(chunk: bytes) -> int:
     if b'"message_' in chunk or b'"error"' in chunk or b"event: error" in chunk:
         return -1
     count = chunk.count(b'"content_block_delta"')
-    # With a ping or a block's end among them, the sizes are known only by decoding.
+    # If there is a ping or a block's end among them, sizes are known only by decoding.
     return count if count == (chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")) else -1

@@ -1,5 +1,5 @@
 """
-How much of a response is content: what an estimate counts when no usage is reported.
+The bytes of a response that are content, for estimates if no usage is reported.
 
 | member | counts |
 | --- | --- |
@@ -49,7 +49,7 @@ def content_bytes(wire: Wire, sizes: Mapping[str, int]) -> int:
 
     Args:
         wire: The upstream's dialect.
-        sizes: Each member's name and the bytes of its value; those without a value are left out.
+        sizes: Each member's name and the bytes of its value; members without a value are omitted.
     """
     free = _FREE if wire is Wire.OPENAI else _ANTHROPIC_FREE
     total = reasoning = 0

@@ -1,10 +1,10 @@
 """
 The gate of a relayed stream: its first events decide whether it is a response or an error.
 
-Some upstreams return 200 and then report an error, for instance when their engine is full, or end
-without any content. Until anything is sent to the client, that can still become an HTTP error or
-another attempt. So comments, incomplete events and events without content are held; the first
-content, finish reason or usage releases them unchanged.
+Some upstreams return 200 and then report an error, for instance when they have no capacity, or end
+without any content. As long as nothing was sent to the client, this can still become an HTTP error
+or another attempt. So comments, incomplete events and events without content are held back; the
+first content, finish reason or usage releases them unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway.protocols.codec.sse import Event, EventDecoder
 from gateway.protocols.streams.response_fields import read_anthropic_event, read_openai_chunk
 
 HELD_BYTES: Final = 16 * 1024
-"""Most bytes that are held; beyond it the stream is released."""
+"""Most bytes that are held back; beyond it the stream is released."""
 
 _FIELDS: Final = (b"data:", b"event:")
 _NOT_PLAIN: Final = (b'"content":""', b"error", b"[DONE]")
@@ -26,13 +26,13 @@ _NOT_PLAIN: Final = (b'"content":""', b"error", b"[DONE]")
 
 class FirstEventGate:
     """
-    Holds a stream's first bytes.
+    Holds back a stream's first bytes.
 
     Args:
         wire: The upstream's dialect.
 
     Attributes:
-        is_open: All was sent; `feed` must not be called any more.
+        is_open: Everything was released; `feed` must not be called any more.
         error: The data of an error that came before any content.
         is_empty: The end mark came before any content.
     """
@@ -61,7 +61,7 @@ class FirstEventGate:
     def feed(self, chunk: bytes) -> bytes:
         """Return what may be sent now; nothing while the gate is closed or after an error."""
         if self._released:
-            # Behind a keep-alive a byte order mark would no longer be at the stream's start.
+            # After a keep-alive, a byte order mark would no longer be at the stream's start.
             self.is_open = True
             return chunk.removeprefix(BOM)
         if self._wire is Wire.OPENAI and not self._held and _is_plain(chunk):
@@ -82,7 +82,7 @@ class FirstEventGate:
         return self.release() if self._size > HELD_BYTES else b""
 
     def end(self) -> bytes:
-        """Return what may be sent at the body's end; an unfinished event counts, too."""
+        """Return what may be sent at the body's end, including an unfinished event."""
         if self._released:
             return self.release()
         try:
@@ -91,7 +91,7 @@ class FirstEventGate:
             return self.release()
 
     def release(self) -> bytes:
-        """Return what was held, and open the gate: if nothing was held, with the next bytes."""
+        """Return the held bytes and open the gate; without any, it opens with the next bytes."""
         held = b"".join(self._held)
         self._held.clear()
         self.is_open = self._released or bool(held)
@@ -109,13 +109,13 @@ class FirstEventGate:
         return b""
 
     def _answers(self, event: Event) -> bool:
-        """Return whether the response has begun; note an error and the end mark."""
+        """Return whether the event begins a response; store an error, and whether it is the end."""
         if self._wire is Wire.OPENAI:
             found = read_openai_chunk(event.data)
             has_usage = found is not None and found.usage is not None
         else:
             found = read_anthropic_event(event.data, Usage())
-            has_usage = False  # it comes with the first event
+            has_usage = False  # the first event has it
         if found is None:
             return False
         if found.failed:
@@ -128,7 +128,7 @@ class FirstEventGate:
 
 
 def _is_plain(chunk: bytes) -> bool:
-    """Return whether a first chunk begins with a whole event that has text."""
+    """Return whether a first chunk begins with a whole event with text."""
     return (
         b'"content":"' in chunk
         and chunk.startswith(_FIELDS)

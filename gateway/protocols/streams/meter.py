@@ -1,32 +1,32 @@
 """
-Meters read usage, finish reason and content progress from a response that is being relayed.
+Meters: they read usage, finish reason and the amount of content from a response in transit.
 
-Theory. Nearly every chunk of a stream is whole events of plain content, and the meter must cost
-next to nothing there. So it first compares a chunk with the bytes that earlier events share
+Theory. Nearly every chunk of a stream consists of whole events of plain content, where the meter
+must cost next to nothing. So it first compares a chunk with the bytes that earlier events share
 (`ChunkTemplate`). If they differ, a few byte searches decide whether the chunk must be decoded:
 quotes inside JSON strings are escaped, so `"usage"` with both its quotes is never inside a string.
 
 Rules.
 
-* A meter changes nothing and never fails: it does not count what it cannot read.
-* Any split of the bytes gives the same usage. A chunk that ends inside an event goes through the
-  decoder. Events and responses beyond 1 MiB are scanned in pieces (`ResponseScanner`).
-* On the OpenAI wire the last usage that is not null wins; on the Anthropic wire members that are
-  not null replace earlier ones: they are cumulative. On both a zero replaces nothing.
-* Usage of only zeros is no usage: some upstreams send it until the end.
+* A meter changes nothing and never fails: what it cannot read is not counted.
+* Any split of the bytes gives the same usage. A chunk that ends inside an event is decoded. Events
+  and responses beyond 1 MiB are scanned in pieces (`ResponseScanner`).
+* On the OpenAI wire the last usage that is not null counts; on the Anthropic wire members that are
+  not null replace earlier ones, since they are cumulative. On both, a zero replaces nothing.
+* Usage with only zeros is no usage: some upstreams send it until the end.
 
 What is billed if no usage is reported, or only a part of it:
 
 | case | input | output |
 | --- | --- | --- |
-| no usage at all | the given estimate | bytes of content by four, of all choices |
+| no usage at all | the given estimate | bytes of content divided by 4, of all choices |
 | Anthropic, cut off after `message_start` | as reported | the same, at least as reported so far |
 | usage in every chunk, cut off | as last reported | as last reported, reasoning included |
-| reasoning that is shown, or sent encrypted | | its bytes, as `content_size` weighs them |
-| reasoning that is not sent and not reported | | unknown: 0. The pipeline reads on for the report |
+| reasoning that is shown, or sent encrypted | | its bytes, weighted as in `content_size` |
+| reasoning that is neither sent nor reported | | unknown: 0; the pipeline waits for the report |
 | log probabilities, citations, results of tools | | nothing |
-| images and audio | | a token for each 512 bytes of base64 |
-| whole response that broke off | as reported if usage came first | the content that came |
+| images and audio | | one token per 512 bytes of base64 |
+| whole response that was cut off | as reported if usage came first | the content received |
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from gateway.protocols.streams.response_scan import ResponseScanner
 
 BYTES_PER_TOKEN: Final = 4
 HELD_BYTES: Final = 1024 * 1024
-"""Most bytes that a meter holds of an event or a whole response."""
+"""Most bytes of an event or a whole response that a meter keeps."""
 
 _LEARN_BYTES: Final = 4096
 _BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
@@ -76,13 +76,13 @@ class StreamMeter:
 
     Attributes:
         contents: Grows with each piece of content; comments, pings and empty deltas do not count.
-        usage: What the upstream reported so far; zeros before.
-        seen: Any usage was reported, on the Anthropic wire the input's at the start.
-        reported: The output's usage was reported: `usage` can be billed.
+        usage: The usage reported so far; zeros before.
+        seen: Any usage was reported, such as the input's at the start of an Anthropic stream.
+        reported: The output's usage was reported, so `usage` can be billed.
         raw_usage: The last usage object as the upstream wrote it.
-        unreadable_usage: A usage object came that cannot be true, see `read_openai_usage`.
-        finish_reason: As the upstream named it: `stop`, `end_turn`, ...
-        saw_end: The wire's last event came: `[DONE]`, `message_stop`.
+        unreadable_usage: A usage object was impossible, see `read_openai_usage`.
+        finish_reason: In the upstream's spelling: `stop`, `end_turn`, ...
+        saw_end: The wire's last event was received: `[DONE]`, `message_stop`.
         failed: The upstream reported an error inside the stream.
         restarted: A second response began before the first had ended.
     """
@@ -110,40 +110,40 @@ class StreamMeter:
             plain_openai if wire is Wire.OPENAI else plain_anthropic
         )
         self._decoder = EventDecoder(HELD_BYTES, self._take_large)
-        self._large: ResponseScanner | None = None  # reads the event that is too large to be held
-        self._quick = False  # content has begun and nothing waits: the byte searches suffice
+        self._large: ResponseScanner | None = None  # reads an event that is too large to keep
+        self._quick = False  # content has begun and no event is incomplete: byte searches suffice
         self._block_ended_at = -1  # `contents` when a block of content ended
         self._template = NO_TEMPLATE
         self._template_bytes = -1  # of an event whose template was not compared; -1: not yet known
         self._previous = b""
-        self._misses = 0  # plain chunks since the template last fitted
+        self._misses = 0  # plain chunks since the template last matched
         self._content_bytes = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the stream; under 1 us for the usual whole chunk."""
+        """Read the next bytes of the stream; takes under 1 us for a chunk of whole events."""
         if not self._quick or not chunk.endswith(_BLANK_LINES):
             self._feed_slowly(chunk)
         elif not self._skipped(chunk):
             self._read_all(chunk)
 
     def end(self) -> None:
-        """Learn that the stream is over; reads what it left unfinished."""
+        """Read the unfinished event at the end of the stream, if any."""
         self._read_all(b"", last=True)
 
     def estimated_output_tokens(self) -> int:
-        """Return a guess of the output so far, reasoning included, from its bytes."""
+        """Return an estimate of the output so far, reasoning included, by its bytes."""
         large = self._large.content_bytes if self._large is not None else 0
         return -(-(self._content_bytes + large) // BYTES_PER_TOKEN)
 
     @property
     def content_ended(self) -> bool:
-        """As far as it can be known, nothing but usage and the end may be missing."""
+        """Whether, as far as is known, only usage and the end are missing."""
         is_named = self.finish_reason is not None or self.saw_end
         return is_named or self._block_ended_at == self.contents
 
     def settled(self, input_tokens: int) -> Usage:
         """
-        Return what to bill: the reported usage, or what is known of it completed by estimates.
+        Return the usage to bill: the reported one, completed by estimates if necessary.
 
         Args:
             input_tokens: An estimate of the whole input, used if the upstream reported none.
@@ -153,7 +153,7 @@ class StreamMeter:
         )
 
     def _skipped(self, events: bytes) -> bool:
-        # Count whole events after the first content, if there is nothing in them to read.
+        # Count whole events after the first content, unless there is something in them to read.
         template = self._template
         count = template.events(events)
         if count:
@@ -169,7 +169,7 @@ class StreamMeter:
         return True
 
     def _feed_slowly(self, chunk: bytes) -> None:
-        # Decode what is cut, and between the cuts only what cannot be skipped.
+        # Decode incomplete events, and of the events between them those that cannot be skipped.
         decoder = self._decoder
         start = 0
         if not decoder.at_boundary:
@@ -196,7 +196,7 @@ class StreamMeter:
                 self._count(count, size)
 
     def _take_large(self, data: bytes | None) -> None:
-        # Scan the next bytes of an event that is too large to be held; None: its end.
+        # Scan the next bytes of an event that is too large to keep; None: its end.
         if self._large is None:
             self._large = ResponseScanner(self._wire)
         if data is not None:
@@ -206,7 +206,7 @@ class StreamMeter:
         found = read_scanned(self._wire, self._large, reasoning_apart=self._apart)
         self._large = None
         self._content_bytes += found.content_bytes
-        if self._wire is Wire.OPENAI:  # no large event of the other wire holds any of these
+        if self._wire is Wire.OPENAI:  # on the other wire, no large event has these fields
             self._keep(msgspec.structs.replace(found, end=False))
 
     def _read(self, event: Event, size: int) -> None:
@@ -249,7 +249,7 @@ class StreamMeter:
             self._content_bytes += max(size - events * max(self._template_bytes, 0), events)
 
     def _learn(self, events: bytes) -> None:
-        # Look for the template in the last event, ever more rarely while there is none.
+        # Look for the template in the last event, less and less often while there is none.
         self._misses = misses = self._misses + 1
         if misses & (misses - 1):
             return
@@ -263,7 +263,7 @@ class StreamMeter:
             self._previous = event
 
     def _check_for_logprobs(self, event: bytes) -> None:
-        """With log probabilities the content is the smaller part: each event must be decoded."""
+        """Decode every event if there are log probabilities, which are larger than the content."""
         if b'"logprob"' in event:
             self._plain = none_is_plain
 
@@ -274,7 +274,7 @@ class JsonMeter:
 
     Args:
         wire: The upstream's dialect.
-        held_bytes: Larger responses are scanned instead of held until they are complete.
+        held_bytes: Larger responses are scanned instead of kept until they are complete.
         reasoning_apart: See `Capabilities.reasoning_apart`.
 
     Attributes:
@@ -286,7 +286,7 @@ class JsonMeter:
     )  # fmt: skip
 
     content_ended = restarted = False
-    """Not known before the document is complete."""
+    """Unknown before the document is complete."""
 
     def __init__(
         self, wire: Wire, held_bytes: int = HELD_BYTES, *, reasoning_apart: bool = False
@@ -301,7 +301,7 @@ class JsonMeter:
         self._found: EventFields | None = None
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Read the next bytes."""
         self.contents += 1
         self._found = None
         if self._scanner is not None:
@@ -314,26 +314,26 @@ class JsonMeter:
             self._chunks.clear()
 
     def end(self) -> None:
-        """Note that the response is complete."""
+        """Mark the response as complete."""
 
     @property
     def answers(self) -> bool:
-        """Usage was reported and no error: nothing else need be looked at."""
+        """Whether usage was reported and no error, so that the body need not be checked."""
         return self.seen and not self.failed
 
     @property
     def usage(self) -> Usage:
-        """What the upstream reported; zeros if nothing."""
+        """The reported usage; zeros if there is none."""
         return self._reading.usage or Usage()
 
     @property
     def seen(self) -> bool:
-        """Usage was reported."""
+        """Whether usage was reported."""
         return self._reading.usage is not None
 
     @property
     def reported(self) -> bool:
-        """Usage was reported: `usage` can be billed."""
+        """Whether usage was reported, so that `usage` can be billed."""
         return self.seen
 
     @property
@@ -343,30 +343,30 @@ class JsonMeter:
 
     @property
     def unreadable_usage(self) -> bool:
-        """A usage object came that cannot be true, see `read_openai_usage`."""
+        """Whether the usage object is impossible, see `read_openai_usage`."""
         return self._reading.unreadable_usage
 
     @property
     def finish_reason(self) -> str | None:
-        """As the upstream named it: `stop`, `end_turn`, ..."""
+        """The finish reason in the upstream's spelling: `stop`, `end_turn`, ..."""
         return self._reading.finish_reason
 
     @property
     def saw_end(self) -> bool:
-        """The document is complete."""
+        """Whether the document is complete."""
         return self._reading.end
 
     @property
     def failed(self) -> bool:
-        """It is an error."""
+        """Whether the response is an error."""
         return self._reading.failed
 
     def estimated_output_tokens(self) -> int:
-        """Return a guess of the output, reasoning included, from its bytes."""
+        """Return an estimate of the output, reasoning included, by its bytes."""
         return -(-self._reading.content_bytes // BYTES_PER_TOKEN)
 
     def settled(self, input_tokens: int) -> Usage:
-        """Return what to bill, as `StreamMeter.settled`."""
+        """Return the usage to bill, as `StreamMeter.settled`."""
         return settled_usage(
             self.usage, self.reported, input_tokens, output_tokens=self.estimated_output_tokens()
         )

@@ -1,7 +1,7 @@
 """
-Whole responses as streams, and streams as whole responses, of the same API.
+Converts whole responses to streams, and streams to whole responses, within one API.
 
-Some upstreams stream what was asked for whole, or the reverse. Both mean the same.
+Some upstreams send a stream where a whole response was requested, or the reverse.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from gateway.protocols.codec.sse import EventDecoder
 _SSE_STARTS: Final = (b"data:", b"event:", b":", b"id:", b"retry:", b"error:")
 _JSON_STARTS: Final = (b"", b"{", b"[")
 _WRONG_TYPES: Final = (AttributeError, KeyError, TypeError, ValueError)
-"""What members of wrong types raise."""
+"""The exceptions that members of wrong types raise."""
 SNIFFED_BYTES: Final = 9
-"""Bytes after white space that tell a stream of events from other bodies."""
+"""Bytes after white space that distinguish an event stream from other bodies."""
 
 
 def begins_stream(body: bytes) -> bool | None:
-    """Return whether a body begins as a stream of events; None: too short to tell."""
+    """Return whether a body begins as an event stream; None: it is too short to tell."""
     start = body.removeprefix(BOM).lstrip(b" \t\r\n")
     if start.startswith(_SSE_STARTS):
         return True
@@ -31,14 +31,14 @@ def begins_stream(body: bytes) -> bool | None:
 
 
 def begins_document(body: bytes) -> bool:
-    """Return whether a body begins as JSON, or with what may stand before JSON."""
+    """Return whether a body begins as JSON, or with white space or a byte order mark."""
     if len(body) < len(BOM) and BOM.startswith(body):
         return True
     return body.removeprefix(BOM).lstrip(b" \t\r\n")[:1] in _JSON_STARTS
 
 
 def whole_body(wire: Wire, body: bytes) -> bytes:
-    """Return the whole response of a stream; another body, or a malformed one, without a BOM."""
+    """Return a stream as a whole response; other or malformed bodies only lose their BOM."""
     if not begins_stream(body):
         return body.removeprefix(BOM)
     try:
@@ -84,8 +84,8 @@ def folded(wire: Wire, body: bytes) -> bytes:
     Return a complete stream as the whole response of its API.
 
     Raises:
-        GatewayError: UPSTREAM_MALFORMED: an event is not JSON, or nothing came. An error in the
-            stream is returned as the error response of its API.
+        GatewayError: UPSTREAM_MALFORMED: an event is not JSON, or the stream is empty. An error in
+            the stream is returned as the error response of its API.
     """
     decoder = EventDecoder(len(body) + 1)
     events = [*decoder.feed(body), *decoder.end()]

@@ -1,4 +1,4 @@
-"""Streams whose upstream speaks the client's API, and whole responses that are sent as they are."""
+"""Transforms for responses in the client's API: relayed streams, and whole responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway.protocols.streams.usage_filter import UsageChunkFilter
 
 
 class Unchanged:
-    """Passes every byte on: the `StreamTransform` of a whole response."""
+    """Forwards every byte: the `StreamTransform` of a whole response."""
 
     __slots__ = ()
 
@@ -56,8 +56,8 @@ class HeldBody(Unchanged):
     """
     The `StreamTransform` of a whole response of unknown length.
 
-    The beginning is held: until it is sent, an error in it can still become an HTTP error or
-    another attempt. A stream is held to its end and becomes the whole response.
+    The beginning is held back: until it is sent, an error in it can still become an HTTP error or
+    another attempt. A stream is held back to its end and converted to a whole response.
 
     Args:
         wire: The API of both sides.
@@ -75,7 +75,7 @@ class HeldBody(Unchanged):
         self.early_error: EarlyError | None = None
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return the body once it is large."""
+        """Return the body so far once it is large."""
         held = self._held
         if held is None:
             return chunk
@@ -85,12 +85,12 @@ class HeldBody(Unchanged):
         return self.release()
 
     def release(self) -> bytes:
-        """Return what is held."""
+        """Return the held bytes."""
         held, self._held = self._held, None
         return bytes(held or b"")
 
     def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:  # noqa: ARG002
-        """Return what is held of a response that is complete and answers."""
+        """Return the held bytes if the response is complete and has content."""
         if self._held is None or not clean:
             return b""
         body = self.release()
@@ -129,7 +129,7 @@ class RelayedStream(Unchanged):
         self.early_error: EarlyError | None = None
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what the client gets of `chunk` and of what was held."""
+        """Return the bytes for the client from `chunk` and from held bytes."""
         gate = self._gate
         if gate is not None:
             chunk = self._passed(gate, gate.feed(chunk))
@@ -137,12 +137,12 @@ class RelayedStream(Unchanged):
         return chunk if usage is None or not chunk else usage.feed(chunk)
 
     def release(self) -> bytes:
-        """Return what was held although no event has come."""
+        """Return the held bytes although no event has arrived."""
         gate = self._gate
         return b"" if gate is None else self._filtered(self._passed(gate, gate.release()))
 
     def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:  # noqa: ARG002
-        """Return the rest of a stream that is complete; of another drop half an event."""
+        """Return the rest of the stream; if it is incomplete, without its unfinished event."""
         gate, rest = self._gate, b""
         if gate is not None and clean:
             rest = self._filtered(self._passed(gate, gate.end()))
@@ -154,7 +154,7 @@ class RelayedStream(Unchanged):
         return ready if self._filter is None or not ready else self._filter.feed(ready)
 
     def _passed(self, gate: FirstEventGate, ready: bytes) -> bytes:
-        """Return what the gate let pass; drop the gate once it is open."""
+        """Return the bytes that the gate released; remove the gate once it is open."""
         if gate.is_open:
             self._gate = None
         elif gate.error is not None and self.early_error is None:

@@ -1,4 +1,4 @@
-"""The fields that a meter reads from one event or one whole response of an upstream."""
+"""Reads a meter's fields from one event or one whole response of an upstream."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ T = TypeVar("T")
 
 _NOTHING: Final = frozenset({b"", b"null", b'""', b"[]", b"{}"})
 _STRUCTURED_BYTES: Final = 4
-"""The least that a delta counts which is not a string: most of it is framing."""
+"""The least that a delta which is not a string counts; most of it is framing."""
 _MEDIA: Final = frozenset({"images", "audio"})
 
 
 class EventFields(msgspec.Struct, frozen=True, gc=False):
-    """What was found; all at rest if nothing was."""
+    """The fields of one event; defaults if they are absent."""
 
     usage: Usage | None = None
     raw_usage: bytes | None = None
     unreadable_usage: bool = False
-    """A usage object is there, and no usage can be read of it."""
+    """There is a usage object, but it cannot be read."""
     final_usage: bool = False
     """The usage covers the output."""
     finish_reason: str | None = None
@@ -42,7 +42,7 @@ class EventFields(msgspec.Struct, frozen=True, gc=False):
     content_bytes: int = 0
     """Length of the JSON strings that hold content."""
     block_bytes: int = 0
-    """Length of content that came with a block's start and not as a delta."""
+    """Length of content in a block's start instead of a delta."""
     alive: bool = False
     """Progress without a delta: a tool call's block has started."""
     block_end: bool = False
@@ -112,7 +112,7 @@ _PIECES: Final = msgspec.json.Decoder(list[_Piece])
 
 
 def read_openai_chunk(data: bytes, *, reasoning_apart: bool = False) -> EventFields | None:
-    """Return what an OpenAI stream's event holds; None: it cannot be read."""
+    """Return the fields of an OpenAI stream's event; None: it cannot be read."""
     if data.strip() == b"[DONE]":
         return EventFields(end=True)
     chunk = _decoded(data, _CHUNK)
@@ -144,11 +144,11 @@ def read_openai_response(body: bytes, *, reasoning_apart: bool = False) -> Event
 
 def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
     """
-    Return what an Anthropic stream's event holds; None: it cannot be read.
+    Return the fields of an Anthropic stream's event; None: it cannot be read.
 
     Args:
         data: The event's data.
-        known: Usage of earlier events: the new one is laid over it.
+        known: Usage of earlier events, which the new one updates.
     """
     event = _decoded(data, _EVENT)
     if event is None:
@@ -239,7 +239,7 @@ def _read_chunk(
         choices = _decoded(bytes(coerced.choices), _CHOICES)
     choices = choices or []
     raw = bytes(chunk.usage)
-    if raw in _NOTHING:  # Kimi reports inside of the choice
+    if raw in _NOTHING:  # Kimi reports usage inside the choice
         raw = next((own for each in choices if (own := bytes(each.usage)) not in _NOTHING), b"")
     reported = _usage(raw, chunk.service_tier, reasoning_apart)
     usage = _stated(reported)
@@ -280,7 +280,7 @@ def _with_usage(
 
 
 def _stated(usage: Usage | None) -> Usage | None:
-    """Return usage that says something: some upstreams send zeros until they know."""
+    """Return usage unless it is all zeros, which some upstreams send before they know it."""
     return None if usage == Usage() else usage
 
 
@@ -295,7 +295,7 @@ def _content_bytes(pieces: Mapping[str, msgspec.Raw], wire: Wire, *, whole: bool
 
 
 def _structured_bytes(value: bytes) -> int:
-    """Return the content in a delta's list of pieces, each of them mostly framing."""
+    """Return the bytes of content in a delta's list of pieces, without their framing."""
     total = 0
     for piece in _decoded(value, _PIECES) or ():
         for part in (piece, piece.function):

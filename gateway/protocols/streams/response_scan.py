@@ -1,10 +1,10 @@
 """
-Reads usage and the amount of content from a response that is too large to be held.
+Reads usage and the amount of content from a response that is too large to keep.
 
 The scanner walks the JSON structure of an OpenAI or Anthropic response, or of one large event of a
-stream. It enters only the objects that lead to the fields it reads, keeps their few small values,
-counts the bytes of content members and skips everything else. Fields are found by their path: text
-inside a string, or an object inside a tool's input, is never taken for usage.
+stream. It enters only objects on the path to the fields it reads, keeps their values, counts the
+bytes of content members and skips everything else. Fields are found by their path: text inside a
+string, or an object inside a tool's input, is never mistaken for usage.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.protocols.codec.json_skip import ValueSkipper
 from gateway.protocols.streams.content_size import content_bytes
 
 KEPT_BYTES: Final = 65_536
-"""Most bytes kept of a value; a longer one is cut and then unreadable."""
+"""Most bytes kept of a value; a longer one is truncated and cannot be read."""
 
 _BETWEEN = re.compile(rb"[ \t\r\n,:]*+")
 _LONGEST_KEY: Final = 256
@@ -38,7 +38,7 @@ class _Rule(msgspec.Struct, frozen=True):
     elements: _Rule | None = None
     """The value, if it is an array, is entered."""
     weighs: bool = False
-    """The members of the object that `members` does not name are content, and are counted."""
+    """Members of the object that `members` does not name are counted as content."""
 
 
 def _kept(*names: str) -> dict[bytes, _Rule]:
@@ -113,13 +113,13 @@ class ResponseScanner:
         self._key: bytes | None = None
         self._in_key = False
         self._in_value = False
-        self._counted: str | None = None  # the member that the running value counts for
+        self._counted: str | None = None  # the member whose value is being counted
         self._keeping: str | None = None
         self._kept: dict[str, bytes] = {}
         self._content_bytes = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes. Invalid JSON is read as far as possible."""
+        """Scan the next bytes. Invalid JSON is read as far as possible."""
         at = 0
         while 0 <= at < len(chunk):
             if self._in_value:
@@ -141,7 +141,7 @@ class ResponseScanner:
         )
 
     def _next(self, chunk: bytes, at: int) -> int:
-        """Take what follows outside keys and skipped values."""
+        """Scan one token outside keys and skipped values."""
         match = _BETWEEN.match(chunk, at)
         assert match is not None
         at = match.end()
@@ -195,7 +195,7 @@ class ResponseScanner:
         return at
 
     def _begin_keeping(self, name: str | None) -> None:
-        """Keep the value that begins; of several choices the first that states one counts."""
+        """Keep the value that begins; of several choices, the first one with a value counts."""
         if name in _OF_CHOICES and self._kept.get(name, b"") not in _NOTHING:
             name = None
         self._keeping = name

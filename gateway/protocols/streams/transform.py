@@ -1,4 +1,4 @@
-"""What a relay puts a response through: a meter reads it, a transform changes it."""
+"""The interfaces of a relay: a meter reads a response, a transform changes it."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ class Meter(Protocol):
 
     @property
     def contents(self) -> int:
-        """Number of reads that brought content."""
+        """Number of reads with content."""
 
     @property
     def saw_end(self) -> bool:
-        """The end mark came."""
+        """Whether the end mark was received."""
 
     @property
     def failed(self) -> bool:
-        """The upstream reported an error."""
+        """Whether the upstream reported an error."""
 
     @property
     def reported(self) -> bool:
-        """Usage that can be billed came."""
+        """Whether usage was reported that can be billed."""
 
     @property
     def restarted(self) -> bool:
-        """A second response began before the first had ended."""
+        """Whether a second response began before the first had ended."""
 
     @property
     def content_ended(self) -> bool:
-        """As far as is known, only usage and the end mark are missing."""
+        """Whether, as far as is known, only usage and the end mark are missing."""
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the upstream's body."""
+        """Read the next bytes of the upstream's body."""
 
 
 class StreamTransform(Protocol):
     """
     Turns the upstream's bytes into the client's, for one response.
 
-    The methods return the bytes to write now, possibly none. They raise nothing for what an
-    upstream sends.
+    The methods return the bytes to write now, possibly none. They raise for nothing that an
+    upstream may send.
     """
 
     @property
     def keepalive(self) -> bytes:
-        """An event or comment that clients ignore, for silences; nothing for a whole response."""
+        """An event or comment that clients ignore, sent in silences; empty for a whole response."""
 
     @property
     def early_error(self) -> EarlyError | None:
-        """An error before anything was written; an HTTP error unless the head was sent."""
+        """An error before anything was written, for an HTTP error unless the head was sent."""
 
     @property
     def error_event(self) -> bytes:
@@ -65,26 +65,26 @@ class StreamTransform(Protocol):
 
     @property
     def failed(self) -> bool:
-        """The client's stream ended in an error that the transform wrote."""
+        """Whether the transform ended the client's stream with an error."""
 
     @property
     def done(self) -> bool:
-        """The client's stream is complete: the rest of the upstream's is discarded."""
+        """Whether the client's stream is complete; the rest of the upstream's is discarded."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take one network read."""
+        """Transform one network read."""
 
     def release(self) -> bytes:
-        """Send what is held: the response head is sent although no event has come."""
+        """Return the held bytes: the response head is sent although no event has arrived."""
 
     def expire_after_finish(self) -> bytes:
         """Complete a stream that is silent after its finish reason."""
 
     def end(self, clean: bool, fault: UpstreamFault = STREAM_CUT) -> bytes:
         """
-        Take the end of the upstream's body.
+        Handle the end of the upstream's body.
 
         Args:
-            clean: False if it broke off or is incomplete.
+            clean: False if it was cut off or is incomplete.
             fault: The error for the client if the response is not complete.
         """

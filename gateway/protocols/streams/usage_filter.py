@@ -1,9 +1,9 @@
 """
-Hides the usage event that the gateway asked for and the client did not.
+Removes the usage event that the gateway requested and the client did not.
 
 Removed are exactly the events whose JSON has `choices: []` and a usage that is not null; every
 other byte is forwarded unchanged. Complete events are forwarded at once; at most one incomplete
-event is held back, up to 8 MiB. Beyond that nothing is hidden any more, so that no byte is lost.
+event is held back, up to 8 MiB. Beyond that, nothing more is removed, so that no byte is lost.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import decode_response
 from gateway.protocols.codec.sse import LIMIT_BYTES, EventDecoder
 
-# A line's end, then an empty line. The group is atomic, or CRLF would be taken for two line ends.
+# A line end, then an empty line. The group is atomic, since CRLF would else match as two line ends.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
 _AT_END = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)\Z")
 _BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
 _LONGEST: Final = 4
-"""Bytes of the longest blank line, with the line's end before it."""
+"""Bytes of the longest blank line with the line end before it."""
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -35,7 +35,7 @@ _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 
 class UsageChunkFilter:
     """
-    Stands between an OpenAI-wire stream and a client that did not ask for usage.
+    Filters an OpenAI-wire stream for a client that did not request usage.
 
     Args:
         limit_bytes: Largest incomplete event that is held back.
@@ -47,11 +47,11 @@ class UsageChunkFilter:
         self._limit_bytes = limit_bytes
         self._held = bytearray()
         self._scanned = 0
-        self._after_cr: bytes | None = None  # what a LF after the last event's CR becomes
+        self._after_cr: bytes | None = None  # replaces an LF after the CR that ended an event
         self._off = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what the client gets of `chunk` and of what was held; may be nothing."""
+        """Return the bytes for the client from `chunk` and from held bytes; may be empty."""
         if self._off:
             return chunk
         if self._after_cr is None and not self._held and chunk.endswith(_BLANK_LINES):
@@ -65,11 +65,11 @@ class UsageChunkFilter:
 
     def end(self, clean: bool = True) -> bytes:
         """
-        Return what the client gets of the event that the stream left unfinished.
+        Return the bytes for the client from the unfinished event at the end.
 
         Args:
-            clean: False when the stream broke off: half an event is dropped, so that what the
-                client got ends between two events.
+            clean: False if the stream was cut off: the unfinished event is dropped, so that the
+                client's stream ends between two events.
         """
         rest = bytes(self._held) if clean else b""
         self._held.clear()
@@ -88,7 +88,7 @@ class UsageChunkFilter:
         return self._shown(whole)
 
     def _last_event_end(self, chunk: bytes) -> int:
-        """Return where the last complete event ends in what is held; 0: there is none."""
+        """Return where the last complete event in the held bytes ends; 0: there is none."""
         start = max(self._scanned - _LONGEST + 1, 0)
         if b"\r" not in chunk and b"\r" not in self._held[start : self._scanned]:
             found = self._held.rfind(b"\n\n", start)
@@ -99,7 +99,7 @@ class UsageChunkFilter:
         return end
 
     def _shown(self, whole: bytes) -> bytes:
-        """Return complete events without those to hide."""
+        """Return complete events without those to remove."""
         hidden = False
         if not _is_plain(whole):
             shown: list[bytes] = []
@@ -129,19 +129,19 @@ def at_event_boundary(previous: bytes, last: bytes) -> bool:
 
     Args:
         previous: The piece forwarded before the last, or nothing.
-        last: The last piece forwarded; with both empty nothing was, and anything may follow.
+        last: The last piece forwarded; if both are empty, nothing was, and an event may follow.
     """
     tail = (previous[-_LONGEST:] + last[-_LONGEST:])[-_LONGEST:]
     return not tail or _AT_END.search(tail) is not None
 
 
 def _lines_before(event: bytes) -> bytes:
-    """Return the empty lines before an event, which are not part of it."""
+    """Return the empty lines before an event, which do not belong to it."""
     return event[: len(event) - len(event.lstrip(b"\r\n"))]
 
 
 def _is_plain(events: bytes) -> bool:
-    """Return whether no event can hold usage, without decoding."""
+    """Return whether no event can contain usage, without decoding."""
     count = events.count(b'"usage"')
     return not count or count == (events.count(b'"usage":null') or events.count(b'"usage": null'))
 

@@ -1,5 +1,5 @@
 """
-Translation between the dialects, one module per direction and shape.
+Translation between the dialects.
 
-Pure: the same history gives the same bytes, or the provider's prompt cache is lost.
+Pure: the same history gives the same bytes, since the provider's prompt cache depends on it.
 """

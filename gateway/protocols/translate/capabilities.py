@@ -1,9 +1,9 @@
 """
-What each upstream dialect accepts, as data.
+The capabilities of each upstream dialect, as data.
 
 A provider names a dialect; a provider or deployment may override single capabilities (`caps` in the
-catalogue). The figures come from the providers' documentation and SDK code of 2026-11. They are
-defaults, not facts of one model: what differs per model belongs into the catalogue.
+catalogue). The values come from the providers' documentation and SDK code of 2026-11. They are
+defaults of the dialect; differences of single models belong in the catalogue.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ _ALL_CHOICES: Final[tuple[ToolChoice, ...]] = ("auto", "none", "required", "name
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
-    One dialect's abilities. The defaults are those of `generic`, an unknown OpenAI-wire server.
+    The capabilities of one dialect. The defaults are those of `generic`, an unknown OpenAI server.
 
-    Fields marked (O) matter for OpenAI-wire upstreams, (A) for Anthropic-wire ones.
+    Fields marked (O) apply to OpenAI-wire upstreams, (A) to Anthropic-wire ones.
     """
 
     max_tokens_param: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """(O) Name of the output limit."""
     min_output_tokens: int = 1
-    """(O) A smaller limit is raised to this."""
+    """(O) Smaller limits are raised to this."""
     max_output_tokens: int | None = None
-    """A larger limit is lowered to this; None: the model's limit in the catalogue."""
+    """Larger limits are lowered to this; None: the model's limit in the catalogue."""
     default_max_tokens: int = 32000
-    """(A) The limit when the client names none."""
+    """(A) The limit if the client sets none."""
     reasoning_in: Literal["reasoning_content", "reasoning", "reasoning_details"] | None = None
-    """(O) Field of an assistant message that carries its old reasoning back."""
+    """(O) Member of an assistant message in which its reasoning is sent back."""
     reasoning_fill: str | None = None
-    """(O) Sent as reasoning where a tool-call turn has none."""
+    """(O) Sent as the reasoning of a message with tool calls and no reasoning."""
     thinking: (
         Literal[
             "deepseek", "moonshot", "minimax", "zai", "qwen", "openrouter", "vllm",
@@ -44,34 +44,34 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ]
         | None
     ) = None  # fmt: skip
-    """How thinking is switched; `adaptive` and `budget` (A), all others (O)."""
+    """How thinking is enabled; `adaptive` and `budget` (A), all others (O)."""
     can_disable_thinking: bool = True
     """(A) `thinking: disabled` is accepted."""
     forced_tool_use: bool = True
     """(A) Tool choice `any` and `tool` are accepted."""
     forced_while_thinking: bool = True
-    """(O) A forced tool is accepted while thinking is on; otherwise thinking is switched off."""
+    """(O) A forced tool is accepted while thinking is enabled; otherwise thinking is disabled."""
     reasoning_fields: tuple[str, ...] = ()
-    """(O) Fields that control reasoning; those of other dialects become these. Empty: unknown."""
+    """(O) Fields that control reasoning; other dialects' are converted to them. Empty: unknown."""
     signed_reasoning: bool = False
     """(A) Signatures of thinking blocks are verified: reasoning of other models is removed."""
     efforts: tuple[str, ...] = ()
-    """Accepted reasoning efforts; empty: none is known, the field is not sent."""
+    """Accepted reasoning efforts; empty: unknown, and the field is not sent."""
     sampling: Literal["pass", "drop"] = "pass"
-    """temperature and top_p."""
+    """Whether temperature and top_p are sent."""
     top_k: bool = False
     stop_max: int = 4
-    """(O) Stop strings accepted; 0: the field is refused and therefore left out."""
+    """(O) Number of stop strings accepted; 0: the field is rejected and therefore dropped."""
     tool_choice: tuple[ToolChoice, ...] = _ALL_CHOICES
     parallel_tool_calls: bool = True
     strict_tools: bool = False
     plain_refs: bool = False
-    """(O) In tool schemas nothing stands beside `$ref`, and no `type` beside `anyOf`."""
+    """(O) In tool schemas, `$ref` must have no siblings, and `anyOf` no `type` next to it."""
     structured: Literal["json_schema", "json_object", "instruction"] | None = "json_schema"
-    """How a JSON schema is asked for; `instruction`: as a sentence; None: not at all."""
+    """How a JSON schema is requested; `instruction`: by a sentence; None: not at all."""
     images: bool = True
     files: bool = False
-    """PDF documents."""
+    """PDF documents are accepted."""
     user_field: Literal["user", "safety_identifier"] | None = None
     """(O) Field for the end user's id."""
     prompt_cache_key: bool = False
@@ -79,30 +79,30 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     verbosity: bool = False
     """(O) `verbosity` is accepted."""
     prefill: Literal["reject", "partial", "prefix", "vllm"] = "reject"
-    """(O) How a last assistant message is continued."""
+    """(O) How the continuation of a last assistant message is requested."""
     reasoning_apart: bool = False
     """
-    (O) Usage states reasoning in the details alone: neither as completion nor in the total. So do
-    Gemini's models behind Vercel's AI Gateway (2026-11).
+    (O) Usage reports reasoning only in the details, neither in the completion nor in the total, as
+    Gemini's models behind Vercel's AI Gateway do (2026-11).
     """
     think_tags: bool = False
-    """(O) Reasoning may come as `<think>` at the start of the content."""
+    """(O) The content may start with reasoning in `<think>` tags."""
     think_opened: bool = False
-    """(O) The chat template writes the opening tag: content begins inside of reasoning."""
+    """(O) The chat template writes the opening tag, so that content begins inside reasoning."""
     extra_body: bytes | None = None
-    """(O) A JSON object (its text) whose members are set last."""
+    """(O) The text of a JSON object whose members are set last."""
     stream_options: bool = True
-    """(O) `stream_options.include_usage` is understood."""
+    """(O) `stream_options.include_usage` is accepted."""
     midconv_system: Literal["system", "user"] = "system"
-    """System messages after the first turn: kept, or sent as a user's `<system-reminder>`."""
+    """System messages within the conversation: kept, or sent as a user's `<system-reminder>`."""
     cache_control: Literal["drop", "keep"] = "drop"
-    """(O) Cache markers on content parts."""
+    """(O) Whether cache markers on content parts are sent."""
     auto_cache: bool = False
-    """(A) Ask for automatic caching when the client set no marker."""
+    """(A) Automatic caching is requested if the client sets no marker."""
     tool_id_max: int | None = None
     """(O) Longer tool-call ids are shortened."""
     tool_id_exact: bool = False
-    """(O) Tool-call ids are letters and digits, exactly `tool_id_max` of them."""
+    """(O) Tool-call ids must consist of exactly `tool_id_max` letters and digits."""
     thought_signatures: bool = False
     """(O) Gemini: the first call of a message must carry a thought signature."""
 
@@ -169,8 +169,8 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         efforts=("minimal", "low", "medium", "high"),
         thought_signatures=True,
     ),
-    # learn.microsoft.com, ReasoningEffort, 2026-11: the efforts. All else as for OpenAI, without
-    # what may depend on the API version, such as tiers, cache keys and files.
+    # learn.microsoft.com, ReasoningEffort, 2026-11: the efforts. The rest is as for OpenAI, without
+    # features that depend on the API version, such as tiers, cache keys and files.
     "azure": Capabilities(
         max_tokens_param="max_completion_tokens",
         min_output_tokens=16,
@@ -188,11 +188,11 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         reasoning_fields=("reasoning_effort",),
         # docs.x.ai, "Reasoning", 2026-11: grok-4.5 cannot switch reasoning off (grok-4.3 can).
         efforts=("low", "medium", "high"),
-        stop_max=0,  # github.com/lidge-jun/opencodex/issues/5278, 2026-09: `stop` is refused
+        stop_max=0,  # github.com/lidge-jun/opencodex/issues/5278, 2026-09: `stop` is rejected
         user_field="user",
     ),
     "zai": Capabilities(
-        # docs.z.ai, "Thinking mode", 2026-11: `thinking.type`; reasoning goes back with results.
+        # docs.z.ai, "Thinking mode", 2026-11: `thinking.type`; reasoning is sent back with results.
         reasoning_in="reasoning_content",
         thinking="zai",
         reasoning_fields=("thinking", "reasoning_effort"),
@@ -208,7 +208,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         thinking="qwen",
         reasoning_fields=("enable_thinking", "thinking_budget", "reasoning_effort"),
         forced_while_thinking=False,
-        # docs.instructorphp.com, "Qwen", 2026-11: no `required`; schemas at few models only.
+        # docs.instructorphp.com, "Qwen", 2026-11: no `required`; schemas for few models only.
         tool_choice=("auto", "none", "named"),
         structured="json_object",
         top_k=True,
@@ -219,7 +219,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         tool_id_exact=True,
         # github.com/avante-corp/avante.nvim/issues/2347, 2025-06: 422; usage comes without it.
         stream_options=False,
-        # Without a source: how a prefix, efforts and later system messages are taken.
+        # Without a source: the forms of a prefix, efforts and later system messages.
         prefill="prefix",
         reasoning_fields=("reasoning_effort", "prompt_mode"),
         efforts=("none", "high"),
@@ -249,8 +249,8 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         thinking="vllm",
         top_k=True,
         prefill="vllm",
-        # github.com/Portkey-AI/gateway/issues/1327, 2025-09: without a reasoning parser the text
-        # has the reasoning, often with its closing tag alone.
+        # github.com/Portkey-AI/gateway/issues/1327, 2025-09: without a reasoning parser, the text
+        # contains the reasoning, often with only its closing tag.
         think_tags=True,
     ),
     "anthropic": Capabilities(
@@ -288,7 +288,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "gemini_signatures": "thought_signatures",
     "mid-conversation system": "midconv_system",
 }
-"""Spellings of the documentation's tables next to the names of the struct."""
+"""Alternative names of capabilities, as in the documentation -> those of the struct."""
 
 _OTHER_VALUES: Final[Mapping[str, str]] = {
     "any": "required",
@@ -307,7 +307,7 @@ _SWITCHES: Final[Mapping[str, tuple[str, str]]] = {
     "midconv_system": ("system", "user"),
     "cache_control": ("keep", "drop"),
 }
-"""Capabilities of two words that may also be written true and false."""
+"""Capabilities with two values that may also be written as true and false."""
 _OPTIONAL: Final = frozenset(
     {"reasoning_in", "reasoning_fill", "thinking", "structured", "user_field", "extra_body"}
 )
@@ -317,12 +317,11 @@ def capabilities(dialect: str, overrides: Mapping[str, object]) -> Capabilities:
     """
     Return a dialect's capabilities with single ones overridden.
 
-    Flags may be written as booleans or as yes / no, pass / drop; an absent capability as null,
-    false or `none`; lists as a list or as words parted by spaces.
+    Flags may be written as booleans or as yes / no, pass / drop; a missing capability as null,
+    false or `none`; lists as a list or as words separated by spaces.
 
     Raises:
-        ValueError: Unknown dialect, unknown capability or a value of the wrong kind; the message
-            names it.
+        ValueError: Unknown dialect, unknown capability or invalid value; the message names it.
     """
     base = DIALECTS.get(dialect)
     if base is None:
@@ -347,7 +346,7 @@ def _override(name: str, value: object) -> object:
 
 
 def _plain(name: str, value: object) -> object:
-    """Bring the spellings that people write to the one the struct has."""
+    """Convert the accepted spellings of a value to the struct's."""
     word = value.strip().lower() if isinstance(value, str) else value
     if _TYPES[name] is bool and isinstance(word, str):
         return word in _TRUE if word in _TRUE | _FALSE else value

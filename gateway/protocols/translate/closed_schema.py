@@ -1,4 +1,4 @@
-"""JSON schemas as Anthropic's structured output takes them: every object closed, no limits."""
+"""Converts JSON schemas for Anthropic's structured output: closed objects, no limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIMITS: Final = frozenset(
         "minContains", "maxContains", "minProperties", "maxProperties",
     }
 )  # fmt: skip
-"""Keywords that structured output refuses; without them more is allowed, never less."""
+"""Keywords that structured output rejects; without them, a schema allows more, never less."""
 
 _ONE: Final = ("items", "additionalItems", "contains", "not", "if", "then", "else")
 _MANY: Final = ("items", "prefixItems", "anyOf", "oneOf", "allOf")
@@ -30,15 +30,14 @@ def close_schema(schema: Raw) -> Raw | None:
     """
     Return the schema with every object closed and without numeric, length and count limits.
 
-    Everything else keeps its value, numbers keep their spelling.
+    Everything else keeps its value; numbers keep their spelling.
 
     Args:
         schema: Valid JSON.
 
     Returns:
-        None if the schema is no JSON object, or describes an object that is open by design: a map,
-        one without properties, or one put together from parts, which closed would exclude each
-        other.
+        None if the schema is not a JSON object, or describes an object that must stay open: a map,
+        one without properties, or one composed of parts, which would exclude each other if closed.
 
     Raises:
         RecursionError: Nested too deeply.
@@ -88,7 +87,7 @@ def _is_open(schema: dict[str, object]) -> bool:
 
 
 def _members(schema: dict[str, object], key: str) -> list[object]:
-    """Return the branches of a composition that bring members of an object of their own."""
+    """Return the branches of a composition that define members of an object."""
     branches = schema.get(key)
     if not isinstance(branches, list):
         return []
@@ -121,7 +120,7 @@ def plain_refs(schema: Any) -> Any:
     """
     Return a decoded schema with each `$ref` alone, and no `type` beside `anyOf`.
 
-    Moonshot refuses both with 400 (its error messages in public reports, November 2026).
+    Moonshot rejects both with 400 (its error messages in public reports, November 2026).
     """
     if isinstance(schema, list):
         return [plain_refs(each) for each in schema]

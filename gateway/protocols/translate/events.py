@@ -1,8 +1,9 @@
 """
 The events of a streamed response between its reader and its writer.
 
-An event is a method call: nothing is allocated for a piece of text. A reader is made for each
-upstream wire and a writer for each client's, so any reader serves any writer.
+An event is a method call, so that nothing is allocated for a piece of text. There is a reader for
+each upstream wire and a writer for each client wire, and any reader can be combined with any
+writer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Phase(enum.Enum):
     """Nothing has been written: an error may still become an HTTP response."""
     STREAMING = enum.auto()
     FINISHED = enum.auto()
-    """A finish reason came: usage, late deltas or the end may follow."""
+    """A finish reason was received: usage, late deltas or the end may follow."""
     DONE = enum.auto()
     """Completed or failed: nothing more is written."""
 
@@ -33,7 +34,7 @@ class ChatEvents(Protocol):
     """
     Receives the events of one response: `begin` first, `end` last unless the stream fails.
 
-    Strings are never empty. Text, reasoning, refusal and tool arguments may end in half of a
+    Strings are never empty. Text, reasoning, refusal and tool arguments may end with half a
     surrogate pair.
     """
 
@@ -44,7 +45,7 @@ class ChatEvents(Protocol):
         """Begin the response; `response_id` in the form of chat completions."""
 
     def identify(self, response_id: str) -> None:
-        """Name the response that began without an id."""
+        """Set the id of a response that began without one."""
 
     def text(self, text: str) -> None:
         """Add text."""
@@ -53,7 +54,7 @@ class ChatEvents(Protocol):
         """Add reasoning."""
 
     def reasoning_details(self, details: list[dict[str, object]], *, has_text: bool) -> None:
-        """Add entries of `reasoning_details`; `has_text`: `reasoning` brought their text."""
+        """Add entries of `reasoning_details`; `has_text`: `reasoning` already got their text."""
 
     def refusal(self, text: str) -> None:
         """Add text of a refusal."""
@@ -62,10 +63,10 @@ class ChatEvents(Protocol):
         """Add a piece of a tool call."""
 
     def ping(self) -> None:
-        """Show a sign of life."""
+        """Show that the upstream is alive."""
 
     def finish(self, reason: str | None, stop: object) -> None:
-        """Take the finish reason of chat completions and the stop string that vLLM names."""
+        """Set the finish reason, as in chat completions, and the stop string that vLLM reports."""
 
     def end(self, usage: ChatUsage | None) -> None:
         """Complete the response."""
@@ -80,7 +81,7 @@ class StreamWriter(ChatEvents, Protocol):
     """The model's name as the client sent it."""
 
     def error(self, fault: UpstreamFault, usage: ChatUsage | None) -> None:
-        """Write the error that ends the stream, and the beginning where it is missing."""
+        """Write the error that ends the stream, after the beginning if that is missing."""
 
     def take(self) -> bytes:
         """Return everything written since the last call."""
@@ -93,7 +94,7 @@ class StreamReader(Protocol):
 
     def take(self, event: Event) -> UpstreamFault | None:
         """
-        Take one event; a fault that it reports is returned.
+        Read one event; return the fault that it reports, if any.
 
         Raises:
             GatewayError: UPSTREAM_MALFORMED.

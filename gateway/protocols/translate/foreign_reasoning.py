@@ -1,9 +1,9 @@
 """
-Reasoning fields that clients of the OpenAI wire send to every provider, as one effort.
+Reads the reasoning fields of other dialects in a chat request as one effort.
 
-OpenRouter's `reasoning`, DeepSeek's `thinking`, Qwen's `enable_thinking` and vLLM's
-`chat_template_kwargs` mean the same, and an upstream that does not know them ignores them or
-returns 400.
+Clients of the OpenAI wire send OpenRouter's `reasoning`, DeepSeek's `thinking`, Qwen's
+`enable_thinking` or vLLM's `chat_template_kwargs` to any provider. They mean the same, and an
+upstream that does not know a field ignores it or returns 400.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway.protocols.codec.absent import is_given
 from gateway.protocols.translate.reasoning_effort import effort_of_budget
 
 FIELDS: Final = ("reasoning", "thinking", "enable_thinking", "chat_template_kwargs")
-"""In the order in which they are asked; the first that names an effort wins."""
+"""In order of precedence: the first field with an effort is used."""
 
 
 class _Switches(msgspec.Struct, gc=False):
@@ -34,18 +34,18 @@ class _Switches(msgspec.Struct, gc=False):
 _SWITCHES: Final = msgspec.json.Decoder(_Switches)
 _OFF: Final = ("disabled", "none", "off")
 _DEFAULT: Final = "medium"
-"""The effort of a request that only switches reasoning on, where an effort must be named."""
+"""The effort of a request that only enables reasoning, if an effort must be sent."""
 
 
 def foreign_effort(values: Mapping[str, Raw]) -> str | None:
     """
-    Return the effort that a request asks for in fields of other dialects.
+    Return the effort that a request asks for by fields of other dialects.
 
     Args:
         values: The request's members by name; only those of `FIELDS` are read.
 
     Returns:
-        `none` where reasoning is switched off; None where nothing is asked for.
+        `none` if reasoning is disabled; None if no field is set.
     """
     for name in FIELDS:
         value = values.get(name)
@@ -69,7 +69,7 @@ def _effort(value: Raw) -> str | None:
         if isinstance(budget, int) and not isinstance(budget, bool):
             return effort_of_budget(budget)
     if isinstance(asked.type, str):
-        # `auto` leaves it to the model, as no field does.
+        # `auto` leaves it to the model, like the absence of the field.
         return None if asked.type == "auto" else _switched(asked.type not in _OFF)
     for switch in (asked.enabled, asked.enable_thinking, asked.thinking):
         if isinstance(switch, bool):

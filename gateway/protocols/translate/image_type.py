@@ -1,4 +1,4 @@
-"""The media type of an image, as its first bytes say."""
+"""Determines the media type of an image by its first bytes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import binascii
 from typing import Final
 
 _HEAD: Final = 16
-"""Base64 characters that are looked at: 12 bytes."""
+"""Base64 characters that are decoded: 12 bytes."""
 
 
 def sniffed_image_type(encoded: str) -> str | None:
-    """Return the media type of an image in base64; None if its first bytes say none."""
+    """Return the media type of an image in base64; None if its first bytes are not known."""
     try:
         head = base64.b64decode(encoded[:_HEAD].ljust(_HEAD, "A"))
     except (binascii.Error, ValueError):

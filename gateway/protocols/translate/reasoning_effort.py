@@ -1,4 +1,4 @@
-"""Reasoning effort: Anthropic's fields as the fields of each OpenAI-wire dialect."""
+"""Translates Anthropic's reasoning fields to those of each OpenAI-wire dialect."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from gateway.protocols.anthropic_messages.request import OutputConfig, Thinking
 from gateway.protocols.translate.capabilities import Capabilities
 
 LEVELS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""Every effort either wire knows, rising."""
+"""All efforts of both wires, in ascending order."""
 
 LOW_BUDGET: Final = 4096
 """Thinking budgets up to this many tokens mean `low`."""
 MEDIUM_BUDGET: Final = 16384
-"""Up to this `medium`, above it `high`. Claude Code's three levels are 4000, 10000 and 31999."""
+"""Up to this `medium`, above it `high`; Claude Code's three levels are 4000, 10000 and 31999."""
 
 _DEEPSEEK: Final = {"minimal": "low", "low": "low", "max": "max"}
 
 
 def wanted_effort(thinking: Thinking | None, config: OutputConfig | None) -> str | None:
     """
-    Return the effort a Messages request asks for; None leaves the upstream's default.
+    Return the effort that a Messages request asks for; None: the upstream's default.
 
-    Thinking switched off wins over an effort, an effort over a token budget. Adaptive thinking
-    without an effort asks for nothing: raising the cost silently would be wrong.
+    Disabled thinking takes precedence over an effort, and an effort over a token budget. Adaptive
+    thinking without an effort sets none: it must not raise the cost silently.
     """
     kind = thinking.type if thinking is not None else None
     if kind == "disabled":
@@ -39,7 +39,7 @@ def wanted_effort(thinking: Thinking | None, config: OutputConfig | None) -> str
 
 
 def effort_of_budget(tokens: int) -> str:
-    """Return the effort that a budget of thinking tokens stands for."""
+    """Return the effort that corresponds to a budget of thinking tokens."""
     if tokens <= LOW_BUDGET:
         return "low"
     return "medium" if tokens <= MEDIUM_BUDGET else "high"
@@ -47,9 +47,9 @@ def effort_of_budget(tokens: int) -> str:
 
 def nearest_effort(want: str, accepted: Sequence[str]) -> str | None:
     """
-    Return the accepted effort next to `want`, never `none` unless `none` is wanted.
+    Return the accepted effort nearest to `want`, but `none` only if `want` is `none`.
 
-    The nearest lower one, else the nearest higher. None: `want` is no effort, or none is accepted.
+    Lower ones are preferred to higher ones. None: `want` is unknown, or no effort is accepted.
     """
     if want in accepted:
         return want
@@ -65,11 +65,11 @@ def nearest_effort(want: str, accepted: Sequence[str]) -> str | None:
 
 def thinking_fields(want: str | None, caps: Capabilities) -> dict[str, object] | None:
     """
-    Return the request members that ask a dialect for `want`; None: it has no way to ask.
+    Return the request members by which a dialect sets an effort; None: it has no such members.
 
     Args:
-        want: From `wanted_effort`; None gives no members.
-        caps: The upstream's abilities.
+        want: From `wanted_effort`; None returns no members.
+        caps: The upstream's capabilities.
     """
     if want is None:
         return {}

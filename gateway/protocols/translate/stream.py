@@ -1,7 +1,7 @@
 """
-The translation of one call: what it is given, what it returns, and the translator of its stream.
+The translation of one call: its parameters, its results, and the translator of its stream.
 
-Pure: no clock, no chance, no I/O; ids and dates that a response must invent are passed in.
+Pure: no clock, no random numbers, no I/O. Ids and dates that a response needs are passed in.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ class TranslationRoute(msgspec.Struct, frozen=True):
     """The upstream side of one translation."""
 
     upstream_model: str
-    """The name the upstream knows the model by."""
+    """The model's name at the upstream."""
     caps: Capabilities
     max_output: int | None = None
-    """The model's output limit in tokens, from the catalogue; `caps.max_output_tokens` wins."""
+    """The model's output limit in tokens; `caps.max_output_tokens` takes precedence."""
 
     @property
     def output_limit(self) -> int | None:
-        """Tokens that may be asked for at most; None: no limit is known."""
+        """The highest output limit that may be sent; None: unknown."""
         return self.caps.max_output_tokens or self.max_output
 
 
 class ResponseContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What the response's translation must know of the request."""
+    """The properties of a request that the translation of its response needs."""
 
     model: str
-    """The model's name as the client sent it: every body, chunk and error repeats it."""
+    """The model's name as the client sent it; every body, chunk and error contains it."""
     tool_names: dict[str, str] = {}
     """Shortened tool name -> the client's own; only names that had to change."""
     history_ids: frozenset[str] = frozenset()
-    """Tool-call ids the client's history already uses: a new call must not repeat one."""
+    """Tool-call ids in the client's history, which new calls must not repeat."""
     stop_sequences: tuple[str, ...] = ()
     include_usage: bool = False
-    """An OpenAI client asked for a usage chunk (`stream_options.include_usage`)."""
+    """An OpenAI client requested a usage chunk (`stream_options.include_usage`)."""
     stream: bool = False
     created: int = 0
     """Unix seconds for OpenAI's `created`; set per call, 0 in `TranslatedRequest`."""
     input_estimate: int = 0
     """
-    Input tokens that `message_start` names while the upstream has not counted yet; 0: unknown.
+    Input tokens for `message_start`, before the upstream reports them; 0: unknown.
 
-    Agents show the context's size from it. The counts at the end are the upstream's.
+    Agents display the context's size by it. The counts at the end are the upstream's.
     """
 
 
@@ -63,21 +63,21 @@ class TranslatedRequest(msgspec.Struct, frozen=True):
 
     body: bytes
     dropped: tuple[str, ...]
-    """Fields that were left out and may be missed, in a fixed order, each once."""
+    """Fields that were dropped and could have had an effect, in a fixed order, each once."""
     context: ResponseContext
 
 
 class StreamTranslator:
     """
-    Turns the upstream's stream into the client's, one network chunk at a time; for one call.
+    Translates the upstream's stream of one call to the client's, one network chunk at a time.
 
-    `feed`, `end` and `expire_after_finish` return the bytes to write now, `b""` for none. They
-    raise nothing: an upstream's fault becomes an error in the client's dialect, or `early_error`
-    while nothing has been written.
+    `feed`, `end` and `expire_after_finish` return the bytes to write now, possibly `b""`. They
+    never raise: an upstream's fault becomes an error in the client's dialect, or `early_error` if
+    nothing has been written.
 
     Args:
-        reader: Of the upstream's wire; it calls `writer`.
-        writer: Of the client's wire.
+        reader: Reads the upstream's wire; calls `writer`.
+        writer: Writes the client's wire.
     """
 
     __slots__ = ("_decoder", "_early_error", "_error_event", "_failed", "_reader", "_writer")
@@ -111,7 +111,7 @@ class StreamTranslator:
         Return the client's last bytes at the end of the upstream's body.
 
         Args:
-            clean: False when the body broke off. A second call returns `b""`.
+            clean: False if the body was cut off.
             fault: The error for the client if the response is not complete.
         """
         if self._reader.phase is Phase.DONE:
@@ -135,7 +135,7 @@ class StreamTranslator:
         return self._writer.take()
 
     def release(self) -> bytes:
-        """Return nothing: what the upstream sent is not held, but translated."""
+        """Return nothing: no bytes are held back."""
         return b""
 
     @property
@@ -145,40 +145,40 @@ class StreamTranslator:
 
     @property
     def started(self) -> bool:
-        """The first event has been written: the response head may be sent (status 200)."""
+        """Whether the first event was written, so that the response head may be sent (200)."""
         return self._reader.phase is not Phase.WAITING and self._early_error is None
 
     @property
     def early_error(self) -> EarlyError | None:
-        """An error before anything was written; an HTTP error unless the head is out."""
+        """An error before anything was written, for an HTTP error unless the head was sent."""
         return self._early_error
 
     @property
     def error_event(self) -> bytes:
         """
-        The early error as the end of a stream in the client's dialect; `b""` without one.
+        The early error as the last event of a stream in the client's dialect; `b""` without one.
 
-        For a stream whose head was already sent while only comments had come.
+        For a stream whose head was sent while only comments had arrived.
         """
         return self._error_event
 
     @property
     def finish_seen(self) -> bool:
-        """The upstream has named a finish reason; only usage and the end may be missing."""
+        """Whether the finish reason was received; only usage and the end may be missing."""
         return self._reader.phase is Phase.FINISHED or (self.done and not self._failed)
 
     @property
     def done(self) -> bool:
-        """Completed or failed: nothing more is written, the rest is read and discarded."""
+        """Whether the stream completed or failed; the rest is read and discarded."""
         return self._reader.phase is Phase.DONE
 
     @property
     def failed(self) -> bool:
-        """The stream ended in an error, early or in-band."""
+        """Whether the stream ended in an error, early or in-band."""
         return self._failed
 
     def _take_unfinished(self) -> None:
-        # The body may lack the blank line after its last event; a torn event counts as missing.
+        # The body may lack the blank line after its last event; a truncated event is dropped.
         try:
             for event in self._decoder.end():
                 fault = self._reader.take(event)

@@ -1,4 +1,4 @@
-"""JSON output by schema, as both directions express it in the other dialect."""
+"""Structured output, as both directions of translation express it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMED: Final = ("properties", "$defs", "definitions", "patternProperties", "dep
 
 def schema_sentence(schema: Raw) -> str:
     """
-    Return the instruction that stands in for a schema the upstream cannot be given.
+    Return the instruction that replaces a schema for an upstream without structured output.
 
     Args:
         schema: Valid JSON; written compactly, its tokens unchanged.
@@ -28,8 +28,8 @@ def is_strict_schema(schema: Raw) -> bool:
     """
     Return whether OpenAI accepts the schema with `strict: true`.
 
-    It does if every object is closed (`additionalProperties: false`) and requires all its
-    properties. A schema that cannot be read, for its depth or its numbers, is not strict.
+    Every object must be closed (`additionalProperties: false`) and require all its properties. A
+    schema that cannot be decoded because of its depth or its numbers is not strict.
     """
     try:
         return _is_closed(msgspec.json.decode(schema))

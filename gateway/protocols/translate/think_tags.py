@@ -1,9 +1,9 @@
 """
-Reasoning that a model writes into its text: `<think>...</think>` at the very start.
+Separates reasoning from text that starts with `<think>...</think>`.
 
-Only where the dialect says so, and only until a reasoning field has come: a model may speak about
-the tag later. LFs around the reasoning belong to neither side. Many chat templates write the
-opening tag themselves, so that the text has only the closing one.
+This applies only if the dialect has the capability, and only until a reasoning field is received,
+since a model may mention the tag later. LFs around the reasoning belong to neither. Many chat
+templates write the opening tag themselves, so that the text has only the closing one.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _LONGEST_TAG: Final = max(map(len, _ALL_TAGS))
 _QUOTES: Final = "`'\""
 
 _LONGEST_HELD: Final = 4096
-"""Characters held back at most; more white space than that is content."""
+"""Most characters held back; more white space than that is content."""
 
 
 def think_tags(caps: Capabilities) -> ThinkTags | None:
-    """Return the separator for a stream of this dialect; None: its text has no tags."""
+    """Return a new `ThinkTags` for a stream of this dialect; None: its text has no tags."""
     return ThinkTags(opened=caps.think_opened) if caps.think_tags or caps.think_opened else None
 
 
 def split_reasoning(content: str, *, opened: bool = False) -> tuple[str, str]:
     """
-    Return the reasoning at the start of a whole content, and the rest; no tag: no reasoning.
+    Return the reasoning at the start of a complete content, and the rest.
 
     Args:
-        content: Of a message.
+        content: The content of a message.
         opened: See `ThinkTags`.
     """
     if not opened or not any(end_tag in content for end_tag in _END_TAGS):
-        # In a whole text everything before a lone closing tag is known to be reasoning.
+        # In a complete text, everything before a lone closing tag is reasoning.
         opened = _lone_end(content, "") is not None
     tags = ThinkTags(opened=opened)
     pieces = tags.feed(content) + tags.flush()
@@ -48,14 +48,14 @@ def split_reasoning(content: str, *, opened: bool = False) -> tuple[str, str]:
 
 class ThinkTags:
     """
-    Separates reasoning from text in content that comes in pieces.
+    Separates reasoning from text in streamed content.
 
-    States: `start` holds what may still become a tag, `reasoning` holds a possible end tag and LFs
-    at the end, `gap` drops LFs after the end tag, `plain` removes a closing tag that none opened,
-    `text` passes everything. What is held back is short, so the cost is linear.
+    States: `start` holds back the possible start of a tag, `reasoning` holds back a possible end
+    tag and LFs at the end, `gap` drops LFs after the end tag, `plain` removes a closing tag without
+    an opening one, `text` passes everything. Held text is short, so that the cost is linear.
 
     Args:
-        opened: The content begins inside of reasoning: the chat template wrote the opening tag.
+        opened: The content begins inside reasoning: the chat template wrote the opening tag.
     """
 
     __slots__ = ("_before", "_end_tags", "_fresh", "_held", "_opened", "_state")
@@ -66,7 +66,7 @@ class ThinkTags:
         self._held = ""
         self._end_tags: tuple[str, ...] = ()
         self._fresh = True
-        self._before = ""  # the last character that was passed in `plain`
+        self._before = ""  # the last character passed in `plain`
 
     @property
     def passes(self) -> bool:
@@ -75,11 +75,11 @@ class ThinkTags:
 
     @property
     def undecided(self) -> bool:
-        """Whether a tag may still begin: what was fed is held back."""
+        """Whether a tag may still begin, so that all content is held back."""
         return self._state == "start" or (self._state == "plain" and self._held != "")
 
     def feed(self, content: str) -> list[tuple[Kind, str]]:
-        """Return what `content` adds, kind by kind; never an empty text."""
+        """Return the new texts and their kinds; no text is empty."""
         match self._state:
             case "plain":
                 return self._in_plain(content)
@@ -93,7 +93,7 @@ class ThinkTags:
                 return [("text", content)] if content else []
 
     def flush(self) -> list[tuple[Kind, str]]:
-        """Return what was held: nothing follows, or a reasoning field came. Then all is text."""
+        """Return held text at the end or before a reasoning field; all that follows is text."""
         held, state = self._held, self._state
         self._held = ""
         self._state = "text"
@@ -156,7 +156,7 @@ class ThinkTags:
         self._held = ""
         lone = _lone_end(text, self._before)
         if lone is not None:
-            # What came before is with the client as text; only the tag can be removed.
+            # The text before it was already sent; only the tag can be removed.
             at, after = lone
             self._state = "gap"
             rest = self._in_gap(text[after:])
@@ -172,7 +172,7 @@ class ThinkTags:
 
 def _lone_end(text: str, before: str) -> tuple[int, int] | None:
     """
-    Return start and end of a closing tag that none opened, unless it is quoted.
+    Return start and end of a closing tag without an opening one, unless it is quoted.
 
     Args:
         text: A piece of content.
@@ -187,7 +187,7 @@ def _lone_end(text: str, before: str) -> tuple[int, int] | None:
 
 
 def _started(tags: tuple[str, ...], text: str) -> int:
-    """Return how many characters at the end of `text` are the start of a tag."""
+    """Return how many characters at the end of `text` may be the start of a tag."""
     at = text.find("<", max(0, len(text) - _LONGEST_TAG + 1))
     while at >= 0:
         if any(tag.startswith(text[at:]) for tag in tags):

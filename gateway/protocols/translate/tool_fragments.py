@@ -1,4 +1,4 @@
-"""Pieces of tool calls as they come in an OpenAI-wire stream, and which call each belongs to."""
+"""Assigns the pieces of tool calls in an OpenAI-wire stream to their calls."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gateway.protocols.openai_chat.response import CallFragment, thought_signatu
 from gateway.protocols.translate.messages_to_chat.meaning import is_object
 
 LEGACY_INDEX: Final = -1
-"""Key of the one call of the old `function_call` field."""
+"""Key of the only call of the deprecated `function_call` field."""
 
 _NULL: Final = "null"
 _STRUCTURE: Final = re.compile(r'["\\{}\[\]]')
 
 
 class CallState(enum.Enum):
-    """Where a call stands in the client's stream."""
+    """The state of a call in the client's stream."""
 
     WAITING = enum.auto()
     LIVE = enum.auto()
@@ -27,10 +27,10 @@ class CallState(enum.Enum):
 
 class ToolRecord:
     """
-    One call: what is known of it and its arguments so far.
+    One call and its arguments so far.
 
-    Whether the arguments are complete is only asked when another block waits; then the new part is
-    scanned for the end of the object, and only a closed object is parsed, once.
+    Completeness is checked only if another block waits: the new part is scanned for the end of the
+    object, and a closed object is parsed once.
     """
 
     __slots__ = (
@@ -60,7 +60,7 @@ class ToolRecord:
         """Gemini's thought signature."""
         self.state = CallState.WAITING
         self.is_known = False
-        """Whether it has a place in the order of the response."""
+        """Whether it has a position in the response."""
         self._arguments: list[str] = []
         self._held = ""
         self._joiner = SurrogateJoiner()
@@ -72,7 +72,7 @@ class ToolRecord:
         self._complete = False
 
     def take(self, fragment: CallFragment) -> str:
-        """Learn from a fragment what is new and return its arguments, half emoji made whole."""
+        """Store the new members of a fragment; return its arguments with surrogates joined."""
         if fragment.id and not self.id:
             self.id = fragment.id
         if fragment.extra_content is not None and self.signature is None:
@@ -90,7 +90,7 @@ class ToolRecord:
         return text
 
     def flush(self) -> str:
-        """Return what is held: U+FFFD for half an emoji, or arguments that began like `null`."""
+        """Return held text: U+FFFD for half a surrogate pair, or the beginning of `null`."""
         rest = "" if self._held.strip() == _NULL else self._held
         rest += self._joiner.flush()
         self._held = ""
@@ -99,7 +99,7 @@ class ToolRecord:
         return rest
 
     def _without_null(self, text: str) -> str:
-        """Hold arguments that may be `null`, which some providers write for none."""
+        """Hold back arguments that may be `null`, which some providers write for none."""
         text = self._held + text
         self._held = text if _NULL.startswith(text.strip()) else ""
         return "" if self._held else text
@@ -117,7 +117,7 @@ class ToolRecord:
         return self._complete
 
     def _scan(self, text: str) -> None:
-        """Follow strings and brackets through the next piece."""
+        """Track strings and brackets through the next piece."""
         if not self._verdict_due:
             if text.strip():
                 self._complete = False
@@ -144,7 +144,7 @@ class ToolRecord:
 
 
 class CallTable:
-    """Finds the call a fragment belongs to, or starts a new one."""
+    """Finds the call of a fragment, or adds a new one."""
 
     __slots__ = ("_by_id", "_by_index", "_count", "_last")
 
@@ -156,10 +156,11 @@ class CallTable:
 
     def find(self, fragment: CallFragment) -> ToolRecord | None:
         """
-        Return the fragment's call; None for a piece of no call at all.
+        Return the fragment's call; None if it belongs to no call.
 
-        By index; some servers send index 0 for every call, so another id together with a name is a
-        new call. Without index (Gemini) by id, then a new call, then the last one.
+        Calls are found by index; some servers send index 0 for every call, so a fragment with
+        another id and a name is a new call. Without an index (Gemini), it is the call with the same
+        id, else a new call if there is a name, else the last one.
         """
         record = (
             self._indexed(fragment) if fragment.index is not None else self._unindexed(fragment)

@@ -1,4 +1,4 @@
-"""The order of tool results in a chat history: directly behind the message with their calls."""
+"""Places tool results in a chat history directly after the message with their calls."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ M = TypeVar("M", bound=_Message)
 
 def with_results_after_calls(messages: list[M]) -> list[M]:
     """
-    Return the messages with each tool result behind its calls, in the calls' order.
+    Return the messages with tool results directly after their calls, in the calls' order.
 
-    A result belongs to the last call before it that has its id. Upstreams refuse a history in which
-    anything else stands between calls and results; what stood there follows the results. A result
-    without a call stays where it is.
+    A result belongs to the last call before it with the same id. Upstreams reject a history with
+    other messages between calls and results; these are moved after the results. A result without a
+    call stays where it is.
     """
     ordered: list[list[M]] = []
     results: dict[str, list[M]] = {}  # id of a call -> where its results are collected

@@ -57,7 +57,7 @@ class Account(msgspec.Struct, frozen=True):
     version: int = 1
     """Incremented by every change but those of the balance."""
     trusted: bool = False
-    """Its running calls are not bounded by its credit."""
+    """Its credit does not bound the cost of its running calls."""
 
     @property
     def available_nanousd(self) -> int | None:

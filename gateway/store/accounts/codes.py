@@ -107,10 +107,10 @@ class Codes:
         """
         if not 0 < details.amount_nanousd <= MAX_AMOUNT_NANOUSD:
             raise AmountError(
-                "a code must be worth more than nothing and at most a million dollars"
+                "the amount of a code must be more than 0 and at most a million dollars"
             )
         if not 1 <= count <= MAX_CODES:
-            raise ValueError(f"from 1 to {MAX_CODES} codes can be made at once")
+            raise ValueError(f"the number of codes must be from 1 to {MAX_CODES}")
         made = [_new_code(details, by) for _ in range(count)]
         rows = [{**msgspec.structs.asdict(each.code), "digest": _digest(each.raw)} for each in made]
         async with self._database.write() as connection:

@@ -66,7 +66,7 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
     """How far below zero it may go: 0 for a prepaid account; None: unlimited."""
     limits: Limits = NO_LIMITS
     trusted: bool = False
-    """Its running calls are not bounded by its credit."""
+    """Its credit does not bound the cost of its running calls."""
     spent: Mapping[SpendScope, Spent] = {}
     """For each requested scope."""
 

@@ -21,7 +21,7 @@ from gateway.store.redis.client import RedisClient, RedisUnavailable, Reply, Rep
 KEPT_S: Final = 7200
 """How long the counts of a minute are kept."""
 PROBE_MS: Final = 4_000
-"""For how long no other worker probes; shorter than the time between two probes."""
+"""How long a probe keeps other workers from probing; shorter than the time between two probes."""
 MAX_MESSAGE_BYTES: Final = 4096
 
 _CHANGE: Final = msgspec.json.Decoder(HealthChange)
@@ -34,7 +34,7 @@ class RedisHealth:
     Args:
         redis: Commands are sent, and their replies not awaited.
         key_prefix: `redis.key_prefix`.
-        learn: Gets what other workers published.
+        learn: Called with each change that another worker published.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class RedisHealth:
         self._loading: asyncio.Task[None] | None = None
 
     def publish(self, change: HealthChange) -> None:
-        """Let all other workers know a change."""
+        """Send a change to all other workers."""
         message = msgspec.json.encode(change)
         if change.state is HealthState.READY:
             self._send("HDEL", self._states, change.label)
@@ -60,7 +60,7 @@ class RedisHealth:
         self._send("PUBLISH", self._channel, message)
 
     def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None:
-        """Add counts to those of a deployment and Unix minute."""
+        """Add counts to the totals of a deployment in one Unix minute."""
         key = minute_key(self._prefix, label, minute)
         amounts = {"attempts": counts.attempts, "ok": counts.ok}
         amounts |= {f"failed:{name}": count for name, count in counts.failures.items()}
@@ -73,7 +73,7 @@ class RedisHealth:
         self._send("EXPIRE", key, str(KEPT_S))
 
     async def may_probe(self, label: str) -> bool:
-        """Return whether this worker is to probe a deployment; True if Redis is unavailable."""
+        """Return whether this worker may probe a deployment; True if Redis is unavailable."""
         key = f"{self._prefix}health:probe:{label}"
         try:
             return await self._redis.command("SET", key, "1", "NX", "PX", str(PROBE_MS)) is not None
@@ -81,20 +81,20 @@ class RedisHealth:
             return True
 
     def subscribed(self, since: float) -> None:  # noqa: ARG002 - of the listener's protocol
-        """Learn the current states: changes may have been missed."""
+        """Load the current states, since changes may have been missed."""
         self._loading = asyncio.get_running_loop().create_task(self._load())
 
     def proven(self, since: float) -> None:
-        """Nothing depends on having received everything."""
+        """Do nothing: health does not depend on receiving every change."""
 
     def received(self, message: bytes) -> None:
-        """Learn a change."""
+        """Apply a change."""
         change = _read(message)
         if change is not None:
             self.learn([change])
 
     def lost(self) -> None:
-        """States are learned again once subscribed."""
+        """Do nothing: `subscribed` loads all states again."""
 
     async def _load(self) -> None:
         try:
@@ -138,6 +138,6 @@ def _read(message: bytes) -> HealthChange | None:
 
 
 def _retrieve(reply: asyncio.Future[Reply]) -> None:
-    """Take a command's outcome, so that a failure is not reported as forgotten."""
+    """Retrieve a command's outcome, so that asyncio does not report a failure as unhandled."""
     if not reply.cancelled():
         reply.exception()

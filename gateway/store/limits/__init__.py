@@ -1,1 +1,1 @@
-"""Admission: reservations, leases of running calls and the fallback while Redis is away."""
+"""Admission: reservations, leases of running calls and the fallback without Redis."""

@@ -1,5 +1,5 @@
 """
-Stored responses in Redis: bounded per account, those used longest ago make room for new ones.
+Stored responses in Redis, bounded per account: the least recently used make room for new ones.
 
 A response is one hash of two sealed parts. Its name is the account's hash tag and a keyed hash, so
 that one script reaches all responses of an account. A sorted set orders them by their last use, and
@@ -23,9 +23,9 @@ from gateway.store.redis.shards import hash_tag
 _LUA = Path(__file__).parent / "lua"
 
 MOST_BYTES: Final = 8 * 1024 * 1024
-"""Of one lookup, compressed: a reply of Redis delays the commands behind it."""
+"""Compressed size of one lookup: a long reply of Redis delays the commands behind it."""
 MOST_REMOVED: Final = 256
-"""Responses that are removed for one; beyond this the new one is not kept."""
+"""Responses removed to make room for one; if more were needed, the new one is not kept."""
 
 _RETRY_S: Final = 1.0
 
@@ -84,7 +84,7 @@ class ResponseRecords:
         Args:
             account_id: Whose responses they are.
             wanted: Names, and the parts of each.
-            renew: Keep these responses for their whole time again.
+            renew: Restart the retention period of these responses.
 
         Raises:
             GatewayError: STORE_UNAVAILABLE.

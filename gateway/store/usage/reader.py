@@ -30,7 +30,7 @@ PER_SHARD = BATCH
 """Entries per stream and read."""
 BLOCK_MS = 1000
 CLAIM_IDLE_MS = 15_000
-"""An entry that its consumer has not stored for this long is claimed; twice is harmless."""
+"""An entry that its consumer has not stored for this long is claimed; repetition is harmless."""
 _FORGET_IDLE_MS = 3_600_000
 logger = logging.getLogger(__name__)
 

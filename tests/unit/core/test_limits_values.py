@@ -184,13 +184,13 @@ def refusal(name: LimitName, **changes: object) -> Refusal:
             refusal(LimitName.RPM),
             ErrorKind.RATE_LIMITED,
             "The limit of 60 requests per minute of this API key is reached: 0 left, "
-            "1 asked for. Try again in 2 s.",
+            "1 requested. Try again in 2 s.",
         ),
         (
             refusal(LimitName.TPM, scope=LimitScope.KEY_MODEL, remaining=9, asked=50),
             ErrorKind.RATE_LIMITED,
             "The limit of 60 tokens per minute of this API key for the model 'm' is reached: "
-            "9 left, 50 asked for. Try again in 2 s.",
+            "9 left, 50 requested. Try again in 2 s.",
         ),
         (
             refusal(LimitName.CONCURRENCY, scope=LimitScope.ACCOUNT, retry_after_ms=1000),
@@ -203,8 +203,8 @@ def refusal(name: LimitName, **changes: object) -> Refusal:
                 LimitName.CREDIT, remaining=-5_000_000, asked=120_000_000, retry_after_ms=None
             ),
             ErrorKind.NO_CREDIT,
-            "Not enough credit: -$0.005 is available, this call would hold $0.12 until it ends. "
-            "Add credit at https://x/app/credits, or lower max_tokens.",
+            "Not enough credit: -$0.005 is available, but this call would hold $0.12 until it ends."
+            " Add credit at https://x/app/credits, or lower max_tokens.",
         ),
         (
             refusal(
@@ -212,13 +212,13 @@ def refusal(name: LimitName, **changes: object) -> Refusal:
                 retry_after_ms=43_200_000,
             ),
             ErrorKind.BUDGET_SPENT,
-            "The daily budget of $2.00 of this API key has $0.00000001 left, this call would hold "
-            "$0.0000005. It begins anew in 12 h.",
+            "The daily budget of $2.00 of this API key has $0.00000001 left; this call would hold "
+            "$0.0000005. It resets in 12 h.",
         ),
         (
             refusal(LimitName.BUDGET_TOTAL, value=0, remaining=-7, asked=5, retry_after_ms=None),
             ErrorKind.BUDGET_SPENT,
-            "The total budget of $0.00 of this API key has $0.00 left, this call would hold "
+            "The total budget of $0.00 of this API key has $0.00 left; this call would hold "
             "$0.000000005.",
         ),
     ],
@@ -242,8 +242,8 @@ def test_refusal_says_limit_value_and_what_to_do(
         (
             refusal(LimitName.EXPOSURE, value=2 * 10**9, remaining=-5, asked=3 * 10**9),
             ErrorKind.RATE_LIMITED,
-            "Running calls may use up the account's credit: this call may cost up to $3.00 by its "
-            "max_tokens, its number of choices and its input, and they leave $0.00 for it. "
+            "Running calls may use up the account's credit: this call may cost up to $3.00, given "
+            "its max_tokens, its number of choices and its input; they leave $0.00 for it. "
             "Try again when one has ended, lower max_tokens, or add credit at https://x/top-up.",
         ),
         (
@@ -252,14 +252,14 @@ def test_refusal_says_limit_value_and_what_to_do(
                 retry_after_ms=None,
             ),
             ErrorKind.NO_CREDIT,
-            "Not enough credit: this call may cost up to $3.00 by its max_tokens, its number of "
-            "choices and its input, the account's credit of $2.00 covers $1.00. "
+            "Not enough credit: this call may cost up to $3.00, given its max_tokens, its number "
+            "of choices and its input; the account's credit of $2.00 covers $1.00. "
             "Lower max_tokens, or add credit at https://x/top-up.",
         ),
         (
             refusal(LimitName.SMALL_BALANCE, value=2),
             ErrorKind.RATE_LIMITED,
-            "With its present credit this account may run 2 calls at a time. "
+            "With its current credit, this account may run 2 calls at a time. "
             "Try again when one has ended, or add credit at https://x/top-up.",
         ),
     ],

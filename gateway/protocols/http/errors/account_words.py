@@ -1,7 +1,7 @@
 """
-Recognises errors about the operator's account at a provider, and unknown models, by their words.
+Recognises errors about the operator's account at a provider, and unknown models, by message.
 
-Their texts name accounts, plans and upstream models, which concern the operator and not the client.
+Such messages name accounts, plans and upstream models, which are not for clients to see.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ ACCOUNT_CODES: Final = frozenset(
         "1112",
         "1113",
         "1121",
-        # GLM, docs.bigmodel.cn, "API codes", 2026-11: limits of the day, of a plan, of the week or
-        # month; an expired plan; a model outside of it; a plan that is restricted.
+        # GLM, docs.bigmodel.cn, "API codes", 2026-11: daily, plan, weekly and monthly limits; an
+        # expired plan; a model outside the plan; a restricted plan.
         "1304",
         "1308",
         "1309",
@@ -46,7 +46,7 @@ ACCOUNT_CODES: Final = frozenset(
         "30001",  # SiliconFlow, with 403; 2026-11
     }
 )
-"""Codes and types that mean that the operator has to pay or to write to the provider."""
+"""Codes and types that mean that the operator must pay or contact the provider."""
 
 CREDENTIAL_CODES: Final = frozenset(
     {
@@ -94,8 +94,8 @@ _ACCOUNT: Final = re.compile(
     r"|prepayment credits|余额不足|欠费|请充值",  # Gemini, GLM, Volcano Ark; 2026-11
     re.IGNORECASE,
 )
-# A quota for each minute, of Gemini's free plan, for instance, says when to come back.
-_COMES_BACK: Final = re.compile(
+# A quota per minute, such as that of Gemini's free plan, comes with the time of the next try.
+_RETRY_TIME: Final = re.compile(
     r"(?:retry|try again) in [\d.]+ ?(?:ms|s|m|second|minute)", re.IGNORECASE
 )
 _CREDENTIAL: Final = re.compile(
@@ -118,7 +118,7 @@ _CONTENT: Final = re.compile(
     r"|content (?:policy|filter|management policy)|(?:safety|guardrail)\b.{0,40}\bblock",
     re.IGNORECASE,
 )
-# DashScope (error-code-start, 2026-11): a limit of tokens a minute under `insufficient_quota`.
+# DashScope (error-code-start, 2026-11): a limit of tokens per minute as `insufficient_quota`.
 _THROTTLED: Final = re.compile(
     r"allocated quota exceeded|throttling[.:]|requests rate limit exceeded", re.IGNORECASE
 )
@@ -132,43 +132,43 @@ _MASKED: Final = b"[redacted]"
 
 
 def is_about_account(message: str) -> bool:
-    """Return whether the operator's account has no credit, is closed, or has used up its plan."""
+    """Return whether a message says that the operator's account must pay, or is closed."""
     text = message[:SCANNED_CHARS]
-    return _ACCOUNT.search(text) is not None and not comes_back(text)
+    return _ACCOUNT.search(text) is not None and not says_when_to_retry(text)
 
 
 def mentions_account(message: str) -> bool:
-    """Return whether a message speaks of the operator's plan or payment."""
+    """Return whether a message mentions the operator's plan or payment."""
     return _ACCOUNT.search(message[:SCANNED_CHARS]) is not None
 
 
-def comes_back(message: str) -> bool:
-    """Return whether a message says in how many seconds to retry."""
-    return _COMES_BACK.search(message[:SCANNED_CHARS]) is not None
+def says_when_to_retry(message: str) -> bool:
+    """Return whether a message says when to retry."""
+    return _RETRY_TIME.search(message[:SCANNED_CHARS]) is not None
 
 
 def is_about_credential(message: str) -> bool:
-    """Return whether the provider rejects the operator's key."""
+    """Return whether a message says that the provider rejects the operator's key."""
     return _CREDENTIAL.search(message[:SCANNED_CHARS]) is not None
 
 
 def is_about_model(message: str) -> bool:
-    """Return whether the provider does not know the model."""
+    """Return whether a message says that the provider does not know the model."""
     return _UNKNOWN_MODEL.search(message[:SCANNED_CHARS]) is not None
 
 
 def is_about_content(message: str) -> bool:
-    """Return whether the provider refuses the content of a request."""
+    """Return whether a message says that the provider rejects the content of a request."""
     return _CONTENT.search(message[:SCANNED_CHARS]) is not None
 
 
 def is_throttled(message: str) -> bool:
-    """Return whether a quota means a rate, whatever its code says."""
+    """Return whether a message reports a rate limit, even if the error's code names a quota."""
     return _THROTTLED.search(message[:SCANNED_CHARS]) is not None
 
 
 def has_no_capacity(message: str) -> bool:
-    """Return whether the provider is full, whatever its status says."""
+    """Return whether a message reports a lack of capacity, whatever the error's status."""
     return _NO_CAPACITY.search(message[:SCANNED_CHARS]) is not None
 
 

@@ -1,5 +1,5 @@
 """
-Recognises the words of providers for a prompt that exceeds the model's context.
+Recognises providers' error messages for a prompt that exceeds the model's context.
 
 Few upstreams send a code for it, but agents compact their history only if they recognise the error.
 """
@@ -187,7 +187,7 @@ _PATTERNS: Final = tuple(
     for wording in _WORDINGS
 )
 
-# Too much output asked for is not too long a prompt: to compact the history would not help.
+# A limit on output is not a prompt that is too long: compacting the history would not help.
 _OUTPUT: Final = re.compile(r"\bmax_?(?:completion_|output_)?tokens\b|output tokens", re.IGNORECASE)
 _PROMPT: Final = re.compile(r"prompt|input|context|messages", re.IGNORECASE)
 _SEPARATED: Final = re.compile(r"(?<=\d),(?=\d{3}\b)")

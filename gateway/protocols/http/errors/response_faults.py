@@ -1,4 +1,4 @@
-"""Tells a response with status 200 that answers from one that reports an error or nothing."""
+"""Finds errors and missing content in responses with status 200."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.protocols.codec.json_decode import decode_response
 from gateway.protocols.http.errors.upstream_faults import FaultClass, UpstreamFault, read_fault
 
 MALFORMED_RESPONSE: Final = UpstreamFault(
-    fault=FaultClass.BROKEN_OFF, message="The upstream sent a response without an answer."
+    fault=FaultClass.BROKEN_OFF, message="The upstream sent an empty response."
 )
 
 
@@ -32,7 +32,7 @@ _NOTHING: Final = frozenset({b"", b"null", b"[]", b"{}", b'""', b"false"})
 
 def read_response_fault(wire: Wire, endpoint: Endpoint, body: bytes) -> UpstreamFault | None:
     """
-    Return the fault of a whole response with a success status; None: it answers.
+    Return the fault of a whole response with a success status; None: it has content.
 
     Args:
         wire: The upstream's API.

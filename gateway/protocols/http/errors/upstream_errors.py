@@ -68,15 +68,15 @@ class ErrorResponse(NamedTuple):
 
 
 class EarlyError(msgspec.Struct, frozen=True):
-    """An upstream failure met before anything was sent: a real HTTP response is still possible."""
+    """An upstream failure before anything was sent: an HTTP error response is still possible."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
-    """Only those the error brings along (`x-should-retry`); no content-type, no length."""
+    """Headers of the error, such as `x-should-retry`; without content-type and content-length."""
     body: bytes
     """Complete, in the client's dialect, without the gateway's request id."""
     fault: UpstreamFault | None = None
-    """What the upstream said, for the decision whether another deployment may be tried."""
+    """The upstream's fault, which decides whether another deployment may be tried."""
 
 
 _NO_RETRY: Final = (b"x-should-retry", b"false")
@@ -163,9 +163,9 @@ def relay_error(
     """
     Return the response for a client of the upstream's own dialect.
 
-    Status, headers and body are kept, since clients' retry logic matches their wording. Faults of
-    the operator's account, a 404, which names the upstream's model, and a full context in other
-    words than the dialect's are rendered anew.
+    Status, headers and body are kept, since clients' retry logic matches their wording. Replaced
+    are faults of the operator's account, 404s, which name the upstream's model, and a full context
+    that is not worded as in the dialect.
     """
     if fault.fault in _OPERATOR_FAULTS or fault.fault is FaultClass.NOT_FOUND:
         return translate_error(fault, wire, client_model)

@@ -4,8 +4,8 @@ Reads and classifies upstream errors.
 An upstream reports errors as an HTTP response or inside a stream, in one of two dialects and many
 variants. Each is read once into an `UpstreamFault`, whose class determines the client's response
 and, through `failure_class`, what is tried next. The class is derived from the error's
-code or type, else from the HTTP status. Its text decides only what many servers report in words
-alone: a full context, the operator's account, and an unknown model.
+code or type, else from the HTTP status. Its message decides only where many servers send no code: a
+full context, trouble with the operator's account, and an unknown model.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class UpstreamFault(msgspec.Struct, frozen=True, kw_only=True):
     kept_headers: tuple[tuple[bytes, bytes], ...] = ()
     """Headers relayed to the client: `retry-after`, `retry-after-ms`."""
     excess: Excess = Excess()
-    """Of `TOO_LONG`: the numbers that the upstream names."""
+    """For `TOO_LONG`: the numbers that the upstream names."""
 
     @property
     def retry_after_s(self) -> float | None:
@@ -104,9 +104,9 @@ STREAM_MALFORMED: Final = UpstreamFault(
 """An event is not JSON, or larger than the limit."""
 
 STREAM_EMPTY: Final = UpstreamFault(
-    fault=FaultClass.BROKEN_OFF, message="The upstream sent a stream without an answer."
+    fault=FaultClass.BROKEN_OFF, message="The upstream sent an empty stream."
 )
-"""The stream ended without content, finish reason and usage."""
+"""The stream ended without content, finish reason or usage."""
 
 RESOURCES_GONE: Final = UpstreamFault(fault=FaultClass.OVERLOADED, message="upstream is overloaded")
 """DeepSeek's finish reason `insufficient_system_resource`."""
@@ -184,7 +184,7 @@ _KINDS: Final[Mapping[FaultClass, ErrorKind]] = {
     FaultClass.BROKEN_OFF: ErrorKind.UPSTREAM_BROKEN,
 }
 
-# Classes that a provider may mean although the operator's account is the trouble.
+# Classes by which providers also report trouble with the operator's account.
 _MAY_BE_ACCOUNT: Final = frozenset(
     {
         FaultClass.INVALID,
@@ -209,11 +209,11 @@ _FAILURES: Final[Mapping[FaultClass, FailureClass]] = {
     FaultClass.BROKEN_OFF: FailureClass.PROTOCOL,
 }
 
-# The operator's trouble: clients get fixed words.
+# Concerns of the operator: clients get fixed messages.
 _UNSHOWN: Final = frozenset({FaultClass.QUOTA, FaultClass.CREDENTIAL, FaultClass.NOT_FOUND})
 _LOGGED_CHARS: Final = 500
 
-# Where an error's words decide: a request that was refused, or one in a stream or under 200.
+# Where an error's message is read: rejected requests, errors in a stream (0) or with status 200.
 _SPOKEN: Final = frozenset({0, 200, 400, 401, 402, 403, 404, 413, 429})
 _LENGTHS_SPOKEN: Final = frozenset({0, 200, 400, 413})
 
@@ -268,7 +268,7 @@ def failure_class(fault: UpstreamFault) -> FailureClass:
     400, 413 and 422 are errors of the request; 408 and 409 are the upstream's.
     """
     if fault.fault is FaultClass.TOO_LONG and fault.code == _RATE_CODE:
-        # Longer than the operator's account may send in a minute: another account may.
+        # Beyond the account's tokens per minute: another account may allow it.
         return FailureClass.UNSUPPORTED
     found = _FAILURES[fault.fault]
     if found is FailureClass.CLIENT and fault.status in (408, 409):
@@ -289,7 +289,7 @@ def is_signature_refusal(fault: UpstreamFault) -> bool:
 
 
 def log_detail(fault: UpstreamFault) -> str | None:
-    """Return what the log says beside the kind: the code, and words that no client gets to see."""
+    """Return the detail for the log: the code, and the message if clients do not see it."""
     name = fault.code or fault.type
     if fault.fault not in _UNSHOWN:
         return name
@@ -316,7 +316,7 @@ def _classify(wire: Wire, status: int, fields: ErrorFields) -> FaultClass:
     if found in _MAY_BE_ACCOUNT and is_about_account(message):
         return FaultClass.QUOTA
     if found is FaultClass.RATE_LIMITED and status in (413, 429):
-        # More tokens in one request than the account may use in a minute: it never succeeds.
+        # One request with more tokens than the account may use in a minute never succeeds.
         return FaultClass.TOO_LONG if _is_too_large(message) else found
     if found is FaultClass.TOO_LARGE and named is not None:
         return found
@@ -326,7 +326,7 @@ def _classify(wire: Wire, status: int, fields: ErrorFields) -> FaultClass:
 
 
 def _by_plain_words(found: FaultClass, status: int, message: str) -> FaultClass | None:
-    """Return the class that a message names although code or status mean another."""
+    """Return the class that the message names although code or status name another."""
     if found is FaultClass.QUOTA and is_throttled(message):
         return FaultClass.RATE_LIMITED
     if status == 403 and found is FaultClass.CREDENTIAL and not is_about_account(message):
@@ -339,7 +339,7 @@ def _by_plain_words(found: FaultClass, status: int, message: str) -> FaultClass 
 
 
 def _by_words(wire: Wire, status: int, message: str) -> FaultClass | None:
-    """Return the class of an invalid request by its message; None: no words are known."""
+    """Return the class of an invalid request by its message; None: it is not recognised."""
     spoken = status in _LENGTHS_SPOKEN or wire is Wire.ANTHROPIC
     if spoken and read_excess(message) is not None:
         return FaultClass.TOO_LONG

@@ -28,12 +28,12 @@ SESSION_HEADERS: Final = frozenset(
     }
 )
 _COMPARED_BYTES: Final = 4096
-"""Of each part of the beginning; its length is compared too."""
+"""Bytes that are hashed of each part, together with its length."""
 _MOST_PARTS: Final = 8
 _MESSAGES: Final = re.compile(rb'"messages"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*')
 _SYSTEM: Final = re.compile(rb'"system"[ \t\r\n]*:[ \t\r\n]*(?=["\[])')
 _BEFORE_USER: Final = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"(?:system|developer)"')
-# As SDKs write them, so that the usual message is not searched.
+# The start of a user's message as SDKs write it: such a message need not be searched for its role.
 _USER: Final = (b'{"role":"user"', b'{"role": "user"')
 _SYSTEMS: Final = (b'{"role":"system"', b'{"role": "system"')
 _FLAT_OBJECT: Final = re.compile(rb'\{(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+\}', re.DOTALL)

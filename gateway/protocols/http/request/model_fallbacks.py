@@ -1,4 +1,4 @@
-"""Takes a client's list of fallback models out of its request."""
+"""Reads and removes the list of fallback models in a client's request."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def header_fallbacks(value: bytes) -> tuple[str, ...]:
 
 
 def fallbacks_refused(problem: str) -> GatewayError:
-    """Return the error of fallback models that cannot be used."""
+    """Return the error for fallback models that cannot be used."""
     return _bad("fallbacks", problem)
 
 

@@ -1,4 +1,4 @@
-"""System messages between the others, for Messages endpoints that accept only users and models."""
+"""Converts system messages within a conversation for Messages endpoints that reject that role."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def has_system_messages(body: bytes) -> bool:
 
 def with_system_reminders(body: bytes) -> bytes:
     """
-    Return a Messages request whose system messages are a user's `<system-reminder>`.
+    Return a Messages request with each system message as a user's `<system-reminder>`.
 
-    One between an assistant's and a user's message moves behind the latter, which may hold the
+    A reminder between an assistant's and a user's message follows the latter, which may hold the
     results of tools. All other bytes are kept; `body` itself is returned if there is none.
 
     Raises:

@@ -1,1 +1,1 @@
-"""What a Responses request brings: input items, their content, and tools."""
+"""Translates the input items of a Responses request, their content, and its tools."""

@@ -1,4 +1,4 @@
-"""Content of input items of the Responses API in the chat form."""
+"""Translates the content of input items of the Responses API to chat parts."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _CONTENT: Final = msgspec.json.Decoder(str | list[ContentPart] | None)
 
 def read_content(raw: Raw, where: str) -> str | list[ContentPart]:
     """
-    Return a content: a string, or parts.
+    Return an item's content: a string, or parts.
 
     Args:
         raw: The content.
-        where: The path of its item, for an error.
+        where: The path of the item, for errors.
 
     Raises:
         GatewayError: BAD_REQUEST.
@@ -77,7 +77,7 @@ def chat_part(part: ContentPart, where: str) -> Part:
 
 
 def spoken(parts: list[ContentPart], where: str) -> str:
-    """Return an assistant's text; its parts were one stream."""
+    """Return an assistant's text; its parts are joined without a separator."""
     texts = (chat_part(part, where).get("text") for part in parts)
     return "".join(text for text in texts if isinstance(text, str))
 
@@ -91,7 +91,7 @@ def joined(parts: list[Part]) -> str | list[Part]:
 
 
 def reasoning_text(raw: Raw, where: str) -> str:
-    """Return the text of a summary, or of a reasoning's content."""
+    """Return the text of a reasoning item's summary or content."""
     content = read_content(raw, where)
     if isinstance(content, str):
         return content
@@ -99,7 +99,7 @@ def reasoning_text(raw: Raw, where: str) -> str:
 
 
 def text_of(raw: Raw) -> str:
-    """Return a string's value; any other JSON as its text, null as nothing."""
+    """Return a string's value, other JSON as text, and null as the empty string."""
     if bytes(raw)[:1] == b'"':
         return decode_request(bytes(raw), _STRING) or ""
     if bytes(raw) == b"null":
@@ -108,7 +108,7 @@ def text_of(raw: Raw) -> str:
 
 
 def screenshot(output: Raw, where: str) -> Part | None:
-    """Return the picture in the output of a computer's call; None: it is something else."""
+    """Return the image in the output of a computer call; None: it is something else."""
     if bytes(output)[:1] != b"{":
         return None
     shot = decode_request(bytes(output), _SHOT)

@@ -1,12 +1,12 @@
 """
-The input items of a Responses request as chat messages.
+Translates the input items of a Responses request to chat messages.
 
-A Responses history is a flat list: text, calls and reasoning of one assistant turn stand in items
-of their own. Adjacent ones are collected into one assistant message, since a chat history must hold
-a call's results directly after the message with the calls. Reasoning belongs to the assistant
-message around it. Items that have no counterpart are left out, so that a history never makes a
-session unusable; refused is only what the conversation cannot do without, such as a reference to
-something stored at the provider, or a compaction that only its provider can read.
+A Responses history is a flat list: the text, calls and reasoning of one assistant turn are separate
+items. Adjacent ones are merged into one assistant message, since in a chat history a call's results
+must directly follow the message with the calls. Reasoning belongs to the assistant message around
+it. Items without a counterpart are dropped, so that no history makes a session unusable. An item is
+rejected only if the conversation makes no sense without it, such as a reference to something stored
+at the provider, or a compaction that only its provider can read.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ _OUTPUTS: Final = frozenset(
     }
 )
 _OPAQUE: Final = "gAAAA"
-"""How content begins that only OpenAI can decrypt: a Fernet token."""
+"""How a Fernet token begins, which only OpenAI can decrypt."""
 _HOSTED: Final = {
     "code_interpreter_call": ("code_interpreter", "code", "outputs"),
     "file_search_call": ("file_search", "queries", "results"),
 }
-"""Calls that the provider ran: the function, and the members of its input and its result."""
+"""Calls that the provider ran -> the function, and the members of its input and its result."""
 _PARTED: Final = frozenset({"function_call_output", "custom_tool_call_output"})
-"""Outputs whose lists are content parts."""
+"""Outputs in which a list consists of content parts."""
 _ROLES: Final = {"user": "user", "system": "system", "developer": "system"}
 
 
 class Item(msgspec.Struct):
-    """An input item of any type; which members count depends on `type`."""
+    """An input item of any type; which members apply depends on `type`."""
 
     type: str | None = None
     role: str | None = None
@@ -101,7 +101,7 @@ class ChatMessages:
     Builds the chat messages of one request.
 
     Args:
-        tools: Of the request; gets those that items bring along.
+        tools: The request's; tools that items define are added to it.
     """
 
     __slots__ = (
@@ -124,7 +124,7 @@ class ChatMessages:
         self.dropped: list[str] = []
         self.history_ids: set[str] = set()
         self.compacts = False
-        """The input ends with a request to summarize it."""
+        """The input ends with a request for a summary."""
         self._attachments: list[Part] = []
         self._reasoning: list[str] = []
         self._details: list[Raw] = []
@@ -133,7 +133,7 @@ class ChatMessages:
         self._calls: list[Message] = []
 
     def add_text(self, role: str, text: str) -> None:
-        """Add a message of plain text; an empty one is left out."""
+        """Add a message of plain text; an empty one is dropped."""
         if text:
             self.messages.append({"role": role, "content": text})
 
@@ -142,8 +142,8 @@ class ChatMessages:
         Add one input item.
 
         Raises:
-            GatewayError: UNSUPPORTED for what would have to be fetched, BAD_REQUEST for an item
-                without its members; the message or `param` names it.
+            GatewayError: UNSUPPORTED for items that would have to be fetched, BAD_REQUEST for an
+                item without required members; the message or `param` names it.
         """
         where = f"input.{index}"
         if self.compacts:
@@ -242,7 +242,7 @@ class ChatMessages:
         self.messages.append({"role": "tool", "tool_call_id": item.id, "content": text})
 
     def _add_hosted_call(self, item: Item, where: str) -> None:  # noqa: ARG002
-        """Add a call that the provider ran, with its result; without one it is left out."""
+        """Add a call that the provider ran, with its result; a call without one is dropped."""
         name, given, result = _HOSTED[item.type or ""]
         output = text_of(getattr(item, result))
         if not output or not item.id:
@@ -335,7 +335,7 @@ class ChatMessages:
             self._assistant = True
 
     def _close_assistant(self) -> None:
-        """End the assistant message; reasoning that no message follows is left out."""
+        """End the assistant message; reasoning without a message is dropped."""
         text = "".join(self._texts)
         if text or self._calls:
             message: Message = {"role": "assistant", "content": text or None}
@@ -374,4 +374,4 @@ _ADDERS: Final[dict[str, Callable[[ChatMessages, Item, str], None]]] = {
     "reasoning": ChatMessages._add_reasoning,
     "item_reference": ChatMessages._refuse_reference,
 }
-"""By the type of the item; those of other types are left out."""
+"""Item type -> its method; items of other types are dropped."""

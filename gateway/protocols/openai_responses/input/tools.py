@@ -1,11 +1,11 @@
 """
-Tools of a Responses request as functions of a chat request, and the way back.
+Translates the tools of a Responses request to functions of a chat request, and back.
 
 A namespace's functions become `<namespace>__<name>`, a custom tool becomes a function with the one
 string `input`, and tools of the API that the client runs (shell, patches, tool search, a computer)
-functions of their arguments. Hosted tools (web search, code interpreter, ...) run at the provider
-and have no counterpart: they are left out and listed, since coding agents always list them; MCP
-servers are refused, since the client relies on the gateway to call them.
+become functions with their arguments. Hosted tools (web search, code interpreter, ...) run at the
+provider and have no counterpart: since coding agents always list them, they are dropped and
+reported. MCP servers are rejected, since the client relies on the gateway to call them.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _COMPUTER: Final = {
 
 
 class ClientTool(NamedTuple):
-    """A tool of the API that the client runs: the item of its calls, and its function."""
+    """A tool of the API that the client runs: the item type of its calls, and its function."""
 
     item: str
     description: str
@@ -99,12 +99,12 @@ CLIENT_TOOLS: Final[dict[str, ClientTool]] = {
     "tool_search": ClientTool("tool_search_call", "Search for further tools.", _SEARCH),
     "computer": ClientTool("computer_call", "Do one action on the user's computer.", _COMPUTER),
 }
-"""By the type of the tool, which is also its name upstream."""
+"""The tool's type, which is also its name upstream -> the tool."""
 _OLD_TYPES: Final = {"computer_use_preview": "computer"}
 
 
 class Tool(msgspec.Struct):
-    """A tool of any type; which members count depends on `type`."""
+    """A tool of any type; which members apply depends on `type`."""
 
     type: str
     name: str | None = None
@@ -138,13 +138,13 @@ _CHOICE: Final = msgspec.json.Decoder(str | _Choice | None)
 
 
 def upstream_name(name: str, namespace: str | None) -> str:
-    """Return the function name that stands for a tool upstream, also in the history."""
+    """Return the name of a tool's function upstream, which is also used in the history."""
     return short_name(f"{namespace}__{name}" if namespace else name)
 
 
 def read_tools(raw: Raw) -> list[Tool]:
     """
-    Return the tools that an item brings along.
+    Return the tools that an item defines.
 
     Raises:
         GatewayError: BAD_REQUEST.
@@ -153,7 +153,7 @@ def read_tools(raw: Raw) -> list[Tool]:
 
 
 class ChatTools:
-    """Builds `tools`, `tool_choice` and the names of one request."""
+    """Builds `tools` and `tool_choice` of one request, and maps names back."""
 
     __slots__ = ("_functions", "_namespaces", "dropped", "names")
 
@@ -161,7 +161,7 @@ class ChatTools:
         self._functions: dict[str, dict[str, object]] = {}
         self._namespaces: dict[str, str | None] = {}
         self.names: dict[str, ToolName] = {}
-        """Upstream name -> the client's, only where they differ."""
+        """Upstream name -> the client's, only if they differ."""
         self.dropped: list[str] = []
 
     def add(self, tools: list[Tool], namespace: str | None = None) -> None:
@@ -192,10 +192,10 @@ class ChatTools:
 
     def chat_members(self, choice: Raw, parallel: bool | None) -> dict[str, object]:
         """
-        Return the chat request's members about tools; none if there are no tools.
+        Return the chat request's members for tools; none if there are no tools.
 
         Raises:
-            GatewayError: UNSUPPORTED, the choice is a hosted tool; BAD_REQUEST, a call is required
+            GatewayError: UNSUPPORTED: the choice is a hosted tool; BAD_REQUEST: a call is required,
                 but no tool is left.
         """
         wanted = self._chat_choice(choice)

@@ -1,1 +1,1 @@
-"""What follow-up requests of the Responses API refer to: ids, references and kept items."""
+"""References of Responses requests to stored responses: ids, item references and stored items."""

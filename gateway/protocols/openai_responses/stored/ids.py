@@ -24,10 +24,10 @@ _KINDS: Final = {
 
 
 class ItemPlace(NamedTuple):
-    """Where an item is kept."""
+    """Where an item is stored."""
 
     token: str
-    """Of its response."""
+    """The token of its response."""
     is_input: bool
 
 
@@ -37,13 +37,13 @@ def token_of(request_id: str) -> str:
 
 
 def response_token(response_id: str) -> str | None:
-    """Return the token in a response's id; None: the gateway made no such id."""
+    """Return the token in a response's id; None: the gateway did not make the id."""
     found = _RESPONSE.fullmatch(response_id)
     return found[1] if found else None
 
 
 def item_place(item_id: str) -> ItemPlace | None:
-    """Return where the item with this id is kept; None: the gateway made no such id."""
+    """Return where the item with this id is stored; None: the gateway did not make the id."""
     found = _ITEM.fullmatch(item_id)
     return ItemPlace(found[1], found[2] is not None) if found else None
 
@@ -54,5 +54,5 @@ def response_id(token: str) -> str:
 
 
 def input_item_id(kind: str, token: str, place: int) -> str:
-    """Return the id of an input item that came without one."""
+    """Return the id for an input item without one."""
     return f"{_KINDS.get(kind, 'item')}_{token}_in{place}"

@@ -1,7 +1,7 @@
 """
-A request that refers to kept responses, and the same request with all of its items.
+Finds references to stored responses in a request, and replaces them by the items.
 
-The items of a conversation are joined as raw JSON: nothing of them is decoded but ids and types.
+The items of a conversation are joined as raw JSON; only ids and types are decoded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class StoreRequest(msgspec.Struct):
-    """The members of a request that concern kept responses."""
+    """The members of a request that concern stored responses."""
 
     store: bool | None = None
     previous_response_id: str | None = None
@@ -49,19 +49,20 @@ _OUTPUT: Final = msgspec.json.Decoder(_Output)
 
 def read_store_request(body: bytes) -> StoreRequest:
     """
-    Return what a request says about kept responses.
+    Return the members of a request that concern stored responses.
 
     Raises:
-        GatewayError: BAD_REQUEST: no JSON object, or a member of the wrong type.
+        GatewayError: BAD_REQUEST: not a JSON object, or a member of the wrong type.
     """
     return decode_request(body, _REQUEST)
 
 
 def references_in(items: bytes) -> list[str | None]:
     """
-    Return the id that each input item refers to; None for an item that is none.
+    Return the id that each input item refers to; None for items that are no references.
 
-    Empty without any reference, and for what is not a list of items, which is refused later.
+    The list is empty if there are no references, or if `items` is not a list, which is rejected
+    later.
     """
     if items[:1] != b"[":
         return []
@@ -74,14 +75,14 @@ def references_in(items: bytes) -> list[str | None]:
 
 
 def _is_reference(item: _Reference) -> bool:
-    # The type may be left away: nothing else is an id alone.
+    # References may omit the type: no other item consists of an id only.
     return item.type == "item_reference" or (item.type is None and item.role is None)
 
 
 def with_references(
     items: bytes, references: list[str | None], found: Mapping[str, bytes]
 ) -> bytes:
-    """Return input items with each reference replaced by the item it stands for."""
+    """Return input items with each reference replaced by its item."""
     given: list[Raw] = decode_request(items, _ITEMS)
     return _encode(
         [
@@ -93,7 +94,7 @@ def with_references(
 
 def with_history(body: bytes, history: Iterable[bytes], items: bytes) -> bytes:
     """
-    Return a request that needs no kept response.
+    Return a request that refers to no stored response.
 
     Args:
         body: The client's request.
@@ -109,7 +110,7 @@ def with_history(body: bytes, history: Iterable[bytes], items: bytes) -> bytes:
 
 def kept_items(items: bytes, token: str) -> bytes:
     """
-    Return a request's own input as it is kept: a list in which every item has type and id.
+    Return a request's own input in stored form: a list in which every item has a type and an id.
 
     Args:
         items: A JSON array of items without references, or a string.
@@ -131,19 +132,19 @@ def kept_items(items: bytes, token: str) -> bytes:
 
 
 def items_by_id(items: bytes) -> dict[str, bytes]:
-    """Return kept items by their id."""
+    """Return stored items by id."""
     return dict(item_ids(items))
 
 
 def item_ids(items: bytes) -> list[tuple[str, bytes]]:
-    """Return kept items, each with its id."""
+    """Return stored items, each with its id."""
     raw = decode_request(items, _ITEMS)
     named = decode_request(items, _REFERENCES)
     return [(each.id or "", bytes(item)) for item, each in zip(raw, named, strict=True)]
 
 
 def output_of(response: bytes) -> bytes:
-    """Return the output of a kept response, a JSON array."""
+    """Return the output of a stored response, a JSON array."""
     return bytes(_OUTPUT.decode(response).output)
 
 

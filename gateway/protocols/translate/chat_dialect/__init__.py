@@ -1,1 +1,1 @@
-"""Chat requests in the form that each dialect of the OpenAI wire takes."""
+"""Adapts chat requests to the dialects of the OpenAI wire."""

@@ -1,8 +1,8 @@
 """
-The messages of a chat request as a dialect takes them: tool calls, their results and reasoning.
+Adapts the messages of a chat request to a dialect: tool calls, their results and reasoning.
 
-Messages are decoded JSON and are changed in place. The same history gives the same result, and a
-longer one begins with the same messages.
+Messages are decoded JSON and changed in place. The same history gives the same result, and a longer
+one begins with the same messages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.protocols.translate.messages_to_chat.messages import NO_SIGNATURE
 Json = dict[str, Any]
 
 GOOGLE_FORMAT: Final = "google-gemini-v1"
-"""`format` of a reasoning detail with a thought signature; its `id` is that of the call."""
+"""`format` of a reasoning detail with a thought signature; its `id` is the call's."""
 
 
 class _SeenCall(msgspec.Struct, gc=False):
@@ -51,17 +51,17 @@ _MESSAGES: Final = msgspec.json.Decoder(_Messages)
 
 
 def has_calls(body: bytes) -> bool:
-    """Return whether a request's history may have tool calls, and so must be walked."""
+    """Return whether a request's history may have tool calls and must be decoded."""
     return b'"tool_calls"' in body
 
 
 def fitting_messages(body: bytes, caps: Capabilities) -> bytes | None:
     """
-    Return the messages of a relayed chat request as the upstream takes them; None: they suit it.
+    Return the messages of a relayed chat request adapted to the upstream; None: no change.
 
     Args:
         body: The client's request.
-        caps: The upstream's abilities.
+        caps: The upstream's capabilities.
     """
     if not has_calls(body):
         return None
@@ -70,19 +70,19 @@ def fitting_messages(body: bytes, caps: Capabilities) -> bytes | None:
             return None
         messages = decode_request(body, _MESSAGES).messages
     except GatewayError:
-        return None  # the upstream says what is wrong with it
+        return None  # left to the upstream to reject
     return msgspec.json.encode(fit_history(messages, caps))
 
 
 def fit_history(messages: list[Json], caps: Capabilities) -> list[Json]:
     """
-    Return the messages in order, with ids and with what the dialect wants beside calls.
+    Return the messages in the order and with the members that the dialect requires.
 
-    * Results follow the message with their calls, in the calls' order.
-    * Calls and results without ids are given the same ones, by their order.
-    * Ids that the upstream would refuse are shortened, in call and result alike.
-    * A call's message has the dialect's filler for its reasoning, and Gemini's first call a
-      signature: its own, else the value for a lost one.
+    * Results directly follow the message with their calls, in the calls' order.
+    * Calls and results without ids get matching ones, by their order.
+    * Ids that the upstream would reject are shortened, in calls and results alike.
+    * A message with calls has the dialect's filler if it lacks reasoning, and for Gemini its first
+      call has a signature: its own, else the value for a lost one.
     """
     _name_calls(messages)
     for message in messages:
@@ -95,7 +95,7 @@ def fit_history(messages: list[Json], caps: Capabilities) -> list[Json]:
 
 
 def in_order(messages: list[Json]) -> list[Json]:
-    """Return the messages with each tool result behind its calls, see `tool_order`."""
+    """Return the messages with tool results directly after their calls, see `tool_order`."""
     ordered = tool_order.with_results_after_calls([_Ordered(message) for message in messages])
     return [each.message for each in ordered]
 
@@ -105,7 +105,7 @@ class _OrderedCall(NamedTuple):
 
 
 class _Ordered:
-    """A message as `tool_order` reads it."""
+    """A message in the form that `tool_order` needs."""
 
     __slots__ = ("message", "role", "tool_call_id", "tool_calls")
 
@@ -158,7 +158,7 @@ def _calls(message: Json) -> list[Json]:
 
 
 def _name_calls(messages: list[Json]) -> None:
-    """Give calls without an id one, and their results the same."""
+    """Give calls without an id a new one, and their results the same."""
     unanswered: list[str] = []
     for index, message in enumerate(messages):
         calls = _calls(message)
@@ -195,7 +195,7 @@ def _sign(call: Json, signature: str) -> None:
 
 
 def _own_signatures(message: Json) -> dict[str, str]:
-    """Return Gemini's signatures of a message's calls, by the calls' ids."""
+    """Return Gemini's signatures of a message's calls, by call id."""
     details = message.get("reasoning_details")
     return {
         entry["id"]: entry["data"]

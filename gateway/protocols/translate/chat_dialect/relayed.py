@@ -1,7 +1,7 @@
 """
-The few edits that a relayed chat request needs at an upstream of another dialect.
+Adapts a relayed chat request to an upstream of another dialect.
 
-Members are replaced in place; a request that already suits the upstream is not changed.
+Members are replaced in the bytes; a request that needs no change is returned as it is.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _CHOICE: Final = msgspec.json.Decoder(_Choice)
 
 
 class AdaptedChat(NamedTuple):
-    """A chat request and the fields that were left out of it."""
+    """A chat request, and the fields that were dropped from it."""
 
     body: bytes
     dropped: tuple[str, ...] = ()
@@ -56,18 +56,18 @@ class AdaptedChat(NamedTuple):
 
 def adapt_chat(body: bytes, call: CallFields, caps: Capabilities) -> AdaptedChat:
     """
-    Return a chat request with what must change for an upstream; `body` itself if nothing must.
+    Return a chat request adapted to an upstream; `body` itself if nothing changes.
 
-    * `tool_choice` in the forms of other dialects: `"any"`, and a function without a type.
-    * Reasoning fields that the upstream does not know become those that it knows.
-    * Schemas of tools get the form of `closed_schema.plain_refs`.
-    * A forced tool switches thinking off, where the upstream refuses both together.
-    * Tool calls and results have order and ids that the upstream accepts, see `fit_history`.
+    * Forms of `tool_choice` of other dialects are converted: `"any"`, a function without a type.
+    * Reasoning fields that the upstream does not know are converted to those that it knows.
+    * Schemas of tools are converted by `closed_schema.plain_refs`.
+    * Thinking is disabled if a tool is forced and the upstream rejects both together.
+    * Tool calls and results get the order and ids that the upstream accepts, see `fit_history`.
 
     Args:
         body: The request.
         call: The result of `decode_call` for it.
-        caps: The upstream's abilities.
+        caps: The upstream's capabilities.
     """
     messages = fitting_messages(body, caps)
     if messages is not None:

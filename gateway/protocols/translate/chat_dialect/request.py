@@ -1,7 +1,7 @@
 """
-Fits a chat request that the gateway has made to its upstream's dialect.
+Adapts a chat request that the gateway has built to its upstream's dialect.
 
-Members are decoded JSON. What cannot be carried is left out and named.
+Members are decoded JSON. Members that the upstream does not accept are dropped and reported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 _FREE_CHOICES: Final = (None, "auto", "none")
 _SAMPLING: Final = ("temperature", "top_p")
 _NAMES: Final = {"verbosity": "text.verbosity"}
-"""Members that the Responses API has under another name."""
+"""Members with another name in the Responses API -> that name."""
 _USER_FIELDS: Final = ("safety_identifier", "user")
 _EXTRA: Final = msgspec.json.Decoder(Json)
 
@@ -34,11 +34,11 @@ def fit_chat(chat: Json, route: TranslationRoute) -> tuple[str, ...]:
     Change a chat request in place for an upstream.
 
     Args:
-        chat: With `max_completion_tokens` as its output limit, if it has one.
-        route: The upstream's model and abilities.
+        chat: The request; its output limit, if any, is in `max_completion_tokens`.
+        route: The upstream's model and capabilities.
 
     Returns:
-        What was left out, by the names that the Responses API has for it.
+        The dropped members, by their names in the Responses API.
     """
     caps = route.caps
     dropped: list[str] = []
@@ -92,7 +92,7 @@ def _fit_part(part: Json, caps: Capabilities, dropped: list[str]) -> Json:
 
 
 def _fit_old_reasoning(message: Json, caps: Capabilities) -> None:
-    """Put old reasoning where the dialect wants it, or nowhere."""
+    """Move the reasoning of earlier messages to the dialect's member, or drop it."""
     field = caps.reasoning_in
     text = message.pop("reasoning_content", None)
     details = message.pop("reasoning_details", None)
@@ -118,7 +118,7 @@ def _fit_sampling(chat: Json, caps: Capabilities, dropped: list[str]) -> None:
 
 
 def _fit_hints(chat: Json, caps: Capabilities) -> None:
-    """Keep hints where they are known: a strict upstream returns 400 for others."""
+    """Drop hints that the upstream does not know: a strict one would return 400."""
     if not caps.prompt_cache_key:
         chat.pop("prompt_cache_key", None)
     given = [chat.pop(name, None) for name in _USER_FIELDS]

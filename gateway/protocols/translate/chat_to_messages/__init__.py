@@ -1,1 +1,1 @@
-"""Chat Completions requests for Anthropic upstreams, and their responses back."""
+"""Translates Chat Completions requests for Anthropic upstreams, and their responses back."""

@@ -1,4 +1,4 @@
-"""Tool-call ids of an OpenAI history as Anthropic's, each once in a request."""
+"""Makes the tool-call ids of an OpenAI history unique, and valid for Anthropic."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from gateway.protocols.ids import UnusedIds, to_anthropic_id
 
 class CallIds:
     """
-    Gives each call of a history an id of its own, and its result the same one.
+    Gives each call of a history a unique id, and its result the same one.
 
-    Some servers number the calls of each response from 0, so that ids repeat in a history, which
-    Anthropic refuses. The first call keeps its id, the next ones get `_2`, `_3`, ... appended.
+    Some servers number the calls of each response from 0, so that ids are repeated in a history,
+    which Anthropic rejects. The first call keeps its id, later ones get `_2`, `_3`, ... appended.
     """
 
     __slots__ = ("_last", "_unused", "_waiting")

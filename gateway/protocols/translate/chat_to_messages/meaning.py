@@ -1,4 +1,4 @@
-"""What an Anthropic response means in the terms of chat completions."""
+"""Converts the parts of an Anthropic response to those of a chat completion."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def completion_usage(usage: ChatUsage) -> CompletionUsage:
 
 
 def counted(usage: UsageCounters) -> ChatUsage:
-    """Return a message's counters as a chat client counts them; without any, zeros."""
+    """Return a message's usage as a chat client counts it; zeros if there is none."""
     return chat_usage(usage.total or Usage(), reasoning_stated=usage.states_thinking)
 
 
 def finish_reason(stop_reason: str | None, *, has_calls: bool) -> FinishReason:
-    """Return OpenAI's reason; unknown or missing it is `stop`, or `tool_calls` after a call."""
+    """Return OpenAI's reason; for others or none it is `tool_calls` after a call, else `stop`."""
     reason = _FINISH.get(stop_reason or "", "stop")
     return "tool_calls" if has_calls and reason == "stop" else reason
 
 
 def signed_reasoning(index: int, text: str, signature: str) -> ReasoningDetail:
-    """Return the detail of signed reasoning."""
+    """Return the `reasoning_details` entry of signed reasoning."""
     return ReasoningDetail(
         index=index,
         type="reasoning.text",
@@ -63,7 +63,7 @@ def signed_reasoning(index: int, text: str, signature: str) -> ReasoningDetail:
 
 
 def encrypted_reasoning(index: int, data: str) -> ReasoningDetail:
-    """Return the detail of redacted thinking."""
+    """Return the `reasoning_details` entry of redacted thinking."""
     return ReasoningDetail(
         index=index, type="reasoning.encrypted", data=join_surrogates(data), format=FORMAT
     )
@@ -71,7 +71,7 @@ def encrypted_reasoning(index: int, data: str) -> ReasoningDetail:
 
 def arguments_of(tool_input: Raw) -> str:
     """
-    Return a call's arguments: its input compactly, numbers as they were written.
+    Return a call's arguments: its input as compact JSON, with numbers unchanged.
 
     Raises:
         GatewayError: UPSTREAM_MALFORMED: not UTF-8, or nested too deeply.

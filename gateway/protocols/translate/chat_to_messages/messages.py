@@ -1,10 +1,10 @@
 """
-Messages of an OpenAI request as Anthropic's system blocks and turns.
+Translates the messages of an OpenAI request to Anthropic's system blocks and turns.
 
-Theory. First every message becomes an entry, a role with blocks; entries without blocks vanish.
-Then entries are placed: neighbours of one role merge, since Anthropic's turns alternate, and a
-system message in the middle stays one only where Anthropic allows it, directly after a user's turn
-and last or before an assistant's; elsewhere it becomes a reminder in the user's turn.
+Theory. First every message becomes an entry, a role with blocks; entries without blocks are
+dropped. Then adjacent entries of one role are merged, since Anthropic's turns alternate. A system
+message within the conversation stays one only where Anthropic allows it, after a user's turn and
+before an assistant's or at the end; elsewhere it becomes a reminder in the user's turn.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gateway.protocols.translate.tool_order import with_results_after_calls
 
 _STRING: Final = msgspec.json.Decoder(str)
 _LONGEST_ARGUMENTS: Final = 4 * 1024 * 1024
-"""JSON inside a string, whose values nobody has counted; one read of it holds up everything."""
+"""Bytes of JSON in a string, whose values are not counted, and which blocks the event loop."""
 _SYSTEM: Final = frozenset({"system", "developer"})
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 
@@ -51,7 +51,7 @@ class Conversation(NamedTuple):
     turns: list[Turn]
 
     def has_cache_control(self) -> bool:
-        """Return whether any block carries a cache marker."""
+        """Return whether any block has a cache marker."""
         return any(
             block.cache_control is not UNSET
             for blocks in (self.system, *(turn.content for turn in self.turns))
@@ -61,9 +61,9 @@ class Conversation(NamedTuple):
 
     def may_think(self) -> bool:
         """
-        Return whether thinking may be on: the last turn with tool calls begins with thinking.
+        Return whether thinking may be enabled: the last turn with tool calls begins with thinking.
 
-        Anthropic returns 400 if thinking is on and such a turn came without its signed thinking.
+        Anthropic returns 400 if thinking is enabled and such a turn lacks its signed thinking.
         """
         for turn in reversed(self.turns):
             if any(block.type == "tool_use" for block in turn.content):
@@ -76,10 +76,10 @@ class MessageTranslator:
     Translates the messages of one request.
 
     Args:
-        caps: The upstream's abilities.
+        caps: The upstream's capabilities.
         names: Collects shortened tool names.
-        dropped: Collects what is left out.
-        carry_reasoning: False leaves all old reasoning out.
+        dropped: Collects the names of dropped fields.
+        carry_reasoning: False drops all reasoning of the history.
     """
 
     __slots__ = ("_caps", "_carry_reasoning", "_dropped", "_ids", "_names")
@@ -103,12 +103,12 @@ class MessageTranslator:
         Return the conversation.
 
         Raises:
-            GatewayError: UNSUPPORTED or BAD_REQUEST: a message cannot be carried, or only system
-                messages are left.
+            GatewayError: UNSUPPORTED or BAD_REQUEST: a message cannot be translated, or there are
+                only system messages.
         """
         messages = with_results_after_calls(messages)
         if messages and all(message.role in _SYSTEM for message in messages):
-            # Anthropic wants a user's turn; the last instruction is the one to act on.
+            # Anthropic requires a user's turn; the last instruction is the one to act on.
             messages = [*messages[:-1], msgspec.structs.replace(messages[-1], role="user")]
         leading = 0
         while leading < len(messages) and messages[leading].role in _SYSTEM:
@@ -150,7 +150,7 @@ class MessageTranslator:
             case role:
                 raise GatewayError(
                     ErrorKind.BAD_REQUEST,
-                    f"messages.{index}.role: '{role}' is no role",
+                    f"messages.{index}.role: '{role}' is not a valid role",
                     param=f"messages.{index}.role",
                 )
 
@@ -170,7 +170,7 @@ class MessageTranslator:
         return blocks
 
     def _spoken(self, message: Message) -> list[Block]:
-        """Return content and refusal; parts only a model could have made are left out, listed."""
+        """Return content and refusal; parts that only a model produces are dropped and reported."""
         if not isinstance(message.content, list):
             return text_blocks(message.content, 0) + text_blocks(message.refusal, 0)
         blocks: list[Block] = []
@@ -218,7 +218,7 @@ class MessageTranslator:
 
 
 def _marked(blocks: list[Block], marker: Raw) -> list[Block]:
-    """Return the blocks with a cache marker on the last one that may carry it and has none."""
+    """Return the blocks with a cache marker on the last one that may have it and has none."""
     if is_given(marker) and blocks:
         last = blocks[-1]
         if last.cache_control is UNSET and last.type not in _THINKING:
@@ -263,7 +263,7 @@ def _placed(entries: list[_Entry], *, keep_system: bool) -> list[Turn]:
             turns.append(Turn(role, blocks))
     for turn in turns:
         if turn.role == "user" and len(turn.content) > 1:
-            # Anthropic wants results before text, whatever stood between them in the history.
+            # Anthropic requires results before text, whatever their order in the history.
             turn.content.sort(key=_is_no_result)
     return turns
 
@@ -280,7 +280,7 @@ def _is_no_result(block: Block) -> bool:
 
 
 def _trim_last(turns: list[Turn]) -> None:
-    """Remove white space at the end of a last assistant turn's text: Anthropic refuses it."""
+    """Remove trailing white space of a last assistant turn, which Anthropic rejects."""
     if not turns or turns[-1].role != "assistant":
         return
     last = turns[-1].content[-1]

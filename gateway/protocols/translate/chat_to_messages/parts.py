@@ -1,9 +1,9 @@
 """
-Content parts of an OpenAI message as Anthropic blocks.
+Translates the content parts of an OpenAI message to Anthropic blocks.
 
-The gateway fetches nothing for a client: a file by id is refused, an image by URL is passed on as
-URL. What this model cannot take but another could becomes a visible note instead of an error, since
-agents resend their history and it must stay usable.
+The gateway fetches nothing for a client: a file by id is rejected, and an image by URL is sent as
+URL. A part that only other models accept is replaced by a visible note instead of an error, since
+agents resend their history and must be able to continue.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from gateway.protocols.translate.image_type import sniffed_image_type
 _IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _PDF: Final = "application/pdf"
 _MOST_QUOTED: Final = 100_000
-"""Percent escapes of a data URL: each becomes an object of its own."""
+"""Most percent escapes in a data URL: decoding allocates an object for each."""
 _LONGEST_HEAD: Final = 1024
-"""Characters of a data URL before its comma that are looked at."""
+"""Characters of a data URL in which its comma is searched."""
 _NO_IMAGES: Final = "[image omitted: this model does not accept images]"
 _NO_FILES: Final = "[document omitted: this model does not accept files]"
 _CACHED: Final = Raw(b'{"type":"ephemeral"}')
@@ -35,7 +35,7 @@ _CACHED_LONGER: Final = Raw(b'{"type":"ephemeral","ttl":"1h"}')
 
 
 def refused_part(index: int, kind: str) -> GatewayError:
-    """Return the refusal of a content part, named by its message's index and its type."""
+    """Return the error for a content part, with the index of its message and its type."""
     return GatewayError(
         ErrorKind.UNSUPPORTED,
         f"content part type '{kind}' is not supported by this model",
@@ -45,7 +45,7 @@ def refused_part(index: int, kind: str) -> GatewayError:
 
 def text_blocks(content: str | list[Part] | None, index: int) -> list[Block]:
     """
-    Return the text of a system message: one block a part.
+    Return the text of a system message, one block per part.
 
     Raises:
         GatewayError: UNSUPPORTED: a part is not text.
@@ -60,17 +60,17 @@ def text_blocks(content: str | list[Part] | None, index: int) -> list[Block]:
 
 def content_blocks(content: str | list[Part] | None, index: int, caps: Capabilities) -> list[Block]:
     """
-    Return a user's or tool's content as blocks; text without any letter is left out.
+    Return a user's or tool's content as blocks, without blank text.
 
-    Anthropic refuses text blocks that are empty or hold white space only.
+    Anthropic rejects text blocks that are empty or contain only white space.
 
     Args:
         content: The message's content.
         index: The message's position, for errors.
-        caps: The upstream's abilities.
+        caps: The upstream's capabilities.
 
     Raises:
-        GatewayError: UNSUPPORTED: a part that has no counterpart. BAD_REQUEST: a broken one.
+        GatewayError: UNSUPPORTED: a part without counterpart. BAD_REQUEST: an invalid one.
     """
     if content is None or isinstance(content, str):
         return text_blocks(content, index)
@@ -78,7 +78,7 @@ def content_blocks(content: str | list[Part] | None, index: int, caps: Capabilit
 
 
 def is_replaced(part: Part, caps: Capabilities) -> bool:
-    """Return whether a note stands in for the part, since the model does not take its kind."""
+    """Return whether a note replaces the part, since the model does not accept its type."""
     if part.type == "image_url":
         return not caps.images
     if part.type != "file" or caps.files or part.file is None:
@@ -127,7 +127,7 @@ def _image(part: Part, index: int) -> Block:
         )
     media_type, is_base64, encoded = _data_url(url)
     if is_base64:
-        # Anthropic refuses an image whose type is not that of its bytes.
+        # Anthropic rejects an image whose media type does not match its bytes.
         media_type = sniffed_image_type(encoded) or media_type
     if media_type == "image/jpg":
         media_type = "image/jpeg"
@@ -175,7 +175,7 @@ def _document(file: File, index: int, caps: Capabilities) -> Block:
 
 
 def _data_url(url: str) -> tuple[str, bool, str]:
-    """Return media type, whether the rest is base64, and the rest; all empty for another URL."""
+    """Return media type, whether the data is base64, and the data; all empty for other URLs."""
     if url[:5].lower() != "data:":
         return "", False, ""
     head, _, encoded = url[5:].partition(",")

@@ -1,18 +1,18 @@
 """
 Reads an Anthropic stream as chat events.
 
-Anthropic addresses deltas by block index; chat has no blocks, only text, reasoning and calls, so an
-open block remembers the event that its pieces become.
+Anthropic addresses deltas by block index; chat has no blocks, only text, reasoning and calls. So an
+open block stores which event its deltas become.
 
 Rules of this file:
 
-* Text, reasoning and arguments pass at once; each block holds back half a surrogate pair at most.
-* Calls are numbered 0, 1, 2, ... over tool_use blocks only. Id and name come once, in the call's
-  first fragment: accumulators add strings up.
-* A signature is worthless without its text, so its detail carries the whole reasoning.
+* Text, reasoning and arguments pass at once; each block holds back at most half a surrogate pair.
+* Calls are numbered 0, 1, 2, ... counting tool_use blocks only. Id and name are sent once, in the
+  call's first fragment, since clients concatenate them.
+* A signature is useless without its text, so its detail contains the whole reasoning.
 * Blocks of server tools and unknown deltas are skipped.
-* The response ends only after a stop reason or `message_stop`. A body that ends before is an error:
-  a false end would stop an agent's work silently.
+* The response ends only after a stop reason or `message_stop`. A body that ends before is an error,
+  since an agent would take the truncated response for a complete one.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _StartedMessage(msgspec.Struct):
 
 
 class _StreamEvent(msgspec.Struct):
-    """Any event; a member that its type does not have is None."""
+    """Any event; members that its type does not have are None."""
 
     type: str | None = None
     index: int | None = None
@@ -103,11 +103,11 @@ _TOOL_START: Final = msgspec.json.Decoder(_ToolStart)
 
 class _OpenBlock:
     """
-    Where a block's pieces go.
+    The event that a block's deltas become.
 
     Args:
         takes: Type of the deltas that belong to it; empty: none.
-        emit: Takes a piece.
+        emit: Called with each piece.
     """
 
     __slots__ = (
@@ -124,9 +124,9 @@ class _OpenBlock:
         self.takes = takes
         self.emit = emit
         self.half = SurrogateJoiner()
-        # Of a call until a delta brings some: the arguments in `content_block_start`.
+        # A call's arguments in `content_block_start`, until a delta has some.
         self.arguments: str | None = None
-        # Of reasoning until its detail is written.
+        # Set for reasoning until its detail is written.
         self.detail_index: int | None = None
         self.reasoning: list[str] = []
         self.reasoning_chars = 0
@@ -167,7 +167,7 @@ class MessagesReader:
         self.phase = Phase.DONE
 
     def take(self, event: Event) -> UpstreamFault | None:
-        """Take one event; a fault that it reports is returned."""
+        """Read one event; return the fault that it reports, if any."""
         data = event.data
         if data[:1] == b"[" and data.strip() == b"[DONE]":
             return None  # vLLM sends it here, too.
@@ -187,7 +187,7 @@ class MessagesReader:
     def _take_rare(self, read: _StreamEvent, data: bytes) -> UpstreamFault | None:
         match read.type:
             case "message_start" if self.phase is not Phase.WAITING:
-                return STREAM_MALFORMED  # half of one response and half of another
+                return STREAM_MALFORMED  # a second response began before the first one ended
             case "message_start":
                 self._begin(read.message)
             case "content_block_start" if read.content_block is not None:
@@ -235,7 +235,7 @@ class MessagesReader:
         block.emit(text)
 
     def _sign(self, block: _OpenBlock, signature: str) -> None:
-        # Once for each block; reasoning too large to be kept gets no detail.
+        # Once per block; reasoning that is too large to keep gets no detail.
         index, block.detail_index = block.detail_index, None
         if index is None or block.reasoning_chars > LIMIT_BYTES:
             return
@@ -318,4 +318,4 @@ class MessagesReader:
 
 
 def _discard(_: str) -> None:
-    """Take the pieces of a block that chat does not have."""
+    """Ignore the deltas of a block without counterpart in chat."""

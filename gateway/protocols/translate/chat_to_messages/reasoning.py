@@ -1,4 +1,4 @@
-"""Reasoning effort: OpenAI's `reasoning_effort` as Anthropic's fields."""
+"""Translates OpenAI's `reasoning_effort` to Anthropic's fields."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _BUDGETS: Final = {
     "xhigh": 32000,
     "max": 32000,
 }
-"""Thinking tokens for models that take a budget."""
+"""Effort -> thinking tokens, for models with a budget."""
 _LEAST_OUTPUT: Final = 1024
-"""Tokens that thinking leaves for the response, and the least budget Anthropic accepts."""
+"""Least tokens left for the response besides thinking, and Anthropic's least budget."""
 
 _DISABLED: Final = Raw(b'{"type":"disabled"}')
 _ADAPTIVE: Final = Raw(b'{"type":"adaptive","display":"summarized"}')
-"""Newer models default to omitted reasoning: the client would see no reasoning."""
+"""Newer models omit reasoning from the response by default."""
 
 
 class _Thinking(msgspec.Struct, gc=False):
@@ -41,7 +41,7 @@ _THINKING: Final = msgspec.json.Decoder(_Thinking)
 
 
 class Reasoning(NamedTuple):
-    """What to send; `is_on`: the model will think."""
+    """The fields to send; `is_on`: whether the model will think."""
 
     thinking: Raw | None = None
     effort: str | None = None
@@ -57,21 +57,21 @@ def reasoning_of(
     dropped: Dropped,
 ) -> Reasoning:
     """
-    Return the fields that ask for the wanted reasoning.
+    Return the fields for the requested reasoning.
 
-    A `thinking` object of Anthropic's wins over `reasoning_effort` and is sent as it is. Fields of
-    other dialects are read as an effort, if there is no `reasoning_effort`.
+    A `thinking` object in Anthropic's form takes precedence over `reasoning_effort` and is sent as
+    it is. Without `reasoning_effort`, fields of other dialects are read as an effort.
 
     Args:
-        request: The client's.
-        caps: The upstream's abilities.
+        request: The client's request.
+        caps: The upstream's capabilities.
         max_tokens: The output limit that will be sent.
-        may_think: False where a token budget would be refused: a forced tool, or a last tool turn
-            without its signed thinking.
-        dropped: Collects what is left out.
+        may_think: False if a token budget would be rejected: with a forced tool, or if the last
+            tool turn lacks its signed thinking.
+        dropped: Collects the names of dropped fields.
 
     Raises:
-        GatewayError: BAD_REQUEST: `thinking` is no object.
+        GatewayError: BAD_REQUEST: `thinking` is not an object.
     """
     if is_given(request.thinking):
         own = _verbatim(request.thinking, max_tokens, caps, dropped)
@@ -115,13 +115,13 @@ def _verbatim(
         return _off(caps, thinking)
     budget = asked.budget_tokens
     if asked.type == "enabled" and isinstance(budget, int):
-        # Anthropic's limits: the least budget, and room for the response.
+        # Anthropic's conditions: the least budget, and tokens left for the response.
         return Reasoning(thinking, is_on=True) if _LEAST_OUTPUT <= budget < max_tokens else None
     return Reasoning(thinking, is_on=True) if asked.type == "adaptive" else None
 
 
 def _off(caps: Capabilities, thinking: Raw) -> Reasoning:
-    """Switch thinking off, or as low as the model lets it be."""
+    """Disable thinking, or set it as low as the model allows."""
     if caps.can_disable_thinking:
         return Reasoning(thinking)
     return Reasoning(effort=nearest_effort("low", caps.efforts))

@@ -1,10 +1,10 @@
 """
-OpenAI Chat Completions request to Anthropic Messages request.
+Translates an OpenAI Chat Completions request to an Anthropic Messages request.
 
-Pure and stable: the same history gives the same bytes, or the provider's prompt cache would be lost
-on every turn. What the upstream cannot do is either left out and listed (`dropped`), left out
-silently where it makes no difference to the client, or refused where the response would silently
-mean something else. `FIELDS` says which for every field; docs/translation-chat.md explains it.
+Pure and stable: the same history gives the same bytes, since the provider's prompt cache depends on
+it. A feature that the upstream lacks is dropped and reported (`dropped`), dropped silently if that
+makes no difference to the client, or rejected if the response would not be what the client expects.
+`FIELDS` says which for every field; docs/translation-chat.md explains it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ FIELDS: Final[Mapping[str, Outcome]] = {
     "prompt_cache_options": "ignore",
     "prompt_cache_retention": "ignore",
 }
-"""What becomes of each top-level field; one that is not named here is ignored."""
+"""How each top-level field is handled; fields that are not listed are ignored."""
 
 _DROPPED: Final = tuple(name for name, outcome in FIELDS.items() if outcome == "drop")
 _LONGEST_USER: Final = 256
@@ -99,17 +99,17 @@ def translate_request(
 
     Args:
         body: The client's body, at most 32 MiB.
-        route: The upstream's model and abilities.
-        carry_reasoning: False leaves all old reasoning out: for the one retry after an upstream
-            refused its signature.
+        route: The upstream's model and capabilities.
+        carry_reasoning: False drops all reasoning of the history, for the one retry after an
+            upstream rejected its signature.
 
     Raises:
-        GatewayError: BAD_REQUEST: no JSON, nested too deeply, a field missing or of the wrong
-            kind. UNSUPPORTED: a feature the client asks for and the upstream does not have. Both
-            name the field in `param`.
+        GatewayError: BAD_REQUEST: not JSON, nested too deeply, a field missing or of the wrong
+            type. UNSUPPORTED: a requested feature that the upstream does not have. Both name the
+            field in `param`.
     """
     try:
-        body.decode()  # Raw members are copied as they are: the whole must be UTF-8.
+        body.decode()  # Raw members are copied unchecked, so the whole must be UTF-8.
         return _translate(decode_request(body, _REQUEST), route, carry_reasoning=carry_reasoning)
     except UnicodeDecodeError as error:
         message = "The request body is not valid UTF-8."
@@ -166,7 +166,7 @@ def _translate(
 
 
 def _refuse(request: ChatRequest) -> None:
-    """Raise for the features that would silently be missing from the response."""
+    """Raise for features that would be missing from the response without notice."""
     asked = {
         "n": request.n is not None and request.n > 1,
         "logprobs": bool(request.logprobs),
@@ -201,7 +201,7 @@ def _tool_fields(tool_use: ToolUse) -> dict[str, object]:
 def _output_format(
     wanted: ResponseFormat | None, caps: Capabilities, system: list[Block], dropped: Dropped
 ) -> dict[str, object]:
-    """Return the format for `output_config`, or add the sentence that stands in for it."""
+    """Return the format for `output_config`, or add a sentence to `system` in its place."""
     if wanted is None or wanted.type == "text":
         return {}
     if wanted.type not in ("json_object", "json_schema"):
@@ -234,7 +234,7 @@ def _sampling_fields(
             continue
         clamped = _clamped(value, name)
         if caps.sampling == "drop" or reasoning.is_on or fields:
-            dropped.add(name)  # Anthropic refuses top_p next to temperature, either while thinking.
+            dropped.add(name)  # Anthropic rejects top_p with temperature, and both while thinking.
         else:
             fields[name] = clamped
     if is_given(request.top_k):
@@ -250,7 +250,7 @@ def _sampling_fields(
 
 
 def _clamped(value: Raw, name: str) -> Raw:
-    """Return a number in Anthropic's range of 0 to 1, as it was written if it is in there."""
+    """Return a number clamped to Anthropic's range of 0 to 1; one in range is unchanged."""
     try:
         number = _NUMBER.decode(value)
     except msgspec.DecodeError as error:
@@ -270,7 +270,7 @@ def _identity_fields(
         fields["metadata"] = {"user_id": _anonymous(user)}
     match request.service_tier:
         case None | "auto":
-            pass  # Anthropic's default, too.
+            pass  # This is Anthropic's default, too.
         case "default":
             if caps.service_tier:
                 fields["service_tier"] = "standard_only"
@@ -280,7 +280,7 @@ def _identity_fields(
 
 
 def _anonymous(user: str) -> str:
-    """Return the id, hashed if it looks like an e-mail address or a telephone number."""
+    """Return a user's id, hashed if it looks like an e-mail address or a telephone number."""
     if _EMAIL.search(user) or _is_phone(user.strip()):
         return hashlib.sha256(user.encode()).hexdigest()
     return user[:_LONGEST_USER]

@@ -1,4 +1,4 @@
-"""A whole Anthropic message as an OpenAI chat completion."""
+"""Translates a whole Anthropic message to an OpenAI chat completion."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ _RESPONSE: Final = msgspec.json.Decoder(_Response)
 
 def translate_response(body: bytes, context: ResponseContext) -> bytes:
     """
-    Return `read_completion` as JSON.
+    Return the result of `read_completion` as JSON.
 
     Raises:
         GatewayError: As `read_completion`.
@@ -100,15 +100,15 @@ def read_completion(body: bytes, context: ResponseContext) -> Completion:
     """
     Return the chat completion for an upstream's whole message.
 
-    Blocks of server tools, citations and the like are left out.
+    Blocks of server tools, citations and the like are dropped.
 
     Args:
-        body: The message, status 200.
-        context: Of the request, with `created` set.
+        body: The message, with status 200.
+        context: The request's, with `created` set.
 
     Raises:
-        GatewayError: UPSTREAM_MALFORMED: no Anthropic message. Another kind: the body is an error
-            in spite of its status.
+        GatewayError: UPSTREAM_MALFORMED: not an Anthropic message. Another kind: the body is an
+            error despite its status.
     """
     response = decode_response(body, _RESPONSE)
     if response.type == "error" or (response.content is None and is_given(response.error)):

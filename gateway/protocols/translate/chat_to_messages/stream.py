@@ -1,4 +1,4 @@
-"""An Anthropic stream as an OpenAI stream."""
+"""Translates an Anthropic stream to an OpenAI stream."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def chat_stream(context: ResponseContext) -> StreamTranslator:
 
 class ChatWriter(ChunkWriter):
     """
-    Writes chat events as chunks; text comes with its surrogate pairs whole.
+    Writes chat events as chunks. Its strings have no lone surrogates.
 
     Args:
         context: Of the request, with `created` set.
@@ -46,14 +46,14 @@ class ChatWriter(ChunkWriter):
         self._arguments: dict[int | None, Frame] = {}
 
     def begin(self, response_id: str | None, usage: ChatUsage | None) -> None:  # noqa: ARG002
-        """Write the first chunk, which names the role."""
+        """Write the first chunk, which contains the role."""
         self.start(response_id)
 
     def identify(self, response_id: str) -> None:
-        """Keep the id of the first chunk."""
+        """Do nothing: the id is the one in the first chunk."""
 
     def refusal(self, text: str) -> None:
-        """Write text: Anthropic's refusals are content."""
+        """Write a refusal as text, as Anthropic does."""
         self.text(text)
 
     def reasoning_details(
@@ -62,7 +62,7 @@ class ChatWriter(ChunkWriter):
         *,
         has_text: bool,  # noqa: ARG002
     ) -> None:
-        """Write a chunk with whole reasoning details."""
+        """Write a chunk with complete reasoning details."""
         self.details(details)
 
     def tool_call(self, fragment: CallFragment) -> None:
@@ -82,7 +82,7 @@ class ChatWriter(ChunkWriter):
         self.finish_chunk(reason or "stop")
 
     def end(self, usage: ChatUsage | None) -> None:
-        """Write the usage chunk, if the client asked for it, and `[DONE]`."""
+        """Write the usage chunk, if the client requested it, and `[DONE]`."""
         self.done(completion_usage(usage or ChatUsage()))
 
     def error(self, fault: UpstreamFault, usage: ChatUsage | None) -> None:  # noqa: ARG002

@@ -1,8 +1,8 @@
 """
-Old reasoning in an OpenAI history as Anthropic thinking blocks.
+Translates the reasoning in an OpenAI history to Anthropic thinking blocks.
 
-Anthropic takes back only what it signed or encrypted itself, so that is all that is carried.
-Those of other models have no signature, the gateway's own, or a format that names another vendor.
+Anthropic accepts only reasoning that it signed or encrypted itself, so other reasoning is dropped:
+it has no signature, the gateway's signature, or a format that names another vendor.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORMAT: Final = "anthropic-claude-v1"
 """`format` of a reasoning detail that Anthropic signed or encrypted."""
 
 _FOREIGN: Final = ("openai", "azure", "xai", "google")
-"""How `format` begins where another vendor made the reasoning."""
+"""How `format` begins for reasoning of another vendor."""
 
 
 class _Reasoning(msgspec.Struct, gc=False):
@@ -42,9 +42,8 @@ def thinking_blocks(message: Message) -> list[Block]:
     """
     Return an assistant message's reasoning that Anthropic will accept, in order.
 
-    Both spellings are read, `reasoning_details` and `thinking_blocks`; the first that yields
-    something is used, since clients that send both repeat themselves. What cannot be read is left
-    out: a history must stay usable.
+    It is read from `reasoning_details`, or else from `thinking_blocks`: clients that send both
+    repeat it. Unreadable entries are dropped, so that the history stays usable.
     """
     for listed in (message.reasoning_details, message.thinking_blocks):
         blocks = [block for reasoning in _read(listed) if (block := _block(reasoning)) is not None]

@@ -1,4 +1,4 @@
-"""Schemas of tools as Anthropic accepts them: an object at the root, without alternatives."""
+"""Converts tool schemas to the form that Anthropic accepts: a plain object at the root."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Schema = dict[str, object]
 
 def object_schema(schema: bytes) -> Raw:
     """
-    Return a schema that has `type: object` and no combiner at its root.
+    Return the schema with `type: object` and without `anyOf`, `oneOf` and `allOf` at its root.
 
-    The client's own bytes where it is so already. Properties of the branches of `anyOf`, `oneOf`
-    and `allOf` are merged into the root, where the first one of a name wins. Required are those
-    that every branch requires, or with `allOf` any: more is allowed than before, never less.
+    A schema in this form is returned unchanged. The properties of all branches are merged into the
+    root; of several with the same name the first is used. Required are those that every branch
+    requires, or, with `allOf`, any branch: the result allows more, never less.
 
     Args:
         schema: A JSON object.
@@ -46,7 +46,7 @@ def object_schema(schema: bytes) -> Raw:
 
 
 def is_closed(schema: Raw) -> bool:
-    """Return whether strict tool use accepts the schema: objects closed and without limits."""
+    """Return whether strict tool use accepts the schema: closed objects, no limits."""
     closed = close_schema(schema)
     return closed is not None and msgspec.json.decode(closed) == msgspec.json.decode(schema)
 

@@ -1,4 +1,4 @@
-"""Tools and tool choice of an OpenAI request as Anthropic's."""
+"""Translates tools and tool choice of an OpenAI request to Anthropic's."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class ToolUse(NamedTuple):
 
     @property
     def forced(self) -> bool:
-        """The model must call a tool."""
+        """Whether the model must call a tool."""
         return self.choice is not None and self.choice.type in ("any", "tool")
 
     def has_cache_control(self) -> bool:
-        """Return whether any tool carries a cache marker."""
+        """Return whether any tool has a cache marker."""
         return any(tool.cache_control is not UNSET for tool in self.tools)
 
 
@@ -46,12 +46,12 @@ def translate_tools(
     request: ChatRequest, caps: Capabilities, names: ToolNames, dropped: Dropped
 ) -> ToolUse:
     """
-    Return the tools and which of them must be used.
+    Return the tools and the tool choice.
 
-    Without any tool the choice is left out: it has no meaning and Anthropic refuses it.
+    Without tools, the choice is dropped: it has no meaning and Anthropic rejects it.
 
     Raises:
-        GatewayError: UNSUPPORTED: a tool or a choice without counterpart. BAD_REQUEST: a broken
+        GatewayError: UNSUPPORTED: a tool or a choice without counterpart. BAD_REQUEST: an invalid
             one.
     """
     asked = request.tool_choice
@@ -105,7 +105,7 @@ def _tool(
 
 
 def _input_schema(parameters: Raw, index: int) -> Raw:
-    """Return the schema's own bytes, unless its root is no plain object, see `tool_schema`."""
+    """Return the schema, converted if its root is not a plain object, see `tool_schema`."""
     if not is_given(parameters):
         return _NO_PARAMETERS
     schema = bytes(parameters).strip()

@@ -1,1 +1,1 @@
-"""Anthropic Messages requests for OpenAI upstreams, and their responses back."""
+"""Translates Anthropic Messages requests for OpenAI upstreams, and their responses back."""

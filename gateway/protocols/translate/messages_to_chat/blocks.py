@@ -1,19 +1,19 @@
 """
-Order: pieces of text, reasoning and tool calls that come mixed, made one block after the other.
+Orders interleaved pieces of text, reasoning and tool calls into one block after the other.
 
 Theory. An OpenAI-wire stream may interleave the arguments of several calls, and text with them; an
 Anthropic stream has one open block. The first call whose name is known is *live*: its arguments
-pass at once. While it is incomplete everything else waits in `pending`, in order of first
-appearance. When its arguments are a whole JSON object the next entry may open; when the upstream
-finishes, all entries are released, complete or not. So calls that come one after the other stream
-live, and of interleaved ones the first does.
+pass at once. While it is incomplete, everything else waits in `pending`, in order of first
+appearance. Once its arguments are a complete JSON object, the next entry may open; when the
+upstream finishes, all entries are released, complete or not. So consecutive calls are streamed
+without delay, and of interleaved ones the first.
 
 Rules of this file:
 
 * Arguments are never repaired: a call cut off by the output limit stays partial JSON.
-* A fragment of a closed call is dropped (seen: a trailing space, a second brace).
-* A call opens only when its name is known; one whose name never comes is dropped.
-* What waits is bounded (`LIMIT_CHARS`).
+* Fragments of a closed call are dropped (seen: a trailing space, a second brace).
+* A call opens only when its name is known; a call without a name is dropped.
+* The waiting text is bounded (`LIMIT_CHARS`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from gateway.protocols.translate.stream import ResponseContext
 from gateway.protocols.translate.tool_fragments import CallState, CallTable, ToolRecord
 
 LIMIT_CHARS: Final = 8 * 1024 * 1024
-"""Characters of waiting text and of all calls' arguments that are kept at most."""
+"""Most characters kept of waiting text and of all calls' arguments."""
 
 
 class WaitingText:
-    """Text or reasoning that waits for a call to complete."""
+    """Text or reasoning that waits until a call is complete."""
 
     __slots__ = ("kind", "pieces")
 
@@ -44,11 +44,11 @@ class WaitingText:
 
 class BlockSequencer:
     """
-    Writes blocks in an order a client can follow; one for each response.
+    Writes the blocks of one response, one after the other.
 
     Args:
-        writer: Where the events go.
-        context: Names to restore and ids that are taken.
+        writer: Receives the events.
+        context: Tool names to restore, and ids that must not be repeated.
     """
 
     __slots__ = (
@@ -74,7 +74,7 @@ class BlockSequencer:
         self.has_calls = False
         """Whether a call was opened."""
         self.upstream_id = ""
-        """The upstream's message id, for calls that come without one."""
+        """The upstream's message id, for calls without an id."""
 
     def put(self, kind: Prose, text: str) -> None:
         """
@@ -118,7 +118,7 @@ class BlockSequencer:
         self._writer.close()
 
     def _release(self) -> None:
-        """Open what waits, as far as the live call lets it."""
+        """Open waiting entries until one is live."""
         while self._pending:
             if self._live is not None and not self._live.is_complete():
                 return

@@ -1,9 +1,9 @@
 """
-Content blocks of an Anthropic request as parts of an OpenAI message.
+Translates the content blocks of an Anthropic request to parts of an OpenAI message.
 
-A block that was legal when it was produced and now sits in the history must not make every later
-turn fail: what the model cannot take becomes a visible note. Only what the gateway would have to
-fetch (a file id, a document's URL) is refused.
+A block in the history must not make every later request fail: one that the model does not accept is
+replaced by a visible note. Only content that the gateway would have to fetch (a file id, a
+document's URL) is rejected.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TEXT_OR_BLOCKS: Final = msgspec.json.Decoder(str | list[Block] | None)
 
 
 def unsupported_block(where: str, kind: str) -> GatewayError:
-    """Return the refusal of a block type; `where` is the field's path."""
+    """Return the error for a block type; `where` is the field's path."""
     return GatewayError(
         ErrorKind.UNSUPPORTED,
         f"{where}: block type '{kind}' is not supported by this model",
@@ -39,16 +39,16 @@ def unsupported_block(where: str, kind: str) -> GatewayError:
 
 def block_parts(block: Block, caps: Capabilities, where: str) -> list[Part]:
     """
-    Return the parts of one block of a user's message; a text may be empty, then there is none.
+    Return the parts of one block of a user's message; empty text has none.
 
     Args:
-        block: Any type but `tool_result`.
-        caps: The upstream's abilities.
+        block: Any type except `tool_result`.
+        caps: The upstream's capabilities.
         where: The path of the message's content, for errors.
 
     Raises:
-        GatewayError: UNSUPPORTED for a type that is not known or would have to be fetched,
-            BAD_REQUEST for a block without its members.
+        GatewayError: UNSUPPORTED for an unknown type or content that would have to be fetched,
+            BAD_REQUEST for a block without required members.
     """
     match block.type:
         case "text":
@@ -78,13 +78,13 @@ def system_parts(blocks: list[Block], caps: Capabilities) -> list[Part]:
 
 
 def search_result_text(block: Block) -> str:
-    """Return title, source and texts of a search result, a line each."""
+    """Return title, source and texts of a search result, one per line."""
     source = decode_request(bytes(block.source), _TEXT) if is_given(block.source) else None
     return "\n".join(line for line in (block.title, source, contained_text(block.content)) if line)
 
 
 def contained_text(content: Raw) -> str:
-    """Return the text of a block's content: the string, or its text blocks, a line each."""
+    """Return the text of a block's content: the string, or its text blocks, one per line."""
     if not is_given(content):
         return ""
     value = decode_request(bytes(content), _TEXT_OR_BLOCKS)
@@ -125,7 +125,7 @@ def _embedded_parts(content: Raw, caps: Capabilities, where: str) -> list[Part]:
     value = decode_request(bytes(content), _TEXT_OR_BLOCKS) if is_given(content) else None
     if isinstance(value, list):
         if any(block.type == "document" for block in value):
-            # Each level would be parsed once more: 300 levels around 30 MB take minutes.
+            # Each level would be parsed again: 300 levels around 30 MB take minutes.
             raise unsupported_block(where, "document in a document")
         return [part for block in value for part in block_parts(block, caps, where)]
     return [text_part(value)] if value else []
@@ -150,7 +150,7 @@ def _unsupported_source(block_type: str, kind: str, where: str) -> GatewayError:
 
 
 def _marked(parts: list[Part], marker: Raw, caps: Capabilities) -> list[Part]:
-    """Put a block's cache marker on its last part, where the dialect keeps markers."""
+    """Put a block's cache marker on its last part, if the dialect keeps markers."""
     if caps.cache_control == "keep" and parts and is_given(marker):
         parts[-1].cache_control = marker
     return parts

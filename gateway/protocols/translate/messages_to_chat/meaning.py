@@ -1,5 +1,5 @@
 """
-What an OpenAI-wire response means in Anthropic's terms: reasoning, stop reason, usage, tool input.
+Converts the parts of an OpenAI-wire response to Anthropic's: stop reason, usage, tool input.
 
 Shared by whole responses and streams.
 """
@@ -26,7 +26,7 @@ _TOOL_FINISH: Final = frozenset({"tool_calls", "function_call"})
 
 
 class _AnyObject(msgspec.Struct, gc=False):
-    """Any JSON object: it is read without a Python object for each value."""
+    """Any JSON object, decoded without allocating its values."""
 
 
 _NO_ARGUMENTS: Final = frozenset({"", "null"})
@@ -36,9 +36,9 @@ _STRING: Final = msgspec.json.Decoder(str)
 
 def anthropic_usage(usage: ChatUsage | None) -> AnthropicUsage:
     """
-    Return Anthropic's counters; without usage four zeros, since clients need numbers.
+    Return Anthropic's usage; without usage four zeros, since clients need numbers.
 
-    OpenAI's input includes what was read from and written to the cache, Anthropic's does not.
+    OpenAI's input includes cache reads and cache writes, Anthropic's does not.
     """
     if usage is None:
         return AnthropicUsage(0, 0, 0, 0)
@@ -65,14 +65,14 @@ def stop_of(
     Return Anthropic's stop reason.
 
     Several upstreams finish with `stop` although tools were called, which would end an agent's
-    loop: calls win. OpenAI does not say which stop sequence was hit; vLLM does.
+    loop, so calls take precedence. OpenAI does not report the stop sequence; vLLM does.
 
     Args:
-        finish: `finish_reason`; None if the upstream named none.
+        finish: `finish_reason`; None if the upstream sent none.
         has_calls: The response has a tool call.
-        refusal: The text of `refusal`, may be empty.
-        named_stop: What vLLM says in `stop_reason`; anything.
-        stop_sequences: Those of the request.
+        refusal: The text of `refusal`; may be empty.
+        named_stop: vLLM's `stop_reason`, of any type.
+        stop_sequences: The request's.
     """
     if finish == "length":
         return Stop("max_tokens", None)
@@ -93,8 +93,9 @@ def tool_input(arguments: str) -> Raw:
     """
     Return a call's arguments as the JSON object of `tool_use.input`, its bytes unchanged.
 
-    Nothing and `null` become `{}`; a JSON string that holds an object becomes that object; anything
-    else is wrapped, so that the model sees its error instead of a tool running with defaults.
+    Empty arguments and `null` become `{}`; a JSON string that contains an object becomes that
+    object; anything else is wrapped, so that the model sees its error instead of a tool running
+    with defaults.
     """
     if arguments.strip() in _NO_ARGUMENTS:
         return Raw(b"{}")

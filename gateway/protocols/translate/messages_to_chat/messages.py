@@ -1,9 +1,9 @@
 """
-The messages of an Anthropic request as messages of an OpenAI request.
+Translates the messages of an Anthropic request to those of an OpenAI request.
 
-Messages of the same role are not merged. One user message may become several: its tool results
-and, as one user message, the rest. Results are placed directly behind their calls, wherever the
-client put them (`tool_order`); everything else keeps its order.
+Messages of the same role are not merged. A user message may become several: its tool results, and
+one user message with the rest. Results are placed directly after their calls, wherever the client
+put them (`tool_order`); everything else keeps its order.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from gateway.protocols.translate.messages_to_chat.meaning import tool_input
 from gateway.protocols.translate.tool_order import with_results_after_calls
 
 BILLING: Final = "x-anthropic-billing-header:"
-"""Start of a system block whose hash changes per turn: it would defeat every prefix cache."""
+"""Start of a system block that changes with every request, which would defeat prompt caches."""
 
 PREFILL_REFUSED: Final = (
     "This model does not support assistant message prefill. "
     "The conversation must end with a user message."
 )
-"""Anthropic's own sentence, which clients know."""
+"""Anthropic's message, which clients recognise."""
 
 NO_SIGNATURE: Final = "skip_thought_signature_validator"
-"""Gemini's documented value for a call whose thought signature is lost."""
+"""Gemini's documented value for calls without their thought signature."""
 
 _ATTACHED: Final = "[attachment in the next message]"
 _RAW_BLOCKS: Final = msgspec.json.Decoder(str | list[Raw])
@@ -60,7 +60,7 @@ _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 
 
 class Dropped:
-    """The fields left out, in the order they were met, each once."""
+    """The names of dropped fields, in order of occurrence, each once."""
 
     __slots__ = ("_names",)
 
@@ -68,25 +68,25 @@ class Dropped:
         self._names: dict[str, None] = {}
 
     def add(self, name: str) -> None:
-        """Note a field."""
+        """Add a field."""
         self._names[name] = None
 
     def names(self) -> tuple[str, ...]:
-        """Return all noted fields."""
+        """Return all fields."""
         return tuple(self._names)
 
 
 class ToolNames:
-    """Tool names made legal, and the way back."""
+    """Shortens tool names to valid ones, and keeps the originals."""
 
     __slots__ = ("originals",)
 
     def __init__(self) -> None:
         self.originals: dict[str, str] = {}
-        """Shortened name -> the client's, only for names that had to change."""
+        """Shortened name -> the client's, only for names that were changed."""
 
     def shorten(self, name: str) -> str:
-        """Return a legal name for `name` and remember it."""
+        """Return a valid name for `name`, and keep the original if it differs."""
         short = short_name(name)
         if short != name:
             self.originals[short] = name
@@ -98,9 +98,9 @@ class MessageTranslator:
     Builds the upstream's messages of one request.
 
     Args:
-        caps: The upstream's abilities.
+        caps: The upstream's capabilities.
         names: Collects shortened tool names.
-        dropped: Collects what is left out.
+        dropped: Collects the names of dropped fields.
     """
 
     __slots__ = ("_caps", "_dropped", "_names", "history_ids", "messages")
@@ -111,7 +111,7 @@ class MessageTranslator:
         self._dropped = dropped
         self.messages: list[ChatMessage] = []
         self.history_ids: set[str] = set()
-        """Tool-call ids as the client wrote them."""
+        """Tool-call ids as the client sent them."""
 
     def add_system(self, system: str | list[Block] | None, paragraph: str | None) -> None:
         """
@@ -119,10 +119,10 @@ class MessageTranslator:
 
         Args:
             system: The request's field; the billing line is removed.
-            paragraph: A last paragraph of the gateway's.
+            paragraph: A last paragraph that the gateway adds.
 
         Raises:
-            GatewayError: UNSUPPORTED, a block that is no text.
+            GatewayError: UNSUPPORTED: a block is not text.
         """
         parts = self._system_parts(system)
         if paragraph:
@@ -132,7 +132,7 @@ class MessageTranslator:
 
     def add(self, index: int, message: Message) -> None:
         """
-        Add one turn of the request; a turn with nothing to carry is left out.
+        Add one message of the request; one without content is dropped.
 
         Raises:
             GatewayError: UNSUPPORTED or BAD_REQUEST; the message names the field.
@@ -152,11 +152,11 @@ class MessageTranslator:
                 )
 
     def order_results(self) -> None:
-        """Place tool results directly behind their calls, once all messages are added."""
+        """Place tool results directly after their calls; call it after all messages were added."""
         self.messages = with_results_after_calls(self.messages)
 
     def continues_assistant(self) -> bool:
-        """Return whether the last message is an assistant's text that the model is to continue."""
+        """Return whether the last message is an assistant's text for the model to continue."""
         last = self.messages[-1] if self.messages else None
         return last is not None and last.role == "assistant" and not last.tool_calls
 
@@ -295,7 +295,7 @@ class MessageTranslator:
         return to_openai_id(tool_id, caps.tool_id_max, exact=caps.tool_id_exact)
 
     def _carry_reasoning(self, message: ChatMessage, reasoning: str) -> None:
-        """Put the old reasoning where the dialect expects it; some refuse a call without it."""
+        """Add a message's reasoning in the dialect's member; some reject calls without it."""
         if not reasoning and message.tool_calls and self._caps.reasoning_fill:
             reasoning = self._caps.reasoning_fill
         if not reasoning:
@@ -308,17 +308,17 @@ class MessageTranslator:
             case "reasoning_details":
                 message.reasoning_details = [ReasoningDetail("reasoning.text", reasoning)]
             case None:
-                pass  # The dialect has no field for old reasoning.
+                pass  # The dialect has no member for reasoning of the history.
 
 
 def _arguments(given: Raw) -> str:
-    """Return a call's input as the text of a JSON object, compact and its tokens unchanged."""
+    """Return a call's input as a compact JSON object, with numbers and strings unchanged."""
     if not is_given(given):
         return "{}"
     compact = msgspec.json.format(bytes(given), indent=-1)
     if compact[:1] == b"{":
         return compact.decode()
-    # Clients that resume a broken stream write the object as a string.
+    # Clients that resume an interrupted stream send the object as a string.
     text = decode_request(compact, _STRING) if compact[:1] == b'"' else compact.decode()
     return bytes(tool_input(text)).decode()
 
@@ -328,7 +328,7 @@ def _block_text(block: Block) -> str:
 
 
 def _inner_text(block: Block, raw: Raw) -> str | None:
-    """Return the text that a block inside a tool result stands for; None if it has parts."""
+    """Return the text of a block inside a tool result; None if it becomes parts."""
     match block.type:
         case "text":
             return block.text or ""

@@ -3,11 +3,11 @@ Reads a stream of chat chunks as chat events.
 
 Rules of this file:
 
-* Within a chunk: error, usage, the beginning, then reasoning, text, refusal, tool calls, then the
+* The order within a chunk is: error, usage, the beginning, reasoning, text, refusal, tool calls,
   finish reason. Deltas after the finish reason are still delivered.
-* Providers send the same reasoning under several names: only the first that is not empty counts.
-* The response ends after a finish reason or `[DONE]`. A body that ends before is an error: a false
-  end would stop an agent's work silently.
+* Providers may send the same reasoning in several members: only the first that is not empty counts.
+* The response ends after a finish reason or `[DONE]`. A body that ends before is an error, since an
+  agent would take the truncated response for a complete one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ChatReader:
 
     Args:
         sink: Receives the chat events.
-        caps: Of the upstream's dialect.
+        caps: The upstream's capabilities.
     """
 
     __slots__ = ("_answered", "_caps", "_has_id", "_sink", "_tags", "_usage", "phase")
@@ -69,7 +69,7 @@ class ChatReader:
         self._answered = False
 
     def usage(self) -> ChatUsage | None:
-        """Return the usage reported last; counts of zero replace nothing."""
+        """Return the last reported usage; counts of zero replace nothing."""
         return None if self._usage is None else chat_usage(self._usage)
 
     def end(self) -> None:
@@ -79,7 +79,7 @@ class ChatReader:
         self.phase = Phase.DONE
 
     def take(self, event: Event) -> UpstreamFault | None:
-        """Take one event; a fault that it reports is returned."""
+        """Read one event; return the fault that it reports, if any."""
         data = event.data
         if len(data) < 16 and data.strip() == _DONE:
             if not self._answered and self.phase is not Phase.FINISHED:
@@ -101,7 +101,7 @@ class ChatReader:
         if usage is not None:
             self._take_usage(usage)
         if self.phase is Phase.WAITING:
-            # Azure opens with its filter's verdict on the prompt, without an id.
+            # Azure begins with its filter's result for the prompt, without an id.
             if self._sink.needs_id and not chunk.id and choice is None and usage is None:
                 return None
             self._begin(chunk.id)
@@ -159,7 +159,7 @@ class ChatReader:
     def _around_tags(
         self, tags: ThinkTags, delta: Delta, content: str | None, reasoning: str | None
     ) -> str | None:
-        """Write what the tags hold if it stands before the rest; return what is left to write."""
+        """Write held text that precedes the delta; return the content that remains."""
         if reasoning or delta.reasoning_details or delta.refusal:
             self._end_tags()  # the provider separates reasoning itself
         elif delta.tool_calls or delta.function_call:

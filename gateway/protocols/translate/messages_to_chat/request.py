@@ -1,10 +1,10 @@
 """
-Anthropic Messages request to OpenAI Chat Completions request.
+Translates an Anthropic Messages request to an OpenAI Chat Completions request.
 
-Pure and stable: the same history gives the same bytes, or the provider's prefix cache would be
-lost on every turn. What the upstream cannot do is either left out and listed (`dropped`), left out
-silently where it makes no difference to the client, or refused where the response would silently
-mean something else. `FIELDS` says which for every field; docs/translation-messages.md explains it.
+Pure and stable: the same history gives the same bytes, since the provider's prompt cache depends on
+it. A feature that the upstream lacks is dropped and reported (`dropped`), dropped silently if that
+makes no difference to the client, or rejected if the response would not be what the client expects.
+`FIELDS` says which for every field; docs/translation-messages.md explains it.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ FIELDS: Final[Mapping[str, Outcome]] = {
     "betas": "ignore",
     "safeguards": "ignore",
 }
-"""What becomes of each top-level field; one that is not named here is ignored."""
+"""How each top-level field is handled; fields that are not listed are ignored."""
 
 _REFUSED: Final = tuple(name for name, outcome in FIELDS.items() if outcome == "refuse")
 _DROPPED: Final = tuple(name for name, outcome in FIELDS.items() if outcome == "drop")
 _LONGEST_KEY: Final = 64
-"""Characters of OpenAI's user ids and cache keys."""
+"""Most characters of OpenAI's user ids and cache keys."""
 
 _REQUEST: Final = msgspec.json.Decoder(MessagesRequest)
 _SESSION_SUFFIX: Final = re.compile(r"_session_([0-9A-Za-z-]+)\Z")
@@ -92,15 +92,15 @@ def translate_request(
 
     Args:
         body: The client's body, at most 32 MiB.
-        route: The upstream's model and abilities.
+        route: The upstream's model and capabilities.
         session_id: The client's `x-claude-code-session-id` header.
 
     Raises:
-        GatewayError: BAD_REQUEST: no JSON, nested too deeply, a field missing or of the wrong
-            kind. UNSUPPORTED: a feature the client asks for and the upstream does not have.
+        GatewayError: BAD_REQUEST: not JSON, nested too deeply, a field missing or of the wrong
+            type. UNSUPPORTED: a requested feature that the upstream does not have.
     """
     try:
-        body.decode()  # Raw members are copied as they are: the whole must be UTF-8.
+        body.decode()  # Raw members are copied unchecked, so the whole must be UTF-8.
         return _translate(decode_request(body, _REQUEST), route, session_id)
     except UnicodeDecodeError as error:
         message = "The request body is not valid UTF-8."
@@ -188,7 +188,7 @@ def _missing(name: str) -> GatewayError:
 
 
 def _output_tokens(max_tokens: int, route: TranslationRoute) -> int:
-    """Raise to the dialect's floor (agents probe with 1), then lower to the model's limit."""
+    """Raise to the dialect's minimum (agents probe with 1), then lower to the model's limit."""
     tokens = max(max_tokens, route.caps.min_output_tokens, 1)
     limit = route.output_limit
     return tokens if limit is None else min(tokens, limit)
@@ -246,7 +246,7 @@ def _thinking(
 ) -> dict[str, object]:
     want = wanted_effort(request.thinking, request.output_config)
     if forced and not caps.forced_while_thinking:
-        # The client needs the call; thinking is on by default at these upstreams.
+        # The client requires the call, and these upstreams think by default.
         if want not in (None, "none"):
             dropped.add("thinking")
         want = "none"
@@ -260,7 +260,7 @@ def _thinking(
 def _format_fields(
     request: MessagesRequest, caps: Capabilities, dropped: Dropped
 ) -> tuple[dict[str, object], str | None]:
-    """Return the members that ask for JSON, and a paragraph for the system prompt."""
+    """Return the members that request JSON, and a paragraph for the system prompt."""
     config = request.output_config
     wanted = config.format if config is not None and config.format else request.output_format
     if wanted is None:
@@ -320,7 +320,7 @@ def _bounded(text: str) -> str:
 
 
 def _session_of(user_id: str | None) -> str | None:
-    """Return the session named in Claude Code's user id: JSON, formerly `..._session_<uuid>`."""
+    """Return the session in Claude Code's user id: JSON, formerly `..._session_<uuid>`."""
     if not user_id:
         return None
     try:

@@ -1,4 +1,4 @@
-"""A whole OpenAI-wire response as an Anthropic message."""
+"""Translates a whole OpenAI-wire response to an Anthropic message."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TextBlock(msgspec.Struct, gc=False):
 
 
 class ThinkingBlock(msgspec.Struct, gc=False):
-    """Reasoning; the signature says that it is no Anthropic model's."""
+    """Reasoning, with the signature that marks it as another vendor's."""
 
     type: Literal["thinking"]
     thinking: str
@@ -78,13 +78,13 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
     Return the Anthropic message for an upstream's whole response.
 
     Args:
-        body: The response, status 200.
-        context: Of the request.
-        caps: Of the upstream's dialect.
+        body: The response, with status 200.
+        context: The request's.
+        caps: The upstream's capabilities.
 
     Raises:
-        GatewayError: UPSTREAM_MALFORMED: no chat completion; OVERLOADED or UPSTREAM_REFUSED: the
-            upstream gave up, even though text may have come.
+        GatewayError: UPSTREAM_MALFORMED: not a chat completion; OVERLOADED or UPSTREAM_REFUSED: the
+            upstream failed, possibly after some text.
     """
     response, choice, message = read_response(body)
     calls = list(message.tool_calls or ())

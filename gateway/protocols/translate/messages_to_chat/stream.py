@@ -1,8 +1,8 @@
 """
-An OpenAI-wire stream as an Anthropic stream.
+Translates an OpenAI-wire stream to an Anthropic stream.
 
-`message_delta` and `message_stop` come exactly once, or an error event comes instead. The open
-block is not closed before an error: nothing may pretend completeness.
+`message_delta` and `message_stop` are written exactly once, or an error event instead. The open
+block is not closed before an error, so that it does not appear complete.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class MessagesWriter:
         self._events.start_message(message_id(response_id), self.model, counters)
 
     def identify(self, response_id: str) -> None:
-        """Derive the ids of calls that come without one from `response_id`."""
+        """Derive the ids of calls without one from `response_id`."""
         self._blocks.upstream_id = response_id
 
     def text(self, text: str) -> None:
@@ -101,7 +101,7 @@ class MessagesWriter:
             self._blocks.put("thinking", text)
 
     def reasoning_details(self, details: list[dict[str, object]], *, has_text: bool) -> None:
-        """Write the details' text, unless `reasoning` brought it."""
+        """Write the details' text, unless `reasoning` already got it."""
         text = "" if has_text else detail_text(details)
         if text:
             self.reasoning(text)
@@ -121,7 +121,7 @@ class MessagesWriter:
         self._events.write(PING)
 
     def finish(self, reason: str | None, stop: object) -> None:
-        """Write everything held back and close the open block."""
+        """Write all held text and close the open block."""
         self._finish = reason
         self._named_stop = stop
         self._flush()

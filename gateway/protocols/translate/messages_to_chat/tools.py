@@ -1,4 +1,4 @@
-"""Tools and tool choice of an Anthropic request as those of an OpenAI request."""
+"""Translates tools and tool choice of an Anthropic request to OpenAI's."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def tool_fields(
     request: MessagesRequest, caps: Capabilities, names: ToolNames, dropped: Dropped
 ) -> dict[str, object]:
     """
-    Return `tools`, `tool_choice` and `parallel_tool_calls`, as far as they are needed.
+    Return `tools`, `tool_choice` and `parallel_tool_calls`, if needed.
 
-    Schemas are the client's bytes. Deferred tools are all sent: there is no search on the other
-    side, whose tool is therefore left out. Without tools there is no choice either.
+    Schemas are the client's bytes. Deferred tools are all sent, and the search tool is dropped,
+    since the upstream has no tool search. Without tools, the tool choice is dropped.
 
     Raises:
-        GatewayError: UNSUPPORTED for a tool that the provider would have to run, BAD_REQUEST for
-            one without a name.
+        GatewayError: UNSUPPORTED for a tool that the provider would have to run, BAD_REQUEST for a
+            tool without a name.
     """
     tools: list[dict[str, object]] = []
     for tool in request.tools or ():

@@ -108,8 +108,8 @@ async def test_call_that_fits_when_another_has_ended_may_be_tried_again(world: T
 
     assert (error.kind, error.retry_after_s) == (ErrorKind.RATE_LIMITED, 1.0)
     assert error.message == (
-        "Running calls may use up the account's credit: this call may cost up to $1.63125 by its "
-        "max_tokens, its number of choices and its input, and they leave $0.36875 for it. Try "
+        "Running calls may use up the account's credit: this call may cost up to $1.63125, given "
+        "its max_tokens, its number of choices and its input; they leave $0.36875 for it. Try "
         "again when one has ended, lower max_tokens, or add credit at "
         "http://127.0.0.1:8080/app/credits."
     )
@@ -124,8 +124,8 @@ async def test_call_that_fits_by_no_waiting_is_refused_for_want_of_credit(world:
 
     assert (error.kind, error.retry_after_s) == (ErrorKind.NO_CREDIT, None)
     assert error.message == (
-        "Not enough credit: this call may cost up to $1.63125 by its max_tokens, its number of "
-        "choices and its input, the account's credit of $0.50 covers $1.50. Lower max_tokens, or "
+        "Not enough credit: this call may cost up to $1.63125, given its max_tokens, its number of "
+        "choices and its input; the account's credit of $0.50 covers $1.50. Lower max_tokens, or "
         "add credit at http://127.0.0.1:8080/app/credits."
     )
 
@@ -144,7 +144,7 @@ async def test_small_balance_runs_eight_priced_calls_at_a_time(world: TillWorld)
 
     assert (len(running), len(free), len(more)) == (8, 20, 20)
     assert (error.kind, error.retry_after_s) == (ErrorKind.RATE_LIMITED, 1.0)
-    assert error.message.startswith("With its present credit this account may run 8 calls at a")
+    assert error.message.startswith("With its current credit, this account may run 8 calls at a")
 
 
 @pytest.mark.parametrize("balance", [0, -5])

@@ -58,8 +58,8 @@ async def test_prepaid_account_is_refused_what_its_balance_does_not_cover(world:
 
     assert error.kind is ErrorKind.NO_CREDIT
     assert error.message == (
-        "Not enough credit: $0.00000003 is available, this call would hold $0.000000031 until it "
-        "ends. Add credit at http://127.0.0.1:8080/app/credits, or lower max_tokens."
+        "Not enough credit: $0.00000003 is available, but this call would hold $0.000000031 until "
+        "it ends. Add credit at http://127.0.0.1:8080/app/credits, or lower max_tokens."
     )
     assert error.retry_after_s is None
     assert await world.probe.available() == 0

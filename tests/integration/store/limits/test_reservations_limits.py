@@ -152,8 +152,8 @@ async def test_daily_budget_ends_at_midnight_utc(world: TillWorld) -> None:
 
     assert error.kind is ErrorKind.BUDGET_SPENT
     assert error.message == (
-        "The daily budget of $0.0000001 of this API key has $0.00000001 left, this call would hold "
-        "$0.000000011. It begins anew in 12 h."
+        "The daily budget of $0.0000001 of this API key has $0.00000001 left; this call would hold "
+        "$0.000000011. It resets in 12 h."
     )
     assert error.retry_after_s == 12 * 3600
     assert again.retry_after_s == 24 * 3600

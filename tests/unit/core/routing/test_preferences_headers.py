@@ -85,7 +85,7 @@ def test_operator_may_refuse_preferences() -> None:
     with pytest.raises(GatewayError) as raised:
         read({b"x-capio-only": b"fast"}, allowed=False)
 
-    assert raised.value.message == ("x-capio-only is not enabled by this service: leave it away.")
+    assert raised.value.message == "x-capio-only is not enabled on this service: remove it."
 
 
 def test_preferences_that_leave_nothing_say_how_to_relax_them() -> None:

@@ -15,8 +15,8 @@ def upgrade() -> None:
     """
     Add columns and three tables.
 
-    Accounts of before had no balance and were served all the same: they become postpaid without a
-    limit. New ones are prepaid unless something else is said.
+    Existing accounts were served without a balance: they become postpaid without a limit. New ones
+    are prepaid by default.
     """
     for column in (
         "billing TEXT NOT NULL DEFAULT 'prepaid'"
@@ -125,7 +125,7 @@ def _counter() -> sa.types.TypeEngine[int]:
 
 
 def _only_append(table: str) -> None:
-    """Make the database itself refuse to change or delete what is written."""
+    """Have the database reject changes and deletions of rows."""
     if op.get_bind().dialect.name == "sqlite":
         for action in ("UPDATE", "DELETE"):
             op.execute(

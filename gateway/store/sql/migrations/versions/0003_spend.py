@@ -10,7 +10,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make one table and fill it from the calls that are there."""
+    """Create one table and fill it from the recorded calls."""
     op.create_table(
         "spend",
         sa.Column("account_id", sa.Text, primary_key=True),

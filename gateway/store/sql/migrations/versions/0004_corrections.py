@@ -1,4 +1,4 @@
-"""Let the ledger correct the charge of a call whose real settlement comes late."""
+"""Let the ledger correct the charge of a call that is settled late."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WAS_ABANDONED = (
 
 def upgrade() -> None:
     """
-    Add two columns, and say of the charges of abandoned calls that they are provisional.
+    Add two columns, and mark the charges of abandoned calls as provisional.
 
     A charge whose usage row has been purged counts as final.
     """
@@ -59,7 +59,7 @@ def _alter() -> None:
 
 
 def _rebuild() -> None:
-    """Copy the table: SQLite cannot change the checks of one that is there."""
+    """Copy the table: SQLite cannot change the checks of an existing one."""
     op.create_table(
         "ledger_entries_new",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),

@@ -1,4 +1,4 @@
-"""Let accounts be trusted: the worst case of their running calls is not bounded."""
+"""Add trusted accounts, whose running calls have no bound on their worst-case cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record what a call cost beside its five classes of tokens."""
+"""Record the billed items of a call beyond its five classes of tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Add the part of cache writes kept for an hour, searches of the web, and the tier."""
+    """Add one-hour cache writes, web searches and the tier."""
     for column in (
         "cache_write_1h_tokens BIGINT NOT NULL DEFAULT 0",
         "web_searches BIGINT NOT NULL DEFAULT 0",

@@ -1,4 +1,4 @@
-"""Record the attempts of a call, where there were several or none succeeded."""
+"""Record the attempts of a call if there were several, or if none succeeded."""
 
 from __future__ import annotations
 
