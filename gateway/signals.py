@@ -13,6 +13,8 @@ import os
 import signal
 import sys
 
+PARENT_PID = "CAPIO_PARENT_PID"
+"""Environment variable with which a process passes its id to the children it starts."""
 _PR_SET_PDEATHSIG = 1
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
@@ -21,12 +23,16 @@ def end_with_parent(parent: int | None = None) -> None:
     """
     Have the kernel send SIGTERM to this process when its parent dies; does nothing except on Linux.
 
+    This process is terminated at once if the parent died before the call: a Python program takes a
+    second to get here, and the kernel sends no signal for a parent that is already gone.
+
     Args:
-        parent: The parent's process id, if known: this process is terminated at once if the parent
-            died before the call.
+        parent: The parent's process id; the default is that of `PARENT_PID`, if it is set.
     """
     if sys.platform != "linux":
         return
+    if parent is None and PARENT_PID in os.environ:
+        parent = int(os.environ[PARENT_PID])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)

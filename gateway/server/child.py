@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import time
 from collections.abc import Mapping
+
+from gateway.signals import PARENT_PID
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,10 @@ class Child:
     def start(self) -> None:
         """Start the process in its own session and wait up to `_LISTEN_S` seconds for its port."""
         self._process = subprocess.Popen(  # noqa: S603 (ours)
-            self._command, start_new_session=True, env=self._environment, umask=PRIVATE_UMASK
+            self._command,
+            start_new_session=True,
+            env={**self._environment, PARENT_PID: str(os.getpid())},
+            umask=PRIVATE_UMASK,
         )
         until = time.monotonic() + _LISTEN_S
         while self._port is not None and not _listens(self._port) and time.monotonic() < until:

@@ -14,7 +14,6 @@ MIRRORS = ("unit", "integration")
 THROUGH_INTERFACES = {
     "app.py": "tests/process/test_life.py",
     "worker.py": "tests/process/test_life.py",
-    "signals.py": "tests/process/test_life.py",
     "console/openapi": "tests/unit/console/openapi",
     "cli": "tests/unit/cli/test_commands.py",
     "demo": "tests/unit/project/test_demo_script.py",
