@@ -89,7 +89,7 @@ lock:
 	$(PYTHON) -m venv $(LOCK_VENV)
 	$(LOCK_VENV)/bin/python -m pip install --quiet 'uv>=0.9,<1'
 	$(COMPILE) $(ARGS) pyproject.toml -o requirements.lock
-	$(COMPILE) $(ARGS) pyproject.toml --extra dev --extra bench --group build \
+	$(COMPILE) $(ARGS) pyproject.toml --extra dev --extra bench --extra browser --group build \
 		-c requirements.lock -o requirements-dev.lock
 	$(COMPILE) $(ARGS) --group build -c requirements-dev.lock -o requirements-build.lock
 

@@ -16,6 +16,7 @@ from gateway.edge.admin_api import AdminApi
 from gateway.edge.admin_keys import AdminKeys
 from gateway.edge.admin_records import AdminRecords
 from gateway.edge.asgi import Edge
+from gateway.edge.handover import Handover
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.edge.responses_api import ResponsesApi
@@ -160,6 +161,7 @@ class EdgeBuilder:
         stack.callback(call_log.close)
         self._transport = UpstreamTransport()
         stack.push_async_callback(self._transport.aclose)
+        self._handover = Handover.create(settings, self._transport)
         watchdog = Watchdog(stores.metrics.loop_lag.observe)
         watchdog.start()
         stack.callback(watchdog.stop)
@@ -221,6 +223,7 @@ class EdgeBuilder:
             self._admin_pages(catalogue),
             Probes(self._settings.brand, stores.redis),
             ResponsesApi(self._authenticator, stored.conversations if stored else None),
+            self._handover,
         )
 
     def _admin_pages(self, catalogue: Catalogue) -> AdminApi:

@@ -26,7 +26,6 @@ from gateway.edge.http import (
     send_response,
 )
 from gateway.edge.routes import Page
-from gateway.edge.throttle import Throttle
 from gateway.errors import ErrorKind, GatewayError
 from gateway.operations.accounts import AccountRefresh
 from gateway.operations.objects import (
@@ -36,6 +35,7 @@ from gateway.operations.objects import (
     usage_record,
 )
 from gateway.operations.refusals import refusal
+from gateway.operations.throttle import Throttle
 from gateway.operations.values import InvalidValueError
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import ClientChannel

@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from gateway.edge.http import Response, client_address, send_response
-from gateway.edge.throttle import Throttle
 from gateway.errors import ErrorKind, GatewayError
 from gateway.operations.refusals import REFUSALS, refusal
+from gateway.operations.throttle import Throttle
 from gateway.operations.values import InvalidValueError
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.store.accounts.audit import Actor

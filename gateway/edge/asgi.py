@@ -14,6 +14,7 @@ from time import monotonic
 from gateway.core.model import Endpoint, Wire
 from gateway.edge.account_api import AccountApi
 from gateway.edge.admin_api import AdminApi
+from gateway.edge.handover import Handover, send_away, wants_page
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.edge.responses_api import ResponsesApi
@@ -51,6 +52,7 @@ class Edge:
         admin: Handles the operator's API.
         probes: Handles health checks and the root.
         responses: Handles kept responses.
+        handover: Relays to the console; None: there is none.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Edge:
         admin: AdminApi,
         probes: Probes,
         responses: ResponsesApi,
+        handover: Handover | None = None,
     ) -> None:
         self._proxy = proxy
         self._models = models
@@ -68,6 +71,7 @@ class Edge:
         self._admin = admin
         self._probes = probes
         self._responses = responses
+        self._handover = handover
         self._ids = RequestIds()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +97,7 @@ class Edge:
             elif target is Page.ADMIN:
                 await self._admin.handle(channel, request_id)
             else:
-                await self._probes.handle(channel, target)
+                await self._show(channel, target, path)
         except GatewayError as error:
             allow = allowed_methods(path) if error.kind is ErrorKind.WRONG_METHOD else None
             await _send_error(channel, error, wire, request_id, allow)
@@ -102,6 +106,19 @@ class Edge:
             await _send_error(
                 channel, GatewayError(ErrorKind.INTERNAL, "Internal error."), wire, request_id
             )
+
+    async def _show(self, channel: ClientChannel, page: Page, path: str) -> None:
+        """Respond with a page of the console, or with the root or a probe."""
+        if page is Page.CONSOLE:
+            if self._handover is None:
+                raise GatewayError(ErrorKind.UNKNOWN_PATH, f"There is nothing at {path}.")
+            if not await self._handover.try_handle(channel):
+                await send_away(channel)
+            return
+        handover = self._handover if page is Page.ROOT and wants_page(channel) else None
+        if handover is not None and await handover.try_handle(channel):
+            return
+        await self._probes.handle(channel, page)
 
     async def _infer(self, channel: ClientChannel, request_id: str, endpoint: Endpoint) -> None:
         call = Call(request_id, endpoint, endpoint.wire, monotonic())

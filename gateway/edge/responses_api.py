@@ -14,8 +14,8 @@ from msgspec import Raw
 from gateway.core.stored_responses import ResponseSealer
 from gateway.edge.http import Query, Response, json_response, send_response
 from gateway.edge.routes import INPUT_ITEMS, RESPONSES
-from gateway.edge.throttle import Throttle
 from gateway.errors import ErrorKind, GatewayError
+from gateway.operations.throttle import Throttle
 from gateway.operations.values import InvalidValueError
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import ClientChannel

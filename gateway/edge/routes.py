@@ -22,6 +22,7 @@ class Page(enum.Enum):
     GENERATION = "generation"
     RESPONSE = "response"  # `/v1/responses/{id}` and its input items
     ADMIN = "admin"  # everything below `/admin/`
+    CONSOLE = "console"  # all paths that belong to no API
 
 
 ACCOUNT_PAGES = frozenset({Page.CREDITS, Page.REDEEM, Page.USAGE, Page.GENERATION})
@@ -36,6 +37,9 @@ _ENDPOINTS = {
 }
 RESPONSES = "/v1/responses/"
 INPUT_ITEMS = "/input_items"
+_API_PREFIXES = ("/v1/", "/admin/", "/api/")
+# What a client requests if its base URL lacks `/v1`: it wants an error it can read, not a page.
+_WITHOUT_VERSION = frozenset(path.removeprefix("/v1") for path in _ENDPOINTS)
 
 _PAGES = {
     "/": Page.ROOT,
@@ -69,7 +73,7 @@ def match(method: str, path: str) -> Endpoint | Page:
         path: As sent, not decoded, without the query.
 
     Raises:
-        GatewayError: UNKNOWN_PATH, WRONG_METHOD.
+        GatewayError: UNKNOWN_PATH for a path of an API, WRONG_METHOD.
     """
     endpoint = _ENDPOINTS.get(path)
     if endpoint is not None:
@@ -77,6 +81,8 @@ def match(method: str, path: str) -> Endpoint | Page:
             raise GatewayError(ErrorKind.WRONG_METHOD, f"{path} takes POST, not {method}.")
         return endpoint
     page = _PAGES.get(path) or _below(path)
+    if page is None and path not in _WITHOUT_VERSION and not path.startswith(_API_PREFIXES):
+        return Page.CONSOLE
     if page is None:
         raise GatewayError(ErrorKind.UNKNOWN_PATH, f"There is nothing at {path}.")
     if page is Page.ADMIN:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -63,6 +64,11 @@ class Child:
             return False
         self.start()
         return True
+
+    def hang_up(self) -> None:
+        """Send SIGHUP, upon which the process reads its settings again."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
         """Send SIGTERM; send SIGKILL after `_STOP_S` seconds."""

@@ -49,7 +49,12 @@ def demo(port: int = 8080, workers: int = 2, *, faults: bool = False) -> int:
     upstream_port = _free_port()
     spare_port = _free_port() if faults else None
     settings = demo_settings(
-        port, _free_port(port + 1000), upstream_port, workers, spare_port=spare_port
+        port,
+        _free_port(port + 1000),
+        upstream_port,
+        workers,
+        spare_port=spare_port,
+        console_port=_free_port(port + 2000),
     )
     if not _is_free(settings.server.host, port):
         click.echo(f"Port {port} is in use; choose another with --port.", err=True)
@@ -74,6 +79,7 @@ def demo_settings(
     workers: int,
     *,
     spare_port: int | None = None,
+    console_port: int = given.Console().port,
 ) -> given.Settings:
     """
     Return the demo's settings: one provider with both wires, and models on one or both.
@@ -85,6 +91,7 @@ def demo_settings(
         workers: Worker processes.
         spare_port: Port of the demo upstream's second deployment, to which calls fall back. The
             provider then has short timeouts, and one model a first deployment that expects TLS.
+        console_port: Port of the pages' process.
     """
     upstream = f"http://127.0.0.1:{upstream_port}"
     providers = [_provider("demo", upstream, hasty=spare_port is not None)]
@@ -106,6 +113,7 @@ def demo_settings(
         brand=given.Brand(public_url=f"http://127.0.0.1:{port}"),
         server=given.Server(port=port, workers=workers, data_dir=DATA_DIR, grace_s=30),
         metrics=given.Metrics(port=metrics_port),
+        console=given.Console(port=console_port),
         providers=providers,
         models=models,
     )

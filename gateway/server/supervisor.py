@@ -5,6 +5,7 @@ The supervisor: the process that `capio serve` runs, and its child processes.
       ├─ embedded Valkey           only when redis.url = "embedded"
       ├─ N Granian workers         each runs `worker.Worker`
       ├─ ledger writer             Redis stream -> SQL
+      ├─ console                   the pages for people, unless console.enabled = false
       └─ metrics server            sums the metrics of all processes
 
 Granian's loop runs in the main thread and handles signals: SIGTERM and SIGINT drain the workers. A
@@ -104,6 +105,7 @@ class Supervisor:
         self._valkey = EmbeddedValkey(self._data_dir) if is_redis_embedded(settings) else None
         self._extra = extra or []
         self._children: list[Child] = []
+        self._console: Child | None = None
         self._stopping = threading.Event()
         self._stopped = threading.Event()
         self._hangup = threading.Event()
@@ -179,6 +181,10 @@ class Supervisor:
             Child("metrics", exporter, environment=bare),
             Child("ledger", ledger, environment=for_ledger),
         ]
+        if self.settings.console.enabled:
+            pages = [sys.executable, "-m", "gateway.console", str(self._runtime)]
+            self._console = Child("console", pages, environment=for_ledger)
+            self._children.append(self._console)
         if self._valkey is not None:
             self._valkey.start()
         for child in self._children:
@@ -236,6 +242,8 @@ class Supervisor:
         for worker in multiprocessing.active_children():
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGHUP)
+        if self._console is not None:
+            self._console.hang_up()
         logger.info("config_reloaded", extra={"from_the_next_start": deferred})
 
     def _granian(self, max_connections: int) -> Granian:

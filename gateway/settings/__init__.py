@@ -10,6 +10,7 @@ from gateway.settings.rules import CapsCheck
 from gateway.settings.schema import (
     Admin,
     Brand,
+    Console,
     Credential,
     Deployment,
     Dialect,
@@ -39,6 +40,7 @@ __all__ = [
     "Brand",
     "CapsCheck",
     "ConfigError",
+    "Console",
     "Credential",
     "Deployment",
     "Dialect",

@@ -6,6 +6,7 @@ Settings may contain blanks ("" or an empty list) where an error was already rep
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 
@@ -55,6 +56,7 @@ def _check_listening(settings: Settings) -> Iterator[str]:
     server = settings.server
     if server.port == settings.metrics.port:
         yield f"metrics.port: {server.port} is already used by server.port"
+    yield from _check_console(settings)
     if (server.tls_cert_file is None) != (server.tls_key_file is None):
         present, absent = "tls_cert_file", "tls_key_file"
         if server.tls_cert_file is None:
@@ -62,6 +64,22 @@ def _check_listening(settings: Settings) -> Iterator[str]:
         yield f"server.{absent}: missing; required with server.{present}"
     yield from _url_error("brand.public_url", settings.brand.public_url)
     yield from _one_of("admin", settings.admin.token_env, settings.admin.token_file, "token")
+
+
+def _check_console(settings: Settings) -> Iterator[str]:
+    console = settings.console
+    for section in ("server", "metrics"):
+        port = getattr(settings, section).port
+        if console.enabled and port == console.port:
+            yield f"console.port: {port} is already used by {section}.port"
+    for index, network in enumerate(console.trusted_proxies):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            yield (
+                f"console.trusted_proxies[{index}]: {shown(network)} is not an IP address or a "
+                "network; use a form like 10.0.0.0/8, without bits outside of the mask"
+            )
 
 
 def _check_intake(server: Server) -> Iterator[str]:

@@ -9,6 +9,7 @@ them. Structs that are made in code are not checked.
 from __future__ import annotations
 
 from gateway.settings.billing import Money
+from gateway.settings.console import Console
 from gateway.settings.kept.calls import Idempotency, Responses
 from gateway.settings.kept.stores import Redis, Sql
 from gateway.settings.service import Admin, Brand, Keys, Metrics, Server
@@ -27,6 +28,7 @@ from gateway.settings.upstreams.routing import Routing
 __all__ = [
     "Admin",
     "Brand",
+    "Console",
     "Credential",
     "Deployment",
     "Dialect",
@@ -60,6 +62,7 @@ class Settings(Section, frozen=True):
     sql: Sql = Sql()
     metrics: Metrics = Metrics()
     admin: Admin = Admin()
+    console: Console = Console()
     keys: Keys = Keys()
     money: Money = Money()
     idempotency: Idempotency = Idempotency()

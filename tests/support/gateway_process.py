@@ -47,7 +47,7 @@ class GatewayProcess:
         config: TOML of providers and models; the listening sections are added.
         workers: Worker processes.
         server, extra: Further TOML of `[server]`, and of whole sections. Without a section
-            `[routing]` it is `SCRIPTED_ROUTING`.
+            `[routing]` it is `SCRIPTED_ROUTING`; without `[console]` there is no console.
         environment: Added to this process's own.
         open_files: Its limit on open files, soft and hard; None leaves that of this process.
     """
@@ -75,6 +75,8 @@ class GatewayProcess:
         """How to reach it over TLS; None: it speaks plain HTTP."""
         self._process: subprocess.Popen[bytes] | None = None
         home.mkdir(parents=True, exist_ok=True)
+        if "[console]" not in extra + config:
+            extra += "\n[console]\nenabled = false\n"
         routing = "" if "[routing]" in extra + config else SCRIPTED_ROUTING
         self.config_path.write_text(
             f"[server]\nport = {self.port}\nworkers = {workers}\n"
@@ -127,6 +129,19 @@ class GatewayProcess:
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)
         raise AssertionError(f"the gateway is not ready: {self.log()[-4000:]}")
+
+    def wait_console(self, timeout_s: float = START_S) -> None:
+        """Wait until the pages are served."""
+        deadline = time.monotonic() + timeout_s
+        request = urllib.request.Request(f"{self.base_url}/nothing")
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(request, timeout=5, context=self.tls)
+            except urllib.error.HTTPError as answer:
+                if answer.code == 404:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"there is no console: {self.log()[-4000:]}")
 
     def capio(self, *arguments: str) -> str:
         """Run a command of the command line with this config; return what it prints."""

@@ -16,6 +16,7 @@ THROUGH_INTERFACES = {
     "worker.py": "tests/process/test_life.py",
     "console/openapi": "tests/unit/console/openapi",
     "cli": "tests/unit/cli/test_commands.py",
+    "console": "tests/unit/console",
     "demo": "tests/unit/project/test_demo_script.py",
     "edge": "tests/integration/edge",
     "operations": "tests/unit/operations",

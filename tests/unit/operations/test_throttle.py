@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.edge.throttle import Throttle
 from gateway.errors import ErrorKind, GatewayError
+from gateway.operations.throttle import Throttle
 
 
 class Clock:

@@ -1,0 +1,121 @@
+// What every page has: copy buttons, remembered tabs, the theme, and warnings before leaving.
+
+const live = () => document.getElementById("live");
+
+function announce(text) {
+  const region = live();
+  if (region) region.textContent = text;
+}
+
+async function copyText(source, text) {
+  if (navigator.clipboard && window.isSecureContext) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      // Denied: select instead.
+    }
+  }
+  const range = document.createRange();
+  range.selectNodeContents(source);
+  const selection = getSelection();
+  selection.removeAllRanges();
+  selection.addRange(range);
+  try {
+    return document.execCommand("copy");
+  } catch {
+    return false;
+  }
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copy);
+  if (!source) return;
+  const copied = await copyText(source, (source.dataset.text ?? source.textContent).trim());
+  const label = button.querySelector("span") ?? button;
+  const before = button.dataset.label ?? label.textContent;
+  button.dataset.label = before;
+  label.textContent = copied ? button.dataset.done : button.dataset.failed;
+  announce(label.textContent);
+  if (copied) document.querySelectorAll("[data-leave]").forEach((panel) => delete panel.dataset.leave);
+  setTimeout(() => (label.textContent = before), 2000);
+});
+
+// A value that is shown once asks before it is left uncopied.
+addEventListener("beforeunload", (event) => {
+  if (document.querySelector("[data-leave]")) event.preventDefault();
+});
+
+function selectTab(list, name) {
+  for (const tab of list.querySelectorAll("[role=tab]")) {
+    const selected = tab.dataset.tab === name;
+    tab.setAttribute("aria-selected", selected);
+    tab.tabIndex = selected ? 0 : -1;
+    const panel = document.getElementById(tab.getAttribute("aria-controls"));
+    if (panel) panel.hidden = !selected;
+  }
+}
+
+function prepareTabs(root) {
+  for (const list of root.querySelectorAll("[role=tablist]")) {
+    list.hidden = false;
+    const names = [...list.querySelectorAll("[role=tab]")].map((tab) => tab.dataset.tab);
+    const kept = localStorage.getItem("tab");
+    selectTab(list, names.includes(kept) ? kept : names[0]);
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const tab = event.target.closest("[role=tab]");
+  if (!tab) return;
+  localStorage.setItem("tab", tab.dataset.tab);
+  selectTab(tab.closest("[role=tablist]"), tab.dataset.tab);
+});
+
+document.addEventListener("keydown", (event) => {
+  const tab = event.target.closest?.("[role=tab]");
+  if (tab && (event.key === "ArrowRight" || event.key === "ArrowLeft")) {
+    const tabs = [...tab.closest("[role=tablist]").querySelectorAll("[role=tab]")];
+    const next = tabs[(tabs.indexOf(tab) + (event.key === "ArrowRight" ? 1 : tabs.length - 1)) % tabs.length];
+    next.focus();
+    next.click();
+  }
+  if (event.key === "Escape") {
+    for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = false;
+  }
+});
+
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+
+// Filters apply at once; without script, their button does.
+document.addEventListener("change", (event) => {
+  const form = event.target.closest("form[data-auto]");
+  if (form) form.requestSubmit();
+});
+
+// A second click on the same button sends nothing.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (form.dataset.sent) return event.preventDefault();
+  form.dataset.sent = "1";
+  setTimeout(() => delete form.dataset.sent, 5000);
+});
+
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+});
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (zone && !document.cookie.includes("zone=")) {
+  document.cookie = `zone=${zone}; path=/; max-age=31536000; samesite=lax`;
+}
+
+prepareTabs(document);
+document.addEventListener("htmx:afterSwap", (event) => prepareTabs(event.target));

@@ -1,0 +1,1 @@
+"""What all pages share: routing by access, rendering, forms, security headers, static files."""

@@ -1,0 +1,154 @@
+"""One request for a page, with what its handler needs to respond."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from gateway.console.web.forms import Form, read_form
+from gateway.console.web.messages import Messages
+from gateway.console.web.viewer import Access, Membership, Viewer
+
+if TYPE_CHECKING:
+    from gateway.console.services import Services
+    from gateway.console.web.templates import Templates
+
+THEMES = ("light", "dark")
+
+
+class Page:
+    """
+    A request, and the means to respond to it.
+
+    Args:
+        request: The request.
+        services: Stores and operations.
+        templates: Renders.
+        messages: The viewer's language.
+        viewer: None: signed out.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        services: Services,
+        templates: Templates,
+        messages: Messages,
+        viewer: Viewer | None,
+    ) -> None:
+        self.request = request
+        self.services = services
+        self._templates = templates
+        self._messages = messages
+        self._viewer = viewer
+
+    @property
+    def maybe_viewer(self) -> Viewer | None:
+        """The signed-in user, or None on public pages."""
+        return self._viewer
+
+    @property
+    def viewer(self) -> Viewer:
+        """The signed-in user; for pages that need one."""
+        assert self._viewer is not None
+        return self._viewer
+
+    @property
+    def account(self) -> Membership:
+        """The account whose data the page shows; for pages that need a role in one."""
+        assert self.viewer.account is not None
+        return self.viewer.account
+
+    @property
+    def path(self) -> str:
+        """The path of the request."""
+        path: str = self.request.scope["path"]
+        return path
+
+    @property
+    def is_part(self) -> bool:
+        """The request wants only the part of the page that changes."""
+        return self.request.headers.get("hx-request") == "true"
+
+    def query(self, name: str, default: str = "") -> str:
+        """Return a parameter of the query string."""
+        return self.request.query_params.get(name, default)
+
+    def name(self, parameter: str) -> str:
+        """Return the part of the path that `{parameter}` of the route matches."""
+        value: str = self.request.path_params[parameter]
+        return value
+
+    async def form(self) -> Form:
+        """Return the form of a POST request; raises FormError."""
+        return await read_form(self.request)
+
+    def text(self, message: str, **values: object) -> str:
+        """Return a text in the viewer's language, with `%(name)s` replaced."""
+        translated = self._messages.gettext(message)
+        return translated % values if values else translated
+
+    def render(
+        self,
+        template: str,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        **values: Any,
+    ) -> Response:
+        """Return a page."""
+        theme = self.request.cookies.get("theme", "")
+        html = self._templates.render(
+            template,
+            self._messages,
+            page=self,
+            viewer=self._viewer,
+            brand=self.services.settings.brand,
+            theme=theme if theme in THEMES else None,
+            **values,
+        )
+        kept = {"vary": "hx-request, cookie, accept-language"}
+        if self._viewer is not None:
+            kept["cache-control"] = "no-store"
+        return HTMLResponse(html, status, {**kept, **(headers or {})})
+
+    def redirect(self, path: str) -> Response:
+        """Return a redirect to a page of this service, to be fetched with GET."""
+        return RedirectResponse(path, 303)
+
+    def to_sign_in(self) -> Response:
+        """Return a redirect to the sign-in page, which leads back here."""
+        query = self.request.scope["query_string"].decode("latin-1")
+        wanted = f"{self.path}?{query}" if query else self.path
+        safe = self.request.method in ("GET", "HEAD")
+        return self.redirect(f"/sign-in?next={quote(wanted, safe='')}" if safe else "/sign-in")
+
+
+def local_path(text: str, default: str) -> str:
+    """Return `text` if it is a path of this service, else `default`."""
+    parts = urlsplit(text)
+    is_local = text.startswith("/") and not text.startswith(("//", "/\\"))
+    is_plain = not parts.scheme and not parts.netloc and text.isprintable() and "\\" not in text
+    return text if is_local and is_plain else default
+
+
+Handler = Callable[[Page], Awaitable[Response]]
+
+
+class Route(NamedTuple):
+    """
+    One method of one path, the access it needs, and its handler.
+
+    `path` may contain `{name}`, which matches one segment. With `confirmed`, the viewer must have
+    proved who they are within the last ten minutes.
+    """
+
+    method: str
+    path: str
+    access: Access
+    handle: Handler
+    confirmed: bool = False

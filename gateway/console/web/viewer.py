@@ -1,0 +1,75 @@
+"""Who looks at a page, and which pages they may open."""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+import msgspec
+
+
+class Role(enum.Enum):
+    """What a member may do in an account. The value is used in SQL."""
+
+    VIEWER = "viewer"
+    MEMBER = "member"
+    OWNER = "owner"
+
+
+_RANKS = {Role.VIEWER: 1, Role.MEMBER: 2, Role.OWNER: 3}
+
+
+class Access(enum.Enum):
+    """What a page needs."""
+
+    PUBLIC = "public"
+    SIGNED_IN = "signed in"
+    VIEWER = "viewer"
+    MEMBER = "member"
+    OWNER = "owner"
+    OPERATOR = "operator"
+
+
+_NEEDS = {Access.VIEWER: 1, Access.MEMBER: 2, Access.OWNER: 3}
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """An account of the viewer, and their role in it."""
+
+    account_id: str
+    account_name: str
+    role: Role
+
+
+class Viewer(msgspec.Struct, frozen=True, kw_only=True):
+    """A signed-in user, as the session describes them."""
+
+    user_id: str
+    name: str
+    session_id: str
+    email: str | None = None
+    is_operator: bool = False
+    memberships: tuple[Membership, ...] = ()
+    account: Membership | None = None
+    """The membership whose account the pages show; None: the user has no account."""
+    time_zone: str | None = None
+    """An IANA name; None: that of the browser, else UTC."""
+    language: str | None = None
+    theme: str | None = None
+    confirmed_at: int = 0
+    """When the user last proved who they are, in Unix seconds."""
+
+    def may(self, access: Access) -> bool:
+        """Return whether the viewer may open pages that need `access`."""
+        if access in (Access.PUBLIC, Access.SIGNED_IN):
+            return True
+        if access is Access.OPERATOR:
+            return self.is_operator
+        return self.account is not None and _RANKS[self.account.role] >= _NEEDS[access]
+
+
+class Viewers(Protocol):
+    """Finds the viewer of a request."""
+
+    async def find(self, token: str | None) -> Viewer | None:
+        """Return the user whose session cookie is `token`; None: signed out."""

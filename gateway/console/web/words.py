@@ -1,0 +1,77 @@
+"""Numbers, money, times and texts as pages show them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from gateway.core.money import dollars
+
+LONGEST_CELL = 200
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def money(nanousd: int) -> str:
+    """Return an amount with as many digits as needed, at least two decimals: `$0.018308`."""
+    sign = "\N{MINUS SIGN}" if nanousd < 0 else ""
+    whole, _, decimals = dollars(abs(nanousd)).partition(".")
+    return f"{sign}${int(whole):,}.{decimals.rstrip('0').ljust(2, '0')}"
+
+
+def number(value: float) -> str:
+    """Return a number with separators: `41,208`."""
+    return f"{value:,}"
+
+
+def cut(text: str, length: int = LONGEST_CELL) -> str:
+    """Return a text of at most `length` characters, with an ellipsis if it was longer."""
+    return text if len(text) <= length else f"{text[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def moment(unix_s: int, zone: str = "UTC") -> str:
+    """Return a time in a zone: `2027-02-26 14:59`."""
+    return _at(unix_s, zone).strftime("%Y-%m-%d %H:%M")
+
+
+def day(unix_s: int, zone: str = "UTC") -> str:
+    """Return a date in a zone: `Feb 26, 2027`."""
+    when = _at(unix_s, zone)
+    return f"{when:%b} {when.day}, {when.year}"
+
+
+def utc(unix_s: int) -> str:
+    """Return a time in UTC as ISO 8601, for `title` and `datetime` attributes."""
+    return _at(unix_s, "UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ago(unix_s: int, now_s: int) -> str:
+    """Return how long ago a time was: `2 min ago`; a date after 30 days."""
+    passed = now_s - unix_s
+    if passed < _MINUTE:
+        return "just now"
+    if passed < _HOUR:
+        return f"{passed // _MINUTE} min ago"
+    if passed < _DAY:
+        return f"{passed // _HOUR} h ago"
+    if passed < 2 * _DAY:
+        return "yesterday"
+    if passed < 30 * _DAY:
+        return f"{passed // _DAY} days ago"
+    return day(unix_s)
+
+
+def _at(unix_s: int, zone: str) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(unix_s, ZoneInfo(zone))
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "ago": ago,
+    "cut": cut,
+    "day": day,
+    "moment": moment,
+    "money": money,
+    "number": number,
+    "utc": utc,
+}

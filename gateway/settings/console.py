@@ -1,0 +1,57 @@
+"""The section about the pages for people: where their process listens, and what it may use."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from gateway.settings.types import Port, Section, Text
+
+Network = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?\Z",
+        extra={"allowed": 'an IP address or a network like "10.0.0.0/8"'},
+    ),
+]
+
+
+class Console(Section, frozen=True):
+    """The pages for people, served by a process of their own."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="Run the pages as a child of `capio serve`. If false, `/` is plain text and"
+            " all other paths outside of the API are 404; `capio console` serves the pages.",
+        ),
+    ] = True
+    host: Annotated[
+        Text,
+        Meta(
+            description="Address on which the process of the pages listens. Workers relay to it;"
+            " a child of `capio serve` should listen on the loopback interface only.",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        Port,
+        Meta(description="TCP port. Must differ from `server.port` and `metrics.port`."),
+    ] = 8079
+    pool_size: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100,
+            description="Maximum database connections of the pages, apart from those of calls.",
+            extra={"unit": "connections"},
+        ),
+    ] = 4
+    trusted_proxies: Annotated[
+        list[Network],
+        Meta(
+            description="Addresses and networks of proxies in front of the gateway. Their"
+            " `x-forwarded-for` and `x-forwarded-proto` name the client of a page, anyone else's"
+            " are ignored.",
+        ),
+    ] = []

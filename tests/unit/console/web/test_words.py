@@ -1,0 +1,49 @@
+"""Money, times and texts as pages show them."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.console.web import words
+
+
+@pytest.mark.parametrize(
+    ("nanousd", "shown"),
+    [
+        (0, "$0.00"),
+        (18_308_000, "$0.018308"),
+        (486_210_000_000, "$486.21"),
+        (-1_500_000_000, "−$1.50"),
+        (1, "$0.000000001"),
+        (1_234_567_000_000_000, "$1,234,567.00"),
+    ],
+)
+def test_money_is_never_rounded(nanousd: int, shown: str) -> None:
+    """As many digits as needed, and at least two decimals."""
+    assert words.money(nanousd) == shown
+
+
+@pytest.mark.parametrize(
+    ("passed", "shown"),
+    [
+        (0, "just now"),
+        (59, "just now"),
+        (60, "1 min ago"),
+        (7199, "1 h ago"),
+        (86_400, "yesterday"),
+        (3 * 86_400, "3 days ago"),
+    ],
+)
+def test_past_times_are_shown_in_words(passed: int, shown: str) -> None:
+    """The largest unit that fits."""
+    assert words.ago(1_800_000_000 - passed, 1_800_000_000) == shown
+
+
+def test_old_times_are_dates_and_zones_count() -> None:
+    """After 30 days the date, and moments in the viewer's zone."""
+    assert words.ago(0, 1_800_000_000) == "Jan 1, 1970"
+    assert words.moment(1_800_000_000, "Asia/Kathmandu") == "2027-01-15 13:45"
+    assert words.utc(1_800_000_000) == "2027-01-15T08:00:00Z"
+    assert words.cut("abcdef", 4) == "abc…"
+    assert words.cut("abcd", 4) == "abcd"
+    assert words.number(1234567) == "1,234,567"
