@@ -17,6 +17,7 @@ from gateway import settings as given
 from gateway.core.model import (
     Clocks,
     Deployment,
+    HedgeRules,
     Model,
     Origin,
     Prices,
@@ -200,7 +201,12 @@ def _model(model: given.Model, providers: Mapping[str, Provider]) -> Model:
         deployments=tuple(_deployment(each, providers, model) for each in model.deployments),
         policy=model.policy,
         fallbacks=tuple(model.fallbacks),
+        hedge=_hedge(model.hedge),
     )
+
+
+def _hedge(hedge: given.Hedge | None) -> HedgeRules | None:
+    return None if hedge is None else HedgeRules(hedge.min_delay_s, hedge.budget_percent)
 
 
 def _prices(prices: given.Prices) -> Prices:

@@ -149,6 +149,13 @@ class Deployment(msgspec.Struct, frozen=True):
         return f"{self.provider.name}/{self.upstream_model}"
 
 
+class HedgeRules(msgspec.Struct, frozen=True):
+    """When a second deployment is asked, see `settings.Hedge`."""
+
+    min_delay_s: float
+    budget_percent: float
+
+
 class Model(msgspec.Struct, frozen=True):
     """A public model."""
 
@@ -164,6 +171,8 @@ class Model(msgspec.Struct, frozen=True):
     """How deployments are ranked; None: by cost where costs are known, else by priority."""
     fallbacks: tuple[str, ...] = ()
     """Names of models that serve a call if no deployment of this model can."""
+    hedge: HedgeRules | None = None
+    """None: a slow deployment is waited for."""
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -222,17 +231,24 @@ ABANDONED = "abandoned"
 """Outcome of a provisional event, which a later settlement of the call supersedes."""
 
 
-class AttemptRecord(msgspec.Struct, frozen=True):
+class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt of a call."""
 
     deployment: str
     model: str
     """The public model that it served."""
     result: str
-    """`ok`, `cancelled`, or a `core.routing.failures.FailureClass`."""
+    """
+    `ok`, `cancelled`, `internal`, `lost` (another deployment, asked at the same time, was faster),
+    or a `core.routing.failures.FailureClass`.
+    """
     status: int
     """The upstream's HTTP status; 0: there was none."""
     ms: int
+    hedge: bool = False
+    """It was asked because the one before was slow."""
+    cost_nanousd: int | None = None
+    """What a lost attempt costs the operator, without revenue; None: not lost, or unknown."""
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -269,7 +285,10 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_nanousd: int = 0
     """The amount charged to the account; not negative."""
     upstream_cost_nanousd: int | None = None
-    """The upstream's price for the call; None if its prices are not configured."""
+    """
+    The upstream's price for the call, attempts that lost included; None if its prices are not
+    configured.
+    """
     finish_reason: str | None = None
     ttft_ms: int | None = None
     duration_ms: int = 0

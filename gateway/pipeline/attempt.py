@@ -11,11 +11,16 @@ import asyncio
 from contextlib import nullcontext
 from time import monotonic
 
+from gateway.core.model import Deployment
+from gateway.core.pricing import cost_nanousd
 from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.failures import RULES
 from gateway.core.routing.order import AttemptOrder, Failure, NextAttempt
 from gateway.core.routing.plan import Candidate
 from gateway.errors import ErrorSource, GatewayError
+from gateway.pipeline.call import Call
+from gateway.pipeline.hedging.lane import LostRaceError
+from gateway.pipeline.hedging.race import Race, Tried, may_repeat
 from gateway.pipeline.request.exchange import CallContext, RequestBuilder
 from gateway.pipeline.response.refusal import RefusalError, failure_of, mask_credential, with_head
 from gateway.pipeline.response.sender import ResponseSender
@@ -81,32 +86,79 @@ class AttemptRunner:
         call, channel, policy = context.call, context.channel, self._policy
         started = monotonic()
         policy.budget.record_call(started)
+        if call.model is not None and call.model.hedge is not None:
+            policy.hedging.record_call(call.model.name, call.model.hedge)
         order = AttemptOrder(candidates, policy.limits, started, context.max_attempts)
         candidate = order.first
         while True:
-            rotation = policy.credentials.get(candidate.deployment.provider.name)
-            if rotation is not None:
-                candidate = candidate._replace(credential=rotation.pick(monotonic()))
-            try:
-                body = await self._observed(context, candidate)
-                if rotation is not None:
-                    rotation.restore(candidate.credential)
-                return body
-            except GatewayError as error:
-                mask_credential(error, candidate)
-                self._count(candidate, error)
-                failure = failure_of(error)
-                other = self._note(candidate, failure, rotation)
-                if channel.started or (channel.gone and not call.outlives_client):
-                    raise
-                following = self._next(order, candidate, failure, other_credential=other)
-                if following is None:
-                    raise
-                if call.attempt is not None:
-                    call.attempt.given_up = True
+            delay_s = self._hedge_delay_s(context, order, candidate)
+            if delay_s is None:
+                tried = await self._try(context, candidate)
+            else:
+                tried = await self._race(context, order, candidate, delay_s)
+            if tried.failure is None:
+                return tried.body
+            if channel.started or (channel.gone and not call.outlives_client):
+                raise tried.take_error()
+            following = self._next(order, tried)
+            if following is None:
+                raise tried.take_error()
+            if call.attempt is not None:
+                call.attempt.given_up = True
             candidate = following.candidate
             if following.wait_s:
                 await asyncio.sleep(following.wait_s)
+
+    async def _try(self, context: CallContext, candidate: Candidate) -> Tried:
+        """Make an attempt, and note how it ended."""
+        rotation = self._policy.credentials.get(candidate.deployment.provider.name)
+        if rotation is not None:
+            candidate = candidate._replace(credential=rotation.pick(monotonic()))
+        try:
+            body = await self._observed(context, candidate)
+        except GatewayError as error:
+            mask_credential(error, candidate)
+            self._count(candidate, error)
+            failure = failure_of(error)
+            other = self._note(candidate, failure, rotation)
+            return Tried(candidate, None, error, failure, other_credential=other)
+        if rotation is not None:
+            rotation.restore(candidate.credential)
+        return Tried(candidate, body)
+
+    def _hedge_delay_s(
+        self, context: CallContext, order: AttemptOrder, candidate: Candidate
+    ) -> float | None:
+        """Return how long a candidate may take before another one is asked; None: for ever."""
+        call = context.call
+        rules = None if call.model is None else call.model.hedge
+        if rules is None or not order.may_hedge:
+            return None
+        label, stream = candidate.deployment.label, call.stream
+        delay_s = self._policy.hedging.delay_s(label, rules, stream=stream)
+        if delay_s is None or not may_repeat(call.endpoint, context.request):
+            return None
+        return delay_s
+
+    async def _race(
+        self, context: CallContext, order: AttemptOrder, candidate: Candidate, delay_s: float
+    ) -> Tried:
+        board, hedging, model = self._policy.health, self._policy.hedging, context.call.model
+        assert model is not None
+        race = Race(
+            context,
+            order,
+            self._try,
+            is_ready=lambda each: board.is_ready(each.deployment.label),
+            may_hedge=lambda: hedging.try_hedge(model.name),
+        )
+        try:
+            return await race.run(candidate, delay_s)
+        finally:
+            if race.hedge is not None:
+                self._metrics.count_hedge(race.hedge.candidate.deployment.label, race.result)
+            elif race.refused:
+                self._metrics.count_hedge(candidate.deployment.label, "refused")
 
     async def _observed(self, context: CallContext, candidate: Candidate) -> bytes | None:
         """Run an attempt, and note its load, its success and its place in the chain."""
@@ -122,19 +174,36 @@ class AttemptRunner:
             raise
         except BaseException as error:
             # Whatever ended it says nothing of the deployment: the next call may be its probe.
-            ended = "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"
-            call.note_attempt(deployment, ended, 0, monotonic() - started)
+            if call.lost or isinstance(error, LostRaceError):
+                self._note_lost(call, deployment, monotonic() - started)
+            else:
+                ended = "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"
+                call.note_attempt(deployment, ended, 0, monotonic() - started)
             health.probe_unfinished(monotonic())
             raise
         finally:
             health.in_flight -= 1
-        if call.chain:
+        if call.chain or (call.origin is not None and call.origin.attempts > 1):
             call.note_attempt(deployment, "ok", call.status, monotonic() - started)
         attempt = call.attempt
         content_at = None if attempt is None else attempt.first_content_at
         ttft_s = content_at - attempt.sent_at if attempt and content_at is not None else None
         board.attempt_succeeded(health, ttft_s)
+        if call.model is not None and call.model.hedge is not None:
+            took_s = ttft_s if call.stream else monotonic() - started
+            if took_s is not None:
+                self._policy.hedging.learn(deployment.label, took_s, stream=call.stream)
         return body
+
+    def _note_lost(self, call: Call, deployment: Deployment, seconds: float) -> None:
+        """Note an attempt whose response came too late; what it costs is the operator's."""
+        attempt, cost = call.attempt, None
+        if attempt is not None and attempt.deployment is deployment:
+            self._policy.hedging.learn(deployment.label, seconds, stream=call.stream)
+            if deployment.cost is not None:
+                cost = cost_nanousd(attempt.usage_so_far(call.input_estimate), deployment.cost)
+        call.note_attempt(deployment, "lost", 0, seconds, lost_nanousd=cost)
+        self._metrics.count_lost(deployment.label, cost or 0)
 
     def _note(
         self, candidate: Candidate, failure: Failure, rotation: CredentialRotation | None
@@ -150,14 +219,13 @@ class AttemptRunner:
         board.attempt_failed(health, failure)
         return False
 
-    def _next(
-        self, order: AttemptOrder, candidate: Candidate, failure: Failure, *, other_credential: bool
-    ) -> NextAttempt | None:
+    def _next(self, order: AttemptOrder, tried: Tried) -> NextAttempt | None:
+        assert tried.failure is not None
         return order.after(
-            candidate,
-            failure,
+            tried.candidate,
+            tried.failure,
             monotonic(),
-            other_credential=other_credential,
+            other_credential=tried.other_credential,
             budget=self._policy.budget,
             draw=self._policy.draw(),
         )

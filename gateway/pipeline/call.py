@@ -6,6 +6,7 @@ Mutable: the phases fill it in, `record` reads it. It never holds a raw key or a
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 from gateway.core.idempotency import Hold
@@ -14,6 +15,7 @@ from gateway.errors import GatewayError
 from gateway.ports import Reservation
 from gateway.protocols.streams.meter import StreamMeter
 
+_OF_ATTEMPT = ("attempt", "drained", "dropped", "hides_reasoning", "status")
 _WITHOUT_OUTPUT = (Endpoint.COUNT_TOKENS, Endpoint.EMBEDDINGS)
 
 
@@ -68,11 +70,15 @@ class Call:
         "endpoint",
         "error",
         "first_sent_at",
+        "hedge",
         "hides_reasoning",
         "hold",
         "input_estimate",
+        "lost",
+        "lost_nanousd",
         "model",
         "model_asked",
+        "origin",
         "outcome",
         "principal",
         "request_id",
@@ -108,6 +114,12 @@ class Call:
         # Drained: the client left and the response was read on for its usage. Hides reasoning: the
         # current attempt's model may bill reasoning that it does not send.
         self.drained = self.hides_reasoning = False
+        # Of a fork: the call it was forked from; whether it was asked because the one before was
+        # slow; whether another fork was faster.
+        self.origin: Call | None = None
+        self.hedge = self.lost = False
+        self.lost_nanousd = 0
+        """What attempts that were too late cost the operator."""
         self.reservation: Reservation | None = None
         self.cost_nanousd = 0
         self.upstream_cost_nanousd: int | None = None
@@ -139,17 +151,51 @@ class Call:
         return self.hides_reasoning if drains is None else drains
 
     def note_attempt(
-        self, deployment: Deployment, result: str, status: int, seconds: float
+        self,
+        deployment: Deployment,
+        result: str,
+        status: int,
+        seconds: float,
+        *,
+        lost_nanousd: int | None = None,
     ) -> None:
-        """Add an ended attempt to the chain."""
+        """
+        Add an ended attempt to the chain.
+
+        Args:
+            deployment: It was asked.
+            result: See `AttemptRecord`.
+            status: The upstream's HTTP status; 0: there was none.
+            seconds: How long it took.
+            lost_nanousd: What an attempt whose response is not used costs the operator.
+        """
         model = "" if self.model is None else self.model.name
         ms = round(seconds * 1000)
-        self.chain.append(AttemptRecord(deployment.label, model, result, status, ms))
+        self.chain.append(
+            AttemptRecord(deployment.label, model, result, status, ms, self.hedge, lost_nanousd)
+        )
+        call = self.origin or self
+        call.lost_nanousd += lost_nanousd or 0
 
     def begin_attempt(self, deployment: Deployment, wire: Wire, now: float) -> Attempt:
         """Return a new attempt, which is sent at `now`."""
-        self.attempts += 1
-        if self.first_sent_at is None:
-            self.first_sent_at = now
-        self.attempt = Attempt(deployment, wire, now)
+        call = self.origin or self
+        call.attempts += 1
+        if call.first_sent_at is None:
+            call.first_sent_at = now
+        self.attempts = call.attempts
+        self.attempt = call.attempt = Attempt(deployment, wire, now)
         return self.attempt
+
+    def fork(self, *, hedge: bool) -> Call:
+        """Return a copy for one of several attempts at the same time; see `adopt`."""
+        fork = copy.copy(self)
+        fork.origin, fork.hedge, fork.attempt = self, hedge, None
+        return fork
+
+    def adopt(self, fork: Call) -> None:
+        """Take over the attempt of a fork, if it made one: it is the one that counts."""
+        if fork.attempt is None:
+            return
+        for name in _OF_ATTEMPT:
+            setattr(self, name, getattr(fork, name))

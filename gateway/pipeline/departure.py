@@ -69,14 +69,14 @@ class Departure:
         task: The call's task.
     """
 
-    __slots__ = ("_channel", "_disregarded", "_reads_on", "_relay", "_task", "_timer")
+    __slots__ = ("_channel", "_disregarded", "_reads_on", "_relays", "_task", "_timer")
 
     def __init__(self, channel: ClientChannel, task: asyncio.Task[object]) -> None:
         self._channel = channel
         self._task = task
         self._disregarded = False
-        self._reads_on = False
-        self._relay: Departs | None = None
+        self._reads_on = 0
+        self._relays: tuple[Departs, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
@@ -90,30 +90,38 @@ class Departure:
     @contextmanager
     def reading_on(self) -> Iterator[None]:
         """While entered, a client that leaves ends its call only after `DRAIN_S`."""
-        self._reads_on = True
+        self._reads_on += 1
         try:
             yield
         finally:
-            self._reads_on = False
-            if self._timer is not None:
+            self._reads_on -= 1
+            if self._timer is not None and not self._reads_on:
                 self._timer.cancel()
 
     @contextmanager
     def relaying(self, relay: Departs) -> Iterator[None]:
-        """While entered, `relay` decides; at once if the client has already left."""
-        self._relay = relay
+        """
+        While entered, `relay` decides; at once if the client has already left.
+
+        Each of several relays at the same time decides for itself.
+        """
+        self._relays = (*self._relays, relay)
         if self._channel.gone:
             self._client_left()
         try:
             yield
         finally:
-            self._relay = None
+            if len(self._relays) == 1:
+                self._relays = ()
+            else:
+                self._relays = tuple(each for each in self._relays if each is not relay)
 
     def _client_left(self) -> None:
         if self._disregarded:
             return
-        if self._relay is not None:
-            self._relay.client_left()
+        if self._relays:
+            for relay in self._relays:
+                relay.client_left()
         elif self._channel.started:
             return  # all that is left is to end and record the call
         elif self._reads_on:

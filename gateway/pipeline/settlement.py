@@ -34,7 +34,8 @@ def settle(call: Call) -> None:
     if call.outcome != "insured" and charged:
         call.cost_nanousd = cost_so_far(call)
     cost = attempt.deployment.cost
-    call.upstream_cost_nanousd = cost_nanousd(attempt.usage, cost) if cost is not None else None
+    if cost is not None:
+        call.upstream_cost_nanousd = cost_nanousd(attempt.usage, cost) + call.lost_nanousd
 
 
 def cost_so_far(call: Call) -> int:

@@ -203,6 +203,8 @@ def _check_models(settings: Settings, check_caps: CapsCheck | None) -> Iterator[
             yield f"{path}.max_output: {model.max_output} exceeds the context ({model.context})"
         yield from _check_tiers(model.prices, f"{path}.prices")
         yield from _check_fallbacks(model, path, settings.models)
+        if model.hedge is not None and len(model.deployments) == 1:
+            yield f"{path}.hedge: the model has one deployment; add another or remove hedge"
         labels: dict[str, str] = {}
         for number, deployment in enumerate(model.deployments):
             where = f"{path}.deployments[{number}]"

@@ -14,7 +14,7 @@ from gateway.settings.kept.calls import Idempotency, Responses
 from gateway.settings.kept.stores import Redis, Sql
 from gateway.settings.service import Admin, Brand, Keys, Metrics, Server
 from gateway.settings.types import Section
-from gateway.settings.upstreams.models import Deployment, LongContext, Model, Prices
+from gateway.settings.upstreams.models import Deployment, Hedge, LongContext, Model, Prices
 from gateway.settings.upstreams.providers import (
     Credential,
     Dialect,
@@ -32,6 +32,7 @@ __all__ = [
     "Credential",
     "Deployment",
     "Dialect",
+    "Hedge",
     "Idempotency",
     "Keys",
     "LongContext",

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from prometheus_client import Histogram
 
+from gateway.core.catalogue import NANOUSD_PER_USD
 from gateway.core.model import Usage
 from gateway.telemetry.metrics import Metrics
 
@@ -36,6 +37,8 @@ class CallMetrics:
         self._dropped: dict[tuple[str, str], int] = {}
         self._unreadable_usage: dict[str, int] = {}
         self._reservations: dict[str, int] = {}
+        self._hedges: dict[tuple[str, str], int] = {}
+        self._lost_nanousd: dict[str, int] = {}
         self._histograms: dict[tuple[int, str], _HistogramBatch] = {}
 
     def count_call(self, endpoint: str, client_wire: str, outcome: str, status: int) -> None:
@@ -81,6 +84,15 @@ class CallMetrics:
         """Count one admission by its result, see `gateway_reservations_total`."""
         self._reservations[result] = self._reservations.get(result, 0) + 1
 
+    def count_hedge(self, deployment: str, result: str) -> None:
+        """Count one hedge by its result, see `gateway_hedges_total`."""
+        key = (deployment, result)
+        self._hedges[key] = self._hedges.get(key, 0) + 1
+
+    def count_lost(self, deployment: str, nanousd: int) -> None:
+        """Count one attempt that was cancelled because another one was faster, and its cost."""
+        self._lost_nanousd[deployment] = self._lost_nanousd.get(deployment, 0) + nanousd
+
     def observe_duration(self, endpoint: str, seconds: float) -> None:
         """Observe the total duration of a call."""
         self._observe(self._metrics.duration, endpoint, seconds)
@@ -112,6 +124,10 @@ class CallMetrics:
             metrics.upstream_errors.labels(*pair).inc(count)
         for (client, upstream), count in _drain(self._dropped):
             metrics.dropped_fields.labels(f"{client}_{upstream}").inc(count)
+        for hedge, count in _drain(self._hedges):
+            metrics.hedges.labels(*hedge).inc(count)
+        for label, nanousd in _drain(self._lost_nanousd):
+            metrics.hedge_cost.labels(label).inc(nanousd / NANOUSD_PER_USD)
         self._flush_reservations()
         for batch in self._histograms.values():
             batch.flush()

@@ -91,6 +91,19 @@ class Metrics:
             "Retries that were not made because the worker's retry budget was spent.",
         )
 
+        self.hedges = self._counter(
+            "gateway_hedges_total",
+            "Second deployments that were asked because the first was slow, by result: won, lost, "
+            "failed; and by the slow deployment: refused, as the model's budget was spent.",
+            ("deployment", "result"),
+        )
+        self.hedge_cost = self._counter(
+            "gateway_hedge_cost_dollars_total",
+            "What attempts that were cancelled because another was faster cost the operator, by "
+            "the deployment's `cost`.",
+            ("deployment",),
+        )
+
     def _declare_times(self) -> None:
         self.duration = self._histogram(
             "gateway_request_seconds",

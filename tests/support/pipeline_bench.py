@@ -16,6 +16,7 @@ from gateway.core.model import (
     Clocks,
     Deployment,
     Endpoint,
+    HedgeRules,
     Model,
     Prices,
     Principal,
@@ -23,6 +24,7 @@ from gateway.core.model import (
 )
 from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.health import HealthRules
+from gateway.core.routing.hedging import Hedging
 from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.errors import ErrorKind
 from gateway.pipeline.admission import Admission
@@ -96,10 +98,14 @@ class Bench:
         fallbacks: tuple[str, ...] = (),
         budget: RetryBudget | None = None,
         credentials: dict[str, CredentialRotation] | None = None,
+        hedge: HedgeRules | None = None,
+        policy: str | None = None,
     ) -> None:
         self.transport = ScriptedTransport(*steps)
         chosen = tuple(deployments or (a_deployment(a_provider()),))
-        self.model = msgspec.structs.replace(a_model(*chosen, prices=prices), fallbacks=fallbacks)
+        self.model = msgspec.structs.replace(
+            a_model(*chosen, prices=prices), fallbacks=fallbacks, hedge=hedge, policy=policy
+        )
         self.models = (self.model, *models)
         names = {model.name: model for model in self.models}
         providers = tuple(each.provider for model in self.models for each in model.deployments)
@@ -117,12 +123,18 @@ class Bench:
         self.budget = budget or RetryBudget(20, 10)
         self.board = HealthBoard(health, "worker-1")
         self.board.keep(self.catalogue)
-        policy = AttemptPolicy(
-            retries, self.budget, self.board, credentials or {}, draw=lambda: 1.0
+        self.hedging = Hedging()
+        attempt_policy = AttemptPolicy(
+            retries,
+            self.budget,
+            self.board,
+            credentials or {},
+            draw=lambda: 1.0,
+            hedging=self.hedging,
         )
         builder = RequestBuilder(self.catalogue)
         attempts = AttemptRunner(
-            self.transport, builder, self.answers, self.metrics, policy, error_s
+            self.transport, builder, self.answers, self.metrics, attempt_policy, error_s
         )
         self.attempts = attempts
         self.router = Router(

@@ -6,6 +6,7 @@ Pure: the time and the jitter are passed in, and the retry budget is asked only 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.core.routing.failures import RULES, FailureClass
@@ -51,6 +52,7 @@ class AttemptOrder:
         "_candidates",
         "_each",
         "_failed",
+        "_hedged",
         "_limits",
         "_made",
         "_most",
@@ -74,6 +76,7 @@ class AttemptOrder:
         self._each = each
         self._failed: dict[str, int] = {}
         self._made = 0
+        self._hedged = False
         self._next = 1
         self._retries = 0
         self._again: list[_Again] = []
@@ -82,6 +85,35 @@ class AttemptOrder:
     def first(self) -> Candidate:
         """The candidate to begin with."""
         return self._candidates[0]
+
+    @property
+    def may_hedge(self) -> bool:
+        """Another candidate may be asked beside the current one, once."""
+        untried = self._next < len(self._candidates)
+        return untried and not self._hedged and self._made + 2 <= self._most
+
+    def has_ready(self, is_ready: Callable[[Candidate], bool]) -> bool:
+        """Return whether `hedge` would name a candidate."""
+        return self.may_hedge and any(map(is_ready, self._candidates[self._next :]))
+
+    def hedge(self, is_ready: Callable[[Candidate], bool]) -> Candidate | None:
+        """Return the best untried candidate that is ready, to be asked beside the current one."""
+        if not self.may_hedge:
+            return None
+        rest = self._candidates[self._next :]
+        chosen = next(filter(is_ready, rest), None)
+        if chosen is None:
+            return None
+        others = (each for each in rest if each is not chosen)
+        self._candidates = (*self._candidates[: self._next], chosen, *others)
+        self._next += 1
+        self._hedged = True
+        return chosen
+
+    def note_failure(self, candidate: Candidate, failure: Failure, now: float) -> None:
+        """Note the failure of one of two attempts, of which the other one continues."""
+        self._made += 1
+        self._note(candidate, failure, now)
 
     def after(
         self,
@@ -111,14 +143,17 @@ class AttemptOrder:
             return None
         if rule.rotate and other_credential:
             return NextAttempt(candidate)
-        label = candidate.deployment.label
-        failures = self._failed[label] = self._failed.get(label, 0) + 1
-        if rule.retry and failures <= self._each:
-            self._again.append(_Again(candidate, now, failure.retry_after_s))
+        self._note(candidate, failure, now)
         if self._next < len(self._candidates):
             self._next += 1
             return NextAttempt(self._candidates[self._next - 1])
         return self._retry(now, budget, draw)
+
+    def _note(self, candidate: Candidate, failure: Failure, now: float) -> None:
+        label = candidate.deployment.label
+        failures = self._failed[label] = self._failed.get(label, 0) + 1
+        if RULES[failure.kind].retry and failures <= self._each:
+            self._again.append(_Again(candidate, now, failure.retry_after_s))
 
     def _retry(self, now: float, budget: RetryBudget, draw: float) -> NextAttempt | None:
         while self._again:

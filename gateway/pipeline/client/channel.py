@@ -282,6 +282,18 @@ class ClientChannel:
         if self._on_gone is not None:
             self._on_gone()
 
+    @property
+    def holds(self) -> bool:
+        """A stream must not start before its first content."""
+        return False
+
+    def may_start(self, now: float) -> bool:  # noqa: ARG002 # see `pipeline.hedging`
+        """Return whether a stream without content may start; for one that is silent for long."""
+        return True
+
+    def claim(self) -> None:
+        """Make sure that this is the response that the client gets; for use before it is kept."""
+
     def start(self, status: int, headers: Headers) -> None:
         """
         Send the response head, after which no retry is possible.

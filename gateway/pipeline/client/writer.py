@@ -15,6 +15,9 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.ports import Headers
 
+HELD_BYTES = 64 * 1024
+"""A stream that has sent more without any content starts."""
+
 
 class ResponseHead(NamedTuple):
     status: int
@@ -113,6 +116,9 @@ class ClientWriter:
             self._producer.pause_writing()
             self._task = asyncio.get_running_loop().create_task(self._finish_write(pending))
 
+    def release(self) -> None:
+        """Send what is held, if anything is: the first content has come."""
+
     async def write_last(self, chunk: bytes) -> None:
         """
         Write a last piece, after the producer has ended.
@@ -170,3 +176,53 @@ class ClientWriter:
         return GatewayError(
             ErrorKind.SLOW_CLIENT, f"The client took no bytes for {self._stall_s:g} s."
         )
+
+
+class HoldingWriter(ClientWriter):
+    """
+    A writer that sends nothing before the first content.
+
+    Until then another deployment may still serve the call. What it holds is bounded.
+    """
+
+    __slots__ = ("_held", "_held_bytes")
+
+    def __init__(
+        self, channel: ClientChannel, head: ResponseHead, stall_s: float, producer: FlowControl
+    ) -> None:
+        super().__init__(channel, head, stall_s, producer)
+        self._held: list[bytes] | None = []
+        self._held_bytes = 0
+
+    def commit(self) -> None:
+        """Send the response head, and what was held."""
+        held, self._held = self._held, None
+        super().commit()
+        if held:
+            super().write(b"".join(held))
+
+    def write(self, chunk: bytes) -> None:
+        """Hold until `release`, then write."""
+        if self._held is None:
+            super().write(chunk)
+            return
+        self._held.append(chunk)
+        self._held_bytes += len(chunk)
+        if self._held_bytes > HELD_BYTES:
+            self.commit()
+
+    def release(self) -> None:
+        """Send what is held: the first content has come."""
+        if self._held is not None:
+            self.commit()
+
+    async def write_last(self, chunk: bytes) -> None:
+        """Write a last piece, and before it what is held."""
+        held, self._held = self._held or [], None
+        await super().write_last(b"".join((*held, chunk)))
+
+    def discard(self) -> bool:
+        """Drop all that is not written; return whether anything was being written."""
+        if self._held is not None:
+            self._held = []
+        return super().discard()

@@ -87,6 +87,7 @@ async def end_translated(
     late = error is not None and error.kind is ErrorKind.UPSTREAM_TIMEOUT
     rest = transform.end(error is None, STREAM_LATE if late else STREAM_CUT)
     check_early_error(channel, transform)
+    channel.claim()
     if isinstance(transform, ResponsesStream) and transform.held is not None:
         keeper = context.keeper
         stored = keeper is not None and await keeper.keep(transform.held)

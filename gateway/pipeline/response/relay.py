@@ -25,7 +25,7 @@ from gateway.core.model import Clocks
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Attempt, Call
 from gateway.pipeline.client.channel import ClientChannel
-from gateway.pipeline.client.writer import ClientWriter, ResponseHead
+from gateway.pipeline.client.writer import ClientWriter, HoldingWriter, ResponseHead
 from gateway.pipeline.departure import DRAIN_BYTES, DRAIN_S
 from gateway.pipeline.response.clocks import (
     SILENT_FINISH_S,
@@ -79,6 +79,7 @@ class Relay:
     __slots__ = (
         "_attempt",
         "_call",
+        "_channel",
         "_end_error",
         "_is_ending",
         "_keepalive_s",
@@ -123,7 +124,9 @@ class Relay:
         # The body's end while a write waits for the client.
         self._is_ending = False
         self._end_error: GatewayError | None = None
-        self.writer = ClientWriter(channel, head, clocks.stall_s, self)
+        writer = HoldingWriter if channel.holds and call.stream else ClientWriter
+        self.writer = writer(channel, head, clocks.stall_s, self)
+        self._channel = channel
         self.done: asyncio.Future[GatewayError | None] = asyncio.get_running_loop().create_future()
 
     # `ports.BodySink`, from the transport's data_received.
@@ -160,6 +163,7 @@ class Relay:
             attempt.content_count += 1
             if attempt.first_content_at is None:
                 attempt.first_content_at = now
+                self._release()
 
     def body_end(self) -> None:
         """The upstream's body is complete."""
@@ -209,7 +213,7 @@ class Relay:
         if self.done.done():
             return
         try:
-            self._carry_out(self._clocks(limits).decide(now))
+            self._carry_out(self._clocks(limits).decide(now), now)
         except Exception as error:  # noqa: BLE001 # as in `body_chunk`
             self.write_failed(error)
 
@@ -260,11 +264,11 @@ class Relay:
             billable=meter.content_ended and meter.reported,
         )
 
-    def _carry_out(self, decision: Step | Expire) -> None:
+    def _carry_out(self, decision: Step | Expire, now: float) -> None:
         if isinstance(decision, Expire):
             self._finish(decision.error)
         elif decision is Step.COMMIT:
-            self._commit()
+            self._commit(now)
         elif decision is Step.PING:
             self._ping()
         elif decision is Step.FINISH:
@@ -274,8 +278,17 @@ class Relay:
         elif decision is Step.STOP and self._read_on_error is not None:
             self.stop(self._read_on_error)
 
-    def _commit(self) -> None:
+    def _release(self) -> None:
+        """Let a stream start that had to wait for its first content."""
+        try:
+            self.writer.release()
+        except Exception as error:  # noqa: BLE001 # as in `body_chunk`
+            self.write_failed(error)
+
+    def _commit(self, now: float) -> None:
         """Send the head although no event has come, with what was held."""
+        if not self._channel.may_start(now):
+            return
         self.writer.commit()
         held = self._transform.release()
         if held:

@@ -156,6 +156,7 @@ class ResponseSender:
                 raise GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
             for step in exchange.reshape:
                 body = step(body)
+            channel.claim()
             if context.keeper is not None and not await context.keeper.keep(body):
                 body = without_store(body)
             if exchange.translated or _length(response) != len(body):
@@ -231,6 +232,9 @@ class ResponseSender:
             if isinstance(error, EarlyUpstreamError):
                 raise error
             reported = _reported(meter)
+            failure = reported or relay_error(error, meter)
+            if failure is not None and channel.holds and not channel.started:
+                raise failure  # nothing was sent: another deployment may serve the call
             if exchange.translated:
                 await end_translated(context, exchange.transform, relay, error or reported)
             else:

@@ -66,6 +66,10 @@ class HealthBoard:
             health = self._known[label] = DeploymentHealth(label, self._rules)
         return health
 
+    def is_ready(self, label: str) -> bool:
+        """Return whether a deployment takes calls."""
+        return self.of(label).state(self._clock()) is HealthState.READY
+
     def keep(self, catalogue: Catalogue) -> None:
         """Know exactly the deployments of a catalogue."""
         labels = {each.label for model in catalogue.models for each in model.deployments}

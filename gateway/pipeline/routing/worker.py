@@ -12,6 +12,7 @@ import msgspec
 from gateway.core.catalogue import Catalogue
 from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.health import HealthRules, HealthState
+from gateway.core.routing.hedging import Hedging
 from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.pipeline.routing.board import HealthBoard
 from gateway.pipeline.routing.prober import Prober
@@ -39,6 +40,8 @@ class AttemptPolicy(msgspec.Struct, frozen=True):
     """Provider name -> state of its credentials; only of providers with several."""
     draw: Callable[[], float] = random.random
     """Uniform in [0, 1), for the jitter of delays."""
+    hedging: Hedging = msgspec.field(default_factory=Hedging)
+    """Response times, and the budgets of hedges."""
 
 
 class WorkerRouting:
@@ -64,6 +67,7 @@ class WorkerRouting:
         )
         self.board = HealthBoard(rules, secrets.token_hex(8), exchange)
         self._prober = Prober(self.board, transport, exchange)
+        self._hedging = Hedging()
         self._rotations: dict[str, CredentialRotation] = {}
         self._probing: asyncio.Task[None] | None = None
         self._shown: dict[str, HealthState] = {}
@@ -104,7 +108,11 @@ class WorkerRouting:
         )
         several = {name: each for name, each in self._rotations.items() if each.count > 1}
         self._prober.serve(catalogue, limit_fields, several)
-        return AttemptPolicy(limits, self._budget, self.board, several)
+        self._hedging.keep(
+            frozenset(model.name for model in catalogue.models),
+            frozenset(each.label for model in catalogue.models for each in model.deployments),
+        )
+        return AttemptPolicy(limits, self._budget, self.board, several, hedging=self._hedging)
 
     def router(self, catalogue: Catalogue) -> Router:
         """Return the router of a catalogue; for use after `policy`."""

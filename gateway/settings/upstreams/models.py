@@ -12,6 +12,7 @@ from gateway.settings.types import (
     Multiplier,
     Price,
     ProviderName,
+    Seconds,
     Section,
     TagName,
     Text,
@@ -166,6 +167,30 @@ class Deployment(Section, frozen=True):
     ] = []
 
 
+class Hedge(Section, frozen=True):
+    """
+    Asks a second deployment when the first one is slow. The first content wins, the other one is
+    cancelled at the operator's cost, see [routing](routing.md#hedging).
+    """
+
+    min_delay_s: Annotated[
+        Seconds,
+        Meta(
+            description="Shortest wait before a second deployment is asked. It is longer where one"
+            " in twenty of the deployment's last responses took longer.",
+        ),
+    ] = 0.5
+    budget_percent: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=100,
+            description="Calls of the model for which a second deployment may be asked.",
+            extra={"unit": "percent, per worker"},
+        ),
+    ] = 5.0
+
+
 class Model(Section, frozen=True):
     """Public model names with prices and deployments. At least one is required."""
 
@@ -189,6 +214,13 @@ class Model(Section, frozen=True):
         Meta(
             description="Which deployment serves a call, see [routing](routing.md#policies). If not"
             ' set: `"cheapest"` where every deployment has a `cost`, else `"priority"`.',
+        ),
+    ] = None
+    hedge: Annotated[
+        Hedge | None,
+        Meta(
+            description="Ask a second deployment when the first one is slow. If not set, it is"
+            " waited for.",
         ),
     ] = None
     fallbacks: Annotated[

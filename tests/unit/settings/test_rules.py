@@ -90,6 +90,11 @@ def test_parse_agreeing_settings_have_no_error() -> None:
             "models[1].max_output: 1001 exceeds the context (1000)",
         ),
         (
+            'name = "gpt"',
+            'name = "gpt"\nhedge = {}',
+            "models[1].hedge: the model has one deployment; add another or remove hedge",
+        ),
+        (
             'model = "gpt-5.5" }',
             'model = "gpt-5.5" }, { provider = "openai", model = "gpt-5.5" }',
             'models[1].deployments[1]: "openai/gpt-5.5" is already used by '

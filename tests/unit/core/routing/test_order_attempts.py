@@ -12,7 +12,7 @@ from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.errors import SURFACES, ErrorKind, ErrorSource
 from tests.support.pipeline_fakes import a_deployment, a_provider
 
-A, B = (Candidate(a_deployment(a_provider(name)), Wire.OPENAI) for name in "ab")
+A, B, C = (Candidate(a_deployment(a_provider(name)), Wire.OPENAI) for name in "abc")
 LIMITS = RetryLimits(max_attempts=6, retries=1, within_s=60, first_wait_s=0.1, max_wait_s=5)
 DOWN = Failure(FailureClass.UPSTREAM, 500)
 
@@ -153,3 +153,36 @@ def test_errors_of_clients_and_of_the_gateway_go_to_no_other_deployment(kind: Er
     other_causes = (ErrorKind.UNSUPPORTED, ErrorKind.OVERLOADED)
 
     assert may_fall_back == (SURFACES[kind].source is ErrorSource.UPSTREAM or kind in other_causes)
+
+
+def test_hedge_is_the_next_ready_candidate_and_not_tried_again() -> None:
+    """B rests, so C is asked beside A; after A has failed B is left."""
+    attempts = Attempts(A, B, C)
+    order = attempts.order
+
+    assert order.hedge(lambda each: each is not B) is C
+    order.note_failure(C, Failure(FailureClass.CLIENT), 0.0)
+    assert attempts.fail(Failure(FailureClass.UNSUPPORTED)) == B
+
+
+def test_call_is_hedged_once_and_within_its_attempts() -> None:
+    """A hedge is an attempt: with one allowed there is none, and a second one is not made."""
+    order = AttemptOrder((A, B, C), LIMITS, 0.0)
+
+    assert AttemptOrder((A, B), LIMITS, 0.0, 1).hedge(lambda _: True) is None
+    assert AttemptOrder((A,), LIMITS, 0.0).hedge(lambda _: True) is None
+    assert order.hedge(lambda _: False) is None
+    assert order.hedge(lambda _: True) is B
+    assert order.hedge(lambda _: True) is None
+
+
+def test_failure_beside_a_running_attempt_counts_as_an_attempt() -> None:
+    """Both of a race, and one more, are three."""
+    order, budget = AttemptOrder((A, B, C), RetryLimits(max_attempts=3), 0.0), RetryBudget(20, 10)
+    assert order.hedge(lambda _: True) is B
+    order.note_failure(B, DOWN, 0.0)
+    third = order.after(A, DOWN, 0.0, other_credential=False, budget=budget, draw=0.0)
+    assert third is not None
+    last = order.after(C, DOWN, 0.0, other_credential=False, budget=budget, draw=0.0)
+
+    assert (third.candidate, last) == (C, None)

@@ -1,0 +1,1 @@
+"""Asks a second deployment when the first one is slow; the first content wins."""
