@@ -263,9 +263,8 @@ def _attempt_object(attempt: AttemptRecord, show_provider: bool) -> dict[str, ob
         "result": attempt.result,
         "status": attempt.status,
         "duration_ms": attempt.ms,
+        "hedge": attempt.hedge,
     }
-    if attempt.hedge:
-        shown["hedge"] = True
     if show_provider:
         shown["provider"] = attempt.deployment.partition("/")[0]
     return shown

@@ -11,7 +11,7 @@ import asyncio
 from contextlib import nullcontext
 from time import monotonic
 
-from gateway.core.model import Deployment
+from gateway.core.model import Deployment, HedgeRules
 from gateway.core.pricing import cost_nanousd
 from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.failures import RULES
@@ -86,12 +86,15 @@ class AttemptRunner:
         call, channel, policy = context.call, context.channel, self._policy
         started = monotonic()
         policy.budget.record_call(started)
-        if call.model is not None and call.model.hedge is not None:
-            policy.hedging.record_call(call.model.name, call.model.hedge)
+        hedge = None if call.model is None else call.model.hedge
+        if call.model is not None and hedge is not None:
+            policy.hedging.record_call(call.model.name, hedge)
         order = AttemptOrder(candidates, policy.limits, started, context.max_attempts)
         candidate = order.first
         while True:
-            delay_s = self._hedge_delay_s(context, order, candidate)
+            delay_s = None
+            if hedge is not None and order.may_hedge:
+                delay_s = self._hedge_delay_s(context, candidate, hedge)
             if delay_s is None:
                 tried = await self._try(context, candidate)
             else:
@@ -127,13 +130,10 @@ class AttemptRunner:
         return Tried(candidate, body)
 
     def _hedge_delay_s(
-        self, context: CallContext, order: AttemptOrder, candidate: Candidate
+        self, context: CallContext, candidate: Candidate, rules: HedgeRules
     ) -> float | None:
         """Return how long a candidate may take before another one is asked; None: for ever."""
         call = context.call
-        rules = None if call.model is None else call.model.hedge
-        if rules is None or not order.may_hedge:
-            return None
         label, stream = candidate.deployment.label, call.stream
         delay_s = self._policy.hedging.delay_s(label, rules, stream=stream)
         if delay_s is None or not may_repeat(call.endpoint, context.request):

@@ -20,7 +20,7 @@ import pytest
 from tests.support.gateway_process import GatewayProcess, free_port
 from tests.support.waiting import wait_until_sync
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 PROMPT: Any = [{"role": "user", "content": "/tokens 5"}]
 INPUT_NANOUSD, OUTPUT_NANOUSD = 1_000, 2_000
@@ -117,7 +117,7 @@ class Scene:
                 return False
             return True
 
-        wait_until_sync(arrived, 20)
+        wait_until_sync(arrived, 60)
         return found
 
     def booked(self, request_id: str) -> tuple[int, int, int, list[dict[str, Any]]]:
@@ -167,7 +167,7 @@ def test_slow_deployment_costs_the_client_nothing(scene: Scene, how: str, fault:
     served = {row["deployment"]: row for row in scene.upstream("/served", "GET")}
     assert served["spare"]["ending"] == "complete"
     assert served["main"]["ending"] != "complete"
-    shown = [(each["provider"], each["result"], "hedge" in each) for each in record["chain"]]
+    shown = [(each["provider"], each["result"], each["hedge"]) for each in record["chain"]]
     assert shown == [("main", "lost", False), ("spare", "ok", True)]
     assert record["attempts"] == 2
     usage = served["spare"]["input_tokens"], served["spare"]["output_tokens"]

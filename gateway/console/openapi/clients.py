@@ -263,6 +263,7 @@ def _generation(model: str) -> Operation:
                         "result": "ok",
                         "status": 200,
                         "duration_ms": 2138,
+                        "hedge": False,
                         "provider": "deepseek",
                     }
                 ],

@@ -125,9 +125,10 @@ class GenerationAttempt(Struct):
     """One attempt to serve the call."""
 
     model: str
-    result: Annotated[str, about("`ok`, `cancelled`, or a class of failure.")]
+    result: Annotated[str, about("`ok`, `cancelled`, `lost`, or a class of failure.")]
     status: Annotated[int, about("The upstream's status; 0: none arrived.")]
     duration_ms: int
+    hedge: Annotated[bool, about("It was made because the one before was slow.")]
     provider: str | UnsetType = UNSET
 
 
