@@ -13,6 +13,7 @@ COPY requirements.lock /opt/capio/
 RUN pip install --no-cache-dir --only-binary :all: --require-hashes -r /opt/capio/requirements.lock
 
 COPY gateway /opt/capio/gateway
+COPY docs /opt/capio/gateway/console/docs/repository/
 ENV PYTHONPATH=/opt/capio
 RUN python -m compileall -q /opt/capio/gateway \
     && printf '#!/bin/sh\nexec python -m gateway.cli "$@"\n' > /usr/local/bin/capio \

@@ -19,8 +19,12 @@ import msgspec.inspect as types
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from gateway.console.library.markdown import anchor_of
+from gateway.console.library.site import site_of
+from gateway.console.library.sources import read_sources
 from gateway.console.openapi.errors import ERROR_TEXTS
 from gateway.errors import SURFACES, Surface
+from gateway.server.demonstration import demo_settings
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
@@ -111,6 +115,7 @@ def pages() -> dict[str, str]:
         "configuration.md": configuration_page(),
         "errors.md": errors_page(),
         "metrics.md": metrics_page(),
+        "clients.md": clients_page(),
         "../README.md": readme_page(),
     }
 
@@ -144,9 +149,14 @@ def errors_page() -> str:
         code = f", code `{surface.openai_code}`" if surface.openai_code else ""
         parts.append(f"## `{kind.value}`\n")
         parts.append(_wrapped(ERROR_TEXTS[kind].meaning) + "\n")
+        parts.append(_wrapped(f"What to do: {_lower(ERROR_TEXTS[kind].remedy)}") + "\n")
         parts.append(f"- OpenAI: {surface.openai_status} `{surface.openai_type}`{code}")
         parts.append(f"- Anthropic: {surface.anthropic_status} `{surface.anthropic_type}`\n")
     return "\n".join(parts)
+
+
+def _lower(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]
 
 
 def metrics_page() -> str:
@@ -163,6 +173,27 @@ def metrics_page() -> str:
         parts.append(_wrapped(metric._documentation) + "\n")
         parts.append(f"- {kind}, labels {labels}\n" if labels else f"- {kind}, no labels\n")
     return "\n".join(parts)
+
+
+def clients_page() -> str:
+    """Return the set-ups of clients, from the pages of the console, for the demo."""
+    site = site_of(demo_settings(8080, 9464, 1, 1))
+    sources = [each for each in read_sources(site) if each.path.startswith("/docs/clients")]
+    index, *clients = sorted(sources, key=lambda each: each.order)
+    clients.sort(key=lambda each: each.path.endswith("/sdks"))
+    names = {each.path: f"#{anchor_of(each.title)}" for each in clients}
+    parts = [NOTICE, f"# {index.title}\n", index.body]
+    parts += [f"## {each.title}\n\n{_deeper(each.body)}" for each in clients]
+    text = "\n".join(parts)
+    text = re.sub(r"^(```\w+) .*$", r"\1", text, flags=re.MULTILINE)
+    for path, anchor in names.items():
+        text = text.replace(f"]({path})", f"]({anchor})")
+    return re.sub(r"\]\(/docs/([\w-]+)(#[\w-]+)?\)", r"](\1.md\2)", text)
+
+
+def _deeper(body: str) -> str:
+    """Return a page whose headings stand one level lower."""
+    return re.sub(r"^##", "###", body, flags=re.MULTILINE)
 
 
 def readme_page() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,7 @@ _JSON = "application/json"
 
 def openapi(api: Api) -> dict[str, Any]:
     """Return the document."""
+    used = _used(api)
     wires = dict.fromkeys([*(each.wire for each in api.operations), Wire.OPENAI])
     paths: dict[str, dict[str, Any]] = {}
     for operation in api.operations:
@@ -46,7 +48,7 @@ def openapi(api: Api) -> dict[str, Any]:
                 name: component
                 for wire in wires
                 for name, component in error_components(wire).items()
-                if name in _used(api)
+                if name in used
             },
         },
     }
@@ -54,7 +56,12 @@ def openapi(api: Api) -> dict[str, Any]:
 
 def schemas(api: Api) -> dict[str, Any]:
     """Return the JSON schemas of all bodies by name."""
-    _, components = msgspec.json.schema_components(shapes_of(api), ref_template=_REF)
+    return _schemas(tuple(shapes_of(api)))
+
+
+@functools.cache
+def _schemas(shapes: tuple[type, ...]) -> dict[str, Any]:
+    _, components = msgspec.json.schema_components(shapes, ref_template=_REF)
     return components
 
 

@@ -14,6 +14,7 @@ MIRRORS = ("unit", "integration")
 THROUGH_INTERFACES = {
     "app.py": "tests/process/test_life.py",
     "worker.py": "tests/process/test_life.py",
+    "console/library": "tests/unit/console/library",
     "console/openapi": "tests/unit/console/openapi",
     "cli": "tests/unit/cli/test_commands.py",
     "console": "tests/unit/console",

@@ -1,0 +1,175 @@
+"""All pages of the documentation, rendered: for people, for programs, and for the search."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from gateway.console.library.markdown import Rendered, render
+from gateway.console.library.reference import Reference
+from gateway.console.library.site import Site
+from gateway.console.library.sources import (
+    ROOT,
+    SECTIONS,
+    Source,
+    read_sources,
+    without_dead_links,
+)
+from gateway.console.openapi.clients import clients_api
+from gateway.console.openapi.document import openapi
+from gateway.console.openapi.operators import operators_api
+
+CLIENTS_DOCUMENT: Final = "/openapi.json"
+OPERATORS_DOCUMENT: Final = "/openapi-admin.json"
+_LINK: Final = re.compile(r"\]\((/docs[^)\s#]*)(#[^)\s]*)?\)")
+_ETAG_LENGTH: Final = 16
+_INFO: Final = re.compile(r"^(```\w+) .*$", re.MULTILINE)
+"""The attributes of fenced blocks, which mean nothing outside."""
+_ALIKE: Final = ("API", "Admin API")
+"""Sections whose pages all have the same headings."""
+
+
+class DocPage:
+    """
+    One page in all its forms, each made when it is first needed.
+
+    Args:
+        source: Its Markdown.
+        base_url: Of the service.
+    """
+
+    def __init__(self, source: Source, base_url: str) -> None:
+        self.path = source.path
+        self.title = source.title
+        self.description = source.description
+        self.section = source.section
+        self._body = without_dead_links(source.body)
+        self._base_url = base_url
+
+    @functools.cached_property
+    def rendered(self) -> Rendered:
+        """The body with its headings and code."""
+        return render(self._body)
+
+    @functools.cached_property
+    def markdown(self) -> str:
+        """Its twin for programs, whose links lead to twins."""
+        body = _INFO.sub(r"\1", self._body)
+        return f"# {self.title}\n\n> {self.description}\n\n{_twin_links(body, self._base_url)}"
+
+    @property
+    def twin(self) -> str:
+        """The path of its Markdown."""
+        return f"{self.path}.md"
+
+
+class Library:
+    """
+    The documentation of one service.
+
+    Args:
+        site: The service.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        brand = site.settings.brand.name
+        model = site.example_model()
+        clients = clients_api(site.base_url, model, brand)
+        operators = operators_api(site.base_url, model, brand)
+        self.documents = {
+            CLIENTS_DOCUMENT: msgspec.json.encode(openapi(clients)),
+            OPERATORS_DOCUMENT: msgspec.json.encode(openapi(operators)),
+        }
+        references = (
+            Reference(clients, "api", "API", site.key_variable, CLIENTS_DOCUMENT),
+            Reference(operators, "admin-api", "Admin API", "ADMIN_TOKEN", OPERATORS_DOCUMENT),
+        )
+        sources = [*read_sources(site)]
+        for reference in references:
+            sources += reference.sources()
+        sources.sort(key=lambda each: SECTIONS.index(each.section))
+        self.pages = {each.path: DocPage(each, site.base_url) for each in sources}
+
+    def sections(self) -> dict[str, list[DocPage]]:
+        """Return the pages by section, in the order of the sidebar."""
+        found: dict[str, list[DocPage]] = {name: [] for name in SECTIONS}
+        for page in self.pages.values():
+            found[page.section].append(page)
+        return found
+
+    def neighbours(self, page: DocPage) -> tuple[DocPage | None, DocPage | None]:
+        """Return the pages before and after a page."""
+        pages = list(self.pages.values())
+        at = pages.index(page)
+        before = pages[at - 1] if at else None
+        return before, pages[at + 1] if at + 1 < len(pages) else None
+
+    def llms(self) -> str:
+        """Return the index for language models: `/llms.txt`."""
+        name = self.site.settings.brand.name
+        parts = [
+            f"# {name}\n",
+            f"> {name} serves large language models through the APIs of OpenAI"
+            f" (`{self.site.base_url}/v1`) and Anthropic (`{self.site.base_url}`), prepaid and"
+            " priced by token. Any client of either API works by changing base URL and key.\n",
+        ]
+        for section, pages in self.sections().items():
+            links = "".join(
+                f"- [{page.title}]({self.site.base_url}{page.twin}): {page.description}\n"
+                for page in pages
+            )
+            parts.append(f"## {section}\n\n{links}")
+        document = f"{self.site.base_url}{CLIENTS_DOCUMENT}"
+        parts.append(
+            f"## Optional\n\n- [OpenAPI]({document}): The API as an OpenAPI 3.1 document.\n"
+        )
+        return "\n".join(parts)
+
+    def llms_full(self) -> str:
+        """Return all pages in their order: `/llms-full.txt`."""
+        return "\n\n".join(page.markdown.rstrip("\n") for page in self.pages.values()) + "\n"
+
+    def sitemap(self, others: Sequence[str]) -> str:
+        """Return `/sitemap.xml` with the pages of the documentation and others."""
+        urls = "".join(
+            f"<url><loc>{self.site.base_url}{path}</loc></url>\n" for path in [*others, *self.pages]
+        )
+        schema = "http://www.sitemaps.org/schemas/sitemap/0.9"
+        head = '<?xml version="1.0" encoding="UTF-8"?>\n'
+        return f'{head}<urlset xmlns="{schema}">\n{urls}</urlset>\n'
+
+    def search_index(self) -> list[tuple[str, str, str]]:
+        """Return path with anchor, title of the page, and heading, for the search."""
+        found: list[tuple[str, str, str]] = []
+        for page in self.pages.values():
+            found.append((page.path, page.title, ""))
+            found += [
+                (f"{page.path}#{each.anchor}", page.title, each.text)
+                for each in page.rendered.headings
+                if each.level <= _depth(page)
+            ]
+        return found
+
+
+def _depth(page: DocPage) -> int:
+    """Return down to which level a page's headings are found; settings are level 3."""
+    if page.section in _ALIKE:
+        return 0
+    return 3 if page.path in (f"{ROOT}/configuration", f"{ROOT}/errors", f"{ROOT}/metrics") else 2
+
+
+def etag(content: bytes) -> str:
+    """Return a strong entity tag."""
+    return f'"{hashlib.sha256(content).hexdigest()[:_ETAG_LENGTH]}"'
+
+
+def _twin_links(body: str, base_url: str) -> str:
+    """Return Markdown whose links lead to the twins of pages, and need no base."""
+    twins = _LINK.sub(lambda match: f"]({base_url}{match[1]}.md{match[2] or ''})", body)
+    return twins.replace("](/", f"]({base_url}/")

@@ -1,0 +1,164 @@
+"""What the pages say about this service: its name, address, models and prices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.core.catalogue import build
+from gateway.core.model import Model, Wire
+from gateway.core.money import dollars
+from gateway.settings import Settings
+
+FALLBACK_MODEL = "deepseek-v4-flash"
+"""Stands in examples while the catalogue is empty."""
+_THOUSAND = 1000
+
+
+class ModelPrices(msgspec.Struct, frozen=True):
+    """Dollars per million tokens as text."""
+
+    input: str
+    output: str
+    cache_read: str
+    cache_write: str
+    reasoning: str | None
+    """None: as output."""
+
+
+class ListedModel(msgspec.Struct, frozen=True):
+    """A model as pages list it."""
+
+    name: str
+    title: str
+    aliases: tuple[str, ...]
+    context: int
+    max_output: int
+    prices: ModelPrices | None
+    """None: free."""
+    wires: tuple[str, ...]
+    """Of its deployments: the APIs that are relayed; the others are translated."""
+
+    @property
+    def context_words(self) -> str:
+        """The context as people say it: `1M`, `262K`."""
+        return count_words(self.context)
+
+    @property
+    def output_words(self) -> str:
+        return count_words(self.max_output)
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """The service whose pages are rendered."""
+
+    settings: Settings
+    models: tuple[ListedModel, ...]
+
+    @property
+    def base_url(self) -> str:
+        return self.settings.brand.public_url.rstrip("/")
+
+    @property
+    def slug(self) -> str:
+        """The brand as an identifier in configurations of clients: `capio`."""
+        return re.sub(r"[^a-z0-9]+", "-", self.settings.brand.name.lower()).strip("-") or "gateway"
+
+    @property
+    def key_variable(self) -> str:
+        """The environment variable that examples keep the key in: `CAPIO_API_KEY`."""
+        return f"{self.slug.replace('-', '_').upper()}_API_KEY"
+
+    def variables(self) -> dict[str, Any]:
+        """Return what documents may refer to."""
+        brand = self.settings.brand
+        small, medium, large = self.tiers()
+        return {
+            "base_url": self.base_url,
+            "brand": brand.name,
+            "slug": self.slug,
+            "env": self.key_variable,
+            "key_prefix": brand.key_prefix,
+            "prefix": brand.model_prefix,
+            "models": self.models,
+            "example_model": self.example_model(),
+            "small_model": small,
+            "medium_model": medium,
+            "large_model": large,
+            "settings": self.settings,
+        }
+
+    def example_model(self) -> str:
+        """Return the model of examples: the first of the catalogue."""
+        return self.models[0].name if self.models else FALLBACK_MODEL
+
+    def tiers(self) -> tuple[str, str, str]:
+        """Return models for Claude Code's small, medium and large tier, by price and name."""
+        if not self.models:
+            return (FALLBACK_MODEL,) * 3
+        ranked = sorted(self.models, key=_price_rank)
+        priced = [each for each in ranked if each.prices is not None] or ranked
+        named = [each.name for each in self.models if "opus" in each.name.lower()]
+        large = named[0] if named else priced[-1].name
+        others = [each.name for each in priced if each.name != large] or [large]
+        return others[0], others[-1], large
+
+
+def site_of(settings: Settings) -> Site:
+    """Return what the pages say about a service with these settings."""
+    return Site(settings=settings, models=tuple(map(listed, build(settings, {}).models)))
+
+
+def listed(model: Model) -> ListedModel:
+    """Return a model as pages list it."""
+    prices = model.prices
+    shown = ModelPrices(
+        input=price(prices.input),
+        output=price(prices.output),
+        cache_read=price(prices.cache_read),
+        cache_write=price(prices.cache_write),
+        reasoning=None if prices.reasoning == prices.output else price(prices.reasoning),
+    )
+    found = {wire for each in model.deployments for wire in each.wires}
+    return ListedModel(
+        name=model.name,
+        title=model.display_name or model.name,
+        aliases=model.aliases,
+        context=model.context,
+        max_output=model.max_output,
+        prices=None if prices.are_zero else shown,
+        wires=tuple(wire.value for wire in Wire if wire in found),
+    )
+
+
+def price(nanousd: int) -> str:
+    """Return a price in dollars with at least two decimals: `$0.07`."""
+    whole, _, decimals = dollars(nanousd).partition(".")
+    return f"${int(whole):,}.{decimals.rstrip('0').ljust(2, '0')}"
+
+
+def count_words(tokens: int) -> str:
+    """Return a number of tokens as `1M`, `1.05M`, `262K` or `800`."""
+    for size, unit in ((_THOUSAND**2, "M"), (_THOUSAND, "K")):
+        if tokens >= size:
+            digits = 2 if unit == "M" else 0
+            return (
+                f"{tokens / size:.{digits}f}".rstrip("0").rstrip(".") + unit
+                if digits
+                else (f"{tokens // size}{unit}")
+            )
+    return str(tokens)
+
+
+def _price_rank(model: ListedModel) -> float:
+    if model.prices is None:
+        return 0.0
+    return float(model.prices.output.replace("$", "").replace(",", ""))
+
+
+def find_model(models: Sequence[ListedModel], name: str) -> ListedModel | None:
+    """Return the model with this name or alias."""
+    return next((each for each in models if name == each.name or name in each.aliases), None)
