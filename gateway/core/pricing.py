@@ -11,7 +11,7 @@ TOKENS_PER_PRICE = 1_000_000
 TIER_UNIT = 1_000_000
 """Tier factors are in millionths."""
 
-_SEARCHES_PER_PRICE = 1_000
+SEARCHES_PER_PRICE = 1_000
 
 
 def cost_nanousd(usage: Usage, prices: Prices) -> int:
@@ -26,18 +26,18 @@ def cost_nanousd(usage: Usage, prices: Prices) -> int:
         usage: Counts, not negative.
         prices: Nano-dollars per million tokens.
     """
-    total = _token_millionths(usage, _token_prices(usage, prices))
+    total = _token_millionths(usage, token_prices(usage, prices))
     divisor = TOKENS_PER_PRICE
     if usage.tier is not None:
         for tier in usage.tier.split("+"):
             total *= prices.tiers.get(tier, TIER_UNIT)
             divisor *= TIER_UNIT
     if usage.web_searches:
-        total += usage.web_searches * prices.web_search * (divisor // _SEARCHES_PER_PRICE)
+        total += usage.web_searches * prices.web_search * (divisor // SEARCHES_PER_PRICE)
     return min(-(-total // divisor), MAX_AMOUNT_NANOUSD)
 
 
-def _token_prices(usage: Usage, prices: Prices) -> TokenPrices:
+def token_prices(usage: Usage, prices: Prices) -> TokenPrices:
     """Return the token prices; above the long-context threshold they apply to all tokens."""
     long_context = prices.long_context
     if long_context is None:
@@ -55,11 +55,14 @@ def _token_millionths(usage: Usage, prices: TokenPrices) -> int:
         + usage.reasoning * prices.reasoning
     )
     if usage.cache_write_1h:
-        hour = prices.cache_write_1h
-        if hour is None:
-            hour = _hour_price(prices)
-        total += usage.cache_write_1h * (hour - prices.cache_write)
+        total += usage.cache_write_1h * (charged_hour_price(prices) - prices.cache_write)
     return total
+
+
+def charged_hour_price(prices: TokenPrices) -> int:
+    """Return the price of a token that was written to a one-hour cache."""
+    hour = prices.cache_write_1h
+    return _hour_price(prices) if hour is None else hour
 
 
 def most_nanousd(input_tokens: int, output_tokens: int, prices: Prices) -> int:
