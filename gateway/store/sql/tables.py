@@ -115,6 +115,9 @@ NULL: the only one succeeded.
 No foreign keys: a served call is recorded even if its account's row no longer exists.
 """
 
+NOT_CHARGES = "kind NOT IN ('charge', 'correction')"
+"""Entries that are not about the cost of a call: few, and with an index of their own."""
+
 LEDGER_ENTRIES = sa.Table(
     "ledger_entries",
     METADATA,
@@ -145,6 +148,13 @@ LEDGER_ENTRIES = sa.Table(
         name="ck_ledger_entries_revision",
     ),
     sa.Index("ix_ledger_entries_account_id", "account_id", "id"),
+    sa.Index(
+        "ix_ledger_entries_movements",
+        "account_id",
+        "id",
+        sqlite_where=sa.text(NOT_CHARGES),
+        postgresql_where=sa.text(NOT_CHARGES),
+    ),
     sa.Index(
         "uq_ledger_entries_request_id",
         "request_id",

@@ -1,4 +1,4 @@
-"""Keep sums of usage by quarters of an hour, and find failed calls by an index."""
+"""Keep sums of usage by quarters of an hour; find failed calls and credits by indexes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STEPS = tuple(f"ttft_{step:02}" for step in range(len(_BOUNDS_MS) + 1))
 
 
 def upgrade() -> None:
-    """Make one table, fill it from the calls that are there, and make two indexes."""
+    """Make one table, fill it from the calls that are there, and make three indexes."""
     op.create_table(
         "usage_quarters",
         *[
@@ -47,6 +47,14 @@ def upgrade() -> None:
         ["account_id", "at_ms"],
         sqlite_where=failed,
         postgresql_where=failed,
+    )
+    movements = sa.text("kind NOT IN ('charge', 'correction')")
+    op.create_index(
+        "ix_ledger_entries_movements",
+        "ledger_entries",
+        ["account_id", "id"],
+        sqlite_where=movements,
+        postgresql_where=movements,
     )
 
 

@@ -1,0 +1,1 @@
+"""Queries of pages: sums of usage, lists of calls, and statements of accounts."""

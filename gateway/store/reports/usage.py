@@ -1,0 +1,228 @@
+"""
+Sums of usage by time and one group, read from the sums by quarters of an hour.
+
+Times are quarters counted from 1970-01-01 UTC, so the days of any zone are exact.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from gateway.core.latency_histogram import quantile_ms
+from gateway.core.model import TOKEN_COLUMNS
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import TTFT_COLUMNS, USAGE_EVENTS, USAGE_QUARTERS
+
+FAILED = ("failed", "insured")
+"""Outcomes of calls that failed."""
+MAX_ROWS = 50_000
+"""Of one report; what comes after is missing from it."""
+_SUMS = USAGE_QUARTERS.c
+_TOKENS = tuple(TOKEN_COLUMNS.values())
+
+
+class SumsBy(enum.Enum):
+    """What a row stands for, beside its time. The value is the column."""
+
+    MODEL = "model"
+    KEY = "key_id"
+    ENDPOINT = "endpoint"
+    OUTCOME = "outcome"
+    ACCOUNT = "account_id"
+    DEPLOYMENT = "deployment"
+
+
+class Run(NamedTuple):
+    """
+    Consecutive times of one width: the time of a quarter from `start` to before `end` is
+    `first + (quarter - start) // width`.
+    """
+
+    start: int
+    end: int
+    first: int
+    width: int
+
+
+class SumsFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Selects sums. None: all."""
+
+    account_id: str | None = None
+    key_id: str | None = None
+    model: str | None = None
+    endpoint: str | None = None
+    outcomes: tuple[str, ...] = ()
+
+
+class UsageSum(msgspec.Struct, frozen=True, kw_only=True):
+    """The sum of some calls."""
+
+    calls: int = 0
+    failed: int = 0
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0
+    cost_nanousd: int = 0
+    upstream_cost_nanousd: int = 0
+    margin_nanousd: int = 0
+    calls_without_cost: int = 0
+    ttft_counts: tuple[int, ...] = ()
+    """The histogram of `core.latency_histogram`; empty unless it was asked for."""
+
+    def __add__(self, other: UsageSum) -> UsageSum:
+        ours, theirs = self.ttft_counts, other.ttft_counts
+        added = ours or theirs
+        if ours and theirs:
+            added = tuple(a + b for a, b in zip(ours, theirs, strict=True))
+        return UsageSum(
+            **{
+                name: getattr(self, name) + getattr(other, name)
+                for name in self.__struct_fields__
+                if name != "ttft_counts"
+            },
+            ttft_counts=added,
+        )
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Input tokens of all classes."""
+        return self.input + self.cache_read + self.cache_write
+
+    @property
+    def completion_tokens(self) -> int:
+        """Output tokens, reasoning included."""
+        return self.output + self.reasoning
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all classes."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def ttft_ms(self, fraction: float) -> int | None:
+        """Return a quantile of the times to first token; None: there are none."""
+        return quantile_ms(self.ttft_counts, fraction)
+
+
+class SumRow(NamedTuple):
+    """The sum of one time and group. `time` is an index as computed by the runs."""
+
+    time: int
+    group: str
+    sum: UsageSum
+
+
+class UsageSums:
+    """Reads the sums. Every method may raise GatewayError (STORE_UNAVAILABLE)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(
+        self,
+        which: SumsFilter,
+        runs: Sequence[Run],
+        group: SumsBy | None = None,
+        *,
+        with_ttft: bool = False,
+    ) -> list[SumRow]:
+        """
+        Return the sums by time and group, ordered by both, of the period that `runs` cover.
+
+        Args:
+            which: The calls.
+            runs: In their order, without gaps; not empty.
+            group: None: one group, the empty name.
+            with_ttft: Read the histograms of times to first token, too.
+        """
+        time = _time_of(runs).label("by_time")
+        name: sa.ColumnElement[Any] = _SUMS[group.value] if group else sa.literal_column("''")
+        name = name.label("by_group")
+        keys = (time, name) if group else (time,)
+        steps = TTFT_COLUMNS if with_ttft else ()
+        query = (
+            sa.select(time, name, *_columns(), *[sa.func.sum(_SUMS[each]) for each in steps])
+            .where(
+                *_conditions(which), _SUMS.quarter >= runs[0].start, _SUMS.quarter < runs[-1].end
+            )
+            .group_by(*keys)
+            .order_by(*keys)
+            .limit(MAX_ROWS)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [_row(tuple(row)) for row in rows if row[2]]
+
+    async def names(self, account_id: str, start: int, end: int) -> dict[str, list[str]]:
+        """Return the models and endpoints with calls in a period, for filters."""
+        query = (
+            sa.select(_SUMS.model, _SUMS.endpoint)
+            .where(_SUMS.account_id == account_id, _SUMS.quarter >= start, _SUMS.quarter < end)
+            .distinct()
+            .limit(MAX_ROWS)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return {
+            "model": sorted({row.model for row in rows}),
+            "endpoint": sorted({row.endpoint for row in rows}),
+        }
+
+    async def last_call_ms(self, account_id: str | None = None) -> int | None:
+        """Return when the last recorded call ended, in Unix milliseconds; None: there is none."""
+        query = sa.select(sa.func.max(USAGE_EVENTS.c.at_ms))
+        if account_id is not None:
+            query = query.where(USAGE_EVENTS.c.account_id == account_id)
+        async with self._database.read() as connection:
+            found: int | None = await connection.scalar(query)
+        return found
+
+
+def total(rows: Sequence[SumRow]) -> UsageSum:
+    """Return the sum of all rows."""
+    return sum((row.sum for row in rows), UsageSum())
+
+
+def _columns() -> list[sa.ColumnElement[Any]]:
+    failed = sa.case((_SUMS.outcome.in_(FAILED), _SUMS.calls), else_=0)
+    names = ("cost_nanousd", "upstream_cost_nanousd", "margin_nanousd", "calls_without_cost")
+    summed = [_SUMS.calls, failed, *[_SUMS[name] for name in (*_TOKENS, *names)]]
+    return [sa.func.sum(each) for each in summed]
+
+
+def _row(row: Sequence[Any]) -> SumRow:
+    time, group = row[0], row[1]
+    whole = [int(number or 0) for number in row[2:]]
+    fields = UsageSum.__struct_fields__[:-1]
+    plain = dict(zip(fields, whole, strict=False))
+    return SumRow(int(time), str(group), UsageSum(**plain, ttft_counts=tuple(whole[len(fields) :])))
+
+
+def _conditions(which: SumsFilter) -> list[sa.ColumnElement[bool]]:
+    wanted = {
+        "account_id": which.account_id,
+        "key_id": which.key_id,
+        "model": which.model,
+        "endpoint": which.endpoint,
+    }
+    conditions = [_SUMS[name] == value for name, value in wanted.items() if value is not None]
+    if which.outcomes:
+        conditions.append(_SUMS.outcome.in_(which.outcomes))
+    return conditions
+
+
+def _time_of(runs: Sequence[Run]) -> sa.ColumnElement[Any]:
+    def index(run: Run) -> sa.ColumnElement[Any]:
+        # Literals: a parameter in GROUP BY is another expression for PostgreSQL.
+        return sa.literal_column(str(run.first)) + (
+            _SUMS.quarter - sa.literal_column(str(run.start))
+        ) // sa.literal_column(str(run.width))
+
+    cases = [(_SUMS.quarter < sa.literal_column(str(run.end)), index(run)) for run in runs[:-1]]
+    return sa.case(*cases, else_=index(runs[-1])) if cases else index(runs[-1])

@@ -1,0 +1,116 @@
+"""Sums of usage by time and group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.core.model import Usage
+from gateway.store.reports.usage import Run, SumRow, SumsBy, SumsFilter, UsageSum, UsageSums, total
+from gateway.store.sql.database import Database
+from tests.support.reports import book_calls, statements
+from tests.support.usage import NOON_MS, usage_event
+
+QUARTER_MS = 900_000
+NOON = NOON_MS // QUARTER_MS
+DAY = Run(NOON - 48, NOON + 48, 0, 96)
+ACME = SumsFilter(account_id="acct_1")
+
+
+@pytest.fixture
+async def sums(database: Database) -> UsageSums:
+    """Six calls of an account, one of another."""
+    each: dict[str, Any] = {"account_id": "acct_1", "upstream_cost_nanousd": 2}
+    await book_calls(
+        database,
+        usage_event("req_1", **each, ttft_ms=100),
+        usage_event("req_2", **each, ttft_ms=100, usage=Usage(1, 2, 3, 4, 5)),
+        usage_event("req_3", **each, model="kimi", key_id="key_2", at_ms=NOON_MS + QUARTER_MS),
+        usage_event("req_4", **each, model="kimi", outcome="failed", at_ms=NOON_MS + QUARTER_MS),
+        usage_event("req_5", **each, endpoint="messages", at_ms=NOON_MS + 5 * QUARTER_MS),
+        usage_event("req_6", **each, at_ms=NOON_MS + 48 * QUARTER_MS),
+        usage_event("req_7", account_id="acct_2"),
+    )
+    return UsageSums(database)
+
+
+async def test_sums_are_those_of_the_account_and_the_period(sums: UsageSums) -> None:
+    """Neither another account's call nor the next day's."""
+    [row] = await sums.read(ACME, [DAY])
+
+    assert row == SumRow(0, "", UsageSum(
+        calls=5, failed=1, input=41, cache_read=82, cache_write=3, output=24, reasoning=5,
+        upstream_cost_nanousd=10, margin_nanousd=-10,
+    ))  # fmt: skip
+    assert (row.sum.prompt_tokens, row.sum.completion_tokens, row.sum.tokens) == (126, 29, 155)
+
+
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [
+        (SumsBy.MODEL, {"deepseek-v4-flash": 3, "kimi": 2}),
+        (SumsBy.KEY, {"key_1": 4, "key_2": 1}),
+        (SumsBy.ENDPOINT, {"chat_completions": 4, "messages": 1}),
+        (SumsBy.OUTCOME, {"completed": 4, "failed": 1}),
+        (SumsBy.DEPLOYMENT, {"deepseek/deepseek-chat": 5}),
+    ],
+)
+async def test_sums_are_grouped(sums: UsageSums, group: SumsBy, names: dict[str, int]) -> None:
+    """By each column."""
+    assert {row.group: row.sum.calls for row in await sums.read(ACME, [DAY], group)} == names
+
+
+@pytest.mark.parametrize(
+    ("which", "calls"),
+    [
+        ({"model": "kimi"}, 2), ({"key_id": "key_2"}, 1), ({"endpoint": "messages"}, 1),
+        ({"outcomes": ("failed", "insured")}, 1), ({"model": "no such"}, 0),
+    ],
+)  # fmt: skip
+async def test_sums_are_filtered(sums: UsageSums, which: dict[str, Any], calls: int) -> None:
+    """Each filter alone."""
+    rows = await sums.read(SumsFilter(account_id="acct_1", **which), [DAY])
+
+    assert total(rows).calls == calls
+
+
+async def test_times_are_computed_by_the_runs(database: Database, sums: UsageSums) -> None:
+    """Runs of different widths, as around a day of 23 hours; in one statement."""
+    runs = [Run(NOON - 4, NOON, 0, 1), Run(NOON, NOON + 3, 4, 3), Run(NOON + 3, NOON + 49, 5, 2)]
+
+    with statements(database) as ran:
+        rows = await sums.read(ACME, runs, SumsBy.MODEL)
+
+    assert [(row.time, row.group, row.sum.calls) for row in rows] == [
+        (4, "deepseek-v4-flash", 2), (4, "kimi", 2), (6, "deepseek-v4-flash", 1),
+        (27, "deepseek-v4-flash", 1),
+    ]  # fmt: skip
+    assert len(ran) == 1
+
+
+async def test_histograms_are_read_on_demand_and_added(sums: UsageSums) -> None:
+    """Percentiles of a sum are those of its calls."""
+    rows = await sums.read(ACME, [DAY], SumsBy.MODEL, with_ttft=True)
+
+    both = total(rows)
+    assert sum(both.ttft_counts) == 5
+    assert both.ttft_ms(1.0) == 141
+    assert (await sums.read(ACME, [DAY]))[0].sum.ttft_ms(0.5) is None
+
+
+async def test_names_are_those_with_calls_in_the_period(sums: UsageSums) -> None:
+    """For the filters."""
+    assert await sums.names("acct_1", DAY.start, DAY.end) == {
+        "model": ["deepseek-v4-flash", "kimi"],
+        "endpoint": ["chat_completions", "messages"],
+    }
+    assert (await sums.names("acct_3", DAY.start, DAY.end))["model"] == []
+
+
+async def test_last_call_is_that_of_the_account(sums: UsageSums) -> None:
+    """Of any outcome."""
+    assert await sums.last_call_ms("acct_1") == NOON_MS + 48 * QUARTER_MS
+    assert await sums.last_call_ms("acct_2") == NOON_MS
+    assert await sums.last_call_ms("acct_3") is None
+    assert await sums.last_call_ms() == NOON_MS + 48 * QUARTER_MS
