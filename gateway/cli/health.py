@@ -1,4 +1,4 @@
-"""`capio health`: how deployments did in the last minutes, over all workers and pods."""
+"""`capio health`: the health of deployments in the last minutes, over all workers and pods."""
 
 from __future__ import annotations
 

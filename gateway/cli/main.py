@@ -25,7 +25,7 @@ _COMMANDS = {
     "accounts": _Lazy("accounts", "accounts", "Manage accounts."),
     "keys": _Lazy("keys", "keys", "Manage the keys of accounts."),
     "models": _Lazy("config", "models", "Show the models that clients can use."),
-    "health": _Lazy("health", "health", "Show how deployments do, over all workers."),
+    "health": _Lazy("health", "health", "Show the health of deployments, over all workers."),
     "limits": _Lazy("limits", "limits", "Manage rate limits and budgets."),
     "credits": _Lazy("credits", "credit", "Manage balances and show the ledger."),
     "codes": _Lazy("credits", "codes", "Manage redemption codes."),

@@ -28,8 +28,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     One way to fail.
 
-    A response that is not streamed has no tokens; `after` then does not count, and half of the
-    body is sent before it breaks.
+    For a response that is not streamed, `after` is ignored: half of the body is sent before the
+    fault.
     """
 
     kind: Kind
@@ -101,10 +101,10 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True):
     share: Annotated[float, Meta(gt=0, le=1)] = 1.0
     """The share of those requests."""
     times: Annotated[int, Meta(ge=0)] | None = None
-    """How many more times; None: without an end."""
+    """Remaining number of times; None: unlimited."""
 
     def applies(self, deployment: str, model: str) -> bool:
-        """Return whether a request is one of those of the rule."""
+        """Return whether the rule matches a request."""
         return (
             self.times != 0
             and self.deployment in (None, deployment)
@@ -137,8 +137,8 @@ class FaultPlan:
     Chooses the fault of each request.
 
     Args:
-        rules: At the start. The first rule that applies counts; the shares of several rules for
-            one request add up, so that each gets its own.
+        rules: The initial rules. The first one that applies is used; the shares of several rules
+            for one request add up, so that each gets its own.
         chance: Source of randomness.
     """
 

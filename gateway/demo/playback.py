@@ -14,7 +14,7 @@ from gateway.demo.server import CHUNKED_END, STREAM_HEAD, Exchange
 
 GARBAGE = b"\x00\xffthis is not HTTP\xfe\r\n\r\n"
 _SURPLUS_BYTES = 64
-"""What `wrong_length` promises beyond what it sends."""
+"""Bytes that `wrong_length` announces but does not send."""
 
 
 class Dialect(Protocol):
@@ -50,8 +50,8 @@ class Playback:
     Args:
         exchange: The request.
         dialect: Renders the response.
-        script: What the response says.
-        served: Notes what was sent.
+        script: The content of the response.
+        served: Records what is sent.
         created: The response's time.
         pace_s: Seconds between two tokens.
     """
@@ -123,7 +123,7 @@ class Playback:
                 await asyncio.sleep(self._pace_s)
             await self._send(server.chunk(event.data), fault)
             self._count(event)
-            # Not of the event that begins a message: that would begin a second one.
+            # The event that begins a message is not repeated: that would begin a second one.
             repeats = event.output_tokens is not None and self._served.tokens_sent > 0
             if repeats and fault is not None and fault.kind == "duplicate_usage":
                 await self._exchange.chunk(event.data)

@@ -1,4 +1,4 @@
-"""What the demo upstream has served, for comparison with what the gateway has charged."""
+"""Records the responses of the demo upstream, for comparison with the gateway's charges."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Served(msgspec.Struct):
     """Tokens of a stream so far; of a whole response, all or none."""
     input_tokens: int | None = None
     output_tokens: int | None = None
-    """The usage last reported; None: none was."""
+    """The output in the last reported usage; None: none was reported."""
     usage_reports: int = 0
     ending: Literal["running", "complete", "broken", "client_gone"] = "running"
 
     def report_usage(self, input_tokens: int, output_tokens: int) -> None:
-        """Note that the response has reported a usage."""
+        """Record the usage that the response reports."""
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
         self.usage_reports += 1

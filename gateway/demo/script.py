@@ -60,7 +60,7 @@ class Prompt(msgspec.Struct, frozen=True):
     results: int
     """Tool results since then."""
     after_tool: bool
-    """There is one since the last response."""
+    """Whether there is a tool result since the last response."""
     tools: frozenset[str]
     thinking: bool
     max_tokens: int
@@ -72,20 +72,20 @@ class Event(NamedTuple):
 
     data: bytes
     is_token: bool
-    """It is paced as a token of a model."""
+    """Whether it is delayed like a token of a model."""
     output_tokens: int | None = None
-    """The usage that it reports; None: none."""
+    """The output in the usage that it reports; None: none."""
 
 
 class Script(msgspec.Struct, frozen=True):
-    """What a response says."""
+    """The content of a response."""
 
     thinking: tuple[str, ...]
     text: tuple[str, ...]
     tool: tuple[str, str] | None
     """Name and JSON arguments."""
     fault: Fault | None
-    """How the prompt says that the response fails."""
+    """The fault that the prompt requests."""
     input_tokens: int
     truncated: bool
 

@@ -23,7 +23,7 @@ MAX_HEAD_BYTES = 256 * 1024
 MAX_BODY_BYTES = 256 * 1024 * 1024
 """A connection that sends more is closed."""
 _HELD_BYTES = 64 * 1024
-"""Reading pauses when this much has arrived that no script reads."""
+"""Reading pauses while more unread bytes than this are buffered."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _HEAD_END = b"\r\n\r\n"
 _TLS_HANDSHAKE = 0x16
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
         self._server.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        """Keep what arrived, and wake the script if it has what it waits for."""
+        """Buffer the bytes, and wake the script if they are what it waits for."""
         if self._discards:
             return
         self._held += data
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
         return self._take(size)
 
     async def read(self) -> bytes:
-        """Return what has arrived, at least one byte; nothing if the client is gone."""
+        """Return the buffered bytes, at least one; none if the client is gone."""
         if not self._held:
             try:
                 await self._more(1)
@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
         return self._take(len(self._held))
 
     async def until_gone(self) -> None:
-        """Return when the client has closed the connection; what it sends is dropped."""
+        """Return when the client has closed the connection; further bytes are dropped."""
         self._discards = True
         self._held.clear()
         self._resume()

@@ -51,7 +51,7 @@ class Edge:
         accounts: Handles the account API.
         admin: Handles the operator's API.
         probes: Handles health checks and the root.
-        responses: Handles kept responses.
+        responses: Handles stored responses.
         handover: Relays to the console; None: there is none.
     """
 

@@ -1,7 +1,7 @@
 """
-Kept responses for their client: `/v1/responses/{id}` and `/v1/responses/{id}/input_items`.
+Stored responses: `/v1/responses/{id}` and `/v1/responses/{id}/input_items`.
 
-Only the API key that a response was made with finds it.
+A response can be read only with the API key that created it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ MOST_BYTES: Final = 32 * 1024 * 1024  # of a conversation whose items are listed
 DEFAULT_ITEMS: Final = 20
 MOST_ITEMS: Final = 100
 
-_IGNORED: Final = ("include", "include[]")  # everything that is kept is returned
+_IGNORED: Final = ("include", "include[]")  # everything that is stored is returned
 _STREAMED: Final = ("stream", "starting_after", "include_obfuscation")
 
 
 class ResponsesApi:
     """
-    Handles requests for kept responses.
+    Handles requests for stored responses.
 
     Args:
         authenticator: Checks keys.
-        conversations: The kept responses; None: none are kept.
+        conversations: The stored responses; None: none are stored.
     """
 
     def __init__(self, authenticator: Authenticator, conversations: Conversations | None) -> None:
@@ -50,8 +50,8 @@ class ResponsesApi:
 
         Args:
             channel: The request.
-            path: As it was sent, not decoded.
-            request_id: Of the request.
+            path: The path as sent, not decoded.
+            request_id: The request's id.
 
         Raises:
             GatewayError: The key or a parameter is invalid, there is no such response, or Redis is
@@ -64,7 +64,7 @@ class ResponsesApi:
         if self._conversations is None:
             raise GatewayError(
                 ErrorKind.RESPONSE_NOT_FOUND,
-                "This gateway keeps no responses: keep what the request returned.",
+                "This gateway stores no responses: keep what the request returned.",
             )
         if path.endswith(INPUT_ITEMS):
             response = await self._input_items(channel, self._conversations, sealer, wanted)
@@ -74,7 +74,7 @@ class ResponsesApi:
             response = json_response({"id": wanted, "object": "response", "deleted": True})
         else:
             if Query(channel, (*_IGNORED, *_STREAMED)).text("stream") not in (None, "false"):
-                raise InvalidValueError("stream", "must be false: a kept response is sent whole")
+                raise InvalidValueError("stream", "must be false: a stored response is sent whole")
             response = Response(body=await self._conversations.response(sealer, wanted))
         await send_response(channel, response, request_id)
 

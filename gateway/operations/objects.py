@@ -152,7 +152,7 @@ def usage_fields(groups: Sequence[GroupBy], line: UsageLine) -> dict[str, object
 
 
 def group_fields(groups: Sequence[GroupBy], line: UsageLine) -> dict[str, object]:
-    """Return what a line of a usage report stands for, and its calls."""
+    """Return the groups of a line of a usage report, and its calls."""
     names = zip(groups, line.groups, strict=True)
     return {
         **{group.value: name for group, name in names},

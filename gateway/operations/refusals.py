@@ -1,4 +1,4 @@
-"""Why an operation was refused, in words and as a `GatewayError`."""
+"""Converts the exceptions of refused operations to `GatewayError`s with a message."""
 
 from __future__ import annotations
 

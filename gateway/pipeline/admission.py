@@ -101,7 +101,7 @@ class Admission:
         call.reservation = await self._reservations.reserve(ask)
 
     async def release(self, call: Call) -> None:
-        """Release what the call reserved: another model is to serve it."""
+        """Release the call's reservation, before another model serves it."""
         reservation, call.reservation = call.reservation, None
         if reservation is not None and self._reservations is not None:
             await self._reservations.release(reservation)

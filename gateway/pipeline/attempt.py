@@ -173,7 +173,7 @@ class AttemptRunner:
             call.note_attempt(deployment, failure.kind.value, failure.status, monotonic() - started)
             raise
         except BaseException as error:
-            # Whatever ended it says nothing of the deployment: the next call may be its probe.
+            # It did not end because of the deployment, which remains due for a probe.
             if call.lost or isinstance(error, LostRaceError):
                 self._note_lost(call, deployment, monotonic() - started)
             else:

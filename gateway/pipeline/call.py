@@ -22,7 +22,7 @@ _WITHOUT_OUTPUT = (Endpoint.COUNT_TOKENS, Endpoint.EMBEDDINGS)
 # A msgspec struct takes twice as long to assign to, which each chunk does.
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One request to one deployment, and what came back; times are monotonic seconds."""
+    """One request to one deployment, and its result; times are monotonic seconds."""
 
     deployment: Deployment
     wire: Wire
@@ -34,7 +34,7 @@ class Attempt:
     content_count: int = 0
     upstream_request_id: str | None = None
     meter: StreamMeter | None = None
-    """Knows the usage so far of a stream."""
+    """Has the usage of a stream so far."""
     usage: Usage = field(default_factory=Usage)
     estimated: bool = False
     unreadable_usage: bool = False
@@ -111,8 +111,8 @@ class Call:
         self.hold: Hold | None = None
         """The claim on the call's Idempotency-Key."""
         self.input_estimate = 0
-        # Drained: the client left and the response was read on for its usage. Hides reasoning: the
-        # current attempt's model may bill reasoning that it does not send.
+        # drained: the client left, and the response was read to its end for the usage.
+        # hides_reasoning: the current attempt's model may bill reasoning that it does not send.
         self.drained = self.hides_reasoning = False
         # Of a fork: the call it was forked from; whether it was asked because the one before was
         # slow; whether another fork was faster.
@@ -129,7 +129,7 @@ class Call:
 
     @property
     def outlives_client(self) -> bool:
-        """A whole response under an Idempotency-Key is completed for the client's retry."""
+        """Whether the call is completed for a retry by its Idempotency-Key: a whole response."""
         return self.hold is not None and not self.stream
 
     @property
@@ -144,7 +144,7 @@ class Call:
 
     @property
     def reads_on(self) -> bool:
-        """The current attempt is read on for its usage when the client leaves."""
+        """Whether the current attempt is read for its usage after the client has left."""
         if self.attempt is None or self.endpoint in _WITHOUT_OUTPUT:
             return False
         drains = self.attempt.deployment.provider.drains

@@ -1,19 +1,19 @@
 """
-Clients that leave early: whether the upstream is read on for the usage, and how long.
+Clients that leave early: whether the upstream is still read for its usage report, and how long.
 
 | the client leaves | `cancel` | `auto` | `drain` |
 | --- | --- | --- | --- |
-| when all content has come and only the report is missing | 5 s | 5 s | 60 s |
-| earlier; the model may reason unseen | closed at once | 60 s | 60 s |
-| earlier; every token shows | closed at once | closed at once | 60 s |
+| when only the usage report is missing | 5 s | 5 s | 60 s |
+| earlier, and the model may hide reasoning | closed at once | 60 s | 60 s |
+| earlier, and all output is visible | closed at once | closed at once | 60 s |
 
-Output that was sent can be counted by the gateway; hidden reasoning is known only from the usage
-report. A model may reason unseen if it has a price for reasoning. Unless its dialect shows
-reasoning as content, it may also do so if the request asks for reasoning, or if the dialect reasons
-by default and the request does not say `none`.
+The gateway can count visible output; hidden reasoning is known only from the usage report. A model
+may hide reasoning if it has a price for reasoning. Unless its dialect shows reasoning as content,
+it may also do so if the request enables reasoning, or if the dialect reasons by default and the
+request does not disable it.
 
-Whole responses follow the same rule from the moment the request is sent. A client gains nothing by
-leaving before any output, so the gateway bears what remains unknown after the time limit.
+Whole responses follow the same rule once the request is sent. A client gains nothing by leaving
+before any output, so usage that is still unknown after the time limit is not charged.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gateway.protocols.translate.capabilities import Capabilities
 
 DRAIN_S = 60.0
 DRAIN_BYTES = 16 * 1024 * 1024
-"""How long and how far a response is read on for its usage after its client left."""
+"""Limits of time and size for reading a response after its client has left."""
 
 
 def may_hide_reasoning(candidate: Candidate, caps: Capabilities, asked: bool | None) -> bool:
@@ -38,7 +38,7 @@ def may_hide_reasoning(candidate: Candidate, caps: Capabilities, asked: bool | N
     Return whether a deployment may bill reasoning that it does not send.
 
     Args:
-        asked: The request switches reasoning on or off; None: neither.
+        asked: Whether the request enables or disables reasoning; None: neither.
     """
     if candidate.deployment.prices_reasoning:
         return True
@@ -53,16 +53,16 @@ class Departs(Protocol):
     """A response under way that ends itself when its client leaves."""
 
     def client_left(self) -> None:
-        """Write nothing more; end at once, or after reading on for the usage."""
+        """Write nothing more; end at once, or after reading the usage report."""
 
 
 class Departure:
     """
-    What happens when the client of a call leaves, by what the call is doing.
+    Decides what happens when the client of a call leaves.
 
-    Before a request is sent the call is cancelled. While an upstream is read on for its usage it is
-    cancelled after `DRAIN_S`. A relayed response ends itself. After that, and where `disregard` was
-    called, nothing happens.
+    Before a request is sent, the call is cancelled. While an upstream is read for its usage, the
+    call is cancelled after `DRAIN_S`. A relayed response ends itself. After that, or after
+    `disregard`, nothing happens.
 
     Args:
         channel: The client.
@@ -80,16 +80,16 @@ class Departure:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
-        """Watch for the client's end. For use after the body was read, once."""
+        """Start watching for the client to leave. Call it once, after the body was read."""
         self._channel.watch_gone(self._client_left)
 
     def disregard(self) -> None:
-        """Complete the call from now on, whether or not the client is there."""
+        """Complete the call even if the client leaves."""
         self._disregarded = True
 
     @contextmanager
     def reading_on(self) -> Iterator[None]:
-        """While entered, a client that leaves ends its call only after `DRAIN_S`."""
+        """Within the context, a client that leaves ends its call only after `DRAIN_S`."""
         self._reads_on += 1
         try:
             yield
@@ -101,9 +101,9 @@ class Departure:
     @contextmanager
     def relaying(self, relay: Departs) -> Iterator[None]:
         """
-        While entered, `relay` decides; at once if the client has already left.
+        Within the context, `relay` decides; at once if the client has already left.
 
-        Each of several relays at the same time decides for itself.
+        Several concurrent relays decide independently.
         """
         self._relays = (*self._relays, relay)
         if self._channel.gone:

@@ -1,8 +1,8 @@
 """
 Calls with an Idempotency-Key: run once, charged once, replayed from the stored response.
 
-Whole responses are stored, encrypted for their client. Of a stream only the fact that it was
-charged is stored: SDKs retry a stream only until its head arrives.
+Whole responses are stored, encrypted for their client. For a stream, only the fact that it was
+charged is stored: SDKs retry a stream only until its head has arrived.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Idempotent:
         return False
 
     async def conclude(self, call: Call, channel: ClientChannel) -> None:
-        """Store the result of a call; a failure that cost nothing releases its key instead."""
+        """Store the result of a call; after a failure without cost, free its key instead."""
         hold: Hold | None = call.hold
         if hold is None:
             return

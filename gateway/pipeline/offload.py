@@ -1,9 +1,9 @@
 """
-Pure work over large requests, off the event loop.
+Runs pure work on large requests in a thread, off the event loop.
 
-A thread is not faster, because it shares the interpreter's lock; but it releases the lock every
-5 ms, where the same work on the loop would block every other client until its end. There is one
-thread: a second one would halve the loop's share again.
+A thread is not faster, because it shares the interpreter's lock, but it releases the lock every
+5 ms; on the loop, the same work would block all other clients until its end. There is only one
+thread, since a second one would halve the loop's share again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LOOP_BYTES: Final = 1024 * 1024
-"""Bodies up to here are relayed on the loop: their members are found in a few milliseconds."""
+"""Bodies up to this size are relayed on the loop: finding their members takes milliseconds."""
 
 WALKED_BYTES: Final = 128 * 1024
-"""Bodies up to here are walked on the loop, whatever they hold."""
+"""Bodies up to this size are walked on the loop, whatever they contain."""
 
 _WALKED_OBJECTS: Final = 4096
 _WALKED_ELEMENTS: Final = 40_000
@@ -41,13 +41,13 @@ def is_long_walk(body: bytes) -> bool:
 async def offloaded_if_long(
     size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Return what `work` returns, run in the thread if it has more than `WALKED_BYTES` to do."""
+    """Return the result of `work`, run in the thread if `size` exceeds `WALKED_BYTES`."""
     if size > WALKED_BYTES:
         return await offloaded(work, *args, **kwargs)
     return work(*args, **kwargs)
 
 
 async def offloaded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what `work` returns, run in the thread for long walks."""
+    """Return the result of `work`, run in the thread for long walks."""
     call = partial(work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_thread, call)

@@ -41,12 +41,12 @@ NATIVE_LIMITS = NativeLimits()
 
 
 class Retention(NamedTuple):
-    """What is kept of calls for later requests."""
+    """Stores responses for later requests."""
 
     idempotent: Idempotent | None = None
     """Implements Idempotency-Key; None ignores the header."""
     stored: StoredResponses | None = None
-    """Keeps responses of the Responses API; None keeps none."""
+    """Stores responses of the Responses API; None stores none."""
 
 
 class Proxy:
@@ -60,7 +60,7 @@ class Proxy:
         admission: Limits which calls may start.
         intake: Bounds requests and their bodies before the account's limits are known.
         recorder: Records every call at its end.
-        retention: What is kept of calls for later requests.
+        retention: Stores responses for later requests.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Proxy:
         Respond to one call and record it, whatever happens.
 
         Raises:
-            Exception: An internal error; the call is recorded, no response has been sent.
+            Exception: An internal error; the call was recorded, but no response was sent.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -139,7 +139,7 @@ class Proxy:
 
     async def _unpaid(self, call: Call, client: AuthenticatedClient) -> GatewayError | None:
         """
-        Return the refusal of calls that cost anything, for an account without credit.
+        Return the error for a priced call of an account without credit; None if it has credit.
 
         Raises:
             GatewayError: NO_CREDIT: no model that the request may use is free.
@@ -162,8 +162,8 @@ class Proxy:
             if error.kind is ErrorKind.BODY_TOO_LARGE and limit_bytes < self._limits.max_body_bytes:
                 raise GatewayError(
                     ErrorKind.BODY_TOO_LARGE,
-                    f"Without credit a request may have at most {limit_bytes} bytes "
-                    "(server.max_body_bytes_without_credit): add credit, or send less.",
+                    f"Without credit, a request may have at most {limit_bytes} bytes "
+                    "(server.max_body_bytes_without_credit). Add credit, or send a smaller one.",
                 ) from error
             raise
         finally:
@@ -223,7 +223,7 @@ class Proxy:
         body: bytes,
         created: int,
     ) -> tuple[InboundRequest, ResponseKeeper | None]:
-        """Return the request, and what keeps its response; kept items join a Responses request."""
+        """Return the request, with the stored items it refers to, and its response's keeper."""
         if call.endpoint is not Endpoint.RESPONSES:
             return await self._read(call, body, created), None
         if self._stored is None or client.sealer is None:
@@ -276,7 +276,7 @@ class Proxy:
         if call.principal is None:
             await channel.drain()
         else:
-            # A client that is cut off while it sends sees a broken connection, not why.
+            # A client that is still sending would see a broken connection instead of the error.
             await channel.drain(self._limits.max_body_bytes)
         await channel.respond(response.status, headers, response.body)
 
@@ -293,7 +293,7 @@ def _check_body_headers(channel: ClientChannel) -> None:
     if encoding is not None and encoding.lower() not in (b"", b"identity"):
         raise GatewayError(
             ErrorKind.CONTENT_ENCODING,
-            "Request bodies must not be compressed: leave content-encoding away.",
+            "Request bodies must not be compressed. Remove content-encoding.",
         )
     kind = channel.header(b"content-type")
     if kind is not None and b"json" not in kind.lower():

@@ -16,7 +16,7 @@ from gateway.telemetry.call_metrics import CallMetrics
 from gateway.telemetry.logs import CallLine, CallLog
 
 MAX_FOREIGN_TEXT = 200
-"""Most characters that are recorded of a client's or an upstream's text."""
+"""Most characters recorded of a text from a client or an upstream."""
 
 UNREADABLE_USAGE_LOG_S = 60.0
 """Unreadable usage is logged once per deployment in this time; the metric counts each call."""
@@ -113,7 +113,7 @@ def _overhead_ms(call: Call) -> float | None:
 
 
 def _recordable(text: str | None) -> str | None:
-    """Return text bounded and without what PostgreSQL refuses: NUL, lone surrogates."""
+    """Return text truncated and without characters that PostgreSQL rejects: NUL, surrogates."""
     if not text:
         return None
     kept = text[:MAX_FOREIGN_TEXT]

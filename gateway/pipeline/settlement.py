@@ -4,11 +4,11 @@ Settlement of a finished call: its outcome, the usage that counts, and its cost.
 | outcome | when | charged |
 | --- | --- | --- |
 | completed | the response is complete and its usage reported | the reported usage |
-| estimated | the response is complete, but no usage was reported | input and output as estimated |
+| estimated | the response is complete, but no usage was reported | estimated input and output |
 | cancelled | the client left, the upstream was closed | the input and the output so far |
-| drained | the client left, the response was read to its end | the report, else the estimate |
-| insured | it failed without output, though the upstream reported usage | nothing |
-| failed | it failed | the output that was delivered and its input; without output nothing |
+| drained | the client left, the response was read to its end | reported or estimated usage |
+| insured | it failed without output, although the upstream reported usage | nothing |
+| failed | it failed | the delivered output and its input; without output nothing |
 
 A process that dies leaves `abandoned` calls, which the sweeper settles by their last checkpoint.
 """
@@ -39,7 +39,7 @@ def settle(call: Call) -> None:
 
 
 def cost_so_far(call: Call) -> int:
-    """Return what the usage in `call` costs its account, in nano-dollars."""
+    """Return the cost of the usage in `call` for its account, in nano-dollars."""
     return cost_nanousd(call.usage, call.model.prices) if call.model is not None else 0
 
 

@@ -90,7 +90,7 @@ class TokenCounter:
         return await count_measure(measure, counter, known)
 
     def learn(self, upstream_model: str, actual_tokens: int, estimated_tokens: int) -> None:
-        """Calibrate later estimates by what an upstream counted."""
+        """Calibrate later estimates by an upstream's count."""
         known = self._calibrations.get(upstream_model)
         if known is None:
             if len(self._calibrations) >= _CALIBRATIONS:
@@ -143,7 +143,7 @@ class TokenCounter:
         deployment: Deployment,
         ask: Callable[[], Awaitable[bytes | None]] | None,
     ) -> bytes | None:
-        """Get the response for all identical calls; after a failure each tries on its own."""
+        """Get the response for all identical calls; after a failure, each tries on its own."""
         running = asyncio.get_running_loop().create_future()
         self._running[digest] = running
         response: bytes | None = None

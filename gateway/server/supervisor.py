@@ -68,7 +68,7 @@ class _StartCount:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._read, self._write = os.pipe()
-        # A worker that replaces another writes, too, and nobody reads it.
+        # A replacement worker writes, too, when nothing reads the pipe any more.
         os.set_blocking(self._write, False)
 
     def report(self) -> None:

@@ -15,9 +15,9 @@ class Money(Section, frozen=True):
     degraded: Annotated[
         Literal["open", "closed"],
         Meta(
-            description='Behaviour while Redis is away. `"open"`: each worker admits accounts that'
-            ' it has seen, within a share of their limits and credit. `"closed"`: calls are'
-            " rejected with 503 (OpenAI) or 529 (Anthropic).",
+            description='Behaviour while Redis is unavailable. `"open"`: each worker admits'
+            " accounts that it has seen, within a share of their limits and credit."
+            ' `"closed"`: calls are rejected with 503 (OpenAI) or 529 (Anthropic).',
         ),
     ] = "open"
     degraded_share: Annotated[
@@ -26,8 +26,8 @@ class Money(Section, frozen=True):
             gt=0,
             le=1,
             description="Share of each limit and balance that a worker admits while Redis is"
-            " away. One divided by the number of workers in all pods"
-            " keeps the sum at the limit.",
+            " unavailable. One divided by the number of workers in all pods keeps the sum at the"
+            " limit.",
         ),
     ] = 0.25
     lease_s: Annotated[

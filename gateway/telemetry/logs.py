@@ -93,7 +93,7 @@ def _text_value(value: object) -> str:
 
 
 class CallLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The log line of one call: its record, and what only operators need of it."""
+    """The log line of one call: its record, and further fields for operators."""
 
     at: float
     """Unix seconds."""
@@ -127,7 +127,7 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True):
         return fields
 
 
-# The line has the time of its own, `deployment` instead of its parts, and no client addresses.
+# The line has its own time, `deployment` instead of its parts, and no client addresses.
 _UNLOGGED = {"at_ms", "provider", "upstream_model", "usage", "chain", "address", "user_agent"}
 _LOGGED = tuple(name for name in CallRecord.__struct_fields__ if name not in _UNLOGGED)
 _NOTES = ("overhead_ms", "error_detail", "dropped")

@@ -69,12 +69,12 @@ class Metrics:
         )
         self.dropped_fields = self._counter(
             "gateway_dropped_fields_total",
-            "Request fields that were left out on the way to an upstream, by direction.",
+            "Request fields that were dropped before the request was sent, by direction.",
             ("direction",),
         )
         self.unreadable_usage = self._counter(
             "gateway_unreadable_usage_total",
-            "Calls whose reported usage cannot be true, and which were charged by an estimate.",
+            "Calls whose reported usage is impossible; they are charged by an estimate.",
             ("deployment",),
         )
 
@@ -113,19 +113,19 @@ class Metrics:
         )
         self.overhead = self._histogram(
             "gateway_overhead_seconds",
-            "Time before the upstream was asked: key, body, decoding, planning, admission.",
+            "Time until the request is sent upstream: key, body, decoding, planning, admission.",
             _FAST,
             ("endpoint",),
         )
         self.ttft = self._histogram(
             "gateway_ttft_seconds",
-            "From asking the upstream to the first content of a stream.",
+            "Time from sending the request upstream to the first content of a stream.",
             _SLOW,
             ("deployment",),
         )
         self.inter_token = self._histogram(
             "gateway_inter_token_seconds",
-            "Mean gap between two contents of a stream; one observation a stream.",
+            "Mean time between two contents of a stream; one observation per stream.",
             _GAPS,
             ("deployment",),
         )
@@ -138,7 +138,7 @@ class Metrics:
         )
         self.body_bytes = self._gauge(
             "gateway_buffered_body_bytes",
-            "Request bodies that workers hold, in bytes as they arrived.",
+            "Size of the request bodies in the workers' memory, as received.",
             "livesum",
         )
         self.upstream_connections = self._gauge(
@@ -149,7 +149,7 @@ class Metrics:
         )
         self.loop_lag = self._histogram(
             "gateway_loop_lag_seconds",
-            "How late the worker's event loop woke a timer, sampled four times a second.",
+            "Delay of a timer on the worker's event loop, sampled four times per second.",
             _FAST,
         )
         self.log_lines_dropped = self._counter(
@@ -160,40 +160,40 @@ class Metrics:
     def _declare_stores(self) -> None:
         self.bus_latency = self._histogram(
             "gateway_bus_command_seconds",
-            "Round trips to Redis; one observation for the commands that travelled together.",
+            "Round trips to Redis; one observation for all commands sent together.",
             _MICRO,
         )
         self.bus_failures = self._counter(
             "gateway_bus_failures_total",
-            "Commands to Redis without an answer: late, broken off, or not sent as it was away.",
+            "Commands to Redis without a reply: timed out, connection lost, or not sent.",
         )
         self.idempotency = self._counter(
             "gateway_idempotency_total",
-            "Calls with an Idempotency-Key, by what became of it.",
+            "Calls with an Idempotency-Key, by result.",
             ("result",),
         )
         self.stored_responses = self._counter(
             "gateway_stored_responses_total",
-            "Responses that were to be kept for follow-up requests: kept, too_large (responses."
-            "max_response_bytes) or refused (no room in Redis, or Redis is away).",
+            "Responses to be stored for follow-up requests, by result: kept, too_large (responses."
+            "max_response_bytes) or refused (no room in Redis, or Redis is unavailable).",
             ("result",),
         )
         self.key_lookups = self._counter(
             "gateway_key_lookups_total",
-            "Key lookups that missed the worker's local cache, by what resolved them.",
+            "Key lookups that missed the worker's local cache, by the store that resolved them.",
             ("answered_by",),
         )
         self.usage_spilled = self._counter(
             "gateway_usage_spilled_total",
-            "Usage events written to the local spill file because Redis did not take them.",
+            "Usage events written to the local spill file because Redis did not accept them.",
         )
         self.usage_lost = self._counter(
             "gateway_usage_lost_total",
-            "Usage events that neither Redis nor the local disk took; alert on any.",
+            "Usage events that neither Redis nor the local disk accepted; alert on any.",
         )
         self.usage_refused = self._counter(
             "gateway_usage_refused_total",
-            "Usage events that Redis refused for themselves, moved to the dead-letter stream; "
+            "Usage events that Redis rejected as invalid, moved to the dead-letter stream; "
             "alert on any.",
         )
         self.spill_oldest = self._gauge(
@@ -210,8 +210,8 @@ class Metrics:
     def _declare_money(self) -> None:
         self.reservations = self._counter(
             "gateway_reservations_total",
-            "Calls that asked to be admitted: admitted, degraded (by this worker alone, Redis being"
-            " away), unavailable, or the limit that refused them.",
+            "Admissions of calls, by result: admitted, degraded (by this worker alone, without"
+            " Redis), unavailable, or the limit that refused the call.",
             ("result",),
         )
         self.abandoned = self._counter(
@@ -220,18 +220,18 @@ class Metrics:
         )
         self.degraded = self._gauge(
             "gateway_degraded",
-            "Whether the worker admits calls without Redis, or refuses them for want of it.",
+            "Whether the worker admits or refuses calls without Redis, because it is unavailable.",
             "livemax",
         )
 
     def _declare_ledger(self) -> None:
         self.ledger_written = self._counter(
             "gateway_ledger_written_total",
-            "Usage events that the ledger writer put into SQL.",
+            "Usage events that the ledger writer wrote to SQL.",
         )
         self.late_settlements = self._counter(
             "gateway_late_settlements_total",
-            "Settlements that came after their call was booked as abandoned; the difference was "
+            "Settlements that arrived after their call was booked as abandoned; the difference was "
             "booked.",
         )
         self.ledger_parked = self._counter(

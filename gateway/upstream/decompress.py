@@ -142,7 +142,7 @@ def decompress(response: UpstreamResponse) -> UpstreamResponse:
     response.close()
     raise GatewayError(
         ErrorKind.UPSTREAM_MALFORMED,
-        "The upstream model answered in an unexpected format.",
+        "The upstream model responded in an unexpected format.",
         detail=f"content-encoding {coding[:50].decode('latin-1')}",
     )
 

@@ -324,7 +324,7 @@ def test_switched_off_and_bounded(tmp_path: Path, demo_upstream: DemoProcess) ->
             assert made.store is False
             with pytest.raises(openai.BadRequestError) as refused:
                 sdk.responses.create(model=OPENAI_MODEL, input="Hi", previous_response_id=made.id)
-            assert "keeps no responses" in refused.value.message
+            assert "stores no responses" in refused.value.message
             with pytest.raises(openai.NotFoundError):
                 sdk.responses.retrieve(made.id)
     finally:

@@ -1,1 +1,1 @@
-"""The client's side of a call: its key, its request body, the response's bytes."""
+"""The client's side of a call: API key, request body, response bytes."""

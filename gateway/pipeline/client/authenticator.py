@@ -1,4 +1,4 @@
-"""From the API key in the request headers to its principal."""
+"""Authenticates requests: finds the principal of the API key in the headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.ports import KeyDirectory
 
 
 class AuthenticatedClient(NamedTuple):
-    """The principal of a request, its Idempotency-Key if any, and what seals its responses."""
+    """The principal of a request, its Idempotency-Key if any, and the sealer of its responses."""
 
     principal: Principal
     keyed: KeyedRequest | None
@@ -64,7 +64,7 @@ class Authenticator:
 
     async def sealer(self, channel: ClientChannel) -> ResponseSealer:
         """
-        Return what opens the kept responses of a request's key.
+        Return the sealer that decrypts the stored responses of a request's key.
 
         Raises:
             GatewayError: As `principal`.

@@ -1,9 +1,9 @@
 """
-The client's side of one call: the bounded body, the response, and notice that the client left.
+The client's side of one call: the bounded body, the response, and whether the client has left.
 
-Theory. Granian's ASGI `send` hands back an awaitable that is usually finished already: its channel
-to the socket holds four chunks. Stepping that awaitable once by hand, instead of awaiting it in a
-task, is what makes a relayed chunk cheap: no task switch unless the client is slow. A `send` to a
+Theory. Granian's ASGI `send` returns an awaitable that is usually finished already, since its
+channel to the socket holds four chunks. Stepping this awaitable once by hand, instead of awaiting
+it in a task, makes a relayed chunk cheap: no task switch unless the client is slow. A `send` to a
 client that left does not raise; a pending `receive` returns `http.disconnect` instead.
 
 Rules.
@@ -102,7 +102,7 @@ class ClientChannel:
 
     @property
     def gone(self) -> bool:
-        """The client is known to have left."""
+        """Whether the client is known to have left."""
         return self._gone
 
     def header(self, name: bytes) -> bytes | None:
@@ -164,7 +164,7 @@ class ClientChannel:
         timeout_s: float,
         elapsed_s: float,
     ) -> None:
-        """Cancel the read of an overdue body; else check again in a second."""
+        """Cancel reading an overdue body; otherwise check again in a second."""
         error = None
         if elapsed_s >= timeout_s:
             error = GatewayError(
@@ -247,7 +247,7 @@ class ClientChannel:
             self._read_whole = ended or (header is not None and size == read_digits(header))
 
     def record(self, limit_bytes: int) -> None:
-        """Keep a copy of the response, of at most `limit_bytes`. For use before it starts."""
+        """Keep a copy of the response, of at most `limit_bytes`. Call it before it starts."""
         self._copy = ResponseRecorder(limit_bytes)
 
     def recorded(self, request_id: str) -> StoredResponse | None:
@@ -255,7 +255,7 @@ class ClientChannel:
         return None if self._copy is None else self._copy.answer(request_id)
 
     def watch_gone(self, on_gone: Callable[[], object]) -> None:
-        """Call `on_gone` once when the client leaves. For use after `read_body`, once."""
+        """Call `on_gone` when the client leaves. Call it once, after `read_body`."""
         self._on_gone = on_gone
         self._watch()
 
@@ -274,7 +274,7 @@ class ClientChannel:
 
     def _disconnected(self, message: Message) -> None:
         if self.ended:
-            return  # Granian wakes the waiter when the response has ended, too
+            return  # Granian also resolves `receive` when the response has ended
         if message["type"] != "http.disconnect":
             self._watch()  # the body's empty last piece, which `read_body` did not wait for
             return
@@ -314,7 +314,7 @@ class ClientChannel:
 
     def try_write(self, chunk: bytes) -> Awaitable[None] | None:
         """
-        Write without waiting where that is possible.
+        Write, without waiting if possible.
 
         Returns:
             None if the bytes were accepted; else an awaitable that must finish before the next

@@ -48,7 +48,7 @@ class Intake:
         self, limits: Server, metrics: CallMetrics, credit: AccountCredit | None = None
     ) -> None:
         self.limits = limits
-        # With a small `max_in_flight` one account must still leave room for others.
+        # Even with a small `max_in_flight`, one account must leave room for others.
         self._most_calls = min(limits.max_in_flight_per_account, max(1, limits.max_in_flight // 2))
         self._credit = credit
         self.body_bytes = 0
@@ -65,7 +65,7 @@ class Intake:
         return self._credit is None or self._credit.is_known_positive(account_id)
 
     async def unpaid(self, account_id: str) -> GatewayError | None:
-        """Return the refusal of an account without credit, see `ports.AccountCredit`."""
+        """Return the error for an account without credit, see `ports.AccountCredit`."""
         return None if self._credit is None else await self._credit.refusal(account_id)
 
     def enter(self, account_id: str) -> IntakePlace:
@@ -81,7 +81,7 @@ class Intake:
         elif account.calls >= self._most_calls:
             raise _rate_limited(
                 f"This account has {account.calls} open requests at one worker of the gateway, "
-                "which is the limit: try again when one has ended."
+                "which is the limit. Try again when one has ended."
             )
         account.calls += 1
         return IntakePlace(self, account_id, account)
@@ -150,8 +150,8 @@ class IntakePlace:
         limits, account = self._intake.limits, self._account
         if account.restricted >= limits.max_sending_without_credit:
             raise _rate_limited(
-                f"Without credit an account may send {limits.max_sending_without_credit} requests "
-                "at a time: try again when their bodies have arrived, or add credit."
+                f"Without credit, an account may send {limits.max_sending_without_credit} requests "
+                "at a time. Try again when their bodies have arrived, or add credit."
             )
         account.restricted += 1
         self._restricted = True
@@ -169,8 +169,8 @@ class IntakePlace:
         held = self._body_bytes + size
         if account.body_bytes + size > self._most_bytes:
             raise _rate_limited(
-                f"The request bodies of this account that one worker of the gateway holds would "
-                f"exceed {self._most_bytes} bytes: send fewer large requests at a time."
+                f"The request bodies of this account at one worker of the gateway would exceed "
+                f"{self._most_bytes} bytes. Send fewer large requests at a time."
             )
         if intake.body_bytes + size > intake.limits.max_buffered_bytes and held > SMALL_BODY_BYTES:
             raise GatewayError(
@@ -189,7 +189,7 @@ class IntakePlace:
             if account.slow >= limits.max_sending_per_account:
                 return _rate_limited(
                     f"{account.slow} requests of this account are still sending their body to one "
-                    "worker of the gateway, which is the limit: send each body at once."
+                    "worker of the gateway, which is the limit. Send each body at once."
                 )
             self._slow = True
             account.slow += 1

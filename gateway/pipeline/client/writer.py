@@ -1,8 +1,8 @@
 """
 Writes one response to a client that may be slow.
 
-A write that does not finish at once pauses the producer; one task finishes it, with what was queued
-meanwhile, and resumes the producer.
+A write that does not finish at once pauses the producer; one task finishes it and the writes queued
+meanwhile, and then resumes the producer.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ class ResponseHead(NamedTuple):
     status: int
     headers: Headers
     on_sent: Callable[[], None]
-    """Called once, just before the head is sent: from then on no retry is possible."""
+    """Called once, just before the head is sent; after that no retry is possible."""
 
 
 class FlowControl(Protocol):
-    """What a `ClientWriter` reports to its producer."""
+    """The callbacks of a `ClientWriter` to its producer."""
 
     def pause_writing(self) -> None:
-        """The client is slow: produce no more."""
+        """Stop producing: the client is slow."""
 
     def resume_writing(self) -> None:
-        """All that was produced is written."""
+        """Continue: everything produced so far was written."""
 
     def write_stalled(self, error: GatewayError) -> None:
-        """The client took no bytes within the limit: the write is given up."""
+        """Handle a write that was abandoned: the client accepted no bytes within the limit."""
 
     def write_failed(self, error: Exception) -> None:
-        """Writing raised `error`."""
+        """Handle an exception of the write."""
 
 
 class ClientWriter:
@@ -49,7 +49,7 @@ class ClientWriter:
     Args:
         channel: The client.
         head: Sent with the first bytes.
-        stall_s: A write that takes longer is given up.
+        stall_s: Writes that take longer are abandoned.
         producer: Paused while the client is slow.
     """
 
@@ -82,17 +82,17 @@ class ClientWriter:
 
     @property
     def committed(self) -> bool:
-        """The response head was sent."""
+        """Whether the response head was sent."""
         return self._channel.started
 
     @property
     def busy(self) -> bool:
-        """A write waits for the client."""
+        """Whether a write waits for the client."""
         return self._task is not None
 
     @property
     def tail(self) -> tuple[bytes, bytes]:
-        """The last two pieces written, enough to tell whether they end at an event boundary."""
+        """The last two pieces written, which show whether they end at an event boundary."""
         return self._previous, self._last
 
     def commit(self) -> None:
@@ -102,9 +102,9 @@ class ClientWriter:
         self._channel.start(head.status, head.headers)
 
     def write(self, chunk: bytes) -> None:
-        """Write now, or after what is being written."""
+        """Write now, or after the write in progress."""
         if self._task is not None:
-            self._queued.append(chunk)  # at most what the transport had read when it was paused
+            self._queued.append(chunk)  # bounded by what the transport read before it was paused
             return
         channel = self._channel
         if not channel.started:
@@ -124,7 +124,7 @@ class ClientWriter:
         Write a last piece, after the producer has ended.
 
         Raises:
-            GatewayError: SLOW_CLIENT: the client did not take it within the stall limit.
+            GatewayError: SLOW_CLIENT: the client did not accept it within the stall limit.
         """
         if not self._channel.started:
             self.commit()
@@ -138,7 +138,7 @@ class ClientWriter:
             raise self._stalled() from error
 
     def discard(self) -> bool:
-        """Drop all that is not written; return whether anything was being written."""
+        """Drop everything unwritten; return whether a write was in progress."""
         task, self._task = self._task, None
         self._queued.clear()
         if task is not None:
@@ -146,7 +146,7 @@ class ClientWriter:
         return task is not None
 
     async def aclose(self) -> None:
-        """Stop writing and wait for the end of what was being written. Idempotent."""
+        """Stop writing and wait for the write in progress. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

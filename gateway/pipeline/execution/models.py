@@ -1,4 +1,4 @@
-"""The models of a call: the one that was asked for, and those that serve it if that one fails."""
+"""The models of a call: the requested one, and its fallbacks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ModelFallbacks:
 
     def _listed(self, principal: Principal, names: tuple[str, ...]) -> list[Model]:
         if not self._enabled:
-            raise fallbacks_refused("are not enabled by this service: leave them away")
+            raise fallbacks_refused("are not enabled on this service: remove them")
         found: list[Model] = []
         for name in names:
             known = self._catalogue.resolve(name)

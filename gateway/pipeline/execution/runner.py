@@ -1,8 +1,8 @@
 """
 Runs an authorized call: plan, reserve, attempts; and again for each fallback model.
 
-A fallback model is priced, limited and recorded as itself: what was reserved for the model before
-it is released first. Nothing is repeated once a part of the response was sent.
+A fallback model has its own prices, limits and record: the reservation for the model before it is
+released first. Nothing is repeated once a part of the response was sent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gateway.tokens.input_bound import may_carry_media
 
 
 class Ask(NamedTuple):
-    """What a call asks for: models, the first one first, and preferences for that one."""
+    """A call's models, in the order in which they are tried, and preferences for the first."""
 
     models: Sequence[Model]
     preferences: Preferences = NO_PREFERENCES
@@ -119,7 +119,7 @@ class CallExecution:
         Respond to a token count: from an upstream that counts, else by an estimate.
 
         Raises:
-            GatewayError: BODY_TOO_LARGE: the estimate of a body over `limit_bytes` is refused.
+            GatewayError: BODY_TOO_LARGE: a body over `limit_bytes` is not estimated.
         """
         candidates: tuple[Candidate, ...] = ()
         try:
@@ -159,7 +159,7 @@ class CallExecution:
     async def _switched(
         self, context: CallContext, principal: Principal, model: Model, route: Route
     ) -> bool:
-        """Reserve for a fallback; False: the key may not use it now, and the failure stands."""
+        """Reserve for a fallback; return False if the key may not use it now."""
         call = context.call
         await self._admission.release(call)
         before, call.model = call.model, model
@@ -192,7 +192,7 @@ class CallExecution:
     async def _attempt_native(
         self, context: CallContext, native: NativeRequest, route: Route
     ) -> None:
-        """Run the attempts within the bounds that the native request sets."""
+        """Run the attempts within the bounds set by the native request."""
         if native.max_retries is not None:
             context.max_attempts = 1 + native.max_retries
         try:
@@ -230,7 +230,7 @@ class CallExecution:
             context.input_estimate = call.input_estimate
 
     def _learn(self, call: Call, context: CallContext) -> None:
-        """Calibrate the estimator with what the upstream counted."""
+        """Calibrate the estimator by the upstream's count."""
         attempt, usage = call.attempt, call.usage
         if context.input_estimate and attempt is not None and not attempt.estimated:
             actual = usage.input + usage.cache_read + usage.cache_write
@@ -238,7 +238,7 @@ class CallExecution:
 
 
 def no_route(planned: Plan) -> GatewayError:
-    """Return the error of a call that no deployment of its model serves."""
+    """Return the error for a call that no deployment of its model serves."""
     kind = ErrorKind.MODEL_NOT_SUPPORTED if planned.is_final else ErrorKind.NO_ROUTE
     return GatewayError(kind, planned.reason or "No deployment is available.", param="model")
 

@@ -1,1 +1,1 @@
-"""From a client's request to the request of one attempt."""
+"""Builds the requests of attempts from a client's request."""

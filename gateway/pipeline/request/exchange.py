@@ -1,10 +1,10 @@
 """
-One attempt's request and how its response is read: what is sent, and what reshapes the response.
+Builds one attempt's request, and the transformations of its response.
 
-Same wire on both sides: only the model's name changes in the request (and `include_usage` for
-OpenAI streams, and the output limit's name where the upstream has another), and the response's
-bytes go through untouched, but for the usage event that the client did not ask for. Otherwise both
-are translated, and no header of the client's goes along.
+With the same wire on both sides, only the model's name changes in the request (and `include_usage`
+for OpenAI streams, and the output limit's name if the upstream's differs). The response's bytes are
+unchanged, except that a usage event that the client did not request is removed. Otherwise both are
+translated, and none of the client's headers are sent.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Exchange(msgspec.Struct):
     reshape: tuple[Reshape, ...] = ()
     """For a whole response, applied in order."""
     translated: bool = False
-    """The response is in another API than the client's."""
+    """The response is in another API than the client's request."""
     reasoning_apart: bool = False
     """How usage is read, see `Capabilities.reasoning_apart`."""
 
@@ -84,39 +84,39 @@ Prepared = tuple[UpstreamRequest, Exchange]
 
 
 class CallContext(msgspec.Struct):
-    """What attempts of one call share."""
+    """The state that all attempts of one call share."""
 
     call: Call
     request: InboundRequest
     channel: ClientChannel
     departure: Departure
     release_body: Callable[[], None]
-    """Frees the request's body: no retry is possible once the response head is sent."""
+    """Frees the request's body, once no retry is possible because the response head is sent."""
     session_id: str | None
     created: int
     keeper: ResponseKeeper | None = None
-    """Keeps the response for follow-up requests."""
+    """Stores the response for follow-up requests."""
     max_attempts: int | None = None
     """None: each candidate once."""
     input_estimate: int = 0
-    """Tokens, for a stream's first event when the upstream reports them only at its end."""
+    """Input tokens for a stream's first event, if the upstream reports them only at the end."""
     without_reasoning: bool = False
-    """An upstream refused a reasoning signature: send no old reasoning."""
+    """An upstream rejected a reasoning signature: send no reasoning of the history."""
 
 
 class RequestBuilder:
     """
-    Prepares attempts.
+    Builds the requests of attempts.
 
     Args:
-        catalogue: What each of its deployments can do is worked out once, here.
+        catalogue: The capabilities of its deployments are determined once, here.
 
     Raises:
         ValueError: A deployment overrides a capability that does not exist.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue  # kept, so that the ids below stay those of its deployments
+        self._catalogue = catalogue  # kept alive, so that the ids below remain its deployments'
         self._caps = {
             (id(deployment), wire): capabilities_of(deployment, wire)
             for model in catalogue.models
@@ -134,7 +134,7 @@ class RequestBuilder:
         }
 
     async def prepared(self, context: CallContext, candidate: Candidate) -> Prepared:
-        """Return `prepare`, without holding the loop for long."""
+        """Return the result of `prepare`, without blocking the event loop for long."""
         caps = self._caps[id(candidate.deployment), candidate.wire]
         if _is_long(context, candidate, caps):
             return await offloaded(self.prepare, context, candidate)
@@ -144,10 +144,10 @@ class RequestBuilder:
         """
         Return the request for one candidate, and the exchange that reads its response.
 
-        They are apart so that the request, which may be megabytes, is gone while a response runs.
+        They are separate so that the request, possibly megabytes, is freed while a response runs.
 
         Raises:
-            GatewayError: BAD_REQUEST or UNSUPPORTED: the request cannot be put to this deployment.
+            GatewayError: BAD_REQUEST or UNSUPPORTED: this deployment cannot serve the request.
         """
         caps = self._caps[id(candidate.deployment), candidate.wire]
         asked = context.request.fields.asks_reasoning
@@ -158,7 +158,7 @@ class RequestBuilder:
 
 
 def _is_long(context: CallContext, candidate: Candidate, caps: Capabilities) -> bool:
-    """Return whether the request is so large that it is prepared away from the loop."""
+    """Return whether the request is so large that it is prepared off the event loop."""
     request = context.request
     if candidate.wire is not request.wire or request.original:
         return is_long_walk(request.body)
@@ -213,7 +213,7 @@ def _relayed_stream(call: Call, *, hides_usage: bool) -> RelayedStream:
 
 
 def _allowed(context: CallContext, candidate: Candidate) -> frozenset[str]:
-    """Return the features the provider allows, and the long context where it has a price."""
+    """Return the features that the provider allows, and the long context if it has a price."""
     model, allowed = context.call.model, candidate.deployment.provider.allow_features
     if model is not None and model.prices.long_context is not None:
         return allowed | {"long_context"}
@@ -224,9 +224,9 @@ def _relayed_body(
     context: CallContext, candidate: Candidate, caps: Capabilities
 ) -> tuple[bytes, bool, tuple[str, ...]]:
     """
-    Return the client's body with what must change in it.
+    Return the client's body with the necessary changes.
 
-    Also whether usage is to be hidden from the client, and the fields that were left out.
+    Also returns whether usage must be hidden from the client, and the dropped fields.
     """
     request, provider = context.request, candidate.deployment.provider
     threads = provider.dialect.startswith("anthropic")
@@ -316,7 +316,7 @@ def _translate(context: CallContext, route: TranslationRoute) -> TranslatedReque
 
 
 def capabilities_of(deployment: Deployment, wire: Wire) -> Capabilities:
-    """Return what a deployment can do on one wire, its overrides applied."""
+    """Return a deployment's capabilities on one wire, with its overrides."""
     dialect = deployment.provider.dialect
     if wire is Wire.ANTHROPIC and not dialect.startswith("anthropic"):
         dialect = "anthropic-legacy"
@@ -324,7 +324,7 @@ def capabilities_of(deployment: Deployment, wire: Wire) -> Capabilities:
         dialect = "generic"
     overrides = {**deployment.provider.caps, **deployment.caps}
     if wire is Wire.ANTHROPIC and dialect != deployment.provider.dialect:
-        # Only Anthropic verifies signatures; others want reasoning back as they sent it.
+        # Only Anthropic verifies signatures; others expect reasoning back as they sent it.
         overrides = {"signed_reasoning": False, **overrides}
     return capabilities(dialect, overrides)
 

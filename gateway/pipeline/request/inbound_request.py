@@ -45,7 +45,7 @@ from gateway.tokens.input_bound import input_token_bound, may_cache_for_an_hour
 
 MOST_DROPPED = 32
 MOST_DROPPED_LENGTH = 64
-"""Most reported names and the length of each: clients can invent field names and types."""
+"""Bounds of the reported names: clients can invent field names and types."""
 
 _PARSED = frozenset({Endpoint.RESPONSES, Endpoint.COUNT_TOKENS})
 _INVISIBLE = re.compile(r"[^!-~]")
@@ -69,14 +69,14 @@ class InboundRequest(msgspec.Struct, kw_only=True):
     native: NativeRequest | None = None
     bounds: RequestBounds = DEFAULT_BOUNDS
     fallbacks: tuple[str, ...] = ()
-    """Models that the client names for the case that its first choice fails."""
+    """Models that the client names as fallbacks."""
 
     def release_body(self) -> None:
-        """Drop the bodies, which may be megabytes: after the response head there is no retry."""
+        """Free the bodies, which may be megabytes; there is no retry after the response head."""
         self.body = self.original = b""
 
     def keep_as(self, token: str, previous_response_id: str | None, *, store: bool) -> None:
-        """Name the response and its items by `token`, to be kept if `store`."""
+        """Derive the ids of the response and its items from `token`; `store` it or not."""
         if self.responses is not None:
             self.responses = msgspec.structs.replace(
                 self.responses, token=token, previous_response_id=previous_response_id, store=store
@@ -87,16 +87,16 @@ class InboundRequest(msgspec.Struct, kw_only=True):
         return input_token_bound(self.body)
 
     def hour_cache(self) -> bool:
-        """Return whether the input may be written into a cache of an hour."""
+        """Return whether the input may be written to a one-hour cache."""
         return may_cache_for_an_hour(self.body)
 
     @property
     def is_facade(self) -> bool:
-        """The client speaks neither dialect: `body` is a translation."""
+        """Whether `body` is a translation, since the client's API is neither dialect."""
         return self.responses is not None or self.native is not None
 
     def chat_body(self, route: TranslationRoute) -> tuple[bytes, tuple[str, ...]]:
-        """Return a façade's chat request for an upstream, and what was left out of it."""
+        """Return a façade's chat request for an upstream, and its dropped fields."""
         if self.native is not None:
             body = chat_request(
                 self.native,
@@ -140,7 +140,7 @@ async def read_request(
     limits: NativeLimits,
     bounds: RequestBounds = DEFAULT_BOUNDS,
 ) -> InboundRequest:
-    """Return `parse_request`, run off the event loop if the body is large."""
+    """Return the result of `parse_request`, run off the event loop if the body is large."""
     is_long = is_long_walk(body) if endpoint is Endpoint.RESPONSES else len(body) > LOOP_BYTES
     if is_long:
         return await offloaded(

@@ -1,1 +1,1 @@
-"""From an upstream's response to the client's: relay, clocks, metering."""
+"""Sends an upstream's response to the client: relay, clocks, metering."""

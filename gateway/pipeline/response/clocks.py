@@ -1,7 +1,7 @@
 """
-What the clocks of a running response decide: to commit, to ping, to end it, or to wait.
+Decides by time what happens to a running response: commit, ping, end or wait.
 
-Pure: the relay hands over what it knows and carries the decision out.
+Pure: the relay passes its state and carries out the decision.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from gateway.core.model import Clocks
 from gateway.errors import ErrorKind, GatewayError
 
 COMMIT_S = 10.0
-"""A stream's head is sent this long after the upstream's, even if no event has come."""
+"""A stream's head is sent this long after the upstream's, even without an event."""
 SILENT_FINISH_S = 5.0
-"""After the finish reason: how long usage and the end mark may still take."""
+"""How long usage and the end mark may take after the finish reason."""
 SILENT_END_S = 1.0
-"""After the end mark, or the translation's end: how long the connection may still take."""
+"""How long the end of the body may take after the end mark, or the translation's end."""
 
 
 class ClientClocks(NamedTuple):
-    """The limits in seconds that apply to clients, whatever the upstream."""
+    """Limits in seconds on the client's side, independent of the upstream."""
 
     stall_s: float
     """A write that takes longer ends the call."""
@@ -39,9 +39,9 @@ class Step(Enum):
     """Send the response head."""
     PING = auto()
     FINISH = auto()
-    """The response is complete but for its end: end it as complete."""
+    """End the response as complete: only the end of its body is missing."""
     STOP = auto()
-    """The client is gone and the upstream has been read on for long enough."""
+    """Stop reading for the usage of a client that has left: a limit is reached."""
 
 
 class Expire(NamedTuple):
@@ -52,7 +52,7 @@ class Expire(NamedTuple):
 
     @property
     def error(self) -> GatewayError:
-        """The error that the client and the log get."""
+        """The error for the client and the log."""
         return GatewayError(
             ErrorKind.UPSTREAM_TIMEOUT,
             "The upstream model did not respond in time.",
@@ -69,7 +69,7 @@ class StreamClocks(msgspec.Struct, frozen=True, kw_only=True):
     opened_at: float
     """When the upstream's response head arrived."""
     last_content_at: float | None = None
-    """Comments and pings are no content."""
+    """Comments and pings do not count as content."""
     last_read_at: float
     last_write_at: float
     resumed_at: float = 0.0
@@ -77,20 +77,20 @@ class StreamClocks(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = True
     committed: bool = False
     writing: bool = False
-    """A write waits for the client; its own limit bounds it."""
+    """A write waits for the client; it has its own time limit."""
     keepalive_s: float = 0.0
     """A committed stream without output for this long gets a keep-alive; 0: never."""
     finished: bool = False
-    """The model has named its finish reason, or the upstream has failed."""
+    """The finish reason was received, or the upstream has failed."""
     ended: bool = False
-    """The end mark came, or the translation is complete."""
+    """The end mark was received, or the translation is complete."""
     read_on_until: float | None = None
-    """The client is gone; the upstream is read on for its usage."""
+    """The client has left; until then the upstream is read for its usage."""
     billable: bool = False
-    """All content and its usage have come."""
+    """All content and its usage were received."""
 
     def decide(self, now: float) -> Step | Expire:
-        """Return what is due at `now`."""
+        """Return the step that is due at `now`."""
         limits = self.limits
         if self.read_on_until is not None:
             return self._decide_read_on(now, self.read_on_until)
@@ -124,10 +124,10 @@ class StreamClocks(msgspec.Struct, frozen=True, kw_only=True):
         elif now - self._alive_at > limits.idle_s:
             return Expire("next content", limits.idle_s)
         if not self.stream:
-            return Step.WAIT  # an empty head would only forfeit the other deployments
+            return Step.WAIT  # after an empty head, no other deployment could be tried
         if not self.committed and now - self.opened_at > COMMIT_S:
             return Step.COMMIT
-        # Bytes before the commit would cost the other deployments.
+        # After bytes before the commit, no other deployment could be tried.
         if self.committed and 0.0 < self.keepalive_s < now - self.last_write_at:
             return Step.PING
         return Step.WAIT

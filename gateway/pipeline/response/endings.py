@@ -1,7 +1,7 @@
 """
-How a client's stream ends: completely, with an error event, or as a connection that breaks.
+Ends a client's stream: completely, with an error event, or by breaking the connection.
 
-A response that is to be kept is kept before its last event is written.
+A response that is to be stored is stored before its last event is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.protocols.streams.transform import StreamTransform
 from gateway.protocols.streams.usage_filter import at_event_boundary
 
 HELD_S = 0.05
-"""How long the upstream may take to end the body of a response whose last event is held."""
+"""How long the upstream may take to end the body while the last event is held back."""
 
 _UPSTREAM_ENDS = (ErrorKind.UPSTREAM_BROKEN, ErrorKind.UPSTREAM_TIMEOUT)
 
@@ -30,8 +30,8 @@ def relay_error(error: GatewayError | None, meter: StreamMeter) -> GatewayError 
     """
     Return the error of a relayed body that is incomplete.
 
-    A body that broke off or timed out after its finish reason is complete; one that ended cleanly
-    before it is not. An error that the upstream reported itself needs no second one.
+    A body that was cut off or timed out after its finish reason is complete; one that ended cleanly
+    before it is not. No error is added to one that the upstream has reported itself.
     """
     answered = meter.contents > 0 or meter.seen
     complete = bool(meter.finish_reason or meter.failed or (meter.saw_end and answered))
@@ -55,8 +55,8 @@ async def end_relayed(
     """
     End a stream of the client's own dialect.
 
-    A committed stream that failed ends with an error event. In the middle of an event none can be
-    added: the connection is broken instead, by not ending the response.
+    A committed stream that failed ends with an error event. Inside an event none can be added:
+    there the connection is broken instead, by not ending the response.
     """
     rest = transform.end(error is None)
     check_early_error(channel, transform)
@@ -72,7 +72,7 @@ async def end_relayed(
 
 
 def end_when_held(transform: ResponsesStream, relay: Relay) -> None:
-    """End the relay soon after the response: an upstream may leave its connection open."""
+    """End the relay soon after the response, since upstreams may leave their connection open."""
     loop = asyncio.get_running_loop()
     transform.when_held(lambda: loop.call_later(HELD_S, relay.body_end))
 
@@ -80,7 +80,7 @@ def end_when_held(transform: ResponsesStream, relay: Relay) -> None:
 async def end_translated(
     context: CallContext, transform: StreamTransform, relay: Relay, error: GatewayError | None
 ) -> None:
-    """End a translated stream as its translator decides; first keep a response to be kept."""
+    """End a translated stream as its translator decides; before that, store the response."""
     channel = context.channel
     if error is not None and error.kind is ErrorKind.SLOW_CLIENT:
         raise error
@@ -99,7 +99,7 @@ async def end_translated(
 
 
 def check_early_error(channel: ClientChannel, transform: StreamTransform) -> None:
-    """Raise an error that came before anything was written, unless the head was sent."""
+    """Raise an error from before anything was written, unless the head was sent."""
     early = transform.early_error
     if early is not None and not channel.started:
         raise EarlyUpstreamError(early)

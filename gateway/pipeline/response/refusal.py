@@ -1,7 +1,7 @@
 """
-Failures of attempts: what they mean for the next attempt, and what the client and the log get.
+Converts failures of attempts for the next attempt, the client's response and the log.
 
-Nothing that leaves the gateway contains the credential that an upstream may have quoted.
+A credential that an upstream quotes is masked in all of them.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class RefusalError(GatewayError):
 
 
 def failure_of(error: GatewayError) -> Failure:
-    """Return what an attempt's error means for the attempts after it."""
+    """Return an attempt's error as the failure that decides about further attempts."""
     fault = None
     if isinstance(error, RefusalError):
         fault = error.fault
     elif isinstance(error, EarlyUpstreamError):
         fault = error.response.fault
         if fault is None:
-            return Failure(FailureClass.CLIENT)  # the translator refused the request's content
+            return Failure(FailureClass.CLIENT)  # the translator rejected the request's content
     if fault is not None:
         return Failure(failure_class(fault), fault.status, fault.retry_after_s)
     return Failure(class_of(error.kind))
 
 
 def mask_credential(error: GatewayError, candidate: Candidate) -> None:
-    """Remove the route's credential from everything that the client or the log gets."""
+    """Mask the route's credential in everything that the client or the log receives."""
     mask = CredentialMask(candidate.headers)
     error.message = mask.clean_text(error.message)
     error.detail = None if error.detail is None else mask.clean_text(error.detail)
@@ -80,7 +80,7 @@ def with_head(response: ErrorResponse, call: Call) -> ErrorResponse:
 
 
 def error_response(error: GatewayError, call: Call) -> ErrorResponse | None:
-    """Return the response that an upstream's error carries; None: render the gateway's own."""
+    """Return the response of an upstream's error; None: the gateway's own is to be rendered."""
     if isinstance(error, RefusalError):
         return error.response
     if isinstance(error, EarlyUpstreamError):

@@ -1,5 +1,5 @@
 """
-The relay: every upstream read goes straight to the client, metered on the way.
+The relay: forwards every upstream read to the client at once, and meters it.
 
 Theory. The transport pushes each network read into `Relay.body_chunk` from its `data_received`; the
 relay writes it to the client in the same turn of the loop. No task, no queue. When the client is
@@ -48,7 +48,7 @@ from gateway.protocols.streams.usage_filter import at_event_boundary
 
 
 class EarlyUpstreamError(GatewayError):
-    """A stream began with an error; `response` is a whole response in the client's dialect."""
+    """A stream began with an error; `response` is the client's error response."""
 
     def __init__(self, response: EarlyError) -> None:
         kind = error_kind(response.fault) if response.fault else ErrorKind.UPSTREAM_REFUSED
@@ -67,13 +67,13 @@ class Relay:
 
     Args:
         call: The call that is responded to.
-        attempt: Gets the times of content.
+        attempt: Receives the times of content.
         channel: The client.
         response: The upstream; paused while the client is slow.
-        meter: Sees the upstream's bytes.
-        transform: Turns the upstream's bytes into the client's.
-        head: For the client.
-        clocks: For the client.
+        meter: Reads the upstream's bytes.
+        transform: Converts the upstream's bytes to the client's.
+        head: The client's response head.
+        clocks: The limits on the client's side.
     """
 
     __slots__ = (
@@ -117,11 +117,11 @@ class Relay:
         self._keepalive_s = clocks.keepalive_s if transform.keepalive else 0.0
         self._opened_at = self._last_read_at = self._last_write_at = monotonic()
         self._resumed_at = 0.0
-        # While the upstream is read on for its usage: how long, how far, and why the call ends.
+        # After the client left: how long and how far the upstream is read, and the call's error.
         self._read_on_until: float | None = None
         self._read_on_bytes = 0
         self._read_on_error: GatewayError | None = None
-        # The body's end while a write waits for the client.
+        # The body ended while a write was waiting for the client.
         self._is_ending = False
         self._end_error: GatewayError | None = None
         writer = HoldingWriter if channel.holds and call.stream else ClientWriter
@@ -166,11 +166,11 @@ class Relay:
                 self._release()
 
     def body_end(self) -> None:
-        """The upstream's body is complete."""
+        """End the response: the upstream's body is complete."""
         self._finish(None)
 
     def body_failed(self, error: GatewayError) -> None:
-        """The upstream's body broke off."""
+        """End the response with an error: the upstream's body was cut off."""
         self._finish(error)
 
     # `FlowControl`, from the writer.
@@ -179,7 +179,7 @@ class Relay:
         self._response.pause()
 
     def resume_writing(self) -> None:
-        """Continue after a slow write: end if the body ended meanwhile, else read on."""
+        """Continue after a slow write: end if the body has ended, otherwise resume reading."""
         if self._is_ending:
             self._finish(self._end_error)
             return
@@ -195,21 +195,21 @@ class Relay:
         if not self.done.done():
             self.done.set_exception(error)
 
-    # What else ends a relay.
+    # Other ends of a relay.
 
     def client_left(self) -> None:
-        """Write nothing more; what is still read is metered only."""
+        """Write nothing more; further reads are only metered."""
         was_writing = self.writer.discard()
         error = GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
         self._depart(error, was_writing=was_writing)
 
     def stop(self, error: GatewayError) -> None:
-        """End now, whatever is still under way."""
+        """End now, whatever is in progress."""
         if not self.done.done():
             self.done.set_result(error)
 
     def check(self, now: float, limits: Clocks) -> None:
-        """Do what is due at `now`; called a few times a second."""
+        """Perform what is due at `now`; called a few times per second."""
         if self.done.done():
             return
         try:
@@ -219,11 +219,11 @@ class Relay:
 
     @property
     def read_on(self) -> bool:
-        """The client left and the upstream was read on."""
+        """Whether the upstream was still read after the client had left."""
         return self._read_on_until is not None
 
     def _depart(self, error: GatewayError, *, was_writing: bool) -> None:
-        """End with `error`, at once or after reading on for the usage."""
+        """End with `error`, at once or after reading the usage report."""
         if self._read_on_error is not None:
             return
         reads_on = self._call.reads_on
@@ -279,14 +279,14 @@ class Relay:
             self.stop(self._read_on_error)
 
     def _release(self) -> None:
-        """Let a stream start that had to wait for its first content."""
+        """Start a stream that had to wait for its first content."""
         try:
             self.writer.release()
         except Exception as error:  # noqa: BLE001 # as in `body_chunk`
             self.write_failed(error)
 
     def _commit(self, now: float) -> None:
-        """Send the head although no event has come, with what was held."""
+        """Send the head and held bytes although no event has arrived."""
         if not self._channel.may_start(now):
             return
         self.writer.commit()
@@ -298,13 +298,13 @@ class Relay:
             self._ping()
 
     def _ping(self) -> None:
-        """Send a keep-alive, unless an event has been sent in part: the next check tries again."""
+        """Send a keep-alive, unless the last event is incomplete; the next check tries again."""
         if at_event_boundary(*self.writer.tail):
             self._write(self._transform.keepalive)
             self._last_write_at = monotonic()
 
     def _check_early_error(self) -> None:
-        """Turn an error at the stream's start into an HTTP error, or the end when it is late."""
+        """End with an error at the stream's start: as HTTP error, or event if the head is sent."""
         early = self._transform.early_error
         if early is None:
             return
@@ -318,7 +318,7 @@ class Relay:
             self.writer.write(out)
 
     def _finish(self, error: GatewayError | None) -> None:
-        """End once everything that was read is written."""
+        """End once everything received is written."""
         departure = self._read_on_error
         if departure is not None and departure.kind is ErrorKind.SLOW_CLIENT:
             error = departure

@@ -1,5 +1,5 @@
 """
-From an upstream's good response head to the end of the client's response: commit, relay, meter.
+Sends an upstream's successful response to the client: commit, relay, meter.
 
 A stream is relayed chunk by chunk. A whole response that is small, or must be translated, is read
 before it is sent; a large one is relayed as plain bytes.
@@ -48,8 +48,8 @@ WHOLE_BYTES = 256 * 1024
 """Unchanged responses up to this size are read before they are sent."""
 TRANSLATED_BYTES = 32 * 1024 * 1024
 """
-Largest response that is translated. A larger one fails as unreadable: its client gets 502, or the
-next deployment's response, and is charged nothing, since nothing was delivered.
+Largest response that is translated. A larger one fails as malformed: its client gets 502, or the
+next deployment's response. Since nothing was delivered, nothing is charged.
 """
 _UPSTREAM_ENDS = (ErrorKind.UPSTREAM_BROKEN, ErrorKind.UPSTREAM_TIMEOUT)
 
@@ -60,8 +60,8 @@ class ResponseSender:
 
     Args:
         watchdog: Checks the streams' clocks.
-        server: Has the clocks for clients.
-        show_provider: Name the provider in a header.
+        server: The settings with the limits for clients.
+        show_provider: Whether a header names the provider.
     """
 
     def __init__(self, watchdog: Watchdog, server: Server, *, show_provider: bool = True) -> None:
@@ -83,8 +83,8 @@ class ResponseSender:
             The body that was sent, if it was read whole.
 
         Raises:
-            GatewayError: It failed. If `channel.started`, a part was sent and the response has
-                been ended as its dialect requires.
+            GatewayError: It failed. If `channel.started`, a part was sent and the response was
+                ended as its dialect requires.
         """
         call = context.call
         kind = _header(response, b"content-type") or b""
@@ -92,7 +92,7 @@ class ResponseSender:
         if response.status >= 300:
             raise GatewayError(
                 ErrorKind.UPSTREAM_MALFORMED,
-                "The upstream model answered in an unexpected format.",
+                "The upstream model responded in an unexpected format.",
                 detail=f"status {response.status}, {kind[:100].decode('latin-1')}",
             )
         if call.stream:
@@ -203,7 +203,7 @@ class ResponseSender:
             if not call.outlives_client:
                 _check_left(call, channel, relay, error)
             if error is not None:
-                raise error  # JSON may have been sent in part: without `end` the connection breaks
+                raise error  # part of the JSON may be sent: without `end`, the connection breaks
             rest = transform.end(clean=True)
             check_early_error(channel, transform)
             await relay.writer.write_last(rest)
@@ -240,7 +240,7 @@ class ResponseSender:
             else:
                 incomplete = relay_error(error, meter)
                 if reported is not None and not at_event_boundary(*relay.writer.tail):
-                    raise reported  # half an event after the error: the connection breaks
+                    raise reported  # an incomplete event after the error: the connection breaks
                 await end_relayed(call, channel, exchange.transform, relay, incomplete)
             if reported is not None:
                 raise reported
@@ -315,7 +315,7 @@ def _reported(meter: StreamMeter) -> GatewayError | None:
 
 
 def _check_answer(call: Call, attempt: Attempt, body: bytes) -> None:
-    """Raise the fault of a whole response that does not answer."""
+    """Raise the fault of a whole response without content."""
     fault = read_response_fault(attempt.wire, call.endpoint, body)
     if fault is not None:
         raise EarlyUpstreamError(early_error(fault, call.client_wire, call.model_asked))
@@ -324,7 +324,7 @@ def _check_answer(call: Call, attempt: Attempt, body: bytes) -> None:
 def _keep_usage(
     call: Call, attempt: Attempt, meter: StreamMeter | JsonMeter, channel: ClientChannel
 ) -> None:
-    """Set the attempt's usage: as reported, else estimated if anything was delivered."""
+    """Set the attempt's usage: the reported one, or an estimate if anything was delivered."""
     attempt.finish_reason = meter.finish_reason
     attempt.delivered = meter.contents > 0 and channel.started
     if call.endpoint is Endpoint.COUNT_TOKENS:

@@ -1,4 +1,4 @@
-"""The body of a streamed call: its first bytes say what it is, whatever its content type."""
+"""Detects whole responses to streamed requests by their first bytes, and converts them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ HELD_BYTES = 32 * 1024 * 1024
 
 class UnfoldedResponse:
     """
-    An `UpstreamResponse` whose body is a stream: as it is, or made from a whole response.
+    An `UpstreamResponse` whose body is a stream, if necessary converted from a whole response.
 
-    Once the body is known to be a stream, its sink gets it directly.
+    Once the body is known to be a stream, it is pushed into the sink directly.
 
     Args:
         response: A response with a success status.
         wire: The upstream's API.
         endpoint: The operation that was requested of it.
-        labelled: The content type is that of a stream: what is no JSON passes as one.
+        labelled: The content type is a stream's: a body that is not JSON is treated as a stream.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class UnfoldedResponse:
         self.resume = response.resume
         self.read = response.read
         self.headers: Headers = response.headers if labelled else _renamed(response.headers)
-        """With the content type of a stream and without a length."""
+        """The headers, with a stream's content type and without a length."""
 
     def start(self, sink: BodySink) -> None:
         """Push the stream into `sink`."""
@@ -47,14 +47,14 @@ class UnfoldedResponse:
         self._response.start(self)
 
     def close(self) -> None:
-        """Drop the connection unless the body is complete."""
+        """Close the connection unless the body is complete."""
         self._sink = None
         self._response.close()
 
     # `ports.BodySink`.
 
     def body_chunk(self, chunk: bytes) -> None:
-        """Forward a piece of a stream; hold the pieces of another body."""
+        """Forward a piece of a stream; keep the pieces of another body."""
         sink, held = self._sink, self._held
         if sink is None:
             return
@@ -71,7 +71,7 @@ class UnfoldedResponse:
             self._fail("a whole response that is too large")
 
     def body_end(self) -> None:
-        """Forward the end, after a whole response as a stream."""
+        """Forward the end, after converting a whole response to a stream."""
         sink, held = self._sink, self._held
         if sink is None:
             return
@@ -88,7 +88,7 @@ class UnfoldedResponse:
                     self._fail(error.detail or "")
                     return
                 sink.body_chunk(stream)
-            else:  # in the upstream's words
+            else:  # forwarded as the upstream sent it
                 data = body.replace(b"\r", b" ").replace(b"\n", b" ")
                 sink.body_chunk(b"event: error\ndata: %b\n\n" % data)
         sink.body_end()

@@ -1,8 +1,8 @@
 """
 One timer for the clocks of all running responses and for the event loop's lag.
 
-A timer per chunk would cost more than relaying it. A sweep over all streams every 250 ms costs next
-to nothing, and the limits are seconds.
+A timer per chunk would cost more than relaying the chunk. Checking all streams every 250 ms costs
+next to nothing, and is precise enough for limits of seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Watched(Protocol):
     """Anything with time limits."""
 
     def check(self, now: float, clocks: Clocks) -> None:
-        """Do what is due at `now`."""
+        """Perform what is due at `now`."""
 
 
 class Watchdog:
@@ -63,8 +63,8 @@ class Watchdog:
         now = monotonic()
         self._observe_lag(max(now - due, 0.0))
         self._timer = loop.call_later(TICK_S, self._tick, loop, now + TICK_S)
-        # After a standstill of the process data waits unread, and the loop runs timers before it
-        # reads: judge one tick later. Once only: a loop that is always late must still have clocks.
+        # After a pause of the process there is unread data, and the loop runs timers before it
+        # reads: check one tick later. Only once, since a loop may be late all the time.
         self._passed_over = now - due > TICK_S and not self._passed_over
         if self._passed_over:
             return

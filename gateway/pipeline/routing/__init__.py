@@ -1,1 +1,1 @@
-"""Selects deployments for calls, by policy, preferences, health and load."""
+"""Selects deployments for calls by policy, preferences, health and load."""

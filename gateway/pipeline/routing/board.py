@@ -1,8 +1,8 @@
 """
 The health of all deployments as this worker knows it.
 
-It learns from its own attempts, and from what other workers publish: an opening that one worker
-finds spares the others. No call waits for Redis; counts are flushed once per second.
+Health changes by the worker's own attempts and by changes that other workers publish, so that one
+worker's failures spare the others. No call waits for Redis; counts are flushed once per second.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class HealthBoard:
         return self.of(label).state(self._clock()) is HealthState.READY
 
     def keep(self, catalogue: Catalogue) -> None:
-        """Know exactly the deployments of a catalogue."""
+        """Keep the deployments of a catalogue and remove all others."""
         labels = {each.label for model in catalogue.models for each in model.deployments}
         for label in labels:
             self.of(label)
@@ -108,7 +108,7 @@ class HealthBoard:
             self._publish(health, failure)
 
     def attempt_rotated(self, health: DeploymentHealth, failure: Failure) -> None:
-        """Note a failed attempt that concerns one of several credentials, not the deployment."""
+        """Note a failed attempt that affects one of several credentials, not the deployment."""
         counts = self._count(health.label)
         name = failure.kind.value
         counts.failures[name] = counts.failures.get(name, 0) + 1
@@ -126,7 +126,7 @@ class HealthBoard:
         self._publish(health, failure)
 
     def flush(self) -> None:
-        """Hand over the counts since the last flush, and the states that are not ready."""
+        """Publish the counts since the last flush, and the states that are not ready."""
         exchange = self._exchange
         if exchange is None:
             return
@@ -139,7 +139,7 @@ class HealthBoard:
             exchange.add(label, minute, count, states.get(label, HealthState.READY))
 
     def learn(self, changes: Iterable[HealthChange]) -> None:
-        """Apply what other workers found."""
+        """Apply changes that other workers published."""
         for change in changes:
             health = self._known.get(change.label)
             age_s = self._unix() - change.at_ms / 1000

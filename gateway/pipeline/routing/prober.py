@@ -36,10 +36,10 @@ logger = logging.getLogger(__name__)
 
 class Prober:
     """
-    Probes what is out.
+    Probes deployments that are not ready.
 
     Args:
-        board: Knows what is out, and learns the outcome.
+        board: Has the deployments' health, and receives the outcomes.
         transport: Sends the probes.
         exchange: Decides which worker probes; None: this one.
     """
@@ -84,7 +84,7 @@ class Prober:
         return len(self._running)
 
     async def run(self) -> None:
-        """Probe whatever is due, until cancelled."""
+        """Probe all deployments that are due, until cancelled."""
         try:
             while True:
                 await asyncio.sleep(EVERY_S)
@@ -96,7 +96,7 @@ class Prober:
             await asyncio.gather(*running, return_exceptions=True)
 
     def probe_due(self, now: float) -> None:
-        """Start a probe of each deployment that is due; each is marked, so that one is running."""
+        """Start a probe of each deployment that is due, unless one is running."""
         for health in self._board.blocked():
             deployment = self._deployments.get(health.label)
             if deployment is not None and deployment.wires and health.try_probe(now):
@@ -107,7 +107,7 @@ class Prober:
     async def _probe(self, deployment: Deployment) -> None:
         health = self._board.of(deployment.label)
         if self._exchange is not None and not await self._exchange.may_probe(deployment.label):
-            # Another worker probes, and publishes what it finds.
+            # Another worker probes, and publishes the outcome.
             health.probe_unfinished(monotonic())
             return
         try:
@@ -122,7 +122,7 @@ class Prober:
             self._board.probe_failed(health, failure)
 
     async def _failure(self, deployment: Deployment) -> Failure | None:
-        """Send a probe; None: the deployment answered."""
+        """Send a probe; return None if the deployment responded."""
         rotation = self._credentials.get(deployment.provider.name)
         credential = 0 if rotation is None else rotation.pick(monotonic())
         failure = await self._answer(Candidate(deployment, deployment.wires[0], credential))

@@ -1,8 +1,9 @@
 """
-Chooses the deployments of a call: policy, health, the client's preferences, the conversation.
+Chooses the deployments of a call by policy, health, the client's preferences and the conversation.
 
-With all deployments ready and no preferences the choice is a look-up and a pick. Otherwise the
-deployments that are not ready are left out; if none is ready, the failing ones are tried once.
+If all deployments are ready and there are no preferences, the choice is a lookup and a pick.
+Otherwise deployments that are not ready are left out; if none is ready, the failing ones are tried
+once.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ class Route(msgspec.Struct, frozen=True):
 
     candidates: tuple[Candidate, ...]
     plan: Plan
-    """What serves the endpoint at all, or the reason why nothing does."""
+    """All deployments that can serve the endpoint, or the reason for having none."""
     last_resort: bool = False
-    """No deployment is ready: one attempt is made, and nothing is repeated."""
+    """No deployment is ready: only one attempt is made."""
 
 
 class _Line(NamedTuple):
-    """What is worked out ahead of time for one model and endpoint."""
+    """The precomputed choices for one model and endpoint."""
 
     plan: Plan
     lineup: Lineup
@@ -63,10 +64,10 @@ class Router:
     Args:
         catalogue: Its lineups are ranked here, once.
         board: The deployments' health.
-        preferences: Clients may choose among deployments.
-        fallbacks: Clients may name fallback models.
+        preferences: Whether clients may choose among deployments.
+        fallbacks: Whether clients may name fallback models.
         affinity: Whether conversations stay on their deployment.
-        passive_probes: Single calls of clients test what is out.
+        passive_probes: Whether single calls of clients test deployments that are not ready.
         draw: Uniform in [0, 1).
     """
 
@@ -88,7 +89,7 @@ class Router:
         self._affinity = affinity
         self._passive_probes = passive_probes
         self._draw = draw
-        # By id, since hashing an enum takes as long as all else; the catalogue keeps the models.
+        # Keyed by id, since hashing an enum takes as long as the rest; the catalogue keeps models.
         self._catalogue = catalogue
         self._lines = {
             (id(model), id(endpoint)): self._line(model, endpoint, NO_PREFERENCES)
@@ -98,7 +99,7 @@ class Router:
         self._preferred: dict[tuple[str, Endpoint, str | None, str | None], _Line] = {}
 
     def static_plan(self, model: Model, endpoint: Endpoint) -> Plan:
-        """Return what serves an endpoint at all, ready or not."""
+        """Return all deployments that can serve an endpoint, ready or not."""
         return self._lines[id(model), id(endpoint)].plan
 
     def preferences(self, model: Model, headers: Headers) -> Preferences:
@@ -128,13 +129,13 @@ class Router:
 
         Args:
             model: One of the catalogue's.
-            endpoint: What is called.
+            endpoint: The requested endpoint.
             preferences: From `preferences`.
             conversation: Returns the conversation's hash; called only if it matters.
 
         Raises:
             GatewayError: OVERLOADED: all deployments rest as their upstreams demanded. BAD_REQUEST:
-                no deployment fulfils the preferences.
+                no deployment meets the preferences.
         """
         line = self._lines[id(model), id(endpoint)]
         if preferences is NO_PREFERENCES:
@@ -187,8 +188,8 @@ class Router:
         """
         Return the deployments that may respond although they are not ready.
 
-        A wrong verdict must not become an outage. Only where the upstream itself named a time
-        before which it accepts nothing, the client is refused with that time.
+        The gateway's own wrong assessment must not cause an outage. The call is refused only if the
+        upstreams themselves named a time before which they accept no calls.
         """
         guessed = [slot for slot in slots if not _rests_on_demand(slot, now)]
         if not guessed:
@@ -209,7 +210,7 @@ class Router:
         key = (model.name, endpoint, policy, first)
         line = self._preferred.get(key)
         if line is None:
-            # Bounded: policies and providers are checked before they get here.
+            # Bounded, since preferences contain only known policies and providers.
             line = self._preferred[key] = self._line(model, endpoint, preferences)
         return line
 

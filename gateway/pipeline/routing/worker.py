@@ -31,7 +31,7 @@ _NUMBERS = {
 
 
 class AttemptPolicy(msgspec.Struct, frozen=True):
-    """What the attempts of all calls of a worker share."""
+    """The policy and state that all attempts of a worker share."""
 
     limits: RetryLimits
     budget: RetryBudget
@@ -79,7 +79,7 @@ class WorkerRouting:
             self._probing = asyncio.create_task(self._prober.run())
 
     async def aclose(self) -> None:
-        """Stop probing, and hand over the last counts."""
+        """Stop probing, and publish the last counts."""
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait([self._probing])
@@ -87,7 +87,7 @@ class WorkerRouting:
 
     def policy(self, catalogue: Catalogue, limit_fields: Mapping[str, str]) -> AttemptPolicy:
         """
-        Return the policy of attempts at the deployments of a catalogue, the current one from now.
+        Make a catalogue the current one, and return the policy of attempts at its deployments.
 
         Args:
             catalogue: Deployments that are not in it are forgotten.
@@ -115,7 +115,7 @@ class WorkerRouting:
         return AttemptPolicy(limits, self._budget, self.board, several, hedging=self._hedging)
 
     def router(self, catalogue: Catalogue) -> Router:
-        """Return the router of a catalogue; for use after `policy`."""
+        """Return the router of a catalogue; call `policy` before."""
         routing = self._routing
         return Router(
             catalogue,
@@ -127,7 +127,7 @@ class WorkerRouting:
         )
 
     def flush(self, metrics: Metrics) -> None:
-        """Hand over counts and states; for about once per second."""
+        """Publish counts and states; call it about once per second."""
         self.board.flush()
         for label, state in self.board.states().items():
             if self._shown.get(label) is not state:

@@ -1,1 +1,1 @@
-"""Kept responses: requests that continue them, and responses that become them."""
+"""Stored responses: stores new ones, and resolves requests that refer to them."""

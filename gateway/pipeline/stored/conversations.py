@@ -1,7 +1,7 @@
 """
-Kept responses as conversations: what came before a response, and the items that ids stand for.
+Reads conversations from stored responses: the history of a response, and items by their ids.
 
-A response names all its ancestors, so that a conversation of any length is read in two round trips:
+A response lists all its ancestors, so that a conversation of any length is read in two round trips:
 the response, then its ancestors. Every lookup is bounded in responses and in bytes.
 """
 
@@ -23,7 +23,7 @@ from gateway.protocols.openai_responses.stored.ids import (
 from gateway.protocols.openai_responses.stored.request import item_ids, items_by_id, output_of
 
 MOST_RESPONSES: Final = 1000
-"""Of one conversation, and of one request's references."""
+"""Most responses of one conversation, or that one request refers to."""
 
 _BOTH: Final = frozenset(Part)
 _INPUT: Final = frozenset({Part.INPUT})
@@ -40,10 +40,10 @@ Opened = dict[str, dict[Part, bytes]]
 
 class Conversations:
     """
-    Reads kept responses for one client after the other.
+    Reads stored responses.
 
     Args:
-        store: Where they are kept.
+        store: Holds them.
     """
 
     def __init__(self, store: ResponseStore) -> None:
@@ -92,10 +92,10 @@ class Conversations:
         self, sealer: ResponseSealer, ids: Iterable[str], limit_bytes: int
     ) -> dict[str, bytes]:
         """
-        Return kept items by their ids.
+        Return stored items by their ids.
 
         Raises:
-            GatewayError: RESPONSE_NOT_FOUND, BAD_REQUEST (of too many responses), BODY_TOO_LARGE,
+            GatewayError: RESPONSE_NOT_FOUND, BAD_REQUEST (too many responses), BODY_TOO_LARGE,
                 STORE_UNAVAILABLE.
         """
         wanted: dict[str, frozenset[Part]] = {}
@@ -121,7 +121,7 @@ class Conversations:
 
     async def response(self, sealer: ResponseSealer, wanted_id: str) -> bytes:
         """
-        Return a kept response object.
+        Return a stored response object.
 
         Raises:
             GatewayError: RESPONSE_NOT_FOUND, STORE_UNAVAILABLE.
@@ -132,7 +132,7 @@ class Conversations:
         self, sealer: ResponseSealer, wanted_id: str, limit_bytes: int
     ) -> list[tuple[str, bytes]]:
         """
-        Return the input that a response was made from, oldest first, each item with its id.
+        Return the input of a response, oldest first, each item with its id.
 
         Raises:
             GatewayError: RESPONSE_NOT_FOUND, BODY_TOO_LARGE, STORE_UNAVAILABLE.
@@ -182,7 +182,7 @@ class Conversations:
             token: (name, parts)
             for (name, _), token, parts in zip(names, wanted, fetched, strict=True)
         }
-        # Text shrinks to a fifth.
+        # Text is compressed to about a fifth.
         size = 5 * sum(len(part) for parts in fetched for part in parts.values())
         return await offloaded_if_long(size, _unsealed, sealer, sealed, limit_bytes)
 
@@ -190,7 +190,7 @@ class Conversations:
 def _unsealed(
     sealer: ResponseSealer, sealed: dict[str, tuple[bytes, SealedParts]], limit_bytes: int
 ) -> Opened:
-    """Return parts, decrypted; without those that cannot be."""
+    """Return the parts that can be decrypted."""
     opened: Opened = {}
     left = limit_bytes
     for token, (name, parts) in sealed.items():
@@ -263,14 +263,14 @@ def _response_not_found(wanted_id: str) -> GatewayError:
     return GatewayError(
         ErrorKind.RESPONSE_NOT_FOUND,
         f"Response with id '{wanted_id[:80]}' not found. {_REMEDY}"
-        "Responses to requests with store set to false are never kept.",
+        "Responses to requests with store set to false are never stored.",
     )
 
 
 def _too_large(limit_bytes: int) -> GatewayError:
     return GatewayError(
         ErrorKind.BODY_TOO_LARGE,
-        f"The kept responses that the request continues or refers to exceed {limit_bytes} bytes "
-        "together, or what is read at once: send a shorter full input without "
-        "previous_response_id and item_reference.",
+        f"The stored responses that the request refers to exceed {limit_bytes} bytes together, or "
+        "the limit of one lookup: send a shorter full input without previous_response_id and "
+        "item_reference.",
     )

@@ -1,7 +1,7 @@
 """
-One Responses call and what is kept: its request made whole before, its response kept after.
+Resolves the references of Responses requests before a call, and stores the response after it.
 
-A response is kept before its last bytes are sent, so that a client may continue it at once.
+A response is stored before its last bytes are sent, so that a client may continue it at once.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from gateway.protocols.openai_responses.stored.request import (
 
 class ResponseKeeper:
     """
-    Keeps the response of one call.
+    Stores the response of one call.
 
     Args:
-        store: Where it is kept.
-        sealer: Of the client.
-        token: Of the response's ids.
+        store: Holds the responses.
+        sealer: The client's.
+        token: The token in the response's ids.
         items: The request's own input.
         ancestors: Tokens of the responses that it continues.
-        max_bytes: Largest response that is kept.
-        count: Called with what became of it.
+        max_bytes: Largest response that is stored.
+        count: Called with the result.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ResponseKeeper:
         self._count = count
 
     async def seal_input(self) -> None:
-        """Seal the input while its request is at hand; it is not held in the clear."""
+        """Encrypt the input now, so that no plain text is kept during the call."""
         items, self._items = self._items, b""
         if len(items) > self._left:
             self._left = -1
@@ -90,7 +90,7 @@ class ResponseKeeper:
         return self._sealer.seal(self._name, part, plain, os.urandom(NONCE_BYTES))
 
     async def keep(self, response: bytes) -> bool:
-        """Keep the response object; return whether it is kept. Never raises."""
+        """Store the response object; return whether it is stored. Never raises."""
         if len(response) > self._left:
             self._count("too_large")
             return False
@@ -102,24 +102,24 @@ class ResponseKeeper:
 
 
 class WholeRequest(msgspec.Struct, frozen=True):
-    """A Responses request that needs no kept response."""
+    """A Responses request without references to stored responses."""
 
     body: bytes
     token: str
-    """Of the ids of its response."""
+    """The token in the ids of its response."""
     previous_response_id: str | None = None
     keeper: ResponseKeeper | None = None
-    """None: its response is not kept."""
+    """Stores its response; None: it is not stored."""
 
 
 class StoredResponses:
     """
-    Makes requests whole and keeps their responses.
+    Resolves the references of requests and stores their responses.
 
     Args:
-        store: Where responses are kept.
-        max_response_bytes: Largest response that is kept.
-        count: Called with the result of each attempt to keep one: kept, too_large or refused.
+        store: Holds the responses.
+        max_response_bytes: Largest response that is stored.
+        count: Called with the result for each response: kept, too_large or refused.
     """
 
     def __init__(
@@ -143,11 +143,11 @@ class StoredResponses:
         Return a request with all items of its conversation, and the keeper of its response.
 
         Args:
-            body: The client's.
-            sealer: Of the client.
-            token: Of the response's ids.
-            bounds: Of the client's body.
-            limit_bytes: Largest body, with what it refers to.
+            body: The client's request.
+            sealer: The client's.
+            token: The token in the response's ids.
+            bounds: Bounds of the client's body.
+            limit_bytes: Largest body, including the items it refers to.
 
         Raises:
             GatewayError: BAD_REQUEST, RESPONSE_NOT_FOUND, BODY_TOO_LARGE, STORE_UNAVAILABLE.
@@ -194,7 +194,7 @@ class StoredResponses:
 
 async def refuse_references(body: bytes, bounds: RequestBounds) -> None:
     """
-    Refuse a request that refers to kept responses, where none are kept.
+    Reject a request that refers to stored responses, if none are stored.
 
     Raises:
         GatewayError: UNSUPPORTED, naming the remedy; BAD_REQUEST.
@@ -204,7 +204,7 @@ async def refuse_references(body: bytes, bounds: RequestBounds) -> None:
     if request.previous_response_id or references:
         raise GatewayError(
             ErrorKind.UNSUPPORTED,
-            "This gateway keeps no responses: send the full input without previous_response_id "
+            "This gateway stores no responses: send the full input without previous_response_id "
             "and item_reference, and set store to false.",
             param=param,
         )
@@ -234,6 +234,6 @@ def _check_size(body: bytes, limit_bytes: int) -> None:
     if len(body) > limit_bytes:
         raise GatewayError(
             ErrorKind.BODY_TOO_LARGE,
-            f"The request has more than {limit_bytes} bytes with the kept items that it refers "
-            "to: send a shorter full input without previous_response_id and item_reference.",
+            f"With the stored items that it refers to, the request has more than {limit_bytes} "
+            "bytes: send a shorter full input without previous_response_id and item_reference.",
         )

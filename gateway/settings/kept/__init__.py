@@ -1,1 +1,1 @@
-"""The sections about what is kept: of calls for later requests, and in which stores."""
+"""The sections about stored data: outcomes and responses of calls, and the stores."""

@@ -80,6 +80,6 @@ class Responses(Section, frozen=True):
             ge=0,
             le=1024 * 1024 * 1024 * 1024,
             description="Maximum size of the kept responses of one account in Redis, after"
-            " compression. Beyond it those used longest ago are removed.",
+            " compression. Beyond it the least recently used are removed.",
         ),
     ] = 64 * 1024 * 1024

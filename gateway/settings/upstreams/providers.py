@@ -169,10 +169,10 @@ class Provider(Section, frozen=True):
         Literal["auto", "cancel", "drain"],
         Meta(
             description='What happens to a call whose client disconnects. `"cancel"` closes the'
-            ' upstream at once and charges the input and the output so far. `"drain"` reads on for'
-            " at most 60 seconds and 16 MiB and charges what the upstream reports: for upstreams"
-            ' that bill a closed call in full. `"auto"` drains where reasoning may be billed'
-            " without being sent, and otherwise cancels.",
+            ' upstream at once and charges the input and the output so far. `"drain"` continues'
+            " to read, for at most 60 seconds and 16 MiB, and charges what the upstream reports;"
+            ' use it for upstreams that bill a closed call in full. `"auto"` drains if reasoning'
+            " may be billed without being sent, and otherwise cancels.",
         ),
     ] = "auto"
     betas: Annotated[
@@ -195,8 +195,8 @@ class Provider(Section, frozen=True):
     allow_features: Annotated[
         list[PricedFeature],
         Meta(
-            description="Features that clients may use although the upstream charges them apart"
-            " from tokens or at other prices, see"
+            description="Features that clients may use although the upstream charges for them"
+            " separately from tokens or at other prices, see"
             " [priced features](priced-features.md). Others are dropped or rejected.",
         ),
     ] = []

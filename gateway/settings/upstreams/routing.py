@@ -55,7 +55,7 @@ class Routing(Section, frozen=True):
     retry_budget_floor: Annotated[
         Count,
         Meta(
-            description="Retries in 10 seconds that are allowed beside the share.",
+            description="Retries in 10 seconds that are allowed in addition to the share.",
             extra={"unit": "retries per worker"},
         ),
     ] = 10

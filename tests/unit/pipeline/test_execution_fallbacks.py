@@ -158,7 +158,7 @@ async def test_refusal_of_the_first_model_has_no_fallback() -> None:
     ("choices", "allowed_models", "status", "words"),
     [
         (True, None, 400, b"unknown model, 'x'"),
-        (False, None, 400, b"not enabled by this service"),
+        (False, None, 400, b"not enabled on this service"),
         (True, frozenset({"m"}), 403, b"may not use the model 'n'"),
     ],
 )

@@ -257,7 +257,7 @@ async def test_without_stored_responses_references_are_refused_with_the_remedy(
 
     error = answer(client)["error"]
     assert (client.status, error["param"]) == (400, param)
-    assert "keeps no responses: send the full input" in error["message"]
+    assert "stores no responses: send the full input" in error["message"]
 
 
 async def test_without_stored_responses_store_is_false() -> None:
