@@ -31,6 +31,10 @@ USER_AGENT = f"capio-gateway/{__version__}".encode("ascii")
 NANOUSD_PER_USD = 1_000_000_000
 _DECIMALS = 9
 _LONG_CONTEXT_SUFFIX = "[1m]"
+FIRST_CONTENT_S = 120.0
+IDLE_S = 300.0
+REASONING_S = 600.0
+"""Default of both timeouts for calls that may reason without sending their reasoning."""
 _DRAINS = {"auto": None, "cancel": False, "drain": True}
 
 
@@ -68,13 +72,14 @@ def build(settings: given.Settings, secrets: Mapping[str, tuple[str, ...]]) -> C
         KeyError: Unchecked settings refer to an unknown provider.
     """
     providers = {
-        each.name: _provider(each, secrets.get(each.name, ())) for each in settings.providers
+        each.name: (_provider(each, secrets.get(each.name, ())), each.timeouts)
+        for each in settings.providers
     }
     models = tuple(_model(each, providers) for each in settings.models)
     return Catalogue(
         model_prefix=settings.brand.model_prefix,
         models=models,
-        providers=tuple(providers.values()),
+        providers=tuple(provider for provider, _ in providers.values()),
         names={name: model for model in models for name in (model.name, *model.aliases)},
     )
 
@@ -141,18 +146,11 @@ def _provider(provider: given.Provider, credentials: Sequence[str]) -> Provider:
         )
         if endpoint is not None
     }
-    timeouts = provider.timeouts
     return Provider(
         name=provider.name,
         dialect=provider.dialect,
         wires=wires,
-        clocks=Clocks(
-            connect_s=timeouts.connect_s,
-            first_byte_s=timeouts.first_byte_s,
-            first_content_s=timeouts.first_content_s,
-            idle_s=timeouts.idle_s,
-            total_s=timeouts.total_s,
-        ),
+        clocks=_clocks(provider.timeouts, given.ModelTimeouts(), reasons=False),
         inject_usage=provider.inject_usage,
         betas={name.encode(): _beta(name, to) for name, to in provider.betas.items()},
         drop_fields=frozenset(provider.drop_fields),
@@ -160,6 +158,18 @@ def _provider(provider: given.Provider, credentials: Sequence[str]) -> Provider:
         strip_billing_line=provider.strip_billing_line,
         drains=_DRAINS[provider.on_client_gone],
         caps=provider.caps,
+    )
+
+
+def _clocks(provider: given.Timeouts, model: given.ModelTimeouts, *, reasons: bool) -> Clocks:
+    first_s = model.first_content_s or provider.first_content_s
+    idle_s = model.idle_s or provider.idle_s
+    return Clocks(
+        connect_s=provider.connect_s,
+        first_byte_s=model.first_byte_s or provider.first_byte_s,
+        first_content_s=first_s or (REASONING_S if reasons else FIRST_CONTENT_S),
+        idle_s=idle_s or (REASONING_S if reasons else IDLE_S),
+        total_s=model.total_s or provider.total_s,
     )
 
 
@@ -189,7 +199,7 @@ def _route(
     )
 
 
-def _model(model: given.Model, providers: Mapping[str, Provider]) -> Model:
+def _model(model: given.Model, providers: Mapping[str, tuple[Provider, given.Timeouts]]) -> Model:
     return Model(
         name=model.name,
         aliases=tuple(model.aliases),
@@ -239,9 +249,11 @@ def _millionths(factor: str) -> int:
 
 
 def _deployment(
-    deployment: given.Deployment, providers: Mapping[str, Provider], model: given.Model
+    deployment: given.Deployment,
+    providers: Mapping[str, tuple[Provider, given.Timeouts]],
+    model: given.Model,
 ) -> Deployment:
-    provider = providers[deployment.provider]
+    provider, timeouts = providers[deployment.provider]
     wires = tuple(provider.wires)
     if deployment.wires is not None:
         wires = tuple(Wire(wire) for wire in deployment.wires)
@@ -258,4 +270,6 @@ def _deployment(
         weight=deployment.weight,
         priority=deployment.priority,
         tags=frozenset(deployment.tags),
+        own_clocks=_clocks(timeouts, model.timeouts, reasons=False),
+        reasoning_clocks=_clocks(timeouts, model.timeouts, reasons=True),
     )

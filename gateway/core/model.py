@@ -142,6 +142,22 @@ class Deployment(msgspec.Struct, frozen=True):
     priority: int = 0
     """Lower comes first."""
     tags: frozenset[str] = frozenset()
+    own_clocks: Clocks | None = None
+    """The model's timeouts; None: the provider's."""
+    reasoning_clocks: Clocks | None = None
+    """Of a call that may reason without sending its reasoning; None: as of all others."""
+
+    @property
+    def clocks(self) -> Clocks:
+        """The timeouts of a call."""
+        return self.own_clocks or self.provider.clocks
+
+    def clocks_for(self, wire: Wire, *, hides_reasoning: bool) -> Clocks:
+        """Return the timeouts of a call that may reason without sending its reasoning."""
+        # Anthropic streams send their thinking, unless the model has a price for what is hidden.
+        if hides_reasoning and (wire is Wire.OPENAI or self.prices_reasoning):
+            return self.reasoning_clocks or self.clocks
+        return self.clocks
 
     @property
     def label(self) -> str:

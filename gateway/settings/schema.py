@@ -14,7 +14,14 @@ from gateway.settings.kept.calls import Idempotency, Responses
 from gateway.settings.kept.stores import Redis, Sql
 from gateway.settings.service import Admin, Brand, Keys, Metrics, Server
 from gateway.settings.types import Section
-from gateway.settings.upstreams.models import Deployment, Hedge, LongContext, Model, Prices
+from gateway.settings.upstreams.models import (
+    Deployment,
+    Hedge,
+    LongContext,
+    Model,
+    ModelTimeouts,
+    Prices,
+)
 from gateway.settings.upstreams.providers import (
     Credential,
     Dialect,
@@ -38,6 +45,7 @@ __all__ = [
     "LongContext",
     "Metrics",
     "Model",
+    "ModelTimeouts",
     "Money",
     "PricedFeature",
     "Prices",

@@ -335,8 +335,9 @@ def _request(
     body: bytes,
     headers: tuple[tuple[bytes, bytes], ...],
 ) -> UpstreamRequest:
-    clocks, route = candidate.deployment.provider.clocks, candidate.route
-    path = _PATHS.get(context.call.endpoint) or _WIRE_PATHS[candidate.wire]
+    call, route = context.call, candidate.route
+    clocks = candidate.deployment.clocks_for(candidate.wire, hides_reasoning=call.hides_reasoning)
+    path = _PATHS.get(call.endpoint) or _WIRE_PATHS[candidate.wire]
     return UpstreamRequest(
         origin=route.origin,
         method="POST",
@@ -344,5 +345,5 @@ def _request(
         headers=headers,
         body=body,
         clocks=clocks,
-        head_timeout_s=clocks.first_content_s if context.call.stream else clocks.first_byte_s,
+        head_timeout_s=clocks.first_content_s if call.stream else clocks.first_byte_s,
     )

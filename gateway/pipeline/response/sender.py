@@ -172,7 +172,7 @@ class ResponseSender:
         task = asyncio.current_task()
         assert task is not None
         deadline = _Deadline(task)
-        clocks = attempt.deployment.provider.clocks
+        clocks = attempt.deployment.clocks
         self._watchdog.add(deadline, clocks)
         try:
             return await response.read(limit_bytes)
@@ -270,7 +270,10 @@ class ResponseSender:
     async def _pump(
         self, context: CallContext, attempt: Attempt, relay: Relay, response: UpstreamResponse
     ) -> GatewayError | None:
-        self._watchdog.add(relay, attempt.deployment.provider.clocks)
+        hides = context.call.hides_reasoning
+        self._watchdog.add(
+            relay, attempt.deployment.clocks_for(attempt.wire, hides_reasoning=hides)
+        )
         try:
             with context.departure.relaying(relay):
                 response.start(relay)

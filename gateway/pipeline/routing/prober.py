@@ -162,7 +162,7 @@ class Prober:
             "messages": [{"role": "user", "content": "ping"}],
             limit: 1,
         }
-        clocks = deployment.provider.clocks
+        clocks = deployment.clocks
         return UpstreamRequest(
             origin=candidate.route.origin,
             method="POST",

@@ -167,6 +167,30 @@ class Deployment(Section, frozen=True):
     ] = []
 
 
+class ModelTimeouts(Section, frozen=True):
+    """
+    Timeouts of the model's calls. Each replaces the one of the deployment's provider, see
+    [routing](routing.md#timeouts).
+    """
+
+    first_byte_s: Annotated[
+        Seconds | None,
+        Meta(description="As `providers.timeouts.first_byte_s`. If not set: the provider's."),
+    ] = None
+    first_content_s: Annotated[
+        Seconds | None,
+        Meta(description="As `providers.timeouts.first_content_s`. If not set: the provider's."),
+    ] = None
+    idle_s: Annotated[
+        Seconds | None,
+        Meta(description="As `providers.timeouts.idle_s`. If not set: the provider's."),
+    ] = None
+    total_s: Annotated[
+        Seconds | None,
+        Meta(description="As `providers.timeouts.total_s`. If not set: the provider's."),
+    ] = None
+
+
 class Hedge(Section, frozen=True):
     """
     Asks a second deployment when the first one is slow. The first content wins, the other one is
@@ -223,6 +247,9 @@ class Model(Section, frozen=True):
             " waited for.",
         ),
     ] = None
+    timeouts: Annotated[ModelTimeouts, Meta(description="Timeouts of the model's calls.")] = (
+        ModelTimeouts()
+    )
     fallbacks: Annotated[
         list[ModelName],
         Meta(

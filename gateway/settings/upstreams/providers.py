@@ -33,15 +33,20 @@ class Timeouts(Section, frozen=True):
         Meta(description="Timeout for the response head of a call that is not streamed."),
     ] = 600.0
     first_content_s: Annotated[
-        Seconds,
+        Seconds | None,
         Meta(
             description="Timeout for the first content of a stream, its head included. The next"
-            " deployment is then tried.",
+            " deployment is then tried. If not set: 120 s, and 600 s for a call that may reason"
+            " without sending its reasoning.",
         ),
-    ] = 120.0
+    ] = None
     idle_s: Annotated[
-        Seconds, Meta(description="Timeout between two content events of a stream.")
-    ] = 300.0
+        Seconds | None,
+        Meta(
+            description="Timeout between two content events of a stream. If not set: 300 s, and"
+            " 600 s for a call that may reason without sending its reasoning.",
+        ),
+    ] = None
     total_s: Annotated[Seconds, Meta(description="Timeout for the whole call.")] = 3600.0
 
 

@@ -277,3 +277,58 @@ def test_build_without_prices_of_features_has_none() -> None:
 
     assert (built.cache_write_1h, built.web_search, built.tiers) == (None, 0, {})
     assert built.long_context is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "own", "usual", "reasoning"),
+    [
+        ({}, {}, Clocks(10, 600, 120, 300, 3600), Clocks(10, 600, 600, 600, 3600)),
+        (
+            {"first_content_s": 30, "connect_s": 1},
+            {},
+            Clocks(1, 600, 30, 300, 3600),
+            Clocks(1, 600, 30, 600, 3600),
+        ),
+        (
+            {"first_content_s": 30, "idle_s": 40, "first_byte_s": 50, "total_s": 60},
+            {"first_content_s": 3, "idle_s": 4, "first_byte_s": 5, "total_s": 6},
+            Clocks(10, 5, 3, 4, 6),
+            Clocks(10, 5, 3, 4, 6),
+        ),
+        (
+            {"idle_s": 40},
+            {"first_content_s": 900},
+            Clocks(10, 600, 900, 40, 3600),
+            Clocks(10, 600, 900, 40, 3600),
+        ),
+    ],
+)
+def test_build_timeouts_of_the_model_replace_those_of_the_provider(
+    provider: dict[str, float], own: dict[str, float], usual: Clocks, reasoning: Clocks
+) -> None:
+    """Where neither names one, calls that may reason unseen get more time."""
+    changed = msgspec.structs.replace(PROVIDER, timeouts=settings.Timeouts(**provider))
+    given = settings.Settings(
+        providers=[changed], models=[model("m", timeouts=settings.ModelTimeouts(**own))]
+    )
+    (built,) = build(given, {}).models
+    (deployment,) = built.deployments
+
+    assert deployment.clocks_for(Wire.OPENAI, hides_reasoning=False) == usual
+    assert deployment.clocks_for(Wire.OPENAI, hides_reasoning=True) == reasoning
+    assert deployment.clocks_for(Wire.ANTHROPIC, hides_reasoning=True) == usual
+
+
+def test_build_model_with_a_price_for_reasoning_hides_it_on_both_wires() -> None:
+    """Otherwise an Anthropic stream is taken to send its thinking."""
+    priced = model("m", prices=settings.Prices(reasoning="3"))
+    (built,) = build(
+        settings.Settings(
+            providers=[msgspec.structs.replace(PROVIDER, timeouts=settings.Timeouts())],
+            models=[priced],
+        ),
+        {},
+    ).models
+
+    clocks = built.deployments[0].clocks_for(Wire.ANTHROPIC, hides_reasoning=True)
+    assert (clocks.first_content_s, clocks.idle_s) == (600, 600)
