@@ -130,8 +130,10 @@ def test_anthropic_usage_counts_the_summaries_of_the_history() -> None:
     """The totals leave compaction out; other entries are in them already."""
     usage = read_anthropic_usage(
         b'{"input_tokens":23000,"output_tokens":1000,"iterations":['
-        b'{"type":"compaction","input_tokens":180000,"output_tokens":3500},'
-        b'{"type":"message","input_tokens":23000,"output_tokens":1000}]}'
+        b'{"type":"compaction","input_tokens":180000,"output_tokens":3500,'
+        b'"cache_read_input_tokens":70,"cache_creation_input_tokens":60},'
+        b'{"type":"message","input_tokens":23000,"output_tokens":1000}],'
+        b'"cache_read_input_tokens":7,"cache_creation_input_tokens":6}'
     )
 
-    assert usage == Usage(input=203_000, output=4_500)
+    assert usage == Usage(input=203_000, cache_read=77, cache_write=66, output=4_500)

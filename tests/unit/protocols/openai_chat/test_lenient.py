@@ -185,3 +185,43 @@ def test_meters_read_beside_wrong_types() -> None:
     assert finished is None
     assert (stream.finish_reason, stream.usage) == ("stop", Usage(input=3, output=2))
     assert (body.finish_reason, body.usage) == ("stop", Usage(input=3, output=2))
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [("0", 0), (" 1 ", 1), ("999999999", 999_999_999), ("1000000000", None), (2, 2), (True, None)],
+)
+def test_index_is_a_number_of_at_most_nine_digits(given: object, read: int | None) -> None:
+    """An index may be a string; an invalid one counts as missing."""
+    decoded = decode_chunk(chunk({"tool_calls": [CALL | {"index": given}]}, usage=""))
+
+    assert decoded is not None
+    choice = decoded.first_choice
+    assert choice is not None
+    assert choice.delta is not None
+    assert choice.delta.tool_calls is not None
+    assert choice.delta.tool_calls[0].index == read
+
+
+@pytest.mark.parametrize(("given", "read"), [("c1", "c1"), (123, "123"), (True, None), ([], None)])
+def test_id_of_a_coerced_chunk_is_text(given: object, read: str | None) -> None:
+    """A number becomes text; the id of a chunk with another invalid member is kept."""
+    decoded = decode_chunk(chunk({"content": "Hi"}, usage="", id=given))
+
+    assert decoded is not None
+    assert decoded.id == read
+
+
+def test_arguments_object_keeps_its_characters() -> None:
+    """Arguments that were an object become JSON without escapes."""
+    call = {"index": 0, "id": "c", "function": {"name": "get", "arguments": {"city": "Köln"}}}
+
+    decoded = decode_completion(whole({"tool_calls": [call]}))
+
+    choice = decoded.first_choice
+    assert choice is not None
+    assert choice.message is not None
+    assert choice.message.tool_calls is not None
+    function = choice.message.tool_calls[0].function
+    assert function is not None
+    assert function.arguments == '{"city":"Köln"}'
