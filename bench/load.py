@@ -23,35 +23,37 @@ class Outcome:
     seconds: float = 0.0
 
 
-class _Connection(asyncio.Protocol):
-    def __init__(self, request: bytes, count: int, outcome: Outcome) -> None:
-        self._request = request
-        self._left = count
-        self._outcome = outcome
-        self._sent_at = 0.0
+class Connection(asyncio.Protocol):
+    """A client connection with at most one request at a time; subclasses say what follows."""
+
+    def __init__(self) -> None:
+        self.sent_at = 0.0
+        self.status = 0
         self._first = True
         self._need = -1
         self._tail = b""
         self._transport: asyncio.Transport | None = None
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    def start(self) -> None:
-        self._next()
-
-    def _next(self) -> None:
+    def send(self, request: bytes) -> None:
+        """Send a request; the previous response must be complete."""
         assert self._transport is not None
-        if self._left == 0:
-            self._transport.close()
-            if not self.done.done():
-                self.done.set_result(None)
-            return
-        self._left -= 1
         self._first, self._need, self._tail = True, -1, b""
-        self._sent_at = time.perf_counter()
-        self._transport.write(self._request)
+        self.sent_at = time.perf_counter()
+        self._transport.write(request)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def first_bytes(self) -> None:
+        """Note the first bytes of a body."""
+
+    def completed(self) -> None:
+        """Note the end of a response."""
 
     def data_received(self, data: bytes) -> None:
         if self._need < 0:
@@ -66,8 +68,7 @@ class _Connection(asyncio.Protocol):
         self._body(data)
 
     def _head(self, head: bytes) -> None:
-        if not head.startswith(b"http/1.1 200"):
-            self._outcome.failures += 1
+        self.status = int(head[9:12])
         at = head.find(b"content-length:")
         if at < 0:
             self._need = 0
@@ -78,19 +79,44 @@ class _Connection(asyncio.Protocol):
     def _body(self, data: bytes) -> None:
         if self._first and data:
             self._first = False
-            self._outcome.ttft_s.append(time.perf_counter() - self._sent_at)
+            self.first_bytes()
         if self._need > 0:
             self._need -= len(data)
             if self._need <= 0:
-                self._complete()
+                self.completed()
             return
         self._tail = (self._tail + data)[-7:]
         if self._tail.endswith(b"\r\n0\r\n\r\n"):
-            self._complete()
+            self.completed()
 
-    def _complete(self) -> None:
+
+class _ClosedLoop(Connection):
+    """Sends its next request when the response is complete."""
+
+    def __init__(self, request: bytes, count: int, outcome: Outcome) -> None:
+        super().__init__()
+        self._request = request
+        self._left = count
+        self._outcome = outcome
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self) -> None:
+        """Send the next request, if one is left."""
+        if self._left == 0:
+            self.close()
+            if not self.done.done():
+                self.done.set_result(None)
+            return
+        self._left -= 1
+        self.send(self._request)
+
+    def first_bytes(self) -> None:
+        self._outcome.ttft_s.append(time.perf_counter() - self.sent_at)
+
+    def completed(self) -> None:
         self._outcome.requests += 1
-        self._next()
+        self._outcome.failures += self.status != 200
+        self.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
@@ -110,7 +136,7 @@ async def run(
     loop = asyncio.get_running_loop()
     outcome = Outcome()
     made = [
-        await loop.create_connection(lambda: _Connection(request, each, outcome), "127.0.0.1", port)
+        await loop.create_connection(lambda: _ClosedLoop(request, each, outcome), "127.0.0.1", port)
         for _ in range(connections)
     ]
     started = time.perf_counter()

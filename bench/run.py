@@ -219,10 +219,10 @@ def nginx(home: Path, upstream_port: int, cores: set[int]) -> Iterator[tuple[int
 
 @contextmanager
 def gateway(
-    home: Path, upstream_port: int, cores: set[int]
+    home: Path, upstream_port: int, cores: set[int], server: str = ""
 ) -> Iterator[tuple[GatewayProcess, str]]:
-    """Run the gateway with one worker; yield it and a key."""
-    process = GatewayProcess(home, config(upstream_port), workers=1)
+    """Run the gateway with one worker; yield it and a key. `server` is TOML of `[server]`."""
+    process = GatewayProcess(home, config(upstream_port), workers=1, server=server)
     try:
         process.start()
         process.capio("accounts", "create", "bench", "--postpaid")

@@ -26,6 +26,7 @@ from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.intake import Intake
 from gateway.pipeline.execution.runner import CallExecution
 from gateway.pipeline.idempotency import Idempotent
+from gateway.pipeline.lag_sampler import LagSampler
 from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import RequestBuilder
@@ -162,9 +163,10 @@ class EdgeBuilder:
         self._transport = UpstreamTransport()
         stack.push_async_callback(self._transport.aclose)
         self._handover = Handover.create(settings, self._transport)
-        watchdog = Watchdog(stores.metrics.loop_lag.observe)
-        watchdog.start()
-        stack.callback(watchdog.stop)
+        sampler = stack.enter_context(
+            LagSampler(settings.server.max_loop_lag_ms / 1000, stores.metrics.loop_lag.observe)
+        )
+        watchdog = stack.enter_context(Watchdog())
         self._routing = WorkerRouting(settings.routing, self._transport, stores.health)
         stores.health.learn = self._routing.board.learn
         self._routing.start()
@@ -177,13 +179,11 @@ class EdgeBuilder:
             stores.keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
         )
         self._sender = ResponseSender(
-            watchdog,
-            settings.server,
-            show_provider=settings.routing.show_provider,
+            watchdog, settings.server, show_provider=settings.routing.show_provider
         )
         self._counts = TokenCounter(counters, CountCache(stores.redis, settings.redis.key_prefix))
         self._admission = Admission(
-            settings.server.max_in_flight, stores.call_metrics, metering.reservations
+            settings.server.max_in_flight, stores.call_metrics, metering.reservations, sampler.lag
         )
         self._intake = Intake(settings.server, stores.call_metrics, metering.credit)
         self._recorder = Recorder(

@@ -1,11 +1,13 @@
 """
-Admission of calls: the worker's own cap, then the account's limits and credit.
+Admission of calls: the worker's own bounds, then the account's limits and credit.
 
-Beyond the cap a call is refused at once with `Retry-After: 1` instead of waiting in a hidden queue.
+Beyond the bounds a call is refused at once with `retry-after: 1` instead of waiting in a hidden
+queue.
 """
 
 from __future__ import annotations
 
+from gateway.core.loop_lag import LoopLag
 from gateway.core.model import Model, Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
@@ -23,27 +25,40 @@ class Admission:
         limit: Most concurrent calls, each counted until its response has ended.
         metrics: Shows the count.
         reservations: Limits and credit; None admits every call.
+        lag: The event loop's; None refuses no call for it.
     """
 
-    __slots__ = ("_in_flight", "_limit", "_metrics", "_reservations")
+    __slots__ = ("_in_flight", "_lag", "_limit", "_metrics", "_reservations")
 
-    def __init__(self, limit: int, metrics: CallMetrics, reservations: Reservations | None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        metrics: CallMetrics,
+        reservations: Reservations | None,
+        lag: LoopLag | None = None,
+    ) -> None:
         self._in_flight = 0
         self._limit = limit
         self._metrics = metrics
         self._reservations = reservations
+        self._lag = lag
 
-    def __enter__(self) -> None:
-        """
-        Count a call.
-
-        Raises:
-            GatewayError: OVERLOADED.
-        """
+    def refusal(self) -> GatewayError | None:
+        """Return why the worker cannot take another call; None if it can."""
         if self._in_flight >= self._limit:
-            raise GatewayError(
+            self._metrics.count_overload("in_flight")
+            return GatewayError(
                 ErrorKind.OVERLOADED, "Too many open requests. Try again.", retry_after_s=1
             )
+        if self._lag is not None and self._lag.refuses():
+            self._metrics.count_overload("loop_lag")
+            return GatewayError(
+                ErrorKind.OVERLOADED, "The service is overloaded. Try again.", retry_after_s=1
+            )
+        return None
+
+    def __enter__(self) -> None:
+        """Count a call."""
         self._in_flight += 1
         self._metrics.in_flight = self._in_flight
 

@@ -97,6 +97,10 @@ class Proxy:
         Raises:
             Exception: An internal error; the call was recorded, but no response was sent.
         """
+        refusal = self._admission.refusal()
+        if refusal is not None:
+            await self._turn_away(call, channel, refusal)
+            return
         task = asyncio.current_task()
         assert task is not None
         departure = Departure(channel, task)
@@ -123,6 +127,14 @@ class Proxy:
             finally:
                 if call.hold is not None and self._idempotent is not None:
                     await self._idempotent.conclude(call, channel)
+
+    async def _turn_away(self, call: Call, channel: ClientChannel, refusal: GatewayError) -> None:
+        """Respond to a call that the worker cannot take, with as little work as possible."""
+        call.error = refusal
+        call.status, headers, body = render(refusal, call.client_wire, call.request_id)
+        self._recorder.count_refused(call)
+        await channel.drain()
+        await channel.respond(call.status, headers, body)
 
     async def _run(self, call: Call, channel: ClientChannel, departure: Departure) -> None:
         seals = call.endpoint is Endpoint.RESPONSES and self._stored is not None
@@ -273,7 +285,7 @@ class Proxy:
         headers = list(response.headers)
         if call.attempts:
             headers.append((b"x-capio-attempts", b"%d" % call.attempts))
-        if call.principal is None:
+        if call.principal is None or error.kind is ErrorKind.OVERLOADED:
             await channel.drain()
         else:
             # A client that is still sending would see a broken connection instead of the error.

@@ -89,6 +89,16 @@ class Server(Section, frozen=True):
             extra={"unit": "calls per worker"},
         ),
     ] = 4096
+    max_loop_lag_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=60_000,
+            description="Lag of a worker's event loop above which a growing share of new calls is"
+            " rejected with 503 (OpenAI) or 529 (Anthropic) and `retry-after: 1`, until the lag is"
+            " below half of this. `0` rejects none.",
+        ),
+    ] = 100
     max_in_flight_per_account: Annotated[
         Count,
         Meta(

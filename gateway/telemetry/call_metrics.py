@@ -39,6 +39,7 @@ class CallMetrics:
         self._reservations: dict[str, int] = {}
         self._hedges: dict[tuple[str, str], int] = {}
         self._lost_nanousd: dict[str, int] = {}
+        self._overloads: dict[str, int] = {}
         self._histograms: dict[tuple[int, str], _HistogramBatch] = {}
 
     def count_call(self, endpoint: str, client_wire: str, outcome: str, status: int) -> None:
@@ -93,6 +94,10 @@ class CallMetrics:
         """Count one attempt that was cancelled because another one was faster, and its cost."""
         self._lost_nanousd[deployment] = self._lost_nanousd.get(deployment, 0) + nanousd
 
+    def count_overload(self, bound: str) -> None:
+        """Count one call refused for a bound of the worker, see `gateway_overload_total`."""
+        self._overloads[bound] = self._overloads.get(bound, 0) + 1
+
     def observe_duration(self, endpoint: str, seconds: float) -> None:
         """Observe the total duration of a call."""
         self._observe(self._metrics.duration, endpoint, seconds)
@@ -128,6 +133,8 @@ class CallMetrics:
             metrics.hedges.labels(*hedge).inc(count)
         for label, nanousd in _drain(self._lost_nanousd):
             metrics.hedge_cost.labels(label).inc(nanousd / NANOUSD_PER_USD)
+        for bound, count in _drain(self._overloads):
+            metrics.overload.labels(bound).inc(count)
         self._flush_reservations()
         for batch in self._histograms.values():
             batch.flush()

@@ -149,8 +149,15 @@ class Metrics:
         )
         self.loop_lag = self._histogram(
             "gateway_loop_lag_seconds",
-            "Delay of a timer on the worker's event loop, sampled four times per second.",
-            _FAST,
+            "How late the worker's event loop ran a callback that was due, sampled up to twenty "
+            "times a second.",
+            (*_FAST, 2.5, 5.0, 10.0),
+        )
+        self.overload = self._counter(
+            "gateway_overload_total",
+            "Calls refused for a bound of the worker: in_flight (server.max_in_flight), body_bytes "
+            "(server.max_buffered_bytes) or loop_lag (server.max_loop_lag_ms).",
+            ("bound",),
         )
         self.log_lines_dropped = self._counter(
             "gateway_log_lines_dropped_total",

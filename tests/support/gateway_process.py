@@ -47,7 +47,8 @@ class GatewayProcess:
         config: TOML of providers and models; the listening sections are added.
         workers: Worker processes.
         server, extra: Further TOML of `[server]`, and of whole sections. Without a section
-            `[routing]` it is `SCRIPTED_ROUTING`; without `[console]` there is no console.
+            `[routing]` it is `SCRIPTED_ROUTING`; without `[console]` there is no console; without
+            `max_loop_lag_ms` no lag refuses calls.
         environment: Added to this process's own.
         open_files: Its limit on open files, soft and hard; None leaves that of this process.
     """
@@ -77,10 +78,12 @@ class GatewayProcess:
         home.mkdir(parents=True, exist_ok=True)
         if "[console]" not in extra + config:
             extra += "\n[console]\nenabled = false\n"
+        # Beside other tests a loop is late for want of CPU, which is no overload.
+        lag = "" if "max_loop_lag_ms" in server else "max_loop_lag_ms = 0\n"
         routing = "" if "[routing]" in extra + config else SCRIPTED_ROUTING
         self.config_path.write_text(
             f"[server]\nport = {self.port}\nworkers = {workers}\n"
-            f"data_dir = {json.dumps(str(self.data_dir))}\n{server}\n"
+            f"data_dir = {json.dumps(str(self.data_dir))}\n{lag}{server}\n"
             f"[metrics]\nport = {self.metrics_port}\n{extra}\n{routing}\n{config}\n"
         )
 

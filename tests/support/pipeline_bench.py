@@ -113,7 +113,7 @@ class Bench:
         self.metrics = CallMetrics(Metrics(CollectorRegistry()))
         self.usage_log = MemoryUsageLog()
         self.call_log = FakeCallLog()
-        self.watchdog = Watchdog(lambda _: None)
+        self.watchdog = Watchdog()
         self.answered = MemoryAnswered()
         self.keys = FakeKeys(principal)
         self.authenticator = Authenticator(

@@ -128,8 +128,8 @@ ERROR_TEXTS: Final[dict[ErrorKind, ErrorText]] = {
         "Raise the budget, or wait for the next day or month (UTC).",
     ),
     ErrorKind.OVERLOADED: ErrorText(
-        "`server.max_in_flight` or `server.max_buffered_bytes` is reached, or all"
-        " connections to the upstream are in use.",
+        "`server.max_in_flight`, `server.max_buffered_bytes` or `server.max_loop_lag_ms` is"
+        " reached, or all connections to the upstream are in use.",
         _WAIT,
     ),
     ErrorKind.NO_ROUTE: ErrorText(

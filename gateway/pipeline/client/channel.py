@@ -130,8 +130,8 @@ class ClientChannel:
             place: Counts the bytes and decides when a slow body is refused.
 
         Raises:
-            GatewayError: BODY_TOO_LARGE (by content-length, before any byte is read, or by count),
-                BODY_TIMEOUT, BAD_REQUEST (malformed chunks), CLIENT_GONE; those of `place`.
+            GatewayError: BODY_TOO_LARGE and those of `place` (by content-length, before any byte is
+                read, or by count), BODY_TIMEOUT, BAD_REQUEST (malformed chunks), CLIENT_GONE.
         """
         header = self.header(b"content-length")
         declared = -1
@@ -140,6 +140,8 @@ class ClientChannel:
             if length is None or length > limit_bytes:
                 raise _too_large(limit_bytes)
             declared = length
+            if place is not None:
+                place.expect(declared)
         first_s = min(_CHECK_S, timeout_s)
         self._timer = task.get_loop().call_later(
             first_s, self._check_body, task, place, timeout_s, first_s

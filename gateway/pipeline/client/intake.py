@@ -91,6 +91,10 @@ class Intake:
         self.body_bytes += size
         self._metrics.body_bytes = self.body_bytes
 
+    def count_overload(self) -> None:
+        """Count a body that found no room."""
+        self._metrics.count_overload("body_bytes")
+
     def leave(self, account_id: str, account: _Account) -> None:
         """End one call of an account."""
         account.calls -= 1
@@ -165,6 +169,18 @@ class IntakePlace:
         Raises:
             GatewayError: RATE_LIMITED (the account's bodies), OVERLOADED (those of the worker).
         """
+        self.expect(size)
+        self._body_bytes += size
+        self._account.body_bytes += size
+        self._intake.move_bytes(size)
+
+    def expect(self, size: int) -> None:
+        """
+        Check that there is room for further bytes, without counting them.
+
+        Raises:
+            GatewayError: As `add`.
+        """
         intake, account = self._intake, self._account
         held = self._body_bytes + size
         if account.body_bytes + size > self._most_bytes:
@@ -173,14 +189,12 @@ class IntakePlace:
                 f"{self._most_bytes} bytes. Send fewer large requests at a time."
             )
         if intake.body_bytes + size > intake.limits.max_buffered_bytes and held > SMALL_BODY_BYTES:
+            intake.count_overload()
             raise GatewayError(
                 ErrorKind.OVERLOADED,
                 "Too many large requests are being received. Try again.",
                 retry_after_s=1,
             )
-        self._body_bytes = held
-        account.body_bytes += size
-        intake.move_bytes(size)
 
     def overdue(self, elapsed_s: float, received_bytes: int) -> GatewayError | None:
         """Return the error of a body that is arriving too slowly; None to keep waiting."""

@@ -1,5 +1,5 @@
 """
-One timer for the clocks of all running responses and for the event loop's lag.
+One timer for the clocks of all running responses.
 
 A timer per chunk would cost more than relaying the chunk. Checking all streams every 250 ms costs
 next to nothing, and is precise enough for limits of seconds.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
@@ -28,28 +27,21 @@ class Watched(Protocol):
 
 
 class Watchdog:
-    """
-    Checks every watched stream a few times a second.
+    """Checks every watched stream a few times a second, as a context manager."""
 
-    Args:
-        observe_lag: Called with the delay of each tick in seconds.
-    """
-
-    def __init__(self, observe_lag: Callable[[float], None]) -> None:
+    def __init__(self) -> None:
         self._watched: dict[Watched, Clocks] = {}
-        self._observe_lag = observe_lag
         self._timer: asyncio.TimerHandle | None = None
         self._passed_over = False
 
-    def start(self) -> None:
-        """Start the timer on the running loop."""
+    def __enter__(self) -> Watchdog:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(TICK_S, self._tick, loop, monotonic() + TICK_S)
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
 
     def add(self, watched: Watched, clocks: Clocks) -> None:
         """Check `watched` from now on."""
@@ -61,7 +53,6 @@ class Watchdog:
 
     def _tick(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         now = monotonic()
-        self._observe_lag(max(now - due, 0.0))
         self._timer = loop.call_later(TICK_S, self._tick, loop, now + TICK_S)
         # After a pause of the process there is unread data, and the loop runs timers before it
         # reads: check one tick later. Only once, since a loop may be late all the time.

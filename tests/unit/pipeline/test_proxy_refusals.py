@@ -163,12 +163,12 @@ async def test_endpoint_that_no_deployment_can_serve_is_not_an_overload() -> Non
 async def test_call_beyond_the_cap_is_refused_at_once(
     endpoint: Endpoint, body: bytes, status: int
 ) -> None:
-    """Who comes when all places are taken is told to come again in a second."""
+    """In the client's dialect, counted but without a line, and with no look at its key."""
     bench = Bench(never, limit=1)
     first = FakeClient(CHAT, OPENAI_BODY)
     _, running = bench.begin(first)
     await wait_until(lambda: bench.transport.requests)
-    client = FakeClient(PATHS[endpoint], body)
+    client = FakeClient(PATHS[endpoint], body, key=None)
 
     await bench.run(client, endpoint)
     first.leave()
@@ -176,7 +176,11 @@ async def test_call_beyond_the_cap_is_refused_at_once(
 
     assert client.status == status
     assert client.header(b"retry-after") == b"1"
-    bench.assert_recorded_once()
+    assert [line["request_id"] for line in bench.call_log.lines] == ["req_1"]
+    assert bench.metrics.in_flight == 0
+    bench.metrics.flush()
+    errors = bench.metrics._metrics.errors.labels(endpoint.value, "overloaded")
+    assert errors._value.get() == 1
 
 
 async def test_place_is_held_to_the_end_of_the_answer() -> None:

@@ -232,6 +232,22 @@ async def test_worker_full_of_bodies_refuses_in_the_clients_dialect() -> None:
         bench.assert_recorded_once()
 
 
+@pytest.mark.parametrize(
+    ("bound", "status"), [("max_buffered_bytes", 503), ("max_buffered_bytes_per_account", 429)]
+)
+async def test_body_without_room_is_refused_by_its_length(bound: str, status: int) -> None:
+    """Not a byte of it is read, and none is discarded before the response."""
+    size = 2 * 1024 * 1024
+    bench = Bench(server=msgspec.structs.replace(Server(), **{bound: size - 1}))
+    client = FakeClient(CHAT, b" " * size, headers=[(b"content-length", b"%d" % size)])
+
+    await bench.run(client)
+
+    assert (client.status, client.header(b"retry-after")) == (status, b"1")
+    assert bool(client._pieces_in) is (status == 503)
+    bench.assert_recorded_once()
+
+
 async def test_account_without_credit_is_refused_before_its_body() -> None:
     """Not a byte is read for the call when nothing that the key may use is free."""
     bench = Bench(credit=FakeCredit())

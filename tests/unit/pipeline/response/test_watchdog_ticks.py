@@ -27,60 +27,35 @@ class Watched:
 
 async def test_watchdog_looks_at_all_though_one_fails(caplog: pytest.LogCaptureFixture) -> None:
     """One stream's mistake takes no other stream's clocks."""
-    watchdog = Watchdog(lambda _: None)
+    watchdog = Watchdog()
     failing, sound = Watched(ZeroDivisionError()), Watched()
     watchdog.add(failing, CLOCKS)
     watchdog.add(sound, CLOCKS)
 
-    watchdog.start()
-    try:
+    with watchdog:
         await wait_until(lambda: sound.count >= 2 and failing.count >= 2)
-    finally:
-        watchdog.stop()
 
     assert "clock_failed" in caplog.text
 
 
 async def test_watchdog_forgets_what_is_discarded() -> None:
     """A stream that has ended is not looked at; to discard it twice is no mistake."""
-    watchdog = Watchdog(lambda _: None)
+    watchdog = Watchdog()
     gone, kept = Watched(), Watched()
     watchdog.add(gone, CLOCKS)
     watchdog.add(kept, CLOCKS)
     watchdog.discard(gone)
     watchdog.discard(gone)
 
-    watchdog.start()
-    try:
+    with watchdog:
         await wait_until(lambda: kept.count)
-    finally:
-        watchdog.stop()
 
     assert gone.count == 0
 
 
-async def test_watchdog_observes_how_late_its_ticks_are() -> None:
-    """The lag of the loop is what a tick is late, never below zero."""
-    lags: list[float] = []
-    watchdog = Watchdog(lags.append)
-
-    watchdog.start()
-    try:
-        await wait_until(lambda: lags)
-    finally:
-        watchdog.stop()
-
-    assert 0 <= lags[0] < 20 * TICK_S
-
-
-async def test_watchdog_stopped_before_it_began_is_no_mistake() -> None:
-    """A worker may end while it starts."""
-    Watchdog(lambda _: None).stop()
-
-
 async def test_watchdog_passes_over_one_tick_after_a_standstill() -> None:
     """Data that came meanwhile is read before the clocks judge; a second late tick judges."""
-    watchdog = Watchdog(lambda _: None)
+    watchdog = Watchdog()
     watched = Watched()
     watchdog.add(watched, CLOCKS)
     loop = asyncio.get_running_loop()
@@ -88,7 +63,7 @@ async def test_watchdog_passes_over_one_tick_after_a_standstill() -> None:
     counts = []
     for late_s in (0.0, 2 * TICK_S, 2 * TICK_S, 0.0, 2 * TICK_S):
         watchdog._tick(loop, monotonic() - late_s)
-        watchdog.stop()
+        watchdog.__exit__()
         counts.append(watched.count)
 
     assert counts == [1, 1, 2, 3, 3]
