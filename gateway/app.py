@@ -26,7 +26,7 @@ from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.intake import Intake
 from gateway.pipeline.execution.runner import CallExecution
 from gateway.pipeline.idempotency import Idempotent
-from gateway.pipeline.lag_sampler import LagSampler
+from gateway.pipeline.overload.lag_sampler import LagSampler
 from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import RequestBuilder

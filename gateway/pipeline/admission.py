@@ -7,10 +7,10 @@ queue.
 
 from __future__ import annotations
 
-from gateway.core.loop_lag import LoopLag
 from gateway.core.model import Model, Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
+from gateway.pipeline.overload.loop_lag import LoopLag
 from gateway.pipeline.record import checkpoint
 from gateway.pipeline.request.inbound_request import InboundRequest
 from gateway.ports import Reservations, ReserveAsk

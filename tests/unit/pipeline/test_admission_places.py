@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.core.loop_lag import LoopLag
 from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
+from gateway.pipeline.overload.loop_lag import LoopLag
 from gateway.ports import Reservation, ReserveAsk
 from gateway.settings import Server
 from gateway.telemetry.call_metrics import CallMetrics

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
-from gateway.core.loop_lag import LoopLag
+from gateway.pipeline.overload.loop_lag import LoopLag
 
 SAMPLE_EVERY_S = 0.05
 

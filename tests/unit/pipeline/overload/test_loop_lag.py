@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.loop_lag import TARGET, LoopLag
+from gateway.pipeline.overload.loop_lag import TARGET, LoopLag
 
 LIMIT_S = 0.1
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gateway.pipeline.lag_sampler import SAMPLE_EVERY_S, LagSampler
+from gateway.pipeline.overload.lag_sampler import SAMPLE_EVERY_S, LagSampler
 from tests.support.waiting import wait_until
 
 

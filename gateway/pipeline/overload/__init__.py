@@ -1,0 +1,1 @@
+"""Bounds the load of a worker by the lag of its event loop."""
