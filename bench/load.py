@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -19,6 +20,7 @@ class Outcome:
 
     requests: int = 0
     failures: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
     ttft_s: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -116,6 +118,7 @@ class _ClosedLoop(Connection):
     def completed(self) -> None:
         self._outcome.requests += 1
         self._outcome.failures += self.status != 200
+        self._outcome.statuses[self.status] += 1
         self.start()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -10,7 +10,7 @@ from gateway.demo import server
 from gateway.demo.faults import Fault
 from gateway.demo.record import Served
 from gateway.demo.script import Event, Script
-from gateway.demo.server import CHUNKED_END, STREAM_HEAD, Exchange
+from gateway.demo.server import CHUNKED_END, Exchange
 
 GARBAGE = b"\x00\xffthis is not HTTP\xfe\r\n\r\n"
 _SURPLUS_BYTES = 64
@@ -102,14 +102,16 @@ class Playback:
     async def _refuse(self, fault: Fault) -> None:
         limited = fault.kind == "rate_limit"
         self._served.status = 429 if limited else fault.status
-        headers = b"retry-after: %d\r\n" % fault.retry_after_s if limited else b""
+        headers = self._request_id()
+        if limited:
+            headers += b"retry-after: %d\r\n" % fault.retry_after_s
         error = self._dialect.error(self._served.status)
         await self._exchange.send(server.whole(error, self._served.status, headers))
         self._served.ending = "complete"
 
     async def _stream(self, fault: Fault | None, *, with_usage: bool) -> None:
         self._served.status = 200
-        await self._send(STREAM_HEAD, fault)
+        await self._send(server.stream_head(self._request_id()), fault)
         events = self._dialect.events(
             self._script, self._served.model, self._served.id, self._created, with_usage=with_usage
         )
@@ -173,7 +175,7 @@ class Playback:
             self._served.tokens_sent = self._script.output_tokens
             for _ in range(2 if kind == "duplicate_usage" else 1):
                 self._served.report_usage(self._script.input_tokens, self._script.output_tokens)
-        await self._send(server.whole(body), fault)
+        await self._send(server.whole(body, headers=self._request_id()), fault)
         self._served.ending = "complete"
 
     def _body(self, fault: Fault | None) -> bytes:
@@ -193,11 +195,15 @@ class Playback:
     async def _incomplete(self, body: bytes, *, hang: bool, half: bool) -> None:
         promised = len(body) if half else len(body) + _SURPLUS_BYTES
         sent = body[: len(body) // 2] if half else body
-        await self._exchange.send(server.head(200, promised) + sent)
+        await self._exchange.send(server.head(200, promised, self._request_id()) + sent)
         if hang:
             await self._exchange.until_gone()
         self._exchange.close()
         self._served.ending = "broken"
+
+    def _request_id(self) -> bytes:
+        """Return the header that names this response in the records of the client."""
+        return b"x-request-id: %b\r\n" % self._served.id.encode()
 
     async def _send(self, data: bytes, fault: Fault | None) -> None:
         if fault is None or fault.kind != "drip":

@@ -39,10 +39,15 @@ class Served(msgspec.Struct):
 
 
 class Record:
-    """The latest requests, oldest first."""
+    """
+    The latest requests, oldest first.
 
-    def __init__(self) -> None:
-        self._served: deque[Served] = deque(maxlen=KEPT)
+    Args:
+        kept: How many are remembered; None: all.
+    """
+
+    def __init__(self, kept: int | None = KEPT) -> None:
+        self._served: deque[Served] = deque(maxlen=kept)
 
     def add(self, served: Served) -> Served:
         """Keep a request and return it."""
@@ -52,6 +57,10 @@ class Record:
     def clear(self) -> None:
         """Forget all requests."""
         self._served.clear()
+
+    def served(self) -> list[Served]:
+        """Return the requests."""
+        return list(self._served)
 
     def as_json(self) -> bytes:
         """Return all requests as a JSON array."""

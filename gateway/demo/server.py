@@ -352,9 +352,17 @@ def each_request(handler: Handler, on_tls_hello: Callable[[], None] | None = Non
 
 
 CHUNKED_END = b"0\r\n\r\n"
-STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+
+
+def stream_head(headers: bytes = b"") -> bytes:
+    """Return the head of a stream; `headers` are complete lines."""
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n%b"
+        b"transfer-encoding: chunked\r\n\r\n" % headers
+    )
+
+
+STREAM_HEAD = stream_head()
 
 
 def chunk(piece: bytes) -> bytes:

@@ -14,7 +14,8 @@ import pytest
 from gateway.demo.app import DemoUpstream
 from gateway.demo.faults import HEADER, FaultPlan
 from gateway.demo.playback import GARBAGE
-from gateway.demo.server import STREAM_HEAD
+from gateway.demo.record import Record, Served
+from gateway.demo.server import stream_head
 from tests.support.waiting import wait_until
 
 DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
@@ -23,6 +24,8 @@ ENDS = {"openai": b"data: [DONE]", "anthropic": b'"message_stop"'}
 USAGES = {"openai": b'"usage":{"prompt', "anthropic": b'"usage":{"input'}
 SILENCE_S = 0.15
 CHUNKED_END = b"0\r\n\r\n"
+
+FIRST_STREAM_HEAD = stream_head(b"x-request-id: demo00000001\r\n")
 
 
 class Client:
@@ -100,8 +103,8 @@ def body_of(received: bytes) -> bytes:
 
 def unframed(received: bytes) -> tuple[bytes, bytes]:
     """Return the chunks of a stream joined, and what follows the last complete chunk."""
-    assert received.startswith(STREAM_HEAD)
-    rest, joined = received.removeprefix(STREAM_HEAD), b""
+    assert received.startswith(FIRST_STREAM_HEAD)
+    rest, joined = received.removeprefix(FIRST_STREAM_HEAD), b""
     while True:
         line, found, after = rest.partition(b"\r\n")
         try:
@@ -131,6 +134,7 @@ async def test_response_without_a_fault_is_complete(
     text = unframed(received)[0] if stream else body_of(received)
     assert (ENDS[dialect] in text) is stream
     served = await client.ended()
+    assert b"\r\nx-request-id: %b\r\n" % served["id"].encode() in received
     assert served["usage_reports"] == (2 if stream and dialect == "anthropic" else 1)
     assert served["output_tokens"] == served["tokens_sent"] == 5
     assert (served["ending"], served["status"], served["fault"]) == ("complete", 200, None)
@@ -359,7 +363,7 @@ async def test_faults_are_set_by_a_request(client: Client) -> None:
     answer, _ = await client.fetch(post("/faults", "", method="DELETE"))
     assert json.loads(body_of(answer)) == []
     received, _ = await client.chat("openai", "", stream=True)
-    assert received.startswith(STREAM_HEAD)
+    assert received.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_wrong_faults_change_nothing(client: Client) -> None:
@@ -418,3 +422,13 @@ async def test_gone_client_is_recorded(client: Client) -> None:
 
     assert (served["ending"], served["output_tokens"]) == ("client_gone", None)
     await slow.aclose()
+
+
+@pytest.mark.parametrize(("kept", "ids"), [(2, ["2", "3"]), (None, ["1", "2", "3"])])
+def test_record_remembers_the_latest(kept: int | None, ids: list[str]) -> None:
+    """Or all of them."""
+    record = Record(kept)
+    for number in (1, 2, 3):
+        record.add(Served(str(number), "main", "m", "openai", streamed=False))
+
+    assert [served.id for served in record.served()] == ids
