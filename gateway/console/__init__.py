@@ -1,6 +1,6 @@
 """
 The pages for people, in a process of their own.
 
-Pages are written by the server and work without script. `web` holds what all pages share, every
-other package one group of pages; `routes` lists them all, each with the access it needs.
+Pages are rendered by the server and work without scripts. `web` is the base of all pages, every
+other package contains one group of pages; `routes` lists all pages with the access they require.
 """

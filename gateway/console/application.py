@@ -39,7 +39,7 @@ class Application:
 
     Args:
         services: Stores and operations.
-        viewers: Finds who is signed in.
+        viewers: Finds the signed-in user.
         routes: The pages.
     """
 
@@ -92,7 +92,7 @@ class Application:
             if viewer is None and route.access is not Access.PUBLIC:
                 return page.to_sign_in()
             if viewer is not None and not viewer.may(route.access):
-                # Operators' pages look as if they did not exist.
+                # For others, operators' pages do not exist.
                 raise HTTPException(404 if route.access is Access.OPERATOR else 403)
             return await route.handle(page)
 
@@ -129,7 +129,7 @@ class Application:
             headers["retry-after"] = "2"
         if status == 500:
             logger.error("page_failed", extra={"path": request.scope["path"]}, exc_info=error)
-        signed_out = status in (500, 503)  # what failed may be the look-up of the session
+        signed_out = status in (500, 503)  # the lookup of the session may be what failed
         try:
             page = await self._error_page(request, signed_out=signed_out)
         except GatewayError:

@@ -33,7 +33,7 @@ from gateway.telemetry import logs
 logger = logging.getLogger(__name__)
 
 NICE = 5
-"""Calls come first: the console yields to workers where both want the same core."""
+"""Calls have priority: the console yields to workers on the same core."""
 MAX_REQUESTS = 256  # at once
 _HEADER_TIMEOUT_MS = 10_000
 _PORT_RETRY_S = 2.0

@@ -48,7 +48,7 @@ class Services:
         """Names, limits and prices of models; without providers' credentials."""
         self.key_records = Keys(database, settings.brand.key_prefix)
         prefix = settings.redis.key_prefix
-        # Without a subscription it caches nothing; it publishes what Redis missed once it is back.
+        # Without a subscription it caches nothing; it publishes changes once Redis is available.
         self.publisher = KeyCache(
             redis, self.key_records, settings.keys, prefix, count=lambda _source: None
         )
@@ -59,7 +59,7 @@ class Services:
         self.records = RecordOperations(database)
 
     def reload(self, settings: Settings) -> None:
-        """Show the models and prices of newer settings; all else applies from the next start."""
+        """Show the models and prices of newer settings; the rest applies from the next start."""
         self.settings = msgspec.structs.replace(
             self.settings, providers=settings.providers, models=settings.models
         )

@@ -56,7 +56,7 @@ class Handover:
         origin: Where the console listens.
         transport: Connects to it.
         tls: Clients connect over TLS.
-        trusted: Proxies whose `x-forwarded-*` headers are passed on.
+        trusted: Proxies whose `x-forwarded-*` headers are forwarded.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ def wants_page(channel: ClientChannel) -> bool:
 
 
 async def send_away(channel: ClientChannel) -> None:
-    """Respond that the console is away or busy."""
+    """Respond that the console is unavailable or busy."""
     headers: Headers = [
         (b"content-type", b"text/html; charset=utf-8"),
         (b"content-length", str(len(_AWAY)).encode()),
@@ -161,7 +161,7 @@ async def send_away(channel: ClientChannel) -> None:
 
 
 async def _relay(response: UpstreamResponse, channel: ClientChannel) -> None:
-    """Send the response to the client; if either side breaks off, the client sees the cut."""
+    """Send the response to the client; if it is cut off, so is the client's."""
     headers = [(name, value) for name, value in response.headers if name not in _HOP_BY_HOP]
     streams = any(
         name == b"content-type" and value.startswith(b"text/event-stream")

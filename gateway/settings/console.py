@@ -1,4 +1,4 @@
-"""The section about the pages for people: where their process listens, and what it may use."""
+"""The section about the pages for people: the address and the resources of their process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Console(Section, frozen=True):
         Meta(
             ge=1,
             le=100,
-            description="Maximum database connections of the pages, apart from those of calls.",
+            description="Maximum database connections of the pages, in addition to those of calls.",
             extra={"unit": "connections"},
         ),
     ] = 4

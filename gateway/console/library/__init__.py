@@ -1,6 +1,6 @@
 """
-The documentation as a library: a catalogue and settings in, pages out.
+The documentation as a library, which renders pages for a catalogue and settings.
 
-One source of Markdown with variables, in `gateway/console/docs`, gives the pages for people, their
-twins for programs, and the client-facing pages of the repository's `docs/`.
+Markdown with variables, in `gateway/console/docs`, is the source of the pages for people, of their
+Markdown twins for programs, and of the client-facing pages of the repository's `docs/`.
 """

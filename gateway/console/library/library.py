@@ -29,18 +29,18 @@ OPERATORS_DOCUMENT: Final = "/openapi-admin.json"
 _LINK: Final = re.compile(r"\]\((/docs[^)\s#]*)(#[^)\s]*)?\)")
 _ETAG_LENGTH: Final = 16
 _INFO: Final = re.compile(r"^(```\w+) .*$", re.MULTILINE)
-"""The attributes of fenced blocks, which mean nothing outside."""
+"""The attributes of fenced blocks, which have a meaning on these pages only."""
 _ALIKE: Final = ("API", "Admin API")
 """Sections whose pages all have the same headings."""
 
 
 class DocPage:
     """
-    One page in all its forms, each made when it is first needed.
+    One page in all its forms, each rendered at its first use.
 
     Args:
         source: Its Markdown.
-        base_url: Of the service.
+        base_url: The service's.
     """
 
     def __init__(self, source: Source, base_url: str) -> None:
@@ -158,7 +158,7 @@ class Library:
 
 
 def _depth(page: DocPage) -> int:
-    """Return down to which level a page's headings are found; settings are level 3."""
+    """Return the lowest heading level that the search includes; settings are level 3."""
     if page.section in _ALIKE:
         return 0
     return 3 if page.path in (f"{ROOT}/configuration", f"{ROOT}/errors", f"{ROOT}/metrics") else 2
@@ -170,6 +170,6 @@ def etag(content: bytes) -> str:
 
 
 def _twin_links(body: str, base_url: str) -> str:
-    """Return Markdown whose links lead to the twins of pages, and need no base."""
+    """Return Markdown with absolute links to the twins of pages."""
     twins = _LINK.sub(lambda match: f"]({base_url}{match[1]}.md{match[2] or ''})", body)
     return twins.replace("](/", f"]({base_url}/")

@@ -22,7 +22,7 @@ class Reference:
 
     Args:
         api: Its operations.
-        folder: Where its pages stand: `api` or `admin-api`.
+        folder: The folder of its pages: `api` or `admin-api`.
         section: Their section.
         key_variable: Environment variable of the key in curl lines.
         document: Path of the OpenAPI document.
@@ -165,7 +165,7 @@ class Reference:
 
 
 def _inner(schema: dict[str, Any]) -> tuple[str | None, str]:
-    """Return the struct behind a member, and how its members are named: `messages[].role`."""
+    """Return the struct of a member, and the prefix of its members' names: `messages[].role`."""
     for each in [schema, *schema.get("anyOf", [])]:
         if "$ref" in each:
             return each["$ref"].removeprefix(_REF), ""
@@ -175,7 +175,7 @@ def _inner(schema: dict[str, Any]) -> tuple[str | None, str]:
 
 
 def _meaning(schema: dict[str, Any]) -> str:
-    """Return the description of a member, which a member that may be null has one level below."""
+    """Return the description of a member; if it may be null, it is one level below."""
     found = (each.get("description") for each in (schema, *schema.get("anyOf", [])))
     return next(filter(None, found), "").replace("|", "\\|")
 

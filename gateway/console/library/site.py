@@ -1,4 +1,4 @@
-"""What the pages say about this service: its name, address, models and prices."""
+"""The properties of this service that pages show: its name, address, models and prices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.core.money import dollars
 from gateway.settings import Settings
 
 FALLBACK_MODEL = "deepseek-v4-flash"
-"""Stands in examples while the catalogue is empty."""
+"""Used in examples while the catalogue is empty."""
 _THOUSAND = 1000
 
 
@@ -26,7 +26,7 @@ class ModelPrices(msgspec.Struct, frozen=True):
     cache_read: str
     cache_write: str
     reasoning: str | None
-    """None: as output."""
+    """None: the price of output."""
 
 
 class ListedModel(msgspec.Struct, frozen=True):
@@ -40,11 +40,11 @@ class ListedModel(msgspec.Struct, frozen=True):
     prices: ModelPrices | None
     """None: free."""
     wires: tuple[str, ...]
-    """Of its deployments: the APIs that are relayed; the others are translated."""
+    """The APIs of its deployments, which are relayed; others are translated."""
 
     @property
     def context_words(self) -> str:
-        """The context as people say it: `1M`, `262K`."""
+        """The context in short form: `1M`, `262K`."""
         return count_words(self.context)
 
     @property
@@ -69,11 +69,11 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key_variable(self) -> str:
-        """The environment variable that examples keep the key in: `CAPIO_API_KEY`."""
+        """The environment variable of the key in examples: `CAPIO_API_KEY`."""
         return f"{self.slug.replace('-', '_').upper()}_API_KEY"
 
     def variables(self) -> dict[str, Any]:
-        """Return what documents may refer to."""
+        """Return the variables that documents may use."""
         brand = self.settings.brand
         small, medium, large = self.tiers()
         return {
@@ -92,11 +92,11 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def example_model(self) -> str:
-        """Return the model of examples: the first of the catalogue."""
+        """Return the model used in examples: the first of the catalogue."""
         return self.models[0].name if self.models else FALLBACK_MODEL
 
     def tiers(self) -> tuple[str, str, str]:
-        """Return models for Claude Code's small, medium and large tier, by price and name."""
+        """Return models for Claude Code's small, medium and large tiers, by price and name."""
         if not self.models:
             return (FALLBACK_MODEL,) * 3
         ranked = sorted(self.models, key=_price_rank)
@@ -108,7 +108,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def site_of(settings: Settings) -> Site:
-    """Return what the pages say about a service with these settings."""
+    """Return the site of a service with these settings."""
     return Site(settings=settings, models=tuple(map(listed, build(settings, {}).models)))
 
 

@@ -26,7 +26,7 @@ SECTIONS: Final = ("Start", "Clients", "Guides", "API", "Operate", "Admin API")
 """In the order of the sidebar."""
 _SECTIONS_OF_READERS: Final = {"operators": "Operate", "client developers": "Guides"}
 _REPLACED: Final = {"clients.md": f"{ROOT}/clients", "README.md": ROOT}
-"""Pages of the repository that have another form here."""
+"""Pages of the repository that are replaced by others here."""
 _FIRST_OF_REPOSITORY: Final = 500
 _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 _REPOSITORY: Final = re.compile(r"(?:\.\./|decisions/|architecture\.md|contributing\.md)")
@@ -44,7 +44,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_sources(site: Site) -> list[Source]:
-    """Return all pages but those of the API, in their order within their sections."""
+    """Return all pages except those of the API, in order within their sections."""
     found = [*_own(site), *_repository()]
     return sorted(found, key=lambda each: (SECTIONS.index(each.section), each.order))
 
@@ -98,7 +98,7 @@ def _repository() -> Iterator[Source]:
 
 
 def path_of(name: str) -> str:
-    """Return where a page of the repository's `docs/` stands here."""
+    """Return the path of a page of the repository's `docs/`."""
     return _REPLACED.get(name, f"{ROOT}/{name.removesuffix('.md')}")
 
 
@@ -110,7 +110,7 @@ def _to_site(match: re.Match[str]) -> str:
 
 
 def without_dead_links(body: str) -> str:
-    """Return a page without links to files that exist in the repository only."""
+    """Return a page without links to files that exist only in the repository."""
     return re.sub(
         r"\[([^]]+)\]\(([^)\s]+)\)",
         lambda match: match[1] if _REPOSITORY.match(match[2]) else match[0],
@@ -119,7 +119,7 @@ def without_dead_links(body: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span as people say it: `1 day`, `90 minutes`."""
+    """Return a time span in words: `1 day`, `90 minutes`."""
     for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size and seconds % size == 0:
             count = round(seconds / size)

@@ -74,8 +74,8 @@ def clients_api(base_url: str, model: str, brand: str = "Capio") -> Api:
         schemes=_SCHEMES,
         tags={
             GENERATE: "Calls to models, each charged by its tokens.",
-            KEPT: "Responses that are kept to be continued.",
-            MODELS: "What the key may use, with context and prices.",
+            KEPT: "Responses that are stored for follow-up requests.",
+            MODELS: "The models that the key may use, with context and prices.",
             ACCOUNT: "Balance, usage, and the record of each call.",
         },
     )
@@ -134,7 +134,7 @@ def _account(model: str) -> tuple[Operation, ...]:
             path="/v1/credits",
             title="Get the balance",
             tag=ACCOUNT,
-            description="The balance of the key's account, and what its calls may still cost.",
+            description="The balance of the key's account, and the amount calls may still cost.",
             success=Success(Credits, "The balance."),
             errors=READ_ERRORS,
             example=Example(response=_CREDITS),

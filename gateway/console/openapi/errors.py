@@ -1,4 +1,4 @@
-"""What every error means and what to do about it, and errors as components of a document."""
+"""The meaning and remedy of every error, and errors as components of a document."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ ERROR_TEXTS: Final[dict[ErrorKind, ErrorText]] = {
     ),
     ErrorKind.UNSUPPORTED: ErrorText(
         "The request is valid, but this model or this gateway cannot serve it.",
-        "Leave the named field out, or choose another model.",
+        "Remove the named field, or choose another model.",
     ),
     ErrorKind.CONTENT_ENCODING: ErrorText(
         "The request body is compressed.", "Send the body without `content-encoding`."
@@ -102,8 +102,8 @@ ERROR_TEXTS: Final[dict[ErrorKind, ErrorText]] = {
         "The path does not support this method.", "Use a method that `allow` names."
     ),
     ErrorKind.RESPONSE_NOT_FOUND: ErrorText(
-        "No response or item with this id is kept for this API key: it"
-        " has expired, was removed to make room or deleted, or never was stored.",
+        "No response or item with this id is stored for this API key: it"
+        " has expired, was removed to make room or deleted, or was never stored.",
         'Send the full input with `"store": false`.',
     ),
     ErrorKind.UNKNOWN_MODEL: ErrorText(
@@ -167,11 +167,11 @@ ERROR_TEXTS: Final[dict[ErrorKind, ErrorText]] = {
     ),
     ErrorKind.UPSTREAM_QUOTA: ErrorText(
         "The gateway's account at the provider has no credit, has used up its"
-        " plan or is closed. The provider's words are in the log only.",
+        " plan or is closed. The provider's message is in the log only.",
         "Choose another model; the operator must add credit at the provider.",
     ),
     ErrorKind.UPSTREAM_REFUSED: ErrorText(
-        "Any other error of the upstream. Its message is passed on where the dialect is the same.",
+        "Any other error of the upstream. Its message is relayed if the dialect is the same.",
         "Follow the message; send the request again if it names nothing to correct.",
     ),
     ErrorKind.UPSTREAM_MALFORMED: ErrorText("The upstream's response cannot be read.", _AGAIN),
@@ -204,7 +204,7 @@ READ_ERRORS: Final = (
     ErrorKind.STORE_UNAVAILABLE,
     ErrorKind.INTERNAL,
 )
-"""Of paths that read an account's own records."""
+"""The errors of paths that read an account's own records."""
 INFERENCE_ERRORS: Final = tuple(
     kind
     for kind in ErrorKind

@@ -100,9 +100,9 @@ def inference_operations(model: str) -> tuple[Operation, ...]:
             path="/v1/chat/completions",
             title="Create a chat completion",
             tag=GENERATE,
-            description="OpenAI's Chat Completions, over any model. Where the model's provider has"
-            " the same API, the request is relayed unchanged but for the model's name; otherwise"
-            " it is translated, and `x-capio-dropped` names what could not be carried. With"
+            description="OpenAI's Chat Completions, over any model. If the model's provider has"
+            " the same API, the request is relayed unchanged except for the model's name; otherwise"
+            " it is translated, and `x-capio-dropped` names the dropped fields. With"
             " `stream` the usage is always recorded, and sent if the request asks for it.",
             request=ChatRequest,
             success=Success(ChatResponse, "The completion.", event=ChatChunk),
@@ -129,9 +129,9 @@ def _messages(model: str) -> tuple[Operation, ...]:
             title="Create a message",
             tag=GENERATE,
             description="Anthropic's Messages, over any model. The base URL of Anthropic's clients"
-            " has no `/v1`. Where the model's provider has the same API, the request is relayed"
-            " unchanged but for the model's name; otherwise it is translated, and"
-            " `x-capio-dropped` names what could not be carried.",
+            " has no `/v1`. If the model's provider has the same API, the request is relayed"
+            " unchanged except for the model's name; otherwise it is translated, and"
+            " `x-capio-dropped` names the dropped fields.",
             request=MessagesRequest,
             success=Success(MessagesResponse, "The message.", event=MessagesEvent),
             errors=INFERENCE_ERRORS,
@@ -148,7 +148,7 @@ def _messages(model: str) -> tuple[Operation, ...]:
             path="/v1/messages/count_tokens",
             title="Count the tokens of a message",
             tag=GENERATE,
-            description="The input tokens of a Messages request. The provider counts where it can;"
+            description="The input tokens of a Messages request. The provider counts if it can;"
             " otherwise the gateway estimates, with the header"
             " `x-capio-token-count: estimated`. Free of charge.",
             request=TokenCountRequest,
@@ -170,10 +170,10 @@ def _responses(model: str) -> tuple[Operation, ...]:
         path="/v1/responses",
         title="Create a response",
         tag=GENERATE,
-        description="OpenAI's Responses, over any model. Responses are kept for a limited time,"
+        description="OpenAI's Responses, over any model. Responses are stored for a limited time,"
         " encrypted under the client's key, so that `previous_response_id` can continue them;"
-        ' `"store": false` keeps nothing. Conversations and prompts at OpenAI do not exist'
-        " here.",
+        ' `"store": false` stores nothing. Conversations and prompts stored at OpenAI are not'
+        " supported.",
         request=ResponsesRequest,
         success=Success(ResponsesResponse, "The response.", event=ResponsesEvent),
         errors=(*INFERENCE_ERRORS, ErrorKind.RESPONSE_NOT_FOUND),
@@ -190,7 +190,7 @@ def _input_items() -> Operation:
         path="/v1/responses/{id}/input_items",
         title="List the input of a response",
         tag=KEPT,
-        description="The items that a kept response was made from, newest first.",
+        description="The input items of a stored response, newest first.",
         success=Success(InputItems, "One page of items."),
         errors=_KEPT_ERRORS,
         parameters=(
@@ -227,8 +227,8 @@ def _delete_response() -> Operation:
         path="/v1/responses/{id}",
         title="Delete a response",
         tag=KEPT,
-        description="Removes a kept response and its input, and so ends the conversations that"
-        " continue it.",
+        description="Removes a stored response and its input, and thereby ends the conversations"
+        " that continue it.",
         success=Success(DeletedResponse, "It is deleted."),
         errors=_KEPT_ERRORS,
         parameters=(_RESPONSE_ID,),
@@ -259,7 +259,7 @@ def _get_response(model: str) -> Operation:
         path="/v1/responses/{id}",
         title="Get a response",
         tag=KEPT,
-        description="A kept response, as it was sent. Only the key that made it finds it.",
+        description="A stored response, as it was sent. Only the key that created it can read it.",
         success=Success(ResponsesResponse, "The response."),
         errors=_KEPT_ERRORS,
         parameters=(_RESPONSE_ID,),

@@ -1,4 +1,4 @@
-"""One operation of an API as a value: what its document and its page are made from."""
+"""One operation of an API as a value, the source of its document and its page."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Success(Struct, frozen=True):
     csv: bool = False
     """May also be CSV."""
     alternative: type | None = None
-    """The shape in Anthropic's dialect, where one path has both."""
+    """The shape in Anthropic's dialect, if the path has both."""
 
 
 class Example(Struct, frozen=True):
-    """A request that works as it is, and the response to it."""
+    """A valid request and its response."""
 
     response: dict[str, Any] | None = None
     body: dict[str, Any] | None = None

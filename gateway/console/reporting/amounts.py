@@ -60,7 +60,7 @@ def percent(part: float, whole: float) -> str:
         return f"{share:.0f}{_NARROW}%"
     if share < 0.1:
         return f"<{_NARROW}0.1{_NARROW}%"
-    # Not 100 % while something is missing.
+    # Less than the whole is never shown as 100 %.
     return f"{share:.1f}{_NARROW}%" if share < 10 or share > 99 else f"{share:.0f}{_NARROW}%"
 
 

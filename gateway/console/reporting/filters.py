@@ -1,8 +1,8 @@
 """
-Filters of reports and lists, as they stand in URLs.
+Filters of reports and lists in URLs.
 
-What a URL does not say has a default, and what it says wrongly is ignored, so that an old link
-still opens. A filter writes only what differs from the defaults: equal filters have equal URLs.
+Absent parameters have defaults, and invalid ones are ignored, so that old links still open. Only
+values that differ from the defaults are written, so that equal filters have equal URLs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Range(enum.Enum):
 
 
 class Grouping(enum.Enum):
-    """What a row of the usage table stands for."""
+    """How the usage table is grouped."""
 
     MODEL = "model"
     KEY = "key"

@@ -1,8 +1,8 @@
 """
 Explains the cost of a call line by line, by the rules of `core.pricing`.
 
-The lines show exact products; their sum, times the factors of the tiers and rounded up once, is the
-cost that these prices give. A call that was charged at other prices is recognised by its cost.
+The lines are exact products. Their sum, multiplied by the factors of the tiers and rounded up once,
+is the cost at these prices. A call that was charged at other prices is recognised by its cost.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Invoice(msgspec.Struct, frozen=True):
     is_long_context: bool
     """All tokens have the prices of long contexts."""
     total_nanousd: int
-    """What the call costs at these prices, rounded up to a nano-dollar."""
+    """The cost of the call at these prices, rounded up to a nano-dollar."""
     cache_saved_nanousd: int
-    """What cache reads would have cost more as plain input; negative: they cost more."""
+    """What cache reads cost less than plain input; negative: they cost more."""
 
 
 def invoice(usage: Usage, prices: Prices) -> Invoice:

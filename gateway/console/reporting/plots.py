@@ -15,9 +15,9 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 _GAP = 0.28
-"""The part of a bar's place that stays empty."""
+"""The share of a bar's width that is the gap."""
 _WIDEST = 4.0
-"""Per cent; few bars do not become blocks."""
+"""The most per cent of a bar, so that few bars do not become blocks."""
 _TICKS = 4
 _LABEL_PLACES = 8
 

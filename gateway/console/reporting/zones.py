@@ -25,7 +25,7 @@ _LATEST = datetime.date(9998, 12, 31)
 
 
 class Step(enum.Enum):
-    """What one bar of a plot covers."""
+    """The time that one bar of a plot covers."""
 
     HOUR = "hour"
     DAY = "day"
@@ -78,7 +78,7 @@ class Period(NamedTuple):
 
     @property
     def step(self) -> Step:
-        """What one bar of a plot of this period covers."""
+        """The time that one bar of a plot of this period covers."""
         if self.days <= _HOURS_UP_TO_DAYS:
             return Step.HOUR
         return Step.DAY if self.days <= _DAYS_UP_TO_DAYS else Step.MONTH

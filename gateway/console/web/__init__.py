@@ -1,1 +1,1 @@
-"""What all pages share: routing by access, rendering, forms, security headers, static files."""
+"""The base of all pages: routing by access, rendering, forms, security headers, static files."""

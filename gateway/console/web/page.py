@@ -1,4 +1,4 @@
-"""One request for a page, with what its handler needs to respond."""
+"""One request for a page, and the means of its handler to respond."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Headers of every page, and the refusal of requests that another site made.
+Headers of every page, and the check that a request comes from this site.
 
 A request that changes something is accepted only from a page of this origin: browsers say so in
 `sec-fetch-site`, older ones in `origin`. The cookie's SameSite attribute is the second defence.

@@ -1,4 +1,4 @@
-"""Who looks at a page, and which pages they may open."""
+"""The signed-in user, and which pages they may open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Role(enum.Enum):
-    """What a member may do in an account. The value is used in SQL."""
+    """The rights of a member in an account. The value is used in SQL."""
 
     VIEWER = "viewer"
     MEMBER = "member"
@@ -20,7 +20,7 @@ _RANKS = {Role.VIEWER: 1, Role.MEMBER: 2, Role.OWNER: 3}
 
 
 class Access(enum.Enum):
-    """What a page needs."""
+    """The access that a page requires."""
 
     PUBLIC = "public"
     SIGNED_IN = "signed in"

@@ -1,7 +1,7 @@
 """
-When a second deployment is asked: how late is late, and how often it may happen.
+Decides when a call is hedged: the delay of each deployment, and the budget of each model.
 
-Pure: one worker's knowledge of its deployments' response times, and a budget for each model.
+Pure; it covers one worker's response times and calls.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ResponseTimes:
         """
         Add the time of a response.
 
-        Of an attempt that was cancelled because another one was faster it is the time until then:
-        leaving it out would make the percentile shrink with every hedge.
+        For an attempt that was cancelled because another one was faster, it is the time until then:
+        without these, the percentile would shrink with every hedge.
         """
         self._times.append(seconds)
         self._stale -= 1
@@ -75,14 +75,14 @@ class HedgeBudget:
 
 
 class Hedging:
-    """What one worker knows for hedging; it outlives every catalogue."""
+    """The response times and budgets of one worker; they outlive every catalogue."""
 
     def __init__(self) -> None:
         self._times: dict[tuple[str, bool], ResponseTimes] = {}
         self._budgets: dict[str, HedgeBudget] = {}
 
     def keep(self, models: frozenset[str], labels: frozenset[str]) -> None:
-        """Forget all other models and deployments."""
+        """Keep these models and deployments, and remove all others."""
         self._budgets = {name: each for name, each in self._budgets.items() if name in models}
         self._times = {key: each for key, each in self._times.items() if key[0] in labels}
 
@@ -106,7 +106,7 @@ class Hedging:
         times.add(seconds)
 
     def delay_s(self, label: str, rules: HedgeRules, *, stream: bool) -> float | None:
-        """Return how long a deployment may take before another one is asked; None: not known."""
+        """Return how long a deployment may take before the call is hedged; None: unknown."""
         times = self._times.get((label, stream))
         slow_s = None if times is None else times.slow_s()
         if slow_s is None or slow_s > MOST_DELAY_S:

@@ -1,1 +1,1 @@
-"""Asks a second deployment when the first one is slow; the first content wins."""
+"""Sends a call to a second deployment if the first one is slow; the first content wins."""

@@ -1,4 +1,4 @@
-"""One of several attempts at the same time, each with its own view of the call and its client."""
+"""One of several concurrent attempts, each with its own view of the call and its client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LaneChannel(ClientChannel):
         client: The client.
         claim: Raises LostRaceError unless the attempt is the first to respond.
         may_start: Returns whether a silent stream may start.
-        call: The attempt's; its origin knows how many attempts there were.
+        call: The attempt's; its origin has the number of attempts.
     """
 
     __slots__ = ("_call", "_claim", "_client", "_may_start")
@@ -49,12 +49,12 @@ class LaneChannel(ClientChannel):
 
     @property
     def gone(self) -> bool:
-        """The client is known to have left."""
+        """Whether the client is known to have left."""
         return self._client.gone
 
     @property
     def holds(self) -> bool:
-        """A stream must not start before its first content."""
+        """Whether a stream must wait for its first content."""
         return True
 
     def may_start(self, now: float) -> bool:
@@ -85,7 +85,7 @@ class LaneChannel(ClientChannel):
         self.started = True
 
     def try_write(self, chunk: bytes) -> Awaitable[None] | None:
-        """Write without waiting where that is possible, see `ClientChannel.try_write`."""
+        """Write, without waiting if possible, see `ClientChannel.try_write`."""
         return self._client.try_write(chunk)
 
     async def end(self, chunk: bytes = b"") -> None:
@@ -99,9 +99,9 @@ class Lane:
     One attempt of a race.
 
     Args:
-        context: Of the call; the lane gets its own.
-        candidate: The deployment that is asked.
-        hedge: It is asked because another one is slow.
+        context: The call's; the lane gets its own copy.
+        candidate: The deployment.
+        hedge: Whether it is the second attempt, because the first one is slow.
         claim: Called with the lane when its response is about to start.
         may_start: Returns whether a silent stream may start.
     """
@@ -125,11 +125,11 @@ class Lane:
 
     @property
     def runs(self) -> bool:
-        """The attempt has not ended."""
+        """Whether the attempt is running."""
         return self.task is not None and not self.task.done()
 
     def cancel(self, *, lost: bool) -> None:
-        """End the attempt; `lost`: another one counts, and its cost is the operator's."""
+        """End the attempt; `lost`: another one won, and the operator bears the cost of this one."""
         if self.task is not None and not self.task.done():
             self.context.call.lost = lost
             self.task.cancel()

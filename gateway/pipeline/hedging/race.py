@@ -1,12 +1,12 @@
 """
-One call at two deployments: the second is asked when the first is slow, the first content wins.
+Sends one call to a second deployment if the first one is slow; the first content wins.
 
 Rules.
 1. The response of at most one attempt starts: it claims the call, and the other one is cancelled in
    the same turn of the loop. A stream claims with its first content, a whole response when it was
    read; until then nothing of either is sent.
-2. An attempt that fails leaves the call to the other one, if its failure is one after which another
-   deployment may be tried.
+2. If an attempt fails, the other one continues, provided that the failure permits another
+   deployment.
 3. The attempt that is cancelled is neither a success nor a failure of its deployment.
 4. No attempt outlives the race.
 """
@@ -30,11 +30,11 @@ from gateway.pipeline.request.inbound_request import InboundRequest
 from gateway.pipeline.response.clocks import COMMIT_S
 
 _STATE: Final = re.compile(rb'"store"\s*:\s*true|"(?:container|thread|mcp_servers)"\s*:')
-"""What an upstream keeps or runs for a request, and would keep or run twice."""
+"""Requests for which an upstream stores or runs something, which must not happen twice."""
 
 
 class Tried:
-    """How an attempt ended: the body that was sent, if it was whole, or its error."""
+    """The result of an attempt: the body that was sent, if it was read whole, or the error."""
 
     __slots__ = ("_error", "body", "candidate", "failure", "other_credential")
 
@@ -56,7 +56,7 @@ class Tried:
         self._error = error
 
     def take_error(self) -> GatewayError:
-        """Return the error, once: who raises it must not be reachable from its traceback."""
+        """Return and remove the error, so that its traceback forms no reference cycle."""
         error, self._error = self._error, None
         assert error is not None
         return error
@@ -70,9 +70,9 @@ class Race:
     Runs one call at one deployment, and at a second one if the first is slow.
 
     Args:
-        context: Of the call.
-        order: Names the second deployment.
-        run: Makes an attempt and notes how it ended.
+        context: The call's.
+        order: Chooses the second deployment.
+        run: Runs an attempt and records its result.
         is_ready: Returns whether a deployment takes calls.
         may_hedge: Returns whether the budget permits a hedge, and counts it.
     """
@@ -98,11 +98,11 @@ class Race:
         self.hedge: Lane | None = None
         """The second attempt, if there is one."""
         self.refused = False
-        """The budget did not permit a second attempt."""
+        """Whether the budget did not permit a second attempt."""
 
     @property
     def result(self) -> str:
-        """What became of the second attempt: `won`, `lost` or `failed`."""
+        """The result of the second attempt: `won`, `lost` or `failed`."""
         if self.hedge is None:
             return "none"
         if self.hedge is self._winner:
@@ -111,11 +111,11 @@ class Race:
 
     async def run(self, first: Candidate, delay_s: float) -> Tried:
         """
-        Return how the attempt ended that counts.
+        Return the result of the attempt that counts.
 
         Args:
-            first: The deployment that is asked first.
-            delay_s: How long it may take before another one is asked.
+            first: The first deployment.
+            delay_s: How long it may take before the call is hedged.
         """
         self._silent_until = monotonic() + delay_s + COMMIT_S
         try:
@@ -139,7 +139,7 @@ class Race:
         return lane
 
     def _hedge(self, first: Lane) -> None:
-        """Ask a second deployment, unless the first one has responded or the client has left."""
+        """Start a second attempt, unless the first one has responded or the client has left."""
         self._silent_until = 0.0
         if not first.runs or self._winner is not None or self._context.channel.gone:
             return
@@ -170,7 +170,7 @@ class Race:
         return [lane.task for lane in self._lanes if lane.task is not None]
 
     def _ended(self) -> Tried | None:
-        """Return how the race ended; None: an attempt still runs."""
+        """Return the result of the race; None: an attempt is still running."""
         for lane in self._lanes:
             if lane.task is None or not lane.task.done():
                 continue
@@ -194,7 +194,7 @@ class Race:
         return True
 
     async def _end(self) -> None:
-        """End what still runs; one attempt counts: which responded, failed last, or still runs."""
+        """End running attempts; the one that counts responded, failed last, or is still running."""
         runs = next((lane for lane in self._lanes if lane.runs), self._lanes[-1])
         counts = self._winner or self._last or runs
         for lane in self._lanes:
@@ -211,7 +211,7 @@ def may_repeat(endpoint: Endpoint, request: InboundRequest) -> bool:
     """
     Return whether a request may be sent to two deployments at the same time.
 
-    Not if an upstream keeps or runs something for it, or charges for more than its tokens.
+    It may not if an upstream stores or runs something for it, or charges for more than tokens.
     """
     if endpoint is Endpoint.COUNT_TOKENS or request.fields.priced:
         return False

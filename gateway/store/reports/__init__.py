@@ -1,1 +1,1 @@
-"""Queries of pages: sums of usage, lists of calls, and statements of accounts."""
+"""Queries for pages: sums of usage, lists of calls, and statements of accounts."""

@@ -1,4 +1,4 @@
-"""Lists of recorded calls, newest first, a page at a time."""
+"""Lists of recorded calls, newest first, one page at a time."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class CallLists:
             return int(await connection.scalar(count) or 0)
 
     async def call(self, account_id: str | None, request_id: str) -> CallRecord | None:
-        """Return a call of an account; None: it has none with this id on record."""
+        """Return a recorded call of an account; None: there is none with this id."""
         query = sa.select(USAGE_EVENTS).where(_CALLS.request_id == request_id)
         if account_id is not None:
             query = query.where(_CALLS.account_id == account_id)
@@ -78,7 +78,7 @@ class CallLists:
         return None if row is None else record_of(row)
 
     async def charges(self, account_id: str | None, request_id: str) -> list[ChargeEntry]:
-        """Return what the ledger has of a call, in its order."""
+        """Return the ledger entries of a call, in order."""
         entries = LEDGER_ENTRIES.c
         query = sa.select(LEDGER_ENTRIES).where(entries.request_id == request_id)
         if account_id is not None:

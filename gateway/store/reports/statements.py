@@ -11,7 +11,7 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.tables import LEDGER_ENTRIES, NOT_CHARGES
 
 MOST_MOVEMENTS = 1000
-"""In one statement."""
+"""Most movements in one statement."""
 EXPORT_LIMIT = 200_000
 """Entries in one download."""
 _BATCH = 500

@@ -21,13 +21,13 @@ from gateway.store.sql.tables import TTFT_COLUMNS, USAGE_EVENTS, USAGE_QUARTERS
 FAILED = ("failed", "insured")
 """Outcomes of calls that failed."""
 MAX_ROWS = 50_000
-"""Of one report; what comes after is missing from it."""
+"""Most rows of one report; further ones are omitted."""
 _SUMS = USAGE_QUARTERS.c
 _TOKENS = tuple(TOKEN_COLUMNS.values())
 
 
 class SumsBy(enum.Enum):
-    """What a row stands for, beside its time. The value is the column."""
+    """The group of a row, besides its time. The value is the column."""
 
     MODEL = "model"
     KEY = "key_id"

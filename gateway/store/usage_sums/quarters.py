@@ -34,14 +34,14 @@ Group = tuple[str, int, str, str, str, str, str]
 
 
 class BookedRow(NamedTuple):
-    """A row that was booked, and what was booked of its call before."""
+    """A row that was booked, and what was booked for its call before."""
 
     row: Row
     before: Row | None
     """The usage row that it replaced."""
     was_charged: bool = False
     due_nanousd: int = 0
-    """The difference to what its call was charged before."""
+    """The difference to the earlier charge of its call."""
 
 
 class QuarterSums:

@@ -1,7 +1,7 @@
 """
 Rebuilds the sums by quarters of an hour from the usage events, an hour per transaction.
 
-It may run beside ledger writers. Quarters of which events may have been purged are left alone.
+It may run beside ledger writers. Quarters whose events may have been purged are not changed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def rebuild_usage(database: Database, *, retention_days: int, now_ms: int)
     Make the sums equal to the usage events again.
 
     Args:
-        retention_days: `sql.usage_retention_days`; older quarters are left alone.
+        retention_days: `sql.usage_retention_days`; older quarters are not changed.
         now_ms: Unix milliseconds.
 
     Raises:

@@ -1,4 +1,4 @@
-"""OpenAI Responses: request, response, event; kept responses; and the native chat."""
+"""OpenAI Responses: request, response, event; stored responses; and the native chat."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ class ResponsesRequest(Struct, kw_only=True):
     stream: Stream | UnsetType | None = UNSET
     store: (
         Annotated[
-            bool | None, about("Keep the response so that it can be continued; default true.")
+            bool | None, about("Store the response so that it can be continued; default true.")
         ]
         | UnsetType
     ) = UNSET
     previous_response_id: (
-        Annotated[str | None, about("A kept response that `input` continues.")] | UnsetType
+        Annotated[str | None, about("A stored response that `input` continues.")] | UnsetType
     ) = UNSET
     max_output_tokens: (
         Annotated[int | None, about("Most output tokens, reasoning included.")] | UnsetType
@@ -116,7 +116,7 @@ class ResponsesResponse(Struct):
     model: Annotated[str, about("The model's name as requested.")]
     output: list[ResponsesItem]
     usage: ResponsesUsage | UnsetType | None = UNSET
-    store: Annotated[bool, about("Whether the response is kept.")] | UnsetType = UNSET
+    store: Annotated[bool, about("Whether the response is stored.")] | UnsetType = UNSET
     previous_response_id: str | UnsetType | None = UNSET
     error: dict[str, Any] | UnsetType | None = UNSET
     incomplete_details: dict[str, Any] | UnsetType | None = UNSET

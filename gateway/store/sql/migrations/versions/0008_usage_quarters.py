@@ -22,7 +22,7 @@ _STEPS = tuple(f"ttft_{step:02}" for step in range(len(_BOUNDS_MS) + 1))
 
 
 def upgrade() -> None:
-    """Make one table, fill it from the calls that are there, and make three indexes."""
+    """Create one table, fill it from the recorded calls, and create three indexes."""
     op.create_table(
         "usage_quarters",
         *[
