@@ -7,6 +7,7 @@ The composition root: builds all objects of one worker process.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from gateway.core.catalogue import Catalogue
@@ -33,6 +34,7 @@ from gateway.pipeline.request.exchange import RequestBuilder
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.pipeline.routing.worker import WorkerRouting
+from gateway.pipeline.running import RunningCalls
 from gateway.pipeline.stored.keeper import StoredResponses
 from gateway.pipeline.token_counts import TokenCounter
 from gateway.settings import Secrets, Settings
@@ -144,6 +146,7 @@ class EdgeBuilder:
         counters: Vocabularies for token counts.
         stores: Started.
         stack: Closes what is opened here.
+        draining: Returns whether the worker is to get no new clients.
     """
 
     def __init__(
@@ -153,10 +156,13 @@ class EdgeBuilder:
         counters: Counters,
         stores: Stores,
         stack: AsyncExitStack,
+        draining: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._admin_token = secrets.admin_token
         self._stores = stores
+        self._draining = draining
+        self.running = RunningCalls()
         metering = stores.metering
         call_log = logs.CallLog(settings.server.log_format)
         stack.callback(call_log.close)
@@ -209,6 +215,7 @@ class EdgeBuilder:
             intake=self._intake,
             recorder=self._recorder,
             retention=self._retention,
+            running=self.running,
         )
         stores, stored = self._stores, self._retention.stored
         return Edge(
@@ -221,7 +228,7 @@ class EdgeBuilder:
                 show_provider=self._settings.routing.show_provider,
             ),
             self._admin_pages(catalogue),
-            Probes(self._settings.brand, stores.redis),
+            Probes(self._settings.brand, stores.redis, self._draining),
             ResponsesApi(self._authenticator, stored.conversations if stored else None),
             self._handover,
         )

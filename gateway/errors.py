@@ -38,6 +38,7 @@ class ErrorKind(enum.Enum):
     OVERLOADED = "overloaded"
     NO_ROUTE = "no_route"
     STORE_UNAVAILABLE = "store_unavailable"
+    STOPPING = "stopping"
     CONFLICT = "conflict"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
     IDEMPOTENCY_COMPLETED = "idempotency_completed"
@@ -121,6 +122,7 @@ SURFACES: dict[ErrorKind, Surface] = {
     ErrorKind.OVERLOADED: Surface(_G, 503, _FULL, _BUSY, 529, "overloaded_error"),
     ErrorKind.NO_ROUTE: Surface(_G, 503, _FULL, _BUSY, 529, "overloaded_error"),
     ErrorKind.STORE_UNAVAILABLE: Surface(_G, 503, _FULL, _BUSY, 529, "overloaded_error"),
+    ErrorKind.STOPPING: Surface(_G, 503, _FULL, _BUSY, 529, "overloaded_error"),
     ErrorKind.CONFLICT: Surface(_C, 409, _INVALID, "request_in_progress", 409, _INVALID),
     ErrorKind.IDEMPOTENCY_MISMATCH: Surface(
         _C, 422, _INVALID, "idempotency_key_reused", 422, _INVALID

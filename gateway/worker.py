@@ -1,8 +1,9 @@
 """
-One worker process: starts what `gateway.app` builds, reloads its catalogue, and stops it.
+One worker process: starts what `gateway.app` builds, reloads its catalogue, drains and stops it.
 
 Granian loads a `Worker` in each worker process and calls it as an ASGI application; lifespan
-messages start and stop it on the worker's event loop.
+messages start and stop it on the worker's event loop. In between a timer on that loop shows the
+supervisor that the loop runs, and does what the supervisor wants, see `gateway.worker_state`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ import asyncio
 import gc
 import logging
 import os
-import signal
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -22,17 +22,20 @@ import msgspec
 from gateway.app import EdgeBuilder, Stores
 from gateway.core.catalogue import build
 from gateway.edge.asgi import Edge
-from gateway.pipeline.client.channel import Receive, Send
+from gateway.pipeline.client.channel import ClientChannel, Receive, Send
 from gateway.settings import Settings, read_text, resolve_secrets
 from gateway.signals import unblock_stop_signals
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import fix_process
 from gateway.tokens.counters import Counters
+from gateway.worker_state import Phase, WorkerLink
 
 logger = logging.getLogger(__name__)
 
 # Granian ignores SIGTERM until it has begun to serve; unblock signals this long after start-up.
 _UNBLOCK_SIGNALS_S = 0.2
+_PULSE_S = 0.25
+"""How often the loop shows that it runs, and looks for what it is to do."""
 # A call leaves no reference cycles: collecting 30 times less often saves 4 % of its CPU time.
 _GC_THRESHOLDS = (20_000, 20, 50)
 
@@ -44,21 +47,24 @@ class Worker:
     Args:
         settings: Checked settings.
         counters: Vocabularies for token counts.
-        runtime: File in which the supervisor leaves newer settings before it sends SIGHUP. Models,
-            providers and prices are replaced without interrupting running calls; other sections
-            apply from the next start.
-        started: Called once the worker has started.
+        runtime: File in which the supervisor leaves newer settings before it asks for them. Models,
+            providers, prices and credentials are replaced without interrupting running calls; other
+            sections apply from the next start.
+        link: The supervisor.
     """
 
     def __init__(
-        self, settings: Settings, counters: Counters, runtime: Path, started: Callable[[], None]
+        self, settings: Settings, counters: Counters, runtime: Path, link: WorkerLink
     ) -> None:
-        self._started = started
         self._settings = settings
         self._counters = counters
         self._runtime = runtime
+        self._state, self._revision, self._stop_accepting = link
+        self._phase = Phase.SERVE
         self._stack = AsyncExitStack()
+        self._builder: EdgeBuilder | None = None
         self._edge: Edge | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, or handle the lifespan messages."""
@@ -77,6 +83,8 @@ class Worker:
                 await send({"type": "lifespan.startup.complete"})
                 asyncio.get_running_loop().call_later(_UNBLOCK_SIGNALS_S, unblock_stop_signals)
             elif message["type"] == "lifespan.shutdown":
+                # Their clients have left, or Granian would still wait for them.
+                await self._end_calls()
                 await self._stack.aclose()
                 logger.info("worker_stopped")
                 await send({"type": "lifespan.shutdown.complete"})
@@ -100,28 +108,59 @@ class Worker:
         catalogue = build(settings, secrets.providers)
         stores = Stores(settings, secrets, self._stack)
         await stores.start()
-        builder = EdgeBuilder(settings, secrets, self._counters, stores, self._stack)
-        self._edge = builder.edge(catalogue)
-        await stores.share_health()
-        asyncio.get_running_loop().add_signal_handler(
-            signal.SIGHUP, self._reload, self._runtime, builder
+        self._builder = EdgeBuilder(
+            settings, secrets, self._counters, stores, self._stack, self._is_draining
         )
-        self._reload(self._runtime, builder)
+        self._edge = self._builder.edge(catalogue)
+        await stores.share_health()
+        self._state.applied = self._revision
+        self._pulse(asyncio.get_running_loop())
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         logger.info("worker_started", extra={"models": len(catalogue.models)})
-        self._started()
+        self._state.started = True
 
-    def _reload(self, runtime: Path, builder: EdgeBuilder) -> None:
+    def _is_draining(self) -> bool:
+        return self._state.phase is not Phase.SERVE
+
+    def _pulse(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(_PULSE_S, self._pulse, loop)
+        self._state.beat = monotonic()
+        if self._state.wanted != self._revision:
+            self._reload(self._state.wanted)
+        phase = self._state.phase
+        if phase is not self._phase:
+            self._enter(phase)
+
+    def _enter(self, phase: Phase) -> None:
+        """Do what the supervisor wants from now on."""
+        self._phase = phase
+        ClientChannel.closing = phase is not Phase.SERVE
+        if phase is Phase.LEAVE:
+            self._stop_accepting()
+        elif phase is Phase.END and self._ending is None:
+            self._ending = asyncio.create_task(self._end_calls())
+
+    async def _end_calls(self) -> None:
+        """End the calls that still run, each with an error that its client can read."""
+        if self._builder is None or not len(self._builder.running):
+            return
+        calls = len(self._builder.running)
+        cancelled = await self._builder.running.end_all()
+        logger.warning("calls_ended", extra={"calls": calls, "cancelled": cancelled})
+
+    def _reload(self, revision: int) -> None:
         """Serve new calls from the newer catalogue; keep the current one if that fails."""
+        assert self._builder is not None
+        self._revision = revision
         try:
-            settings = msgspec.json.decode(runtime.read_bytes(), type=Settings)
-            if settings == self._settings:
-                return
+            settings = msgspec.json.decode(self._runtime.read_bytes(), type=Settings)
             secrets = resolve_secrets(settings, os.environ, read_text)
-            edge = builder.edge(build(settings, secrets.providers))
+            edge = self._builder.edge(build(settings, secrets.providers))
         except Exception:  # the root of a reload
             logger.exception("catalogue_reload_failed")
+            self._state.rejected = revision
             return
         self._settings, self._edge = settings, edge
+        self._state.applied = revision
         logger.info("catalogue_reloaded", extra={"models": len(settings.models)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from gateway import __version__
@@ -21,10 +23,12 @@ class Probes:
     Args:
         brand: The service's name and URL on the root page.
         bus: Its state is reported. A worker is ready without Redis, see `money.degraded`.
+        draining: Returns whether the worker is to get no new clients.
     """
 
-    def __init__(self, brand: Brand, bus: RedisClient) -> None:
+    def __init__(self, brand: Brand, bus: RedisClient, draining: Callable[[], bool]) -> None:
         self._bus = bus
+        self._draining = draining
         self._root = (
             f"{brand.name} gateway {__version__}\n\n"
             f"OpenAI base URL:    {brand.public_url}/v1\n"
@@ -46,6 +50,9 @@ class Probes:
 
     def _readiness(self) -> tuple[int, tuple[bytes, bytes], bytes]:
         state = self._bus.state
-        ready = state is not RedisState.CLOSED
-        body = {"status": "ready" if ready else "stopping", "redis": state.value}
+        status = "stopping" if state is RedisState.CLOSED else "ready"
+        if self._draining():
+            status = "draining"
+        ready = status == "ready"
+        body = {"status": status, "redis": state.value}
         return (200 if ready else 503), _JSON, msgspec.json.encode(body)

@@ -1,5 +1,7 @@
 """
-Clients that leave early: whether the upstream is still read for its usage report, and how long.
+Calls that end early: because their client leaves, or because the worker ends.
+
+When a client leaves, the upstream may still be read for its usage report:
 
 | the client leaves | `cancel` | `auto` | `drain` |
 | --- | --- | --- | --- |
@@ -25,6 +27,7 @@ from typing import Protocol
 
 from gateway.core.model import Wire
 from gateway.core.routing.plan import Candidate
+from gateway.errors import GatewayError
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.protocols.translate.capabilities import Capabilities
 
@@ -55,10 +58,13 @@ class Departs(Protocol):
     def client_left(self) -> None:
         """Write nothing more; end at once, or after reading the usage report."""
 
+    def end(self, error: GatewayError) -> None:
+        """End with `error`, where an event may follow what was written."""
+
 
 class Departure:
     """
-    Decides what happens when the client of a call leaves.
+    Decides what happens when the client of a call leaves, or the worker ends.
 
     Before a request is sent, the call is cancelled. While an upstream is read for its usage, the
     call is cancelled after `DRAIN_S`. A relayed response ends itself. After that, or after
@@ -69,15 +75,27 @@ class Departure:
         task: The call's task.
     """
 
-    __slots__ = ("_channel", "_disregarded", "_reads_on", "_relays", "_task", "_timer")
+    __slots__ = (
+        "_channel",
+        "_disregarded",
+        "_ended",
+        "_reads_on",
+        "_relays",
+        "_task",
+        "_timer",
+        "error",
+    )
 
     def __init__(self, channel: ClientChannel, task: asyncio.Task[object]) -> None:
         self._channel = channel
         self._task = task
         self._disregarded = False
+        self._ended = False
         self._reads_on = 0
         self._relays: tuple[Departs, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
+        self.error: GatewayError | None = None
+        """Why the gateway itself cancelled the call."""
 
     def watch(self) -> None:
         """Start watching for the client to leave. Call it once, after the body was read."""
@@ -86,6 +104,26 @@ class Departure:
     def disregard(self) -> None:
         """Complete the call even if the client leaves."""
         self._disregarded = True
+
+    def conclude(self) -> None:
+        """Let nothing interrupt the call from now on: it is being settled."""
+        self._disregarded = self._ended = True
+
+    def end(self, error: GatewayError) -> None:
+        """End the call with `error`: as the end of its stream, or instead of its response."""
+        if self._ended:
+            return
+        if self._channel.started:
+            for relay in self._relays:
+                relay.end(error)
+        else:
+            self.error = error
+            self._task.cancel()
+
+    def cancel(self) -> None:
+        """End the call at once; a response that was begun remains incomplete."""
+        if not self._ended:
+            self._task.cancel()
 
     @contextmanager
     def reading_on(self) -> Iterator[None]:

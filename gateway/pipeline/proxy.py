@@ -28,6 +28,7 @@ from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import CallContext
 from gateway.pipeline.request.inbound_request import InboundRequest, read_request
 from gateway.pipeline.response.refusal import error_response
+from gateway.pipeline.running import RunningCalls
 from gateway.pipeline.settlement import settle
 from gateway.pipeline.stored.keeper import ResponseKeeper, StoredResponses, refuse_references
 from gateway.protocols.http.errors.gateway_errors import render
@@ -61,6 +62,7 @@ class Proxy:
         intake: Bounds requests and their bodies before the account's limits are known.
         recorder: Records every call at its end.
         retention: Stores responses for later requests.
+        running: Ends calls when the worker ends.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Proxy:
         intake: Intake,
         recorder: Recorder,
         retention: Retention,
+        running: RunningCalls,
     ) -> None:
         self._catalogue = catalogue
         self._authenticator = authenticator
@@ -84,6 +87,7 @@ class Proxy:
             model.name for model in catalogue.models if model.prices.are_zero
         )
         self._recorder = recorder
+        self._running = running
         self._idempotent, self._stored = retention
         self._limits = limits = intake.limits
         self._bounds = RequestBounds(
@@ -104,6 +108,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         departure = Departure(channel, task)
+        self._running.add(departure)
         try:
             with self._admission:
                 await self._run(call, channel, departure)
@@ -111,22 +116,34 @@ class Proxy:
             self._set_error(call, channel, error)
             await self._refuse(call, channel, error)
         except asyncio.CancelledError:
-            self._set_error(call, channel, GatewayError(ErrorKind.CLIENT_GONE, "The client left."))
-            if not channel.gone:
-                raise
-            task.uncancel()
+            if departure.error is not None and not (channel.started or channel.gone):
+                task.uncancel()
+                self._set_error(call, channel, departure.error)
+                await self._refuse(call, channel, departure.error)
+            else:
+                gone = GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
+                self._set_error(call, channel, gone)
+                if not channel.gone:
+                    raise
+                task.uncancel()
         except BaseException:
             self._set_error(call, channel, GatewayError(ErrorKind.INTERNAL, "Internal error."))
             raise
         finally:
-            departure.disregard()  # a client that leaves now must not cancel the record
+            departure.conclude()  # a client that leaves now must not cancel the record
             call.ended_at = monotonic()
             settle(call)
             try:
                 await self._recorder.record(call)
             finally:
-                if call.hold is not None and self._idempotent is not None:
-                    await self._idempotent.conclude(call, channel)
+                await self._conclude(call, channel, departure)
+
+    async def _conclude(self, call: Call, channel: ClientChannel, departure: Departure) -> None:
+        try:
+            if call.hold is not None and self._idempotent is not None:
+                await self._idempotent.conclude(call, channel)
+        finally:
+            self._running.discard(departure)
 
     async def _turn_away(self, call: Call, channel: ClientChannel, refusal: GatewayError) -> None:
         """Respond to a call that the worker cannot take, with as little work as possible."""

@@ -25,7 +25,7 @@ def serve(settings: Settings, config_path: Path | None) -> int:
 
     Args:
         settings: Checked.
-        config_path: Read again on SIGHUP; None disables reloading.
+        config_path: Read again on SIGHUP and when it changes; None disables reloading.
     """
     logs.configure(settings.server.log_format)
 
@@ -35,7 +35,8 @@ def serve(settings: Settings, config_path: Path | None) -> int:
         resolve_secrets(settings, os.environ, read_text)  # a worker needs them to start
         return settings
 
-    return run(settings, Supervisor(settings, reload if config_path else None))
+    supervisor = Supervisor(settings, reload if config_path else None, config_path=config_path)
+    return run(settings, supervisor)
 
 
 def run(settings: Settings, supervisor: Supervisor) -> int:

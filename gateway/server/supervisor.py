@@ -8,18 +8,17 @@ The supervisor: the process that `capio serve` runs, and its child processes.
       ├─ console                   the pages for people, unless console.enabled = false
       └─ metrics server            sums the metrics of all processes
 
-Granian's loop runs in the main thread and handles signals: SIGTERM and SIGINT drain the workers. A
-thread restarts other children that exit, and on SIGHUP reads the configuration again and sends it
-to the workers without interrupting calls. Children run in their own sessions, so that a terminal's
-SIGINT does not reach them, and are stopped after the workers have drained.
+The main thread runs the workers, see `server.workers`, and handles signals: SIGTERM and SIGINT
+drain the workers. A thread restarts other children that exit, and reads the configuration again on
+SIGHUP and when its file changes; another one takes commands, see `server.control`. Children run in
+their own sessions, so that a terminal's SIGINT does not reach them, and are stopped after the
+workers have drained.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
-import multiprocessing
 import os
 import shutil
 import signal
@@ -27,25 +26,24 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import msgspec
-from granian.constants import HTTPModes, Interfaces, Loops
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-from granian.server.mp import MPServer as Granian
 
 from gateway.server.child import Child
+from gateway.server.config_file import ConfigFile
+from gateway.server.control import ControlServer, Reply, refusal, run_dir
 from gateway.server.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
 from gateway.server.environment import helper_environment, ledger_environment
 from gateway.server.file_limit import claim_files
+from gateway.server.workers.granian_server import WorkerServer
 from gateway.settings import ConfigError, Settings
 from gateway.settings.embedded import is_redis_embedded
-from gateway.settings.service import LogFormat
 from gateway.signals import block_stop_signals, end_with_parent, unblock_stop_signals
-from gateway.telemetry.logs import formatter
 from gateway.tokens.counters import load_counters
 from gateway.worker import Worker
+from gateway.worker_state import WorkerLink
 
 logger = logging.getLogger(__name__)
 
@@ -53,34 +51,11 @@ MULTIPROC_ENV = "PROMETHEUS_MULTIPROC_DIR"
 _RELOADED = frozenset({"providers", "models"})
 """Sections that a reload applies; the others apply from the next start."""
 _WATCH_S = 0.5
-MAX_HEAD_BYTES = 64 * 1024
-"""Request heads up to this size are accepted; Granian responds 431 above at most twice this."""
-
-
-class _StartCount:
-    """
-    Counts the workers that have started, by a pipe that they inherit.
-
-    Args:
-        workers: How many there are.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._read, self._write = os.pipe()
-        # A replacement worker writes, too, when nothing reads the pipe any more.
-        os.set_blocking(self._write, False)
-
-    def report(self) -> None:
-        """Count this worker; called in its process."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._write, b".")
-
-    def wait(self, ready: Callable[[], None]) -> None:
-        """Call `ready` once all workers have started."""
-        for _ in range(self._workers):
-            os.read(self._read, 1)
-        ready()
+_APPLY_S = 10.0
+"""How long workers may take to apply a configuration before a reload counts as failed."""
+_RESTART_S = 60.0
+"""How long the start of one worker may take before a restart counts as failed."""
+_POLL_S = 0.05
 
 
 class Supervisor:
@@ -89,8 +64,10 @@ class Supervisor:
 
     Args:
         settings: Checked.
-        reload: Returns the new configuration on SIGHUP; ConfigError keeps the current one.
+        reload: Returns the new configuration; ConfigError keeps the current one. None: there is no
+            file to read again.
         extra: Additional children, started before the workers.
+        config_path: The file to watch if `server.watch_config`.
     """
 
     def __init__(
@@ -98,9 +75,13 @@ class Supervisor:
         settings: Settings,
         reload: Callable[[], Settings] | None = None,
         extra: list[Child] | None = None,
+        config_path: Path | None = None,
     ) -> None:
         self.settings = settings
         self._reload = reload
+        self._file: ConfigFile | None = None
+        if reload is not None and config_path is not None and settings.server.watch_config:
+            self._file = ConfigFile(config_path)
         self._data_dir = Path(settings.server.data_dir).absolute()
         self._valkey = EmbeddedValkey(self._data_dir) if is_redis_embedded(settings) else None
         self._extra = extra or []
@@ -108,19 +89,24 @@ class Supervisor:
         self._console: Child | None = None
         self._stopping = threading.Event()
         self._stopped = threading.Event()
-        self._hangup = threading.Event()
+        self._hangup = False
+        self._reloading = threading.Lock()
         self._pid = os.getpid()
         # Loaded before the workers fork, so that they share its 40 MB.
         self._counters = load_counters()
-        self._runtime = self._data_dir / "run" / "settings.json"
-        self._starts = _StartCount(settings.server.workers)
+        self._runtime = run_dir(self._data_dir) / "settings.json"
+        self._server: WorkerServer | None = None
+        self._control = ControlServer(
+            run_dir(self._data_dir),
+            {"reload": self._on_reload, "drain": self._on_drain, "restart": self._on_restart},
+        )
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
         """
         Serve until SIGTERM or SIGINT; return the exit code.
 
         Args:
-            ready: Called once, in a thread, when all workers have started.
+            ready: Called once, when all workers have started.
 
         Raises:
             FileLimitError: The limit on open files is too low.
@@ -129,29 +115,28 @@ class Supervisor:
         self._prepare()
         gc.freeze()
         watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
-        server = self._granian(max_connections)
+        self._server = server = WorkerServer(
+            self.settings, max_connections, self.load_app, ready or _do_nothing
+        )
         try:
             self._start_children()
             watcher.start()
-            if ready is not None:
-                threading.Thread(
-                    target=self._starts.wait, args=(ready,), name="ready", daemon=True
-                ).start()
-            server.on_startup(lambda: self._install_hangup_handler(server))
+            server.on_startup(self._install_hangup_handler)
+            self._control.start()
             os.register_at_fork(before=_block_signals, after_in_parent=_unblock_signals)
-            server.serve(target_loader=self.load_app, wrap_loader=False)
+            return server.run()
         except SystemExit as stop:
             return int(stop.code or 0)
         finally:
+            self._control.stop()
             self._stopping.set()
             self._stop_children()
             self._stopped.set()
-        return 0
 
-    def load_app(self) -> Callable[..., Any]:
+    def load_app(self, link: WorkerLink) -> Callable[..., Any]:
         """Return the ASGI application; called in each worker process."""
         end_with_parent(self._pid)
-        return Worker(self.settings, self._counters, self._runtime, self._starts.report)
+        return Worker(self.settings, self._counters, self._runtime, link)
 
     def _prepare(self) -> None:
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -192,9 +177,11 @@ class Supervisor:
 
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_S):
-            if self._hangup.is_set():
-                self._hangup.clear()
-                self._reload_config()
+            if self._hangup:
+                self._hangup = False
+                self.reload("SIGHUP")
+            elif self._file is not None and self._file.has_changed():
+                self.reload("file")
             if self._valkey is not None:
                 try:
                     if self._valkey.ensure_running():
@@ -214,22 +201,32 @@ class Supervisor:
         if self._valkey is not None:
             self._valkey.stop()
 
-    def _install_hangup_handler(self, server: Granian) -> None:
-        """Reload the configuration on SIGHUP; Granian's handler would replace the workers."""
-        can_reload = self._reload is not None
-        signal.signal(
-            signal.SIGHUP,
-            (lambda *_: self._hangup.set()) if can_reload else server.signal_handler_interrupt,
-        )
+    def _install_hangup_handler(self) -> None:
+        """Reload the configuration on SIGHUP; without a file to read it means to stop."""
+        assert self._server is not None
+        stop = self._server.signal_handler_interrupt
+        signal.signal(signal.SIGHUP, self._hang_up if self._reload is not None else stop)
 
-    def _reload_config(self) -> None:
+    def _hang_up(self, *_: object) -> None:
+        self._hangup = True
+
+    def reload(self, cause: str) -> Reply:
         """Apply a new configuration to running workers and to those started later."""
-        assert self._reload is not None
-        try:
-            settings = self._reload()
-        except ConfigError as failure:
-            logger.error("config_rejected", extra={"errors": failure.errors})  # noqa: TRY400
-            return
+        with self._reloading:
+            if self._reload is None:
+                return refusal("This gateway has no configuration file.")
+            if self._file is not None:
+                self._file.note_read()
+            try:
+                settings = self._reload()
+            except ConfigError as failure:
+                logger.error("config_rejected", extra={"errors": failure.errors, "cause": cause})  # noqa: TRY400
+                return refusal(*failure.errors)
+            return self._apply(settings, cause)
+
+    def _apply(self, settings: Settings, cause: str) -> Reply:
+        assert self._server is not None
+        pool = self._server.pool
         deferred = [
             name
             for name in settings.__struct_fields__
@@ -239,54 +236,60 @@ class Supervisor:
             self.settings, providers=settings.providers, models=settings.models
         )
         self._write_settings()
-        for worker in multiprocessing.active_children():
-            assert worker.pid is not None
-            os.kill(worker.pid, signal.SIGHUP)
+        pool.revision += 1
         if self._console is not None:
             self._console.hang_up()
-        logger.info("config_reloaded", extra={"from_the_next_start": deferred})
+        applied, rejected = self._wait_applied(pool.revision)
+        found = {"cause": cause, "workers": applied, "from_the_next_start": deferred}
+        if rejected:
+            logger.error("config_not_applied", extra={**found, "not_applied": rejected})
+            return refusal(
+                f"{rejected} workers keep the old configuration: the log says why"
+                " (catalogue_reload_failed)."
+            )
+        logger.info("config_reloaded", extra=found)
+        return {"ok": True, **found}
 
-    def _granian(self, max_connections: int) -> Granian:
-        server = self.settings.server
-        return Granian(
-            "gateway.worker",
-            address=server.host,
-            port=server.port,
-            interface=Interfaces.ASGI,
-            workers=server.workers,
-            runtime_threads=1,
-            loop=Loops.uvloop,
-            # Granian has no timeouts for HTTP/2: silent connections would stay open forever.
-            http=HTTPModes.http1,
-            websockets=False,
-            backlog=server.backlog,
-            backpressure=max_connections,
-            http1_settings=HTTP1Settings(
-                header_read_timeout=round(server.header_timeout_s * 1000),
-                max_buffer_size=MAX_HEAD_BYTES,
-            ),
-            log_level=LogLevels.warning,
-            log_dictconfig=_granian_logging(server.log_format),
-            ssl_cert=Path(server.tls_cert_file) if server.tls_cert_file else None,
-            ssl_key=Path(server.tls_key_file) if server.tls_key_file else None,
-            respawn_failed_workers=True,
-            respawn_interval=0.5,
-            workers_kill_timeout=max(1, round(server.grace_s)),
-        )
+    def _wait_applied(self, revision: int) -> tuple[int, int]:
+        """Return how many workers serve a revision, and how many do not."""
+        assert self._server is not None
+        deadline = monotonic() + _APPLY_S
+        while True:
+            states = [member.state for member in self._server.pool.workers]
+            applied = sum(state.applied >= revision for state in states)
+            waiting = sum(state.applied < revision > state.rejected for state in states)
+            if not waiting or monotonic() > deadline or self._stopping.is_set():
+                return applied, len(states) - applied
+            sleep(_POLL_S)
+
+    def _on_reload(self, _: dict[str, object]) -> Reply:
+        return self.reload("command")
+
+    def _on_drain(self, request: dict[str, object]) -> Reply:
+        assert self._server is not None
+        pool = self._server.pool
+        pool.draining = request.get("on") is not False
+        logger.info("draining" if pool.draining else "drain_cancelled")
+        return {"ok": True, "draining": pool.draining, "workers": len(pool.workers)}
+
+    def _on_restart(self, _: dict[str, object]) -> Reply:
+        assert self._server is not None
+        pool = self._server.pool
+        logger.info("restarting", extra={"workers": len(pool.workers)})
+        pool.replace_all()
+        deadline = monotonic() + _RESTART_S * len(pool.workers)
+        while pool.replacing and not self._stopping.is_set():
+            if monotonic() > deadline:
+                return refusal("A new worker has not started in time: the log may say why.")
+            sleep(_POLL_S)
+        if pool.replacement_failed or self._stopping.is_set():
+            return refusal("A new worker could not start; the old one serves. The log says why.")
+        logger.info("restarted", extra={"workers": len(pool.workers), "leaving": pool.leaving})
+        return {"ok": True, "workers": len(pool.workers), "leaving": pool.leaving}
 
 
-def _granian_logging(log_format: LogFormat) -> dict[str, Any]:
-    return {
-        "formatters": {"gateway": {"()": formatter, "log_format": log_format}},
-        "handlers": {
-            "gateway": {
-                "class": "logging.StreamHandler",
-                "formatter": "gateway",
-                "stream": "ext://sys.stderr",
-            }
-        },
-        "loggers": {"_granian": {"handlers": ["gateway"], "propagate": False}},
-    }
+def _do_nothing() -> None:
+    """No one waits for the start."""
 
 
 def _block_signals() -> None:

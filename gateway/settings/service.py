@@ -247,13 +247,37 @@ class Server(Section, frozen=True):
             " wire. `0` disables them.",
         ),
     ] = 15.0
+    drain_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="Time after SIGTERM in which the port stays open and calls are served,"
+            " while `/readyz` is 503 and every response closes its connection. Must be longer than"
+            " a load balancer takes to notice. Ctrl-C skips it.",
+        ),
+    ] = 5.0
     grace_s: Annotated[
         Seconds,
         Meta(
-            description="Time that running streams get after SIGTERM. Kubernetes'"
-            " `terminationGracePeriodSeconds` must be longer.",
+            description="Time that running calls get after that. The rest end with an error."
+            " Kubernetes' `terminationGracePeriodSeconds` must be longer than"
+            " `server.drain_s` and this together, by 30 s.",
         ),
     ] = 600.0
+    heartbeat_timeout_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="A worker whose event loop has not run for this long is killed and"
+            " replaced, one worker at a time. `0` disables it.",
+        ),
+    ] = 10.0
+    watch_config: Annotated[
+        bool,
+        Meta(description="Reload the configuration file when its content changes."),
+    ] = True
     tls_cert_file: Annotated[
         Text | None,
         Meta(

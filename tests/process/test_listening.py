@@ -12,7 +12,7 @@ import psutil
 import pytest
 import trustme
 
-from gateway.server.supervisor import MAX_HEAD_BYTES
+from gateway.server.workers.granian_server import MAX_HEAD_BYTES
 from tests.support.bodies import OPENAI, WHOLE
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_client import Connection, render

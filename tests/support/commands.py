@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
-MODULES: Final = ("accounts", "config", "credits", "keys", "limits", "records")
+MODULES: Final = ("accounts", "config", "credits", "keys", "limits", "process.running", "records")
 TIMEOUT_S: Final = 60.0
 
 

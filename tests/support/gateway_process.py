@@ -79,11 +79,12 @@ class GatewayProcess:
         if "[console]" not in extra + config:
             extra += "\n[console]\nenabled = false\n"
         # Beside other tests a loop is late for want of CPU, which is no overload.
-        lag = "" if "max_loop_lag_ms" in server else "max_loop_lag_ms = 0\n"
+        times = "" if "max_loop_lag_ms" in server else "max_loop_lag_ms = 0\n"
+        times += "" if "drain_s" in server else "drain_s = 0\n"
         routing = "" if "[routing]" in extra + config else SCRIPTED_ROUTING
         self.config_path.write_text(
             f"[server]\nport = {self.port}\nworkers = {workers}\n"
-            f"data_dir = {json.dumps(str(self.data_dir))}\n{lag}{server}\n"
+            f"data_dir = {json.dumps(str(self.data_dir))}\n{times}{server}\n"
             f"[metrics]\nport = {self.metrics_port}\n{extra}\n{routing}\n{config}\n"
         )
 

@@ -44,6 +44,7 @@ from gateway.pipeline.response.watchdog import Watchdog
 from gateway.pipeline.routing.board import HealthBoard
 from gateway.pipeline.routing.router import Router
 from gateway.pipeline.routing.worker import AttemptPolicy
+from gateway.pipeline.running import RunningCalls
 from gateway.pipeline.token_counts import TokenCounter
 from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.relayed import RelayedStream, Unchanged
@@ -146,6 +147,7 @@ class Bench:
             draw=lambda: 0.0,
         )
         self.counts = TokenCounter(Counters({}), self.answered)
+        self.running = RunningCalls()
         self.intake = Intake(server or Server(), self.metrics, credit)
         admission = Admission(limit, self.metrics, reservations)
         self.proxy = Proxy(
@@ -156,6 +158,7 @@ class Bench:
             intake=self.intake,
             recorder=Recorder(self.usage_log, reservations, self.metrics, self.call_log),
             retention=Retention(idempotent, stored),
+            running=self.running,
         )
         self.call_count = 0
 

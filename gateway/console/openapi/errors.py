@@ -138,6 +138,10 @@ ERROR_TEXTS: Final[dict[ErrorKind, ErrorText]] = {
     ErrorKind.STORE_UNAVAILABLE: ErrorText(
         "The call needs Redis or SQL, and neither responds.", _AGAIN
     ),
+    ErrorKind.STOPPING: ErrorText(
+        "The gateway or one of its workers ends, and the grace period for running calls is over.",
+        "Send the request again. Of a stream, what was delivered is charged.",
+    ),
     ErrorKind.CONFLICT: ErrorText(
         "A call with this `Idempotency-Key` is still running, or two changes exclude each other.",
         _WAIT,

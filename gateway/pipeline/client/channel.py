@@ -77,6 +77,8 @@ class ClientChannel:
         "started",
     )
 
+    closing: ClassVar[bool] = False
+    """The worker drains: each response closes its connection."""
     _draining: ClassVar[int] = 0
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -303,6 +305,8 @@ class ClientChannel:
         Granian sends it at once and never waits.
         """
         self.started = True
+        if ClientChannel.closing and (b"connection", b"close") not in headers:
+            headers = [*headers, (b"connection", b"close")]
         if self._copy is not None:
             self._copy.start(status, headers)
         step = self._send(

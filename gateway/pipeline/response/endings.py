@@ -14,7 +14,12 @@ from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.request.exchange import CallContext
 from gateway.pipeline.response.relay import EarlyUpstreamError, Relay
 from gateway.protocols.http.errors.gateway_errors import render_event
-from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, STREAM_LATE
+from gateway.protocols.http.errors.upstream_faults import (
+    STREAM_CUT,
+    STREAM_LATE,
+    STREAM_STOPPED,
+    UpstreamFault,
+)
 from gateway.protocols.openai_responses.stream import ResponsesStream
 from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.transform import StreamTransform
@@ -84,8 +89,7 @@ async def end_translated(
     channel = context.channel
     if error is not None and error.kind is ErrorKind.SLOW_CLIENT:
         raise error
-    late = error is not None and error.kind is ErrorKind.UPSTREAM_TIMEOUT
-    rest = transform.end(error is None, STREAM_LATE if late else STREAM_CUT)
+    rest = transform.end(error is None, _fault_of(error))
     check_early_error(channel, transform)
     channel.claim()
     if isinstance(transform, ResponsesStream) and transform.held is not None:
@@ -96,6 +100,14 @@ async def end_translated(
     await channel.end()
     if transform.failed:
         raise error or cut_off()
+
+
+def _fault_of(error: GatewayError | None) -> UpstreamFault:
+    """Return how a translated stream reports the error that ended it."""
+    kind = None if error is None else error.kind
+    if kind is ErrorKind.STOPPING:
+        return STREAM_STOPPED
+    return STREAM_LATE if kind is ErrorKind.UPSTREAM_TIMEOUT else STREAM_CUT
 
 
 def check_early_error(channel: ClientChannel, transform: StreamTransform) -> None:

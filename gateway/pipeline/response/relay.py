@@ -81,6 +81,7 @@ class Relay:
         "_call",
         "_channel",
         "_end_error",
+        "_ending",
         "_is_ending",
         "_keepalive_s",
         "_last_read_at",
@@ -124,6 +125,8 @@ class Relay:
         # The body ended while a write was waiting for the client.
         self._is_ending = False
         self._end_error: GatewayError | None = None
+        # Why the stream ends at the next event boundary.
+        self._ending: GatewayError | None = None
         writer = HoldingWriter if channel.holds and call.stream else ClientWriter
         self.writer = writer(channel, head, clocks.stall_s, self)
         self._channel = channel
@@ -208,10 +211,21 @@ class Relay:
         if not self.done.done():
             self.done.set_result(error)
 
+    def end(self, error: GatewayError) -> None:
+        """End with `error` where an event may follow what was written: now, or at a check."""
+        if self._read_on_error is not None:
+            self.stop(self._read_on_error)
+        elif self.writer.busy or not at_event_boundary(*self.writer.tail):
+            self._ending = error
+        else:
+            self._finish(error)
+
     def check(self, now: float, limits: Clocks) -> None:
         """Perform what is due at `now`; called a few times per second."""
         if self.done.done():
             return
+        if self._ending is not None:
+            self.end(self._ending)
         try:
             self._carry_out(self._clocks(limits).decide(now), now)
         except Exception as error:  # noqa: BLE001 # as in `body_chunk`

@@ -61,13 +61,14 @@ class EdgeHarness:
         self.bench = Bench(*steps, **given)
         self.api = api or FakeApi()
         self.bus = FakeBus()
+        self.draining = False
         brand = Brand()
         self.edge = Edge(
             self.bench.proxy,
             ModelsApi(self.bench.catalogue, self.bench.authenticator),
             self.api,  # type: ignore[arg-type]
             self.api,  # type: ignore[arg-type]
-            Probes(brand, self.bus),  # type: ignore[arg-type]
+            Probes(brand, self.bus, lambda: self.draining),  # type: ignore[arg-type]
             ResponsesApi(self.bench.authenticator, None),
         )
 
@@ -267,6 +268,19 @@ async def test_readiness_ends_with_the_stores() -> None:
 
     assert client.status == 503
     assert json.loads(client.body)["status"] == "stopping"
+
+
+async def test_readiness_ends_when_the_worker_drains() -> None:
+    """It serves calls all the same, and is alive."""
+    harness = EdgeHarness()
+    harness.draining = True
+
+    client = await harness.ask("/readyz", method="GET", key=None)
+    alive = await harness.ask("/healthz", method="GET", key=None)
+
+    assert client.status == 503
+    assert json.loads(client.body) == {"status": "draining", "redis": "ready"}
+    assert alive.status == 200
 
 
 def test_request_ids_are_unique_across_workers() -> None:

@@ -89,11 +89,12 @@ def test_ports_and_probes_are_those_of_the_configuration(name: str) -> None:
 
 
 def test_gateway_gets_the_time_that_its_streams_may_take() -> None:
-    """The termination grace period is longer than the drain time."""
-    pod, container = pod_of("gateway"), container_of("gateway")
-    pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    """The termination grace period is longer than the drain and the grace period together."""
+    pod, server = pod_of("gateway"), SETTINGS.server
 
-    assert pod["terminationGracePeriodSeconds"] >= pause + SETTINGS.server.grace_s + 30
+    assert pod["terminationGracePeriodSeconds"] >= server.drain_s + server.grace_s + 30
+    assert server.drain_s >= 10, "a Service takes seconds to remove a pod"
+    assert "lifecycle" not in container_of("gateway"), "SIGTERM drains by itself"
 
 
 def test_ledger_gets_the_secrets_of_the_stores_alone() -> None:

@@ -33,6 +33,7 @@ MESSAGES: Final[dict[ErrorKind, str]] = {
     ErrorKind.OVERLOADED: "The service is overloaded. Try again.",
     ErrorKind.NO_ROUTE: "No upstream is available for this model. Try again.",
     ErrorKind.STORE_UNAVAILABLE: "The service is temporarily unavailable. Try again.",
+    ErrorKind.STOPPING: "The gateway is restarting. Send the request again.",
     ErrorKind.UPSTREAM_CONNECT: "The upstream model could not be reached.",
     ErrorKind.UPSTREAM_BROKEN: "The upstream response was interrupted.",
     ErrorKind.UPSTREAM_TIMEOUT: "The upstream model did not respond in time.",
@@ -41,7 +42,11 @@ MESSAGES: Final[dict[ErrorKind, str]] = {
 }
 """The messages of errors without a message of their own."""
 
-_RETRY_AFTER_S: Final = {ErrorKind.OVERLOADED: 1.0, ErrorKind.NO_ROUTE: 1.0}
+_RETRY_AFTER_S: Final = {
+    ErrorKind.OVERLOADED: 1.0,
+    ErrorKind.NO_ROUTE: 1.0,
+    ErrorKind.STOPPING: 1.0,
+}
 """Default `retry-after` by kind."""
 
 

@@ -98,6 +98,11 @@ STREAM_LATE: Final = UpstreamFault(
 )
 """A timeout of the stream expired; detected by the gateway."""
 
+STREAM_STOPPED: Final = UpstreamFault(
+    fault=FaultClass.OVERLOADED, message="The gateway is restarting. Send the request again."
+)
+"""The gateway ends and the grace period for running streams is over."""
+
 STREAM_MALFORMED: Final = UpstreamFault(
     fault=FaultClass.BROKEN_OFF, message="Upstream sent malformed data"
 )

@@ -76,6 +76,19 @@ async def test_whole_answer_is_one_head_and_one_piece() -> None:
     assert channel.ended
 
 
+@pytest.mark.parametrize("headers", [HEAD, [*HEAD, (b"connection", b"close")]])
+async def test_response_of_a_draining_worker_closes_its_connection(
+    monkeypatch: pytest.MonkeyPatch, headers: list[tuple[bytes, bytes]]
+) -> None:
+    """The client's next request goes to another worker; the header is there once."""
+    monkeypatch.setattr(ClientChannel, "closing", True)
+    client = FakeClient(CHAT)
+
+    await client.channel().respond(200, headers, b"")
+
+    assert client.headers == [*HEAD, (b"connection", b"close")]
+
+
 async def test_copy_gets_everything_that_is_written() -> None:
     """For a call whose answer is kept."""
     channel = FakeClient(CHAT).channel()

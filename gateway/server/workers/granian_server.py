@@ -1,0 +1,203 @@
+"""
+Granian as a library: it serves HTTP in each worker, `Pool` decides when workers start and end.
+
+Granian's own loop replaces workers in its own way and offers no other. So this class overrides how
+it opens sockets, starts workers, waits and stops them, and nothing else. These names are private:
+tests/unit/server/workers/test_granian_server.py fails if another version of Granian lacks one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer
+
+from gateway.server.workers.listeners import close_all, keep_only, open_listeners, stop_accepting
+from gateway.server.workers.pool import Limits, Pool, Process
+from gateway.settings import Settings
+from gateway.settings.service import LogFormat
+from gateway.telemetry.logs import formatter
+from gateway.worker_state import WorkerLink, WorkerState
+
+logger = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Request heads up to this size are accepted; Granian responds 431 above at most twice this."""
+TICK_S = 0.1
+_LONGEST_QUIET_S = 30.0
+
+App = Callable[..., Any]
+
+
+class WorkerServer(MPServer):
+    """
+    The workers of one gateway.
+
+    Args:
+        settings: Checked.
+        max_connections: Of one worker.
+        load: Returns the ASGI application; called in each worker process.
+        ready: Called once, when all workers have started.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        max_connections: int,
+        load: Callable[[WorkerLink], App],
+        ready: Callable[[], None],
+    ) -> None:
+        server = settings.server
+        super().__init__(
+            "gateway.worker",
+            address=server.host,
+            port=server.port,
+            interface=Interfaces.ASGI,
+            workers=server.workers,
+            runtime_threads=1,
+            loop=Loops.uvloop,
+            # Granian has no timeouts for HTTP/2: silent connections would stay open forever.
+            http=HTTPModes.http1,
+            websockets=False,
+            backlog=server.backlog,
+            backpressure=max_connections,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=round(server.header_timeout_s * 1000),
+                max_buffer_size=MAX_HEAD_BYTES,
+            ),
+            log_level=LogLevels.warning,
+            log_dictconfig=_logging(server.log_format),
+            ssl_cert=Path(server.tls_cert_file) if server.tls_cert_file else None,
+            ssl_key=Path(server.tls_key_file) if server.tls_key_file else None,
+        )
+        tls = (server.tls_cert_file, server.tls_key_file)
+        self._tls = None if None in tls else (Path(tls[0] or ""), Path(tls[1] or ""))
+        self._load = load
+        self._ready: Callable[[], None] | None = ready
+        self._stops: list[int] = []
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        limits = Limits(
+            heartbeat_s=server.heartbeat_timeout_s,
+            drain_s=server.drain_s,
+            grace_s=server.grace_s,
+            quiet_s=min(server.header_timeout_s + 1, _LONGEST_QUIET_S),
+        )
+        self.pool = Pool(server.workers, self._spawn, limits, self._close_listeners)
+
+    def run(self) -> int:
+        """Serve until SIGTERM, SIGINT or a failure; return the exit code."""
+        self.serve(target_loader=self._unused_loader, wrap_loader=False)
+        return 1 if self.pool.failed else 0
+
+    def renew_tls(self) -> None:
+        """Have the next workers read the certificate again; an unusable one changes nothing."""
+        if self._tls is None:
+            return
+        try:
+            # The paths may be links that now lead to other files.
+            self.build_ssl_context(*self._tls, None, SSLProtocols.tls13, None, [], False)
+        except OSError as failure:  # ssl.SSLError is one
+            logger.error("certificate_not_usable", extra={"reason": str(failure)})  # noqa: TRY400
+
+    def signal_handler_interrupt(self, number: int, *_: object) -> None:
+        """Remember a signal for the loop; an Event could be locked by the code it interrupts."""
+        self._stops.append(number)
+        os.write(self._wake_write, b".")
+
+    def _unused_loader(self) -> App:
+        raise NotImplementedError
+
+    def _init_shared_socket(self) -> None:
+        self._listeners = open_listeners(self.bind_addr, self.bind_port, self.backlog, self.workers)
+        self._holders = [
+            SocketHolder(each.fileno(), False, self.backlog)  # type: ignore[call-arg]
+            for each in self._listeners
+        ]
+        self._ssp = self._sso = None
+
+    def _drop_shared_socket(self) -> None:
+        self._close_listeners()
+
+    def _close_listeners(self) -> None:
+        close_all(self._listeners)
+
+    def _spawn_workers(self, spawn_target: Callable[..., None], _: object) -> None:
+        self._target = spawn_target
+        self.pool.start()
+
+    def _spawn(self, slot: int, state: WorkerState) -> Process:
+        revision = self.pool.revision
+
+        def load() -> App:
+            descriptor = keep_only(self._listeners, slot)
+            return self._load(WorkerLink(state, revision, lambda: stop_accepting(descriptor)))
+
+        self.renew_tls()
+        self._shd: Any = self._holders[slot]
+        worker: Any = self._spawn_worker(slot, self._target, load)
+        worker.start()
+        return _GranianProcess(worker)
+
+    def _serve_loop(self, *_: object) -> None:
+        while not self.pool.ended:
+            if select.select([self._wake_read], [], [], TICK_S)[0]:
+                os.read(self._wake_read, 64)
+            while self._stops:
+                # Ctrl-C ends without the drain period: no balancer sends calls to a terminal.
+                self.pool.stop(monotonic(), drain=self._stops.pop(0) == signal.SIGTERM)
+            self.pool.tick(monotonic())
+            if self._ready is not None and self.pool.all_started and self.pool.workers:
+                ready, self._ready = self._ready, None
+                ready()
+
+    def _stop_workers(self) -> None:
+        # The pool has ended them; Granian's own list of failed ones would become its exit code.
+        self.interrupt_children.clear()
+
+
+class _GranianProcess:
+    """A `Process` around Granian's."""
+
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
+
+    @property
+    def pid(self) -> int:
+        pid: int = self._worker.inner.pid
+        return pid
+
+    def is_alive(self) -> bool:
+        alive: bool = self._worker.is_alive()
+        return alive
+
+    def terminate(self) -> None:
+        self._worker.terminate()
+
+    def kill(self) -> None:
+        self._worker.kill()
+
+
+def _logging(log_format: LogFormat) -> dict[str, Any]:
+    return {
+        "formatters": {"gateway": {"()": formatter, "log_format": log_format}},
+        "handlers": {
+            "gateway": {
+                "class": "logging.StreamHandler",
+                "formatter": "gateway",
+                "stream": "ext://sys.stderr",
+            }
+        },
+        "loggers": {"_granian": {"handlers": ["gateway"], "propagate": False}},
+    }

@@ -1,0 +1,84 @@
+"""
+The listening sockets of the workers, which the supervisor holds.
+
+Each slot has one socket, which the workers that follow one another in it inherit. So no connection
+that waits to be accepted is lost when a worker ends. The kernel distributes connections over the
+sockets (SO_REUSEPORT); where it does not, all slots share one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+
+def open_listeners(host: str, port: int, backlog: int, slots: int) -> list[socket.socket]:
+    """
+    Return one listening socket per slot.
+
+    Raises:
+        OSError: The address cannot be used.
+    """
+    if sys.platform != "linux":
+        shared = _listen(host, port, backlog)
+        return [shared] * slots
+    opened: list[socket.socket] = []
+    try:
+        while len(opened) < slots:
+            opened.append(_listen(host, port, backlog))
+    except OSError:
+        close_all(opened)
+        raise
+    return opened
+
+
+def close_all(sockets: list[socket.socket]) -> None:
+    """Close the sockets in this process."""
+    for each in sockets:
+        each.close()
+
+
+def keep_only(sockets: list[socket.socket], slot: int) -> int:
+    """Close all sockets but that of a slot; return its descriptor, which now has no owner."""
+    kept = sockets[slot]
+    for each in sockets:
+        if each is not kept:
+            each.close()
+    return kept.detach()
+
+
+def stop_accepting(descriptor: int) -> None:
+    """
+    Replace a listening socket by one that nobody can reach.
+
+    Granian, which accepts from `descriptor`, has no way to stop accepting without closing idle
+    connections, some of which carry a request that is on its way.
+    """
+    with socket.socket(_UNREACHABLE) as silent:
+        if _UNREACHABLE == socket.AF_INET:
+            silent.bind(("127.0.0.1", 0))
+        else:
+            silent.bind(b"")  # the kernel chooses a name outside of the file system
+        silent.listen(1)
+        silent.setblocking(False)
+        os.dup2(silent.fileno(), descriptor)
+
+
+_UNREACHABLE = socket.AF_UNIX if sys.platform == "linux" else socket.AF_INET
+
+
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "linux":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind((host, port))
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
