@@ -3,13 +3,16 @@ CPU of planning one call over five deployments, with health and conversations.
 
     python -m bench.routing_micro [calls]
 
-Prints microseconds of CPU per call, the best of five runs, for: the plan of a model with one
-deployment; five equally cheap ones without and with a conversation named by a header, and one known
-by its first message; one of five out; a client's preference. `health` is what each attempt adds.
+Prints microseconds of CPU per call: the best and the median of nine rounds, in each of which all
+cases are measured in turn, and what the best adds to the plan of a model with one deployment. The
+cases: five equally cheap deployments without and with a conversation named by a header, and one
+known by its first message, on both wires; one of five out; a client's preference; what the health
+of each attempt takes, planned with five deployments or with one.
 """
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -28,14 +31,21 @@ BODY = (
     b'{"model":"m","messages":[{"role":"system","content":"You are helpful."},'
     b'{"role":"user","content":"What is the capital of France?"}],"max_tokens":64}'
 )
+ANTHROPIC_BODY = (
+    b'{"model":"m","max_tokens":64,"system":"You are helpful.",'
+    b'"messages":[{"role":"user","content":"What is the capital of France?"}]}'
+)
 HEADERS = [(b"host", b"gateway"), (b"authorization", b"Bearer sk-capio-live-x"), (b"accept", b"*")]
 SESSION = (b"x-session-id", b"0f6d4c0e-7d0f-4ad0-9d0b-2a52e2f2b7aa")
-RUNS = 5
+RUNS = 9
 
 
 def a_router(count: int) -> tuple[Router, Model, HealthBoard]:
     cost = Prices(10, 20, 1, 1, 20)
-    model = a_model(*(a_deployment(a_provider(f"p{number}"), cost) for number in range(count)))
+    wires = (Wire.OPENAI, Wire.ANTHROPIC)
+    model = a_model(
+        *(a_deployment(a_provider(f"p{number}", wires), cost) for number in range(count))
+    )
     providers = tuple(each.provider for each in model.deployments)
     catalogue = Catalogue("", (model,), providers, {"m": model})
     board = HealthBoard(HealthRules(), "bench")
@@ -43,42 +53,48 @@ def a_router(count: int) -> tuple[Router, Model, HealthBoard]:
     return Router(catalogue, board), model, board
 
 
-def measure(name: str, work: Callable[[], object], calls: int) -> float:
-    best = float("inf")
+def measure(cases: dict[str, Callable[[], object]], calls: int) -> None:
+    """Measure all cases in turn, several times, and print what they take."""
+    taken: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(RUNS):
-        began = time.process_time()
-        for _ in range(calls):
-            work()
-        best = min(best, (time.process_time() - began) / calls * 1e6)
-    print(f"{name:44} {best:6.2f} us")
-    return best
+        for name, work in cases.items():
+            began = time.process_time()
+            for _ in range(calls):
+                work()
+            taken[name].append((time.process_time() - began) / calls * 1e6)
+    single = min(next(iter(taken.values())))
+    print(f"{'':44}   best  median  added")
+    for name, values in taken.items():
+        best, median = min(values), statistics.median(values)
+        print(f"{name:44} {best:6.2f}  {median:6.2f} {best - single:6.2f}")
 
 
 def main(calls: int) -> None:
-    chat, fields = Endpoint.CHAT_COMPLETIONS, decode_call(BODY, Wire.OPENAI)
+    chat, messages = Endpoint.CHAT_COMPLETIONS, Endpoint.MESSAGES
 
-    def planning(router: Router, model: Model, *more: tuple[bytes, bytes]) -> Callable[[], object]:
-        headers = [*HEADERS, *more]
+    def planning(
+        router: Router,
+        model: Model,
+        *more: tuple[bytes, bytes],
+        endpoint: Endpoint = chat,
+        body: bytes = BODY,
+    ) -> Callable[[], object]:
+        headers, wire, fields = [*HEADERS, *more], endpoint.wire, decode_call(body, endpoint.wire)
 
         def conversation() -> int | None:
-            return conversation_of(headers, fields, Wire.OPENAI, BODY)
+            return conversation_of(headers, fields, wire, body)
 
         def work() -> object:
             wishes = router.preferences(model, headers)
-            return router.route(model, chat, wishes, conversation)
+            return router.route(model, endpoint, wishes, conversation)
 
         return work
 
     single, single_model, _ = a_router(1)
     router, model, board = a_router(5)
+    worse, worse_model, worse_board = a_router(5)
+    worse_board.of("p1/p1-m").open(time.monotonic())
     plain = Router(Catalogue("", (model,), (), {}), board, affinity=False)
-    measure("one deployment", planning(single, single_model), calls)
-    measure("five, no conversations", planning(plain, model), calls)
-    measure("five, conversation by header", planning(router, model, SESSION), calls)
-    measure("five, conversation by first message", planning(router, model), calls)
-    measure(
-        "five, a provider preferred", planning(router, model, (b"x-capio-prefer", b"p3")), calls
-    )
     health, budget = board.of("p1/p1-m"), RetryBudget(20, 10)
 
     def attempt() -> None:
@@ -87,9 +103,18 @@ def main(calls: int) -> None:
         health.in_flight -= 1
         board.attempt_succeeded(board.of(health.label), 0.3)
 
-    measure("health of one attempt", attempt, calls)
-    board.of("p1/p1-m").open(time.monotonic())
-    measure("five, one of them out", planning(router, model, SESSION), calls)
+    cases = {
+        "one deployment": planning(single, single_model),
+        "five, no conversations": planning(plain, model),
+        "five, conversation by header": planning(router, model, SESSION),
+        "five, conversation by first message": planning(router, model),
+        "the same, Anthropic wire": planning(router, model, endpoint=messages, body=ANTHROPIC_BODY),
+        "five, a provider preferred": planning(router, model, (b"x-capio-prefer", b"p3")),
+        "five, one of them out": planning(worse, worse_model, SESSION),
+        "the same, conversation by first message": planning(worse, worse_model),
+        "health of one attempt": attempt,
+    }
+    measure(cases, calls)
 
 
 if __name__ == "__main__":

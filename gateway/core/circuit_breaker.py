@@ -3,12 +3,15 @@ A circuit breaker as a pure state machine; time is passed in.
 
 Closed: requests pass; `failures_to_open` consecutive failures open it. Open: no requests pass for
 `cooldown_s`. Half open: one probe is in flight; its success closes the breaker, its failure opens
-it again.
+it again. A probe without an outcome for `LOST_PROBE_S` is lost: another one may be sent.
 """
 
 from __future__ import annotations
 
 import enum
+from typing import Final
+
+LOST_PROBE_S: Final = 60.0
 
 
 class BreakerState(enum.Enum):
@@ -28,13 +31,13 @@ class CircuitBreaker:
         cooldown_s: Time in the open state before a probe may be sent.
     """
 
-    __slots__ = ("_cooldown_s", "_failures", "_failures_to_open", "_opened_at", "_state")
+    __slots__ = ("_changed_at", "_cooldown_s", "_failures", "_failures_to_open", "_state")
 
     def __init__(self, *, failures_to_open: int, cooldown_s: float) -> None:
         self._failures_to_open = failures_to_open
         self._cooldown_s = cooldown_s
         self._failures = 0
-        self._opened_at = 0.0
+        self._changed_at = 0.0
         self._state = BreakerState.CLOSED
 
     @property
@@ -50,7 +53,7 @@ class CircuitBreaker:
         if self._state is BreakerState.CLOSED and self._failures < self._failures_to_open:
             return False
         self._state = BreakerState.OPEN
-        self._opened_at = now
+        self._changed_at = now
         return True
 
     def record_success(self) -> None:
@@ -61,19 +64,25 @@ class CircuitBreaker:
 
     def is_due(self, now: float) -> bool:
         """Return whether a probe may be sent."""
-        return self._state is BreakerState.OPEN and now - self._opened_at >= self._cooldown_s
+        if self._state is BreakerState.CLOSED:
+            return False
+        wait_s = self._cooldown_s
+        if self._state is BreakerState.HALF_OPEN:
+            wait_s = max(wait_s, LOST_PROBE_S)
+        return now - self._changed_at >= wait_s
 
     def try_probe(self, now: float) -> bool:
-        """Return True, and become half open, if open and past the cooldown."""
+        """Return True, and become half open, if a probe may be sent."""
         if not self.is_due(now):
             return False
         self._state = BreakerState.HALF_OPEN
+        self._changed_at = now
         return True
 
     def open(self, now: float) -> None:
         """Open the breaker, or keep it open for another cooldown: the service is known to fail."""
         self._state = BreakerState.OPEN
-        self._opened_at = now
+        self._changed_at = now
 
     def close(self) -> None:
         """Close the breaker: the service is known to be available."""

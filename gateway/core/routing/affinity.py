@@ -14,9 +14,9 @@ from zlib import crc32
 
 _MASK: Final = (1 << 32) - 1
 _GOLDEN: Final = 0x9E3779B1
-_SLACK: Final = 2
+SLACK: Final = 2
 _OVERLOAD: Final = 1.25
-"""A deployment takes conversations up to this multiple of the mean load, plus `_SLACK` calls."""
+"""A deployment takes conversations up to this multiple of the mean load, plus `SLACK` calls."""
 
 
 def hash32(text: bytes, start: int = 0) -> int:
@@ -48,4 +48,4 @@ def weighted_rank(conversation: int, deployment: int, weight: int) -> float:
 
 def has_room(in_flight: int, total: int, count: int) -> bool:
     """Return whether a deployment may take one more call, given the load of all equal ones."""
-    return in_flight <= _OVERLOAD * total / count + _SLACK
+    return in_flight <= _OVERLOAD * total / count + SLACK

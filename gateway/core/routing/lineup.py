@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.core.model import Deployment, TokenPrices
-from gateway.core.routing.affinity import has_room, hash32, mix, weighted_rank
+from gateway.core.routing.affinity import SLACK, has_room, hash32, mix, weighted_rank
 from gateway.core.routing.health import DeploymentHealth
 from gateway.core.routing.plan import Candidate
 
@@ -20,6 +20,9 @@ INPUT_SHARE: Final = 3
 """Costs are compared for three parts of input to one of output."""
 _EXPLORED: Final = 0.05
 """Share of calls that the `latency` policy sends elsewhere to measure slower deployments."""
+_LAST_BUCKET: Final = 4095
+"""Conversations are assigned by 4096 buckets: each is ranked once, not each call."""
+_UNKNOWN: Final = 255
 
 Draw = Callable[[], float]
 
@@ -48,7 +51,17 @@ class Lineup:
 
     # `orders[n]`: the candidates of all slots, beginning with the n-th head.
 
-    __slots__ = ("_cumulated", "_equals", "_has_weights", "_policy", "heads", "orders", "slots")
+    __slots__ = (
+        "_cumulated",
+        "_equals",
+        "_has_weights",
+        "_healths",
+        "_holders",
+        "_policy",
+        "heads",
+        "orders",
+        "slots",
+    )
 
     def __init__(self, slots: Sequence[Slot], policy: str, first: str | None = None) -> None:
         wire = slots[0].candidate.wire if slots else None
@@ -66,6 +79,8 @@ class Lineup:
             self.heads = min(self.heads, 1)
         self._policy = policy
         self._equals = self.slots[: self.heads]
+        self._healths = tuple(slot.health for slot in self._equals)
+        self._holders = bytearray()
         self._has_weights = len({slot.weight for slot in self._equals}) > 1
         candidates = tuple(slot.candidate for slot in ranked)
         self.orders = tuple(
@@ -104,16 +119,34 @@ class Lineup:
 
     def _held(self, conversation: int) -> int | None:
         """Return the head that holds a conversation, unless it is overloaded."""
-        total, best, highest = 0, 0, -1.0
+        bucket = conversation & _LAST_BUCKET
+        holders = self._holders or self._new_holders()
+        holder = holders[bucket]
+        if holder == _UNKNOWN:
+            holder = self._holder(bucket)
+            if holder < _UNKNOWN:
+                holders[bucket] = holder
+        load = self._healths[holder].in_flight
+        if load <= SLACK:
+            return holder
+        total = sum(health.in_flight for health in self._healths)
+        return holder if has_room(load, total, self.heads) else None
+
+    def _new_holders(self) -> bytearray:
+        self._holders = bytearray([_UNKNOWN]) * (_LAST_BUCKET + 1)
+        return self._holders
+
+    def _holder(self, bucket: int) -> int:
+        """Return the head that holds the conversations of a bucket."""
+        best, highest = 0, -1.0
         for index, slot in enumerate(self._equals):
-            total += slot.health.in_flight
             if self._has_weights:
-                rank = weighted_rank(conversation, slot.identity, slot.weight)
+                rank = weighted_rank(bucket, slot.identity, slot.weight)
             else:
-                rank = mix(conversation, slot.identity)
+                rank = mix(bucket, slot.identity)
             if rank > highest:
                 best, highest = index, rank
-        return best if has_room(self.slots[best].health.in_flight, total, self.heads) else None
+        return best
 
     def _weighted(self, drawn: float) -> int:
         target = drawn * self._cumulated[-1]

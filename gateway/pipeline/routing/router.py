@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from time import monotonic
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -34,7 +34,12 @@ from gateway.pipeline.routing.board import HealthBoard
 from gateway.ports import Headers
 
 _PREFERENCES = frozenset({PREFER, ONLY, EXCLUDE})
+_MOST_REMEMBERED: Final = 256
 _LAST_RESORTS = (HealthState.HALF_OPEN, HealthState.OPEN, HealthState.OUT)
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -47,14 +52,32 @@ class Route(msgspec.Struct, frozen=True):
     """No deployment is ready: only one attempt is made."""
 
 
-class _Line(NamedTuple):
-    """The precomputed choices for one model and endpoint."""
+class _Part(NamedTuple):
+    """Some deployments of a model, ranked ahead of time."""
 
-    plan: Plan
     lineup: Lineup
-    healths: tuple[DeploymentHealth, ...]
     routes: tuple[Route, ...]
     """One for each of the lineup's orders; for a lineup without slots a single empty one."""
+
+
+class _Line(NamedTuple):
+    """What is worked out ahead of time for one model and endpoint."""
+
+    plan: Plan
+    whole: _Part
+    first: str | None
+    """The provider whose deployments come first."""
+    healths: tuple[DeploymentHealth, ...]
+    """Of the lineup's slots."""
+    parts: dict[int, _Part]
+    """Set of ready slots, as bits -> what remains of the line."""
+
+
+class _Choice(NamedTuple):
+    """A line and those of its slots that a client's preferences permit, as bits."""
+
+    line: _Line
+    permitted: int
 
 
 class Router:
@@ -96,7 +119,9 @@ class Router:
             for model in catalogue.models
             for endpoint in Endpoint
         }
-        self._preferred: dict[tuple[str, Endpoint, str | None, str | None], _Line] = {}
+        self._preferred: dict[tuple[int, int, str | None, str | None], _Line] = {}
+        self._choices: dict[tuple[int, int, Preferences], _Choice] = {}
+        self._read: dict[tuple[int, bytes | None, bytes | None, bytes | None], Preferences] = {}
 
     def static_plan(self, model: Model, endpoint: Endpoint) -> Plan:
         """Return all deployments that can serve an endpoint, ready or not."""
@@ -115,7 +140,12 @@ class Router:
         else:
             return NO_PREFERENCES
         found = {name: value for name, value in headers if name in _PREFERENCES}
-        return read_preferences(found, model.deployments, allowed=self._preferences)
+        key = id(model), found.get(PREFER), found.get(ONLY), found.get(EXCLUDE)
+        known = self._read.get(key)
+        if known is None:
+            known = read_preferences(found, model.deployments, allowed=self._preferences)
+            _remember(self._read, key, known)
+        return known
 
     def route(
         self,
@@ -143,46 +173,59 @@ class Router:
                 if health.blocked:
                     break
             else:
-                lineup = line.lineup
-                if lineup.heads < 2:
-                    return line.routes[0]
-                return line.routes[lineup.pick(self._held(conversation), self._draw)]
+                return self._pick(line.whole, conversation)
         if not line.healths:
-            return line.routes[0]
-        return self._filtered(model, endpoint, preferences, conversation)
+            return line.whole.routes[0]
+        permitted = (1 << len(line.healths)) - 1
+        if preferences is not NO_PREFERENCES:
+            line, permitted = self._chosen(model, endpoint, preferences)
+            if not permitted:
+                raise nothing_left(model.name)
+        return self._filtered(line, permitted, conversation)
+
+    def _pick(self, part: _Part, conversation: Callable[[], int | None] | None) -> Route:
+        lineup, routes = part
+        if lineup.heads < 2:
+            return routes[0]
+        held = conversation() if conversation is not None and self._affinity else None
+        return routes[lineup.pick(held, self._draw)]
 
     def _filtered(
-        self,
-        model: Model,
-        endpoint: Endpoint,
-        preferences: Preferences,
-        conversation: Callable[[], int | None] | None,
+        self, line: _Line, permitted: int, conversation: Callable[[], int | None] | None
     ) -> Route:
         """Return the candidates that are permitted and ready."""
-        line = self._preferring(model, endpoint, preferences)
-        permitted = [
-            slot for slot in line.lineup.slots if preferences.permits(slot.candidate.deployment)
-        ]
-        if not permitted:
-            raise nothing_left(model.name)
-        now = monotonic()
-        ready = [slot for slot in permitted if self._admits(slot, now)]
+        now, ready, bit = monotonic(), 0, 1
+        for health in line.healths:
+            if permitted & bit and (not health.blocked or health.state(now) is HealthState.READY):
+                ready |= bit
+            bit <<= 1
+        probed = None
+        if self._passive_probes and ready != permitted:
+            probed = self._probed(line, permitted & ~ready, now)
         if not ready:
-            return self._last_resort(line.plan, permitted, now)
-        lineup = line.lineup
-        if len(ready) != len(lineup.slots):
-            lineup = lineup.only(ready, preferences.first)
-        held = self._held(conversation) if lineup.heads > 1 else None
-        return Route(lineup.order(held, self._draw), line.plan)
+            if probed is not None:
+                return Route((probed,), line.plan)
+            return self._last_resort(line.plan, _slots_of(line, permitted), now)
+        part = line.parts.get(ready)
+        if part is None:
+            lineup = line.whole.lineup.only(_slots_of(line, ready), line.first)
+            part = _part_of(lineup, line.plan)
+            _remember(line.parts, ready, part)
+        route = self._pick(part, conversation)
+        if probed is None:
+            return route
+        return Route((probed, *route.candidates), line.plan)
 
-    def _held(self, conversation: Callable[[], int | None] | None) -> int | None:
-        return conversation() if conversation is not None and self._affinity else None
+    def _probed(self, line: _Line, blocked: int, now: float) -> Candidate | None:
+        """
+        Return a deployment that this call tests, one at most.
 
-    def _admits(self, slot: Slot, now: float) -> bool:
-        health = slot.health
-        if health.state(now) is HealthState.READY:
-            return True
-        return self._passive_probes and health.try_probe(now)
+        It comes first: of a later candidate there might be no outcome.
+        """
+        for slot in _slots_of(line, blocked):
+            if slot.health.try_probe(now):
+                return slot.candidate
+        return None
 
     def _last_resort(self, planned: Plan, slots: list[Slot], now: float) -> Route:
         """
@@ -203,14 +246,26 @@ class Router:
         guessed.sort(key=lambda slot: ranks.get(slot.health.state(now), 0))
         return Route((guessed[0].candidate,), planned, last_resort=True)
 
+    def _chosen(self, model: Model, endpoint: Endpoint, preferences: Preferences) -> _Choice:
+        key = id(model), id(endpoint), preferences
+        choice = self._choices.get(key)
+        if choice is None:
+            line, permitted = self._preferring(model, endpoint, preferences), 0
+            for number, slot in enumerate(line.whole.lineup.slots):
+                if preferences.permits(slot.candidate.deployment):
+                    permitted |= 1 << number
+            choice = _Choice(line, permitted)
+            _remember(self._choices, key, choice)
+        return choice
+
     def _preferring(self, model: Model, endpoint: Endpoint, preferences: Preferences) -> _Line:
         policy, first = preferences.policy, preferences.first
         if policy is None and first is None:
             return self._lines[id(model), id(endpoint)]
-        key = (model.name, endpoint, policy, first)
+        key = id(model), id(endpoint), policy, first
         line = self._preferred.get(key)
         if line is None:
-            # Bounded, since preferences contain only known policies and providers.
+            # Bounded: policies and providers are checked before they get here.
             line = self._preferred[key] = self._line(model, endpoint, preferences)
         return line
 
@@ -222,8 +277,24 @@ class Router:
         ]
         policy = preferences.policy or model.policy or default_policy(model.deployments)
         lineup = Lineup(slots, policy, preferences.first)
-        routes = tuple(Route(order, planned) for order in lineup.orders) or (Route((), planned),)
-        return _Line(planned, lineup, tuple(slot.health for slot in slots), routes)
+        healths = tuple(slot.health for slot in lineup.slots)
+        return _Line(planned, _part_of(lineup, planned), preferences.first, healths, {})
+
+
+def _part_of(lineup: Lineup, planned: Plan) -> _Part:
+    routes = tuple(Route(order, planned) for order in lineup.orders)
+    return _Part(lineup, routes or (Route((), planned),))
+
+
+def _slots_of(line: _Line, bits: int) -> list[Slot]:
+    return [slot for number, slot in enumerate(line.whole.lineup.slots) if bits >> number & 1]
+
+
+def _remember(known: dict[Key, Value], key: Key, value: Value) -> None:
+    """Add an entry; what clients and failures can cause is bounded."""
+    if len(known) >= _MOST_REMEMBERED:
+        known.clear()
+    known[key] = value
 
 
 def _rests_on_demand(slot: Slot, now: float) -> bool:

@@ -69,6 +69,17 @@ def test_one_probe_at_a_time_decides() -> None:
     assert subject.state is BreakerState.CLOSED
 
 
+def test_probe_without_an_outcome_is_lost_after_a_minute() -> None:
+    """Whoever was to send it may have been refused: the breaker does not stay half open."""
+    subject = breaker(failures=1)
+    subject.record_failure(1.0)
+
+    assert subject.try_probe(11.0)
+    assert not subject.try_probe(70.9)
+    assert subject.try_probe(71.0)
+    assert not subject.try_probe(72.0)
+
+
 @given(st.lists(st.sampled_from(["fail", "succeed", "probe"]), max_size=60), st.integers(1, 5))
 def test_it_opens_only_after_enough_failures_and_can_always_be_closed(
     steps: list[str], failures: int

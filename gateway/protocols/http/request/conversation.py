@@ -31,13 +31,23 @@ _COMPARED_BYTES: Final = 4096
 """Bytes that are hashed of each part, together with its length."""
 _MOST_PARTS: Final = 8
 _MESSAGES: Final = re.compile(rb'"messages"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*')
-_SYSTEM: Final = re.compile(rb'"system"[ \t\r\n]*:[ \t\r\n]*(?=["\[])')
 _BEFORE_USER: Final = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"(?:system|developer)"')
 # The start of a user's message as SDKs write it: such a message need not be searched for its role.
 _USER: Final = (b'{"role":"user"', b'{"role": "user"')
 _SYSTEMS: Final = (b'{"role":"system"', b'{"role": "system"')
 _FLAT_OBJECT: Final = re.compile(rb'\{(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+\}', re.DOTALL)
 """An object of scalars, such as a message of plain text; found in one pass."""
+_TEXT: Final = rb'"(?:[^"\\]++|\\.)*+"'
+_STRING: Final = re.compile(_TEXT, re.DOTALL)
+_SYSTEM: Final = re.compile(
+    rb'"system"[ \t\r\n]*:[ \t\r\n]*(?:(' + _TEXT + rb')|(?=["\[]))', re.DOTALL
+)
+_CONTENT: Final = rb"(?:" + _TEXT + rb'|\[\{"type": ?"text", ?"text": ?' + _TEXT + rb"\}\])"
+_PLAIN_SYSTEM: Final = rb'\{"role": ?"(?:system|developer)", ?"content": ?' + _CONTENT + rb"\}, ?"
+_PLAIN_USER: Final = rb'\{"role": ?"user", ?"content": ?' + _CONTENT + rb"\}"
+_PLAIN: Final = re.compile(rb"(?:" + _PLAIN_SYSTEM + rb"){0,7}+" + _PLAIN_USER, re.DOTALL)
+"""The whole beginning, where it is plain text as SDKs write it."""
+_COMPACT: Final = b'"messages":['
 _BETWEEN: Final = re.compile(rb"[ \t\r\n,]*+")
 
 
@@ -66,7 +76,17 @@ def _beginning(wire: Wire, body: bytes) -> int | None:
     """Return the hash of the system prompts and the first other message."""
     found = 0
     if wire is Wire.ANTHROPIC and (system := _SYSTEM.search(body)):
-        found = _hashed(body, system.end(), _value_end(body, system.end()), found)
+        start, end = system.span(1)
+        if start < 0:
+            start = system.end()
+            end = _value_end(body, start)
+        found = _hashed(body, start, end, found)
+    at = body.find(_COMPACT) + len(_COMPACT)
+    if at >= len(_COMPACT):
+        # The common case takes a fifth of the time of the walk below.
+        plain = _PLAIN.match(body, at)
+        if plain is not None and plain.end() - at <= _COMPARED_BYTES:
+            return hash32(plain[0], found)
     messages = _MESSAGES.search(body)
     if messages is None:
         return found or None
@@ -99,6 +119,9 @@ def _value_end(body: bytes, at: int) -> int:
         return flat.end()
     if at >= len(body) or body[at] not in b'{["':
         return -1
+    text = _STRING.match(body, at)
+    if text is not None:
+        return text.end()
     skipper = ValueSkipper()
     skipper.start(body[at])
     return skipper.end_in(body, at + 1)

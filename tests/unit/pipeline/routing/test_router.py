@@ -148,13 +148,56 @@ def test_call_is_refused_while_all_upstreams_demand_rest() -> None:
 
 
 def test_single_call_tests_what_is_out_without_probes() -> None:
-    """One call at a time takes the deployment at its rank; the next ones avoid it."""
+    """One call at a time tries the deployment; the next ones avoid it."""
     scene = Scene(passive_probes=True)
     scene.fail("a", FailureClass.NETWORK)
 
     assert [names(scene.route()) for _ in range(3)] == ["abcd", "bcd", "bcd"]
     scene.board.attempt_succeeded(scene.board.of("a/a-m"), None)
     assert names(scene.route()) == "abcd"
+
+
+def test_call_tests_one_deployment_and_tries_it_first() -> None:
+    """A later candidate might never be tried, and its probe have no outcome."""
+    scene = Scene(passive_probes=True)
+    scene.fail("c", FailureClass.NETWORK)
+    scene.fail("d", FailureClass.NETWORK)
+
+    assert [names(scene.route()) for _ in range(3)] == ["cab", "dab", "ab"]
+
+
+def test_client_that_excludes_a_deployment_does_not_test_it() -> None:
+    """It is permitted no call, not even one for the gateway's own ends."""
+    scene = Scene(passive_probes=True)
+    scene.fail("c", FailureClass.NETWORK)
+
+    assert names(scene.route(exclude=b"c")) == "abd"
+    assert names(scene.route()) == "cabd"
+
+
+def test_remaining_deployments_are_ranked_once() -> None:
+    """The same route serves all calls as long as the same deployments are ready."""
+    scene = Scene()
+    scene.fail("a", FailureClass.NETWORK)
+    first, again = scene.route(7), scene.route(7)
+    assert names(first) in ("bcd", "cbd")
+    assert again is first
+
+    scene.board.probe_succeeded(scene.board.of("a/a-m"))
+    scene.fail("b", FailureClass.NETWORK)
+    assert names(scene.route(7)) == "acd"
+
+
+def test_conversation_moves_only_if_its_deployment_is_not_ready() -> None:
+    """Of b and c, which are equal, the failing one loses its conversations and gets them back."""
+    scene = Scene()
+    scene.fail("a", FailureClass.NETWORK)
+    before = {number: names(scene.route(number)) for number in range(200)}
+    scene.fail("d", FailureClass.NETWORK)
+    assert {number: names(scene.route(number))[0] for number in range(200)} == {
+        number: route[0] for number, route in before.items()
+    }
+    assert 60 < sum(route[0] == "b" for route in before.values()) < 140
 
 
 def test_rest_that_is_over_needs_no_probe() -> None:
