@@ -69,13 +69,14 @@ async def run_console(
             return
         server = _server(Application(services, SignedOut(), ROUTES), settings)
         serving = asyncio.create_task(server.serve())
+        warming = asyncio.create_task(asyncio.to_thread(services.public.warm))
         logger.info(
             "console_started",
             extra={"address": f"{settings.console.host}:{settings.console.port}"},
         )
         await stop.wait()
         server.stop()  # type: ignore[no-untyped-call]
-        await serving
+        await asyncio.gather(serving, warming)
 
 
 def main(settings_path: str) -> None:

@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
+from gateway.console.public.content import PublicContent
+from gateway.console.public.status_board import StatusBoard
 from gateway.core.catalogue import Catalogue, build
 from gateway.operations.accounts import AccountOperations
 from gateway.operations.keys import KeyOperations
@@ -57,6 +59,8 @@ class Services:
         self.accounts = AccountOperations(database, self._loader)
         self.codes = CodeOperations(database)
         self.records = RecordOperations(database)
+        self.public = PublicContent(settings)
+        self.status = StatusBoard(self)
 
     def reload(self, settings: Settings) -> None:
         """Show the models and prices of newer settings; the rest applies from the next start."""
@@ -64,6 +68,7 @@ class Services:
             self.settings, providers=settings.providers, models=settings.models
         )
         self.catalogue = build(self.settings, {})
+        self.public = PublicContent(self.settings)
 
 
 async def open_services(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Services:

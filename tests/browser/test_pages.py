@@ -24,7 +24,7 @@ name = "deepseek-v4-flash"
 prices = { input = "0.07", output = "0.14" }
 deployments = [{ provider = "p", model = "m" }]
 """
-PAGES = ("/",)
+PAGES = ("/", "/models/deepseek-v4-flash", "/docs", "/docs/api/get-model", "/status")
 
 
 @pytest.fixture(scope="module")

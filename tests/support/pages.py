@@ -31,7 +31,13 @@ def other_settings() -> Settings:
                 prices=Prices(input="0.5", output="1,234.5".replace(",", "")),
                 deployments=deployments,
             ),
-            Model(name="cirrus", context=1_048_576, max_output=800, deployments=deployments),
+            Model(
+                name="cirrus",
+                context=1_048_576,
+                max_output=800,
+                tags=["budget"],
+                deployments=deployments,
+            ),
         ],
     )
 

@@ -13,6 +13,7 @@ from gateway.console.openapi.operation import Api, Operation
 from gateway.errors import SURFACES
 
 _NESTED: Final = 2
+_LONGEST: Final = 70
 _REF: Final = "#/components/schemas/"
 
 
@@ -160,8 +161,20 @@ class Reference:
         lines = [f"curl {method}{quoted}", f'  -H "Authorization: Bearer ${self._variable}"']
         if example.body is not None:
             lines.append('  -H "Content-Type: application/json"')
-            lines.append(f"  -d '{json.dumps(example.body, ensure_ascii=False)}'")
+            lines.append(f"  -d '{_json(example.body)}'")
         return " \\\n".join(lines)
+
+
+def _json(body: dict[str, Any]) -> str:
+    """Return a body on one line, or with a member per line where that would be too long."""
+    line = json.dumps(body, ensure_ascii=False)
+    if len(line) <= _LONGEST:
+        return line
+    members = ",\n".join(
+        f"    {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}"
+        for name, value in body.items()
+    )
+    return f"{{\n{members}\n  }}"
 
 
 def _inner(schema: dict[str, Any]) -> tuple[str | None, str]:

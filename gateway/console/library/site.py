@@ -11,6 +11,7 @@ import msgspec
 from gateway.core.catalogue import build
 from gateway.core.model import Model, Wire
 from gateway.core.money import dollars
+from gateway.settings import Model as GivenModel
 from gateway.settings import Settings
 
 FALLBACK_MODEL = "deepseek-v4-flash"
@@ -39,13 +40,21 @@ class ListedModel(msgspec.Struct, frozen=True):
     max_output: int
     prices: ModelPrices | None
     """None: free."""
-    wires: tuple[str, ...]
+    prices_nanousd: tuple[int, int] = (0, 0)
+    """Of input and output, for sorting."""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    wires: tuple[str, ...] = ()
     """The APIs of its deployments, which are relayed; others are translated."""
 
     @property
     def context_words(self) -> str:
         """The context in short form: `1M`, `262K`."""
         return count_words(self.context)
+
+    def nanousd(self, side: str) -> int:
+        """Return the price of `input` or `output`."""
+        return self.prices_nanousd[0 if side == "input" else 1]
 
     @property
     def output_words(self) -> str:
@@ -109,11 +118,13 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
 def site_of(settings: Settings) -> Site:
     """Return the site of a service with these settings."""
-    return Site(settings=settings, models=tuple(map(listed, build(settings, {}).models)))
+    given = {each.name: each for each in settings.models}
+    models = (listed(each, given[each.name]) for each in build(settings, {}).models)
+    return Site(settings=settings, models=tuple(models))
 
 
-def listed(model: Model) -> ListedModel:
-    """Return a model as pages list it."""
+def listed(model: Model, given: GivenModel) -> ListedModel:
+    """Return a model as pages list it, with its words from the settings."""
     prices = model.prices
     shown = ModelPrices(
         input=price(prices.input),
@@ -130,6 +141,9 @@ def listed(model: Model) -> ListedModel:
         context=model.context,
         max_output=model.max_output,
         prices=None if prices.are_zero else shown,
+        prices_nanousd=(prices.input, prices.output),
+        description=given.description or "",
+        tags=tuple(given.tags),
         wires=tuple(wire.value for wire in Wire if wire in found),
     )
 
@@ -153,10 +167,8 @@ def count_words(tokens: int) -> str:
     return str(tokens)
 
 
-def _price_rank(model: ListedModel) -> float:
-    if model.prices is None:
-        return 0.0
-    return float(model.prices.output.replace("$", "").replace(",", ""))
+def _price_rank(model: ListedModel) -> int:
+    return model.nanousd("output")
 
 
 def find_model(models: Sequence[ListedModel], name: str) -> ListedModel | None:

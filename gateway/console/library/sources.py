@@ -27,6 +27,11 @@ SECTIONS: Final = ("Start", "Clients", "Guides", "API", "Operate", "Admin API")
 _SECTIONS_OF_READERS: Final = {"operators": "Operate", "client developers": "Guides"}
 _REPLACED: Final = {"clients.md": f"{ROOT}/clients", "README.md": ROOT}
 """Pages of the repository that are replaced by others here."""
+_TITLES: Final = {
+    "native-chat.md": "Native chat",
+    "translation-chat.md": "Translation of Chat Completions",
+    "translation-messages.md": "Translation of Messages",
+}
 _FIRST_OF_REPOSITORY: Final = 500
 _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 _REPOSITORY: Final = re.compile(r"(?:\.\./|decisions/|architecture\.md|contributing\.md)")
@@ -89,7 +94,7 @@ def _repository() -> Iterator[Source]:
         text = re.sub(r"\A(?:<!--.*?-->\s*)?# .+\n+", "", (folder / name).read_text("utf-8"))
         yield Source(
             path=path_of(name),
-            title=title.replace("`", ""),
+            title=_TITLES.get(name, title),
             description=description,
             section=section,
             order=_FIRST_OF_REPOSITORY + order,

@@ -1,16 +1,59 @@
-"""The landing page: what the service is, its base URLs and its prices."""
+"""`/`: what the service is, what it costs, and how to start."""
 
 from __future__ import annotations
 
 from starlette.responses import Response
 
+from gateway.console.library.markdown import Snippet, marked
+from gateway.console.library.sources import ROOT
+from gateway.console.public.kept import page_response
+from gateway.console.public.models import table_values
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
 
+CLIENTS = (
+    ("claude-code", "Claude Code"),
+    ("opencode", "OpenCode"),
+    ("openclaw", "OpenClaw"),
+    ("codex", "Codex"),
+)
 
-async def home(page: Page) -> Response:
-    """Show base URLs and prices."""
-    return page.render("public/home.html", models=page.services.catalogue.models)
+
+async def show(page: Page) -> Response:
+    library = page.services.public.library
+    clients = []
+    for name, label in CLIENTS:
+        snippet = _snippet(page, name)
+        clients.append((name, label, snippet.title, marked(snippet)))
+    curl = next(each for each in library.pages[ROOT].rendered.snippets if each.tab == "curl")
+    summary = page.services.status.summary()
+    return page_response(
+        page,
+        "public/home.html",
+        variant=summary,
+        site=library.site,
+        curl=marked(curl),
+        summary=summary,
+        clients=clients,
+        retention_days=page.services.settings.sql.usage_retention_days,
+        **table_values(page),
+    )
 
 
-ROUTES = (Route("GET", "/", Access.PUBLIC, home),)
+def _snippet(page: Page, client: str) -> Snippet:
+    """Return the set-up of a client as its page shows it, which is what the tests run."""
+    doc = page.services.public.library.pages[f"{ROOT}/clients/{client}"]
+    return next(each for each in doc.rendered.snippets if each.test == client)
+
+
+async def privacy(page: Page) -> Response:
+    """Respond with what is kept, from the settings."""
+    return page_response(
+        page, "public/text.html", doc=page.services.public.library.pages[f"{ROOT}/privacy"]
+    )
+
+
+ROUTES = (
+    Route("GET", "/", Access.PUBLIC, show),
+    Route("GET", "/privacy", Access.PUBLIC, privacy),
+)

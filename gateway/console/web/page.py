@@ -70,6 +70,17 @@ class Page:
         return path
 
     @property
+    def theme(self) -> str:
+        """The chosen theme; "" follows the system."""
+        chosen = self.request.cookies.get("theme", "")
+        return chosen if chosen in THEMES else ""
+
+    @property
+    def language(self) -> str:
+        """The language of the texts."""
+        return self._messages.language
+
+    @property
     def is_part(self) -> bool:
         """The request wants only the part of the page that changes."""
         return self.request.headers.get("hx-request") == "true"
@@ -101,14 +112,13 @@ class Page:
         **values: Any,
     ) -> Response:
         """Return a page."""
-        theme = self.request.cookies.get("theme", "")
         html = self._templates.render(
             template,
             self._messages,
             page=self,
             viewer=self._viewer,
             brand=self.services.settings.brand,
-            theme=theme if theme in THEMES else None,
+            theme=self.theme or None,
             **values,
         )
         kept = {"vary": "hx-request, cookie, accept-language"}

@@ -215,6 +215,15 @@ class Hedge(Section, frozen=True):
     ] = 5.0
 
 
+ModelTag = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z",
+        extra={"allowed": "at most 32 lower-case letters, digits and -"},
+    ),
+]
+
+
 class Model(Section, frozen=True):
     """Public model names with prices and deployments. At least one is required."""
 
@@ -265,6 +274,16 @@ class Model(Section, frozen=True):
     display_name: Annotated[
         Text | None, Meta(description="Human-readable name. If not set: the name.")
     ] = None
+    description: Annotated[
+        Text | None, Meta(description="One or two sentences for the pages about the model.")
+    ] = None
+    tags: Annotated[
+        list[ModelTag],
+        Meta(
+            max_length=8,
+            description='Groups of the lists on pages, such as `["flagship", "long-context"]`.',
+        ),
+    ] = []
     created: Annotated[
         int,
         Meta(

@@ -1,0 +1,97 @@
+"""
+Public pages as bytes that are kept ready: rendered once per theme and language, with an entity tag.
+
+What a page shows follows from the settings, so that it stays until they are read again. Pages for
+signed-in users are rendered each time.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.console.library.library import etag
+from gateway.console.web.page import Page
+
+MOST_KEPT: Final = 512
+CACHE_CONTROL: Final = "no-cache"
+"""Browsers ask whether a page changed, so that prices are never old."""
+_LEVEL: Final = 6
+_SMALLEST: Final = 512
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """One response, ready to send."""
+
+    content: bytes
+    compressed: bytes
+    etag: str
+    media_type: str
+
+
+class KeptPages:
+    """The pages of one state of the settings, those used least recently removed first."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, ...], Kept] = OrderedDict()
+
+    def get(self, key: tuple[str, ...], make: Callable[[], tuple[bytes, str]]) -> Kept:
+        """Return what is kept under a key, made by `make`: its bytes and their type."""
+        found = self._kept.get(key)
+        if found is None:
+            content, media_type = make()
+            packed = gzip.compress(content, _LEVEL, mtime=0)
+            found = self._kept[key] = Kept(content, packed, etag(content), media_type)
+            if len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return found
+
+
+def page_response(page: Page, template: str, *, variant: str = "", **values: Any) -> Response:
+    """
+    Return a page of HTML: kept if no one is signed in and it has no query.
+
+    Args:
+        page: The request.
+        template: Its template.
+        variant: What the page shows beside the settings, such as the present status.
+        values: For the template.
+    """
+    if page.maybe_viewer is not None or page.request.scope["query_string"]:
+        return page.render(template, **values)
+
+    def make() -> tuple[bytes, str]:
+        return bytes(page.render(template, **values).body), "text/html; charset=utf-8"
+
+    key = (page.path, page.theme, page.language, variant)
+    kept = page.services.public.kept.get(key, make)
+    return _respond(page.request, kept, "cookie, accept, accept-language, accept-encoding")
+
+
+def text_response(page: Page, media_type: str, make: Callable[[], str | bytes]) -> Response:
+    """Return a document for programs, kept ready."""
+
+    def encoded() -> tuple[bytes, str]:
+        made = make()
+        return made.encode() if isinstance(made, str) else made, media_type
+
+    kept = page.services.public.kept.get((page.path, media_type), encoded)
+    return _respond(page.request, kept, "accept, accept-encoding")
+
+
+def _respond(request: Request, kept: Kept, vary: str) -> Response:
+    headers = {"etag": kept.etag, "cache-control": CACHE_CONTROL, "vary": vary}
+    if kept.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    content = kept.content
+    if "gzip" in request.headers.get("accept-encoding", "") and len(content) > _SMALLEST:
+        content = kept.compressed
+        headers["content-encoding"] = "gzip"
+    return Response(content, headers=headers, media_type=kept.media_type)
