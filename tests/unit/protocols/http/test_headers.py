@@ -8,9 +8,11 @@ from gateway.core.model import Wire
 from gateway.protocols.http.headers import (
     client_headers,
     is_encoded,
+    served_by,
     translated_headers,
     upstream_headers,
 )
+from tests.support.pipeline_fakes import a_model
 
 ROUTE = (
     (b"host", b"api.example:8443"),
@@ -175,3 +177,15 @@ def test_client_headers_advice_on_retries_comes_with_errors_alone() -> None:
 
     assert upstream[0] not in client_headers(upstream, "r", stream=False)
     assert upstream[0] in client_headers(upstream, "r", stream=False, error=True)
+
+
+def test_served_by_names_only_what_is_known() -> None:
+    """Without a provider, or a model, that header is missing."""
+    model = a_model()
+
+    assert served_by(model, "p", 2) == [
+        (b"x-capio-attempts", b"2"),
+        (b"x-capio-model", b"m"),
+        (b"x-capio-provider", b"p"),
+    ]
+    assert served_by(None, None, 1) == [(b"x-capio-attempts", b"1")]

@@ -63,3 +63,8 @@ def test_framing_arbitrary_bytes_never_fail(first: bytes, second: bytes, chunk: 
     framing = common_template(first, second)
     if framing is not None:
         framing.events(chunk)
+
+
+def test_comments_are_no_template() -> None:
+    """They differ before their first quote."""
+    assert common_template(b': a"x"\n\n', b': b"x"\n\n') is None

@@ -153,3 +153,11 @@ def test_comments_are_held_up_to_the_limit() -> None:
     assert (out, opening.is_open) == (b"", False)
     assert opening.feed(comment) == comment * 5
     assert opening.is_open
+
+
+def test_held_bytes_are_released_once() -> None:
+    """After that the gate has nothing more to give."""
+    gate = FirstEventGate(Wire.OPENAI)
+    gate.feed(b": wait\n\n")
+
+    assert (gate.release(), gate.release()) == (b": wait\n\n", b"")

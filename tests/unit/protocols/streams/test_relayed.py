@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from gateway.core.model import Wire
-from gateway.protocols.streams.relayed import RelayedStream, Unchanged
+from gateway.core.model import Endpoint, Wire
+from gateway.protocols.streams.relayed import HELD_BYTES, HeldBody, RelayedStream, Unchanged
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"A"}}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
@@ -90,3 +90,68 @@ def test_half_an_event_is_dropped_where_usage_is_hidden_and_the_stream_broke_off
 
     assert stream.feed(EVENT + EVENT[:9]) == EVENT
     assert stream.end(clean=False) == b""
+
+
+WHOLE = b'{"choices":[{"index":0,"message":{"content":"A"}}]}'
+
+
+def held() -> HeldBody:
+    return HeldBody(Wire.OPENAI, Endpoint.CHAT_COMPLETIONS, "m")
+
+
+def test_small_body_is_held_until_its_clean_end() -> None:
+    """A body that is cut off was never sent, so that another deployment may respond."""
+    complete, cut = held(), held()
+    for body in (complete, cut):
+        assert body.feed(WHOLE[:9]) + body.feed(WHOLE[9:]) == b""
+
+    assert (complete.end(clean=True), complete.early_error) == (WHOLE, None)
+    assert (cut.end(clean=False), cut.early_error) == (b"", None)
+
+
+def test_released_body_is_forwarded_from_then_on() -> None:
+    """What was released is not sent again at the end."""
+    body = held()
+    body.feed(b'{"error":')
+
+    assert body.release() == b'{"error":'
+    assert body.release() == b""
+    assert body.feed(b'"x"}') == b'"x"}'
+    assert (body.end(clean=True), body.early_error) == (b"", None)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_body_beyond_the_bound_is_forwarded(more: int) -> None:
+    """At the bound it is still held."""
+    chunk = b"{" + b" " * (HELD_BYTES - 1 + more)
+
+    assert held().feed(chunk) == (chunk if more else b"")
+
+
+def test_large_stream_is_held_and_becomes_the_whole_response() -> None:
+    """Its client did not ask for a stream."""
+    body = held()
+    content = "x" * HELD_BYTES
+    event = {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": "stop"}]}
+
+    assert body.feed(b"data: " + json.dumps(event).encode() + b"\n\ndata: [DONE]\n\n") == b""
+
+    assert json.loads(body.end(clean=True))["choices"][0]["message"]["content"] == content
+
+
+def test_body_that_reports_an_error_is_an_early_error() -> None:
+    """It can still become an HTTP error."""
+    body = held()
+    body.feed(b'{"error":{"message":"engine is full","code":503}}')
+
+    assert body.end(clean=True) == b""
+    assert body.early_error is not None
+    assert json.loads(body.early_error.body)["error"]["message"] == "engine is full"
+
+
+def test_malformed_stream_is_an_early_error() -> None:
+    body = held()
+    body.feed(b"data: {\n\n")
+
+    assert body.end(clean=True) == b""
+    assert body.early_error is not None

@@ -58,6 +58,12 @@ def test_text_without_the_credential_is_the_same_object() -> None:
         assert CredentialMask(headers).clean(text) is text
 
 
+@pytest.mark.parametrize(("key", "shown"), [(b"1234567", b"1234567"), (b"12345678", b"[redacted]")])
+def test_credential_is_masked_from_eight_bytes_on(key: bytes, shown: bytes) -> None:
+    """A shorter one could match other text."""
+    assert CredentialMask([(b"x-api-key", key)]).clean(b"key " + key) == b"key " + shown
+
+
 def keyed(wire: Wire) -> list[Any]:
     """A deployment whose requests carry the key."""
     provider = a_provider("a", [wire])

@@ -49,6 +49,7 @@ def test_nothing_is_malformed(operation: tuple[Wire, Endpoint], body: bytes) -> 
             "full",
         ),
         (b'{"error":"engine died"}', FaultClass.FAILED, "engine died"),
+        (b'{"error":{"message":"insufficient balance"}}', FaultClass.QUOTA, "insufficient balance"),
         (b'{"object":"error","message":"engine died","code":500}', None, "engine died"),
         (b'{"type":"error","error":{"type":"api_error","message":"x"}}', FaultClass.FAILED, "x"),
         (

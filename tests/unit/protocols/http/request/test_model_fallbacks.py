@@ -44,6 +44,7 @@ def test_requests_without_a_list_are_recognised() -> None:
     assert not names_fallbacks(decode_call(b'{"model":"m"}', Wire.OPENAI))
     assert names_fallbacks(decode_call(b'{"model":"m","models":["a"]}', Wire.OPENAI))
     assert names_fallbacks(decode_call(b'{"model":"m","fallbacks":["a"]}', Wire.ANTHROPIC))
+    assert not names_fallbacks(decode_call(b'{"model":"m","service_tier":"flex"}', Wire.OPENAI))
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,16 @@ def test_header_lists_models() -> None:
     assert header_fallbacks(b" a, b,,a ") == ("a", "b")
     with pytest.raises(GatewayError):
         header_fallbacks(b"1,2,3,4,5,6,7,8,9")
+
+
+def test_eight_models_are_accepted_and_nine_refused() -> None:
+    """In the body and in the header."""
+    listed = b",".join(b'"%d"' % number for number in range(8))
+
+    _, _, names = take_fallbacks(b'{"model":"m","fallbacks":[%b]}' % listed, Wire.OPENAI)
+    with pytest.raises(GatewayError) as raised:
+        take_fallbacks(b'{"model":"m","models":[%b,"8"]}' % listed, Wire.OPENAI)
+
+    assert names == tuple("01234567")
+    assert header_fallbacks(b"0,1,2,3,4,5,6,7") == names
+    assert raised.value.param == "models"
