@@ -154,3 +154,28 @@ def test_history_is_fitted_and_everything_else_kept():
     assert json.loads(made)["messages"] == [turn[0], turn[2], turn[1]]
     assert made.startswith(b'{\n "model": "m",')
     assert made.endswith(b' "seed": 1.5\n}')
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"$ref": "#/x", "title": "T"}, {"$ref": "#/x"}),
+        ({"type": "object", "anyOf": [{"type": "object"}]}, {"anyOf": [{"type": "object"}]}),
+    ],
+)
+def test_either_keyword_makes_moonshots_schemas_plain(
+    given: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    """A schema has one of them or the other."""
+    function = {"name": "f", "parameters": given}
+
+    result = adapted({"tools": [{"type": "function", "function": function}]}, "moonshot")
+
+    assert rest(result)["tools"][0]["function"]["parameters"] == sent
+
+
+def test_request_without_tools_may_mention_the_keywords() -> None:
+    """Only schemas are changed."""
+    body = b'{"model":"m","messages":[{"role":"user","content":["$ref"]}]}'
+
+    assert adapted(body, "moonshot") == (body, ())

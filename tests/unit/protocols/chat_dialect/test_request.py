@@ -268,3 +268,17 @@ def test_old_reasoning_is_where_the_dialect_wants_it(dialect: str, field: str | 
 
     expected = {"role": "assistant", "content": "b"} | ({field: "why"} if field else {})
     assert chat["messages"][1] == expected
+
+
+@pytest.mark.parametrize(("dialect", "key"), [("openai", "k"), ("moonshot", "k"), ("vllm", None)])
+def test_cache_key_is_sent_to_dialects_that_know_it(dialect: str, key: str | None) -> None:
+    chat, _ = fitted(dialect, prompt_cache_key="k")
+
+    assert chat.get("prompt_cache_key") == key
+
+
+def test_unknown_effort_is_dropped() -> None:
+    chat, dropped = fitted("openai", reasoning={"effort": "tiny"})
+
+    assert "reasoning_effort" not in chat
+    assert dropped == ("reasoning",)

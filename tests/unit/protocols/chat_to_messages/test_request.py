@@ -470,3 +470,23 @@ def test_nesting_of_200_levels_works():
     body, _ = translated(response_format=schema)
 
     assert body["output_config"]["format"]["type"] == "json_schema"
+
+
+def test_parallel_calls_that_the_upstream_cannot_switch_off_are_dropped():
+    """The client learns of it."""
+    body, dropped = translated(
+        caps={"parallel_tool_calls": False}, tools=[WEATHER], parallel_tool_calls=False
+    )
+
+    assert "tool_choice" not in body
+    assert dropped == ("parallel_tool_calls",)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_automatic_caching_is_left_to_clients_that_mark_a_tool(marked):
+    """A marker anywhere shows that the client caches by itself."""
+    tool = WEATHER | ({"cache_control": {"type": "ephemeral"}} if marked else {})
+
+    body, _ = translated(caps={"auto_cache": True}, tools=[tool])
+
+    assert ("cache_control" in body) is not marked

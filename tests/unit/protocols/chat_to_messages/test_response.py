@@ -219,3 +219,14 @@ def test_any_bytes_are_the_upstreams_fault(body):
     """Nothing but a gateway error comes out."""
     with pytest.raises(GatewayError):
         translate_response(body, CONTEXT)
+
+
+def test_error_under_a_success_status_is_classified_by_its_message():
+    """Its type alone would blame the request."""
+    error = {"type": "invalid_request_error", "message": "insufficient balance"}
+    body = json.dumps({"type": "error", "error": error}).encode()
+
+    with pytest.raises(GatewayError) as caught:
+        translate_response(body, CONTEXT)
+
+    assert caught.value.kind is ErrorKind.UPSTREAM_QUOTA

@@ -279,3 +279,11 @@ def test_a_note_in_the_place_of_a_block_is_named_as_dropped(block, kind, in_resu
 
     assert translate(request, images=False, files=False).dropped == (kind,)
     assert translate(request, images=True, files=True).dropped == ()
+
+
+@pytest.mark.parametrize("source", [{"type": "url"}, {"type": "file", "file_id": "f"}])
+def test_image_that_would_have_to_be_fetched_is_refused(source):
+    """Also a URL that is missing."""
+    content = [{"type": "image", "source": source}]
+
+    assert "source type" in refusal({"messages": [{"role": "user", "content": content}]})

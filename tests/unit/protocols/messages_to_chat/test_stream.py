@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from gateway.protocols.translate.stream import StreamTranslator
+from gateway.protocols.anthropic_messages.writer import PING
+from gateway.protocols.translate.messages_to_chat.stream import MessagesWriter
+from gateway.protocols.translate.stream import ResponseContext, StreamTranslator
 from tests.support.anthropic_streams import accumulate, read_events
 from tests.support.messages_to_chat_streams import (
     DONE,
@@ -357,3 +359,12 @@ def test_message_start_names_the_estimate_until_the_upstream_has_counted():
     assert first["data"]["message"]["usage"]["input_tokens"] == 7
     assert known["data"]["message"]["usage"]["input_tokens"] == 10
     assert last["data"]["usage"]["input_tokens"] == 10
+
+
+def test_ping_is_an_event():
+    """Chat streams have none; another reader may call it."""
+    writer = MessagesWriter(ResponseContext(model="m"))
+
+    writer.ping()
+
+    assert writer.take() == PING

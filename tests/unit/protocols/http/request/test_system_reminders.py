@@ -30,6 +30,7 @@ def test_all_other_bytes_are_kept():
     [
         b'{"system":"S","messages":[{"role":"user","content":"Hi"}]}',
         b'{"messages":[{"role":"user","content":[{"role":"system"}]}]}',
+        b'{"messages":[{"role":"user","content":[{"role":"system"}]} , {"role":"assistant"}]}',
         b'{"messages":[{"role":"user","content":"\\"role\\":\\"system\\""}]}',
         b'{"messages":"\\"role\\"", "x":{"role":"system"}}',
     ],
