@@ -14,6 +14,7 @@ from gateway.core.idempotency import (
     replay_headers,
 )
 from gateway.core.model import Principal
+from gateway.errors import ErrorKind
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.ports import IdempotencyStore
@@ -56,6 +57,19 @@ class Idempotent:
         if not call.stream:
             channel.record(self._max_response_bytes)
         return False
+
+    async def release(self, call: Call) -> None:
+        """Release the key of a call that is about to be refused, if that costs nothing."""
+        hold: Hold | None = call.hold
+        delivered = call.attempt is not None and call.attempt.delivered
+        if (
+            hold is None
+            or delivered
+            or (call.error is not None and call.error.kind is ErrorKind.CLIENT_GONE)
+        ):
+            return
+        call.hold = None
+        await self._store.free(hold)
 
     async def conclude(self, call: Call, channel: ClientChannel) -> None:
         """Store the result of a call; after a failure without cost, free its key instead."""

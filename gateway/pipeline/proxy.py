@@ -114,6 +114,9 @@ class Proxy:
                 await self._run(call, channel, departure)
         except GatewayError as error:
             self._set_error(call, channel, error)
+            if call.hold is not None and self._idempotent is not None and not channel.started:
+                # Before the client has the refusal: it may retry at once.
+                await self._idempotent.release(call)
             await self._refuse(call, channel, error)
         except asyncio.CancelledError:
             if departure.error is not None and not (channel.started or channel.gone):

@@ -25,7 +25,13 @@ OLDEST_S: Final = 3600.0
 """A published state that is older is ignored."""
 FIRST_REST_S: Final = 1.0
 LONGEST_GUESS_S: Final = 30.0
-"""Rest without `retry-after`: doubles from `FIRST_REST_S` with each refusal in a row."""
+"""
+Rest without `retry-after`: from the second refusal in a row on, doubling from `FIRST_REST_S`.
+
+A single refusal may concern one request only, and is served elsewhere anyway. Refusals are in a row
+if the next one follows within `IN_A_ROW_S` of the rest's end, without a success in between.
+"""
+IN_A_ROW_S: Final = 5.0
 TTFT_STEPS: Final = 24
 _FIRST_STEP_S: Final = 0.016
 _BOUNDS: Final = [_FIRST_STEP_S * 2.0 ** (step / 2) for step in range(TTFT_STEPS - 1)]
@@ -68,6 +74,7 @@ class DeploymentHealth:
         "_out_probe_s",
         "_probe_at",
         "_refusals",
+        "_row_ends_at",
         "blocked",
         "demanded",
         "in_flight",
@@ -95,6 +102,7 @@ class DeploymentHealth:
         self._longest_rest_s = rules.longest_rest_s
         self._probe_at = 0.0
         self._refusals = 0
+        self._row_ends_at = 0.0
         self._failed = False  # since the last success; spares a success of the common case
 
     def state(self, now: float) -> HealthState:
@@ -136,14 +144,21 @@ class DeploymentHealth:
             self.blocked = self.blocked or changed
             return changed
         if effect is Effect.COOL_DOWN:
-            guess = min(FIRST_REST_S * 2.0 ** min(self._refusals, 16), LONGEST_GUESS_S)
-            self._refusals += 1
             demanded = failure.retry_after_s is not None
-            return self.rest(now + (failure.retry_after_s or guess), now, demanded=demanded)
+            until = now + (failure.retry_after_s or self._guessed_rest_s(now))
+            self._row_ends_at = max(until, self.rests_until) + IN_A_ROW_S
+            return self.rest(until, now, demanded=demanded)
         if effect is Effect.OUT:
             # The first probe follows at once: a single refusal may concern one request only.
             return self.take_out(failure.kind, now, now)
         return False
+
+    def _guessed_rest_s(self, now: float) -> float:
+        """Count a refusal; return the rest that follows from it."""
+        self._refusals = self._refusals + 1 if now <= self._row_ends_at else 1
+        if self._refusals == 1:
+            return 0.0
+        return min(FIRST_REST_S * 2.0 ** min(self._refusals - 2, 16), LONGEST_GUESS_S)
 
     def rest(self, until: float, now: float, *, demanded: bool) -> bool:
         """Let the deployment rest until a time; return whether it was ready before."""

@@ -113,6 +113,23 @@ async def test_call_that_failed_for_nothing_frees_its_key() -> None:
     assert (client.status, keyed.store.ends) == (502, ["freed"])
 
 
+async def test_key_is_free_before_the_client_has_the_refusal() -> None:
+    """A client that retries at once must not meet its own earlier request."""
+    keyed = Keyed(GatewayError(ErrorKind.UPSTREAM_CONNECT, "no"))
+    client = FakeClient(CHAT, OPENAI_BODY, headers=KEYED)
+    sent: list[int | None] = []
+    free = keyed.store.free
+
+    async def noting(hold: Hold) -> None:
+        sent.append(client.status)
+        await free(hold)
+
+    keyed.store.free = noting  # type: ignore[method-assign]
+    await keyed.bench.run(client)
+
+    assert (sent, client.status, keyed.store.ends) == ([None], 502, ["freed"])
+
+
 async def test_mistake_of_ours_frees_the_key() -> None:
     """Nothing was charged."""
     keyed = Keyed(ZeroDivisionError("ours"))

@@ -4,6 +4,7 @@ import pytest
 
 from gateway.core.routing.failures import FailureClass
 from gateway.core.routing.health import (
+    IN_A_ROW_S,
     LONGEST_REST_S,
     DeploymentHealth,
     HealthRules,
@@ -14,6 +15,7 @@ from gateway.core.routing.health import (
 from gateway.core.routing.order import Failure
 
 RULES = HealthRules(failures_to_open=3, open_s=5.0, out_probe_s=30.0)
+BUSY = Failure(FailureClass.OVERLOAD, 503)
 DOWN = Failure(FailureClass.UPSTREAM, 500)
 
 
@@ -62,20 +64,40 @@ def test_rate_limit_rests_for_as_long_as_demanded() -> None:
 
 
 def test_rest_is_guessed_without_retry_after_and_doubles() -> None:
-    """1 s, 2 s, 4 s ... 30 s while refused in a row; a success resets it."""
+    """None, 1 s, 2 s, 4 s ... 30 s while refused in a row; a success resets it."""
     health = a_health()
-    ends = []
-    now = 0.0
-    for _ in range(7):
-        health.record_failure(Failure(FailureClass.OVERLOAD, 503), now)
-        ends.append(health.rests_until - now)
-        now = health.rests_until
+    rests = []
+    now = 10.0
+    for _ in range(8):
+        health.record_failure(BUSY, now)
+        rests.append(max(health.rests_until - now, 0))
+        now = max(health.rests_until, now)
     health.record_ok(now, None)
-    health.record_failure(Failure(FailureClass.OVERLOAD, 503), now)
 
-    assert ends == [1, 2, 4, 8, 16, 30, 30]
+    assert rests == [0, 1, 2, 4, 8, 16, 30, 30]
+    assert not health.record_failure(BUSY, now)
+    assert health.record_failure(BUSY, now)
     assert health.rests_until - now == 1
     assert not health.demanded
+
+
+def test_single_refusals_do_not_let_a_deployment_rest() -> None:
+    """Each may concern one request only; those that follow soon after a rest go on doubling it."""
+    health = a_health()
+
+    assert not any(health.record_failure(BUSY, now) for now in (0.0, 5.1, 10.2))
+    assert health.record_failure(BUSY, 15.2)
+    assert health.record_failure(BUSY, 16.2 + IN_A_ROW_S)
+    assert health.rests_until == 18.2 + IN_A_ROW_S
+
+
+def test_refusal_after_a_demanded_rest_is_in_a_row() -> None:
+    health = a_health()
+    health.record_failure(BUSY, 0.0)
+    health.record_failure(Failure(FailureClass.RATE_LIMIT, 429, 60.0), 1.0)
+
+    assert health.record_failure(BUSY, 62.0)
+    assert health.rests_until == 63.0
 
 
 def test_rest_is_bounded() -> None:

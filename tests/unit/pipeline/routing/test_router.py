@@ -44,7 +44,8 @@ class Scene:
 
     def fail(self, name: str, kind: FailureClass, retry_after_s: float | None = None) -> None:
         failure = Failure(kind, 500, retry_after_s)
-        self.board.attempt_failed(self.board.of(f"{name}/{name}-m"), failure)
+        for _ in range(2):  # in a row: a single refusal without a time changes nothing
+            self.board.attempt_failed(self.board.of(f"{name}/{name}-m"), failure)
 
     def route(self, conversation: int | None = None, **headers: bytes) -> Route:
         pairs = [(b"x-capio-" + name.encode(), value) for name, value in headers.items()]
