@@ -171,14 +171,12 @@ def native_response(
         GatewayError: UPSTREAM_MALFORMED, OVERLOADED or UPSTREAM_REFUSED, see
             `read_response`.
     """
-    response, choice, message = read_response(body)
+    response, _, message = read_response(body)
     text, _ = content_texts(message.content)
     if caps.think_tags or caps.think_opened:
         _, text = split_reasoning(text, opened=caps.think_opened)
-    usage = (
-        read_chat_usage(response.usage or choice.usage, reasoning_apart=caps.reasoning_apart)
-        or ChatUsage()
-    )
+    reported = read_chat_usage(response.reported_usage, reasoning_apart=caps.reasoning_apart)
+    usage = reported or ChatUsage()
     return msgspec.json.encode(
         {
             "id": response_id,

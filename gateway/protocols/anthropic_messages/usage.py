@@ -118,7 +118,7 @@ def _usage(usage: _AnthropicUsage, known: Usage) -> Usage | None:
     parts = usage.cache_creation or _CacheCreation()
     hour = min(count_or(parts.ephemeral_1h_input_tokens, known.cache_write_1h), written)
     found = Usage(
-        input=count_or(usage.input_tokens, known.input),
+        input=count(usage.input_tokens) or _known_input(usage, written, known),
         cache_read=count_or(usage.cache_read_input_tokens, known.cache_read),
         cache_write=written,
         output=output,
@@ -128,6 +128,13 @@ def _usage(usage: _AnthropicUsage, known: Usage) -> Usage | None:
         tier=usage.tier() or known.tier,
     )
     return _with_compaction(found, usage.iterations) if usage.iterations else found
+
+
+def _known_input(usage: _AnthropicUsage, written: int, known: Usage) -> int:
+    """Return the known input; where an event is the first to name cached tokens, without them."""
+    if usage.input_tokens is None or known.cache_read or known.cache_write:
+        return known.input
+    return max(known.input - count(usage.cache_read_input_tokens) - written, 0)
 
 
 def _rename_chat_counts(usage: _AnthropicUsage) -> None:

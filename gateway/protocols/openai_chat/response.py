@@ -64,7 +64,19 @@ class Chunk(msgspec.Struct):
     id: str | None = None
     choices: list[Choice] | None = None
     usage: dict[str, object] | None = None
+    x_groq: object = None
     error: object = None
+
+    @property
+    def reported_usage(self) -> dict[str, object] | None:
+        """The usage object, which Kimi has within a choice and Groq within `x_groq`."""
+        if self.usage:
+            return self.usage
+        for choice in self.choices or ():
+            if choice.usage:
+                return choice.usage
+        found = self.x_groq.get("usage") if isinstance(self.x_groq, dict) else None
+        return found if isinstance(found, dict) else None
 
     @property
     def first_choice(self) -> Choice | None:

@@ -2,9 +2,10 @@
 Reads the OpenAI wire's `usage` in all its variants, for billing and for responses alike.
 
 `prompt_tokens` includes cached tokens, and `completion_tokens` reasoning. Some providers exclude
-audio, cached tokens or reasoning from both and report them in the details and in the total. So if
-the total exceeds the sum of both, the excess belongs to the detail of equal size. If there is none,
-it is output, such as reasoning without details (Gemini's OpenAI endpoint, November 2026).
+audio, cached tokens or reasoning (xAI) from both and report them in the details and in the total.
+So if the total exceeds the sum of both, the excess belongs to the detail of equal size, to
+reasoning first. If there is none, it is output, such as reasoning without details (Gemini's OpenAI
+endpoint). tests/unit/protocols/test_dialect_usage.py has the form of each provider.
 
 Endpoints that translate to another API may report under its names: `input_tokens` includes cached
 tokens (Responses) unless they are stated as `cache_read_input_tokens` (Messages).
@@ -27,11 +28,31 @@ from gateway.protocols.codec.usage_counts import (
 )
 
 
+class _CacheCreation(msgspec.Struct, gc=False):
+    """DashScope states the same count in one of these, or beside."""
+
+    cache_creation_input_tokens: Count = None
+    ephemeral_5m_input_tokens: Count = None
+
+
 class _PromptDetails(msgspec.Struct, gc=False):
     cached_tokens: Count = None
     cache_write_tokens: Count = None
     cache_creation_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+    cache_creation: _CacheCreation | None = None
     audio_tokens: Count = None
+
+    def cache_write(self) -> int:
+        """Return the tokens that were written to the cache."""
+        created = self.cache_creation or _CacheCreation()
+        return first_count(
+            self.cache_write_tokens,
+            self.cache_creation_tokens,
+            self.cache_creation_input_tokens,
+            created.cache_creation_input_tokens,
+            created.ephemeral_5m_input_tokens,
+        )
 
 
 class _CompletionDetails(msgspec.Struct, gc=False):
@@ -43,8 +64,10 @@ class _OpenAIUsage(ChargedExtras, gc=False):
     completion_tokens: Count = None
     total_tokens: Count = None
     prompt_tokens_details: _PromptDetails | None = None
+    prompt_token_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
     cached_tokens: Count = None
+    num_cached_tokens: Count = None
     prompt_cache_hit_tokens: Count = None
     cache_read_input_tokens: Count = None
     cache_creation_input_tokens: Count = None
@@ -162,28 +185,25 @@ def _usage(usage: _OpenAIUsage, service_tier: object, *, reasoning_apart: bool) 
         _rename_counts(usage)
     if usage.prompt_tokens is usage.completion_tokens is usage.total_tokens is None:
         return None
-    details = usage.prompt_tokens_details or _PromptDetails()
+    details = usage.prompt_tokens_details or usage.prompt_token_details or _PromptDetails()
     read = first_count(
         details.cached_tokens,
         usage.cached_tokens,
+        usage.num_cached_tokens,
         usage.prompt_cache_hit_tokens,
         usage.cache_read_input_tokens,
     )
-    write = first_count(
-        details.cache_write_tokens,
-        details.cache_creation_tokens,
-        usage.cache_creation_input_tokens,
-    )
+    write = details.cache_write() or count(usage.cache_creation_input_tokens)
     stated = count((usage.completion_tokens_details or _CompletionDetails()).reasoning_tokens)
     prompt, output = count(usage.prompt_tokens), count(usage.completion_tokens)
     is_stated = prompt > 0
     prompt = prompt or read + write
     beyond = count(usage.total_tokens) - prompt - output
     if beyond > 0 and usage.prompt_tokens is not None:
-        if is_stated and beyond in (count(details.audio_tokens), read, write, read + write):
-            prompt += beyond
-        else:
-            output += beyond
+        outside = (count(details.audio_tokens), read, write, read + write)
+        more_input = _more_input(beyond, stated, outside) if is_stated else 0
+        prompt += more_input
+        output += beyond - more_input
     if reasoning_apart and beyond <= 0:
         output += stated
     apart = count(usage.cache_read_input_tokens) + count(usage.cache_creation_input_tokens)
@@ -201,6 +221,15 @@ def _usage(usage: _OpenAIUsage, service_tier: object, *, reasoning_apart: bool) 
         web_searches=usage.web_searches(),
         tier=usage.tier(service_tier),
     )
+
+
+def _more_input(beyond: int, reasoning: int, outside: tuple[int, ...]) -> int:
+    """Return the input in what a total has beyond prompt and completion; the rest is output."""
+    if beyond == reasoning:
+        return 0
+    if beyond in outside:
+        return beyond
+    return beyond - reasoning if reasoning and beyond - reasoning in outside else 0
 
 
 def _rename_counts(usage: _OpenAIUsage) -> None:

@@ -44,7 +44,7 @@ def translate_responses_response(
         if not reasoning:
             reasoning, text = split_reasoning(text, opened=caps.think_opened)
             message.content, message.reasoning_content = text, reasoning
-    usage = read_chat_usage(response.usage or choice.usage, reasoning_apart=caps.reasoning_apart)
+    usage = read_chat_usage(response.reported_usage, reasoning_apart=caps.reasoning_apart)
     return _written(response.id or "", message, choice.finish_reason, usage, context)
 
 

@@ -53,7 +53,14 @@ class _Chunk(msgspec.Struct, gc=False):
     choices: msgspec.Raw = msgspec.Raw()
     usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
+    x_groq: msgspec.Raw = msgspec.Raw()
     service_tier: object = None
+
+
+class _Holder(msgspec.Struct, gc=False):
+    """An object with usage among its members."""
+
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -103,6 +110,7 @@ class _Piece(msgspec.Struct, gc=False):
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _USUAL: Final = msgspec.json.Decoder(_UsualResponse)
+_HOLDER: Final = msgspec.json.Decoder(_Holder)
 _CHOICES: Final = msgspec.json.Decoder(list[_Choice])
 _EVENT: Final = msgspec.json.Decoder(_Event)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
@@ -241,6 +249,8 @@ def _read_chunk(
     raw = bytes(chunk.usage)
     if raw in _NOTHING:  # Kimi reports usage inside the choice
         raw = next((own for each in choices if (own := bytes(each.usage)) not in _NOTHING), b"")
+    if raw in _NOTHING and chunk.x_groq:
+        raw = bytes((_decoded(bytes(chunk.x_groq), _HOLDER) or _Holder()).usage)
     reported = _usage(raw, chunk.service_tier, reasoning_apart)
     usage = _stated(reported)
     return EventFields(

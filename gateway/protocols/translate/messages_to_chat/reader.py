@@ -97,7 +97,7 @@ class ChatReader:
 
     def _take_chunk(self, chunk: Chunk) -> UpstreamFault | None:
         choice = chunk.first_choice
-        usage = chunk.usage or (choice.usage if choice is not None else None)
+        usage = chunk.reported_usage
         if usage is not None:
             self._take_usage(usage)
         if self.phase is Phase.WAITING:

@@ -99,7 +99,7 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
         named_stop=choice.stop_reason,
         stop_sequences=context.stop_sequences,
     )
-    usage = read_chat_usage(response.usage or choice.usage, reasoning_apart=caps.reasoning_apart)
+    usage = read_chat_usage(response.reported_usage, reasoning_apart=caps.reasoning_apart)
     return msgspec.json.encode(
         AnthropicMessage(
             id=message_id(response.id),
