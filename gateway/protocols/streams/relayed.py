@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.core.model import Endpoint, Wire
+from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import BOM
-from gateway.protocols.codec.sse import KEEPALIVES
+from gateway.protocols.codec.sse import KEEPALIVES, EventDecoder
 from gateway.protocols.http.errors.response_faults import read_response_fault
 from gateway.protocols.http.errors.upstream_errors import EarlyError, early_error
 from gateway.protocols.http.errors.upstream_faults import (
@@ -18,6 +18,7 @@ from gateway.protocols.http.errors.upstream_faults import (
 )
 from gateway.protocols.streams.first_event import FirstEventGate
 from gateway.protocols.streams.refold import begins_stream, folded
+from gateway.protocols.streams.response_fields import read_anthropic_event
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 
 
@@ -50,6 +51,8 @@ class Unchanged:
 
 
 HELD_BYTES: Final = 64 * 1024
+_START: Final = b'"message_start"'
+"""In the first event of a Messages stream; in text the quotes are escaped."""
 
 
 class HeldBody(Unchanged):
@@ -110,7 +113,8 @@ class HeldBody(Unchanged):
 class RelayedStream(Unchanged):
     """
     The `StreamTransform` of a relayed stream: unchanged from its first event on, except for the
-    usage event that only the gateway requested.
+    usage event that only the gateway requested, and from the start of a second response on: the
+    meter finds it, too, and the relay ends with an error.
 
     Args:
         wire: The API of both sides.
@@ -118,7 +122,7 @@ class RelayedStream(Unchanged):
         hides_usage: Remove the usage event.
     """
 
-    __slots__ = ("_filter", "_gate", "_model", "_wire", "early_error", "keepalive")
+    __slots__ = ("_begun", "_filter", "_gate", "_model", "_wire", "early_error", "keepalive")
 
     def __init__(self, wire: Wire, model: str, *, hides_usage: bool) -> None:
         self._wire = wire
@@ -126,6 +130,7 @@ class RelayedStream(Unchanged):
         self._model = model
         self._gate: FirstEventGate | None = FirstEventGate(wire)
         self._filter = UsageChunkFilter() if hides_usage else None
+        self._begun = False  # a Messages stream, for which there is a mark
         self.early_error: EarlyError | None = None
 
     def feed(self, chunk: bytes) -> bytes:
@@ -133,6 +138,8 @@ class RelayedStream(Unchanged):
         gate = self._gate
         if gate is not None:
             chunk = self._passed(gate, gate.feed(chunk))
+        if _START in chunk:
+            chunk, self._begun = _before_second(chunk, begun=self._begun), True
         usage = self._filter
         return chunk if usage is None or not chunk else usage.feed(chunk)
 
@@ -163,3 +170,19 @@ class RelayedStream(Unchanged):
         elif gate.is_empty and self.early_error is None:
             self.early_error = early_error(STREAM_EMPTY, self._wire, self._model)
         return ready
+
+
+def _before_second(chunk: bytes, *, begun: bool) -> bytes:
+    """Return what is before the start of a second response; all if there is none."""
+    at = chunk.find(_START)
+    if not begun:
+        at = chunk.find(_START, at + 1)
+    while at >= 0:
+        begin = max(chunk.rfind(b"\n\n", 0, at) + 2, chunk.rfind(b"\r\n\r\n", 0, at) + 4)
+        begin = begin if begin > 4 else 0
+        for event in EventDecoder().feed(chunk[begin:])[:1]:
+            found = read_anthropic_event(event.data, Usage())
+            if found is not None and found.start:
+                return chunk[:begin]
+        at = chunk.find(_START, at + 1)
+    return chunk

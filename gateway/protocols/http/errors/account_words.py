@@ -83,7 +83,8 @@ _ACCOUNT: Final = re.compile(
     r"|balance is (?:too low|insufficient|not enough)"  # Anthropic with 400, SiliconFlow; 2026-11
     r"|(?:please|to) (?:recharge|top up)|recharge your"  # Moonshot, GLM; 2026-11
     r"|used all (?:of )?(?:your |its )?available credits|run out of credits"  # xAI; 2026-11
-    r"|(?:reached|exceeded) (?:your|its) (?:specified api usage|monthly spending|spend)"
+    r"|(?:reached|exceeded) (?:your|its) (?:specified (?:workspace )?api usage|spend)"
+    r"|(?:reached|exceeded) (?:your|its) monthly spending"
     r"|(?:account|organization|team|subscription|resource)\b.{0,60}\b(?:is|has been|was)\b.{0,20}"
     r"\b(?:suspended|disabled|deactivated|blocked|locked|overdue|in arrears)"
     r"|in good standing|billing (?:is not active|account|hard limit)"
@@ -91,8 +92,20 @@ _ACCOUNT: Final = re.compile(
     r"|exceeded your current quota"  # OpenAI, Gemini; 2026-11
     r"|usage limit for this (?:billing cycle|period)"  # Kimi Code, with 403 and 429; 2026-11
     r"|usage limit reached for .{0,40}\bplan\b"  # MiniMax (2056), with 429; 2026-05
+    # Gemini with FAILED_PRECONDITION (ai.google.dev, "Troubleshooting", 2026-11): of the gateway.
+    r"|location is not supported for the api|free tier is not available"
     r"|prepayment credits|余额不足|欠费|请充值",  # Gemini, GLM, Volcano Ark; 2026-11
     re.IGNORECASE,
+)
+# Rate limits of OpenAI, Anthropic and Gemini name the organization and how to raise its limits
+# (openai/codex#70, stackblitz/bolt.new#8588, n4ze3m/page-assist#406; 2025 to 2026).
+_LIMITS: Final = re.compile(
+    r"\borganization\b|\byour account\b|account/(?:rate-limits|billing)|contact-sales"
+    r"|\((?:[TR]P[MD]|ASPH)\)|check quota|extra usage",
+    re.IGNORECASE,
+)
+_DELAY: Final = re.compile(
+    r"(?:retry|try again) in ([\d.]{1,12} ?(?:ms|s|m|seconds?|minutes?))\b", re.IGNORECASE
 )
 # A quota per minute, such as that of Gemini's free plan, comes with the time of the next try.
 _RETRY_TIME: Final = re.compile(
@@ -109,12 +122,15 @@ _UNKNOWN_MODEL: Final = re.compile(
     r"|is not a valid model|no endpoints found"  # OpenRouter with 400 and 404; 2026-11
     r"|(?:unknown|no such) model|model identifier is invalid"  # MiniMax, Bedrock; 2026-11
     r"|model .{0,120}?\b(?:is not found|not found|not supported|has been decommissioned)"
+    r"|must be verified to (?:use|stream)"  # OpenAI: the organization, with 400 and 404; 2026-11
     r"|not found the model|模型不存在",  # Moonshot, GLM; 2026-11
     re.IGNORECASE,
 )
-# A 403 of OpenRouter's (errors-and-debugging, 2026-11) may be about the prompt: its moderation.
+# A 403 of OpenRouter's (errors-and-debugging, 2026-11) may be about the prompt: its moderation. One
+# of Gemini's may be about a file that the request names.
 _CONTENT: Final = re.compile(
     r"requires moderation|(?:input|prompt|content) was flagged|flagged (?:for|as|by)\b"
+    r"|permission to access the (?:file|cached ?content)"
     r"|content (?:policy|filter|management policy)|(?:safety|guardrail)\b.{0,40}\bblock",
     re.IGNORECASE,
 )
@@ -138,8 +154,15 @@ def is_about_account(message: str) -> bool:
 
 
 def mentions_account(message: str) -> bool:
-    """Return whether a message mentions the operator's plan or payment."""
-    return _ACCOUNT.search(message[:SCANNED_CHARS]) is not None
+    """Return whether a message mentions the operator's account, plan, limits or payment."""
+    text = message[:SCANNED_CHARS]
+    return _ACCOUNT.search(text) is not None or _LIMITS.search(text) is not None
+
+
+def delay_words(message: str) -> str | None:
+    """Return the delay after which a message asks to try again, such as `3.89s`."""
+    found = _DELAY.search(message[:SCANNED_CHARS])
+    return None if found is None else found[1]
 
 
 def says_when_to_retry(message: str) -> bool:

@@ -47,6 +47,11 @@ _WORDINGS: Final = (
     _Wording(
         "Anthropic", "2026-11", r"prompt is too long: (?P<n>\d{1,12}) tokens > (?P<max>\d{1,12})"
     ),
+    _Wording(
+        "vLLM",
+        "2026-11",
+        r"{max} tokens\b.{0,60}?request has (?P<n>\d{1,12}) input tokens",
+    ),
     _Wording("Anthropic", "2025-06", r"input length and `?max_tokens`? exceed context limit"),
     _Wording("OpenAI", "2024-06", r"{max} tokens\b.{0,200}?resulted in (?P<n>\d{1,12}) tokens"),
     _Wording("vLLM", "2026-04", r"{max} tokens\b.{0,200}?a total of at least (?P<n>\d{1,12})"),
@@ -189,6 +194,8 @@ _PATTERNS: Final = tuple(
 
 # A limit on output is not a prompt that is too long: compacting the history would not help.
 _OUTPUT: Final = re.compile(r"\bmax_?(?:completion_|output_)?tokens\b|output tokens", re.IGNORECASE)
+# vLLM (issues/4667, 2024-05): what a prompt that is too long leaves of the context for output.
+_NO_ROOM: Final = re.compile(r"max_(?:completion_)?tokens must be at least 1, got -\d")
 _PROMPT: Final = re.compile(r"prompt|input|context|messages", re.IGNORECASE)
 _SEPARATED: Final = re.compile(r"(?<=\d),(?=\d{3}\b)")
 
@@ -196,13 +203,17 @@ _SEPARATED: Final = re.compile(r"(?<=\d),(?=\d{3}\b)")
 def read_excess(message: str) -> Excess | None:
     """Return what a message says about a full context; None: it is about something else."""
     text = _SEPARATED.sub("", message[:SCANNED_CHARS])
+    if _NO_ROOM.search(text) is not None:
+        return Excess()
     if _OUTPUT.search(text) is not None and _PROMPT.search(text) is None:
         return None
     for pattern in _PATTERNS:
         found = pattern.search(text)
         if found is not None:
             groups = found.groupdict()
-            return Excess(_number(groups.get("n")), _number(groups.get("max")))
+            tokens, limit = _number(groups.get("n")), _number(groups.get("max"))
+            fits = tokens is not None and limit is not None and tokens <= limit
+            return Excess(None if fits else tokens, limit)  # it fits, but not with the output
     return None
 
 

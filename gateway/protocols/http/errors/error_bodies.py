@@ -34,7 +34,7 @@ def read_error_body(body: bytes) -> ErrorFields:
 
     Accepts an `error` object or string, a list of these (Gemini), an `errors` list (Cloudflare),
     MiniMax's `base_resp`, the members at the top (vLLM, GLM, DashScope, FastAPI), and within
-    `metadata.raw` the body of the provider behind OpenRouter.
+    `metadata.raw`, or as JSON in the message, the body of the provider behind the upstream.
     """
     value = decode_leniently(body)
     if isinstance(value, list):
@@ -80,6 +80,8 @@ def _of_object(error: dict[str, object]) -> ErrorFields:
     )
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if raw is None and fields.message.startswith("{"):
+        raw = fields.message  # github.com/continuedev/continue/issues/10560, 2026-02: Gemini's
     return fields if raw is None else _behind(fields, raw)
 
 
@@ -94,7 +96,7 @@ def _behind(fields: ErrorFields, raw: object) -> ErrorFields:
     inner = error if isinstance(error, dict) else value
     return fields._replace(
         message=_text(error) or _message(inner) or fields.message,
-        type=_text(inner.get("type")) or fields.type,
+        type=_text(inner.get("type")) or _text(inner.get("status")) or fields.type,
         code=_code(inner.get("code")) or fields.code,
     )
 

@@ -16,7 +16,11 @@ import msgspec
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.sse import anthropic_event, openai_data
-from gateway.protocols.http.errors.account_words import mentions_account, without_account_ids
+from gateway.protocols.http.errors.account_words import (
+    delay_words,
+    mentions_account,
+    without_account_ids,
+)
 from gateway.protocols.http.errors.upstream_faults import (
     RESOURCES_GONE,
     STREAM_CUT,
@@ -82,7 +86,7 @@ class EarlyError(msgspec.Struct, frozen=True):
 _NO_RETRY: Final = (b"x-should-retry", b"false")
 _AUTH_TEXT: Final = "The gateway could not authenticate with the upstream provider"
 _QUOTA_TEXT: Final = "The upstream provider is temporarily unavailable"
-_RATE_TEXT: Final = "The upstream provider's rate limit is reached; retry later"
+_RATE_TEXT: Final = "The upstream provider's rate limit is reached"
 _OWN_WORDS: Final = ("prompt is too long", "input length and `max_tokens`")
 _OPERATOR_FAULTS: Final = frozenset({FaultClass.QUOTA, FaultClass.CREDENTIAL})
 
@@ -164,12 +168,13 @@ def relay_error(
     Return the response for a client of the upstream's own dialect.
 
     Status, headers and body are kept, since clients' retry logic matches their wording. Replaced
-    are faults of the operator's account, 404s, which name the upstream's model, and a full context
-    that is not worded as in the dialect.
+    are faults of the operator's account, 404s, which name the upstream's model, a full context
+    that is not worded as in the dialect, and lists (Gemini's), which SDKs cannot read.
     """
     if fault.fault in _OPERATOR_FAULTS or fault.fault is FaultClass.NOT_FOUND:
         return translate_error(fault, wire, client_model)
     foreign = fault.fault is FaultClass.TOO_LONG and not _is_native(fault, wire)
+    foreign = foreign or response.body.lstrip()[:1] == b"["
     if foreign or (fault.fault is FaultClass.RATE_LIMITED and mentions_account(fault.message)):
         return translate_error(fault, wire, client_model)
     return response
@@ -206,7 +211,12 @@ def _message(fault: UpstreamFault, client_wire: Wire, client_model: str) -> str:
     if fault.fault is FaultClass.TOO_LONG:
         return _too_long_message(fault, client_wire)
     if fault.fault is FaultClass.RATE_LIMITED and mentions_account(fault.message):
-        return _RATE_TEXT
+        delay = delay_words(fault.message)  # Codex reads it
+        return (
+            f"{_RATE_TEXT}; retry later"
+            if delay is None
+            else f"{_RATE_TEXT}. Try again in {delay}."
+        )
     return without_account_ids(fault.message.encode()).decode()
 
 

@@ -131,6 +131,8 @@ _NAMES: Final[Mapping[str, FaultClass]] = {
     "ServerOverloaded": FaultClass.OVERLOADED,  # Volcano Ark, with 429; 2026-11
     "capacity_exceeded": FaultClass.OVERLOADED,  # Groq's flex tier, with 498; 2026-11
     "1312": FaultClass.OVERLOADED,  # GLM: too many calls of the model; 2026-11
+    "UNAVAILABLE": FaultClass.OVERLOADED,  # Gemini's status strings, with 503 and 504; 2026-11
+    "DEADLINE_EXCEEDED": FaultClass.TIMEOUT,
     "1302": FaultClass.RATE_LIMITED,  # GLM, "API codes": concurrency, requests, traffic; 2026-11
     "1303": FaultClass.RATE_LIMITED,
     "1305": FaultClass.RATE_LIMITED,
@@ -153,6 +155,14 @@ _ANTHROPIC_TYPES: Final[Mapping[str, FaultClass]] = {
     "api_error": FaultClass.FAILED,
 }
 """Types on the Anthropic wire; used on the OpenAI wire only without an error status."""
+
+_GOOGLE_STATUSES: Final[Mapping[str, FaultClass]] = {
+    "INVALID_ARGUMENT": FaultClass.INVALID,
+    "FAILED_PRECONDITION": FaultClass.INVALID,
+    "NOT_FOUND": FaultClass.NOT_FOUND,
+    "INTERNAL": FaultClass.FAILED,
+}
+"""Gemini's status strings, used only without an error status."""
 
 _STATUSES: Final[Mapping[int, FaultClass]] = {
     401: FaultClass.CREDENTIAL,
@@ -377,7 +387,7 @@ def _by_name(wire: Wire, status: int, fields: ErrorFields) -> FaultClass | None:
             return _NAMES[name]
     if "rate_limit" in kind or kind == "RESOURCE_EXHAUSTED":
         return FaultClass.RATE_LIMITED
-    return _ANTHROPIC_TYPES.get(kind) if status < 400 else None
+    return (_ANTHROPIC_TYPES.get(kind) or _GOOGLE_STATUSES.get(kind)) if status < 400 else None
 
 
 def _by_status(wire: Wire, status: int) -> FaultClass:

@@ -68,6 +68,56 @@ async def test_second_response_in_a_stream_is_an_error(endpoint: Endpoint) -> No
     bench.assert_recorded_once()
 
 
+@pytest.mark.parametrize("joined", [False, True])
+async def test_start_of_a_second_response_does_not_reach_the_client(joined: bool) -> None:
+    """What came before it does, also in the same read, and is what is charged."""
+    response = FakeUpstreamResponse()
+    provider = a_provider(wires=(Wire.ANTHROPIC,))
+    bench = Bench(response, deployments=[a_deployment(provider)])
+    client = FakeClient("/", REQUESTS[Endpoint.MESSAGES])
+    _, task = bench.begin(client, Endpoint.MESSAGES)
+
+    second = START.replace(b"m1", b"m2")
+    reads = (HALF + second, OTHER) if joined else (HALF, second, OTHER)
+    await response.end(START + BLOCK, *reads, REST)
+    await task
+
+    error = client.body.removeprefix(START + BLOCK + HALF)
+    assert error.startswith(b"event: error\n")
+    assert client.body.count(b"message_start") == 2
+    assert bench.event.usage == Usage(input=7, output=2)
+
+
+async def test_start_in_pieces_breaks_the_connection() -> None:
+    """In the middle of an event no other can be added."""
+    response = FakeUpstreamResponse()
+    bench = Bench(response, deployments=[a_deployment(a_provider(wires=(Wire.ANTHROPIC,)))])
+    client = FakeClient("/", REQUESTS[Endpoint.MESSAGES])
+    _, task = bench.begin(client, Endpoint.MESSAGES)
+
+    await response.end(START + BLOCK, HALF, START[:40], START[40:], OTHER, REST)
+    await task
+
+    assert b"other" not in client.body
+    assert b"message_stop" not in client.body
+    assert bench.event.outcome == "failed"
+
+
+async def test_text_about_the_event_is_relayed() -> None:
+    response = FakeUpstreamResponse()
+    bench = Bench(response, deployments=[a_deployment(a_provider(wires=(Wire.ANTHROPIC,)))])
+    client = FakeClient("/", REQUESTS[Endpoint.MESSAGES])
+    _, task = bench.begin(client, Endpoint.MESSAGES)
+
+    said = 'event: message_start\n\ndata: {"type":"message_start"}'
+    text = event("content_block_delta", index=0, delta={"type": "text_delta", "text": said})
+    await response.end(START + BLOCK, text, REST)
+    await task
+
+    assert client.body == START + BLOCK + text + REST
+    assert bench.event.outcome == "completed"
+
+
 @pytest.mark.parametrize("endpoint", list(REQUESTS))
 async def test_end_mark_that_comes_twice_ends_a_stream_once(endpoint: Endpoint) -> None:
     response = FakeUpstreamResponse()
