@@ -114,9 +114,6 @@ class Proxy:
                 await self._run(call, channel, departure)
         except GatewayError as error:
             self._set_error(call, channel, error)
-            if call.hold is not None and self._idempotent is not None and not channel.started:
-                # Before the client has the refusal: it may retry at once.
-                await self._idempotent.release(call)
             await self._refuse(call, channel, error)
         except asyncio.CancelledError:
             if departure.error is not None and not (channel.started or channel.gone):
@@ -297,6 +294,8 @@ class Proxy:
     async def _refuse(self, call: Call, channel: ClientChannel, error: GatewayError) -> None:
         if channel.started or channel.gone:
             return
+        if call.hold is not None and self._idempotent is not None:
+            await self._idempotent.release(call)  # first: the client may retry at once
         response = error_response(error, call)
         if response is None:
             status, headers, body = render(error, call.client_wire, call.request_id)
