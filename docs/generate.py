@@ -105,6 +105,7 @@ Alert on:
 - `gateway_spill_oldest_seconds` over a minute while Redis is up, and a rising `gateway_spill_bytes`;
 - any `gateway_deployment_state` of 4: the operator's credential or credit was refused;
 - `gateway_loop_lag_seconds` with a tail over 50 ms: workers are out of CPU;
+- a rising `gateway_overload_total`: workers refuse calls, see [overload](operations.md#overload);
 - `gateway_errors_total` of kind `internal`.
 """
 

@@ -152,8 +152,7 @@ async def _send_error(
     status, headers, body = render(error, wire, request_id)
     if allow is not None:
         headers.append((b"allow", allow))
-    await channel.drain()
-    await channel.respond(status, headers, body)
+    await channel.respond_early(status, headers, body)
 
 
 async def _refuse_upgrade(channel: ClientChannel, wire: Wire, request_id: str) -> None:

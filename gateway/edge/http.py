@@ -209,5 +209,4 @@ async def send_response(channel: ClientChannel, response: Response, request_id: 
         (b"x-request-id", request_id.encode()),
     ]
     body = b"" if channel.scope["method"] == "HEAD" else response.body
-    await channel.drain()
-    await channel.respond(response.status, headers, body)
+    await channel.respond_early(response.status, headers, body)

@@ -150,8 +150,7 @@ class Proxy:
         call.error = refusal
         call.status, headers, body = render(refusal, call.client_wire, call.request_id)
         self._recorder.count_refused(call)
-        await channel.drain()
-        await channel.respond(call.status, headers, body)
+        await channel.respond_early(call.status, headers, body)
 
     async def _run(self, call: Call, channel: ClientChannel, departure: Departure) -> None:
         seals = call.endpoint is Endpoint.RESPONSES and self._stored is not None
@@ -305,11 +304,11 @@ class Proxy:
         if call.attempts:
             headers.append((b"x-capio-attempts", b"%d" % call.attempts))
         if call.principal is None or error.kind is ErrorKind.OVERLOADED:
-            await channel.drain()
-        else:
-            # A client that is still sending would see a broken connection instead of the error.
-            await channel.drain(self._limits.max_body_bytes)
-        await channel.respond(response.status, headers, response.body)
+            await channel.respond_early(response.status, headers, response.body)
+            return
+        # A client that is still sending would see a broken connection instead of the error.
+        most_bytes = self._limits.max_body_bytes
+        await channel.respond_early(response.status, headers, response.body, most_bytes)
 
 
 def _session(channel: ClientChannel) -> str | None:

@@ -239,6 +239,19 @@ class ClientChannel:
         finally:
             ClientChannel._draining -= 1
 
+    async def respond_early(
+        self, status: int, headers: Headers, body: bytes, drain_bytes: int = _DRAIN_BYTES
+    ) -> None:
+        """
+        Send a whole response to a request whose body may be unread; discard it, see `drain`.
+
+        If it is left unread, the response says that the connection ends, as the server then does.
+        """
+        await self.drain(drain_bytes)
+        if not self._read_whole:
+            headers = [*headers, (b"connection", b"close")]
+        await self.respond(status, headers, body)
+
     async def _discard(self, limit_bytes: int) -> None:
         header, size = self.header(b"content-length"), 0
         while not self._read_whole and size <= limit_bytes:

@@ -185,6 +185,28 @@ async def test_departure_while_the_body_is_read_away_is_no_error() -> None:
     assert channel.gone
 
 
+@pytest.mark.parametrize(
+    ("pieces", "headers", "closes"),
+    [
+        ((b"abc",), length(3), False),
+        ((), [], False),
+        ((b"abc",), length(2_000_000), True),
+        ((b"a" * 100,) * 2, [(b"expect", b"100-continue"), *length(200)], True),
+    ],
+    ids=["read away", "no body", "left unread", "waits for leave to send"],
+)
+async def test_response_to_an_unread_body_ends_the_connection(
+    pieces: tuple[bytes, ...], headers: Headers, closes: bool
+) -> None:
+    """The server closes it then, so the client must not use it again."""
+    client = FakeClient(CHAT, *(pieces or (b"",)), headers=headers)
+
+    await client.channel().respond_early(503, [(b"x-a", b"1")], b"no")
+
+    assert (client.status, client.body, client.ended) == (503, b"no", True)
+    assert client.headers == [(b"x-a", b"1"), *([(b"connection", b"close")] if closes else [])]
+
+
 async def test_header_is_the_first_of_its_name() -> None:
     """Names come in lower case from the server."""
     headers = [(b"x-a", b"1"), (b"x-a", b"2")]
