@@ -29,7 +29,8 @@ def service(
     tmp_path_factory: pytest.TempPathFactory, demo_upstream: DemoProcess
 ) -> Iterator[Service]:
     """A gateway of one worker that tolerates little lag."""
-    server = f"max_loop_lag_ms = {LIMIT_MS}"
+    # The first connections are idle until the last one is open.
+    server = f"max_loop_lag_ms = {LIMIT_MS}\nheader_timeout_s = 60"
     service = Service(tmp_path_factory.mktemp("load"), demo_upstream, workers=1, server=server)
     try:
         yield service.start()
