@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from gateway.core.idempotency import ResponseRecorder, StoredResponse
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.client.intake import IntakePlace
+from gateway.pipeline.client.intake import SMALL_BODY_BYTES, IntakePlace
 from gateway.ports import Headers
 from gateway.protocols.codec.digits import read_digits
 
@@ -245,10 +245,12 @@ class ClientChannel:
         """
         Send a whole response to a request whose body may be unread; discard it, see `drain`.
 
-        If it is left unread, the response says that the connection ends, as the server then does.
+        If a large one is left unread, the response says that the connection ends: the server
+        closes it then, but not if all of a small body has arrived.
         """
         await self.drain(drain_bytes)
-        if not self._read_whole:
+        declared = read_digits(self.header(b"content-length") or b"")
+        if not self._read_whole and (declared is None or declared > SMALL_BODY_BYTES):
             headers = [*headers, (b"connection", b"close")]
         await self.respond(status, headers, body)
 

@@ -191,9 +191,11 @@ async def test_departure_while_the_body_is_read_away_is_no_error() -> None:
         ((b"abc",), length(3), False),
         ((), [], False),
         ((b"abc",), length(2_000_000), True),
-        ((b"a" * 100,) * 2, [(b"expect", b"100-continue"), *length(200)], True),
+        ((b"abc",), [(b"expect", b"100-continue"), *length(65_537)], True),
+        ((b"abc",), [(b"expect", b"100-continue"), *length(65_536)], False),
+        ((b"abc",), [(b"expect", b"100-continue"), (b"transfer-encoding", b"chunked")], True),
     ],
-    ids=["read away", "no body", "left unread", "waits for leave to send"],
+    ids=["read away", "no body", "left unread", "large", "small", "of unknown length"],
 )
 async def test_response_to_an_unread_body_ends_the_connection(
     pieces: tuple[bytes, ...], headers: Headers, closes: bool
