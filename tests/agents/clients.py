@@ -186,6 +186,10 @@ class Agent:
         command = packages.command_of(package, node)
         return self._run([str(command), *arguments], PATH=packages.path_with(node), **variables)
 
+    def run(self, command: list[str], **variables: str) -> AgentRun:
+        """Run a command in the agent's directories, with these variables beside its own."""
+        return self._run(command, **variables)
+
     def _run(self, command: list[str], **variables: str) -> AgentRun:
         """Run to the end; a run that takes too long ends with all its children, exit code -9."""
         began = time.monotonic()

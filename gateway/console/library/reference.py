@@ -78,9 +78,11 @@ class Reference:
         return "\n".join(parts)
 
     def _page(self, operation: Operation) -> str:
+        # The first sentence is the page's description, which stands above its body.
+        rest = operation.description.partition(". ")[2]
         parts = [
             f'```http title="Endpoint"\n{operation.method} {operation.path}\n```\n',
-            f"{operation.description}\n",
+            f"{rest}\n" if rest else "",
             f'## Example\n\n```sh title="Request"\n{self._curl(operation)}\n```\n',
         ]
         if operation.example.response is not None:

@@ -127,4 +127,7 @@ if (outline) {
     if (heading) seen.observe(heading);
   }
 }
-document.querySelector('.doc-tree [aria-current="page"]')?.scrollIntoView({ block: "nearest" });
+// Scrolls the tree to the current page, and not the page itself.
+const tree = document.querySelector(".doc-nav");
+const current = tree.querySelector('.doc-tree [aria-current="page"]');
+if (current) tree.scrollTop = current.getBoundingClientRect().top - tree.getBoundingClientRect().top - tree.clientHeight / 2;
