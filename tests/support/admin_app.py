@@ -20,9 +20,7 @@ from gateway.store.accounts.accounts import Account, Accounts
 from gateway.store.keys.entry import Change
 from gateway.store.keys.repository import KeyDetails, Keys
 from gateway.store.sql.database import Database
-from gateway.store.usage.booking import UsageBooker
-from gateway.store.usage.rows import row_of
-from tests.support.usage import encoded
+from tests.support.booking import book_calls
 
 TOKEN = "operator-0123456789abcdefghijklmnopqrstuv"
 PREFIX = "sk-capio-live-"
@@ -130,6 +128,4 @@ class AdminApp:
 
     async def record(self, *events: CallRecord) -> None:
         """Book calls as the ledger writer does."""
-        booking = UsageBooker(is_sqlite=self.database.is_sqlite)
-        async with self.database.write() as connection:
-            await booking.book(connection, [row_of(encoded(event)) for event in events])
+        await book_calls(self.database, *events)

@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import asyncpg
 from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Settings
+from gateway.store.sql.failures import mapped_failures
+from gateway.store.sql.transactions import (
+    PostgresTransactions,
+    SqliteTransactions,
+    Transactions,
+)
 
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
@@ -32,15 +37,6 @@ POOL_TIMEOUT_S = 10.0
 BUSY_TIMEOUT_S = 10.0
 """How long a SQLite writer waits for the write lock."""
 POOL_RECYCLE_S = 1800
-
-_FAILURES = (
-    DBAPIError,
-    PoolTimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    OSError,
-    TimeoutError,
-)
 
 
 class Database:
@@ -71,10 +67,13 @@ class Database:
         if self.is_sqlite:
             path = Path(settings.server.data_dir) / "capio.db"
             self._engine = _sqlite_engine(path, settings.sql.pool_size)
-        elif url.startswith(("postgresql://", "postgres://")):
-            self._engine = _postgres_engine(
-                url, password, settings.sql.pool_size, statement_timeout_s
+            self._transactions: Callable[[], Transactions] = partial(
+                SqliteTransactions, path, _open_sqlite
             )
+        elif url.startswith(("postgresql://", "postgres://")):
+            connect = partial(_connect_postgres, url, password, statement_timeout_s)
+            self._engine = _postgres_engine(connect, settings.sql.pool_size)
+            self._transactions = partial(PostgresTransactions, connect)
         else:
             raise ValueError("sql.url: must be `embedded` or start with postgresql://")
         self._writer = self._engine.execution_options(capio_writes=True)
@@ -91,7 +90,7 @@ class Database:
         Raises:
             GatewayError: STORE_UNAVAILABLE.
         """
-        with _mapped_failures():
+        with mapped_failures():
             async with asyncio.timeout(timeout_s), self._engine.connect() as connection:
                 yield connection
 
@@ -102,37 +101,19 @@ class Database:
 
         Raises:
             GatewayError: STORE_UNAVAILABLE; the transaction may or may not have been committed.
-            sqlalchemy.exc.DBAPIError: a row was rejected, see `refuses_row`.
+            sqlalchemy.exc.DBAPIError: a row was rejected, see `failures.refuses_row`.
         """
-        with _mapped_failures():
+        with mapped_failures():
             async with self._writer.begin() as connection:
                 yield connection
+
+    def transactions(self) -> Transactions:
+        """Return a runner of whole transactions with a connection of its own; `aclose` it."""
+        return self._transactions()
 
     async def aclose(self) -> None:
         """Close every connection; those in use are closed when they are returned."""
         await self._engine.dispose()
-
-
-def refuses_row(error: BaseException) -> bool:
-    """Return whether the database rejected a value or a row and would reject it again."""
-    if isinstance(error, IntegrityError | DataError):
-        return True
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return isinstance(state, str) and state[:2] in ("22", "23")
-
-
-class _mapped_failures:  # noqa: N801 -- used like a function in a `with` statement
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, _FAILURES) and not refuses_row(error):
-            raise GatewayError(
-                ErrorKind.STORE_UNAVAILABLE,
-                "The service's database is unavailable at the moment. Retry shortly.",
-                retry_after_s=1,
-                detail=f"{type(error).__name__}: {getattr(error, 'orig', error)}",
-            ) from error
 
 
 def _sqlite_engine(path: Path, pool_size: int) -> AsyncEngine:
@@ -151,8 +132,18 @@ def _sqlite_engine(path: Path, pool_size: int) -> AsyncEngine:
     return engine
 
 
+def _open_sqlite(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    _configure_sqlite(connection)
+    return connection
+
+
 def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # `_begin_sqlite` emits BEGIN
+    _configure_sqlite(connection)
+
+
+def _configure_sqlite(connection: DBAPIConnection | sqlite3.Connection) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     # FULL: a committed batch survives a power cut; it has already left the usage stream.
@@ -166,19 +157,22 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _postgres_engine(
-    url: str, password: str | None, pool_size: int, statement_timeout_s: float | None
-) -> AsyncEngine:
-    async def connect() -> asyncpg.Connection:
-        # asyncpg parses the URL as libpq does: several hosts, sslmode, sslrootcert.
-        return await asyncpg.connect(
-            url,
-            password=password,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=statement_timeout_s,
-            server_settings={"application_name": "capio"},
-        )
+async def _connect_postgres(
+    url: str, password: str | None, statement_timeout_s: float | None
+) -> asyncpg.Connection:
+    # asyncpg parses the URL as libpq does: several hosts, sslmode, sslrootcert.
+    return await asyncpg.connect(
+        url,
+        password=password,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=statement_timeout_s,
+        server_settings={"application_name": "capio"},
+    )
 
+
+def _postgres_engine(
+    connect: Callable[[], Awaitable[asyncpg.Connection]], pool_size: int
+) -> AsyncEngine:
     return create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connect,

@@ -1,1 +1,1 @@
-"""Usage events from the worker to the ledger: journal, spill, reader, booking and reports."""
+"""Usage events from the worker to the ledger: journal, spill, reader, writer and reports."""

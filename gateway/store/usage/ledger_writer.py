@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import GatewayError
 from gateway.store.accounts.snapshot import Position
+from gateway.store.booking.booking import ChargeRefusedError, book
+from gateway.store.booking.rows import Row, row_of
 from gateway.store.sql.database import Database
-from gateway.store.usage.booking import ChargeRefusedError, UsageBooker
+from gateway.store.sql.failures import RowRefusedError
 from gateway.store.usage.reader import BATCH, PER_SHARD, Entry, UsageReader
-from gateway.store.usage.rows import Row, row_of
 from gateway.telemetry.metrics import Metrics
 
 _CLAIM_EVERY_S = 5.0
@@ -32,7 +32,7 @@ _STATUS_EVERY_S = 5.0
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_LIMIT_S = 5.0
 _DRAIN_S = 5.0
-_REFUSALS = (DBAPIError, ChargeRefusedError, ValueError, TypeError, OverflowError)
+_REFUSALS = (RowRefusedError, ChargeRefusedError, ValueError, TypeError, OverflowError)
 """Errors about a row. The last three are raised by drivers that cannot encode a value."""
 logger = logging.getLogger(__name__)
 
@@ -72,9 +72,8 @@ class LedgerWriter:
         self, reader: UsageReader, database: Database, metrics: Metrics, *, rest_s: float = 0.0
     ) -> None:
         self._reader = reader
-        self._database = database
         self._metrics = metrics
-        self._booking = UsageBooker(is_sqlite=database.is_sqlite)
+        self._transactions = database.transactions()
         self._written = self._repeated = self._parked = 0
         self._connected = False
         self._claim_at = 0.0
@@ -105,6 +104,7 @@ class LedgerWriter:
             async with asyncio.timeout(_DRAIN_S):
                 while await self._store(await self._reader.read_new(None)):
                     pass
+        await self._transactions.aclose()
 
     async def status(self) -> LedgerStatus:
         """
@@ -170,8 +170,7 @@ class LedgerWriter:
                 await self._write([pair], outcome)
 
     async def _book(self, rows: list[tuple[Entry, Row]], outcome: _Outcome) -> None:
-        async with self._database.write() as connection:
-            booked = await self._booking.book(connection, [row for _, row in rows])
+        booked = await self._transactions.run(book([row for _, row in rows]))
         new = set(booked.new)
         for entry, row in rows:
             if row["request_id"] in new:

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 
 from gateway.core.calendar import DAY_MS
 from gateway.core.model import TOKEN_COLUMNS, CallRecord, Usage
+from gateway.store.booking.rows import record_of
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
-from gateway.store.usage.rows import record_of
 
 MAX_LINES = 50_000
 """A report with more lines is truncated and marked `is_cut`."""

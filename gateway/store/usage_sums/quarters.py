@@ -11,12 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from gateway.core.latency_histogram import step_of
 from gateway.core.model import TOKEN_COLUMNS
+from gateway.store.sql.statements import Step, Steps, insert_or_add
 from gateway.store.sql.tables import TTFT_COLUMNS, USAGE_QUARTERS
 
 QUARTER_MS = 900_000
@@ -25,6 +22,7 @@ NUMBERS = tuple(column.name for column in USAGE_QUARTERS.c if column.name not in
 _TOKENS = tuple(TOKEN_COLUMNS.values())
 _FIRST_STEP = NUMBERS.index(TTFT_COLUMNS[0])
 _COST = NUMBERS.index("cost_nanousd")
+_ADD = insert_or_add(USAGE_QUARTERS, (*GROUPS, *NUMBERS), NUMBERS)
 
 Row = Mapping[str, Any]
 """A usage row: column name -> value."""
@@ -44,32 +42,18 @@ class BookedRow(NamedTuple):
     """The difference to the earlier charge of its call."""
 
 
-class QuarterSums:
+def add_to_quarters(booked: Iterable[BookedRow]) -> Steps[None]:
+    """Add the rows to their quarters: one statement, with one row per distinct group."""
+    changes = sum_up(booked)
+    if changes:
+        yield Step(_ADD, changes)
+
+
+def sum_up(booked: Iterable[BookedRow]) -> list[tuple[str | int, ...]]:
     """
-    Updates the sums.
+    Return the changes of the sums, by GROUPS and NUMBERS.
 
-    Args:
-        is_sqlite: The database is SQLite, not PostgreSQL.
-    """
-
-    def __init__(self, *, is_sqlite: bool) -> None:
-        insert = (sqlite.insert if is_sqlite else postgresql.insert)(USAGE_QUARTERS)
-        sums = USAGE_QUARTERS.c
-        self._add: sa.Insert = insert.on_conflict_do_update(
-            index_elements=list(USAGE_QUARTERS.primary_key),
-            set_={name: sums[name] + insert.excluded[name] for name in NUMBERS},
-        )
-
-    async def add(self, connection: AsyncConnection, booked: Iterable[BookedRow]) -> None:
-        """Add the rows to their quarters: one statement, with one row per distinct group."""
-        rows = sum_up(booked)
-        if rows:
-            await connection.execute(self._add, rows)
-
-
-def sum_up(booked: Iterable[BookedRow]) -> list[dict[str, Any]]:
-    """Return the changes of the sums in the order of their groups, so that writers do not
-    deadlock.
+    They are in the order of their groups, so that two writers do not deadlock.
     """
     sums: dict[Group, list[int]] = {}
     for row, before, was_charged, due_nanousd in booked:
@@ -79,11 +63,7 @@ def sum_up(booked: Iterable[BookedRow]) -> list[dict[str, Any]]:
         if before is not None:
             _add(_sums_of(sums, before), before, -1)
         _add(_sums_of(sums, row), row, 1)
-    return [
-        dict(zip((*GROUPS, *NUMBERS), (*group, *sums[group]), strict=True))
-        for group in sorted(sums)
-        if any(sums[group])
-    ]
+    return [(*group, *sums[group]) for group in sorted(sums) if any(sums[group])]
 
 
 def group_of(row: Row) -> Group:

@@ -19,9 +19,9 @@ from gateway.cli.main import _COMMANDS
 from gateway.core.model import CallRecord, Usage
 from gateway.core.money import dollars
 from gateway.settings import Settings, load, parse
+from gateway.store.booking.rows import row_of
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
-from gateway.store.usage.rows import row_of
 
 Capio = Callable[..., Result]
 

@@ -20,9 +20,8 @@ from gateway.core.model import CallRecord
 from gateway.settings import load
 from gateway.store.hot_state.redis_schema import RedisKeys
 from gateway.store.sql.database import Database
-from gateway.store.usage.booking import UsageBooker
-from gateway.store.usage.rows import row_of
-from tests.support.usage import NOON_MS, encoded, usage_event
+from tests.support.booking import book_calls as book_in
+from tests.support.usage import NOON_MS, usage_event
 
 Capio = Callable[..., Result]
 
@@ -63,9 +62,7 @@ def book_calls(config: Path, *events: CallRecord) -> None:
 
     async def work() -> None:
         database = Database(load(config))
-        async with database.write() as connection:
-            booking = UsageBooker(is_sqlite=True)
-            await booking.book(connection, [row_of(encoded(event)) for event in events])
+        await book_in(database, *events)
         await database.aclose()
 
     asyncio.run(work())

@@ -32,6 +32,7 @@ THROUGH_INTERFACES = {
     "server": "tests/process",
     "settings": "tests/unit/settings",
     "store/limits": "tests/integration/store/limits",
+    "store/booking": "tests/integration/store/booking",
     "store/usage": "tests/integration/store/usage",
     "telemetry": "tests/process/test_records.py",
     "upstream": "tests/integration/upstream",

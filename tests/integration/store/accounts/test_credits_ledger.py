@@ -26,23 +26,17 @@ from gateway.store.accounts.credits import (
     EntryKind,
     UnknownChargeError,
 )
+from gateway.store.booking.booking import ChargeRefusedError
+from gateway.store.booking.rows import row_of
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, USAGE_EVENTS
-from gateway.store.usage.booking import BookedBatch, ChargeRefusedError, UsageBooker
 from gateway.store.usage.retention import purge_usage
-from gateway.store.usage.rows import row_of
+from tests.support.booking import book_calls
 from tests.support.usage import NOON_MS, encoded, stored_ids, usage_event
 
 BY = Actor("cli:tester", "req_admin", "192.0.2.1")
 DOLLAR = 1_000_000_000
-
-
-async def book_calls(database: Database, *events: CallRecord) -> BookedBatch:
-    """Book calls as the ledger writer does."""
-    booking = UsageBooker(is_sqlite=database.is_sqlite)
-    async with database.write() as connection:
-        return await booking.book(connection, [row_of(encoded(event)) for event in events])
 
 
 async def sums(database: Database) -> dict[str, tuple[int, int]]:

@@ -6,27 +6,19 @@ import pytest
 
 from gateway.core.calendar import day_of, month_of
 from gateway.core.limits import Limits
-from gateway.core.model import CallRecord
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
 from gateway.store.accounts.snapshot import AccountState, Position, SpendScope, Spent, SqlAccounts
 from gateway.store.sql.database import Database
-from gateway.store.usage.booking import BookedBatch, UsageBooker
 from gateway.store.usage.retention import purge_usage
-from gateway.store.usage.rows import row_of
-from tests.support.usage import NOON_MS, encoded, usage_event
+from tests.support.booking import book_calls
+from tests.support.usage import NOON_MS, usage_event
 
 BY = Actor("cli:tester")
 DAY_MS = 86_400_000
 TODAY = NOON_MS // DAY_MS
 MONTH = month_of(TODAY)
-
-
-async def book_calls(database: Database, *events: CallRecord) -> BookedBatch:
-    booking = UsageBooker(is_sqlite=database.is_sqlite)
-    async with database.write() as connection:
-        return await booking.book(connection, [row_of(encoded(event)) for event in events])
 
 
 @pytest.fixture

@@ -7,24 +7,16 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from gateway.core.model import CallRecord
 from gateway.store.accounts.accounts import Account, Accounts
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
 from gateway.store.accounts.reconcile import Difference, reconcile
 from gateway.store.sql.database import Database
-from gateway.store.usage.booking import UsageBooker
 from gateway.store.usage.retention import purge_usage
-from gateway.store.usage.rows import row_of
-from tests.support.usage import NOON_MS, encoded, usage_event
+from tests.support.booking import book_calls
+from tests.support.usage import NOON_MS, usage_event
 
 BY = Actor("cli:tester")
-
-
-async def book_calls(database: Database, *events: CallRecord) -> None:
-    booking = UsageBooker(is_sqlite=database.is_sqlite)
-    async with database.write() as connection:
-        await booking.book(connection, [row_of(encoded(event)) for event in events])
 
 
 async def run(database: Database, statement: str) -> None:

@@ -12,7 +12,7 @@ from gateway.core.limits import KeyLimits
 from gateway.core.model import CallRecord, Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation
-from gateway.store.usage.rows import row_of
+from gateway.store.booking.rows import row_of
 from tests.support.metering import NOON_MS, TillWorld, WorkerTill, ask_for, event_for, reports
 
 pytestmark = pytest.mark.redis

@@ -24,12 +24,11 @@ from gateway.store.sql import migrations
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate, versions
 from gateway.store.sql.tables import METADATA
-from gateway.store.usage.booking import UsageBooker
 from gateway.store.usage.reports import UsageQueries
 from gateway.store.usage.retention import purge_usage
-from gateway.store.usage.rows import row_of
 from gateway.store.usage_sums.rebuild import rebuild_usage
-from tests.support.usage import encoded, usage_event
+from tests.support.booking import book_calls
+from tests.support.usage import usage_event
 
 DAY_MS = 86_400_000
 _USAGE = (
@@ -160,14 +159,12 @@ async def test_charge_of_an_abandoned_call_of_before_the_migration_is_provisiona
     await migrate(sql_settings)
     database = Database(sql_settings)
     await purge_usage(database, 2 * DAY_MS)
-    booking = UsageBooker(is_sqlite=database.is_sqlite)
 
     late = [
         usage_event(f"req_{n}", account_id=f"acct_{n}", cost_nanousd=50, at_ms=DAY_MS)
         for n in (2, 3)
     ]
-    async with database.write() as connection:
-        await booking.book(connection, [row_of(encoded(event)) for event in late])
+    await book_calls(database, *late)
     balances = [(await Accounts(database).get(f"acct_{n}")).balance_nanousd for n in (2, 3)]
     books = await reconcile(database)
     with pytest.raises(sa.exc.DBAPIError, match="append-only"):

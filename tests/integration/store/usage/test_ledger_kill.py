@@ -276,12 +276,18 @@ async def test_ledger_process_stores_and_ends_when_told(world: World, tmp_path: 
         stderr=PIPE, cwd=Path(__file__).parents[4],
     )  # fmt: skip
 
-    await wait_until(world.probe.is_empty, 10)
-    await world.probe.add(usage_event("req_2", at_ms=now_ms))
-    child.send_signal(signal.SIGTERM)
-    assert child.stderr is not None
-    log = (await child.stderr.read()).decode()
+    try:
+        await wait_until(world.probe.is_empty, 60)
+        await world.probe.add(usage_event("req_2", at_ms=now_ms))
+        child.send_signal(signal.SIGTERM)
+        assert child.stderr is not None
+        log = (await child.stderr.read()).decode()
+        status = await child.wait()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
 
-    assert await child.wait() == 0, log
+    assert status == 0, log
     assert await world.stored() == ["req_1", "req_2"]
     assert "usage_events_purged" in log

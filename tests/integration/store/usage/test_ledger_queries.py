@@ -9,13 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.core.model import CallRecord, Usage
+from gateway.store.booking.rows import row_of
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
 from gateway.store.usage.reader import UsageReader
 from gateway.store.usage.reports import CallFilter, UsageQueries
 from gateway.store.usage.retention import purge_usage
-from gateway.store.usage.rows import row_of
 from tests.support.usage import NOON_MS, StreamProbe, encoded, stored_ids, usage_event
 
 DAY_MS = 86_400_000

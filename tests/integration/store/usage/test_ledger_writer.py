@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from gateway.core.model import USAGE_COLUMNS, CallRecord, Usage
 from gateway.settings import Server, Settings, Sql
+from gateway.store.booking.rows import row_of
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
@@ -22,7 +23,6 @@ from gateway.store.sql.tables import USAGE_EVENTS
 from gateway.store.usage.ledger_writer import LedgerWriter
 from gateway.store.usage.reader import GROUP, PER_SHARD, UsageReader
 from gateway.store.usage.reports import UsageQueries
-from gateway.store.usage.rows import row_of
 from gateway.telemetry.metrics import Metrics
 from tests.support.postgres import PostgresServer, find_binaries
 from tests.support.usage import StreamProbe, encoded, stored_ids, usage_event

@@ -6,10 +6,10 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.core.model import Usage
+from gateway.store.booking.rows import row_of
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
 from gateway.store.usage.reports import CallFilter, GroupBy, UsageLine, UsageReports
-from gateway.store.usage.rows import row_of
 from tests.support.usage import NOON_MS, encoded, usage_event
 
 DAY_MS = 86_400_000

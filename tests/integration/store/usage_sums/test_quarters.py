@@ -8,25 +8,18 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.core.latency_histogram import STEPS, step_of
-from gateway.core.model import CallRecord, Usage
+from gateway.core.model import Usage
 from gateway.store.accounts.accounts import Account, Accounts
+from gateway.store.booking.rows import row_of
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import TTFT_COLUMNS, USAGE_QUARTERS
-from gateway.store.usage.booking import UsageBooker
 from gateway.store.usage.retention import purge_usage
-from gateway.store.usage.rows import row_of
 from gateway.store.usage_sums.quarters import QUARTER_MS, BookedRow, sum_up
 from gateway.store.usage_sums.retention import purge_quarters
+from tests.support.booking import book_calls, die_booking
 from tests.support.usage import NOON_MS, encoded, usage_event
 
 NOON = NOON_MS // QUARTER_MS
-
-
-async def book(database: Database, *events: CallRecord) -> None:
-    """Book a batch as the ledger writer does."""
-    booking = UsageBooker(is_sqlite=database.is_sqlite)
-    async with database.write() as connection:
-        await booking.book(connection, [row_of(encoded(event)) for event in events])
 
 
 async def sums(database: Database) -> list[dict[str, Any]]:
@@ -48,13 +41,13 @@ async def test_batch_adds_calls_tokens_money_and_times_to_their_quarters(
 ) -> None:
     """Two batches of one quarter are one row; another outcome, key or quarter is another."""
     each: dict[str, Any] = {"account_id": account.id, "cost_nanousd": 30}
-    await book(
+    await book_calls(
         database,
         usage_event("req_1", **each, ttft_ms=120, upstream_cost_nanousd=20),
         usage_event("req_2", **each, ttft_ms=900, usage=Usage(1, 2, 3, 4, 5)),
         usage_event("req_3", account_id=account.id, outcome="failed", ttft_ms=None, provider=None),
     )
-    await book(
+    await book_calls(
         database,
         usage_event("req_4", **each, ttft_ms=130, at_ms=NOON_MS + QUARTER_MS - 1),
         usage_event("req_5", **each, at_ms=NOON_MS + QUARTER_MS),
@@ -98,10 +91,10 @@ async def test_call_delivered_again_is_counted_once(database: Database, account:
     """Also when its usage row has been purged, as long as the ledger remembers its charge."""
     call = usage_event(account_id=account.id, cost_nanousd=30)
 
-    await book(database, call, call)
-    await book(database, call)
+    await book_calls(database, call, call)
+    await book_calls(database, call)
     await purge_usage(database, NOON_MS + 1)
-    await book(database, call)
+    await book_calls(database, call)
 
     assert [(row["calls"], row["cost_nanousd"]) for row in await sums(database)] == [(1, 30)]
 
@@ -114,8 +107,8 @@ async def test_late_settlement_replaces_the_abandoned_call(
     early = usage_event(**each, cost_nanousd=10, outcome="abandoned", ttft_ms=None)
     final = usage_event(**each, cost_nanousd=25, ttft_ms=70, at_ms=NOON_MS + QUARTER_MS)
 
-    await book(database, early)
-    await book(database, final)
+    await book_calls(database, early)
+    await book_calls(database, final)
 
     found = await sums(database)
     assert [(r["quarter"], r["outcome"], r["calls"], r["cost_nanousd"]) for r in found] == [
@@ -130,9 +123,9 @@ async def test_late_settlement_of_a_purged_call_adds_its_difference_only(
     """The call itself is part of the sums that outlive it, which agree with the ledger."""
     early = usage_event(account_id=account.id, cost_nanousd=10, outcome="abandoned")
 
-    await book(database, early)
+    await book_calls(database, early)
     await purge_usage(database, NOON_MS + 1)
-    await book(database, usage_event(account_id=account.id, cost_nanousd=25))
+    await book_calls(database, usage_event(account_id=account.id, cost_nanousd=25))
 
     async with database.read() as connection:
         columns = USAGE_QUARTERS.c
@@ -144,11 +137,7 @@ async def test_failed_transaction_leaves_the_sums_alone(
     database: Database, account: Account
 ) -> None:
     """Rows and sums are committed together."""
-    booking = UsageBooker(is_sqlite=database.is_sqlite)
-    with pytest.raises(LookupError):
-        async with database.write() as connection:
-            await booking.book(connection, [row_of(encoded(usage_event(account_id=account.id)))])
-            raise LookupError
+    await die_booking(database, usage_event(account_id=account.id))
 
     assert await sums(database) == []
 
@@ -159,7 +148,7 @@ async def test_purge_deletes_the_quarters_before_its_time(
     """A quarter that has not ended by then is kept."""
     for n in range(3):
         at_ms = NOON_MS + n * QUARTER_MS
-        await book(database, usage_event(f"req_{n}", account_id=account.id, at_ms=at_ms))
+        await book_calls(database, usage_event(f"req_{n}", account_id=account.id, at_ms=at_ms))
 
     deleted = await purge_quarters(database, NOON_MS + 2 * QUARTER_MS + 1)
 

@@ -9,24 +9,15 @@ import sqlalchemy as sa
 
 from gateway.core.calendar import DAY_MS
 from gateway.core.latency_histogram import BOUNDS_MS
-from gateway.core.model import CallRecord
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_QUARTERS
-from gateway.store.usage.booking import UsageBooker
 from gateway.store.usage.retention import purge_usage
-from gateway.store.usage.rows import row_of
 from gateway.store.usage_sums.quarters import QUARTER_MS
 from gateway.store.usage_sums.rebuild import UsageRebuild, rebuild_usage
-from tests.support.usage import NOON_MS, encoded, usage_event
+from tests.support.booking import book_calls
+from tests.support.usage import NOON_MS, usage_event
 
 NOW_MS = NOON_MS + DAY_MS
-
-
-async def book(database: Database, *events: CallRecord) -> None:
-    """Book a batch as the ledger writer does."""
-    booking = UsageBooker(is_sqlite=database.is_sqlite)
-    async with database.write() as connection:
-        await booking.book(connection, [row_of(encoded(event)) for event in events])
 
 
 async def run(database: Database, statement: str) -> None:
@@ -51,7 +42,7 @@ async def rebuild(database: Database, days: int = 90) -> UsageRebuild:
 async def calls(database: Database) -> None:
     """Calls of all steps of the histogram, of several outcomes, in three quarters."""
     times = [None, 0, *BOUNDS_MS, *[bound - 1 for bound in BOUNDS_MS]]
-    await book(
+    await book_calls(
         database,
         *[
             usage_event(
@@ -100,7 +91,7 @@ async def test_rebuild_corrects_sums_that_differ(database: Database, harm: str) 
 async def test_rebuild_leaves_sums_alone_whose_events_are_purged(database: Database) -> None:
     """Also the quarter in which the purge stopped, and whatever the retention is now."""
     for n, minutes in enumerate((0, 16, 20, 32)):
-        await book(database, usage_event(f"req_{n}", at_ms=NOON_MS + minutes * 60_000))
+        await book_calls(database, usage_event(f"req_{n}", at_ms=NOON_MS + minutes * 60_000))
     await purge_usage(database, NOON_MS + 18 * 60_000)
     before = await kept(database)
     await run(database, "UPDATE usage_quarters SET calls = 9 WHERE calls = 1 AND quarter = "
@@ -114,7 +105,7 @@ async def test_rebuild_leaves_sums_alone_whose_events_are_purged(database: Datab
 
 async def test_rebuild_ends_where_the_retention_does(database: Database) -> None:
     """Events that the next purge deletes are no longer complete."""
-    await book(database, usage_event("req_1", at_ms=NOON_MS - 1), usage_event("req_2"))
+    await book_calls(database, usage_event("req_1", at_ms=NOON_MS - 1), usage_event("req_2"))
     await run(database, "UPDATE usage_quarters SET calls = 5")
 
     assert (await rebuild(database, days=1)).corrected == 1
@@ -127,8 +118,10 @@ async def test_rebuild_of_an_empty_database_has_nothing_to_do(database: Database
 
 async def test_rebuild_beside_writers_counts_each_call_once(database: Database) -> None:
     """Batches that are booked at the same time are neither lost nor doubled."""
-    await book(database, usage_event("req_first"))
-    writers = [book(database, *[usage_event(f"req_{n}_{m}") for m in range(5)]) for n in range(8)]
+    await book_calls(database, usage_event("req_first"))
+    writers = [
+        book_calls(database, *[usage_event(f"req_{n}_{m}") for m in range(5)]) for n in range(8)
+    ]
 
     await asyncio.gather(*writers, *[rebuild(database) for _ in range(4)])
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 
 from gateway.core.model import ABANDONED, USAGE_COLUMNS, AttemptRecord, CallRecord, Usage
 from gateway.core.money import MAX_AMOUNT_NANOUSD
+from gateway.store.sql.tables import USAGE_EVENTS
 
 Row = dict[str, str | int | bool | None]
 """Column name -> value."""
@@ -16,7 +18,8 @@ _DECODER = msgspec.json.Decoder(CallRecord)
 _LARGEST = 2**63 - 1
 _FREE_TEXT_LIMIT = 512
 """Characters of text whose length clients and upstreams choose."""
-_FREE_TEXT = frozenset({"user_agent", "address", "finish_reason", "upstream_request_id"})
+_FREE_TEXT = ("user_agent", "address", "finish_reason", "upstream_request_id")
+_NUMBERS = tuple(c.name for c in USAGE_EVENTS.c if isinstance(c.type, sa.BigInteger))
 
 
 def row_of(entry: bytes) -> Row:
@@ -35,10 +38,22 @@ def row_of(entry: bytes) -> Row:
     fields["chain"] = msgspec.json.encode(event.chain).decode() if event.chain else None
     for name, column in USAGE_COLUMNS.items():
         fields[column] = getattr(event.usage, name)
+    _check_numbers(fields)
+    if b"\\u0000" in entry:  # PostgreSQL's text has no NUL
+        fields.update({k: v.replace("\x00", "") for k, v in fields.items() if isinstance(v, str)})
+    for name in _FREE_TEXT:
+        if fields[name] is not None:
+            fields[name] = fields[name][:_FREE_TEXT_LIMIT]
+    return fields
+
+
+def _check_numbers(fields: Row) -> None:
+    for name in _NUMBERS:
+        if not -_LARGEST <= int(fields[name] or 0) <= _LARGEST:
+            raise ValueError(f"{name} is beyond 64 bits")
     for name in ("cost_nanousd", "upstream_cost_nanousd"):
-        if not 0 <= (fields[name] or 0) <= MAX_AMOUNT_NANOUSD:
+        if not 0 <= int(fields[name] or 0) <= MAX_AMOUNT_NANOUSD:
             raise ValueError(f"{name} is negative or beyond what one call can cost")
-    return {name: _storable(name, value) for name, value in fields.items()}
 
 
 def is_provisional(row: Row) -> bool:
@@ -65,13 +80,3 @@ def record_of(row: Any) -> CallRecord:
     chain = columns.pop("chain")
     attempts = msgspec.json.decode(chain, type=tuple[AttemptRecord, ...]) if chain else ()
     return CallRecord(**columns, usage=Usage(**usage), chain=attempts)
-
-
-def _storable(name: str, value: Any) -> str | int | bool | None:
-    if isinstance(value, str):
-        text = value.replace("\x00", "")  # PostgreSQL's text has no NUL
-        return text[:_FREE_TEXT_LIMIT] if name in _FREE_TEXT else text
-    if isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
-        raise ValueError(f"{name} is beyond 64 bits")
-    assert value is None or isinstance(value, int)
-    return value

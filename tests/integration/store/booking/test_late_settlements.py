@@ -26,31 +26,14 @@ from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.sql.tables import LEDGER_ENTRIES, SPEND, USAGE_QUARTERS
-from gateway.store.usage.booking import BookedBatch, UsageBooker
 from gateway.store.usage.reports import UsageQueries
 from gateway.store.usage.retention import purge_usage
-from gateway.store.usage.rows import row_of
-from tests.support.usage import NOON_MS, encoded, usage_event
+from tests.support.booking import book_calls, die_booking
+from tests.support.usage import NOON_MS, usage_event
 
 BY = Actor("cli:tester", "req_admin", "192.0.2.1")
 START = 1_000_000
 DAY_MS = 86_400_000
-
-
-async def book(database: Database, *events: CallRecord) -> BookedBatch:
-    """Book a batch as the ledger writer does."""
-    booking = UsageBooker(is_sqlite=database.is_sqlite)
-    async with database.write() as connection:
-        return await booking.book(connection, [row_of(encoded(event)) for event in events])
-
-
-async def die_booking(database: Database, *events: CallRecord) -> None:
-    """Book a batch and die before the commit."""
-    booking = UsageBooker(is_sqlite=database.is_sqlite)
-    with pytest.raises(LookupError):
-        async with database.write() as connection:
-            await booking.book(connection, [row_of(encoded(event)) for event in events])
-            raise LookupError
 
 
 @pytest.fixture
@@ -117,9 +100,9 @@ async def test_settlement_after_an_abandoned_call_books_the_difference_once(
     """Up, down or not at all; the record of the call is the real one."""
     real = final(account, late, duration_ms=99)
 
-    await book(database, abandoned(account, early))
-    first = await book(database, real)
-    again = await book(database, real, abandoned(account, early), final(account, 999))
+    await book_calls(database, abandoned(account, early))
+    first = await book_calls(database, real)
+    again = await book_calls(database, real, abandoned(account, early), final(account, 999))
 
     assert (first.new, dict(first.late)) == (frozenset(), {"req_1": late - early})
     assert first.charged_nanousd == late - early
@@ -136,7 +119,7 @@ async def test_checkpoints_and_settlement_in_one_batch_are_one_charge(
     database: Database, account: Account
 ) -> None:
     """Of the checkpoints and the settlement in a batch, only the settlement is charged."""
-    booked = await book(
+    booked = await book_calls(
         database, abandoned(account, 5), final(account, 8), abandoned(account, 9), final(account, 1)
     )
 
@@ -149,9 +132,9 @@ async def test_each_larger_checkpoint_corrects_the_one_before(
 ) -> None:
     """A worker that came back and stood still again leaves several."""
     for cost in (5, 9, 7, 9, 20):
-        await book(database, abandoned(account, cost))
+        await book_calls(database, abandoned(account, cost))
     before = await balance(database, account)
-    await book(database, final(account, 12))
+    await book_calls(database, final(account, 12))
 
     assert before == START - 20
     assert await moves(database, account) == [
@@ -167,11 +150,11 @@ async def test_settlement_after_the_row_was_purged_books_the_difference(
     database: Database, account: Account
 ) -> None:
     """The ledger itself remembers that the charge was provisional, and when it is so no more."""
-    await book(database, abandoned(account, 10))
+    await book_calls(database, abandoned(account, 10))
     await purge_usage(database, NOON_MS + 1)
-    await book(database, final(account, 30))
+    await book_calls(database, final(account, 30))
     await purge_usage(database, NOON_MS + 1)
-    stray = await book(database, abandoned(account, 50))
+    stray = await book_calls(database, abandoned(account, 50))
 
     assert (stray.new, stray.charged_nanousd) == (frozenset(), 0)
     assert await UsageQueries(database).call("req_1") is None
@@ -184,8 +167,8 @@ async def test_spending_follows_the_call_to_the_day_of_its_real_end(
 ) -> None:
     """The sums for budgets are those of the usage rows, whose time is the settlement's."""
     day = NOON_MS // DAY_MS
-    await book(database, abandoned(account, 10))
-    await book(database, final(account, 30, at_ms=NOON_MS + DAY_MS))
+    await book_calls(database, abandoned(account, 10))
+    await book_calls(database, final(account, 30, at_ms=NOON_MS + DAY_MS))
 
     assert await spent(database, account) == {day + 1: 30}
 
@@ -194,8 +177,8 @@ async def test_refund_gives_back_charge_and_correction_once(
     database: Database, account: Account
 ) -> None:
     """What the call cost in the end, not what it cost at first."""
-    await book(database, abandoned(account, 10))
-    await book(database, final(account, 30))
+    await book_calls(database, abandoned(account, 10))
+    await book_calls(database, final(account, 30))
 
     refund = await Credits(database).refund("req_1", BY, reason="was empty")
 
@@ -209,8 +192,8 @@ async def test_refund_of_a_call_that_was_corrected_to_nothing_finds_no_charge(
     database: Database, account: Account
 ) -> None:
     """Refunding a call that was corrected to zero finds no charge."""
-    await book(database, abandoned(account, 10))
-    await book(database, final(account, 0))
+    await book_calls(database, abandoned(account, 10))
+    await book_calls(database, final(account, 0))
 
     with pytest.raises(UnknownChargeError):
         await Credits(database).refund("req_1", BY, reason="x")
@@ -220,12 +203,12 @@ async def test_settlement_after_a_refund_books_nothing(
     database: Database, account: Account
 ) -> None:
     """A refund closes the call: the operator has decided that it is free."""
-    await book(database, abandoned(account, 10))
+    await book_calls(database, abandoned(account, 10))
     await Credits(database).refund("req_1", BY, reason="x")
 
-    late = await book(database, final(account, 30))
+    late = await book_calls(database, final(account, 30))
     await purge_usage(database, NOON_MS + 1)
-    later = await book(database, final(account, 30))
+    later = await book_calls(database, final(account, 30))
 
     assert (late.closed, late.charged_nanousd, late.late) == (frozenset({"req_1"}), 0, {})
     assert (later.new, later.charged_nanousd) == (frozenset(), 0)
@@ -237,10 +220,10 @@ async def test_refunds_beside_late_settlements_never_give_back_half(
 ) -> None:
     """A refunded call costs zero, whether the refund or the settlement comes first."""
     calls = [f"req_{n:02}" for n in range(20)]
-    await book(database, *[abandoned(account, 10, request_id=name) for name in calls])
+    await book_calls(database, *[abandoned(account, 10, request_id=name) for name in calls])
 
     await asyncio.gather(
-        *[book(database, final(account, 30, request_id=name)) for name in calls],
+        *[book_calls(database, final(account, 30, request_id=name)) for name in calls],
         *[Credits(database).refund(name, BY, reason="x") for name in calls],
     )
 
@@ -253,10 +236,10 @@ async def test_writers_at_once_correct_each_call_once(database: Database, accoun
     late = [final(account, 50 + n, request_id=f"req_{n:02}") for n in range(40)]
 
     await asyncio.gather(
-        book(database, *early[:30]),
-        book(database, *reversed(early[10:])),
-        *[book(database, *late[start : start + 20]) for start in (0, 10, 20)],
-        *[book(database, *reversed(late[start : start + 20])) for start in (5, 15, 20)],
+        book_calls(database, *early[:30]),
+        book_calls(database, *reversed(early[10:])),
+        *[book_calls(database, *late[start : start + 20]) for start in (0, 10, 20)],
+        *[book_calls(database, *reversed(late[start : start + 20])) for start in (5, 15, 20)],
     )
 
     assert await balance(database, account) == START - sum(50 + n for n in range(40))
@@ -266,8 +249,8 @@ async def test_revision_of_a_correction_cannot_be_booked_twice(
     database: Database, account: Account
 ) -> None:
     """The database itself refuses a double, should two writers ever think they are alone."""
-    await book(database, abandoned(account, 10))
-    await book(database, final(account, 30))
+    await book_calls(database, abandoned(account, 10))
+    await book_calls(database, final(account, 30))
     query = sa.select(LEDGER_ENTRIES).where(LEDGER_ENTRIES.c.kind == "correction")
 
     with pytest.raises(sa.exc.IntegrityError):
@@ -279,11 +262,11 @@ async def test_revision_of_a_correction_cannot_be_booked_twice(
 
 async def test_only_settlements_are_known_to_sql(database: Database, account: Account) -> None:
     """A worker that asks what Redis may have lost sends the settlement of an abandoned call."""
-    await book(database, abandoned(account, 10), final(account, 3, request_id="req_2"))
+    await book_calls(database, abandoned(account, 10), final(account, 3, request_id="req_2"))
     source = SqlAccounts(database)
 
     before = await source.stored(["req_1", "req_2"])
-    await book(database, final(account, 30))
+    await book_calls(database, final(account, 30))
 
     assert before == {"req_2"}
     assert await source.stored(["req_1", "req_2"]) == {"req_1", "req_2"}
@@ -333,7 +316,7 @@ async def tell(database: Database, story: Story) -> tuple[int, int, set[int]]:
         elif step == "die":
             await die_booking(database, *batch)
         else:
-            await book(database, *batch)
+            await book_calls(database, *batch)
             delivered.update(indices)
     kept = sum((await spent(database, account)).values())
     assert await summed(database, account) == kept

@@ -1,0 +1,1 @@
+"""Books calls: usage rows, sums, charges and balances, exactly once."""
