@@ -7,11 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationStep
-from sqlalchemy import Connection
 
 from gateway.settings import Settings
 from gateway.store.accounts.accounts import Accounts, Billing
@@ -20,9 +16,8 @@ from gateway.store.accounts.credits import Credits
 from gateway.store.accounts.reconcile import reconcile
 from gateway.store.accounts.snapshot import SpendScope, Spent, SqlAccounts
 from gateway.store.keys.repository import Keys
-from gateway.store.sql import migrations
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate, versions
+from gateway.store.sql.migrations import migrate, upgrade, versions
 from gateway.store.sql.tables import METADATA
 from gateway.store.usage.reports import UsageQueries
 from gateway.store.usage.retention import purge_usage
@@ -77,19 +72,6 @@ REVISIONS = sorted(path.name[:4] for path in Path(versions.__path__[0]).glob("0*
 LAST = REVISIONS[-1]
 
 
-def upgrade_to(connection: Connection, revision: str) -> None:
-    """Run the next revision alone."""
-    script = migrations._load_script()
-
-    def step(_current: object, _context: MigrationContext) -> list[MigrationStep]:
-        found = script.get_revision(revision)
-        return [MigrationStep.upgrade_from_script(script.revision_map, found)]
-
-    with EnvironmentContext(Config(), script, fn=step) as environment:
-        environment.configure(connection=connection)
-        environment.run_migrations()
-
-
 async def fill(settings: Settings, revision: str) -> None:
     """Make a database of this revision, filling it at each step on the way."""
     database = Database(settings)
@@ -97,7 +79,7 @@ async def fill(settings: Settings, revision: str) -> None:
     for each, statements in _OLD_DATA.items():
         if each <= revision:
             async with database.write() as connection:
-                await connection.run_sync(upgrade_to, each)
+                await connection.run_sync(upgrade.run, [each])
                 for statement in statements:
                     await connection.execute(sa.text(statement.format(digest=digest)))
     await database.aclose()

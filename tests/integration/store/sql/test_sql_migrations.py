@@ -183,3 +183,16 @@ def test_database_of_an_unknown_kind_is_refused() -> None:
     """The message names the setting and what is allowed."""
     with pytest.raises(ValueError, match=r"sql\.url.*postgresql://"):
         Database(Settings(sql=Sql(url="mysql://host/db")))
+
+
+async def test_start_on_a_known_schema_does_not_import_alembic(sql_settings: Settings) -> None:
+    """Alembic is needed to migrate only."""
+    await migrate(sql_settings)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _MIGRATE + "print('alembic' in sys.modules)",
+        sql_settings.server.data_dir, sql_settings.sql.url, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+    printed, _ = await child.communicate()
+
+    assert printed == b"[]\nFalse\n"
