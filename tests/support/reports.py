@@ -1,4 +1,4 @@
-"""Calls booked for reports, and a count of the statements that a read takes."""
+"""The statements that a read takes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gateway.core.model import CallRecord
 from gateway.store.sql.database import Database
-from gateway.store.usage.booking import UsageBooker
-from gateway.store.usage.rows import row_of
-from tests.support.usage import encoded
-
-
-async def book_calls(database: Database, *events: CallRecord) -> None:
-    """Book a batch as the ledger writer does."""
-    booking = UsageBooker(is_sqlite=database.is_sqlite)
-    async with database.write() as connection:
-        await booking.book(connection, [row_of(encoded(event)) for event in events])
 
 
 @contextmanager

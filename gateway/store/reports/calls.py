@@ -9,9 +9,9 @@ import msgspec
 import sqlalchemy as sa
 
 from gateway.core.model import CallRecord
+from gateway.store.booking.rows import record_of
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import LEDGER_ENTRIES, USAGE_EVENTS
-from gateway.store.usage.rows import record_of
 
 EXPORT_LIMIT = 200_000
 """Calls in one download."""

@@ -11,7 +11,8 @@ from gateway.store.accounts.accounts import Accounts
 from gateway.store.reports.calls import CallLists, CallPlace, CallsQuery
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
-from tests.support.reports import book_calls, statements
+from tests.support.booking import book_calls
+from tests.support.reports import statements
 from tests.support.usage import NOON_MS, usage_event
 
 ALL = CallsQuery(account_id="acct_1", since_ms=NOON_MS - 10, until_ms=NOON_MS + 10)

@@ -9,7 +9,8 @@ from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits, EntryKind
 from gateway.store.reports.statements import Statements
 from gateway.store.sql.database import Database
-from tests.support.reports import book_calls, statements
+from tests.support.booking import book_calls
+from tests.support.reports import statements
 from tests.support.usage import usage_event
 
 BY = Actor("cli:tester")

@@ -9,7 +9,8 @@ import pytest
 from gateway.core.model import Usage
 from gateway.store.reports.usage import Run, SumRow, SumsBy, SumsFilter, UsageSum, UsageSums, total
 from gateway.store.sql.database import Database
-from tests.support.reports import book_calls, statements
+from tests.support.booking import book_calls
+from tests.support.reports import statements
 from tests.support.usage import NOON_MS, usage_event
 
 QUARTER_MS = 900_000
