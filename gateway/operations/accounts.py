@@ -11,6 +11,7 @@ from gateway.operations.refusals import AmbiguousNameError
 from gateway.operations.values import InvalidValueError
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms, UnknownAccountError
 from gateway.store.accounts.audit import Actor
+from gateway.store.accounts.codes import Codes
 from gateway.store.accounts.credits import Booked, Credits, EntryKind, LedgerEntry
 from gateway.store.sql.database import Database
 
@@ -34,6 +35,7 @@ class AccountOperations:
     def __init__(self, database: Database, refresh: AccountRefresh) -> None:
         self._accounts = Accounts(database)
         self._credits = Credits(database)
+        self._codes = Codes(database)
         self._refresh = refresh
 
     async def create(
@@ -119,6 +121,17 @@ class AccountOperations:
         """
         entry = await self._credits.refund(request_id, by, reason=reason)
         await self._refresh.refresh(entry.account_id)
+        return entry
+
+    async def redeem(self, account_id: str, raw: str, by: Actor) -> LedgerEntry:
+        """
+        Add a redemption code's amount to an account.
+
+        Raises:
+            UnknownCodeError, CodeSpentError, UnknownAccountError, AmountError.
+        """
+        entry = await self._codes.redeem(raw, account_id, by)
+        await self._refresh.refresh(account_id)
         return entry
 
     async def entries(

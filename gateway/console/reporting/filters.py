@@ -23,7 +23,7 @@ from gateway.core.money import read_dollars
 LONGEST_VALUE = 200
 MAX_LIST_DAYS = 31
 """The longest period of a list of calls."""
-_UTC = ZoneInfo("UTC")
+UTC = ZoneInfo("UTC")
 _E = TypeVar("_E", bound=enum.Enum)
 _D = TypeVar("_D")
 
@@ -232,7 +232,7 @@ def _read_dates(query: Mapping[str, str], default: Range, zone: ZoneInfo | None)
         chosen = default
     return Dates(
         range=chosen,
-        zone=read_zone(query.get("zone", "")) or zone or _UTC,
+        zone=read_zone(query.get("zone", "")) or zone or UTC,
         since=since,
         until=until,
     )

@@ -18,7 +18,7 @@ _GAP = 0.28
 """The share of a bar's width that is the gap."""
 _WIDEST = 4.0
 """The most per cent of a bar, so that few bars do not become blocks."""
-_TICKS = 4
+_TICKS = 5
 _LABEL_PLACES = 8
 
 
@@ -50,7 +50,7 @@ class Axis(NamedTuple):
 
 
 def axis(highest: float) -> Axis:
-    """Return an axis from 0 with at most five ticks at 1, 2 or 5 times a power of ten."""
+    """Return an axis from 0 with at most six ticks at 1, 2 or 5 times a power of ten."""
     if highest <= 0 or not math.isfinite(highest):
         return Axis(1.0, (0.0,))
     rough = highest / _TICKS
@@ -158,9 +158,9 @@ def _place(n: int, place: float, bar: Bar, drawn: str, values: list[str]) -> str
         f'<rect class="hit" x="{n * place:.2f}%" y="0" width="{place:.2f}%" height="100%">'
         f"<title>{title}</title></rect>"
     )
-    if bar.href:
-        return f'<a href="{escape(bar.href)}" tabindex="-1">{drawn}{hit}</a>'
-    return f"<g>{drawn}{hit}</g>"
+    # Not a link, which has no place in an image: a script opens it, and the table beside has it.
+    target = f' data-href="{escape(bar.href)}"' if bar.href else ""
+    return f"<g{target}>{drawn}{hit}</g>"
 
 
 def _figure(

@@ -116,7 +116,7 @@ class SqlAccounts:
             if row is None:
                 return None
             spent = {
-                scope: await _spent(connection, account_id, scope, day=day, month=month)
+                scope: await read_spent(connection, account_id, scope, day=day, month=month)
                 for scope in scopes
             }
         account = account_of(row)
@@ -140,9 +140,10 @@ class SqlAccounts:
             return set((await connection.execute(query)).scalars())
 
 
-async def _spent(
+async def read_spent(
     connection: AsyncConnection, account_id: str, scope: SpendScope, *, day: int, month: int
 ) -> Spent:
+    """Return the spending of a scope in a UTC day, in a UTC month and in total."""
     columns = SPEND.c
     query = sa.select(
         _sum(columns.day == day),

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import sqlalchemy as sa
 
 from gateway.store.accounts.credits import EntryKind, LedgerEntry, entry_of
+from gateway.store.accounts.snapshot import SpendScope, Spent, read_spent
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import LEDGER_ENTRIES, NOT_CHARGES
 
@@ -42,6 +43,11 @@ class Statements:
         )
         async with self._database.read() as connection:
             return [entry_of(row) for row in await connection.execute(query)]
+
+    async def spent(self, account_id: str, *, day: int, month: int) -> Spent:
+        """Return what the budgets of an account are checked against, see `AccountSource.load`."""
+        async with self._database.read() as connection:
+            return await read_spent(connection, account_id, SpendScope(), day=day, month=month)
 
     async def entries(
         self, account_id: str, *, before_id: int | None = None, limit: int

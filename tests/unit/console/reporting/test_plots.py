@@ -35,7 +35,8 @@ def parts(svg: str, tag: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("highest", "ticks"),
     [
-        (0, [0]), (1, [0, 0.5, 1]), (3.2, [0, 1, 2, 3, 4]), (42, [0, 20, 40, 60]),
+        (0, [0]), (1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3.2, [0, 1, 2, 3, 4]),
+        (42, [0, 10, 20, 30, 40, 50]),
         (40, [0, 10, 20, 30, 40]), (0.00019, [0, 0.00005, 0.0001, 0.00015, 0.0002]),
     ],
 )  # fmt: skip
@@ -83,7 +84,10 @@ def test_tooltip_names_the_parts_from_the_top_and_the_bar_links_to_its_calls() -
         "Sunday, Nov 1\nb: $1\na: $3",
         "Monday\na: $1",
     ]
-    assert [each["href"] for each in parts(svg, "a")] == ["/app/requests?since=2026-11-01"]
+    assert [each.get("data-href") for each in parts(svg, "g")] == [
+        "/app/requests?since=2026-11-01",
+        None,
+    ]
     assert root.get("aria-label") == "Spend by day"
 
 

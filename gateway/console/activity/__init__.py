@@ -1,0 +1,1 @@
+"""What an account's calls were and cost: usage, requests, billing and models."""

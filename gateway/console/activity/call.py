@@ -1,0 +1,247 @@
+"""`/app/requests/{id}`: why a call cost what it did, or why it failed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from fractions import Fraction
+
+import msgspec
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from gateway.console.activity.scope import key_names, viewer_zone, zone_options
+from gateway.console.openapi.errors import ERROR_TEXTS
+from gateway.console.reporting.amounts import duration, tokens_per_s
+from gateway.console.reporting.filters import CallsFilter
+from gateway.console.reporting.invoice import Invoice, invoice
+from gateway.console.reporting.plots import share_bar
+from gateway.console.web.page import Page, Route
+from gateway.console.web.viewer import Access
+from gateway.core.calendar import rfc3339
+from gateway.core.catalogue import Catalogue
+from gateway.core.model import ABANDONED, AttemptRecord, CallRecord
+from gateway.core.money import amount_fields, dollars
+from gateway.errors import SURFACES, ErrorKind
+from gateway.operations.objects import usage_record
+from gateway.store.reports.calls import CallLists
+
+_TRIES = 4
+_TRY_EVERY_S = 1.25
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line of the invoice, as text."""
+
+    item: str
+    count: int
+    price: str
+    per: str
+    amount: str
+
+
+async def call(page: Page) -> Response:
+    """Show one call of the account."""
+    request_id = page.name("request_id")
+    calls = CallLists(page.services.database)
+    account_id = page.account.account_id
+    found = await _wait_for(calls, account_id, request_id)
+    charges = await calls.charges(account_id, request_id)
+    if found is None:
+        if not charges:
+            raise HTTPException(404)
+        return page.render(
+            "activity/purged_call.html",
+            request_id=request_id,
+            charges=charges,
+            days=page.services.settings.sql.usage_retention_days,
+        )
+    if page.query("format") == "json":
+        return _json(found, show_provider=_shows_provider(page))
+    zone = CallsFilter.read(page.request.query_params, viewer_zone(page)).dates.zone
+    keys = await key_names(page)
+    explained = explain(page.services.catalogue, found)
+    rate = tokens_per_s(
+        found.usage.output + found.usage.reasoning, found.ttft_ms, found.duration_ms
+    )
+    return page.render(
+        "activity/call.html",
+        call=found,
+        key=keys.get(found.key_id, found.key_id),
+        lines=[] if explained is None else _lines(page, explained),
+        invoice=explained,
+        factors=_factors(explained),
+        charges=charges,
+        is_charged=bool(found.cost_nanousd),
+        sentence=_sentence(page, found),
+        error=_error(found),
+        time_bar=_time_bar(page, found),
+        times=_times(page, found),
+        attempts=_attempts(found, show_provider=_shows_provider(page)),
+        rate=rate,
+        duration=duration,
+        zone=zone.key,
+        zones=zone_options(zone),
+    )
+
+
+def explain(catalogue: Catalogue, found: CallRecord) -> Invoice | None:
+    """Return the invoice of a call at today's prices; None: its model is no longer offered."""
+    # A fallback model that served the call may have had its prices.
+    names = [*(each.model for each in found.chain[-1:]), found.model]
+    models = [catalogue.resolve(name) for name in dict.fromkeys(names)]
+    invoices = [invoice(found.usage, model.prices) for model in models if model is not None]
+    fitting = [each for each in invoices if each.total_nanousd == found.cost_nanousd]
+    return next(iter([*fitting, *invoices]), None)
+
+
+async def _wait_for(calls: CallLists, account_id: str, request_id: str) -> CallRecord | None:
+    """Return a call; one that has just ended is recorded within seconds."""
+    for attempt in range(_TRIES):
+        if attempt:
+            await asyncio.sleep(_TRY_EVERY_S)
+        found = await calls.call(account_id, request_id)
+        if found is not None:
+            return found
+    return None
+
+
+def _shows_provider(page: Page) -> bool:
+    return page.services.settings.routing.show_provider
+
+
+def _lines(page: Page, explained: Invoice) -> list[Line]:
+    names = {
+        "input": page.text("Input tokens"),
+        "cache_read": page.text("Input tokens read from a cache"),
+        "cache_write": page.text("Input tokens written to a cache"),
+        "cache_write_1h": page.text("Input tokens written to a one-hour cache"),
+        "output": page.text("Output tokens"),
+        "reasoning": page.text("Reasoning tokens"),
+        "web_searches": page.text("Web searches"),
+    }
+    return [
+        Line(
+            names[line.item],
+            line.count,
+            dollars(line.price_nanousd),
+            page.text("per thousand") if line.per == 1000 else page.text("per million"),
+            exact_dollars(line.amount_nanousd),
+        )
+        for line in explained.lines
+    ]
+
+
+def _factors(explained: Invoice | None) -> list[tuple[str, str]]:
+    if explained is None:
+        return []
+    return [(tier, f"{float(factor):g}") for tier, factor in explained.factors]
+
+
+def exact_dollars(nanousd: Fraction) -> str:
+    """Return dollars with all digits of the product; prices have nine, counts none."""
+    # In millionths of a nano-dollar: a price per million times a count.
+    scaled = nanousd * 10**6
+    whole, rest = divmod(int(scaled), 10**15)
+    text = f"{whole}.{rest:015}".rstrip("0")
+    return f"{text:0<{len(str(whole)) + 3}}"
+
+
+def _sentence(page: Page, found: CallRecord) -> str:
+    text = page.text
+    return {
+        "completed": text("The response was delivered to its end."),
+        "cancelled": text(
+            "The client disconnected. The upstream was closed, and the tokens until then were "
+            "charged."
+        ),
+        "drained": text(
+            "The client disconnected. The gateway waited for the upstream's usage, which was "
+            "charged."
+        ),
+        "failed": text("The request failed. Output that had been delivered before was charged."),
+        "insured": text("The request failed without output. Nothing was charged."),
+        ABANDONED: text(
+            "The gateway process ended during the request. What was counted until then is charged "
+            "unless a settlement follows."
+        ),
+    }.get(found.outcome, found.outcome)
+
+
+def _error(found: CallRecord) -> dict[str, object] | None:
+    try:
+        kind = ErrorKind(found.error_kind)
+    except ValueError:
+        return None
+    row, text = SURFACES[kind], ERROR_TEXTS[kind]
+    return {
+        "kind": kind.value,
+        "meaning": text.meaning,
+        "remedy": text.remedy,
+        "source": row.source.value,
+    }
+
+
+def _time_bar(page: Page, found: CallRecord) -> Markup:
+    times = _times(page, found)
+    parts = [(f"{name}: {duration(ms)}", color, float(ms)) for name, color, ms in times]
+    return share_bar(parts, page.text("Time of the request"))
+
+
+def _times(page: Page, found: CallRecord) -> list[tuple[str, int, int]]:
+    """Return (name, colour, milliseconds): failed attempts, the first token, the rest."""
+    failed = sum(each.ms for each in found.chain[:-1])
+    if found.ttft_ms is None:
+        rest = max(found.duration_ms - failed, 0)
+        parts = [(page.text("failed attempts"), 2, failed), (page.text("until the end"), 8, rest)]
+    else:
+        failed = min(failed, found.ttft_ms)
+        parts = [
+            (page.text("failed attempts"), 2, failed),
+            (page.text("until the first token"), 3, found.ttft_ms - failed),
+            (page.text("response"), 1, max(found.duration_ms - found.ttft_ms, 0)),
+        ]
+    return [part for part in parts if part[2]]
+
+
+def _attempts(found: CallRecord, *, show_provider: bool) -> Sequence[AttemptRecord]:
+    if show_provider:
+        return found.chain
+    return [
+        msgspec.structs.replace(each, deployment=f"#{n}") for n, each in enumerate(found.chain, 1)
+    ]
+
+
+def _json(found: CallRecord, *, show_provider: bool) -> Response:
+    record = {
+        "request_id": found.request_id,
+        "created_at": rfc3339(found.at_ms // 1000),
+        "model": found.model,
+        "endpoint": found.endpoint,
+        "stream": found.stream,
+        "status": found.status,
+        "outcome": found.outcome,
+        "error_kind": found.error_kind,
+        "usage": usage_record(found.usage),
+        "estimated": found.estimated,
+        **amount_fields("cost", found.cost_nanousd),
+        "finish_reason": found.finish_reason,
+        "ttft_ms": found.ttft_ms,
+        "duration_ms": found.duration_ms,
+        "attempts": [
+            {"deployment": each.deployment, "model": each.model, "result": each.result,
+             "status": each.status, "ms": each.ms}
+            for each in _attempts(found, show_provider=show_provider)
+        ],
+        "key_id": found.key_id,
+        "user_agent": found.user_agent,
+    }  # fmt: skip
+    return Response(
+        msgspec.json.format(msgspec.json.encode(record), indent=2),
+        media_type="application/json",
+        headers={"cache-control": "no-store"},
+    )
+
+
+ROUTES = (Route("GET", "/app/requests/{request_id}", Access.VIEWER, call),)
