@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 import msgspec
@@ -17,6 +18,7 @@ Cell = str | int | float | bool | None
 Row = Sequence[Cell]
 
 _ROWS_PER_CHUNK = 200
+_DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+\Z")
 
 
 def safe_cell(value: Cell) -> str:
@@ -27,6 +29,8 @@ def safe_cell(value: Cell) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
+    if _DECIMAL.match(value):
+        return value  # an amount, which may be negative
     # Spreadsheets skip leading spaces and controls, so these do not protect.
     shown = value.lstrip(" \x00\u00a0\ufeff")
     return f"'{value}" if shown[:1] in tuple("=+-@\t\r\n|%") and shown else value

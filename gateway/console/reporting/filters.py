@@ -139,6 +139,36 @@ class UsageFilter(msgspec.Struct, frozen=True, kw_only=True):
         return _encode(fields)
 
 
+class MarginGroup(enum.Enum):
+    """How the table of margins is grouped."""
+
+    MODEL = "model"
+    DEPLOYMENT = "deployment"
+    ACCOUNT = "account"
+    DAY = "day"
+
+
+class MarginFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """The filters of the margins page."""
+
+    dates: Dates
+    group: MarginGroup = MarginGroup.MODEL
+
+    @classmethod
+    def read(cls, query: Mapping[str, str], zone: ZoneInfo | None = None) -> Self:
+        """Return the filter of a URL; `zone` is that of the viewer."""
+        return cls(
+            dates=_read_dates(query, Range.FOUR_WEEKS, zone),
+            group=_choice(MarginGroup, query.get("group", ""), MarginGroup.MODEL),
+        )
+
+    def query(self) -> str:
+        """Return the query string."""
+        fields = _date_fields(self.dates, Range.FOUR_WEEKS)
+        fields["group"] = "" if self.group is MarginGroup.MODEL else self.group.value
+        return _encode(fields)
+
+
 class CallsFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which calls the list of requests shows."""
 

@@ -53,6 +53,8 @@ async def test_every_entry_leads_from_balance_to_balance(page: Acme) -> None:
     assert text.count('href="/app/requests/req_') == 3
     assert [row["kind"] for row in rows] == ["charge"] * 3 + ["topup"]
     assert rows[-1]["balance_after_usd"] == "10.00"
+    charged = {row["request_id"]: row["amount_usd"] for row in rows[:-1]}
+    assert charged == {call.request_id: dollars(-call.cost_nanousd) for call in page.calls}
 
 
 async def test_download_of_a_period_has_its_entries_only(page: Acme) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateway.console.activity import billing, call, models, requests, usage
+from gateway.console.activity.routes import ROUTES
 from gateway.console.web.viewer import Role, Viewer
 from gateway.store.sql.database import Database
 from tests.support.activity import Acme, acme
 from tests.support.console import viewer
 
-ROUTES = [route for part in (usage, requests, call, billing, models) for route in part.ROUTES]
 TABLE = {
     ("GET", "/app/usage"): (303, 403, 200, 200, 200),
     ("GET", "/app/requests"): (303, 403, 200, 200, 200),

@@ -1,0 +1,1 @@
+"""The operators' pages: margins and the audit log."""

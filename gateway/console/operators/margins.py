@@ -1,0 +1,147 @@
+"""`/admin-ui/margins`: what was charged, what upstreams cost, and the difference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from starlette.responses import Response
+
+from gateway.console.activity.scope import download, each, viewer_zone, zone_options
+from gateway.console.activity.usage import range_options
+from gateway.console.reporting.amounts import percent, rounded_money
+from gateway.console.reporting.downloads import Row
+from gateway.console.reporting.filters import MarginFilter, MarginGroup
+from gateway.console.reporting.plots import Bar, Series, lines
+from gateway.console.reporting.zones import Bucket, Step, buckets, segments
+from gateway.console.web.page import Page, Route
+from gateway.console.web.viewer import Access
+from gateway.core.money import dollars
+from gateway.store.reports.usage import Run, SumRow, SumsBy, SumsFilter, UsageSum, UsageSums, total
+
+MAX_ACCOUNTS = 1000
+_BY = {
+    MarginGroup.MODEL: SumsBy.MODEL,
+    MarginGroup.DEPLOYMENT: SumsBy.DEPLOYMENT,
+    MarginGroup.ACCOUNT: SumsBy.ACCOUNT,
+    MarginGroup.DAY: None,
+}
+_LABELS = {Step.HOUR: "%H:%M", Step.DAY: "%b %-d", Step.MONTH: "%b"}
+_NAMES = {Step.HOUR: "%b %-d, %H:%M", Step.DAY: "%a, %b %-d, %Y", Step.MONTH: "%B %Y"}
+_COLUMNS = (
+    "calls", "charged_usd", "charged_with_known_cost_usd", "upstream_cost_usd", "margin_usd",
+    "margin_share", "calls_without_cost",
+)  # fmt: skip
+
+
+async def margins(page: Page) -> Response:
+    """Show charges, costs and margins of all accounts."""
+    shown = MarginFilter.read(page.request.query_params, viewer_zone(page))
+    period = shown.dates.period(time.time())
+    bars = buckets(period)
+    rows = await UsageSums(page.services.database).read(
+        SumsFilter(), [Run(*run) for run in segments(bars)], _BY[shown.group]
+    )
+    names = await _names(page, shown, bars, period.step)
+    sums = _grouped(rows, shown)
+    file = download(
+        page,
+        f"margins-{period.first}-{period.last}",
+        (shown.group.value, *_COLUMNS),
+        each(_export(sums, names)),
+    )
+    if file is not None:
+        return file
+    whole = total(rows)
+    series = [
+        Series(page.text("charged"), 1, _by_time(rows, len(bars), charged=True)),
+        Series(page.text("upstream cost"), 2, _by_time(rows, len(bars), charged=False)),
+    ]
+    label = page.text(
+        "Charges and upstream costs, %(first)s to %(last)s; margin %(margin)s",
+        first=period.first,
+        last=period.last,
+        margin=rounded_money(whole.margin_nanousd),
+    )
+    places = [
+        Bar(bar.at.strftime(_LABELS[period.step]), bar.at.strftime(_NAMES[period.step]))
+        for bar in bars
+    ]
+    return page.render(
+        "operators/margins.html",
+        shown=shown,
+        period=period,
+        total=whole,
+        share=margin_share(whole),
+        rows=[(names.get(group, group), line, margin_share(line)) for group, line in sums],
+        plot=lines(places, series, label, lambda value: rounded_money(round(value))),
+        series=[(line.name, line.color) for line in series],
+        options={
+            "range": range_options(page),
+            "group": [
+                ("model", page.text("By model")),
+                ("deployment", page.text("By deployment")),
+                ("account", page.text("By account")),
+                ("day", page.text("By time")),
+            ],
+            "zone": zone_options(shown.dates.zone, viewer_zone(page)),
+        },
+        query=shown.query(),
+        rounded_money=rounded_money,
+    )
+
+
+def margin_share(each_sum: UsageSum) -> str:
+    """Return the margin as a share of the charges of calls with a known upstream price."""
+    charged = each_sum.margin_nanousd + each_sum.upstream_cost_nanousd
+    if each_sum.margin_nanousd < 0 < charged:
+        return f"\N{MINUS SIGN}{percent(-each_sum.margin_nanousd, charged)}"
+    return percent(each_sum.margin_nanousd, charged) if charged > 0 else percent(0, 0)
+
+
+async def _names(
+    page: Page, shown: MarginFilter, bars: Sequence[Bucket], step: Step
+) -> Mapping[str, str]:
+    if shown.group is MarginGroup.ACCOUNT:
+        accounts = await page.services.accounts.list(limit=MAX_ACCOUNTS)
+        return {account.id: account.name for account in accounts}
+    if shown.group is MarginGroup.DAY:
+        return {str(n): bar.at.strftime(_NAMES[step]) for n, bar in enumerate(bars)}
+    return {"": page.text("no upstream")}
+
+
+def _grouped(rows: Sequence[SumRow], shown: MarginFilter) -> list[tuple[str, UsageSum]]:
+    """Return the sum of each group: times the newest first, others by what was charged."""
+    by_time = shown.group is MarginGroup.DAY
+    sums: dict[str, UsageSum] = {}
+    for row in rows:
+        group = str(row.time) if by_time else row.group
+        sums[group] = sums.get(group, UsageSum()) + row.sum
+    if by_time:
+        return sorted(sums.items(), key=lambda item: -int(item[0]))
+    return sorted(sums.items(), key=lambda item: (-item[1].cost_nanousd, item[0]))
+
+
+def _by_time(rows: Sequence[SumRow], bars: int, *, charged: bool) -> list[float | None]:
+    values: list[float | None] = [None] * bars
+    for row in rows:
+        amount = row.sum.cost_nanousd if charged else row.sum.upstream_cost_nanousd
+        values[row.time] = (values[row.time] or 0) + amount
+    return values
+
+
+def _export(sums: Sequence[tuple[str, UsageSum]], names: Mapping[str, str]) -> list[Row]:
+    rows: list[Row] = []
+    for group, line in sums:
+        known = line.margin_nanousd + line.upstream_cost_nanousd
+        rows.append(
+            [
+                names.get(group, group), line.calls, dollars(line.cost_nanousd), dollars(known),
+                dollars(line.upstream_cost_nanousd), dollars(line.margin_nanousd),
+                round(line.margin_nanousd / known, 6) if known else None, line.calls_without_cost,
+            ]
+        )  # fmt: skip
+    return rows
+
+
+ROUTES = (Route("GET", "/admin-ui/margins", Access.OPERATOR, margins),)
