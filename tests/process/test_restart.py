@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.process, pytest.mark.alone, pytest.mark.timeout(120)]
 
 STREAMS = int(os.environ.get("CAPIO_RESTART_STREAMS", "40"))
 """200 in the long form."""
+TOKENS = 600 if STREAMS <= 50 else 1250
+"""50 are a second: the streams run for longer than a restart and ten reloads take."""
 NEW_MODEL = '[[models]]\nname = "{}"\ndeployments = [{{ provider = "demo", model = "m" }}]\n'
 
 
@@ -113,16 +115,16 @@ def test_restart_and_ten_reloads_fail_no_call(service: Service, key: Key) -> Non
     old = service.process.workers()
     path = service.process.config_path
     good = path.read_text()
-    # Longer than the old workers keep idle connections.
-    with Streams(service, key, STREAMS, tokens=500) as streams, Load(service, key) as load:
+    with Streams(service, key, STREAMS, TOKENS) as streams, Load(service, key) as load:
         restarted = threading.Thread(target=service.process.capio, args=("restart",))
         restarted.start()
         for number in range(10):
             path.write_text(good + NEW_MODEL.format(f"new-{number}"))
             assert "Applied by 2 workers." in service.process.capio("reload")
         restarted.join()
-        assert not set(old) & set(events_of_start(service))
         assert not streams.answers, "the streams had ended before the restart"
+        print(f"{STREAMS} streams, {load.calls} calls over {load.connections} connections")
+        assert "new-9" in models(service, key)
 
     path.write_text(good)
     assert not streams.failures
@@ -130,11 +132,6 @@ def test_restart_and_ten_reloads_fail_no_call(service: Service, key: Key) -> Non
     assert load.failures == []
     assert load.calls > load.connections > 10
     wait_until_sync(lambda: not set(old) & set(service.process.workers()), 20)
-
-
-def events_of_start(service: Service) -> list[int]:
-    """Return the processes that serve: the latest two that were started."""
-    return sorted(service.process.workers())[-2:]
 
 
 def test_reload_says_why_not(service: Service, key: Key) -> None:
