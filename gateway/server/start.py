@@ -12,6 +12,7 @@ from gateway.protocols.translate.capabilities import capabilities
 from gateway.server.child import PRIVATE_UMASK
 from gateway.server.file_limit import FileLimitError
 from gateway.server.supervisor import Supervisor
+from gateway.server.workers.listeners import ListenError
 from gateway.settings import ConfigError, Settings, load, read_text, resolve_secrets
 from gateway.store.sql.migrations import migrate
 from gateway.telemetry import logs
@@ -57,7 +58,7 @@ def run(settings: Settings, supervisor: Supervisor) -> int:
     }
     try:
         code = supervisor.run(lambda: logger.info("gateway_started", extra=serving))
-    except FileLimitError as failure:
+    except (FileLimitError, ListenError) as failure:
         logger.error("start_refused", extra={"reason": str(failure)})  # noqa: TRY400 - the message is complete
         return 1
     logger.info("gateway_stopped", extra={"exit_code": code})

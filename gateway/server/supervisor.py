@@ -110,6 +110,7 @@ class Supervisor:
 
         Raises:
             FileLimitError: The limit on open files is too low.
+            ListenError: The address cannot be used.
         """
         max_connections = claim_files(self.settings)
         self._prepare()

@@ -12,6 +12,7 @@ import logging
 import os
 import select
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -121,8 +122,10 @@ class WorkerServer(MPServer):
 
     def _init_shared_socket(self) -> None:
         self._listeners = open_listeners(self.bind_addr, self.bind_port, self.backlog, self.workers)
+        # Only on Linux does Granian call `listen` again, with the backlog.
+        more = (self.backlog,) if sys.platform == "linux" else ()
         self._holders = [
-            SocketHolder(each.fileno(), False, self.backlog)  # type: ignore[call-arg]
+            SocketHolder(each.fileno(), False, *more)  # type: ignore[call-arg]
             for each in self._listeners
         ]
         self._ssp = self._sso = None

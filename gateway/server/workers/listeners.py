@@ -13,24 +13,29 @@ import socket
 import sys
 
 
+class ListenError(Exception):
+    """The gateway cannot listen; the message names the address and the reason."""
+
+
 def open_listeners(host: str, port: int, backlog: int, slots: int) -> list[socket.socket]:
     """
     Return one listening socket per slot.
 
     Raises:
-        OSError: The address cannot be used.
+        ListenError: The address cannot be used.
     """
-    if sys.platform != "linux":
-        shared = _listen(host, port, backlog)
-        return [shared] * slots
     opened: list[socket.socket] = []
     try:
-        while len(opened) < slots:
+        opened.append(_listen(host, port, backlog))
+        while len(opened) < slots and sys.platform == "linux":
             opened.append(_listen(host, port, backlog))
-    except OSError:
+    except OSError as failure:
         close_all(opened)
-        raise
-    return opened
+        raise ListenError(
+            f"The gateway cannot listen on {host}:{port}: {failure.strerror or failure}."
+            " Change server.host or server.port, or stop what uses the port."
+        ) from failure
+    return opened if len(opened) == slots else opened * slots
 
 
 def close_all(sockets: list[socket.socket]) -> None:

@@ -7,7 +7,13 @@ import socket
 
 import pytest
 
-from gateway.server.workers.listeners import close_all, keep_only, open_listeners, stop_accepting
+from gateway.server.workers.listeners import (
+    ListenError,
+    close_all,
+    keep_only,
+    open_listeners,
+    stop_accepting,
+)
 from tests.support.gateway_process import free_port
 
 
@@ -23,13 +29,14 @@ def test_each_slot_listens_on_the_same_port() -> None:
         socket.create_connection(("127.0.0.1", port))
 
 
-def test_listeners_of_an_address_in_use_are_not_left_open() -> None:
+def test_address_in_use_is_an_error_that_names_it() -> None:
     """Another program's socket does not share its port."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(OSError, match="in use"):
-            open_listeners("127.0.0.1", other.getsockname()[1], 128, 2)
+        port = other.getsockname()[1]
+        with pytest.raises(ListenError, match=f"127.0.0.1:{port}: .*in use.*server.port"):
+            open_listeners("127.0.0.1", port, 128, 2)
 
 
 def test_worker_keeps_its_own_socket_only() -> None:
