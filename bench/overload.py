@@ -1,7 +1,7 @@
 """
 Shows what a worker does at twice its capacity: an open loop, with streams and probes beside it.
 
-    python -m bench.overload [--seconds 60] [--factor 2] [--server TOML]
+    python -m bench.overload [--seconds 60] [--factor 2] [--server TOML] [--unpinned]
 
 One worker is pinned to the first core; mock upstream and load generator share the others. First a
 closed loop finds the capacity. Then an open loop sends half of it (the reference), `--factor` times
@@ -60,7 +60,7 @@ class _Probe(Connection):
 
 
 class _Stream(Connection):
-    """Asks for one stream after the other."""
+    """Asks for one stream, again if that is refused."""
 
     def __init__(self, request: bytes, watch: Watch) -> None:
         super().__init__()
@@ -74,13 +74,17 @@ class _Stream(Connection):
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
-        if self._read_at is not None:
+        if self._read_at is not None and self.status == 200:
             self._watch.gaps_s.append(now - self._read_at)
         self._read_at = now
         super().data_received(data)
 
     def completed(self) -> None:
-        self.close()
+        if self.status == 200:
+            self.close()
+        else:
+            self._read_at = None
+            asyncio.get_running_loop().call_later(0.1, self.send, self._request)
 
 
 async def probe(port: int, watch: Watch) -> None:
@@ -188,9 +192,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--factor", type=float, default=2.0)
     parser.add_argument("--server", default="max_loop_lag_ms = 100", help="TOML of [server]")
+    parser.add_argument("--unpinned", action="store_true", help="leave all processes on all cores")
     options = parser.parse_args()
     available = sorted(os.sched_getaffinity(0))
     worker_cores, load_cores = {available[0]}, set(available[1:]) or {available[0]}
+    if options.unpinned:
+        worker_cores = load_cores = set(available)
     os.sched_setaffinity(0, load_cores)
     with tempfile.TemporaryDirectory() as directory:
         upstream_port = free_port()
