@@ -257,10 +257,11 @@ class Supervisor:
         deadline = monotonic() + _APPLY_S
         while True:
             states = [member.state for member in self._server.pool.workers]
-            applied = sum(state.applied >= revision for state in states)
-            waiting = sum(state.applied < revision > state.rejected for state in states)
+            waiting = any(state.applied < revision > state.rejected for state in states)
             if not waiting or monotonic() > deadline or self._stopping.is_set():
-                return applied, len(states) - applied
+                # A worker that is still starting applies it before its first call.
+                kept = sum(state.started and state.applied < revision for state in states)
+                return len(states) - kept, kept
             sleep(_POLL_S)
 
     def _on_reload(self, _: dict[str, object]) -> Reply:
