@@ -16,8 +16,8 @@ from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
 from gateway.store.keys.repository import KeyDetails, Keys
 from gateway.store.sql.database import Database
+from tests.support.booking import book_calls
 from tests.support.console import ConsoleApp, viewer
-from tests.support.reports import book_calls
 from tests.support.usage import usage_event
 
 BY = Actor("cli:tester")

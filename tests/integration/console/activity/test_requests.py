@@ -10,7 +10,8 @@ import pytest
 
 from gateway.store.sql.database import Database
 from tests.support.activity import EVIL, Acme, acme
-from tests.support.reports import book_calls, statements
+from tests.support.booking import book_calls
+from tests.support.reports import statements
 from tests.support.usage import usage_event
 
 

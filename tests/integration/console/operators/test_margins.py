@@ -10,8 +10,9 @@ import pytest
 from gateway.core.money import dollars
 from gateway.store.sql.database import Database
 from tests.support.activity import Acme, acme
+from tests.support.booking import book_calls
 from tests.support.console import viewer
-from tests.support.reports import book_calls, statements
+from tests.support.reports import statements
 from tests.support.usage import usage_event
 
 
