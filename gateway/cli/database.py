@@ -20,6 +20,7 @@ from gateway.cli.formats import FAILURE, fail
 from gateway.errors import GatewayError
 from gateway.operations.accounts import AccountOperations
 from gateway.operations.keys import KeyOperations
+from gateway.operations.people import PeopleOperations
 from gateway.operations.records import CodeOperations, RecordOperations
 from gateway.operations.refusals import REFUSALS, refusal
 from gateway.operations.values import InvalidValueError
@@ -53,6 +54,7 @@ class Operations(NamedTuple):
     keys: KeyOperations
     codes: CodeOperations
     records: RecordOperations
+    people: PeopleOperations
 
 
 class SchemaError(Exception):
@@ -180,6 +182,7 @@ async def _run(
                 KeyOperations(Keys(database, settings.brand.key_prefix), publisher),
                 CodeOperations(database),
                 RecordOperations(database),
+                PeopleOperations(database, settings.brand.public_url),
             )
         )
     finally:

@@ -16,11 +16,17 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.console.services import Services
+from gateway.console.signin.passwords import PasswordsBusyError
 from gateway.console.web.forms import FormError
 from gateway.console.web.messages import choose_language, load_languages
 from gateway.console.web.navigation import Navigation
 from gateway.console.web.page import Page, Route
-from gateway.console.web.security import SAFE_METHODS, is_same_origin, security_headers
+from gateway.console.web.security import (
+    SAFE_METHODS,
+    is_same_origin,
+    security_headers,
+    session_cookie,
+)
 from gateway.console.web.static import PREFIX, StaticFiles
 from gateway.console.web.templates import Templates
 from gateway.console.web.viewer import Access, Viewers
@@ -29,8 +35,6 @@ from gateway.errors import ErrorKind, GatewayError
 logger = logging.getLogger(__name__)
 
 _FOLDER = Path(__file__).parent
-COOKIE = "session"
-SECURE_COOKIE = "__Host-session"
 
 
 class Application:
@@ -51,7 +55,7 @@ class Application:
         self._languages = load_languages(_FOLDER / "locale")
         public_url = services.settings.brand.public_url
         self._headers = security_headers(public_url)
-        self.cookie = SECURE_COOKIE if public_url.startswith("https://") else COOKIE
+        self.cookie = session_cookie(public_url)
         self._router = Router(
             [
                 StarletteRoute(route.path, self._endpoint(route), methods=[route.method])
@@ -94,6 +98,8 @@ class Application:
             if viewer is not None and not viewer.may(route.access):
                 # For others, operators' pages do not exist.
                 raise HTTPException(404 if route.access is Access.OPERATOR else 403)
+            if viewer is not None and route.confirmed and not page.is_confirmed:
+                return page.to_confirmation()
             return await route.handle(page)
 
         return endpoint
@@ -149,6 +155,8 @@ def _status_of(error: Exception) -> int:
         return error.status_code
     if isinstance(error, FormError):
         return error.status
+    if isinstance(error, PasswordsBusyError):
+        return 503
     if isinstance(error, GatewayError) and error.kind is ErrorKind.STORE_UNAVAILABLE:
         return 503
     return 500

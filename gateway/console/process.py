@@ -25,7 +25,6 @@ from granian.server.embed import Server
 from gateway.console.application import Application
 from gateway.console.routes import ROUTES
 from gateway.console.services import Services, open_services
-from gateway.console.web.viewer import Viewer
 from gateway.settings import ConfigError, Secrets, Settings, read_text, resolve_secrets
 from gateway.signals import end_with_parent
 from gateway.telemetry import logs
@@ -39,13 +38,6 @@ _HEADER_TIMEOUT_MS = 10_000
 _PORT_RETRY_S = 2.0
 
 Reload = Callable[[], Settings]
-
-
-class SignedOut:
-    """No one is signed in."""
-
-    async def find(self, token: str | None) -> Viewer | None:  # noqa: ARG002 -- the interface's
-        return None
 
 
 async def run_console(
@@ -67,7 +59,7 @@ async def run_console(
         await _wait_for_port(settings.console.host, settings.console.port, stop)
         if stop.is_set():
             return
-        server = _server(Application(services, SignedOut(), ROUTES), settings)
+        server = _server(Application(services, services.people, ROUTES), settings)
         serving = asyncio.create_task(server.serve())
         warming = asyncio.create_task(asyncio.to_thread(services.public.warm))
         logger.info(

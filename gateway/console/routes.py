@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from gateway.console.activity.routes import ROUTES as ACTIVITY
+from gateway.console.keys.key_page import ROUTES as KEY
+from gateway.console.keys.list_page import ROUTES as KEYS
+from gateway.console.keys.overview import ROUTES as OVERVIEW
 from gateway.console.operators.routes import ROUTES as OPERATORS
+from gateway.console.profile.preferences import ROUTES as PREFERENCES
+from gateway.console.profile.security import ROUTES as SECURITY
+from gateway.console.profile.team import ROUTES as TEAM
 from gateway.console.public.docs import ROUTES as DOCS
 from gateway.console.public.home import ROUTES as HOME
 from gateway.console.public.models import ROUTES as MODELS
 from gateway.console.public.status import ROUTES as STATUS
+from gateway.console.signin.link_pages import ROUTES as LINKS
+from gateway.console.signin.pages import ROUTES as SIGN_IN
 from gateway.console.web.page import Route
 
-ROUTES: tuple[Route, ...] = (*HOME, *MODELS, *DOCS, *STATUS, *ACTIVITY, *OPERATORS)
+ROUTES: tuple[Route, ...] = (
+    *HOME,
+    *MODELS,
+    *DOCS,
+    *STATUS,
+    *SIGN_IN,
+    *LINKS,
+    *OVERVIEW,
+    *KEYS,
+    *KEY,
+    *SECURITY,
+    *PREFERENCES,
+    *TEAM,
+    *ACTIVITY,
+    *OPERATORS,
+)

@@ -8,9 +8,11 @@ import msgspec
 
 from gateway.console.public.content import PublicContent
 from gateway.console.public.status_board import StatusBoard
+from gateway.console.signin.people import People
 from gateway.core.catalogue import Catalogue, build
 from gateway.operations.accounts import AccountOperations
 from gateway.operations.keys import KeyOperations
+from gateway.operations.people import PeopleOperations
 from gateway.operations.records import CodeOperations, RecordOperations
 from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import redis_url
@@ -57,6 +59,8 @@ class Services:
         self.keys = KeyOperations(self.key_records, self.publisher)
         self._loader = AccountLoader(redis, SqlAccounts(database), prefix)
         self.accounts = AccountOperations(database, self._loader)
+        self.people = People(settings, secrets, database, redis)
+        self.people_operations = PeopleOperations(database, settings.brand.public_url)
         self.codes = CodeOperations(database)
         self.records = RecordOperations(database)
         self.public = PublicContent(settings)

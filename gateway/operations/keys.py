@@ -15,7 +15,7 @@ from gateway.operations.values import InvalidValueError, check_expiry
 from gateway.settings.errors import did_you_mean
 from gateway.store.accounts.audit import Actor
 from gateway.store.keys.entry import Change
-from gateway.store.keys.repository import KeyDetails, KeyRow, Keys, NewKey
+from gateway.store.keys.repository import KeyDetails, KeyRevokedError, KeyRow, Keys, NewKey
 
 
 class KeyPublisher(Protocol):
@@ -81,6 +81,38 @@ class KeyOperations:
         """Replace a key's limits; raises as `disable`."""
         kept = None if limits == KeyLimits() else limits
         return await self._published(await self._keys.set_limits(key_id, kept, by=by))
+
+    async def change(self, key_id: str, details: KeyDetails, by: Actor) -> ChangedKey:
+        """Replace name, expiry, models and limits of a key; raises as `disable`."""
+        change = await self._keys.change(
+            key_id,
+            name=details.name,
+            expires_at=details.expires_at,
+            models=details.models,
+            limits=None if details.limits == KeyLimits() else details.limits,
+            by=by,
+        )
+        return await self._published(change)
+
+    async def replace(self, key_id: str, ends_at: int, by: Actor) -> tuple[NewKey, ChangedKey]:
+        """
+        Create a key with the settings of another one, which ends at `ends_at`.
+
+        Raises:
+            UnknownKeyError, KeyRevokedError.
+        """
+        row = await self._keys.get(key_id)
+        if row.state == "revoked":
+            raise KeyRevokedError(key_id)
+        details = KeyDetails(
+            name=row.name, expires_at=row.expires_at, models=row.models, limits=row.limits
+        )
+        created = await self._keys.create(row.account_id, details, by=by)
+        ending = min(ends_at, row.expires_at or ends_at)
+        old = KeyDetails(
+            name=f"{row.name} (replaced)", expires_at=ending, models=row.models, limits=row.limits
+        )
+        return created, await self.change(key_id, old, by)
 
     async def change_limits(
         self, key_id: str, changes: dict[str, int | None], model: str | None, by: Actor

@@ -14,6 +14,8 @@ from gateway.store.accounts.credits import (
     UnknownChargeError,
 )
 from gateway.store.keys.repository import KeyRevokedError, UnknownKeyError
+from gateway.store.people.links import OperatorExistsError
+from gateway.store.people.users import LastOwnerError, LoginTakenError, UnknownUserError
 
 
 class AmbiguousNameError(Exception):
@@ -67,6 +69,18 @@ _TABLE: dict[type[Exception], _Refusal] = {
     IdempotencyConflictError: _Refusal(
         ErrorKind.IDEMPOTENCY_MISMATCH,
         "Idempotency key '{0}' was already used for a different ledger entry.",
+    ),
+    UnknownUserError: _Refusal(_NOT_FOUND, "User '{0}' does not exist.", "user_not_found"),
+    LoginTakenError: _Refusal(
+        ErrorKind.CONFLICT, "'{0}' is the sign-in name of another user. Choose another one."
+    ),
+    LastOwnerError: _Refusal(
+        ErrorKind.CONFLICT,
+        "Account '{0}' would be left without an owner. Make another member an owner first.",
+    ),
+    OperatorExistsError: _Refusal(
+        ErrorKind.CONFLICT,
+        "There is an operator already. Use `capio users link NAME` to let them in.",
     ),
     AmountError: _Refusal(
         ErrorKind.BAD_REQUEST, "This amount cannot be booked: {0}.", "invalid_amount", "amount"

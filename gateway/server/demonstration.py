@@ -17,6 +17,7 @@ import click
 
 from gateway import settings as given
 from gateway.demo.faults import RANDOM_SHARES
+from gateway.operations.people import PeopleOperations
 from gateway.server.child import Child
 from gateway.server.environment import helper_environment
 from gateway.server.start import run
@@ -25,11 +26,14 @@ from gateway.store.accounts.accounts import Accounts
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.accounts.credits import Credits
 from gateway.store.keys.repository import KeyDetails, Keys
+from gateway.store.people.links import LinkKind
+from gateway.store.people.users import UnknownUserError
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.telemetry import logs
 
 DATA_DIR = "capio-data/demo"
+_OPERATOR = "operator"
 _CREDIT_NANOUSD = 100_000_000_000
 """$100 of credit; topped up at start if less than half is left."""
 _MODELS = (
@@ -59,14 +63,14 @@ def demo(port: int = 8080, workers: int = 2, *, faults: bool = False) -> int:
     if not _is_free(settings.server.host, port):
         click.echo(f"Port {port} is in use; choose another with --port.", err=True)
         return 1
-    key = asyncio.run(_mint(settings))
+    key, dashboard = asyncio.run(_mint(settings))
     command = [sys.executable, "-m", "gateway.demo", str(upstream_port)]
     if spare_port is not None:
         command += ["--spare", str(spare_port), "--faults"]
     environment = helper_environment(settings, os.environ)
     upstream = Child("demo_upstream", command, upstream_port, environment=environment)
     supervisor = Supervisor(settings, extra=[upstream])
-    click.echo(introduction(settings, key))
+    click.echo(introduction(settings, key, dashboard))
     if faults:
         click.echo(faults_introduction(upstream_port))
     return run(settings, supervisor)
@@ -163,8 +167,8 @@ def faults_introduction(upstream_port: int) -> str:
 """
 
 
-def introduction(settings: given.Settings, key: str) -> str:
-    """Return the text printed at start: the key and how to use it."""
+def introduction(settings: given.Settings, key: str, dashboard: str) -> str:
+    """Return the text printed at start: the key and the link to the pages, and how to use them."""
     url = settings.brand.public_url
     message = '"messages": [{"role": "user", "content": "Hello"}]'
     body = f'{{"model": "{settings.models[0].name}", "stream": true, {message}}}'
@@ -182,6 +186,8 @@ def introduction(settings: given.Settings, key: str) -> str:
       -H "Content-Type: application/json" \\
       -d '{body}'
 
+  Dashboard, signed in:   {dashboard}
+
   OpenAI base URL         {url}/v1
   Anthropic base URL      {url}
   Models                  {names}
@@ -192,7 +198,8 @@ def introduction(settings: given.Settings, key: str) -> str:
 """
 
 
-async def _mint(settings: given.Settings) -> str:
+async def _mint(settings: given.Settings) -> tuple[str, str]:
+    """Return a new key and a link that signs in as the demo's operator."""
     await migrate(settings)
     database = Database(settings)
     try:
@@ -204,9 +211,20 @@ async def _mint(settings: given.Settings) -> str:
         made = await Keys(database, settings.brand.key_prefix).create(
             account.id, KeyDetails(name="demo")
         )
+        dashboard = await _dashboard_link(settings, database, account.id)
     finally:
         await database.aclose()
-    return made.raw
+    return made.raw, dashboard
+
+
+async def _dashboard_link(settings: given.Settings, database: Database, account_id: str) -> str:
+    people = PeopleOperations(database, settings.brand.public_url)
+    try:
+        operator = await people.find(_OPERATOR)
+    except UnknownUserError:
+        operator = await people.create(_OPERATOR, "Demo Operator", SYSTEM, is_operator=True)
+        await people.join(operator.id, account_id, "owner", SYSTEM)
+    return await people.link(operator.login, LinkKind.ENTER, SYSTEM)
 
 
 def _is_free(host: str, port: int) -> bool:

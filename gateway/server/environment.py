@@ -39,11 +39,19 @@ def ledger_environment(settings: Settings, environ: Mapping[str, str]) -> dict[s
     }
 
 
+def console_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the console, which also has a secret of its own."""
+    name = settings.console.secret_env
+    own = {} if name is None or name not in environ else {name: environ[name]}
+    return ledger_environment(settings, environ) | own
+
+
 def _secret_names(settings: Settings) -> Iterator[str]:
     named = [
         settings.redis.password_env,
         settings.sql.password_env,
         settings.admin.token_env,
+        settings.console.secret_env,
         *(provider.api_key_env for provider in settings.providers),
     ]
     return (name for name in named if name is not None)

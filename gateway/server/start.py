@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from pathlib import Path
 
+import click
+
 from gateway.errors import GatewayError
+from gateway.operations.people import PeopleOperations
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.server.child import PRIVATE_UMASK
 from gateway.server.file_limit import FileLimitError
 from gateway.server.supervisor import Supervisor
 from gateway.server.workers.listeners import ListenError
 from gateway.settings import ConfigError, Settings, load, read_text, resolve_secrets
+from gateway.store.accounts.audit import SYSTEM
+from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.telemetry import logs
 
@@ -40,12 +46,27 @@ def serve(settings: Settings, config_path: Path | None) -> int:
     return run(settings, supervisor)
 
 
+async def _prepare(settings: Settings, password: str | None) -> None:
+    """Migrate; on a terminal, show how to set up the pages while there is no operator."""
+    await migrate(settings, password)
+    if not settings.console.enabled or not sys.stderr.isatty():
+        return  # the link is a secret: it must not end up in a log
+    database = Database(settings, password)
+    try:
+        people = PeopleOperations(database, settings.brand.public_url)
+        if not await people.has_operator():
+            link = await people.setup_link(SYSTEM)
+            click.echo(f"Set up the pages within an hour: {link}", err=True)
+    finally:
+        await database.aclose()
+
+
 def run(settings: Settings, supervisor: Supervisor) -> int:
     """Migrate the schema and run the supervisor; return the exit code."""
     os.umask(PRIVATE_UMASK)
     try:
         secrets = resolve_secrets(settings, os.environ, read_text)
-        asyncio.run(migrate(settings, secrets.sql_password))
+        asyncio.run(_prepare(settings, secrets.sql_password))
     except (GatewayError, ConfigError, OSError) as failure:
         logger.error("migration_failed", extra={"reason": str(failure)})  # noqa: TRY400 - the message is complete
         return 1

@@ -35,7 +35,7 @@ from gateway.server.child import Child
 from gateway.server.config_file import ConfigFile
 from gateway.server.control import ControlServer, Reply, refusal, run_dir
 from gateway.server.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
-from gateway.server.environment import helper_environment, ledger_environment
+from gateway.server.environment import console_environment, helper_environment, ledger_environment
 from gateway.server.file_limit import claim_files
 from gateway.server.workers.granian_server import WorkerServer
 from gateway.settings import ConfigError, Settings
@@ -169,7 +169,9 @@ class Supervisor:
         ]
         if self.settings.console.enabled:
             pages = [sys.executable, "-m", "gateway.console", str(self._runtime)]
-            self._console = Child("console", pages, environment=for_ledger)
+            self._console = Child(
+                "console", pages, environment=console_environment(self.settings, os.environ)
+            )
             self._children.append(self._console)
         if self._valkey is not None:
             self._valkey.start()

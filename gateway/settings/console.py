@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from gateway.settings.types import Port, Section, Text
+from gateway.settings.types import EnvName, Port, Section, Text
 
 Network = Annotated[
     str,
@@ -47,6 +47,42 @@ class Console(Section, frozen=True):
             extra={"unit": "connections"},
         ),
     ] = 4
+    session_idle_s: Annotated[
+        float,
+        Meta(
+            ge=300,
+            le=31_536_000,
+            description="A session ends when it was not used for this long; an operator's after 12"
+            " hours at the latest.",
+        ),
+    ] = 7 * 86_400.0
+    session_max_s: Annotated[
+        float,
+        Meta(
+            ge=300,
+            le=31_536_000,
+            description="A session ends this long after sign-in; an operator's after 7 days at the"
+            " latest.",
+        ),
+    ] = 30 * 86_400.0
+    operator_2fa: Annotated[
+        bool,
+        Meta(
+            description="Operators reach their pages only after they have added an authenticator."
+            " Not required where `brand.public_url` is a loopback address.",
+        ),
+    ] = True
+    secret_env: Annotated[
+        EnvName | None,
+        Meta(
+            description="Environment variable that holds the secret of the pages, at least 32"
+            " characters: it encrypts the secrets of authenticators. Several consoles need the same"
+            " one. Without `secret_env` and `secret_file` it is created in `server.data_dir`.",
+        ),
+    ] = None
+    secret_file: Annotated[
+        Text | None, Meta(description="File that holds the secret of the pages.")
+    ] = None
     trusted_proxies: Annotated[
         list[Network],
         Meta(

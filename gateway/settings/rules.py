@@ -72,6 +72,7 @@ def _check_console(settings: Settings) -> Iterator[str]:
         port = getattr(settings, section).port
         if console.enabled and port == console.port:
             yield f"console.port: {port} is already used by {section}.port"
+    yield from _one_of("console", console.secret_env, console.secret_file, "secret")
     for index, network in enumerate(console.trusted_proxies):
         try:
             ipaddress.ip_network(network)

@@ -28,6 +28,8 @@ class Secrets(msgspec.Struct, frozen=True):
     sql_password: str | None = None
     admin_token: str | None = None
     """None: there is no admin API."""
+    console: str | None = None
+    """None: the secret of the pages is a file in the data directory."""
 
     def __repr__(self) -> str:
         return f"Secrets({len(self.providers)} providers)"
@@ -149,11 +151,19 @@ def resolve_secrets(
             f"admin.token_{suffix}: the value (not shown) is not a token; use at least "
             f"{_TOKEN_LENGTH} visible ASCII characters"
         )
+    console = fetch("console.secret", settings.console.secret_env, settings.console.secret_file)
+    if console is not None and len(console) < _TOKEN_LENGTH:
+        suffix = "env" if settings.console.secret_env is not None else "file"
+        errors.append(
+            f"console.secret_{suffix}: the value (not shown) is too short; use at least "
+            f"{_TOKEN_LENGTH} random characters"
+        )
     secrets = Secrets(
         credentials,
         fetch("redis.password", redis.password_env, redis.password_file),
         fetch("sql.password", sql.password_env, sql.password_file),
         token,
+        console,
     )
     if errors:
         raise ConfigError(errors)

@@ -66,6 +66,16 @@ def split_http_url(url: str) -> HttpUrl:
     return HttpUrl(parts.scheme == "https", host, port, parts.path.rstrip("/"))
 
 
+def is_loopback(url: str) -> bool:
+    """Return whether an HTTP URL names this machine."""
+    try:
+        host = split_http_url(url).host
+    except ValueError:
+        return False
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
 def check_store_url(url: str, schemes: tuple[str, ...]) -> None:
     """
     Accept `embedded`, and URLs of these schemes without a password.

@@ -1,14 +1,19 @@
-"""Every page in both themes and widths: no complaint of the browser, of the policy or of axe."""
+"""
+Every page in both themes and widths: no complaint of the browser, of the policy or of axe.
+
+And the way of a new operator, from the setup link to a key, with and without script.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page, StorageState
 
-from tests.support.browsing import THEMES, WIDTHS, visit
+from tests.support.browsing import THEMES, WIDTHS, Theme, visit
 from tests.support.gateway_process import GatewayProcess, free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
@@ -24,7 +29,29 @@ name = "deepseek-v4-flash"
 prices = { input = "0.07", output = "0.14" }
 deployments = [{ provider = "p", model = "m" }]
 """
-PAGES = ("/", "/models/deepseek-v4-flash", "/docs", "/docs/api/get-model", "/status")
+PUBLIC = (
+    "/",
+    "/models/deepseek-v4-flash",
+    "/docs",
+    "/docs/api/get-model",
+    "/status",
+    "/sign-in",
+    "/setup",
+    "/enter",
+    "/invite",
+    "/reset",
+)
+SIGNED_IN = (
+    "/app",
+    "/app/api-keys",
+    "/app/api-keys/new",
+    "/app/security",
+    "/app/settings",
+    "/app/team",
+    "/confirm",
+)
+PASSWORD = "seven quiet herons cross"
+KEY = re.compile(r"sk-capio-live-\w+")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +59,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway with a console."""
     home: Path = tmp_path_factory.mktemp("browser")
     extra = f"[console]\nport = {free_port()}\n"
-    gateway = GatewayProcess(home, CONFIG, workers=1, extra=extra).start()
+    gateway = GatewayProcess(home, CONFIG, workers=1, extra=extra)
+    gateway.config_path.write_text(
+        f'[brand]\npublic_url = "{gateway.base_url}"\n' + gateway.config_path.read_text()
+    )
+    gateway.start()
     try:
         gateway.wait_console()
         yield gateway
@@ -40,12 +71,98 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
         gateway.stop()
 
 
-@pytest.mark.parametrize("path", PAGES)
-async def test_pages_have_no_faults(browser: Browser, pages: GatewayProcess, path: str) -> None:
-    """Light and dark, narrow and wide."""
-    for theme in THEMES:
-        for width in WIDTHS:
-            context, tab = await visit(browser, pages.base_url, width=width, theme=theme)
+async def set_up(page: Page, link: str, login: str) -> None:
+    """Become the first operator by a link."""
+    await page.goto(link)
+    await page.fill("#name", "Ada Lovelace")
+    await page.fill("#login", login)
+    await page.fill("#password", PASSWORD)
+    await page.get_by_role("button", name="Create operator").click()
+    await page.wait_for_url("**/app")
+
+
+async def sign_in(page: Page, base_url: str) -> None:
+    """Sign in with the operator's password."""
+    await page.goto(f"{base_url}/sign-in")
+    await page.fill("#login", "ada@example.com")
+    await page.fill("#password", PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url("**/app")
+
+
+async def ensure_operator(browser: Browser, pages: GatewayProcess) -> None:
+    """Set the service up unless another test has."""
+    if "ada@example.com" in pages.capio("users", "list", "--json"):
+        return
+    context, tab = await visit(browser, pages.base_url)
+    await set_up(tab.page, pages.capio("users", "setup-link").strip(), "ada@example.com")
+    await context.close()
+
+
+async def test_new_operator_gets_from_the_link_to_a_key(
+    browser: Browser, pages: GatewayProcess
+) -> None:
+    """The key is in one response only: reload says so, and nothing on disk contains it."""
+    context, tab = await visit(browser, pages.base_url)
+    page = tab.page
+    await ensure_operator(browser, pages)
+    link = pages.capio("users", "link", "ada@example.com").strip()
+    await page.goto(link)
+    await page.wait_for_url("**/app")
+    await page.goto(f"{pages.base_url}/app/api-keys/new")
+    await page.fill("#name", "laptop")
+    await page.get_by_role("button", name="Create key").click()
+    key = KEY.findall(await page.inner_text("#new-key"))[0]
+    await page.keyboard.press("Escape")
+    assert await page.inner_text("#new-key") == key
+    assert await tab.faults() == []
+
+    page.once("dialog", lambda dialog: dialog.accept())
+    await page.reload()
+    after = await page.content()
+    state: StorageState = await context.storage_state()
+    await context.close()
+
+    assert key not in after
+    assert "shown once" in after
+    assert key[-20:] not in str(state)
+    written = [path for path in pages.home.rglob("*") if path.is_file()]
+    assert len(written) > 3
+    assert [path for path in written if key[-20:].encode() in path.read_bytes()] == []
+    assert link.partition("#")[2] not in pages.log()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+async def test_pages_have_no_faults(browser: Browser, pages: GatewayProcess, theme: Theme) -> None:
+    """Narrow and wide, signed out and signed in, with one key in the account."""
+    await ensure_operator(browser, pages)
+    for width in WIDTHS:
+        context, tab = await visit(browser, pages.base_url, width=width, theme=theme)
+        for path in PUBLIC:
             await tab.open(path)
             assert await tab.faults() == [], (path, theme, width)
-            await context.close()
+        await sign_in(tab.page, pages.base_url)
+        for path in SIGNED_IN:
+            await tab.open(path)
+            assert await tab.faults() == [], (path, theme, width)
+        await context.close()
+
+
+async def test_keys_work_without_script(browser: Browser, pages: GatewayProcess) -> None:
+    """Signing in, creating and disabling a key, signing out."""
+    await ensure_operator(browser, pages)
+    context, tab = await visit(browser, pages.base_url, script=False)
+    page = tab.page
+    await sign_in(page, pages.base_url)
+    await page.goto(f"{pages.base_url}/app/api-keys/new")
+    await page.fill("#name", "ci")
+    await page.get_by_role("button", name="Create key").click()
+    assert KEY.search(await page.inner_text("#new-key"))
+    await page.get_by_role("link", name="ci", exact=True).click()
+    await page.get_by_role("button", name="Disable").click()
+    assert "disabled" in await page.inner_text("main")
+    await page.locator("summary", has_text="Ada Lovelace").click()
+    await page.get_by_role("button", name="Sign out").click()
+    assert page.url == f"{pages.base_url}/sign-in"
+    assert tab.complaints == []
+    await context.close()

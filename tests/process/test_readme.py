@@ -151,9 +151,11 @@ def test_output_of_make_run_is_what_the_demo_prints() -> None:
     """The output in the README is the demo's, up to its last two lines about the machine."""
     shown = next(text for kind, text in BLOCKS if kind == "text" and "Your key" in text)
     key = re.search(r"sk-capio-live-\w+", shown)
+    dashboard = re.search(r"http://\S+/enter#\S+", shown)
     assert key is not None
+    assert dashboard is not None
 
-    printed = introduction(demo_settings(8080, 9464, 1, 1), key[0])
+    printed = introduction(demo_settings(8080, 9464, 1, 1), key[0], dashboard[0])
 
     assert shown.strip() == printed.strip().split("\n  Data ")[0]
 

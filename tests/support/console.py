@@ -55,6 +55,7 @@ class ConsoleApp:
         settings: Of the service.
         signed_in: Who looks at the pages; None: signed out.
         routes: The pages.
+        real_sessions: Look the viewer up by the session's cookie.
     """
 
     def __init__(
@@ -63,15 +64,18 @@ class ConsoleApp:
         settings: Settings,
         signed_in: Viewer | None = None,
         routes: Sequence[Route] = ROUTES,
+        *,
+        real_sessions: bool = False,
     ) -> None:
-        redis = RedisClient(read_target(NO_REDIS), RedisLimits(command_timeout_s=0.05), scripts=[])
+        redis = RedisClient(read_target(NO_REDIS), RedisLimits(command_timeout_s=0.01), scripts=[])
         self.services = Services(settings, Secrets({}), database, redis)
         self.viewers = FixedViewer(signed_in)
-        self.application = Application(self.services, self.viewers, routes)
+        viewers = self.services.people if real_sessions else self.viewers
+        self.application = Application(self.services, viewers, routes)
         self.client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=self.application),
             base_url=ORIGIN,
-            cookies={"session": "any"},
+            cookies={} if real_sessions else {"session": "any"},
             headers={"sec-fetch-site": "same-origin", "accept": "text/html"},
         )
 

@@ -14,11 +14,13 @@ from gateway.cli.config import (
     config_option,
     find_config,
     load_config,
+    read_config,
     read_secrets,
     refuse_config,
     store_secrets,
 )
 from gateway.cli.formats import FAILURE, fail
+from gateway.console.process import Reload, run_console
 from gateway.errors import GatewayError
 from gateway.server.demonstration import demo as run_demo
 from gateway.server.ledger_process import run_ledger
@@ -58,6 +60,35 @@ def serve(config_path: Path | None) -> None:
 def demo(port: int, faults: bool) -> None:
     """Run the gateway with a simulated upstream; no provider is needed."""
     sys.exit(run_demo(port, faults=faults))
+
+
+@click.command()
+@config_option
+def console(config_path: Path | None) -> None:
+    """
+    Run only the pages until SIGTERM or Ctrl-C, on `console.host` and `console.port`.
+
+    Any number of them may run, with the same `console.secret_env` or `console.secret_file`.
+    """
+    path = find_config(config_path)
+    settings = load_config(path)
+    secrets = store_secrets(settings)
+    configure(settings.server.log_format)
+    try:
+        asyncio.run(_run_console(settings, secrets, lambda: read_config(path)))
+    except GatewayError as error:
+        fail([f"{error.message} ({error.detail})"], FAILURE)
+    except OSError as error:
+        fail([str(error)], FAILURE)
+
+
+async def _run_console(settings: Settings, secrets: Secrets, reload: Reload) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await migrate(settings, secrets.sql_password)
+    await run_console(settings, secrets, reload, stop)
 
 
 @click.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -11,12 +13,18 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gateway.console.web.forms import Form, read_form
 from gateway.console.web.messages import Messages
+from gateway.console.web.security import session_cookie
 from gateway.console.web.viewer import Access, Membership, Viewer
+from gateway.console.web.words import browser_of
+from gateway.store.accounts.audit import Actor
+from gateway.store.people.tokens import LENGTH, new_token
+from gateway.store.people.users import User
 
 if TYPE_CHECKING:
     from gateway.console.services import Services
     from gateway.console.web.templates import Templates
 
+CONFIRMED_S = 600
 THEMES = ("light", "dark")
 
 
@@ -64,6 +72,45 @@ class Page:
         return self.viewer.account
 
     @property
+    def actor(self) -> Actor:
+        """The viewer, as the audit log names them."""
+        kind = "operator" if self.path.startswith("/admin-ui") else "user"
+        return Actor(f"{kind}:{self.viewer.user_id}")
+
+    @property
+    def address(self) -> str:
+        """
+        The client's address.
+
+        Workers set `x-forwarded-for` anew; addresses of trusted proxies are skipped from the right.
+        """
+        client = self.request.client
+        peer = client.host if client else ""
+        forwarded = self.request.headers.get("x-forwarded-for", "")
+        trusted = [ip_network("127.0.0.0/8"), ip_network("::1/128")]
+        trusted += [ip_network(each) for each in self.services.settings.console.trusted_proxies]
+        found = peer
+        for name in reversed([*(part.strip() for part in forwarded.split(",")), peer]):
+            try:
+                address = ip_address(name)
+            except ValueError:
+                break
+            found = name
+            if not any(address in network for network in trusted):
+                break
+        return found
+
+    @property
+    def session_token(self) -> str | None:
+        """The token of the browser's session."""
+        return self.request.cookies.get(session_cookie(self.services.settings.brand.public_url))
+
+    @property
+    def is_confirmed(self) -> bool:
+        """The viewer has proved who they are within the last ten minutes."""
+        return time.time() - self.viewer.confirmed_at < CONFIRMED_S
+
+    @property
     def path(self) -> str:
         """The path of the request."""
         path: str = self.request.scope["path"]
@@ -98,6 +145,15 @@ class Page:
         """Return the form of a POST request; raises FormError."""
         return await read_form(self.request)
 
+    async def claim(self, form: Form) -> bool:
+        """Return whether a form with a one-time token, from `new_form_token`, is sent first."""
+        token = form.text("idem")
+        return len(token) == LENGTH and await self.services.people.factors.claim_form(token)
+
+    def new_form_token(self) -> str:
+        """Return a one-time token for the hidden field `idem` of a form."""
+        return new_token()
+
     def text(self, message: str, **values: object) -> str:
         """Return a text in the viewer's language, with `%(name)s` replaced."""
         translated = self._messages.gettext(message)
@@ -129,6 +185,31 @@ class Page:
     def redirect(self, path: str) -> Response:
         """Return a redirect to a page of this service, to be fetched with GET."""
         return RedirectResponse(path, 303)
+
+    async def signed_in(self, user: User, path: str) -> Response:
+        """Begin a session of `user` in this browser, and return a redirect to `path`."""
+        agent = self.request.headers.get("user-agent", "")
+        token = await self.services.people.sessions.begin(
+            user, browser_of(agent), instead_of=self.session_token
+        )
+        settings = self.services.settings
+        response = self.redirect(path)
+        response.set_cookie(
+            session_cookie(settings.brand.public_url),
+            token,
+            max_age=int(settings.console.session_max_s),
+            path="/",
+            secure=settings.brand.public_url.startswith("https://"),
+            httponly=True,
+            samesite="lax",
+        )
+        return response
+
+    def to_confirmation(self) -> Response:
+        """Return a redirect to the page that asks who the viewer is, and leads back here."""
+        safe = self.request.method in ("GET", "HEAD")
+        wanted = self.path if safe else urlsplit(self.request.headers.get("referer", "")).path
+        return self.redirect(f"/confirm?next={quote(wanted or '/app', safe='')}")
 
     def to_sign_in(self) -> Response:
         """Return a redirect to the sign-in page, which leads back here."""

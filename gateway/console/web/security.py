@@ -49,6 +49,11 @@ def security_headers(public_url: str, form_actions: tuple[str, ...] = ()) -> dic
     return headers
 
 
+def session_cookie(public_url: str) -> str:
+    """Return the name of the cookie that holds the session's token."""
+    return "__Host-session" if public_url.startswith("https://") else "session"
+
+
 def is_same_origin(headers: Mapping[str, str]) -> bool:
     """Return whether a page of this origin sent a request, by its headers in lower case."""
     site = headers.get("sec-fetch-site")

@@ -47,8 +47,12 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
     name: str
     session_id: str
-    email: str | None = None
+    login: str = ""
     is_operator: bool = False
+    lacks_factor: bool = False
+    """An operator who must add a second factor before the operator's pages open."""
+    guide_closed: bool = False
+    """The user has closed the guide to the first call."""
     memberships: tuple[Membership, ...] = ()
     account: Membership | None = None
     """The membership whose account the pages show; None: the user has no account."""

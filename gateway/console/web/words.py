@@ -62,6 +62,26 @@ def ago(unix_s: int, now_s: int) -> str:
     return day(unix_s)
 
 
+_BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"))
+_SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("Linux", "Linux"),
+)
+
+
+def browser_of(user_agent: str) -> str:
+    """Return the family and system of a browser: `Firefox on Linux`."""
+    family = next((name for part, name in _BROWSERS if part in user_agent), None)
+    if family is None:
+        family = "Safari" if "Safari/" in user_agent else "Unknown browser"
+    system = next((name for part, name in _SYSTEMS if part in user_agent), None)
+    return family if system is None else f"{family} on {system}"
+
+
 def _at(unix_s: int, zone: str) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(unix_s, ZoneInfo(zone))
 

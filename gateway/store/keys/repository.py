@@ -56,6 +56,10 @@ class KeyRow(msgspec.Struct, frozen=True):
     models: frozenset[str] | None = None
     """Public model names the key may use; None means all."""
     limits: KeyLimits | None = None
+    origin: str = "user"
+    """`playground` for keys that a page created for itself."""
+    created_by: str | None = None
+    """The actor of the audit log; None for keys older than this field."""
 
 
 class KeyChange(msgspec.Struct, frozen=True):
@@ -83,6 +87,7 @@ class KeyDetails(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None = None
     models: Collection[str] | None = None
     limits: KeyLimits | None = None
+    origin: str = "user"
 
 
 class Keys:
@@ -108,7 +113,6 @@ class Keys:
         raw = api_keys.mint(secrets.token_bytes(api_keys.RANDOM_BYTES), self._key_prefix)
         prefix, last_four = api_keys.display(raw)
         now = int(time.time())
-        models = None if details.models is None else sorted(details.models)
         values = {
             "id": new_id("key"),
             "account_id": account_id,
@@ -118,11 +122,13 @@ class Keys:
             "last_four": last_four,
             "state": "active",
             "version": 1,
-            "models": None if models is None else msgspec.json.encode(models).decode(),
+            "models": _stored_models(details.models),
             "created_at": now,
             "changed_at": now,
             "expires_at": details.expires_at,
             "limits": _stored_limits(details.limits),
+            "origin": details.origin,
+            "created_by": by.name,
         }
         async with self._database.write() as connection:
             account = sa.select(ACCOUNTS.c.id).where(ACCOUNTS.c.id == account_id)
@@ -182,6 +188,27 @@ class Keys:
         """Replace a key's limits; None removes them. Raises the errors of `disable`."""
         return await self._change(key_id, by, "key.limits", limits=_stored_limits(limits))
 
+    async def change(
+        self,
+        key_id: str,
+        *,
+        name: str,
+        expires_at: int | None,
+        models: Collection[str] | None,
+        limits: KeyLimits | None,
+        by: Actor = SYSTEM,
+    ) -> KeyChange:
+        """Replace what a key's owner may set. Raises the errors of `disable`."""
+        return await self._change(
+            key_id,
+            by,
+            "key.change",
+            name=name,
+            expires_at=expires_at,
+            models=_stored_models(models),
+            limits=_stored_limits(limits),
+        )
+
     async def load_by_digest(self, digest: bytes) -> Principal | None:
         """
         Return the principal of the key with this SHA-256, in any state; None: no such key.
@@ -199,7 +226,9 @@ class Keys:
         async with self._database.read() as connection:
             return [_change(row) for row in await connection.execute(query)]
 
-    async def _change(self, key_id: str, by: Actor, action: str, **values: str | None) -> KeyChange:
+    async def _change(
+        self, key_id: str, by: Actor, action: str, **values: str | int | None
+    ) -> KeyChange:
         # The row is locked before it is read, so that concurrent changes are serialised.
         change = (
             sa.update(API_KEYS)
@@ -238,6 +267,8 @@ def _key_row(row: _Row) -> KeyRow:
         expires_at=row.expires_at,
         models=_models(row.models),
         limits=_limits(row.limits),
+        origin=row.origin,
+        created_by=row.created_by,
     )
 
 
@@ -271,6 +302,10 @@ def _change(row: _Row) -> KeyChange:
 
 def _models(stored: str | None) -> frozenset[str] | None:
     return None if stored is None else msgspec.json.decode(stored, type=frozenset[str])
+
+
+def _stored_models(models: Collection[str] | None) -> str | None:
+    return None if models is None else msgspec.json.encode(sorted(models)).decode()
 
 
 def _limits(stored: str | None) -> KeyLimits | None:

@@ -55,11 +55,16 @@ API_KEYS = sa.Table(
     sa.Column("changed_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger),
     sa.Column("limits", sa.Text),
+    sa.Column("origin", sa.Text, nullable=False, server_default="user"),
+    sa.Column("created_by", sa.Text),
     sa.CheckConstraint("length(digest) = 32", name="ck_api_keys_digest"),
     sa.CheckConstraint("state IN ('active', 'disabled', 'revoked')", name="ck_api_keys_state"),
     sa.Index("ix_api_keys_account_id", "account_id"),
 )
-"""Virtual keys, stored as SHA-256 only. `models` is a JSON array, NULL means all."""
+"""
+Virtual keys, stored as SHA-256 only. `models` is a JSON array, NULL means all. `origin` is `user`,
+or `playground` for keys that a page created for itself.
+"""
 
 USAGE_EVENTS = sa.Table(
     "usage_events",

@@ -18,7 +18,7 @@ from gateway.store.accounts.snapshot import SpendScope, Spent, SqlAccounts
 from gateway.store.keys.repository import Keys
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate, upgrade, versions
-from gateway.store.sql.tables import METADATA
+from gateway.store.sql.people_tables import USERS
 from gateway.store.usage.reports import UsageQueries
 from gateway.store.usage.retention import purge_usage
 from gateway.store.usage_sums.rebuild import rebuild_usage
@@ -96,7 +96,7 @@ async def test_migrate_from_an_earlier_revision_keeps_its_data(
     database = Database(sql_settings)
     async with database.read() as connection:
         differences = await connection.run_sync(
-            lambda c: compare_metadata(MigrationContext.configure(c), METADATA)
+            lambda c: compare_metadata(MigrationContext.configure(c), USERS.metadata)
         )
     account = await Accounts(database).get("acct_1")
     principal = await Keys(database, "sk-").load_by_digest(b"\xab" * 32)

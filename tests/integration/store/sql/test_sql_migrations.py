@@ -18,7 +18,7 @@ from gateway.settings import Server, Settings, Sql
 from gateway.store.sql import migrations
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import current_revision, migrate, pending_revisions
-from gateway.store.sql.tables import METADATA
+from gateway.store.sql.people_tables import USERS
 from tests.support.postgres import PostgresServer, find_binaries
 
 REVISIONS = sorted(
@@ -43,7 +43,7 @@ async def test_migrate_empty_database_makes_exactly_the_declared_tables(
 
     async with database.read() as connection:
         differences = await connection.run_sync(
-            lambda c: compare_metadata(MigrationContext.configure(c), METADATA)
+            lambda c: compare_metadata(MigrationContext.configure(c), USERS.metadata)
         )
     await database.aclose()
 

@@ -1,0 +1,203 @@
+"""`/app/api-keys`: the keys of the account, and creating one, whose secret is shown once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from gateway.console.keys.key_form import KeyFields, fields_of, read_details
+from gateway.console.keys.snippets import snippets
+from gateway.console.web.page import Page, Route
+from gateway.console.web.viewer import Access
+from gateway.console.web.words import money
+from gateway.core.calendar import DAY_MS, first_day_of, month_of
+from gateway.core.limits import KeyLimits
+from gateway.core.model import Model
+from gateway.store.keys.activity import NO_ACTIVITY, KeyActivity, read_activity
+from gateway.store.keys.repository import KeyRow, NewKey
+
+MOST_KEYS = 500
+STATES = ("all", "active", "disabled", "expired", "revoked")
+_SOON_S = 7 * 86_400
+
+
+class KeyLine(msgspec.Struct, frozen=True):
+    """A key as a row of the list shows it."""
+
+    row: KeyRow
+    activity: KeyActivity
+    state: str
+    limits: str
+    """In words."""
+    share: float | None
+    """Spent share of the tightest budget; None: there is no budget."""
+    expires_soon: bool
+
+
+def key_line(row: KeyRow, activity: KeyActivity, now: float) -> KeyLine:
+    """Return a key as a row of the list."""
+    expired = row.expires_at is not None and row.expires_at <= now
+    soon = row.expires_at is not None and not expired and row.expires_at - now < _SOON_S
+    limits = row.limits or KeyLimits()
+    spent = (
+        (limits.budget_day_nanousd, activity.day_nanousd),
+        (limits.budget_month_nanousd, activity.month_nanousd),
+        (limits.budget_total_nanousd, activity.total_nanousd),
+    )
+    shares = [used / most if most else 1.0 for most, used in spent if most is not None]
+    return KeyLine(
+        row=row,
+        activity=activity,
+        state="expired" if expired and row.state == "active" else row.state,
+        limits=limits_in_words(limits),
+        share=max(shares, default=None),
+        expires_soon=soon,
+    )
+
+
+def limits_in_words(limits: KeyLimits) -> str:
+    """Return limits as `60 rpm, $5.00 a day`; "" if there are none."""
+    words = [
+        f"{value:,} {unit}"
+        for value, unit in (
+            (limits.rpm, "rpm"),
+            (limits.tpm, "tpm"),
+            (limits.concurrency, "at once"),
+        )
+        if value is not None
+    ]
+    words += [
+        f"{money(amount)} {span}"
+        for amount, span in (
+            (limits.budget_day_nanousd, "a day"),
+            (limits.budget_month_nanousd, "a month"),
+            (limits.budget_total_nanousd, "in all"),
+        )
+        if amount is not None
+    ]
+    if limits.models:
+        words.append(f"{len(limits.models)} by model")
+    return ", ".join(words)
+
+
+async def key_lines(page: Page) -> list[KeyLine]:
+    """Return the account's keys, newest first, without those that pages made for themselves."""
+    services, now = page.services, time.time()
+    rows = await services.keys.list(page.account.account_id, limit=MOST_KEYS)
+    activity = await account_activity(page, now)
+    lines = [
+        key_line(row, activity.get(row.id, NO_ACTIVITY), now)
+        for row in rows
+        if row.origin == "user"
+    ]
+    return lines[::-1]
+
+
+async def account_activity(page: Page, now: float) -> Mapping[str, KeyActivity]:
+    """Return the activity of the account's keys."""
+    today = int(now * 1000) // DAY_MS
+    return await read_activity(
+        page.services.database,
+        page.account.account_id,
+        today=today,
+        month_start=first_day_of(month_of(today)),
+    )
+
+
+async def show_keys(page: Page) -> Response:
+    """Show the list; filters are in the URL."""
+    return await _list_page(page)
+
+
+async def show_new(page: Page) -> Response:
+    """Show the form of a new key."""
+    return _form_page(page, KeyFields(), {})
+
+
+async def create_key(page: Page) -> Response:
+    """Create a key and show its secret, once."""
+    form = await page.form()
+    fields = fields_of(form)
+    details, errors = read_details(fields, page.services.catalogue, time.time())
+    if details is None:
+        return _form_page(page, fields, errors, status=422)
+    if not await page.claim(form):
+        return await _list_page(page, was_shown=True)
+    created = await page.services.keys.create(page.account.account_id, details, page.actor)
+    return await shown_once(page, created)
+
+
+async def shown_once(page: Page, created: NewKey, replaced: KeyRow | None = None) -> Response:
+    """Return the list with the panel of a new key: the only response that contains it."""
+    services = page.services
+    return await _list_page(
+        page,
+        created=created,
+        replaced=replaced,
+        snippets=snippets(services.catalogue, services.settings.brand.public_url, created.raw),
+        test_model=_first_model(services.catalogue.models, created.row),
+    )
+
+
+def _first_model(models: Sequence[Model], row: KeyRow) -> str | None:
+    allowed = [each.name for each in models if row.models is None or each.name in row.models]
+    return allowed[0] if allowed else None
+
+
+async def _list_page(page: Page, **extra: object) -> Response:
+    lines = await key_lines(page)
+    state, text = page.query("state", "all"), page.query("q").strip()[:100]
+    shown = [
+        line
+        for line in lines
+        if (line.state == state if state in STATES[1:] else line.state != "revoked")
+        and (text.lower() in line.row.name.lower() or text == line.row.last_four)
+    ]
+    values: dict[str, Any] = {
+        "created": None,
+        "replaced": None,
+        "snippets": [],
+        "test_model": None,
+        "was_shown": False,
+        **extra,
+    }
+    headers = {"cache-control": "no-store"}
+    return page.render(
+        "keys/list.html",
+        headers=headers,
+        lines=shown,
+        has_keys=bool(lines),
+        state=state,
+        text=text,
+        states=STATES,
+        now=int(time.time()),
+        fields=KeyFields(),
+        errors={},
+        idem=page.new_form_token(),
+        models=page.services.catalogue.models,
+        **values,
+    )
+
+
+def _form_page(
+    page: Page, fields: KeyFields, errors: Mapping[str, str], *, status: int = 200
+) -> Response:
+    return page.render(
+        "keys/new.html",
+        status=status,
+        fields=fields,
+        errors={name: page.text(text) for name, text in errors.items()},
+        idem=page.new_form_token(),
+        models=page.services.catalogue.models,
+    )
+
+
+ROUTES = (
+    Route("GET", "/app/api-keys", Access.VIEWER, show_keys),
+    Route("POST", "/app/api-keys", Access.MEMBER, create_key),
+    Route("GET", "/app/api-keys/new", Access.MEMBER, show_new),
+)

@@ -1,0 +1,1 @@
+"""The pages about oneself and the account's people: security, settings, team."""

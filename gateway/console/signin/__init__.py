@@ -1,0 +1,1 @@
+"""How people sign in: passwords, authenticators, links, and limits on attempts."""

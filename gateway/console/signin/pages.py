@@ -1,0 +1,186 @@
+"""The pages to sign in, to enter a second factor, to confirm, and to sign out."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.responses import Response
+
+from gateway.console.signin.authenticators import matching_step, normal_code
+from gateway.console.signin.passwords import is_outdated
+from gateway.console.web.forms import Form
+from gateway.console.web.page import Page, Route, local_path
+from gateway.console.web.security import session_cookie
+from gateway.console.web.viewer import Access
+from gateway.store.accounts.audit import SYSTEM
+from gateway.store.people.users import User, normal_login
+
+logger = logging.getLogger(__name__)
+
+START = "/app"
+_PENDING = "second factor"
+_PENDING_S = 300
+_WRONG = "The name or the password is wrong."
+_WRONG_CODE = "This code is wrong or was used. Wait for the next one."
+
+
+async def show_sign_in(page: Page) -> Response:
+    """Show the form, or lead a signed-in user on."""
+    following = local_path(page.query("next"), START)
+    if page.maybe_viewer is not None:
+        return page.redirect(following)
+    return _sign_in_page(page, login="", following=following)
+
+
+async def sign_in(page: Page) -> Response:
+    """Check name and password; ask for a code if the user has an authenticator."""
+    form = await page.form()
+    people = page.services.people
+    login, following = normal_login(form.text("login")), local_path(form.text("next"), START)
+    refusal = await _refusal(page, login)
+    if refusal is not None:
+        return refusal
+    user = await people.users.find(login)
+    password = form.raw("password")
+    hashed = None if user is None or user.disabled_at is not None else user.password
+    if not await people.passwords.verify(password, hashed) or user is None:
+        await people.throttle.failed(login, page.address)
+        return _sign_in_page(
+            page, login=form.text("login"), following=following, error=_WRONG, status=401
+        )
+    if hashed is not None and is_outdated(hashed):
+        renewed = await people.passwords.hash(password)
+        user = await people.users.change(user.id, SYSTEM, "user.rehash", password=renewed)
+    if user.totp is not None:
+        pending = people.secret.sign(user.id, _PENDING, _PENDING_S)
+        return _code_page(page, pending=pending, following=following)
+    await people.throttle.succeeded(login, page.address)
+    return await page.signed_in(user, following)
+
+
+async def enter_code(page: Page) -> Response:
+    """Check the code of an authenticator, or a recovery code, after the password."""
+    form = await page.form()
+    people = page.services.people
+    following = local_path(form.text("next"), START)
+    user_id = people.secret.verify(form.text("pending"), _PENDING)
+    if user_id is None:
+        return page.redirect("/sign-in")
+    user = await people.users.get(user_id)
+    refusal = await _refusal(page, user.login)
+    if refusal is not None:
+        return refusal
+    if not await is_second_factor(page, user, form.text("code")):
+        await people.throttle.failed(user.login, page.address)
+        return _code_page(
+            page, pending=form.text("pending"), following=following, error=_WRONG_CODE, status=401
+        )
+    await people.throttle.succeeded(user.login, page.address)
+    return await page.signed_in(user, following)
+
+
+async def is_second_factor(page: Page, user: User, code: str) -> bool:
+    """Return whether a code of the user's authenticator, or a recovery code, is valid now."""
+    people = page.services.people
+    if user.totp is None or not code:
+        return False
+    secret = people.secret.open(user.totp, user.id)
+    if secret is None:
+        logger.error("authenticator_unreadable", extra={"user": user.id})
+        return await people.factors.use_recovery_code(user.id, normal_code(code))
+    step = matching_step(secret, code)
+    if step is not None:
+        return await people.users.use_totp_step(user.id, step)
+    return await people.factors.use_recovery_code(user.id, normal_code(code))
+
+
+async def show_confirm(page: Page) -> Response:
+    """Ask for the password again before something that matters."""
+    return page.render(
+        "signin/confirm.html", following=local_path(page.query("next"), START), error=None
+    )
+
+
+async def confirm(page: Page) -> Response:
+    """Check the password again."""
+    form = await page.form()
+    people, viewer = page.services.people, page.viewer
+    following = local_path(form.text("next"), START)
+    refusal = await _refusal(page, viewer.login)
+    if refusal is not None:
+        return refusal
+    user = await people.users.get(viewer.user_id)
+    if not await people.passwords.verify(form.raw("password"), user.password):
+        await people.throttle.failed(viewer.login, page.address)
+        return page.render(
+            "signin/confirm.html",
+            status=401,
+            following=following,
+            error=page.text("The password is wrong."),
+        )
+    await people.throttle.succeeded(viewer.login, page.address)
+    await people.sessions.confirm(viewer.session_id)
+    return page.redirect(following)
+
+
+async def sign_out(page: Page) -> Response:
+    """End the session."""
+    token = page.session_token
+    if token is not None:
+        await page.services.people.sessions.end(token)
+    response = page.redirect("/sign-in")
+    public_url = page.services.settings.brand.public_url
+    response.delete_cookie(
+        session_cookie(public_url), path="/", secure=public_url.startswith("https://")
+    )
+    return response
+
+
+async def _refusal(page: Page, login: str) -> Response | None:
+    """Return a page that asks to wait, if too many attempts failed."""
+    wait_s = await page.services.people.throttle.wait_s(login, page.address)
+    if not wait_s:
+        return None
+    return page.render(
+        "signin/wait.html", status=429, headers={"retry-after": str(wait_s)}, wait_s=wait_s
+    )
+
+
+def _sign_in_page(
+    page: Page, *, login: str, following: str, error: str | None = None, status: int = 200
+) -> Response:
+    return page.render(
+        "signin/sign_in.html",
+        status=status,
+        login=login,
+        following=following,
+        error=None if error is None else page.text(error),
+    )
+
+
+def _code_page(
+    page: Page, *, pending: str, following: str, error: str | None = None, status: int = 200
+) -> Response:
+    return page.render(
+        "signin/code.html",
+        status=status,
+        headers={"cache-control": "no-store"},
+        pending=pending,
+        following=following,
+        error=None if error is None else page.text(error),
+    )
+
+
+def read_newcomer(form: Form) -> tuple[str, str]:
+    """Return the sign-in name and the name of a form."""
+    return normal_login(form.text("login"))[:254], form.text("name")[:100]
+
+
+ROUTES = (
+    Route("GET", "/sign-in", Access.PUBLIC, show_sign_in),
+    Route("POST", "/sign-in", Access.PUBLIC, sign_in),
+    Route("POST", "/sign-in/code", Access.PUBLIC, enter_code),
+    Route("GET", "/confirm", Access.SIGNED_IN, show_confirm),
+    Route("POST", "/confirm", Access.SIGNED_IN, confirm),
+    Route("POST", "/sign-out", Access.PUBLIC, sign_out),
+)

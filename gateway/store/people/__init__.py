@@ -1,0 +1,1 @@
+"""Users, their memberships in accounts, sessions, links, and ways to sign in."""
