@@ -104,7 +104,8 @@ class RedisAdmitter:
         self._now_ms = now_ms
         self._lease_ms = int(settings.money.lease_s * 1000)
         self._refresh_ms = int(settings.money.refresh_s * 1000)
-        self._unreleased: dict[str, str] = {}  # request id -> account id
+        self._unreleased: dict[tuple[str, str], str] = {}
+        """Request id and model -> account id."""
 
     async def admit(
         self, reservation: Reservation, rows: Sequence[LimitRow], packed: bytes
@@ -130,7 +131,7 @@ class RedisAdmitter:
                     assert_never(reply)
         raise RedisUnavailable("lost")
 
-    def release(self, request_id: str, account_id: str) -> None:
+    def release(self, request_id: str, account_id: str, model: str) -> None:
         """Release a call that may have been admitted, without waiting for the reply."""
         names = self._names.of(account_id)
         released = self._bus.command(
@@ -138,14 +139,14 @@ class RedisAdmitter:
             names.accounts + account_id.encode(), names.calls, names.leases, names.queued,
             names.usage,
             b"" if self._now_ms is None else self._now_ms(),
-            request_id, account_id, b"", b"", 0, 0, 0, b"", 0,
+            request_id, account_id, b"", model, 0, 0, 0, b"", 0,
         )  # fmt: skip
 
         def on_reply(done: asyncio.Future[Reply]) -> None:
             # Beyond MAX_UNRELEASED the calls end when their leases expire.
             failed = not done.cancelled() and done.exception() is not None
             if failed and len(self._unreleased) < MAX_UNRELEASED:
-                self._unreleased[request_id] = account_id
+                self._unreleased[request_id, model] = account_id
 
         asyncio.ensure_future(released).add_done_callback(on_reply)
 
@@ -153,8 +154,8 @@ class RedisAdmitter:
         """Release again the calls whose release failed: Redis is back."""
         pending = list(self._unreleased.items())
         self._unreleased.clear()
-        for request_id, account_id in pending:
-            self.release(request_id, account_id)
+        for (request_id, model), account_id in pending:
+            self.release(request_id, account_id, model)
 
     def _script_input(
         self, reservation: Reservation, packed: bytes

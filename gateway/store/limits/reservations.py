@@ -139,7 +139,7 @@ class RedisReservations:
         self._redis.release_pending()
 
     def _release(self, ask: ReserveAsk) -> None:
-        self._redis.release(ask.request_id, ask.principal.account_id)
+        self._redis.release(ask.request_id, ask.principal.account_id, ask.model.name)
 
     def _limits_of(self, ask: ReserveAsk) -> _KeyLimits:
         principal = ask.principal

@@ -1,4 +1,5 @@
--- Admits a call, all or nothing.
+-- Admits a call, all or nothing. What the same call holds for another model, of which it is a
+-- fallback, is released first, whatever follows: that release may have been lost.
 --
 -- KEYS     account, calls, leases
 -- ARGV[1]  now, Unix ms; '' for the server's clock
@@ -35,8 +36,16 @@ local credit = state[1]
 if not credit then
   return {2, redis.call('HGET', calls, 'epoch'), now}
 end
-if redis.call('HEXISTS', calls, ARGV[2]) == 1 then
-  return {1, 0, '', -1, 0, 0, -1, 0, 0, false, ''}
+local before = redis.call('HGET', calls, ARGV[2])
+if before then
+  before = cmsgpack.unpack(before)
+  if before[3] == ARGV[9] then
+    return {1, 0, '', -1, 0, 0, -1, 0, 0, false, ''}
+  end
+  redis.call('HDEL', calls, ARGV[2])
+  redis.call('ZREM', leases, ARGV[2])
+  release(account, before, 0, now)
+  state[6] = redis.call('HGET', account, 'w')
 end
 
 local scopes = cmsgpack.unpack(ARGV[6])

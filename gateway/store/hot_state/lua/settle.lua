@@ -7,7 +7,8 @@
 --
 -- KEYS     account, calls, leases, queued, usage
 -- ARGV[1]  now, Unix ms; '' for the server's clock
--- ARGV[2]  request id; 3: account id; 4: key id; 5: model
+-- ARGV[2]  request id; 3: account id; 4: key id; 5: model. Without an event only the hold for this
+--          model is released: another one belongs to a fallback, which was admitted meanwhile.
 -- ARGV[6]  at_ms of the event; 7: its cost in nano-dollars; 8: tokens used
 -- ARGV[9]  the event; '' only releases the hold
 -- ARGV[10] capacity of the stream; 11: '1' if the event is of an abandoned call
@@ -15,10 +16,11 @@
 -- changes when Redis has lost its data, even if the same call is the first one again.
 local account, calls = KEYS[1], KEYS[2]
 local held = redis.call('HGET', calls, ARGV[2])
-if held then
+held = held and cmsgpack.unpack(held)
+if held and (ARGV[9] ~= '' or held[3] == ARGV[5]) then
   redis.call('HDEL', calls, ARGV[2])
   redis.call('ZREM', KEYS[3], ARGV[2])
-  release(account, cmsgpack.unpack(held), tonumber(ARGV[8]), clock(ARGV[1]))
+  release(account, held, tonumber(ARGV[8]), clock(ARGV[1]))
 end
 local epoch = redis.call('HGET', calls, 'epoch')
 if not epoch then

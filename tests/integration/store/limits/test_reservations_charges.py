@@ -370,3 +370,17 @@ async def test_batches_acknowledged_in_the_wrong_order_leave_the_newest_balance(
         await reader.acknowledge(entries, newest)
 
     assert await world.probe.available() == world.sql.balance() == 880
+
+
+async def test_fallback_replaces_what_its_call_holds_for_the_first_model(world: TillWorld) -> None:
+    """The release of the first model was lost: nothing is held twice, nor by the wrong sum."""
+    world.sql.put(limits=Limits(concurrency=1))
+    other = msgspec.structs.replace(MODEL, name="other")
+    await world.worker.reserve(ask_for("req_f", max_tokens=20))
+
+    fallback = await world.worker.reserve(ask_for("req_f", max_tokens=50, model=other))
+
+    assert await world.probe.held() == (1, fallback.hold_nanousd)
+    assert await world.probe.leases() == 1
+    await world.worker.settle(fallback, Usage(input=9))
+    assert await world.probe.leftovers() == []

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.core.limits import KeyLimits, Limits
@@ -13,7 +14,7 @@ from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Money
 from gateway.store.redis.client import RedisLimits, RedisState
-from tests.support.metering import AccountProbe, FakeSql, WorkerTill, ask_for
+from tests.support.metering import MODEL, AccountProbe, FakeSql, WorkerTill, ask_for
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
 
@@ -255,3 +256,53 @@ async def test_worst_cases_count_against_the_share_without_redis(tmp_path: Path)
         outage.server.resume()
     finally:
         await outage.close()
+
+
+OTHER = msgspec.structs.replace(MODEL, name="other")
+
+
+async def test_late_release_does_not_drop_what_a_fallback_holds(half: Outage) -> None:
+    """The first model's release failed, and is sent again when the fallback is admitted."""
+    half.sql.put()
+    first = await half.worker.reserve(ask_for("req_f", limits=KEY))
+    half.server.pause()
+    await half.worker.till.reservations.release(first)
+    pending = half.worker.till.reservations._redis._unreleased
+    await wait_until(lambda: pending)
+    half.server.resume()
+    await wait_until(lambda: half.worker.bus.state is RedisState.READY)
+
+    fallback = await half.worker.reserve(ask_for("req_f", limits=KEY, model=OTHER, max_tokens=50))
+    await wait_until(lambda: not pending)
+    # That release precedes this on the same connection.
+    await half.worker.settle(await half.worker.reserve(ask_for(limits=KEY)))
+
+    assert not fallback.degraded
+    assert await half.probe.held() == (1, fallback.hold_nanousd)
+    assert await half.probe.leases() == 1
+    await half.worker.settle(fallback, Usage(input=5))
+    assert await half.probe.leftovers() == []
+    assert await half.probe.number("pend") == 5
+
+
+async def test_release_of_a_call_that_runs_on_without_redis_is_harmless(half: Outage) -> None:
+    """The fallback began without Redis, and its hold is restored before the release comes."""
+    half.sql.put()
+    first = await half.worker.reserve(ask_for("req_f", limits=KEY))
+    half.server.pause()
+    await half.worker.till.reservations.release(first)
+    fallback = await half.worker.reserve(ask_for("req_f", limits=KEY, model=OTHER, max_tokens=50))
+    assert fallback.degraded
+    half.server.resume()
+    await wait_until(lambda: half.worker.bus.state is RedisState.READY)
+    await half.worker.till.running.renew()
+    half.worker.till.redis_returned()
+
+    async def held() -> bool:
+        return await half.probe.held() == (1, fallback.hold_nanousd)
+
+    await wait_until(held)
+    await half.worker.settle(await half.worker.reserve(ask_for(limits=KEY)))
+    assert await half.probe.held() == (1, fallback.hold_nanousd)
+    await half.worker.settle(fallback, Usage(input=5))
+    assert await half.probe.leftovers() == []
