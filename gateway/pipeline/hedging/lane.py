@@ -84,6 +84,10 @@ class LaneChannel(ClientChannel):
         self._client.start(status, headers)
         self.started = True
 
+    def detach(self) -> None:
+        """Forget the race, which has ended: no reference cycle remains of a call."""
+        self._claim, self._may_start = _lose, _never
+
     def try_write(self, chunk: bytes) -> Awaitable[None] | None:
         """Write, without waiting if possible, see `ClientChannel.try_write`."""
         return self._client.try_write(chunk)
@@ -106,7 +110,7 @@ class Lane:
         may_start: Returns whether a silent stream may start.
     """
 
-    __slots__ = ("candidate", "context", "task")
+    __slots__ = ("_channel", "candidate", "context", "task")
 
     def __init__(
         self,
@@ -118,9 +122,9 @@ class Lane:
         may_start: Callable[[float], bool],
     ) -> None:
         call = context.call.fork(hedge=hedge)
-        channel = LaneChannel(context.channel, lambda: claim(self), may_start, call)
+        self._channel = LaneChannel(context.channel, lambda: claim(self), may_start, call)
         self.candidate = candidate
-        self.context = msgspec.structs.replace(context, call=call, channel=channel)
+        self.context = msgspec.structs.replace(context, call=call, channel=self._channel)
         self.task: asyncio.Task[Any] | None = None
 
     @property
@@ -133,6 +137,19 @@ class Lane:
         if self.task is not None and not self.task.done():
             self.context.call.lost = lost
             self.task.cancel()
+
+    def close(self) -> None:
+        """Release what the attempt refers to, once it has ended."""
+        self._channel.detach()
+        self.task = None
+
+
+def _lose() -> None:
+    raise LostRaceError
+
+
+def _never(_: float) -> bool:
+    return False
 
 
 async def _receive_nothing() -> dict[str, Any]:

@@ -205,6 +205,8 @@ class Race:
         context.call.chain.sort(key=lambda each: each.result == "ok")
         context.call.adopt(kept.call)
         context.without_reasoning = context.without_reasoning or kept.without_reasoning
+        for lane in self._lanes:
+            lane.close()
 
 
 def may_repeat(endpoint: Endpoint, request: InboundRequest) -> bool:

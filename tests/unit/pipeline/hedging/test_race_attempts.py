@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from time import monotonic
 from typing import Any
 
@@ -365,6 +366,22 @@ async def test_error_before_the_first_content_is_tried_elsewhere() -> None:
 
     assert client.body == b"".join((openai_event("B"), *REST))
     assert [result for _, result, _ in chain(bench)] == ["upstream", "ok"]
+
+
+@pytest.mark.parametrize("steps", [(good,), (never, good)])
+async def test_race_leaves_no_reference_cycle(steps: tuple[Any, ...]) -> None:
+    """Memory of calls is freed at their end, not by the collector."""
+    made = [step() if step is good else step for step in steps]
+    bench = a_bench(*made)
+    client = FakeClient(CHAT, OPENAI_BODY)
+    gc.collect()
+    gc.disable()
+    try:
+        call = await bench.run(client)
+        del call
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 async def test_stream_without_content_is_complete() -> None:
