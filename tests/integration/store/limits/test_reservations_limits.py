@@ -54,7 +54,7 @@ async def test_requests_a_minute_are_exact_in_every_scope(
     assert rooms == [Room(3, 2, 20_000), Room(3, 1, 40_000), Room(3, 0, 60_000)]
     assert error.kind is ErrorKind.RATE_LIMITED
     assert error.message == (
-        f"The limit of 3 requests per minute of {whose} is reached: 0 left, 1 asked for. "
+        f"The limit of 3 requests per minute of {whose} is reached: 0 left, 1 requested. "
         "Try again in 20 s."
     )
     assert (error.retry_after_s, early.retry_after_s) == (20.0, 0.001)
