@@ -13,7 +13,7 @@ from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Money
-from gateway.store.redis.client import RedisLimits, RedisState
+from gateway.store.redis.client import RedisLimits, RedisState, RedisUnavailable
 from tests.support.metering import MODEL, AccountProbe, FakeSql, WorkerTill, ask_for
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
@@ -28,11 +28,11 @@ KEY = KeyLimits(rpm=20, concurrency=20)
 class Outage:
     """One worker on a Redis that can be paused."""
 
-    def __init__(self, home: Path, money: Money) -> None:
+    def __init__(self, home: Path, money: Money, limits: RedisLimits = QUICK) -> None:
         self.server = ValkeyProcess()
         self.server.start()
         self.sql = FakeSql()
-        self.worker = WorkerTill(self.server.url, self.sql, home, limits=QUICK, money=money)
+        self.worker = WorkerTill(self.server.url, self.sql, home, limits=limits, money=money)
         self.probe = AccountProbe(self.server.url)
 
     async def start(self) -> None:
@@ -259,50 +259,70 @@ async def test_worst_cases_count_against_the_share_without_redis(tmp_path: Path)
 
 
 OTHER = msgspec.structs.replace(MODEL, name="other")
+SECOND = ask_for("req_f", limits=KEY, model=OTHER, max_tokens=50)
+PATIENT = RedisLimits(
+    command_timeout_s=0.5, failures_to_open=9, cooldown_s=0.05, stall_s=9.0, backoff_longest_s=0.05
+)
 
 
-async def test_late_release_does_not_drop_what_a_fallback_holds(half: Outage) -> None:
+@pytest.fixture
+async def patient(tmp_path: Path) -> AsyncIterator[Outage]:
+    outage = Outage(tmp_path, Money(degraded="open", degraded_share=0.5), PATIENT)
+    await outage.start()
+    yield outage
+    await outage.close()
+
+
+async def test_late_release_does_not_drop_what_a_fallback_holds(patient: Outage) -> None:
     """The first model's release failed, and is sent again when the fallback is admitted."""
-    half.sql.put()
-    first = await half.worker.reserve(ask_for("req_f", limits=KEY))
-    half.server.pause()
-    await half.worker.till.reservations.release(first)
-    pending = half.worker.till.reservations._redis._unreleased
+    patient.sql.put()
+    first = await patient.worker.reserve(ask_for("req_f", limits=KEY))
+    patient.server.pause()
+    await patient.worker.till.reservations.release(first)
+    pending = patient.worker.till.reservations._redis._unreleased
     await wait_until(lambda: pending)
-    half.server.resume()
-    await wait_until(lambda: half.worker.bus.state is RedisState.READY)
+    patient.server.resume()
+    await wait_until(lambda: patient.worker.bus.state is RedisState.READY)
 
-    fallback = await half.worker.reserve(ask_for("req_f", limits=KEY, model=OTHER, max_tokens=50))
+    fallback = await patient.worker.reserve(SECOND)
     await wait_until(lambda: not pending)
     # That release precedes this on the same connection.
-    await half.worker.settle(await half.worker.reserve(ask_for(limits=KEY)))
+    await patient.worker.settle(await patient.worker.reserve(ask_for(limits=KEY)))
 
     assert not fallback.degraded
-    assert await half.probe.held() == (1, fallback.hold_nanousd)
-    assert await half.probe.leases() == 1
-    await half.worker.settle(fallback, Usage(input=5))
-    assert await half.probe.leftovers() == []
-    assert await half.probe.number("pend") == 5
+    assert await patient.probe.held() == (1, fallback.hold_nanousd)
+    assert await patient.probe.leases() == 1
+    await patient.worker.settle(fallback, Usage(input=5))
+    assert await patient.probe.leftovers() == []
+    assert await patient.probe.number("pend") == 5
 
 
-async def test_release_of_a_call_that_runs_on_without_redis_is_harmless(half: Outage) -> None:
+async def test_release_of_a_call_that_runs_on_without_redis_is_harmless(patient: Outage) -> None:
     """The fallback began without Redis, and its hold is restored before the release comes."""
-    half.sql.put()
-    first = await half.worker.reserve(ask_for("req_f", limits=KEY))
-    half.server.pause()
-    await half.worker.till.reservations.release(first)
-    fallback = await half.worker.reserve(ask_for("req_f", limits=KEY, model=OTHER, max_tokens=50))
+    patient.sql.put()
+    first = await patient.worker.reserve(ask_for("req_f", limits=KEY))
+    patient.server.pause()
+    await patient.worker.till.reservations.release(first)
+    fallback = await patient.worker.reserve(SECOND)
     assert fallback.degraded
-    half.server.resume()
-    await wait_until(lambda: half.worker.bus.state is RedisState.READY)
-    await half.worker.till.running.renew()
-    half.worker.till.redis_returned()
+    patient.server.resume()
+    await wait_until(lambda: patient.worker.bus.state is RedisState.READY)
+
+    async def renewed() -> bool:
+        try:
+            await patient.worker.till.running.renew()
+        except RedisUnavailable:
+            return False
+        return True
+
+    await wait_until(renewed)
+    patient.worker.till.redis_returned()
 
     async def held() -> bool:
-        return await half.probe.held() == (1, fallback.hold_nanousd)
+        return await patient.probe.held() == (1, fallback.hold_nanousd)
 
     await wait_until(held)
-    await half.worker.settle(await half.worker.reserve(ask_for(limits=KEY)))
-    assert await half.probe.held() == (1, fallback.hold_nanousd)
-    await half.worker.settle(fallback, Usage(input=5))
-    assert await half.probe.leftovers() == []
+    await patient.worker.settle(await patient.worker.reserve(ask_for(limits=KEY)))
+    assert await patient.probe.held() == (1, fallback.hold_nanousd)
+    await patient.worker.settle(fallback, Usage(input=5))
+    assert await patient.probe.leftovers() == []
