@@ -16,10 +16,12 @@ from gateway.edge.http import Query, Response, json_response, send_response
 from gateway.edge.routes import INPUT_ITEMS, RESPONSES
 from gateway.errors import ErrorKind, GatewayError
 from gateway.operations.throttle import Throttle
-from gateway.operations.values import InvalidValueError
+from gateway.operations.values import InvalidValueError, is_number
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import ClientChannel
+from gateway.pipeline.offload import offloaded_if_long
 from gateway.pipeline.stored.conversations import Conversations
+from gateway.protocols.openai_responses.stored.replay import replayed
 
 READS_A_MINUTE = 600  # of one account, per worker
 MOST_BYTES: Final = 32 * 1024 * 1024  # of a conversation whose items are listed
@@ -28,6 +30,8 @@ MOST_ITEMS: Final = 100
 
 _IGNORED: Final = ("include", "include[]")  # everything that is stored is returned
 _STREAMED: Final = ("stream", "starting_after", "include_obfuscation")
+_EVENTS: Final = ((b"content-type", b"text/event-stream; charset=utf-8"),)
+_MOST_DIGITS: Final = 9
 
 
 class ResponsesApi:
@@ -73,9 +77,14 @@ class ResponsesApi:
             await self._conversations.delete(sealer, wanted)
             response = json_response({"id": wanted, "object": "response", "deleted": True})
         else:
-            if Query(channel, (*_IGNORED, *_STREAMED)).text("stream") not in (None, "false"):
-                raise InvalidValueError("stream", "must be false: a stored response is sent whole")
+            query = Query(channel, (*_IGNORED, *_STREAMED))
+            streamed = query.words("stream", ("true", "false"), ("false",))[0] == "true"
+            after = _starting_after(query, streamed=streamed)
             response = Response(body=await self._conversations.response(sealer, wanted))
+            if streamed:
+                body = response.body
+                events = await offloaded_if_long(len(body), replayed, body, after)
+                response = Response(body=events, headers=_EVENTS)
         await send_response(channel, response, request_id)
 
     async def _input_items(
@@ -107,3 +116,14 @@ class ResponsesApi:
                 "has_more": start + limit < len(items),
             }
         )
+
+
+def _starting_after(query: Query, *, streamed: bool) -> int | None:
+    text = query.text("starting_after")
+    if text is None:
+        return None
+    if not streamed:
+        raise InvalidValueError("starting_after", "requires stream=true")
+    if not is_number(text) or len(text) > _MOST_DIGITS:
+        raise InvalidValueError("starting_after", "must be a whole number of at most 9 digits")
+    return int(text)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from tests.fuzz import request_targets, upstream_targets
+from tests.fuzz import request_targets, stored_targets, upstream_targets
 
-TARGETS = {target.name: target for target in (*request_targets.TARGETS, *upstream_targets.TARGETS)}
+TARGETS = {
+    target.name: target
+    for module in (request_targets, stored_targets, upstream_targets)
+    for target in module.TARGETS
+}

@@ -78,7 +78,7 @@ def test_an_allowed_exception_is_a_refusal() -> None:
 def test_quadratic_time_is_noticed() -> None:
     """A buffer that is copied for each piece takes sixteen times as long for four times."""
     toy = Target("toy", copies_ever_more, [b""], TOY_SHAPES)
-    (grown,) = growth(toy, 128 * 1024)
+    (grown,) = growth(toy, 64 * 1024)
 
     assert not grown.is_linear
 

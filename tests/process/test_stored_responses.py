@@ -144,6 +144,14 @@ def test_response_is_retrieved_listed_and_deleted(
     second = sdk.responses.create(model=model, input="Two", previous_response_id=first.id)
 
     assert sdk.responses.retrieve(first.id).to_dict() == first.to_dict()
+    *_, last = sdk.responses.retrieve(first.id, stream=True)
+    assert last.type == "response.completed"
+    assert last.response.to_dict() == first.to_dict()
+    *_, last = sdk.responses.retrieve(first.id, stream=True, starting_after=500)
+    assert last.sequence_number == 501
+    for wrong in ({"starting_after": 1}, {"stream": "x"}, {"stream": "true", "starting_after": -1}):
+        with pytest.raises(openai.BadRequestError):
+            sdk.responses.retrieve(first.id, extra_query=wrong)
     listed = sdk.responses.input_items.list(second.id, limit=2)
     assert [item.to_dict()["role"] for item in listed.data] == ["user", "assistant"]
     assert [item.id for item in listed.get_next_page().data] == [f"msg_{first.id[5:]}_in0"]

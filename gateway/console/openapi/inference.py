@@ -262,7 +262,11 @@ def _get_response(model: str) -> Operation:
         description="A stored response, as it was sent. Only the key that created it can read it.",
         success=Success(ResponsesResponse, "The response."),
         errors=_KEPT_ERRORS,
-        parameters=(_RESPONSE_ID,),
+        parameters=(
+            _RESPONSE_ID,
+            Parameter("stream", "query", "Its events instead.", allowed=("true", "false")),
+            Parameter("starting_after", "query", "The last event to leave out.", "integer"),
+        ),
         example=Example(path={"id": "resp_68af4030"}, response=_response(model)),
     )
 

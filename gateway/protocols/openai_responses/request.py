@@ -87,7 +87,14 @@ _SAME_NAME: Final = (
 _WITHOUT_EFFECT: Final = ("context_management", "max_tool_calls", "truncation")
 """Dropped and reported: the gateway does not truncate, compact on its own, or run tools."""
 _UNSET: Final = (b"null", b"[]", b'"disabled"')
-_STORED: Final = ("previous_response_id", "conversation")
+_ABSENT: Final = (b"null", b'""')
+_REMEDIES: Final = {
+    "previous_response_id": "send the full input",
+    "conversation": "continue a response with previous_response_id, or send the full input",
+    "prompt": "prompt templates are stored at OpenAI; send instructions and input",
+    "background": "leave it out, and read the response or its stream",
+    "top_logprobs": "use /v1/chat/completions, or leave it out",
+}
 
 
 def translate_responses_request(body: bytes) -> ChatRequest:
@@ -129,17 +136,16 @@ def translate_responses_request(body: bytes) -> ChatRequest:
 
 
 def _refuse_unsupported(request: _Request) -> None:
-    for name in _STORED:
-        if bytes(getattr(request, name)) not in (b"null", b'""'):
-            raise _unsupported(name, f"{name} is not supported; send the full input")
     refused = {
-        "prompt": bytes(request.prompt) != b"null",
+        "previous_response_id": bytes(request.previous_response_id) not in _ABSENT,
+        "conversation": bytes(request.conversation) not in _ABSENT,
+        "prompt": bytes(request.prompt) not in _ABSENT,
         "background": request.background is True,
         "top_logprobs": bool(request.top_logprobs),
     }
     for name, is_refused in refused.items():
         if is_refused:
-            raise _unsupported(name, f"{name} is not supported by this model")
+            raise _unsupported(name, f"{name} is not supported: {_REMEDIES[name]}")
 
 
 def _add_input(messages: ChatMessages, given: str | list[Item] | None) -> None:

@@ -139,6 +139,20 @@ def test_what_cannot_be_served_is_refused_by_name(members: dict[str, Any], param
     assert caught.value.surface.openai_status == 400
 
 
+@pytest.mark.parametrize(
+    ("members", "remedy"),
+    [
+        ({"conversation": "conv_1"}, "previous_response_id"),
+        ({"prompt": {"id": "pmpt_1"}}, "send instructions and input"),
+        ({"background": True}, "leave it out"),
+        ({"top_logprobs": 2}, "/v1/chat/completions"),
+    ],
+)
+def test_refusal_names_the_remedy(members: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(GatewayError, match=remedy):
+        translated(**members)
+
+
 def test_codex_request_becomes_one_system_prompt_and_functions() -> None:
     """What Codex sends: developer text, a namespace, web search, encrypted reasoning, no store."""
     find = {"type": "function", "name": "find", "description": "d", "parameters": {}}
