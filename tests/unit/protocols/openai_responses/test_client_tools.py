@@ -240,3 +240,36 @@ def test_mcp_tool_is_refused_with_a_remedy() -> None:
 )
 def test_member_without_effect_is_named(members: dict[str, Any], dropped: tuple[str, ...]) -> None:
     assert translated(**members).dropped == dropped
+
+
+def test_display_without_a_height_is_not_described() -> None:
+    """Half a size says nothing."""
+    tool = {"type": "computer", "display_width": 1024}
+    body = {"model": "m", "input": "Hi", "tools": [tool]}
+
+    chat = json.loads(translate_responses_request(json.dumps(body).encode()).body)
+
+    assert chat["tools"][0]["function"]["description"] == "Do one action on the user's computer."
+
+
+def test_ids_of_calls_that_the_client_ran_are_taken() -> None:
+    """New calls must not repeat them."""
+    items = [
+        {"type": "local_shell_call", "call_id": "c1", "action": {"type": "exec"}},
+        {"type": "local_shell_call_output", "call_id": "c1", "output": "x"},
+    ]
+
+    request = translate_responses_request(json.dumps({"model": "m", "input": items}).encode())
+
+    assert request.context.history_ids == {"c1"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "member"), [("input_image", "image_url"), ("input_file", "file_data")]
+)
+def test_part_without_its_content_names_the_member(kind: str, member: str) -> None:
+    """A part by file id would have to be fetched."""
+    item = {"role": "user", "content": [{"type": kind, "file_id": "f"}]}
+
+    with pytest.raises(GatewayError, match=f"{kind} without {member} is not supported"):
+        translate_responses_request(json.dumps({"model": "m", "input": [item]}).encode())
