@@ -27,6 +27,7 @@ TOOL = {"type": "tool_use", "id": "toolu_1", "name": "f_x", "input": {"a": 1.0}}
     [
         {"content": [{"type": "text", "text": "h\u00e9 \ud83d\ude00"}], "stop_reason": "end_turn"},
         {"content": [THINKING, REDACTED, TOOL, TOOL], "stop_reason": "tool_use"},
+        {"content": [{"type": "thinking", "thinking": "unsigned"}], "stop_reason": "end_turn"},
         {"content": [{**TOOL, "id": ""}], "stop_reason": "max_tokens"},
         {"content": [], "stop_reason": "refusal", "stop_details": {"explanation": "No."}},
     ],
