@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.streams.chunk_template import NO_TEMPLATE, common_template
+from gateway.protocols.streams.chunk_template import NO_TEMPLATE, common_template, plain_openai
 
 
 def event(content: str, usage: object = None) -> bytes:
@@ -68,3 +68,23 @@ def test_framing_arbitrary_bytes_never_fail(first: bytes, second: bytes, chunk: 
 def test_comments_are_no_template() -> None:
     """They differ before their first quote."""
     assert common_template(b': a"x"\n\n', b': b"x"\n\n') is None
+
+
+@pytest.mark.parametrize(
+    ("chunk", "events"),
+    [
+        (event("x") + event("y"), 2),
+        (b'data: {"delta":{"content":"x"},"finish_reason":null}\n\n', 1),
+        (b'data: {"delta":{},"finish_reason":"stop"}\n\n', -1),
+        (b'data: {"delta": {}, "finish_reason": "stop"}\n\n', -1),
+        (event("x", {"prompt_tokens": 1}), -1),
+        (event("x") + b'data: {"error":{}}\n\n', -1),
+        (b"data: [DONE]\n\n", -1),
+        (b"event: error\ndata: {}\n\n", -1),
+        (b": keep-alive\n\n", 0),
+        (b": keep-alive\n\n" + event("x"), 2),
+    ],
+)
+def test_only_content_events_are_counted_without_decoding(chunk: bytes, events: int) -> None:
+    """Usage, a finish reason, an error and the end must be read, however they are spaced."""
+    assert plain_openai(chunk) == events
