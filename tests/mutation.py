@@ -188,9 +188,10 @@ class Functions:
         gc.disable()
         gc.freeze()
 
-    def replace(self, path: Path, number: int) -> None:
-        """Make the functions of a module those of a mutant."""
+    def replace(self, path: Path, number: int) -> bool:
+        """Make the functions of a module those of a mutant; return whether one was replaced."""
         name = str(path.resolve())
+        is_replaced = False
         changed = {
             (code.co_qualname, code.co_firstlineno): code
             for code in _codes(_compiled(path.resolve(), number))
@@ -198,10 +199,15 @@ class Functions:
         for function in self._functions.get(name, ()):
             code = function.__code__
             other = changed.get((code.co_qualname, code.co_firstlineno))
-            if other is not None and len(other.co_freevars) == len(code.co_freevars):
-                function.__code__ = other
+            if other is None or other == code:
+                continue
+            if len(other.co_freevars) != len(code.co_freevars):
+                return False
+            function.__code__ = other
+            is_replaced = True
         for cache in self._caches:
             cache.cache_clear()
+        return is_replaced
 
 
 def _killed(run: Callable[[], int]) -> bool:
@@ -316,13 +322,14 @@ class Mutation:
         if not items:
             return False
 
-        def in_place() -> int:
-            functions.replace(path, number)
-            return _run_items(session, items)
-
         files = sorted({item.nodeid.partition("::")[0] for item in items})
-        run = functools.partial(_run_imported, str(path), number, files)
-        return _killed(in_place if mutant.in_function else run)
+
+        def run() -> int:
+            if mutant.in_function and functions.replace(path, number):
+                return _run_items(session, items)
+            return _run_imported(str(path), number, files)
+
+        return _killed(run)
 
 
 def _use_short_examples() -> None:

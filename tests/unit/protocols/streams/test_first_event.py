@@ -161,3 +161,11 @@ def test_held_bytes_are_released_once() -> None:
     gate.feed(b": wait\n\n")
 
     assert (gate.release(), gate.release()) == (b": wait\n\n", b"")
+
+
+def test_gate_without_held_bytes_opens_with_the_next_ones() -> None:
+    """A byte order mark after the keep-alive that was sent is removed, once."""
+    gate = FirstEventGate(Wire.OPENAI)
+
+    assert (gate.release(), gate.is_open) == (b"", False)
+    assert (gate.feed(b"\xef\xbb\xbf" + CONTENT), gate.is_open) == (CONTENT, True)

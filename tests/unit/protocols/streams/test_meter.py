@@ -473,3 +473,12 @@ def test_anthropic_usage_members_replace_and_zeros_do_not() -> None:
     )
     assert read_anthropic_usage(b"{}", known) is None
     assert read_anthropic_usage(b"null", known) is None
+
+
+def test_json_meter_counts_its_chunks() -> None:
+    """Any chunk is progress."""
+    meter = JsonMeter(Wire.OPENAI)
+    meter.feed(b"{")
+    meter.feed(b"}")
+
+    assert meter.contents == 2

@@ -235,3 +235,8 @@ def test_time_of_a_scan_is_linear(unit: bytes) -> None:
         return best
 
     assert seconds(800_000) < 12 * seconds(200_000)
+
+
+def test_scanner_begins_without_content() -> None:
+    """Nothing is estimated before the first byte."""
+    assert ResponseScanner(Wire.OPENAI).content_bytes == 0

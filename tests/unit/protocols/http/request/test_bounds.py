@@ -318,3 +318,8 @@ async def test_operators_bounds_hold_in_the_pipeline() -> None:
     assert client.status == 400
     assert b"more than 64 members" in client.body
     assert Wire.OPENAI in bench.model.deployments[0].wires
+
+
+def test_values_are_commas_and_brackets_outside_of_strings() -> None:
+    """Three commas, two objects, two lists."""
+    assert count_values(b'[{},{},[1,"a,b{["]]', 100) == 7
