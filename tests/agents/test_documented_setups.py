@@ -16,6 +16,7 @@ from gateway.settings import load
 from tests.agents import packages
 from tests.agents.clients import Agent
 from tests.agents.conftest import OPENAI_MODEL, Service
+from tests.agents.packages import long_form
 
 pytestmark = [pytest.mark.agents, pytest.mark.process, pytest.mark.timeout(300)]
 
@@ -84,6 +85,7 @@ def test_opencode_works_as_documented(service: Service, agent: Agent) -> None:
     assert HELLO in run.stdout, run
 
 
+@long_form
 def test_openclaw_works_as_documented(service: Service, agent: Agent) -> None:
     """The file is all it needs, with the key in it; the test adds where it works."""
     folder = agent.home / ".openclaw"
