@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -25,17 +27,19 @@ async def show(page: Page) -> Response:
     found = find(page, page.path.removesuffix(".md"))
     if page.path.endswith(".md") or _wants_markdown(page):
         return text_response(page, MARKDOWN, lambda: found.markdown)
+    return page_response(page, "public/doc.html", lambda: _doc_values(page, found))
+
+
+def _doc_values(page: Page, found: DocPage) -> dict[str, Any]:
     library = page.services.public.library
     before, after = library.neighbours(found)
-    return page_response(
-        page,
-        "public/doc.html",
-        doc=found,
-        sections=library.sections(),
-        outline=[each for each in found.rendered.headings if each.level in _OUTLINED],
-        before=before,
-        after=after,
-    )
+    return {
+        "doc": found,
+        "sections": library.sections(),
+        "outline": [each for each in found.rendered.headings if each.level in _OUTLINED],
+        "before": before,
+        "after": after,
+    }
 
 
 _OUTLINED = (2, 3)

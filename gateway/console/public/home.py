@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.responses import Response
 
 from gateway.console.library.markdown import Snippet, marked
@@ -20,24 +22,27 @@ CLIENTS = (
 
 
 async def show(page: Page) -> Response:
+    summary = page.services.status.summary()
+    return page_response(
+        page, "public/home.html", lambda: _home_values(page, summary), variant=summary
+    )
+
+
+def _home_values(page: Page, summary: str) -> dict[str, Any]:
     library = page.services.public.library
     clients = []
     for name, label in CLIENTS:
         snippet = _snippet(page, name)
         clients.append((name, label, snippet.title, marked(snippet)))
     curl = next(each for each in library.pages[ROOT].rendered.snippets if each.tab == "curl")
-    summary = page.services.status.summary()
-    return page_response(
-        page,
-        "public/home.html",
-        variant=summary,
-        site=library.site,
-        curl=marked(curl),
-        summary=summary,
-        clients=clients,
-        retention_days=page.services.settings.sql.usage_retention_days,
+    return {
+        "site": library.site,
+        "curl": marked(curl),
+        "summary": summary,
+        "clients": clients,
+        "retention_days": page.services.settings.sql.usage_retention_days,
         **table_values(page),
-    )
+    }
 
 
 def _snippet(page: Page, client: str) -> Snippet:
@@ -49,7 +54,9 @@ def _snippet(page: Page, client: str) -> Snippet:
 async def privacy(page: Page) -> Response:
     """Respond with what is kept, from the settings."""
     return page_response(
-        page, "public/text.html", doc=page.services.public.library.pages[f"{ROOT}/privacy"]
+        page,
+        "public/text.html",
+        lambda: {"doc": page.services.public.library.pages[f"{ROOT}/privacy"]},
     )
 
 

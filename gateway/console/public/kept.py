@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -54,21 +54,23 @@ class KeptPages:
         return found
 
 
-def page_response(page: Page, template: str, *, variant: str = "", **values: Any) -> Response:
+def page_response(
+    page: Page, template: str, values: Callable[[], Mapping[str, Any]], *, variant: str = ""
+) -> Response:
     """
     Return a page of HTML: kept if no one is signed in and it has no query.
 
     Args:
         page: The request.
         template: Its template.
+        values: Returns what the template needs; not called if the page is kept.
         variant: What the page shows beside the settings, such as the present status.
-        values: For the template.
     """
     if page.maybe_viewer is not None or page.request.scope["query_string"]:
-        return page.render(template, **values)
+        return page.render(template, **values())
 
     def make() -> tuple[bytes, str]:
-        return bytes(page.render(template, **values).body), "text/html; charset=utf-8"
+        return bytes(page.render(template, **values()).body), "text/html; charset=utf-8"
 
     key = (page.path, page.theme, page.language, variant)
     kept = page.services.public.kept.get(key, make)

@@ -21,7 +21,7 @@ SORTS: Final = ("name", "context", "output", "input_price", "output_price")
 
 async def show_all(page: Page) -> Response:
     """Respond with the list, sorted and filtered as the query says."""
-    return page_response(page, "public/models.html", **table_values(page))
+    return page_response(page, "public/models.html", lambda: table_values(page))
 
 
 def table_values(page: Page) -> dict[str, Any]:
@@ -67,7 +67,9 @@ async def show_one(page: Page) -> Response:
     models = page.services.public.library.site.models
     found = find_model(models, name)
     if found is not None:
-        return page_response(page, "public/model.html", model=found, **snippets(page, found))
+        return page_response(
+            page, "public/model.html", lambda: {"model": found, **snippets(page, found)}
+        )
     twin = find_model(models, name.removesuffix(".json"))
     if twin is None or not name.endswith(".json"):
         raise HTTPException(404)

@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import JSONResponse, Response
 
 from gateway.console.public.health import DEGRADED_ABOVE, DOWN_ABOVE, SLOWER
+from gateway.console.public.kept import page_response
 from gateway.console.public.status_board import DAYS, KEPT_S, RECENT_MINUTES
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
@@ -16,17 +17,18 @@ from gateway.console.web.viewer import Access
 async def show(page: Page) -> Response:
     """Respond with the page."""
     board = await page.services.status.read()
-    return page.render(
+    return page_response(
+        page,
         "public/status.html",
-        board=board,
-        days=DAYS,
-        minutes=RECENT_MINUTES,
-        degraded=round(100 * DEGRADED_ABOVE),
-        down=round(100 * DOWN_ABOVE),
-        slower=SLOWER,
-        headers={"cache-control": f"public, max-age={KEPT_S:.0f}"}
-        if page.maybe_viewer is None
-        else None,
+        lambda: {
+            "board": board,
+            "days": DAYS,
+            "minutes": RECENT_MINUTES,
+            "degraded": round(100 * DEGRADED_ABOVE),
+            "down": round(100 * DOWN_ABOVE),
+            "slower": SLOWER,
+        },
+        variant=str(board.at),
     )
 
 
