@@ -98,7 +98,7 @@ class Server(Section, frozen=True):
             " rejected with 503 (OpenAI) or 529 (Anthropic) and `retry-after: 1`, until the lag is"
             " below half of this. `0` rejects none.",
         ),
-    ] = 100
+    ] = 250
     max_in_flight_per_account: Annotated[
         Count,
         Meta(
