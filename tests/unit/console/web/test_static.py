@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import tomllib
 from pathlib import Path
 
@@ -67,3 +68,14 @@ def test_own_style_and_script_stay_small() -> None:
         assert found is not None
         assert found.compressed is not None
         assert len(found.compressed) <= most, (name, len(found.compressed))
+
+
+def test_styles_are_sent_without_their_indentation() -> None:
+    """No line of the joined file begins with white space, and no rule is lost."""
+    files = StaticFiles(FOLDER)
+    sent = files.find(files.url("console.css"))
+    source = "".join(path.read_text("utf-8") for path in sorted(FOLDER.glob("css/*.css")))
+
+    assert sent is not None
+    assert not re.search(r"^[ \t]", sent.content.decode(), re.MULTILINE)
+    assert sent.content.count(b"{") == source.count("{")
