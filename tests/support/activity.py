@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import msgspec
 from gateway.core.catalogue import build
 from gateway.core.model import AttemptRecord, CallRecord, Usage
 from gateway.core.pricing import cost_nanousd
-from gateway.settings import parse
+from gateway.settings import Server, parse
 from gateway.store.accounts.accounts import Accounts
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
@@ -94,4 +95,7 @@ async def acme(database: Database) -> Acme:
     await book_calls(
         database, usage_event("req_strange", account_id=other.id, at_ms=now_ms, model="secret")
     )
-    return Acme(ConsoleApp(database, SETTINGS, viewer(account.id)), account.id, key.id, calls)
+    # The console keeps its secret there.
+    server = Server(data_dir=tempfile.mkdtemp(prefix="capio-console-"))
+    settings = msgspec.structs.replace(SETTINGS, server=server)
+    return Acme(ConsoleApp(database, settings, viewer(account.id)), account.id, key.id, calls)

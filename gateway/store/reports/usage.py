@@ -159,21 +159,6 @@ class UsageSums:
             rows = (await connection.execute(query)).all()
         return [_row(tuple(row)) for row in rows if row[2]]
 
-    async def names(self, account_id: str, start: int, end: int) -> dict[str, list[str]]:
-        """Return the models and endpoints with calls in a period, for filters."""
-        query = (
-            sa.select(_SUMS.model, _SUMS.endpoint)
-            .where(_SUMS.account_id == account_id, _SUMS.quarter >= start, _SUMS.quarter < end)
-            .distinct()
-            .limit(MAX_ROWS)
-        )
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
-        return {
-            "model": sorted({row.model for row in rows}),
-            "endpoint": sorted({row.endpoint for row in rows}),
-        }
-
     async def last_call_ms(self, account_id: str | None = None) -> int | None:
         """Return when the last recorded call ended, in Unix milliseconds; None: there is none."""
         query = sa.select(sa.func.max(USAGE_EVENTS.c.at_ms))

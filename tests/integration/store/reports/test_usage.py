@@ -100,15 +100,6 @@ async def test_histograms_are_read_on_demand_and_added(sums: UsageSums) -> None:
     assert (await sums.read(ACME, [DAY]))[0].sum.ttft_ms(0.5) is None
 
 
-async def test_names_are_those_with_calls_in_the_period(sums: UsageSums) -> None:
-    """For the filters."""
-    assert await sums.names("acct_1", DAY.start, DAY.end) == {
-        "model": ["deepseek-v4-flash", "kimi"],
-        "endpoint": ["chat_completions", "messages"],
-    }
-    assert (await sums.names("acct_3", DAY.start, DAY.end))["model"] == []
-
-
 async def test_last_call_is_that_of_the_account(sums: UsageSums) -> None:
     """Of any outcome."""
     assert await sums.last_call_ms("acct_1") == NOON_MS + 48 * QUARTER_MS
