@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+import jsonschema
 
 from gateway.console.openapi.clients import clients_api
 from gateway.console.openapi.document import openapi
 from gateway.console.openapi.operation import Operation
 from gateway.console.openapi.operators import operators_api
-
-jsonschema = pytest.importorskip("jsonschema")
 
 BASE_URL = "http://127.0.0.1:8080"
 MODEL = "deepseek-v4-flash"
