@@ -32,7 +32,7 @@ def read_stored(body: bytes) -> None:
     items = bytes(request.input)
     references = references_in(items)
     if references:
-        found = dict.fromkeys(filter(None, references), ITEM)
+        found = dict.fromkeys((each for each in references if each is not None), ITEM)
         items = with_references(items, references, found)
         assert references_in(items) == []
     kept = kept_items(items, "t")

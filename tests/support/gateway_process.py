@@ -48,7 +48,7 @@ class GatewayProcess:
         workers: Worker processes.
         server, extra: Further TOML of `[server]`, and of whole sections. Without a section
             `[routing]` it is `SCRIPTED_ROUTING`; without `[console]` there is no console; without
-            `max_loop_lag_ms` no lag refuses calls.
+            `[redis]` its commands have 400 ms; without `max_loop_lag_ms` no lag refuses calls.
         environment: Added to this process's own.
         open_files: Its limit on open files, soft and hard; None leaves that of this process.
     """
@@ -81,6 +81,9 @@ class GatewayProcess:
         # Beside other tests a loop is late for want of CPU, which is no overload.
         times = "" if "max_loop_lag_ms" in server else "max_loop_lag_ms = 0\n"
         times += "" if "drain_s" in server else "drain_s = 0\n"
+        if "[redis]" not in extra + config:
+            # For want of CPU a reply may take longer than the default, which refuses calls.
+            extra += "\n[redis]\ncommand_timeout_ms = 400\n"
         routing = "" if "[routing]" in extra + config else SCRIPTED_ROUTING
         self.config_path.write_text(
             f"[server]\nport = {self.port}\nworkers = {workers}\n"

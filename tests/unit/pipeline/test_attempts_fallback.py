@@ -337,7 +337,7 @@ async def test_nobody_else_is_asked_for_a_client_that_has_left() -> None:
     bench.assert_recorded_once()
 
 
-async def test_relayed_refusal_keeps_its_words_without_the_operators_organization() -> None:
+async def test_relayed_rate_limit_keeps_the_delay_without_the_operators_organization() -> None:
     """Codex reads the seconds to wait from the message, which names the operator's account."""
     body = (
         b'{"error":{"message":"Rate limit reached for gpt-4o in organization org-Abc123def456. '
@@ -349,7 +349,10 @@ async def test_relayed_refusal_keeps_its_words_without_the_operators_organizatio
     await bench.run(client)
 
     assert client.status == 429
-    assert client.body == body.replace(b"org-Abc123def456", b"[redacted]")
+    assert client.body == (
+        b'{"error":{"message":"The upstream provider\'s rate limit is reached. Try again in 6s.",'
+        b'"type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}'
+    )
     assert client.header(b"content-length") == b"%d" % len(client.body)
 
 

@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
 QUICK = RedisLimits(
-    command_timeout_s=0.1, failures_to_open=2, cooldown_s=0.05, stall_s=0.3, backoff_longest_s=0.05
+    command_timeout_s=0.4, failures_to_open=2, cooldown_s=0.05, stall_s=0.8, backoff_longest_s=0.05
 )
 SEVEN = Usage(input=7)
 
