@@ -19,11 +19,13 @@ run: $(STAMP)
 # Most tests of processes wait, so three workers fill two cores. A file's tests stay together: they
 # share the gateway that the file starts. With ARGS, pytest runs as it is given.
 WORKERS ?= 3
+SHARDED := --dist loadfile --no-loadscope-reorder
 test: $(DEV_STAMP)
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not alone'
+	$(BIN)/python -m pytest -n $(WORKERS) $(SHARDED) -m 'not alone and not heavy'
+	$(BIN)/python -m pytest -n 2 $(SHARDED) -m heavy
 	$(BIN)/python -m pytest -m alone
 endif
 

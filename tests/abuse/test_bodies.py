@@ -15,7 +15,7 @@ from tests.support.bodies import ANTHROPIC, OPENAI, chat
 from tests.support.raw_client import Connection
 from tests.support.waiting import wait_until_sync
 
-pytestmark = [pytest.mark.process, pytest.mark.alone, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.process, pytest.mark.heavy, pytest.mark.timeout(60)]
 
 MIB = 1024 * 1024
 PLACES = 1200

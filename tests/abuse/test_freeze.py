@@ -16,7 +16,7 @@ from tests.support.bodies import ANTHROPIC, OPENAI, chat
 from tests.support.raw_client import Answer
 from tests.support.raw_upstream import Slot
 
-pytestmark = [pytest.mark.process, pytest.mark.alone, pytest.mark.timeout(240 if LONG else 60)]
+pytestmark = [pytest.mark.process, pytest.mark.heavy, pytest.mark.timeout(240 if LONG else 60)]
 
 ALLOWED_S = 1.0
 """How long others may wait, above ten times what they wait for an idle gateway."""

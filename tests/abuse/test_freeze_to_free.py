@@ -13,7 +13,7 @@ from tests.abuse.answers import honest
 from tests.abuse.service import LONG, AbusedGateway, child, paused
 from tests.support.bodies import ANTHROPIC, OPENAI
 
-pytestmark = [pytest.mark.process, pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.process, pytest.mark.heavy, pytest.mark.timeout(120)]
 
 STREAMS = 10
 PAUSE_S = 45.0 if LONG else 6.0

@@ -16,7 +16,7 @@ import pytest
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_upstream import Exchange, RawUpstream, whole
 
-pytestmark = [pytest.mark.process, pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.process, pytest.mark.heavy, pytest.mark.timeout(120)]
 
 TOKEN = "operator-0123456789abcdefghijklmnopqrstuv"
 PROVIDER = """

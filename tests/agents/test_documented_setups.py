@@ -67,6 +67,7 @@ def test_codex_works_as_documented(service: Service, agent: Agent) -> None:
     assert HELLO in run.stdout, run
 
 
+@long_form
 def test_opencode_works_as_documented(service: Service, agent: Agent) -> None:
     """The file is all it needs, with the key in the environment."""
     (agent.work / "opencode.json").write_text(documented(service, "opencode").text)

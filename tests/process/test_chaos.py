@@ -10,11 +10,11 @@ import pytest
 
 from tests.process.chaos.run import run
 
-SECONDS = float(os.environ.get("CAPIO_CHAOS_S", "20"))
+SECONDS = float(os.environ.get("CAPIO_CHAOS_S", "12"))
 
 pytestmark = [
     pytest.mark.process,
-    pytest.mark.alone,
+    pytest.mark.heavy,
     pytest.mark.slow,
     pytest.mark.timeout(SECONDS + 100),
 ]

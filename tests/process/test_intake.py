@@ -18,7 +18,7 @@ from tests.support.raw_client import Answer, Connection, render
 from tests.support.service import BOTH_MODEL, OPENAI_MODEL, DemoProcess, Key, Service
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.process, pytest.mark.alone]
+pytestmark = [pytest.mark.process, pytest.mark.heavy]
 
 MIB = 1024 * 1024
 COUNT = "/v1/messages/count_tokens"

@@ -28,7 +28,7 @@ from tests.support.service import (
 )
 from tests.support.waiting import wait_until_sync
 
-pytestmark = [pytest.mark.process, pytest.mark.alone]
+pytestmark = [pytest.mark.process, pytest.mark.heavy]
 KNOWN_CALLS = 12
 """Calls of a key that `known` has returned."""
 
@@ -131,7 +131,7 @@ def test_stop_while_it_starts_does_not_wait_for_the_grace(
     tmp_path: Path, demo_upstream: DemoProcess
 ) -> None:
     """Ctrl-C reaches workers that do not serve yet, twice: none of them misses it."""
-    for number in range(4):
+    for number in range(2):
         service = Service(tmp_path, demo_upstream)
         with service.process.log_path.open("wb") as log:
             process = subprocess.Popen(
@@ -140,7 +140,7 @@ def test_stop_while_it_starts_does_not_wait_for_the_grace(
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         wait_until_sync(partial(is_serving, service), 20)
-        time.sleep(number * 0.07)
+        time.sleep(number * 0.14)
 
         os.killpg(process.pid, signal.SIGINT)
 

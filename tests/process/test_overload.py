@@ -15,7 +15,7 @@ from tests.support.raw_client import Connection, render
 from tests.support.service import ANTHROPIC_MODEL, OPENAI_MODEL, DemoProcess, Key, Service
 from tests.support.waiting import wait_until_sync
 
-pytestmark = [pytest.mark.process, pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.process, pytest.mark.heavy, pytest.mark.timeout(120)]
 
 CONNECTIONS = 400
 """All send at once and again: each turn of the loop then takes longer than the limit."""

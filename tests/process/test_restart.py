@@ -20,7 +20,7 @@ from tests.support.raw_client import Connection, render
 from tests.support.service import BOTH_MODEL, DemoProcess, Key, Service
 from tests.support.waiting import wait_until_sync
 
-pytestmark = [pytest.mark.process, pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.process, pytest.mark.heavy, pytest.mark.timeout(120)]
 
 STREAMS = int(os.environ.get("CAPIO_RESTART_STREAMS", "40"))
 """200 in the long form."""
@@ -187,7 +187,7 @@ def test_stopped_worker_is_killed_settled_and_replaced(service: Service, key: Ke
         seconds = time.monotonic() - began
     print(f"a stopped worker was replaced after {seconds:.1f} s")
 
-    assert 5 <= seconds < 15
+    assert 4.5 <= seconds < 15  # the last heartbeat was before the signal
     killed = events(service, "worker_killed")
     assert [each["worker"] for each in killed] == [victim]
     cut = 12 - len(streams.whole)

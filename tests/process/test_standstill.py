@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.standstill import COST_NANOUSD, STREAMS, run
 
-pytestmark = [pytest.mark.process, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.heavy, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def test_streams_of_a_worker_that_stood_still_are_charged_in_full(tmp_path: Path) -> None:
