@@ -6,7 +6,7 @@ Shows what a worker does at twice its capacity: an open loop, with streams and p
 One worker is pinned to the first core; mock upstream and load generator share the others. First a
 closed loop finds the capacity. Then an open loop sends half of it (the reference), `--factor` times
 of it for `--seconds`, and half of it again (recovery). Meanwhile 20 streams run, and `/healthz` and
-`/readyz` are asked ten times a second. docs/operations.md reports a run.
+`/readyz` are asked ten times a second.
 """
 
 from __future__ import annotations
