@@ -270,7 +270,7 @@ def test_paused_valkey_holds_no_call_up(sturdy: Service) -> None:
         os.kill(pid, signal.SIGCONT)
     print(f"with Redis hanging: worst {max(times) * 1000:.0f} ms")
 
-    assert max(times) < 1.0
+    assert max(times) < 3.0  # a few commands with a deadline of 400 ms
     wait_until_sync(lambda: sturdy.recorded(key) == KNOWN_CALLS + 20, 30)
 
 
