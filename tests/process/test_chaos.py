@@ -10,7 +10,7 @@ import pytest
 
 from tests.process.chaos.run import run
 
-SECONDS = float(os.environ.get("CAPIO_CHAOS_S", "12"))
+SECONDS = float(os.environ.get("CAPIO_CHAOS_S", "30"))
 
 pytestmark = [
     pytest.mark.process,
@@ -35,4 +35,4 @@ def test_calls_survive_faults_that_switch_at_random(tmp_path: Path) -> None:
     assert findings.with_healthy > SECONDS
     assert findings.attempts > findings.calls
     assert findings.retries <= findings.retry_bound
-    assert len(findings.kinds) >= min(5, SECONDS / 4)
+    assert len(findings.kinds) >= 5

@@ -277,7 +277,7 @@ async def test_ledger_process_stores_and_ends_when_told(world: World, tmp_path: 
     )  # fmt: skip
 
     try:
-        await wait_until(world.probe.is_empty, 60)
+        await wait_until(world.probe.is_empty, 10)
         await world.probe.add(usage_event("req_2", at_ms=now_ms))
         child.send_signal(signal.SIGTERM)
         assert child.stderr is not None
