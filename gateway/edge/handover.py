@@ -168,10 +168,10 @@ async def _relay(response: UpstreamResponse, channel: ClientChannel) -> None:
         for name, value in headers
     )
     body = _Body(response)
-    channel.watch_gone(body.stop)
-    channel.start(response.status, headers)
-    response.start(body)
     try:
+        channel.watch_gone(body.stop)
+        channel.start(response.status, headers)
+        response.start(body)
         async with asyncio.timeout(EVENTS_TIMEOUT_S if streams else PAGE_TIMEOUT_S):
             while (chunk := await body.next()) is not None:
                 waits = channel.try_write(chunk)
