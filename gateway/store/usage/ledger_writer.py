@@ -81,6 +81,16 @@ class LedgerWriter:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write until `stop` is set, then drain the streams for some seconds at most."""
+        try:
+            await self._write_until(stop)
+            with contextlib.suppress(RedisError, OSError, GatewayError, TimeoutError):
+                async with asyncio.timeout(_DRAIN_S):
+                    while await self._store(await self._reader.read_new(None)):
+                        pass
+        finally:
+            await self._transactions.aclose()
+
+    async def _write_until(self, stop: asyncio.Event) -> None:
         delay = _BACKOFF_FIRST_S
         while not stop.is_set():
             try:
@@ -100,11 +110,6 @@ class LedgerWriter:
                 await pause(stop, _BACKOFF_LIMIT_S)
             else:
                 delay = _BACKOFF_FIRST_S
-        with contextlib.suppress(RedisError, OSError, GatewayError, TimeoutError):
-            async with asyncio.timeout(_DRAIN_S):
-                while await self._store(await self._reader.read_new(None)):
-                    pass
-        await self._transactions.aclose()
 
     async def status(self) -> LedgerStatus:
         """
