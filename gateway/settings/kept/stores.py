@@ -63,7 +63,7 @@ class Sql(Section, frozen=True):
             ge=1,
             le=1000,
             description="Maximum database connections. A call uses one only for the first use of"
-            " its key.",
+            " its key. The ledger writer opens one more.",
             extra={"unit": "connections per process"},
         ),
     ] = 4
