@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 
 import pytest
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.upstream.http1.connection import ONE_WRITE_BYTES, SLICE_BYTES
 from gateway.upstream.http1.head import MalformedHeadError, plan_body, render_request_head
+from tests.support.cycles import no_cycles
 from tests.support.upstream_fakes import HEADERS, Wire, a_request, answered, turn
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -369,9 +369,7 @@ async def test_errors_tell_neither_headers_nor_content() -> None:
 async def test_finished_exchange_leaves_no_garbage(ending: str) -> None:
     """Responses are freed by their last reference, without reference cycles."""
     wires = [Wire() for _ in range(5)]
-    gc.collect()
-    gc.disable()
-    try:
+    with no_cycles():
         for wire in wires:
             await wire.ask()
             wire.feed(CHUNKED + b"1\r\na\r\n")
@@ -386,6 +384,9 @@ async def test_finished_exchange_leaves_no_garbage(ending: str) -> None:
             wire.task = None
             del response
 
-        assert gc.collect() == 0
-    finally:
-        gc.enable()
+
+def test_cycles_of_the_gateway_are_noticed() -> None:
+    with pytest.raises(AssertionError, match="GatewayError"), no_cycles():
+        error = GatewayError(ErrorKind.BAD_REQUEST, "made")
+        error.__context__ = ValueError(error)
+        del error
