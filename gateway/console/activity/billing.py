@@ -54,7 +54,7 @@ async def redeem(page: Page) -> Response:
         problem = page.text("There is no such code. Check each character.")
     except CodeSpentError as error:
         problem = {
-            "redeemed": page.text("This code has been redeemed already."),
+            "redeemed": page.text("This code was redeemed already."),
             "revoked": page.text("This code was revoked. Ask who gave it to you."),
             "expired": page.text("This code has expired. Ask who gave it to you."),
         }.get(error.state, str(error))
@@ -118,7 +118,7 @@ async def _show(page: Page, *, code: str = "", problem: str = "") -> Response:
 
 
 async def _spent(statements: Statements, account: Account, now_s: float) -> Spent:
-    """Return what budgets are checked against; nothing is read if there are none."""
+    """Return the spending that budgets are checked against; reads nothing if there are none."""
     limits = account.limits
     if (limits.budget_day_nanousd, limits.budget_month_nanousd, limits.budget_total_nanousd) == (
         None, None, None,
@@ -142,7 +142,7 @@ def _budgets(page: Page, limits: Limits, spent: Spent) -> list[dict[str, object]
 
 
 async def _charges(page: Page, period: Period) -> Mapping[int, tuple[int, int]]:
-    """Return calls and cost of each day with any, by the day's place in the period."""
+    """Return calls and cost of each day that has calls, by the day's index in the period."""
     runs = [Run(*run) for run in segments(buckets(period, Step.DAY))]
     which = SumsFilter(account_id=page.account.account_id)
     rows = await UsageSums(page.services.database).read(which, runs)

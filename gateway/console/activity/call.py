@@ -88,7 +88,7 @@ async def call(page: Page) -> Response:
 
 def explain(catalogue: Catalogue, found: CallRecord) -> Invoice | None:
     """Return the invoice of a call at today's prices; None: its model is no longer offered."""
-    # A fallback model that served the call may have had its prices.
+    # If a fallback model served the call, its prices may apply.
     names = [*(each.model for each in found.chain[-1:]), found.model]
     models = [catalogue.resolve(name) for name in dict.fromkeys(names)]
     invoices = [invoice(found.usage, model.prices) for model in models if model is not None]

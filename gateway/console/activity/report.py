@@ -12,9 +12,9 @@ from gateway.core.model import TOKEN_COLUMNS
 from gateway.store.reports.usage import SumRow, UsageSum, total
 
 MOST_SERIES = 7
-"""What is beyond is one series, the eighth."""
+"""Further groups are summed in one more series."""
 OTHER = 8
-"""The colour of the rest."""
+"""The colour of that series."""
 _CLASSES = tuple(TOKEN_COLUMNS)
 
 
@@ -57,11 +57,11 @@ def build(
     Return the report of some sums.
 
     Args:
-        rows: By time and group.
-        bars: How many times there are.
+        rows: Sums by time and group.
+        bars: Number of bars of the plot.
         metric: What the plot shows.
-        names: How to show a group; others are shown as they are.
-        places: Groups that keep their colour by their place in this sequence.
+        names: Labels of groups; a group without a label is shown as it is.
+        places: Groups whose colour is given by their position in this sequence.
     """
     groups: dict[str, list[SumRow]] = {}
     for row in rows:
@@ -82,7 +82,7 @@ def build(
 
 
 def _rank(each: UsageSum, metric: Metric) -> float:
-    """Return what orders groups: the metric where it is a sum, else the calls."""
+    """Return the sort key of a group: the metric if it is a sum, otherwise the calls."""
     return (_VALUES[metric](each) or 0) if metric in _STACKED else each.calls
 
 

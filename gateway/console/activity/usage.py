@@ -1,4 +1,4 @@
-"""`/app/usage`: where the money goes."""
+"""`/app/usage`: the account's calls, summed by time and group."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def _options(
     catalogue: Sequence[str],
 ) -> dict[str, list[tuple[str, str]]]:
     text = page.text
-    # Not those with calls in the period: to find them takes as long as to sum up the calls.
+    # All, not only those with calls in the period: finding these is as slow as summing the calls.
     models = sorted({*catalogue, shown.model} - {""})
     endpoints = [endpoint.value for endpoint in Endpoint]
     return {

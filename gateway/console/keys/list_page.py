@@ -32,9 +32,9 @@ class KeyLine(msgspec.Struct, frozen=True):
     activity: KeyActivity
     state: str
     limits: str
-    """In words."""
+    """As `limits_in_words` returns them."""
     share: float | None
-    """Spent share of the tightest budget; None: there is no budget."""
+    """Spent share of the budget that is closest to its end; None if there is no budget."""
     expires_soon: bool
 
 

@@ -71,7 +71,7 @@ async def _last_calls(page: Page) -> list[CallRecord]:
 
 
 def _notices(lines: list[KeyLine], balance_nanousd: int) -> list[tuple[str, str, str]]:
-    """Return notices as kinds, names of keys and what is the matter, for the template's words."""
+    """Return notices as (kind, name of the key, its id); the template contains their text."""
     found = [("expires", line.row.name, line.row.id) for line in lines if line.expires_soon]
     found += [
         ("budget", line.row.name, line.row.id)

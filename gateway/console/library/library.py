@@ -29,7 +29,7 @@ OPERATORS_DOCUMENT: Final = "/openapi-admin.json"
 _LINK: Final = re.compile(r"\]\((/docs[^)\s#]*)(#[^)\s]*)?\)")
 _ETAG_LENGTH: Final = 16
 _INFO: Final = re.compile(r"^(```\w+) .*$", re.MULTILINE)
-"""The attributes of fenced blocks, which have a meaning on these pages only."""
+"""Attributes of fenced blocks; only these pages understand them."""
 _ALIKE: Final = ("API", "Admin API")
 """Sections whose pages all have the same headings."""
 
@@ -145,7 +145,7 @@ class Library:
         return f'{head}<urlset xmlns="{schema}">\n{urls}</urlset>\n'
 
     def search_index(self) -> list[tuple[str, str, str]]:
-        """Return path with anchor, title of the page, and heading, for the search."""
+        """Return (path with anchor, page title, heading) of the headings to search."""
         found: list[tuple[str, str, str]] = []
         for page in self.pages.values():
             found.append((page.path, page.title, ""))

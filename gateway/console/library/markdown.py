@@ -52,7 +52,7 @@ class Snippet(msgspec.Struct, frozen=True):
     title: str = ""
     tab: str = ""
     test: str = ""
-    """What runs it: `run`, or a client of `tests/agents`."""
+    """How tests run it: `run`, or the name of a client of `tests/agents`."""
 
 
 class Rendered(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class Rendered(msgspec.Struct, frozen=True):
 
     @property
     def safe_html(self) -> Markup:
-        """The HTML for templates: it was made of our own sources, without HTML in them."""
+        """The HTML, not escaped by templates: the sources are our own and contain no HTML."""
         return Markup(self.html)  # noqa: S704 -- see above
 
 
@@ -110,12 +110,12 @@ def _name_headings(tokens: Sequence[Token]) -> Iterator[Heading]:
 
 
 def plain(inline: Token) -> str:
-    """Return the text of an inline token without its marks."""
+    """Return the text of an inline token without its markup."""
     return "".join(each.content for each in inline.children or [])
 
 
 class _Writer:
-    """Render rules. Its state is the number of the blocks of one page."""
+    """Render rules for the tokens of one page; numbers its blocks."""
 
     def __init__(self) -> None:
         self._blocks = 0

@@ -124,7 +124,7 @@ def site_of(settings: Settings) -> Site:
 
 
 def listed(model: Model, given: GivenModel) -> ListedModel:
-    """Return a model as pages list it, with its words from the settings."""
+    """Return a model as pages list it, with its title and description from the settings."""
     prices = model.prices
     shown = ModelPrices(
         input=price(prices.input),

@@ -105,9 +105,15 @@ def _models(model: str) -> tuple[Operation, ...]:
             success=Success(OpenAIModelList, "The models.", alternative=AnthropicModelList),
             errors=(*KEY_ERRORS, ErrorKind.BAD_REQUEST, ErrorKind.STORE_UNAVAILABLE),
             parameters=(
-                Parameter("limit", "query", "Of Anthropic's list: 1 to 1000.", "integer"),
-                Parameter("after_id", "query", "Of Anthropic's list: the page after this model."),
-                Parameter("before_id", "query", "Of Anthropic's list: the page before it."),
+                Parameter(
+                    "limit", "query", "For Anthropic's list: models per page, 1 to 1000.", "integer"
+                ),
+                Parameter(
+                    "after_id", "query", "For Anthropic's list: return the page after this model."
+                ),
+                Parameter(
+                    "before_id", "query", "For Anthropic's list: return the page before this model."
+                ),
             ),
             example=Example(response={"object": "list", "data": [listed]}),
         ),
@@ -182,7 +188,7 @@ def _usage(model: str) -> Operation:
         errors=READ_ERRORS,
         parameters=(
             Parameter("from", "query", "An ISO date or time (UTC by default), or Unix seconds."),
-            Parameter("to", "query", "The same; exclusive."),
+            Parameter("to", "query", "The end, in the same form; exclusive."),
             Parameter("group_by", "query", "Any of `day,model,key`; default `day`."),
             Parameter("key", "query", "Id of one key."),
             Parameter("format", "query", "Default `json`.", allowed=("json", "csv")),

@@ -99,7 +99,7 @@ ERROR_TEXTS: Final[dict[ErrorKind, ErrorText]] = {
         "Check the base URL: OpenAI's clients take it with `/v1`, Anthropic's without.",
     ),
     ErrorKind.WRONG_METHOD: ErrorText(
-        "The path does not support this method.", "Use a method that `allow` names."
+        "The path does not support the method.", "Use a method that the header `allow` names."
     ),
     ErrorKind.RESPONSE_NOT_FOUND: ErrorText(
         "No response or item with this id is stored for this API key: it"
@@ -139,8 +139,8 @@ ERROR_TEXTS: Final[dict[ErrorKind, ErrorText]] = {
         "The call needs Redis or SQL, and neither responds.", _AGAIN
     ),
     ErrorKind.STOPPING: ErrorText(
-        "The gateway or one of its workers ends, and the grace period for running calls is over.",
-        "Send the request again. Of a stream, what was delivered is charged.",
+        "The gateway or a worker is shutting down, and the grace period of calls is over.",
+        "Send the request again. Output that was delivered is charged.",
     ),
     ErrorKind.CONFLICT: ErrorText(
         "A call with this `Idempotency-Key` is still running, or two changes exclude each other.",
@@ -221,7 +221,7 @@ INFERENCE_ERRORS: Final = tuple(
         ErrorKind.CLIENT_GONE,
     )
 )
-"""Of calls to a model. The last two kinds above reach no client; two belong to no path."""
+"""The errors of calls to a model. SLOW_CLIENT and CLIENT_GONE are never sent to a client."""
 
 
 def status_of(kind: ErrorKind, wire: Wire) -> int:

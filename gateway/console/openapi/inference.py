@@ -38,7 +38,7 @@ KEPT: Final = "Stored responses"
 IDEMPOTENCY: Final = Parameter(
     "Idempotency-Key",
     "header",
-    "1 to 255 visible characters: the call runs and is charged once, however often it is sent.",
+    "1 to 255 visible characters. Requests with the same key run and are charged once.",
 )
 ROUTING: Final = (
     Parameter(
@@ -47,7 +47,7 @@ ROUTING: Final = (
         "Models, separated by commas, to serve the call if no deployment of `model` can.",
     ),
     Parameter("x-capio-prefer", "header", "`cost`, `latency`, or a provider's name."),
-    Parameter("x-capio-only", "header", "Providers or tags, separated by commas; no others."),
+    Parameter("x-capio-only", "header", "The only providers or tags to use, separated by commas."),
     Parameter("x-capio-exclude", "header", "Providers or tags, separated by commas, to avoid."),
 )
 _HEADERS: Final = (IDEMPOTENCY, *ROUTING)
@@ -227,9 +227,8 @@ def _delete_response() -> Operation:
         path="/v1/responses/{id}",
         title="Delete a response",
         tag=KEPT,
-        description="Removes a stored response and its input, and thereby ends the conversations"
-        " that continue it.",
-        success=Success(DeletedResponse, "It is deleted."),
+        description="Deletes a stored response and its input. Later requests cannot continue it.",
+        success=Success(DeletedResponse, "The response is deleted."),
         errors=_KEPT_ERRORS,
         parameters=(_RESPONSE_ID,),
         example=Example(
@@ -264,8 +263,15 @@ def _get_response(model: str) -> Operation:
         errors=_KEPT_ERRORS,
         parameters=(
             _RESPONSE_ID,
-            Parameter("stream", "query", "Its events instead.", allowed=("true", "false")),
-            Parameter("starting_after", "query", "The last event to leave out.", "integer"),
+            Parameter(
+                "stream",
+                "query",
+                "Return the response's events as a stream.",
+                allowed=("true", "false"),
+            ),
+            Parameter(
+                "starting_after", "query", "Start after the event with this number.", "integer"
+            ),
         ),
         example=Example(path={"id": "resp_68af4030"}, response=_response(model)),
     )

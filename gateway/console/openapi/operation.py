@@ -18,7 +18,7 @@ class Parameter(Struct, frozen=True):
     description: str
     type: Literal["string", "integer"] = "string"
     allowed: tuple[str, ...] = ()
-    """The only values; empty: any."""
+    """The allowed values; empty if all are."""
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of the value."""
@@ -32,9 +32,9 @@ class Success(Struct, frozen=True):
     description: str
     status: int = 200
     event: type | None = None
-    """Data of the events if the request has `stream`."""
+    """The data of an event if the request has `stream`."""
     csv: bool = False
-    """May also be CSV."""
+    """The response may also be CSV."""
     alternative: type | None = None
     """The shape in Anthropic's dialect, if the path has both."""
 
@@ -67,7 +67,7 @@ class Operation(Struct, frozen=True, kw_only=True):
 
     @property
     def slug(self) -> str:
-        """The name of its page."""
+        """The last segment of its page's path."""
         return self.id.replace("_", "-")
 
 

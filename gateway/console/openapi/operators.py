@@ -40,11 +40,11 @@ _CHANGE_ERRORS: Final = (
 _ACTOR: Final = Parameter(
     "x-actor", "header", "Name for the audit log: at most 64 letters, digits and `. _ @ -`."
 )
-_LIMIT: Final = Parameter("limit", "query", "Lines per page, 1 to 1000; default 100.", "integer")
+_LIMIT: Final = Parameter("limit", "query", "Items per page, 1 to 1000; default 100.", "integer")
 _AFTER: Final = Parameter("after", "query", "`next` of the previous page.")
 _BEFORE: Final = Parameter("before", "query", "`next` of the previous page.")
 _FROM: Final = Parameter("from", "query", "An ISO date or time, or Unix seconds.")
-_TO: Final = Parameter("to", "query", "The same; exclusive.")
+_TO: Final = Parameter("to", "query", "The end, in the same form; exclusive.")
 _ACCOUNT: Final = Parameter("account_id", "query", "Only of this account.")
 _KEY: Final = Parameter("key_id", "query", "Only of this key.")
 _ID: Final = Parameter("id", "path", "Its id.")
@@ -115,7 +115,11 @@ def _accounts() -> tuple[Operation, ...]:
             *("GET", "accounts", ACCOUNTS),
             ("List accounts", "Accounts, oldest first."),
             Success(shapes.AccountList, "One page."),
-            parameters=(_AFTER, _LIMIT, Parameter("name", "query", "Only with this name.")),
+            parameters=(
+                _AFTER,
+                _LIMIT,
+                Parameter("name", "query", "Only accounts with this name."),
+            ),
         ),
         _operation(
             *("POST", "accounts", ACCOUNTS),
@@ -152,7 +156,7 @@ def _accounts() -> tuple[Operation, ...]:
 
 
 def _money() -> tuple[Operation, ...]:
-    key = Parameter("idempotency-key", "header", "The same request books once.")
+    key = Parameter("idempotency-key", "header", "Requests with the same key book once.")
     return (
         _operation(
             *("GET", "accounts/{id}/ledger", ACCOUNTS),
@@ -215,12 +219,12 @@ def _keys(model: str) -> tuple[Operation, ...]:
         ),
         _operation(
             *("POST", "keys/{id}/disable", KEYS),
-            ("Disable a key", "All workers refuse it within a second; it can be enabled again."),
+            ("Disable a key", "All workers reject it within a second; it can be enabled again."),
             key,
         ),
         _operation(
             *("POST", "keys/{id}/enable", KEYS),
-            ("Enable a key", "Accepts a disabled key again."),
+            ("Enable a key", "Enables a disabled key."),
             key,
         ),
         _operation(
@@ -237,7 +241,7 @@ def _keys(model: str) -> tuple[Operation, ...]:
         ),
         _operation(
             *("POST", "keys/{id}/revoke", KEYS),
-            ("Revoke a key", "Ends it permanently, in all workers within a second."),
+            ("Revoke a key", "Revokes it permanently, in all workers within a second."),
             key,
         ),
     )
@@ -260,7 +264,7 @@ def _codes() -> tuple[Operation, ...]:
         ),
         _operation(
             *("POST", "codes/{id}/revoke", CODES),
-            ("Revoke a code", "Ends a code that was not redeemed."),
+            ("Revoke a code", "Revokes a code that was not redeemed."),
             Success(shapes.Code, "The code."),
         ),
     )

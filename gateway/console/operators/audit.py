@@ -24,7 +24,7 @@ _COLUMNS = ("id", "time", "actor", "action", "object", "before", "after", "reque
 
 
 class Change(NamedTuple):
-    """One field that an entry changed, as JSON; None: it was or became absent."""
+    """A field that an entry changed, before and after, as JSON; None where it was absent."""
 
     name: str
     before: str | None
@@ -54,7 +54,7 @@ async def audit(page: Page) -> Response:
 
 
 def changes_of(entry: AuditEntry) -> list[Change]:
-    """Return the fields that an entry changed, in the order of what they became."""
+    """Return the fields that an entry changed, in the order of `after`."""
     before, after = entry.before or {}, entry.after or {}
     return [
         Change(name, _json(before, name), _json(after, name))

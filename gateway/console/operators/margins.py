@@ -111,7 +111,7 @@ async def _names(
 
 
 def _grouped(rows: Sequence[SumRow], shown: MarginFilter) -> list[tuple[str, UsageSum]]:
-    """Return the sum of each group: times the newest first, others by what was charged."""
+    """Return the sum of each group: times newest first, other groups by their charges."""
     by_time = shown.group is MarginGroup.DAY
     sums: dict[str, UsageSum] = {}
     for row in rows:

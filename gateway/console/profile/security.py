@@ -33,7 +33,7 @@ async def change_password(page: Page) -> Response:
     form = await page.form()
     people, viewer = page.services.people, page.viewer
     user = await people.users.get(viewer.user_id)
-    # A user who came in by a link has no password yet.
+    # A user who signed in by a link may have no password yet.
     if user.password is not None and not page.is_confirmed:
         wait_s = await people.throttle.wait_s(user.login, page.address)
         if wait_s:
@@ -81,7 +81,7 @@ async def add_authenticator(page: Page) -> Response:
     step = matching_step(secret, form.text("code"))
     if step is None:
         text = page.text(
-            "This code is wrong. Check the clock of your phone, and wait for the next."
+            "This code is wrong. Check your phone's clock, and wait for the next code."
         )
         return _authenticator_page(page, secret, form.text("secret"), error=text, status=422)
     codes = new_recovery_codes()

@@ -12,7 +12,7 @@ from gateway.settings import Settings
 
 class PublicContent:
     """
-    The documentation and the pages that are kept ready; replaced when the settings are read again.
+    The documentation and the cached pages; replaced when the settings are read again.
 
     Args:
         settings: Of the service.

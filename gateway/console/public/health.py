@@ -1,4 +1,4 @@
-"""Judges models by their attempts of the last minutes, and sums their calls by day."""
+"""Rates the health of models by their recent attempts, and sums their calls by day."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gateway.store.sql.tables import USAGE_QUARTERS
 DEGRADED_ABOVE: Final = 0.05
 DOWN_ABOVE: Final = 0.5
 SLOWER: Final = 3
-"""A p95 of so many times the usual one is degraded."""
+"""A model is degraded if its p95 exceeds the usual one by this factor."""
 FEWEST: Final = 5
-"""Fewer attempts than this say nothing about the time to first token."""
+"""Minimum number of attempts to judge the time to first token by."""
 OF_CLIENTS: Final = frozenset({"client", "unsupported"})
-"""Classes of failures that say nothing about a provider."""
+"""Classes of failures that a request causes, not the provider."""
 QUARTERS_A_DAY: Final = 96
 _FAILED: Final = ("failed", "insured")
 _DAY_S: Final = DAY_MS // 1000
 
 
 class ModelState(enum.Enum):
-    """How a model is now. The value is the word in `/status.json`."""
+    """The state of a model. The value is used in `/status.json`."""
 
     OK = "ok"
     DEGRADED = "degraded"
@@ -38,7 +38,7 @@ class ModelState(enum.Enum):
 
 
 class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """A model in the last minutes."""
+    """The recent attempts of a model."""
 
     name: str
     title: str
@@ -77,7 +77,7 @@ def judge(
 
     Args:
         name: Of the model.
-        title: Of the model, for people.
+        title: Name of the model on pages.
         labels: Its deployments.
         recent: Reports of the last minutes; None: Redis did not respond.
         usual: Reports of a longer time, with which times are compared.
@@ -107,12 +107,12 @@ def judge(
 
 
 def failures(report: DeploymentReport) -> int:
-    """Return the failed attempts that were not the client's fault."""
+    """Return the number of failed attempts, without those that the request caused."""
     return sum(count for kind, count in report.failures.items() if kind not in OF_CLIENTS)
 
 
 def counted(report: DeploymentReport) -> int:
-    """Return the attempts that say something about the provider."""
+    """Return the number of attempts, without failures that the request caused."""
     return report.ok + failures(report)
 
 
@@ -127,7 +127,7 @@ async def read_days(
     database: Database, models: Sequence[str], now: int, days: int
 ) -> dict[str, tuple[Day, ...]]:
     """
-    Return the calls of each model by UTC day, the oldest first; days without calls included.
+    Return the calls of each model by UTC day, oldest first, including days without calls.
 
     Raises:
         GatewayError: STORE_UNAVAILABLE.

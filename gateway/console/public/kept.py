@@ -1,8 +1,8 @@
 """
-Public pages as bytes that are kept ready: rendered once per theme and language, with an entity tag.
+A cache of rendered public pages, by theme and language, with entity tags.
 
-What a page shows follows from the settings, so that it stays until they are read again. Pages for
-signed-in users are rendered each time.
+A page depends on the settings only, so it is cached until they are read again. Pages for signed-in
+users are not cached.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.console.web.page import Page
 
 MOST_KEPT: Final = 512
 CACHE_CONTROL: Final = "no-cache"
-"""Browsers ask whether a page changed, so that prices are never old."""
+"""Browsers revalidate each page, so that they never show old prices."""
 _LEVEL: Final = 6
 _SMALLEST: Final = 512
 
@@ -36,13 +36,13 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class KeptPages:
-    """The pages of one state of the settings, those used least recently removed first."""
+    """The cached pages of one state of the settings; evicts the least recently used."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, ...], Kept] = OrderedDict()
 
     def get(self, key: tuple[str, ...], make: Callable[[], tuple[bytes, str]]) -> Kept:
-        """Return what is kept under a key, made by `make`: its bytes and their type."""
+        """Return the cached response of a key; on a miss, `make` returns its bytes and type."""
         found = self._kept.get(key)
         if found is None:
             content, media_type = make()
@@ -58,13 +58,13 @@ def page_response(
     page: Page, template: str, values: Callable[[], Mapping[str, Any]], *, variant: str = ""
 ) -> Response:
     """
-    Return a page of HTML: kept if no one is signed in and it has no query.
+    Return a page of HTML, cached if no one is signed in and the URL has no query.
 
     Args:
         page: The request.
         template: Its template.
-        values: Returns what the template needs; not called if the page is kept.
-        variant: What the page shows beside the settings, such as the present status.
+        values: Returns the template's variables; not called if the page is cached.
+        variant: What the page shows besides the settings, such as the current status.
     """
     if page.maybe_viewer is not None or page.request.scope["query_string"]:
         return page.render(template, **values())

@@ -25,7 +25,7 @@ async def show_all(page: Page) -> Response:
 
 
 def table_values(page: Page) -> dict[str, Any]:
-    """Return what the table of models needs: the rows wanted, and what else can be chosen."""
+    """Return the variables of the models' table: the selected rows, and the filters on offer."""
     models = page.services.public.library.site.models
     tag, sort = page.query("tag"), page.query("sort")
     tags = sorted({each for model in models for each in model.tags})
@@ -40,7 +40,7 @@ def table_values(page: Page) -> dict[str, Any]:
 
 
 def sorted_models(models: Sequence[ListedModel], sort: str) -> list[ListedModel]:
-    """Return models by name or from the least of a number; without a known word as listed."""
+    """Return models by name, or by a number in ascending order; otherwise in their given order."""
     if sort == "name":
         return sorted(models, key=lambda each: each.name.lower())
     if sort in ("context", "output"):

@@ -1,4 +1,4 @@
-"""`/status` and `/status.json`: how models did for real calls, now and over 90 days."""
+"""`/status` and `/status.json`: the health of models by real calls, now and over 90 days."""
 
 from __future__ import annotations
 

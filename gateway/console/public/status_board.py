@@ -1,4 +1,4 @@
-"""Reads how models did, from the attempts in Redis and the sums in SQL."""
+"""Reads the health of models from the attempts in Redis and the sums in SQL."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 class StatusBoard:
     """
-    Reads the status, at most every 15 seconds however many look at it.
+    Reads the status, at most once in 15 seconds for all requests.
 
     Args:
         services: Stores.
@@ -59,8 +59,8 @@ class StatusBoard:
 
     def summary(self) -> str:
         """
-        Return the worst state at the last reading, for other pages: `ok`, `degraded`, `down`, or ""
-        if it is not known. Starts a new reading if the last one is old, and waits for none.
+        Return the worst state of the last reading, for other pages: `ok`, `degraded`, `down`, or ""
+        if it is not known. Starts a new reading if the last one is old, but does not wait for it.
         """
         if time.monotonic() - self._kept_at > KEPT_S and not self._lock.locked():
             self._reading = asyncio.get_running_loop().create_task(self.read())

@@ -27,7 +27,7 @@ def new_secret() -> bytes:
 
 
 def matching_step(secret: bytes, code: str, now: float | None = None) -> int | None:
-    """Return the time step whose code this is, of the last, this and the next; None: none."""
+    """Return the previous, current or next time step with this code; None if none has it."""
     digits = code.replace(" ", "")
     if len(digits) != _DIGITS or not (digits.isascii() and digits.isdigit()):
         return None

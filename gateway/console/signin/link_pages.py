@@ -2,8 +2,8 @@
 The pages of links: set-up, entering, invitations and resets.
 
 A link's token stands after `#`, which only the page's script reads: it fills a field, and the form
-posts it. Without script the token is pasted. A GET uses nothing up, so that programs which fetch
-links in messages cannot.
+posts it. Without script the token is pasted. A GET does not use up the link, since mail scanners
+and chat programs fetch the links in messages.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from gateway.store.people.links import (
 )
 from gateway.store.people.users import LastOwnerError, LoginTakenError, UnknownUserError
 
-_USED = "This link does not work any more: it was used, or has expired. Ask for a new one."
-_EXISTS = "The service is set up already. Sign in, or ask an operator for an invitation."
-_TAKEN = "Someone signs in with this name already. Sign in first, then open the link again."
+_USED = "This link no longer works: it was used or has expired. Ask for a new one."
+_EXISTS = "The service is already set up. Sign in, or ask an operator for an invitation."
+_TAKEN = "This name is already taken. If it is yours, sign in and open the link again."
 
 
 async def show_setup(page: Page) -> Response:
@@ -70,7 +70,7 @@ async def enter(page: Page) -> Response:
 
 
 async def show_invitation(page: Page) -> Response:
-    """Ask a new member for name and password; one who is signed in only confirms."""
+    """Ask a new member for name and password; a signed-in user only confirms."""
     return _page(page, LinkKind.INVITE)
 
 

@@ -25,7 +25,7 @@ _WRONG_CODE = "This code is wrong or was used. Wait for the next one."
 
 
 async def show_sign_in(page: Page) -> Response:
-    """Show the form, or lead a signed-in user on."""
+    """Show the form, or redirect a signed-in user."""
     following = local_path(page.query("next"), START)
     if page.maybe_viewer is not None:
         return page.redirect(following)
@@ -95,7 +95,7 @@ async def is_second_factor(page: Page, user: User, code: str) -> bool:
 
 
 async def show_confirm(page: Page) -> Response:
-    """Ask for the password again before something that matters."""
+    """Ask for the password again before a sensitive action."""
     return page.render(
         "signin/confirm.html", following=local_path(page.query("next"), START), error=None
     )

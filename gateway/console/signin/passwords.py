@@ -1,7 +1,7 @@
 """
-Passwords: Argon2id hashes as PHC strings, and the refusal of those that are easily guessed.
+Passwords: hashes them with Argon2id as PHC strings, and rejects those that are easily guessed.
 
-A hash takes some 50 ms of a core and 19 MiB, so few run at once and few wait.
+A hash takes about 50 ms of CPU time and 19 MiB, so the number that run and wait is limited.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHORTEST = 12
 LONGEST = 256
 MOST_RUNNING = 2
 MOST_WAITING = 10
-_JUDGED = 72  # characters: judging takes longer than linear time
+_JUDGED = 72  # characters: the strength estimate is not linear in the length
 _GOOD_SCORE = 3
 _MEMORY_KIB = 19 * 1024
 _ITERATIONS = 2
@@ -56,7 +56,7 @@ class Passwords:
 
     async def weakness(self, password: str, context: list[str]) -> str | None:
         """
-        Return why a new password is refused, in English; None: it is not.
+        Return why a new password is rejected, in English; None if it is accepted.
 
         Args:
             password: Of any length.

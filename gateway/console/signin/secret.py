@@ -60,7 +60,7 @@ class ConsoleSecret:
         return value if int(expires) > time.time() else None
 
     def counter(self, kind: str, name: str) -> str:
-        """Return the name of a counter, from which `name` cannot be read."""
+        """Return the name of a counter that does not reveal `name`."""
         return hmac.new(self._count, f"{kind}:{name}".encode(), hashlib.sha256).hexdigest()[:32]
 
     def _mac(self, text: str, purpose: str) -> str:

@@ -3,7 +3,7 @@ Limits on wrong attempts to sign in, by name and by address.
 
 After five wrong attempts for a name there is a wait between tries, which doubles up to a minute; no
 name is ever locked. An address gets 30 wrong attempts an hour. Counters live an hour under HMACs,
-in Redis so that all consoles share them, or in this process while Redis is away.
+in Redis so that all consoles share them, or in this process while Redis is unavailable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads forms: bounded, URL-encoded, one value for each name unless a list is asked for."""
+"""Reads URL-encoded forms of bounded size."""
 
 from __future__ import annotations
 

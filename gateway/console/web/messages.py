@@ -19,7 +19,7 @@ class Messages(gettext.NullTranslations):
 
     Args:
         language: A tag such as `zh-CN`.
-        texts: Translations by English text; those of a plural by its singular, in a list.
+        texts: Translations by English text; for plurals a list of forms, by the singular.
     """
 
     def __init__(self, language: str, texts: dict[str, list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""The links of the sidebar and the header: those of the pages that exist."""
+"""The links of the sidebar and the header, without those whose page does not exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request for a page, and the means of its handler to respond."""
+"""A request for a page, with what its handler needs to respond."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ THEMES = ("light", "dark")
 
 class Page:
     """
-    A request, and the means to respond to it.
+    A request for a page, as its handler sees it.
 
     Args:
         request: The request.
         services: Stores and operations.
         templates: Renders.
         messages: The viewer's language.
-        viewer: None: signed out.
+        viewer: None if signed out.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Page:
         return await read_form(self.request)
 
     async def claim(self, form: Form) -> bool:
-        """Return whether a form with a one-time token, from `new_form_token`, is sent first."""
+        """Return whether a form's token, of `new_form_token`, is used for the first time."""
         token = form.text("idem")
         return len(token) == LENGTH and await self.services.people.factors.claim_form(token)
 
@@ -206,7 +206,7 @@ class Page:
         return response
 
     def to_confirmation(self) -> Response:
-        """Return a redirect to the page that asks who the viewer is, and leads back here."""
+        """Return a redirect to the page that asks for the password again, then leads back here."""
         safe = self.request.method in ("GET", "HEAD")
         wanted = self.path if safe else urlsplit(self.request.headers.get("referer", "")).path
         return self.redirect(f"/confirm?next={quote(wanted or '/app', safe='')}")
