@@ -2,8 +2,8 @@
 One worker process: starts what `gateway.app` builds, reloads its catalogue, drains and stops it.
 
 Granian loads a `Worker` in each worker process and calls it as an ASGI application; lifespan
-messages start and stop it on the worker's event loop. In between a timer on that loop shows the
-supervisor that the loop runs, and does what the supervisor wants, see `gateway.worker_state`.
+messages start and stop it on the worker's event loop. In between, a timer on that loop writes the
+heartbeat and carries out the supervisor's orders, see `gateway.worker_state`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 # Granian ignores SIGTERM until it has begun to serve; unblock signals this long after start-up.
 _UNBLOCK_SIGNALS_S = 0.2
 _PULSE_S = 0.25
-"""How often the loop shows that it runs, and looks for what it is to do."""
+"""How often the loop writes its heartbeat and reads its orders."""
 # A call leaves no reference cycles: collecting 30 times less often saves 4 % of its CPU time.
 _GC_THRESHOLDS = (20_000, 20, 50)
 
@@ -133,7 +133,7 @@ class Worker:
             self._enter(phase)
 
     def _enter(self, phase: Phase) -> None:
-        """Do what the supervisor wants from now on."""
+        """Carry out the supervisor's orders from now on."""
         self._phase = phase
         ClientChannel.closing = phase is not Phase.SERVE
         if phase is Phase.LEAVE:

@@ -1,5 +1,5 @@
 """
-What the supervisor and one worker know of each other: a page of memory that both map.
+The state that the supervisor and one worker share: a page of memory that both map.
 
 The supervisor makes the page before it forks the worker. The worker writes its heartbeat, that it
 has started and which configuration it serves; the supervisor writes what the worker is to do. Each
@@ -24,7 +24,7 @@ class Phase(IntEnum):
 
     SERVE = 0
     DRAIN = 1
-    """Serve, but report not to be ready, and close each connection after its response."""
+    """Serve, but report not ready, and close each connection after its response."""
     LEAVE = 2
     """As DRAIN, and accept no connection: another worker does."""
     END = 3
@@ -100,7 +100,7 @@ class WorkerState:
 
 
 class WorkerLink(NamedTuple):
-    """What a worker gets of its supervisor."""
+    """What a worker receives from its supervisor."""
 
     state: WorkerState
     revision: int

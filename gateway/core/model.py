@@ -166,7 +166,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
 
 class HedgeRules(msgspec.Struct, frozen=True):
-    """When a second deployment is asked, see `settings.Hedge`."""
+    """When a second deployment is tried, see `settings.Hedge`."""
 
     min_delay_s: float
     budget_percent: float
@@ -255,14 +255,14 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The public model that it served."""
     result: str
     """
-    `ok`, `cancelled`, `internal`, `lost` (another deployment, asked at the same time, was faster),
+    `ok`, `cancelled`, `internal`, `lost` (a concurrent attempt was faster),
     or a `core.routing.failures.FailureClass`.
     """
     status: int
     """The upstream's HTTP status; 0: there was none."""
     ms: int
     hedge: bool = False
-    """It was asked because the one before was slow."""
+    """It was sent because the attempt before was slow."""
     cost_nanousd: int | None = None
     """What a lost attempt costs the operator, without revenue; None: not lost, or unknown."""
 

@@ -119,7 +119,7 @@ def limits_object(limits: Limits) -> dict[str, object]:
 
 
 def call_object(event: CallRecord) -> dict[str, object]:
-    """Return everything on record about a call; for operators only."""
+    """Return everything that is recorded about a call; for operators only."""
     fields = msgspec.structs.asdict(event)
     del fields["usage"], fields["cost_nanousd"], fields["upstream_cost_nanousd"]
     return {

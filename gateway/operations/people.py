@@ -1,4 +1,4 @@
-"""Operations on users and the links with which they get in."""
+"""Operations on users and their sign-in links."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class PeopleOperations:
         return self._link(LinkKind.INVITE, token)
 
     async def create(self, login: str, name: str, by: Actor, *, is_operator: bool = False) -> User:
-        """Create a user without a password, who gets in by a link; raises LoginTakenError."""
+        """Create a user without a password, who signs in by a link; raises LoginTakenError."""
         return await self._users.create(login, name, is_operator=is_operator, by=by)
 
     async def join(self, user_id: str, account_id: str, role: str, by: Actor) -> None:

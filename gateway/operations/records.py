@@ -43,7 +43,7 @@ class CodeOperations:
 
 
 class RecordOperations:
-    """Reads what is on record. Calls appear within seconds of their end."""
+    """Reads usage, calls and the audit log. Calls appear within seconds of their end."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -23,7 +23,7 @@ class AmbiguousNameError(Exception):
 
 
 class UnknownCallError(LookupError):
-    """No call with this id is on record."""
+    """No call with this id is recorded."""
 
 
 class _Refusal(NamedTuple):
@@ -80,7 +80,7 @@ _TABLE: dict[type[Exception], _Refusal] = {
     ),
     OperatorExistsError: _Refusal(
         ErrorKind.CONFLICT,
-        "There is an operator already. Use `capio users link NAME` to let them in.",
+        "An operator already exists. Use `capio users link NAME` to create a sign-in link.",
     ),
     AmountError: _Refusal(
         ErrorKind.BAD_REQUEST, "This amount cannot be booked: {0}.", "invalid_amount", "amount"

@@ -25,7 +25,7 @@ class Admission:
         limit: Most concurrent calls, each counted until its response has ended.
         metrics: Shows the count.
         reservations: Limits and credit; None admits every call.
-        lag: The event loop's; None refuses no call for it.
+        lag: The event loop's lag; None: calls are not refused because of it.
     """
 
     __slots__ = ("_in_flight", "_lag", "_limit", "_metrics", "_reservations")

@@ -132,7 +132,7 @@ class AttemptRunner:
     def _hedge_delay_s(
         self, context: CallContext, candidate: Candidate, rules: HedgeRules
     ) -> float | None:
-        """Return how long a candidate may take before another one is asked; None: for ever."""
+        """Return after how many seconds a second candidate is tried; None: never."""
         call = context.call
         label, stream = candidate.deployment.label, call.stream
         delay_s = self._policy.hedging.delay_s(label, rules, stream=stream)
@@ -196,7 +196,7 @@ class AttemptRunner:
         return body
 
     def _note_lost(self, call: Call, deployment: Deployment, seconds: float) -> None:
-        """Note an attempt whose response came too late; what it costs is the operator's."""
+        """Note an attempt whose response came too late; the operator bears its cost."""
         attempt, cost = call.attempt, None
         if attempt is not None and attempt.deployment is deployment:
             self._policy.hedging.learn(deployment.label, seconds, stream=call.stream)

@@ -114,12 +114,12 @@ class Call:
         # drained: the client left, and the response was read to its end for the usage.
         # hides_reasoning: the current attempt's model may bill reasoning that it does not send.
         self.drained = self.hides_reasoning = False
-        # Of a fork: the call it was forked from; whether it was asked because the one before was
-        # slow; whether another fork was faster.
+        # Of a fork: the call it was forked from; whether it hedges a slow attempt; whether another
+        # fork was faster.
         self.origin: Call | None = None
         self.hedge = self.lost = False
         self.lost_nanousd = 0
-        """What attempts that were too late cost the operator."""
+        """The operator's costs of attempts that were too late."""
         self.reservation: Reservation | None = None
         self.cost_nanousd = 0
         self.upstream_cost_nanousd: int | None = None
@@ -163,7 +163,7 @@ class Call:
         Add an ended attempt to the chain.
 
         Args:
-            deployment: It was asked.
+            deployment: The deployment that was tried.
             result: See `AttemptRecord`.
             status: The upstream's HTTP status; 0: there was none.
             seconds: How long it took.

@@ -1,8 +1,9 @@
 """
-The calls of a worker that have not ended, for a worker that is to end.
+The running calls of a worker, and their end when the worker stops.
 
 When the grace period is over, each call is asked to end with an error that its client can read;
-what does not end soon, because a client reads nothing, is cancelled. Either way it is settled.
+a call that does not end soon, because its client reads nothing, is cancelled. Either way it is
+settled.
 """
 
 from __future__ import annotations

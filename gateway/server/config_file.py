@@ -1,8 +1,8 @@
 """
-Notices that the configuration file has changed.
+Polls the configuration file for changes.
 
-The file is looked at twice a second, which works on every file system and through Kubernetes'
-symbolic links, which change to another file when a ConfigMap does.
+Polling, twice a second, works on every file system, and with the symbolic links that Kubernetes
+switches to another file when a ConfigMap changes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _Signature = tuple[int, int, int, int]
 
 class ConfigFile:
     """
-    The content of a configuration file, as far as it is known.
+    Compares a configuration file with the content that was last read.
 
     Args:
         path: The file; it has just been read.
@@ -29,7 +29,7 @@ class ConfigFile:
         self.note_read()
 
     def note_read(self) -> None:
-        """The present content is about to be read, whether or not it turns out to be valid."""
+        """Record that the current content is about to be read, valid or not."""
         self._settled = self._looked_at = _signature(self._path)
         self._read = _digest(self._path)
 
@@ -37,8 +37,8 @@ class ConfigFile:
         """
         Return whether the file has other content than was last read.
 
-        A file that changed since the last look may still be being written: it has to be the same at
-        two looks. A missing file has not changed.
+        A changed file may still be incomplete, so it counts once two polls see the same content. A
+        missing file has not changed.
         """
         signature = _signature(self._path)
         if signature is None or signature == self._settled:

@@ -48,7 +48,7 @@ class ControlServer:
         self._socket: socket.socket | None = None
 
     def start(self) -> None:
-        """Listen; a socket that a killed gateway left is replaced, that of a running one is not."""
+        """Listen; replaces the socket of a killed gateway, but not that of a running one."""
         try:
             if _responds(self._run_dir):
                 logger.error("control_unavailable", extra={"reason": "another gateway listens"})
@@ -108,18 +108,18 @@ class ControlServer:
 
 
 def refusal(*errors: str) -> Reply:
-    """Return the reply to a command that did not do what it was to do."""
+    """Return the reply to a command that failed."""
     return {"ok": False, "errors": list(errors)}
 
 
 def run_dir(data_dir: Path) -> Path:
-    """Return the directory of what exists only while a gateway runs."""
+    """Return the directory of files that exist only while a gateway runs."""
     return data_dir.absolute() / "run"
 
 
 def send_command(data_dir: Path, command: Mapping[str, object], timeout_s: float) -> Reply:
     """
-    Have the running gateway of a data directory do something; return its reply.
+    Send a command to the running gateway of a data directory; return its reply.
 
     Raises:
         ControlError: No gateway runs there, or it did not respond in time.

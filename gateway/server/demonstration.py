@@ -44,7 +44,7 @@ _MODELS = (
 
 _TLS_MODEL = "MiniMax-M3"
 _FAULT_TIMEOUTS = given.Timeouts(first_byte_s=5.0, first_content_s=5.0, idle_s=5.0)
-"""Faults that hang must end while an operator watches. A response of the demo takes two seconds."""
+"""So short that hanging faults end while an operator watches; a demo response takes 2 s."""
 
 
 def demo(port: int = 8080, workers: int = 2, *, faults: bool = False) -> int:

@@ -73,7 +73,7 @@ async def _purge_forever(
         before_ms = now_ms - days * _DAY_MS
         try:
             purged = await purge_usage(database, before_ms)
-            # Not before the events, from which a rebuild would restore them.
+            # Sums outlive their events: a rebuild would restore sums whose events are still there.
             sums_before_ms = now_ms - max(days, SUMS_RETENTION_DAYS) * _DAY_MS
             await purge_quarters(database, sums_before_ms)
             await reader.purge_dead_letters(before_ms)

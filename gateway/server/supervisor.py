@@ -205,7 +205,7 @@ class Supervisor:
             self._valkey.stop()
 
     def _install_hangup_handler(self) -> None:
-        """Reload the configuration on SIGHUP; without a file to read it means to stop."""
+        """Reload the configuration on SIGHUP; without a file, SIGHUP stops the gateway."""
         assert self._server is not None
         stop = self._server.signal_handler_interrupt
         signal.signal(signal.SIGHUP, self._hang_up if self._reload is not None else stop)
@@ -247,8 +247,8 @@ class Supervisor:
         if rejected:
             logger.error("config_not_applied", extra={**found, "not_applied": rejected})
             return refusal(
-                f"{rejected} workers keep the old configuration: the log says why"
-                " (catalogue_reload_failed)."
+                f"{rejected} workers keep the old configuration. See catalogue_reload_failed in the"
+                " log."
             )
         logger.info("config_reloaded", extra=found)
         return {"ok": True, **found}
@@ -284,10 +284,10 @@ class Supervisor:
         deadline = monotonic() + _RESTART_S * len(pool.workers)
         while pool.replacing and not self._stopping.is_set():
             if monotonic() > deadline:
-                return refusal("A new worker has not started in time: the log may say why.")
+                return refusal("A new worker did not start in time. See the log.")
             sleep(_POLL_S)
         if pool.replacement_failed or self._stopping.is_set():
-            return refusal("A new worker could not start; the old one serves. The log says why.")
+            return refusal("A new worker could not start; the old one still serves. See the log.")
         logger.info("restarted", extra={"workers": len(pool.workers), "leaving": pool.leaving})
         return {"ok": True, "workers": len(pool.workers), "leaving": pool.leaving}
 

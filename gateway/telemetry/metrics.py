@@ -93,13 +93,13 @@ class Metrics:
 
         self.hedges = self._counter(
             "gateway_hedges_total",
-            "Second deployments that were asked because the first was slow, by result: won, lost, "
-            "failed; and by the slow deployment: refused, as the model's budget was spent.",
+            "Calls sent to a second deployment because the first was slow, by result: won, lost, "
+            "failed; and by the slow deployment: refused, because the model's budget was spent.",
             ("deployment", "result"),
         )
         self.hedge_cost = self._counter(
             "gateway_hedge_cost_dollars_total",
-            "What attempts that were cancelled because another was faster cost the operator, by "
+            "Cost to the operator of attempts that were cancelled because another was faster, by "
             "the deployment's `cost`.",
             ("deployment",),
         )

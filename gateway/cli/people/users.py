@@ -1,4 +1,4 @@
-"""`capio users`: people who use the pages, and the links with which they get in."""
+"""`capio users`: the users of the pages, and their sign-in links."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def list_users(config_path: Path | None, as_json: bool) -> None:
 @users.command("operator")
 @config_option
 @click.argument("login")
-@click.option("--remove", is_flag=True, help="Take the role away.")
+@click.option("--remove", is_flag=True, help="Revoke the role.")
 @json_option
 def operator(config_path: Path | None, login: str, remove: bool, as_json: bool) -> None:
     """Make a user an operator. They are signed out."""

@@ -19,7 +19,7 @@ _RESTART_S = 3600.0
 @config_option
 def reload(config_path: Path | None) -> None:
     """
-    Have the running gateway read its configuration again.
+    Make the running gateway read its configuration again.
 
     Models, providers, prices and credentials apply to new calls at once. Exits with code 1 and the
     errors if the configuration was not applied: the gateway then continues with the old one.
@@ -32,11 +32,11 @@ def reload(config_path: Path | None) -> None:
 
 
 @click.command()
-@click.option("--cancel", is_flag=True, help="Report to be ready again.")
+@click.option("--cancel", is_flag=True, help="Report ready again.")
 @config_option
 def drain(config_path: Path | None, *, cancel: bool) -> None:
     """
-    Have the running gateway report not to be ready, so that balancers send it no more calls.
+    Make the running gateway report not ready, so that load balancers send no calls to it.
 
     `/readyz` is 503, and every response closes its connection. Calls are still served, until the
     gateway is stopped or `--cancel` is given.
@@ -66,12 +66,12 @@ def _workers(count: object, kind: str = "") -> str:
 
 
 def _send(config_path: Path | None, command: dict[str, object], timeout_s: float) -> Reply:
-    """Return the reply of the gateway that the configuration describes, or print why not."""
+    """Return the reply of the configured gateway, or print errors and exit."""
     path = find_config(config_path)
     try:
         settings = read_config(path)
     except ConfigError as error:
-        fail([*error.errors, "Nothing was done: a gateway that runs is unchanged."], MISUSE)
+        fail([*error.errors, "The command was not sent; a running gateway is unchanged."], MISUSE)
     try:
         reply = send_command(Path(settings.server.data_dir), command, timeout_s)
     except ControlError as error:

@@ -44,7 +44,7 @@ async def models(page: Page) -> Response:
 
 
 def _sorted(models: tuple[Model, ...], used: dict[str, UsageSum], sort: str) -> list[Model]:
-    """Return the models in the order of the catalogue, unless another one is asked for."""
+    """Return the models in the order of the catalogue, unless another one is requested."""
     if sort == "input":
         return sorted(models, key=lambda model: model.prices.input)
     if sort == "output":

@@ -1,7 +1,7 @@
 """
 The order of one call's attempts: each candidate once, then retries of those that may recover.
 
-Pure: the time and the jitter are passed in, and the retry budget is asked only for retries.
+Pure: the time and the jitter are passed in, and the retry budget is consulted only for retries.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class AttemptOrder:
 
     @property
     def may_hedge(self) -> bool:
-        """Another candidate may be asked beside the current one, once."""
+        """Whether another candidate may be tried beside the current one, once."""
         untried = self._next < len(self._candidates)
         return untried and not self._hedged and self._made + 2 <= self._most
 
@@ -97,7 +97,7 @@ class AttemptOrder:
         return self.may_hedge and any(map(is_ready, self._candidates[self._next :]))
 
     def hedge(self, is_ready: Callable[[Candidate], bool]) -> Candidate | None:
-        """Return the best untried candidate that is ready, to be asked beside the current one."""
+        """Return the best untried candidate that is ready, to be tried beside the current one."""
         if not self.may_hedge:
             return None
         rest = self._candidates[self._next :]

@@ -303,15 +303,15 @@ class ClientChannel:
 
     @property
     def holds(self) -> bool:
-        """A stream must not start before its first content."""
+        """Whether a stream must wait for its first content."""
         return False
 
     def may_start(self, now: float) -> bool:  # noqa: ARG002 # see `pipeline.hedging`
-        """Return whether a stream without content may start; for one that is silent for long."""
+        """Return whether a stream that was silent for long may start without content."""
         return True
 
     def claim(self) -> None:
-        """Make sure that this is the response that the client gets; for use before it is kept."""
+        """Ensure that the client gets this response; called before it is stored."""
 
     def start(self, status: int, headers: Headers) -> None:
         """

@@ -1,4 +1,4 @@
-"""Measures how late the event loop runs what is due, and logs the begin and end of an overload."""
+"""Measures the lag of the event loop, and logs the begin and the end of an overload."""
 
 from __future__ import annotations
 

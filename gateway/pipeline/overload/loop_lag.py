@@ -16,7 +16,7 @@ _PROPORTIONAL = 0.5
 _LEAST_SHARE = 0.01
 _MOST_ERROR = 2.0
 _MOST_ELAPSED_S = 0.5
-"""Counted of the time between two samples, so that a standstill does not saturate the share."""
+"""The most that the time between two samples counts: a standstill must not saturate the share."""
 
 
 class LoopLag:

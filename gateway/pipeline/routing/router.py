@@ -164,7 +164,7 @@ class Router:
             conversation: Returns the conversation's hash; called only if it matters.
 
         Raises:
-            GatewayError: OVERLOADED: all deployments rest as their upstreams demanded. BAD_REQUEST:
+            GatewayError: OVERLOADED: all upstreams demanded a pause that is not over. BAD_REQUEST:
                 no deployment meets the preferences.
         """
         line = self._lines[id(model), id(endpoint)]
@@ -218,9 +218,8 @@ class Router:
 
     def _probed(self, line: _Line, blocked: int, now: float) -> Candidate | None:
         """
-        Return a deployment that this call tests, one at most.
-
-        It comes first: of a later candidate there might be no outcome.
+        Return at most one deployment for this call to test. It is tried first, since a later
+        candidate may never be tried.
         """
         for slot in _slots_of(line, blocked):
             if slot.health.try_probe(now):

@@ -1,7 +1,7 @@
 """
 Granian as a library: it serves HTTP in each worker, `Pool` decides when workers start and end.
 
-Granian's own loop replaces workers in its own way and offers no other. So this class overrides how
+Granian's own loop cannot be configured to replace workers in this way. So this class overrides how
 it opens sockets, starts workers, waits and stops them, and nothing else. These names are private:
 tests/unit/server/workers/test_granian_server.py fails if another version of Granian lacks one.
 """
@@ -103,7 +103,7 @@ class WorkerServer(MPServer):
         return 1 if self.pool.failed else 0
 
     def renew_tls(self) -> None:
-        """Have the next workers read the certificate again; an unusable one changes nothing."""
+        """Read the certificate again for workers that start later; an invalid one is ignored."""
         if self._tls is None:
             return
         try:
@@ -113,7 +113,7 @@ class WorkerServer(MPServer):
             logger.error("certificate_not_usable", extra={"reason": str(failure)})  # noqa: TRY400
 
     def signal_handler_interrupt(self, number: int, *_: object) -> None:
-        """Remember a signal for the loop; an Event could be locked by the code it interrupts."""
+        """Record a signal for the loop; an Event could deadlock with the interrupted code."""
         self._stops.append(number)
         os.write(self._wake_write, b".")
 

@@ -1,8 +1,8 @@
 """
-How long a worker's loop has not run, as its supervisor may conclude.
+Measures, from a worker's heartbeats, for how long its event loop has not run.
 
-Only time that the supervisor itself was running counts: when the machine was suspended, or all
-processes were stopped, everything was silent and nothing is wrong.
+Only time in which the supervisor itself ran counts: if the machine was suspended or all processes
+were stopped, the worker is not to blame for its silence.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 LONGEST_TICK_S = 0.5
-"""Of a longer pause between two looks only this counts."""
+"""The most that the time between two observations counts."""
 
 
 class Silence:
@@ -28,7 +28,7 @@ class Silence:
 
         Args:
             beat: Its latest heartbeat.
-            elapsed: The time since the last look.
+            elapsed: Seconds since the last observation.
         """
         if beat != self._beat:
             self._beat = beat

@@ -1,9 +1,9 @@
 """
 The listening sockets of the workers, which the supervisor holds.
 
-Each slot has one socket, which the workers that follow one another in it inherit. So no connection
-that waits to be accepted is lost when a worker ends. The kernel distributes connections over the
-sockets (SO_REUSEPORT); where it does not, all slots share one.
+Each slot has one socket, which its successive workers inherit, so that connections that wait to be
+accepted are not lost when a worker exits. The kernel distributes connections over the sockets
+(SO_REUSEPORT); where it does not, all slots share one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def close_all(sockets: list[socket.socket]) -> None:
 
 
 def keep_only(sockets: list[socket.socket], slot: int) -> int:
-    """Close all sockets but that of a slot; return its descriptor, which now has no owner."""
+    """Close all sockets but that of a slot; return its descriptor, to be closed by the receiver."""
     kept = sockets[slot]
     for each in sockets:
         if each is not kept:
@@ -55,7 +55,7 @@ def keep_only(sockets: list[socket.socket], slot: int) -> int:
 
 def stop_accepting(descriptor: int) -> None:
     """
-    Replace a listening socket by one that nobody can reach.
+    Replace a listening socket by one that no client can reach.
 
     Granian, which accepts from `descriptor`, has no way to stop accepting without closing idle
     connections, some of which carry a request that is on its way.

@@ -1,12 +1,13 @@
 """
-The life of the worker processes: start, heartbeat, replacement, drain, end.
+Manages the worker processes: start, heartbeat, replacement, drain, end.
 
-Pure but for what it is given: `spawn` starts a process and `tick` gets the time. The supervisor's
-main thread calls `tick` several times a second; other threads set what is wanted and read.
+Does no I/O of its own: `spawn` starts a process, and `tick` is passed the time. The supervisor's
+main thread calls `tick` several times a second; other threads only request changes and read the
+state.
 
 | a worker | then |
 | --- | --- |
-| exits | it is replaced; the second in a row that exits before it has started ends all |
+| exits | it is replaced; after two in a row that exit before they have started, all stop |
 | is silent for too long | it is killed and replaced, one worker at a time |
 | is to be replaced | the new one starts; then the old one leaves |
 | leaves | it accepts no connection, and is stopped when its idle connections are closed |
@@ -39,17 +40,17 @@ class Process(Protocol):
         """Return whether it runs."""
 
     def terminate(self) -> None:
-        """Have it close its listener, and exit when its connections have ended."""
+        """Make it close its listener, and exit when its connections have ended."""
 
     def kill(self) -> None:
-        """Have the kernel end it."""
+        """Send SIGKILL."""
 
 
 class Limits(NamedTuple):
     """Times in seconds."""
 
     heartbeat_s: float
-    """A worker that is silent for longer is killed; 0: none is."""
+    """A worker that is silent for longer is killed; 0 disables this."""
     drain_s: float
     grace_s: float
     quiet_s: float
@@ -57,7 +58,7 @@ class Limits(NamedTuple):
 
 
 class Member:
-    """One worker process and where it is in its life."""
+    """A worker process and its state."""
 
     __slots__ = ("end_at", "kill_at", "leave_at", "process", "silence", "slot", "state", "stopped")
 
@@ -67,7 +68,7 @@ class Member:
         self.state = state
         self.silence = Silence()
         self.leave_at: float | None = None
-        """When it is stopped, since another has its place."""
+        """When it is to be stopped, because another worker serves its slot."""
         self.stopped = False
         self.end_at = self.kill_at = 0.0
 
@@ -98,13 +99,13 @@ class Pool:
         close_listeners: Callable[[], None],
     ) -> None:
         self.draining = False
-        """Workers are to report not to be ready."""
+        """Whether workers report not ready."""
         self.revision = 0
-        """Of the configuration that workers are to serve."""
+        """The revision of the configuration that workers are to serve."""
         self.failed = False
-        """Workers cannot start: everything ended because of that."""
+        """Whether the pool stopped because workers could not start."""
         self.replacement_failed = False
-        """The latest replacement of all workers was given up: a new one could not start."""
+        """Whether the latest replacement of all workers failed: a new one could not start."""
         self._size = size
         self._spawn = spawn
         self._limits = limits
@@ -124,7 +125,7 @@ class Pool:
 
     @property
     def workers(self) -> list[Member]:
-        """The workers that serve, without those that leave."""
+        """The workers that serve, without those that have been replaced."""
         return list(self._serving.values())
 
     @property
@@ -144,7 +145,7 @@ class Pool:
 
     @property
     def replacing(self) -> bool:
-        """Workers are yet to be replaced."""
+        """Whether workers are still to be replaced."""
         return bool(self._to_replace) or not self.all_started
 
     def replace_all(self) -> None:
@@ -154,13 +155,13 @@ class Pool:
             self._to_replace = list(self._serving)
 
     def stop(self, now: float, *, drain: bool) -> None:
-        """End all workers, after the drain period if `drain`; a later stop may only be sooner."""
+        """End all workers, after the drain period if `drain`; another call can only hasten it."""
         stop_at = now + (self._limits.drain_s if drain else 0.0)
         if self._stop_at is None or stop_at < self._stop_at:
             self._stop_at = stop_at
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
+        """Start, replace, stop and kill workers as is due."""
         elapsed, self._ticked_at = now - self._ticked_at, now
         if self._stop_at is not None and now >= self._stop_at and not self._stopping:
             self._stop_all(now)
@@ -185,7 +186,7 @@ class Pool:
         return Member(slot, self._spawn(slot, state), state)
 
     def _command(self, member: Member, now: float) -> None:
-        """Write what a worker is to do, if that has changed."""
+        """Write a worker's orders to its state, if they have changed."""
         state = member.state
         if state.wanted != self.revision:
             state.wanted = self.revision
@@ -247,7 +248,7 @@ class Pool:
             for member in members
             if member.state.started and member.silence.observe(member.state.beat, elapsed) > limit
         ]
-        # If all stand still, the machine may be to blame: the next one is killed only once the
+        # If all are silent, the machine may be the cause: the next one is killed only once the
         # replacement of this one serves.
         if not limit or not silent or not self.all_started:
             return

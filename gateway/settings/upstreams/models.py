@@ -193,14 +193,14 @@ class ModelTimeouts(Section, frozen=True):
 
 class Hedge(Section, frozen=True):
     """
-    Asks a second deployment when the first one is slow. The first content wins, the other one is
-    cancelled at the operator's cost, see [routing](routing.md#hedging).
+    Sends a call to a second deployment when the first one is slow. The first content wins; the
+    other attempt is cancelled at the operator's cost, see [routing](routing.md#hedging).
     """
 
     min_delay_s: Annotated[
         Seconds,
         Meta(
-            description="Shortest wait before a second deployment is asked. It is longer where one"
+            description="Minimum delay before a second deployment is tried. It is longer where one"
             " in twenty of the deployment's last responses took longer.",
         ),
     ] = 0.5
@@ -209,7 +209,7 @@ class Hedge(Section, frozen=True):
         Meta(
             gt=0,
             le=100,
-            description="Calls of the model for which a second deployment may be asked.",
+            description="Share of the model's calls for which a second deployment may be tried.",
             extra={"unit": "percent, per worker"},
         ),
     ] = 5.0
@@ -252,8 +252,8 @@ class Model(Section, frozen=True):
     hedge: Annotated[
         Hedge | None,
         Meta(
-            description="Ask a second deployment when the first one is slow. If not set, it is"
-            " waited for.",
+            description="Hedging of calls whose deployment is slow. If not set, calls are not"
+            " hedged.",
         ),
     ] = None
     timeouts: Annotated[ModelTimeouts, Meta(description="Timeouts of the model's calls.")] = (

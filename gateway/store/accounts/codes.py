@@ -40,7 +40,7 @@ class UnknownCodeError(LookupError):
 
 
 class CodeSpentError(Exception):
-    """The code cannot be redeemed (any more). `state` is the reason."""
+    """The code can no longer be redeemed. `state` is the reason."""
 
     def __init__(self, state: str) -> None:
         super().__init__(state)

@@ -34,7 +34,7 @@ class DeploymentReport(msgspec.Struct, kw_only=True):
     ok: int = 0
     failures: dict[str, int] = {}
     ttft_p50_ms: int | None = None
-    """Upper bound of the step in which the median is; None without streams."""
+    """Upper bound of the histogram step of the median; None without streams."""
     ttft_p95_ms: int | None = None
 
 

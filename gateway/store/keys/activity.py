@@ -1,4 +1,4 @@
-"""What the keys of an account were used for: money by day, month and in all, and the last call."""
+"""The activity of an account's keys: spending by day, month and in total, and the last call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class KeyActivity(msgspec.Struct, frozen=True, kw_only=True):
     month_nanousd: int = 0
     total_nanousd: int = 0
     used_at: int | None = None
-    """When its last call on record ended, in Unix seconds."""
+    """When its last recorded call ended, in Unix seconds."""
 
 
 NO_ACTIVITY = KeyActivity()

@@ -24,7 +24,7 @@ PROOF_S = 0.9
 
 
 class Proof:
-    """Until when every change has certainly been received. Shared by the caches of a worker."""
+    """Until when every change has certainly been received; shared by the caches of a worker."""
 
     __slots__ = ("until",)
 
@@ -102,7 +102,8 @@ class LocalKeyCache:
 
         Args:
             since: When its look-up began, by the clock.
-            certain: No gap in the subscription since then; otherwise it is valid only shortly.
+            certain: No gap in the subscription since then; otherwise the entry is valid for
+                `UNPROVEN_S`.
         """
         unproven_until = since + min(UNPROVEN_S, self._ttl_s)
         expires_at = since + self._ttl_s if certain else unproven_until

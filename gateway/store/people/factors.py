@@ -55,7 +55,7 @@ class Factors:
             await record(connection, by, action, user_id)
 
     async def use_recovery_code(self, user_id: str, code: str) -> bool:
-        """Return whether a recovery code was valid; it is not any more."""
+        """Return whether a recovery code is valid, and use it up."""
         used = sa.delete(RECOVERY_CODES).where(
             RECOVERY_CODES.c.user_id == user_id, RECOVERY_CODES.c.digest == digest(code)
         )

@@ -1,5 +1,5 @@
 """
-Links that can be used once: to set up the service, to enter, to join an account, to reset.
+Links that work once: to set up the service, sign in, join an account, or reset a password.
 
 The token stands after `#` in the URL, so that it reaches no server log; only its SHA-256 is stored.
 """
@@ -47,7 +47,7 @@ class LinkUsedError(LookupError):
 
 
 class OperatorExistsError(Exception):
-    """The service is set up already."""
+    """An operator already exists, so the service is already set up."""
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ class Links:
             return await self._add(connection, LinkKind.SETUP, by)
 
     async def create_for_user(self, kind: LinkKind, user_id: str, by: Actor) -> str:
-        """Return the token of a new link with which a user enters or resets."""
+        """Return the token of a new link to sign in as a user, or to reset the password."""
         async with self._database.write() as connection:
             return await self._add(connection, kind, by, user_id=user_id)
 
@@ -128,7 +128,7 @@ class Links:
             if (await connection.execute(query)).rowcount:
                 await record(connection, by, "link.withdraw", account_id, after={"link": link_id})
 
-    # Uses: each deletes the link in the transaction of what it allows.
+    # Uses of a link. Each deletes the link in its transaction.
 
     async def set_up(self, token: str, operator: Newcomer, account_name: str) -> tuple[User, str]:
         """
@@ -136,7 +136,7 @@ class Links:
 
         Raises:
             LinkUsedError: The link was used, possibly at the same time.
-            OperatorExistsError: Another link was.
+            OperatorExistsError: Another link was used.
             LoginTakenError: The sign-in name is taken.
         """
         async with self._database.write() as connection:

@@ -203,7 +203,7 @@ async def add_user(
     is_operator: bool = False,
     by: Actor | None = None,
 ) -> User:
-    """Insert a user within the open transaction, as made by `by` or themselves."""
+    """Insert a user within the open transaction; `by` is the actor, None: the user."""
     user = User(
         id=new_id("user"),
         login=normal_login(login),

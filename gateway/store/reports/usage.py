@@ -74,7 +74,7 @@ class UsageSum(msgspec.Struct, frozen=True, kw_only=True):
     margin_nanousd: int = 0
     calls_without_cost: int = 0
     ttft_counts: tuple[int, ...] = ()
-    """The histogram of `core.latency_histogram`; empty unless it was asked for."""
+    """The histogram of `core.latency_histogram`; empty unless it was requested."""
 
     def __add__(self, other: UsageSum) -> UsageSum:
         ours, theirs = self.ttft_counts, other.ttft_counts

@@ -42,7 +42,7 @@ MEMBERSHIPS = sa.Table(
     sa.CheckConstraint("role IN ('owner', 'member', 'viewer')", name="ck_memberships_role"),
     sa.Index("ix_memberships_account_id", "account_id"),
 )
-"""Which accounts a user may see, and as what."""
+"""The accounts that a user may see, with the user's role."""
 
 SESSIONS = sa.Table(
     "sessions",
@@ -111,7 +111,7 @@ IDENTITIES = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Index("ix_identities_user_id", "user_id"),
 )
-"""Users of an OpenID provider, by its identifier of them."""
+"""Users of an OpenID provider, by the provider's identifier."""
 
 FORMS = sa.Table(
     "forms",

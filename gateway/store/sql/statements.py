@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Form(enum.Enum):
-    """What the parameters of a statement are."""
+    """How a statement takes its parameters."""
 
     ROWS = enum.auto()
     """Rows to be written, as tuples; there is no result."""
