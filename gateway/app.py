@@ -12,12 +12,8 @@ from contextlib import AsyncExitStack
 
 from gateway.core.catalogue import Catalogue
 from gateway.edge.account_api import AccountApi
-from gateway.edge.admin_accounts import AdminAccounts
-from gateway.edge.admin_api import AdminApi
-from gateway.edge.admin_keys import AdminKeys
-from gateway.edge.admin_records import AdminRecords
 from gateway.edge.asgi import Edge
-from gateway.edge.handover import Handover
+from gateway.edge.handover import AdminHandover, Handover
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.edge.responses_api import ResponsesApi
@@ -142,7 +138,6 @@ class EdgeBuilder:
 
     Args:
         settings: Checked settings.
-        secrets: Holds the operator's token.
         counters: Vocabularies for token counts.
         stores: Started.
         stack: Closes what is opened here.
@@ -152,14 +147,12 @@ class EdgeBuilder:
     def __init__(
         self,
         settings: Settings,
-        secrets: Secrets,
         counters: Counters,
         stores: Stores,
         stack: AsyncExitStack,
         draining: Callable[[], bool],
     ) -> None:
         self._settings = settings
-        self._admin_token = secrets.admin_token
         self._stores = stores
         self._draining = draining
         self.running = RunningCalls()
@@ -169,6 +162,7 @@ class EdgeBuilder:
         self._transport = UpstreamTransport()
         stack.push_async_callback(self._transport.aclose)
         self._handover = Handover.create(settings, self._transport)
+        self._admin = AdminHandover.create(settings, self._transport)
         sampler = stack.enter_context(
             LagSampler(settings.server.max_loop_lag_ms / 1000, stores.metrics.loop_lag.observe)
         )
@@ -227,22 +221,10 @@ class EdgeBuilder:
                 stores.metering.accounts,
                 show_provider=self._settings.routing.show_provider,
             ),
-            self._admin_pages(catalogue),
+            self._admin,
             Probes(self._settings.brand, stores.redis, self._draining),
             ResponsesApi(self._authenticator, stored.conversations if stored else None),
             self._handover,
-        )
-
-    def _admin_pages(self, catalogue: Catalogue) -> AdminApi:
-        stores = self._stores
-        return AdminApi(
-            self._admin_token,
-            [
-                *AdminAccounts(stores.database, stores.metering.accounts).routes(),
-                *AdminKeys(stores.key_records, stores.keys, catalogue).routes(),
-                *AdminRecords(stores.database).routes(),
-            ],
-            allow_forwarded=self._settings.admin.allow_forwarded,
         )
 
 

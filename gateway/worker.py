@@ -109,7 +109,7 @@ class Worker:
         stores = Stores(settings, secrets, self._stack)
         await stores.start()
         self._builder = EdgeBuilder(
-            settings, secrets, self._counters, stores, self._stack, self._is_draining
+            settings, self._counters, stores, self._stack, self._is_draining
         )
         self._edge = self._builder.edge(catalogue)
         await stores.share_health()

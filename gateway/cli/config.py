@@ -18,6 +18,7 @@ from gateway.settings import (
     Provider,
     Secrets,
     Settings,
+    Wanted,
     load,
     read_text,
     resolve_secrets,
@@ -98,10 +99,10 @@ def load_config(config_path: Path | None) -> Settings:
         refuse_config(path, error.errors)
 
 
-def store_secrets(settings: Settings) -> Secrets:
-    """Return the passwords of Redis and SQL, or print what is missing and exit with code 2."""
+def store_secrets(settings: Settings, wanted: Wanted = Wanted.STORES) -> Secrets:
+    """Return the secrets of the stores, or print what is missing and exit with code 2."""
     try:
-        return resolve_secrets(settings, os.environ, read_text, stores_only=True)
+        return resolve_secrets(settings, os.environ, read_text, wanted=wanted)
     except ConfigError as error:
         fail(error.errors, MISUSE)
 

@@ -1,8 +1,10 @@
 """
-The console process.
+The console process: the pages for people and the admin API.
 
 The supervisor runs it as `python -m gateway.console SETTINGS`, where SETTINGS is the file with the
 checked settings as JSON; `capio console` calls `run_console`. SIGHUP reads the settings again.
+With `console.enabled = false` the supervisor's process serves the admin API alone and imports
+nothing of the pages, which halves its start and its memory.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from granian.constants import HTTPModes, Interfaces
@@ -22,11 +25,20 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
 
-from gateway.console.application import Application
-from gateway.console.routes import ROUTES
-from gateway.console.services import Services, open_services
-from gateway.settings import ConfigError, Secrets, Settings, read_text, resolve_secrets
+from gateway.console.admin_api.api import PREFIX, AdminApi
+from gateway.console.stores import (
+    ADMIN_CONNECTIONS,
+    ADMIN_STATEMENT_TIMEOUT_S,
+    STATEMENT_TIMEOUT_S,
+    Stores,
+    admin_api,
+    open_database,
+    open_redis,
+)
+from gateway.settings import ConfigError, Secrets, Settings, Wanted, read_text, resolve_secrets
 from gateway.signals import end_with_parent
+from gateway.store.redis.client import RedisClient
+from gateway.store.sql.database import Database
 from gateway.telemetry import logs
 
 logger = logging.getLogger(__name__)
@@ -38,37 +50,84 @@ _HEADER_TIMEOUT_MS = 10_000
 _PORT_RETRY_S = 2.0
 
 Reload = Callable[[], Settings]
+App = Callable[..., Awaitable[None]]
 
 
 async def run_console(
-    settings: Settings, secrets: Secrets, reload: Reload, stop: asyncio.Event
+    settings: Settings,
+    secrets: Secrets,
+    reload: Reload,
+    stop: asyncio.Event,
+    *,
+    pages: bool = True,
 ) -> None:
     """
-    Serve the pages until `stop` is set.
+    Serve the pages and the admin API until `stop` is set.
 
     Args:
         settings: Checked settings.
-        secrets: Passwords of the stores.
+        secrets: Those of the stores, the pages and the admin API.
         reload: Returns the new settings on SIGHUP; ConfigError keeps the current ones.
         stop: Ends the server.
+        pages: False: only the admin API.
     """
     async with AsyncExitStack() as stack:
-        services = await open_services(settings, secrets, stack)
+        redis = await open_redis(settings, secrets, stack)
+        pool_size = settings.console.pool_size
+        database = open_database(settings, secrets, stack, pool_size, STATEMENT_TIMEOUT_S)
+        make = _make_pages if pages else _make_stores
+        stores, application, warm = make(settings, secrets, database, redis)
+        stack.push_async_callback(stores.publisher.aclose)
+        api = admin_api(
+            stores,
+            open_database(settings, secrets, stack, ADMIN_CONNECTIONS, ADMIN_STATEMENT_TIMEOUT_S),
+        )
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, _reload, services, reload)
+        loop.add_signal_handler(signal.SIGHUP, _reload, stores, reload)
         await _wait_for_port(settings.console.host, settings.console.port, stop)
         if stop.is_set():
             return
-        server = _server(Application(services, services.people, ROUTES), settings)
+        server = _server(dispatch(api, application), settings)
         serving = asyncio.create_task(server.serve())
-        warming = asyncio.create_task(asyncio.to_thread(services.public.warm))
+        warming = asyncio.create_task(asyncio.to_thread(warm))
         logger.info(
             "console_started",
-            extra={"address": f"{settings.console.host}:{settings.console.port}"},
+            extra={"address": f"{settings.console.host}:{settings.console.port}", "pages": pages},
         )
         await stop.wait()
         server.stop()  # type: ignore[no-untyped-call]
         await asyncio.gather(serving, warming)
+
+
+def dispatch(api: AdminApi, pages: App | None) -> App:
+    """Return an application of both: the API has its prefix, and everything without pages."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        chosen: App = api
+        if pages is not None and not scope["path"].startswith(PREFIX):
+            chosen = pages
+        await chosen(scope, receive, send)
+
+    return application
+
+
+def _make_stores(
+    settings: Settings, secrets: Secrets, database: Database, redis: RedisClient
+) -> tuple[Stores, App | None, Callable[[], None]]:
+    return Stores(settings, secrets, database, redis), None, lambda: None
+
+
+def _make_pages(
+    settings: Settings, secrets: Secrets, database: Database, redis: RedisClient
+) -> tuple[Stores, App | None, Callable[[], None]]:
+    # Imported here, see the top of this file.
+    from gateway.console.application import Application  # noqa: PLC0415
+    from gateway.console.routes import ROUTES  # noqa: PLC0415
+    from gateway.console.services import Services  # noqa: PLC0415
+
+    services = Services(settings, secrets, database, redis)
+    application = Application(services, services.people, ROUTES)
+    return services, application, services.public.warm
 
 
 def main(settings_path: str) -> None:
@@ -85,21 +144,21 @@ async def _main(settings: Settings, reload: Reload) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor stops this process
-    secrets = resolve_secrets(settings, os.environ, read_text, stores_only=True)
-    await run_console(settings, secrets, reload, stop)
+    secrets = resolve_secrets(settings, os.environ, read_text, wanted=Wanted.CONSOLE)
+    await run_console(settings, secrets, reload, stop, pages=settings.console.enabled)
 
 
 def _read(path: Path) -> Settings:
     return msgspec.json.decode(path.read_bytes(), type=Settings)
 
 
-def _reload(services: Services, reload: Reload) -> None:
+def _reload(stores: Stores, reload: Reload) -> None:
     try:
-        services.reload(reload())
+        stores.reload(reload())
     except (ConfigError, OSError, msgspec.MsgspecError) as failure:
         logger.error("console_reload_failed", extra={"reason": str(failure)})  # noqa: TRY400
         return
-    logger.info("console_reloaded", extra={"models": len(services.catalogue.models)})
+    logger.info("console_reloaded", extra={"models": len(stores.catalogue.models)})
 
 
 async def _wait_for_port(host: str, port: int, stop: asyncio.Event) -> None:
@@ -122,7 +181,7 @@ async def _wait_for_port(host: str, port: int, stop: asyncio.Event) -> None:
             continue
 
 
-def _server(application: Application, settings: Settings) -> Server:
+def _server(application: App, settings: Settings) -> Server:
     return Server(
         application,
         address=settings.console.host,

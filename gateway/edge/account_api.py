@@ -17,17 +17,11 @@ import msgspec
 from gateway.core.calendar import DAY_MS, rfc3339
 from gateway.core.model import AttemptRecord, CallRecord, Principal
 from gateway.core.money import amount_fields
-from gateway.edge.http import (
-    Query,
-    Response,
-    csv_response,
-    json_response,
-    read_json,
-    send_response,
-)
+from gateway.edge.http import read_json, send_response
 from gateway.edge.routes import Page
 from gateway.errors import ErrorKind, GatewayError
 from gateway.operations.accounts import AccountRefresh
+from gateway.operations.http_api import Query, Response, csv_response, json_response
 from gateway.operations.objects import (
     balance_fields,
     usage_columns,
@@ -120,14 +114,14 @@ class AccountApi:
         await send_response(channel, response, request_id)
 
     async def _credits(self, channel: ClientChannel, principal: Principal) -> Response:
-        Query(channel, ())
+        Query(channel.scope["query_string"], ())
         return json_response(credits_object(await self._account(principal)))
 
     async def _redeem(
         self, channel: ClientChannel, principal: Principal, request_id: str
     ) -> Response:
         self._wrong_codes.check(principal.account_id)
-        Query(channel, ())
+        Query(channel.scope["query_string"], ())
         body = await read_json(channel, RedeemRequest)
         by = Actor(f"key:{principal.key_id}", request_id)  # clients' addresses are not stored
         try:
@@ -150,7 +144,7 @@ class AccountApi:
         return json_response({**credits_object(account), "object": "redemption", **amount})
 
     async def _usage(self, channel: ClientChannel, principal: Principal) -> Response:
-        query = Query(channel, ("from", "to", "group_by", "format", "key"))
+        query = Query(channel.scope["query_string"], ("from", "to", "group_by", "format", "key"))
         (form,) = query.words("format", ("json", "csv"), ("json",))
         names = [group.value for group in CLIENT_GROUPS]
         groups = [GroupBy(name) for name in query.words("group_by", names, ("day",))]
@@ -180,7 +174,7 @@ class AccountApi:
         )
 
     async def _generation(self, channel: ClientChannel, principal: Principal) -> Response:
-        wanted = Query(channel, ("id",)).text("id")
+        wanted = Query(channel.scope["query_string"], ("id",)).text("id")
         if wanted is None or len(wanted) > _MAX_ID:
             raise InvalidValueError("id", "must be the x-request-id of a call")
         async with self._query_slot():

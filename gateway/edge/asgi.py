@@ -13,8 +13,7 @@ from time import monotonic
 
 from gateway.core.model import Endpoint, Wire
 from gateway.edge.account_api import AccountApi
-from gateway.edge.admin_api import AdminApi
-from gateway.edge.handover import Handover, send_away, wants_page
+from gateway.edge.handover import AdminHandover, Handover, send_away, wants_page
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.edge.responses_api import ResponsesApi
@@ -49,10 +48,10 @@ class Edge:
         proxy: Handles inference.
         models: Handles the model list.
         accounts: Handles the account API.
-        admin: Handles the operator's API.
+        admin: Relays the operators' API to the console.
         probes: Handles health checks and the root.
         responses: Handles stored responses.
-        handover: Relays to the console; None: there is none.
+        handover: Relays pages to the console; None: there is none.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Edge:
         proxy: Proxy,
         models: ModelsApi,
         accounts: AccountApi,
-        admin: AdminApi,
+        admin: AdminHandover,
         probes: Probes,
         responses: ResponsesApi,
         handover: Handover | None = None,
@@ -95,7 +94,7 @@ class Edge:
             elif target is Page.RESPONSE:
                 await self._responses.handle(channel, path, request_id)
             elif target is Page.ADMIN:
-                await self._admin.handle(channel, request_id)
+                await self._admin.handle(channel, path)
             else:
                 await self._show(channel, target, path)
         except GatewayError as error:

@@ -1,7 +1,8 @@
 """
-Relays requests for pages to the console process.
+Relays requests for pages, and those of the operators' API, to the console process.
 
-A worker only relays: it never renders a page. The bounds below keep pages from delaying calls.
+A worker only relays: it never renders a page or reads SQL for one. The bounds below keep both from
+delaying calls.
 """
 
 from __future__ import annotations
@@ -11,36 +12,36 @@ import ipaddress
 from collections.abc import Sequence
 
 from gateway.core.model import Clocks, Origin
-from gateway.errors import GatewayError
+from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.ports import Headers, Transport, UpstreamRequest, UpstreamResponse
 from gateway.settings import Settings
 
 MAX_RUNNING = 32  # per worker
+MAX_ADMIN_RUNNING = 16
 MAX_BODY_BYTES = 256 * 1024
 READ_AHEAD_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
 PAGE_TIMEOUT_S = 30.0
 EVENTS_TIMEOUT_S = 600.0
+ADMIN_TIMEOUT_S = 60.0  # reports of the operators' API may read many rows
+ADMIN_RETRY_S = 2.0
 
-# Hop-by-hop (RFC 9110 7.6.1), set anew, or a credential that no page reads.
-_DROPPED = frozenset(
+# Hop-by-hop (RFC 9110 7.6.1), or set anew.
+_NOT_RELAYED = frozenset(
     {
         *(b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
         *(b"proxy-authorization", b"proxy-connection", b"expect", b"content-length"),
-        *(b"authorization", b"x-api-key", b"forwarded", b"x-real-ip", b"x-forwarded-host"),
-        *(b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-port"),
+        *(b"x-capio-client", b"x-api-key"),
     }
 )
+# Set anew for pages, or a credential that no page reads.
+_NOT_FOR_PAGES = _NOT_RELAYED | {
+    *(b"authorization", b"forwarded", b"x-real-ip", b"x-forwarded-host"),
+    *(b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-port"),
+}
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"trailer", b"transfer-encoding", b"upgrade"}
-)
-_CLOCKS = Clocks(
-    connect_s=1.0,
-    first_byte_s=PAGE_TIMEOUT_S,
-    first_content_s=PAGE_TIMEOUT_S,
-    idle_s=PAGE_TIMEOUT_S,
-    total_s=EVENTS_TIMEOUT_S,
 )
 _AWAY = (
     b"<!doctype html><html lang=en><meta charset=utf-8><title>The pages restart</title>"
@@ -48,9 +49,79 @@ _AWAY = (
 )
 
 
+class Relay:
+    """
+    Relays requests to the console, a bounded number at a time.
+
+    Args:
+        origin: Where the console listens.
+        transport: Connects to it.
+        limit: Requests at once.
+        timeout_s: Until the whole response is received, unless it is a stream of events.
+    """
+
+    def __init__(
+        self, origin: Origin, transport: Transport, *, limit: int, timeout_s: float
+    ) -> None:
+        self._origin = origin
+        self._transport = transport
+        self._limit = limit
+        self._timeout_s = timeout_s
+        self._clocks = Clocks(
+            connect_s=1.0,
+            first_byte_s=timeout_s,
+            first_content_s=timeout_s,
+            idle_s=timeout_s,
+            total_s=EVENTS_TIMEOUT_S,
+        )
+        self._running = 0
+
+    async def try_handle(self, channel: ClientChannel, headers: Headers) -> bool:
+        """
+        Relay one request; return False if the console did not respond and nothing was sent.
+
+        Args:
+            channel: The request.
+            headers: Sent instead of those of the client.
+
+        Raises:
+            GatewayError: BODY_TOO_LARGE, BODY_TIMEOUT, BAD_REQUEST, CLIENT_GONE.
+        """
+        if self._running >= self._limit:
+            return False
+        self._running += 1
+        try:
+            task = asyncio.current_task()
+            assert task is not None
+            body = await channel.read_body(MAX_BODY_BYTES, BODY_TIMEOUT_S, task)
+            try:
+                response = await self._transport.send(self._request(channel, headers, body))
+            except GatewayError:
+                return False
+            await _relay(response, channel, self._timeout_s)
+            return True
+        finally:
+            self._running -= 1
+
+    def _request(self, channel: ClientChannel, headers: Headers, body: bytes) -> UpstreamRequest:
+        scope = channel.scope
+        raw = scope.get("raw_path")
+        path = scope["path"] if raw is None else raw.decode("latin-1")
+        query = scope["query_string"].decode("latin-1")
+        return UpstreamRequest(
+            origin=self._origin,
+            method=scope["method"],
+            path=f"{path}?{query}" if query else path,
+            headers=tuple(headers),
+            body=body,
+            clocks=self._clocks,
+            head_timeout_s=self._timeout_s,
+        )
+
+
 class Handover:
     """
-    Relays to the console of this host.
+    Relays requests for pages to the console of this host.
 
     Args:
         origin: Where the console listens.
@@ -67,15 +138,13 @@ class Handover:
         tls: bool,
         trusted: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = (),
     ) -> None:
-        self._origin = origin
-        self._transport = transport
+        self._relay = Relay(origin, transport, limit=MAX_RUNNING, timeout_s=PAGE_TIMEOUT_S)
         self._scheme = b"https" if tls else b"http"
         self._trusted = trusted
-        self._running = 0
 
     @classmethod
     def create(cls, settings: Settings, transport: Transport) -> Handover | None:
-        """Return the handover that the settings describe; None without a console."""
+        """Return the handover that the settings describe; None without pages."""
         console = settings.console
         if not console.enabled:
             return None
@@ -94,41 +163,11 @@ class Handover:
         Raises:
             GatewayError: BODY_TOO_LARGE, BODY_TIMEOUT, BAD_REQUEST, CLIENT_GONE.
         """
-        if self._running >= MAX_RUNNING:
-            return False
-        self._running += 1
-        try:
-            task = asyncio.current_task()
-            assert task is not None
-            body = await channel.read_body(MAX_BODY_BYTES, BODY_TIMEOUT_S, task)
-            try:
-                response = await self._transport.send(self._request(channel, body))
-            except GatewayError:
-                return False
-            await _relay(response, channel)
-            return True
-        finally:
-            self._running -= 1
-
-    def _request(self, channel: ClientChannel, body: bytes) -> UpstreamRequest:
-        scope = channel.scope
-        raw = scope.get("raw_path")
-        path = scope["path"] if raw is None else raw.decode("latin-1")
-        query = scope["query_string"].decode("latin-1")
-        headers = [(name, value) for name, value in channel.headers if name not in _DROPPED]
-        return UpstreamRequest(
-            origin=self._origin,
-            method=scope["method"],
-            path=f"{path}?{query}" if query else path,
-            headers=(*headers, *self._forwarded(channel)),
-            body=body,
-            clocks=_CLOCKS,
-            head_timeout_s=PAGE_TIMEOUT_S,
-        )
+        headers = [(name, value) for name, value in channel.headers if name not in _NOT_FOR_PAGES]
+        return await self._relay.try_handle(channel, [*headers, *self._forwarded(channel)])
 
     def _forwarded(self, channel: ClientChannel) -> Headers:
-        client = channel.scope.get("client")
-        peer = client[0] if client else ""
+        peer = _peer(channel)
         names, scheme = peer.encode(), self._scheme
         if self._is_trusted(peer):
             earlier = channel.header(b"x-forwarded-for")
@@ -142,6 +181,54 @@ class Handover:
         except ValueError:
             return False
         return any(address in network for network in self._trusted)
+
+
+class AdminHandover:
+    """
+    Relays requests of the operators' API, which the console checks and answers.
+
+    Args:
+        relay: To the console; None: there is no such API on this port.
+    """
+
+    def __init__(self, relay: Relay | None) -> None:
+        self._relay = relay
+
+    @classmethod
+    def create(cls, settings: Settings, transport: Transport) -> AdminHandover:
+        """Return the handover that the settings describe."""
+        if not (settings.admin.is_configured and settings.admin.expose):
+            return cls(None)
+        console = settings.console
+        origin = Origin(console.host, console.port, tls=False, max_connections=MAX_ADMIN_RUNNING)
+        return cls(Relay(origin, transport, limit=MAX_ADMIN_RUNNING, timeout_s=ADMIN_TIMEOUT_S))
+
+    async def handle(self, channel: ClientChannel, path: str) -> None:
+        """
+        Respond to one request.
+
+        Raises:
+            GatewayError: UNKNOWN_PATH: there is no such API; STORE_UNAVAILABLE: the console did not
+                respond; BODY_TOO_LARGE, BODY_TIMEOUT, BAD_REQUEST, CLIENT_GONE.
+        """
+        if self._relay is None:
+            raise GatewayError(ErrorKind.UNKNOWN_PATH, f"There is nothing at {path}.")
+        # Headers of proxies pass: the API refuses what came through one.
+        headers = [(name, value) for name, value in channel.headers if name not in _NOT_RELAYED]
+        headers.append((b"x-capio-client", _peer(channel).encode()))
+        if not await self._relay.try_handle(channel, headers):
+            raise GatewayError(
+                ErrorKind.STORE_UNAVAILABLE,
+                "The admin API is not available: its process, the console, is starting or busy."
+                " Calls are not affected. Send the request again in a few seconds.",
+                code="admin_api_unavailable",
+                retry_after_s=ADMIN_RETRY_S,
+            )
+
+
+def _peer(channel: ClientChannel) -> str:
+    client = channel.scope.get("client")
+    return client[0] if client else ""
 
 
 def wants_page(channel: ClientChannel) -> bool:
@@ -160,7 +247,7 @@ async def send_away(channel: ClientChannel) -> None:
     await channel.respond(503, headers, b"" if channel.scope["method"] == "HEAD" else _AWAY)
 
 
-async def _relay(response: UpstreamResponse, channel: ClientChannel) -> None:
+async def _relay(response: UpstreamResponse, channel: ClientChannel, timeout_s: float) -> None:
     """Send the response to the client; if it is cut off, so is the client's."""
     headers = [(name, value) for name, value in response.headers if name not in _HOP_BY_HOP]
     streams = any(
@@ -172,7 +259,7 @@ async def _relay(response: UpstreamResponse, channel: ClientChannel) -> None:
         channel.watch_gone(body.stop)
         channel.start(response.status, headers)
         response.start(body)
-        async with asyncio.timeout(EVENTS_TIMEOUT_S if streams else PAGE_TIMEOUT_S):
+        async with asyncio.timeout(EVENTS_TIMEOUT_S if streams else timeout_s):
             while (chunk := await body.next()) is not None:
                 waits = channel.try_write(chunk)
                 if waits is not None:

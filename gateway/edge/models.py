@@ -6,8 +6,8 @@ from urllib.parse import unquote
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Model, Principal, Wire
-from gateway.edge.http import read_query
 from gateway.errors import ErrorKind, GatewayError
+from gateway.operations.http_api import read_query
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.protocols.http.errors.gateway_errors import render

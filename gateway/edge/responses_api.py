@@ -12,9 +12,10 @@ from typing import Final
 from msgspec import Raw
 
 from gateway.core.stored_responses import ResponseSealer
-from gateway.edge.http import Query, Response, json_response, send_response
+from gateway.edge.http import send_response
 from gateway.edge.routes import INPUT_ITEMS, RESPONSES
 from gateway.errors import ErrorKind, GatewayError
+from gateway.operations.http_api import Query, Response, json_response
 from gateway.operations.throttle import Throttle
 from gateway.operations.values import InvalidValueError, is_number
 from gateway.pipeline.client.authenticator import Authenticator
@@ -73,11 +74,11 @@ class ResponsesApi:
         if path.endswith(INPUT_ITEMS):
             response = await self._input_items(channel, self._conversations, sealer, wanted)
         elif channel.scope["method"] == "DELETE":
-            Query(channel, ())
+            Query(channel.scope["query_string"], ())
             await self._conversations.delete(sealer, wanted)
             response = json_response({"id": wanted, "object": "response", "deleted": True})
         else:
-            query = Query(channel, (*_IGNORED, *_STREAMED))
+            query = Query(channel.scope["query_string"], (*_IGNORED, *_STREAMED))
             streamed = query.words("stream", ("true", "false"), ("false",))[0] == "true"
             after = _starting_after(query, streamed=streamed)
             response = Response(body=await self._conversations.response(sealer, wanted))
@@ -94,7 +95,7 @@ class ResponsesApi:
         sealer: ResponseSealer,
         wanted: str,
     ) -> Response:
-        query = Query(channel, ("limit", "order", "after", *_IGNORED))
+        query = Query(channel.scope["query_string"], ("limit", "order", "after", *_IGNORED))
         limit = query.number("limit", DEFAULT_ITEMS, MOST_ITEMS)
         (order,) = query.words("order", ("asc", "desc"), ("desc",))[:1]
         items = await conversations.input_items(sealer, wanted, MOST_BYTES)

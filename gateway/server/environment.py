@@ -40,9 +40,9 @@ def ledger_environment(settings: Settings, environ: Mapping[str, str]) -> dict[s
 
 
 def console_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the console, which also has a secret of its own."""
-    name = settings.console.secret_env
-    own = {} if name is None or name not in environ else {name: environ[name]}
+    """Return the environment of the console: also its own secret and the operators' token."""
+    names = {settings.console.secret_env, settings.admin.token_env}
+    own = {name: value for name, value in environ.items() if name in names}
     return ledger_environment(settings, environ) | own
 
 

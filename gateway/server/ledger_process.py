@@ -19,7 +19,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from gateway.errors import GatewayError
-from gateway.settings import Secrets, Settings, read_text, resolve_secrets
+from gateway.settings import Secrets, Settings, Wanted, read_text, resolve_secrets
 from gateway.settings.embedded import is_sql_embedded, redis_url
 from gateway.signals import end_with_parent
 from gateway.store.redis.address import cold_client, read_target
@@ -92,7 +92,7 @@ async def _main(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor stops this process last
-    secrets = resolve_secrets(settings, os.environ, read_text, stores_only=True)
+    secrets = resolve_secrets(settings, os.environ, read_text, wanted=Wanted.STORES)
     await run_ledger(settings, secrets, Metrics(), stop)
 
 

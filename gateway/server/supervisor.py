@@ -5,7 +5,7 @@ The supervisor: the process that `capio serve` runs, and its child processes.
       ├─ embedded Valkey           only when redis.url = "embedded"
       ├─ N Granian workers         each runs `worker.Worker`
       ├─ ledger writer             Redis stream -> SQL
-      ├─ console                   the pages for people, unless console.enabled = false
+      ├─ console                   the pages for people and the admin API, unless both are off
       └─ metrics server            sums the metrics of all processes
 
 The main thread runs the workers, see `server.workers`, and handles signals: SIGTERM and SIGINT
@@ -167,7 +167,7 @@ class Supervisor:
             Child("metrics", exporter, environment=bare),
             Child("ledger", ledger, environment=for_ledger),
         ]
-        if self.settings.console.enabled:
+        if self.settings.runs_console:
             pages = [sys.executable, "-m", "gateway.console", str(self._runtime)]
             self._console = Child(
                 "console", pages, environment=console_environment(self.settings, os.environ)

@@ -34,7 +34,14 @@ from gateway.settings.schema import (
     Timeouts,
     WireEndpoint,
 )
-from gateway.settings.secrets import ReadText, Secrets, read_text, resolve_secrets, secret
+from gateway.settings.secrets import (
+    ReadText,
+    Secrets,
+    Wanted,
+    read_text,
+    resolve_secrets,
+    secret,
+)
 from gateway.settings.urls import HttpUrl, split_http_url
 
 __all__ = [
@@ -67,6 +74,7 @@ __all__ = [
     "Settings",
     "Sql",
     "Timeouts",
+    "Wanted",
     "WireEndpoint",
     "load",
     "parse",

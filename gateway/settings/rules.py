@@ -70,7 +70,7 @@ def _check_console(settings: Settings) -> Iterator[str]:
     console = settings.console
     for section in ("server", "metrics"):
         port = getattr(settings, section).port
-        if console.enabled and port == console.port:
+        if settings.runs_console and port == console.port:
             yield f"console.port: {port} is already used by {section}.port"
     yield from _one_of("console", console.secret_env, console.secret_file, "secret")
     for index, network in enumerate(console.trusted_proxies):

@@ -79,3 +79,8 @@ class Settings(Section, frozen=True):
     routing: Routing = Routing()
     providers: list[Provider] = []
     models: list[Model] = []
+
+    @property
+    def runs_console(self) -> bool:
+        """The gateway has a console process: for the pages, the admin API, or both."""
+        return self.console.enabled or self.admin.is_configured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -114,8 +115,17 @@ def read_text(path: str) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
+class Wanted(enum.Enum):
+    """The secrets that a process uses."""
+
+    ALL = "all"
+    CONSOLE = "console"
+    """Those of the stores, the pages and the admin API."""
+    STORES = "stores"
+
+
 def resolve_secrets(
-    settings: Settings, environ: Mapping[str, str], read: ReadText, *, stores_only: bool = False
+    settings: Settings, environ: Mapping[str, str], read: ReadText, *, wanted: Wanted = Wanted.ALL
 ) -> Secrets:
     """
     Return every secret that the settings refer to. TLS files are checked, not returned.
@@ -124,8 +134,7 @@ def resolve_secrets(
         settings: The configuration.
         environ: The environment.
         read: Reads a file.
-        stores_only: Skip the providers' credentials, TLS and the admin token, for processes that
-            use only the stores.
+        wanted: What the process uses; the rest need not be readable.
 
     Raises:
         ConfigError: One line for each secret that is missing, empty or not a header value.
@@ -139,12 +148,15 @@ def resolve_secrets(
             errors.extend(failure.errors)
             return None
 
-    credentials = {} if stores_only else _credentials(settings, fetch, errors)
-    if not stores_only:
+    is_gateway = wanted is Wanted.ALL
+    credentials = _credentials(settings, fetch, errors) if is_gateway else {}
+    if is_gateway:
         fetch("server.tls_cert", None, settings.server.tls_cert_file)
         fetch("server.tls_key", None, settings.server.tls_key_file)
     redis, sql, admin = settings.redis, settings.sql, settings.admin
-    token = None if stores_only else fetch("admin.token", admin.token_env, admin.token_file)
+    token = None
+    if wanted is not Wanted.STORES:
+        token = fetch("admin.token", admin.token_env, admin.token_file)
     if token is not None and not (_HEADER_SAFE.match(token) and len(token) >= _TOKEN_LENGTH):
         suffix = "env" if admin.token_env is not None else "file"
         errors.append(

@@ -316,6 +316,18 @@ class Admin(Section, frozen=True):
             " get 404.",
         ),
     ] = False
+    expose: Annotated[
+        bool,
+        Meta(
+            description="Serve `/admin` also on `server.port`, where clients connect. If false, it"
+            " is 404 there and only `console.host` and `console.port` serve it."
+        ),
+    ] = True
+
+    @property
+    def is_configured(self) -> bool:
+        """There is a token, hence an admin API."""
+        return self.token_env is not None or self.token_file is not None
 
 
 class Keys(Section, frozen=True):

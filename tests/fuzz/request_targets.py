@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from gateway.core.model import Wire
-from gateway.edge.http import Query
 from gateway.errors import GatewayError
+from gateway.operations.http_api import Query
 from gateway.protocols.codec.json_decode import replace_lone_surrogates
 from gateway.protocols.codec.json_spans import elements, members
 from gateway.protocols.http.request.fields import decode_call
@@ -179,16 +179,9 @@ def size_image(url: bytes) -> None:
     assert 0 <= url_tokens(url.decode("latin-1")) < 10**6
 
 
-class _Channel:
-    """A request with only a query."""
-
-    def __init__(self, query: bytes) -> None:
-        self.scope = {"query_string": query}
-
-
 def read_query(text: bytes) -> None:
     """Every parameter is read or refused."""
-    query = Query(_Channel(text), QUERY_NAMES)  # type: ignore[arg-type]
+    query = Query(text, QUERY_NAMES)
     query.text("id")
     query.time_ms("from")
     query.number("limit", 1, 100)

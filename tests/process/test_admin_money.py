@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -157,3 +159,22 @@ def test_no_secret_of_the_operators_api_is_left_behind(operator: Operator) -> No
     assert kept
     for secret in (key, code["code"], code["code"].replace("-", ""), TOKEN):
         assert secret.encode() not in kept
+
+
+def test_admin_api_says_when_its_process_is_away_and_returns(operator: Operator) -> None:
+    """503 with `retry-after`, while calls go on; a request sent again after it is served."""
+    account = operator.admin("POST", "accounts", {"name": "steady"})
+    key = operator.admin("POST", "keys", {"account_id": account["id"], "name": "ci"})["key"]
+    operator.admin("POST", f"accounts/{account['id']}/credits", {"amount": "1", "reason": "x"})
+    children = operator.process.children()
+    (console,) = [pid for pid, line in children.items() if "gateway.console" in line]
+
+    os.kill(console, signal.SIGKILL)
+    wait_until_sync(lambda: operator.http.get("/admin/accounts").status_code == 503, 5)
+    away = operator.http.get("/admin/accounts")
+
+    assert (away.status_code, away.headers["retry-after"]) == (503, "2")
+    assert away.json()["error"]["code"] == "admin_api_unavailable"
+    assert operator.chat(key).status_code == 200
+    wait_until_sync(lambda: operator.http.get("/admin/accounts").status_code == 401, 20)
+    assert operator.admin("GET", f"accounts/{account['id']}")["name"] == "steady"

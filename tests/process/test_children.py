@@ -88,6 +88,16 @@ def test_helper_has_no_secret_in_its_environment(process: GatewayProcess, child:
         assert environment_of(pid)["PATH"]
 
 
+def test_console_has_the_operators_token_and_no_providers_key(process: GatewayProcess) -> None:
+    """It serves the admin API, and never calls a provider."""
+    (pid,) = [pid for pid, line in process.children().items() if "gateway.console" in line]
+
+    memory = memory_of(pid)
+
+    assert ADMIN_TOKEN.encode() in memory
+    assert not [s for s in (PROVIDER_KEY, BYSTANDER) if s.encode() in memory]
+
+
 def test_worker_has_what_the_settings_name(process: GatewayProcess) -> None:
     """It sends the providers' keys, and reads them again on SIGHUP."""
     (pid,) = process.workers()

@@ -1,4 +1,4 @@
-"""The account API and the operator's API in this process, on a real database."""
+"""The account API of a worker and the operators' API, in this process, on a real database."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import httpx2
 
+from gateway.console.admin_api.accounts import AdminAccounts
+from gateway.console.admin_api.api import AdminApi
+from gateway.console.admin_api.keys import AdminKeys
+from gateway.console.admin_api.records import AdminRecords
 from gateway.core.catalogue import build
 from gateway.core.model import CallRecord, Principal
 from gateway.edge.account_api import AccountApi
-from gateway.edge.admin_accounts import AdminAccounts
-from gateway.edge.admin_api import AdminApi
-from gateway.edge.admin_keys import AdminKeys
-from gateway.edge.admin_records import AdminRecords
 from gateway.edge.asgi import Edge
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.settings import Deployment, Model, Provider, Settings, WireEndpoint
@@ -60,7 +60,12 @@ class AdminApp:
     """The APIs of one worker, and a client for them."""
 
     def __init__(
-        self, database: Database, token: str | None = TOKEN, *, allow_forwarded: bool = False
+        self,
+        database: Database,
+        token: str | None = TOKEN,
+        *,
+        allow_forwarded: bool = False,
+        peer: str = "127.0.0.1",
     ) -> None:
         self.database = database
         self.published = RecordingPublisher()
@@ -80,7 +85,7 @@ class AdminApp:
             token,
             [
                 *AdminAccounts(database, self.published).routes(),
-                *AdminKeys(self.keys, self.published, build(settings, {})).routes(),
+                *AdminKeys(self.keys, self.published, lambda: build(settings, {})).routes(),
                 *AdminRecords(database).routes(),
             ],
             allow_forwarded=allow_forwarded,
@@ -88,14 +93,17 @@ class AdminApp:
         nothing = cast("Any", None)
         edge = Edge(
             *(nothing, nothing, AccountApi(authenticator, database, self.published)),
-            *(admin, nothing, nothing),
+            *(nothing, nothing, nothing),
         )
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            await edge.handle(scope, receive, send)
+            if scope["path"].startswith("/v1/"):
+                await edge.handle(scope, receive, send)
+            else:
+                await admin(scope, receive, send)
 
         self.client = httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(app), base_url="http://gateway.test"
+            transport=httpx2.ASGITransport(app, client=(peer, 1234)), base_url="http://gateway.test"
         )
 
     async def admin(

@@ -77,7 +77,7 @@ class GatewayProcess:
         self._process: subprocess.Popen[bytes] | None = None
         home.mkdir(parents=True, exist_ok=True)
         if "[console]" not in extra + config:
-            extra += "\n[console]\nenabled = false\n"
+            extra += f"\n[console]\nenabled = false\nport = {free_port()}\n"
         # Beside other tests a loop is late for want of CPU, which is no overload.
         times = "" if "max_loop_lag_ms" in server else "max_loop_lag_ms = 0\n"
         times += "" if "drain_s" in server else "drain_s = 0\n"
@@ -107,6 +107,8 @@ class GatewayProcess:
         """Start and wait until it is ready."""
         self.launch()
         self.wait_ready()
+        if "[admin]" in self.config_path.read_text():
+            self.wait_admin()
         return self
 
     def launch(self) -> None:
@@ -136,6 +138,18 @@ class GatewayProcess:
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)
         raise AssertionError(f"the gateway is not ready: {self.log()[-4000:]}")
+
+    def wait_admin(self, timeout_s: float = START_S) -> None:
+        """Wait until the process of the admin API serves it."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.base_url}/admin/x", timeout=5, context=self.tls)
+            except urllib.error.HTTPError as answer:
+                if answer.code != 503:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"there is no admin API: {self.log()[-4000:]}")
 
     def wait_console(self, timeout_s: float = START_S) -> None:
         """Wait until the pages are served."""

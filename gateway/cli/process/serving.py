@@ -25,7 +25,7 @@ from gateway.errors import GatewayError
 from gateway.server.demonstration import demo as run_demo
 from gateway.server.ledger_process import run_ledger
 from gateway.server.start import serve as run_gateway
-from gateway.settings import ConfigError, Secrets, Settings
+from gateway.settings import ConfigError, Secrets, Settings, Wanted
 from gateway.store.sql.migrations import migrate
 from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
@@ -66,13 +66,14 @@ def demo(port: int, faults: bool) -> None:
 @config_option
 def console(config_path: Path | None) -> None:
     """
-    Run only the pages until SIGTERM or Ctrl-C, on `console.host` and `console.port`.
+    Run only the pages and the admin API until SIGTERM or Ctrl-C, on `console.host` and
+    `console.port`.
 
     Any number of them may run, with the same `console.secret_env` or `console.secret_file`.
     """
     path = find_config(config_path)
     settings = load_config(path)
-    secrets = store_secrets(settings)
+    secrets = store_secrets(settings, Wanted.CONSOLE)
     configure(settings.server.log_format)
     try:
         asyncio.run(_run_console(settings, secrets, lambda: read_config(path)))

@@ -10,9 +10,17 @@ from ipaddress import ip_network
 import pytest
 
 from gateway.core.model import Origin
-from gateway.edge.handover import MAX_RUNNING, Handover, send_away, wants_page
+from gateway.edge.handover import (
+    ADMIN_RETRY_S,
+    MAX_RUNNING,
+    AdminHandover,
+    Handover,
+    send_away,
+    wants_page,
+)
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
+from gateway.settings import Admin, Console, Settings
 from gateway.upstream.transport import UpstreamTransport
 from tests.support.pipeline_fakes import FakeClient
 
@@ -178,3 +186,67 @@ def test_browsers_want_pages_and_programs_text() -> None:
 
     assert wants_page(channel(browser))
     assert not wants_page(channel(program))
+
+
+def admin_settings(port: int, **admin: object) -> Settings:
+    return Settings(console=Console(port=port), admin=Admin(**admin))  # type: ignore[arg-type]
+
+
+async def test_admin_request_passes_with_its_token_and_its_clients_address(
+    pages: Pages, transport: UpstreamTransport
+) -> None:
+    """What proxies add stays, so that the API can refuse it; a spoofed address does not."""
+    client = FakeClient(
+        "/admin/accounts",
+        b"{}",
+        method="POST",
+        headers=[
+            (b"authorization", b"Bearer token"),
+            (b"x-api-key", b"sk-1"),
+            (b"x-capio-client", b"203.0.113.9"),
+            (b"x-forwarded-for", b"203.0.113.9"),
+            (b"idempotency-key", b"k1"),
+            (b"connection", b"close"),
+        ],
+    )
+    admin = AdminHandover.create(admin_settings(pages.port, token_env="TOKEN"), transport)
+
+    await admin.handle(channel(client), "/admin/accounts")
+
+    seen = json.loads(client.body)
+    assert (seen["first"], seen["body"]) == ("POST /admin/accounts HTTP/1.1", "{}")
+    assert dict(seen["headers"]) == {
+        "authorization": "Bearer token",
+        "x-forwarded-for": "203.0.113.9",
+        "idempotency-key": "k1",
+        "x-capio-client": "192.0.2.1",
+        "content-length": "2",
+    } | {name: value for name, value in seen["headers"] if name == "host"}
+
+
+async def test_admin_request_while_the_console_is_away_is_to_be_repeated(
+    transport: UpstreamTransport,
+) -> None:
+    """503 says for which process, and when to retry."""
+    admin = AdminHandover.create(admin_settings(1, token_env="TOKEN"), transport)
+
+    with pytest.raises(GatewayError) as raised:
+        await admin.handle(channel(FakeClient("/admin/keys", b"", method="GET")), "/admin/keys")
+
+    error = raised.value
+    assert (error.kind, error.code) == (ErrorKind.STORE_UNAVAILABLE, "admin_api_unavailable")
+    assert "the console, is starting or busy" in error.message
+    assert error.retry_after_s == ADMIN_RETRY_S
+
+
+@pytest.mark.parametrize("admin", [{}, {"token_env": "TOKEN", "expose": False}])
+async def test_admin_api_that_is_not_exposed_is_unknown(
+    pages: Pages, transport: UpstreamTransport, admin: dict[str, object]
+) -> None:
+    """As any other path, whether it is off or on the console's port only."""
+    handed = AdminHandover.create(admin_settings(pages.port, **admin), transport)
+
+    with pytest.raises(GatewayError, match="There is nothing at /admin/keys") as raised:
+        await handed.handle(channel(FakeClient("/admin/keys", b"", method="GET")), "/admin/keys")
+
+    assert raised.value.kind is ErrorKind.UNKNOWN_PATH

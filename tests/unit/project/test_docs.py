@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.edge.admin_accounts import AdminAccounts
-from gateway.edge.admin_keys import AdminKeys
-from gateway.edge.admin_records import AdminRecords
+from gateway.console.admin_api.accounts import AdminAccounts
+from gateway.console.admin_api.keys import AdminKeys
+from gateway.console.admin_api.records import AdminRecords
 from gateway.pipeline import proxy
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,6 +10,7 @@ from gateway.settings import (
     Server,
     Settings,
     Sql,
+    Wanted,
     resolve_secrets,
     secret,
 )
@@ -101,7 +102,7 @@ def test_resolve_secrets_of_stores_needs_no_credential() -> None:
         sql=Sql(url="postgresql://s", password_env="S"),
     )
 
-    secrets = resolve_secrets(settings, {"S": "pw"}, read, stores_only=True)
+    secrets = resolve_secrets(settings, {"S": "pw"}, read, wanted=Wanted.STORES)
 
     assert (secrets.providers, secrets.sql_password) == ({}, "pw")
 

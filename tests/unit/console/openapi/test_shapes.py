@@ -11,14 +11,17 @@ import msgspec
 import openai
 import pytest
 
+from gateway.console.admin_api import accounts as admin_accounts
+from gateway.console.admin_api import keys as admin_keys
+from gateway.console.admin_api import records as admin_records
+from gateway.console.admin_api.request import Route
 from gateway.console.openapi import clients
 from gateway.console.openapi.shapes import operators
 from gateway.console.openapi.shapes.chat import ChatRequest, EmbeddingsRequest
 from gateway.console.openapi.shapes.messages import MessagesRequest, TokenCountRequest
 from gateway.console.openapi.shapes.responses import NativeRequest, ResponsesRequest
 from gateway.core.model import Endpoint
-from gateway.edge import account_api, admin_accounts, admin_keys, admin_records
-from gateway.edge.admin_api import Route
+from gateway.edge import account_api
 from gateway.edge.routes import Page, match
 from gateway.operations.limits import KeyLimitsBody, LimitsBody
 from gateway.protocols.native_chat import MEMBERS

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.edge.account_api import MAX_LINES
-from gateway.edge.admin_api import MAX_PAGE, PAGE, AdminRequest, Route
-from gateway.edge.http import (
+from gateway.console.admin_api.request import MAX_PAGE, PAGE, AdminRequest, Route
+from gateway.operations.http_api import (
     Query,
     Response,
     csv_response,
     json_response,
     list_response,
-    read_json,
 )
 from gateway.operations.objects import (
     MARGIN_COLUMNS,
@@ -27,6 +25,8 @@ from gateway.operations.values import read_amount, read_text, read_time, require
 from gateway.store.accounts.codes import CodeDetails
 from gateway.store.sql.database import Database
 from gateway.store.usage.reports import CallFilter, GroupBy
+
+MAX_LINES = 5000  # of a report: encoding it blocks the event loop
 
 
 class CodesBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -64,14 +64,14 @@ class AdminRecords:
         ]
 
     async def _list_codes(self, request: AdminRequest) -> Response:
-        query = Query(request.channel, ("after", "limit"))
+        query = Query(request.query, ("after", "limit"))
         limit = query.number("limit", PAGE, MAX_PAGE)
         found = await self._codes.list(after=query.text("after") or "", limit=limit)
         rows = [code_object(code) for code in found]
         return list_response(rows, limit, found[-1].id if found else None)
 
     async def _create_codes(self, request: AdminRequest) -> Response:
-        body = await read_json(request.channel, CodesBody)
+        body = await request.json(CodesBody)
         expires_at = body.expires_at
         details = CodeDetails(
             amount_nanousd=require_amount(read_amount(body.amount, body.amount_nanousd, "amount")),
@@ -86,7 +86,7 @@ class AdminRecords:
         return json_response(code_object(await self._codes.revoke(request.names[0], request.by)))
 
     async def _usage(self, request: AdminRequest) -> Response:
-        query = Query(request.channel, ("from", "to", "group_by", "format", "account_id", "key_id"))
+        query = Query(request.query, ("from", "to", "group_by", "format", "account_id", "key_id"))
         (form,) = query.words("format", ("json", "csv"), ("json",))
         names = [group.value for group in GroupBy]
         groups = [GroupBy(name) for name in query.words("group_by", names, ("day",))]
@@ -97,7 +97,7 @@ class AdminRecords:
         return json_response({"object": "list", "data": rows, "has_more": report.is_cut})
 
     async def _list_calls(self, request: AdminRequest) -> Response:
-        query = Query(request.channel, ("from", "to", "limit", "account_id", "key_id"))
+        query = Query(request.query, ("from", "to", "limit", "account_id", "key_id"))
         limit = query.number("limit", PAGE, MAX_PAGE)
         found = await self._records.calls(limit, _filter(query))
         return json_response({"object": "list", "data": [call_object(event) for event in found]})
@@ -106,7 +106,7 @@ class AdminRecords:
         return json_response(call_object(await self._records.call(request.names[0])))
 
     async def _list_audit(self, request: AdminRequest) -> Response:
-        query = Query(request.channel, ("object", "before", "limit"))
+        query = Query(request.query, ("object", "before", "limit"))
         limit = query.number("limit", PAGE, MAX_PAGE)
         found = await self._records.audit(
             object_id=query.text("object"), before_id=query.optional_number("before"), limit=limit
@@ -114,7 +114,7 @@ class AdminRecords:
         return list_response(found, limit, found[-1].id if found else None)
 
     async def _reconcile(self, request: AdminRequest) -> Response:
-        Query(request.channel, ())
+        Query(request.query, ())
         found = await self._records.reconcile()
         return json_response({"object": "reconciliation", **msgspec.structs.asdict(found)})
 

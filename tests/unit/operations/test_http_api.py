@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.http import MAX_PARAMETERS, read_query
 from gateway.errors import ErrorKind, GatewayError
+from gateway.operations.http_api import MAX_PARAMETERS, read_query
 
 
 @pytest.mark.parametrize(

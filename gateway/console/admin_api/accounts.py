@@ -6,13 +6,12 @@ from typing import Literal
 
 import msgspec
 
-from gateway.edge.admin_api import MAX_PAGE, PAGE, AdminRequest, Route
-from gateway.edge.http import Query, Response, json_response, list_response, read_json
+from gateway.console.admin_api.request import MAX_PAGE, PAGE, AdminRequest, Route
 from gateway.operations.accounts import AccountOperations, AccountRefresh, read_terms
+from gateway.operations.http_api import Query, Response, json_response, list_response
 from gateway.operations.limits import LimitsBody, read_limits
 from gateway.operations.objects import account_object, entry_object, limits_object
 from gateway.operations.values import InvalidValueError, read_amount, read_text, require_amount
-from gateway.pipeline.client.channel import ClientChannel
 from gateway.store.accounts.accounts import Account, Billing, Terms
 from gateway.store.accounts.credits import EntryKind
 from gateway.store.sql.database import Database
@@ -74,7 +73,7 @@ class AdminAccounts:
         ]
 
     async def _list(self, request: AdminRequest) -> Response:
-        query = Query(request.channel, ("after", "limit", "name"))
+        query = Query(request.query, ("after", "limit", "name"))
         limit = query.number("limit", PAGE, MAX_PAGE)
         after, name = query.text("after") or "", query.text("name")
         found = await self._accounts.list(name=name, after=after, limit=limit)
@@ -82,7 +81,7 @@ class AdminAccounts:
         return list_response(rows, limit, found[-1].id if found else None)
 
     async def _create(self, request: AdminRequest) -> Response:
-        body = await read_json(request.channel, AccountBody)
+        body = await request.json(AccountBody)
         if body.name is None:
             raise InvalidValueError("name", "is required")
         account = await self._accounts.create(
@@ -91,11 +90,11 @@ class AdminAccounts:
         return json_response(account_object(account), 201)
 
     async def _show(self, request: AdminRequest) -> Response:
-        Query(request.channel, ())
+        Query(request.query, ())
         return json_response(account_object(await self._accounts.get(request.names[0])))
 
     async def _change(self, request: AdminRequest) -> Response:
-        body = await read_json(request.channel, AccountBody)
+        body = await request.json(AccountBody)
         name = None if body.name is None else read_text(body.name, "name")
         account = await self._accounts.change(
             request.names[0], request.by, name=name, terms=_terms(body), trusted=body.trusted
@@ -106,11 +105,11 @@ class AdminAccounts:
         return _limits(await self._accounts.get(request.names[0]))
 
     async def _set_limits(self, request: AdminRequest) -> Response:
-        limits = read_limits(await read_json(request.channel, LimitsBody))
+        limits = read_limits(await request.json(LimitsBody))
         return _limits(await self._accounts.change(request.names[0], request.by, limits=limits))
 
     async def _ledger(self, request: AdminRequest) -> Response:
-        query = Query(request.channel, ("before", "limit"))
+        query = Query(request.query, ("before", "limit"))
         limit, before = query.number("limit", PAGE, MAX_PAGE), query.optional_number("before")
         account = await self._accounts.get(request.names[0])
         found = await self._accounts.entries(account.id, before_id=before, limit=limit)
@@ -118,20 +117,20 @@ class AdminAccounts:
         return list_response(rows, limit, found[-1].id if found else None)
 
     async def _book(self, request: AdminRequest) -> Response:
-        body = await read_json(request.channel, CreditBody)
+        body = await request.json(CreditBody)
         booked = await self._accounts.book(
             request.names[0],
             EntryKind(body.kind),
             require_amount(read_amount(body.amount, body.amount_nanousd, "amount")),
             request.by,
             reason=read_text(body.reason, "reason"),
-            idempotency_key=_idempotency_key(request.channel, body.idempotency_key),
+            idempotency_key=_idempotency_key(request, body.idempotency_key),
         )
         shown = {**entry_object(booked.entry), "replayed": booked.replayed}
         return json_response(shown, 200 if booked.replayed else 201)
 
     async def _refund(self, request: AdminRequest) -> Response:
-        body = await read_json(request.channel, RefundBody)
+        body = await request.json(RefundBody)
         reason = read_text(body.reason, "reason")
         entry = await self._accounts.refund(request.names[0], request.by, reason=reason)
         return json_response(entry_object(entry), 201)
@@ -146,8 +145,8 @@ def _terms(body: AccountBody) -> Terms | None:
     return read_terms(body.billing, limit)
 
 
-def _idempotency_key(channel: ClientChannel, in_body: str | None) -> str | None:
-    header = channel.header(b"idempotency-key")
+def _idempotency_key(request: AdminRequest, in_body: str | None) -> str | None:
+    header = request.header(b"idempotency-key")
     in_header = None if header is None else header.decode("latin-1")
     if in_header is not None and in_body is not None and in_header != in_body:
         raise InvalidValueError("idempotency_key", "differs from the header 'idempotency-key'")

@@ -50,3 +50,27 @@ async def test_request_through_a_proxy_finds_nothing(database: Database, name: s
         await app.client.aclose()
 
         assert response.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("peer", "named", "recorded"),
+    [
+        ("127.0.0.1", "203.0.113.9", "203.0.113.9"),  # a worker on this host
+        ("127.0.0.1", "", None),  # its client uses a UNIX socket
+        ("127.0.0.1", "no address", "127.0.0.1"),
+        ("127.0.0.1", None, "127.0.0.1"),
+        ("198.51.100.2", "203.0.113.9", "198.51.100.2"),  # anyone may send the header
+    ],
+)
+async def test_address_of_the_audit_log_is_the_clients(
+    database: Database, peer: str, named: str | None, recorded: str | None
+) -> None:
+    """Only a process on the same host may name the client."""
+    app = AdminApp(database, peer=peer)
+    headers = {} if named is None else {"x_capio_client": named}
+
+    await app.admin("POST", "accounts", {"name": "acme"}, **headers)
+    (entry,) = (await app.admin("GET", "audit")).json()["data"]
+    await app.client.aclose()
+
+    assert entry["address"] == recorded

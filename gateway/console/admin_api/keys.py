@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
+from gateway.console.admin_api.request import MAX_PAGE, PAGE, AdminRequest, Route
 from gateway.core.catalogue import Catalogue
 from gateway.core.limits import KeyLimits
-from gateway.edge.admin_api import MAX_PAGE, PAGE, AdminRequest, Route
-from gateway.edge.http import Query, Response, json_response, list_response, read_json
+from gateway.operations.http_api import Query, Response, json_response, list_response
 from gateway.operations.keys import (
     ChangedKey,
     KeyOperations,
@@ -36,10 +38,12 @@ class AdminKeys:
     Args:
         keys: The table of keys.
         publisher: Called after each change.
-        catalogue: Resolves names of models.
+        catalogue: Returns the models; a reload replaces them.
     """
 
-    def __init__(self, keys: Keys, publisher: KeyPublisher, catalogue: Catalogue) -> None:
+    def __init__(
+        self, keys: Keys, publisher: KeyPublisher, catalogue: Callable[[], Catalogue]
+    ) -> None:
         self._keys = KeyOperations(keys, publisher)
         self._catalogue = catalogue
 
@@ -56,7 +60,7 @@ class AdminKeys:
         ]
 
     async def _list(self, request: AdminRequest) -> Response:
-        query = Query(request.channel, ("account_id", "after", "limit"))
+        query = Query(request.query, ("account_id", "after", "limit"))
         limit = query.number("limit", PAGE, MAX_PAGE)
         after = query.text("after") or ""
         found = await self._keys.list(query.text("account_id"), after=after, limit=limit)
@@ -64,12 +68,12 @@ class AdminKeys:
         return list_response(rows, limit, found[-1].id if found else None)
 
     async def _create(self, request: AdminRequest) -> Response:
-        body = await read_json(request.channel, KeyBody)
+        body = await request.json(KeyBody)
         expires_at = body.expires_at
         details = KeyDetails(
             name=read_text(body.name, "name"),
             expires_at=None if expires_at is None else read_time(str(expires_at), "expires_at"),
-            models=None if body.models is None else public_names(self._catalogue, body.models),
+            models=None if body.models is None else public_names(self._catalogue(), body.models),
             limits=None if body.limits is None else self._limits(body.limits),
         )
         account_id = read_text(body.account_id, "account_id")
@@ -93,11 +97,11 @@ class AdminKeys:
         return json_response({"object": "limits", **limits_object(limits)})
 
     async def _set_limits(self, request: AdminRequest) -> Response:
-        limits = self._limits(await read_json(request.channel, KeyLimitsBody))
+        limits = self._limits(await request.json(KeyLimitsBody))
         return _changed(await self._keys.set_limits(request.names[0], limits, request.by))
 
     def _limits(self, body: KeyLimitsBody) -> KeyLimits:
-        return public_limits(self._catalogue, read_key_limits(body))
+        return public_limits(self._catalogue(), read_key_limits(body))
 
 
 def _changed(changed: ChangedKey) -> Response:

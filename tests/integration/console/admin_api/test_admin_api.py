@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from gateway.console.admin_api.api import WRONG_TOKENS_A_MINUTE
 from gateway.core import api_keys
-from gateway.edge.admin_api import WRONG_TOKENS_A_MINUTE
 from gateway.store.sql.database import Database
 from tests.support.admin_app import PREFIX, TOKEN, AdminApp
 from tests.support.usage import usage_event

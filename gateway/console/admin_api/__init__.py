@@ -1,0 +1,1 @@
+"""The operators' API below `/admin/`: an ASGI application of its own, without pages and cookies."""

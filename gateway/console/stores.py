@@ -1,0 +1,123 @@
+"""The stores and operations of the console, with connections of their own."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from gateway.console.admin_api.accounts import AdminAccounts
+from gateway.console.admin_api.api import AdminApi
+from gateway.console.admin_api.keys import AdminKeys
+from gateway.console.admin_api.records import AdminRecords
+from gateway.core.catalogue import Catalogue, build
+from gateway.operations.accounts import AccountOperations
+from gateway.operations.keys import KeyOperations
+from gateway.operations.records import CodeOperations, RecordOperations
+from gateway.settings import Secrets, Settings
+from gateway.settings.embedded import redis_url
+from gateway.store.accounts.snapshot import SqlAccounts
+from gateway.store.hot_state.redis_schema import account_scripts
+from gateway.store.keys.cache import KeyCache
+from gateway.store.keys.entry import key_entry_script
+from gateway.store.keys.repository import Keys
+from gateway.store.limits.account_loader import AccountLoader
+from gateway.store.redis.address import read_target
+from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.sql.database import Database
+
+STATEMENT_TIMEOUT_S = 5.0
+ADMIN_STATEMENT_TIMEOUT_S = 30.0
+ADMIN_CONNECTIONS = 2
+"""Of the admin API, whose reports may take longer than a page."""
+_REDIS_TIMEOUT_S = 2.0
+
+
+class Stores:
+    """
+    What the admin API and the pages change and read.
+
+    Args:
+        settings: Checked settings.
+        secrets: Passwords of the stores.
+        database: SQL.
+        redis: Redis.
+    """
+
+    def __init__(
+        self, settings: Settings, secrets: Secrets, database: Database, redis: RedisClient
+    ) -> None:
+        self.settings = settings
+        self.secrets = secrets
+        self.database = database
+        self.redis = redis
+        self.catalogue: Catalogue = build(settings, {})
+        """Names, limits and prices of models; without providers' credentials."""
+        self.key_records = Keys(database, settings.brand.key_prefix)
+        prefix = settings.redis.key_prefix
+        # Without a subscription it caches nothing; it publishes changes once Redis is available.
+        self.publisher = KeyCache(
+            redis, self.key_records, settings.keys, prefix, count=lambda _source: None
+        )
+        self.keys = KeyOperations(self.key_records, self.publisher)
+        self.loader = AccountLoader(redis, SqlAccounts(database), prefix)
+        self.accounts = AccountOperations(database, self.loader)
+        self.codes = CodeOperations(database)
+        self.records = RecordOperations(database)
+
+    def reload(self, settings: Settings) -> None:
+        """Use the models and prices of newer settings; the rest applies from the next start."""
+        self.settings = msgspec.structs.replace(
+            self.settings, providers=settings.providers, models=settings.models
+        )
+        self.catalogue = build(self.settings, {})
+
+
+def admin_api(stores: Stores, database: Database) -> AdminApi:
+    """
+    Return the operators' API.
+
+    Args:
+        stores: Publish changes.
+        database: SQL for the API alone, so that pages do not delay it.
+    """
+    keys = Keys(database, stores.settings.brand.key_prefix)
+    return AdminApi(
+        stores.secrets.admin_token,
+        [
+            *AdminAccounts(database, stores.loader).routes(),
+            *AdminKeys(keys, stores.publisher, lambda: stores.catalogue).routes(),
+            *AdminRecords(database).routes(),
+        ],
+        allow_forwarded=stores.settings.admin.allow_forwarded,
+    )
+
+
+def open_database(
+    settings: Settings,
+    secrets: Secrets,
+    stack: AsyncExitStack,
+    pool_size: int,
+    statement_timeout_s: float,
+) -> Database:
+    """Return a database whose connections `stack` closes."""
+    sql = msgspec.structs.replace(settings.sql, pool_size=pool_size)
+    pooled = msgspec.structs.replace(settings, sql=sql)
+    database = Database(pooled, secrets.sql_password, statement_timeout_s=statement_timeout_s)
+    stack.push_async_callback(database.aclose)
+    return database
+
+
+async def open_redis(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> RedisClient:
+    """Return a started Redis client that `stack` closes. Redis need not be available yet."""
+    target = read_target(
+        redis_url(settings), password=secrets.redis_password, client_name="capio-console"
+    )
+    redis = RedisClient(
+        target,
+        RedisLimits(command_timeout_s=_REDIS_TIMEOUT_S),
+        scripts=[key_entry_script(), *account_scripts().all()],
+    )
+    stack.push_async_callback(redis.aclose)
+    await redis.start()
+    return redis
