@@ -183,8 +183,8 @@ def clients_page() -> str:
     index, *clients = sorted(sources, key=lambda each: each.order)
     clients.sort(key=lambda each: each.path.endswith("/sdks"))
     names = {each.path: f"#{anchor_of(each.title)}" for each in clients}
-    parts = [NOTICE, f"# {index.title}\n", index.body]
-    parts += [f"## {each.title}\n\n{_deeper(each.body)}" for each in clients]
+    parts = [NOTICE, f"# {index.title}\n", index.text()]
+    parts += [f"## {each.title}\n\n{_deeper(each.text())}" for each in clients]
     text = "\n".join(parts)
     text = re.sub(r"^(```\w+) .*$", r"\1", text, flags=re.MULTILINE)
     for path, anchor in names.items():

@@ -87,6 +87,7 @@ class Stores:
             on_state=self._redis_state_changed,
         )
         self.database = Database(settings, secrets.sql_password)
+        self.database.load()  # before streams depend on the event loop
         self.key_records = Keys(self.database, settings.brand.key_prefix)
         self.keys = KeyCache(
             self.redis,

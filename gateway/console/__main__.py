@@ -1,8 +1,11 @@
 """Runs the console: `python -m gateway.console SETTINGS`."""
 
+import gc
 import sys
 
-from gateway.console.process import main
+gc.disable()  # imports leave no garbage; `run_console` enables it once it serves
+
+from gateway.console.process import main  # noqa: E402
 
 if __name__ == "__main__":
     main(sys.argv[1])

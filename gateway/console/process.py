@@ -10,11 +10,12 @@ nothing of the pages, which halves its start and its memory.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,13 @@ NICE = 5
 MAX_REQUESTS = 256  # at once
 _HEADER_TIMEOUT_MS = 10_000
 _PORT_RETRY_S = 2.0
+_WARM_AFTER_S = 5.0
+"""When the documentation is rendered ahead: after the first pages, which are more urgent."""
+_WARM_PAUSE_S = 0.02
 
 Reload = Callable[[], Settings]
 App = Callable[..., Awaitable[None]]
+Rendering = Callable[[], object]
 
 
 async def run_console(
@@ -76,7 +81,7 @@ async def run_console(
         pool_size = settings.console.pool_size
         database = open_database(settings, secrets, stack, pool_size, STATEMENT_TIMEOUT_S)
         make = _make_pages if pages else _make_stores
-        stores, application, warm = make(settings, secrets, database, redis)
+        stores, application, renderings = make(settings, secrets, database, redis)
         stack.push_async_callback(stores.publisher.aclose)
         api = admin_api(
             stores,
@@ -89,7 +94,9 @@ async def run_console(
             return
         server = _server(dispatch(api, application), settings)
         serving = asyncio.create_task(server.serve())
-        warming = asyncio.create_task(asyncio.to_thread(warm))
+        gc.freeze()
+        gc.enable()
+        warming = asyncio.create_task(_warm(renderings(), stop))
         logger.info(
             "console_started",
             extra={"address": f"{settings.console.host}:{settings.console.port}", "pages": pages},
@@ -113,13 +120,13 @@ def dispatch(api: AdminApi, pages: App | None) -> App:
 
 def _make_stores(
     settings: Settings, secrets: Secrets, database: Database, redis: RedisClient
-) -> tuple[Stores, App | None, Callable[[], None]]:
-    return Stores(settings, secrets, database, redis), None, lambda: None
+) -> tuple[Stores, App | None, Callable[[], Iterator[Rendering]]]:
+    return Stores(settings, secrets, database, redis), None, lambda: iter(())
 
 
 def _make_pages(
     settings: Settings, secrets: Secrets, database: Database, redis: RedisClient
-) -> tuple[Stores, App | None, Callable[[], None]]:
+) -> tuple[Stores, App | None, Callable[[], Iterator[Rendering]]]:
     # Imported here, see the top of this file.
     from gateway.console.application import Application  # noqa: PLC0415
     from gateway.console.routes import ROUTES  # noqa: PLC0415
@@ -127,7 +134,20 @@ def _make_pages(
 
     services = Services(settings, secrets, database, redis)
     application = Application(services, services.people, ROUTES)
-    return services, application, services.public.warm
+    return services, application, lambda: services.public.renderings()
+
+
+async def _warm(renderings: Iterator[Rendering], stop: asyncio.Event) -> None:
+    """Render the documentation page by page until `stop` is set, leaving time for requests."""
+    pause_s = _WARM_AFTER_S
+    for render in renderings:
+        try:
+            async with asyncio.timeout(pause_s):
+                await stop.wait()
+            return
+        except TimeoutError:
+            await asyncio.to_thread(render)
+        pause_s = _WARM_PAUSE_S
 
 
 def main(settings_path: str) -> None:

@@ -44,8 +44,9 @@ _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"trailer", b"transfer-encoding", b"upgrade"}
 )
 _AWAY = (
-    b"<!doctype html><html lang=en><meta charset=utf-8><title>The pages restart</title>"
-    b"<h1>The pages restart.</h1><p>Calls are not affected. Reload in a few seconds.</p></html>"
+    b"<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>"
+    b"<title>The pages restart</title>"
+    b"<h1>The pages restart.</h1><p>Calls are not affected. This page reloads by itself.</p></html>"
 )
 
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from gateway.console.library.markdown import Rendered, render
-from gateway.console.library.reference import Reference
 from gateway.console.library.site import Site
 from gateway.console.library.sources import (
     ROOT,
@@ -20,14 +15,14 @@ from gateway.console.library.sources import (
     read_sources,
     without_dead_links,
 )
-from gateway.console.openapi.clients import clients_api
-from gateway.console.openapi.document import openapi
-from gateway.console.openapi.operators import operators_api
 
-CLIENTS_DOCUMENT: Final = "/openapi.json"
-OPERATORS_DOCUMENT: Final = "/openapi-admin.json"
+# Markdown, its highlighting and the schemas take 0.3 s to load: pages need them only once they are
+# rendered.
+if TYPE_CHECKING:
+    from gateway.console.library.apis import Apis
+    from gateway.console.library.markdown import Rendered
+
 _LINK: Final = re.compile(r"\]\((/docs[^)\s#]*)(#[^)\s]*)?\)")
-_ETAG_LENGTH: Final = 16
 _INFO: Final = re.compile(r"^(```\w+) .*$", re.MULTILINE)
 """Attributes of fenced blocks; only these pages understand them."""
 _ALIKE: Final = ("API", "Admin API")
@@ -48,12 +43,18 @@ class DocPage:
         self.title = source.title
         self.description = source.description
         self.section = source.section
-        self._body = without_dead_links(source.body)
+        self._source = source
         self._base_url = base_url
+
+    @functools.cached_property
+    def _body(self) -> str:
+        return without_dead_links(self._source.text())
 
     @functools.cached_property
     def rendered(self) -> Rendered:
         """The body with its headings and code."""
+        from gateway.console.library.markdown import render  # noqa: PLC0415 -- as above
+
         return render(self._body)
 
     @functools.cached_property
@@ -78,23 +79,36 @@ class Library:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        brand = site.settings.brand.name
-        model = site.example_model()
-        clients = clients_api(site.base_url, model, brand)
-        operators = operators_api(site.base_url, model, brand)
-        self.documents = {
-            CLIENTS_DOCUMENT: msgspec.json.encode(openapi(clients)),
-            OPERATORS_DOCUMENT: msgspec.json.encode(openapi(operators)),
-        }
-        references = (
-            Reference(clients, "api", "API", site.key_variable, CLIENTS_DOCUMENT),
-            Reference(operators, "admin-api", "Admin API", "ADMIN_TOKEN", OPERATORS_DOCUMENT),
-        )
-        sources = [*read_sources(site)]
-        for reference in references:
-            sources += reference.sources()
-        sources.sort(key=lambda each: SECTIONS.index(each.section))
-        self.pages = {each.path: DocPage(each, site.base_url) for each in sources}
+        self._written = {each.path: self._page(each) for each in read_sources(site)}
+
+    @functools.cached_property
+    def _apis(self) -> Apis:
+        from gateway.console.library.apis import Apis  # noqa: PLC0415 -- as above
+
+        return Apis(self.site)
+
+    @functools.cached_property
+    def documents(self) -> dict[str, bytes]:
+        """The OpenAPI documents by path."""
+        return self._apis.documents()
+
+    @functools.cached_property
+    def pages(self) -> dict[str, DocPage]:
+        """All pages by path, in the order of the sidebar."""
+        pages = [*self._written.values(), *map(self._page, self._apis.sources())]
+        pages.sort(key=lambda each: SECTIONS.index(each.section))
+        return {each.path: each for each in pages}
+
+    def find(self, path: str) -> DocPage | None:
+        """Return the page at a path."""
+        return self._written.get(path) or self.pages.get(path)
+
+    def guide(self, path: str) -> DocPage:
+        """Return a page that is not part of an API's reference; KeyError if there is none."""
+        return self._written[path]
+
+    def _page(self, source: Source) -> DocPage:
+        return DocPage(source, self.site.base_url)
 
     def sections(self) -> dict[str, list[DocPage]]:
         """Return the pages by section, in the order of the sidebar."""
@@ -125,7 +139,7 @@ class Library:
                 for page in pages
             )
             parts.append(f"## {section}\n\n{links}")
-        document = f"{self.site.base_url}{CLIENTS_DOCUMENT}"
+        document = f"{self.site.base_url}/openapi.json"
         parts.append(
             f"## Optional\n\n- [OpenAPI]({document}): The API as an OpenAPI 3.1 document.\n"
         )
@@ -162,11 +176,6 @@ def _depth(page: DocPage) -> int:
     if page.section in _ALIKE:
         return 0
     return 3 if page.path in (f"{ROOT}/configuration", f"{ROOT}/errors", f"{ROOT}/metrics") else 2
-
-
-def etag(content: bytes) -> str:
-    """Return a strong entity tag."""
-    return f'"{hashlib.sha256(content).hexdigest()[:_ETAG_LENGTH]}"'
 
 
 def _twin_links(body: str, base_url: str) -> str:

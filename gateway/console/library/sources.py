@@ -8,9 +8,9 @@ the repository are in its `docs/`; a wheel holds them below `gateway/console/doc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from jinja2 import Environment, StrictUndefined
@@ -46,6 +46,17 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     section: str
     order: int
     body: str
+    variables: Mapping[str, Any] = {}
+    """Of the body, which is a Jinja template if there are any."""
+
+    def text(self) -> str:
+        """Return the body with its variables replaced."""
+        if not self.variables:
+            return self.body
+        environment = Environment(  # noqa: S701 -- Markdown; HTML is escaped when it is rendered
+            undefined=StrictUndefined, keep_trailing_newline=True
+        )
+        return environment.from_string(self.body).render(self.variables)
 
 
 def read_sources(site: Site) -> list[Source]:
@@ -55,9 +66,6 @@ def read_sources(site: Site) -> list[Source]:
 
 
 def _own(site: Site) -> Iterator[Source]:
-    environment = Environment(  # noqa: S701 -- Markdown; HTML is escaped when it is rendered
-        undefined=StrictUndefined, keep_trailing_newline=True
-    )
     values = {**site.variables(), "duration": duration}
     for path in sorted(_FOLDER.rglob("*.md")):
         if _PACKAGED in path.parents:
@@ -70,7 +78,8 @@ def _own(site: Site) -> Iterator[Source]:
             description=facts["description"],
             section=facts["section"],
             order=int(facts["order"]),
-            body=environment.from_string(body).render(values),
+            body=body,
+            variables=values,
         )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator
 
-from gateway.console.library.library import Library
-from gateway.console.library.site import site_of
+from gateway.console.library.library import DocPage, Library
+from gateway.console.library.site import Site, site_of
 from gateway.console.public.kept import KeptPages
 from gateway.settings import Settings
 
@@ -23,11 +24,24 @@ class PublicContent:
         self.kept = KeptPages()
 
     @functools.cached_property
-    def library(self) -> Library:
-        """The documentation, built when it is first needed: 0.2 s."""
-        return Library(site_of(self._settings))
+    def site(self) -> Site:
+        """The service, as pages describe it."""
+        return site_of(self._settings)
 
-    def warm(self) -> None:
-        """Render all pages of the documentation, in a thread of its own."""
+    @functools.cached_property
+    def library(self) -> Library:
+        """The documentation, built when it is first needed."""
+        return Library(self.site)
+
+    def renderings(self) -> Iterator[Callable[[], object]]:
+        """Yield what prepares all pages of the documentation: each step takes some 10 ms."""
+        yield self._load
         for page in self.library.pages.values():
-            _ = page.rendered
+            yield functools.partial(_render, page)
+
+    def _load(self) -> None:
+        _ = self.library.pages
+
+
+def _render(page: DocPage) -> None:
+    _ = page.rendered

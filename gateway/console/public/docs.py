@@ -8,7 +8,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from gateway.console.library.library import CLIENTS_DOCUMENT, OPERATORS_DOCUMENT, DocPage
+from gateway.console.library.library import DocPage
 from gateway.console.library.sources import ROOT
 from gateway.console.public.kept import page_response, text_response
 from gateway.console.web.page import Page, Route
@@ -47,7 +47,7 @@ _OUTLINED = (2, 3)
 
 def find(page: Page, path: str) -> DocPage:
     """Return the page at a path of the documentation; raises HTTPException."""
-    found = page.services.public.library.pages.get(path)
+    found = page.services.public.library.find(path)
     if found is None:
         raise HTTPException(404)
     return found
@@ -79,7 +79,7 @@ async def sitemap(page: Page) -> Response:
 
 
 async def robots(page: Page) -> Response:
-    base_url = page.services.public.library.site.base_url
+    base_url = page.services.public.site.base_url
     rules = "".join(f"Disallow: {path}\n" for path in _PRIVATE)
     return text_response(
         page, TEXT, lambda: f"User-agent: *\n{rules}\nSitemap: {base_url}/sitemap.xml\n"
@@ -87,8 +87,8 @@ async def robots(page: Page) -> Response:
 
 
 async def openapi(page: Page) -> Response:
-    documents = page.services.public.library.documents
-    return text_response(page, JSON, lambda: documents[page.path])
+    library = page.services.public.library
+    return text_response(page, JSON, lambda: library.documents[page.path])
 
 
 ROUTES = (
@@ -100,6 +100,6 @@ ROUTES = (
     Route("GET", "/llms-full.txt", Access.PUBLIC, llms_full),
     Route("GET", "/sitemap.xml", Access.PUBLIC, sitemap),
     Route("GET", "/robots.txt", Access.PUBLIC, robots),
-    Route("GET", CLIENTS_DOCUMENT, Access.PUBLIC, openapi),
-    Route("GET", OPERATORS_DOCUMENT, Access.PUBLIC, openapi),
+    Route("GET", "/openapi.json", Access.PUBLIC, openapi),
+    Route("GET", "/openapi-admin.json", Access.PUBLIC, openapi),
 )

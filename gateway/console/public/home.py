@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from gateway.console.library.markdown import Snippet, marked
 from gateway.console.library.sources import ROOT
 from gateway.console.public.kept import page_response
 from gateway.console.public.models import table_values
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
+
+if TYPE_CHECKING:
+    from gateway.console.library.markdown import Snippet
 
 CLIENTS = (
     ("claude-code", "Claude Code"),
@@ -29,14 +31,16 @@ async def show(page: Page) -> Response:
 
 
 def _home_values(page: Page, summary: str) -> dict[str, Any]:
-    library = page.services.public.library
+    from gateway.console.library.markdown import marked  # noqa: PLC0415 -- loads Pygments
+
+    guide = page.services.public.library.guide(ROOT)
     clients = []
     for name, label in CLIENTS:
         snippet = _snippet(page, name)
         clients.append((name, label, snippet.title, marked(snippet)))
-    curl = next(each for each in library.pages[ROOT].rendered.snippets if each.tab == "curl")
+    curl = next(each for each in guide.rendered.snippets if each.tab == "curl")
     return {
-        "site": library.site,
+        "site": page.services.public.site,
         "curl": marked(curl),
         "summary": summary,
         "clients": clients,
@@ -47,7 +51,7 @@ def _home_values(page: Page, summary: str) -> dict[str, Any]:
 
 def _snippet(page: Page, client: str) -> Snippet:
     """Return the set-up of a client as its page shows it, which is what the tests run."""
-    doc = page.services.public.library.pages[f"{ROOT}/clients/{client}"]
+    doc = page.services.public.library.guide(f"{ROOT}/clients/{client}")
     return next(each for each in doc.rendered.snippets if each.test == client)
 
 
@@ -56,7 +60,7 @@ async def privacy(page: Page) -> Response:
     return page_response(
         page,
         "public/text.html",
-        lambda: {"doc": page.services.public.library.pages[f"{ROOT}/privacy"]},
+        lambda: {"doc": page.services.public.library.guide(f"{ROOT}/privacy")},
     )
 
 

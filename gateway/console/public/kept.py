@@ -8,6 +8,7 @@ users are not cached.
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -16,7 +17,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.console.library.library import etag
 from gateway.console.web.page import Page
 
 MOST_KEPT: Final = 512
@@ -24,6 +24,7 @@ CACHE_CONTROL: Final = "no-cache"
 """Browsers revalidate each page, so that they never show old prices."""
 _LEVEL: Final = 6
 _SMALLEST: Final = 512
+_ETAG_LENGTH: Final = 16
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -52,6 +53,11 @@ class KeptPages:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return found
+
+
+def etag(content: bytes) -> str:
+    """Return a strong entity tag."""
+    return f'"{hashlib.sha256(content).hexdigest()[:_ETAG_LENGTH]}"'
 
 
 def page_response(

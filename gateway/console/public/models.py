@@ -9,7 +9,6 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from gateway.console.library.markdown import Snippet, marked
 from gateway.console.library.site import ListedModel, find_model
 from gateway.console.public.docs import JSON
 from gateway.console.public.kept import page_response, text_response
@@ -26,7 +25,7 @@ async def show_all(page: Page) -> Response:
 
 def table_values(page: Page) -> dict[str, Any]:
     """Return the variables of the models' table: the selected rows, and the filters on offer."""
-    models = page.services.public.library.site.models
+    models = page.services.public.site.models
     tag, sort = page.query("tag"), page.query("sort")
     tags = sorted({each for model in models for each in model.tags})
     chosen = [model for model in models if not tag or tag in model.tags]
@@ -53,7 +52,7 @@ def sorted_models(models: Sequence[ListedModel], sort: str) -> list[ListedModel]
 
 
 async def all_json(page: Page) -> Response:
-    models = page.services.public.library.site.models
+    models = page.services.public.site.models
     return text_response(
         page,
         JSON,
@@ -64,7 +63,7 @@ async def all_json(page: Page) -> Response:
 async def show_one(page: Page) -> Response:
     """Respond with one model, or with its JSON if the path ends in `.json`."""
     name = page.path.removeprefix("/models/")
-    models = page.services.public.library.site.models
+    models = page.services.public.site.models
     found = find_model(models, name)
     if found is not None:
         return page_response(
@@ -78,7 +77,9 @@ async def show_one(page: Page) -> Response:
 
 def snippets(page: Page, model: ListedModel) -> dict[str, Any]:
     """Return how to call a model: with curl over both APIs, and with the SDKs."""
-    site = page.services.public.library.site
+    from gateway.console.library.markdown import Snippet, marked  # noqa: PLC0415 -- loads Pygments
+
+    site = page.services.public.site
     body = f'{{"model": "{model.name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
     curl = (
         f"curl {site.base_url}/v1/chat/completions \\\n"

@@ -8,7 +8,6 @@ import secrets
 import time
 from urllib.parse import quote
 
-import segno
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor import InvalidToken
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
@@ -58,6 +57,8 @@ def readable(secret: bytes) -> str:
 
 def qr_code(text: str) -> bytes:
     """Return a QR code as an SVG image."""
+    import segno  # noqa: PLC0415 -- only for new authenticators
+
     image = io.BytesIO()
     segno.make(text, error="m").save(image, kind="svg", scale=4, border=2, light="#fff")
     return image.getvalue()

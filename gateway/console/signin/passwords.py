@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-from zxcvbn import zxcvbn
 
 SHORTEST = 12
 LONGEST = 256
@@ -26,6 +25,8 @@ _ITERATIONS = 2
 _LANES = 1
 Result = TypeVar("Result")
 _PARAMETERS = f"$argon2id$v=19$m={_MEMORY_KIB},t={_ITERATIONS},p={_LANES}$"
+_NO_ONES = f"{_PARAMETERS}{'A' * 22}${'A' * 43}"
+"""Compared with the passwords of unknown users: zero bytes, which are the hash of no password."""
 
 
 class PasswordsBusyError(Exception):
@@ -38,7 +39,6 @@ class Passwords:
     def __init__(self) -> None:
         self._running = asyncio.Semaphore(MOST_RUNNING)
         self._admitted = 0
-        self._dummy = _hash(os.urandom(16).hex())
 
     async def hash(self, password: str) -> str:
         """Return the PHC string of a password; raises PasswordsBusyError."""
@@ -51,7 +51,7 @@ class Passwords:
         Raises:
             PasswordsBusyError: Too many are being checked.
         """
-        matches = await self._run(_verify, password, hashed or self._dummy)
+        matches = await self._run(_verify, password, hashed or _NO_ONES)
         return matches and hashed is not None
 
     async def weakness(self, password: str, context: list[str]) -> str | None:
@@ -100,6 +100,8 @@ def _verify(password: str, hashed: str) -> bool:
 
 
 def _score(password: str, context: list[str]) -> int:
+    from zxcvbn import zxcvbn  # noqa: PLC0415 -- 60 ms of dictionaries, only for new passwords
+
     found: int = zxcvbn(password[:_JUDGED], user_inputs=context)["score"]
     return found
 

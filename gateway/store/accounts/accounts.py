@@ -5,17 +5,19 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.limits import NO_LIMITS, Limits
 from gateway.store.accounts.audit import SYSTEM, Actor, Facts, record
 from gateway.store.sql.database import Database
 from gateway.store.sql.ids import new_id
 from gateway.store.sql.tables import ACCOUNTS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
 
 class UnknownAccountError(LookupError):

@@ -10,11 +10,10 @@ import hashlib
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.store.accounts.accounts import UnknownAccountError
@@ -23,6 +22,9 @@ from gateway.store.accounts.credits import AmountError, Booking, EntryKind, Ledg
 from gateway.store.sql.database import Database
 from gateway.store.sql.ids import new_id
 from gateway.store.sql.tables import ACCOUNTS, CODES
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
 MAX_CODES = 10_000
 """The most codes that one `create` makes."""

@@ -11,18 +11,20 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.money import MAX_AMOUNT_NANOUSD, MAX_BALANCE_NANOUSD, MIN_BALANCE_NANOUSD, dollars
 from gateway.store.accounts.accounts import UnknownAccountError
 from gateway.store.accounts.audit import Actor, record
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
 
 class AmountError(ValueError):

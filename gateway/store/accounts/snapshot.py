@@ -20,11 +20,10 @@ events from the stream subtracts them from the waiting sum and sets the new bala
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.calendar import first_day_of
 from gateway.core.limits import NO_LIMITS, Limits
@@ -33,6 +32,9 @@ from gateway.store.accounts.accounts import account_of
 from gateway.store.accounts.credits import position_of
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import ACCOUNTS, SPEND, USAGE_EVENTS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
 LOAD_TIMEOUT_S = 3.0
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core import api_keys
 from gateway.core.limits import KeyLimits
@@ -24,6 +23,9 @@ from gateway.store.accounts.audit import SYSTEM, Actor, Facts, record
 from gateway.store.sql.database import Database
 from gateway.store.sql.ids import new_id
 from gateway.store.sql.tables import ACCOUNTS, API_KEYS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
 LOAD_TIMEOUT_S = 3.0
 

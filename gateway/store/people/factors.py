@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.store.accounts.audit import Actor, record
 from gateway.store.people.tokens import digest
@@ -120,16 +119,14 @@ class Factors:
     async def claim_form(self, token: str) -> bool:
         """Return whether a form's token is used for the first time."""
         now = int(time.time())
-        insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
-        claim = (
-            insert(FORMS)
-            .values(digest=digest(token), sent_at=now)
-            .on_conflict_do_nothing()
-            .returning(FORMS.c.digest)
+        claim = sa.text(
+            "INSERT INTO forms (digest, sent_at) VALUES (:digest, :sent_at)"
+            " ON CONFLICT DO NOTHING RETURNING digest"
         )
         async with self._database.write() as connection:
             await connection.execute(sa.delete(FORMS).where(FORMS.c.sent_at < now - FORM_LIFE_S))
-            return (await connection.execute(claim)).first() is not None
+            values = {"digest": digest(token), "sent_at": now}
+            return (await connection.execute(claim, values)).first() is not None
 
 
 def _passkey(row: sa.Row[Any]) -> Passkey:

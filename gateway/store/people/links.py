@@ -9,11 +9,10 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.limits import NO_LIMITS
 from gateway.store.accounts.audit import Actor, record
@@ -24,6 +23,9 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.ids import new_id
 from gateway.store.sql.people_tables import LINKS, RECOVERY_CODES, USERS
 from gateway.store.sql.tables import ACCOUNTS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
 HOUR_S = 3600
 INVITATION_S = 7 * 86_400

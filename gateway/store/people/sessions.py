@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.accounts.audit import Actor, record
 from gateway.store.people.tokens import digest, new_token
@@ -21,6 +21,9 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.ids import new_id
 from gateway.store.sql.people_tables import MEMBERSHIPS, PASSKEYS, SESSIONS, USERS
 from gateway.store.sql.tables import ACCOUNTS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
 SEEN_EVERY_S = 60
 """The time of the last use is written at most this often."""

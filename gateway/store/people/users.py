@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.accounts.audit import SYSTEM, Actor, Facts, record
 from gateway.store.sql.database import Database
 from gateway.store.sql.ids import new_id
 from gateway.store.sql.people_tables import MEMBERSHIPS, PASSKEYS, SESSIONS, USERS
 from gateway.store.sql.tables import ACCOUNTS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
 _CHANGEABLE = frozenset(
     {"name", "password", "totp", "totp_step", "is_operator", "disabled_at", "time_zone"}

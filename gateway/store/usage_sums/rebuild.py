@@ -7,11 +7,10 @@ It may run beside ledger writers. Quarters whose events may have been purged are
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.core.calendar import DAY_MS
 from gateway.core.latency_histogram import BOUNDS_MS
@@ -19,6 +18,9 @@ from gateway.core.model import TOKEN_COLUMNS
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS, USAGE_QUARTERS
 from gateway.store.usage_sums.quarters import GROUPS, NUMBERS, QUARTER_MS, numbers_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
 _CALLS = USAGE_EVENTS.c
 _SUMS = USAGE_QUARTERS.c
