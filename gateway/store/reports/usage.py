@@ -1,6 +1,9 @@
 """
 Sums of usage by time and one group, read from the sums by quarters of an hour.
 
+Those of one account by one property are read from the totals: an account whose 200,000 calls differ
+in everything has 170,000 sums in a month, which take half a second, but 11,000 totals by model.
+
 Times are quarters counted from 1970-01-01 UTC, so the days of any zone are exact.
 """
 
@@ -16,13 +19,11 @@ import sqlalchemy as sa
 from gateway.core.latency_histogram import quantile_ms
 from gateway.core.model import TOKEN_COLUMNS
 from gateway.store.sql.database import Database
-from gateway.store.sql.tables import TTFT_COLUMNS, USAGE_EVENTS, USAGE_QUARTERS
+from gateway.store.sql.tables import TTFT_COLUMNS, USAGE_EVENTS, USAGE_QUARTERS, USAGE_TOTALS
+from gateway.store.usage_sums.totals import FAILED, PROPERTIES
 
-FAILED = ("failed", "insured")
-"""Outcomes of calls that failed."""
 MAX_ROWS = 50_000
 """Most rows of one report; further ones are omitted."""
-_SUMS = USAGE_QUARTERS.c
 _TOKENS = tuple(TOKEN_COLUMNS.values())
 
 
@@ -141,22 +142,8 @@ class UsageSums:
             group: None: one group, the empty name.
             with_ttft: Read the histograms of times to first token, too.
         """
-        time = _time_of(runs).label("by_time")
-        name: sa.ColumnElement[Any] = _SUMS[group.value] if group else sa.literal_column("''")
-        name = name.label("by_group")
-        keys = (time, name) if group else (time,)
-        steps = TTFT_COLUMNS if with_ttft else ()
-        query = (
-            sa.select(time, name, *_columns(), *[sa.func.sum(_SUMS[each]) for each in steps])
-            .where(
-                *_conditions(which), _SUMS.quarter >= runs[0].start, _SUMS.quarter < runs[-1].end
-            )
-            .group_by(*keys)
-            .order_by(*keys)
-            .limit(MAX_ROWS)
-        )
         async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+            rows = (await connection.execute(query(which, runs, group, with_ttft=with_ttft))).all()
         return [_row(tuple(row)) for row in rows if row[2]]
 
     async def last_call_ms(self, account_id: str | None = None) -> int | None:
@@ -169,15 +156,53 @@ class UsageSums:
         return found
 
 
+def query(
+    which: SumsFilter, runs: Sequence[Run], group: SumsBy | None, *, with_ttft: bool = False
+) -> sa.Select[Any]:
+    """Return the statement of `UsageSums.read`: over the totals where they suffice."""
+    single = _single_property(which, group)
+    table = USAGE_QUARTERS if single is None else USAGE_TOTALS
+    sums, conditions = table.c, _conditions(which, single)
+    time = _time_of(sums.quarter, runs).label("by_time")
+    column: sa.ColumnElement[Any] = sa.literal_column("''")
+    if group is not None:
+        column = sums[group.value] if single is None else sums.value
+    keys = (time, column.label("by_group"))
+    steps = [sa.func.sum(sums[each]) for each in (TTFT_COLUMNS if with_ttft else ())]
+    return (
+        sa.select(*keys, *_columns(sums), *steps)
+        .where(*conditions, sums.quarter >= runs[0].start, sums.quarter < runs[-1].end)
+        .group_by(*keys[: 1 if group is None else 2])
+        .order_by(*keys[: 1 if group is None else 2])
+        .limit(MAX_ROWS)
+    )
+
+
 def total(rows: Sequence[SumRow]) -> UsageSum:
     """Return the sum of all rows."""
     return sum((row.sum for row in rows), UsageSum())
 
 
-def _columns() -> list[sa.ColumnElement[Any]]:
-    failed = sa.case((_SUMS.outcome.in_(FAILED), _SUMS.calls), else_=0)
+def _single_property(which: SumsFilter, group: SumsBy | None) -> str | None:
+    """Return the property whose totals contain the sums wanted; None: they are in none."""
+    used = [name for name, values in _wanted(which).items() if values]
+    if group is not None:
+        used.append(group.value)
+    # Any property contains all calls: outcomes have the fewest values.
+    named = set(used) or {SumsBy.OUTCOME.value}
+    [single, *others] = named
+    is_single = which.account_id is not None and not others and single in PROPERTIES
+    return single if is_single else None
+
+
+def _columns(sums: sa.ReadOnlyColumnCollection[str, Any]) -> list[sa.ColumnElement[Any]]:
+    failed = (
+        sums.failed
+        if "failed" in sums
+        else sa.case((sums.outcome.in_(FAILED), sums.calls), else_=0)
+    )
     names = ("cost_nanousd", "upstream_cost_nanousd", "margin_nanousd", "calls_without_cost")
-    summed = [_SUMS.calls, failed, *[_SUMS[name] for name in (*_TOKENS, *names)]]
+    summed = [sums.calls, failed, *[sums[name] for name in (*_TOKENS, *names)]]
     return [sa.func.sum(each) for each in summed]
 
 
@@ -189,25 +214,31 @@ def _row(row: Sequence[Any]) -> SumRow:
     return SumRow(int(time), str(group), UsageSum(**plain, ttft_counts=tuple(whole[len(fields) :])))
 
 
-def _conditions(which: SumsFilter) -> list[sa.ColumnElement[bool]]:
-    wanted = {
-        "account_id": which.account_id,
-        "key_id": which.key_id,
-        "model": which.model,
-        "endpoint": which.endpoint,
-    }
-    conditions = [_SUMS[name] == value for name, value in wanted.items() if value is not None]
-    if which.outcomes:
-        conditions.append(_SUMS.outcome.in_(which.outcomes))
+def _wanted(which: SumsFilter) -> dict[str, tuple[str, ...]]:
+    """Return the values that a filter selects, by column; none: all."""
+    single = {"key_id": which.key_id, "model": which.model, "endpoint": which.endpoint}
+    wanted = {name: () if value is None else (value,) for name, value in single.items()}
+    return {**wanted, "outcome": which.outcomes}
+
+
+def _conditions(which: SumsFilter, single: str | None) -> list[sa.ColumnElement[bool]]:
+    sums = (USAGE_QUARTERS if single is None else USAGE_TOTALS).c
+    conditions = [] if which.account_id is None else [sums.account_id == which.account_id]
+    if single is not None:
+        conditions.append(USAGE_TOTALS.c.property == single)
+    for name, values in _wanted(which).items():
+        if values:
+            column = sums[name] if single is None else USAGE_TOTALS.c.value
+            conditions.append(column.in_(values))
     return conditions
 
 
-def _time_of(runs: Sequence[Run]) -> sa.ColumnElement[Any]:
+def _time_of(quarter: sa.Column[Any], runs: Sequence[Run]) -> sa.ColumnElement[Any]:
     def index(run: Run) -> sa.ColumnElement[Any]:
         # Literals: a parameter in GROUP BY is another expression for PostgreSQL.
         return sa.literal_column(str(run.first)) + (
-            _SUMS.quarter - sa.literal_column(str(run.start))
+            quarter - sa.literal_column(str(run.start))
         ) // sa.literal_column(str(run.width))
 
-    cases = [(_SUMS.quarter < sa.literal_column(str(run.end)), index(run)) for run in runs[:-1]]
+    cases = [(quarter < sa.literal_column(str(run.end)), index(run)) for run in runs[:-1]]
     return sa.case(*cases, else_=index(runs[-1])) if cases else index(runs[-1])

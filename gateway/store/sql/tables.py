@@ -241,6 +241,34 @@ those of calls with a known upstream price; `calls_without_cost` counts the othe
 sum of the times to first token of `ttft_calls` calls.
 """
 
+USAGE_TOTALS = sa.Table(
+    "usage_totals",
+    METADATA,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("property", sa.Text, primary_key=True),
+    sa.Column("quarter", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.Text, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+    sa.Column("failed", sa.BigInteger, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cache_read_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cache_write_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("reasoning_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("upstream_cost_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("margin_nanousd", sa.BigInteger, nullable=False),
+    sa.Column("calls_without_cost", sa.BigInteger, nullable=False),
+    *[sa.Column(name, sa.Integer, nullable=False) for name in TTFT_COLUMNS],
+    sa.Index("ix_usage_totals_quarter", "quarter"),
+    sqlite_with_rowid=False,
+)
+"""
+`usage_quarters` summed further, by one property at a time: `model`, `key_id`, `endpoint` or
+`outcome`, with its value. An account whose calls differ in all of them has many rows there, and few
+here, which is what pages read. Updated and kept as those; `failed` counts calls that failed.
+"""
+
 CODES = sa.Table(
     "codes",
     METADATA,

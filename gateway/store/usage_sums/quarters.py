@@ -15,6 +15,7 @@ from gateway.core.latency_histogram import step_of
 from gateway.core.model import TOKEN_COLUMNS
 from gateway.store.sql.statements import Step, Steps, insert_or_add
 from gateway.store.sql.tables import TTFT_COLUMNS, USAGE_QUARTERS
+from gateway.store.usage_sums.totals import add_to_totals
 
 QUARTER_MS = 900_000
 GROUPS = tuple(column.name for column in USAGE_QUARTERS.primary_key)
@@ -43,10 +44,11 @@ class BookedRow(NamedTuple):
 
 
 def add_to_quarters(booked: Iterable[BookedRow]) -> Steps[None]:
-    """Add the rows to their quarters: one statement, with one row per distinct group."""
+    """Add the rows to their quarters and the totals: one statement each."""
     changes = sum_up(booked)
     if changes:
         yield Step(_ADD, changes)
+        yield from add_to_totals(changes)
 
 
 def sum_up(booked: Iterable[BookedRow]) -> list[tuple[str | int, ...]]:

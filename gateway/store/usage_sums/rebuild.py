@@ -18,6 +18,7 @@ from gateway.core.model import TOKEN_COLUMNS
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS, USAGE_QUARTERS
 from gateway.store.usage_sums.quarters import GROUPS, NUMBERS, QUARTER_MS, numbers_of
+from gateway.store.usage_sums.totals import rebuild_totals
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
@@ -61,6 +62,7 @@ async def rebuild_usage(database: Database, *, retention_days: int, now_ms: int)
                     "LOCK TABLE usage_quarters IN SHARE ROW EXCLUSIVE MODE"
                 )
             corrected += await _correct(connection, start, end)
+            await rebuild_totals(connection, start, end)
     return UsageRebuild(quarters=max(last + 1 - first, 0), corrected=corrected)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from gateway.store.sql.database import Database
-from gateway.store.sql.tables import USAGE_QUARTERS
+from gateway.store.sql.tables import USAGE_QUARTERS, USAGE_TOTALS
 from gateway.store.usage_sums.quarters import QUARTER_MS
 
 SUMS_RETENTION_DAYS = 397
@@ -30,3 +30,5 @@ async def purge_quarters(database: Database, before_ms: int) -> int:
         async with database.write() as connection:
             delete = sa.delete(USAGE_QUARTERS).where(quarter == found)
             total += (await connection.execute(delete)).rowcount
+            totals = sa.delete(USAGE_TOTALS).where(USAGE_TOTALS.c.quarter == found)
+            await connection.execute(totals)

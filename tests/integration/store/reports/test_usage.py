@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from gateway.core.model import Usage
-from gateway.store.reports.usage import Run, SumRow, SumsBy, SumsFilter, UsageSum, UsageSums, total
+from gateway.store.reports.usage import (
+    Run,
+    SumRow,
+    SumsBy,
+    SumsFilter,
+    UsageSum,
+    UsageSums,
+    query,
+    total,
+)
 from gateway.store.sql.database import Database
 from tests.support.booking import book_calls
 from tests.support.reports import statements
@@ -106,3 +115,59 @@ async def test_last_call_is_that_of_the_account(sums: UsageSums) -> None:
     assert await sums.last_call_ms("acct_2") == NOON_MS
     assert await sums.last_call_ms("acct_3") is None
     assert await sums.last_call_ms() == NOON_MS + 48 * QUARTER_MS
+
+
+@pytest.mark.parametrize(
+    ("which", "group", "table"),
+    [
+        (ACME, SumsBy.MODEL, "usage_totals"),
+        (ACME, None, "usage_totals"),
+        (SumsFilter(account_id="acct_1", model="kimi"), SumsBy.MODEL, "usage_totals"),
+        (SumsFilter(account_id="acct_1", outcomes=("failed",)), None, "usage_totals"),
+        (SumsFilter(account_id="acct_1", model="kimi"), SumsBy.KEY, "usage_quarters"),
+        (ACME, SumsBy.DEPLOYMENT, "usage_quarters"),
+        (SumsFilter(), SumsBy.MODEL, "usage_quarters"),
+    ],
+)
+def test_totals_are_read_where_they_suffice(
+    which: SumsFilter, group: SumsBy | None, table: str
+) -> None:
+    """One property of one account: what pages show first. Two properties are in no total."""
+    text = str(query(which, [DAY], group))
+
+    assert f"FROM {table}" in text
+
+
+async def test_sums_of_an_account_are_found_by_the_primary_key(database: Database) -> None:
+    """The rows that are read are those of the period, however many calls the account has."""
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL chooses plans by the size of a table")
+    text = str(query(ACME, [DAY], SumsBy.MODEL).compile(compile_kwargs={"literal_binds": True}))
+
+    async with database.read() as connection:
+        plan = [row[3] for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+
+    assert plan[0] == (
+        "SEARCH usage_totals USING PRIMARY KEY"
+        " (account_id=? AND property=? AND quarter>? AND quarter<?)"
+    )
+
+
+async def test_an_account_whose_calls_all_differ_has_few_totals(database: Database) -> None:
+    """What a page reads grows with the values of a property, not with their combinations."""
+    await book_calls(
+        database,
+        *[
+            usage_event(f"req_{n}", account_id="acct_1", model=f"m{n % 2}", key_id=f"k{n // 2 % 4}",
+                        endpoint=f"e{n // 8}", provider=f"p{n % 3}")
+            for n in range(24)
+        ],
+    )  # fmt: skip
+
+    async with database.read() as connection:
+        sums = (await connection.exec_driver_sql("SELECT COUNT(*) FROM usage_quarters")).scalar()
+        totals = await connection.exec_driver_sql(
+            "SELECT COUNT(*) FROM usage_totals WHERE property = 'model'"
+        )
+
+    assert (sums, totals.scalar()) == (24, 2)
