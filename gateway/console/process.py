@@ -134,7 +134,7 @@ def _make_pages(
 
     services = Services(settings, secrets, database, redis)
     application = Application(services, services.people, ROUTES)
-    return services, application, lambda: services.public.renderings()
+    return services, application, services.public.renderings
 
 
 async def _warm(renderings: Iterator[Rendering], stop: asyncio.Event) -> None:
