@@ -7,6 +7,7 @@ from gateway.console.keys.key_page import ROUTES as KEY
 from gateway.console.keys.list_page import ROUTES as KEYS
 from gateway.console.keys.overview import ROUTES as OVERVIEW
 from gateway.console.operators.routes import ROUTES as OPERATORS
+from gateway.console.profile.passkeys import ROUTES as PASSKEYS
 from gateway.console.profile.preferences import ROUTES as PREFERENCES
 from gateway.console.profile.security import ROUTES as SECURITY
 from gateway.console.profile.team import ROUTES as TEAM
@@ -16,6 +17,7 @@ from gateway.console.public.models import ROUTES as MODELS
 from gateway.console.public.status import ROUTES as STATUS
 from gateway.console.signin.link_pages import ROUTES as LINKS
 from gateway.console.signin.pages import ROUTES as SIGN_IN
+from gateway.console.signin.passkey_pages import ROUTES as PASSKEY_SIGN_IN
 from gateway.console.web.page import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -24,11 +26,13 @@ ROUTES: tuple[Route, ...] = (
     *DOCS,
     *STATUS,
     *SIGN_IN,
+    *PASSKEY_SIGN_IN,
     *LINKS,
     *OVERVIEW,
     *KEYS,
     *KEY,
     *SECURITY,
+    *PASSKEYS,
     *PREFERENCES,
     *TEAM,
     *ACTIVITY,

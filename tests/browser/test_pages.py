@@ -49,6 +49,7 @@ SIGNED_IN = (
     "/app/api-keys",
     "/app/api-keys/new",
     "/app/security",
+    "/app/security/passkeys/new",
     "/app/settings",
     "/app/team",
     "/confirm",
@@ -57,12 +58,20 @@ PASSWORD = "seven quiet herons cross"
 KEY = re.compile(r"sk-capio-live-\w+")
 
 
+class LocalGateway(GatewayProcess):
+    """A gateway at `localhost`, where browsers allow passkeys without TLS."""
+
+    @property
+    def base_url(self) -> str:
+        return super().base_url.replace("127.0.0.1", "localhost")
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway with a console."""
     home: Path = tmp_path_factory.mktemp("browser")
     extra = f"[console]\nport = {free_port()}\n"
-    gateway = GatewayProcess(home, CONFIG, workers=1, extra=extra)
+    gateway = LocalGateway(home, CONFIG, workers=1, extra=extra)
     gateway.config_path.write_text(
         f'[brand]\npublic_url = "{gateway.base_url}"\n' + gateway.config_path.read_text()
     )
@@ -89,7 +98,7 @@ async def sign_in(page: Page, base_url: str) -> None:
     await page.goto(f"{base_url}/sign-in")
     await page.fill("#login", "ada@example.com")
     await page.fill("#password", PASSWORD)
-    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("button", name="Sign in", exact=True).click()
     await page.wait_for_url("**/app")
 
 
@@ -167,5 +176,46 @@ async def test_keys_work_without_script(browser: Browser, pages: GatewayProcess)
     await page.locator("summary", has_text="Ada Lovelace").click()
     await page.get_by_role("button", name="Sign out").click()
     assert page.url == f"{pages.base_url}/sign-in"
+    assert tab.complaints == []
+    await context.close()
+
+
+async def test_passkey_is_created_signs_in_and_is_removed(
+    browser: Browser, pages: GatewayProcess
+) -> None:
+    """With the browser's own virtual device, which checks its user."""
+    await ensure_operator(browser, pages)
+    context, tab = await visit(browser, pages.base_url)
+    page = tab.page
+    devices = await context.new_cdp_session(page)
+    await devices.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+    }
+    await devices.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    await sign_in(page, pages.base_url)
+    await page.goto(f"{pages.base_url}/app/security")
+    await page.get_by_role("link", name="Add passkey").click()
+    await page.fill("#name", "virtual")
+    await page.get_by_role("button", name="Create passkey").click()
+    await page.wait_for_url("**/app/security?done=passkey")
+    assert "virtual" in await page.inner_text("main")
+    assert await tab.faults() == []
+
+    await context.clear_cookies()
+    await page.goto(f"{pages.base_url}/sign-in")
+    await page.get_by_role("button", name="Sign in with a passkey").click()
+    await page.wait_for_url("**/app")
+    await page.goto(f"{pages.base_url}/confirm?next=/app/security")
+    await page.get_by_role("button", name="Confirm with a passkey").click()
+    await page.wait_for_url("**/app/security")
+    row = page.get_by_role("row", name="virtual")
+    await row.get_by_role("button", name="Remove").click()
+    await page.wait_for_url("**/app/security?done=passkey-removed")
+    assert "virtual" not in await page.inner_text("main")
     assert tab.complaints == []
     await context.close()

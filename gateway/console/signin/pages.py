@@ -29,7 +29,7 @@ async def show_sign_in(page: Page) -> Response:
     following = local_path(page.query("next"), START)
     if page.maybe_viewer is not None:
         return page.redirect(following)
-    return _sign_in_page(page, login="", following=following)
+    return show_sign_in_page(page, login="", following=following)
 
 
 async def sign_in(page: Page) -> Response:
@@ -37,15 +37,15 @@ async def sign_in(page: Page) -> Response:
     form = await page.form()
     people = page.services.people
     login, following = normal_login(form.text("login")), local_path(form.text("next"), START)
-    refusal = await _refusal(page, login)
-    if refusal is not None:
-        return refusal
+    refused = await refusal(page, login)
+    if refused is not None:
+        return refused
     user = await people.users.find(login)
     password = form.raw("password")
     hashed = None if user is None or user.disabled_at is not None else user.password
     if not await people.passwords.verify(password, hashed) or user is None:
         await people.throttle.failed(login, page.address)
-        return _sign_in_page(
+        return show_sign_in_page(
             page, login=form.text("login"), following=following, error=_WRONG, status=401
         )
     if hashed is not None and is_outdated(hashed):
@@ -67,9 +67,9 @@ async def enter_code(page: Page) -> Response:
     if user_id is None:
         return page.redirect("/sign-in")
     user = await people.users.get(user_id)
-    refusal = await _refusal(page, user.login)
-    if refusal is not None:
-        return refusal
+    refused = await refusal(page, user.login)
+    if refused is not None:
+        return refused
     if not await is_second_factor(page, user, form.text("code")):
         await people.throttle.failed(user.login, page.address)
         return _code_page(
@@ -95,10 +95,8 @@ async def is_second_factor(page: Page, user: User, code: str) -> bool:
 
 
 async def show_confirm(page: Page) -> Response:
-    """Ask for the password again before a sensitive action."""
-    return page.render(
-        "signin/confirm.html", following=local_path(page.query("next"), START), error=None
-    )
+    """Ask for the password or a passkey again before a sensitive action."""
+    return await show_confirm_page(page, local_path(page.query("next"), START))
 
 
 async def confirm(page: Page) -> Response:
@@ -106,18 +104,13 @@ async def confirm(page: Page) -> Response:
     form = await page.form()
     people, viewer = page.services.people, page.viewer
     following = local_path(form.text("next"), START)
-    refusal = await _refusal(page, viewer.login)
-    if refusal is not None:
-        return refusal
+    refused = await refusal(page, viewer.login)
+    if refused is not None:
+        return refused
     user = await people.users.get(viewer.user_id)
     if not await people.passwords.verify(form.raw("password"), user.password):
         await people.throttle.failed(viewer.login, page.address)
-        return page.render(
-            "signin/confirm.html",
-            status=401,
-            following=following,
-            error=page.text("The password is wrong."),
-        )
+        return await show_confirm_page(page, following, "The password is wrong.", status=401)
     await people.throttle.succeeded(viewer.login, page.address)
     await people.sessions.confirm(viewer.session_id)
     return page.redirect(following)
@@ -136,7 +129,7 @@ async def sign_out(page: Page) -> Response:
     return response
 
 
-async def _refusal(page: Page, login: str) -> Response | None:
+async def refusal(page: Page, login: str) -> Response | None:
     """Return a page that asks to wait, if too many attempts failed."""
     wait_s = await page.services.people.throttle.wait_s(login, page.address)
     if not wait_s:
@@ -146,7 +139,24 @@ async def _refusal(page: Page, login: str) -> Response | None:
     )
 
 
-def _sign_in_page(
+async def show_confirm_page(
+    page: Page, following: str, error: str | None = None, *, status: int = 200
+) -> Response:
+    """Return the page that asks who the viewer is; `error` is English."""
+    people = page.services.people
+    user = await people.users.get(page.viewer.user_id)
+    passkeys = await people.factors.passkeys(user.id) if people.passkeys.is_available else ()
+    return page.render(
+        "signin/confirm.html",
+        status=status,
+        following=following,
+        has_password=user.password is not None,
+        has_passkey=bool(passkeys),
+        error=None if error is None else page.text(error),
+    )
+
+
+def show_sign_in_page(
     page: Page, *, login: str, following: str, error: str | None = None, status: int = 200
 ) -> Response:
     return page.render(
@@ -154,6 +164,7 @@ def _sign_in_page(
         status=status,
         login=login,
         following=following,
+        has_passkeys=page.services.people.passkeys.is_available,
         error=None if error is None else page.text(error),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gateway.console.signin.passkeys import Passkeys
 from gateway.console.signin.passwords import Passwords
 from gateway.console.signin.secret import load_secret
 from gateway.console.signin.throttle import Throttle
@@ -42,6 +43,9 @@ class People:
         self.factors = Factors(database)
         self.passwords = Passwords()
         self.secret = load_secret(secrets.console, Path(settings.server.data_dir))
+        self.passkeys = Passkeys(
+            settings.brand.public_url, settings.brand.name, self.secret, self.factors
+        )
         self.throttle = Throttle(redis, settings.redis.key_prefix, self.secret)
         is_local = is_loopback(settings.brand.public_url)
         self._operators_need_factor = console.operator_2fa and not is_local
