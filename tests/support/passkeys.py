@@ -63,7 +63,7 @@ class Device:
         """Return what `navigator.credentials.create` does, as JSON."""
         self._user = options["user"]["id"]
         self.counter += 1
-        key = ES256.from_cryptography_key(self._key.public_key())
+        key = ES256.from_cryptography_key(self._key.public_key())  # type: ignore[no-untyped-call]
         credential = AttestedCredentialData.create(b"\0" * 16, self._credential, key)
         data = AuthenticatorData.create(
             self._party(options["rp"]["id"]), self._flags | _FLAGS.AT, self.counter, credential

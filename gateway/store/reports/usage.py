@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from gateway.core.latency_histogram import quantile_ms
 from gateway.core.model import TOKEN_COLUMNS
@@ -195,7 +196,7 @@ def _single_property(which: SumsFilter, group: SumsBy | None) -> str | None:
     return single if is_single else None
 
 
-def _columns(sums: sa.ReadOnlyColumnCollection[str, Any]) -> list[sa.ColumnElement[Any]]:
+def _columns(sums: ReadOnlyColumnCollection[str, sa.Column[Any]]) -> list[sa.ColumnElement[Any]]:
     failed = (
         sums.failed
         if "failed" in sums

@@ -145,7 +145,8 @@ async def test_sums_of_an_account_are_found_by_the_primary_key(database: Databas
     text = str(query(ACME, [DAY], SumsBy.MODEL).compile(compile_kwargs={"literal_binds": True}))
 
     async with database.read() as connection:
-        plan = [row[3] for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+        found = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")
+        plan = [row.detail for row in found]
 
     assert plan[0] == (
         "SEARCH usage_totals USING PRIMARY KEY"
