@@ -191,7 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--factor", type=float, default=2.0)
-    parser.add_argument("--server", default="max_loop_lag_ms = 250", help="TOML of [server]")
+    parser.add_argument("--server", default="max_loop_lag_ms = 10", help="TOML of [server]")
     parser.add_argument("--unpinned", action="store_true", help="leave all processes on all cores")
     options = parser.parse_args()
     available = sorted(os.sched_getaffinity(0))

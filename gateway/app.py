@@ -23,6 +23,7 @@ from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.intake import Intake
 from gateway.pipeline.execution.runner import CallExecution
 from gateway.pipeline.idempotency import Idempotent
+from gateway.pipeline.overload.early_refusal import EarlyRefusal
 from gateway.pipeline.overload.lag_sampler import LagSampler
 from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
@@ -184,7 +185,7 @@ class EdgeBuilder:
         )
         self._counts = TokenCounter(counters, CountCache(stores.redis, settings.redis.key_prefix))
         self._admission = Admission(
-            settings.server.max_in_flight, stores.call_metrics, metering.reservations, sampler.lag
+            settings.server.max_in_flight, stores.call_metrics, metering.reservations, sampler.turns
         )
         self._intake = Intake(settings.server, stores.call_metrics, metering.credit)
         self._recorder = Recorder(
@@ -226,6 +227,7 @@ class EdgeBuilder:
             Probes(self._settings.brand, stores.redis, self._draining),
             ResponsesApi(self._authenticator, stored.conversations if stored else None),
             self._handover,
+            EarlyRefusal(self._admission.exceeded, stores.call_metrics),
         )
 
 

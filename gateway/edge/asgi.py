@@ -17,10 +17,11 @@ from gateway.edge.handover import AdminHandover, Handover, send_away, wants_page
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.edge.responses_api import ResponsesApi
-from gateway.edge.routes import ACCOUNT_PAGES, Page, allowed_methods, match, surface
+from gateway.edge.routes import ACCOUNT_PAGES, Page, allowed_methods, inference, match, surface
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel, Receive, Scope, Send
+from gateway.pipeline.overload.early_refusal import EarlyRefusal, Refused
 from gateway.pipeline.proxy import Proxy
 from gateway.protocols.http.errors.gateway_errors import render
 
@@ -52,6 +53,7 @@ class Edge:
         probes: Handles health checks and the root.
         responses: Handles stored responses.
         handover: Relays pages to the console; None: there is none.
+        refusal: Refuses calls beyond the worker's bounds; None: it has none.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Edge:
         probes: Probes,
         responses: ResponsesApi,
         handover: Handover | None = None,
+        refusal: EarlyRefusal | None = None,
     ) -> None:
         self._proxy = proxy
         self._models = models
@@ -71,6 +74,7 @@ class Edge:
         self._probes = probes
         self._responses = responses
         self._handover = handover
+        self._refusal = refusal
         self._ids = RequestIds()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,6 +83,9 @@ class Edge:
         request_id = self._ids.next()
         wire = Wire.OPENAI
         path = _sent_path(scope)
+        if (refused := self._refused(scope["method"], path)) is not None:
+            await refused.respond(channel, request_id)
+            return
         try:
             wire = surface(path)
             if channel.header(b"upgrade") is not None and path.startswith("/v1/"):
@@ -105,6 +112,14 @@ class Edge:
             await _send_error(
                 channel, GatewayError(ErrorKind.INTERNAL, "Internal error."), wire, request_id
             )
+
+    def _refused(self, method: str, path: str) -> Refused | None:
+        """Return the response to a call that the worker cannot take; None if it can."""
+        bound = None if self._refusal is None else self._refusal.exceeded()
+        endpoint = None if bound is None else inference(method, path)
+        if self._refusal is None or bound is None or endpoint is None:
+            return None
+        return self._refusal.of(endpoint, bound)
 
     async def _show(self, channel: ClientChannel, page: Page, path: str) -> None:
         """Respond with a page of the console, or with the root or a probe."""

@@ -62,6 +62,11 @@ def allowed_methods(path: str) -> bytes:
     return b"POST" if is_post else b"GET, HEAD"
 
 
+def inference(method: str, path: str) -> Endpoint | None:
+    """Return the inference endpoint of a request; None if it is none, or an error."""
+    return _ENDPOINTS.get(path) if method == "POST" else None
+
+
 def match(method: str, path: str) -> Endpoint | Page:
     """
     Return the endpoint or page of a request.

@@ -1,16 +1,15 @@
 """
 Admission of calls: the worker's own bounds, then the account's limits and credit.
 
-Beyond the bounds a call is refused at once with `retry-after: 1` instead of waiting in a hidden
-queue.
+Beyond the bounds a call is refused at once instead of waiting in a hidden queue, see
+`gateway.pipeline.overload`.
 """
 
 from __future__ import annotations
 
 from gateway.core.model import Model, Principal
-from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.overload.loop_lag import LoopLag
+from gateway.pipeline.overload.loop_turns import LoopTurns
 from gateway.pipeline.record import checkpoint
 from gateway.pipeline.request.inbound_request import InboundRequest
 from gateway.ports import Reservations, ReserveAsk
@@ -25,36 +24,30 @@ class Admission:
         limit: Most concurrent calls, each counted until its response has ended.
         metrics: Shows the count.
         reservations: Limits and credit; None admits every call.
-        lag: The event loop's lag; None: calls are not refused because of it.
+        turns: The event loop's turns; None: calls are not refused because of them.
     """
 
-    __slots__ = ("_in_flight", "_lag", "_limit", "_metrics", "_reservations")
+    __slots__ = ("_in_flight", "_limit", "_metrics", "_reservations", "_turns")
 
     def __init__(
         self,
         limit: int,
         metrics: CallMetrics,
         reservations: Reservations | None,
-        lag: LoopLag | None = None,
+        turns: LoopTurns | None = None,
     ) -> None:
         self._in_flight = 0
         self._limit = limit
         self._metrics = metrics
         self._reservations = reservations
-        self._lag = lag
+        self._turns = turns
 
-    def refusal(self) -> GatewayError | None:
-        """Return why the worker cannot take another call; None if it can."""
+    def exceeded(self) -> str | None:
+        """Return the bound of the worker that another call would exceed; None if it can start."""
         if self._in_flight >= self._limit:
-            self._metrics.count_overload("in_flight")
-            return GatewayError(
-                ErrorKind.OVERLOADED, "Too many open requests. Try again.", retry_after_s=1
-            )
-        if self._lag is not None and self._lag.refuses():
-            self._metrics.count_overload("loop_lag")
-            return GatewayError(
-                ErrorKind.OVERLOADED, "The service is overloaded. Try again.", retry_after_s=1
-            )
+            return "in_flight"
+        if self._turns is not None and self._turns.refuses():
+            return "loop_lag"
         return None
 
     def __enter__(self) -> None:

@@ -101,10 +101,6 @@ class Proxy:
         Raises:
             Exception: An internal error; the call was recorded, but no response was sent.
         """
-        refusal = self._admission.refusal()
-        if refusal is not None:
-            await self._turn_away(call, channel, refusal)
-            return
         task = asyncio.current_task()
         assert task is not None
         departure = Departure(channel, task)
@@ -144,13 +140,6 @@ class Proxy:
                 await self._idempotent.conclude(call, channel)
         finally:
             self._running.discard(departure)
-
-    async def _turn_away(self, call: Call, channel: ClientChannel, refusal: GatewayError) -> None:
-        """Respond to a call that the worker cannot take, with as little work as possible."""
-        call.error = refusal
-        call.status, headers, body = render(refusal, call.client_wire, call.request_id)
-        self._recorder.count_refused(call)
-        await channel.respond_early(call.status, headers, body)
 
     async def _run(self, call: Call, channel: ClientChannel, departure: Departure) -> None:
         seals = call.endpoint is Endpoint.RESPONSES and self._stored is not None

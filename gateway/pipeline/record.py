@@ -48,14 +48,6 @@ class Recorder:
         self._call_log = call_log
         self._unreadable_logged_at: dict[str, float] = {}
 
-    def count_refused(self, call: Call) -> None:
-        """Count a call that an overloaded worker refused; a line for each would be more load."""
-        call.outcome = "failed"
-        endpoint, error = call.endpoint.value, call.error
-        self._metrics.count_call(endpoint, call.client_wire.value, call.outcome, call.status)
-        if error is not None:
-            self._metrics.count_error(endpoint, error.kind.value)
-
     async def record(self, call: Call) -> None:
         """Record `call`, settled; `ended_at` and `status` are final."""
         self._count(call)

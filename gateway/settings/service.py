@@ -94,11 +94,11 @@ class Server(Section, frozen=True):
         Meta(
             ge=0,
             le=60_000,
-            description="Lag of a worker's event loop above which a share of new calls is rejected"
-            " with 503 (OpenAI) or 529 (Anthropic) and `retry-after: 1`. The share is adjusted to"
-            " keep the lag at a quarter of this, until it is zero. `0` rejects none.",
+            description="Lag of a worker's event loop, in CPU time that its turns take, above which"
+            " new calls are rejected with 503 (OpenAI) or 529 (Anthropic) and `retry-after: 1`,"
+            " once it has been above for 0.2 s. `0` rejects none.",
         ),
-    ] = 250
+    ] = 10
     max_in_flight_per_account: Annotated[
         Count,
         Meta(

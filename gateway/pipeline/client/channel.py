@@ -32,6 +32,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 _DRAIN_BYTES = 1024 * 1024
 _DRAIN_S = 2.0
+_ARRIVED_BYTES = 4096
+"""A body up to this size has arrived with its head, in the server's buffer of 8 KiB."""
 _MOST_DRAINS = 256
 """Most requests of one worker whose unused body is discarded at the same time."""
 _CHECK_S = 1.0
@@ -253,6 +255,19 @@ class ClientChannel:
         if not self._read_whole and (declared is None or declared > SMALL_BODY_BYTES):
             headers = [*headers, (b"connection", b"close")]
         await self.respond(status, headers, body)
+
+    async def respond_at_once(self, status: int, headers: Headers, body: bytes) -> None:
+        """
+        Send a whole response without reading a small body; otherwise see `respond_early`.
+
+        The server discards a body that has arrived, which costs half as much as to read it. It
+        closes the connection after the response if the body is still on its way.
+        """
+        declared = read_digits(self.header(b"content-length") or b"")
+        if declared is not None and declared <= _ARRIVED_BYTES:
+            await self.respond(status, headers, body)
+        else:
+            await self.respond_early(status, headers, body)
 
     async def _discard(self, limit_bytes: int) -> None:
         header, size = self.header(b"content-length"), 0

@@ -1,33 +1,29 @@
-"""Measures the lag of the event loop, and logs the begin and the end of an overload."""
+"""Samples the event loop: how late it runs what is due, and how long its turns are."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from time import monotonic
 
-from gateway.pipeline.overload.loop_lag import LoopLag
+from gateway.pipeline.overload.loop_turns import LoopTurns
 
 SAMPLE_EVERY_S = 0.05
-
-logger = logging.getLogger(__name__)
 
 
 class LagSampler:
     """
-    Samples the lag of the running loop from its start as a context manager to its end.
+    Samples the running loop from its start as a context manager to its end.
 
     Args:
-        limit_s: See `LoopLag`.
-        observe: Called with every sample, in seconds.
+        limit_s: See `LoopTurns`.
+        observe: Called with every lag, in seconds.
     """
 
     def __init__(self, limit_s: float, observe: Callable[[float], None]) -> None:
-        self.lag = LoopLag(limit_s)
+        self.turns = LoopTurns(limit_s)
         self._observe = observe
         self._handle: asyncio.Handle | None = None
-        self._refusing = False
 
     def __enter__(self) -> LagSampler:
         self._wait(asyncio.get_running_loop())
@@ -46,12 +42,6 @@ class LagSampler:
         self._handle = loop.call_soon(self._sample, loop, due)
 
     def _sample(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        lag_s = max(monotonic() - due, 0.0)
-        self._observe(lag_s)
-        self.lag.observe(lag_s, SAMPLE_EVERY_S + lag_s)
-        refusing = self.lag.refusing
-        if refusing is not self._refusing:
-            self._refusing = refusing
-            event = "overload_started" if refusing else "overload_ended"
-            logger.warning(event, extra={"lag_ms": round(self.lag.lag_s * 1000)})
+        self._observe(max(monotonic() - due, 0.0))
+        self.turns.begin()  # without calls, nothing else would show that an overload has ended
         self._wait(loop)

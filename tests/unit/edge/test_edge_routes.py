@@ -17,6 +17,7 @@ from gateway.edge.responses_api import ResponsesApi
 from gateway.edge.routes import Page
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
+from gateway.pipeline.overload.early_refusal import EarlyRefusal
 from gateway.settings import Brand
 from gateway.store.redis.client import RedisState
 from tests.support.pipeline_bench import Bench
@@ -57,7 +58,9 @@ class FakeApi:
 class EdgeHarness:
     """An `Edge` with a pipeline of fakes."""
 
-    def __init__(self, *steps: Any, api: FakeApi | None = None, **given: Any) -> None:
+    def __init__(
+        self, *steps: Any, api: FakeApi | None = None, exceeded: str | None = None, **given: Any
+    ) -> None:
         self.bench = Bench(*steps, **given)
         self.api = api or FakeApi()
         self.bus = FakeBus()
@@ -70,6 +73,7 @@ class EdgeHarness:
             self.api,  # type: ignore[arg-type]
             Probes(brand, self.bus, lambda: self.draining),  # type: ignore[arg-type]
             ResponsesApi(self.bench.authenticator, None),
+            refusal=EarlyRefusal(lambda: exceeded, self.bench.metrics),
         )
 
     async def ask(self, path: str, *body: bytes, method: str = "POST", **given: Any) -> FakeClient:
@@ -95,6 +99,31 @@ async def test_inference_goes_to_the_pipeline_with_the_client() -> None:
     assert (client.status, client.body) == (200, OPENAI_ANSWER)
     assert (harness.bench.event.address, harness.bench.event.user_agent) == ("192.0.2.1", "test/1")
     assert harness.bench.event.request_id.encode() == client.header(b"x-request-id")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/chat/completions", 503), ("/v1/messages/count_tokens", 529)]
+)
+async def test_call_beyond_a_bound_is_refused_before_anything_else(path: str, status: int) -> None:
+    """Without a look at its key or body, and without a line in the log."""
+    harness = EdgeHarness(exceeded="loop_lag")
+
+    client = await harness.ask(path, b"no json", key=None)
+
+    assert (client.status, client.header(b"retry-after")) == (status, b"1")
+    assert client.header(b"x-request-id") == client.header(b"request-id") != b""
+    assert harness.bench.call_log.lines == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/healthz", 200), ("GET", "/readyz", 200), ("GET", "/v1/messages", 405)],
+)
+async def test_only_calls_are_refused_beyond_a_bound(method: str, path: str, status: int) -> None:
+    """Probes are served, and errors of the request stay what they are."""
+    harness = EdgeHarness(exceeded="in_flight")
+
+    assert (await harness.ask(path, method=method)).status == status
 
 
 async def test_client_without_address_is_served() -> None:

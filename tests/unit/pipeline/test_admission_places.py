@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
-from gateway.pipeline.overload.loop_lag import LoopLag
+from gateway.pipeline.overload.loop_turns import LoopTurns
 from gateway.ports import Reservation, ReserveAsk
 from gateway.settings import Server
-from gateway.telemetry.call_metrics import CallMetrics
-from gateway.telemetry.metrics import Metrics
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     ANTHROPIC_BODY,
@@ -74,51 +71,30 @@ def test_places_are_given_back_whatever_happens() -> None:
         assert metrics.in_flight == 1
 
 
-def overloads(metrics: CallMetrics, registry: CollectorRegistry) -> dict[str, float]:
-    """Return how many calls each bound refused."""
-    metrics.flush()
-    return {
-        sample.labels["bound"]: sample.value
-        for family in registry.collect()
-        for sample in family.samples
-        if sample.name == "gateway_overload_total"
-    }
-
-
 def test_place_beyond_the_limit_is_refused_and_not_counted() -> None:
     """A place that is left is free at once."""
-    registry = CollectorRegistry()
-    metrics = CallMetrics(Metrics(registry))
+    metrics = Bench().metrics
     admission = Admission(1, metrics, None)
 
-    assert admission.refusal() is None
+    assert admission.exceeded() is None
     with admission:
-        refusal = admission.refusal()
+        assert admission.exceeded() == "in_flight"
         assert metrics.in_flight == 1
-    assert admission.refusal() is None
-
-    assert refusal is not None
-    assert (refusal.kind, refusal.retry_after_s) == (ErrorKind.OVERLOADED, 1)
-    assert overloads(metrics, registry) == {"in_flight": 1}
+    assert admission.exceeded() is None
 
 
-def test_share_of_calls_is_refused_while_the_loop_lags() -> None:
-    """And none once it has caught up."""
-    registry = CollectorRegistry()
-    metrics = CallMetrics(Metrics(registry))
-    lag = LoopLag(0.1)
-    admission = Admission(10, metrics, None, lag)
-    lag.observe(0.11, 0.16)
-    lag.observe(0.11, 0.16)
+async def test_calls_are_refused_while_turns_are_long() -> None:
+    """Each by the state at its arrival."""
+    turns = LoopTurns(0.02)
+    admission = Admission(10, Bench().metrics, None, turns)
+    before = admission.exceeded()
+    for now in (10.0, 10.5):
+        turns.limit.observe(0.03, now)
 
-    refusals = [refusal for _ in range(100) if (refusal := admission.refusal())]
-    while lag.refusing:
-        lag.observe(0.0, 0.05)
+    during = admission.exceeded()
+    turns.limit.observe(0.01, 10.6)
 
-    assert len(refusals) in (69, 70)
-    assert (refusals[0].kind, refusals[0].retry_after_s) == (ErrorKind.OVERLOADED, 1)
-    assert [admission.refusal() for _ in range(100)] == [None] * 100
-    assert overloads(metrics, registry) == {"loop_lag": len(refusals)}
+    assert (before, during, admission.exceeded()) == (None, "loop_lag", None)
 
 
 async def test_reservation_is_asked_for_with_what_is_known() -> None:

@@ -13,10 +13,8 @@ from gateway.ports import Headers
 from gateway.settings import Server
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
-    ANTHROPIC_BODY,
     OPENAI_ANSWER,
     OPENAI_BODY,
-    PATHS,
     PRINCIPAL,
     RAW_KEY,
     FakeClient,
@@ -154,33 +152,6 @@ async def test_endpoint_that_no_deployment_can_serve_is_not_an_overload() -> Non
     assert b'"code":"model_not_supported"' in client.body
     assert call.error is not None
     assert call.error.kind is ErrorKind.MODEL_NOT_SUPPORTED
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "body", "status"),
-    [(Endpoint.CHAT_COMPLETIONS, OPENAI_BODY, 503), (Endpoint.MESSAGES, ANTHROPIC_BODY, 529)],
-)
-async def test_call_beyond_the_cap_is_refused_at_once(
-    endpoint: Endpoint, body: bytes, status: int
-) -> None:
-    """In the client's dialect, counted but without a line, and with no look at its key."""
-    bench = Bench(never, limit=1)
-    first = FakeClient(CHAT, OPENAI_BODY)
-    _, running = bench.begin(first)
-    await wait_until(lambda: bench.transport.requests)
-    client = FakeClient(PATHS[endpoint], body, key=None)
-
-    await bench.run(client, endpoint)
-    first.leave()
-    await running
-
-    assert client.status == status
-    assert client.header(b"retry-after") == b"1"
-    assert [line["request_id"] for line in bench.call_log.lines] == ["req_1"]
-    assert bench.metrics.in_flight == 0
-    bench.metrics.flush()
-    errors = bench.metrics._metrics.errors.labels(endpoint.value, "overloaded")
-    assert errors._value.get() == 1
 
 
 async def test_place_is_held_to_the_end_of_the_answer() -> None:

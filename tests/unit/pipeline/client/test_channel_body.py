@@ -209,6 +209,26 @@ async def test_response_to_an_unread_body_ends_the_connection(
     assert client.headers == [(b"x-a", b"1"), *([(b"connection", b"close")] if closes else [])]
 
 
+@pytest.mark.parametrize(
+    ("headers", "reads"),
+    [
+        (length(3), False),
+        (length(4096), False),
+        (length(4097), True),
+        ([(b"transfer-encoding", b"chunked")], True),
+    ],
+    ids=["tiny", "small", "large", "of unknown length"],
+)
+async def test_response_at_once_reads_no_small_body(headers: Headers, reads: bool) -> None:
+    """It has arrived with the head, and the server discards it."""
+    client = FakeClient(CHAT, b"abc", headers=headers)
+
+    await client.channel().respond_at_once(503, [], b"no")
+
+    assert (client.status, client.body, client.ended) == (503, b"no", True)
+    assert (not client._pieces_in) is reads
+
+
 async def test_header_is_the_first_of_its_name() -> None:
     """Names come in lower case from the server."""
     headers = [(b"x-a", b"1"), (b"x-a", b"2")]
