@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
 
@@ -21,7 +23,6 @@ from gateway.cli.formats import (
 )
 from gateway.operations.objects import balance_fields, code_object, entry_object, pick
 from gateway.operations.values import InvalidValueError, show_time
-from gateway.settings import Settings
 from gateway.store.accounts.accounts import Account
 from gateway.store.accounts.codes import MAX_CODES, Code, CodeDetails, NewCode
 from gateway.store.accounts.credits import Booked, EntryKind, LedgerEntry
@@ -43,6 +44,30 @@ reason_option = click.option("--reason", required=True, help="Recorded in the le
 once_option = click.option(
     "--once", metavar="KEY", help="Idempotency key: a repeated command books nothing."
 )
+
+
+class _BookingOptions(TypedDict):
+    account: str
+    amount: int
+    reason: str
+    once: str | None
+    config_path: Path | None
+    as_json: bool
+
+
+def booking_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a command that books an amount, see `_BookingOptions`."""
+    options = (
+        account_option,
+        amount_option,
+        reason_option,
+        once_option,
+        config_option,
+        json_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group("credits")
@@ -75,45 +100,17 @@ def show_credits(*, account: str, entries: int, config_path: Path | None, form: 
 
 
 @credit.command("topup")
-@account_option
-@amount_option
-@reason_option
-@once_option
-@config_option
-@json_option
-def topup(
-    *,
-    account: str,
-    amount: int,
-    reason: str,
-    once: str | None,
-    config_path: Path | None,
-    as_json: bool,
-) -> None:
+@booking_options
+def topup(**options: Unpack[_BookingOptions]) -> None:
     """Add a payment to a balance."""
-    settings = load_config(config_path)
-    _print_booked(_book(settings, EntryKind.TOPUP, account, amount, reason, once), as_json)
+    _book(EntryKind.TOPUP, **options)
 
 
 @credit.command("adjust")
-@account_option
-@amount_option
-@reason_option
-@once_option
-@config_option
-@json_option
-def adjust(
-    *,
-    account: str,
-    amount: int,
-    reason: str,
-    once: str | None,
-    config_path: Path | None,
-    as_json: bool,
-) -> None:
+@booking_options
+def adjust(**options: Unpack[_BookingOptions]) -> None:
     """Correct a balance. A negative amount reduces it: --amount=-3.20."""
-    settings = load_config(config_path)
-    _print_booked(_book(settings, EntryKind.ADJUSTMENT, account, amount, reason, once), as_json)
+    _book(EntryKind.ADJUSTMENT, **options)
 
 
 @credit.command("refund")
@@ -132,18 +129,24 @@ def refund(request_id: str, reason: str, config_path: Path | None, as_json: bool
 
 
 def _book(
-    settings: Settings, kind: EntryKind, account: str, amount: int, reason: str, once: str | None
-) -> Booked:
+    kind: EntryKind,
+    *,
+    account: str,
+    amount: int,
+    reason: str,
+    once: str | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    settings = load_config(config_path)
+
     async def work(operations: Operations) -> Booked:
         owner = await operations.accounts.find(account)
         return await operations.accounts.book(
             owner.id, kind, amount, actor(), reason=reason, idempotency_key=once
         )
 
-    return run(settings, work)
-
-
-def _print_booked(booked: Booked, as_json: bool) -> None:
+    booked = run(settings, work)
     print_record(_entry_row(booked.entry), as_json)
     if booked.replayed:
         click.echo("This idempotency key was already used: no new entry was booked.", err=True)

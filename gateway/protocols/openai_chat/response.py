@@ -7,6 +7,7 @@ different members, which are unified here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -34,6 +35,10 @@ class CallFragment(msgspec.Struct, gc=False):
     """Gemini's `google.thought_signature` is in here."""
 
 
+LEGACY_INDEX: Final = -1
+"""Index of the only call of the deprecated member `function_call`."""
+
+
 class Delta(msgspec.Struct):
     """A chunk's delta or a whole response's message."""
 
@@ -44,6 +49,14 @@ class Delta(msgspec.Struct):
     refusal: str | None = None
     tool_calls: list[CallFragment] | None = None
     function_call: FunctionFragment | None = None
+
+    @property
+    def calls(self) -> Sequence[CallFragment]:
+        """The pieces of tool calls, including that of `function_call`."""
+        calls = self.tool_calls or ()
+        if self.function_call is None:
+            return calls
+        return *calls, CallFragment(LEGACY_INDEX, None, self.function_call)
 
 
 class Choice(msgspec.Struct):

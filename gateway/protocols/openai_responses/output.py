@@ -36,7 +36,6 @@ from gateway.protocols.openai_responses.items import (
 from gateway.protocols.openai_responses.reasoning import signed_entries
 from gateway.protocols.translate.chat_dialect.history import GOOGLE_FORMAT
 from gateway.protocols.translate.tool_fragments import (
-    LEGACY_INDEX,
     CallState,
     CallTable,
     ToolRecord,
@@ -107,10 +106,8 @@ class OutputBuilder:
             self.text(text)
         if message.refusal:
             self.refusal(message.refusal)
-        for fragment in message.tool_calls or ():
+        for fragment in message.calls:
             self.tool_call(fragment)
-        if message.function_call is not None:
-            self.tool_call(CallFragment(LEGACY_INDEX, None, message.function_call))
 
     def text(self, text: str) -> None:
         if self._context.compacts:

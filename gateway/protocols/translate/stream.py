@@ -6,6 +6,8 @@ Pure: no clock, no random numbers, no I/O. Ids and dates that a response needs a
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from gateway.errors import GatewayError
@@ -18,6 +20,9 @@ from gateway.protocols.http.errors.upstream_faults import (
 )
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.events import Phase, StreamReader, StreamWriter
+
+FieldOutcome = Literal["map", "map or drop", "map or refuse", "drop", "ignore", "refuse"]
+"""How a translation handles a field of the request."""
 
 
 class TranslationRoute(msgspec.Struct, frozen=True):

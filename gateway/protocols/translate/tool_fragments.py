@@ -10,9 +10,6 @@ from gateway.protocols.codec.json_decode import SurrogateJoiner, join_surrogates
 from gateway.protocols.openai_chat.response import CallFragment, thought_signature
 from gateway.protocols.translate.messages_to_chat.meaning import is_object
 
-LEGACY_INDEX: Final = -1
-"""Key of the only call of the deprecated `function_call` field."""
-
 _NULL: Final = "null"
 _STRUCTURE: Final = re.compile(r'["\\{}\[\]]')
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from msgspec import Raw
@@ -28,12 +28,15 @@ from gateway.protocols.translate.chat_to_messages.reasoning import Reasoning, re
 from gateway.protocols.translate.chat_to_messages.tools import ToolUse, translate_tools
 from gateway.protocols.translate.closed_schema import close_schema
 from gateway.protocols.translate.messages_to_chat.messages import Dropped, ToolNames
-from gateway.protocols.translate.stream import ResponseContext, TranslatedRequest, TranslationRoute
+from gateway.protocols.translate.stream import (
+    FieldOutcome,
+    ResponseContext,
+    TranslatedRequest,
+    TranslationRoute,
+)
 from gateway.protocols.translate.structured_output import schema_sentence
 
-Outcome = Literal["map", "map or drop", "map or refuse", "drop", "ignore", "refuse"]
-
-FIELDS: Final[Mapping[str, Outcome]] = {
+FIELDS: Final[Mapping[str, FieldOutcome]] = {
     "model": "map",
     "messages": "map or refuse",
     "max_completion_tokens": "map",

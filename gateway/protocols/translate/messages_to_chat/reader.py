@@ -26,7 +26,6 @@ from gateway.protocols.http.errors.upstream_faults import (
 from gateway.protocols.openai_chat.lenient import decode_chunk, is_error_object, named_reason
 from gateway.protocols.openai_chat.response import (
     GAVE_UP,
-    CallFragment,
     Chunk,
     Delta,
     content_texts,
@@ -40,7 +39,6 @@ from gateway.protocols.openai_chat.usage import (
 from gateway.protocols.translate.capabilities import PLAIN, Capabilities
 from gateway.protocols.translate.events import ChatEvents, Phase
 from gateway.protocols.translate.think_tags import Kind, ThinkTags, think_tags
-from gateway.protocols.translate.tool_fragments import LEGACY_INDEX
 
 _DONE: Final = b"[DONE]"
 _REPORTED: Final = UpstreamFault(
@@ -151,10 +149,9 @@ class ChatReader:
             self._take_text(content)
         if delta.refusal:
             sink.refusal(delta.refusal)
-        for fragment in delta.tool_calls or ():
-            sink.tool_call(fragment)
-        if delta.function_call is not None:
-            sink.tool_call(CallFragment(LEGACY_INDEX, None, delta.function_call))
+        if delta.tool_calls or delta.function_call is not None:
+            for fragment in delta.calls:
+                sink.tool_call(fragment)
 
     def _around_tags(
         self, tags: ThinkTags, delta: Delta, content: str | None, reasoning: str | None

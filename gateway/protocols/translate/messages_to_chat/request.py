@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from msgspec import Raw
@@ -31,12 +31,15 @@ from gateway.protocols.translate.messages_to_chat.messages import (
 )
 from gateway.protocols.translate.messages_to_chat.tools import tool_fields
 from gateway.protocols.translate.reasoning_effort import thinking_fields, wanted_effort
-from gateway.protocols.translate.stream import ResponseContext, TranslatedRequest, TranslationRoute
+from gateway.protocols.translate.stream import (
+    FieldOutcome,
+    ResponseContext,
+    TranslatedRequest,
+    TranslationRoute,
+)
 from gateway.protocols.translate.structured_output import is_strict_schema, schema_sentence
 
-Outcome = Literal["map", "map or drop", "map or refuse", "drop", "ignore", "refuse"]
-
-FIELDS: Final[Mapping[str, Outcome]] = {
+FIELDS: Final[Mapping[str, FieldOutcome]] = {
     "model": "map",
     "max_tokens": "map",
     "messages": "map",

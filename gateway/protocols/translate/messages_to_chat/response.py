@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -87,11 +88,8 @@ def translate_response(body: bytes, context: ResponseContext, caps: Capabilities
             upstream failed, possibly after some text.
     """
     response, choice, message = read_response(body)
-    calls = list(message.tool_calls or ())
-    if message.function_call is not None:
-        calls.append(CallFragment(function=message.function_call))
     content = _prose(message, caps)
-    content += _calls(calls, response.id or "", context)
+    content += _calls(message.calls, response.id or "", context)
     stop = stop_of(
         choice.finish_reason,
         has_calls=any(isinstance(block, ToolUseBlock) for block in content),
@@ -130,7 +128,7 @@ def _prose(message: Delta, caps: Capabilities) -> list[ContentBlock]:
 
 
 def _calls(
-    calls: list[CallFragment], upstream_id: str, context: ResponseContext
+    calls: Sequence[CallFragment], upstream_id: str, context: ResponseContext
 ) -> list[ContentBlock]:
     blocks: list[ContentBlock] = []
     ids = UnusedIds(context.history_ids)
