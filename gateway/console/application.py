@@ -24,6 +24,7 @@ from gateway.console.web.page import Page, Route
 from gateway.console.web.security import (
     SAFE_METHODS,
     is_same_origin,
+    origin_of,
     security_headers,
     session_cookie,
 )
@@ -54,7 +55,9 @@ class Application:
         self.templates = Templates(_FOLDER / "templates", self.static, Navigation(routes))
         self._languages = load_languages(_FOLDER / "locale")
         public_url = services.settings.brand.public_url
-        self._headers = security_headers(public_url)
+        oidc = services.settings.console.oidc
+        form_actions = () if oidc is None else (origin_of(oidc.issuer),)
+        self._headers = security_headers(public_url, form_actions)
         self.cookie = session_cookie(public_url)
         self._router = Router(
             [

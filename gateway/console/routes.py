@@ -6,6 +6,7 @@ from gateway.console.activity.routes import ROUTES as ACTIVITY
 from gateway.console.keys.key_page import ROUTES as KEY
 from gateway.console.keys.list_page import ROUTES as KEYS
 from gateway.console.keys.overview import ROUTES as OVERVIEW
+from gateway.console.oidc.pages import ROUTES as OIDC
 from gateway.console.operators.routes import ROUTES as OPERATORS
 from gateway.console.profile.passkeys import ROUTES as PASSKEYS
 from gateway.console.profile.preferences import ROUTES as PREFERENCES
@@ -27,6 +28,7 @@ ROUTES: tuple[Route, ...] = (
     *STATUS,
     *SIGN_IN,
     *PASSKEY_SIGN_IN,
+    *OIDC,
     *LINKS,
     *OVERVIEW,
     *KEYS,

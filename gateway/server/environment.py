@@ -41,7 +41,9 @@ def ledger_environment(settings: Settings, environ: Mapping[str, str]) -> dict[s
 
 def console_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the console: also its own secret and the operators' token."""
+    oidc = settings.console.oidc
     names = {settings.console.secret_env, settings.admin.token_env}
+    names.add(None if oidc is None else oidc.client_secret_env)
     own = {name: value for name, value in environ.items() if name in names}
     return ledger_environment(settings, environ) | own
 
@@ -52,6 +54,7 @@ def _secret_names(settings: Settings) -> Iterator[str]:
         settings.sql.password_env,
         settings.admin.token_env,
         settings.console.secret_env,
+        None if settings.console.oidc is None else settings.console.oidc.client_secret_env,
         *(provider.api_key_env for provider in settings.providers),
     ]
     return (name for name in named if name is not None)

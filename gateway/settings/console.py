@@ -17,6 +17,38 @@ Network = Annotated[
 ]
 
 
+class Oidc(Section, frozen=True):
+    """An OpenID provider with which people sign in."""
+
+    issuer: Annotated[
+        Text,
+        Meta(
+            description="Its issuer, a URL; `/.well-known/openid-configuration` below it describes"
+            " the provider. It redirects browsers to `/sign-in/oidc/callback` at"
+            " `brand.public_url`, which must be registered there.",
+        ),
+    ]
+    client_id: Annotated[Text, Meta(description="The id under which the pages are registered.")]
+    client_secret_env: Annotated[
+        EnvName | None,
+        Meta(
+            description="Environment variable that holds the client's secret. Without it and"
+            " `client_secret_file` the pages are a public client.",
+        ),
+    ] = None
+    client_secret_file: Annotated[
+        Text | None, Meta(description="File that holds the client's secret.")
+    ] = None
+    name: Annotated[Text, Meta(description="Name of the provider on buttons.")] = "single sign-on"
+    operator_group: Annotated[
+        Text | None,
+        Meta(
+            description="Members of this group, by the `groups` claim of the ID token, are"
+            " operators; who signs in with the provider and is not a member is none.",
+        ),
+    ] = None
+
+
 class Console(Section, frozen=True):
     """The pages for people, served by a process of their own."""
 
@@ -82,6 +114,9 @@ class Console(Section, frozen=True):
     ] = None
     secret_file: Annotated[
         Text | None, Meta(description="File that holds the secret of the pages.")
+    ] = None
+    oidc: Annotated[
+        Oidc | None, Meta(description="An OpenID provider with which people sign in.")
     ] = None
     trusted_proxies: Annotated[
         list[Network],

@@ -20,7 +20,7 @@ from gateway.settings.schema import (
     Settings,
     WireEndpoint,
 )
-from gateway.settings.urls import HttpUrl, check_store_url, split_http_url
+from gateway.settings.urls import HttpUrl, check_store_url, is_loopback, split_http_url
 
 CapsCheck = Callable[[str, Mapping[str, object]], object]
 """Takes a dialect and overrides; raises ValueError naming the capability and what is allowed."""
@@ -73,6 +73,12 @@ def _check_console(settings: Settings) -> Iterator[str]:
         if settings.runs_console and port == console.port:
             yield f"console.port: {port} is already used by {section}.port"
     yield from _one_of("console", console.secret_env, console.secret_file, "secret")
+    if console.oidc is not None:
+        path, oidc = "console.oidc", console.oidc
+        yield from _one_of(path, oidc.client_secret_env, oidc.client_secret_file, "client_secret")
+        url = yield from _url_error(f"{path}.issuer", oidc.issuer)
+        if url is not None and not url.tls and not is_loopback(oidc.issuer):
+            yield f"{path}.issuer: {shown(oidc.issuer)} is not encrypted; use https://"
     for index, network in enumerate(console.trusted_proxies):
         try:
             ipaddress.ip_network(network)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.settings.errors import ConfigError
-from gateway.settings.schema import Provider, Settings
+from gateway.settings.schema import Console, Provider, Settings
 
 ReadText = Callable[[str], str]
 """Returns a file's text; raises OSError or UnicodeDecodeError."""
@@ -31,6 +31,8 @@ class Secrets(msgspec.Struct, frozen=True):
     """None: there is no admin API."""
     console: str | None = None
     """None: the secret of the pages is a file in the data directory."""
+    oidc: str | None = None
+    """None: the pages are a public client of the OpenID provider, or there is none."""
 
     def __repr__(self) -> str:
         return f"Secrets({len(self.providers)} providers)"
@@ -93,6 +95,18 @@ def _credentials(
         if values:
             credentials[provider.name] = tuple(dict.fromkeys(values))
     return credentials
+
+
+def _console_secret(console: Console, fetch: _Fetch, errors: list[str]) -> str | None:
+    """Return the secret of the pages; append a line if it is too short."""
+    found = fetch("console.secret", console.secret_env, console.secret_file)
+    if found is not None and len(found) < _TOKEN_LENGTH:
+        suffix = "env" if console.secret_env is not None else "file"
+        errors.append(
+            f"console.secret_{suffix}: the value (not shown) is too short; use at least "
+            f"{_TOKEN_LENGTH} random characters"
+        )
+    return found
 
 
 def _dot(path: str) -> str:
@@ -163,12 +177,12 @@ def resolve_secrets(
             f"admin.token_{suffix}: the value (not shown) is not a token; use at least "
             f"{_TOKEN_LENGTH} visible ASCII characters"
         )
-    console = fetch("console.secret", settings.console.secret_env, settings.console.secret_file)
-    if console is not None and len(console) < _TOKEN_LENGTH:
-        suffix = "env" if settings.console.secret_env is not None else "file"
-        errors.append(
-            f"console.secret_{suffix}: the value (not shown) is too short; use at least "
-            f"{_TOKEN_LENGTH} random characters"
+    console = _console_secret(settings.console, fetch, errors)
+    oidc = settings.console.oidc
+    client_secret = None
+    if oidc is not None and wanted is not Wanted.STORES:
+        client_secret = fetch(
+            "console.oidc.client_secret", oidc.client_secret_env, oidc.client_secret_file
         )
     secrets = Secrets(
         credentials,
@@ -176,6 +190,7 @@ def resolve_secrets(
         fetch("sql.password", sql.password_env, sql.password_file),
         token,
         console,
+        client_secret,
     )
     if errors:
         raise ConfigError(errors)

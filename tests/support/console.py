@@ -56,6 +56,7 @@ class ConsoleApp:
         signed_in: Who looks at the pages; None: signed out.
         routes: The pages.
         real_sessions: Look the viewer up by the session's cookie.
+        secrets: Of the service.
     """
 
     def __init__(
@@ -66,9 +67,10 @@ class ConsoleApp:
         routes: Sequence[Route] = ROUTES,
         *,
         real_sessions: bool = False,
+        secrets: Secrets | None = None,
     ) -> None:
         redis = RedisClient(read_target(NO_REDIS), RedisLimits(command_timeout_s=0.01), scripts=[])
-        self.services = Services(settings, Secrets({}), database, redis)
+        self.services = Services(settings, secrets or Secrets({}), database, redis)
         self.viewers = FixedViewer(signed_in)
         viewers = self.services.people if real_sessions else self.viewers
         self.application = Application(self.services, viewers, routes)

@@ -42,7 +42,9 @@ async def remove(page: Page) -> Response:
     passkey = own.get(form.text("passkey"))
     if passkey is None:
         raise HTTPException(404)
-    if len(own) == 1 and user.password is None:
+    oidc = page.services.settings.console.oidc
+    is_connected = oidc is not None and await people.identities.has(user.id, oidc.issuer)
+    if len(own) == 1 and user.password is None and not is_connected:
         return page.redirect(f"{_SECURITY}?done=only-passkey")
     await people.factors.remove_passkey(user.id, passkey.id, page.actor)
     return page.redirect(f"{_SECURITY}?done=passkey-removed")

@@ -142,6 +142,7 @@ def _authenticator_page(
 async def _security_page(page: Page, errors: Mapping[str, str], *, status: int = 200) -> Response:
     people, viewer = page.services.people, page.viewer
     user = await people.users.get(viewer.user_id)
+    oidc = page.services.settings.console.oidc
     return page.render(
         "profile/security.html",
         status=status,
@@ -149,6 +150,8 @@ async def _security_page(page: Page, errors: Mapping[str, str], *, status: int =
         sessions=await people.sessions.list(viewer.user_id),
         passkeys=await people.factors.passkeys(viewer.user_id),
         has_passkeys=people.passkeys.is_available,
+        oidc=oidc,
+        is_connected=oidc is not None and await people.identities.has(user.id, oidc.issuer),
         codes_left=await people.factors.count_recovery_codes(viewer.user_id),
         ask_current=user.password is not None and not page.is_confirmed,
         errors={name: page.text(text) for name, text in errors.items()},

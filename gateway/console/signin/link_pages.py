@@ -155,6 +155,7 @@ def _page(
         status=status,
         headers={"cache-control": "no-store"},
         kind=kind.value,
+        oidc=page.services.settings.console.oidc,
         token=sent.text("token"),
         login=sent.text("login"),
         name=sent.text("name"),

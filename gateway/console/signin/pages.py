@@ -165,6 +165,7 @@ def show_sign_in_page(
         login=login,
         following=following,
         has_passkeys=page.services.people.passkeys.is_available,
+        oidc=page.services.settings.console.oidc,
         error=None if error is None else page.text(error),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gateway.console.oidc.provider import Provider
 from gateway.console.signin.passkeys import Passkeys
 from gateway.console.signin.passwords import Passwords
 from gateway.console.signin.secret import load_secret
@@ -12,6 +13,7 @@ from gateway.console.web.viewer import Membership, Role, Viewer
 from gateway.settings import Secrets, Settings
 from gateway.settings.urls import is_loopback
 from gateway.store.people.factors import Factors
+from gateway.store.people.identities import Identities
 from gateway.store.people.links import Links
 from gateway.store.people.sessions import Lifetimes, Sessions, SignedIn
 from gateway.store.people.users import Users
@@ -41,6 +43,8 @@ class People:
         self.sessions = Sessions(database, Lifetimes(console.session_idle_s, console.session_max_s))
         self.links = Links(database)
         self.factors = Factors(database)
+        self.identities = Identities(database)
+        self.provider = None if console.oidc is None else Provider(console.oidc, secrets.oidc)
         self.passwords = Passwords()
         self.secret = load_secret(secrets.console, Path(settings.server.data_dir))
         self.passkeys = Passkeys(

@@ -8,6 +8,7 @@ A request that changes something is accepted only from a page of this origin: br
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 _OFF = (
@@ -47,6 +48,12 @@ def security_headers(public_url: str, form_actions: tuple[str, ...] = ()) -> dic
     if public_url.startswith("https://"):
         headers["strict-transport-security"] = _HSTS
     return headers
+
+
+def origin_of(url: str) -> str:
+    """Return the scheme and host of a URL."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def session_cookie(public_url: str) -> str:

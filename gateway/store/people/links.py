@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from gateway.core.limits import NO_LIMITS
 from gateway.store.accounts.audit import Actor, record
+from gateway.store.people.identities import Identity, add_identity
 from gateway.store.people.sessions import end_sessions
 from gateway.store.people.tokens import digest, new_token
 from gateway.store.people.users import User, add_user, has_operator, set_role, user_of
@@ -66,11 +67,11 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Newcomer(msgspec.Struct, frozen=True):
-    """What a new user enters; the password is a PHC string."""
+    """What a new user enters; the password is a PHC string, None for one of a provider."""
 
     login: str
     name: str
-    password: str
+    password: str | None
 
 
 class Links:
@@ -161,12 +162,19 @@ class Links:
             link = await self._use(connection, LinkKind.ENTER, token)
             return await _user(connection, link)
 
-    async def join(self, token: str, who: Newcomer | User) -> User:
+    async def join(
+        self, token: str, who: Newcomer | User, identity: Identity | None = None
+    ) -> User:
         """
         Make a new or an existing user a member of the link's account.
 
+        Args:
+            token: Of the invitation.
+            who: The user, who signs in with `identity` from then on.
+            identity: Their identity at an OpenID provider.
+
         Raises:
-            LinkUsedError, LoginTakenError, LastOwnerError.
+            LinkUsedError, LoginTakenError, LastOwnerError, IdentityTakenError.
         """
         async with self._database.write() as connection:
             link = await self._use(connection, LinkKind.INVITE, token)
@@ -175,6 +183,8 @@ class Links:
             user = who if isinstance(who, User) else await _add_newcomer(connection, who)
             actor = Actor(f"user:{user.id}")
             await set_role(connection, user.id, link.account_id, link.role, actor)
+            if identity is not None:
+                await add_identity(connection, user.id, identity, actor)
         return user
 
     async def reset(self, token: str, password: str) -> User:

@@ -53,6 +53,25 @@ def test_parse_agreeing_settings_have_no_error() -> None:
         ),
         (
             '[[models]]\nname = "flash"',
+            '[console.oidc]\nissuer = "http://id.example.com"\nclient_id = "x"\n'
+            '[[models]]\nname = "flash"',
+            'console.oidc.issuer: "http://id.example.com" is not encrypted; use https://',
+        ),
+        (
+            '[[models]]\nname = "flash"',
+            '[console.oidc]\nissuer = "https://id.example.com?x"\nclient_id = "x"\n'
+            '[[models]]\nname = "flash"',
+            'console.oidc.issuer: "https://id.example.com?***" has a query or a fragment; use '
+            "scheme, host, port and path only",
+        ),
+        (
+            '[[models]]\nname = "flash"',
+            '[console.oidc]\nissuer = "https://id.example.com"\nclient_id = "x"\n'
+            'client_secret_env = "A"\nclient_secret_file = "b"\n[[models]]\nname = "flash"',
+            'console.oidc.client_secret_file: "b" cannot be combined with client_secret_env',
+        ),
+        (
+            '[[models]]\nname = "flash"',
             '[money]\nrenew_s = 11\nlease_s = 30\n[[models]]\nname = "flash"',
             "money.renew_s: 11.0 must be at most a third of money.lease_s (30.0)",
         ),

@@ -4,7 +4,9 @@ import pytest
 
 from gateway.settings import (
     ConfigError,
+    Console,
     Credential,
+    Oidc,
     Provider,
     Redis,
     Server,
@@ -130,3 +132,15 @@ def test_resolve_secrets_names_the_credential_of_a_list() -> None:
         "characters; use visible ASCII characters",
         "providers[0].api_keys[1].env: the environment variable B is not set",
     ]
+
+
+def test_client_secret_of_the_openid_provider_is_the_consoles() -> None:
+    """The ledger process does not read it; without one the pages are a public client."""
+    oidc = Oidc(issuer="https://id.test", client_id="pages", client_secret_env="OIDC")
+    settings = Settings(console=Console(oidc=oidc))
+
+    found = resolve_secrets(settings, {"OIDC": "k3y"}, read, wanted=Wanted.CONSOLE)
+    assert found.oidc == "k3y"
+    assert resolve_secrets(settings, {}, read, wanted=Wanted.STORES).oidc is None
+    with pytest.raises(ConfigError, match=r"console\.oidc\.client_secret_env"):
+        resolve_secrets(settings, {}, read, wanted=Wanted.CONSOLE)
