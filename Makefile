@@ -20,13 +20,15 @@ run: $(STAMP)
 # share the gateway that the file starts. With ARGS, pytest runs as it is given.
 WORKERS ?= 3
 SHARDED := --dist loadfile --no-loadscope-reorder
+# The files with a marker: importing all tests takes half a minute.
+marked = $(shell grep -rl --include='test_*.py' 'mark\.$(1)\b' tests)
 test: $(DEV_STAMP)
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 	$(BIN)/python -m pytest -n $(WORKERS) $(SHARDED) -m 'not alone and not heavy'
-	$(BIN)/python -m pytest -n 2 $(SHARDED) -m heavy
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -n 2 $(SHARDED) -m heavy $(call marked,heavy)
+	$(BIN)/python -m pytest -m alone $(call marked,alone)
 endif
 
 check: lint types arch

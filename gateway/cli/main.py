@@ -18,14 +18,14 @@ class _Lazy(NamedTuple):
 
 _COMMANDS = {
     "serve": _Lazy("process.serving", "serve", "Run the gateway."),
-    "demo": _Lazy("process.serving", "demo", "Run the gateway with a simulated upstream."),
+    "demo": _Lazy("process.demo", "demo", "Run the gateway with a simulated upstream."),
     "reload": _Lazy("process.running", "reload", "Have a running gateway read its configuration."),
     "drain": _Lazy("process.running", "drain", "Have a running gateway report not to be ready."),
     "restart": _Lazy("process.running", "restart", "Replace the workers of a running gateway."),
     "check-config": _Lazy("config", "check_config", "Validate the configuration."),
     "migrate": _Lazy("records", "migrate", "Upgrade the database schema."),
-    "ledger": _Lazy("process.serving", "ledger", "Run only the ledger writer."),
-    "console": _Lazy("process.serving", "console", "Run only the pages."),
+    "ledger": _Lazy("process.ledger", "ledger", "Run only the ledger writer."),
+    "console": _Lazy("process.console", "console", "Run only the pages."),
     "accounts": _Lazy("accounts", "accounts", "Manage accounts."),
     "keys": _Lazy("keys", "keys", "Manage the keys of accounts."),
     "models": _Lazy("config", "models", "Show the models that clients can use."),

@@ -45,6 +45,7 @@ def process(
             "BYSTANDER": BYSTANDER,
             "LC_ALL": LOCALE,
         },
+        forked=False,  # the tests read what each process was started with
     )
     try:
         yield made.start()

@@ -15,6 +15,8 @@ import urllib.request
 from pathlib import Path
 
 from tests.support.commands import COMMANDS
+from tests.support.forked import FORKS, ForkedProcess
+from tests.support.postgres import copy_migrated
 
 START_S = 30.0
 STOP_S = 30.0
@@ -51,6 +53,7 @@ class GatewayProcess:
             `[redis]` its commands have 400 ms; without `max_loop_lag_ms` no lag refuses calls.
         environment: Added to this process's own.
         open_files: Its limit on open files, soft and hard; None leaves that of this process.
+        forked: Whether it is a fork (see `tests.support.forked`) rather than a Python of its own.
     """
 
     def __init__(
@@ -63,9 +66,11 @@ class GatewayProcess:
         extra: str = "",
         environment: dict[str, str] | None = None,
         open_files: int | None = None,
+        forked: bool = True,
     ) -> None:
         self._environment = environment or {}
-        self._wrapper = ["prlimit", f"--nofile={open_files}"] if open_files else []
+        self._limit = ["prlimit", f"--nofile={open_files}"] if open_files else []
+        self._forked = forked and not open_files
         self.home = home
         self.port = free_port()
         self.metrics_port = free_port()
@@ -74,7 +79,7 @@ class GatewayProcess:
         self.log_path = home / "gateway.log"
         self.tls: ssl.SSLContext | None = None
         """How to reach it over TLS; None: it speaks plain HTTP."""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
         home.mkdir(parents=True, exist_ok=True)
         if "[console]" not in extra + config:
             extra += f"\n[console]\nenabled = false\nport = {free_port()}\n"
@@ -84,6 +89,7 @@ class GatewayProcess:
         if "[redis]" not in extra + config:
             # For want of CPU a reply may take longer than the default, which refuses calls.
             extra += "\n[redis]\ncommand_timeout_ms = 400\n"
+        self._is_embedded = "[sql]" not in extra + config
         routing = "" if "[routing]" in extra + config else SCRIPTED_ROUTING
         self.config_path.write_text(
             f"[server]\nport = {self.port}\nworkers = {workers}\n"
@@ -113,14 +119,20 @@ class GatewayProcess:
 
     def launch(self) -> None:
         """Start."""
-        serve = ["-m", "gateway.cli", "serve", "--config", str(self.config_path)]
+        if self._is_embedded and not (self.data_dir / "capio.db").exists():
+            copy_migrated(self.data_dir)
+        arguments = ["serve", "--config", str(self.config_path)]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self._environment}
+        if self._forked:
+            self._process = FORKS.start("gateway.cli", arguments, self.log_path, environment)
+            return
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._wrapper, sys.executable, *serve],
+                [*self._limit, sys.executable, "-m", "gateway.cli", *arguments],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
+                env=environment,
             )
 
     def wait_ready(self, timeout_s: float = START_S) -> None:

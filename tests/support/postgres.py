@@ -8,7 +8,9 @@ refuses to run as root, so root starts it as `nobody`.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import importlib.util
 import os
 import pwd
@@ -19,6 +21,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +152,23 @@ def postgres() -> Iterator[PostgresServer]:
         server.close()
 
 
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database file, to be copied."""
-    data_dir = tmp_path_factory.mktemp("migrated")
-    asyncio.run(migrate(Settings(server=Server(data_dir=str(data_dir)))))
-    return data_dir / "capio.db"
+@functools.cache
+def migrated_database() -> Path:
+    """Return a migrated SQLite file, to be copied; it is removed with the test process."""
+    data_dir = tempfile.mkdtemp(prefix="capio-migrated-")
+    atexit.register(shutil.rmtree, data_dir)
+    # In a thread, since the test's own may be running a loop.
+    settings = Settings(server=Server(data_dir=data_dir))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, migrate(settings)).result()
+    return Path(data_dir) / "capio.db"
+
+
+def copy_migrated(data_dir: Path) -> None:
+    """Put a migrated SQLite database into a data directory, as the gateway would have."""
+    data_dir.mkdir(mode=0o700, exist_ok=True)
+    shutil.copyfile(migrated_database(), data_dir / "capio.db")
+    (data_dir / "capio.db").chmod(0o600)
 
 
 @pytest.fixture(scope="session")
@@ -176,8 +190,7 @@ def sql_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         template = request.getfixturevalue("migrated_postgres") if is_migrated else "template1"
         url = server.create_database(template)
     elif is_migrated:
-        data_dir.mkdir()
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), data_dir)
+        copy_migrated(data_dir)
     return Settings(server=Server(data_dir=str(data_dir)), sql=Sql(url=url))
 
 

@@ -58,6 +58,16 @@ def test_help_loads_no_store_and_no_server() -> None:
     assert ran.stdout.strip() == ""
 
 
+def test_serve_loads_no_pages_and_no_migrations() -> None:
+    """Workers are forks of this process: what it imports costs each start and each worker."""
+    code = "import sys, gateway.cli.process.serving; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+
+    assert "gateway.server.supervisor" in loaded
+    assert not loaded & {"gateway.console.application", "gateway.demo.server", "alembic", "jinja2"}
+
+
 @pytest.mark.parametrize("name", _COMMANDS)
 def test_every_listed_command_explains_itself(name: str) -> None:
     """`--help` of each listed command prints its usage."""

@@ -21,6 +21,7 @@ from gateway.settings import load
 from gateway.store.hot_state.redis_schema import RedisKeys
 from gateway.store.sql.database import Database
 from tests.support.booking import book_calls as book_in
+from tests.support.postgres import copy_migrated
 from tests.support.usage import NOON_MS, usage_event
 
 Capio = Callable[..., Result]
@@ -29,6 +30,7 @@ Capio = Callable[..., Result]
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A configuration whose stores live in the test's own directory."""
+    copy_migrated(tmp_path / "data")
     path = tmp_path / "test.toml"
     path.write_text(f'{SHORTEST}\n[server]\ndata_dir = "{tmp_path}/data"\n', "utf-8")
     return path

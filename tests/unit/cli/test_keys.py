@@ -13,6 +13,7 @@ from gateway.cli.config import SHORTEST
 from gateway.core import api_keys
 from gateway.server.embedded_valkey import EmbeddedValkey
 from gateway.store.keys.entry import decode_entry, entry_name
+from tests.support.postgres import copy_migrated
 
 Capio = Callable[..., Result]
 PREFIX = "sk-capio-live-"
@@ -21,6 +22,7 @@ PREFIX = "sk-capio-live-"
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A configuration whose stores live in the test's own directory."""
+    copy_migrated(tmp_path / "data")
     path = tmp_path / "test.toml"
     path.write_text(f'{SHORTEST}\n[server]\ndata_dir = "{tmp_path}/data"\n', "utf-8")
     return path

@@ -1,0 +1,44 @@
+"""`capio console`: the pages alone."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from gateway.cli.config import config_option, find_config, load_config, read_config, store_secrets
+from gateway.cli.formats import FAILURE, fail
+from gateway.cli.process.stopping import stop_event
+from gateway.console.process import Reload, run_console
+from gateway.errors import GatewayError
+from gateway.settings import Secrets, Settings, Wanted
+from gateway.store.sql.migrations import migrate
+from gateway.telemetry.logs import configure
+
+
+@click.command()
+@config_option
+def console(config_path: Path | None) -> None:
+    """
+    Run only the pages and the admin API until SIGTERM or Ctrl-C, on `console.host` and
+    `console.port`.
+
+    Any number of them may run, with the same `console.secret_env` or `console.secret_file`.
+    """
+    path = find_config(config_path)
+    settings = load_config(path)
+    secrets = store_secrets(settings, Wanted.CONSOLE)
+    configure(settings.server.log_format)
+    try:
+        asyncio.run(_run_console(settings, secrets, lambda: read_config(path)))
+    except GatewayError as error:
+        fail([f"{error.message} ({error.detail})"], FAILURE)
+    except OSError as error:
+        fail([str(error)], FAILURE)
+
+
+async def _run_console(settings: Settings, secrets: Secrets, reload: Reload) -> None:
+    stop = stop_event()
+    await migrate(settings, secrets.sql_password)
+    await run_console(settings, secrets, reload, stop)
