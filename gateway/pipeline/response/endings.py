@@ -13,6 +13,7 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.request.exchange import CallContext
 from gateway.pipeline.response.relay import EarlyUpstreamError, Relay
+from gateway.protocols.codec.event_filter import at_event_boundary
 from gateway.protocols.http.errors.gateway_errors import render_event
 from gateway.protocols.http.errors.upstream_faults import (
     STREAM_CUT,
@@ -23,7 +24,6 @@ from gateway.protocols.http.errors.upstream_faults import (
 from gateway.protocols.openai_responses.stream import ResponsesStream
 from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.transform import StreamTransform
-from gateway.protocols.streams.usage_filter import at_event_boundary
 
 HELD_S = 0.05
 """How long the upstream may take to end the body while the last event is held back."""

@@ -35,6 +35,7 @@ from gateway.pipeline.response.clocks import (
     StreamClocks,
 )
 from gateway.ports import UpstreamResponse
+from gateway.protocols.codec.event_filter import at_event_boundary
 from gateway.protocols.http.errors.response_faults import MALFORMED_RESPONSE
 from gateway.protocols.http.errors.upstream_errors import EarlyError
 from gateway.protocols.http.errors.upstream_faults import (
@@ -44,7 +45,6 @@ from gateway.protocols.http.errors.upstream_faults import (
     log_detail,
 )
 from gateway.protocols.streams.transform import Meter, StreamTransform
-from gateway.protocols.streams.usage_filter import at_event_boundary
 
 
 class EarlyUpstreamError(GatewayError):

@@ -30,6 +30,7 @@ from gateway.pipeline.response.unfold import UnfoldedResponse
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
 from gateway.protocols.codec.digits import read_digits
+from gateway.protocols.codec.event_filter import at_event_boundary
 from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.http.errors.response_faults import read_response_fault
 from gateway.protocols.http.errors.upstream_errors import early_error
@@ -41,7 +42,6 @@ from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from gateway.protocols.streams.refold import begins_stream, folded
 from gateway.protocols.streams.relayed import HeldBody, Unchanged
 from gateway.protocols.streams.transform import StreamTransform
-from gateway.protocols.streams.usage_filter import at_event_boundary
 from gateway.settings import Server
 
 WHOLE_BYTES = 256 * 1024

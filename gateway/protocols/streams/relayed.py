@@ -6,8 +6,9 @@ from typing import Final
 
 from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import GatewayError
+from gateway.protocols.codec.event_filter import EventFilter, decoded_event
 from gateway.protocols.codec.json_decode import BOM
-from gateway.protocols.codec.sse import KEEPALIVES, EventDecoder
+from gateway.protocols.codec.sse import KEEPALIVES
 from gateway.protocols.http.errors.response_faults import read_response_fault
 from gateway.protocols.http.errors.upstream_errors import EarlyError, early_error
 from gateway.protocols.http.errors.upstream_faults import (
@@ -110,6 +111,28 @@ class HeldBody(Unchanged):
         return b""
 
 
+class RestartFilter(EventFilter):
+    """Ends a Messages stream before the start of a second response."""
+
+    __slots__ = ("_begun", "_over")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = self._over = False
+
+    def is_plain(self, events: bytes) -> bool:
+        """Return whether no event can begin a response, without decoding."""
+        return _START not in events and not self._over
+
+    def removes(self, event: bytes) -> bool:
+        """Return whether the event begins a second response, or is after such a start."""
+        decoded = None if self._over else decoded_event(event)
+        found = None if decoded is None else read_anthropic_event(decoded.data, Usage())
+        if found is not None and found.start:
+            self._over, self._begun = self._begun, True
+        return self._over
+
+
 class RelayedStream(Unchanged):
     """
     The `StreamTransform` of a relayed stream: unchanged from its first event on, except for the
@@ -122,15 +145,18 @@ class RelayedStream(Unchanged):
         hides_usage: Remove the usage event.
     """
 
-    __slots__ = ("_begun", "_filter", "_gate", "_model", "_wire", "early_error", "keepalive")
+    __slots__ = ("_filter", "_gate", "_model", "_wire", "early_error", "keepalive")
 
     def __init__(self, wire: Wire, model: str, *, hides_usage: bool) -> None:
         self._wire = wire
         self.keepalive = KEEPALIVES[wire]
         self._model = model
         self._gate: FirstEventGate | None = FirstEventGate(wire)
-        self._filter = UsageChunkFilter() if hides_usage else None
-        self._begun = False  # a Messages stream, for which there is a mark
+        self._filter: EventFilter | None = None
+        if wire is Wire.ANTHROPIC:
+            self._filter = RestartFilter()
+        elif hides_usage:
+            self._filter = UsageChunkFilter()
         self.early_error: EarlyError | None = None
 
     def feed(self, chunk: bytes) -> bytes:
@@ -138,10 +164,8 @@ class RelayedStream(Unchanged):
         gate = self._gate
         if gate is not None:
             chunk = self._passed(gate, gate.feed(chunk))
-        if _START in chunk:
-            chunk, self._begun = _before_second(chunk, begun=self._begun), True
-        usage = self._filter
-        return chunk if usage is None or not chunk else usage.feed(chunk)
+        events = self._filter
+        return chunk if events is None or not chunk else events.feed(chunk)
 
     def release(self) -> bytes:
         """Return the held bytes although no event has arrived."""
@@ -170,19 +194,3 @@ class RelayedStream(Unchanged):
         elif gate.is_empty and self.early_error is None:
             self.early_error = early_error(STREAM_EMPTY, self._wire, self._model)
         return ready
-
-
-def _before_second(chunk: bytes, *, begun: bool) -> bytes:
-    """Return what is before the start of a second response; all if there is none."""
-    at = chunk.find(_START)
-    if not begun:
-        at = chunk.find(_START, at + 1)
-    while at >= 0:
-        begin = max(chunk.rfind(b"\n\n", 0, at) + 2, chunk.rfind(b"\r\n\r\n", 0, at) + 4)
-        begin = begin if begin > 4 else 0
-        for event in EventDecoder().feed(chunk[begin:])[:1]:
-            found = read_anthropic_event(event.data, Usage())
-            if found is not None and found.start:
-                return chunk[:begin]
-        at = chunk.find(_START, at + 1)
-    return chunk

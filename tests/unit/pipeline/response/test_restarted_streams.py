@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.core.model import Endpoint, Usage, Wire
+from gateway.protocols.codec.sse import EventDecoder
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     ANTHROPIC_BODY,
@@ -88,19 +89,61 @@ async def test_start_of_a_second_response_does_not_reach_the_client(joined: bool
     assert bench.event.usage == Usage(input=7, output=2)
 
 
-async def test_start_in_pieces_breaks_the_connection() -> None:
-    """In the middle of an event no other can be added."""
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("endpoint", list(REQUESTS))
+async def test_second_response_in_single_bytes_is_an_error_event(
+    endpoint: Endpoint, ending: bytes
+) -> None:
+    """However reads and lines end, what the client gets are whole events of one response."""
+    response = FakeUpstreamResponse()
+    bench = Bench(response, deployments=[a_deployment(a_provider(wires=(Wire.ANTHROPIC,)))])
+    client = FakeClient("/", REQUESTS[endpoint])
+    _, task = bench.begin(client, endpoint)
+
+    body = (START + BLOCK + HALF + START + BLOCK + OTHER + REST).replace(b"\n", ending)
+    await response.end(*[body[at : at + 1] for at in range(len(body))])
+    await task
+
+    events = [json.loads(event.data) for event in EventDecoder().feed(client.body)]
+    assert client.body.count(b"half") >= 1
+    assert b"other" not in client.body
+    assert "Upstream sent malformed data" in json.dumps(events[-1])
+    assert client.ended
+    if endpoint is Endpoint.MESSAGES:
+        kinds = ["message_start", "content_block_start", "content_block_delta", "error"]
+        assert [event["type"] for event in events] == kinds
+    assert (bench.event.outcome, bench.event.usage) == ("failed", Usage(input=7, output=2))
+    bench.assert_recorded_once()
+
+
+@pytest.mark.parametrize("at", range(1, len(START)))
+async def test_second_start_may_be_split_anywhere(at: int) -> None:
     response = FakeUpstreamResponse()
     bench = Bench(response, deployments=[a_deployment(a_provider(wires=(Wire.ANTHROPIC,)))])
     client = FakeClient("/", REQUESTS[Endpoint.MESSAGES])
     _, task = bench.begin(client, Endpoint.MESSAGES)
 
-    await response.end(START + BLOCK, HALF, START[:40], START[40:], OTHER, REST)
+    await response.end(START + BLOCK, HALF + START[:at], START[at:] + BLOCK, OTHER, REST)
     await task
 
-    assert b"other" not in client.body
-    assert b"message_stop" not in client.body
-    assert bench.event.outcome == "failed"
+    error = client.body.removeprefix(START + BLOCK + HALF)
+    assert error.startswith(b"event: error\ndata: {")
+    assert error.endswith(b"}\n\n")
+    assert client.ended
+
+
+async def test_stream_that_is_cut_within_an_event_ends_with_an_error_event() -> None:
+    response = FakeUpstreamResponse()
+    bench = Bench(response, deployments=[a_deployment(a_provider(wires=(Wire.ANTHROPIC,)))])
+    client = FakeClient("/", REQUESTS[Endpoint.MESSAGES])
+    _, task = bench.begin(client, Endpoint.MESSAGES)
+
+    await response.end(START + BLOCK, HALF, OTHER[:50])
+    await task
+
+    error = client.body.removeprefix(START + BLOCK + HALF)
+    assert error.startswith(b"event: error\ndata: {")
+    assert client.ended
 
 
 async def test_text_about_the_event_is_relayed() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.streams.usage_filter import UsageChunkFilter, at_event_boundary
+from gateway.protocols.streams.usage_filter import UsageChunkFilter
 
 CONTENT = b'data: {"choices":[{"delta":{"content":"\\"usage\\":{}"}}],"usage":null}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n'
@@ -104,23 +104,3 @@ def test_hider_split_anywhere_same_bytes(body: bytes, points: list[int]) -> None
 def test_hider_arbitrary_bytes_pass_unchanged(chunks: list[bytes]) -> None:
     """Bytes without a usage event come out as they went in."""
     assert shown(*chunks) == b"".join(chunks)
-
-
-@pytest.mark.parametrize(
-    ("previous", "last", "boundary"),
-    [
-        (b"", b"", True),
-        (b"", b"data: a\n\n", True),
-        (b"data: a\n", b"\n", True),
-        (b"data: a\r\n\r", b"\n", True),
-        (b"data: a\r", b"\r", True),
-        (b"data: a\n\r", b"\n", True),
-        (b"", b"data: a\r\n", False),
-        (b"data: a\r", b"\n", False),
-        (b"", b"data: a\n", False),
-        (b"data: a\n\n", b"d", False),
-    ],
-)
-def test_at_event_boundary_tells_a_blank_line(previous: bytes, last: bytes, boundary: bool) -> None:
-    """Only after a blank line, in any line ending, may an event be added."""
-    assert at_event_boundary(previous, last) is boundary
