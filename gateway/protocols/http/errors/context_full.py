@@ -12,21 +12,6 @@ from typing import Final, NamedTuple
 SCANNED_CHARS: Final = 4096
 """Length of a message's beginning that is searched."""
 
-CONTEXT_FULL_CODES: Final = frozenset(
-    {
-        "context_length_exceeded",  # OpenAI, DeepSeek, OpenRouter; 2026-11
-        "context_window_exceeded",
-        "model_context_window_exceeded",  # Z.ai; 2026-11
-        "model_max_prompt_tokens_exceeded",  # GitHub Copilot; 2026-11
-        "exceed_context_size_error",  # llama.cpp, server-errors; 2026-11
-        "input_too_long",
-        "prompt_too_long",
-        "1261",  # GLM, business error codes; 2026-11
-        "336007",  # Baidu Qianfan, error codes; 2026-11
-    }
-)
-"""Codes and types that mean a full context."""
-
 
 class Excess(NamedTuple):
     """How far a prompt exceeds the context; None: the upstream does not say."""
@@ -35,7 +20,9 @@ class Excess(NamedTuple):
     limit: int | None = None
 
 
-class _Wording(NamedTuple):
+class Wording(NamedTuple):
+    """Words of one provider for a full context; a pattern, in which `{max}` is `_CONTEXT`."""
+
     source: str
     seen: str
     pattern: str
@@ -43,143 +30,141 @@ class _Wording(NamedTuple):
 
 # Groups: `n` is the prompt's number of tokens, `max` the limit. The first match counts, so that
 # wordings with numbers come before their short forms.
-_WORDINGS: Final = (
-    _Wording(
+WORDINGS: Final = (
+    Wording(
         "Anthropic", "2026-11", r"prompt is too long: (?P<n>\d{1,12}) tokens > (?P<max>\d{1,12})"
     ),
-    _Wording(
+    Wording(
         "vLLM",
         "2026-11",
         r"{max} tokens\b.{0,60}?request has (?P<n>\d{1,12}) input tokens",
     ),
-    _Wording("Anthropic", "2025-06", r"input length and `?max_tokens`? exceed context limit"),
-    _Wording("OpenAI", "2024-06", r"{max} tokens\b.{0,200}?resulted in (?P<n>\d{1,12}) tokens"),
-    _Wording("vLLM", "2026-04", r"{max} tokens\b.{0,200}?a total of at least (?P<n>\d{1,12})"),
-    _Wording(
+    Wording("Anthropic", "2025-06", r"input length and `?max_tokens`? exceed context limit"),
+    Wording("OpenAI", "2024-06", r"{max} tokens\b.{0,200}?resulted in (?P<n>\d{1,12}) tokens"),
+    Wording("vLLM", "2026-04", r"{max} tokens\b.{0,200}?a total of at least (?P<n>\d{1,12})"),
+    Wording(
         "OpenRouter",
         "2026-04",
         r"{max} tokens\b.{0,200}?requested (?:about )?(?P<n>\d{1,12}) tokens",
     ),
-    _Wording("DeepSeek", "2026-11", r"{max} tokens\b.{0,200}?requested (?P<n>\d{1,12}) tokens"),
-    _Wording(
+    Wording("DeepSeek", "2026-11", r"{max} tokens\b.{0,200}?requested (?P<n>\d{1,12}) tokens"),
+    Wording(
         "xAI",
         "2026-11",
         r"maximum prompt length is (?P<max>\d{1,12}).{0,200}?contains (?P<n>\d{1,12})",
     ),
-    _Wording("xAI", "2026-11", r"maximum prompt length is (?P<max>\d{1,12})"),
-    _Wording(  # github.com/UKGovernmentBEIS/inspect_ai/pull/5208
+    Wording("xAI", "2026-11", r"maximum prompt length is (?P<max>\d{1,12})"),
+    Wording(  # github.com/UKGovernmentBEIS/inspect_ai/pull/5208
         "xAI",
         "2026-09",
         r"\((?P<n>\d{1,12}) tokens\) exceeds budget \((?P<max>\d{1,12}) tokens\)",
     ),
-    _Wording("xAI", "2026-09", r"\[input_too_large\]"),
-    _Wording(
+    Wording("xAI", "2026-09", r"\[input_too_large\]"),
+    Wording(
         "OpenAI",
         "2026-11",
         r"exceed the configured limit of (?P<max>\d{1,12}).{0,200}?in (?P<n>\d{1,12}) tokens",
     ),
-    _Wording("OpenAI", "2026-11", r"tokens exceed the configured limit of (?P<max>\d{1,12})"),
-    _Wording(
+    Wording("OpenAI", "2026-11", r"tokens exceed the configured limit of (?P<max>\d{1,12})"),
+    Wording(
         "vLLM",
         "2026-04",
         r"passed (?P<n>\d{1,12}) input tokens.{0,200}?length is only (?P<max>\d{1,12})",
     ),
-    _Wording(
+    Wording(
         "vLLM",
         "2026-11",
         r"prompt \((?:total )?length (?P<n>\d{1,12})\).{0,200}?length (?:of )?(?P<max>\d{1,12})",
     ),
-    _Wording(
+    Wording(
         "SGLang",
         "2026-11",
         r"input \((?P<n>\d{1,12}) tokens\) is longer than.{0,200}?\((?P<max>\d{1,12}) tokens",
     ),
-    _Wording(
+    Wording(
         "SGLang",
         "2026-11",
         r"input length \((?P<n>\d{1,12})\) exceeds.{0,200}?\((?P<max>\d{1,12})\)",
     ),
-    _Wording(
+    Wording(
         "SGLang",
         "2026-11",
         r"exceeds the model's {max} tokens.{0,200}?a total of (?P<n>\d{1,12}) tokens",
     ),
-    _Wording(
+    Wording(
         "Gemini",
         "2026-11",
         r"input token count \(?(?P<n>\d{1,12})\)? exceeds.{0,200}?allowed \(?(?P<max>\d{1,12})",
     ),
-    _Wording(
-        "Gemini", "2026-11", r"input token count exceeds.{0,200}?allowed \(?(?P<max>\d{1,12})"
-    ),
-    _Wording(
+    Wording("Gemini", "2026-11", r"input token count exceeds.{0,200}?allowed \(?(?P<max>\d{1,12})"),
+    Wording(
         "llama.cpp",
         "2026-11",
         r"\((?P<n>\d{1,12}) tokens\) exceeds the available context size \((?P<max>\d{1,12})",
     ),
-    _Wording("llama.cpp", "2026-11", r"exceeds the available context size"),
-    _Wording("LM Studio", "2026-11", r"greater than the context length"),
-    _Wording(
+    Wording("llama.cpp", "2026-11", r"exceeds the available context size"),
+    Wording("LM Studio", "2026-11", r"greater than the context length"),
+    Wording(
         "Moonshot",
         "2026-11",
         r"model token limit: (?P<max>\d{1,12})(?: \(requested: (?P<n>\d{1,12}))?",
     ),
-    _Wording("Moonshot", "2026-11", r"exceeded model token limit"),
-    _Wording(
+    Wording("Moonshot", "2026-11", r"exceeded model token limit"),
+    Wording(
         "GLM", "2026-11", r"prompt exceeds max length|prompt 超长|输入(?:内容)?(?:长度)?超(?:长|过)"
     ),
-    _Wording(
+    Wording(
         "GitHub Copilot",
         "2026-11",
         r"token count of (?P<n>\d{1,12}) exceeds the limit of (?P<max>\d{1,12})",
     ),
-    _Wording(
+    Wording(
         "DashScope", "2026-07", r"range of input length should be \[\d{1,12}, ?(?P<max>\d{1,12})\]"
     ),
-    _Wording("Volcano Ark", "2026-11", r"exceed max message tokens"),
-    _Wording(
+    Wording("Volcano Ark", "2026-11", r"exceed max message tokens"),
+    Wording(
         "Volcano Ark",
         "2026-11",
         r"input (?:length|tokens?) (?P<n>\d{1,12}) exceeds? (?:the )?max\D{1,40}(?P<max>\d{1,12})",
     ),
-    _Wording("Bedrock", "2026-11", r"input is too long"),
-    _Wording("MiniMax", "2026-11", r"context window exceeds limit"),
-    _Wording(
+    Wording("Bedrock", "2026-11", r"input is too long"),
+    Wording("MiniMax", "2026-11", r"context window exceeds limit"),
+    Wording(
         "Mistral",
         "2026-11",
         r"contains (?P<n>\d{1,12}) tokens.{0,200}?with (?P<max>\d{1,12}) maximum context",
     ),
-    _Wording("Mistral", "2026-11", r"too large for model with (?P<max>\d{1,12}) maximum context"),
-    _Wording("Ollama", "2026-11", r"prompt too long; exceeded (?:max )?context length"),
-    _Wording(
+    Wording("Mistral", "2026-11", r"too large for model with (?P<max>\d{1,12}) maximum context"),
+    Wording("Ollama", "2026-11", r"prompt too long; exceeded (?:max )?context length"),
+    Wording(
         "ds4",
         "2026-11",
         r"prompt has (?P<n>\d{1,12}) tokens.{0,200}?context size is (?P<max>\d{1,12}) tokens",
     ),
-    _Wording(
+    Wording(
         "Cerebras", "2026-11", r"current length is (?P<n>\d{1,12}) while limit is (?P<max>\d{1,12})"
     ),
-    _Wording("Groq", "2026-11", r"reduce the length of (?:the|your) (?:messages|prompt|input)"),
+    Wording("Groq", "2026-11", r"reduce the length of (?:the|your) (?:messages|prompt|input)"),
     # A limit of tokens per minute that the request exceeds alone: waiting does not help.
-    _Wording(
+    Wording(
         "Groq",
         "2026-05",
         r"request too large for .{0,200}?limit (?P<max>\d{1,12}), requested (?P<n>\d{1,12})",
     ),
-    _Wording("Groq", "2026-11", r"request too large for model"),
+    Wording("Groq", "2026-11", r"request too large for model"),
     # Common to several: the last resort.
-    _Wording(
+    Wording(
         "any",
         "2026-11",
         r"\b(?P<n>\d{1,12}) tokens\b.{1,60}?(?:maximum|limit) of (?P<max>\d{1,12})",
     ),
-    _Wording(
+    Wording(
         "any", "2026-11", r"context[ _](?:length|window|size|limit)|maximum context|上下文长度"
     ),
-    _Wording("any", "2026-11", r"(?:prompt|input|conversation) (?:is )?too (?:long|large)"),
-    _Wording("any", "2026-11", r"too many (?:input |prompt )?tokens|token limit exceeded"),
-    _Wording("Perplexity", "2026-11", r"exceed(?:s|ed)?\b.{0,200}?(?:max|limit).{0,200}?tokens"),
-    _Wording(
+    Wording("any", "2026-11", r"(?:prompt|input|conversation) (?:is )?too (?:long|large)"),
+    Wording("any", "2026-11", r"too many (?:input |prompt )?tokens|token limit exceeded"),
+    Wording("Perplexity", "2026-11", r"exceed(?:s|ed)?\b.{0,200}?(?:max|limit).{0,200}?tokens"),
+    Wording(
         "any",
         "2026-11",
         r"(?:prompt|input|messages)\b.{0,60}exceed(?:s|ed)?\b.{0,60}(?:length|tokens)",
@@ -189,7 +174,7 @@ _WORDINGS: Final = (
 _CONTEXT: Final = r"(?:context|model) length (?:is|of) (?:only )?(?P<max>\d{1,12})"
 _PATTERNS: Final = tuple(
     re.compile(wording.pattern.replace("{max}", _CONTEXT), re.IGNORECASE | re.DOTALL)
-    for wording in _WORDINGS
+    for wording in WORDINGS
 )
 
 # A limit on output is not a prompt that is too long: compacting the history would not help.

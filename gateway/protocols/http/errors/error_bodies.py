@@ -69,7 +69,10 @@ def _fields(value: dict[str, object]) -> ErrorFields:
 
 
 def _of_object(error: dict[str, object]) -> ErrorFields:
+    metadata = error.get("metadata")
     kind = _text(error.get("type")) or _text(error.get("status")) or _text(error.get("reason"))
+    if kind is None and isinstance(metadata, dict):  # OpenRouter's; its code is the HTTP status
+        kind = _text(metadata.get("error_type")) or _text(metadata.get("limit_source"))
     code = next((code for name in _CODES if (code := _code(error.get(name)))), None)
     fields = ErrorFields(
         _message(error),
@@ -78,7 +81,6 @@ def _of_object(error: dict[str, object]) -> ErrorFields:
         tokens=_count(error.get("n_prompt_tokens")),
         limit=_count(error.get("n_ctx")),
     )
-    metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if raw is None and fields.message.startswith("{"):
         raw = fields.message  # github.com/continuedev/continue/issues/10560, 2026-02: Gemini's

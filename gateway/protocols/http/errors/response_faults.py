@@ -9,7 +9,8 @@ import msgspec
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import GatewayError
 from gateway.protocols.codec.json_decode import decode_response
-from gateway.protocols.http.errors.upstream_faults import FaultClass, UpstreamFault, read_fault
+from gateway.protocols.http.errors.error_codes import FaultClass
+from gateway.protocols.http.errors.upstream_faults import UpstreamFault, read_fault
 
 MALFORMED_RESPONSE: Final = UpstreamFault(
     fault=FaultClass.BROKEN_OFF, message="The upstream sent an empty response."

@@ -21,12 +21,12 @@ from gateway.protocols.http.errors.account_words import (
     mentions_account,
     without_account_ids,
 )
+from gateway.protocols.http.errors.error_codes import FaultClass
 from gateway.protocols.http.errors.upstream_faults import (
     RESOURCES_GONE,
     STREAM_CUT,
     STREAM_LATE,
     STREAM_MALFORMED,
-    FaultClass,
     UpstreamFault,
     error_kind,
     failure_class,

@@ -10,7 +10,6 @@ full context, trouble with the operator's account, and an unknown model.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -20,9 +19,6 @@ from gateway.core.model import Wire
 from gateway.core.routing.failures import FailureClass
 from gateway.errors import ErrorKind
 from gateway.protocols.http.errors.account_words import (
-    ACCOUNT_CODES,
-    CREDENTIAL_CODES,
-    UNKNOWN_MODEL_CODES,
     has_no_capacity,
     is_about_account,
     is_about_content,
@@ -31,40 +27,16 @@ from gateway.protocols.http.errors.account_words import (
     is_throttled,
 )
 from gateway.protocols.http.errors.context_full import (
-    CONTEXT_FULL_CODES,
     SCANNED_CHARS,
     Excess,
     read_excess,
 )
 from gateway.protocols.http.errors.error_bodies import ErrorFields, read_error_body
+from gateway.protocols.http.errors.error_codes import MINIMAX_CODES, NAMES, FaultClass
 from gateway.protocols.http.retry_after import retry_after_s, retry_headers
 
 HeaderPairs = Sequence[tuple[bytes, bytes]]
 """Names in lower case."""
-
-
-class FaultClass(enum.Enum):
-    """The class of an upstream's error, a closed set."""
-
-    QUOTA = "quota"
-    """The operator's account at the provider has no credit, or is closed."""
-    CREDENTIAL = "credential"
-    """The provider rejects the operator's key."""
-    OVERLOADED = "overloaded"
-    RATE_LIMITED = "rate_limited"
-    NOT_FOUND = "not_found"
-    """The upstream does not know the model."""
-    TOO_LONG = "too_long"
-    """The prompt exceeds the model's context."""
-    TOO_LARGE = "too_large"
-    """The body exceeds the upstream's limit in bytes."""
-    TIMEOUT = "timeout"
-    INVALID = "invalid"
-    """The request is invalid."""
-    FAILED = "failed"
-    """The upstream failed."""
-    BROKEN_OFF = "broken_off"
-    """The response ended early or was malformed; detected by the gateway."""
 
 
 class UpstreamFault(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,30 +89,6 @@ RESOURCES_GONE: Final = UpstreamFault(fault=FaultClass.OVERLOADED, message="upst
 """DeepSeek's finish reason `insufficient_system_resource`."""
 
 _RATE_CODE: Final = "rate_limit_exceeded"
-_NAMES: Final[Mapping[str, FaultClass]] = {
-    **dict.fromkeys(ACCOUNT_CODES, FaultClass.QUOTA),
-    **dict.fromkeys(CREDENTIAL_CODES, FaultClass.CREDENTIAL),
-    **dict.fromkeys(UNKNOWN_MODEL_CODES, FaultClass.NOT_FOUND),
-    **dict.fromkeys(CONTEXT_FULL_CODES, FaultClass.TOO_LONG),
-    "server_is_overloaded": FaultClass.OVERLOADED,
-    "slow_down": FaultClass.OVERLOADED,
-    "overloaded_error": FaultClass.OVERLOADED,
-    "service_unavailable_error": FaultClass.OVERLOADED,
-    _RATE_CODE: FaultClass.RATE_LIMITED,
-    "engine_overloaded_error": FaultClass.OVERLOADED,  # Moonshot, with 429; 2026-11
-    "ServerOverloaded": FaultClass.OVERLOADED,  # Volcano Ark, with 429; 2026-11
-    "capacity_exceeded": FaultClass.OVERLOADED,  # Groq's flex tier, with 498; 2026-11
-    "1312": FaultClass.OVERLOADED,  # GLM: too many calls of the model; 2026-11
-    "UNAVAILABLE": FaultClass.OVERLOADED,  # Gemini's status strings, with 503 and 504; 2026-11
-    "DEADLINE_EXCEEDED": FaultClass.TIMEOUT,
-    "1302": FaultClass.RATE_LIMITED,  # GLM, "API codes": concurrency, requests, traffic; 2026-11
-    "1303": FaultClass.RATE_LIMITED,
-    "1305": FaultClass.RATE_LIMITED,
-    "Throttling": FaultClass.RATE_LIMITED,  # DashScope, error codes; 2026-11
-    "Throttling.RateQuota": FaultClass.RATE_LIMITED,
-    "Throttling.AllocationQuota": FaultClass.RATE_LIMITED,
-}
-"""Codes and types that take precedence over the status."""
 
 _ANTHROPIC_TYPES: Final[Mapping[str, FaultClass]] = {
     "authentication_error": FaultClass.CREDENTIAL,
@@ -179,18 +127,6 @@ _STATUSES: Final[Mapping[int, FaultClass]] = {
 
 _ACCOUNT_STATUSES: Final = frozenset({401, 402, 403})
 """Statuses that concern the operator's account, even if the error's type is generic."""
-
-_MINIMAX_CODES: Final[Mapping[str, FaultClass]] = {
-    "1001": FaultClass.TIMEOUT,
-    "1002": FaultClass.RATE_LIMITED,
-    "1004": FaultClass.CREDENTIAL,
-    "1008": FaultClass.QUOTA,
-    "1026": FaultClass.INVALID,
-    "1039": FaultClass.RATE_LIMITED,
-    "2013": FaultClass.INVALID,
-    "2049": FaultClass.CREDENTIAL,
-}
-"""`base_resp.status_code` of a response with HTTP status 200 (MiniMax, error codes, 2026-11)."""
 
 _KINDS: Final[Mapping[FaultClass, ErrorKind]] = {
     FaultClass.QUOTA: ErrorKind.UPSTREAM_QUOTA,
@@ -322,7 +258,7 @@ def _classify(wire: Wire, status: int, fields: ErrorFields) -> FaultClass:
     found = named or _by_status(wire, status)
     if status in _ACCOUNT_STATUSES and found in (FaultClass.INVALID, FaultClass.FAILED):
         found = _STATUSES[status]
-    if status not in _SPOKEN:
+    if status not in _SPOKEN or (status == 402 and named is FaultClass.RATE_LIMITED):
         return found
     message = fields.message
     plain = _by_plain_words(found, status, message)
@@ -377,15 +313,15 @@ def _excess(fault: FaultClass, fields: ErrorFields) -> Excess:
 
 def _by_name(wire: Wire, status: int, fields: ErrorFields) -> FaultClass | None:
     if fields.minimax:
-        return _MINIMAX_CODES.get(fields.code or "") if status < 400 else None
+        return MINIMAX_CODES.get(fields.code or "") if status < 400 else None
     kind = fields.type or ""
     if wire is Wire.ANTHROPIC and kind in _ANTHROPIC_TYPES:
-        by_code = _NAMES.get(fields.code or "")
+        by_code = NAMES.get(fields.code or "")
         return by_code or _ANTHROPIC_TYPES[kind]
     for name in (fields.code or "", kind):
-        if name in _NAMES:
-            return _NAMES[name]
-    if "rate_limit" in kind or kind == "RESOURCE_EXHAUSTED":
+        if name in NAMES:
+            return NAMES[name]
+    if "rate_limit" in kind or (kind == "RESOURCE_EXHAUSTED" and status != 402):
         return FaultClass.RATE_LIMITED
     return (_ANTHROPIC_TYPES.get(kind) or _GOOGLE_STATUSES.get(kind)) if status < 400 else None
 

@@ -16,10 +16,10 @@ from typing import Final
 
 from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.sse import Event
+from gateway.protocols.http.errors.error_codes import FaultClass
 from gateway.protocols.http.errors.upstream_faults import (
     RESOURCES_GONE,
     STREAM_EMPTY,
-    FaultClass,
     UpstreamFault,
     read_stream_fault,
 )

@@ -10,9 +10,9 @@ from gateway.core.model import Wire
 from gateway.core.routing.failures import RULES
 from gateway.errors import ErrorKind
 from gateway.protocols.http.errors.account_words import without_account_ids
+from gateway.protocols.http.errors.error_codes import FaultClass
 from gateway.protocols.http.errors.upstream_errors import (
     ErrorResponse,
-    FaultClass,
     error_kind,
     failure_class,
     read_fault,

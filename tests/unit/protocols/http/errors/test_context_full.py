@@ -10,9 +10,9 @@ import pytest
 from gateway.core.model import Wire
 from gateway.core.routing.failures import RULES
 from gateway.protocols.http.errors.context_full import Excess, read_excess
+from gateway.protocols.http.errors.error_codes import FaultClass
 from gateway.protocols.http.errors.upstream_errors import (
     ErrorResponse,
-    FaultClass,
     failure_class,
     read_fault,
     read_stream_fault,

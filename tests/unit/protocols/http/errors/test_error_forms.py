@@ -9,13 +9,13 @@ import pytest
 
 from gateway.core.model import Wire
 from gateway.protocols.http.errors.context_full import Excess
+from gateway.protocols.http.errors.error_codes import FaultClass
 from gateway.protocols.http.errors.upstream_errors import (
     ErrorResponse,
     relay_error,
     translate_error,
 )
 from gateway.protocols.http.errors.upstream_faults import (
-    FaultClass,
     read_fault,
     read_stream_fault,
 )

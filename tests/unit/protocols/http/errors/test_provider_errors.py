@@ -9,9 +9,9 @@ import pytest
 
 from gateway.core.model import Wire
 from gateway.core.routing.failures import RULES
+from gateway.protocols.http.errors.error_codes import FaultClass
 from gateway.protocols.http.errors.upstream_errors import translate_error
 from gateway.protocols.http.errors.upstream_faults import (
-    FaultClass,
     failure_class,
     read_fault,
     read_stream_fault,
@@ -155,3 +155,89 @@ def test_refused_content_is_the_clients_error() -> None:
     assert not RULES[failure_class(fault)].fallback
     assert b"flagged" in made.body
     assert made.status in (400, 403)
+
+
+def minimax(code: int) -> dict[str, Any]:
+    """Return an error of MiniMax under status 200."""
+    return {"base_resp": {"status_code": code, "status_msg": "m"}}
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (1000, FaultClass.FAILED),
+        (1001, FaultClass.TIMEOUT),
+        (1002, FaultClass.RATE_LIMITED),  # GLM's 1002 is a rejected key
+        (1004, FaultClass.CREDENTIAL),
+        (1008, FaultClass.QUOTA),
+        (1024, FaultClass.FAILED),
+        (1026, FaultClass.INVALID),
+        (1027, FaultClass.INVALID),
+        (1033, FaultClass.FAILED),
+        (1039, FaultClass.RATE_LIMITED),
+        (1041, FaultClass.RATE_LIMITED),
+        (1042, FaultClass.INVALID),
+        (2013, FaultClass.INVALID),
+        (2045, FaultClass.RATE_LIMITED),
+        (2049, FaultClass.CREDENTIAL),
+        (2056, FaultClass.QUOTA),
+    ],
+)
+def test_codes_of_minimax_are_its_own(code: int, expected: FaultClass) -> None:
+    body = json.dumps(minimax(code)).encode()
+
+    assert read_fault(Wire.OPENAI, 200, (), body).fault is expected
+    assert read_stream_fault(Wire.OPENAI, body).fault is expected
+
+
+def openrouter(status: int, **metadata: str) -> dict[str, Any]:
+    """Return an error of OpenRouter's, whose code repeats the HTTP status."""
+    return {"error": {"code": status, "message": "Insufficient credits", "metadata": metadata}}
+
+
+@pytest.mark.parametrize(
+    ("status", "metadata", "expected"),
+    [
+        (402, {"limit_source": "openrouter_credits"}, FaultClass.QUOTA),
+        (402, {"limit_source": "openrouter_in_flight_budget"}, FaultClass.RATE_LIMITED),
+        (402, {"error_type": "in_flight_budget_exhausted"}, FaultClass.RATE_LIMITED),
+        (
+            402,
+            {"error_type": "weight_exceeds_budget", "limit_source": "openrouter_credits"},
+            FaultClass.RATE_LIMITED,
+        ),
+        (403, {"limit_source": "openrouter_workspace_budget"}, FaultClass.QUOTA),
+        (403, {"limit_source": "openrouter_key_limit"}, FaultClass.QUOTA),
+        (400, {"error_type": "context_length_exceeded"}, FaultClass.TOO_LONG),
+        (503, {"error_type": "provider_overloaded"}, FaultClass.OVERLOADED),
+    ],
+)
+def test_openrouter_names_the_cause_in_its_metadata(
+    status: int, metadata: dict[str, str], expected: FaultClass
+) -> None:
+    """A budget that other running calls fill is no reason to take the deployment out."""
+    body = json.dumps(openrouter(status, **metadata)).encode()
+
+    assert read_fault(Wire.OPENAI, status, (), body).fault is expected
+    assert read_stream_fault(Wire.OPENAI, body).fault is expected
+
+
+@pytest.mark.parametrize("message", ["Your prepayment credits are depleted.", "No."])
+def test_payment_that_gemini_requires_is_the_operators(message: str) -> None:
+    """`RESOURCE_EXHAUSTED` with 429 is a rate limit, with 402 it is the credit."""
+    error = {"code": 402, "message": message, "status": "RESOURCE_EXHAUSTED"}
+    body = json.dumps([{"error": error}]).encode()
+
+    assert read_fault(Wire.OPENAI, 402, (), body).fault is FaultClass.QUOTA
+    assert read_stream_fault(Wire.OPENAI, body).fault is FaultClass.QUOTA
+
+
+@pytest.mark.parametrize("code", ["1301", "1214", "data_inspection_failed", "DataInspectionFailed"])
+def test_refused_content_in_a_stream_is_the_requests_error(code: str) -> None:
+    """GLM and DashScope: there is no status, and another deployment would refuse it as well."""
+    event = json.dumps({"error": {"code": code, "message": "unsafe or sensitive content"}}).encode()
+
+    fault = read_stream_fault(Wire.OPENAI, event)
+
+    assert fault.fault is FaultClass.INVALID
+    assert not RULES[failure_class(fault)].fallback

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.model import Endpoint, Wire
+from gateway.protocols.http.errors.error_codes import FaultClass
 from gateway.protocols.http.errors.response_faults import MALFORMED_RESPONSE, read_response_fault
-from gateway.protocols.http.errors.upstream_faults import FaultClass
 
 CHAT = (Wire.OPENAI, Endpoint.CHAT_COMPLETIONS)
 MESSAGES = (Wire.ANTHROPIC, Endpoint.MESSAGES)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from gateway.core.model import Wire
 from gateway.core.routing.failures import RULES
 from gateway.errors import ErrorKind
+from gateway.protocols.http.errors.error_codes import FaultClass
 from gateway.protocols.http.errors.upstream_errors import (
     STREAM_CUT,
     ErrorResponse,
-    FaultClass,
     error_kind,
     failure_class,
     is_signature_refusal,
