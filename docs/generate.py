@@ -2,7 +2,7 @@
 Writes the reference pages from the code: `make docs`, or `python docs/generate.py`.
 
 Settings come from the descriptions in `gateway/settings`, errors from `gateway/errors.py` and the
-texts in `gateway/console/openapi/errors.py`, metrics from `gateway/telemetry/metrics.py`, the README's costs from `bench/README.md`. `tests/unit/project/test_docs.py` fails
+texts in `gateway/console/openapi/errors.py`, dialects from the tables of `gateway/protocols`, metrics from `gateway/telemetry/metrics.py`, the README's costs from `bench/README.md`. `tests/unit/project/test_docs.py` fails
 when a page is not what this module writes.
 """
 
@@ -24,6 +24,10 @@ from gateway.console.library.site import site_of
 from gateway.console.library.sources import read_sources
 from gateway.console.openapi.errors import ERROR_TEXTS
 from gateway.errors import SURFACES, Surface
+from gateway.protocols.dialects.facts import ERROR_FACTS, REQUEST_FACTS, USAGE_FACTS, Fact
+from gateway.protocols.http.errors.context_full import WORDINGS
+from gateway.protocols.http.errors.error_codes import ERROR_CODES
+from gateway.protocols.translate.capabilities import DIALECTS, PLAIN, Capabilities
 from gateway.server.demonstration import demo_settings
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -91,6 +95,23 @@ elsewhere. `x-should-retry` advises the vendors' SDKs; where the column is empty
 | --- | --- | --- | --- | --- |
 """
 
+DIALECTS_PAGE = """\
+# Dialects
+
+What each provider documents beyond the plain API of its wire, where, and when it was read. `providers.dialect` selects
+a dialect, `caps` of a provider or deployment overrides single capabilities. Capabilities that are not listed have the
+value of the plain API; their meaning is described in `gateway/protocols/translate/capabilities.py`.
+"""
+
+ERROR_CODES_TEXT = """\
+A code or type counts more than the HTTP status, and also in a stream. MiniMax's are read in `base_resp` only.
+"""
+
+WORDINGS_TEXT = """\
+Words by which a prompt that exceeds the model's context is recognised without a code, in this order. `n` is the
+prompt's number of tokens, `max` the limit. Clients get the error of their own API, with the numbers if they are named.
+"""
+
 METRICS = """\
 # Metrics
 
@@ -117,6 +138,7 @@ def pages() -> dict[str, str]:
         "errors.md": errors_page(),
         "metrics.md": metrics_page(),
         "clients.md": clients_page(),
+        "dialects.md": dialects_page(),
         "../README.md": readme_page(),
     }
 
@@ -195,6 +217,61 @@ def clients_page() -> str:
 def _deeper(body: str) -> str:
     """Return a page whose headings stand one level lower."""
     return re.sub(r"^##", "###", body, flags=re.MULTILINE)
+
+
+def dialects_page() -> str:
+    """Return the capabilities and facts of all dialects."""
+    parts = [NOTICE, DIALECTS_PAGE]
+    for dialect, found in DIALECTS.items():
+        parts.append(f"## `{dialect}`\n")
+        facts = [fact for fact in REQUEST_FACTS if fact.dialect == dialect]
+        parts.extend(_wrapped(f"- {fact.text} ({_source(fact)})", "  ") for fact in facts)
+        differing = [
+            f"`{name} = {_toml(getattr(found, name))}`"
+            for name in Capabilities.__struct_fields__
+            if getattr(found, name) != getattr(PLAIN, name)
+        ]
+        parts.append(_wrapped("- Capabilities: " + (", ".join(differing) or "none"), "  "))
+        for title, table in (("Usage", USAGE_FACTS), ("Errors", ERROR_FACTS)):
+            parts.extend(
+                _wrapped(f"- {title}: {fact.text} ({_source(fact)})", "  ")
+                for fact in table
+                if fact.dialect == dialect
+            )
+        parts.append("")
+    parts.append(f"## Error codes\n\n{ERROR_CODES_TEXT}")
+    parts.extend(
+        _wrapped(
+            f"- {line.provider}, {line.fault.value}: {_code_list(line.codes)}"
+            f" ({line.source}, {line.seen})",
+            "  ",
+        )
+        for line in ERROR_CODES
+    )
+    parts.append(f"\n## A full context\n\n{WORDINGS_TEXT}")
+    parts.extend(
+        _wrapped(
+            f"- {wording.source}, {wording.seen}: `{wording.pattern.replace('`', chr(39))}`", "  "
+        )
+        for wording in WORDINGS
+    )
+    return "\n".join(parts) + "\n"
+
+
+def _code_list(codes: tuple[str, ...]) -> str:
+    return ", ".join(f"`{code}`" for code in codes)
+
+
+def _source(fact: Fact) -> str:
+    return f"{fact.source}, {fact.seen}"
+
+
+def _toml(value: object) -> str:
+    """Return a capability as it is written in `caps`."""
+    if isinstance(value, bytes):
+        value = value.decode()
+    # A space that a line break would take the place of is escaped.
+    return json.dumps(value, ensure_ascii=False).replace('" "', r'"\u0020"')
 
 
 def readme_page() -> str:

@@ -2,8 +2,9 @@
 The capabilities of each upstream dialect, as data.
 
 A provider names a dialect; a provider or deployment may override single capabilities (`caps` in the
-catalogue). The values come from the providers' documentation and SDK code of 2026-11. They are
-defaults of the dialect; differences of single models belong in the catalogue.
+catalogue). The values come from the providers' documentation and SDK code of 2026-11, see
+`gateway.protocols.dialects.facts`. They are defaults of the dialect; differences of single models
+belong in the catalogue.
 """
 
 from __future__ import annotations
@@ -169,8 +170,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         efforts=("minimal", "low", "medium", "high"),
         thought_signatures=True,
     ),
-    # learn.microsoft.com, ReasoningEffort, 2026-11: the efforts. The rest is as for OpenAI, without
-    # features that depend on the API version, such as tiers, cache keys and files.
+    # As for OpenAI, without features that depend on the API version: tiers, cache keys, files.
     "azure": Capabilities(
         max_tokens_param="max_completion_tokens",
         min_output_tokens=16,
@@ -186,38 +186,32 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
     "xai": Capabilities(
         max_tokens_param="max_completion_tokens",
         reasoning_fields=("reasoning_effort",),
-        # docs.x.ai, "Reasoning", 2026-11: grok-4.5 cannot switch reasoning off (grok-4.3 can).
+        # grok-4.5 cannot switch reasoning off (grok-4.3 can).
         efforts=("low", "medium", "high"),
-        stop_max=0,  # github.com/lidge-jun/opencodex/issues/5278, 2026-09: `stop` is rejected
+        stop_max=0,
         user_field="user",
     ),
     "zai": Capabilities(
-        # docs.z.ai, "Thinking mode", 2026-11: `thinking.type`; reasoning is sent back with results.
         reasoning_in="reasoning_content",
         thinking="zai",
         reasoning_fields=("thinking", "reasoning_effort"),
-        # java.agentscope.io, "GLM", 2026-11: only `auto`, no stream_options, no schema, no strict.
         tool_choice=("auto",),
         structured="json_object",
         stream_options=False,
         stop_max=1,
     ),
     "qwen": Capabilities(
-        # help.aliyun.com, "Deep thinking", 2026-11: `enable_thinking`, per request.
         reasoning_in="reasoning_content",
         thinking="qwen",
         reasoning_fields=("enable_thinking", "thinking_budget", "reasoning_effort"),
         forced_while_thinking=False,
-        # docs.instructorphp.com, "Qwen", 2026-11: no `required`; schemas for few models only.
         tool_choice=("auto", "none", "named"),
         structured="json_object",
         top_k=True,
     ),
     "mistral": Capabilities(
-        # github.com/anomalyco/opencode/issues/1680, 2025-08: ids are [a-zA-Z0-9]{9}.
         tool_id_max=9,
         tool_id_exact=True,
-        # github.com/avante-corp/avante.nvim/issues/2347, 2025-06: 422; usage comes without it.
         stream_options=False,
         # Without a source: the forms of a prefix, efforts and later system messages.
         prefill="prefix",
@@ -227,14 +221,12 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
     ),
     "groq": Capabilities(
         max_tokens_param="max_completion_tokens",
-        # console.groq.com/docs/reasoning, 2026-11: `reasoning`; efforts are those of gpt-oss.
         reasoning_in="reasoning",
         reasoning_fields=("reasoning_effort", "reasoning_format", "include_reasoning"),
         efforts=("low", "medium", "high"),
         user_field="user",
     ),
     "openrouter": Capabilities(
-        # openrouter.ai/docs/use-cases/reasoning-tokens, 2026-11: one object for all models.
         reasoning_in="reasoning",
         thinking="openrouter",
         reasoning_fields=("reasoning", "reasoning_effort", "include_reasoning"),
@@ -249,8 +241,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         thinking="vllm",
         top_k=True,
         prefill="vllm",
-        # github.com/Portkey-AI/gateway/issues/1327, 2025-09: without a reasoning parser, the text
-        # contains the reasoning, often with only its closing tag.
+        # Without a reasoning parser.
         think_tags=True,
     ),
     "anthropic": Capabilities(

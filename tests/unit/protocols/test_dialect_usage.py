@@ -1,7 +1,7 @@
 """
 The `usage` of each provider's dialect, whole and streamed: the counts, the cost, what is shown.
 
-The forms come from the providers' documentation and from public reports, see `SOURCES`.
+The forms come from the providers' documentation and from public reports, see `USAGE_FACTS`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 
 from gateway.core.model import Endpoint, Prices, Usage, Wire
 from gateway.protocols.anthropic_messages.usage import UsageCounters
+from gateway.protocols.dialects.facts import USAGE_FACTS
 from gateway.protocols.streams.meter import JsonMeter, StreamMeter
 from tests.support.meters import DONE, chunk, event
 from tests.support.pipeline_bench import Bench
@@ -35,28 +36,6 @@ PRICES = Prices(
     reasoning=5 * 10**9,
 )
 
-SOURCES = {
-    "openai": "developers.openai.com, API reference, chat object and chunk, 2026-11",
-    "openai-cache-write": "openai-python, types/responses/response_usage.py, 2026-11",
-    "azure": "learn.microsoft.com, Azure OpenAI in Foundry, streaming and content filter, 2026-11",
-    "azure-grok": "recordings of Azure's Grok: cached above prompt in 32 of 32, 2026-11",
-    "deepseek": "api-docs.deepseek.com, Context caching and Chat completion, 2026-11",
-    "deepseek-last": "the same: without stream_options usage comes with the finish reason",
-    "moonshot": "github.com/earendil-works/pi/issues/2017, 2026-03: in the choice",
-    "minimax": "platform.minimax.io, Chat Completions (OpenAI compatible), 2026-11",
-    "gemini": "github.com/openai/openai-python/issues/2544, 2025-12: thoughts in the total alone",
-    "vllm": "github.com/vllm-project/vllm/pull/6652, 2024-07: continuous_usage_stats",
-    "xai": "github.com/Wei-Shaw/sub2api/issues/5771, 2026-08, with what xAI charged",
-    "xai-equal-counts": "docs.x.ai, Consumption and rate limits, 2026-02: reasoning in the total",
-    "zai": "github.com/QuantumNous/new-api/pull/2550, 2025-12: at the usual place",
-    "qwen": "alibabacloud.com/help/en/model-studio/context-cache, 2026-06: explicit cache",
-    "qwen-nested": "the same page, 2026-01: within cache_creation",
-    "mistral": "github.com/vercel/ai/pull/14889, 2026-05: three places for cached tokens",
-    "mistral-audio": "recordings of Voxtral: audio outside of the prompt, 2026-11",
-    "groq": "github.com/vercel/ai, packages/groq, 2026-07: x_groq in the last chunk",
-    "openrouter": "openrouter.ai/docs/use-cases/usage-accounting, 2026-11: in the last chunk",
-}
-
 
 class Form(NamedTuple):
     """
@@ -65,7 +44,8 @@ class Form(NamedTuple):
     Attributes:
         usage: The object.
         place: Where a stream has it: "own" chunk, "last" with the finish reason, "choice" within
-            the choice, "every" chunk, "x_groq", or "beside" an empty delta after the finish.
+            the choice, "every" chunk, "zeros" before the last, "x_groq", or "beside" an empty delta
+            after the finish.
         counts: What is billed.
         nanousd: The cost at `PRICES`.
     """
@@ -122,6 +102,11 @@ FORMS: dict[str, Form] = {
          "completion_tokens": 150, "prompt_tokens_details": {"cached_tokens": 100},
          "completion_tokens_details": {"reasoning_tokens": 120}},
         "last", Usage(input=100, cache_read=100, output=30, reasoning=120), 830_000,
+    ),
+    "minimax-zeros": Form(
+        {"total_tokens": 249, "total_characters": 0, "prompt_tokens": 26,
+         "completion_tokens": 223, "completion_tokens_details": {"reasoning_tokens": 214}},
+        "zeros", Usage(input=26, output=9, reasoning=214), 1_132_000,
     ),
     "gemini": Form(
         {"completion_tokens": 744, "prompt_tokens": 1469, "total_tokens": 2496,
@@ -213,6 +198,8 @@ def streamed(name: str, form: Form) -> bytes:
         early = {"usage": {**usage, "completion_tokens": 1, "total_tokens": 10**5}}
         early["usage"].pop("completion_tokens_details", None)
         early["usage"]["total_tokens"] = usage["prompt_tokens"] + 1
+    if place == "zeros":
+        early = {"usage": {"total_tokens": 0, "total_characters": 0}}
     if place == "x_groq":
         early = {"x_groq": {"id": "req_1"}}
     stream = chunk({"role": "assistant", "content": ""}, **early)
@@ -224,7 +211,7 @@ def streamed(name: str, form: Form) -> bytes:
         return (
             stream + b"data: %b\n\n" % json.dumps({"id": "c", "choices": [choice]}).encode() + DONE
         )
-    last: dict[str, Any] = {"usage": usage} if place in ("last", "every") else {}
+    last: dict[str, Any] = {"usage": usage} if place in ("last", "every", "zeros") else {}
     if place == "x_groq":
         last = {"x_groq": {"id": "req_1", "usage": usage}}
     stream += chunk({}, "stop", **last)
@@ -235,9 +222,8 @@ def streamed(name: str, form: Form) -> bytes:
     return stream + DONE
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_each_form_has_a_source(name: str) -> None:
-    assert SOURCES[name]
+def test_each_documented_way_to_report_usage_has_an_example() -> None:
+    assert {fact.name for fact in USAGE_FACTS} == set(FORMS) | {"anthropic"}
 
 
 @pytest.mark.parametrize("name", FORMS)

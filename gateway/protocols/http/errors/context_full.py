@@ -159,7 +159,7 @@ WORDINGS: Final = (
         r"\b(?P<n>\d{1,12}) tokens\b.{1,60}?(?:maximum|limit) of (?P<max>\d{1,12})",
     ),
     Wording(
-        "any", "2026-11", r"context[ _](?:length|window|size|limit)|maximum context|上下文长度"
+        "any", "2026-11", r"context(?: |_)(?:length|window|size|limit)|maximum context|上下文长度"
     ),
     Wording("any", "2026-11", r"(?:prompt|input|conversation) (?:is )?too (?:long|large)"),
     Wording("any", "2026-11", r"too many (?:input |prompt )?tokens|token limit exceeded"),

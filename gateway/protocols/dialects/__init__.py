@@ -1,0 +1,1 @@
+"""What is documented about providers, with its sources."""
