@@ -35,7 +35,6 @@ from gateway.pipeline.running import RunningCalls
 from gateway.pipeline.stored.keeper import StoredResponses
 from gateway.pipeline.token_counts import TokenCounter
 from gateway.settings import Secrets, Settings
-from gateway.settings.embedded import redis_url
 from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.health.exchange import RedisHealth, health_channel
 from gateway.store.hot_state.count_cache import CountCache
@@ -45,7 +44,7 @@ from gateway.store.keys.cache import KeyCache
 from gateway.store.keys.entry import channel_name, key_entry_script
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.metering import Metering
-from gateway.store.redis.address import read_target
+from gateway.store.redis.address import redis_target
 from gateway.store.redis.client import RedisClient, RedisLimits, RedisState
 from gateway.store.redis.pubsub import Subscription
 from gateway.store.responses.records import ResponseRecords, response_scripts
@@ -74,9 +73,7 @@ class Stores:
         self.metrics = Metrics()
         self.call_metrics = CallMetrics(self.metrics)
         prefix = settings.redis.key_prefix
-        target = read_target(
-            redis_url(settings), password=secrets.redis_password, client_name="capio-worker"
-        )
+        target = redis_target(settings, secrets, "capio-worker")
         self.redis = RedisClient(
             target,
             RedisLimits(command_timeout_s=settings.redis.command_timeout_ms / 1000),

@@ -25,14 +25,13 @@ from gateway.operations.records import CodeOperations, RecordOperations
 from gateway.operations.refusals import REFUSALS, refusal
 from gateway.operations.values import InvalidValueError
 from gateway.settings import Secrets, Settings
-from gateway.settings.embedded import redis_url
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.keys.cache import publish_change
 from gateway.store.keys.entry import Change
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.account_loader import push_account
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, redis_target
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate, pending_revisions
 
@@ -122,11 +121,7 @@ class RedisPublisher:
 
     async def _run(self, work: Callable[[Redis], Awaitable[None]]) -> bool:
         try:
-            url = redis_url(self._settings)
-            target = read_target(
-                url, password=self._secrets.redis_password, client_name="capio-cli"
-            )
-            client = cold_client(target)
+            client = cold_client(redis_target(self._settings, self._secrets, "capio-cli"))
         except (OSError, ValueError) as error:  # certificate files; options of the URL
             raise PublishError(str(error)) from error
         client.set_retry(Retry(NoBackoff(), 0))  # the operator can repeat the command

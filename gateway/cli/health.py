@@ -13,9 +13,8 @@ from gateway.cli.config import config_option, load_config, store_secrets
 from gateway.cli.formats import FAILURE, Row, fail, json_option, print_json, print_rows
 from gateway.core.catalogue import build
 from gateway.settings import Settings
-from gateway.settings.embedded import redis_url
 from gateway.store.health.minutes import MOST_MINUTES, DeploymentReport, read_health
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, redis_target
 
 
 @click.command()
@@ -44,10 +43,7 @@ def health(minutes: int, config_path: Path | None, as_json: bool) -> None:
 async def _read(settings: Settings, minutes: int) -> list[DeploymentReport]:
     catalogue = build(settings, {})
     labels = dict.fromkeys(each.label for model in catalogue.models for each in model.deployments)
-    password = store_secrets(settings).redis_password
-    client = cold_client(
-        read_target(redis_url(settings), password=password, client_name="capio-cli")
-    )
+    client = cold_client(redis_target(settings, store_secrets(settings), "capio-cli"))
     try:
         return await read_health(client, settings.redis.key_prefix, list(labels), minutes)
     finally:

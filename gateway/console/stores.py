@@ -15,14 +15,13 @@ from gateway.operations.accounts import AccountOperations
 from gateway.operations.keys import KeyOperations
 from gateway.operations.records import CodeOperations, RecordOperations
 from gateway.settings import Secrets, Settings
-from gateway.settings.embedded import redis_url
 from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.keys.cache import KeyCache
 from gateway.store.keys.entry import key_entry_script
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.account_loader import AccountLoader
-from gateway.store.redis.address import read_target
+from gateway.store.redis.address import redis_target
 from gateway.store.redis.client import RedisClient, RedisLimits
 from gateway.store.sql.database import Database
 
@@ -110,9 +109,7 @@ def open_database(
 
 async def open_redis(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> RedisClient:
     """Return a started Redis client that `stack` closes. Redis need not be available yet."""
-    target = read_target(
-        redis_url(settings), password=secrets.redis_password, client_name="capio-console"
-    )
+    target = redis_target(settings, secrets, "capio-console")
     redis = RedisClient(
         target,
         RedisLimits(command_timeout_s=_REDIS_TIMEOUT_S),

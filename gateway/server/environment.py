@@ -30,7 +30,8 @@ def helper_environment(settings: Settings, environ: Mapping[str, str]) -> dict[s
 
 def ledger_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the ledger process, which also uses SQL and Redis."""
-    stores = {settings.redis.password_env, settings.sql.password_env}
+    redis, sql = settings.redis, settings.sql
+    stores = {redis.password_env, redis.sentinel_password_env, sql.password_env}
     others = set(_secret_names(settings)) - stores
     return helper_environment(settings, environ) | {
         name: value
@@ -51,6 +52,7 @@ def console_environment(settings: Settings, environ: Mapping[str, str]) -> dict[
 def _secret_names(settings: Settings) -> Iterator[str]:
     named = [
         settings.redis.password_env,
+        settings.redis.sentinel_password_env,
         settings.sql.password_env,
         settings.admin.token_env,
         settings.console.secret_env,

@@ -20,9 +20,9 @@ from redis.exceptions import RedisError
 
 from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings, Wanted, read_text, resolve_secrets
-from gateway.settings.embedded import is_sql_embedded, redis_url
+from gateway.settings.embedded import is_sql_embedded
 from gateway.signals import end_with_parent
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, redis_target
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.usage.ledger_writer import LedgerWriter, describe, pause
@@ -47,8 +47,7 @@ async def run_ledger(
     """
     if is_sql_embedded(settings):
         await migrate(settings)
-    url = redis_url(settings)
-    target = read_target(url, password=secrets.redis_password, client_name="capio-ledger")
+    target = redis_target(settings, secrets, "capio-ledger")
     reader = UsageReader(cold_client(target), settings.redis.key_prefix)
     database = Database(settings, secrets.sql_password)
     rest_s = settings.sql.ledger_rest_ms / 1000

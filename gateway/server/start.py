@@ -17,8 +17,10 @@ from gateway.server.child import PRIVATE_UMASK
 from gateway.server.file_limit import FileLimitError
 from gateway.server.supervisor import Supervisor
 from gateway.server.workers.listeners import ListenError
-from gateway.settings import ConfigError, Settings, load, read_text, resolve_secrets
+from gateway.settings import ConfigError, Secrets, Settings, load, read_text, resolve_secrets
 from gateway.store.accounts.audit import SYSTEM
+from gateway.store.redis.connection import RedisRefusedError
+from gateway.store.redis.start_check import check_redis
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.telemetry import logs
@@ -46,8 +48,10 @@ def serve(settings: Settings, config_path: Path | None) -> int:
     return run(settings, supervisor)
 
 
-async def _prepare(settings: Settings, password: str | None) -> None:
-    """Migrate; on a terminal, show how to set up the pages while there is no operator."""
+async def _prepare(settings: Settings, secrets: Secrets) -> None:
+    """Check Redis, migrate; on a terminal, show how to set up the pages without an operator."""
+    await check_redis(settings, secrets)
+    password = secrets.sql_password
     await migrate(settings, password)
     if not settings.console.enabled or not sys.stderr.isatty():
         return  # the link is a secret: it must not end up in a log
@@ -66,7 +70,10 @@ def run(settings: Settings, supervisor: Supervisor) -> int:
     os.umask(PRIVATE_UMASK)
     try:
         secrets = resolve_secrets(settings, os.environ, read_text)
-        asyncio.run(_prepare(settings, secrets.sql_password))
+        asyncio.run(_prepare(settings, secrets))
+    except (RedisRefusedError, ValueError) as refused:
+        logger.error("start_refused", extra={"reason": str(refused)})  # noqa: TRY400 - the message is complete
+        return 1
     except (GatewayError, ConfigError, OSError) as failure:
         logger.error("migration_failed", extra={"reason": str(failure)})  # noqa: TRY400 - the message is complete
         return 1

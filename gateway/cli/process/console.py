@@ -13,6 +13,7 @@ from gateway.cli.process.stopping import stop_event
 from gateway.console.process import Reload, run_console
 from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings, Wanted
+from gateway.store.redis.start_check import check_redis
 from gateway.store.sql.migrations import migrate
 from gateway.telemetry.logs import configure
 
@@ -34,11 +35,12 @@ def console(config_path: Path | None) -> None:
         asyncio.run(_run_console(settings, secrets, lambda: read_config(path)))
     except GatewayError as error:
         fail([f"{error.message} ({error.detail})"], FAILURE)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         fail([str(error)], FAILURE)
 
 
 async def _run_console(settings: Settings, secrets: Secrets, reload: Reload) -> None:
     stop = stop_event()
+    await check_redis(settings, secrets)
     await migrate(settings, secrets.sql_password)
     await run_console(settings, secrets, reload, stop)

@@ -14,6 +14,7 @@ from gateway.cli.process.stopping import stop_event
 from gateway.errors import GatewayError
 from gateway.server.ledger_process import run_ledger
 from gateway.settings import Secrets, Settings
+from gateway.store.redis.start_check import check_redis
 from gateway.store.sql.migrations import migrate
 from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
@@ -34,12 +35,13 @@ def ledger(config_path: Path | None) -> None:
         asyncio.run(_run_ledger(settings, secrets))
     except GatewayError as error:
         fail([f"{error.message} ({error.detail})"], FAILURE)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         fail([str(error)], FAILURE)
 
 
 async def _run_ledger(settings: Settings, secrets: Secrets) -> None:
     stop = stop_event()
+    await check_redis(settings, secrets)
     await migrate(settings, secrets.sql_password)
     registry = CollectorRegistry()
     exporter, thread = start_http_server(settings.metrics.port, settings.metrics.host, registry)

@@ -14,9 +14,8 @@ from redis.exceptions import RedisError
 
 from gateway.console.public.health import Day, ModelHealth, ModelState, judge, read_days
 from gateway.errors import GatewayError
-from gateway.settings.embedded import redis_url
 from gateway.store.health.minutes import DeploymentReport, read_health
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, redis_target
 
 if TYPE_CHECKING:
     from gateway.console.services import Services
@@ -107,13 +106,7 @@ class StatusBoard:
         self, labels: Sequence[str]
     ) -> tuple[dict[str, DeploymentReport], dict[str, DeploymentReport]]:
         settings = self._services.settings
-        client = cold_client(
-            read_target(
-                redis_url(settings),
-                password=self._services.secrets.redis_password,
-                client_name="capio-status",
-            )
-        )
+        client = cold_client(redis_target(settings, self._services.secrets, "capio-status"))
         prefix = settings.redis.key_prefix
         try:
             recent = await read_health(client, prefix, labels, RECENT_MINUTES)

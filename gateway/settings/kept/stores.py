@@ -16,13 +16,25 @@ class Redis(Section, frozen=True):
         Text,
         Meta(
             description='`"embedded"` starts a Valkey in `server.data_dir`. Otherwise a `redis://`,'
-            " `rediss://` or `unix://` URL without a password.",
+            " `rediss://`, `valkey://`, `valkeys://` (with TLS) or `unix://` URL without a"
+            " password, `redis://user@host:6379/0` for a user of ACL; or"
+            " `redis+sentinel://host:26379,host:26379/service` (`rediss+sentinel` with TLS).",
         ),
     ] = "embedded"
     password_env: Annotated[
         EnvName | None, Meta(description="Environment variable that holds the password.")
     ] = None
     password_file: Annotated[Text | None, Meta(description="File that holds the password.")] = None
+    sentinel_password_env: Annotated[
+        EnvName | None,
+        Meta(
+            description="Environment variable that holds the password of the Sentinels. Their user"
+            " is `?sentinel_username=` in the URL."
+        ),
+    ] = None
+    sentinel_password_file: Annotated[
+        Text | None, Meta(description="File that holds the password of the Sentinels.")
+    ] = None
     command_timeout_ms: Annotated[
         int,
         Meta(

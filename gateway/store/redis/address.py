@@ -2,7 +2,8 @@
 Redis addresses, and redis-py clients for use outside the hot path.
 
 URLs have redis-py's syntax (`redis://`, `rediss://`, `unix://`, with user, password, database and
-TLS options). The hot path does not use redis-py, see `client` and `connection`.
+TLS options), or name Sentinels, see `sentinel`. The hot path does not use redis-py, see `client`
+and `connection`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,12 @@ from typing import Any, TypedDict
 import msgspec
 import redis.asyncio
 from redis.asyncio.connection import RedisSSLContext, SSLConnection, parse_url
+from redis.asyncio.sentinel import SentinelConnectionPool
+
+from gateway.settings import Secrets, Settings
+from gateway.settings.embedded import redis_url
+from gateway.settings.urls import split_sentinel_url
+from gateway.store.redis.sentinel import SentinelGroup
 
 DEFAULT_PORT = 6379
 
@@ -38,6 +45,7 @@ class _Address(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     username: str | None = None
     password: str | None = None
     db: int = 0
+    sentinel_username: str | None = None
 
 
 class RedisTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,26 +65,46 @@ class RedisTarget(msgspec.Struct, frozen=True, kw_only=True):
     """The options of `tls`, for redis-py, which creates its own context."""
     connect_timeout_s: float = 2.0
     """For name resolution, TCP, TLS and login together."""
+    sentinels: SentinelGroup | None = None
+    """They know host and port, which are not those of this target."""
 
     @property
     def label(self) -> str:
-        """Host and port or the socket's path, for logs."""
+        """Host and port, the socket's path, or Sentinels and service, for logs."""
+        if self.sentinels is not None:
+            return self.sentinels.label
         return self.path or f"{self.host}:{self.port}"
 
     def __repr__(self) -> str:
         return f"RedisTarget({self.label}, db={self.db}, tls={self.tls is not None})"
 
 
+def redis_target(settings: Settings, secrets: Secrets, client_name: str) -> RedisTarget:
+    """Return the configured Redis; raises as `read_target`."""
+    return read_target(
+        redis_url(settings),
+        password=secrets.redis_password,
+        sentinel_password=secrets.redis_sentinel_password,
+        client_name=client_name,
+    )
+
+
 def read_target(
-    url: str, *, password: str | None = None, client_name: str = "capio"
+    url: str,
+    *,
+    password: str | None = None,
+    sentinel_password: str | None = None,
+    client_name: str = "capio",
 ) -> RedisTarget:
     """
-    Parse a URL. Reads certificate files if it is a `rediss` URL.
+    Parse a URL. Reads certificate files if it asks for TLS.
 
     Args:
-        url: `redis://[user[:password]@]host[:port][/db]`, `rediss://...`, `unix://path[?db=n]`;
-            `rediss` accepts the options of `TlsOptions` and verifies certificates by default.
+        url: `redis://[user[:password]@]host[:port][/db]`, `rediss://...`, `unix://path[?db=n]`, or
+            see `split_sentinel_url`; `valkey` may replace `redis`. `rediss` accepts the options of
+            `TlsOptions` and verifies certificates by default.
         password: The one from the settings; overrides one in the URL.
+        sentinel_password: For the Sentinels.
         client_name: See `RedisTarget`.
 
     Raises:
@@ -84,6 +112,14 @@ def read_target(
             URL, which may contain a password.
         OSError: A certificate file cannot be read.
     """
+    try:
+        sentinel = split_sentinel_url(url)
+    except ValueError as error:
+        raise ValueError(f"redis.url: the URL {error}") from None
+    if sentinel is not None:
+        url = sentinel.redis_url
+    elif url.startswith(("valkey://", "valkeys://")):
+        url = f"redis{url.removeprefix('valkey')}"
     options: dict[str, Any] = dict(parse_url(url))
     secure = options.pop("connection_class", None) is SSLConnection
     tls_options = TlsOptions()
@@ -94,6 +130,8 @@ def read_target(
         address = msgspec.convert(options, _Address)
     except msgspec.ValidationError as error:
         raise ValueError(f"redis.url: {error}") from None
+    if address.sentinel_username is not None and sentinel is None:
+        raise ValueError("redis.url: sentinel_username applies to redis+sentinel:// only")
     return RedisTarget(
         host=address.host,
         port=address.port,
@@ -104,6 +142,15 @@ def read_target(
         client_name=client_name,
         tls=_tls_context(tls_options) if secure else None,
         tls_options=tls_options,
+        sentinels=None
+        if sentinel is None
+        else SentinelGroup(
+            sentinels=sentinel.sentinels,
+            service=sentinel.service,
+            username=address.sentinel_username,
+            password=sentinel_password,
+            options={"ssl": True, **tls_options} if secure else {},
+        ),
     )
 
 
@@ -113,18 +160,22 @@ def cold_client(target: RedisTarget, *, timeout_s: float = 5.0) -> redis.asyncio
 
     It connects on first use. Replies are bytes. A command costs about 100 us of CPU.
     """
-    return redis.asyncio.Redis(
-        host=target.host,
-        port=target.port,
-        unix_socket_path=target.path,
-        username=target.username,
-        password=target.password,
-        db=target.db,
-        client_name=target.client_name,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=target.connect_timeout_s,
-        ssl=target.tls is not None,
+    options: dict[str, Any] = {
+        "username": target.username,
+        "password": target.password,
+        "db": target.db,
+        "client_name": target.client_name,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": target.connect_timeout_s,
+        "ssl": target.tls is not None,
         **target.tls_options,
+    }
+    if target.sentinels is not None:
+        group = target.sentinels
+        pool = SentinelConnectionPool(group.service, group, **options)  # type: ignore[no-untyped-call] # its stub
+        return redis.asyncio.Redis.from_pool(pool)
+    return redis.asyncio.Redis(
+        host=target.host, port=target.port, unix_socket_path=target.path, **options
     )
 
 

@@ -39,6 +39,7 @@ from gateway.store.redis.connection import (
     Argument,
     Command,
     RedisConnection,
+    RedisRefusedError,
     Replies,
     Reply,
     ReplyError,
@@ -378,6 +379,8 @@ class RedisClient:
     def _log_failure(self, error: Exception) -> None:
         # An error reply may repeat the arguments of AUTH, which are secret: log its code only.
         reason = error.code if isinstance(error, ReplyError) else type(error).__name__
+        if isinstance(error, RedisRefusedError):
+            reason = str(error)
         level = logging.DEBUG if self._state is RedisState.OPEN else logging.WARNING
         fields = {"redis": self._target.label, "reason": reason}
         logger.log(level, "redis_connect_failed", extra=fields)

@@ -2,8 +2,9 @@
 One RESP2 connection to Redis.
 
 `open_connection` returns a `RedisConnection` that has completed AUTH, SELECT, CLIENT SETNAME and
-PING. Then its owner writes packed commands and receives the hiredis reader whenever bytes arrive.
-Deadlines, order and reconnection are the owner's responsibility: see `client` and `pubsub`.
+PING, to a server that the gateway can use. Then its owner writes packed commands and receives the
+hiredis reader whenever bytes arrive. Deadlines, order and reconnection are the owner's
+responsibility: see `client` and `pubsub`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeAlias, Union, cast
 
 import hiredis
+from redis.exceptions import RedisError
 
 from gateway.store.redis.address import RedisTarget
+from gateway.store.redis.server_info import Advice, ServerInfo, read_info, refusal
 
 Argument: TypeAlias = bytes | str | int
 Command: TypeAlias = tuple[Argument, ...]
@@ -43,6 +46,19 @@ class ReplyError(Exception):
         self.code, _, self.message = text.partition(" ")
 
 
+class RedisRefusedError(ConnectionError):
+    """
+    The server is one that the gateway cannot use.
+
+    Args:
+        advice: Why, and what to do.
+    """
+
+    def __init__(self, advice: Advice) -> None:
+        super().__init__(f"redis.url: {advice}")
+        self.advice = advice
+
+
 class Replies(Protocol):
     """The reader of a connection, for its owner to drain."""
 
@@ -60,6 +76,8 @@ class RedisConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=MORE)
+        self.server: ServerInfo | None = None
+        """Known after `open_connection`, unless the user of ACL may not use INFO."""
         self._take: Taker = _refuse
         self._transport: asyncio.Transport | None = None
 
@@ -137,27 +155,67 @@ async def open_connection(target: RedisTarget, further: Sequence[Command] = ()) 
     Return a new authenticated connection on which PING and the `further` commands have succeeded.
 
     Raises:
-        OSError: No connection within `connect_timeout_s`, or it was closed.
+        OSError: No connection within `connect_timeout_s`, or it was closed, or the Sentinels know
+            no primary.
+        RedisRefusedError: The server cannot be used, see `server_info`.
         ReplyError: Wrong credential, the server is still loading, or a further command failed.
     """
     loop = asyncio.get_running_loop()
     link = RedisConnection()
     try:
         async with asyncio.timeout(target.connect_timeout_s):
+            host, port = target.host, target.port
+            if target.sentinels is not None:
+                host, port = await _find_primary(target)
             if target.path is not None:
                 await loop.create_unix_connection(lambda: link, target.path)
             else:
                 transport, _ = await loop.create_connection(
-                    lambda: link, target.host, target.port, ssl=target.tls
+                    lambda: link, host, port, ssl=target.tls
                 )
                 connection = transport.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await link.call([*_login(target), *further])
+            await link.call(_login(target))
+            await _identify(link, target)
+            if further:
+                await link.call(further)
     except BaseException:
         link.abort()
         raise
     link.hand_over(_refuse)
     return link
+
+
+async def _find_primary(target: RedisTarget) -> tuple[str, int]:
+    assert target.sentinels is not None
+    # In a task of its own, because redis-py may swallow a cancellation, and this must end at once.
+    search = asyncio.create_task(target.sentinels.discover_master(target.sentinels.service))
+    search.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    try:
+        await asyncio.wait([search])
+    finally:
+        search.cancel()
+    try:
+        return search.result()
+    except RedisError as error:
+        raise ConnectionError(f"no primary from {target.label}: {type(error).__name__}") from error
+
+
+async def _identify(link: RedisConnection, target: RedisTarget) -> None:
+    """Read what the server is; refuse one that the gateway cannot use."""
+    try:
+        (reply,) = await link.call([("INFO",)])
+    except ReplyError as error:
+        if error.code != "NOPERM":
+            raise
+        return
+    link.server = read_info(reply.decode("utf-8", "replace")) if isinstance(reply, bytes) else None
+    reason = None if link.server is None else refusal(link.server)
+    if reason is None:
+        return
+    if target.sentinels is not None and link.server is not None and link.server.role != "master":
+        raise ConnectionError("a failover is in progress: the Sentinels name a replica")
+    raise RedisRefusedError(reason)
 
 
 def _login(target: RedisTarget) -> list[Command]:

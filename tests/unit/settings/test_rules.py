@@ -199,6 +199,40 @@ def test_parse_agreeing_settings_have_no_error() -> None:
             '[redis]\npassword_env = "PW"\n[[models]]',
             'redis.url: "embedded" takes no password; remove it, or give the URL of a server',
         ),
+        (
+            "[[models]]",
+            '[redis]\nurl = "redis+sentinel://:pw@a,b/main"\n[[models]]',
+            'redis.url: "redis+sentinel://***@a,b/main" contains a password; '
+            "use password_env or password_file",
+        ),
+        (
+            "[[models]]",
+            '[redis]\nurl = "redis+sentinel://a:26379,b"\n[[models]]',
+            'redis.url: "redis+sentinel://a:26379,b" has no service name; '
+            "use redis+sentinel://host1:26379,host2:26379/service",
+        ),
+        (
+            "[[models]]",
+            '[redis]\nurl = "redis+sentinel://a,,b/main"\n[[models]]',
+            'redis.url: "redis+sentinel://a,,b/main" has a Sentinel without a host name',
+        ),
+        (
+            "[[models]]",
+            '[redis]\nurl = "redis+sentinel://a/main/one"\n[[models]]',
+            'redis.url: "redis+sentinel://a/main/one" has a database that is not a number',
+        ),
+        (
+            "[[models]]",
+            '[redis]\nurl = "redis://a,b"\n[[models]]',
+            'redis.url: "redis://a,b" names several hosts; '
+            "use redis+sentinel://host1:26379,host2:26379/service",
+        ),
+        (
+            "[[models]]",
+            '[redis]\nurl = "redis://a"\nsentinel_password_env = "S"\n[[models]]',
+            "redis.sentinel_password_env: redis.url has no Sentinels; "
+            "remove it, or use redis+sentinel://",
+        ),
     ],
 )
 def test_parse_disagreement_names_both_sides(old: str, new: str, error: str) -> None:

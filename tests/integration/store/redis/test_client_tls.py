@@ -13,6 +13,7 @@ import trustme
 
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.redis.client import RedisClient, RedisLimits, RedisState
+from gateway.store.redis.connection import ReplyError, open_connection
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
 
@@ -40,19 +41,26 @@ class TlsFront:
                 await sink.drain()
 
 
-@pytest.fixture
-async def front(valkey: ValkeyProcess, tmp_path: Path) -> AsyncIterator[str]:
-    """A `rediss://localhost:port` with a certificate whose authority lies in `ca.pem`."""
+@contextlib.asynccontextmanager
+async def tls_front(valkey: ValkeyProcess, tmp_path: Path) -> AsyncIterator[str]:
+    """A `valkeys://localhost:port` with a certificate whose authority lies in `ca.pem`."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     tls = TlsFront(valkey.socket_path)
     server = await asyncio.start_server(tls.serve, "127.0.0.1", 0, ssl=context)
-    yield f"rediss://localhost:{server.sockets[0].getsockname()[1]}"
+    yield f"valkeys://localhost:{server.sockets[0].getsockname()[1]}"
     server.close()
     valkey.kill()
     await wait_until(lambda: not tls.serving)
+
+
+@pytest.fixture
+async def front(valkey: ValkeyProcess, tmp_path: Path) -> AsyncIterator[str]:
+    """The front of the test's Valkey."""
+    async with tls_front(valkey, tmp_path) as url:
+        yield url
 
 
 async def test_tls_verified_bus_and_cold_client_work(front: str, tmp_path: Path) -> None:
@@ -67,6 +75,22 @@ async def test_tls_verified_bus_and_cold_client_work(front: str, tmp_path: Path)
 
     await client.aclose()
     await bus.aclose()
+
+
+async def test_tls_with_a_user_of_acl(tmp_path: Path) -> None:
+    """User and password go over the verified connection; the wrong ones are refused."""
+    server = ValkeyProcess.with_user("capio", "s3cret", "~*", "&*", "+@all")
+    server.start()
+    async with tls_front(server, tmp_path) as url:
+        named = f"{url.replace('://', '://capio@')}?ssl_ca_certs={tmp_path / 'ca.pem'}"
+        bus = RedisClient(read_target(named, password="s3cret"), RedisLimits(command_timeout_s=5))
+        await bus.start()
+        assert await bus.command("ACL", "WHOAMI") == b"capio"
+        await bus.aclose()
+
+        with pytest.raises(ReplyError, match="WRONGPASS"):
+            await open_connection(read_target(named, password="wrong"))
+    server.close()
 
 
 async def test_tls_unknown_authority_is_refused(front: str) -> None:

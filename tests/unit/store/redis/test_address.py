@@ -18,6 +18,9 @@ from gateway.store.redis.address import cold_client, read_target
         ("redis://:p%40ss@cache", "cache:6379", None, "p@ss", 0),
         ("redis://user:pass@cache", "cache:6379", "user", "pass", 0),
         ("redis://[::1]:7000", "::1:7000", None, None, 0),
+        ("valkey://user@cache:7000/3", "cache:7000", "user", None, 3),
+        ("redis+sentinel://a,b:7000/main", "main of Sentinels a:26379,b:7000", None, None, 0),
+        ("valkey+sentinel://user@a/main/2", "main of Sentinels a:26379", "user", None, 2),
         ("unix:///run/v.sock", "/run/v.sock", None, None, 0),
         ("unix://:pass@/run/v.sock?db=2", "/run/v.sock", None, "pass", 2),
     ],
@@ -41,7 +44,7 @@ def test_read_target_settings_password_counts_before_the_urls() -> None:
 
 def test_read_target_rediss_verifies_unless_told_otherwise() -> None:
     """TLS checks certificate and name by default."""
-    strict = read_target("rediss://h").tls
+    strict = read_target("valkeys://h").tls
     lax = read_target("rediss://h?ssl_cert_reqs=none").tls
 
     assert strict is not None and lax is not None
@@ -49,9 +52,26 @@ def test_read_target_rediss_verifies_unless_told_otherwise() -> None:
     assert (lax.verify_mode, lax.check_hostname) == (ssl.CERT_NONE, False)
 
 
+def test_read_target_sentinels_have_their_own_credential_and_the_same_tls() -> None:
+    """The Sentinels' user and password are not those of the server."""
+    target = read_target(
+        "rediss+sentinel://user@a/main?ssl_cert_reqs=none&sentinel_username=watcher",
+        password="p1",
+        sentinel_password="p2",
+    )
+
+    assert target.sentinels is not None and target.tls is not None
+    assert (target.username, target.password) == ("user", "p1")
+    assert (target.sentinels.username, target.sentinels.password) == ("watcher", "p2")
+    assert target.sentinels.options == {"ssl": True, "ssl_cert_reqs": "none"}
+    assert "p2" not in repr(target.sentinels)
+
+
 @pytest.mark.parametrize(
     "url",
     [
+        "redis+sentinel://:secret@a",
+        "redis://:secret@h?sentinel_username=x",
         "http://secret@h",
         "h:6379",
         "redis://:secret@h?colour=red",

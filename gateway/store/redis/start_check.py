@@ -1,0 +1,50 @@
+"""Checks the configured Redis before a process starts to use it."""
+
+from __future__ import annotations
+
+import logging
+
+from gateway.settings import Secrets, Settings
+from gateway.settings.embedded import is_redis_embedded
+from gateway.store.redis.address import redis_target
+from gateway.store.redis.connection import RedisRefusedError, ReplyError, open_connection
+from gateway.store.redis.server_info import warnings
+
+logger = logging.getLogger(__name__)
+
+
+async def check_redis(settings: Settings, secrets: Secrets) -> None:
+    """
+    Refuse a Redis that cannot work, and log what may lose data.
+
+    A Redis that is unavailable, or refuses the credential, is logged only: processes keep trying to
+    connect, and serve what they can meanwhile. The embedded server needs no check.
+
+    Raises:
+        RedisRefusedError: The gateway cannot use this server; the message has the remedy.
+        OSError: A certificate file cannot be read.
+        ValueError: `redis.url` has an unknown option.
+    """
+    if is_redis_embedded(settings):
+        return
+    target = redis_target(settings, secrets, "capio-check")
+    fields: dict[str, object] = {"redis": target.label}
+    try:
+        link = await open_connection(target)
+    except RedisRefusedError:
+        raise
+    except (OSError, ReplyError) as error:
+        reason = error.code if isinstance(error, ReplyError) else str(error) or type(error).__name__
+        logger.warning("redis_unavailable_at_start", extra={**fields, "reason": reason})
+        return
+    link.abort()
+    await link.closed
+    if link.server is None:
+        remedy = "allow INFO to the user of ACL, so that the server can be checked"
+        logger.warning("redis_not_checked", extra={**fields, "remedy": remedy})
+        return
+    fields["product"] = link.server.product
+    logger.info("redis_checked", extra=fields)
+    for advice in warnings(link.server):
+        extra = {**fields, "problem": advice.problem, "remedy": advice.remedy}
+        logger.warning("redis_may_lose_data", extra=extra)

@@ -1,0 +1,136 @@
+"""Servers behind real Sentinels: the primary is found, and found again after a failover."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.store.redis.address import RedisTarget, cold_client, read_target
+from gateway.store.redis.client import RedisClient, RedisLimits, RedisState
+from gateway.store.redis.connection import open_connection
+from gateway.store.redis.pubsub import Subscription
+from tests.support.gateway_process import free_port
+from tests.support.valkey import SentinelProcess, ValkeyProcess
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.redis
+
+SERVICE = "capio-main"
+
+
+class Group:
+    """A primary, its replica and a Sentinel."""
+
+    def __init__(self) -> None:
+        self.ports = (free_port(), free_port())
+        first, second = (str(port) for port in self.ports)
+        quick = ("--repl-diskless-sync-delay", "0")
+        self.primary = ValkeyProcess("--port", first, "--bind", "127.0.0.1", *quick)
+        self.replica = ValkeyProcess(
+            "--port", second, "--bind", "127.0.0.1", "--replicaof", "127.0.0.1", first
+        )
+        self.primary.start()
+        self.replica.start()
+        self.sentinel = SentinelProcess(SERVICE, self.ports[0])
+
+    def target(self, before: str = "") -> RedisTarget:
+        return read_target(f"redis+sentinel://{before}127.0.0.1:{self.sentinel.port}/{SERVICE}")
+
+    def knows_the_replica(self) -> bool:
+        return str(self.ports[1]).encode() in self.sentinel.command("SENTINEL", "REPLICAS", SERVICE)
+
+    def close(self) -> None:
+        self.sentinel.close()
+        self.primary.close()
+        self.replica.close()
+
+
+async def reads(client: Redis, value: bytes) -> bool:
+    try:
+        return await client.get("k") == value
+    except RedisError:
+        return False
+
+
+@pytest.fixture
+async def group() -> AsyncIterator[Group]:
+    started = Group()
+    try:
+        await wait_until(lambda: asyncio.to_thread(started.knows_the_replica), 20)
+        yield started
+    finally:
+        started.close()
+
+
+class Heard:
+    """A listener that keeps its messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+
+    def subscribed(self, since: float) -> None: ...
+
+    def proven(self, since: float) -> None: ...
+
+    def received(self, message: bytes) -> None:
+        self.messages.append(message)
+
+    def lost(self) -> None: ...
+
+
+async def test_failover_moves_bus_subscription_and_cold_client_to_the_new_primary(
+    group: Group,
+) -> None:
+    """One dead Sentinel in the list costs nothing; after the primary's death all go on."""
+    target = group.target(before=f"127.0.0.1:{free_port()},")
+    heard = Heard()
+    bus = RedisClient(target, RedisLimits(command_timeout_s=5, backoff_longest_s=0.1))
+    subscription = Subscription(target, "channel", heard)
+    cold = cold_client(target)
+    try:
+        await bus.start()
+        await subscription.start()
+        assert await bus.command("SET", "k", "before") == b"OK"
+        assert await cold.get("k") == b"before"
+        assert await bus.command("WAIT", 1, 5000) == 1
+
+        group.primary.kill()
+        await wait_until(lambda: bus.state is not RedisState.READY)
+        await wait_until(lambda: not subscription.subscribed)
+
+        await wait_until(lambda: bus.state is RedisState.READY and subscription.subscribed, 20)
+        assert await bus.command("GET", "k") == b"before"
+        assert await bus.command("SET", "k", "after") == b"OK"
+        # The Sentinel may doubt the new primary for a moment.
+        await wait_until(lambda: reads(cold, b"after"), 10)
+        await bus.command("PUBLISH", "channel", "news")
+        await wait_until(lambda: heard.messages == [b"news"])
+    finally:
+        await cold.aclose()
+        await subscription.aclose()
+        await bus.aclose()
+
+
+async def test_close_ends_at_once_while_the_sentinels_are_asked(group: Group) -> None:
+    """At whatever point of the discovery; redis-py may swallow a cancellation."""
+    group.primary.kill()
+    target = group.target(before=f"127.0.0.1:{free_port()},")
+    for step in range(40):
+        bus = RedisClient(target, RedisLimits(backoff_longest_s=0.01))
+        await bus.start()
+        await asyncio.sleep(step * 0.0005)
+        async with asyncio.timeout(2):
+            await bus.aclose()
+
+
+async def test_sentinels_that_know_no_such_service_are_a_failed_connect(group: Group) -> None:
+    """The error names the service and the Sentinels, for the log."""
+    target = read_target(f"redis+sentinel://127.0.0.1:{group.sentinel.port}/other")
+
+    label = f"other of Sentinels 127.0.0.1:{group.sentinel.port}"
+    with pytest.raises(ConnectionError, match=label):
+        await open_connection(target)
