@@ -75,8 +75,14 @@ Unknown keys are errors. On `SIGHUP` a running gateway reads providers and model
 nothing.
 
 - **Secrets are never in the file.** A setting that ends in `_env` names an environment variable, one that ends in
-  `_file` names a file (relative to the working directory; a trailing newline is not part of the secret). Nothing else
-  is read from the environment, and nothing in the file is expanded.
+  `_file` names a file (relative to the working directory; a trailing newline is not part of the secret). Nothing in
+  the file is expanded.
+- **The environment wins over the file.** `CAPIO_SERVER__PORT=9000` sets `server.port`: `CAPIO_`, then the parts of the
+  setting's path in upper case, joined by two underscores. `CAPIO_PROVIDERS__0__OPENAI__BASE_URL` is that of the first
+  provider in the file. Strings are taken as they are, lists of strings may be separated by commas, all else is written
+  as in TOML. Values are checked as those of the file, and errors name the variable; so do they if it names no setting.
+  Variables without two underscores, and those that an `_env` setting names, are none of these.
+- **`capio config`** prints every setting with its value and its source, `--changed` those that are not defaults.
 - **Sections** are written `[server]`. `providers` and `models` are lists: write `[[providers]]` once for each. Settings
   are named here without their index: `providers.name` is the `name` of each provider. Error messages count from zero:
   `providers[0].name`.

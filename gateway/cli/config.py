@@ -77,7 +77,7 @@ def read_config(path: Path) -> Settings:
     Raises:
         ConfigError: With all errors in the file.
     """
-    return load(path, capabilities)
+    return load(path, capabilities, os.environ)
 
 
 def read_secrets(settings: Settings) -> Secrets:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "drain": _Lazy("process.running", "drain", "Have a running gateway report not to be ready."),
     "restart": _Lazy("process.running", "restart", "Replace the workers of a running gateway."),
     "check-config": _Lazy("config", "check_config", "Validate the configuration."),
+    "config": _Lazy("diagnosis.effective", "config", "Print the effective settings."),
     "migrate": _Lazy("records", "migrate", "Upgrade the database schema."),
     "ledger": _Lazy("process.ledger", "ledger", "Run only the ledger writer."),
     "console": _Lazy("process.console", "console", "Run only the pages."),

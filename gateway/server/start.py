@@ -40,7 +40,7 @@ def serve(settings: Settings, config_path: Path | None) -> int:
 
     def reload() -> Settings:
         assert config_path is not None
-        settings = load(config_path, capabilities)
+        settings = load(config_path, capabilities, os.environ)
         resolve_secrets(settings, os.environ, read_text)  # a worker needs them to start
         return settings
 

@@ -5,7 +5,7 @@ Secrets are never in the file; `resolve_secrets` reads them from where the file 
 """
 
 from gateway.settings.errors import ConfigError
-from gateway.settings.loader import load, parse
+from gateway.settings.loader import Loaded, load, load_sources, parse
 from gateway.settings.rules import CapsCheck
 from gateway.settings.schema import (
     Admin,
@@ -58,6 +58,7 @@ __all__ = [
     "HttpUrl",
     "Idempotency",
     "Keys",
+    "Loaded",
     "LongContext",
     "Metrics",
     "Model",
@@ -79,6 +80,7 @@ __all__ = [
     "Wanted",
     "WireEndpoint",
     "load",
+    "load_sources",
     "parse",
     "read_text",
     "resolve_secrets",

@@ -3,40 +3,71 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.settings.errors import ConfigError
 from gateway.settings.reading import read_table
 from gateway.settings.rules import CapsCheck, check_rules
 from gateway.settings.schema import Settings
+from gateway.settings.sources.environment import apply_environment, name_variables
+
+_NOTHING: Mapping[str, str] = {}
 
 
-def load(path: Path, check_caps: CapsCheck | None = None) -> Settings:
+class Loaded(NamedTuple):
+    """Checked settings and their sources."""
+
+    settings: Settings
+    raw: dict[str, object]
+    """The document with the overrides of the environment."""
+    variables: dict[str, str]
+    """Key path of each overridden setting -> its variable."""
+
+
+def load(
+    path: Path, check_caps: CapsCheck | None = None, environ: Mapping[str, str] = _NOTHING
+) -> Settings:
     """
     Return the settings of a TOML file.
 
     Args:
         path: The file, UTF-8.
         check_caps: Checks overrides of a dialect's capabilities; None disables the check.
+        environ: The environment, which overrides the file, see `sources.environment`.
 
     Raises:
         ConfigError: The file cannot be read, is not TOML, or has errors: all of them.
     """
+    return load_sources(path, check_caps, environ).settings
+
+
+def load_sources(
+    path: Path, check_caps: CapsCheck | None = None, environ: Mapping[str, str] = _NOTHING
+) -> Loaded:
+    """Return the settings of a TOML file and their sources; arguments and errors as for `load`."""
     try:
         text = path.read_text("utf-8")
     except OSError as failure:
         raise ConfigError([f"{path}: cannot be read: {failure.strerror}"]) from failure
     except UnicodeDecodeError as failure:
         raise ConfigError([f"{path}: is not UTF-8 at byte {failure.start}"]) from failure
-    return parse(text, check_caps)
+    return _parse(text, check_caps, environ)
 
 
-def parse(text: str, check_caps: CapsCheck | None = None) -> Settings:
+def parse(
+    text: str, check_caps: CapsCheck | None = None, environ: Mapping[str, str] = _NOTHING
+) -> Settings:
     """
     Return the settings of a TOML document; arguments and errors as for `load`.
 
     Nothing is expanded and no secret is read: `resolve_secrets` does that.
     """
+    return _parse(text, check_caps, environ).settings
+
+
+def _parse(text: str, check_caps: CapsCheck | None, environ: Mapping[str, str]) -> Loaded:
     try:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as failure:  # numbers and nesting beyond Python's limits
@@ -46,8 +77,9 @@ def parse(text: str, check_caps: CapsCheck | None = None) -> Settings:
         for catalogue in ("providers", "models")
         if raw.get(catalogue, []) == []
     ]
+    variables = apply_environment(raw, Settings, environ, errors)
     settings = read_table(raw, Settings, errors)
     errors.extend(check_rules(settings, check_caps))
     if errors:
-        raise ConfigError(errors)
-    return settings
+        raise ConfigError(name_variables(errors, variables))
+    return Loaded(settings, raw, variables)

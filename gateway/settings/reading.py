@@ -66,7 +66,7 @@ class _Reader:
         return _WRONG
 
     def value(self, value: object, kind: types.Type, path: str) -> object:
-        kind = _unwrapped(kind)
+        kind = unwrapped(kind)
         match kind:
             case types.StructType():
                 if isinstance(value, dict):
@@ -136,11 +136,11 @@ def _is_text(value: str, kind: types.StrType) -> bool:
     return kind.pattern is None or re.search(kind.pattern, value) is not None
 
 
-def _unwrapped(kind: types.Type) -> types.Type:
+def unwrapped(kind: types.Type) -> types.Type:
     """Return the type of a value, without `| None` and without the description of a container."""
     match kind:
         case types.UnionType():
-            return _unwrapped(_without_none(kind))
+            return unwrapped(_without_none(kind))
         case types.Metadata(
             type=types.UnionType()
             | types.StructType()
@@ -148,7 +148,7 @@ def _unwrapped(kind: types.Type) -> types.Type:
             | types.DictType()
             | types.FloatType() as inner
         ):
-            return _unwrapped(inner)
+            return unwrapped(inner)
         case _:
             return kind
 

@@ -18,7 +18,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 
 from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import redis_url
-from gateway.settings.urls import split_sentinel_url
+from gateway.settings.urls import SentinelUrl, split_sentinel_url
 from gateway.store.redis.sentinel import SentinelGroup
 
 DEFAULT_PORT = 6379
@@ -112,14 +112,7 @@ def read_target(
             URL, which may contain a password.
         OSError: A certificate file cannot be read.
     """
-    try:
-        sentinel = split_sentinel_url(url)
-    except ValueError as error:
-        raise ValueError(f"redis.url: the URL {error}") from None
-    if sentinel is not None:
-        url = sentinel.redis_url
-    elif url.startswith(("valkey://", "valkeys://")):
-        url = f"redis{url.removeprefix('valkey')}"
+    url, sentinel = _plain_url(url)
     options: dict[str, Any] = dict(parse_url(url))
     secure = options.pop("connection_class", None) is SSLConnection
     tls_options = TlsOptions()
@@ -177,6 +170,19 @@ def cold_client(target: RedisTarget, *, timeout_s: float = 5.0) -> redis.asyncio
     return redis.asyncio.Redis(
         host=target.host, port=target.port, unix_socket_path=target.path, **options
     )
+
+
+def _plain_url(url: str) -> tuple[str, SentinelUrl | None]:
+    """Return a URL that redis-py understands, and the Sentinels if it names them."""
+    try:
+        sentinel = split_sentinel_url(url)
+    except ValueError as error:
+        raise ValueError(f"redis.url: the URL {error}") from None
+    if sentinel is not None:
+        return sentinel.redis_url, sentinel
+    if url.startswith(("valkey://", "valkeys://")):
+        return f"redis{url.removeprefix('valkey')}", None
+    return url, None
 
 
 def _tls_context(options: TlsOptions) -> ssl.SSLContext:
