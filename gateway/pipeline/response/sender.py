@@ -334,7 +334,7 @@ def _keep_usage(
         return  # free at every provider
     if meter.reported or meter.seen or meter.contents or meter.finish_reason:
         attempt.usage = meter.settled(call.input_estimate)
-        attempt.estimated = not meter.reported
+        attempt.estimated = not meter.reported or attempt.usage != meter.usage
         attempt.unreadable_usage = attempt.estimated and meter.unreadable_usage
 
 

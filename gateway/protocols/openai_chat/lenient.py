@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -25,7 +25,24 @@ from gateway.protocols.codec.json_decode import (
 from gateway.protocols.openai_chat.response import CHUNK, Choice, Chunk, Delta
 
 _NO_REASONS: Final = frozenset({"", "null", "none"})
-
+_PLAIN_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter"})
+_OTHER_REASONS: Final[Mapping[str, str]] = {
+    "max_tokens": "length",  # Gemini's own, and Anthropic's behind a chat endpoint
+    "max_output_tokens": "length",
+    "model_length": "length",  # docs.mistral.ai, Chat; 2026-11
+    "model_context_window_exceeded": "length",  # docs.z.ai, Chat; 2026-11
+    "sensitive": "content_filter",  # docs.z.ai
+    "safety": "content_filter",  # ai.google.dev, FinishReason, these and the next; 2026-11
+    "recitation": "content_filter",
+    "blocklist": "content_filter",
+    "prohibited_content": "content_filter",
+    "spii": "content_filter",
+    "refusal": "content_filter",
+    "tool_use": "tool_calls",
+    "tool_call": "tool_calls",
+    "network_error": "error",  # docs.z.ai
+}
+"""Finish reasons in other spellings, in lower case -> OpenAI's, or one of `GAVE_UP`."""
 
 _ERROR_OBJECT: Final = re.compile(rb'"object"\s*:\s*"error"')
 
@@ -40,6 +57,15 @@ def named_reason(reason: str | None) -> str | None:
     if reason is None or reason.strip().lower() in _NO_REASONS:
         return None
     return reason
+
+
+def plain_reason(reason: str | None) -> str | None:
+    """Return a finish reason in OpenAI's spelling, if it is a known one; None as `named_reason`."""
+    named = named_reason(reason)
+    if named is None or named in _PLAIN_REASONS:
+        return named
+    lower = named.strip().lower()
+    return _OTHER_REASONS.get(lower, lower)
 
 
 def decode_chunk(data: bytes) -> Chunk | None:
@@ -84,6 +110,10 @@ def read_response(body: bytes) -> tuple[Chunk, Choice, Delta]:
     """
     response = decode_completion(body)
     choice = response.first_choice
+    if choice is not None:
+        choice.finish_reason = plain_reason(choice.finish_reason)
+        if choice.message is None and choice.delta != Delta():
+            choice.message = choice.delta
     if choice is not None and choice.message is None and choice.finish_reason == "content_filter":
         choice.message = Delta()  # Azure sends no message
     if choice is None or choice.message is None:

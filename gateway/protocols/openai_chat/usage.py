@@ -5,7 +5,8 @@ Reads the OpenAI wire's `usage` in all its variants, for billing and for respons
 audio, cached tokens or reasoning (xAI) from both and report them in the details and in the total.
 So if the total exceeds the sum of both, the excess belongs to the detail of equal size, to
 reasoning first. If there is none, it is output, such as reasoning without details (Gemini's OpenAI
-endpoint). tests/unit/protocols/test_dialect_usage.py has the form of each provider.
+endpoint). Without a prompt the excess is the prompt.
+tests/unit/protocols/test_dialect_usage.py has the form of each provider.
 
 Endpoints that translate to another API may report under its names: `input_tokens` includes cached
 tokens (Responses) unless they are stated as `cache_read_input_tokens` (Messages).
@@ -160,7 +161,9 @@ def laid_over(usage: Usage, known: Usage) -> Usage:
 
 def settled_usage(usage: Usage, reported: bool, input_tokens: int, *, output_tokens: int) -> Usage:
     """
-    Return the usage to bill: `usage` if it covers the output, else completed by estimates.
+    Return the usage to bill: `usage` if it is complete, else completed by estimates.
+
+    No request has an input of 0 tokens: then the upstream did not count it.
 
     Args:
         usage: The reported usage.
@@ -168,9 +171,11 @@ def settled_usage(usage: Usage, reported: bool, input_tokens: int, *, output_tok
         input_tokens: An estimate of the input, used if none was reported.
         output_tokens: An estimate of the output, reasoning included.
     """
-    if reported:
-        return usage
     known = usage.input + usage.cache_read + usage.cache_write
+    if reported and known:
+        return usage
+    if reported:
+        return msgspec.structs.replace(usage, input=input_tokens)
     return Usage(
         input=usage.input if known else input_tokens,
         cache_read=usage.cache_read,
@@ -199,7 +204,11 @@ def _usage(usage: _OpenAIUsage, service_tier: object, *, reasoning_apart: bool) 
     is_stated = prompt > 0
     prompt = prompt or read + write
     beyond = count(usage.total_tokens) - prompt - output
-    if beyond > 0 and usage.prompt_tokens is not None:
+    if beyond > 0 and not prompt:
+        if not output:
+            return None  # of the total alone, nothing tells what is input
+        prompt = beyond
+    elif beyond > 0 and usage.prompt_tokens is not None:
         outside = (count(details.audio_tokens), read, write, read + write)
         more_input = _more_input(beyond, stated, outside) if is_stated else 0
         prompt += more_input

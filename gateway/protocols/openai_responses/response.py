@@ -90,6 +90,8 @@ def _written(
     context: ResponsesContext,
 ) -> bytes:
     builder = OutputBuilder(EventWriter(), context, response_id)
+    for ordinal, call in enumerate(message.tool_calls or ()):
+        call.index = ordinal  # each is a whole call, even if an id is repeated
     builder.add(message)
     builder.close()
     return final_response(context, builder, finish, usage)[1]

@@ -318,8 +318,8 @@ class JsonMeter:
 
     @property
     def answers(self) -> bool:
-        """Whether usage was reported and no error, so that the body need not be checked."""
-        return self.seen and not self.failed
+        """Whether there is usage, a message and no error, so that the body need not be checked."""
+        return self.seen and not (self.failed or self._reading.unanswered)
 
     @property
     def usage(self) -> Usage:

@@ -39,6 +39,8 @@ class EventFields(msgspec.Struct, frozen=True, gc=False):
     end: bool = False
     """The wire's last event, or a complete document."""
     failed: bool = False
+    unanswered: bool = False
+    """The response has no message, although it may report usage."""
     content_bytes: int = 0
     """Length of the JSON strings that hold content."""
     block_bytes: int = 0
@@ -70,7 +72,12 @@ class _Choice(msgspec.Struct, gc=False):
     usage: msgspec.Raw = msgspec.Raw()
 
 
+class _Given(msgspec.Struct, gc=False):
+    """Any object, decoded without allocating its values."""
+
+
 class _UsualChoice(msgspec.Struct, gc=False):
+    message: _Given | None = None
     finish_reason: str | None = None
 
 
@@ -130,7 +137,7 @@ def read_openai_chunk(data: bytes, *, reasoning_apart: bool = False) -> EventFie
 def read_openai_response(body: bytes, *, reasoning_apart: bool = False) -> EventFields:
     """Return the fields of an OpenAI response."""
     usual = _decoded(body, _USUAL)
-    if usual is not None and usual.choices:
+    if usual is not None and usual.choices and usual.choices[0].message is not None:
         raw = bytes(usual.usage)
         reported = _usage(raw, usual.service_tier, reasoning_apart)
         usage = _stated(reported)
@@ -148,6 +155,12 @@ def read_openai_response(body: bytes, *, reasoning_apart: bool = False) -> Event
         if response is None
         else _read_chunk(response, body, reasoning_apart, end=True)
     )
+
+
+def _has_message(choice: _Choice) -> bool:
+    # Azure sends none if it filters all of a response.
+    given = choice.message if choice.message is not None else choice.delta
+    return given is not None or choice.finish_reason == "content_filter"
 
 
 def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
@@ -201,6 +214,7 @@ def read_anthropic_response(body: bytes) -> EventFields:
         final_usage=True,
         finish_reason=response.stop_reason,
         end=True,
+        unanswered=memoryview(response.content)[:5].tobytes() == b"null",
         failed=response.type == "error",
         content_bytes=sum(
             _content_bytes(block, Wire.ANTHROPIC, whole=True) for block in blocks or ()
@@ -260,6 +274,7 @@ def _read_chunk(
         final_usage=True,
         finish_reason=next(filter(None, (named_reason(c.finish_reason) for c in choices)), None),
         end=end,
+        unanswered=end and bool(bytes(chunk.choices)) and not any(map(_has_message, choices)),
         failed=bytes(chunk.error) not in _NOTHING or (not choices and is_error_object(data)),
         content_bytes=sum(
             _content_bytes(each.delta or {}, Wire.OPENAI)
@@ -299,7 +314,8 @@ def _content_bytes(pieces: Mapping[str, msgspec.Raw], wire: Wire, *, whole: bool
     for name, raw in pieces.items():
         value = bytes(raw)
         if value not in _NOTHING:
-            counts = whole or value.startswith(b'"') or name in _MEDIA
+            is_text = value.startswith(b'"')
+            counts = is_text or name in _MEDIA or (whole and value.startswith((b"[", b"{")))
             sizes[name] = len(value) if counts else _structured_bytes(value)
     return content_bytes(wire, sizes)
 

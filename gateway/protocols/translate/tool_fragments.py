@@ -157,7 +157,8 @@ class CallTable:
 
         Calls are found by index; some servers send index 0 for every call, so a fragment with
         another id and a name is a new call. Without an index (Gemini), it is the call with the same
-        id, else a new call if there is a name, else the last one.
+        id unless that is complete and there is a name again; else a new call if there is a name,
+        else the last one.
         """
         record = (
             self._indexed(fragment) if fragment.index is not None else self._unindexed(fragment)
@@ -165,7 +166,7 @@ class CallTable:
         if record is not None:
             self._last = record
             if fragment.id:
-                self._by_id.setdefault(fragment.id, record)
+                self._by_id[fragment.id] = record
         return record
 
     def _indexed(self, fragment: CallFragment) -> ToolRecord:
@@ -177,9 +178,11 @@ class CallTable:
         return record
 
     def _unindexed(self, fragment: CallFragment) -> ToolRecord | None:
-        if fragment.id and fragment.id in self._by_id:
-            return self._by_id[fragment.id]
-        if fragment.id or (fragment.function is not None and fragment.function.name):
+        named = fragment.function is not None and bool(fragment.function.name)
+        known = self._by_id.get(fragment.id) if fragment.id else None
+        if known is not None and not (named and known.is_complete()):
+            return known
+        if fragment.id or named:
             return self._new()
         return self._last
 

@@ -27,7 +27,15 @@ class _Response(msgspec.Struct, gc=False):
     input_tokens: msgspec.Raw = msgspec.Raw()
 
 
+class _Choice(msgspec.Struct, gc=False):
+    message: msgspec.Raw = msgspec.Raw()
+    delta: msgspec.Raw = msgspec.Raw()
+    text: msgspec.Raw = msgspec.Raw()
+    finish_reason: object = None
+
+
 _DECODER: Final = msgspec.json.Decoder(_Response)
+_CHOICES: Final = msgspec.json.Decoder(list[_Choice | None])
 _NOTHING: Final = frozenset({b"", b"null", b"[]", b"{}", b'""', b"false"})
 
 
@@ -54,8 +62,24 @@ def read_response_fault(wire: Wire, endpoint: Endpoint, body: bytes) -> Upstream
         # A response may be empty, but it is a list.
         member = msgspec.Raw(b"[1]") if bytes(response.content) == b"[]" else response.content
     else:
-        member = response.choices
+        member = response.choices if _answered(response.choices) else msgspec.Raw()
     if bytes(member) not in _NOTHING:
         return None
     fault = read_fault(wire, 200, (), body)  # such as MiniMax's `base_resp`
     return fault if fault.message != "Upstream returned HTTP 200" else MALFORMED_RESPONSE
+
+
+def _answered(choices: msgspec.Raw) -> bool:
+    """Return whether a choice has a message; Azure sends none if it filters all of a response."""
+    try:
+        given = decode_response(bytes(choices), _CHOICES)
+    except GatewayError:
+        return True  # not as documented, but not empty: the translation decides
+    return any(
+        each is not None
+        and (
+            each.finish_reason == "content_filter"
+            or any(bytes(raw) not in _NOTHING for raw in (each.message, each.delta, each.text))
+        )
+        for each in given
+    )

@@ -39,7 +39,7 @@ from gateway.protocols.http.errors.upstream_faults import (
     UpstreamFault,
     read_stream_fault,
 )
-from gateway.protocols.ids import missing_id
+from gateway.protocols.ids import UnusedIds, missing_id
 from gateway.protocols.openai_chat.completion import ReasoningDetail, completion_id
 from gateway.protocols.openai_chat.response import CallFragment, FunctionFragment
 from gateway.protocols.openai_chat.usage import ChatUsage
@@ -142,13 +142,15 @@ class MessagesReader:
     """
 
     __slots__ = (
-        "_blocks", "_calls", "_details", "_id", "_sink", "_tool_names", "_usage", "phase",
+        "_blocks", "_call_ids", "_calls", "_details", "_id", "_sink", "_tool_names", "_usage",
+        "phase",
     )  # fmt: skip
 
     def __init__(self, sink: ChatEvents, tool_names: Mapping[str, str]) -> None:
         self.phase = Phase.WAITING
         self._sink = sink
         self._tool_names = tool_names
+        self._call_ids = UnusedIds(())
         self._usage = UsageCounters()
         self._blocks: dict[int, _OpenBlock] = {}
         self._calls = 0
@@ -280,6 +282,7 @@ class MessagesReader:
         self._calls += 1
         name = join_surrogates(content.name or "")
         call_id = join_surrogates(content.id or "") or missing_id(self._id or "", index)
+        call_id = self._call_ids.take(call_id)
         emit = self._sink.tool_call
         emit(CallFragment(index, call_id, FunctionFragment(self._tool_names.get(name, name), "")))
         block = _OpenBlock(

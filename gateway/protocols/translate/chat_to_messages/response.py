@@ -12,7 +12,9 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.usage import UsageCounters
 from gateway.protocols.codec.absent import ABSENT, is_given
 from gateway.protocols.codec.json_decode import decode_response
+from gateway.protocols.http.errors.error_bodies import decode_leniently
 from gateway.protocols.http.errors.upstream_errors import error_for, read_fault
+from gateway.protocols.ids import UnusedIds
 from gateway.protocols.openai_chat.completion import (
     CompletionUsage,
     FunctionCall,
@@ -110,7 +112,7 @@ def read_completion(body: bytes, context: ResponseContext) -> Completion:
         GatewayError: UPSTREAM_MALFORMED: not an Anthropic message. Another kind: the body is an
             error despite its status.
     """
-    response = decode_response(body, _RESPONSE)
+    response = _decoded(body)
     if response.type == "error" or (response.content is None and is_given(response.error)):
         fault = read_fault(Wire.ANTHROPIC, 200, (), body)
         raise error_for(fault, Wire.OPENAI, context.model)
@@ -131,10 +133,28 @@ def read_completion(body: bytes, context: ResponseContext) -> Completion:
     )
 
 
+def _decoded(body: bytes) -> _Response:
+    """Return the message; its content may also be one block, a text, or have elements of null."""
+    try:
+        return decode_response(body, _RESPONSE)
+    except GatewayError:
+        value = decode_leniently(body)
+        if not isinstance(value, dict):
+            raise
+    content = value.get("content")
+    if isinstance(content, str):
+        content = {"type": "text", "text": content}
+    blocks = content if isinstance(content, list) else [content]
+    typed = [each for each in blocks if isinstance(each, dict) and "type" in each]
+    value["content"] = typed or None
+    return decode_response(msgspec.json.encode(value), _RESPONSE)
+
+
 def _message(response: _Response, context: ResponseContext) -> CompletionMessage:
     blocks = response.content or []
     text = "".join(block.text for block in blocks if block.type == "text" and block.text)
-    calls = [_tool_call(block, context) for block in blocks if block.type == "tool_use"]
+    ids = UnusedIds(())
+    calls = [_tool_call(block, context, ids) for block in blocks if block.type == "tool_use"]
     message = CompletionMessage("assistant", text or (None if calls else ""), None)
     if response.stop_reason == "refusal" and response.stop_details is not None:
         message.refusal = response.stop_details.explanation
@@ -162,7 +182,7 @@ def _reasoning_detail(index: int, block: _Block) -> ReasoningDetail | None:
     return signed_reasoning(index, block.thinking or "", block.signature)
 
 
-def _tool_call(block: _Block, context: ResponseContext) -> ToolCall:
+def _tool_call(block: _Block, context: ResponseContext, ids: UnusedIds) -> ToolCall:
     name = block.name or ""
     function = FunctionCall(context.tool_names.get(name, name), arguments_of(block.input))
-    return ToolCall(UNSET, block.id or "", "function", function)
+    return ToolCall(UNSET, ids.take(block.id or ""), "function", function)

@@ -23,9 +23,15 @@ from gateway.protocols.http.errors.upstream_faults import (
     UpstreamFault,
     read_stream_fault,
 )
-from gateway.protocols.openai_chat.lenient import decode_chunk, is_error_object, named_reason
+from gateway.protocols.openai_chat.lenient import (
+    decode_chunk,
+    is_error_object,
+    named_reason,
+    plain_reason,
+)
 from gateway.protocols.openai_chat.response import (
     GAVE_UP,
+    Choice,
     Chunk,
     Delta,
     content_texts,
@@ -55,7 +61,9 @@ class ChatReader:
         caps: The upstream's capabilities.
     """
 
-    __slots__ = ("_answered", "_caps", "_has_id", "_sink", "_tags", "_usage", "phase")
+    __slots__ = (
+        "_answered", "_caps", "_has_deltas", "_has_id", "_sink", "_tags", "_usage", "phase",
+    )  # fmt: skip
 
     def __init__(self, sink: ChatEvents, caps: Capabilities = PLAIN) -> None:
         self.phase = Phase.WAITING
@@ -64,6 +72,7 @@ class ChatReader:
         self._tags = think_tags(caps)
         self._usage: Usage | None = None
         self._has_id = False
+        self._has_deltas = False
         self._answered = False
 
     def usage(self) -> ChatUsage | None:
@@ -107,16 +116,26 @@ class ChatReader:
             self._has_id = True
             self._sink.identify(chunk.id)
         if choice is not None:
-            if choice.delta is not None:
-                self._take_delta(choice.delta)
-            finish = named_reason(choice.finish_reason)
-            if finish is not None:
-                if finish in GAVE_UP:
-                    exhausted = finish == "insufficient_system_resource"
-                    return RESOURCES_GONE if exhausted else _REPORTED
-                self._take_finish(finish, choice.stop_reason)
+            fault = self._take_choice(choice)
+            if fault is not None:
+                return fault
         if usage is not None and self.phase is Phase.FINISHED and _is_last(chunk):
             self.end()
+        return None
+
+    def _take_choice(self, choice: Choice) -> UpstreamFault | None:
+        delta = choice.delta
+        if delta is not None:
+            self._has_deltas = True
+        elif not self._has_deltas:
+            delta = choice.message  # the whole message in one chunk
+        if delta is not None:
+            self._take_delta(delta)
+        finish = plain_reason(choice.finish_reason)
+        if finish in GAVE_UP:
+            return RESOURCES_GONE if finish == "insufficient_system_resource" else _REPORTED
+        if finish is not None:
+            self._take_finish(finish, choice.stop_reason)
         return None
 
     def _begin(self, response_id: str | None) -> None:

@@ -18,6 +18,21 @@ from gateway.protocols.openai_chat.usage import read_openai_usage, settled_usage
             id="without-a-prompt-the-excess-is-output",
         ),
         pytest.param(
+            '"prompt_tokens":0,"completion_tokens":2,"total_tokens":12',
+            Usage(input=10, output=2),
+            id="without-a-prompt-it-is-what-the-total-has-beyond-the-completion",
+        ),
+        pytest.param(
+            '"completion_tokens":2,"total_tokens":12',
+            Usage(input=10, output=2),
+            id="the-same-without-the-member",
+        ),
+        pytest.param(
+            '"prompt_tokens":0,"completion_tokens":0,"total_tokens":12',
+            None,
+            id="a-total-alone-is-estimated",
+        ),
+        pytest.param(
             '"prompt_tokens":1,"completion_tokens":2,"total_tokens":8,'
             '"prompt_tokens_details":{"cached_tokens":5}',
             Usage(input=1, cache_read=5, output=2),
@@ -41,7 +56,7 @@ from gateway.protocols.openai_chat.usage import read_openai_usage, settled_usage
         ),
     ],
 )
-def test_openai_usage_divides_the_prompt(members: str, usage: Usage) -> None:
+def test_openai_usage_divides_the_prompt(members: str, usage: Usage | None) -> None:
     """The prompt includes cached tokens unless the total, or its own size, says otherwise."""
     assert read_openai_usage(f"{{{members}}}".encode()) == usage
 
@@ -64,6 +79,13 @@ def test_settled_usage_keeps_reported_input(reported: Usage) -> None:
         cache_read=reported.cache_read,
         cache_write=reported.cache_write,
         output=7,
+    )
+
+
+def test_output_without_any_input_is_completed_by_the_estimate() -> None:
+    """No request has an input of 0 tokens."""
+    assert settled_usage(Usage(output=7), True, 1000, output_tokens=1) == Usage(
+        input=1000, output=7
     )
 
 

@@ -378,7 +378,7 @@ def test_json_meter_reads_each_wires_answer() -> None:
              "completion_tokens_details": {"reasoning_tokens": 9}},
             Usage(input=10, output=0, reasoning=5),
         ),
-        ({"completion_tokens": 5, "total_tokens": 15}, Usage(output=5)),
+        ({"completion_tokens": 5, "total_tokens": 15}, Usage(input=10, output=5)),
         ({"prompt_tokens": -5, "completion_tokens": 5}, None),
         ({}, None),
         (None, None),
