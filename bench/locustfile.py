@@ -41,7 +41,7 @@ LONG = SENTENCE * (PROMPT_BYTES // len(SENTENCE)) + "\n" + SHORT
 
 
 class CallFailedError(Exception):
-    """The answer is no answer; the message says why."""
+    """The response is invalid; the message says why."""
 
 
 class Caller(User):

@@ -37,7 +37,7 @@ STREAMS = 20
 
 @dataclass
 class Watch:
-    """What is seen beside the load."""
+    """What is measured beside the load."""
 
     probes: list[Sample] = field(default_factory=list)
     gaps_s: list[float] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Watch:
 
 
 class _Probe(Connection):
-    """Asks for a page on a connection of its own."""
+    """Requests a page on a connection of its own."""
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _Probe(Connection):
 
 
 class _Stream(Connection):
-    """Asks for one stream, again if that is refused."""
+    """Requests one stream, again if it is refused."""
 
     def __init__(self, request: bytes, watch: Watch) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class _Stream(Connection):
 
 
 async def probe(port: int, watch: Watch) -> None:
-    """Ask for both probes again and again, each on a new connection as a load balancer does."""
+    """Request both probes repeatedly, each on a new connection as a load balancer does."""
     loop = asyncio.get_running_loop()
     while True:
         for path in ("healthz", "readyz"):

@@ -68,5 +68,5 @@ def write_into(
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{document} has no place for results: {BEGIN} ... {END}")
-    told = ", ".join(f"{name} {value}" for name, value in machine.items())
-    document.write_text(f"{before}{BEGIN}\n\n{told}\n\n{table(rows)}\n\n{END}{after}", "utf-8")
+    shown = ", ".join(f"{name} {value}" for name, value in machine.items())
+    document.write_text(f"{before}{BEGIN}\n\n{shown}\n\n{table(rows)}\n\n{END}{after}", "utf-8")

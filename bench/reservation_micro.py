@@ -51,8 +51,8 @@ async def measure(
         before = cpu_us()
         await asyncio.gather(*[lane(calls // at_once) for _ in range(at_once)])
         used = (cpu_us() - before) / calls
-        told = bytes(await bus.command(b"INFO", b"commandstats")).decode()  # type: ignore[arg-type]
-        script = re.search("cmdstat_evalsha:.*usec_per_call=([0-9.]+)", told)
+        stats = bytes(await bus.command(b"INFO", b"commandstats")).decode()  # type: ignore[arg-type]
+        script = re.search("cmdstat_evalsha:.*usec_per_call=([0-9.]+)", stats)
         redis = f", Valkey {script[1]} us a script" if script else ""
         print(f"{name:32} {used:6.1f} us a call{redis}")
 

@@ -323,11 +323,11 @@ def main() -> None:
                 for row in rows[-3 - len(peers) :]:
                     if row.scenario == scenario.name:
                         print(_line(row), flush=True)
-    told = [asdict(row) for row in rows]
+    results = [asdict(row) for row in rows]
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "rows": told}, indent=1))
+        options.json.write_text(json.dumps({"machine": machine(), "rows": results}, indent=1))
     if options.markdown:
-        write_into(options.markdown, told, machine())
+        write_into(options.markdown, results, machine())
 
 
 def _line(row: Row) -> str:

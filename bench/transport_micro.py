@@ -92,7 +92,7 @@ class Counter:
 
 
 class NoSocket(asyncio.Transport):
-    """A socket that swallows everything."""
+    """A socket that discards everything."""
 
     def write(self, data: object) -> None:
         pass
@@ -108,7 +108,7 @@ class NoSocket(asyncio.Transport):
 
 
 class NoPool:
-    """An owner that does not care."""
+    """An owner that ignores its connections."""
 
     def released(self, connection: Http1Connection) -> None:
         pass

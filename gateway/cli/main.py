@@ -19,8 +19,8 @@ class _Lazy(NamedTuple):
 _COMMANDS = {
     "serve": _Lazy("process.serving", "serve", "Run the gateway."),
     "demo": _Lazy("process.demo", "demo", "Run the gateway with a simulated upstream."),
-    "reload": _Lazy("process.running", "reload", "Have a running gateway read its configuration."),
-    "drain": _Lazy("process.running", "drain", "Have a running gateway report not to be ready."),
+    "reload": _Lazy("process.running", "reload", "Make a running gateway read its configuration."),
+    "drain": _Lazy("process.running", "drain", "Make a running gateway report not ready."),
     "restart": _Lazy("process.running", "restart", "Replace the workers of a running gateway."),
     "check-config": _Lazy("config", "check_config", "Validate the configuration."),
     "config": _Lazy("diagnosis.effective", "config", "Print the effective settings."),

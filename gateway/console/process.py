@@ -50,7 +50,7 @@ MAX_REQUESTS = 256  # at once
 _HEADER_TIMEOUT_MS = 10_000
 _PORT_RETRY_S = 2.0
 _WARM_AFTER_S = 5.0
-"""When the documentation is rendered ahead: after the first pages, which are more urgent."""
+"""Delay before the documentation is rendered ahead: the first pages are more urgent."""
 _WARM_PAUSE_S = 0.02
 
 Reload = Callable[[], Settings]

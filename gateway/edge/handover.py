@@ -249,7 +249,7 @@ async def send_away(channel: ClientChannel) -> None:
 
 
 async def _relay(response: UpstreamResponse, channel: ClientChannel, timeout_s: float) -> None:
-    """Send the response to the client; if it is cut off, so is the client's."""
+    """Send the response to the client; if it was cut off, the client's is cut off as well."""
     headers = [(name, value) for name, value in response.headers if name not in _HOP_BY_HOP]
     streams = any(
         name == b"content-type" and value.startswith(b"text/event-stream")

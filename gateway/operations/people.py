@@ -86,7 +86,7 @@ class PeopleOperations:
         return changed
 
     async def set_disabled(self, login: str, by: Actor, *, disabled: bool) -> User:
-        """Keep a user from signing in, or let them in again; their sessions end."""
+        """Block or allow a user's sign-in; their sessions end."""
         user = await self.find(login)
         at = int(time.time()) if disabled else None
         changed = await self._users.change(user.id, by, "user.disable", disabled_at=at)

@@ -122,7 +122,7 @@ class Console(Section, frozen=True):
         list[Network],
         Meta(
             description="Addresses and networks of proxies in front of the gateway. Their"
-            " `x-forwarded-for` and `x-forwarded-proto` name the client of a page, anyone else's"
+            " `x-forwarded-for` and `x-forwarded-proto` name the client of a page; from others they"
             " are ignored.",
         ),
     ] = []

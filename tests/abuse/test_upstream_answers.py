@@ -115,7 +115,7 @@ def test_clients_get_json_or_events_that_nobody_caches(
 def test_words_that_are_not_utf8_are_the_upstreams_fault(
     abused: AbusedGateway, customer: Customer, target: Slot, stream: bool, path: str, wire: str
 ) -> None:
-    """529 is told as overload, also as the first event of a stream: never our 500."""
+    """529 is reported as overload, also as the first event of a stream: never as our 500."""
     before = abused.tracebacks()
     if stream:
         target.plays(

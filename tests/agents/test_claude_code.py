@@ -44,7 +44,7 @@ def test_claude_code_on_openai_wire_writes_a_file(service: Service, agent: Agent
 def test_claude_code_on_openai_wire_counts_what_the_upstream_counted(
     service: Service, agent: Agent
 ) -> None:
-    """Tokens and thoughts in its own summary are those of the upstream's two answers."""
+    """Tokens and reasoning in its own summary are those of the upstream's two responses."""
     run = agent.claude_code(OPENAI_MODEL, write_prompt(agent), "--permission-mode=acceptEdits")
 
     usage = json.loads(run.stdout)["usage"]

@@ -187,7 +187,7 @@ def translate_answer(data: bytes) -> None:
 
 
 def read_error(data: bytes) -> None:
-    """Whatever an upstream says is told in both dialects: as UTF-8 and with a status of errors."""
+    """Any upstream error is rendered in both dialects: as UTF-8 and with an error status."""
     for wire in Wire:
         for status in (400, 401, 404, 429, 500, 529):
             fault = read_fault(wire, status, [(b"retry-after", data[:30])], data)

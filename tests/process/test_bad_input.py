@@ -1,4 +1,4 @@
-"""Whatever a client sends, it is told what is wrong in its own dialect, and nothing breaks."""
+"""Any bad input gets an error in the client's dialect that says what is wrong; nothing breaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client who leaves, or does not read: the upstream is let go, memory stays, the call is told."""
+"""A client that leaves or does not read: upstream closed, memory bounded, call recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Idempotency-Key through the running gateway: one run, one record, told in both dialects."""
+"""Idempotency-Key through the running gateway: one run, one record, errors in both dialects."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def own_key(service: Service) -> Key:
 
 
 def known(service: Service, key: Key) -> Key:
-    """Use a key in all workers, which then have it in their near caches, and wait for the books."""
+    """Use a key in all workers, so that their caches have it, and wait for the ledger."""
     for _ in range(KNOWN_CALLS):
         assert ask(service, key).status == 200
     wait_until_sync(lambda: service.recorded(key) == KNOWN_CALLS, 20)
@@ -369,7 +369,7 @@ def test_bad_reload_keeps_what_was_there(sturdy: Service, sturdy_key: Key) -> No
 
 
 def test_the_last_line_of_the_start_says_that_all_workers_serve(service: Service) -> None:
-    """Whoever reads the log knows from it that requests are served."""
+    """The log says that requests are served."""
     wait_until_sync(partial(is_serving, service), 20)
 
     lines = [json.loads(line) for line in service.process.log().splitlines() if line[:1] == "{"]

@@ -1,8 +1,9 @@
-"""How streams end when the upstream fails: told in the client's dialect, never passed for whole."""
+"""How streams end when the upstream fails: with an error of the client's API, never complete."""
 
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 import pytest
 
@@ -29,30 +30,40 @@ CLIENTS = pytest.mark.parametrize("client", ["openai", "anthropic"])
 WIRES = pytest.mark.parametrize("wire", ["openai", "anthropic"])
 
 
-def call(
-    connection: Connection, key: Key, client: str, model: str, *, streamed: bool = True
-) -> Answer:
-    """Ask for an answer in the client's dialect."""
-    body = request(PATHS[client], model, stream=streamed)
-    return connection.request("POST", PATHS[client], body, x_api_key=key.raw)
+class Call(Protocol):
+    """Calls a model in one dialect."""
+
+    def __call__(self, model: str, *, streamed: bool = True) -> Answer: ...
+
+
+@pytest.fixture
+def call(connection: Connection, key: Key, client: str) -> Call:
+    """Calls in the client's dialect."""
+
+    def send(model: str, *, streamed: bool = True) -> Answer:
+        body = request(PATHS[client], model, stream=streamed)
+        return connection.request("POST", PATHS[client], body, x_api_key=key.raw)
+
+    return send
 
 
 def error_of(client: str, answer: Answer) -> dict[str, str]:
     """Return the error that a broken stream ends with; it is the last event and no mark follows."""
     assert MARKS[client] not in answer.body
     name, data = answer.events[-1]
-    told = Answer(0, {}, data, complete=True).json
+    body = Answer(0, {}, data, complete=True).json
     if client == "anthropic":
         assert name == "error"
-        assert told["type"] == "error"
-    error: dict[str, str] = told["error"]
+        assert body["type"] == "error"
+    error: dict[str, str] = body["error"]
     assert error["message"]
     return error
 
 
-def for_fault(fault: str, usual: Slot, hasty: Slot) -> Slot:
-    """Return the slot for a fault: short clocks only where one of them has to run out."""
-    return hasty if fault.startswith(("stalls", "says nothing")) else usual
+@pytest.fixture
+def slot(fault: str, upstream: Slot, hasty_upstream: Slot) -> Slot:
+    """The slot for a fault: short timeouts only where one of them has to expire."""
+    return hasty_upstream if fault.startswith(("stalls", "says nothing")) else upstream
 
 
 def half(event: bytes) -> bytes:
@@ -82,19 +93,12 @@ def faults(wire: str) -> dict[str, Script]:
 @WIRES
 @pytest.mark.parametrize("fault", faults("openai"))
 def test_stream_that_fails_after_content_is_never_taken_for_whole(
-    connection: Connection,
-    upstream: Slot,
-    hasty_upstream: Slot,
-    key: Key,
-    client: str,
-    wire: str,
-    fault: str,
+    slot: Slot, call: Call, client: str, wire: str, fault: str
 ) -> None:
     """It ends with an error event, or the connection breaks; no end mark and no finish reason."""
-    slot = for_fault(fault, upstream, hasty_upstream)
     slot.plays(faults(wire)[fault])
 
-    answer = call(connection, key, client, slot.model(wire))
+    answer = call(slot.model(wire))
 
     assert answer.status == 200
     assert b"Hel" in answer.body
@@ -111,13 +115,13 @@ def test_stream_that_fails_after_content_is_never_taken_for_whole(
 @CLIENTS
 @WIRES
 def test_stalled_stream_ends_with_a_timeout(
-    connection: Connection, hasty_upstream: Slot, key: Key, client: str, wire: str
+    hasty_upstream: Slot, call: Call, client: str, wire: str
 ) -> None:
     """The error says that time ran out, and comes when the content's clock says so."""
     hasty_upstream.plays(stream(START[wire], *COMMENTS, end="hang"))
     began = time.monotonic()
 
-    answer = call(connection, key, client, hasty_upstream.model(wire))
+    answer = call(hasty_upstream.model(wire))
 
     error = error_of(client, answer)
     assert 0.5 <= time.monotonic() - began < 1.5
@@ -130,12 +134,12 @@ def test_stalled_stream_ends_with_a_timeout(
 @CLIENTS
 @WIRES
 def test_stream_that_ends_after_its_finish_reason_is_whole(
-    connection: Connection, upstream: Slot, key: Key, client: str, wire: str
+    upstream: Slot, call: Call, client: str, wire: str
 ) -> None:
     """Several servers leave the end mark out: the answer is complete all the same."""
     upstream.plays(stream(START[wire], MORE[wire], FINISH[wire]))
 
-    answer = call(connection, key, client, upstream.model(wire))
+    answer = call(upstream.model(wire))
 
     assert (answer.status, answer.complete) == (200, True)
     assert b"error" not in answer.body
@@ -145,12 +149,12 @@ def test_stream_that_ends_after_its_finish_reason_is_whole(
 @CLIENTS
 @WIRES
 def test_stream_that_breaks_after_its_finish_reason_is_whole(
-    connection: Connection, upstream: Slot, key: Key, client: str, wire: str
+    upstream: Slot, call: Call, client: str, wire: str
 ) -> None:
     """A reset after the finish reason takes nothing from the answer."""
     upstream.plays(stream(START[wire], MORE[wire], FINISH[wire], end="break"))
 
-    answer = call(connection, key, client, upstream.model(wire))
+    answer = call(upstream.model(wire))
 
     assert (answer.status, answer.complete) == (200, True)
     assert b"error" not in answer.body
@@ -179,20 +183,13 @@ async def _never(exchange: object) -> None:
 @WIRES
 @pytest.mark.parametrize("fault", early_faults("openai"))
 def test_stream_that_fails_before_content_is_an_http_error(
-    connection: Connection,
-    upstream: Slot,
-    hasty_upstream: Slot,
-    key: Key,
-    client: str,
-    wire: str,
-    fault: str,
+    slot: Slot, call: Call, client: str, wire: str, fault: str
 ) -> None:
-    """Nothing was sent yet, so the status says it, in the client's dialect."""
-    slot = for_fault(fault, upstream, hasty_upstream)
+    """Nothing was sent yet, so that the client gets a status and an error of its dialect."""
     script, status = early_faults(wire)[fault]
     slot.plays(script)
 
-    answer = call(connection, key, client, slot.model(wire))
+    answer = call(slot.model(wire))
 
     assert answer.status == status
     assert answer.headers["content-type"] == "application/json"
@@ -202,12 +199,12 @@ def test_stream_that_fails_before_content_is_an_http_error(
 @CLIENTS
 @WIRES
 def test_document_instead_of_a_stream_is_unfolded(
-    connection: Connection, upstream: Slot, key: Key, client: str, wire: str
+    upstream: Slot, call: Call, client: str, wire: str
 ) -> None:
     """The upstream has charged for it: the client gets the stream that it requested."""
     upstream.plays(whole(WHOLE[wire]))
 
-    answer = call(connection, key, client, upstream.model(wire))
+    answer = call(upstream.model(wire))
 
     assert (answer.status, answer.complete) == (200, True)
     assert answer.headers["content-type"] == "text/event-stream"
@@ -218,36 +215,29 @@ def test_document_instead_of_a_stream_is_unfolded(
 @WIRES
 @pytest.mark.parametrize("fault", early_faults("openai"))
 def test_stream_that_fails_before_content_falls_back(
-    connection: Connection,
-    upstream: Slot,
-    hasty_upstream: Slot,
-    key: Key,
-    client: str,
-    wire: str,
-    fault: str,
+    slot: Slot, call: Call, client: str, wire: str, fault: str
 ) -> None:
-    """The client never learns of a deployment that failed before it said anything."""
-    slot = for_fault(fault, upstream, hasty_upstream)
+    """A deployment that failed before it sent anything does not concern the client."""
     slot.plays(early_faults(wire)[fault][0])
 
-    answer = call(connection, key, client, slot.fallback(wire))
+    answer = call(slot.fallback(wire))
 
     assert (answer.status, answer.complete) == (200, True)
     assert HELLO.split()[-1].encode() in answer.body
     assert MARKS[client] in answer.body
-    # A kept connection that dies before any byte is no answer: it is asked once more, on a new one.
+    # A request on a reused connection that was closed is sent once more, on a new one.
     assert len(slot.exchanges) <= (2 if fault == "closes at once" else 1)
 
 
 @CLIENTS
 @WIRES
 def test_stream_of_comments_alone_is_no_success(
-    connection: Connection, hasty_upstream: Slot, key: Key, client: str, wire: str
+    hasty_upstream: Slot, call: Call, client: str, wire: str
 ) -> None:
     """Comments are no content: the clock runs out, before or after the head went out."""
     hasty_upstream.plays(stream(*COMMENTS, end="hang"))
 
-    answer = call(connection, key, client, hasty_upstream.model(wire))
+    answer = call(hasty_upstream.model(wire))
 
     if answer.status == 200:
         error_of(client, answer)
@@ -260,18 +250,12 @@ def test_stream_of_comments_alone_is_no_success(
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 408, 409, 429, 500, 502, 503, 529])
 def test_refusal_that_may_not_repeat_falls_back(
-    connection: Connection,
-    upstream: Slot,
-    key: Key,
-    client: str,
-    wire: str,
-    streamed: bool,
-    status: int,
+    upstream: Slot, call: Call, client: str, wire: str, streamed: bool, status: int
 ) -> None:
     """Overload, trouble with our account and the upstream's own errors are tried elsewhere."""
     upstream.plays(whole(b"<html>busy</html>", status, headers=b"Content-Type: text/html\r\n"))
 
-    answer = call(connection, key, client, upstream.fallback(wire), streamed=streamed)
+    answer = call(upstream.fallback(wire), streamed=streamed)
 
     assert answer.status == 200
     assert b"Hello" in answer.body
@@ -282,33 +266,33 @@ def test_refusal_that_may_not_repeat_falls_back(
 @WIRES
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_fault_of_the_request_is_not_tried_elsewhere(
-    connection: Connection, upstream: Slot, key: Key, client: str, wire: str, status: int
+    upstream: Slot, call: Call, client: str, wire: str, status: int
 ) -> None:
     """It would repeat, and cost twice."""
     upstream.plays(whole(b'{"error":{"message":"no","type":"invalid_request_error"}}', status))
 
-    answer = call(connection, key, client, upstream.fallback(wire))
+    answer = call(upstream.fallback(wire))
 
     assert 400 <= answer.status < 500
 
 
-@WIRES
-def test_stream_that_fails_after_content_is_not_tried_elsewhere(
-    connection: Connection, upstream: Slot, key: Key, wire: str
+@pytest.mark.parametrize("client", ["openai", "anthropic"])
+def test_stream_that_fails_after_content_does_not_fall_back(
+    upstream: Slot, call: Call, client: str
 ) -> None:
-    """What was said cannot be taken back."""
-    upstream.plays(stream(START[wire], end="break"))
+    """Content that was sent cannot be taken back."""
+    upstream.plays(stream(START[client], end="break"))
 
-    answer = call(connection, key, wire, upstream.fallback(wire))
+    answer = call(upstream.fallback(client))
 
     assert HELLO.split()[-1].encode() not in answer.body
-    error_of(wire, answer)
+    error_of(client, answer)
 
 
 @CLIENTS
 @WIRES
-def test_wait_that_the_upstream_asks_for_is_passed_on(
-    connection: Connection, upstream: Slot, key: Key, client: str, wire: str
+def test_retry_after_of_the_upstream_is_relayed(
+    upstream: Slot, call: Call, client: str, wire: str
 ) -> None:
     """`retry-after` of the last refusal reaches the client."""
     limited = b'{"type":"error","error":{"type":"rate_limit_error","message":"slow"}}'
@@ -321,7 +305,7 @@ def test_wait_that_the_upstream_asks_for_is_passed_on(
         )
     )
 
-    answer = call(connection, key, client, upstream.model(wire))
+    answer = call(upstream.model(wire))
 
     assert answer.status == 429
     assert (answer.headers["retry-after"], answer.headers["retry-after-ms"]) == ("17", "16500")
@@ -330,7 +314,7 @@ def test_wait_that_the_upstream_asks_for_is_passed_on(
 @CLIENTS
 @WIRES
 def test_answer_that_breaks_is_an_http_error(
-    connection: Connection, upstream: Slot, key: Key, client: str, wire: str
+    upstream: Slot, call: Call, client: str, wire: str
 ) -> None:
     """A whole answer that ends early is never delivered as if it were one."""
 
@@ -343,7 +327,7 @@ def test_answer_that_breaks_is_an_http_error(
 
     upstream.plays(breaks)
 
-    answer = call(connection, key, client, upstream.model(wire), streamed=False)
+    answer = call(upstream.model(wire), streamed=False)
 
     assert answer.status == 502
     assert answer.json["error"]["message"]
@@ -355,12 +339,12 @@ def test_answer_that_breaks_is_an_http_error(
     "body", [b"{", b"[]", b"null", b'"x"', b"", b'{"choices":[]}', b'{"content":null}', b"\xff"]
 )
 def test_answer_that_makes_no_sense_is_the_upstreams_fault(
-    connection: Connection, upstream: Slot, key: Key, client: str, wire: str, body: bytes
+    upstream: Slot, call: Call, client: str, wire: str, body: bytes
 ) -> None:
     """A success status without a response is an error, relayed and translated."""
     upstream.plays(whole(body))
 
-    answer = call(connection, key, client, upstream.model(wire), streamed=False)
+    answer = call(upstream.model(wire), streamed=False)
 
     assert answer.status == 502
     assert answer.json["error"]["message"]
@@ -369,12 +353,12 @@ def test_answer_that_makes_no_sense_is_the_upstreams_fault(
 @CLIENTS
 @WIRES
 def test_stream_of_nonsense_is_the_upstreams_fault(
-    connection: Connection, upstream: Slot, key: Key, client: str, wire: str
+    upstream: Slot, call: Call, client: str, wire: str
 ) -> None:
     """An event that is no JSON ends a translated stream with an error, no process fails over it."""
     upstream.plays(stream(START[wire], b"data: {not json\n\n", MORE[wire], FINISH[wire], END[wire]))
 
-    answer = call(connection, key, client, upstream.model(wire))
+    answer = call(upstream.model(wire))
 
     if client == wire:
         assert b"{not json" in answer.body

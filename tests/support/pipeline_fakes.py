@@ -1,4 +1,4 @@
-"""Both sides of a call without sockets: upstreams that do as told, clients that may be slow."""
+"""Both sides of a call without sockets: scripted upstreams, and clients that may be slow."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class FakeUpstreamResponse:
         return self._body
 
     async def push(self, *chunks: bytes) -> None:
-        """Bring bytes once somebody listens, one chunk per turn of the loop."""
+        """Push bytes once a sink is set, one chunk per turn of the loop."""
         await wait_until(lambda: self.sink is not None or self.closed)
         for chunk in chunks:
             if self.sink is not None:
@@ -158,7 +158,7 @@ class FakeClient:
     """
     The client behind an ASGI channel.
 
-    While `slow` is set, a written piece is taken only by `take`; whoever wrote it waits.
+    While `slow` is set, a written piece is taken only by `take`; its writer waits.
     """
 
     def __init__(
@@ -271,7 +271,7 @@ class FakeClient:
 
 
 class MemoryUsageLog:
-    """Keeps events; `gate` holds up whoever appends."""
+    """Keeps events; `gate` delays `append`."""
 
     def __init__(self) -> None:
         self.events: list[CallRecord] = []

@@ -1,5 +1,5 @@
 """
-A provider that says exactly the bytes it is told, and remembers exactly the bytes it got.
+A provider that sends exactly the bytes of a script, and records exactly the bytes received.
 
 It runs on a thread of its own, so that blocking tests can talk to the gateway meanwhile. Each test
 gets a slot: a provider with models of its own under a path of its own, so that nothing of one

@@ -95,7 +95,7 @@ class FakePool:
 
 
 class RecordingSink:
-    """A sink that keeps what it hears, and can act on it."""
+    """A sink that records what it receives, and can act on it."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []

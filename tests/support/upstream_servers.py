@@ -1,4 +1,4 @@
-"""Real local upstreams for the transport's tests: asyncio servers that say what they are told."""
+"""Real local upstreams for the transport's tests: asyncio servers with scripted responses."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The operators' API below `/admin/`: an ASGI application of its own, without pages and cookies."""
+"""The operators' API below `/admin/`: a separate ASGI application, without pages and cookies."""

@@ -167,7 +167,7 @@ def _names(pattern: tuple[str, ...], parts: list[str]) -> tuple[str, ...] | None
 
 
 def _client_address(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> str | None:
-    """Return the client's address; a worker on this host names that of its client."""
+    """Return the client's address, which workers on this host send in a header."""
     client = scope.get("client")
     peer: str | None = client[0] if client else None
     named = headers.get(CLIENT_HEADER)

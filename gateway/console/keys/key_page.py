@@ -52,7 +52,7 @@ async def enable_key(page: Page) -> Response:
 
 
 async def revoke_key(page: Page) -> Response:
-    """Reject calls of the key for good, once its name was typed."""
+    """Reject calls of the key permanently, once its name was typed."""
     row = await _key(page)
     form = await page.form()
     if form.text("name") != row.name:

@@ -50,7 +50,7 @@ async def show_first_call(page: Page) -> Response:
 
 
 async def close_guide(page: Page) -> Response:
-    """Close the guide for good."""
+    """Close the guide permanently."""
     await page.services.people.users.change(
         page.viewer.user_id, page.actor, "user.guide", guide_closed_at=int(time.time())
     )

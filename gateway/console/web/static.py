@@ -1,7 +1,7 @@
 """
 Static files, read once and kept in memory, compressed.
 
-The URL of a file contains a hash of its content, so that browsers keep it for good.
+The URL of a file contains a hash of its content, so that browsers may cache it forever.
 """
 
 from __future__ import annotations

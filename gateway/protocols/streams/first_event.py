@@ -32,7 +32,7 @@ class FirstEventGate:
         wire: The upstream's dialect.
 
     Attributes:
-        is_open: Everything was released; `feed` must not be called any more.
+        is_open: Everything was released; `feed` must not be called again.
         error: The data of an error that came before any content.
         is_empty: The end mark came before any content.
     """

@@ -88,7 +88,7 @@ class Pool:
         size: How many serve at a time.
         spawn: Starts the process of a slot, which maps the state.
         limits: Times.
-        close_listeners: Called once, when no worker is to accept connections any more.
+        close_listeners: Called once, when workers must accept no further connections.
     """
 
     def __init__(

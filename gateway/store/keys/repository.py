@@ -177,7 +177,7 @@ class Keys:
 
     async def revoke(self, key_id: str, *, by: Actor = SYSTEM) -> KeyChange:
         """
-        Revoke a key for good. Idempotent.
+        Revoke a key permanently. Idempotent.
 
         Raises:
             UnknownKeyError: there is none with this id.

@@ -58,7 +58,7 @@ async def test_password_signs_in_and_leads_on(app: ConsoleApp) -> None:
 
 
 async def test_wrong_name_and_wrong_password_look_the_same(app: ConsoleApp) -> None:
-    """Nobody learns who has an account; a disabled user is not told either."""
+    """The response does not disclose who has an account, nor whether the user is disabled."""
     user = await add_user(app)
     wrong = {"login": "ada", "password": "x" * 12}
 
@@ -113,7 +113,7 @@ async def test_authenticator_is_asked_after_the_password(app: ConsoleApp) -> Non
 
 
 async def test_setup_makes_the_operator_once(app: ConsoleApp) -> None:
-    """A GET and a refused form use nothing up; the second use is told so."""
+    """A GET and a rejected form do not use the link up; a second use is rejected."""
     token = await app.services.people.links.create_setup(SYSTEM)
     form = {"token": token, "login": "ada@example.com", "name": "Ada", "account": "Acme"}
 

@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
 class Clients:
     """
-    Callers that make one call after the other.
+    Clients that make one call after the other.
 
     Args:
         url: The gateway's.

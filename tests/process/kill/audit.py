@@ -45,7 +45,7 @@ IDLE_S = 6.0
 SETTLE_S = 2.0
 """From the answer's end to the settlement, at most: Redis' timeout, then the disk."""
 AWAY_AFTER_S = 2.0
-"""After Redis' return: until the workers have reconnected and told it what it may have lost."""
+"""After Redis' return: until the workers have reconnected and resent what it may have lost."""
 AOF_S = 2.0
 """What Valkey may lose when killed: it puts writes off so long while another sync runs."""
 

@@ -70,7 +70,7 @@ def test_one_probe_at_a_time_decides() -> None:
 
 
 def test_probe_without_an_outcome_is_lost_after_a_minute() -> None:
-    """Whoever was to send it may have been refused: the breaker does not stay half open."""
+    """The probe may never have been sent: the breaker does not stay half open."""
     subject = breaker(failures=1)
     subject.record_failure(1.0)
 

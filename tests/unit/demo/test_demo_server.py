@@ -201,7 +201,7 @@ async def test_server_speaks_tls() -> None:
 
 
 async def test_failed_script_is_reported() -> None:
-    """Other than a lost connection, an exception is a mistake of the script."""
+    """An exception other than a lost connection is a bug of the script."""
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
 

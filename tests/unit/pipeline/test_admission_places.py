@@ -167,7 +167,7 @@ async def test_checkpoint_tells_what_a_running_call_has_used() -> None:
 
 
 async def test_limits_that_are_left_go_along_with_the_answer() -> None:
-    """A reservation's headroom is told in the client's dialect; without limits there is nothing."""
+    """The headroom is sent in the client's dialect; without limits there are no headers."""
     bench = Bench(good(), reservations=FakeReservations())
     client = FakeClient(CHAT, OPENAI_BODY)
 

@@ -1,4 +1,4 @@
-"""Which failures are tried elsewhere, which are told to the client, and when it is too late."""
+"""Which failures fall back, which are relayed to the client, and when it is too late."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ async def test_refusal_of_our_credentials_is_not_the_clients() -> None:
 async def test_refusal_whose_body_does_not_come_is_known_by_its_status(
     how: str,
 ) -> None:
-    """The status says enough: the client is not kept waiting, nor told another story."""
+    """The status says enough: the client does not wait, nor get another error."""
     refusal = FakeUpstreamResponse(422, [*JSON, (b"content-length", b"99")])
     refusal.stalls = how == "stalls"
     refusal.failure = GatewayError(ErrorKind.UPSTREAM_BROKEN, "broken")

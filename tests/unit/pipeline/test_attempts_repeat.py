@@ -1,4 +1,4 @@
-"""Attempts on the same deployment: refused thoughts, and the native endpoint's own bounds."""
+"""Attempts on the same deployment: rejected reasoning, and the native endpoint's own bounds."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def anthropic() -> list[Deployment]:
 
 
 async def test_refused_signature_is_tried_once_more_without_thoughts() -> None:
-    """A history that another provider signed is repeated without its thoughts."""
+    """A history that another provider signed is sent again without its reasoning."""
     bench = Bench(refusing(400, REFUSED), good(ANSWER), deployments=anthropic())
     client = FakeClient("/v1/messages", THINKING)
 
@@ -113,7 +113,7 @@ async def test_native_call_without_retries_is_tried_once() -> None:
 
 
 async def test_native_call_ends_with_its_own_timeout() -> None:
-    """Beyond `timeout` seconds the client is told 504, and the upstream is let go."""
+    """After `timeout` seconds the client gets 504, and the upstream is closed."""
     bench = Bench(never)
     client = FakeClient(NATIVE, b'{"model":"m","input":"Hi","timeout":0.02}')
 

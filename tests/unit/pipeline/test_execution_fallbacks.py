@@ -144,7 +144,7 @@ async def test_fallback_without_credit_leaves_the_first_failure() -> None:
 
 
 async def test_refusal_of_the_first_model_has_no_fallback() -> None:
-    """An account without credit for what it asks is told so."""
+    """An account without credit for the requested model gets the refusal."""
     bench = Bench(models=[a_fallback()], reservations=Ledger(refused="m"))
     client = FakeClient(CHAT, asking_for("n"))
 

@@ -130,7 +130,7 @@ async def test_call_that_was_never_sent_has_no_event() -> None:
 
 
 async def test_call_that_failed_through_us_is_logged_as_an_error() -> None:
-    """Clients' mistakes are not alarming; ours and the upstreams' are."""
+    """Errors of the gateway and its upstreams are logged as errors, those of clients are not."""
     records = Records()
 
     await records.recorder.record(

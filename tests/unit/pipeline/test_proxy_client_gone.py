@@ -392,7 +392,7 @@ async def test_message_left_at_the_end_of_its_block_is_charged_as_reported() -> 
 async def test_whole_answer_with_hidden_reasoning_is_charged_though_the_client_leaves(
     path: str, endpoint: Endpoint, body: bytes
 ) -> None:
-    """The upstream works for it and bills it, whoever waits."""
+    """The upstream works and bills, whether or not a client waits."""
     head = asyncio.Event()
 
     async def later() -> FakeUpstreamResponse:
@@ -457,7 +457,7 @@ async def test_refusal_after_the_client_left_is_tried_nowhere_else() -> None:
 
 
 async def test_stream_that_ends_without_output_and_usage_is_charged_its_input() -> None:
-    """All of the output was hidden, and the upstream ignores the wish for usage."""
+    """All of the output was hidden, and the upstream ignores `include_usage`."""
     response = FakeUpstreamResponse()
     bench = Bench(response)
     call, task = bench.begin(FakeClient(CHAT, STREAMED))

@@ -27,7 +27,7 @@ KEYED = [(b"idempotency-key", b"order-17")]
 
 
 class MemoryStore:
-    """Grants every claim but what it was told; notes what becomes of it."""
+    """Grants every claim, or returns what is known of it; records the outcomes."""
 
     def __init__(self, known: StoredResponse | GatewayError | None = None) -> None:
         self.ends: list[object] = []

@@ -45,7 +45,7 @@ ENDPOINTS = st.sampled_from([Endpoint.CHAT_COMPLETIONS, Endpoint.MESSAGES])
 
 
 class Story:
-    """One call whose upstreams, client and worker do as told."""
+    """One call with scripted upstreams, client and worker."""
 
     def __init__(self, endpoint: Endpoint, *, stream: bool, drains: bool) -> None:
         wires = [Wire.OPENAI]

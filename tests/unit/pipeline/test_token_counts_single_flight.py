@@ -215,7 +215,7 @@ async def test_estimate_of_what_cannot_be_taken_apart_goes_by_size() -> None:
 
 
 async def test_translated_stream_learns_from_its_report() -> None:
-    """The estimate that a client was told is compared with what the upstream counted."""
+    """The estimate that the client got is compared with the upstream's count."""
     response = FakeUpstreamResponse()
     bench = Bench(response)
     client = FakeClient("/v1/messages", ANTHROPIC_BODY[:-1] + b',"stream":true}')

@@ -84,7 +84,7 @@ def text_of(body: bytes, **options: Any) -> str:
 def test_native_request_invalid_member_named_with_its_code(
     body: bytes, code: str | None, param: str | None
 ) -> None:
-    """Each mistake has its own code and names its member."""
+    """Each error has its own code and names its member."""
     with pytest.raises(GatewayError) as caught:
         read_native_request(body, LIMITS)
 

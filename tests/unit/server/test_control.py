@@ -64,7 +64,7 @@ def test_command_that_fails_is_refused(
 
 
 def test_only_its_user_may_open_the_socket(server: ControlServer, data_dir: Path) -> None:
-    """Whoever can write to it can stop the service."""
+    """Only the gateway's user may open it, since its commands can stop the service."""
     mode = (run_dir(data_dir) / "control.sock").stat().st_mode
 
     assert stat.S_IMODE(mode) == 0o600

@@ -248,7 +248,7 @@ class MarginReport(Struct):
 
 
 class CallObject(Struct, kw_only=True):
-    """Everything on record about one call."""
+    """Everything that is recorded about one call."""
 
     object: Literal["call"]
     request_id: str

@@ -58,7 +58,7 @@ async def test_record_is_there_as_json(page: Acme) -> None:
 
 
 async def test_other_and_unknown_calls_are_not_there(page: Acme) -> None:
-    """A stranger's call cannot be told from none."""
+    """A call of another account looks like one that does not exist."""
     assert await page.get("/app/requests/req_strange", 404) == await page.get(
         "/app/requests/req_nothing", 404
     )

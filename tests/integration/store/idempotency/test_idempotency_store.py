@@ -315,7 +315,7 @@ async def test_begin_over_a_tampered_answer_is_fresh_and_logged(
     caplog: pytest.LogCaptureFixture,
     place: int,
 ) -> None:
-    """A stored answer that somebody changed counts as absent; the next outcome replaces it."""
+    """A stored response that was altered counts as absent; the next outcome replaces it."""
     worker = await open_worker(valkey_url)
     await worker.records.finish(await held(worker, claim_of()), ANSWER)
     name = (await worker.keys(prefix))[1]

@@ -71,7 +71,7 @@ async def test_credit_held_by_running_calls_is_credit(world: TillWorld) -> None:
 
 
 async def test_admitted_and_refused_calls_tell_what_is_left(world: TillWorld) -> None:
-    """Nothing is asked for after a call that left credit; a refusal by the script is heard."""
+    """After a call that left credit Redis is not queried; a refusal by the script is noticed."""
     world.sql.put(balance=35, credit=0)
     held = await world.reserve()
 
@@ -119,7 +119,7 @@ async def test_account_that_does_not_exist_is_refused(world: TillWorld) -> None:
 
 
 async def test_without_redis_what_was_last_known_decides(tmp_path: Path) -> None:
-    """Who is not known is left to the reservation, who had no credit is told to come again."""
+    """An unknown account is left to the reservation; one without credit must retry later."""
     server = ValkeyProcess()
     server.start()
     world = TillWorld(server.url, tmp_path)

@@ -251,7 +251,7 @@ async def test_worst_cases_count_against_the_share_without_redis(tmp_path: Path)
                 assert held.worst_nanousd == (100 if account == "acct_1" else held.hold_nanousd)
                 count += 1
             admitted.append(count)
-        # Of the 1000 the first call's worst case, 65, was taken when Redis was last heard.
+        # Of the 1000 the first call's worst case, 65, was taken at the last reply of Redis.
         assert admitted == [4, 8]
         outage.server.resume()
     finally:

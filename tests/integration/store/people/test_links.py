@@ -123,7 +123,7 @@ async def test_reset_changes_the_password_and_ends_everything_else(database: Dat
 
 
 async def test_last_owner_stays(database: Database) -> None:
-    """An account keeps an owner, whoever leaves."""
+    """An account keeps an owner when members leave."""
     users = Users(database)
     account = await Accounts(database).create("Acme")
     ada = await users.create("ada", "Ada")

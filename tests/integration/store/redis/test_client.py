@@ -371,7 +371,7 @@ async def test_script_error_is_the_callers(valkey_url: str, open_bus: OpenBus) -
 
 
 async def test_observe_counts_every_command_once(valkey_url: str, open_bus: OpenBus) -> None:
-    """The latency observer hears of each answered command, with a round trip in seconds."""
+    """The observer is called for each command with a reply, with the round trip in seconds."""
     seen: list[tuple[float, int]] = []
     bus = await open_bus(
         valkey_url, observe=lambda seconds, commands: seen.append((seconds, commands))

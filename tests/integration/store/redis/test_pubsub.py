@@ -1,4 +1,4 @@
-"""A subscription knows whether it hears everything, and says so."""
+"""A subscription detects and reports whether it receives every message."""
 
 from __future__ import annotations
 

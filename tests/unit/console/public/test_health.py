@@ -35,7 +35,7 @@ def report(label: str, ok: int, p95: int | None = None, **failures: int) -> Depl
 def test_model_is_as_healthy_as_its_best_deployment(
     reports: list[DeploymentReport], state: ModelState
 ) -> None:
-    """Over 5 % failed is degraded, over 50 % down; clients' mistakes do not count."""
+    """Over 5 % failed is degraded, over 50 % down; errors of clients do not count."""
     recent = {each.deployment: each for each in reports}
 
     assert judge("m", "M", list(recent), recent, recent).state is state

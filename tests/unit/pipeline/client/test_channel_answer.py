@@ -164,7 +164,7 @@ async def test_last_piece_of_the_body_is_no_departure() -> None:
 
 
 async def test_watch_that_fails_is_no_departure() -> None:
-    """A server that cannot tell has not told that the client left."""
+    """An error of the server does not mean that the client left."""
     client, told = FakeClient(CHAT, b"{}"), []
     channel = client.channel()
     await read(channel)

@@ -224,7 +224,7 @@ def test_stream_of_another_dialect_has_a_translator(
 
 
 def test_what_a_translation_drops_is_noted() -> None:
-    """The client is told in a header."""
+    """The dropped fields are listed in a header."""
     _, _, call = prepared(asking(ANTHROPIC_BODY, top_k=5), deployed(), Endpoint.MESSAGES)
 
     assert call.dropped == ("top_k",)

@@ -127,7 +127,7 @@ def test_request_that_is_no_json_is_refused(endpoint: Endpoint) -> None:
 
 
 def test_types_that_a_client_made_up_cannot_break_a_header() -> None:
-    """What is dropped is told in a header and in the log: short, few, and visible ASCII."""
+    """Dropped fields are named in a header and in the log: few, short, and in visible ASCII."""
     types = ["a\r\nset-cookie: b", "\u00e9\u4e2d", "x" * 1000, *(f"t{n}" for n in range(100))]
     tools = [{"type": each} for each in types]
     body = json.dumps({"model": "m", "input": "Hi", "tools": tools}).encode()

@@ -137,7 +137,7 @@ async def test_drain_after_the_end_has_come_is_over_at_once() -> None:
 
 
 async def test_drain_is_not_pinged_or_committed() -> None:
-    """Nobody is there to be told that the stream lives."""
+    """No keep-alive is sent to a client that has left."""
     pump = Pump(drains=True)
     pump.relay.body_chunk(COMMENT)
     pump.relay.client_left()

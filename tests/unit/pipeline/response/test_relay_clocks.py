@@ -254,7 +254,7 @@ async def test_translated_stream_gets_a_ping_with_its_late_head() -> None:
 
 @pytest.mark.parametrize(("seconds", "pings"), [(14.0, 0), (16.0, 1)])
 async def test_translated_stream_without_news_gets_a_ping(seconds: float, pings: int) -> None:
-    """After 15 s without a write the client is told that the stream lives."""
+    """After 15 s without a write the client gets a keep-alive."""
     pump = translated()
     pump.relay.body_chunk(A)
 

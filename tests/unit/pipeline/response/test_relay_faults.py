@@ -1,4 +1,4 @@
-"""Mistakes of ours inside a relay: they end this one call, and nothing hangs."""
+"""Internal errors inside a relay: they end this one call, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def broken(where: str) -> Pump:
 
 
 async def test_relay_mistake_in_a_chunk_is_its_result() -> None:
-    """The exception reaches whoever awaits the relay, not the transport that pushed the chunk."""
+    """The exception reaches the relay's owner, not the transport that pushed the chunk."""
     pump = broken("feed")
 
     pump.relay.body_chunk(A)

@@ -281,7 +281,7 @@ async def test_relay_last_piece_commits_and_waits_for_a_slow_client() -> None:
 
 
 async def test_relay_closed_while_a_write_waits_drops_the_write() -> None:
-    """Whoever owns the relay can end it at any time."""
+    """The relay's owner can end it at any time."""
     pump = Pump()
     pump.client.slow = True
     pump.relay.body_chunk(A)

@@ -78,7 +78,7 @@ async def test_resumed_answer_is_whole_before_its_end() -> None:
 
 
 async def test_closed_answer_is_silent() -> None:
-    """Who closes hears no more, not even what waited."""
+    """After `close` the sink gets nothing more, not even held bytes."""
     upstream = FakeUpstreamResponse()
     response = DecompressedResponse(upstream)
     taker = Taker(response, slow=True)
@@ -113,7 +113,7 @@ async def test_pause_before_its_turn_keeps_what_waits() -> None:
 
 
 async def test_damaged_answer_fails_once() -> None:
-    """Whatever follows the damage is not heard."""
+    """Nothing after the damage is delivered."""
     upstream = FakeUpstreamResponse()
     taker = Taker(DecompressedResponse(upstream), slow=False)
 

@@ -168,7 +168,7 @@ async def test_error_event_of_the_upstream_goes_through_and_counts_as_failed() -
 
 
 async def test_clock_that_runs_out_ends_with_a_timeout_event() -> None:
-    """After the head the client is told by an event."""
+    """After the head the client gets the error as an event."""
     stream = Streaming()
     await stream.response.push(A)
     (watched,) = stream.bench.watchdog._watched
@@ -268,7 +268,7 @@ async def test_translated_stream_without_anything_is_an_http_error() -> None:
 
 
 async def test_translated_error_after_a_late_head_is_an_event() -> None:
-    """With the head out the error is told inside of the stream, at once."""
+    """Once the head was sent, the error is sent in the stream, at once."""
     stream = Streaming(translated=True)
     await stream.response.push(COMMENT)
     (watched,) = stream.bench.watchdog._watched

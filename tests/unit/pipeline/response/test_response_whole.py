@@ -112,7 +112,7 @@ async def test_answer_of_unknown_length_is_held_until_it_is_known_to_be_one() ->
 
 
 async def test_large_answer_keeps_its_length() -> None:
-    """An answer beyond the bound of reading is not read, and its length is told."""
+    """A response that is too large to be read first is relayed with its length."""
     body = OPENAI_ANSWER + b" " * WHOLE_BYTES
     response = FakeUpstreamResponse(headers=json_head(body))
     bench = Bench(response)

@@ -26,7 +26,7 @@ class Watched:
 
 
 async def test_watchdog_looks_at_all_though_one_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """One stream's mistake takes no other stream's clocks."""
+    """An error in one stream does not stop the clocks of others."""
     watchdog = Watchdog()
     failing, sound = Watched(ZeroDivisionError()), Watched()
     watchdog.add(failing, CLOCKS)
@@ -39,7 +39,7 @@ async def test_watchdog_looks_at_all_though_one_fails(caplog: pytest.LogCaptureF
 
 
 async def test_watchdog_forgets_what_is_discarded() -> None:
-    """A stream that has ended is not looked at; to discard it twice is no mistake."""
+    """A discarded stream is not checked; discarding it twice is no error."""
     watchdog = Watchdog()
     gone, kept = Watched(), Watched()
     watchdog.add(gone, CLOCKS)

@@ -247,7 +247,7 @@ def test_only_thoughts_that_anthropic_made_go_back(extra, expected):
 
 
 def test_thoughts_can_be_left_out_for_the_retry():
-    """An upstream that refuses a signature gets the same request without thoughts."""
+    """An upstream that rejects a signature gets the same request without reasoning."""
     thought = {"reasoning_details": [{"type": "reasoning.text", "text": "t", "signature": "S"}]}
 
     found = turns(

@@ -68,7 +68,7 @@ def test_output_limit_is_the_first_one_set_and_at_most_the_models(fields, expect
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_output_limit_below_one_is_refused_by_name(name):
-    """A limit that cannot be meant is the client's mistake."""
+    """An impossible limit is an error of the client."""
     assert refusal(**{name: 0}).param == name
 
 
@@ -446,7 +446,7 @@ def test_automatic_caching_is_asked_for_only_where_no_marker_is():
 
 
 def test_context_of_the_answer_is_taken_from_the_request():
-    """The client's model name, streaming and the wish for usage go on to the answer."""
+    """The client's model name, streaming and `include_usage` are passed on to the response."""
     route = TranslationRoute("up", capabilities("anthropic", {}))
     request = {
         "model": "capio/mine", "messages": [{"role": "user", "content": "x"}],

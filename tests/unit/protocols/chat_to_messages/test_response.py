@@ -67,7 +67,7 @@ def test_stop_reason_becomes_finish_reason(stop_reason, finish):
 
 
 def test_thoughts_are_shown_and_kept_with_their_signatures():
-    """Text for the reader, details for the way back; unsigned thoughts have no detail."""
+    """Reasoning is text, and details to send back; unsigned reasoning has no details."""
     message = message_of(
         {"type": "thinking", "thinking": "a", "signature": "S"},
         {"type": "redacted_thinking", "data": "zz"},

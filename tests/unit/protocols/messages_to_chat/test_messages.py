@@ -237,7 +237,7 @@ def test_assistant_message_with_nothing_left_is_omitted(content):
     ],
 )
 def test_old_thoughts_are_carried_where_the_dialect_wants_them(dialect, field, value):
-    """Several thoughts are joined; without a field they are left out silently."""
+    """Several thinking blocks are joined; without a field for them they are omitted silently."""
     content = [
         {"type": "thinking", "thinking": "a", "signature": "gw1."},
         {"type": "thinking", "thinking": "b", "signature": "real"},

@@ -115,7 +115,7 @@ def test_any_request_is_translated_or_refused(request, dialect, keep):
 
 @given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_body_is_refused_or_translated(body):
-    """Bytes of no meaning are the client's mistake."""
+    """Random bytes are an error of the client."""
     route = TranslationRoute("up", capabilities("generic", {}))
     try:
         translate_request(body, route)
@@ -125,7 +125,7 @@ def test_any_body_is_refused_or_translated(body):
 
 @given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_answer_is_translated_or_an_upstream_error(body):
-    """Bytes of no meaning are the upstream's mistake."""
+    """Random bytes are an error of the upstream."""
     try:
         translate_response(body, ResponseContext(model="m"), capabilities("generic", {}))
     except GatewayError as error:

@@ -207,7 +207,7 @@ def test_thinking_comes_before_text_and_may_return():
 
 
 def test_reasoning_details_are_read_when_nothing_else_is():
-    """MiniMax and OpenRouter send thoughts as a list."""
+    """MiniMax and OpenRouter send reasoning as a list."""
     details = [{"type": "reasoning.text", "text": "a"}, {"type": "x", "summary": "b"}]
 
     written = run(new_stream("minimax"), delta(reasoning_details=details), delta("stop"), DONE)
@@ -216,7 +216,7 @@ def test_reasoning_details_are_read_when_nothing_else_is():
 
 
 def test_mistral_content_parts_are_read():
-    """Thoughts and text as parts of the content."""
+    """Reasoning and text as parts of the content."""
     parts = [
         {"type": "thinking", "thinking": [{"type": "text", "text": "r"}]},
         {"type": "text", "text": "t"},
@@ -310,7 +310,7 @@ def test_held_piece_of_a_tag_stays_before_a_call():
 
 
 def test_think_tag_is_text_after_a_reasoning_field():
-    """A provider that splits thoughts itself may speak about the tag."""
+    """If a provider separates reasoning itself, its text may mention the tag."""
     written = run(
         new_stream(), delta(reasoning_content="r"), delta(content="<think>"), delta("stop"), DONE
     )

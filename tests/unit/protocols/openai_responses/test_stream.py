@@ -237,7 +237,7 @@ REDACTED = {"type": "reasoning.encrypted", "data": "zz"}
 def test_thoughts_of_any_spelling_come_once_and_packed(
     deltas: list[dict[str, Any]], texts: list[str], details: list[dict[str, Any]]
 ) -> None:
-    """One source of thoughts is read, and signed parts are packed for the way back."""
+    """Reasoning is read from one member, and signed parts are packed to be sent back."""
     (item,) = last(*finished(*deltas), asked=ASKED)["output"]
 
     assert [part["text"] for part in item["summary"]] == texts
@@ -442,7 +442,7 @@ def test_other_choices_are_ignored() -> None:
 
 
 def test_half_emoji_are_joined_over_deltas() -> None:
-    """An emoji cut into two deltas arrives whole in text, thoughts and arguments."""
+    """An emoji cut into two deltas arrives whole in text, reasoning and arguments."""
     raw = [
         rb'data: {"id":"chatcmpl-1","choices":[{"delta":{"content":"a\ud83d"}}]}' + b"\n\n",
         rb'data: {"choices":[{"delta":{"content":"\ude00b\ud83d"}}]}' + b"\n\n",

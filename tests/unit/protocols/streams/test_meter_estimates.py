@@ -55,7 +55,7 @@ def test_stream_meter_counts_only_the_content_of_events_with_log_probabilities()
 
 
 def test_stream_meter_estimates_what_is_no_text() -> None:
-    """Whole tool calls, two copies of a thought, encrypted thoughts and images."""
+    """Whole tool calls, two copies of reasoning, encrypted reasoning and images."""
     call = {"index": 0, "id": "c", "function": {"name": "f" * 8, "arguments": "x" * 390}}
     cases: list[tuple[dict[str, Any], int]] = [
         ({"tool_calls": [call]}, 402),

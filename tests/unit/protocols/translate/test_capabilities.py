@@ -60,7 +60,7 @@ def test_other_spellings_of_names_are_known():
     ],
 )
 def test_wrong_override_is_named(overrides, words):
-    """A typing mistake is found at start."""
+    """A misspelled name is reported at start."""
     with pytest.raises(ValueError, match=words):
         capabilities("generic", overrides)
 

@@ -166,7 +166,7 @@ def test_workers_that_are_silent_together_are_killed_one_after_the_other() -> No
 
 
 def test_worker_under_a_debugger_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its loop stands still because somebody looks at it."""
+    """A worker that is stopped in a debugger is not killed."""
     world = World()
     monkeypatch.setattr(pool_module, "is_traced", lambda pid: pid == 1)
     world.process(1).beats = False

@@ -176,7 +176,7 @@ async def test_begin_refused_by_redis_is_unavailable(
 async def test_begin_over_an_answer_that_never_opens_is_unavailable(
     bus: FakeBus, records: IdempotencyRecords
 ) -> None:
-    """Somebody who writes nonsense as fast as we overwrite it does not hold us up."""
+    """If garbage is written as fast as it is overwritten, `begin` fails instead of repeating."""
     bus.reply = b"nonsense"
 
     with pytest.raises(GatewayError) as caught:

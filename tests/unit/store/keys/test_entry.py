@@ -1,4 +1,4 @@
-"""What stands in Redis of a key, and what is told of it."""
+"""The entry of a key in Redis, and the message of a change."""
 
 from __future__ import annotations
 
