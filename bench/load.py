@@ -16,7 +16,7 @@ from typing import cast
 
 @dataclass
 class Outcome:
-    """What one run saw."""
+    """The results of one run."""
 
     requests: int = 0
     failures: int = 0
@@ -26,7 +26,7 @@ class Outcome:
 
 
 class Connection(asyncio.Protocol):
-    """A client connection with at most one request at a time; subclasses say what follows."""
+    """A client connection with at most one request at a time; subclasses decide what follows."""
 
     def __init__(self) -> None:
         self.sent_at = 0.0

@@ -1,5 +1,5 @@
 """
-The open-loop load generator: requests start at their time, whatever became of the earlier ones.
+The open-loop load generator: requests start at their time, regardless of earlier ones.
 
 A closed loop slows down with what it measures and so cannot overload it. Here each request takes an
 idle connection or opens one, and its time runs from the moment at which it was due.
@@ -31,13 +31,13 @@ class Sample:
 
 @dataclass
 class Phase:
-    """What became of the requests of one rate."""
+    """The results of the requests at one rate."""
 
     samples: list[Sample] = field(default_factory=list)
     unsent: int = 0
     """Requests that were due while all connections were in use."""
     late_s: float = 0.0
-    """How late the generator itself sent at most."""
+    """The longest delay of the generator itself."""
 
 
 class _Client(Connection):

@@ -3,7 +3,7 @@ The mock upstream of the benchmarks: as little work as possible for each byte it
 
     python -m bench.upstream PORT
 
-The request's path decides, whatever stands before it: `.../chat/completions` and `.../messages`
+The end of the request's path decides: `.../chat/completions` and `.../messages`
 answer in the dialect's form. The JSON body's `model` names the behaviour: `short` answers a small
 JSON at once; `burst-N` streams N chunks as fast as the socket takes them, one write each;
 `paced-N-MS` streams N chunks, one each MS milliseconds.

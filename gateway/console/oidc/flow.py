@@ -2,7 +2,7 @@
 One sign-in with a provider, from its start to the callback, kept in a cookie of the browser.
 
 The cookie is encrypted and lives for ten minutes. Its state must come back with the callback, so
-that nobody else's sign-in can be completed in this browser, and is accepted once.
+that a sign-in begun elsewhere cannot be completed in this browser, and is accepted once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OWNER: Final = "oidc"
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What is remembered of a sign-in that has begun."""
+    """The state of a sign-in that has begun."""
 
     state: str
     nonce: str
@@ -57,7 +57,7 @@ def sealed(flow: Flow, secret: ConsoleSecret) -> str:
 
 
 def opened(cookie: str, secret: ConsoleSecret) -> Flow | None:
-    """Return the flow of a cookie; None: it has expired, or is none of ours."""
+    """Return the flow of a cookie; None if it has expired or is invalid."""
     try:
         content = secret.open(bytes.fromhex(cookie), _OWNER)
     except ValueError:

@@ -26,15 +26,14 @@ _SECURITY = "/app/security"
 _FAILED = "The sign-in did not complete. Start again."
 _AWAY = "The provider does not respond. Try again, or sign in another way."
 _UNKNOWN = (
-    "Nobody here signs in with this identity. Ask for an invitation; or sign in another way and"
+    "This identity is not connected to a user. Ask for an invitation; or sign in another way and"
     " connect it under Security."
 )
 _UNVERIFIED = "The provider has not verified your mail address. Verify it there, then start again."
 _LOGIN_TAKEN = (
-    "Someone signs in with this mail address already. Sign in first, and connect the provider under"
-    " Security."
+    "This mail address is already in use. Sign in first, and connect the provider under Security."
 )
-_USED = "This invitation does not work any more. Ask for a new one."
+_USED = "This invitation no longer works. Ask for a new one."
 _ONLY_OWNER = "You are the only owner of this account, so your role stays as it is."
 _IDENTITY_TAKEN = "This identity is connected to another user."
 
@@ -56,7 +55,7 @@ async def connect(page: Page) -> Response:
 
 
 async def disconnect(page: Page) -> Response:
-    """Forget the viewer's identity at the provider, unless it is the only way in."""
+    """Remove the viewer's identity at the provider, unless it is the only way to sign in."""
     people, provider = page.services.people, _provider(page)
     user = await people.users.get(page.viewer.user_id)
     passkeys = await people.factors.passkeys(user.id) if people.passkeys.is_available else ()

@@ -21,7 +21,7 @@ from gateway.settings.urls import is_loopback
 KEPT_S: Final = 3600.0
 """How long the description and the keys are used."""
 RETRY_S: Final = 30.0
-"""How often keys are fetched again at most because a token names an unknown one."""
+"""The shortest time between two fetches of the keys because a token names an unknown one."""
 TIMEOUT_S: Final = 5.0
 MAX_RESPONSE_BYTES: Final = 256 * 1024
 Kind = TypeVar("Kind")
@@ -33,7 +33,7 @@ class ProviderError(Exception):
 
 
 class Description(msgspec.Struct, frozen=True):
-    """What is used of a provider's description."""
+    """The members of a provider's description that the console uses."""
 
     issuer: str
     authorization_endpoint: str
@@ -139,7 +139,7 @@ class Provider:
                 async for part in response.aiter_bytes():
                     body += part
                     if len(body) > MAX_RESPONSE_BYTES:
-                        raise ProviderError(f"{url} responds with too much")
+                        raise ProviderError(f"{url} sent a response that is too large")
         except (httpx2.HTTPError, OSError, TimeoutError) as error:
             raise ProviderError(f"{url} does not respond: {type(error).__name__}") from error
         if response.status_code != 200:
@@ -147,4 +147,4 @@ class Provider:
         try:
             return msgspec.convert(json.loads(body), kind)
         except (ValueError, msgspec.ValidationError) as error:
-            raise ProviderError(f"{url} responds with something else") from error
+            raise ProviderError(f"{url} sent an invalid response") from error

@@ -28,7 +28,7 @@ class TokenRefusedError(Exception):
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What is used of an ID token."""
+    """The claims of an ID token that the console uses."""
 
     sub: str
     email: str = ""

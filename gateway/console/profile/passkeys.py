@@ -35,7 +35,7 @@ async def add(page: Page) -> Response:
 
 
 async def remove(page: Page) -> Response:
-    """Remove a passkey, unless it is the only way in."""
+    """Remove a passkey, unless it is the only way to sign in."""
     people, form = page.services.people, await page.form()
     user = await people.users.get(page.viewer.user_id)
     own = {each.id.hex(): each for each in await people.factors.passkeys(user.id)}

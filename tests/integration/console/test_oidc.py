@@ -193,7 +193,7 @@ async def test_identity_of_nobody_is_not_let_in(app: ConsoleApp, provider: OpenI
     done = await sign_in(app, provider)
 
     assert done.status_code == 403
-    assert "Nobody here signs in with this identity" in done.text
+    assert "This identity is not connected to a user" in done.text
     assert await viewer_id(app) is None
 
 
