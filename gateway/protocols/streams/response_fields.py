@@ -214,7 +214,7 @@ def read_anthropic_response(body: bytes) -> EventFields:
         final_usage=True,
         finish_reason=response.stop_reason,
         end=True,
-        unanswered=memoryview(response.content)[:5].tobytes() == b"null",
+        unanswered=memoryview(response.content)[:5].tobytes() in (b"", b"null"),
         failed=response.type == "error",
         content_bytes=sum(
             _content_bytes(block, Wire.ANTHROPIC, whole=True) for block in blocks or ()
@@ -274,7 +274,7 @@ def _read_chunk(
         final_usage=True,
         finish_reason=next(filter(None, (named_reason(c.finish_reason) for c in choices)), None),
         end=end,
-        unanswered=end and bool(bytes(chunk.choices)) and not any(map(_has_message, choices)),
+        unanswered=end and not any(map(_has_message, choices)),
         failed=bytes(chunk.error) not in _NOTHING or (not choices and is_error_object(data)),
         content_bytes=sum(
             _content_bytes(each.delta or {}, Wire.OPENAI)

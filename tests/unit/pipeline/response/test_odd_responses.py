@@ -75,6 +75,8 @@ def text_of(client: FakeClient) -> str:
     [
         (Wire.OPENAI, {"choices": None, "usage": USAGE}),
         (Wire.OPENAI, {"choices": [], "usage": USAGE}),
+        (Wire.OPENAI, {"usage": USAGE}),
+        (Wire.ANTHROPIC, {"type": "message", "usage": COUNTS}),
         (Wire.OPENAI, {"choices": [{"message": None, "finish_reason": "stop"}], "usage": USAGE}),
         (Wire.ANTHROPIC, {"type": "message", "content": None, "usage": COUNTS}),
     ],
