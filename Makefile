@@ -11,7 +11,7 @@ INSTALL := $(PIP) --no-deps --no-build-isolation --editable .
 COMPILE := $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make lock'
 
-.PHONY: run test check fmt lint types arch docs bench coverage fuzz mutants clean setup lock
+.PHONY: run test collect check fmt lint types arch docs bench coverage fuzz mutants clean setup lock
 
 run: $(STAMP)
 	$(BIN)/capio demo
@@ -30,6 +30,10 @@ else
 	$(BIN)/python -m pytest -n 2 $(SHARDED) -m heavy $(call marked,heavy)
 	$(BIN)/python -m pytest -m alone $(call marked,alone)
 endif
+
+# Imports all tests; what Python and pytest have compiled is kept for the runs that follow.
+collect: $(DEV_STAMP)
+	$(BIN)/python -m pytest --collect-only --quiet >/dev/null
 
 check: lint types arch
 
