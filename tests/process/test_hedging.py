@@ -104,6 +104,7 @@ class Scene:
     def generation(self, request_id: str) -> dict[str, Any]:
         """Return the record of a call once it is there."""
         found: dict[str, Any] = {}
+        refusals: list[str] = []
         asked = urllib.request.Request(
             f"{self.process.base_url}/v1/generation?id={request_id}",
             headers={"authorization": f"Bearer {self.key}"},
@@ -113,11 +114,15 @@ class Scene:
             try:
                 with urllib.request.urlopen(asked, timeout=5) as answer:
                     found.update(json.load(answer))
-            except urllib.error.HTTPError:
+            except urllib.error.HTTPError as refusal:
+                refusals[:] = [f"{refusal.code} {refusal.read().decode()}"]
                 return False
             return True
 
-        wait_until_sync(arrived, 60)
+        try:
+            wait_until_sync(arrived, 60)
+        except AssertionError as error:
+            raise AssertionError(f"{refusals} {self.process.log()[-4000:]}") from error
         return found
 
     def booked(self, request_id: str) -> tuple[int, int, int, list[dict[str, Any]]]:
