@@ -17,7 +17,7 @@ from gateway.protocols.codec.sse import LIMIT_BYTES, Event, EventDecoder
 # A line end, then an empty line. The group is atomic, since CRLF would else match as two line ends.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
 _AT_END = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)\Z")
-_BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
+BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
 _LONGEST: Final = 4
 """Bytes of the longest blank line with the line end before it."""
 
@@ -51,7 +51,7 @@ class EventFilter:
         """Return the bytes for the client from `chunk` and from held bytes; may be empty."""
         if self._off:
             return chunk
-        if self._after_cr is None and not self._held and chunk.endswith(_BLANK_LINES):
+        if self._after_cr is None and not self._held and chunk.endswith(BLANK_LINES):
             return chunk if self.is_plain(chunk) else self._shown(chunk)
         before = b""
         if self._after_cr is not None and chunk:

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import GatewayError
-from gateway.protocols.codec.event_filter import EventFilter, decoded_event
+from gateway.protocols.codec.event_filter import BLANK_LINES, EventFilter, decoded_event
 from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.codec.sse import KEEPALIVES
 from gateway.protocols.http.errors.response_faults import read_response_fault
@@ -120,9 +120,14 @@ class RestartFilter(EventFilter):
         super().__init__()
         self._begun = self._over = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held and all before was forwarded."""
+        return not (self._held or self._over or self._off or self._after_cr is not None)
+
     def is_plain(self, events: bytes) -> bool:
         """Return whether no event can begin a response, without decoding."""
-        return _START not in events and not self._over
+        return events.find(_START) < 0 and not self._over
 
     def removes(self, event: bytes) -> bool:
         """Return whether the event begins a second response, or is after such a start."""
@@ -145,13 +150,14 @@ class RelayedStream(Unchanged):
         hides_usage: Remove the usage event.
     """
 
-    __slots__ = ("_filter", "_gate", "_model", "_wire", "early_error", "keepalive")
+    __slots__ = ("_filter", "_gate", "_is_quick", "_model", "_wire", "early_error", "keepalive")
 
     def __init__(self, wire: Wire, model: str, *, hides_usage: bool) -> None:
         self._wire = wire
         self.keepalive = KEEPALIVES[wire]
         self._model = model
         self._gate: FirstEventGate | None = FirstEventGate(wire)
+        self._is_quick = False
         self._filter: EventFilter | None = None
         if wire is Wire.ANTHROPIC:
             self._filter = RestartFilter()
@@ -161,11 +167,20 @@ class RelayedStream(Unchanged):
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the bytes for the client from `chunk` and from held bytes."""
+        # Nearly every read of a Messages stream: whole events, none of which begins a response.
+        # `find` is faster than `in`.
+        if self._is_quick and chunk.find(_START) < 0 and chunk.endswith(BLANK_LINES):
+            return chunk
         gate = self._gate
         if gate is not None:
             chunk = self._passed(gate, gate.feed(chunk))
         events = self._filter
-        return chunk if events is None or not chunk else events.feed(chunk)
+        if events is None or not chunk:
+            return chunk
+        chunk = events.feed(chunk)
+        if isinstance(events, RestartFilter):
+            self._is_quick = self._gate is None and events.idle
+        return chunk
 
     def release(self) -> bytes:
         """Return the held bytes although no event has arrived."""
