@@ -12,6 +12,8 @@ import asyncio
 import gc
 import logging
 import os
+import signal
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic
@@ -28,7 +30,7 @@ from gateway.signals import unblock_stop_signals
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import fix_process
 from gateway.tokens.counters import Counters
-from gateway.worker_state import Phase, WorkerLink
+from gateway.worker_state import Orphan, Phase, WorkerLink
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +61,10 @@ class Worker:
         self._settings = settings
         self._counters = counters
         self._runtime = runtime
-        self._state, self._revision, self._stop_accepting = link
+        self._state, self._revision, supervisor, self._stop_accepting = link
         self._phase = Phase.SERVE
+        self._orphan = Orphan(supervisor, settings.server.grace_s)
+        self._is_orphaned = False
         self._stack = AsyncExitStack()
         self._builder: EdgeBuilder | None = None
         self._edge: Edge | None = None
@@ -128,9 +132,23 @@ class Worker:
         self._state.beat = monotonic()
         if self._state.wanted != self._revision:
             self._reload(self._state.wanted)
-        phase = self._state.phase
+        phase = self._orphaned_phase() or self._state.phase
         if phase is not self._phase:
             self._enter(phase)
+
+    def _orphaned_phase(self) -> Phase | None:
+        """Return what to do without a supervisor; None if there is one."""
+        now = monotonic()
+        phase = self._orphan.observe(os.getppid(), now)
+        if phase is not None and not self._is_orphaned:
+            self._is_orphaned = True
+            logger.error("supervisor_lost", extra={"grace_s": self._settings.server.grace_s})
+            if sys.platform != "linux":  # there the kernel has sent it, see `gateway.signals`
+                os.kill(os.getpid(), signal.SIGTERM)
+        if self._orphan.is_overdue(now):
+            logger.error("worker_killed", extra={"worker": os.getpid()})
+            os.kill(os.getpid(), signal.SIGKILL)
+        return phase
 
     def _enter(self, phase: Phase) -> None:
         """Carry out the supervisor's orders from now on."""

@@ -19,6 +19,10 @@ _NUMBER = struct.Struct("=I")
 _BEAT_AT, _PHASE_AT, _STARTED_AT, _WANTED_AT, _APPLIED_AT, _REJECTED_AT = 0, 8, 12, 16, 20, 24
 
 
+END_S = 10.0
+"""After the grace period: how long workers may take to end their calls and to settle them."""
+
+
 class Phase(IntEnum):
     """What a worker is to do."""
 
@@ -99,11 +103,40 @@ class WorkerState:
         return value
 
 
+class Orphan:
+    """
+    Gives a worker whose supervisor has died the times that the supervisor would have given it.
+
+    Args:
+        supervisor: Process id.
+        grace_s: For running calls.
+    """
+
+    def __init__(self, supervisor: int, grace_s: float) -> None:
+        self._supervisor = supervisor
+        self._grace_s = grace_s
+        self._since: float | None = None
+
+    def observe(self, parent: int, now: float) -> Phase | None:
+        """Return what the worker is to do by itself; None if its supervisor lives."""
+        if parent == self._supervisor:
+            return None
+        if self._since is None:
+            self._since = now
+        return Phase.END if now - self._since >= self._grace_s else Phase.DRAIN
+
+    def is_overdue(self, now: float) -> bool:
+        """Return whether the worker has not ended in time."""
+        return self._since is not None and now - self._since >= self._grace_s + END_S
+
+
 class WorkerLink(NamedTuple):
     """What a worker receives from its supervisor."""
 
     state: WorkerState
     revision: int
     """The revision of the settings that it was forked with."""
+    supervisor: int
+    """Its process id."""
     stop_accepting: Callable[[], None]
     """Leaves new connections to the other workers; existing ones are served."""

@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 NICE = 5
 """Calls have priority: the console yields to workers on the same core."""
 MAX_REQUESTS = 256  # at once
+STOP_S = 3.0
+"""How long requests may take that are in progress at the end."""
 _HEADER_TIMEOUT_MS = 10_000
 _PORT_RETRY_S = 2.0
 _WARM_AFTER_S = 5.0
@@ -103,7 +105,12 @@ async def run_console(
         )
         await stop.wait()
         server.stop()  # type: ignore[no-untyped-call]
-        await asyncio.gather(serving, warming)
+        try:
+            async with asyncio.timeout(STOP_S):
+                await serving
+        except TimeoutError:
+            logger.warning("console_requests_ended")
+        await warming
 
 
 def dispatch(api: AdminApi, pages: App | None) -> App:

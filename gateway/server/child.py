@@ -18,7 +18,6 @@ PRIVATE_UMASK = 0o077
 """Files that the gateway creates are readable by its user only."""
 _LISTEN_S = 10.0
 _POLL_S = 0.02
-_STOP_S = 15.0
 
 
 class Child:
@@ -70,13 +69,17 @@ class Child:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGHUP)
 
-    def stop(self) -> None:
-        """Send SIGTERM; send SIGKILL after `_STOP_S` seconds."""
-        if self._process is None or self._process.poll() is not None:
+    def terminate(self) -> None:
+        """Send SIGTERM; `join` waits for the end."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end of the process; send SIGKILL after `timeout_s`."""
+        if self._process is None:
             return
-        self._process.terminate()
         try:
-            self._process.wait(_STOP_S)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             logger.warning("child_killed", extra={"child": self.name})
             self._process.kill()

@@ -24,6 +24,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
@@ -41,6 +42,7 @@ from gateway.server.workers.granian_server import WorkerServer
 from gateway.settings import ConfigError, Settings
 from gateway.settings.embedded import is_redis_embedded
 from gateway.signals import block_stop_signals, end_with_parent, unblock_stop_signals
+from gateway.telemetry.metrics import Metrics, fix_process
 from gateway.tokens.counters import load_counters
 from gateway.worker import Worker
 from gateway.worker_state import WorkerLink
@@ -56,6 +58,8 @@ _APPLY_S = 10.0
 _RESTART_S = 60.0
 """How long the start of one worker may take before a restart counts as failed."""
 _POLL_S = 0.05
+_STOP_S = 15.0
+"""How long all children may take to end."""
 
 
 class Supervisor:
@@ -145,6 +149,11 @@ class Supervisor:
         shutil.rmtree(metrics_dir, ignore_errors=True)
         metrics_dir.mkdir(mode=0o700, parents=True)
         os.environ[MULTIPROC_ENV] = str(metrics_dir)
+        fix_process(self._pid)
+        self._metrics = Metrics()
+        self._metrics.config_applied_at.set(time.time())
+        for result in ("applied", "rejected", "not_applied"):
+            self._metrics.config_reloads.labels(result)  # an alert needs the zero before the one
         self._write_settings()
 
     def _write_settings(self) -> None:
@@ -199,8 +208,13 @@ class Supervisor:
         self._stopped.wait()
 
     def _stop_children(self) -> None:
-        for child in reversed(self._children):
-            child.stop()
+        # The workers have ended, so the ledger writer empties the streams now, and the others end
+        # meanwhile. Valkey, which they use, ends last.
+        for child in self._children:
+            child.terminate()
+        deadline = monotonic() + _STOP_S
+        for child in self._children:
+            child.join(max(deadline - monotonic(), 0.0))
         if self._valkey is not None:
             self._valkey.stop()
 
@@ -223,6 +237,7 @@ class Supervisor:
             try:
                 settings = self._reload()
             except ConfigError as failure:
+                self._metrics.config_reloads.labels("rejected").inc()
                 logger.error("config_rejected", extra={"errors": failure.errors, "cause": cause})  # noqa: TRY400
                 return refusal(*failure.errors)
             return self._apply(settings, cause)
@@ -245,11 +260,14 @@ class Supervisor:
         applied, rejected = self._wait_applied(pool.revision)
         found = {"cause": cause, "workers": applied, "from_the_next_start": deferred}
         if rejected:
+            self._metrics.config_reloads.labels("not_applied").inc()
             logger.error("config_not_applied", extra={**found, "not_applied": rejected})
             return refusal(
                 f"{rejected} workers keep the old configuration. See catalogue_reload_failed in the"
                 " log."
             )
+        self._metrics.config_reloads.labels("applied").inc()
+        self._metrics.config_applied_at.set(time.time())
         logger.info("config_reloaded", extra=found)
         return {"ok": True, **found}
 

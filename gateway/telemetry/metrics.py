@@ -40,6 +40,7 @@ class Metrics:
         self._declare_stores()
         self._declare_money()
         self._declare_ledger()
+        self._declare_configuration()
 
     def _declare_calls(self) -> None:
         self.requests = self._counter(
@@ -253,6 +254,19 @@ class Metrics:
         self.ledger_length = self._gauge(
             "gateway_ledger_stream_length",
             "Usage events that wait in the stream.",
+            "livemax",
+        )
+
+    def _declare_configuration(self) -> None:
+        self.config_reloads = self._counter(
+            "gateway_config_reloads_total",
+            "Reloads of the configuration, by result: applied, rejected (it has an error, or a "
+            "secret is missing) or not_applied (some workers keep the old one); alert on both.",
+            ("result",),
+        )
+        self.config_applied_at = self._gauge(
+            "gateway_config_last_applied_timestamp_seconds",
+            "When the configuration was last applied, at the start or by a reload, as Unix time.",
             "livemax",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import anthropic
 import openai
+import psutil
 import pytest
 
 from tests.support.bodies import ANTHROPIC, request
@@ -76,6 +78,14 @@ def last_of(stream: Iterator[Any]) -> str:
     except (openai.APIError, anthropic.APIError) as error:
         return str(error)
     return last
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs; one that waits to be reaped does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def event_type(event: Any) -> str:
@@ -154,3 +164,27 @@ def test_stop_drains_then_ends_streams_with_an_error_of_their_wire(service: Serv
     assert len(ended) == len(streams), found
     # The pace is 50 tokens a second, over the drain and the grace period.
     assert all(output > 50 and cost > 0 for output, cost in ended.values()), ended
+
+
+def test_streams_of_a_killed_supervisor_end_after_the_grace_period(service: Service) -> None:
+    """Its workers end them with an error, exit, and leave a record of what was delivered."""
+    key = service.new_key("orphans")
+    sdk = anthropic.Anthropic(base_url=service.url, api_key=key.raw, max_retries=0)
+    ask_for: Any = [{"role": "user", "content": LONG}]
+    stream = sdk.messages.create(
+        model=ANTHROPIC_MODEL, messages=ask_for, max_tokens=6000, stream=True
+    )
+    next(iter(stream))
+    family = [*service.process.children()]
+
+    os.kill(service.process.pid, signal.SIGKILL)
+    error = last_of(iter(stream))
+    service.process.wait()
+
+    assert "restarting" in error
+    wait_until_sync(lambda: not any(map(alive, family)), 15)
+    service.process.start()
+    wait_until_sync(lambda: len(charged(service, key)) == 1, 15)
+    ((_, (output, cost)),) = charged(service, key).items()
+    assert 0 < output < 5000
+    assert cost > 0

@@ -61,6 +61,19 @@ def test_reload_takes_new_models_without_refusing_a_call(service: Service) -> No
     add(service, f"[[models]]\n{model}")
 
     until(lambda: "new" in names(service, key), "the new model never came")
+    until(lambda: reloads(service, "applied") == 1.0, "the reload was not counted")
+
+
+def sample(service: Service, name: str) -> float:
+    """Return the value of a metric."""
+    lines = service.process.metrics().splitlines()
+    (value,) = [line.split()[-1] for line in lines if line.startswith(f"{name} ")]
+    return float(value)
+
+
+def reloads(service: Service, result: str) -> float:
+    """Return how many reloads ended with `result`."""
+    return sample(service, f'gateway_config_reloads_total{{result="{result}"}}')
 
 
 @pytest.mark.parametrize(
@@ -89,6 +102,10 @@ def test_reload_with_a_mistake_keeps_the_old_configuration(
     assert mistake in service.process.log()
     assert service.process.workers() == old
     assert names(service, key) == before
+    assert reloads(service, "applied") == 0.0
+    assert reloads(service, "rejected") >= 1.0
+    started_at = sample(service, "gateway_config_last_applied_timestamp_seconds")
+    assert time.time() - 60 < started_at < time.time()
 
 
 def test_worker_that_cannot_start_ends_the_gateway(tmp_path: Path) -> None:

@@ -141,11 +141,12 @@ class WorkerServer(MPServer):
         self.pool.start()
 
     def _spawn(self, slot: int, state: WorkerState) -> Process:
-        revision = self.pool.revision
+        revision, supervisor = self.pool.revision, os.getpid()
 
         def load() -> App:
             descriptor = keep_only(self._listeners, slot)
-            return self._load(WorkerLink(state, revision, lambda: stop_accepting(descriptor)))
+            link = WorkerLink(state, revision, supervisor, lambda: stop_accepting(descriptor))
+            return self._load(link)
 
         self.renew_tls()
         self._shd: Any = self._holders[slot]

@@ -21,12 +21,9 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from gateway.server.workers.heartbeat import Silence, is_traced
-from gateway.worker_state import Phase, WorkerState
+from gateway.worker_state import END_S, Phase, WorkerState
 
 logger = logging.getLogger(__name__)
-
-END_S = 10.0
-"""After the grace period: how long workers may take to end their calls and to settle them."""
 
 
 class Process(Protocol):

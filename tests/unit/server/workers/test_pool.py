@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.server.workers import pool as pool_module
-from gateway.server.workers.pool import END_S, Limits, Pool
-from gateway.worker_state import Phase, WorkerState
+from gateway.server.workers.pool import Limits, Pool
+from gateway.worker_state import END_S, Phase, WorkerState
 
 LIMITS = Limits(heartbeat_s=10, drain_s=5, grace_s=60, quiet_s=7)
 TICK_S = 0.5
