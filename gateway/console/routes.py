@@ -16,6 +16,7 @@ from gateway.console.public.docs import ROUTES as DOCS
 from gateway.console.public.home import ROUTES as HOME
 from gateway.console.public.models import ROUTES as MODELS
 from gateway.console.public.status import ROUTES as STATUS
+from gateway.console.service.routes import ROUTES as SERVICE
 from gateway.console.signin.link_pages import ROUTES as LINKS
 from gateway.console.signin.pages import ROUTES as SIGN_IN
 from gateway.console.signin.passkey_pages import ROUTES as PASSKEY_SIGN_IN
@@ -38,5 +39,6 @@ ROUTES: tuple[Route, ...] = (
     *PREFERENCES,
     *TEAM,
     *ACTIVITY,
+    *SERVICE,
     *OPERATORS,
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from gateway.console.public.content import PublicContent
 from gateway.console.public.status_board import StatusBoard
+from gateway.console.service.board import HealthBoard
+from gateway.console.service.vitals import VitalsReader
 from gateway.console.signin.people import People
 from gateway.console.stores import Stores
 from gateway.operations.people import PeopleOperations
@@ -31,6 +33,8 @@ class Services(Stores):
         self.people_operations = PeopleOperations(database, settings.brand.public_url)
         self.public = PublicContent(settings)
         self.status = StatusBoard(self)
+        self.health = HealthBoard(self)
+        self.vitals = VitalsReader(settings.metrics)
 
     def reload(self, settings: Settings) -> None:
         """Show the models and prices of newer settings; the rest applies from the next start."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import msgspec
 from markupsafe import Markup
@@ -26,6 +27,7 @@ from gateway.core.money import amount_fields, dollars
 from gateway.errors import SURFACES, ErrorKind
 from gateway.operations.objects import usage_record
 from gateway.store.reports.calls import CallLists
+from gateway.store.reports.directory import Directory
 
 _TRIES = 4
 _TRY_EVERY_S = 1.25
@@ -43,9 +45,22 @@ class Line(msgspec.Struct, frozen=True):
 
 async def call(page: Page) -> Response:
     """Show one call of the account."""
+    return await call_page(page, "activity/call.html", page.account.account_id)
+
+
+async def call_page(page: Page, template: str, account_id: str | None, **more: Any) -> Response:
+    """
+    Return the page of the call that the path names.
+
+    Args:
+        page: The request.
+        template: Extends `activity/call.html`.
+        account_id: Whose calls; None, for operators: all, with providers and costs.
+        more: For the template.
+    """
     request_id = page.name("request_id")
     calls = CallLists(page.services.database)
-    account_id = page.account.account_id
+    shows_provider = account_id is None or page.services.settings.routing.show_provider
     found = await _wait_for(calls, account_id, request_id)
     charges = await calls.charges(account_id, request_id)
     if found is None:
@@ -58,17 +73,18 @@ async def call(page: Page) -> Response:
             days=page.services.settings.sql.usage_retention_days,
         )
     if page.query("format") == "json":
-        return _json(found, show_provider=_shows_provider(page))
+        return _json(found, show_provider=shows_provider)
     zone = CallsFilter.read(page.request.query_params, viewer_zone(page)).dates.zone
-    keys = await key_names(page)
+    key, account = await _names(page, found, account_id)
     explained = explain(page.services.catalogue, found)
     rate = tokens_per_s(
         found.usage.output + found.usage.reasoning, found.ttft_ms, found.duration_ms
     )
     return page.render(
-        "activity/call.html",
+        template,
         call=found,
-        key=keys.get(found.key_id, found.key_id),
+        key=key,
+        account_name=account,
         lines=[] if explained is None else _lines(page, explained),
         invoice=explained,
         factors=_factors(explained),
@@ -78,12 +94,23 @@ async def call(page: Page) -> Response:
         error=_error(found),
         time_bar=_time_bar(page, found),
         times=_times(page, found),
-        attempts=_attempts(found, show_provider=_shows_provider(page)),
+        attempts=_attempts(found, show_provider=shows_provider),
         rate=rate,
         duration=duration,
         zone=zone.key,
         zones=zone_options(zone),
+        **more,
     )
+
+
+async def _names(page: Page, found: CallRecord, account_id: str | None) -> tuple[str, str]:
+    """Return the names of the key and the account of a call."""
+    if account_id is not None:
+        keys = await key_names(page)
+        return keys.get(found.key_id, found.key_id), page.account.account_name
+    known = await Directory(page.services.database).key_names([found.key_id])
+    names = known.get(found.key_id)
+    return (names.key, names.account) if names else (found.key_id, found.account_id)
 
 
 def explain(catalogue: Catalogue, found: CallRecord) -> Invoice | None:
@@ -96,7 +123,7 @@ def explain(catalogue: Catalogue, found: CallRecord) -> Invoice | None:
     return next(iter([*fitting, *invoices]), None)
 
 
-async def _wait_for(calls: CallLists, account_id: str, request_id: str) -> CallRecord | None:
+async def _wait_for(calls: CallLists, account_id: str | None, request_id: str) -> CallRecord | None:
     """Return a call; one that has just ended is recorded within seconds."""
     for attempt in range(_TRIES):
         if attempt:
@@ -105,10 +132,6 @@ async def _wait_for(calls: CallLists, account_id: str, request_id: str) -> CallR
         if found is not None:
             return found
     return None
-
-
-def _shows_provider(page: Page) -> bool:
-    return page.services.settings.routing.show_provider
 
 
 def _lines(page: Page, explained: Invoice) -> list[Line]:

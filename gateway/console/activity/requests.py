@@ -54,7 +54,7 @@ async def requests(page: Page) -> Response:
     period = shown.dates.period(now_s, MAX_LIST_DAYS)
     calls = CallLists(page.services.database)
     which = calls_query(page.account.account_id, shown, period)
-    before = _place(shown)
+    before = place_of(shown)
     keys = await key_names(page)
     file = download(
         page,
@@ -74,13 +74,13 @@ async def requests(page: Page) -> Response:
         headers={"hx-push-url": f"/app/requests?{query}"},
         shown=shown,
         period=period,
-        rows=[_row(call, keys, zone) for call in rows],
-        older=shown.query(before=str(_cursor(last))) if last is not None and has_older else "",
+        rows=[row_of(call, keys, zone) for call in rows],
+        older=shown.query(before=str(cursor_of(last))) if last is not None and has_older else "",
         newest=shown.query(before=""),
         # The list itself never moves; a button says what is new.
         poll=_poll(shown, rows, period, now_s),
         min_cost=plain_dollars(shown.min_cost_nanousd) if shown.min_cost_nanousd else "",
-        options=_options(page, shown, keys),
+        options=filter_options(page, shown, keys),
         is_cut=shown.dates.range is not Range.TODAY and shown.dates.period(now_s) != period,
         list_days=MAX_LIST_DAYS,
         query=query,
@@ -91,7 +91,7 @@ async def requests(page: Page) -> Response:
 async def new_requests(page: Page) -> Response:
     """Return the button that says how many calls are newer than those shown."""
     shown = CallsFilter.read(page.request.query_params, viewer_zone(page))
-    place = _place(shown)
+    place = place_of(shown)
     count = 0
     if place is not None:
         period = shown.dates.period(time.time(), MAX_LIST_DAYS)
@@ -127,12 +127,14 @@ def calls_query(account_id: str | None, shown: CallsFilter, period: Period) -> C
     )
 
 
-def _place(shown: CallsFilter) -> CallPlace | None:
+def place_of(shown: CallsFilter) -> CallPlace | None:
+    """Return the place after which a page begins; None: at the newest."""
     cursor = Cursor.read(shown.before)
     return None if cursor is None else CallPlace(cursor.at_ms, cursor.id)
 
 
-def _cursor(call: CallRecord) -> Cursor:
+def cursor_of(call: CallRecord) -> Cursor:
+    """Return the place of a call in the list."""
     return Cursor(call.at_ms, call.request_id)
 
 
@@ -141,10 +143,11 @@ def _poll(shown: CallsFilter, rows: list[CallRecord], period: Period, now_s: flo
     if shown.before or shown.request_id or period_ms(period)[1] < now_s * 1000:
         return ""
     since_ms, _ = period_ms(period)
-    return shown.query(before=str(_cursor(rows[0]) if rows else Cursor(since_ms, "")))
+    return shown.query(before=str(cursor_of(rows[0]) if rows else Cursor(since_ms, "")))
 
 
-def _row(call: CallRecord, keys: Mapping[str, str], zone: ZoneInfo) -> dict[str, object]:
+def row_of(call: CallRecord, keys: Mapping[str, str], zone: ZoneInfo) -> dict[str, object]:
+    """Return a call as a row of the list; `keys` are names by id."""
     usage = call.usage
     rate = tokens_per_s(usage.output + usage.reasoning, call.ttft_ms, call.duration_ms)
     at_s = call.at_ms // 1000
@@ -160,9 +163,10 @@ def _row(call: CallRecord, keys: Mapping[str, str], zone: ZoneInfo) -> dict[str,
     }
 
 
-def _options(
+def filter_options(
     page: Page, shown: CallsFilter, keys: Mapping[str, str]
 ) -> dict[str, list[tuple[str, str]]]:
+    """Return the choices of each filter."""
     text = page.text
     models = sorted({*(m.name for m in page.services.catalogue.models), shown.model} - {""})
     statuses = ["2xx", "4xx", "5xx"]

@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from gateway.core.calendar import DAY_MS, rfc3339
-from gateway.store.health.minutes import DeploymentReport
+from gateway.store.health.minutes import OF_CLIENTS, DeploymentReport
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_QUARTERS
 
@@ -20,8 +20,6 @@ SLOWER: Final = 3
 """A model is degraded if its p95 exceeds the usual one by this factor."""
 FEWEST: Final = 5
 """Minimum number of attempts to judge the time to first token by."""
-OF_CLIENTS: Final = frozenset({"client", "unsupported"})
-"""Classes of failures that a request causes, not the provider."""
 QUARTERS_A_DAY: Final = 96
 _FAILED: Final = ("failed", "insured")
 _DAY_S: Final = DAY_MS // 1000

@@ -125,7 +125,7 @@ class Codes:
         """Return up to `limit` codes after the id `after`, oldest first."""
         query = sa.select(CODES).where(CODES.c.id > after).order_by(CODES.c.id).limit(limit)
         async with self._database.read() as connection:
-            return [_code(row) for row in await connection.execute(query)]
+            return [code_of(row) for row in await connection.execute(query)]
 
     async def revoke(self, code_id: str, by: Actor) -> Code:
         """
@@ -145,8 +145,8 @@ class Codes:
         async with self._database.write() as connection:
             row = (await connection.execute(change)).first()
             if row is not None:
-                await record(connection, by, "code.revoke", code_id, after=_facts(_code(row)))
-                return _code(row)
+                await record(connection, by, "code.revoke", code_id, after=_facts(code_of(row)))
+                return code_of(row)
             code = await _find(connection, CODES.c.id == code_id)
         if code.redeemed_at is not None:
             raise CodeSpentError("redeemed")
@@ -186,7 +186,7 @@ class Codes:
             row = (await connection.execute(take)).first()
             if row is None:
                 raise CodeSpentError((await _find(connection, which)).state(now))
-            code = _code(row)
+            code = code_of(row)
             entry = await book(
                 connection,
                 Booking(
@@ -243,10 +243,10 @@ async def _find(connection: AsyncConnection, which: sa.ColumnElement[bool]) -> C
     row = (await connection.execute(sa.select(CODES).where(which))).first()
     if row is None:
         raise UnknownCodeError
-    return _code(row)
+    return code_of(row)
 
 
-def _code(row: sa.Row[Any]) -> Code:
+def code_of(row: sa.Row[Any]) -> Code:
     columns = dict(row._mapping)
     del columns["digest"]
     return Code(**columns)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
@@ -19,6 +19,8 @@ from gateway.core.routing.health import (
 from gateway.store.health.exchange import minute_key, read_states, states_key
 
 MOST_MINUTES: Final = 120
+OF_CLIENTS: Final = frozenset({"client", "unsupported"})
+"""Classes of failures that a request causes, not the provider."""
 _FAILED: Final = "failed:"
 _TTFT: Final = "ttft:"
 
@@ -36,6 +38,57 @@ class DeploymentReport(msgspec.Struct, kw_only=True):
     ttft_p50_ms: int | None = None
     """Upper bound of the histogram step of the median; None without streams."""
     ttft_p95_ms: int | None = None
+
+
+class MinuteCounts(NamedTuple):
+    """The attempts of one minute."""
+
+    minute: int
+    """Unix minutes."""
+    attempts: int
+    ok: int
+    client_failures: int
+    """Failures that the request caused."""
+
+    @property
+    def failed(self) -> int:
+        """Failures that the request did not cause."""
+        return max(self.attempts - self.ok - self.client_failures, 0)
+
+
+class DeploymentMinutes(NamedTuple):
+    """The report of the last minutes, and the counts of each minute of a longer time."""
+
+    report: DeploymentReport
+    strip: tuple[MinuteCounts, ...]
+
+
+async def read_minutes(
+    redis: Redis, key_prefix: str, labels: Sequence[str], *, recent: int, now: float | None = None
+) -> list[DeploymentMinutes]:
+    """
+    Return the last `MOST_MINUTES` of each deployment, in their order, oldest minute first.
+
+    Args:
+        redis: A client of the gateway's Redis.
+        key_prefix: `redis.key_prefix`.
+        labels: Deployments.
+        recent: How many of these minutes the report covers, the current one included.
+        now: Unix seconds; None: the clock.
+    """
+    at = time.time() if now is None else now
+    states = await _states(redis, key_prefix, at)
+    minutes = range(int(at) // 60 - MOST_MINUTES + 1, int(at) // 60 + 1)
+    found = []
+    for label in labels:
+        pipeline = redis.pipeline(transaction=False)
+        for minute in minutes:
+            pipeline.hgetall(minute_key(key_prefix, label, minute))
+        hashes = await pipeline.execute()
+        strip = tuple(_counts(*each) for each in zip(minutes, hashes, strict=True))
+        report = _report(label, states.get(label), hashes[-recent:])
+        found.append(DeploymentMinutes(report, strip))
+    return found
 
 
 async def read_health(
@@ -57,11 +110,7 @@ async def read_health(
     """
     at = time.time() if now is None else now
     current = int(at) // 60
-    pipeline = redis.pipeline(transaction=False)
-    pipeline.hgetall(states_key(key_prefix))
-    (published,) = await pipeline.execute()
-    known = read_states(published.values())
-    states = {each.label: each for each in known if _holds(each, at)}
+    states = await _states(redis, key_prefix, at)
     reports = []
     for label in labels:
         pipeline = redis.pipeline(transaction=False)
@@ -69,6 +118,21 @@ async def read_health(
             pipeline.hgetall(minute_key(key_prefix, label, minute))
         reports.append(_report(label, states.get(label), await pipeline.execute()))
     return reports
+
+
+async def _states(redis: Redis, key_prefix: str, at: float) -> dict[str, HealthChange]:
+    """Return the states that hold, by deployment."""
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.hgetall(states_key(key_prefix))
+    (published,) = await pipeline.execute()
+    known = read_states(published.values())
+    return {each.label: each for each in known if _holds(each, at)}
+
+
+def _counts(minute: int, fields: Mapping[bytes, bytes]) -> MinuteCounts:
+    of_clients = sum(int(fields.get(f"{_FAILED}{name}".encode(), 0)) for name in OF_CLIENTS)
+    attempts, ok = int(fields.get(b"attempts", 0)), int(fields.get(b"ok", 0))
+    return MinuteCounts(minute, attempts, ok, of_clients)
 
 
 def _holds(change: HealthChange, now: float) -> bool:

@@ -139,7 +139,7 @@ class Keys:
             made = await connection.execute(sa.insert(API_KEYS).returning(API_KEYS), values)
             row = made.one()
             await record(connection, by, "key.create", row.id, after=_facts(row))
-        return NewKey(raw, _key_row(row), _change(row))
+        return NewKey(raw, key_row(row), _change(row))
 
     async def list(
         self, account_id: str | None = None, *, after: str = "", limit: int = 1000
@@ -149,7 +149,7 @@ class Keys:
         if account_id is not None:
             query = query.where(API_KEYS.c.account_id == account_id)
         async with self._database.read() as connection:
-            return [_key_row(row) for row in await connection.execute(query.limit(limit))]
+            return [key_row(row) for row in await connection.execute(query.limit(limit))]
 
     async def get(self, key_id: str) -> KeyRow:
         """
@@ -159,7 +159,7 @@ class Keys:
             UnknownKeyError: there is none with this id.
         """
         async with self._database.read() as connection:
-            return _key_row(await _find(connection, key_id))
+            return key_row(await _find(connection, key_id))
 
     async def disable(self, key_id: str, *, by: Actor = SYSTEM) -> KeyChange:
         """
@@ -255,7 +255,7 @@ async def _find(connection: AsyncConnection, key_id: str, *, for_update: bool = 
     return row
 
 
-def _key_row(row: _Row) -> KeyRow:
+def key_row(row: _Row) -> KeyRow:
     return KeyRow(
         id=row.id,
         account_id=row.account_id,

@@ -15,6 +15,8 @@ from gateway.store.sql.tables import LEDGER_ENTRIES, USAGE_EVENTS
 
 EXPORT_LIMIT = 200_000
 """Calls in one download."""
+MOST_MEASURED = 2000
+"""Calls whose speed is measured."""
 _BATCH = 500
 _CALLS = USAGE_EVENTS.c
 _FAILED = ("failed", "insured")
@@ -67,6 +69,32 @@ class CallLists:
         async with self._database.read() as connection:
             count = sa.select(sa.func.count()).select_from(query.subquery())
             return int(await connection.scalar(count) or 0)
+
+    async def speeds(self, since_ms: int) -> dict[str, float]:
+        """Return tokens per second after the first token, by deployment, of the newest calls."""
+        tokens = _CALLS.output_tokens + _CALLS.reasoning_tokens
+        newest = (
+            sa.select(
+                _CALLS.provider,
+                _CALLS.upstream_model,
+                tokens.label("tokens"),
+                (_CALLS.duration_ms - _CALLS.ttft_ms).label("took_ms"),
+            )
+            .where(_CALLS.at_ms >= since_ms, _CALLS.duration_ms > _CALLS.ttft_ms, tokens > 1)
+            .order_by(_CALLS.at_ms.desc())
+            .limit(MOST_MEASURED)
+            .subquery()
+        )
+        column = newest.c
+        query = sa.select(
+            column.provider,
+            column.upstream_model,
+            sa.func.sum(column.tokens),
+            sa.func.sum(column.took_ms),
+        ).group_by(column.provider, column.upstream_model)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return {f"{row[0]}/{row[1]}": float(row[2]) * 1000 / float(row[3]) for row in rows}
 
     async def call(self, account_id: str | None, request_id: str) -> CallRecord | None:
         """Return a recorded call of an account; None: there is none with this id."""

@@ -9,7 +9,7 @@ import pytest
 from gateway.core.routing.failures import FailureClass
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
 from gateway.store.health.exchange import RedisHealth
-from gateway.store.health.minutes import DeploymentReport, read_health
+from gateway.store.health.minutes import MOST_MINUTES, DeploymentReport, read_health, read_minutes
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.redis.client import RedisClient
 
@@ -43,7 +43,13 @@ async def test_report_sums_minutes_and_shows_states_that_hold(valkey_url: str) -
 
     labels = ["a/m", "b/m", "c/m", "d/m"]
     reports = await read_health(client, prefix, labels, 2, NOW)
+    both = await read_minutes(client, prefix, labels, recent=2, now=NOW)
 
+    assert [each.report for each in both] == reports
+    assert len(both[0].strip) == MOST_MINUTES
+    assert [tuple(each) for each in both[0].strip[-3:]] == [
+        (MINUTE - 2, 100, 100, 0), (MINUTE - 1, 2, 1, 0), (MINUTE, 4, 3, 0),
+    ]  # fmt: skip
     assert reports == [
         DeploymentReport(
             deployment="a/m",

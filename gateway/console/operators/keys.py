@@ -1,0 +1,104 @@
+"""`/admin-ui/keys`: the keys of all accounts; a key is found by its end or by its SHA-256."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from gateway.console.keys.list_page import limits_in_words
+from gateway.console.operators.accounts import search_text
+from gateway.console.web.page import Page, Route
+from gateway.console.web.viewer import Access
+from gateway.core.limits import KeyLimits
+from gateway.operations.keys import ChangedKey
+from gateway.store.keys.repository import KeyRevokedError, KeyRow, UnknownKeyError
+from gateway.store.reports.directory import Directory, KeysQuery
+
+PER_PAGE: Final = 50
+STATES: Final = ("active", "disabled", "revoked")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
+_PATH: Final = "/admin-ui/keys"
+
+
+async def keys(page: Page) -> Response:
+    """Show a page of keys."""
+    now = time.time()
+    text, digest, before = search_text(page), page.query("digest"), search_text(page, "before")
+    state = page.query("state") if page.query("state") in STATES else ""
+    which = KeysQuery(
+        text=text,
+        digest=bytes.fromhex(digest) if _DIGEST.match(digest) else None,
+        state=state,
+    )
+    found = await Directory(page.services.database).keys(which, before=before, limit=PER_PAGE + 1)
+    lines = found[:PER_PAGE]
+    return page.render(
+        "operators/keys.html",
+        lines=[
+            (line, limits_in_words(line.row.limits or KeyLimits()), _state(line.row, now))
+            for line in lines
+        ],
+        text=text,
+        digest=digest if which.digest else "",
+        state=state,
+        states=[
+            ("", page.text("All states")),
+            ("active", page.text("Active")),
+            ("disabled", page.text("Disabled")),
+            ("revoked", page.text("Revoked")),
+        ],
+        before=before,
+        older=lines[-1].row.id if len(found) > PER_PAGE else "",
+        late=page.query("late") == "1",
+        now=int(now),
+    )
+
+
+def _state(row: KeyRow, now: float) -> str:
+    is_over = row.expires_at is not None and row.expires_at <= now
+    return "expired" if row.state == "active" and is_over else row.state
+
+
+async def disable(page: Page) -> Response:
+    """Reject calls of a key until it is enabled again."""
+    return await _changed(page, "disable")
+
+
+async def enable(page: Page) -> Response:
+    """Accept calls of a key again."""
+    return await _changed(page, "enable")
+
+
+async def revoke(page: Page) -> Response:
+    """Reject calls of a key for good."""
+    return await _changed(page, "revoke")
+
+
+async def _changed(page: Page, action: str) -> Response:
+    operations, key_id = page.services.keys, page.name("key_id")
+    act = {
+        "disable": operations.disable,
+        "enable": operations.enable,
+        "revoke": operations.revoke,
+    }[action]
+    late = ""
+    try:
+        changed: ChangedKey = await act(key_id, page.actor)
+        late = "" if changed.published else "&late=1"
+    except UnknownKeyError as error:
+        raise HTTPException(404) from error
+    except KeyRevokedError:
+        late = ""  # the list shows that it is revoked
+    return page.redirect(f"{_PATH}?q={key_id}{late}")
+
+
+ROUTES = (
+    Route("GET", _PATH, Access.OPERATOR, keys),
+    Route("POST", f"{_PATH}/{{key_id}}/disable", Access.OPERATOR, disable),
+    Route("POST", f"{_PATH}/{{key_id}}/enable", Access.OPERATOR, enable),
+    Route("POST", f"{_PATH}/{{key_id}}/revoke", Access.OPERATOR, revoke, confirmed=True),
+)

@@ -1,0 +1,1 @@
+"""The operators' pages about the state of the service: now, providers and the system."""

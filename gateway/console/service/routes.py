@@ -1,0 +1,10 @@
+"""The routes of the pages about the state of the service."""
+
+from __future__ import annotations
+
+from gateway.console.service.now import ROUTES as NOW
+from gateway.console.service.providers import ROUTES as PROVIDERS
+from gateway.console.service.system import ROUTES as SYSTEM
+from gateway.console.web.page import Route
+
+ROUTES: tuple[Route, ...] = (*NOW, *PROVIDERS, *SYSTEM)
