@@ -32,6 +32,7 @@ from typing import Any
 
 import msgspec
 
+from gateway import __version__
 from gateway.server.child import Child
 from gateway.server.config_file import ConfigFile
 from gateway.server.control import ControlServer, Reply, refusal, run_dir
@@ -96,13 +97,19 @@ class Supervisor:
         self._hangup = False
         self._reloading = threading.Lock()
         self._pid = os.getpid()
+        self._since = monotonic()
         # Loaded before the workers fork, so that they share its 40 MB.
         self._counters = load_counters()
         self._runtime = run_dir(self._data_dir) / "settings.json"
         self._server: WorkerServer | None = None
         self._control = ControlServer(
             run_dir(self._data_dir),
-            {"reload": self._on_reload, "drain": self._on_drain, "restart": self._on_restart},
+            {
+                "reload": self._on_reload,
+                "drain": self._on_drain,
+                "restart": self._on_restart,
+                "status": self._on_status,
+            },
         )
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
@@ -293,6 +300,30 @@ class Supervisor:
         pool.draining = request.get("on") is not False
         logger.info("draining" if pool.draining else "drain_cancelled")
         return {"ok": True, "draining": pool.draining, "workers": len(pool.workers)}
+
+    def _on_status(self, _: dict[str, object]) -> Reply:
+        assert self._server is not None
+        pool, now = self._server.pool, monotonic()
+        workers = [
+            {
+                "pid": member.process.pid,
+                "phase": member.state.phase.name.lower() if member.state.started else "starting",
+                # How long ago its event loop last ran.
+                "silent_s": round(now - member.state.beat, 3) if member.state.started else None,
+                "revision": member.state.applied,
+            }
+            for member in pool.workers
+        ]
+        return {
+            "ok": True,
+            "version": __version__,
+            "pid": self._pid,
+            "up_s": round(now - self._since),
+            "draining": pool.draining,
+            "revision": pool.revision,
+            "leaving": pool.leaving,
+            "workers": workers,
+        }
 
     def _on_restart(self, _: dict[str, object]) -> Reply:
         assert self._server is not None
