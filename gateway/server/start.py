@@ -22,7 +22,7 @@ from gateway.store.accounts.audit import SYSTEM
 from gateway.store.redis.connection import RedisRefusedError
 from gateway.store.redis.start_check import check_redis
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate
+from gateway.store.sql.preparation import prepare_schema
 from gateway.telemetry import logs
 
 logger = logging.getLogger(__name__)
@@ -49,10 +49,10 @@ def serve(settings: Settings, config_path: Path | None) -> int:
 
 
 async def _prepare(settings: Settings, secrets: Secrets) -> None:
-    """Check Redis, migrate; on a terminal, show how to set up the pages without an operator."""
+    """Check Redis, prepare SQL; on a terminal, show how to set up the pages without an operator."""
     await check_redis(settings, secrets)
     password = secrets.sql_password
-    await migrate(settings, password)
+    await prepare_schema(settings, password)
     if not settings.console.enabled or not sys.stderr.isatty():
         return  # the link is a secret: it must not end up in a log
     database = Database(settings, password)

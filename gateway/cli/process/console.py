@@ -14,7 +14,7 @@ from gateway.console.process import Reload, run_console
 from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings, Wanted
 from gateway.store.redis.start_check import check_redis
-from gateway.store.sql.migrations import migrate
+from gateway.store.sql.preparation import prepare_schema
 from gateway.telemetry.logs import configure
 
 
@@ -40,7 +40,7 @@ def console(config_path: Path | None) -> None:
 
 
 async def _run_console(settings: Settings, secrets: Secrets, reload: Reload) -> None:
-    stop = stop_event()
     await check_redis(settings, secrets)
-    await migrate(settings, secrets.sql_password)
+    await prepare_schema(settings, secrets.sql_password)
+    stop = stop_event()
     await run_console(settings, secrets, reload, stop)

@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 from gateway.server.ledger_process import run_ledger
 from gateway.settings import Secrets, Settings
 from gateway.store.redis.start_check import check_redis
-from gateway.store.sql.migrations import migrate
+from gateway.store.sql.preparation import prepare_schema
 from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
 
@@ -40,9 +40,9 @@ def ledger(config_path: Path | None) -> None:
 
 
 async def _run_ledger(settings: Settings, secrets: Secrets) -> None:
-    stop = stop_event()
     await check_redis(settings, secrets)
-    await migrate(settings, secrets.sql_password)
+    await prepare_schema(settings, secrets.sql_password)
+    stop = stop_event()
     registry = CollectorRegistry()
     exporter, thread = start_http_server(settings.metrics.port, settings.metrics.host, registry)
     try:

@@ -79,6 +79,14 @@ class Sql(Section, frozen=True):
             extra={"unit": "connections per process"},
         ),
     ] = 4
+    migrate: Annotated[
+        bool,
+        Meta(
+            description="Bring the schema up to date at the start. If false, a start on PostgreSQL"
+            " waits until `capio migrate` has done so, and the gateway's own user of the database"
+            " needs no right to change tables.",
+        ),
+    ] = True
     ledger_rest_ms: Annotated[
         int,
         Meta(

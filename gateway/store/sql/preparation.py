@@ -1,0 +1,66 @@
+"""Waits until the database is ready to be used by this program."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from gateway.errors import GatewayError
+from gateway.settings import Settings
+from gateway.settings.embedded import is_sql_embedded
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import migrate, pending_revisions
+
+FIRST_DELAY_S = 0.5
+LONGEST_DELAY_S = 5.0
+logger = logging.getLogger(__name__)
+
+
+async def prepare_schema(
+    settings: Settings,
+    password: str | None,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> None:
+    """
+    Return once the schema is this program's: migrate it, or wait until another process has.
+
+    A PostgreSQL that is unavailable is waited for, without limit. The log says so at each attempt.
+
+    Args:
+        settings: Checked.
+        password: As for `Database`.
+        sleep: Waits for seconds.
+
+    Raises:
+        GatewayError: The embedded database cannot be used.
+        OSError: The data directory cannot be written.
+    """
+    delay = FIRST_DELAY_S
+    while True:
+        try:
+            if settings.sql.migrate or is_sql_embedded(settings):
+                await migrate(settings, password)
+                return
+            pending = await _pending(settings, password)
+            if not pending:
+                return
+            reason: str = f"{len(pending)} migrations are pending"
+            remedy = "run `capio migrate`, or set sql.migrate = true"
+        except GatewayError as failure:
+            if is_sql_embedded(settings):
+                raise
+            reason = failure.detail or failure.message
+            remedy = "check sql.url, its password and network"
+        fields = {"reason": reason, "remedy": remedy, "delay_s": delay}
+        logger.warning("start_waits_for_sql", extra=fields)
+        await sleep(delay)
+        delay = min(delay * 2, LONGEST_DELAY_S)
+
+
+async def _pending(settings: Settings, password: str | None) -> list[str]:
+    database = Database(settings, password)
+    try:
+        return await pending_revisions(database)
+    finally:
+        await database.aclose()
