@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The findings of `capio doctor`, and how latencies and clocks are judged."""
 
 from __future__ import annotations
 
