@@ -46,11 +46,13 @@ from gateway.pipeline.routing.router import Router
 from gateway.pipeline.routing.worker import AttemptPolicy
 from gateway.pipeline.running import RunningCalls
 from gateway.pipeline.token_counts import TokenCounter
+from gateway.ports import KeyDirectory, Transport
 from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.relayed import RelayedStream, Unchanged
 from gateway.protocols.streams.transform import StreamTransform
 from gateway.settings import Server
 from gateway.telemetry.call_metrics import CallMetrics
+from gateway.telemetry.logs import CallLog
 from gateway.telemetry.metrics import Metrics
 from gateway.tokens.counters import Counters
 from tests.support.pipeline_fakes import (
@@ -101,6 +103,9 @@ class Bench:
         credentials: dict[str, CredentialRotation] | None = None,
         hedge: HedgeRules | None = None,
         policy: str | None = None,
+        keys: KeyDirectory | None = None,
+        transport: Transport | None = None,
+        call_log: CallLog | None = None,
     ) -> None:
         self.transport = ScriptedTransport(*steps)
         chosen = tuple(deployments or (a_deployment(a_provider()),))
@@ -118,7 +123,7 @@ class Bench:
         self.answered = MemoryAnswered()
         self.keys = FakeKeys(principal)
         self.authenticator = Authenticator(
-            self.keys, KEY_PREFIX, idempotency=idempotent is not None
+            keys or self.keys, KEY_PREFIX, idempotency=idempotent is not None
         )
         self.answers = ResponseSender(self.watchdog, Server(send_stall_s=stall_s))
         self.budget = budget or RetryBudget(20, 10)
@@ -133,9 +138,14 @@ class Bench:
             draw=lambda: 1.0,
             hedging=self.hedging,
         )
-        builder = RequestBuilder(self.catalogue)
+        self.builder = RequestBuilder(self.catalogue)
         attempts = AttemptRunner(
-            self.transport, builder, self.answers, self.metrics, attempt_policy, error_s
+            transport or self.transport,
+            self.builder,
+            self.answers,
+            self.metrics,
+            attempt_policy,
+            error_s,
         )
         self.attempts = attempts
         self.router = Router(
@@ -150,13 +160,16 @@ class Bench:
         self.running = RunningCalls()
         self.intake = Intake(server or Server(), self.metrics, credit)
         admission = Admission(limit, self.metrics, reservations)
+        self.recorder = Recorder(
+            self.usage_log, reservations, self.metrics, call_log or self.call_log
+        )
         self.proxy = Proxy(
             self.catalogue,
             self.authenticator,
             execution=CallExecution(self.router, attempts, self.counts, admission),
             admission=admission,
             intake=self.intake,
-            recorder=Recorder(self.usage_log, reservations, self.metrics, self.call_log),
+            recorder=self.recorder,
             retention=Retention(idempotent, stored),
             running=self.running,
         )
