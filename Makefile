@@ -11,7 +11,8 @@ INSTALL := $(PIP) --no-deps --no-build-isolation --editable .
 COMPILE := $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make lock'
 
-.PHONY: run test collect check fmt lint types arch docs bench coverage fuzz mutants clean setup lock
+.PHONY: run test collect check fmt lint types arch docs bench bench-check coverage fuzz mutants clean \
+	setup lock
 
 run: $(STAMP)
 	$(BIN)/capio demo
@@ -57,6 +58,12 @@ docs: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	$(BIN)/python -m bench.run $(ARGS)
+
+# The hot path of this tree next to that of REF (HEAD~1), by hand on an idle machine: bench/README.md.
+REF ?= HEAD~1
+MARGIN ?= 5
+bench-check: $(DEV_STAMP)
+	$(BIN)/python -m bench.parts --against $(REF) --margin $(MARGIN) $(ARGS)
 
 # make fuzz TARGET=rewrite SECONDS=60; TARGET=all shares the seconds among all targets
 TARGET ?= all

@@ -55,13 +55,15 @@ async def measured() -> dict[str, float]:
         "relayed chunk": await best_us(worker.relayed, 10, CHUNKS),
         "translated chunk": await best_us(worker.translated, 10, CHUNKS),
     }
-    for name, work in Parts(worker).all().items():
-        found[name] = await best_us(work, 2000)
+    for name, part in Parts(worker).all().items():
+        found[name] = await best_us(part, 2000)
     return found
 
 
 def measured_in(tree: Path) -> dict[str, float]:
     """Return what the tree's own `bench.parts` measures, in a process of its own."""
+    if not (tree / "bench/parts.py").exists():
+        sys.exit(f"{tree} has no bench/parts.py: choose a later revision")
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     command = [sys.executable, "-m", "bench.parts", "--json"]
     done = subprocess.run(command, cwd=tree, env=environment, stdout=subprocess.PIPE, check=True)

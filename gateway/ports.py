@@ -33,6 +33,8 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     clocks: Clocks
     head_timeout_s: float
     """From the start of sending to the response head."""
+    head: bytes = b""
+    """The request line and `headers` in HTTP/1.1, rendered ahead; empty: they are rendered then."""
 
 
 class BodySink(Protocol):
@@ -66,6 +68,10 @@ class UpstreamResponse(Protocol):
     @property
     def headers(self) -> Headers:
         """In the upstream's order, with names in lower case and repetitions."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole body has been received, so that `read` does not wait."""
 
     def start(self, sink: BodySink) -> None:
         """Push the body into `sink` from now on, starting with buffered bytes."""

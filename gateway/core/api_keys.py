@@ -62,6 +62,11 @@ def well_formed(key: str | bytes, prefix: str) -> bool:
     return _checksum(raw[:-CHECKSUM_LENGTH]) == raw[-CHECKSUM_LENGTH:]
 
 
+def may_be_key(key: str, prefix: str) -> bool:
+    """Return whether `key` has the prefix and length of a virtual key; nearly free."""
+    return len(key) == len(prefix) + _AFTER_PREFIX and key.startswith(prefix)
+
+
 def digest(key: str | bytes) -> bytes:
     """Return the key's SHA-256, 32 bytes: the only form in which a key is stored and compared."""
     return hashlib.sha256(key.encode() if isinstance(key, str) else key).digest()

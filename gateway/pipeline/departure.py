@@ -81,14 +81,14 @@ class Departure:
         "_ended",
         "_reads_on",
         "_relays",
-        "_task",
         "_timer",
         "error",
+        "task",
     )
 
     def __init__(self, channel: ClientChannel, task: asyncio.Task[object]) -> None:
         self._channel = channel
-        self._task = task
+        self.task = task
         self._disregarded = False
         self._ended = False
         self._reads_on = 0
@@ -118,12 +118,12 @@ class Departure:
                 relay.end(error)
         else:
             self.error = error
-            self._task.cancel()
+            self.task.cancel()
 
     def cancel(self) -> None:
         """End the call at once; a response that was begun remains incomplete."""
         if not self._ended:
-            self._task.cancel()
+            self.task.cancel()
 
     @contextmanager
     def reading_on(self) -> Iterator[None]:
@@ -164,6 +164,6 @@ class Departure:
             return  # all that is left is to end and record the call
         elif self._reads_on:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(DRAIN_S, self._task.cancel)
+            self._timer = loop.call_later(DRAIN_S, self.task.cancel)
         else:
-            self._task.cancel()
+            self.task.cancel()

@@ -169,12 +169,12 @@ class Proxy:
             raise refusal  # with an Idempotency-Key it may get a stored response, which is free
         return refusal
 
-    async def _read_body(self, channel: ClientChannel, place: IntakePlace) -> bytes:
-        task = asyncio.current_task()
-        assert task is not None
-        limit_bytes = place.max_body_bytes
+    async def _read_body(
+        self, channel: ClientChannel, departure: Departure, place: IntakePlace
+    ) -> bytes:
+        limit_bytes, timeout_s = place.max_body_bytes, self._limits.body_timeout_s
         try:
-            return await channel.read_body(limit_bytes, self._limits.body_timeout_s, task, place)
+            return await channel.read_body(limit_bytes, timeout_s, departure.task, place)
         except GatewayError as error:
             if error.kind is ErrorKind.BODY_TOO_LARGE and limit_bytes < self._limits.max_body_bytes:
                 raise GatewayError(
@@ -197,11 +197,11 @@ class Proxy:
     ) -> None:
         """Read the body and respond; `unpaid` is raised if the call costs anything."""
         principal, keyed, _ = client
-        body = await self._read_body(channel, place)
+        body = await self._read_body(channel, departure, place)
         created = int(time.time())
         request, keeper = await self._decode(call, client, place, body, created)
         model = self._authorize(call, principal, request.fields)
-        preferences = self._execution.preferences(model, channel.headers)
+        preferences = self._execution.preferences(model, channel)
         departure.watch()
 
         def release_body() -> None:

@@ -64,8 +64,8 @@ class Recorder:
 
     def _count(self, call: Call) -> None:
         metrics = self._metrics
-        endpoint = call.endpoint.value
-        metrics.count_call(endpoint, call.client_wire.value, call.outcome, call.status)
+        endpoint = call.endpoint.label
+        metrics.count_call(endpoint, call.client_wire.label, call.outcome, call.status)
         metrics.observe_duration(endpoint, _ended(call) - call.started_at)
         if call.error is not None:
             metrics.count_error(endpoint, call.error.kind.value)
@@ -75,12 +75,12 @@ class Recorder:
         if attempt is None:
             return
         label = attempt.deployment.label
-        metrics.count_deployment(label, attempt.wire.value, call.outcome)
+        metrics.count_deployment(label, attempt.wire.label, call.outcome)
         metrics.count_tokens(label, attempt.usage)
         if attempt.unreadable_usage:
             self._note_unreadable_usage(label, _ended(call))
         if call.dropped:
-            wires = call.client_wire.value, attempt.wire.value
+            wires = call.client_wire.label, attempt.wire.label
             metrics.count_dropped(*wires, len(call.dropped))
         if attempt.first_content_at is not None and not attempt.given_up:
             metrics.observe_ttft(label, attempt.first_content_at - attempt.sent_at)
@@ -130,9 +130,9 @@ def record_of(call: Call) -> CallRecord:
         key_id=principal.key_id if principal else "",
         account_id=principal.account_id if principal else "",
         model=call.model.name if call.model else "",
-        endpoint=call.endpoint.value,
-        client_wire=call.client_wire.value,
-        upstream_wire=attempt.wire.value if attempt else None,
+        endpoint=call.endpoint.label,
+        client_wire=call.client_wire.label,
+        upstream_wire=attempt.wire.label if attempt else None,
         provider=deployment.provider.name if deployment else None,
         upstream_model=deployment.upstream_model if deployment else None,
         upstream_request_id=_recordable(attempt.upstream_request_id if attempt else None),

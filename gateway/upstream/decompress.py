@@ -48,6 +48,11 @@ class DecompressedResponse:
         coded = (b"content-encoding", b"content-length")
         return [header for header in self._response.headers if header[0] not in coded]
 
+    @property
+    def complete(self) -> bool:
+        """Whether the whole body has been received."""
+        return self._response.complete
+
     def start(self, sink: BodySink) -> None:
         """Push the decoded body into `sink`."""
         self._sink = sink

@@ -155,6 +155,11 @@ class Httpx2Response:
         self._task = asyncio.get_running_loop().create_task(self._pull(head.stream))
         self._task.add_done_callback(self._report)
 
+    @property
+    def complete(self) -> bool:
+        """False: the body is pulled while it is read."""
+        return False
+
     def start(self, sink: BodySink) -> None:
         """Push the body into `sink`, from the loop's next iteration on; no-op after `close`."""
         if self._closed:

@@ -12,6 +12,7 @@ import asyncio
 import ssl
 
 from gateway.core.model import Origin
+from gateway.deadlines import Deadlines
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import UpstreamRequest
 from gateway.upstream.errors import upstream_failure
@@ -32,6 +33,7 @@ class OriginPool:
 
     __slots__ = (
         "_closed", "_connections", "_idle", "_loop", "_origin", "_ssl_context", "_sweep_timer",
+        "_timers",
         "connect_total", "reused_total",
     )  # fmt: skip
 
@@ -41,6 +43,7 @@ class OriginPool:
         self._loop = loop
         self._origin = origin
         self._ssl_context = ssl_context
+        self._timers = Deadlines()
         self._connections: set[Http1Connection] = set()
         # In the order of release; a dict for O(1) removal from the middle.
         self._idle: dict[Http1Connection, None] = {}
@@ -127,7 +130,7 @@ class OriginPool:
         if self._closed or len(self._connections) >= origin.max_connections:
             what = "pool closed" if self._closed else f"{origin.max_connections} connections open"
             raise upstream_failure(ErrorKind.OVERLOADED, origin, what)
-        connection = Http1Connection(self._loop, origin, self)
+        connection = Http1Connection(self._loop, origin, self, self._timers)
         self._connections.add(connection)
         self.connect_total += 1
         connected = False

@@ -63,6 +63,7 @@ class FakeUpstreamResponse:
         self, status: int = 200, headers: Headers | None = None, body: bytes = b""
     ) -> None:
         self.status = status
+        self.complete = False
         self.headers: Headers = list(SSE) if headers is None else headers
         self.sink: BodySink | None = None
         self.paused = False

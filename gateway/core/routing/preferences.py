@@ -14,6 +14,8 @@ PREFER: Final = b"x-capio-prefer"
 ONLY: Final = b"x-capio-only"
 EXCLUDE: Final = b"x-capio-exclude"
 FALLBACKS: Final = b"x-capio-fallbacks"
+PREFERENCES: Final = frozenset({PREFER, ONLY, EXCLUDE})
+"""The headers that choose among deployments."""
 _POLICIES: Final = {"cost": "cheapest", "latency": "latency"}
 MOST_NAMES: Final = 16
 """Most names in one header."""

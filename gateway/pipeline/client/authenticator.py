@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from gateway.core.api_keys import digest, pick_key, well_formed
-from gateway.core.idempotency import KeyedRequest, keyed_request
+from gateway.core.api_keys import digest, may_be_key, pick_key, well_formed
+from gateway.core.idempotency import HEADER, KeyedRequest, keyed_request
 from gateway.core.model import Principal
 from gateway.core.stored_responses import ResponseSealer
 from gateway.errors import ErrorKind, GatewayError
@@ -58,7 +58,9 @@ class Authenticator:
             GatewayError: As `principal`; BAD_REQUEST for a malformed Idempotency-Key.
         """
         principal, key = await self._checked(channel)
-        keyed = keyed_request(channel.headers, key) if self._idempotency else None
+        keyed = None
+        if self._idempotency and channel.header(HEADER) is not None:
+            keyed = keyed_request(channel.headers, key)
         sealer = ResponseSealer(key, principal) if seals else None
         return AuthenticatedClient(principal, keyed, sealer)
 
@@ -79,10 +81,7 @@ class Authenticator:
         )
         if key is None:
             raise GatewayError(ErrorKind.MISSING_KEY, "Missing API key.")
-        if not well_formed(key, self._key_prefix):
-            raise GatewayError(ErrorKind.INVALID_KEY, "Invalid API key.")
-        hashed = digest(key)
-        principal = self._keys.cached(hashed) or await self._keys.lookup(hashed)
+        principal = await self._known(key)
         if principal is None or principal.state == "revoked":
             raise GatewayError(ErrorKind.INVALID_KEY, "Invalid API key.")
         if principal.state != "active":
@@ -90,3 +89,13 @@ class Authenticator:
         if principal.expires_at is not None and principal.expires_at <= time.time():
             raise GatewayError(ErrorKind.EXPIRED_KEY, "This API key has expired.")
         return principal, key
+
+    async def _known(self, key: str) -> Principal | None:
+        """Return the key's principal in any state; None: there is no such key."""
+        if not may_be_key(key, self._key_prefix):
+            return None
+        hashed = digest(key)
+        principal = self._keys.cached(hashed)
+        if principal is not None:
+            return principal  # its checksum was checked before it was looked up
+        return await self._keys.lookup(hashed) if well_formed(key, self._key_prefix) else None

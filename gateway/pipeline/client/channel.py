@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any, ClassVar
 
 from gateway.core.idempotency import ResponseRecorder, StoredResponse
+from gateway.deadlines import Cancellable, Timers
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.intake import SMALL_BODY_BYTES, IntakePlace
 from gateway.ports import Headers
@@ -66,6 +67,7 @@ class ClientChannel:
     __slots__ = (
         "_broke_off",
         "_copy",
+        "_first",
         "_gone",
         "_on_gone",
         "_overdue",
@@ -94,9 +96,11 @@ class ClientChannel:
         self._read_whole = False
         self._received_bytes = 0
         self._overdue: GatewayError | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Cancellable | None = None
         self._on_gone: Callable[[], object] | None = None
         self._copy: ResponseRecorder | None = None
+        # By name, the first value of each header: a dozen of them are looked up.
+        self._first: dict[bytes, bytes] = dict(reversed(scope["headers"]))
 
     @property
     def headers(self) -> Headers:
@@ -109,13 +113,13 @@ class ClientChannel:
         """Whether the client is known to have left."""
         return self._gone
 
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Return whether the request has one of these headers."""
+        return not self._first.keys().isdisjoint(names)
+
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                found: bytes = value
-                return found
-        return None
+        return self._first.get(name)
 
     async def read_body(
         self,
@@ -147,9 +151,8 @@ class ClientChannel:
             if place is not None:
                 place.expect(declared)
         first_s = min(_CHECK_S, timeout_s)
-        self._timer = task.get_loop().call_later(
-            first_s, self._check_body, task, place, timeout_s, first_s
-        )
+        timers: Timers = task.get_loop() if place is None else place.timers
+        self._timer = timers.call_later(first_s, self._check_body, task, place, timeout_s, first_s)
         pieces: list[bytes] = []
         try:
             await self._read(pieces, limit_bytes, declared, place)
@@ -184,7 +187,8 @@ class ClientChannel:
             task.cancel()
             return
         next_s = min(_CHECK_S, timeout_s - elapsed_s)
-        self._timer = task.get_loop().call_later(
+        timers: Timers = task.get_loop() if place is None else place.timers
+        self._timer = timers.call_later(
             next_s, self._check_body, task, place, timeout_s, elapsed_s + next_s
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from gateway.deadlines import Deadlines
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import AccountCredit
 from gateway.settings import Server
@@ -48,6 +49,8 @@ class Intake:
         self, limits: Server, metrics: CallMetrics, credit: AccountCredit | None = None
     ) -> None:
         self.limits = limits
+        self.timers = Deadlines()
+        """Of bodies that are still arriving."""
         # Even with a small `max_in_flight`, one account must leave room for others.
         self._most_calls = min(limits.max_in_flight_per_account, max(1, limits.max_in_flight // 2))
         self._credit = credit
@@ -118,6 +121,7 @@ class IntakePlace:
         "_restricted",
         "_slow",
         "max_body_bytes",
+        "timers",
     )
 
     def __init__(self, intake: Intake, account_id: str, account: _Account) -> None:
@@ -128,6 +132,7 @@ class IntakePlace:
         self._most_bytes = intake.limits.max_buffered_bytes_per_account
         self._slow = False
         self._restricted = False
+        self.timers = intake.timers
         self.max_body_bytes = intake.limits.max_body_bytes
         """The largest body that this call may send."""
 

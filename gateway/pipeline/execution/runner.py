@@ -14,16 +14,16 @@ from typing import NamedTuple
 from gateway.core.model import Endpoint, Model, Principal, Wire
 from gateway.core.routing.failures import RULES
 from gateway.core.routing.plan import Candidate, Plan
-from gateway.core.routing.preferences import NO_PREFERENCES, Preferences
+from gateway.core.routing.preferences import NO_PREFERENCES, PREFERENCES, Preferences
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.call import Call
+from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.request.exchange import CallContext
 from gateway.pipeline.response.refusal import failure_of
 from gateway.pipeline.routing.router import Route, Router
 from gateway.pipeline.token_counts import TokenCounter, measure_request, rough_count
-from gateway.ports import Headers
 from gateway.protocols.http.request.conversation import conversation_of
 from gateway.protocols.native_chat import NativeRequest
 from gateway.protocols.streams.meter import BYTES_PER_TOKEN
@@ -92,9 +92,11 @@ class CallExecution:
         """Whether clients may name fallback models."""
         return self._router.allows_fallbacks
 
-    def preferences(self, model: Model, headers: Headers) -> Preferences:
+    def preferences(self, model: Model, channel: ClientChannel) -> Preferences:
         """Return the preferences in a client's headers, see `Router.preferences`."""
-        return self._router.preferences(model, headers)
+        if not channel.has_any(PREFERENCES):
+            return NO_PREFERENCES
+        return self._router.preferences(model, channel.headers)
 
     def check_served(self, model: Model, endpoint: Endpoint) -> None:
         """

@@ -20,13 +20,13 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.departure import Departure, may_hide_reasoning
 from gateway.pipeline.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
+from gateway.pipeline.request.heads import RequestHead, RequestHeads
 from gateway.pipeline.request.inbound_request import InboundRequest, Reshape
 from gateway.pipeline.stored.keeper import ResponseKeeper
 from gateway.ports import UpstreamRequest
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
-from gateway.protocols.http.headers import mapped_betas, translated_headers, upstream_headers
 from gateway.protocols.http.request.bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_parts
-from gateway.protocols.http.request.priced_features import dropped_fields, permitted_betas
+from gateway.protocols.http.request.priced_features import dropped_fields
 from gateway.protocols.http.request.rewrite import (
     has_foreign_reasoning,
     relay_body,
@@ -117,6 +117,7 @@ class RequestBuilder:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue  # kept alive, so that the ids below remain its deployments'
+        self._heads = RequestHeads()
         self._caps = {
             (id(deployment), wire): capabilities_of(deployment, wire)
             for model in catalogue.models
@@ -153,8 +154,8 @@ class RequestBuilder:
         asked = context.request.fields.asks_reasoning
         context.call.hides_reasoning = may_hide_reasoning(candidate, caps, asked)
         if candidate.wire is context.request.wire:
-            return _relayed(context, candidate, caps)
-        return _translated(context, candidate, caps)
+            return _relayed(context, candidate, caps, self._heads)
+        return _translated(context, candidate, caps, self._heads)
 
 
 def _is_long(context: CallContext, candidate: Candidate, caps: Capabilities) -> bool:
@@ -172,7 +173,9 @@ def _is_long(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
     return len(request.body) > LOOP_BYTES
 
 
-def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> Prepared:
+def _relayed(
+    context: CallContext, candidate: Candidate, caps: Capabilities, heads: RequestHeads
+) -> Prepared:
     call, request = context.call, context.request
     assert call.model is not None
     provider = candidate.deployment.provider
@@ -184,7 +187,8 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
         call.dropped += left_out
         if unpriced:
             body = without_fields(body, unpriced)
-        sent = _request(context, candidate, body, _own_headers(context, candidate))
+        head = heads.translated(candidate, _path(context, candidate), stream=call.stream)
+        sent = _request(context, candidate, body, head)
         translator = request.stream_translator(caps) if call.stream else None
         return sent, Exchange(
             transform=translator or _relayed_stream(call, hides_usage=False),
@@ -196,13 +200,10 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
     call.dropped += adapted
     if unpriced:
         body = without_fields(body, unpriced)
-    headers = upstream_headers(candidate.wire, context.channel.headers, candidate.headers)
-    if candidate.wire is Wire.ANTHROPIC:
-        headers, betas = permitted_betas(headers, _allowed(context, candidate), provider.betas)
-        call.dropped += betas
-    if provider.betas:
-        headers = mapped_betas(headers, provider.betas)
-    return _request(context, candidate, body, headers), Exchange(
+    path = _path(context, candidate)
+    head = heads.relayed(candidate, call.model, path, context.channel.headers)
+    call.dropped += head.dropped
+    return _request(context, candidate, body, head), Exchange(
         transform=_relayed_stream(call, hides_usage=hide),
         reasoning_apart=caps.reasoning_apart,
     )
@@ -210,14 +211,6 @@ def _relayed(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
 
 def _relayed_stream(call: Call, *, hides_usage: bool) -> RelayedStream:
     return RelayedStream(call.client_wire, call.model_asked, hides_usage=hides_usage)
-
-
-def _allowed(context: CallContext, candidate: Candidate) -> frozenset[str]:
-    """Return the features that the provider allows, and the long context if it has a price."""
-    model, allowed = context.call.model, candidate.deployment.provider.allow_features
-    if model is not None and model.prices.long_context is not None:
-        return allowed | {"long_context"}
-    return allowed
 
 
 def _relayed_body(
@@ -256,11 +249,9 @@ def _relayed_body(
     return body, hide, dropped
 
 
-def _own_headers(context: CallContext, candidate: Candidate) -> tuple[tuple[bytes, bytes], ...]:
-    return translated_headers(candidate.wire, candidate.headers, stream=context.call.stream)
-
-
-def _translated(context: CallContext, candidate: Candidate, caps: Capabilities) -> Prepared:
+def _translated(
+    context: CallContext, candidate: Candidate, caps: Capabilities, heads: RequestHeads
+) -> Prepared:
     call, request = context.call, context.request
     assert call.model is not None
     route = TranslationRoute(candidate.deployment.upstream_model, caps, call.model.max_output)
@@ -271,7 +262,8 @@ def _translated(context: CallContext, candidate: Candidate, caps: Capabilities) 
         created=context.created,
         input_estimate=context.input_estimate,
     )
-    sent = _request(context, candidate, made.body, _own_headers(context, candidate))
+    head = heads.translated(candidate, _path(context, candidate), stream=call.stream)
+    sent = _request(context, candidate, made.body, head)
     return sent, Exchange(
         transform=_translator(request, response_context, caps) if call.stream else Unchanged(),
         reshape=_reshape(request, call.model, response_context, caps),
@@ -329,20 +321,22 @@ def capabilities_of(deployment: Deployment, wire: Wire) -> Capabilities:
     return capabilities(dialect, overrides)
 
 
+def _path(context: CallContext, candidate: Candidate) -> str:
+    path = _PATHS.get(context.call.endpoint) or _WIRE_PATHS[candidate.wire]
+    return candidate.route.base_path + path
+
+
 def _request(
-    context: CallContext,
-    candidate: Candidate,
-    body: bytes,
-    headers: tuple[tuple[bytes, bytes], ...],
+    context: CallContext, candidate: Candidate, body: bytes, head: RequestHead
 ) -> UpstreamRequest:
-    call, route = context.call, candidate.route
+    call = context.call
     clocks = candidate.deployment.clocks_for(candidate.wire, hides_reasoning=call.hides_reasoning)
-    path = _PATHS.get(call.endpoint) or _WIRE_PATHS[candidate.wire]
     return UpstreamRequest(
-        origin=route.origin,
+        origin=candidate.route.origin,
         method="POST",
-        path=route.base_path + path,
-        headers=headers,
+        path=_path(context, candidate),
+        headers=head.headers,
+        head=head.rendered,
         body=body,
         clocks=clocks,
         head_timeout_s=clocks.first_content_s if call.stream else clocks.first_byte_s,

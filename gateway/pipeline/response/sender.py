@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from time import monotonic
 
 from gateway.core.model import Clocks, Endpoint
@@ -87,7 +88,9 @@ class ResponseSender:
                 ended as its dialect requires.
         """
         call = context.call
-        kind = _header(response, b"content-type") or b""
+        # The first of each header wins.
+        upstream = dict(reversed(response.headers))
+        kind = upstream.get(b"content-type", b"")
         is_stream = kind.lower().startswith(b"text/event-stream")
         if response.status >= 300:
             raise GatewayError(
@@ -97,17 +100,18 @@ class ResponseSender:
             )
         if call.stream:
             response = UnfoldedResponse(response, attempt.wire, call.endpoint, labelled=is_stream)
-        length = _length(response)
-        attempt.upstream_request_id = _upstream_id(response)
+        attempt.upstream_request_id = _upstream_id(upstream)
         headers = self._headers(call, attempt, exchange, response)
         head = ResponseHead(response.status, headers, context.release_body)
         if call.stream:
             await self._stream(context, attempt, exchange, response, head)
             return None
+        length = _length(upstream)
         is_small = length is not None and length <= WHOLE_BYTES
         is_count = call.endpoint is Endpoint.COUNT_TOKENS
         if exchange.translated or is_small or is_stream or is_count:
-            return await self._whole(context, attempt, exchange, response, head)
+            limit = TRANSLATED_BYTES if exchange.translated or is_stream else WHOLE_BYTES
+            return await self._whole(context, attempt, exchange, response, head, limit)
         await self._large(context, attempt, exchange, response, head)
         return None
 
@@ -140,10 +144,9 @@ class ResponseSender:
         exchange: Exchange,
         response: UpstreamResponse,
         head: ResponseHead,
+        limit: int,
     ) -> bytes:
         call, channel = context.call, context.channel
-        is_stream = (_header(response, b"content-type") or b"").startswith(b"text/event-stream")
-        limit = TRANSLATED_BYTES if exchange.translated or is_stream else WHOLE_BYTES
         meter = JsonMeter(attempt.wire, limit, reasoning_apart=exchange.reasoning_apart)
         try:
             body = await self._read(attempt, response, limit)
@@ -159,7 +162,7 @@ class ResponseSender:
             channel.claim()
             if context.keeper is not None and not await context.keeper.keep(body):
                 body = without_store(body)
-            if exchange.translated or _length(response) != len(body):
+            if exchange.translated or _length(dict(reversed(response.headers))) != len(body):
                 head.headers[:] = [each for each in head.headers if each[0] != b"content-length"]
                 head.headers.append((b"content-length", str(len(body)).encode()))
             await channel.respond(head.status, head.headers, body)
@@ -169,6 +172,8 @@ class ResponseSender:
 
     async def _read(self, attempt: Attempt, response: UpstreamResponse, limit_bytes: int) -> bytes:
         """Read a whole response within the limit for its first byte."""
+        if response.complete:
+            return await response.read(limit_bytes)
         task = asyncio.current_task()
         assert task is not None
         deadline = _Deadline(task)
@@ -195,7 +200,7 @@ class ResponseSender:
         call, channel = context.call, context.channel
         meter = JsonMeter(attempt.wire, reasoning_apart=exchange.reasoning_apart)
         transform = Unchanged()
-        if _length(response) is None:
+        if _length(dict(reversed(response.headers))) is None:
             transform = HeldBody(attempt.wire, call.endpoint, call.model_asked)
         relay = self._relay(context, attempt, response, meter, transform, head)
         try:
@@ -338,15 +343,11 @@ def _keep_usage(
         attempt.unreadable_usage = attempt.estimated and meter.unreadable_usage
 
 
-def _length(response: UpstreamResponse) -> int | None:
-    value = _header(response, b"content-length")
+def _length(upstream: Mapping[bytes, bytes]) -> int | None:
+    value = upstream.get(b"content-length")
     return None if value is None else read_digits(value)
 
 
-def _upstream_id(response: UpstreamResponse) -> str | None:
-    value = _header(response, b"request-id") or _header(response, b"x-request-id")
+def _upstream_id(upstream: Mapping[bytes, bytes]) -> str | None:
+    value = upstream.get(b"request-id") or upstream.get(b"x-request-id")
     return value.decode("latin-1")[:200] if value else None
-
-
-def _header(response: UpstreamResponse, name: bytes) -> bytes | None:
-    return next((value for key, value in response.headers if key == name), None)

@@ -41,6 +41,11 @@ class UnfoldedResponse:
         self.headers: Headers = response.headers if labelled else _renamed(response.headers)
         """The headers, with a stream's content type and without a length."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether the whole body has been received."""
+        return self._response.complete
+
     def start(self, sink: BodySink) -> None:
         """Push the stream into `sink`."""
         self._sink = sink

@@ -25,6 +25,7 @@ from gateway.core.routing.preferences import (
     NO_PREFERENCES,
     ONLY,
     PREFER,
+    PREFERENCES,
     Preferences,
     nothing_left,
     read_preferences,
@@ -33,7 +34,6 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.routing.board import HealthBoard
 from gateway.ports import Headers
 
-_PREFERENCES = frozenset({PREFER, ONLY, EXCLUDE})
 _MOST_REMEMBERED: Final = 256
 _LAST_RESORTS = (HealthState.HALF_OPEN, HealthState.OPEN, HealthState.OUT)
 
@@ -134,12 +134,9 @@ class Router:
         Raises:
             GatewayError: BAD_REQUEST: not allowed, or no deployment has such a name.
         """
-        for name, _ in headers:
-            if name in _PREFERENCES:
-                break
-        else:
+        found = {name: value for name, value in headers if name in PREFERENCES}
+        if not found:
             return NO_PREFERENCES
-        found = {name: value for name, value in headers if name in _PREFERENCES}
         key = id(model), found.get(PREFER), found.get(ONLY), found.get(EXCLUDE)
         known = self._read.get(key)
         if known is None:

@@ -89,7 +89,10 @@ def count(value: Count) -> int:
 
 def first_count(*values: Count) -> int:
     """Return the first count that is not zero, else 0; all of them are checked up to it."""
-    return next((found for found in map(count, values) if found), 0)
+    for value in values:
+        if value is not None and (found := count(value)):
+            return found
+    return 0
 
 
 def count_or(value: Count, known: int) -> int:

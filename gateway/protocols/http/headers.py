@@ -24,6 +24,7 @@ _COPIED: Final[dict[Wire, frozenset[bytes]]] = {
     Wire.OPENAI: frozenset({b"accept", b"openai-beta"}),
     Wire.ANTHROPIC: frozenset({b"accept", b"anthropic-version", b"anthropic-beta"}),
 }
+_READ: Final = {wire: names | {b"connection"} for wire, names in _COPIED.items()}
 # The gateway sets the type itself: an upstream's `text/html` would be rendered by a browser.
 _JSON_RESPONSE: Final = (
     (b"content-type", b"application/json"),
@@ -43,6 +44,12 @@ _NOTED: Final = frozenset({b"content-length", b"content-encoding", b"request-id"
 _ACCEPT_SSE: Final = (b"accept", b"text/event-stream")
 
 
+def copied_headers(wire: Wire, client: Iterable[Header]) -> tuple[Header, ...]:
+    """Return the client's headers on which `upstream_headers` depends."""
+    names = _READ[wire]
+    return tuple([header for header in client if header[0] in names])
+
+
 def upstream_headers(
     wire: Wire, client: Iterable[Header], route: Sequence[Header]
 ) -> tuple[Header, ...]:
@@ -55,7 +62,7 @@ def upstream_headers(
 
     Args:
         wire: The dialect on both sides.
-        client: Headers of the client.
+        client: Headers of the client, at least those of `copied_headers`.
         route: Headers of the route: host, credential, user-agent, accept-encoding, the provider's.
     """
     headers = [_JSON, *_copied(wire, client, route)]

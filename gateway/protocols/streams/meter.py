@@ -63,6 +63,7 @@ HELD_BYTES: Final = 1024 * 1024
 """Most bytes of an event or a whole response that a meter keeps."""
 
 _LEARN_BYTES: Final = 4096
+_NO_USAGE: Final = Usage()
 _BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
 
 
@@ -319,12 +320,13 @@ class JsonMeter:
     @property
     def answers(self) -> bool:
         """Whether there is usage, a message and no error, so that the body need not be checked."""
-        return self.seen and not (self.failed or self._reading.unanswered)
+        found = self._reading
+        return found.usage is not None and not (found.failed or found.unanswered)
 
     @property
     def usage(self) -> Usage:
         """The reported usage; zeros if there is none."""
-        return self._reading.usage or Usage()
+        return self._reading.usage or _NO_USAGE
 
     @property
     def seen(self) -> bool:
@@ -334,7 +336,7 @@ class JsonMeter:
     @property
     def reported(self) -> bool:
         """Whether usage was reported, so that `usage` can be billed."""
-        return self.seen
+        return self._reading.usage is not None
 
     @property
     def raw_usage(self) -> bytes | None:
@@ -367,9 +369,8 @@ class JsonMeter:
 
     def settled(self, input_tokens: int) -> Usage:
         """Return the usage to bill, as `StreamMeter.settled`."""
-        return settled_usage(
-            self.usage, self.reported, input_tokens, output_tokens=self.estimated_output_tokens()
-        )
+        output_tokens = self.estimated_output_tokens()
+        return settled_usage(self.usage, self.reported, input_tokens, output_tokens=output_tokens)
 
     @property
     def _reading(self) -> EventFields:

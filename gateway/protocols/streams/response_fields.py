@@ -18,6 +18,7 @@ from gateway.protocols.streams.response_scan import ResponseScanner
 
 T = TypeVar("T")
 
+_NO_USAGE: Final = Usage()
 _NOTHING: Final = frozenset({b"", b"null", b'""', b"[]", b"{}"})
 _STRUCTURED_BYTES: Final = 4
 """The least that a delta which is not a string counts; most of it is framing."""
@@ -306,7 +307,7 @@ def _with_usage(
 
 def _stated(usage: Usage | None) -> Usage | None:
     """Return usage unless it is all zeros, which some upstreams send before they know it."""
-    return None if usage == Usage() else usage
+    return None if usage == _NO_USAGE else usage
 
 
 def _content_bytes(pieces: Mapping[str, msgspec.Raw], wire: Wire, *, whole: bool = False) -> int:

@@ -26,6 +26,7 @@ from typing import Final, Protocol, cast
 from typing_extensions import override
 
 from gateway.core.model import Origin
+from gateway.deadlines import Timers
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import UpstreamRequest
 from gateway.upstream.errors import upstream_failure
@@ -35,7 +36,7 @@ from gateway.upstream.http1.head import (
     HeadReader,
     MalformedChunksError,
     MalformedHeadError,
-    render_request_head,
+    request_head,
 )
 from gateway.upstream.http1.response import Http1Response
 
@@ -88,6 +89,7 @@ class Http1Connection(asyncio.Protocol):
         "_reading",
         "_remaining",
         "_response",
+        "_timers",
         "_transport",
         "_unsent",
         "_waiter",
@@ -99,9 +101,14 @@ class Http1Connection(asyncio.Protocol):
     )  # fmt: skip
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, origin: Origin, owner: ConnectionOwner
+        self,
+        loop: asyncio.AbstractEventLoop,
+        origin: Origin,
+        owner: ConnectionOwner,
+        timers: Timers | None = None,
     ) -> None:
         self._loop = loop
+        self._timers: Timers = timers or loop
         self._origin = origin
         self._owner = owner
         self._transport: asyncio.Transport | None = None
@@ -140,7 +147,7 @@ class Http1Connection(asyncio.Protocol):
         waiter: asyncio.Future[Http1Response | GatewayError] = self._loop.create_future()
         self._waiter = waiter
         self._begin(request)
-        timer = self._loop.call_later(timeout_s, self._head_overdue)
+        timer = self._timers.call_later(timeout_s, self._head_overdue)
         try:
             outcome = await waiter
         except asyncio.CancelledError:
@@ -225,7 +232,7 @@ class Http1Connection(asyncio.Protocol):
     def _begin(self, request: UpstreamRequest) -> None:
         body = request.body
         try:
-            head = render_request_head(request.method, request.path, request.headers, len(body))
+            head = request_head(request)
         except ValueError as error:
             self.drop()
             what = "invalid request head"

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from gateway.ports import Headers
+from gateway.ports import Headers, UpstreamRequest
 from gateway.protocols.codec.digits import MAX_DIGITS, read_digits
 
 HEAD_LIMIT_BYTES: Final = 64 * 1024
@@ -55,34 +55,53 @@ class BodyPlan(msgspec.Struct, frozen=True):
     """The idle time that the upstream announced (`keep-alive: timeout=`)."""
 
 
+_NO_PLAN: Final = BodyPlan(Framing.NONE, 0, keep_alive=False, idle_hint_s=None)
+
+
 class MalformedHeadError(Exception):
     """The response head is not valid HTTP/1.x, or ambiguous. The message gives the reason."""
 
 
-def render_request_head(
-    method: str, path: str, headers: tuple[tuple[bytes, bytes], ...], body_size: int
-) -> bytes:
+def start_request_head(method: str, path: str, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
     """
-    Return request line, headers and content-length, ready to send.
-
-    `content-length` is written for every body, and as 0 for an empty POST, PUT or PATCH.
+    Return the request line and headers, which `end_request_head` completes for each body.
 
     Raises:
-        ValueError: The head contains a control character, which could forge a header, or the path
+        ValueError: They contain a control character, which could forge a header, or the path
             contains a space. The message does not repeat the value.
     """
-    lines = [b"%b: %b" % header for header in headers]
-    if body_size or method in _BODY_METHODS:
-        lines.append(b"content-length: %d" % body_size)
-    lines.insert(0, b"%b %b HTTP/1.1" % (method.encode("ascii"), path.encode("ascii")))
-    breaks = len(lines) + 1
-    lines += (b"", b"")
-    head = b"\r\n".join(lines)
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+    lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), path.encode("ascii"))]
+    lines += [b"%b: %b" % header for header in headers]
+    lines.append(b"")
+    start = b"\r\n".join(lines)
+    breaks = len(lines) - 1
+    if start.count(b"\n") != breaks or start.count(b"\r") != breaks or b"\0" in start:
         raise ValueError("a control character in a request head")
     if " " in path:
         raise ValueError("a space in a request path")
-    return head
+    return start
+
+
+def request_head(request: UpstreamRequest) -> bytes:
+    """
+    Return a request's head, ready to send.
+
+    Raises:
+        ValueError: As `start_request_head`.
+    """
+    start = request.head or start_request_head(request.method, request.path, request.headers)
+    return end_request_head(start, request.method, len(request.body))
+
+
+def end_request_head(start: bytes, method: str, body_size: int) -> bytes:
+    """
+    Return a request head with its content-length, ready to send.
+
+    `content-length` is written for every body, and as 0 for an empty POST, PUT or PATCH.
+    """
+    if body_size or method in _BODY_METHODS:
+        return b"%bcontent-length: %d\r\n\r\n" % (start, body_size)
+    return start + b"\r\n"
 
 
 class MalformedChunksError(Exception):
@@ -126,7 +145,7 @@ class HeadReader:
         self._tail = b""
         self._head_bytes = 0
         self.status = 0
-        self.plan = BodyPlan(Framing.NONE, 0, keep_alive=False, idle_hint_s=None)
+        self.plan = _NO_PLAN
         self._pieces: list[bytes] = []
         # Called by the parser with body bytes; a bound builtin saves a Python frame.
         self.on_body = self._pieces.append

@@ -86,6 +86,11 @@ class Http1Response:
         self.status = status
         self.headers = headers
 
+    @property
+    def complete(self) -> bool:
+        """Whether the whole body has been received."""
+        return self._outcome is _End.COMPLETE
+
     def start(self, sink: BodySink) -> None:
         """Push the body into `sink`, from the loop's next iteration on; no-op after `close`."""
         if self._outcome is _End.CLOSED:

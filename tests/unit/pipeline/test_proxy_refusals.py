@@ -74,6 +74,21 @@ async def test_key_that_is_not_cached_is_looked_up() -> None:
 
 
 @pytest.mark.parametrize(
+    "key",
+    [RAW_KEY[:-1] + "x", RAW_KEY + "x", "x" + RAW_KEY[1:], "x" * 60_000, RAW_KEY[:-1] + "\xe9"],
+)
+async def test_malformed_key_is_refused_without_a_lookup(key: str) -> None:
+    """Typos and random probes reach no store, even if no key is cached."""
+    bench = Bench()
+    bench.keys._cached = False
+    client = FakeClient(CHAT, OPENAI_BODY, key=key)
+
+    await bench.run(client)
+
+    assert (client.status, bench.keys.lookup_count) == (401, 0)
+
+
+@pytest.mark.parametrize(
     ("headers", "status"),
     [
         ([(b"content-encoding", b"gzip")], 415),

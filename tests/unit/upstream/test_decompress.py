@@ -24,6 +24,10 @@ class Coded:
         self.closed = False
         self._pieces = pieces
 
+    @property
+    def complete(self) -> bool:
+        return True
+
     def start(self, sink: BodySink) -> None:
         for piece in self._pieces:
             sink.body_chunk(piece)

@@ -8,7 +8,12 @@ import pytest
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.upstream.http1.connection import ONE_WRITE_BYTES, SLICE_BYTES
-from gateway.upstream.http1.head import MalformedHeadError, plan_body, render_request_head
+from gateway.upstream.http1.head import (
+    MalformedHeadError,
+    end_request_head,
+    plan_body,
+    start_request_head,
+)
 from tests.support.cycles import no_cycles
 from tests.support.upstream_fakes import HEADERS, Wire, a_request, answered, turn
 
@@ -49,7 +54,8 @@ def test_request_head_tells_the_length_where_one_is_due(
     method: str, body: bytes, length: bytes
 ) -> None:
     """A length is written for a body, and for the methods that are expected to have one."""
-    head = render_request_head(method, "/", ((b"host", b"h"),), len(body))
+    start = start_request_head(method, "/", ((b"host", b"h"),))
+    head = end_request_head(start, method, len(body))
 
     assert head == method.encode() + b" / HTTP/1.1\r\nhost: h\r\n" + length + b"\r\n"
 
@@ -70,7 +76,7 @@ def test_request_head_tells_the_length_where_one_is_due(
 def test_request_head_with_a_forged_line_is_refused(path: str, header: tuple[bytes, bytes]) -> None:
     """A value that would end its line, or a path that would end itself, is never sent."""
     with pytest.raises(ValueError, match=r"control character|space|ascii"):
-        render_request_head("GET", path, (header,), 0)
+        start_request_head("GET", path, (header,))
 
 
 async def test_request_that_must_not_be_sent_is_internal_and_tells_no_secret() -> None:

@@ -236,3 +236,15 @@ async def test_header_is_the_first_of_its_name() -> None:
 
     assert (channel.header(b"x-a"), channel.header(b"x-b")) == (b"1", None)
     assert channel.headers == headers
+
+
+def test_first_value_of_a_header_counts() -> None:
+    """As in every lookup by name; all values are in `headers`."""
+    headers = [(b"accept", b"one"), (b"x-other", b""), (b"accept", b"two")]
+    channel = FakeClient(CHAT, headers=headers, key=None).channel()
+
+    assert (channel.header(b"accept"), channel.header(b"x-other")) == (b"one", b"")
+    assert channel.header(b"content-type") is None
+    assert channel.headers == headers
+    assert channel.has_any(frozenset({b"x-other", b"x-missing"}))
+    assert not channel.has_any(frozenset({b"x-missing"}))

@@ -335,6 +335,28 @@ async def test_type_of_a_stream_is_known_however_it_is_written(kind: bytes) -> N
     assert client.status == 200
 
 
+@pytest.mark.parametrize("complete", [True, False])
+async def test_only_an_answer_that_is_still_arriving_has_a_deadline(*, complete: bool) -> None:
+    """Nothing needs to be watched when all bytes came with the head."""
+    watched: list[int] = []
+
+    class Response(FakeUpstreamResponse):
+        async def read(self, limit_bytes: int) -> bytes:
+            watched.append(len(bench.watchdog._watched))
+            return await super().read(limit_bytes)
+
+    response = Response(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
+    response.complete = complete
+    bench = Bench(response)
+    client = FakeClient(CHAT, OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert (client.status, client.body) == (200, OPENAI_ANSWER)
+    assert watched == [0 if complete else 1]
+    assert bench.watchdog._watched == {}
+
+
 async def test_whole_answer_that_stalls_is_a_timeout() -> None:
     """A body that does not follow its head is given up, and may be tried elsewhere."""
     stalled = good()
