@@ -320,8 +320,7 @@ class JsonMeter:
     @property
     def answers(self) -> bool:
         """Whether there is usage, a message and no error, so that the body need not be checked."""
-        found = self._reading
-        return found.usage is not None and not (found.failed or found.unanswered)
+        return self.reported and not (self.failed or self._reading.unanswered)
 
     @property
     def usage(self) -> Usage:
