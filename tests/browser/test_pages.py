@@ -6,13 +6,15 @@ And the way of a new operator, from the setup link to a key, with and without sc
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, StorageState
+from playwright.async_api import Browser, Page, StorageState, expect
 
 from tests.support.browsing import THEMES, WIDTHS, Theme, visit
 from tests.support.gateway_process import GatewayProcess, free_port
@@ -25,13 +27,14 @@ CONFIG = """
 [[providers]]
 name = "p"
 [providers.openai]
-base_url = "http://127.0.0.1:9/v1"
+base_url = "http://127.0.0.1:%d/v1"
 
 [[models]]
 name = "deepseek-v4-flash"
 prices = { input = "0.07", output = "0.14" }
 deployments = [{ provider = "p", model = "m" }]
 """
+UPSTREAM_PORT = free_port()
 PUBLIC = (
     "/",
     "/models/deepseek-v4-flash",
@@ -48,6 +51,7 @@ SIGNED_IN = (
     "/app",
     "/app/api-keys",
     "/app/api-keys/new",
+    "/app/playground",
     "/app/security",
     "/app/security/passkeys/new",
     "/app/settings",
@@ -83,7 +87,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway with a console."""
     home: Path = tmp_path_factory.mktemp("browser")
     extra = f"[console]\nport = {free_port()}\n"
-    gateway = LocalGateway(home, CONFIG, workers=1, extra=extra)
+    gateway = LocalGateway(home, CONFIG % UPSTREAM_PORT, workers=1, extra=extra)
     gateway.config_path.write_text(
         f'[brand]\npublic_url = "{gateway.base_url}"\n' + gateway.config_path.read_text()
     )
@@ -233,3 +237,64 @@ async def test_passkey_is_created_signs_in_and_is_removed(
     assert "virtual" not in await page.inner_text("main")
     assert tab.complaints == []
     await context.close()
+
+
+async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Stream three words and the usage; after a question for more, no end."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    assert length is not None
+    asked = json.loads(await reader.readexactly(int(length[1])))
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+
+    def event(**fields: object) -> bytes:
+        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", **fields}
+        return f"data: {json.dumps(chunk)}\n\n".encode()
+
+    for word in ("Hello", " from", " here"):
+        writer.write(event(choices=[{"index": 0, "delta": {"content": word}}]))
+    await writer.drain()
+    if "more" not in asked["messages"][-1]["content"]:
+        writer.write(event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]))
+        usage = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
+        writer.write(event(choices=[], usage=usage) + b"data: [DONE]\n\n")
+    else:
+        await reader.read()  # until the gateway hangs up
+    writer.close()
+
+
+async def test_playground_streams_shows_the_cost_and_stops(
+    browser: Browser, pages: GatewayProcess
+) -> None:
+    """The key is in the page's memory: neither in its text nor in what the browser stores."""
+    await ensure_operator(browser, pages)
+    account, *_ = json.loads(pages.capio("accounts", "list", "--json"))
+    pages.capio(
+        "credits", "topup", "--account", account["id"], "--amount", "5", "--reason", "a test"
+    )
+    upstream = await asyncio.start_server(stream, "127.0.0.1", UPSTREAM_PORT)
+    context, tab = await visit(browser, pages.base_url)
+    page = tab.page
+    await sign_in(page, pages.base_url)
+    await page.goto(f"{pages.base_url}/app/playground")
+    async with page.expect_response("**/app/playground/key") as made:
+        await page.fill("#message", "It's me")
+        assert "It'\\''s me" in await page.inner_text("#curl")
+        await page.get_by_role("button", name="Send").click()
+    key = (await (await made.value).json())["key"]
+    replies = page.locator(".conversation .assistant")
+    # 1,000 tokens at $0.07 and 500 at $0.14 per million.
+    await expect(replies.first).to_contain_text("$0.00014", timeout=15_000)
+    await expect(replies.first).to_contain_text("Hello from here")
+
+    await page.fill("#message", "more")
+    await page.get_by_role("button", name="Send").click()
+    await expect(replies.nth(1)).to_contain_text("Hello from here")
+    await page.get_by_role("button", name="Stop").click()
+    await expect(replies.nth(1)).to_contain_text("stopped")
+    await expect(page.get_by_role("button", name="Send")).to_be_enabled()
+    assert await tab.faults() == []
+    assert key not in await page.content()
+    assert key not in str(await context.storage_state())
+    await context.close()
+    upstream.close()

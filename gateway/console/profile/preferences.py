@@ -1,4 +1,4 @@
-"""`/app/settings`: name, time zone and theme of the viewer, and the name of the account."""
+"""`/app/settings`: name, zone, language and theme of the viewer, and the name of the account."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from zoneinfo import available_timezones
 
 from starlette.responses import Response
 
+from gateway.console.web.messages import NAMES
 from gateway.console.web.page import THEMES, Page, Route
 from gateway.console.web.viewer import Access
 from gateway.errors import GatewayError
@@ -22,9 +23,10 @@ async def show_settings(page: Page) -> Response:
 
 
 async def change_settings(page: Page) -> Response:
-    """Change name, zone and theme."""
+    """Change name, zone, language and theme."""
     form = await page.form()
     zone, theme = form.text("zone"), form.text("theme")
+    language = form.text("language")
     try:
         name = read_text(form.text("name")[: _LONGEST_NAME + 1], "name")
     except GatewayError:
@@ -36,7 +38,12 @@ async def change_settings(page: Page) -> Response:
             page, {"zone": page.text("Choose a time zone from the list.")}, status=422
         )
     await page.services.people.users.change(
-        page.viewer.user_id, page.actor, "user.change", name=name, time_zone=zone or None
+        page.viewer.user_id,
+        page.actor,
+        "user.change",
+        name=name,
+        time_zone=zone or None,
+        language=language if language in NAMES else None,
     )
     response = page.redirect(f"{_PATH}?done=1")
     if theme in THEMES:
@@ -66,6 +73,7 @@ def _settings_page(
         "profile/settings.html",
         status=status,
         zones=sorted(available_timezones()),
+        languages=list(NAMES.items()),
         browser_zone=page.request.cookies.get("zone", ""),
         errors=errors or {},
         done=page.query("done") == "1",

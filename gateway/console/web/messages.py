@@ -11,6 +11,8 @@ import gettext
 from pathlib import Path
 
 ENGLISH = "en"
+NAMES = {ENGLISH: "English", "zh-CN": "简体中文"}
+"""The languages that a user can choose, each by its own name."""
 
 
 class Messages(gettext.NullTranslations):

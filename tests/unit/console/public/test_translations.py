@@ -1,7 +1,8 @@
-"""The public pages are complete in every language."""
+"""The public pages and those of customers are complete in every language."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import msgspec
 import pytest
 
 import gateway.console
-from gateway.console.web.messages import read_po
+from gateway.console.web.messages import NAMES, read_po
+from gateway.console.web.navigation import _CUSTOMER, _HEADER, _OPERATOR
 from gateway.settings import Server
 from gateway.store.sql.database import Database
 from tests.support.console import ConsoleApp
@@ -19,20 +21,53 @@ FOLDER = Path(gateway.console.__file__).parent
 TEMPLATES = [
     *(FOLDER / "templates" / "public").glob("*.html"),
     *(FOLDER / "templates" / name for name in ("base.html", "public.html", "error.html")),
+    FOLDER / "templates" / "app.html",
+    *(
+        path
+        for group in ("activity", "keys", "profile", "signin", "ui")
+        for path in (FOLDER / "templates" / group).glob("*.html")
+    ),
+]
+MODULES = [
+    path
+    for group in ("activity", "keys", "profile", "signin", "oidc")
+    for path in (FOLDER / group).glob("*.py")
 ]
 LANGUAGES = sorted((FOLDER / "locale").glob("*.po"))
 _TEXT = re.compile(r"""(?<!\w)(?:_|ngettext)\(\s*(?:"([^"]+)"|'([^']+)')""")
 
 
 def texts() -> set[str]:
-    """All texts of the public templates."""
+    """All texts of the templates, of the navigation, and of the modules of pages."""
     found = [match for path in TEMPLATES for match in _TEXT.findall(path.read_text("utf-8"))]
-    return {double or single for double, single in found}
+    texts = {double or single for double, single in found}
+    texts |= {link.label for group in (*_CUSTOMER, *_OPERATOR, _HEADER) for link in group}
+    return texts.union(*(texts_of_module(path) for path in MODULES))
+
+
+def texts_of_module(path: Path) -> set[str]:
+    """Literals given to `page.text`, and sentences kept in constants of the module."""
+    tree = ast.parse(path.read_text("utf-8"))
+    found = {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("page.text", "text")
+        and isinstance(node.args[0], ast.Constant)
+    }
+    found |= {
+        node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and str(node.value.value).endswith(".")
+    }
+    return {str(text) for text in found}
 
 
 def test_there_are_texts_and_languages() -> None:
-    assert len(texts()) > 90
-    assert [path.stem for path in LANGUAGES] == ["zh-CN"]
+    assert len(texts()) > 500
+    assert ["en", *(path.stem for path in LANGUAGES)] == list(NAMES)
 
 
 @pytest.mark.parametrize("path", LANGUAGES, ids=lambda path: path.stem)

@@ -1,0 +1,59 @@
+"""
+`/app/playground`: try a model from the page.
+
+The browser calls `/v1` itself, with a key that only the memory of the page holds: for an hour, for
+two calls at once and one dollar. No prompt passes through the console, and nothing is stored.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from starlette.responses import JSONResponse, Response
+
+from gateway.console.web.page import Page, Route
+from gateway.console.web.viewer import Access
+from gateway.core.limits import KeyLimits
+from gateway.store.keys.repository import KeyDetails
+
+LIFE_S: Final = 3600
+LIMITS: Final = KeyLimits(concurrency=2, budget_total_nanousd=10**9)
+ORIGIN: Final = "playground"
+_MOST_KEYS: Final = 1000
+
+
+async def show(page: Page) -> Response:
+    """Show the form and an empty conversation."""
+    services = page.services
+    models = services.catalogue.models
+    wanted = page.query("model")
+    names = [model.name for model in models]
+    return page.render(
+        "keys/playground.html",
+        models=models,
+        model=wanted if wanted in names else next(iter(names), ""),
+        base_url=services.settings.brand.public_url.rstrip("/"),
+    )
+
+
+async def create_key(page: Page) -> Response:
+    """Respond with a new key for the page, and revoke the viewer's earlier ones."""
+    keys, account_id = page.services.keys, page.account.account_id
+    for row in await keys.list(account_id, limit=_MOST_KEYS):
+        if row.origin == ORIGIN and row.created_by == page.actor.name and row.state == "active":
+            await keys.revoke(row.id, page.actor)
+    details = KeyDetails(
+        name="Playground",
+        expires_at=int(time.time()) + LIFE_S,
+        limits=LIMITS,
+        origin=ORIGIN,
+    )
+    created = await keys.create(account_id, details, page.actor)
+    return JSONResponse({"key": created.raw}, headers={"cache-control": "no-store"})
+
+
+ROUTES = (
+    Route("GET", "/app/playground", Access.MEMBER, show),
+    Route("POST", "/app/playground/key", Access.MEMBER, create_key),
+)

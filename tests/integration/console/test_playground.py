@@ -1,0 +1,64 @@
+"""The playground's key: short-lived, capped, one per viewer, and shown to the page only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import Server, Settings
+from gateway.store.accounts.audit import SYSTEM
+from gateway.store.keys.repository import KeyRow
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import migrate
+from tests.support.console import ConsoleApp, viewer
+
+
+@pytest.fixture
+async def app(tmp_path: Path) -> AsyncIterator[ConsoleApp]:
+    settings = Settings(server=Server(data_dir=str(tmp_path)))
+    await migrate(settings)
+    async with ConsoleApp(Database(settings), settings) as made:
+        account = await made.services.accounts.create("Acme", None, SYSTEM)
+        made.viewers.viewer = viewer(account.id)
+        yield made
+
+
+async def keys(app: ConsoleApp) -> list[KeyRow]:
+    """Return the account's keys, oldest first."""
+    return list(await app.services.keys.list())
+
+
+async def test_key_is_capped_and_replaces_the_former_one(app: ConsoleApp) -> None:
+    """An hour, two calls at once, one dollar; not among the keys of the list."""
+    first = await app.client.post("/app/playground/key")
+    second = await app.client.post("/app/playground/key")
+
+    old, new = await keys(app)
+    assert first.headers["cache-control"] == "no-store"
+    assert second.json()["key"].endswith(new.last_four)
+    assert (old.state, new.state, new.origin) == ("revoked", "active", "playground")
+    assert new.expires_at is not None
+    assert 3590 < new.expires_at - time.time() <= 3600
+    assert new.limits is not None
+    assert (new.limits.concurrency, new.limits.budget_total_nanousd) == (2, 10**9)
+    assert (
+        "Playground</"
+        not in (await app.client.get("/app/api-keys?state=all")).text.split("<main", 1)[1]
+    )
+
+
+async def test_key_of_another_viewer_stays(app: ConsoleApp) -> None:
+    """Two people of an account try models at the same time."""
+    await app.client.post("/app/playground/key")
+    assert app.viewers.viewer is not None
+    other = viewer(app.viewers.viewer.memberships[0].account_id)
+    app.viewers.viewer = type(other)(
+        user_id="user_2", name="Bob", session_id="s", memberships=other.memberships,
+        account=other.account,
+    )  # fmt: skip
+    await app.client.post("/app/playground/key")
+
+    assert [key.state for key in await keys(app)] == ["active", "active"]
