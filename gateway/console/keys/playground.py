@@ -15,6 +15,9 @@ from starlette.responses import JSONResponse, Response
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
 from gateway.core.limits import KeyLimits
+from gateway.core.money import dollars
+from gateway.operations.objects import usage_record
+from gateway.operations.refusals import UnknownCallError
 from gateway.store.keys.repository import KeyDetails
 
 LIFE_S: Final = 3600
@@ -53,7 +56,20 @@ async def create_key(page: Page) -> Response:
     return JSONResponse({"key": created.raw}, headers={"cache-control": "no-store"})
 
 
+async def show_cost(page: Page) -> Response:
+    """Respond with what a call of the account used and cost; null until it is recorded."""
+    try:
+        call = await page.services.records.call(page.query("id"))
+    except UnknownCallError:
+        call = None
+    if call is None or call.account_id != page.account.account_id:
+        return JSONResponse(None, headers={"cache-control": "no-store"})
+    facts = {"cost": dollars(call.cost_nanousd), "usage": usage_record(call.usage)}
+    return JSONResponse(facts, headers={"cache-control": "no-store"})
+
+
 ROUTES = (
     Route("GET", "/app/playground", Access.MEMBER, show),
     Route("POST", "/app/playground/key", Access.MEMBER, create_key),
+    Route("GET", "/app/playground/cost", Access.MEMBER, show_cost),
 )

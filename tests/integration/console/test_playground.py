@@ -10,10 +10,13 @@ import pytest
 
 from gateway.settings import Server, Settings
 from gateway.store.accounts.audit import SYSTEM
+from gateway.store.accounts.credits import Credits
 from gateway.store.keys.repository import KeyRow
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
+from tests.support.booking import book_calls
 from tests.support.console import ConsoleApp, viewer
+from tests.support.usage import usage_event
 
 
 @pytest.fixture
@@ -62,3 +65,27 @@ async def test_key_of_another_viewer_stays(app: ConsoleApp) -> None:
     await app.client.post("/app/playground/key")
 
     assert [key.state for key in await keys(app)] == ["active", "active"]
+
+
+async def test_cost_is_that_of_the_accounts_own_call(app: ConsoleApp) -> None:
+    """Null until it is recorded, and for another account's call."""
+    assert app.viewers.viewer is not None
+    account_id = app.viewers.viewer.memberships[0].account_id
+    other = await app.services.accounts.create("Other", None, SYSTEM)
+    await Credits(app.services.database).topup(account_id, 10**9, SYSTEM, reason="a test")
+    await book_calls(
+        app.services.database,
+        usage_event("req_1", account_id=account_id, cost_nanousd=140_000),
+        usage_event("req_2", account_id=other.id),
+    )
+
+    async def cost(request_id: str) -> dict[str, object] | None:
+        found: dict[str, object] | None = (
+            await app.client.get(f"/app/playground/cost?id={request_id}")
+        ).json()
+        return found
+
+    own = await cost("req_1")
+    assert own is not None
+    assert own["cost"] == "0.00014"
+    assert (await cost("req_2"), await cost("req_3"), await cost("")) == (None, None, None)
