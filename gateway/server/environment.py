@@ -45,6 +45,8 @@ def console_environment(settings: Settings, environ: Mapping[str, str]) -> dict[
     oidc = settings.console.oidc
     names = {settings.console.secret_env, settings.admin.token_env}
     names.add(None if oidc is None else oidc.client_secret_env)
+    mail = settings.console.mail
+    names.add(None if mail is None else mail.password_env)
     own = {name: value for name, value in environ.items() if name in names}
     return ledger_environment(settings, environ) | own
 
@@ -57,6 +59,7 @@ def _secret_names(settings: Settings) -> Iterator[str]:
         settings.admin.token_env,
         settings.console.secret_env,
         None if settings.console.oidc is None else settings.console.oidc.client_secret_env,
+        None if settings.console.mail is None else settings.console.mail.password_env,
         *(provider.api_key_env for provider in settings.providers),
     ]
     return (name for name in named if name is not None)

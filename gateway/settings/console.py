@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -47,6 +47,36 @@ class Oidc(Section, frozen=True):
             " operators; who signs in with the provider and is not a member is none.",
         ),
     ] = None
+
+
+class Mail(Section, frozen=True):
+    """A mail server with which the pages send invitations."""
+
+    host: Annotated[Text, Meta(description="Name or address of the SMTP server.")]
+    sender: Annotated[
+        str,
+        Meta(
+            pattern=r"^[^@\s<>\"]{1,64}@[A-Za-z0-9.-]{1,189}\Z",
+            description="The mail address that mails are from.",
+            extra={"allowed": "a mail address"},
+        ),
+    ]
+    port: Annotated[Port, Meta(description="Its TCP port.")] = 587
+    security: Annotated[
+        Literal["starttls", "tls", "none"],
+        Meta(
+            description="`starttls`: encrypt after the greeting, as on port 587; a server that"
+            " does not offer it gets no mail. `tls`: encrypt from the start, as on port 465."
+            " `none` is allowed for servers on this machine only.",
+        ),
+    ] = "starttls"
+    username: Annotated[Text | None, Meta(description="Sign in to the server with this name.")] = (
+        None
+    )
+    password_env: Annotated[
+        EnvName | None, Meta(description="Environment variable that holds the password.")
+    ] = None
+    password_file: Annotated[Text | None, Meta(description="File that holds the password.")] = None
 
 
 class Console(Section, frozen=True):
@@ -117,6 +147,13 @@ class Console(Section, frozen=True):
     ] = None
     oidc: Annotated[
         Oidc | None, Meta(description="An OpenID provider with which people sign in.")
+    ] = None
+    mail: Annotated[
+        Mail | None,
+        Meta(
+            description="A mail server for invitations. Without it, links are shown to whoever"
+            " made them, to pass on.",
+        ),
     ] = None
     trusted_proxies: Annotated[
         list[Network],

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from gateway.settings.errors import NOT_SHOWN, did_you_mean, join, shown
 from gateway.settings.schema import (
     Deployment,
+    Mail,
     Model,
     Prices,
     Provider,
@@ -86,6 +87,8 @@ def _check_console(settings: Settings) -> Iterator[str]:
         url = yield from _url_error(f"{path}.issuer", oidc.issuer)
         if url is not None and not url.tls and not is_loopback(oidc.issuer):
             yield f"{path}.issuer: {shown(oidc.issuer)} is not encrypted; use https://"
+    if console.mail is not None:
+        yield from _check_mail(console.mail)
     for index, network in enumerate(console.trusted_proxies):
         try:
             ipaddress.ip_network(network)
@@ -94,6 +97,18 @@ def _check_console(settings: Settings) -> Iterator[str]:
                 f"console.trusted_proxies[{index}]: {shown(network)} is not an IP address or a "
                 "network; use a form like 10.0.0.0/8, without bits outside of the mask"
             )
+
+
+def _check_mail(mail: Mail) -> Iterator[str]:
+    path = "console.mail"
+    yield from _one_of(path, mail.password_env, mail.password_file, "password")
+    if (mail.username is None) != (mail.password_env is None and mail.password_file is None):
+        yield f"{path}.username: needs password_env or password_file, and they need it"
+    if mail.security == "none" and not is_loopback(f"http://{mail.host}"):
+        yield (
+            f'{path}.security: "none" is allowed for a server on this machine only; use "starttls"'
+            ' or "tls"'
+        )
 
 
 def _check_intake(server: Server) -> Iterator[str]:

@@ -9,7 +9,7 @@ them. Structs that are made in code are not checked.
 from __future__ import annotations
 
 from gateway.settings.billing import Money
-from gateway.settings.console import Console, Oidc
+from gateway.settings.console import Console, Mail, Oidc
 from gateway.settings.kept.calls import Idempotency, Responses
 from gateway.settings.kept.stores import Redis, Sql
 from gateway.settings.service import Admin, Brand, Keys, Metrics, Server
@@ -43,6 +43,7 @@ __all__ = [
     "Idempotency",
     "Keys",
     "LongContext",
+    "Mail",
     "Metrics",
     "Model",
     "ModelTimeouts",

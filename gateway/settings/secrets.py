@@ -34,6 +34,8 @@ class Secrets(msgspec.Struct, frozen=True):
     oidc: str | None = None
     """None: the pages are a public client of the OpenID provider, or there is none."""
     redis_sentinel_password: str | None = None
+    mail: str | None = None
+    """The password for the mail server."""
 
     def __repr__(self) -> str:
         return f"Secrets({len(self.providers)} providers)"
@@ -110,6 +112,18 @@ def _console_secret(console: Console, fetch: _Fetch, errors: list[str]) -> str |
     return found
 
 
+def _page_secrets(console: Console, fetch: _Fetch) -> tuple[str | None, str | None]:
+    """Return the secrets for the OpenID provider and the mail server."""
+    oidc, mail = console.oidc, console.mail
+    client_secret = password = None
+    if oidc is not None:
+        path = "console.oidc.client_secret"
+        client_secret = fetch(path, oidc.client_secret_env, oidc.client_secret_file)
+    if mail is not None:
+        password = fetch("console.mail.password", mail.password_env, mail.password_file)
+    return client_secret, password
+
+
 def _dot(path: str) -> str:
     """Return what separates a credential's path from `env` or `file`."""
     return "." if path.endswith("]") else "_"
@@ -179,12 +193,9 @@ def resolve_secrets(
             f"{_TOKEN_LENGTH} visible ASCII characters"
         )
     console = _console_secret(settings.console, fetch, errors)
-    oidc = settings.console.oidc
-    client_secret = None
-    if oidc is not None and wanted is not Wanted.STORES:
-        client_secret = fetch(
-            "console.oidc.client_secret", oidc.client_secret_env, oidc.client_secret_file
-        )
+    client_secret, mail = (
+        (None, None) if wanted is Wanted.STORES else _page_secrets(settings.console, fetch)
+    )
     secrets = Secrets(
         credentials,
         fetch("redis.password", redis.password_env, redis.password_file),
@@ -193,6 +204,7 @@ def resolve_secrets(
         console,
         client_secret,
         fetch("redis.sentinel_password", redis.sentinel_password_env, redis.sentinel_password_file),
+        mail,
     )
     if errors:
         raise ConfigError(errors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.console.oidc.provider import Provider
+from gateway.console.signin.mail import Mailer
 from gateway.console.signin.passkeys import Passkeys
 from gateway.console.signin.passwords import Passwords
 from gateway.console.signin.secret import load_secret
@@ -49,6 +50,11 @@ class People:
         self.secret = load_secret(secrets.console, Path(settings.server.data_dir))
         self.passkeys = Passkeys(
             settings.brand.public_url, settings.brand.name, self.secret, self.factors
+        )
+        self.mailer = (
+            None
+            if console.mail is None
+            else Mailer(console.mail, secrets.mail, settings.brand.name)
         )
         self.throttle = Throttle(redis, settings.redis.key_prefix, self.secret)
         is_local = is_loopback(settings.brand.public_url)

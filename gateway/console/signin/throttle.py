@@ -18,6 +18,8 @@ from gateway.store.redis.client import RedisClient, RedisUnavailable, ReplyError
 FREE_ATTEMPTS = 5
 LONGEST_WAIT_S = 60
 MOST_BY_ADDRESS = 30
+MOST_MAILS = 20
+"""Mails of an account an hour."""
 LIFE_S = 3600
 _MOST_LOCAL = 20_000
 _IPV6_PREFIX = 64
@@ -70,6 +72,11 @@ class Throttle:
         wait, by_name, _ = self._names(login, address)
         await self._forget(wait)
         await self._forget(by_name)
+
+    async def allows_mail(self, account_id: str) -> bool:
+        """Count a mail of an account; return whether it may be sent."""
+        name = self._prefix + self._secret.counter("mail", account_id)
+        return await self._add(name, LIFE_S) <= MOST_MAILS
 
     def _names(self, login: str, address: str) -> tuple[str, str, str]:
         network = network_of(address)

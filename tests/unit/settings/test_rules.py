@@ -53,6 +53,19 @@ def test_parse_agreeing_settings_have_no_error() -> None:
         ),
         (
             '[[models]]\nname = "flash"',
+            '[console.mail]\nhost = "mail.test"\nsender = "a@mail.test"\nsecurity = "none"\n'
+            '[[models]]\nname = "flash"',
+            'console.mail.security: "none" is allowed for a server on this machine only; use '
+            '"starttls" or "tls"',
+        ),
+        (
+            '[[models]]\nname = "flash"',
+            '[console.mail]\nhost = "mail.test"\nsender = "a@mail.test"\nusername = "a"\n'
+            '[[models]]\nname = "flash"',
+            "console.mail.username: needs password_env or password_file, and they need it",
+        ),
+        (
+            '[[models]]\nname = "flash"',
             '[console.oidc]\nissuer = "http://id.example.com"\nclient_id = "x"\n'
             '[[models]]\nname = "flash"',
             'console.oidc.issuer: "http://id.example.com" is not encrypted; use https://',
