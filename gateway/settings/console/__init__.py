@@ -1,0 +1,6 @@
+"""The section about the pages for people."""
+
+from gateway.settings.console.section import Console
+from gateway.settings.console.services import Mail, Oidc
+
+__all__ = ["Console", "Mail", "Oidc"]
