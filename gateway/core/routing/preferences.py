@@ -97,10 +97,14 @@ def read_preferences(
     )
 
 
-def nothing_left(model: str) -> GatewayError:
-    """Return the error for preferences that no deployment meets."""
-    message = f"leaves no deployment of the model '{model}': relax x-capio-only or x-capio-exclude"
-    return _bad(ONLY, message)
+def nothing_left(model: str, preferences: Preferences) -> GatewayError:
+    """Return the error for preferences that no deployment meets; it names the headers sent."""
+    nothing = f"no deployment of the model '{model}'"
+    if not preferences.exclude:
+        return _bad(ONLY, f"leaves {nothing}: relax it")
+    if not preferences.only:
+        return _bad(EXCLUDE, f"leaves {nothing}: relax it")
+    return _bad(ONLY, f"and {EXCLUDE.decode()} together leave {nothing}: relax one of them")
 
 
 def _known_names(header: bytes, value: bytes, known: tuple[str, ...]) -> frozenset[str]:

@@ -177,7 +177,7 @@ class Router:
         if preferences is not NO_PREFERENCES:
             line, permitted = self._chosen(model, endpoint, preferences)
             if not permitted:
-                raise nothing_left(model.name)
+                raise nothing_left(model.name, preferences)
         return self._filtered(line, permitted, conversation)
 
     def _pick(self, part: _Part, conversation: Callable[[], int | None] | None) -> Route:

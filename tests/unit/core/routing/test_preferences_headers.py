@@ -88,9 +88,25 @@ def test_operator_may_refuse_preferences() -> None:
     assert raised.value.message == "x-capio-only is not enabled on this service: remove it."
 
 
-def test_preferences_that_leave_nothing_say_how_to_relax_them() -> None:
+@pytest.mark.parametrize(
+    ("only", "exclude", "message"),
+    [
+        ("a", "", "x-capio-only leaves no deployment of the model 'm': relax it."),
+        ("", "a", "x-capio-exclude leaves no deployment of the model 'm': relax it."),
+        (
+            *("a", "a"),
+            "x-capio-only and x-capio-exclude together leave no deployment of the model 'm':"
+            " relax one of them.",
+        ),
+    ],
+)
+def test_preferences_that_leave_nothing_name_the_headers(
+    only: str, exclude: str, message: str
+) -> None:
     """400, since a retry would fail in the same way."""
-    error = nothing_left("m")
+    preferences = Preferences(only=frozenset(only), exclude=frozenset(exclude))
+
+    error = nothing_left("m", preferences)
 
     assert error.kind is ErrorKind.BAD_REQUEST
-    assert "relax x-capio-only or x-capio-exclude" in error.message
+    assert error.message == message
