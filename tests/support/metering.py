@@ -194,6 +194,7 @@ class WorkerTill:
     ) -> CallRecord:
         event = event_for(reservation.ask, usage, **changes)
         await self.till.reservations.settle(reservation, event)
+        await self.till.journal.settlements.drain()
         return event
 
 

@@ -16,32 +16,31 @@ end
 
 -- Moves a cost from the waiting sums to those of SQL, for scopes whose spending is known.
 local function move(account, fields, position, repeated)
-  local names = scope_names(fields.k, fields.m)
-  if repeated then
-    redis.call('HDEL', account, 'b', 'b' .. names[2], 'b' .. names[3])
-    return
-  end
-  local held = redis.call('HMGET', account, 'b', 'b' .. names[2], 'b' .. names[3])
   local day = math.floor(tonumber(fields.t) / DAY)
-  for place, name in ipairs(names) do
-    if held[place] then
-      local spent = cmsgpack.unpack(held[place])
+  for _, scope in ipairs(scope_names(fields.k, fields.m)) do
+    local name = fields_of(scope).b
+    local held = get(account, name)
+    if held and repeated then
+      redis.call('HDEL', account.key, name)
+      account.values[name], account.changes[name] = false, nil
+    elseif held then
+      local spent = cmsgpack.unpack(held)
       if position > spent[1] then
         add_spent(spent, 2, day, month_of(day), tonumber(fields.c))
-        redis.call('HSET', account, 'b' .. name, cmsgpack.pack(spent))
+        set(account, name, cmsgpack.pack(spent))
       end
     end
   end
 end
 
 -- Subtracts an entry from its account's waiting sums.
-local function take_off(fields, repeated)
-  local account = ARGV[2] .. fields.a
+local function take_off(account, fields, repeated)
   unpend(account, fields)
   local newest = positions[fields.a]
   if newest and (repeated or fields.c ~= '0') then
     move(account, fields, newest[1], repeated)
   end
+  return 1
 end
 
 -- An account with malformed fields must not block others: its entries are in SQL and are removed.
@@ -54,19 +53,24 @@ for place = 4, 3 + count * 2, 2 do
     redis.call('XDEL', usage, id)
     removed = removed + 1
     if fields.a then
-      if not pcall(take_off, fields, ARGV[place + 1] == '1') then failed = failed + 1 end
+      local account = account_at(ARGV[2] .. fields.a)
+      if not attempt(account, take_off, fields, ARGV[place + 1] == '1') then failed = failed + 1 end
       local waiting = redis.call('HGET', queued, fields.i)
       if waiting == id or waiting == '!' .. id then redis.call('HDEL', queued, fields.i) end
     end
   end
 end
+
 local function take_over(account, newest)
-  local known = redis.call('HGET', account, 'v')
+  local known = get(account, 'v')
   if not known or tonumber(known) < newest[1] then
-    redis.call('HSET', account, 'v', newest[2], 'base', newest[3])
+    set(account, 'v', newest[2])
+    set(account, 'base', newest[3])
   end
+  return 1
 end
 for name, newest in pairs(positions) do
-  if not pcall(take_over, ARGV[2] .. name, newest) then failed = failed + 1 end
+  if not attempt(account_at(ARGV[2] .. name), take_over, newest) then failed = failed + 1 end
 end
+write_accounts()
 return {removed, failed}
