@@ -53,6 +53,7 @@ local function want_scope(account, scope)
   end
 end
 
+local ACCOUNT = {'cr', 'base', 'pend', 'lim', 'at', 'w'}
 local ANY_LIMIT = {'', 0, 0, 0, 0, 0, 0}  -- those of the account are read with the fields
 
 local unpacked = {}
@@ -75,10 +76,13 @@ for index, id in ipairs(ids) do
     records[id] = fine and type(record) == 'table' and record or {}
     pcall(want_release, account, records[id])
   end
-  for _, name in ipairs({'cr', 'base', 'pend', 'lim', 'at', 'w'}) do want(account, name) end
-  want_scope(account, ANY_LIMIT)
   local terms = terms_of(ARGV[first + 5])
-  for place = 2, #terms do want_scope(account, terms[place]) end
+  if account.wanted_terms ~= terms then
+    account.wanted_terms = terms
+    for _, name in ipairs(ACCOUNT) do want(account, name) end
+    want_scope(account, ANY_LIMIT)
+    for place = 2, #terms do want_scope(account, terms[place]) end
+  end
 end
 read_accounts()
 
@@ -100,7 +104,7 @@ end
 
 -- Returns how much a bucket takes; appends its new state to `changes`.
 local function pour(account, changes, refusals, name, limit, amount, refusal, scope, tightest)
-  local level, at = bucket(get(account, name), limit, now)
+  local level, at = level_of(account, name, limit, now)
   local take = math.min(amount, limit)
   local excess = level + take * PER_MINUTE - limit * PER_MINUTE
   if excess > 0 then
@@ -110,15 +114,14 @@ local function pour(account, changes, refusals, name, limit, amount, refusal, sc
     return 0
   end
   changes[#changes + 1] = name
-  changes[#changes + 1] = bucket_text(level + take * PER_MINUTE, at)
+  changes[#changes + 1] = {level = level + take * PER_MINUTE, at = at}
   room(tightest, level + take * PER_MINUTE, limit)
   return take
 end
 
 local function check_budgets(account, refusals, index, scope, names, hold)
-  local base = cmsgpack.unpack(get(account, names.b))
-  local waiting = get(account, names.p)
-  waiting = waiting and cmsgpack.unpack(waiting) or {0, 0, 0, 0, 0}
+  local base = spent_of(account, names.b)
+  local waiting = spent_of(account, names.p) or {0, 0, 0, 0, 0}
   local open = tonumber(get(account, names.h) or 0)
   local function budget(limit, value, spent, retry)
     local left = value - spent - open
@@ -218,7 +221,7 @@ local function admit(account, first, id)
   end
 
   -- Admitted.
-  for place = 1, #changes, 2 do set(account, changes[place], changes[place + 1]) end
+  for place = 1, #changes, 2 do set_table(account, changes[place], changes[place + 1]) end
   for index = 1, #taken do
     local names = fields_of(taken[index][1])
     set(account, names.n, (get(account, names.n) or 0) + 1)
@@ -230,8 +233,7 @@ local function admit(account, first, id)
   local record = {ARGV[first + 6], ARGV[first + 7], ARGV[first + 8], hold, taken, ARGV[first + 9],
     '0', tonumber(ARGV[first + 10]), 0, worst}
   records[id], added[id], gone[id] = record, cmsgpack.pack(record), nil
-  if available ~= '' then available = whole(available - hold) end
-  if spare ~= '' then spare = whole(spare) end
+  if available ~= '' then available = available - hold end
   return {1, old and 1 or 0, available, requests[1], requests[2], requests[3],
     minute[1], minute[2], minute[3], get(account, 'lim') or '', spare}
 end

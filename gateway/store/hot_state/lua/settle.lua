@@ -54,7 +54,7 @@ local function settle(account, index, first)
   if ARGV[first + 8] == '' then return 0 end
   return append(account, stream, queued[index], {
     id = ARGV[first + 1], account = ARGV[first + 2], key = ARGV[first + 3], model = ARGV[first + 4],
-    at = tonumber(ARGV[first + 5]), cost = ARGV[first + 6], json = ARGV[first + 8],
+    at = ARGV[first + 5], cost = ARGV[first + 6], json = ARGV[first + 8],
     abandoned = ARGV[first + 9] == '1',
   })
 end

@@ -64,18 +64,6 @@ local function first_day_of(month)
   return era * 146097 + y * 365 + math.floor(y / 4) - math.floor(y / 100) + of_year - 719468
 end
 
-local function bucket(held, limit, now)
-  if not held then return 0, now end
-  local split = string.find(held, ':', 1, true)
-  local at = tonumber(string.sub(held, split + 1))
-  local level = tonumber(string.sub(held, 1, split - 1)) - math.max(0, now - at) * limit
-  return math.max(0, level), math.max(at, now)
-end
-
-local function bucket_text(level, at)
-  return whole(level) .. ':' .. whole(at)
-end
-
 -- Adds to the amounts of a day, a month and in total, starting at `first`; a later day resets them.
 local function add_spent(spent, first, day, month, cost)
   if day > spent[first] then
@@ -87,10 +75,6 @@ local function add_spent(spent, first, day, month, cost)
   end
   if month == spent[first + 2] then spent[first + 3] = spent[first + 3] + cost end
   spent[first + 4] = spent[first + 4] + cost
-end
-
-local function scope_names(key, model)
-  return {'', 'k' .. key, 'm' .. key .. '/' .. model}
 end
 
 -- Returns the names of a scope's fields, by their first letter.
@@ -105,14 +89,26 @@ local function fields_of(scope)
   return names
 end
 
+-- Returns the fields of the three scopes of a call: account, key, key with model.
+local known_scopes = {}
+local function scopes_of(key, model)
+  local of_model = 'm' .. key .. '/' .. model
+  local scopes = known_scopes[of_model]
+  if not scopes then
+    scopes = {fields_of(''), fields_of('k' .. key), fields_of(of_model)}
+    known_scopes[of_model] = scopes
+  end
+  return scopes
+end
+
 -- Accounts of this script: `want` names fields, `read` reads them, `get` and `set` use the copy,
--- `write` writes the changes.
+-- `write` writes the changes. Amounts and buckets are tables until then.
 local accounts = {}
 
 local function account_at(key)
   local account = accounts[key]
   if not account then
-    account = {key = key, wanted = {}, values = {}, changes = {}}
+    account = {key = key, wanted = {}, values = {}, tables = {}, changes = {}}
     accounts[key] = account
   end
   return account
@@ -153,10 +149,52 @@ local function set(account, name, value)
   account.changes[name] = value
 end
 
+-- Amounts that were spent, see the fields b and p; nil if absent.
+local function spent_of(account, name)
+  local spent = account.tables[name]
+  if not spent then
+    local held = get(account, name)
+    if not held then return nil end
+    spent = cmsgpack.unpack(held)
+    account.tables[name] = spent
+  end
+  return spent
+end
+
+-- A bucket {level, at}; not to be changed in place.
+local function bucket_of(account, name)
+  local bucket = account.tables[name]
+  if not bucket then
+    local held = get(account, name)
+    if not held then return nil end
+    local split = string.find(held, ':', 1, true)
+    bucket = {level = tonumber(string.sub(held, 1, split - 1)), at = tonumber(string.sub(held, split + 1))}
+    account.tables[name] = bucket
+  end
+  return bucket
+end
+
+-- Returns the level of a bucket now, and its time.
+local function level_of(account, name, limit, now)
+  local bucket = bucket_of(account, name)
+  if not bucket then return 0, now end
+  local level = bucket.level - math.max(0, now - bucket.at) * limit
+  return math.max(0, level), math.max(bucket.at, now)
+end
+
+local function set_table(account, name, value)
+  account.tables[name] = value
+  account.changes[name] = value
+end
+
 local function write_accounts()
   for key, account in pairs(accounts) do
     local changes, size = {}, 0
     for name, value in pairs(account.changes) do
+      if type(value) == 'table' then
+        value = value.level and whole(value.level) .. ':' .. whole(value.at) or cmsgpack.pack(value)
+        account.values[name] = value
+      end
       changes[size + 1], changes[size + 2] = name, value
       size = size + 2
     end
@@ -198,9 +236,9 @@ local function release(account, record, used, now)
       set(account, 'w', worst)
     end
     if scope[3] > 0 and used ~= scope[2] then
-      local level, at = bucket(get(account, names.t), scope[3], now)
+      local level, at = level_of(account, names.t, scope[3], now)
       level = math.max(0, level + (used - scope[2]) * PER_MINUTE)
-      set(account, names.t, bucket_text(level, at))
+      set_table(account, names.t, {level = level, at = at})
     end
   end
 end
@@ -214,16 +252,14 @@ local function unpend(account, entry)
   if entry.s == '' then return end
   local day = math.floor(tonumber(entry.t) / DAY)
   local month = month_of(day)
-  for place, scope in ipairs(scope_names(entry.k, entry.m)) do
+  for place, names in ipairs(scopes_of(entry.k, entry.m)) do
     if string.find(entry.s, place, 1, true) then
-      local name = fields_of(scope).p
-      local held = get(account, name)
-      if held then
-        local spent = cmsgpack.unpack(held)
+      local spent = spent_of(account, names.p)
+      if spent then
         if spent[1] == day then spent[2] = spent[2] - cost end
         if spent[3] == month then spent[4] = spent[4] - cost end
         spent[5] = spent[5] - cost
-        set(account, name, cmsgpack.pack(spent))
+        set_table(account, names.p, spent)
       end
     end
   end
@@ -238,9 +274,11 @@ local function entry_fields(usage, id)
 end
 
 local function want_spent(account, key, model)
+  local scopes = scopes_of(key, model)
+  if account.wanted_spent == scopes then return end
+  account.wanted_spent = scopes
   want(account, 'pend')
-  for _, scope in ipairs(scope_names(key, model)) do
-    local names = fields_of(scope)
+  for _, names in ipairs(scopes) do
     want(account, names.b)
     want(account, names.p)
   end
@@ -251,15 +289,17 @@ local function pend(account, event)
   local cost = tonumber(event.cost)
   if cost == 0 then return '' end
   local waiting = (get(account, 'pend') or 0) + cost
-  local counted = ''
-  for place, scope in ipairs(scope_names(event.key, event.model)) do
-    local names = fields_of(scope)
-    local held = get(account, names.p)
-    if held or get(account, names.b) then
-      local day = math.floor(event.at / DAY)
-      local spent = held and cmsgpack.unpack(held) or {0, 0, 0, 0, 0}
-      add_spent(spent, 1, day, month_of(day), cost)
-      set(account, names.p, cmsgpack.pack(spent))
+  local counted, day, month = '', nil, nil
+  for place, names in ipairs(scopes_of(event.key, event.model)) do
+    local spent = spent_of(account, names.p)
+    if spent or get(account, names.b) then
+      if not day then
+        day = math.floor(tonumber(event.at) / DAY)
+        month = month_of(day)
+      end
+      spent = spent or {0, 0, 0, 0, 0}
+      add_spent(spent, 1, day, month, cost)
+      set_table(account, names.p, spent)
       counted = counted .. place
     end
   end
@@ -302,7 +342,7 @@ local function write_stream(stream)
   local queued = {}
   for index, event in ipairs(stream.added) do
     local id = redis.call('XADD', stream.usage, '*', 'e', event.json, 'i', event.id,
-      'a', event.account, 'c', event.cost, 't', whole(event.at), 'k', event.key,
+      'a', event.account, 'c', event.cost, 't', event.at, 'k', event.key,
       'm', event.model, 's', event.counted)
     queued[2 * index - 1] = event.id
     queued[2 * index] = event.abandoned and '!' .. id or id

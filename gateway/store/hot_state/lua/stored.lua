@@ -53,17 +53,15 @@ read_accounts()
 -- Moves a sum from the waiting sums to those of SQL, for scopes whose spending is known.
 local function move(account, group, position)
   local day = math.floor(tonumber(group.t) / DAY)
-  for _, scope in ipairs(scope_names(group.k, group.m)) do
-    local name = fields_of(scope).b
-    local held = get(account, name)
-    if held and group.repeated then
-      redis.call('HDEL', account.key, name)
-      account.values[name], account.changes[name] = false, nil
-    elseif held then
-      local spent = cmsgpack.unpack(held)
-      if position > spent[1] then
+  for _, names in ipairs(scopes_of(group.k, group.m)) do
+    if group.repeated then
+      if get(account, names.b) then redis.call('HDEL', account.key, names.b) end
+      account.values[names.b], account.tables[names.b], account.changes[names.b] = false, nil, nil
+    else
+      local spent = spent_of(account, names.b)
+      if spent and position > spent[1] then
         add_spent(spent, 2, day, month_of(day), group.c)
-        set(account, name, cmsgpack.pack(spent))
+        set_table(account, names.b, spent)
       end
     end
   end

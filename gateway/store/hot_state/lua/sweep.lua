@@ -24,7 +24,7 @@ end
 local function end_call(account, id, record)
   local stream = open_stream(KEYS[4], KEYS[3], tonumber(ARGV[4]))
   local done = append(account, stream, redis.call('HGET', KEYS[3], id), {
-    id = id, account = record[1], key = record[2], model = record[3], at = record[8],
+    id = id, account = record[1], key = record[2], model = record[3], at = whole(record[8]),
     cost = record[7], json = event_of(id, record), abandoned = true,
   })
   if done < 0 then return -1 end
