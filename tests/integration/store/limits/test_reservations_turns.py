@@ -14,6 +14,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation, ReserveAsk
 from gateway.store.redis.shards import shard_of
 from tests.support.metering import TillWorld, ask_for, event_for
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
 OTHER = next(name for n in range(1000) if shard_of(name := f"acct_x{n}") == shard_of("acct_1"))
@@ -132,7 +133,7 @@ async def test_account_with_malformed_fields_fails_no_other_of_its_shard(world: 
     assert degraded == [False, True, False]
     waiting = {each.account_id for each in await world.probe.waiting()}
     assert waiting == {"acct_1"}
-    assert world.worker.metrics.usage_refused._value.get() == 1
+    await wait_until(lambda: world.worker.metrics.usage_refused._value.get() == 1)
     await settle_all(world, results[0], results[2])
     assert await world.probe.leftovers() == []
     assert await world.probe.available() == 1000 - 4 * 7

@@ -81,7 +81,7 @@ async def test_posted_event_that_is_refused_is_a_dead_letter(tmp_path: Path) -> 
     stream, metrics = make_stream(bus, tmp_path)
 
     await stream.post(usage_event("req_1"))
-    await stream.settlements.drain()
+    await wait_until(lambda: metrics.usage_refused._value.get() == 1)
     bus.result = 1
     await stream.post(usage_event("req_2", cost_nanousd=-1))
     await stream.aclose()
