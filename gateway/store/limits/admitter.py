@@ -123,8 +123,8 @@ class RedisAdmitter:
         account_id = ask.principal.account_id
         shard = self._names.of(account_id).shard
         arguments = self._arguments(reservation, packed)
+        settling = self._settlements.gathered(account_id)
         for _ in range(_ATTEMPTS):
-            settling = self._settlements.gathered(account_id)
             asked: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
             self._batches.add(shard, ask.request_id, arguments, partial(resolve, asked))
             reply = read_reply(await asked)
@@ -136,6 +136,7 @@ class RedisAdmitter:
                     # The client of a call that has ended may call again before it is settled.
                     if reply.name is not LimitName.RPM and concerns(settling, account_id):
                         self._settlements.send(account_id)
+                        settling = {}  # those that came later do not count: asked again once
                         continue
                     if reply.name in _MONEY and self._accounts.may_ask_again(account_id):
                         await self._accounts.refresh(account_id)

@@ -73,7 +73,7 @@ async def main():
 uvloop.run(main())
 """
 PROCESSES = 4
-CALLS = 3000
+CALLS = 2000
 BALANCE = 20_000
 
 
@@ -111,7 +111,7 @@ async def watch(probe: AccountProbe, seen: dict[str, int], done: asyncio.Event) 
 
 
 async def test_four_processes_and_thousands_of_calls_are_exact(tmp_path: Path) -> None:
-    """12,000 calls on one account with every kind of limit: no limit is passed, ever."""
+    """8,000 calls on one account with every kind of limit: no limit is passed, ever."""
     server = ValkeyProcess()
     url = server.start()
     probe = AccountProbe(url)
