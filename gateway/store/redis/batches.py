@@ -120,11 +120,24 @@ class ScriptBatches:
         calls = self._gathered.pop(shard, None)
         if not calls:
             return
-        reply = asyncio.ensure_future(
-            self._bus.command(b"EVALSHA", self._script.sha, *self._parameters(shard, calls))
-        )
+        parameters = self._parameters(shard, calls)
+        try:
+            command = self._bus.command(b"EVALSHA", self._script.sha, *parameters)
+        except (TypeError, ValueError):  # text that has no UTF-8 form
+            self._send_apart(shard, calls)
+            return
+        reply = asyncio.ensure_future(command)
         reply.add_done_callback(partial(self._replied, shard, calls))
         self._wait_for(reply)
+
+    def _send_apart(self, shard: int, calls: _Calls) -> None:
+        """Send the calls one by one; the one that cannot be encoded fails."""
+        if len(calls) == 1:
+            self._fail(calls, ReplyError("ERR an argument cannot be encoded"))
+            return
+        for key, call in calls.items():
+            self._gathered[shard] = {key: call}
+            self.send(shard)
 
     async def drain(self) -> None:
         """Send everything and wait for all replies, which come within the client's deadline."""

@@ -27,6 +27,8 @@ class FakeBus:
         asyncio.get_running_loop().call_soon(gather)
 
     def command(self, *args: Argument) -> asyncio.Future[Reply]:
+        if "\ud800" in args:
+            raise UnicodeEncodeError("utf-8", "", 0, 1, "surrogates not allowed")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.sent.append(args[2:])
         if self.failures:
@@ -140,6 +142,19 @@ async def test_error_about_a_call_fails_no_other() -> None:
 
     assert world.done == {"call1": error, "call2": 4}
     assert [args[3:] for args in world.bus.sent] == [(1, 2), (1,), (2,)]
+
+
+async def test_argument_without_a_form_fails_no_other() -> None:
+    """The other calls of its batch are served."""
+    world = World()
+    world.add(0, 1)
+    world.batches.add(0, "odd", ("\ud800",), partial(world.done.__setitem__, "odd"))
+    world.add(0, 2)
+    await world.batches.drain()
+
+    assert (world.done["call1"], world.done["call2"]) == (2, 4)
+    assert isinstance(world.done["odd"], ReplyError)
+    assert world.batches.pending == 0
 
 
 async def test_unknown_script_is_loaded_and_the_batch_sent_again() -> None:
