@@ -55,7 +55,11 @@ local function move(account, group, position)
   local day = math.floor(tonumber(group.t) / DAY)
   for _, names in ipairs(scopes_of(group.k, group.m)) do
     if group.repeated then
-      if get(account, names.b) then redis.call('HDEL', account.key, names.b) end
+      if get(account, names.b) then
+        redis.call('HDEL', account.key, names.b)
+        -- Costs that are counted until it is loaded again are not in SQL yet.
+        if not spent_of(account, names.p) then set_table(account, names.p, {0, 0, 0, 0, 0}) end
+      end
       account.values[names.b], account.tables[names.b], account.changes[names.b] = false, nil, nil
     else
       local spent = spent_of(account, names.b)
