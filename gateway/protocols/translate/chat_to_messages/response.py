@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 import msgspec
@@ -147,7 +148,8 @@ def _decoded(body: bytes) -> _Response:
     blocks = content if isinstance(content, list) else [content]
     typed = [each for each in blocks if isinstance(each, dict) and "type" in each]
     value["content"] = typed or None
-    return decode_response(msgspec.json.encode(value), _RESPONSE)
+    # Escapes lone surrogates, which msgspec does not encode.
+    return decode_response(json.dumps(value).encode(), _RESPONSE)
 
 
 def _message(response: _Response, context: ResponseContext) -> CompletionMessage:

@@ -35,6 +35,11 @@ def call(tool_input, name="f"):
     return {"type": "tool_use", "id": "toolu_1", "name": name, "input": tool_input}
 
 
+def test_lone_surrogate_in_content_of_another_form_is_replaced():
+    """`json.dumps` escapes it, as an upstream does that cuts a text inside an emoji."""
+    assert answered(content="a\ud83d")["choices"][0]["message"]["content"] == "a\ufffd"
+
+
 @pytest.mark.parametrize(
     ("blocks", "content"),
     [

@@ -249,17 +249,19 @@ def test_text_arguments_and_usage_are_conserved(pieces, arguments, size, usage):
         assert {counted[name] for name in ("cache_read_input_tokens", "input_tokens")} == {0}
         assert counted["output_tokens"] == 0
         return
-    prompt = usage.get("prompt_tokens", 0)
-    total = usage.get("total_tokens", 0) if "prompt_tokens" in usage else 0
-    cached = usage.get("cached_tokens", 0)
-    completion = usage.get("completion_tokens", 0)
-    if not prompt:
-        prompt = cached
-    elif total - prompt - completion == cached > 0:  # cached tokens beside the prompt
-        prompt += cached
+    cached, completion = usage.get("cached_tokens", 0), usage.get("completion_tokens", 0)
+    prompt = usage.get("prompt_tokens", 0) or cached
+    beyond = usage.get("total_tokens", 0) - prompt - completion
+    if beyond > 0 and not prompt:  # input, unless there is nothing but the total
+        prompt = beyond if completion else 0
+    elif beyond > 0 and "prompt_tokens" in usage:
+        if usage["prompt_tokens"] and beyond == cached:  # cached tokens beside the prompt
+            prompt += cached
+        else:
+            completion += beyond
     assert counted["cache_read_input_tokens"] == min(cached, prompt)
     assert counted["input_tokens"] == max(prompt - cached, 0)
-    assert counted["output_tokens"] == max(completion, total - prompt)
+    assert counted["output_tokens"] == completion
 
 
 def test_stream_and_answer_of_the_same_words_agree():
