@@ -73,7 +73,8 @@ class PostgresServer:
         for attempt in range(_INIT_ATTEMPTS):
             try:
                 self._run("initdb", "-D", "data", "-U", "capio", f"--auth={method}",
-                          "--pwfile=password", "--no-sync", "-E", "UTF8", "--no-locale")  # fmt: skip
+                          "--pwfile=password", "--no-sync", "-E", "UTF8",
+                          "--no-locale")  # fmt: skip
             except subprocess.CalledProcessError as error:
                 shutil.rmtree(self._home / "data", ignore_errors=True)
                 if attempt == _INIT_ATTEMPTS - 1:
