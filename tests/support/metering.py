@@ -194,7 +194,6 @@ class WorkerTill:
     ) -> CallRecord:
         event = event_for(reservation.ask, usage, **changes)
         await self.till.reservations.settle(reservation, event)
-        await self.till.journal.settlements.drain()
         return event
 
 

@@ -29,11 +29,9 @@ from gateway.core.model import CallRecord
 from gateway.errors import GatewayError
 from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, RedisKeys
-from gateway.store.redis.batches import TRANSIENT, Failure
 from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
-from gateway.store.usage.sender import FIELD, EventKeptError, UsageSender, dead_letter_key
-from gateway.store.usage.settlements import FULL, Settlements
+from gateway.store.usage.sender import FIELD, FULL, EventKeptError, UsageSender, dead_letter_key
 from gateway.store.usage.spill import SpillQueue, SpillWriter
 from gateway.store.usage.spill_replay import REPLAY_LINES, SpillReplay
 from gateway.telemetry.metrics import Metrics
@@ -49,8 +47,6 @@ __all__ = [
 RECENT = 10_000
 """Recent events kept; about 7 MB."""
 RESEND_EVERY_S = 10.0
-MOST_POSTED = 10_000
-"""Settlements that may wait for Redis at once; about 7 MB."""
 
 _TICK_S = 1.0
 _SCAN_TICKS = 5
@@ -60,6 +56,7 @@ _EPOCH_TICKS = 3
 _STORED_BATCH = 500
 _CLOSE_REPLAY_S = 5.0
 _AWAY = (RedisUnavailable, ReplyError)
+_FULL = -1
 logger = logging.getLogger(__name__)
 
 Stored = Callable[[Sequence[str]], Awaitable[set[str]]]
@@ -106,21 +103,14 @@ class UsageStream:
         self._spill = SpillQueue(writer, metrics)
         self._replay = SpillReplay(self._directory, self._spill, self._add_lines, metrics)
         self._names = RedisKeys(settings.redis.key_prefix)
-        self.settlements = Settlements(
-            bus,
-            settings.redis.key_prefix,
-            observe_epoch=self.observe_epoch,
-            capacity=shard_full,
-            now_ms=now_ms,
-        )
         self._sender = UsageSender(
             bus,
             settings.redis.key_prefix,
             metrics,
-            settlements=self.settlements,
             appended=self._appended,
+            shard_full=shard_full,
+            now_ms=now_ms,
         )
-        self._refusing: set[asyncio.Task[None]] = set()
         self._stored = stored
         self._shard_full = shard_full
         self._full: set[int] = set()
@@ -138,43 +128,21 @@ class UsageStream:
         """Start replaying spilled events."""
         self._replaying = asyncio.create_task(self._replay_forever(), name="usage-replay")
 
-    async def post(self, event: CallRecord) -> None:
-        """
-        Append, charge and release once, without waiting for Redis; never raises.
-
-        The event is lost if this process dies within `settlements.GATHER_S` and a round trip. Then
-        the call is settled as abandoned. If MOST_POSTED events wait already, this one is awaited.
-        """
-        line = self._line(event)
-        if line is None:
-            return
-        posted = self.settlements.pending < MOST_POSTED
-        if not (posted and self._sender.post(event, line, self._post_failed)):
-            await self._append(event, line)
-
     async def append(self, event: CallRecord) -> None:
         """
         Append, charge and release once; never raises. On return the event is in Redis or on disk.
 
         It is lost, counted and logged only if both fail. If cancelled, it is still spilled.
         """
-        line = self._line(event)
-        if line is not None:
-            await self._append(event, line)
-
-    def _line(self, event: CallRecord) -> bytes | None:
-        """Return the event as JSON; None: it has none and is lost."""
         try:
-            return self._encode(event)
+            line = self._encode(event)
         except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
             self._metrics.usage_lost.inc()
             logger.error(  # noqa: TRY400 -- the trace says nothing more
                 "usage_event_encoding_failed",
                 extra={"request_id": event.request_id, "error": str(error)},
             )
-            return None
-
-    async def _append(self, event: CallRecord, line: bytes) -> None:
+            return
         try:
             if await self._sender.send(event, line):
                 return
@@ -184,20 +152,6 @@ class UsageStream:
             self._spill.keep(line)
             raise
         await asyncio.shield(self._spill.keep(line))
-
-    def _post_failed(self, event: CallRecord, line: bytes, reason: Failure | None) -> None:
-        if isinstance(reason, ReplyError) and reason.code not in TRANSIENT:
-            refusing = asyncio.create_task(self._refuse(event, line, str(reason)))
-            self._refusing.add(refusing)
-            refusing.add_done_callback(self._refusing.discard)
-        else:
-            self._spill.keep(line)
-
-    async def _refuse(self, event: CallRecord, line: bytes, reason: str) -> None:
-        try:
-            await self._sender.refuse(event, line, reason)
-        except (*_AWAY, EventKeptError):
-            await self._spill.keep(line)
 
     def observe_epoch(self, shard: int, epoch: object) -> None:
         """
@@ -227,10 +181,7 @@ class UsageStream:
         self._wake.set()
 
     async def aclose(self) -> None:
-        """Send and write pending events, replay for some seconds, and release the segment."""
-        await self.settlements.drain()
-        while self._refusing:
-            await asyncio.wait(self._refusing)
+        """Write pending events, replay for some seconds at most, and release the segment."""
         self._replay.until = asyncio.get_running_loop().time() + _CLOSE_REPLAY_S
         self._closing = True
         self._wake.set()
@@ -249,10 +200,12 @@ class UsageStream:
         await self._spill.drain()
         await self._spill.hand_over()
 
-    def _appended(self, shard: int, done: int, request_id: str, line: bytes) -> None:
+    def _appended(self, shard: int, epoch: bytes, done: int, request_id: str, line: bytes) -> None:
+        if epoch != self._epochs.get(shard):
+            self.observe_epoch(shard, epoch)
         if done == FULL:
             self._note_full(shard)
-        else:
+        elif line:
             self._recent.append((shard, request_id, line))
 
     def _note_full(self, shard: int) -> None:

@@ -8,33 +8,37 @@ reason, so that it does not block others.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
+from typing import cast
 
 import msgspec
 
-from gateway.core.model import CallRecord, Usage
-from gateway.store.redis.batches import TRANSIENT, Failure, resolve
-from gateway.store.redis.client import RedisClient, RedisUnavailable
-from gateway.store.redis.connection import Argument, Reply, ReplyError
-from gateway.store.redis.shards import shard_of
-from gateway.store.usage.settlements import FULL, Settlements, is_impossible
+from gateway.core.model import ABANDONED, CallRecord, Usage
+from gateway.core.money import MAX_AMOUNT_NANOUSD
+from gateway.core.pricing import token_count
+from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
+from gateway.store.redis.client import RedisClient
+from gateway.store.redis.connection import Argument, ReplyError
 from gateway.telemetry.metrics import Metrics
 
 FIELD = b"e"
 """The field of a stream entry that contains the event as JSON."""
 DEAD_LETTER_BOUND = 100_000
 """The dead-letter stream keeps this many newest entries."""
+FULL = -1
+MOST_TOKENS = 10**9
+"""The most tokens one call takes from a bucket: an absurd usage must not block a key for years."""
+TRANSIENT = frozenset((
+    "ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF",
+    "MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN",
+    "UNBLOCKED", "UNKILLABLE", "WRONGPASS",
+))  # fmt: skip
+"""Codes of error replies about the server, not the event."""
 logger = logging.getLogger(__name__)
 
-Appended = Callable[[int, int, str, bytes], None]
-"""Called with the shard, the result of the scripts' `append`, request id and event."""
-
-
-Failed = Callable[[CallRecord, bytes, Failure | None], None]
-"""Called with an event, its JSON, and why it was not appended; None: the stream is full."""
+Appended = Callable[[int, bytes, int, str, bytes], None]
+"""Called with the shard, its epoch, the result of the scripts' `append`, request id and event."""
 
 
 class EventKeptError(Exception):
@@ -78,8 +82,9 @@ class UsageSender:
         bus: Redis.
         key_prefix: `redis.key_prefix`.
         metrics: Updates `usage_refused`.
-        settlements: Of this worker.
-        appended: Called after each settlement with an event.
+        appended: Called after each reply of the script.
+        shard_full: The capacity of a shard's stream.
+        now_ms: Unix milliseconds for the script; None: the server's clock.
     """
 
     def __init__(
@@ -88,43 +93,19 @@ class UsageSender:
         key_prefix: str,
         metrics: Metrics,
         *,
-        settlements: Settlements,
         appended: Appended,
+        shard_full: int,
+        now_ms: Callable[[], int] | None,
     ) -> None:
         self._bus = bus
         self._metrics = metrics
-        self._settlements = settlements
         self._appended = appended
+        self._names = RedisKeys(key_prefix)
         self._dead = dead_letter_key(key_prefix)
+        self._settle = account_scripts().settle
+        self._shard_full = shard_full
+        self._now_ms = now_ms
         self._decode = msgspec.json.Decoder(_Head).decode
-
-    def post(self, event: CallRecord, line: bytes, failed: Failed) -> bool:
-        """
-        Append to the shard's stream without waiting for it.
-
-        Args:
-            event: The event.
-            line: The same as JSON.
-            failed: Called if it was not appended: with None if the stream is full.
-
-        Returns:
-            False: It must be awaited with `send`, since its cost is impossible.
-        """
-        if is_impossible(event):
-            return False
-        self._settlements.settle(event, line, partial(self._posted, event, line, failed))
-        return True
-
-    def _posted(
-        self, event: CallRecord, line: bytes, failed: Failed, result: Reply | Failure
-    ) -> None:
-        if not isinstance(result, int):
-            assert isinstance(result, RedisUnavailable | ReplyError)
-            failed(event, line, result)
-            return
-        self._appended(shard_of(event.account_id), result, event.request_id, line)
-        if result == FULL:
-            failed(event, line, None)
 
     async def send(self, event: CallRecord | _Head, line: bytes) -> bool:
         """
@@ -136,21 +117,12 @@ class UsageSender:
         try:
             return await self._add(event, line)
         except EventRefusedError as refusal:
-            await self.refuse(event, line, str(refusal))
+            logger.error(  # noqa: TRY400 -- the trace says nothing more
+                "usage_event_refused",
+                extra={"request_id": event.request_id, "account_id": event.account_id},
+            )
+            await self._set_aside(line, str(refusal))
             return True
-
-    async def refuse(self, event: CallRecord | _Head, line: bytes, reason: str) -> None:
-        """
-        Copy an event that Redis will never accept to the dead letters.
-
-        Raises:
-            EventKeptError: the dead-letter stream rejects the event, too.
-        """
-        logger.error(
-            "usage_event_refused",
-            extra={"request_id": event.request_id, "account_id": event.account_id},
-        )
-        await self._set_aside(line, reason)
 
     async def _set_aside(self, line: bytes, reason: str) -> None:
         """Copy a line to the dead-letter stream."""
@@ -172,18 +144,42 @@ class UsageSender:
             EventRefusedError: its cost is impossible, or Redis rejects it. The call's hold is
                 released either way.
         """
-        settled: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._settlements.settle(event, line, partial(resolve, settled))
+        names = self._names.of(event.account_id)
+        cost = event.cost_nanousd
+        # The scripts count in doubles and Redis in 64 bits: larger numbers must not reach them.
+        possible = 0 <= cost <= MAX_AMOUNT_NANOUSD
         try:
-            done = await settled
+            reply = await self._bus.script(
+                self._settle,
+                (
+                    names.accounts + event.account_id.encode(),
+                    names.calls,
+                    names.leases,
+                    names.queued,
+                    names.usage,
+                ),
+                (
+                    b"" if self._now_ms is None else self._now_ms(),
+                    event.request_id,
+                    event.account_id,
+                    event.key_id,
+                    event.model,
+                    event.at_ms,
+                    cost if possible else 0,
+                    min(token_count(event.usage), MOST_TOKENS),
+                    line if possible else b"",
+                    self._shard_full,
+                    b"1" if event.outcome == ABANDONED else b"",
+                ),
+            )
         except ReplyError as error:
             if error.code in TRANSIENT:
                 raise
             raise EventRefusedError(str(error)) from error
-        assert isinstance(done, int)
-        if is_impossible(event):
+        done, epoch = cast("tuple[int, bytes]", reply)
+        self._appended(names.shard, epoch, done, event.request_id, line if possible else b"")
+        if not possible:
             raise EventRefusedError("its cost is negative or beyond what one call can cost")
-        self._appended(shard_of(event.account_id), done, event.request_id, line)
         return done != FULL
 
     async def send_line(self, line: bytes) -> bool:
