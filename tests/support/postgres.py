@@ -32,8 +32,6 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 
 DEADLINE_S = 20.0
-_INIT_ATTEMPTS = 3
-_INIT_ATTEMPTS = 3
 
 
 def find_binaries() -> Path | None:
@@ -65,22 +63,11 @@ class PostgresServer:
             self._as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         self._environ = {**os.environ, "PGPASSWORD": password or ""}
         (self._home / "password").write_text(password or "unused")
+        # A test may run with a umask that would hide the file from `nobody`.
+        (self._home / "password").chmod(0o644)
         method = "trust" if password is None else "scram-sha-256"
-        self._init(method)
-
-    def _init(self, method: str) -> None:
-        """Run `initdb`, which fails now and then on a busy machine."""
-        for attempt in range(_INIT_ATTEMPTS):
-            try:
-                self._run("initdb", "-D", "data", "-U", "capio", f"--auth={method}",
-                          "--pwfile=password", "--no-sync", "-E", "UTF8",
-                          "--no-locale")  # fmt: skip
-            except subprocess.CalledProcessError as error:
-                shutil.rmtree(self._home / "data", ignore_errors=True)
-                if attempt == _INIT_ATTEMPTS - 1:
-                    raise RuntimeError((error.stdout + error.stderr).decode()) from error
-            else:
-                return
+        self._run("initdb", "-D", "data", "-U", "capio", f"--auth={method}", "--pwfile=password",
+                  "--no-sync", "-E", "UTF8", "--no-locale")  # fmt: skip
 
     def start(self) -> None:
         """Start and wait until it answers."""
