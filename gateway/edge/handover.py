@@ -43,11 +43,16 @@ _NOT_FOR_PAGES = _NOT_RELAYED | {
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"trailer", b"transfer-encoding", b"upgrade"}
 )
+_SAFE = ("GET", "HEAD")
 _AWAY = (
     b"<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>"
     b"<title>The pages restart</title>"
     b"<h1>The pages restart.</h1><p>Calls are not affected. This page reloads by itself.</p></html>"
 )
+
+
+class UnansweredError(Exception):
+    """The console may have carried out a request whose response was not received."""
 
 
 class Relay:
@@ -87,6 +92,8 @@ class Relay:
 
         Raises:
             GatewayError: BODY_TOO_LARGE, BODY_TIMEOUT, BAD_REQUEST, CLIENT_GONE.
+            UnansweredError: The console was sent a request that may change something, and did not
+                respond.
         """
         if self._running >= self._limit:
             return False
@@ -97,8 +104,10 @@ class Relay:
             body = await channel.read_body(MAX_BODY_BYTES, BODY_TIMEOUT_S, task)
             try:
                 response = await self._transport.send(self._request(channel, headers, body))
-            except GatewayError:
-                return False
+            except GatewayError as error:
+                if error.kind is ErrorKind.UPSTREAM_CONNECT or channel.scope["method"] in _SAFE:
+                    return False
+                raise UnansweredError from error
             await _relay(response, channel, self._timeout_s)
             return True
         finally:
@@ -165,7 +174,10 @@ class Handover:
             GatewayError: BODY_TOO_LARGE, BODY_TIMEOUT, BAD_REQUEST, CLIENT_GONE.
         """
         headers = [(name, value) for name, value in channel.headers if name not in _NOT_FOR_PAGES]
-        return await self._relay.try_handle(channel, [*headers, *self._forwarded(channel)])
+        try:
+            return await self._relay.try_handle(channel, [*headers, *self._forwarded(channel)])
+        except UnansweredError:
+            return False  # forms that book money carry a key, so that they can be sent again
 
     def _forwarded(self, channel: ClientChannel) -> Headers:
         peer = _peer(channel)
@@ -210,14 +222,25 @@ class AdminHandover:
 
         Raises:
             GatewayError: UNKNOWN_PATH: there is no such API; STORE_UNAVAILABLE: the console did not
-                respond; BODY_TOO_LARGE, BODY_TIMEOUT, BAD_REQUEST, CLIENT_GONE.
+                get the request; UPSTREAM_BROKEN: it did not respond to a request that may change
+                something; BODY_TOO_LARGE, BODY_TIMEOUT, BAD_REQUEST, CLIENT_GONE.
         """
         if self._relay is None:
             raise GatewayError(ErrorKind.UNKNOWN_PATH, f"There is nothing at {path}.")
         # Headers of proxies pass: the API refuses what came through one.
         headers = [(name, value) for name, value in channel.headers if name not in _NOT_RELAYED]
         headers.append((b"x-capio-client", _peer(channel).encode()))
-        if not await self._relay.try_handle(channel, headers):
+        try:
+            is_handled = await self._relay.try_handle(channel, headers)
+        except UnansweredError as error:
+            raise GatewayError(
+                ErrorKind.UPSTREAM_BROKEN,
+                "The admin API did not respond: the request may have been carried out or not."
+                " Read the object before you send it again; with an 'idempotency-key' a booking is"
+                " safe to repeat.",
+                code="admin_outcome_unknown",
+            ) from error
+        if not is_handled:
             raise GatewayError(
                 ErrorKind.STORE_UNAVAILABLE,
                 "The admin API is not available: its process, the console, is starting or busy."

@@ -26,11 +26,12 @@ from tests.support.pipeline_fakes import FakeClient
 
 
 class Pages:
-    """A console that reports what it received, or sends `body` and waits."""
+    """A console that reports what it received, sends `body` and waits, or hangs up."""
 
     def __init__(self) -> None:
         self.port = 0
         self.body: bytes | None = None
+        self.hangs_up = False
         self.waiting = asyncio.Event()
         self.go_on = asyncio.Event()
 
@@ -40,6 +41,9 @@ class Pages:
         headers = [line.split(": ", 1) for line in lines]
         length = int(dict(headers).get("content-length", 0))
         sent = await reader.readexactly(length)
+        if self.hangs_up:
+            writer.close()
+            return
         if self.body is not None:
             self.waiting.set()
             writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
@@ -237,6 +241,23 @@ async def test_admin_request_while_the_console_is_away_is_to_be_repeated(
     assert (error.kind, error.code) == (ErrorKind.STORE_UNAVAILABLE, "admin_api_unavailable")
     assert "the console, is starting or busy" in error.message
     assert error.retry_after_s == ADMIN_RETRY_S
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "retry_after_s"),
+    [("GET", "admin_api_unavailable", ADMIN_RETRY_S), ("POST", "admin_outcome_unknown", None)],
+)
+async def test_admin_request_that_may_have_been_carried_out_is_not_to_be_repeated(
+    pages: Pages, transport: UpstreamTransport, method: str, code: str, retry_after_s: float | None
+) -> None:
+    """A booking that is sent twice would be booked twice."""
+    pages.hangs_up = True
+    admin = AdminHandover.create(admin_settings(pages.port, token_env="TOKEN"), transport)
+
+    with pytest.raises(GatewayError) as raised:
+        await admin.handle(channel(FakeClient("/admin/keys", b"", method=method)), "/admin/keys")
+
+    assert (raised.value.code, raised.value.retry_after_s) == (code, retry_after_s)
 
 
 @pytest.mark.parametrize("admin", [{}, {"token_env": "TOKEN", "expose": False}])
