@@ -64,7 +64,10 @@ def opened(cookie: str, secret: ConsoleSecret) -> Flow | None:
         return None
     if content is None:
         return None
-    flow = msgspec.json.decode(content, type=Flow)
+    try:
+        flow = msgspec.json.decode(content, type=Flow)
+    except msgspec.ValidationError:
+        return None  # sealed by another version
     return flow if flow.expires_at > time.time() else None
 
 

@@ -140,11 +140,13 @@ class Provider:
                     body += part
                     if len(body) > MAX_RESPONSE_BYTES:
                         raise ProviderError(f"{url} sent a response that is too large")
+        except httpx2.InvalidURL as error:
+            raise ProviderError(f"{url} is not a URL") from error
         except (httpx2.HTTPError, OSError, TimeoutError) as error:
             raise ProviderError(f"{url} does not respond: {type(error).__name__}") from error
         if response.status_code != 200:
             raise ProviderError(f"{url} responds with {response.status_code}")
         try:
             return msgspec.convert(json.loads(body), kind)
-        except (ValueError, msgspec.ValidationError) as error:
+        except (ValueError, RecursionError, msgspec.ValidationError) as error:
             raise ProviderError(f"{url} sent an invalid response") from error

@@ -61,12 +61,26 @@ async def verify(provider: Provider, token: str, nonce: str) -> Claims:
             raise TokenRefusedError("its key is unknown") from error
     _check(claims, provider, nonce)
     try:
-        found = msgspec.convert(claims, Claims)
+        found = msgspec.convert(_known(claims), Claims)
     except msgspec.ValidationError as error:
         raise TokenRefusedError(str(error)) from error
     if not 0 < len(found.sub) <= _LONGEST_SUBJECT:
         raise TokenRefusedError("its subject is empty or too long")
     return found
+
+
+def _known(claims: dict[str, Any]) -> dict[str, Any]:
+    """Return the claims without optional ones of a wrong type: null, or one group as a text."""
+    known = dict(claims)
+    for name in ("email", "name", "preferred_username"):
+        if not isinstance(known.get(name), str):
+            known.pop(name, None)
+    if not isinstance(known.get("email_verified"), bool | str):
+        known.pop("email_verified", None)
+    groups = known.pop("groups", None)
+    listed = groups if isinstance(groups, list) else [groups]
+    known["groups"] = [group for group in listed if isinstance(group, str)]
+    return known
 
 
 class _UnknownKeyError(Exception):

@@ -290,6 +290,25 @@ async def test_group_decides_who_is_operator(app: ConsoleApp, provider: OpenIdPr
     assert (user.is_operator, after.is_operator) == (True, False)
 
 
+async def test_optional_claims_of_another_type_do_not_lock_out(
+    app: ConsoleApp, provider: OpenIdProvider
+) -> None:
+    """Providers send null for what they do not know, and a text for a single group."""
+    await linked_user(app, provider)
+    provider.claims = {
+        "email": None,
+        "email_verified": None,
+        "name": None,
+        "preferred_username": 7,
+        "groups": "ops",
+    }
+
+    assert (await sign_in(app, provider)).status_code == 303
+    user = await app.services.people.users.find("ada")
+    assert user is not None
+    assert user.is_operator
+
+
 async def test_disabled_user_is_not_let_in(app: ConsoleApp, provider: OpenIdProvider) -> None:
     user = await linked_user(app, provider)
     await app.services.people.users.change(user.id, SYSTEM, "user.disable", disabled_at=1)
@@ -321,6 +340,7 @@ async def test_provider_that_cannot_be_used_is_not(
         {"issuer": "https://evil.test"},
         {"token_endpoint": "http://evil.test/token"},
         {"jwks_uri": None},
+        {"jwks_uri": [[]]},
         {"filler": "x" * provider_module.MAX_RESPONSE_BYTES},
     ]
     for description in wrong:
