@@ -59,16 +59,15 @@ async def book(page: Page) -> Response:
         errors["reason"] = page.text("Say why, such as an invoice's number.")
     if errors:
         return await _account(page, money=fields, errors=errors, status=422)
-    if not await page.claim(form):
-        return page.redirect(f"{PATH}/{account_id}")
     try:
+        # The key makes a form that is sent again book nothing more, whatever became of the first.
         await page.services.accounts.book(
             account_id,
             kind,
             amount,
             page.actor,
             reason=reason,
-            idempotency_key=f"form:{form.text('idem')}",
+            idempotency_key=page.form_key(form),
         )
     except REFUSALS as error:
         errors["amount"] = _message(error)

@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -149,6 +150,13 @@ class Page:
         """Return whether a form's token, of `new_form_token`, is used for the first time."""
         token = form.text("idem")
         return len(token) == LENGTH and await self.services.people.factors.claim_form(token)
+
+    def form_key(self, form: Form) -> str:
+        """Return a form's token, for an operation that is done once for each idempotency key."""
+        token = form.text("idem")
+        if len(token) != LENGTH:
+            raise HTTPException(422)
+        return f"form:{token}"
 
     def new_form_token(self) -> str:
         """Return a one-time token for the hidden field `idem` of a form."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.errors import ErrorKind, GatewayError
+from gateway.operations.accounts import AccountOperations
 from gateway.store.accounts.accounts import Accounts, Billing
 from gateway.store.accounts.credits import Credits
 from gateway.store.sql.database import Database
@@ -113,6 +115,27 @@ async def test_credit_is_booked_once_with_its_reason(database: Database, page: O
     assert [(each.kind.value, each.amount_nanousd, each.actor) for each in booked] == [
         ("topup", 25 * 10**9, "operator:user_1")
     ]
+
+
+async def test_booking_that_failed_is_done_by_sending_the_form_again(
+    database: Database, page: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the form was received before; without its token it is refused."""
+    path = f"{LIST}/{page.acme.account_id}"
+    form = {"kind": "topup", "amount": "5", "reason": "invoice 9", "idem": await page.idem(path)}
+
+    async def fails(*_args: object, **_kwargs: object) -> None:
+        raise GatewayError(ErrorKind.STORE_UNAVAILABLE, "made")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AccountOperations, "book", fails)
+        failed = await page.post(f"{path}/credits", **form)
+    again = await page.post(f"{path}/credits", **form)
+    without = await page.post(f"{path}/credits", **{**form, "idem": ""})
+
+    entries = await Credits(database).entries(page.acme.account_id, limit=50)
+    assert [each.status_code for each in (failed, again, without)] == [503, 303, 422]
+    assert len([each for each in entries if each.reason == "invoice 9"]) == 1
 
 
 async def test_adjustment_may_take_money_back(database: Database, page: Operator) -> None:
