@@ -74,7 +74,11 @@ def run(settings: Settings, supervisor: Supervisor) -> int:
     except (RedisRefusedError, ValueError) as refused:
         logger.error("start_refused", extra={"reason": str(refused)})  # noqa: TRY400 - the message is complete
         return 1
-    except (GatewayError, ConfigError, OSError) as failure:
+    except GatewayError as failure:
+        reason = failure.detail or failure.message
+        logger.error("migration_failed", extra={"reason": reason})  # noqa: TRY400 - the message is complete
+        return 1
+    except (ConfigError, OSError) as failure:
         logger.error("migration_failed", extra={"reason": str(failure)})  # noqa: TRY400 - the message is complete
         return 1
     scheme = "http" if settings.server.tls_cert_file is None else "https"

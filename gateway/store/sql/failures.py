@@ -30,8 +30,13 @@ def refuses_row(error: BaseException) -> bool:
     """Return whether the database rejected a value or a row and would reject it again."""
     if isinstance(error, _REFUSALS):
         return True
+    return sql_state(error)[:2] in ("22", "23")
+
+
+def sql_state(error: BaseException | None) -> str:
+    """Return the SQLSTATE of a driver's error, which SQLAlchemy may have wrapped; empty: none."""
     state = getattr(getattr(error, "orig", error), "sqlstate", None)
-    return isinstance(state, str) and state[:2] in ("22", "23")
+    return state if isinstance(state, str) else ""
 
 
 class mapped_failures:  # noqa: N801 -- used like a function in a `with` statement

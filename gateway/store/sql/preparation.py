@@ -10,10 +10,12 @@ from gateway.errors import GatewayError
 from gateway.settings import Settings
 from gateway.settings.embedded import is_sql_embedded
 from gateway.store.sql.database import Database
+from gateway.store.sql.failures import sql_state
 from gateway.store.sql.migrations import migrate, pending_revisions
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 5.0
+_REFUSED_STATES = ("28", "3D")  # wrong role or password; no such database
 logger = logging.getLogger(__name__)
 
 
@@ -26,6 +28,7 @@ async def prepare_schema(
     Return once the schema is this program's: migrate it, or wait until another process has.
 
     A PostgreSQL that is unavailable is waited for, without limit. The log says so at each attempt.
+    One that refuses the role, its password or the database is not: waiting changes none of them.
 
     Args:
         settings: Checked.
@@ -33,7 +36,7 @@ async def prepare_schema(
         sleep: Waits for seconds.
 
     Raises:
-        GatewayError: The embedded database cannot be used.
+        GatewayError: The embedded database cannot be used, or PostgreSQL refuses the settings.
         OSError: The data directory cannot be written.
     """
     delay = FIRST_DELAY_S
@@ -48,10 +51,10 @@ async def prepare_schema(
             reason: str = f"{len(pending)} migrations are pending"
             remedy = "run `capio migrate`, or set sql.migrate = true"
         except GatewayError as failure:
-            if is_sql_embedded(settings):
+            if is_sql_embedded(settings) or sql_state(failure.__cause__)[:2] in _REFUSED_STATES:
                 raise
             reason = failure.detail or failure.message
-            remedy = "check sql.url, its password and network"
+            remedy = "check sql.url and the network"
         fields = {"reason": reason, "remedy": remedy, "delay_s": delay}
         logger.warning("start_waits_for_sql", extra=fields)
         await sleep(delay)

@@ -68,6 +68,27 @@ async def test_an_unavailable_server_is_waited_for_and_then_migrated(
     assert await pending(settings) == []
 
 
+async def refused_wait(delay: float) -> None:
+    raise AssertionError(f"waited {delay} s")
+
+
+@pytest.mark.parametrize("migrate_here", [True, False])
+async def test_refused_settings_are_an_error_at_once(
+    postgres: PostgresServer, migrate_here: bool
+) -> None:
+    """Waiting makes no database and no role."""
+    url = postgres.create_database()
+    no_database = url.replace("@/t", "@/missing")
+    no_role = url.replace("//capio@", "//nobody_here@")
+
+    for wrong in (no_database, no_role):
+        with pytest.raises(GatewayError) as raised:
+            await prepare_schema(
+                Settings(sql=Sql(url=wrong, migrate=migrate_here)), None, refused_wait
+            )
+        assert "does not exist" in (raised.value.detail or "")
+
+
 async def test_an_unusable_embedded_database_is_an_error_at_once(tmp_path: Path) -> None:
     """Nothing would make it usable."""
     (tmp_path / "capio.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
