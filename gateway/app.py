@@ -7,10 +7,14 @@ The composition root: builds all objects of one worker process.
 from __future__ import annotations
 
 import asyncio
+import secrets
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+from gateway import __version__
 from gateway.core.catalogue import Catalogue
+from gateway.core.routing.live import EVERY_S, LiveReport
 from gateway.edge.account_api import AccountApi
 from gateway.edge.asgi import Edge
 from gateway.edge.handover import AdminHandover, Handover
@@ -37,6 +41,7 @@ from gateway.pipeline.token_counts import TokenCounter
 from gateway.settings import Secrets, Settings
 from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.health.exchange import RedisHealth, health_channel
+from gateway.store.health.live import LiveReports
 from gateway.store.hot_state.count_cache import CountCache
 from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.idempotency.records import IdempotencyRecords, idempotency_scripts
@@ -174,6 +179,10 @@ class EdgeBuilder:
             _publish_counters(stores, self._transport, call_log, self._routing)
         )
         stack.push_async_callback(_cancel, publishing)
+        live = LiveReports(stores.redis, settings.redis.key_prefix)
+        stack.push_async_callback(
+            _cancel, asyncio.create_task(_publish_live_calls(live, self.running))
+        )
         self._authenticator = Authenticator(
             stores.keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
         )
@@ -277,6 +286,25 @@ async def _publish_counters(
             await asyncio.sleep(_PUBLISH_EVERY_S)
     finally:
         call_metrics.flush()
+
+
+async def _publish_live_calls(reports: LiveReports, running: RunningCalls) -> None:
+    """Publish the running calls, every `EVERY_S` until cancelled."""
+    worker, pod, version = secrets.token_hex(8), socket.gethostname(), __version__
+    try:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            reports.publish(
+                LiveReport(
+                    worker=worker,
+                    pod=pod,
+                    version=version,
+                    running=len(running),
+                    lines=running.live(),
+                )
+            )
+    finally:
+        reports.withdraw(worker)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

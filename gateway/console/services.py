@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.console.public.content import PublicContent
 from gateway.console.public.status_board import StatusBoard
 from gateway.console.service.board import HealthBoard
+from gateway.console.service.live_board import LiveBoard
 from gateway.console.service.vitals import VitalsReader
 from gateway.console.signin.people import People
 from gateway.console.stores import Stores
@@ -34,6 +35,7 @@ class Services(Stores):
         self.public = PublicContent(settings)
         self.status = StatusBoard(self)
         self.health = HealthBoard(self)
+        self.live = LiveBoard(self)
         self.vitals = VitalsReader(settings.metrics)
 
     def reload(self, settings: Settings) -> None:

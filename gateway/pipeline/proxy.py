@@ -104,7 +104,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         departure = Departure(channel, task)
-        self._running.add(departure)
+        self._running.add(departure, call)
         try:
             with self._admission:
                 await self._run(call, channel, departure)

@@ -12,7 +12,10 @@ import asyncio
 from time import monotonic
 from typing import Protocol
 
+from gateway.core.routing.live import LiveLine
 from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.call import Call
+from gateway.pipeline.live import LiveCounts
 
 ASKED_S = 4.0
 """How long calls may take to end with an error."""
@@ -34,21 +37,28 @@ class Running(Protocol):
 class RunningCalls:
     """The calls of one worker that are not settled yet."""
 
-    __slots__ = ("_calls",)
+    __slots__ = ("_calls", "_counts")
 
     def __init__(self) -> None:
-        self._calls: set[Running] = set()
+        self._calls: dict[Running, Call] = {}
+        self._counts = LiveCounts(monotonic())
 
     def __len__(self) -> int:
         return len(self._calls)
 
-    def add(self, call: Running) -> None:
+    def add(self, running: Running, call: Call) -> None:
         """Count a call from its first moment."""
-        self._calls.add(call)
+        self._calls[running] = call
 
-    def discard(self, call: Running) -> None:
-        """Forget a call that is settled."""
-        self._calls.discard(call)
+    def discard(self, running: Running) -> None:
+        """Forget a call that is settled. Idempotent."""
+        call = self._calls.pop(running, None)
+        if call is not None:
+            self._counts.ended(call)
+
+    def live(self) -> tuple[LiveLine, ...]:
+        """Return the calls of the last minute; call it every `core.routing.live.EVERY_S`."""
+        return self._counts.lines(self._calls.values(), monotonic())
 
     async def end_all(self, asked_s: float = ASKED_S, cancelled_s: float = CANCELLED_S) -> int:
         """End every call; return how many had to be cancelled."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from gateway.console.service.live import ROUTES as LIVE
 from gateway.console.service.now import ROUTES as NOW
 from gateway.console.service.providers import ROUTES as PROVIDERS
 from gateway.console.service.system import ROUTES as SYSTEM
 from gateway.console.web.page import Route
 
-ROUTES: tuple[Route, ...] = (*NOW, *PROVIDERS, *SYSTEM)
+ROUTES: tuple[Route, ...] = (*NOW, *LIVE, *PROVIDERS, *SYSTEM)

@@ -176,7 +176,15 @@ class Page:
         **values: Any,
     ) -> Response:
         """Return a page."""
-        html = self._templates.render(
+        html = self.fragment(template, **values)
+        kept = {"vary": "hx-request, cookie, accept-language"}
+        if self._viewer is not None:
+            kept["cache-control"] = "no-store"
+        return HTMLResponse(html, status, {**kept, **(headers or {})})
+
+    def fragment(self, template: str, **values: Any) -> str:
+        """Return a rendered template."""
+        return self._templates.render(
             template,
             self._messages,
             page=self,
@@ -185,10 +193,6 @@ class Page:
             theme=self.theme or None,
             **values,
         )
-        kept = {"vary": "hx-request, cookie, accept-language"}
-        if self._viewer is not None:
-            kept["cache-control"] = "no-store"
-        return HTMLResponse(html, status, {**kept, **(headers or {})})
 
     def redirect(self, path: str) -> Response:
         """Return a redirect to a page of this service, to be fetched with GET."""

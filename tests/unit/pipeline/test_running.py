@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from gateway.core.model import Endpoint, Usage
+from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import GatewayError
+from gateway.pipeline.call import Call
 from gateway.pipeline.running import RunningCalls
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
@@ -42,7 +43,7 @@ class FakeCall:
         self.stubborn = stubborn
         self.error: GatewayError | None = None
         self.cancelled = False
-        calls.add(self)
+        calls.add(self, Call("req_1", Endpoint.CHAT_COMPLETIONS, Wire.OPENAI, 0.0))
 
     def end(self, error: GatewayError) -> None:
         self.error = error
