@@ -53,6 +53,7 @@ from gateway.store.redis.address import redis_target
 from gateway.store.redis.client import RedisClient, RedisLimits, RedisState
 from gateway.store.redis.pubsub import Subscription
 from gateway.store.responses.records import ResponseRecords, response_scripts
+from gateway.store.spill.direct import DirectBooking
 from gateway.store.sql.database import Database
 from gateway.telemetry import logs
 from gateway.telemetry.call_metrics import CallMetrics
@@ -121,7 +122,11 @@ class Stores:
         self._stack.push_async_callback(self._health_subscription.aclose)
         await self._subscription.start()
         accounts = SqlAccounts(self.database)
-        metering = Metering(self.redis, accounts, self._settings, self.metrics, self.call_metrics)
+        direct = DirectBooking(self.database.transactions(), self.metrics)
+        self._stack.push_async_callback(direct.aclose)
+        metering = Metering(
+            self.redis, accounts, self._settings, self.metrics, self.call_metrics, direct=direct
+        )
         self._stack.push_async_callback(metering.aclose)
         metering.start()
         self._metering = metering

@@ -21,10 +21,14 @@ from gateway.settings import ConfigError, Secrets, Settings, load, read_text, re
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.redis.connection import RedisRefusedError
 from gateway.store.redis.start_check import check_redis
+from gateway.store.spill.segments import measure
 from gateway.store.sql.database import Database
 from gateway.store.sql.preparation import prepare_schema
+from gateway.store.usage.journal import spill_directory
 from gateway.telemetry import logs
 
+USAGE_LEFT = 3
+"""Exit code: neither Redis nor SQL accepted all usage, which is on disk in `spill/`."""
 logger = logging.getLogger(__name__)
 
 
@@ -93,5 +97,18 @@ def run(settings: Settings, supervisor: Supervisor) -> int:
     except (FileLimitError, ListenError) as failure:
         logger.error("start_refused", extra={"reason": str(failure)})  # noqa: TRY400 - the message is complete
         return 1
+    code = _with_leftovers(settings, code)
     logger.info("gateway_stopped", extra={"exit_code": code})
     return code
+
+
+def _with_leftovers(settings: Settings, code: int) -> int:
+    """Return the exit code: USAGE_LEFT if usage is only on the disk of this machine."""
+    directory = spill_directory(settings)
+    left = measure(directory)
+    if not left.size_bytes:
+        return code
+    found = {"directory": str(directory), "files": left.files, "size_bytes": left.size_bytes}
+    remedy = "keep the directory, and start the gateway with it once Redis or SQL is available"
+    logger.error("usage_left_on_disk", extra={**found, "remedy": remedy})
+    return code or USAGE_LEFT

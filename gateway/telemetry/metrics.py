@@ -195,6 +195,10 @@ class Metrics:
             "gateway_usage_spilled_total",
             "Usage events written to the local spill file because Redis did not accept them.",
         )
+        self.usage_direct = self._counter(
+            "gateway_usage_direct_total",
+            "Usage events that a worker booked in SQL itself, because Redis did not accept them.",
+        )
         self.usage_lost = self._counter(
             "gateway_usage_lost_total",
             "Usage events that neither Redis nor the local disk accepted; alert on any.",

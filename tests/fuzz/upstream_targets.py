@@ -30,7 +30,7 @@ from gateway.protocols.translate.chat_to_messages.stream import chat_stream
 from gateway.protocols.translate.messages_to_chat import response as chat_answers
 from gateway.protocols.translate.messages_to_chat.stream import messages_stream
 from gateway.protocols.translate.stream import ResponseContext, StreamTranslator
-from gateway.store.usage.spill import Segment
+from gateway.store.spill.segments import Segment
 from gateway.upstream.http1.head import (
     Framing,
     HeadReader,

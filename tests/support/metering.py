@@ -17,7 +17,7 @@ from gateway.core.model import CallRecord, Endpoint, Model, Prices, Principal, U
 from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation, ReserveAsk
-from gateway.settings import Money, Redis, Server, Settings
+from gateway.settings import Money, Redis, Server, Settings, Sql
 from gateway.store.accounts.snapshot import (
     AccountSource,
     AccountState,
@@ -29,6 +29,8 @@ from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
 from gateway.store.limits.metering import Metering
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.spill.direct import DirectBooking
+from gateway.store.sql.database import Database
 from gateway.store.usage.reader import UsageReader
 from gateway.telemetry.call_metrics import CallMetrics
 from gateway.telemetry.metrics import Metrics
@@ -169,14 +171,28 @@ class WorkerTill:
         money: Money = MONEY,
         limits: RedisLimits = PATIENT,
         clock: Clock | None = None,
+        database: Database | None = None,
+        book_directly_after_s: float = 5.0,
     ) -> None:
         settings = Settings(
-            server=Server(data_dir=str(home)), redis=Redis(url=url, key_prefix=prefix), money=money
+            server=Server(data_dir=str(home)),
+            redis=Redis(url=url, key_prefix=prefix),
+            sql=Sql(book_directly_after_s=book_directly_after_s),
+            money=money,
         )
         self.metrics = Metrics(CollectorRegistry())
         self.bus = RedisClient(read_target(url), limits, scripts=account_scripts().all())
+        self.direct = (
+            None if database is None else DirectBooking(database.transactions(), self.metrics)
+        )
         self.till = Metering(
-            self.bus, sql, settings, self.metrics, CallMetrics(self.metrics), now_ms=clock
+            self.bus,
+            sql,
+            settings,
+            self.metrics,
+            CallMetrics(self.metrics),
+            direct=self.direct,
+            now_ms=clock,
         )
 
     async def start(self) -> None:
@@ -184,6 +200,8 @@ class WorkerTill:
 
     async def close(self) -> None:
         await self.till.aclose()
+        if self.direct is not None:
+            await self.direct.aclose()
         await self.bus.aclose()
 
     async def reserve(self, ask: ReserveAsk) -> Reservation:
@@ -249,6 +267,10 @@ class AccountProbe:
     async def leases(self) -> int:
         """Return how many calls run in the account's shard."""
         return int(await self.client.zcard(self.names.leases))
+
+    async def leases_are(self, count: int) -> bool:
+        """Return whether as many calls run in the account's shard."""
+        return await self.leases() == count
 
     async def waiting(self) -> list[CallRecord]:
         """Return the events in the stream of the account's shard."""

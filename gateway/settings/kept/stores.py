@@ -97,6 +97,15 @@ class Sql(Section, frozen=True):
             " affected. 0: none.",
         ),
     ] = 200
+    book_directly_after_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="Usage that Redis has not accepted for this long is booked in SQL by the"
+            " worker itself, and always when a worker ends.",
+        ),
+    ] = 5.0
     usage_retention_days: Annotated[
         int, Meta(ge=1, le=36_500, description="Age at which usage events are deleted.")
     ] = 90

@@ -16,6 +16,7 @@ from gateway.store.limits.reservations import RedisReservations
 from gateway.store.limits.sweeper import Sweeper
 from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
+from gateway.store.spill.direct import DirectBooking
 from gateway.store.usage.journal import UsageStream
 from gateway.telemetry.call_metrics import CallMetrics
 from gateway.telemetry.metrics import Metrics
@@ -31,6 +32,7 @@ class Metering:
         settings: Redis' key prefix, the data directory and the `money` section.
         metrics: The worker's metrics.
         call_metrics: Counts the results of reservations.
+        direct: Books usage that Redis does not accept; None: it waits for Redis.
         now_ms: Unix milliseconds for the scripts; None: the server's clock.
 
     Attributes:
@@ -50,11 +52,14 @@ class Metering:
         metrics: Metrics,
         call_metrics: CallMetrics,
         *,
+        direct: DirectBooking | None = None,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
         prefix, lease_s = settings.redis.key_prefix, settings.money.lease_s
         self._renew_s = settings.money.renew_s
-        self.journal = UsageStream(bus, settings, metrics, stored=source.stored, now_ms=now_ms)
+        self.journal = UsageStream(
+            bus, settings, metrics, stored=source.stored, direct=direct, now_ms=now_ms
+        )
         self.accounts = AccountLoader(bus, source, prefix, now_ms=now_ms)
         self.running = LeaseRenewer(
             bus, prefix, lease_s=lease_s, observe_epoch=self.journal.observe_epoch, now_ms=now_ms

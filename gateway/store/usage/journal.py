@@ -2,10 +2,11 @@
 The journal of calls: a usage event goes to its shard's Redis stream, or to a local file.
 
 From `append` until the ledger writer has stored it in SQL, an event is in the stream, or in a spill
-segment that is replayed into the stream. Both are at least once; the request id makes repetitions
-harmless. Streams are never trimmed: a full stream accepts no more, and events are spilled until the
-ledger writer catches up. An event that Redis rejects goes to the dead-letter stream, so that it
-does not block others.
+segment that is replayed into the stream. If Redis does not accept it for some seconds, or at the
+end of the worker, it is booked in SQL from here. All are at least once; the request id makes
+repetitions harmless. Streams are never trimmed: a full stream accepts no more, and events are
+spilled until the ledger writer catches up. An event that Redis rejects goes to the dead-letter
+stream, so that it does not block others.
 
 Appending an event also releases its call's hold and charges its account: see `lua/settle.lua`.
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -31,9 +33,10 @@ from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, RedisKeys
 from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
-from gateway.store.usage.sender import FIELD, FULL, EventKeptError, UsageSender, dead_letter_key
-from gateway.store.usage.spill import SpillQueue, SpillWriter
-from gateway.store.usage.spill_replay import REPLAY_LINES, SpillReplay
+from gateway.store.spill.direct import BOOK_LINES, DirectBooking
+from gateway.store.spill.replay import Destination, EventKeptError, SpillReplay
+from gateway.store.spill.segments import SpillQueue, SpillWriter
+from gateway.store.usage.sender import FIELD, FULL, UsageSender, dead_letter_key
 from gateway.telemetry.metrics import Metrics
 
 __all__ = [
@@ -47,6 +50,8 @@ __all__ = [
 RECENT = 10_000
 """Recent events kept; about 7 MB."""
 RESEND_EVERY_S = 10.0
+REPLAY_LINES = 100
+"""Events sent to Redis at once."""
 
 _TICK_S = 1.0
 _SCAN_TICKS = 5
@@ -55,6 +60,8 @@ _EPOCH_TICKS = 3
 """Ticks between checks of the epochs, which detect a loss without a further call."""
 _STORED_BATCH = 500
 _CLOSE_REPLAY_S = 5.0
+_CLOSE_BOOK_S = 4.0
+"""Both together, less than the supervisor waits for a worker."""
 _AWAY = (RedisUnavailable, ReplyError)
 _FULL = -1
 logger = logging.getLogger(__name__)
@@ -80,6 +87,7 @@ class UsageStream:
         settings: Key prefix and data directory.
         metrics: Updates `usage_*` and `spill_bytes`.
         stored: Returns which events need not be resent; None: all are resent.
+        direct: Books events without Redis; None: they wait for Redis.
         spill: The files, if not those of the data directory.
         shard_full: The capacity of a shard's stream.
         now_ms: Unix milliseconds for the script; None: the server's clock.
@@ -92,6 +100,7 @@ class UsageStream:
         metrics: Metrics,
         *,
         stored: Stored | None = None,
+        direct: DirectBooking | None = None,
         spill: SpillWriter | None = None,
         shard_full: int = SHARD_FULL,
         now_ms: Callable[[], int] | None = None,
@@ -101,7 +110,12 @@ class UsageStream:
         self._directory = spill_directory(settings)
         writer = spill if spill is not None else SpillWriter(self._directory)
         self._spill = SpillQueue(writer, metrics)
-        self._replay = SpillReplay(self._directory, self._spill, self._add_lines, metrics)
+        self._replay = SpillReplay(self._directory, self._spill, metrics)
+        self._redis = Destination("redis", self._add_lines, REPLAY_LINES, retries=True)
+        self._direct = direct
+        self._direct_after_s = settings.sql.book_directly_after_s
+        self._stuck_since: float | None = None
+        """When Redis did first not accept what was spilled; None: it accepted everything."""
         self._names = RedisKeys(settings.redis.key_prefix)
         self._sender = UsageSender(
             bus,
@@ -181,7 +195,11 @@ class UsageStream:
         self._wake.set()
 
     async def aclose(self) -> None:
-        """Write pending events, replay for some seconds at most, and release the segment."""
+        """
+        Write pending events, replay for some seconds at most, and release the segment.
+
+        What Redis does not accept is booked in SQL; what SQL does not accept stays on disk.
+        """
         self._replay.until = asyncio.get_running_loop().time() + _CLOSE_REPLAY_S
         self._closing = True
         self._wake.set()
@@ -189,16 +207,38 @@ class UsageStream:
             await self._replaying
             self._replaying = None
         await self._spill.drain()
+        accepted = False
         try:
             await self._watch_epochs()
             await self._restore()
-            await self._replay.run()
+            accepted = await self._replay.run(self._redis)
         except _AWAY:
-            pass  # the rest stays on disk for the next process
+            pass  # booked below
         except OSError:
             logger.exception("spill_replay_failed")
         await self._spill.drain()
+        if not accepted:
+            await self._book_rest()
         await self._spill.hand_over()
+
+    async def _book_rest(self) -> None:
+        """Book in SQL what this worker still has: no later process may have its memory or disk."""
+        if self._direct is None:
+            return
+        self._replay.until = math.inf
+        try:
+            async with asyncio.timeout(_CLOSE_BOOK_S):
+                if not await self._replay.run(self._to_sql(self._direct)):
+                    return
+                # Redis may come back without its last writes, which nobody could send again.
+                lines = {name: line for _, name, line in self._recent}
+                for name in await self._known_to_sql(list(lines)):
+                    del lines[name]
+                left = list(lines.values())
+                for start in range(0, len(left), BOOK_LINES):
+                    await self._direct.add(left[start : start + BOOK_LINES])
+        except (TimeoutError, OSError, GatewayError, EventKeptError) as error:
+            logger.warning("usage_not_booked", extra={"error": type(error).__name__})
 
     def _appended(self, shard: int, epoch: bytes, done: int, request_id: str, line: bytes) -> None:
         if epoch != self._epochs.get(shard):
@@ -226,15 +266,49 @@ class UsageStream:
                     await self._watch_epochs()
                 await self._restore()
                 await self._watch_full()
-                if not self._full and (self._spill.wrote or tick % _SCAN_TICKS == 0):
-                    await self._replay.run()
+                if self._spill.wrote or tick % _SCAN_TICKS == 0:
+                    self._note_accepted(not self._full and await self._replay.run(self._redis))
+                await self._repay()
             except _AWAY:
-                pass  # logged by the client; the next tick retries
+                self._note_accepted(False)  # logged by the client; the next tick retries
             except Exception:  # a task root: the replay goes on
                 logger.exception("spill_replay_failed")
+            await self._book_stuck(tick)
             tick += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _TICK_S)
+
+    def _note_accepted(self, accepted: bool) -> None:
+        if accepted:
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = asyncio.get_running_loop().time()
+
+    async def _book_stuck(self, tick: int) -> None:
+        """Book in SQL what Redis has not accepted for some seconds."""
+        if self._direct is None or self._stuck_since is None:
+            return
+        stuck_s = asyncio.get_running_loop().time() - self._stuck_since
+        if stuck_s < self._direct_after_s or not (self._spill.wrote or tick % _SCAN_TICKS == 0):
+            return
+        try:
+            await self._replay.run(self._to_sql(self._direct))
+        except Exception:  # part of a task root: the replay goes on
+            logger.exception("spill_replay_failed")
+
+    def _to_sql(self, direct: DirectBooking) -> Destination:
+        return Destination("sql", direct.add, BOOK_LINES, retries=False)
+
+    async def _repay(self) -> None:
+        """Send to Redis what was booked without it: it releases the holds, and SQL ignores it."""
+        owed = () if self._direct is None else self._direct.owed
+        while owed and not self._full:
+            batch = [owed.popleft() for _ in range(min(len(owed), REPLAY_LINES))]
+            try:
+                await self._add_or_keep(batch)
+            except _AWAY:
+                owed.extendleft(reversed(batch))
+                raise
 
     async def _watch_epochs(self) -> None:
         shards = list(self._epochs)

@@ -20,6 +20,7 @@ from gateway.core.pricing import token_count
 from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
 from gateway.store.redis.client import RedisClient
 from gateway.store.redis.connection import Argument, ReplyError
+from gateway.store.spill.replay import EventKeptError
 from gateway.telemetry.metrics import Metrics
 
 FIELD = b"e"
@@ -39,10 +40,6 @@ logger = logging.getLogger(__name__)
 
 Appended = Callable[[int, bytes, int, str, bytes], None]
 """Called with the shard, its epoch, the result of the scripts' `append`, request id and event."""
-
-
-class EventKeptError(Exception):
-    """Redis accepts an event neither into its stream nor into the dead letters."""
 
 
 class EventRefusedError(Exception):

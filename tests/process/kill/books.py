@@ -15,10 +15,10 @@ from gateway.server.embedded_valkey import EmbeddedValkey
 from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import RedisKeys, ShardKeys
 from gateway.store.redis.address import cold_client, read_target
+from gateway.store.spill.segments import measure
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS, USAGE_QUARTERS
 from gateway.store.usage.journal import dead_letter_key, spill_directory
-from gateway.store.usage.spill import measure
 
 
 class Books:

@@ -76,8 +76,9 @@ def test_parse_whole_seconds_become_floats() -> None:
         ("server = 5", "server: 5 is not a table"),
         (
             "[sql]\nulr = 'embedded'",
-            'sql.ulr: unknown key, set to "embedded"; known: ledger_rest_ms, migrate, '
-            "password_env, password_file, pool_size, url, usage_retention_days (did you mean url?)",
+            'sql.ulr: unknown key, set to "embedded"; known: book_directly_after_s, '
+            "ledger_rest_ms, migrate, password_env, password_file, pool_size, url, "
+            "usage_retention_days (did you mean url?)",
         ),
         (
             "[redis]\npassword = 'hunter2'",

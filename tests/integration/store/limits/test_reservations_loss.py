@@ -14,7 +14,7 @@ from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Money
 from gateway.store.redis.client import RedisLimits, RedisUnavailable
-from gateway.store.usage.spill import segments
+from gateway.store.spill.segments import segments
 from tests.support.metering import AccountProbe, FakeLedger, FakeSql, WorkerTill, ask_for, event_for
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until

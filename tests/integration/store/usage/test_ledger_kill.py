@@ -19,12 +19,12 @@ from prometheus_client import CollectorRegistry
 from gateway.settings import Redis, Server, Settings
 from gateway.store.redis.address import cold_client, read_target
 from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.spill.segments import segments
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.usage.journal import UsageStream
 from gateway.store.usage.ledger_writer import LedgerWriter
 from gateway.store.usage.reader import UsageReader
-from gateway.store.usage.spill import segments
 from gateway.telemetry.metrics import Metrics
 from tests.support.usage import StreamProbe, stored_ids, usage_event
 from tests.support.valkey import ValkeyProcess

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from gateway.core.model import CallRecord, Usage
+from gateway.store.spill.segments import segments
 from gateway.store.usage.sender import dead_letter_key
-from gateway.store.usage.spill import segments
 from tests.support.metering import NOON_MS, TillWorld, ask_for, event_for, reports
 from tests.support.usage import encoded
 from tests.support.valkey import ValkeyProcess
@@ -227,10 +227,10 @@ async def test_event_that_redis_takes_nowhere_stays_on_disk(
     spill(tmp_path, "0", absurd, encoded(event("call_1", 3)))
     spill(tmp_path, "1", encoded(event("call_2", 5)))
 
-    await world.till.journal._replay.run()
+    await world.till.journal._replay.run(world.till.journal._redis)
     kept = [path.name for path in segments(tmp_path / "spill")]
     await world.probe.client.delete(dead_letter_key(prefix))
-    await world.till.journal._replay.run()
+    await world.till.journal._replay.run(world.till.journal._redis)
 
     assert kept == ["usage_0.jsonl"]
     assert segments(tmp_path / "spill") == []

@@ -19,8 +19,8 @@ from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
 from gateway.store.redis.scripts import LuaScript
 from gateway.store.redis.shards import shard_of
+from gateway.store.spill.segments import SpillWriter, segments
 from gateway.store.usage.journal import UsageStream, dead_letter_key
-from gateway.store.usage.spill import SpillWriter, segments
 from gateway.telemetry.metrics import Metrics
 from tests.support.usage import encoded, usage_event
 from tests.support.waiting import wait_until
@@ -379,7 +379,7 @@ def test_every_event_is_in_redis_after_any_outages(
             bus.failure = None if up else RedisUnavailable("lost")
             await stream.append(usage_event(f"req_{n}"))
             if n % 7 == 6:
-                await stream._replay.run() if up else None
+                await stream._replay.run(stream._redis) if up else None
         bus.failure = None
         await stream.aclose()
         return set(bus.request_ids)

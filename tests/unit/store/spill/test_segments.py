@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from gateway.store.usage.spill import (
+from gateway.store.spill.segments import (
     Segment,
     SpillFullError,
     SpillQueue,

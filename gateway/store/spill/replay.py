@@ -1,5 +1,5 @@
 """
-Replays spilled usage events into Redis.
+Replays spilled usage events into Redis, or into SQL while Redis does not accept them.
 
 A segment is sent completely and then removed. A segment that cannot be sent, because the file is
 unreadable or an event is rejected everywhere, stays in place and does not block others.
@@ -13,16 +13,37 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
+from gateway.errors import GatewayError
 from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import ReplyError
-from gateway.store.usage.sender import EventKeptError
-from gateway.store.usage.spill import Segment, SpillQueue, measure, segments
+from gateway.store.spill.segments import Segment, SpillQueue, measure, segments
 from gateway.telemetry.metrics import Metrics
 
-REPLAY_LINES = 100
-"""Events per batch."""
 logger = logging.getLogger(__name__)
+
+Add = Callable[[list[bytes]], Awaitable[bool]]
+"""
+Stores events, and returns False if there is no room for them.
+
+May raise RedisUnavailable, ReplyError, GatewayError (later) and EventKeptError (never).
+"""
+
+
+class EventKeptError(Exception):
+    """An event is accepted neither at its destination nor as a dead letter."""
+
+
+class Destination(NamedTuple):
+    """A store that spilled events are sent to."""
+
+    name: str
+    add: Add
+    lines: int
+    """Events per batch."""
+    retries: bool
+    """A segment with an event that it rejects is sent again at each run."""
 
 
 class SpillReplay:
@@ -32,43 +53,44 @@ class SpillReplay:
     Args:
         directory: The segments of all processes.
         spill: This process's own segment, which is released first.
-        add: Appends lines to the streams, and returns False if one is full. May raise
-            RedisUnavailable, ReplyError and EventKeptError.
         metrics: Updates `spill_bytes` and `spill_oldest`.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        spill: SpillQueue,
-        add: Callable[[list[bytes]], Awaitable[bool]],
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, directory: Path, spill: SpillQueue, metrics: Metrics) -> None:
         self._directory = directory
         self._spill = spill
-        self._add = add
         self._metrics = metrics
-        self._bad: set[str] = set()
+        self._bad: set[tuple[str, str]] = set()
         self.until = math.inf
         """No further batch is sent after this time of the event loop."""
 
-    async def run(self) -> None:
-        """Send all unlocked segments, including this process's own, into the streams."""
+    async def run(self, to: Destination) -> bool:
+        """
+        Send all unlocked segments, including this process's own.
+
+        Return False if some must be sent again: the destination is unavailable, or has no room.
+        """
         self._spill.wrote = False
+        complete = True
         await self._spill.hand_over()
         for path in await asyncio.to_thread(segments, self._directory):
+            if not to.retries and (to.name, path.name) in self._bad:
+                continue
             try:
-                sent = await self._send(path)
+                sent = await self._send(path, to)
             except (OSError, EventKeptError) as error:
-                self._note_bad(path, error)
+                self._note_bad(path, to, error)
                 continue
             if sent is None:
                 self._spill.wrote = True
+                complete = False
                 break
-            self._bad.discard(path.name)
+            self._bad.discard((to.name, path.name))
             if sent:
-                logger.info("usage_events_replayed", extra={"file": path.name, "events": sent})
+                fields = {"file": path.name, "events": sent, "to": to.name}
+                logger.info("usage_events_replayed", extra=fields)
         await self.measure()
+        return complete
 
     async def measure(self) -> None:
         """Update the gauges of the spill directory."""
@@ -77,11 +99,11 @@ class SpillReplay:
         self._metrics.spill_bytes.set(waiting.size_bytes)
         self._metrics.spill_oldest.set(age_s)
 
-    async def _send(self, path: Path) -> int | None:
+    async def _send(self, path: Path, to: Destination) -> int | None:
         """
         Send and remove one segment; return how many events it had.
 
-        0: it is locked. None: Redis is unavailable, a stream is full, or the time is over.
+        0: it is locked. None: the destination is unavailable or full, or the time is over.
         """
         segment = await asyncio.to_thread(Segment.claim, path)
         if segment is None:
@@ -90,11 +112,11 @@ class SpillReplay:
         sent = 0
         kept: EventKeptError | None = None
         try:
-            while lines := await asyncio.to_thread(segment.read, REPLAY_LINES):
+            while lines := await asyncio.to_thread(segment.read, to.lines):
                 try:
-                    if not await self._add(lines):
+                    if not await to.add(lines):
                         return None
-                except (RedisUnavailable, ReplyError):
+                except (RedisUnavailable, ReplyError, GatewayError):
                     return None
                 except EventKeptError as error:
                     kept = error  # the lines after it are still sent
@@ -108,11 +130,15 @@ class SpillReplay:
             segment.release()
         return sent
 
-    def _note_bad(self, path: Path, error: Exception) -> None:
+    def _note_bad(self, path: Path, to: Destination, error: Exception) -> None:
         """Log a segment that cannot be replayed, once."""
-        if path.name not in self._bad:
-            self._bad.add(path.name)
+        if (to.name, path.name) not in self._bad:
+            self._bad.add((to.name, path.name))
             logger.error(
                 "spill_segment_not_replayed",
-                extra={"file": path.name, "error": f"{type(error).__name__}: {error}"},
+                extra={
+                    "file": path.name,
+                    "to": to.name,
+                    "error": f"{type(error).__name__}: {error}",
+                },
             )

@@ -1,0 +1,94 @@
+"""
+Books spilled usage events in SQL without Redis, by the ledger writer's own transaction.
+
+SQL recognises calls by their request ids. So an event may also have reached Redis before, or reach
+it later: it is charged once, in whichever order. What Redis keeps of the call, its hold and its
+part of the budgets, is corrected once the event is sent to Redis, too: the newest ones are kept
+for that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol, TypeVar
+
+from gateway.store.booking.booking import ChargeRefusedError, book
+from gateway.store.booking.rows import Row, row_of
+from gateway.store.spill.replay import EventKeptError
+from gateway.store.sql.failures import RowRefusedError
+from gateway.store.sql.statements import Steps
+from gateway.telemetry.metrics import Metrics
+
+BOOK_LINES = 500
+"""Events per transaction."""
+_OWED = 10_000
+_REFUSALS = (RowRefusedError, ChargeRefusedError, ValueError, TypeError, OverflowError)
+"""Errors about a row. The last three are raised by drivers that cannot encode a value."""
+T = TypeVar("T")
+
+
+class Runner(Protocol):
+    """Runs transactions, see `store.sql.transactions`."""
+
+    async def run(self, steps: Steps[T]) -> T:
+        """Run one, or raise RowRefusedError or GatewayError."""
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+
+
+class DirectBooking:
+    """
+    The way of usage events around Redis, for one worker.
+
+    Args:
+        transactions: A connection of its own; closed by `aclose`.
+        metrics: Updates `usage_direct` and `late_settlements`.
+
+    Attributes:
+        owed: The newest booked events, which Redis has not got from here.
+    """
+
+    def __init__(self, transactions: Runner, metrics: Metrics) -> None:
+        self._transactions = transactions
+        self._metrics = metrics
+        self.owed: deque[bytes] = deque(maxlen=_OWED)
+
+    async def add(self, lines: list[bytes]) -> bool:
+        """
+        Book events that are new; return True.
+
+        Raises:
+            EventKeptError: SQL rejects one of them; the others are booked.
+            GatewayError: STORE_UNAVAILABLE; the transaction may or may not have been committed.
+        """
+        rows: list[tuple[bytes, Row]] = []
+        refused: Exception | None = None
+        for line in lines:
+            try:
+                rows.append((line, row_of(line)))
+            except ValueError as error:
+                refused = error
+        try:
+            await self._book(rows)
+        except _REFUSALS:
+            for pair in rows:
+                try:
+                    await self._book([pair])
+                except _REFUSALS as error:
+                    refused = error
+        if refused is not None:
+            raise EventKeptError(f"{type(refused).__name__}: {refused}") from refused
+        return True
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._transactions.aclose()
+
+    async def _book(self, rows: list[tuple[bytes, Row]]) -> None:
+        if not rows:
+            return
+        booked = await self._transactions.run(book([row for _, row in rows]))
+        self.owed.extend(line for line, _ in rows)
+        self._metrics.usage_direct.inc(len(booked.new))
+        self._metrics.late_settlements.inc(len(booked.late))
