@@ -19,8 +19,10 @@ from gateway.console.public.models import ROUTES as MODELS
 from gateway.console.public.status import ROUTES as STATUS
 from gateway.console.service.routes import ROUTES as SERVICE
 from gateway.console.signin.link_pages import ROUTES as LINKS
+from gateway.console.signin.mail_pages import ROUTES as MAIL
 from gateway.console.signin.pages import ROUTES as SIGN_IN
 from gateway.console.signin.passkey_pages import ROUTES as PASSKEY_SIGN_IN
+from gateway.console.signup.pages import ROUTES as SIGN_UP
 from gateway.console.web.page import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -31,6 +33,8 @@ ROUTES: tuple[Route, ...] = (
     *SIGN_IN,
     *PASSKEY_SIGN_IN,
     *OIDC,
+    *MAIL,
+    *SIGN_UP,
     *LINKS,
     *OVERVIEW,
     *KEYS,

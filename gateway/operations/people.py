@@ -30,7 +30,7 @@ class PeopleOperations:
         self._links = Links(database)
         self._accounts = Accounts(database)
         self._sessions = Sessions(database, Lifetimes(0, 0))
-        self._public_url = public_url
+        self._public_url = public_url.rstrip("/")
 
     async def has_operator(self) -> bool:
         """Return whether the service has been set up."""

@@ -41,6 +41,10 @@ class CodeOperations:
         """Revoke an open code; raises UnknownCodeError, CodeSpentError."""
         return await self._codes.revoke(code_id, by)
 
+    async def is_open(self, raw: str) -> bool:
+        """Return whether a code, as typed, can be redeemed now."""
+        return await self._codes.is_open(raw)
+
 
 class RecordOperations:
     """Reads usage, calls and the audit log. Calls appear within seconds of their end."""

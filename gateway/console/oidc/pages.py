@@ -29,6 +29,7 @@ _UNKNOWN = (
     "This identity is not connected to a user. Ask for an invitation; or sign in another way and"
     " connect it under Security."
 )
+_CLOSED = "This service takes no new people. Sign in, then open the invitation again."
 _UNVERIFIED = "The provider has not verified your mail address. Verify it there, then start again."
 _LOGIN_TAKEN = (
     "This mail address is already in use. Sign in first, and connect the provider under Security."
@@ -157,6 +158,8 @@ async def _newcomer(page: Page, flow: Flow, identity: Identity, claims: Claims) 
         raise _RefusedError(_UNVERIFIED)
     name = (claims.name or claims.preferred_username or login)[:100]
     if flow.invitation:
+        if page.services.settings.console.signup == "closed":
+            raise _RefusedError(_CLOSED)
         return await _join(page, flow, Newcomer(login[:254], name, None), identity)
     try:
         return await page.services.people.identities.create_user(

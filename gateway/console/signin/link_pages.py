@@ -12,20 +12,21 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from gateway.console.signin.pages import START, read_newcomer
+from gateway.console.signin.newcomers import newcomer, newcomer_errors, read_login
+from gateway.console.signin.pages import START, ask_code
 from gateway.console.web.forms import Form
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
 from gateway.store.people.links import (
     LinkKind,
     LinkUsedError,
-    Newcomer,
     OperatorExistsError,
 )
 from gateway.store.people.users import LastOwnerError, LoginTakenError, UnknownUserError
 
 _USED = "This link no longer works: it was used or has expired. Ask for a new one."
 _EXISTS = "The service is already set up. Sign in, or ask an operator for an invitation."
+_CLOSED = "This service takes no new people. Sign in, then open the invitation again."
 _TAKEN = "This name is already taken. If it is yours, sign in and open the link again."
 
 
@@ -37,14 +38,15 @@ async def show_setup(page: Page) -> Response:
 async def set_up(page: Page) -> Response:
     """Make the first operator and their account."""
     form = await page.form()
-    errors = await _newcomer_errors(page, form)
+    login = read_login(form)
+    errors = await newcomer_errors(page, form, login)
     if errors:
         return _page(page, LinkKind.SETUP, form, errors, status=422)
     account = form.text("account")[:100] or page.services.settings.brand.name
     try:
         await page.services.people.links.peek(LinkKind.SETUP, form.text("token"))
-        newcomer = await _newcomer(page, form)
-        user, _ = await page.services.people.links.set_up(form.text("token"), newcomer, account)
+        who = await newcomer(page, form, login)
+        user, _ = await page.services.people.links.set_up(form.text("token"), who, account)
     except LinkUsedError:
         return _page(page, LinkKind.SETUP, form, {"token": _USED}, status=410)
     except OperatorExistsError:
@@ -62,10 +64,14 @@ async def show_enter(page: Page) -> Response:
 async def enter(page: Page) -> Response:
     """Sign in by a link."""
     form = await page.form()
+    links = page.services.people.links
     try:
-        user = await page.services.people.links.enter(form.text("token"))
+        link = await links.peek(LinkKind.ENTER, form.text("token"))
+        user = await links.enter(form.text("token"))
     except LinkUsedError:
         return _page(page, LinkKind.ENTER, form, {"token": _USED}, status=410)
+    if link.is_by_mail and user.totp is not None:
+        return ask_code(page, user, START)
     return await page.signed_in(user, START)
 
 
@@ -79,12 +85,15 @@ async def accept_invitation(page: Page) -> Response:
     form = await page.form()
     people = page.services.people
     viewer = page.maybe_viewer
-    errors = {} if viewer else await _newcomer_errors(page, form)
+    login = read_login(form)
+    if viewer is None and page.services.settings.console.signup == "closed":
+        return _page(page, LinkKind.INVITE, form, {"token": _CLOSED}, status=403)
+    errors = {} if viewer else await newcomer_errors(page, form, login)
     if errors:
         return _page(page, LinkKind.INVITE, form, errors, status=422)
     try:
         link = await people.links.peek(LinkKind.INVITE, form.text("token"))
-        who = await people.users.get(viewer.user_id) if viewer else await _newcomer(page, form)
+        who = await (people.users.get(viewer.user_id) if viewer else newcomer(page, form, login))
         user = await people.links.join(form.text("token"), who)
     except LinkUsedError:
         return _page(page, LinkKind.INVITE, form, {"token": _USED}, status=410)
@@ -119,26 +128,7 @@ async def reset(page: Page) -> Response:
         user = await people.links.reset(form.text("token"), hashed)
     except (LinkUsedError, UnknownUserError):
         return _page(page, LinkKind.RESET, form, {"token": _USED}, status=410)
-    return await page.signed_in(user, START)
-
-
-async def _newcomer_errors(page: Page, form: Form) -> dict[str, str]:
-    login, name = read_newcomer(form)
-    errors: dict[str, str] = {}
-    if not login or not login.isprintable() or " " in login:
-        errors["login"] = "Enter a mail address or a name without spaces."
-    if not name or not name.isprintable():
-        errors["name"] = "Enter your name."
-    context = [login, name, page.services.settings.brand.name]
-    weak = await page.services.people.passwords.weakness(form.raw("password"), context)
-    if weak is not None:
-        errors["password"] = weak
-    return errors
-
-
-async def _newcomer(page: Page, form: Form) -> Newcomer:
-    login, name = read_newcomer(form)
-    return Newcomer(login, name, await page.services.people.passwords.hash(form.raw("password")))
+    return ask_code(page, user, START) if user.totp else await page.signed_in(user, START)
 
 
 def _page(
@@ -155,6 +145,7 @@ def _page(
         status=status,
         headers={"cache-control": "no-store"},
         kind=kind.value,
+        is_closed=page.services.settings.console.signup == "closed",
         oidc=page.services.settings.console.oidc,
         token=sent.text("token"),
         login=sent.text("login"),

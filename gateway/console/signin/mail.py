@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import smtplib
 import ssl
+from collections.abc import Coroutine
 from email.message import EmailMessage
 from email.utils import formataddr, make_msgid
 from typing import Final
 
+from gateway.errors import GatewayError
 from gateway.settings import Mail
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_S: Final = 10.0
 _MOST_AT_ONCE: Final = 2
+MOST_WAITING: Final = 50
 # One address, without display name, comments or anything that could begin another header.
 _ADDRESS: Final = re.compile(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
@@ -72,6 +78,32 @@ class Mailer:
             context = ssl.create_default_context()
             return smtplib.SMTP_SSL(mail.host, mail.port, timeout=TIMEOUT_S, context=context)
         return smtplib.SMTP(mail.host, mail.port, timeout=TIMEOUT_S)
+
+
+class Outbox:
+    """Mails that are written and sent after the response, whose time then says nothing."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, sending: Coroutine[object, object, None]) -> None:
+        """Run `sending` later; with MOST_WAITING in progress it is dropped, and logged."""
+        if len(self._tasks) >= MOST_WAITING:
+            sending.close()
+            logger.warning("mail_dropped", extra={"waiting": len(self._tasks)})
+            return
+        task = asyncio.create_task(_logged(sending))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _logged(sending: Coroutine[object, object, None]) -> None:
+    try:
+        await sending
+    except (MailFailedError, GatewayError) as error:
+        logger.warning("mail_failed", extra={"reason": str(error)})
+    except Exception:
+        logger.exception("mail_failed")
 
 
 def is_address(text: str) -> bool:

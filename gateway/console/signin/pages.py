@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from gateway.console.signin.authenticators import matching_step, normal_code
 from gateway.console.signin.passwords import is_outdated
-from gateway.console.web.forms import Form
 from gateway.console.web.page import Page, Route, local_path
 from gateway.console.web.security import session_cookie
 from gateway.console.web.viewer import Access
@@ -52,10 +51,15 @@ async def sign_in(page: Page) -> Response:
         renewed = await people.passwords.hash(password)
         user = await people.users.change(user.id, SYSTEM, "user.rehash", password=renewed)
     if user.totp is not None:
-        pending = people.secret.sign(user.id, _PENDING, _PENDING_S)
-        return _code_page(page, pending=pending, following=following)
+        return ask_code(page, user, following)
     await people.throttle.succeeded(login, page.address)
     return await page.signed_in(user, following)
+
+
+def ask_code(page: Page, user: User, following: str) -> Response:
+    """Return the page that asks a user for a code of their authenticator."""
+    pending = page.services.people.secret.sign(user.id, _PENDING, _PENDING_S)
+    return _code_page(page, pending=pending, following=following)
 
 
 async def enter_code(page: Page) -> Response:
@@ -132,8 +136,11 @@ async def sign_out(page: Page) -> Response:
 async def refusal(page: Page, login: str) -> Response | None:
     """Return a page that asks to wait, if too many attempts failed."""
     wait_s = await page.services.people.throttle.wait_s(login, page.address)
-    if not wait_s:
-        return None
+    return show_wait(page, wait_s) if wait_s else None
+
+
+def show_wait(page: Page, wait_s: int) -> Response:
+    """Return the page that asks to wait."""
     return page.render(
         "signin/wait.html", status=429, headers={"retry-after": str(wait_s)}, wait_s=wait_s
     )
@@ -165,6 +172,7 @@ def show_sign_in_page(
         login=login,
         following=following,
         has_passkeys=page.services.people.passkeys.is_available,
+        has_mail=page.services.people.mailer is not None,
         oidc=page.services.settings.console.oidc,
         error=None if error is None else page.text(error),
     )
@@ -181,11 +189,6 @@ def _code_page(
         following=following,
         error=None if error is None else page.text(error),
     )
-
-
-def read_newcomer(form: Form) -> tuple[str, str]:
-    """Return the sign-in name and the name of a form."""
-    return normal_login(form.text("login"))[:254], form.text("name")[:100]
 
 
 ROUTES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.console.oidc.provider import Provider
-from gateway.console.signin.mail import Mailer
+from gateway.console.signin.mail import Mailer, Outbox
 from gateway.console.signin.passkeys import Passkeys
 from gateway.console.signin.passwords import Passwords
 from gateway.console.signin.secret import load_secret
@@ -17,6 +17,7 @@ from gateway.store.people.factors import Factors
 from gateway.store.people.identities import Identities
 from gateway.store.people.links import Links
 from gateway.store.people.sessions import Lifetimes, Sessions, SignedIn
+from gateway.store.people.sign_ups import SignUps
 from gateway.store.people.users import Users
 from gateway.store.redis.client import RedisClient
 from gateway.store.sql.database import Database
@@ -43,6 +44,7 @@ class People:
         self.users = Users(database)
         self.sessions = Sessions(database, Lifetimes(console.session_idle_s, console.session_max_s))
         self.links = Links(database)
+        self.sign_ups = SignUps(database)
         self.factors = Factors(database)
         self.identities = Identities(database)
         self.provider = None if console.oidc is None else Provider(console.oidc, secrets.oidc)
@@ -56,6 +58,7 @@ class People:
             if console.mail is None
             else Mailer(console.mail, secrets.mail, settings.brand.name)
         )
+        self.outbox = Outbox()
         self.throttle = Throttle(redis, settings.redis.key_prefix, self.secret)
         is_local = is_loopback(settings.brand.public_url)
         self._operators_need_factor = console.operator_2fa and not is_local

@@ -20,6 +20,12 @@ LONGEST_WAIT_S = 60
 MOST_BY_ADDRESS = 30
 MOST_MAILS = 20
 """Mails of an account an hour."""
+MOST_LINKS = 5
+"""Links by mail to a recipient an hour."""
+MOST_LINKS_BY_ADDRESS = 20
+"""Links by mail that clients at an address ask for in an hour."""
+MOST_SIGN_UPS = 10
+"""New users from an address an hour."""
 LIFE_S = 3600
 _MOST_LOCAL = 20_000
 _IPV6_PREFIX = 64
@@ -58,6 +64,15 @@ class Throttle:
         longest = max(name_s, address_s if tries >= MOST_BY_ADDRESS else 0.0)
         return int(longest) + (longest > int(longest))
 
+    async def address_wait_s(self, address: str) -> int:
+        """Return how many seconds an address must wait after its wrong attempts; 0: none."""
+        tries, left_s = await self._read(self._names("", address)[2])
+        return int(left_s) + 1 if tries >= MOST_BY_ADDRESS else 0
+
+    async def address_failed(self, address: str) -> None:
+        """Count a wrong attempt that is for no name."""
+        await self._add(self._names("", address)[2], LIFE_S)
+
     async def failed(self, login: str, address: str) -> None:
         """Count a wrong attempt."""
         wait, by_name, by_address = self._names(login, address)
@@ -75,8 +90,20 @@ class Throttle:
 
     async def allows_mail(self, account_id: str) -> bool:
         """Count a mail of an account; return whether it may be sent."""
-        name = self._prefix + self._secret.counter("mail", account_id)
-        return await self._add(name, LIFE_S) <= MOST_MAILS
+        return await self._allows("mail", account_id, MOST_MAILS)
+
+    async def allows_link(self, recipient: str, address: str) -> bool:
+        """Count a mail that a client at `address` asks for; return whether it may be sent."""
+        by_address = await self._allows("link from", network_of(address), MOST_LINKS_BY_ADDRESS)
+        return by_address and await self._allows("link to", recipient, MOST_LINKS)
+
+    async def allows_sign_up(self, address: str) -> bool:
+        """Count a new user from an address; return whether it may be created."""
+        return await self._allows("sign-up", network_of(address), MOST_SIGN_UPS)
+
+    async def _allows(self, kind: str, name: str, most: int) -> bool:
+        """Count something for an hour; return whether it was done at most `most` times."""
+        return await self._add(self._prefix + self._secret.counter(kind, name), LIFE_S) <= most
 
     def _names(self, login: str, address: str) -> tuple[str, str, str]:
         network = network_of(address)

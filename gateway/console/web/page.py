@@ -129,6 +129,11 @@ class Page:
         return self._messages.language
 
     @property
+    def can_sign_up(self) -> bool:
+        """New people may open an account without an invitation."""
+        return self.services.settings.console.signup in ("code", "open")
+
+    @property
     def is_part(self) -> bool:
         """The request wants only the part of the page that changes."""
         return self.request.headers.get("hx-request") == "true"

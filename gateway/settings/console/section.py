@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -48,6 +48,15 @@ class Console(Section, frozen=True):
             extra={"unit": "connections"},
         ),
     ] = 4
+    signup: Annotated[
+        Literal["closed", "invite", "code", "open"],
+        Meta(
+            description="How new people get in. `invite`: by a link from an owner or operator."
+            " `code`: also with an unused redemption code, which is redeemed into their new"
+            " account. `open`: also without one. `closed`: not at all; invitations then only let"
+            " existing users join an account.",
+        ),
+    ] = "invite"
     session_idle_s: Annotated[
         float,
         Meta(
@@ -90,8 +99,8 @@ class Console(Section, frozen=True):
     mail: Annotated[
         Mail | None,
         Meta(
-            description="A mail server for invitations. Without it, links are shown to those"
-            " who made them, to pass on.",
+            description="A mail server for links: invitations, sign-up, sign-in and new passwords."
+            " Without it, links are shown to those who made them, to pass on.",
         ),
     ] = None
     trusted_proxies: Annotated[

@@ -42,7 +42,7 @@ class Oidc(Section, frozen=True):
 
 
 class Mail(Section, frozen=True):
-    """A mail server with which the pages send invitations."""
+    """A mail server with which the pages send links."""
 
     host: Annotated[Text, Meta(description="Name or address of the SMTP server.")]
     sender: Annotated[

@@ -167,38 +167,65 @@ class Codes:
             UnknownAccountError: there is no such account.
             AmountError: the balance would leave its bounds.
         """
-        digits = read_code(raw)
-        if digits is None:
-            raise UnknownCodeError
-        now = int(time.time())
-        which = CODES.c.digest == code_digest(digits)
-        take = (
-            sa.update(CODES)
-            .where(which, CODES.c.redeemed_at.is_(None), CODES.c.revoked_at.is_(None))
-            .where(CODES.c.expires_at.is_(None) | (CODES.c.expires_at > now))
-            .values(redeemed_at=now, redeemed_by=account_id)
-            .returning(CODES)
-        )
+        which = _which(raw)
         async with self._database.write() as connection:
             owner = sa.select(ACCOUNTS.c.id).where(ACCOUNTS.c.id == account_id)
             if (await connection.execute(owner)).first() is None:
                 raise UnknownAccountError(account_id)
-            row = (await connection.execute(take)).first()
-            if row is None:
-                raise CodeSpentError((await _find(connection, which)).state(now))
-            code = code_of(row)
-            entry = await book(
-                connection,
-                Booking(
-                    account_id=account_id,
-                    kind=EntryKind.CODE,
-                    amount_nanousd=code.amount_nanousd,
-                    actor=by.name,
-                    reason=code.id,
-                ),
-            )
-            await record(connection, by, "code.redeem", code.id, after=_facts(code))
-        return entry
+            return await _redeem(connection, which, account_id, by)
+
+    async def is_open(self, raw: str) -> bool:
+        """Return whether a code, as typed, can be redeemed now."""
+        try:
+            which = _which(raw)
+            async with self._database.read() as connection:
+                return (await _find(connection, which)).state(time.time()) == "open"
+        except UnknownCodeError:
+            return False
+
+
+async def redeem_code(
+    connection: AsyncConnection, raw: str, account_id: str, by: Actor
+) -> LedgerEntry:
+    """Redeem a code into an account of the open transaction; raises as `Codes.redeem`."""
+    return await _redeem(connection, _which(raw), account_id, by)
+
+
+async def _redeem(
+    connection: AsyncConnection, which: sa.ColumnElement[bool], account_id: str, by: Actor
+) -> LedgerEntry:
+    now = int(time.time())
+    take = (
+        sa.update(CODES)
+        .where(which, CODES.c.redeemed_at.is_(None), CODES.c.revoked_at.is_(None))
+        .where(CODES.c.expires_at.is_(None) | (CODES.c.expires_at > now))
+        .values(redeemed_at=now, redeemed_by=account_id)
+        .returning(CODES)
+    )
+    row = (await connection.execute(take)).first()
+    if row is None:
+        raise CodeSpentError((await _find(connection, which)).state(now))
+    code = code_of(row)
+    entry = await book(
+        connection,
+        Booking(
+            account_id=account_id,
+            kind=EntryKind.CODE,
+            amount_nanousd=code.amount_nanousd,
+            actor=by.name,
+            reason=code.id,
+        ),
+    )
+    await record(connection, by, "code.redeem", code.id, after=_facts(code))
+    return entry
+
+
+def _which(raw: str) -> sa.ColumnElement[bool]:
+    """Return the condition that finds a typed code; raises UnknownCodeError."""
+    digits = read_code(raw)
+    if digits is None:
+        raise UnknownCodeError
+    return CODES.c.digest == code_digest(digits)
 
 
 def show_code(number: int) -> str:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
 HOUR_S = 3600
+BY_MAIL = Actor("mail")
+"""Creates the links that users ask for by mail. They replace a password, not a second factor."""
 INVITATION_S = 7 * 86_400
 
 
@@ -64,6 +66,11 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
     created_at: int
     expires_at: int
+
+    @property
+    def is_by_mail(self) -> bool:
+        """The user asked for it by mail."""
+        return self.created_by == BY_MAIL.name
 
 
 class Newcomer(msgspec.Struct, frozen=True):
@@ -150,7 +157,7 @@ class Links:
             await connection.execute(sa.delete(LINKS).where(LINKS.c.kind == LinkKind.SETUP.value))
             if await has_operator(connection):
                 raise OperatorExistsError
-            user = await _add_newcomer(connection, operator, is_operator=True)
+            user = await add_newcomer(connection, operator, is_operator=True)
             actor = Actor(f"user:{user.id}")
             account_id = await add_account(connection, account_name, actor, self._now())
             await set_role(connection, user.id, account_id, "owner", actor)
@@ -180,7 +187,7 @@ class Links:
             link = await self._use(connection, LinkKind.INVITE, token)
             assert link.account_id is not None
             assert link.role is not None
-            user = who if isinstance(who, User) else await _add_newcomer(connection, who)
+            user = who if isinstance(who, User) else await add_newcomer(connection, who)
             actor = Actor(f"user:{user.id}")
             await set_role(connection, user.id, link.account_id, link.role, actor)
             if identity is not None:
@@ -188,18 +195,24 @@ class Links:
         return user
 
     async def reset(self, token: str, password: str) -> User:
-        """Set a user's password, remove their second factors and sessions; raises LinkUsedError."""
+        """
+        Set a user's password and end their sessions; raises LinkUsedError.
+
+        A link that an operator or owner made also removes the authenticator, one by mail does not.
+        """
         async with self._database.write() as connection:
             link = await self._use(connection, LinkKind.RESET, token)
             user = await _user(connection, link)
-            values = {"password": password, "totp": None, "totp_step": 0}
+            values: dict[str, object] = {"password": password}
+            if not link.is_by_mail:
+                values |= {"totp": None, "totp_step": 0}
+                await connection.execute(
+                    sa.delete(RECOVERY_CODES).where(RECOVERY_CODES.c.user_id == user.id)
+                )
             await connection.execute(sa.update(USERS).where(USERS.c.id == user.id).values(**values))
-            await connection.execute(
-                sa.delete(RECOVERY_CODES).where(RECOVERY_CODES.c.user_id == user.id)
-            )
             await end_sessions(connection, user.id)
             await record(connection, Actor(f"user:{user.id}"), "user.reset", user.id)
-        return msgspec.structs.replace(user, password=password, totp=None, totp_step=0)
+        return msgspec.structs.replace(user, **values)
 
     async def _use(self, connection: AsyncConnection, kind: LinkKind, token: str) -> Link:
         query = self._open(kind, token).with_only_columns(LINKS.c.digest)
@@ -262,9 +275,10 @@ async def add_account(connection: AsyncConnection, name: str, by: Actor, now: in
     return account_id
 
 
-async def _add_newcomer(
+async def add_newcomer(
     connection: AsyncConnection, who: Newcomer, *, is_operator: bool = False
 ) -> User:
+    """Insert a user within the open transaction; raises LoginTakenError."""
     return await add_user(
         connection, who.login, who.name, password=who.password, is_operator=is_operator
     )
@@ -273,7 +287,8 @@ async def _add_newcomer(
 async def _user(connection: AsyncConnection, link: Link) -> User:
     query = sa.select(USERS).where(USERS.c.id == link.user_id, USERS.c.disabled_at.is_(None))
     row = (await connection.execute(query)).first()
-    if row is None:
+    # An operator's rights do not depend on a mailbox; the user may have become one since.
+    if row is None or (row.is_operator and link.is_by_mail):
         raise LinkUsedError
     return user_of(row)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from joserfc.jwk import ECKey
 
@@ -237,6 +238,26 @@ async def test_invitation_does_not_take_over_a_user(
 
     assert done.status_code == 403
     assert "Sign in first" in done.text
+
+
+async def test_invitation_makes_no_user_of_a_closed_service(
+    app: ConsoleApp, provider: OpenIdProvider
+) -> None:
+    """It stays unused, and lets a connected user join."""
+    settings = app.services.settings
+    console = msgspec.structs.replace(settings.console, signup="closed")
+    app.services.settings = msgspec.structs.replace(settings, console=console)
+    account = await app.services.accounts.create("Acme", None, SYSTEM)
+    token = await app.services.people.links.create_invitation(account.id, "member", SYSTEM)
+
+    refused = await sign_in(app, provider, token=token)
+    user = await linked_user(app, provider)
+    joined = await sign_in(app, provider, token=token)
+
+    assert (refused.status_code, joined.status_code) == (403, 303)
+    assert "takes no new people" in refused.text
+    members = await app.services.people.users.members(account.id)
+    assert [each.user_id for each in members] == [user.id]
 
 
 async def test_viewer_connects_and_disconnects(app: ConsoleApp, provider: OpenIdProvider) -> None:

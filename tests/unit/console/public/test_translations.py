@@ -24,13 +24,13 @@ TEMPLATES = [
     FOLDER / "templates" / "app.html",
     *(
         path
-        for group in ("activity", "keys", "profile", "signin", "ui")
+        for group in ("activity", "keys", "profile", "signin", "signup", "ui")
         for path in (FOLDER / "templates" / group).glob("*.html")
     ),
 ]
 MODULES = [
     path
-    for group in ("activity", "keys", "profile", "signin", "oidc")
+    for group in ("activity", "keys", "profile", "signin", "signup", "oidc")
     for path in (FOLDER / group).glob("*.py")
 ]
 LANGUAGES = sorted((FOLDER / "locale").glob("*.po"))

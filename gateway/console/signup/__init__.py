@@ -1,0 +1,1 @@
+"""Pages with which new people open an account of their own."""
