@@ -18,7 +18,12 @@ end
 local function move(account, fields, position, repeated)
   local names = scope_names(fields.k, fields.m)
   if repeated then
-    redis.call('HDEL', account, 'b', 'b' .. names[2], 'b' .. names[3])
+    for _, name in ipairs(names) do
+      -- SQL does not have the costs that are charged until it is loaded again: count them.
+      if redis.call('HDEL', account, 'b' .. name) == 1 then
+        redis.call('HSETNX', account, 'p' .. name, cmsgpack.pack({0, 0, 0, 0, 0}))
+      end
+    end
     return
   end
   local held = redis.call('HMGET', account, 'b', 'b' .. names[2], 'b' .. names[3])

@@ -197,6 +197,28 @@ async def test_budget_counts_what_was_spent_before_it_was_set(world: TillWorld) 
     assert error.message.startswith("The daily budget of $0.00000009 of this API key for the model")
 
 
+async def test_budget_counts_calls_that_end_while_its_spending_is_loaded_again(
+    world: TillWorld,
+) -> None:
+    """After a second delivery the spending comes from SQL, which does not have the latest calls."""
+    key = KeyLimits(budget_day_nanousd=100)
+    world.sql.put()
+    await world.run(limits=key, max_tokens=5)  # free, so that nothing waits for SQL
+    running = await world.reserve(limits=key)
+    await world.ledger.book(acknowledge=False)
+    await world.ledger.book()
+
+    await world.worker.settle(running, Usage(input=80))
+
+    error = await world.refusal(limits=key, max_tokens=11)
+    assert error.kind is ErrorKind.BUDGET_SPENT
+    assert "has $0.00000002 left" in error.message
+    await world.run(Usage(input=10), limits=key, max_tokens=10)
+    await world.ledger.book()
+    left = await world.refusal(limits=key, input_tokens=1, max_tokens=10)
+    assert "has $0.00000001 left" in left.message
+
+
 async def test_anthropic_clients_are_told_in_their_dialect(world: TillWorld) -> None:
     """The headers of a refusal are those of the client's wire."""
     world.sql.put(limits=Limits(rpm=1))
