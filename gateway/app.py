@@ -42,6 +42,7 @@ from gateway.settings import Secrets, Settings
 from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.health.exchange import RedisHealth, health_channel
 from gateway.store.health.live import LiveReports
+from gateway.store.health.probes import RedisProbes
 from gateway.store.hot_state.count_cache import CountCache
 from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.idempotency.records import IdempotencyRecords, idempotency_scripts
@@ -176,8 +177,11 @@ class EdgeBuilder:
             LagSampler(settings.server.max_loop_lag_ms / 1000, stores.metrics.loop_lag.observe)
         )
         watchdog = stack.enter_context(Watchdog())
-        self._routing = WorkerRouting(settings.routing, self._transport, stores.health)
+        probes = RedisProbes(stores.redis.command, settings.redis.key_prefix)
+        self._routing = WorkerRouting(settings.routing, self._transport, stores.health, probes)
         stores.health.learn = self._routing.board.learn
+        if self._routing.asked is not None:
+            stores.health.on_probe = self._routing.asked.received
         self._routing.start()
         stack.push_async_callback(self._routing.aclose)
         publishing = asyncio.create_task(

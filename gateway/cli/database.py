@@ -54,6 +54,7 @@ class Operations(NamedTuple):
     codes: CodeOperations
     records: RecordOperations
     people: PeopleOperations
+    database: Database
 
 
 class SchemaError(Exception):
@@ -178,6 +179,7 @@ async def _run(
                 CodeOperations(database),
                 RecordOperations(database),
                 PeopleOperations(database, settings.brand.public_url),
+                database,
             )
         )
     finally:

@@ -1,4 +1,4 @@
-"""`capio health`: the health of deployments in the last minutes, over all workers and pods."""
+"""`capio health` and `capio probe`: how deployments do, over all workers and pods."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ import msgspec
 from redis.exceptions import RedisError
 
 from gateway.cli.config import config_option, load_config, store_secrets
+from gateway.cli.database import Operations, actor, run
 from gateway.cli.formats import FAILURE, Row, fail, json_option, print_json, print_rows
-from gateway.core.catalogue import build
+from gateway.core.catalogue import build, deployment_labels
+from gateway.core.routing.probes import Probe, ProbeOutcome
+from gateway.operations.objects import probe_object
+from gateway.operations.probes import ProbeOperations
 from gateway.settings import Settings
 from gateway.store.health.minutes import MOST_MINUTES, DeploymentReport, read_health
+from gateway.store.health.probes import RedisProbes
 from gateway.store.redis.address import cold_client, redis_target
 
 
@@ -40,12 +45,57 @@ def health(minutes: int, config_path: Path | None, as_json: bool) -> None:
         print_rows([_row(each) for each in reports], as_json=False)
 
 
+@click.command()
+@click.argument("deployment")
+@config_option
+@json_option
+def probe(deployment: str, config_path: Path | None, as_json: bool) -> None:
+    """
+    Test DEPLOYMENT (`provider/model`) with each credential of its provider.
+
+    A worker sends the smallest possible call, which the upstream charges. A deployment that was out
+    and responds takes calls again at once.
+    """
+    settings = load_config(config_path)
+    try:
+        found = run(settings, lambda operations: _probe(settings, operations, deployment))
+    except (RedisError, ValueError) as error:
+        fail([f"Redis cannot be reached: {error}. Is the gateway running?"], FAILURE)
+    if as_json:
+        print_json([probe_object(found)])
+    else:
+        print_rows([_outcome_row(each) for each in found.outcomes or ()], as_json=False)
+    if not any(each.accepted for each in found.outcomes or ()):
+        raise SystemExit(FAILURE)
+
+
+async def _probe(settings: Settings, operations: Operations, deployment: str) -> Probe:
+    client = cold_client(redis_target(settings, store_secrets(settings), "capio-cli"))
+    bus = RedisProbes(client.execute_command, settings.redis.key_prefix)
+    labels = deployment_labels(build(settings, {}))
+    try:
+        probes = ProbeOperations(operations.database, bus, lambda: labels)
+        return await probes.probe(deployment, actor())
+    finally:
+        await client.aclose()
+
+
+def _outcome_row(outcome: ProbeOutcome) -> Row:
+    return {
+        "credential": outcome.credential,
+        "accepted": outcome.accepted,
+        "status": outcome.status or None,
+        "failure": None if outcome.failure is None else outcome.failure.value,
+        "ms": outcome.ms,
+        "message": outcome.message,
+    }
+
+
 async def _read(settings: Settings, minutes: int) -> list[DeploymentReport]:
-    catalogue = build(settings, {})
-    labels = dict.fromkeys(each.label for model in catalogue.models for each in model.deployments)
+    labels = deployment_labels(build(settings, {}))
     client = cold_client(redis_target(settings, store_secrets(settings), "capio-cli"))
     try:
-        return await read_health(client, settings.redis.key_prefix, list(labels), minutes)
+        return await read_health(client, settings.redis.key_prefix, labels, minutes)
     finally:
         await client.aclose()
 

@@ -33,6 +33,7 @@ _COMMANDS = {
     "keys": _Lazy("keys", "keys", "Manage the keys of accounts."),
     "models": _Lazy("config", "models", "Show the models that clients can use."),
     "health": _Lazy("health", "health", "Show the health of deployments, over all workers."),
+    "probe": _Lazy("health", "probe", "Test a deployment with a call of one token."),
     "users": _Lazy("people.users", "users", "Manage the people who use the pages."),
     "limits": _Lazy("limits", "limits", "Manage rate limits and budgets."),
     "credits": _Lazy("credits", "credit", "Manage balances and show the ledger."),

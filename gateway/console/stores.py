@@ -10,12 +10,15 @@ from gateway.console.admin_api.accounts import AdminAccounts
 from gateway.console.admin_api.api import AdminApi
 from gateway.console.admin_api.keys import AdminKeys
 from gateway.console.admin_api.records import AdminRecords
-from gateway.core.catalogue import Catalogue, build
+from gateway.console.admin_api.service import AdminService
+from gateway.core.catalogue import Catalogue, build, deployment_labels
 from gateway.operations.accounts import AccountOperations
 from gateway.operations.keys import KeyOperations
+from gateway.operations.probes import ProbeOperations
 from gateway.operations.records import CodeOperations, RecordOperations
 from gateway.settings import Secrets, Settings
 from gateway.store.accounts.snapshot import SqlAccounts
+from gateway.store.health.probes import RedisProbes
 from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.keys.cache import KeyCache
 from gateway.store.keys.entry import key_entry_script
@@ -63,6 +66,9 @@ class Stores:
         self.accounts = AccountOperations(database, self.loader)
         self.codes = CodeOperations(database)
         self.records = RecordOperations(database)
+        self.probes = ProbeOperations(
+            database, RedisProbes(redis.command, prefix), lambda: deployment_labels(self.catalogue)
+        )
 
     def reload(self, settings: Settings) -> None:
         """Use the models and prices of newer settings; the rest applies from the next start."""
@@ -87,6 +93,7 @@ def admin_api(stores: Stores, database: Database) -> AdminApi:
             *AdminAccounts(database, stores.loader).routes(),
             *AdminKeys(keys, stores.publisher, lambda: stores.catalogue).routes(),
             *AdminRecords(database).routes(),
+            *AdminService(stores.probes).routes(),
         ],
         allow_forwarded=stores.settings.admin.allow_forwarded,
     )

@@ -59,6 +59,12 @@ class Catalogue(msgspec.Struct, frozen=True):
         )
 
 
+def deployment_labels(catalogue: Catalogue) -> list[str]:
+    """Return the labels of all deployments, each once, in the order of the models."""
+    labels = (each.label for model in catalogue.models for each in model.deployments)
+    return list(dict.fromkeys(labels))
+
+
 def build(settings: given.Settings, secrets: Mapping[str, tuple[str, ...]]) -> Catalogue:
     """
     Return the catalogue for checked settings.

@@ -10,6 +10,7 @@ import msgspec
 from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import TOKEN_COLUMNS, USAGE_COLUMNS, CallRecord, Usage
 from gateway.core.money import amount_fields
+from gateway.core.routing.probes import Probe
 from gateway.operations.values import show_time
 from gateway.store.accounts.accounts import Account
 from gateway.store.accounts.codes import Code
@@ -128,6 +129,17 @@ def call_object(event: CallRecord) -> dict[str, object]:
         **usage_record(event.usage),
         **amount_fields("cost", event.cost_nanousd),
         **amount_fields("upstream_cost", event.upstream_cost_nanousd),
+    }
+
+
+def probe_object(probe: Probe) -> dict[str, object]:
+    """Return what a probe found."""
+    outcomes = probe.outcomes or ()
+    return {
+        "object": "probe",
+        "deployment": probe.deployment,
+        "accepted": any(each.accepted for each in outcomes),
+        "credentials": [msgspec.to_builtins(each) for each in outcomes],
     }
 
 

@@ -26,6 +26,18 @@ class UnknownCallError(LookupError):
     """No call with this id is recorded."""
 
 
+class UnknownDeploymentError(LookupError):
+    """No model has a deployment with this label."""
+
+
+class ProbedLatelyError(Exception):
+    """The deployment was probed a moment ago."""
+
+
+class ProbeUnansweredError(Exception):
+    """No worker sent a probe in time."""
+
+
 class _Refusal(NamedTuple):
     kind: ErrorKind
     message: str  # {0} is the exception's argument
@@ -81,6 +93,22 @@ _TABLE: dict[type[Exception], _Refusal] = {
     OperatorExistsError: _Refusal(
         ErrorKind.CONFLICT,
         "An operator already exists. Use `capio users link NAME` to create a sign-in link.",
+    ),
+    UnknownDeploymentError: _Refusal(
+        _NOT_FOUND,
+        "No model has the deployment '{0}'. Labels are 'provider/model', see /admin-ui/providers.",
+        "deployment_not_found",
+        "deployment",
+    ),
+    ProbedLatelyError: _Refusal(
+        ErrorKind.CONFLICT,
+        "'{0}' was probed a moment ago. Wait 3 seconds: each probe is a call that is charged.",
+        "probed_lately",
+    ),
+    ProbeUnansweredError: _Refusal(
+        ErrorKind.STORE_UNAVAILABLE,
+        "No worker sent a probe of '{0}' in time. See whether workers run and reach Redis.",
+        "probe_unanswered",
     ),
     AmountError: _Refusal(
         ErrorKind.BAD_REQUEST, "This amount cannot be booked: {0}.", "invalid_amount", "amount"

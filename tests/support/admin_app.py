@@ -10,10 +10,13 @@ from gateway.console.admin_api.accounts import AdminAccounts
 from gateway.console.admin_api.api import AdminApi
 from gateway.console.admin_api.keys import AdminKeys
 from gateway.console.admin_api.records import AdminRecords
+from gateway.console.admin_api.service import AdminService
 from gateway.core.catalogue import build
 from gateway.core.model import CallRecord, Principal
+from gateway.core.routing.probes import Probe, ProbeOutcome
 from gateway.edge.account_api import AccountApi
 from gateway.edge.asgi import Edge
+from gateway.operations.probes import ProbeOperations
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.settings import Deployment, Model, Provider, Settings, WireEndpoint
 from gateway.store.accounts.accounts import Account, Accounts
@@ -56,6 +59,20 @@ class RecordingPublisher:
         return not self.away
 
 
+class RespondingWorkers:
+    """Workers whose upstream accepts the first credential."""
+
+    async def may_ask(self, deployment: str) -> bool:
+        return True
+
+    async def ask(self, probe: Probe) -> int:
+        return 1
+
+    async def outcome(self, probe_id: str) -> Probe | None:
+        outcome = ProbeOutcome(credential=1, accepted=True, status=200, ms=12)
+        return Probe(probe=probe_id, deployment="p/m", outcomes=(outcome,))
+
+
 class AdminApp:
     """The APIs of one worker, and a client for them."""
 
@@ -87,6 +104,9 @@ class AdminApp:
                 *AdminAccounts(database, self.published).routes(),
                 *AdminKeys(self.keys, self.published, lambda: build(settings, {})).routes(),
                 *AdminRecords(database).routes(),
+                *AdminService(
+                    ProbeOperations(database, RespondingWorkers(), lambda: ["p/m"])
+                ).routes(),
             ],
             allow_forwarded=allow_forwarded,
         )

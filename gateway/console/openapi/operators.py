@@ -14,6 +14,7 @@ ACCOUNTS: Final = "Accounts"
 KEYS: Final = "Keys"
 CODES: Final = "Codes"
 RECORDS: Final = "Records"
+SERVICE: Final = "Service"
 
 _SCHEMES: Final = {
     "operator": {
@@ -67,12 +68,13 @@ def operators_api(base_url: str, model: str, brand: str = "Capio") -> Api:
         " are returned twice, as decimal dollars and in nano-dollars, and accepted in either form."
         " Every change is written to the audit log. Errors have OpenAI's shape.",
         base_url=base_url,
-        operations=(*_accounts(), *_money(), *_keys(model), *_codes(), *_records()),
+        operations=(*_accounts(), *_money(), *_keys(model), *_codes(), *_service(), *_records()),
         schemes=_SCHEMES,
         tags={
             ACCOUNTS: "Accounts, their limits, their balance and its ledger.",
             KEYS: "API keys and their limits.",
             CODES: "Codes that add credit when a client redeems them.",
+            SERVICE: "Probes of deployments.",
             RECORDS: "Usage, calls, the audit log, and the check of all balances.",
         },
     )
@@ -266,6 +268,22 @@ def _codes() -> tuple[Operation, ...]:
             *("POST", "codes/{id}/revoke", CODES),
             ("Revoke a code", "Revokes a code that was not redeemed."),
             Success(shapes.Code, "The code."),
+        ),
+    )
+
+
+def _service() -> tuple[Operation, ...]:
+    return (
+        _operation(
+            *("POST", "probes", SERVICE),
+            (
+                "Probe a deployment",
+                "A worker sends the smallest possible call with each credential of the provider."
+                " A deployment that was out and responds takes calls again at once.",
+            ),
+            Success(shapes.Probe, "What the upstream responded."),
+            request=shapes.ProbeRequest,
+            body={"deployment": "p/m"},
         ),
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from redis.exceptions import RedisError
 
+from gateway.core.catalogue import deployment_labels
 from gateway.settings.embedded import redis_url
 from gateway.store.health.minutes import DeploymentMinutes, read_minutes
 from gateway.store.redis.address import cold_client, read_target
@@ -57,11 +58,7 @@ class HealthBoard:
 
     async def _read(self) -> Board | None:
         stores = self._stores
-        labels = list(
-            dict.fromkeys(
-                each.label for model in stores.catalogue.models for each in model.deployments
-            )
-        )
+        labels = deployment_labels(stores.catalogue)
         target = read_target(
             redis_url(stores.settings),
             password=stores.secrets.redis_password,

@@ -16,6 +16,8 @@ from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
 from gateway.core.model import Deployment, Model
 from gateway.core.routing.health import HealthState
+from gateway.core.routing.probes import Probe
+from gateway.operations.refusals import REFUSALS, refusal
 from gateway.store.health.minutes import (
     MOST_MINUTES,
     OF_CLIENTS,
@@ -32,6 +34,7 @@ FAILING_ABOVE: Final = 0.5
 DEGRADED_ABOVE: Final = 0.05
 _MINUTE_MS: Final = 60_000
 _A_DAY: Final = 96
+_PATH: Final = "/admin-ui/providers"
 _QUARTER_S: Final = 900
 
 
@@ -70,6 +73,24 @@ class DeploymentLine(msgspec.Struct, frozen=True, kw_only=True):
 
 async def providers(page: Page) -> Response:
     """Show all deployments."""
+    return await _show(page)
+
+
+async def probe(page: Page) -> Response:
+    """Have a deployment probed, and show what it responded."""
+    form = await page.form()
+    if not await page.claim(form):
+        return page.redirect(_PATH)
+    try:
+        found = await page.services.probes.probe(form.text("deployment"), page.actor)
+    except REFUSALS as error:
+        return await _show(page, error=refusal(error).message, status=409)
+    return await _show(page, found=found)
+
+
+async def _show(
+    page: Page, *, found: Probe | None = None, error: str = "", status: int = 200
+) -> Response:
     services, at = page.services, time.time()
     board = await services.health.read()
     quarter = int(at) // _QUARTER_S
@@ -83,6 +104,10 @@ async def providers(page: Page) -> Response:
     )
     return page.render(
         "service/providers.html",
+        status=status,
+        probe=found,
+        error=error,
+        idem=page.new_form_token(),
         lines=lines,
         has_health=board is not None,
         every_s=EVERY_S,
@@ -159,4 +184,7 @@ def bars(strip: Sequence[MinuteCounts]) -> list[StripBar]:
     return found
 
 
-ROUTES = (Route("GET", "/admin-ui/providers", Access.OPERATOR, providers),)
+ROUTES = (
+    Route("GET", _PATH, Access.OPERATOR, providers),
+    Route("POST", f"{_PATH}/probe", Access.OPERATOR, probe),
+)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from time import monotonic
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,6 +20,13 @@ from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.failures import RULES, Effect, FailureClass, class_of
 from gateway.core.routing.order import Failure
 from gateway.core.routing.plan import Candidate
+from gateway.core.routing.probes import (
+    MAX_CREDENTIALS,
+    MAX_MESSAGE,
+    TIMEOUT_S,
+    Probe,
+    ProbeOutcome,
+)
 from gateway.errors import GatewayError
 from gateway.pipeline.routing.board import HealthBoard
 from gateway.ports import HealthExchange, Transport, UpstreamRequest
@@ -27,11 +35,20 @@ from gateway.protocols.http.headers import translated_headers
 from gateway.upstream.decompress import decompress
 
 EVERY_S = 0.5
-TIMEOUT_S = 20.0
 _ANSWER_BYTES = 256 * 1024
 _PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
 _HARMLESS = (Effect.NONE, Effect.COOL_DOWN)
+_SHORTEST_SECRET = 8
+_PLAIN = frozenset({b"accept", b"anthropic-version", b"content-type", b"host", b"user-agent"})
 logger = logging.getLogger(__name__)
+
+
+class _Answer(NamedTuple):
+    """What an upstream responded to a probe."""
+
+    failure: Failure | None
+    status: int = 0
+    message: str = ""
 
 
 class Prober:
@@ -125,7 +142,8 @@ class Prober:
         """Send a probe; return None if the deployment responded."""
         rotation = self._credentials.get(deployment.provider.name)
         credential = 0 if rotation is None else rotation.pick(monotonic())
-        failure = await self._answer(Candidate(deployment, deployment.wires[0], credential))
+        candidate = Candidate(deployment, deployment.wires[0], credential)
+        failure = (await self._answer(candidate)).failure
         if rotation is None:
             return failure
         if failure is None:
@@ -135,7 +153,57 @@ class Prober:
             rotation.rest(credential, failure.kind, failure.retry_after_s, monotonic())
         return failure
 
-    async def _answer(self, candidate: Candidate) -> Failure | None:
+    def knows(self, label: str) -> bool:
+        """Return whether a deployment can be tested."""
+        deployment = self._deployments.get(label)
+        return deployment is not None and bool(deployment.wires)
+
+    async def test(self, label: str) -> tuple[ProbeOutcome, ...]:
+        """
+        Probe a deployment that `knows` has, whatever its state, with each credential at once.
+
+        It is ready afterwards if one of them works.
+        """
+        deployment = self._deployments[label]
+        route = deployment.provider.wires[deployment.wires[0]]
+        count = min(1 + len(route.alternatives), MAX_CREDENTIALS)
+        found = await asyncio.gather(*(self._outcome(deployment, n) for n in range(count)))
+        health = self._board.of(label)
+        if any(each.accepted for each in found):
+            if not self._board.is_ready(label):
+                self._board.probe_succeeded(health)
+        else:
+            first = found[0]
+            assert first.failure is not None
+            self._board.probe_failed(health, Failure(first.failure, first.status))
+        return tuple(found)
+
+    def learn(self, probe: Probe) -> None:
+        """Use the credentials that a probe found working, and let others rest."""
+        deployment = self._deployments.get(probe.deployment)
+        rotation = None if deployment is None else self._credentials.get(deployment.provider.name)
+        if rotation is None:
+            return
+        for each in (probe.outcomes or ())[: rotation.count]:
+            if each.accepted:
+                rotation.restore(each.credential - 1)
+            elif each.failure is not None and RULES[each.failure].rotate:
+                rotation.rest(each.credential - 1, each.failure, None, monotonic())
+
+    async def _outcome(self, deployment: Deployment, credential: int) -> ProbeOutcome:
+        began = monotonic()
+        candidate = Candidate(deployment, deployment.wires[0], credential)
+        failure, status, message = await self._answer(candidate)
+        return ProbeOutcome(
+            credential=credential + 1,
+            accepted=failure is None or RULES[failure.kind].effect in _HARMLESS,
+            status=status,
+            failure=None if failure is None else failure.kind,
+            message=_without_credential(message, candidate)[:MAX_MESSAGE],
+            ms=round((monotonic() - began) * 1000),
+        )
+
+    async def _answer(self, candidate: Candidate) -> _Answer:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 response = decompress(await self._transport.send(self._request(candidate)))
@@ -144,13 +212,16 @@ class Prober:
                 finally:
                     response.close()
         except GatewayError as error:
-            return Failure(class_of(error.kind))
+            return _Answer(Failure(class_of(error.kind)), message=error.detail or error.message)
         except TimeoutError:
-            return Failure(FailureClass.TIMEOUT)
+            return _Answer(
+                Failure(FailureClass.TIMEOUT), message=f"no response in {TIMEOUT_S:.0f} s"
+            )
         if response.status < 300:
-            return None
+            return _Answer(None, response.status)
         fault = read_fault(candidate.wire, response.status, response.headers, body)
-        return Failure(failure_class(fault), fault.status, fault.retry_after_s)
+        failure = Failure(failure_class(fault), fault.status, fault.retry_after_s)
+        return _Answer(failure, response.status, fault.message)
 
     def _request(self, candidate: Candidate) -> UpstreamRequest:
         deployment, wire = candidate.deployment, candidate.wire
@@ -176,3 +247,13 @@ class Prober:
 
 def _short(clocks: Clocks) -> Clocks:
     return msgspec.structs.replace(clocks, total_s=TIMEOUT_S)
+
+
+def _without_credential(message: str, candidate: Candidate) -> str:
+    """Return an upstream's message without a credential that it repeats."""
+    secret = (value for name, value in candidate.headers if name not in _PLAIN)
+    for value in secret:
+        for part in value.decode("latin-1").split():
+            if len(part) >= _SHORTEST_SECRET:
+                message = message.replace(part, "\N{HORIZONTAL ELLIPSIS}")
+    return message

@@ -14,6 +14,7 @@ from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.health import HealthRules, HealthState
 from gateway.core.routing.hedging import Hedging
 from gateway.core.routing.retries import RetryBudget, RetryLimits
+from gateway.pipeline.routing.asked_probes import AskedProbes, ProbeExchange
 from gateway.pipeline.routing.board import HealthBoard
 from gateway.pipeline.routing.prober import Prober
 from gateway.pipeline.routing.router import Router
@@ -52,10 +53,15 @@ class WorkerRouting:
         routing: Its settings.
         transport: Sends probes.
         exchange: Shares health with other workers; None: this worker is alone.
+        probes: Shares the probes that operators ask for; None: there are none.
     """
 
     def __init__(
-        self, routing: Routing, transport: Transport, exchange: HealthExchange | None
+        self,
+        routing: Routing,
+        transport: Transport,
+        exchange: HealthExchange | None,
+        probes: ProbeExchange | None = None,
     ) -> None:
         self._routing = routing
         self._budget = RetryBudget(routing.retry_budget_percent, routing.retry_budget_floor)
@@ -67,6 +73,8 @@ class WorkerRouting:
         )
         self.board = HealthBoard(rules, secrets.token_hex(8), exchange)
         self._prober = Prober(self.board, transport, exchange)
+        self.asked = None if probes is None else AskedProbes(self._prober, probes)
+        """Sends the probes that operators ask for."""
         self._hedging = Hedging()
         self._rotations: dict[str, CredentialRotation] = {}
         self._probing: asyncio.Task[None] | None = None
@@ -83,6 +91,8 @@ class WorkerRouting:
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait([self._probing])
+        if self.asked is not None:
+            await self.asked.aclose()
         self.board.flush()
 
     def policy(self, catalogue: Catalogue, limit_fields: Mapping[str, str]) -> AttemptPolicy:

@@ -16,15 +16,17 @@ from typing import Final
 import msgspec
 
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
+from gateway.core.routing.probes import Probe
 from gateway.store.redis.client import RedisClient, RedisUnavailable, Reply, ReplyError
 
 KEPT_S: Final = 7200
 """How long the counts of a minute are kept."""
 PROBE_MS: Final = 4_000
 """How long a probe keeps other workers from probing; shorter than the time between two probes."""
-MAX_MESSAGE_BYTES: Final = 4096
+MAX_MESSAGE_BYTES: Final = 16_384
 
 _CHANGE: Final = msgspec.json.Decoder(HealthChange)
+_PROBE: Final = msgspec.json.Decoder(Probe)
 
 
 class RedisHealth:
@@ -48,6 +50,8 @@ class RedisHealth:
         self._states = states_key(key_prefix)
         self._channel = health_channel(key_prefix)
         self.learn = learn or (lambda _: None)
+        self.on_probe: Callable[[Probe], None] = lambda _: None
+        """Called with each probe that an operator asks for, and with its outcomes."""
         self._loading: asyncio.Task[None] | None = None
 
     def publish(self, change: HealthChange) -> None:
@@ -88,10 +92,12 @@ class RedisHealth:
         """Do nothing: health does not depend on receiving every change."""
 
     def received(self, message: bytes) -> None:
-        """Apply a change."""
+        """Apply a change, or pass on a probe."""
         change = _read(message)
         if change is not None:
             self.learn([change])
+        elif (probe := _read_probe(message)) is not None:
+            self.on_probe(probe)
 
     def lost(self) -> None:
         """Do nothing: `subscribed` loads all states again."""
@@ -133,6 +139,15 @@ def _read(message: bytes) -> HealthChange | None:
         return None
     try:
         return _CHANGE.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _read_probe(message: bytes) -> Probe | None:
+    if len(message) > MAX_MESSAGE_BYTES:
+        return None
+    try:
+        return _PROBE.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

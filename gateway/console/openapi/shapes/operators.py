@@ -303,3 +303,29 @@ class Reconciliation(Struct, kw_only=True):
     accounts: Annotated[int, about("How many were checked.")]
     entries: Annotated[int, about("How many were checked.")]
     differences: list[dict[str, Any]]
+
+
+class ProbeRequest(Struct):
+    """The deployment to probe."""
+
+    deployment: Annotated[str, about("Its label, `provider/model`.")]
+
+
+class ProbeCredential(Struct, kw_only=True):
+    """What the upstream responded to one credential."""
+
+    credential: Annotated[int, about("Its place in the configuration, from 1.")]
+    accepted: Annotated[bool, about("It works, even if the call was refused otherwise.")]
+    status: Annotated[int, about("The HTTP status; 0: there was no response.")]
+    failure: str | None
+    message: Annotated[str, about("The upstream's, verbatim.")]
+    ms: int
+
+
+class Probe(Struct, kw_only=True):
+    """The outcome of a probe."""
+
+    object: Literal["probe"]
+    deployment: str
+    accepted: Annotated[bool, about("At least one credential works.")]
+    credentials: list[ProbeCredential]

@@ -14,6 +14,7 @@ import pytest
 from gateway.console.admin_api import accounts as admin_accounts
 from gateway.console.admin_api import keys as admin_keys
 from gateway.console.admin_api import records as admin_records
+from gateway.console.admin_api import service as admin_service
 from gateway.console.admin_api.request import Route
 from gateway.console.openapi import clients
 from gateway.console.openapi.shapes import operators
@@ -64,6 +65,7 @@ def test_every_route_of_the_operators_is_documented() -> None:
         *admin_accounts.AdminAccounts(nothing, nothing).routes(),
         *admin_keys.AdminKeys(nothing, nothing, nothing).routes(),
         *admin_records.AdminRecords(nothing).routes(),
+        *admin_service.AdminService(nothing).routes(),
     ]
 
     documented = {

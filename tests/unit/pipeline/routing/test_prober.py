@@ -15,7 +15,9 @@ from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.failures import FailureClass
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthRules, HealthState
 from gateway.core.routing.order import Failure
+from gateway.core.routing.probes import Probe, ProbeOutcome
 from gateway.errors import ErrorKind, GatewayError
+from gateway.pipeline.routing.asked_probes import AskedProbes
 from gateway.pipeline.routing.board import HealthBoard
 from gateway.pipeline.routing.prober import Prober
 from tests.support.pipeline_fakes import (
@@ -199,3 +201,85 @@ async def test_end_of_the_prober_waits_for_its_probes() -> None:
     await asyncio.wait([task])
 
     assert closed
+
+
+class AskedExchange:
+    """The first worker that claims a probe sends it."""
+
+    def __init__(self) -> None:
+        self.claimed = False
+        self.finished: list[Probe] = []
+
+    async def claim(self, probe_id: str) -> bool:
+        claimed, self.claimed = self.claimed, True
+        return not claimed
+
+    async def finish(self, probe: Probe) -> None:
+        self.finished.append(probe)
+
+
+def refused(message: bytes) -> FakeUpstreamResponse:
+    body = b'{"error":{"message":"%b"}}' % message
+    return FakeUpstreamResponse(401, json_head(body), body)
+
+
+ASKED = Probe(probe="x", deployment=LABEL)
+
+
+async def test_asked_probe_tests_every_credential_and_one_worker_sends_it() -> None:
+    """The upstream's words are passed on without the credential; one that works is enough."""
+    scene, exchange = Scene(refused(b"bad key: sk-first-1234"), response(200)), AskedExchange()
+    provider = scene.prober._deployments[LABEL].provider
+    route = msgspec.structs.replace(
+        provider.wires[Wire.OPENAI], headers=((b"authorization", b"Bearer sk-first-1234"),)
+    )
+    provider.wires[Wire.OPENAI] = route
+    scene.take_out()
+    workers = [AskedProbes(scene.prober, exchange) for _ in range(2)]
+    for each in workers:
+        each.received(ASKED)
+    await wait_until(lambda: exchange.finished)
+    (done,) = exchange.finished
+    workers[0].received(done)
+
+    first, second = done.outcomes or ()
+    assert (first.credential, first.accepted, first.status) == (1, False, 401)
+    assert first.failure is FailureClass.CREDENTIAL
+    assert first.message == "bad key: \N{HORIZONTAL ELLIPSIS}"
+    assert (second.credential, second.accepted, second.failure) == (2, True, None)
+    assert scene.board.states()[LABEL] is HealthState.READY
+    assert scene.rotation.pick(monotonic()) == 1
+    for each in workers:
+        await each.aclose()
+
+
+async def test_asked_probe_takes_out_what_refuses_every_credential() -> None:
+    """Also a deployment that took calls until then."""
+    scene = Scene(refused(b"no"), refused(b"no"))
+
+    outcomes = await scene.prober.test(LABEL)
+
+    assert [each.accepted for each in outcomes] == [False, False]
+    assert scene.board.states()[LABEL] is HealthState.OUT
+
+
+async def test_outcome_of_another_worker_ends_the_rest_of_a_credential() -> None:
+    """Its own deployment's health arrives as a change of its own."""
+    scene = Scene()
+    scene.rotation.rest(0, FailureClass.CREDENTIAL, None, monotonic())
+    assert scene.rotation.pick(monotonic()) == 1
+
+    works = (ProbeOutcome(credential=1, accepted=True, status=200),)
+    scene.prober.learn(msgspec.structs.replace(ASKED, outcomes=works))
+    scene.rotation.rest(1, FailureClass.CREDENTIAL, None, monotonic())
+
+    assert scene.rotation.pick(monotonic()) == 0
+
+
+async def test_unknown_deployment_is_not_probed() -> None:
+    """Another configuration may have it."""
+    scene, exchange = Scene(), AskedExchange()
+    AskedProbes(scene.prober, exchange).received(Probe(probe="x", deployment="other/m"))
+    await asyncio.sleep(0)
+
+    assert not exchange.claimed

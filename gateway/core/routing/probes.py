@@ -1,0 +1,40 @@
+"""A probe of a deployment that an operator asks for, and what it found."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from gateway.core.routing.failures import FailureClass
+
+TIMEOUT_S: Final = 20.0
+"""How long an upstream may take to respond to a probe."""
+MAX_CREDENTIALS: Final = 8
+"""Credentials of a provider that one probe tests."""
+MAX_MESSAGE: Final = 300
+
+
+class ProbeOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What the upstream responded to one credential."""
+
+    credential: int
+    """Its place in the configuration, from 1."""
+    accepted: bool
+    """The credential works, even if the request was refused for another reason."""
+    status: int = 0
+    """The HTTP status; 0: there was no response."""
+    failure: FailureClass | None = None
+    message: str = ""
+    """The upstream's, verbatim, at most MAX_MESSAGE characters."""
+    ms: int = 0
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """A probe of one deployment, with every credential of its provider."""
+
+    probe: str
+    """Its id."""
+    deployment: str
+    outcomes: tuple[ProbeOutcome, ...] | None = None
+    """None: it is asked for."""
