@@ -123,6 +123,7 @@ class ResponsesWriter(OutputBuilder):
 
     wire = Wire.OPENAI
     needs_id = True
+    repeats_text = False  # events are numbered
 
     def __init__(self, context: ResponsesContext) -> None:
         events = EventWriter()

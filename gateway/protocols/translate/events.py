@@ -79,6 +79,8 @@ class StreamWriter(ChatEvents, Protocol):
     """The dialect of errors."""
     model: str
     """The model's name as the client sent it."""
+    repeats_text: bool
+    """A piece of text after another changes no state: equal pieces are written as equal bytes."""
 
     def error(self, fault: UpstreamFault, usage: ChatUsage | None) -> None:
         """Write the error that ends the stream, after the beginning if that is missing."""
@@ -91,6 +93,17 @@ class StreamReader(Protocol):
     """Reads an upstream's stream and calls a `ChatEvents`."""
 
     phase: Phase
+    passed_text: str
+    """The text of the last event, if it had nothing else and the next text is read in the same way,
+    unless it contains `<`; otherwise empty."""
+
+    def skipped(self, text: bytes) -> None:
+        """
+        Note that text was translated without `take`.
+
+        Args:
+            text: The last of it, as in JSON; empty: there was none.
+        """
 
     def take(self, event: Event) -> UpstreamFault | None:
         """

@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.errors import GatewayError
 from gateway.protocols.codec.sse import KEEPALIVES, EventDecoder
+from gateway.protocols.codec.text_splice import TextSplice
 from gateway.protocols.http.errors.upstream_errors import EarlyError, translate_error
 from gateway.protocols.http.errors.upstream_faults import (
     STREAM_CUT,
@@ -85,18 +86,34 @@ class StreamTranslator:
         writer: Writes the client's wire.
     """
 
-    __slots__ = ("_decoder", "_early_error", "_error_event", "_failed", "_reader", "_writer")
+    __slots__ = (
+        "_decoder", "_early_error", "_error_event", "_failed", "_reader", "_splice", "_writer",
+    )  # fmt: skip
 
     def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
         self._decoder = EventDecoder()
         self._reader = reader
         self._writer = writer
+        self._splice = TextSplice()
         self._failed = False
         self._early_error: EarlyError | None = None
         self._error_event = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the client's bytes for one network chunk, split anywhere."""
+        splice = self._splice
+        if splice.active:
+            out = splice.splice(chunk)
+            if out is not None:
+                return out
+            self._reader.skipped(splice.last)
+        out = self._translate(chunk)
+        if self._writer.repeats_text:
+            steady = self._reader.phase is Phase.STREAMING and self._decoder.at_boundary
+            splice.observe(chunk, self._reader.passed_text if steady else "", out)
+        return out
+
+    def _translate(self, chunk: bytes) -> bytes:
         if self._reader.phase is Phase.DONE:
             return b""
         reader = self._reader

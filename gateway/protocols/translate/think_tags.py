@@ -78,6 +78,15 @@ class ThinkTags:
         """Whether a tag may still begin, so that all content is held back."""
         return self._state == "start" or (self._state == "plain" and self._held != "")
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is held back, and content without `<` is text, as it is."""
+        return not self._held and self._state in ("plain", "text")
+
+    def passed(self, content: str) -> None:
+        """Note the last of the content that was passed without `feed` while `is_plain`."""
+        self._before = content[-1:]
+
     def feed(self, content: str) -> list[tuple[Kind, str]]:
         """Return the new texts and their kinds; no text is empty."""
         match self._state:

@@ -143,11 +143,12 @@ class MessagesReader:
 
     __slots__ = (
         "_blocks", "_call_ids", "_calls", "_details", "_id", "_sink", "_tool_names", "_usage",
-        "phase",
+        "passed_text", "phase",
     )  # fmt: skip
 
     def __init__(self, sink: ChatEvents, tool_names: Mapping[str, str]) -> None:
         self.phase = Phase.WAITING
+        self.passed_text = ""
         self._sink = sink
         self._tool_names = tool_names
         self._call_ids = UnusedIds(())
@@ -168,8 +169,12 @@ class MessagesReader:
         self._sink.end(counted(self._usage))
         self.phase = Phase.DONE
 
+    def skipped(self, text: bytes) -> None:
+        """Do nothing: how text is read does not depend on the text before it."""
+
     def take(self, event: Event) -> UpstreamFault | None:
         """Read one event; return the fault that it reports, if any."""
+        self.passed_text = ""
         data = event.data
         if data[:1] == b"[" and data.strip() == b"[DONE]":
             return None  # vLLM sends it here, too.
@@ -222,6 +227,8 @@ class MessagesReader:
             text = delta.text or delta.partial_json or delta.thinking
             if text:
                 self._add(block, text)
+                if delta.type == "text_delta":
+                    self.passed_text = text
         elif delta.type == "signature_delta" and delta.signature:
             self._sign(block, delta.signature)
 

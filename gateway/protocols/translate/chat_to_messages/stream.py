@@ -39,6 +39,7 @@ class ChatWriter(ChunkWriter):
 
     wire = Wire.OPENAI
     needs_id = False
+    repeats_text = True
 
     def __init__(self, context: ResponseContext) -> None:
         super().__init__(context.model, context.created, include_usage=context.include_usage)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.sse import Event
 from gateway.protocols.http.errors.error_codes import FaultClass
@@ -62,11 +64,13 @@ class ChatReader:
     """
 
     __slots__ = (
-        "_answered", "_caps", "_has_deltas", "_has_id", "_sink", "_tags", "_usage", "phase",
+        "_answered", "_caps", "_has_deltas", "_has_id", "_sink", "_tags", "_usage", "passed_text",
+        "phase",
     )  # fmt: skip
 
     def __init__(self, sink: ChatEvents, caps: Capabilities = PLAIN) -> None:
         self.phase = Phase.WAITING
+        self.passed_text = ""
         self._sink = sink
         self._caps = caps
         self._tags = think_tags(caps)
@@ -85,8 +89,14 @@ class ChatReader:
         self._sink.end(self.usage())
         self.phase = Phase.DONE
 
+    def skipped(self, text: bytes) -> None:
+        """Note that text was translated without `take`; see `StreamReader`."""
+        if text and self._tags is not None:
+            self._tags.passed(msgspec.json.decode(b'"%b"' % text, type=str))
+
     def take(self, event: Event) -> UpstreamFault | None:
         """Read one event; return the fault that it reports, if any."""
+        self.passed_text = ""
         data = event.data
         if len(data) < 16 and data.strip() == _DONE:
             if not self._answered and self.phase is not Phase.FINISHED:
@@ -119,6 +129,8 @@ class ChatReader:
             fault = self._take_choice(choice)
             if fault is not None:
                 return fault
+            if usage is None and choice.delta is not None:
+                self.passed_text = self._text_alone(choice.delta)
         if usage is not None and self.phase is Phase.FINISHED and _is_last(chunk):
             self.end()
         return None
@@ -137,6 +149,20 @@ class ChatReader:
         if finish is not None:
             self._take_finish(finish, choice.stop_reason)
         return None
+
+    def _text_alone(self, delta: Delta) -> str:
+        tags = self._tags
+        is_alone = not (
+            delta.reasoning_content
+            or delta.reasoning
+            or delta.reasoning_details
+            or delta.refusal
+            or delta.tool_calls
+            or delta.function_call
+        )
+        if is_alone and isinstance(delta.content, str) and (tags is None or tags.is_plain):
+            return delta.content
+        return ""
 
     def _begin(self, response_id: str | None) -> None:
         self.phase = Phase.STREAMING

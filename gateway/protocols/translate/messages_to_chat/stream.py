@@ -61,6 +61,7 @@ class MessagesWriter:
 
     wire = Wire.ANTHROPIC
     needs_id = False
+    repeats_text = True
 
     def __init__(self, context: ResponseContext) -> None:
         self.model = context.model
