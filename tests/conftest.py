@@ -34,9 +34,9 @@ __all__ = [
 ]
 
 settings.register_profile("dev", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=50, derandomize=True, deadline=None)
+settings.register_profile("ci", max_examples=40, derandomize=True, deadline=None)
 settings.register_profile("long", max_examples=1000, deadline=None)
-settings.load_profile(os.environ.get("CAPIO_EXAMPLES") or ("ci" if os.environ.get("CI") else "dev"))
+settings.load_profile(os.environ.get("CAPIO_EXAMPLES", "dev"))
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
