@@ -68,11 +68,11 @@ async def main(calls: int, at_once: int) -> None:
 
             async def plain(_: int) -> None:
                 held = await worker.reserve(ask_for())
-                await worker.settle(held, USAGE)
+                await worker.till.reservations.settle(held, event_for(held.ask, USAGE))
 
             async def limited(_: int) -> None:
                 held = await worker.reserve(ask_for(limits=LIMITS))
-                await worker.settle(held, USAGE)
+                await worker.till.reservations.settle(held, event_for(held.ask, USAGE))
 
             async def journal(_: int) -> None:
                 await worker.till.journal.append(event_for(ask_for(), USAGE))

@@ -193,8 +193,9 @@ class Reservations(Protocol):
         """
         Release the hold, charge `event.cost_nanousd` and journal the event. Never raises.
 
-        On return the event is in Redis or on disk; if cancelled, the call is still settled. The
-        first event of a request id counts.
+        Redis or the disk has the event a few milliseconds after the return; until then it is lost
+        with the process, and the call is settled as abandoned. If cancelled, the call is still
+        settled. The first event of a request id counts.
         """
 
     async def release(self, reservation: Reservation) -> None:

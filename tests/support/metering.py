@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway.core.calendar import month_of
 from gateway.core.limits import NO_LIMITS, KeyLimits, Limits
 from gateway.core.model import CallRecord, Endpoint, Model, Prices, Principal, Usage, Wire
 from gateway.core.pricing import cost_nanousd
@@ -143,9 +144,11 @@ class FakeSql:
             and scope.key_id in (None, call.key_id)
             and scope.model in (None, call.model)
         ]
-        total = sum(cost for _, cost in costs)
-        # All of a test happens within one month.
-        return Spent(sum(cost for on, cost in costs if on == day), total, total)
+        return Spent(
+            sum(cost for on, cost in costs if on == day),
+            sum(cost for on, cost in costs if month_of(on) == month_of(day)),
+            sum(cost for _, cost in costs),
+        )
 
 
 class Clock:
@@ -212,6 +215,7 @@ class WorkerTill:
     ) -> CallRecord:
         event = event_for(reservation.ask, usage, **changes)
         await self.till.reservations.settle(reservation, event)
+        await self.till.journal.settlements.drain()
         return event
 
 

@@ -1,5 +1,5 @@
 """
-Admits calls through `lua/reserve.lua`, one round trip each.
+Admits calls through `lua/reserve.lua`: those of one loop turn in one script, one round trip each.
 
 A request to the script without a reply may have admitted the call. Such a call is released with a
 settlement without an event, sent on the same connection, or again once Redis is back.
@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, assert_never
+from functools import partial
+from typing import Final, Protocol, assert_never, cast
 
 from gateway.core.catalogue import nanousd
 from gateway.core.limits import LimitName, LimitScope, Refusal, refusal_error
@@ -29,9 +30,11 @@ from gateway.store.hot_state.redis_schema import (
 )
 from gateway.store.limits.account_loader import AccountLoader
 from gateway.store.limits.fallback import FallbackLimiter, LastSeen
-from gateway.store.limits.replies import Admitted, NeedsLoad, Refused, read_reply
+from gateway.store.limits.replies import Admitted, NeedsLoad, Refused, ReserveReply, read_reply
+from gateway.store.redis.batches import Failure, Header, ScriptBatches, resolve
 from gateway.store.redis.client import RedisClient, RedisUnavailable
-from gateway.store.redis.connection import Argument, Reply
+from gateway.store.redis.connection import Argument, Reply, ReplyError
+from gateway.store.usage.settlements import Settlements, concerns
 
 MAX_UNRELEASED = 10_000
 """Calls to release that are remembered while Redis is unavailable."""
@@ -74,6 +77,7 @@ class RedisAdmitter:
         bus: Redis.
         accounts: Loads accounts that Redis lacks.
         fallback: Is given what Redis reports of each account.
+        settlements: Of this worker.
         settings: The `money` section, the key prefix, and the URL in refusals.
         observe_epoch: Called with a shard and its epoch, see `UsageStream.observe_epoch`.
         count: Called with the result of each admission.
@@ -85,19 +89,23 @@ class RedisAdmitter:
         bus: RedisClient,
         accounts: AccountLoader,
         fallback: FallbackLimiter,
+        settlements: Settlements,
         settings: Settings,
         *,
         observe_epoch: Callable[[int, object], None],
         count: Callable[[str], None],
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        self._bus = bus
         self._accounts = accounts
         self._fallback = fallback
         self._names = RedisKeys(settings.redis.key_prefix)
-        scripts = account_scripts()
-        self._reserve = scripts.reserve
-        self._settle = scripts.settle
+        self._settlements = settlements
+        self._batches = ScriptBatches(
+            bus,
+            account_scripts().reserve,
+            header=self._header,
+            read=lambda _, reply: cast("list[Reply]", reply),
+        )
         self._top_up = f"{settings.brand.public_url.rstrip('/')}/app/credits"
         self._observe_epoch = observe_epoch
         self._count = count
@@ -113,14 +121,23 @@ class RedisAdmitter:
         """Run the script, loading what it needs, see `Admitter`."""
         ask = reservation.ask
         account_id = ask.principal.account_id
-        keys, arguments = self._script_input(reservation, packed)
+        shard = self._names.of(account_id).shard
+        arguments = self._arguments(reservation, packed)
+        settling = self._settlements.gathered(account_id)
+        if ask.request_id in settling:  # the release of its last model must not come second
+            self._settlements.send(account_id)
         for _ in range(_ATTEMPTS):
-            reply = read_reply(await self._bus.script(self._reserve, keys, arguments))
+            reply = await self._reply(shard, ask.request_id, arguments)
             match reply:
                 case Admitted():
                     self._admitted(reservation, reply)
                     return
                 case Refused():
+                    # The client of a call that has ended may call again before it is settled.
+                    if reply.name is not LimitName.RPM and concerns(settling, account_id):
+                        self._settlements.send(account_id)
+                        settling = {}  # those that came later do not count: asked again once
+                        continue
                     if reply.name in _MONEY and self._accounts.may_ask_again(account_id):
                         await self._accounts.refresh(account_id)
                         continue
@@ -131,24 +148,28 @@ class RedisAdmitter:
                     assert_never(reply)
         raise RedisUnavailable("lost")
 
+    async def _reply(
+        self, shard: int, request_id: str, arguments: tuple[Argument, ...]
+    ) -> ReserveReply:
+        asked: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._batches.add(shard, request_id, arguments, partial(resolve, asked))
+        try:
+            return read_reply(await asked)
+        except asyncio.CancelledError:
+            # If it was sent, it precedes its release on the wire; else it must not follow it.
+            self._batches.discard(shard, request_id)
+            raise
+
     def release(self, request_id: str, account_id: str, model: str) -> None:
         """Release a call that may have been admitted, without waiting for the reply."""
-        names = self._names.of(account_id)
-        released = self._bus.command(
-            b"EVALSHA", self._settle.sha, 5,
-            names.accounts + account_id.encode(), names.calls, names.leases, names.queued,
-            names.usage,
-            b"" if self._now_ms is None else self._now_ms(),
-            request_id, account_id, b"", model, 0, 0, 0, b"", 0,
-        )  # fmt: skip
 
-        def on_reply(done: asyncio.Future[Reply]) -> None:
+        def on_reply(result: Reply | Failure) -> None:
             # Beyond MAX_UNRELEASED the calls end when their leases expire.
-            failed = not done.cancelled() and done.exception() is not None
+            failed = isinstance(result, RedisUnavailable | ReplyError)
             if failed and len(self._unreleased) < MAX_UNRELEASED:
                 self._unreleased[request_id, model] = account_id
 
-        asyncio.ensure_future(released).add_done_callback(on_reply)
+        self._settlements.release(request_id, account_id, model, on_reply)
 
     def release_pending(self) -> None:
         """Release again the calls whose release failed: Redis is back."""
@@ -157,32 +178,28 @@ class RedisAdmitter:
         for (request_id, model), account_id in pending:
             self.release(request_id, account_id, model)
 
-    def _script_input(
-        self, reservation: Reservation, packed: bytes
-    ) -> tuple[tuple[bytes, ...], tuple[Argument, ...]]:
-        """Return KEYS and ARGV of `lua/reserve.lua`."""
+    def _header(self, shard: int) -> Header:
+        names = self._names.shards[shard]
+        now = b"" if self._now_ms is None else self._now_ms()
+        return Header(
+            (names.calls, names.leases), (now, names.accounts, self._lease_ms, self._refresh_ms)
+        )
+
+    def _arguments(self, reservation: Reservation, packed: bytes) -> tuple[Argument, ...]:
+        """Return the arguments of a call for `lua/reserve.lua`."""
         ask = reservation.ask
         principal = ask.principal
-        account_id = principal.account_id
-        names = self._names.of(account_id)
-        at_ms = time.time_ns() // 1_000_000
         return (
-            (names.accounts + account_id.encode(), names.calls, names.leases),
-            (
-                b"" if self._now_ms is None else self._now_ms(),
-                ask.request_id,
-                self._lease_ms,
-                reservation.hold_nanousd,
-                reservation.tokens,
-                packed,
-                account_id,
-                principal.key_id,
-                ask.model.name,
-                _KINDS[ask.endpoint, ask.client_wire],
-                at_ms,
-                self._refresh_ms,
-                reservation.worst_nanousd,
-            ),
+            ask.request_id,
+            reservation.hold_nanousd,
+            reservation.worst_nanousd,
+            reservation.tokens,
+            packed,
+            principal.account_id,
+            principal.key_id,
+            ask.model.name,
+            _KINDS[ask.endpoint, ask.client_wire],
+            time.time_ns() // 1_000_000,
         )
 
     def _admitted(self, reservation: Reservation, reply: Admitted) -> None:

@@ -27,9 +27,10 @@ from gateway.store.hot_state.redis_schema import (
     account_scripts,
     pack,
 )
+from gateway.store.redis.batches import TRANSIENT
 from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
-from gateway.store.usage.sender import MOST_TOKENS, TRANSIENT
+from gateway.store.usage.settlements import MOST_TOKENS
 
 BATCH = 100
 """Calls per script: 2 ms of Redis."""

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 
 from gateway.core.limits import UNLIMITED, Headroom, LimitName, Room
-from gateway.store.redis.connection import Reply
+from gateway.store.redis.connection import Reply, ReplyError
 
 _LIMITS: Final = {
     1: LimitName.CREDIT,
@@ -28,6 +28,7 @@ _LIMITS: Final = {
 _REFUSED: Final = 0
 _ADMITTED: Final = 1
 _NEEDS_LOAD: Final = 2
+_FAILED: Final = 3
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
@@ -103,13 +104,20 @@ ReserveReply: TypeAlias = Admitted | Refused | NeedsLoad
 
 
 def read_reply(reply: Reply) -> ReserveReply:
-    """Return the script's reply, whose layout is described in its header."""
+    """
+    Return the script's reply to one call, whose layout is described in its header.
+
+    Raises:
+        ReplyError: The script failed for this call, for example because of malformed fields.
+    """
     fields = cast("list[Any]", reply)
     kind = fields[0]
     if kind == _ADMITTED:
         return Admitted(*fields[1:])
     if kind == _REFUSED:
         return Refused(*map(int, fields[1:]))  # large numbers are text
+    if kind == _FAILED:
+        raise ReplyError(bytes(fields[1]).decode(errors="replace"))
     assert kind == _NEEDS_LOAD
     return NeedsLoad(fields[1], fields[3:])
 

@@ -1,9 +1,10 @@
 """
 Admission and settlement of calls: `ports.Reservations` over the scripts in Redis.
 
-One script admits, one settles, each in one round trip. A call is settled by the first of:
+One script admits the calls of a loop turn, one settles those that ended. A call is settled by the
+first of:
 
-1. `settle`, at the end of the call: exactly one event, in Redis or on disk.
+1. `settle`, at the end of the call, soon after it returns: one event, in Redis or on disk.
 2. If its worker died, the sweeper of another worker, once the call's lease has expired: with the
    last checkpoint that `leases` sent. If the worker was alive after all, its event supersedes the
    abandoned one: in Redis while that waits there, otherwise in SQL, which books the difference.
@@ -78,6 +79,7 @@ class RedisReservations:
             bus,
             accounts,
             self._local,
+            journal.settlements,
             settings,
             observe_epoch=journal.observe_epoch,
             count=count,
@@ -124,7 +126,10 @@ class RedisReservations:
                 tokens=token_count(event.usage),
                 now_ms=monotonic_ms(),
             )
-        await self._journal.append(event)
+        await self._journal.post(event)
+        if reservation.degraded:
+            # Redis does not know the call, so that it could not be settled as abandoned.
+            self._journal.settlements.send(event.account_id)
 
     async def release(self, reservation: Reservation) -> None:
         """Release a call without an event, see `ports.Reservations.release`."""

@@ -18,9 +18,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from gateway.store.hot_state.redis_schema import SHARD_FULL, RedisKeys, ShardKeys, account_scripts
+from gateway.store.redis.batches import TRANSIENT
 from gateway.store.redis.client import RedisClient, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
-from gateway.store.usage.sender import TRANSIENT, dead_letter, dead_letter_key
+from gateway.store.usage.sender import dead_letter, dead_letter_key
 
 EVERY_S = 2.0
 BATCH = 100

@@ -131,6 +131,7 @@ class RedisClient:
         self._attempted = asyncio.Event()
         self._futures: list[asyncio.Future[Reply]] = []
         self._packed: list[bytes] = []
+        self._gathering: list[Callable[[], None]] = []
         self._batches = InflightBatches(observe, self._refused)
         self._breaker = CircuitBreaker(
             failures_to_open=limits.failures_to_open, cooldown_s=limits.cooldown_s
@@ -191,12 +192,18 @@ class RedisClient:
             batches.count_refused()
             return future
         packed = pack_one(args)
-        if not self._packed:
+        if not (self._packed or self._gathering):
             self._loop.call_soon(self._flush)
         self._packed.append(packed)
         self._futures.append(future)
         batches.count_gathered()
         return future
+
+    def before_flush(self, gather: Callable[[], None]) -> None:
+        """Call `gather` when the commands of this tick are sent; it adds its own to them."""
+        if not (self._packed or self._gathering):
+            self._loop.call_soon(self._flush)
+        self._gathering.append(gather)
 
     async def script(
         self, script: LuaScript, keys: Sequence[Argument], args: Sequence[Argument] = ()
@@ -220,6 +227,9 @@ class RedisClient:
 
     def _flush(self) -> None:
         """Send the commands gathered in this tick."""
+        for gather in self._gathering:
+            gather()
+        self._gathering.clear()
         if not self._packed:
             return
         self._futures.reverse()

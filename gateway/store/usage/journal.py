@@ -36,7 +36,8 @@ from gateway.store.redis.connection import ReplyError
 from gateway.store.spill.direct import BOOK_LINES, DirectBooking
 from gateway.store.spill.replay import Destination, EventKeptError, SpillReplay
 from gateway.store.spill.segments import SpillQueue, SpillWriter
-from gateway.store.usage.sender import FIELD, FULL, UsageSender, dead_letter_key
+from gateway.store.usage.sender import FIELD, UsageSender, dead_letter_key
+from gateway.store.usage.settlements import FULL, Settlements
 from gateway.telemetry.metrics import Metrics
 
 __all__ = [
@@ -52,6 +53,8 @@ RECENT = 10_000
 RESEND_EVERY_S = 10.0
 REPLAY_LINES = 100
 """Events sent to Redis at once."""
+MOST_POSTED = 10_000
+"""Settlements that may wait for Redis at once; about 7 MB."""
 
 _TICK_S = 1.0
 _SCAN_TICKS = 5
@@ -63,7 +66,6 @@ _CLOSE_REPLAY_S = 5.0
 _CLOSE_BOOK_S = 4.0
 """Both together, less than the supervisor waits for a worker."""
 _AWAY = (RedisUnavailable, ReplyError)
-_FULL = -1
 logger = logging.getLogger(__name__)
 
 Stored = Callable[[Sequence[str]], Awaitable[set[str]]]
@@ -111,20 +113,26 @@ class UsageStream:
         writer = spill if spill is not None else SpillWriter(self._directory)
         self._spill = SpillQueue(writer, metrics)
         self._replay = SpillReplay(self._directory, self._spill, metrics)
-        self._redis = Destination("redis", self._add_lines, REPLAY_LINES, retries=True)
         self._direct = direct
         self._direct_after_s = settings.sql.book_directly_after_s
         self._stuck_since: float | None = None
         """When Redis did first not accept what was spilled; None: it accepted everything."""
         self._names = RedisKeys(settings.redis.key_prefix)
+        self.settlements = Settlements(
+            bus,
+            settings.redis.key_prefix,
+            observe_epoch=self.observe_epoch,
+            capacity=shard_full,
+            now_ms=now_ms,
+        )
         self._sender = UsageSender(
             bus,
             settings.redis.key_prefix,
             metrics,
+            settlements=self.settlements,
             appended=self._appended,
-            shard_full=shard_full,
-            now_ms=now_ms,
         )
+        self._redis = Destination("redis", self._sender.send_lines, REPLAY_LINES, retries=True)
         self._stored = stored
         self._shard_full = shard_full
         self._full: set[int] = set()
@@ -142,21 +150,43 @@ class UsageStream:
         """Start replaying spilled events."""
         self._replaying = asyncio.create_task(self._replay_forever(), name="usage-replay")
 
+    async def post(self, event: CallRecord) -> None:
+        """
+        Append, charge and release once, without waiting for Redis; never raises.
+
+        The event is lost if this process dies within `settlements.GATHER_S` and a round trip. Then
+        the call is settled as abandoned. If MOST_POSTED events wait already, this one is awaited.
+        """
+        line = self._line(event)
+        if line is None:
+            return
+        posted = self.settlements.pending < MOST_POSTED
+        if not (posted and self._sender.post(event, line, self._spill.keep)):
+            await self._append(event, line)
+
     async def append(self, event: CallRecord) -> None:
         """
         Append, charge and release once; never raises. On return the event is in Redis or on disk.
 
         It is lost, counted and logged only if both fail. If cancelled, it is still spilled.
         """
+        line = self._line(event)
+        if line is not None:
+            await self._append(event, line)
+
+    def _line(self, event: CallRecord) -> bytes | None:
+        """Return the event as JSON; None: it has none and is lost."""
         try:
-            line = self._encode(event)
+            return self._encode(event)
         except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:
             self._metrics.usage_lost.inc()
             logger.error(  # noqa: TRY400 -- the trace says nothing more
                 "usage_event_encoding_failed",
                 extra={"request_id": event.request_id, "error": str(error)},
             )
-            return
+            return None
+
+    async def _append(self, event: CallRecord, line: bytes) -> None:
         try:
             if await self._sender.send(event, line):
                 return
@@ -196,11 +226,12 @@ class UsageStream:
 
     async def aclose(self) -> None:
         """
-        Write pending events, replay for some seconds at most, and release the segment.
+        Send and write pending events, replay for some seconds, and release the segment.
 
         What Redis does not accept is booked in SQL; what SQL does not accept stays on disk.
         """
         self._replay.until = asyncio.get_running_loop().time() + _CLOSE_REPLAY_S
+        await self._sender.drain()
         self._closing = True
         self._wake.set()
         if self._replaying is not None:
@@ -240,12 +271,10 @@ class UsageStream:
         except (TimeoutError, OSError, GatewayError, EventKeptError) as error:
             logger.warning("usage_not_booked", extra={"error": type(error).__name__})
 
-    def _appended(self, shard: int, epoch: bytes, done: int, request_id: str, line: bytes) -> None:
-        if epoch != self._epochs.get(shard):
-            self.observe_epoch(shard, epoch)
+    def _appended(self, shard: int, done: int, request_id: str, line: bytes) -> None:
         if done == FULL:
             self._note_full(shard)
-        elif line:
+        else:
             self._recent.append((shard, request_id, line))
 
     def _note_full(self, shard: int) -> None:
@@ -363,18 +392,6 @@ class UsageStream:
     async def _add_or_keep(self, lines: list[bytes]) -> bool:
         """Append events; False: they must be spilled."""
         try:
-            return await self._add_lines(lines)
+            return await self._sender.send_lines(lines)
         except EventKeptError:
             return False
-
-    async def _add_lines(self, lines: list[bytes]) -> bool:
-        """
-        Append events; False if a stream was full.
-
-        All lines are tried before the first failure is raised, an EventKeptError last.
-        """
-        results = await asyncio.gather(*map(self._sender.send_line, lines), return_exceptions=True)
-        failures = [result for result in results if isinstance(result, BaseException)]
-        for failure in sorted(failures, key=lambda each: isinstance(each, EventKeptError)):
-            raise failure
-        return all(results)

@@ -3,8 +3,8 @@ Reads the usage streams for the ledger writer, as a consumer group, and acknowle
 
 Stored entries are acknowledged and deleted in one step, so that a stream contains only entries that
 still have to be stored. So losing the group is harmless: it is created again from the start. The
-same step subtracts the stored events from the accounts' waiting sums and sets the balances of SQL,
-see `lua/stored.lua`.
+same step subtracts the stored events from the accounts' waiting sums, as one sum for all events of
+an account, key, model and day, and sets the balances of SQL, see `lua/stored.lua`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
+from gateway.core.calendar import DAY_MS
 from gateway.store.accounts.snapshot import Position
 from gateway.store.hot_state.redis_schema import RedisKeys, ShardKeys, account_scripts
+from gateway.store.redis.connection import Argument
 from gateway.store.usage.sender import DEAD_LETTER_BOUND, FIELD, dead_letter_key
 
 GROUP = b"ledger"
@@ -35,6 +37,20 @@ _FORGET_IDLE_MS = 3_600_000
 logger = logging.getLogger(__name__)
 
 
+class Charge(NamedTuple):
+    """What an entry added to its account's waiting sums, by the fields of the stream."""
+
+    request_id: bytes
+    account_id: bytes
+    key_id: bytes
+    model: bytes
+    at_ms: int
+    cost: bytes
+    """Nano-dollars."""
+    scopes: bytes
+    """The counted scopes, see `lua/shard.lua`."""
+
+
 class Entry(NamedTuple):
     """
     One entry of a stream.
@@ -46,6 +62,8 @@ class Entry(NamedTuple):
     stream: bytes
     entry_id: bytes
     event: bytes | None
+    charge: Charge | None = None
+    """None if it added to no sum."""
 
 
 class UsageReader:
@@ -97,7 +115,7 @@ class UsageReader:
             "XAUTOCLAIM", GROUP, self.consumer, self._claim_idle_ms, "0-0", "COUNT", PER_SHARD
         )
         return [
-            Entry(stream, entry_id, fields.get(FIELD, b""))
+            _entry(stream, entry_id, fields)
             for stream, reply in zip(self._streams, replies, strict=True)
             for entry_id, fields in reply[1]
             if fields
@@ -126,10 +144,7 @@ class UsageReader:
             of_shard = [pair for pair in newest if self._hot.of(pair[0]) is names]
             for start in range(0, len(of_stream), BATCH):
                 batch = of_stream[start : start + BATCH]
-                ids: list[bytes] = []
-                for entry in batch:
-                    ids += (entry.entry_id, b"1" if entry in repeated else b"0")
-                await self._remove(names, ids, of_shard)
+                await self._remove(names, _sums(batch, repeated), of_shard)
 
     async def park(self, entry: Entry, reason: str) -> None:
         """Copy an entry with its reason to the dead-letter stream, without removing it."""
@@ -198,15 +213,18 @@ class UsageReader:
             "STREAMS", *self._streams, *[start] * len(self._streams),
         )  # fmt: skip
         return [
-            Entry(stream, entry_id, fields.get(FIELD, b"") if fields else None)
+            _entry(stream, entry_id, fields)
             for stream, entries in reply or ()
             for entry_id, fields in entries
         ]
 
     async def _remove(
-        self, names: ShardKeys, ids: Sequence[bytes], positions: Iterable[tuple[str, Position]]
+        self,
+        names: ShardKeys,
+        sums: Sequence[Argument],
+        positions: Iterable[tuple[str, Position]],
     ) -> None:
-        arguments: list[bytes | str | int] = [GROUP, names.accounts, len(ids) // 2, *ids]
+        arguments = [GROUP, names.accounts, *sums]
         for account_id, newest in positions:
             arguments += (account_id, newest.position, newest.balance_nanousd)
         keys = (2, names.usage, names.queued, *arguments)
@@ -232,6 +250,46 @@ class UsageReader:
             for stream in self._streams if streams is None else streams:
                 pipeline.execute_command(command, stream, *arguments)
             return list(await pipeline.execute(raise_on_error=not errors))
+
+
+def _entry(stream: bytes, entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
+    if not fields:
+        return Entry(stream, entry_id, None)
+    event = fields.get(FIELD, b"")
+    try:
+        charge = Charge(
+            fields[b"i"],
+            fields[b"a"],
+            fields[b"k"],
+            fields[b"m"],
+            int(fields[b"t"]),
+            b"%d" % int(fields[b"c"]),
+            fields[b"s"],
+        )
+    except (KeyError, ValueError):  # not from the scripts
+        return Entry(stream, entry_id, event)
+    return Entry(stream, entry_id, event, charge)
+
+
+def _sums(entries: Sequence[Entry], repeated: Collection[Entry]) -> list[Argument]:
+    """Return the groups and entries as `lua/stored.lua` takes them."""
+    numbers: dict[tuple[Argument, ...], int] = {}
+    groups: list[Argument] = []
+    rows: list[Argument] = []
+    for entry in entries:
+        charge = entry.charge
+        if charge is None:
+            rows += (entry.entry_id, b"", 0, 0)
+            continue
+        is_repeated = entry in repeated
+        of_account = charge.account_id, charge.key_id, charge.model
+        group = (*of_account, charge.at_ms // DAY_MS, charge.scopes, is_repeated)
+        number = numbers.get(group)
+        if number is None:
+            number = numbers[group] = len(numbers) + 1
+            groups += (*of_account, charge.at_ms, charge.scopes, b"1" if is_repeated else b"0")
+        rows += (entry.entry_id, charge.request_id, charge.cost, number)
+    return [len(numbers), *groups, len(entries), *rows]
 
 
 def _is_delivered(first: bytes, groups: Sequence[Mapping[str, Any]]) -> bool:

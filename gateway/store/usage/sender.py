@@ -8,38 +8,34 @@ reason, so that it does not block others.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
-from typing import cast
+from functools import partial
 
 import msgspec
 
-from gateway.core.model import ABANDONED, CallRecord, Usage
-from gateway.core.money import MAX_AMOUNT_NANOUSD
-from gateway.core.pricing import token_count
-from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
-from gateway.store.redis.client import RedisClient
-from gateway.store.redis.connection import Argument, ReplyError
+from gateway.core.model import CallRecord, Usage
+from gateway.store.redis.batches import TRANSIENT, Failure, resolve
+from gateway.store.redis.client import RedisClient, RedisUnavailable
+from gateway.store.redis.connection import Argument, Reply, ReplyError
+from gateway.store.redis.shards import shard_of
 from gateway.store.spill.replay import EventKeptError
+from gateway.store.usage.settlements import FULL, Settlements, is_impossible
 from gateway.telemetry.metrics import Metrics
 
 FIELD = b"e"
 """The field of a stream entry that contains the event as JSON."""
 DEAD_LETTER_BOUND = 100_000
 """The dead-letter stream keeps this many newest entries."""
-FULL = -1
-MOST_TOKENS = 10**9
-"""The most tokens one call takes from a bucket: an absurd usage must not block a key for years."""
-TRANSIENT = frozenset((
-    "ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF",
-    "MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN",
-    "UNBLOCKED", "UNKILLABLE", "WRONGPASS",
-))  # fmt: skip
-"""Codes of error replies about the server, not the event."""
 logger = logging.getLogger(__name__)
 
-Appended = Callable[[int, bytes, int, str, bytes], None]
-"""Called with the shard, its epoch, the result of the scripts' `append`, request id and event."""
+Appended = Callable[[int, int, str, bytes], None]
+"""Called with the shard, the result of the scripts' `append`, request id and event."""
+
+
+Kept = Callable[[bytes], object]
+"""Called with the JSON of an event that Redis does not accept now. Must not raise."""
 
 
 class EventRefusedError(Exception):
@@ -79,9 +75,8 @@ class UsageSender:
         bus: Redis.
         key_prefix: `redis.key_prefix`.
         metrics: Updates `usage_refused`.
-        appended: Called after each reply of the script.
-        shard_full: The capacity of a shard's stream.
-        now_ms: Unix milliseconds for the script; None: the server's clock.
+        settlements: Of this worker.
+        appended: Called after each settlement with an event.
     """
 
     def __init__(
@@ -90,19 +85,59 @@ class UsageSender:
         key_prefix: str,
         metrics: Metrics,
         *,
+        settlements: Settlements,
         appended: Appended,
-        shard_full: int,
-        now_ms: Callable[[], int] | None,
     ) -> None:
         self._bus = bus
         self._metrics = metrics
+        self._settlements = settlements
         self._appended = appended
-        self._names = RedisKeys(key_prefix)
         self._dead = dead_letter_key(key_prefix)
-        self._settle = account_scripts().settle
-        self._shard_full = shard_full
-        self._now_ms = now_ms
+        self._refusing: set[asyncio.Task[None]] = set()
         self._decode = msgspec.json.Decoder(_Head).decode
+
+    def post(self, event: CallRecord, line: bytes, keep: Kept) -> bool:
+        """
+        Append to the shard's stream, or to the dead letters, without waiting for it.
+
+        Args:
+            event: The event.
+            line: The same as JSON.
+            keep: Called if Redis is unavailable or the stream is full.
+
+        Returns:
+            False: It must be awaited with `send`, since its cost is impossible.
+        """
+        if is_impossible(event):
+            return False
+        self._settlements.settle(event, line, partial(self._posted, event, line, keep))
+        return True
+
+    def _posted(self, event: CallRecord, line: bytes, keep: Kept, result: Reply | Failure) -> None:
+        if isinstance(result, int):
+            self._appended(shard_of(event.account_id), result, event.request_id, line)
+            if result == FULL:
+                keep(line)
+        elif isinstance(result, ReplyError) and result.code not in TRANSIENT:
+            refusing = asyncio.create_task(self._refuse_or_keep(event, line, str(result), keep))
+            self._refusing.add(refusing)
+            refusing.add_done_callback(self._refusing.discard)
+        else:
+            keep(line)
+
+    async def _refuse_or_keep(
+        self, event: CallRecord, line: bytes, reason: str, keep: Kept
+    ) -> None:
+        try:
+            await self.refuse(event, line, reason)
+        except (RedisUnavailable, ReplyError, EventKeptError):
+            keep(line)
+
+    async def drain(self) -> None:
+        """Send everything that was posted, and wait for the replies."""
+        await self._settlements.drain()
+        while self._refusing:
+            await asyncio.wait(self._refusing)
 
     async def send(self, event: CallRecord | _Head, line: bytes) -> bool:
         """
@@ -114,12 +149,21 @@ class UsageSender:
         try:
             return await self._add(event, line)
         except EventRefusedError as refusal:
-            logger.error(  # noqa: TRY400 -- the trace says nothing more
-                "usage_event_refused",
-                extra={"request_id": event.request_id, "account_id": event.account_id},
-            )
-            await self._set_aside(line, str(refusal))
+            await self.refuse(event, line, str(refusal))
             return True
+
+    async def refuse(self, event: CallRecord | _Head, line: bytes, reason: str) -> None:
+        """
+        Copy an event that Redis will never accept to the dead letters.
+
+        Raises:
+            EventKeptError: the dead-letter stream rejects the event, too.
+        """
+        logger.error(
+            "usage_event_refused",
+            extra={"request_id": event.request_id, "account_id": event.account_id},
+        )
+        await self._set_aside(line, reason)
 
     async def _set_aside(self, line: bytes, reason: str) -> None:
         """Copy a line to the dead-letter stream."""
@@ -141,42 +185,18 @@ class UsageSender:
             EventRefusedError: its cost is impossible, or Redis rejects it. The call's hold is
                 released either way.
         """
-        names = self._names.of(event.account_id)
-        cost = event.cost_nanousd
-        # The scripts count in doubles and Redis in 64 bits: larger numbers must not reach them.
-        possible = 0 <= cost <= MAX_AMOUNT_NANOUSD
+        settled: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._settlements.settle(event, line, partial(resolve, settled))
         try:
-            reply = await self._bus.script(
-                self._settle,
-                (
-                    names.accounts + event.account_id.encode(),
-                    names.calls,
-                    names.leases,
-                    names.queued,
-                    names.usage,
-                ),
-                (
-                    b"" if self._now_ms is None else self._now_ms(),
-                    event.request_id,
-                    event.account_id,
-                    event.key_id,
-                    event.model,
-                    event.at_ms,
-                    cost if possible else 0,
-                    min(token_count(event.usage), MOST_TOKENS),
-                    line if possible else b"",
-                    self._shard_full,
-                    b"1" if event.outcome == ABANDONED else b"",
-                ),
-            )
+            done = await settled
         except ReplyError as error:
             if error.code in TRANSIENT:
                 raise
             raise EventRefusedError(str(error)) from error
-        done, epoch = cast("tuple[int, bytes]", reply)
-        self._appended(names.shard, epoch, done, event.request_id, line if possible else b"")
-        if not possible:
+        assert isinstance(done, int)
+        if is_impossible(event):
             raise EventRefusedError("its cost is negative or beyond what one call can cost")
+        self._appended(shard_of(event.account_id), done, event.request_id, line)
         return done != FULL
 
     async def send_line(self, line: bytes) -> bool:
@@ -188,3 +208,15 @@ class UsageSender:
             await self._set_aside(line, f"not a usage event: {error}")
             return True
         return await self.send(head, line)
+
+    async def send_lines(self, lines: list[bytes]) -> bool:
+        """
+        Append events given as JSON; False if a stream was full.
+
+        All lines are tried before the first failure is raised, an EventKeptError last.
+        """
+        results = await asyncio.gather(*map(self.send_line, lines), return_exceptions=True)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        for failure in sorted(failures, key=lambda each: isinstance(each, EventKeptError)):
+            raise failure
+        return all(results)

@@ -3,75 +3,106 @@
 -- KEYS     usage, queued
 -- ARGV[1]  the consumer group
 -- ARGV[2]  prefix of account keys
--- ARGV[3]  number of entries, then for each: its id, '1' if SQL had that request id before: then
---          the spending in SQL by scope is not the sum of the entries and must be loaded again
+-- ARGV[3]  number of groups, then for each: account id, key id, model, at_ms of one of its events,
+--          their counted scopes, '1' if SQL had their request ids before: then the spending in SQL
+--          by scope is not the sum of the entries and must be loaded again. The events of a group
+--          are of one day, so that their costs are subtracted as one sum.
+-- then     number of entries, then for each: its id, request id, cost in nano-dollars, and the number
+--          of its group, 0 without one
 -- then for each account: id, position, balance
 -- Returns {number of removed entries, number of them that could not be subtracted}.
-local usage, queued = KEYS[1], KEYS[2]
-local count = tonumber(ARGV[3])
+local usage, queued, prefix = KEYS[1], KEYS[2], ARGV[2]
+local groups = {}
+local place = 4
+for number = 1, tonumber(ARGV[3]) do
+  groups[number] = {a = ARGV[place], k = ARGV[place + 1], m = ARGV[place + 2], t = ARGV[place + 3],
+    s = ARGV[place + 4], repeated = ARGV[place + 5] == '1', c = 0, entries = 0}
+  place = place + 6
+end
+local ids, names = {}, {}
+local first = place + 1
+for _ = 1, tonumber(ARGV[place]) do
+  ids[#ids + 1], names[#names + 1] = ARGV[place + 1], ARGV[place + 2]
+  place = place + 4
+end
 local positions = {}
-for place = 4 + count * 2, #ARGV, 3 do
-  positions[ARGV[place]] = {tonumber(ARGV[place + 1]), ARGV[place + 1], ARGV[place + 2]}
+for start = place + 1, #ARGV, 3 do
+  positions[ARGV[start]] = {tonumber(ARGV[start + 1]), ARGV[start + 1], ARGV[start + 2]}
 end
 
--- Moves a cost from the waiting sums to those of SQL, for scopes whose spending is known.
-local function move(account, fields, position, repeated)
-  local names = scope_names(fields.k, fields.m)
-  if repeated then
-    for _, name in ipairs(names) do
-      -- SQL does not have the costs that are charged until it is loaded again: count them.
-      if redis.call('HDEL', account, 'b' .. name) == 1 then
-        redis.call('HSETNX', account, 'p' .. name, cmsgpack.pack({0, 0, 0, 0, 0}))
-      end
-    end
-    return
-  end
-  local held = redis.call('HMGET', account, 'b', 'b' .. names[2], 'b' .. names[3])
-  local day = math.floor(tonumber(fields.t) / DAY)
-  for place, name in ipairs(names) do
-    if held[place] then
-      local spent = cmsgpack.unpack(held[place])
-      if position > spent[1] then
-        add_spent(spent, 2, day, month_of(day), tonumber(fields.c))
-        redis.call('HSET', account, 'b' .. name, cmsgpack.pack(spent))
-      end
-    end
+-- An entry that was replaced meanwhile, by the settlement of an abandoned call, was subtracted then.
+local waiting = #ids > 0 and redis.call('HMGET', queued, unpack(names)) or {}
+local done = {}
+for index, id in ipairs(ids) do
+  local known = waiting[index] == id or waiting[index] == '!' .. id
+  if known then done[#done + 1] = names[index] end
+  local group = groups[tonumber(ARGV[first + (index - 1) * 4 + 3])]
+  if group and (known or #redis.call('XRANGE', usage, id, id) > 0) then
+    group.c = group.c + tonumber(ARGV[first + (index - 1) * 4 + 2])
+    group.entries = group.entries + 1
   end
 end
 
--- Subtracts an entry from its account's waiting sums.
-local function take_off(fields, repeated)
-  local account = ARGV[2] .. fields.a
-  unpend(account, fields)
-  local newest = positions[fields.a]
-  if newest and (repeated or fields.c ~= '0') then
-    move(account, fields, newest[1], repeated)
+for _, group in ipairs(groups) do
+  local account = account_at(prefix .. group.a)
+  if group.c ~= 0 then want_spent(account, group.k, group.m) end
+end
+for name in pairs(positions) do want(account_at(prefix .. name), 'v') end
+read_accounts()
+
+-- Moves a sum from the waiting sums to those of SQL, for scopes whose spending is known.
+local function move(account, group, position)
+  local day = math.floor(tonumber(group.t) / DAY)
+  for _, names in ipairs(scopes_of(group.k, group.m)) do
+    if group.repeated then
+      if get(account, names.b) then
+        redis.call('HDEL', account.key, names.b)
+        -- Costs that are counted until it is loaded again are not in SQL yet.
+        if not spent_of(account, names.p) then set_table(account, names.p, {0, 0, 0, 0, 0}) end
+      end
+      account.values[names.b], account.tables[names.b], account.changes[names.b] = false, nil, nil
+    else
+      local spent = spent_of(account, names.b)
+      if spent and position > spent[1] then
+        add_spent(spent, 2, day, month_of(day), group.c)
+        set_table(account, names.b, spent)
+      end
+    end
   end
+end
+
+-- Subtracts a group from its account's waiting sums.
+local function take_off(account, group)
+  unpend(account, group)
+  local newest = positions[group.a]
+  if newest and (group.repeated or group.c ~= 0) then move(account, group, newest[1]) end
+  return 1
+end
+
+local function take_over(account, newest)
+  local known = get(account, 'v')
+  if not known or tonumber(known) < newest[1] then
+    set(account, 'v', newest[2])
+    set(account, 'base', newest[3])
+  end
+  return 1
 end
 
 -- An account with malformed fields must not block others: its entries are in SQL and are removed.
-local removed, failed = 0, 0
-for place = 4, 3 + count * 2, 2 do
-  local id = ARGV[place]
-  local fields = entry_fields(usage, id)
-  redis.call('XACK', usage, ARGV[1], id)
-  if fields then
-    redis.call('XDEL', usage, id)
-    removed = removed + 1
-    if fields.a then
-      if not pcall(take_off, fields, ARGV[place + 1] == '1') then failed = failed + 1 end
-      local waiting = redis.call('HGET', queued, fields.i)
-      if waiting == id or waiting == '!' .. id then redis.call('HDEL', queued, fields.i) end
-    end
-  end
-end
-local function take_over(account, newest)
-  local known = redis.call('HGET', account, 'v')
-  if not known or tonumber(known) < newest[1] then
-    redis.call('HSET', account, 'v', newest[2], 'base', newest[3])
+local failed = 0
+for _, group in ipairs(groups) do
+  if group.entries > 0 and not attempt(account_at(prefix .. group.a), take_off, group) then
+    failed = failed + group.entries
   end
 end
 for name, newest in pairs(positions) do
-  if not pcall(take_over, ARGV[2] .. name, newest) then failed = failed + 1 end
+  if not attempt(account_at(prefix .. name), take_over, newest) then failed = failed + 1 end
 end
+local removed = 0
+if #ids > 0 then
+  redis.call('XACK', usage, ARGV[1], unpack(ids))
+  removed = redis.call('XDEL', usage, unpack(ids))
+end
+if #done > 0 then redis.call('HDEL', queued, unpack(done)) end
+write_accounts()
 return {removed, failed}

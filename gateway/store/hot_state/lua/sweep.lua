@@ -20,38 +20,51 @@ local function event_of(id, record)
     outcome = 'abandoned', estimated = true, attempts = 0})
 end
 
--- Returns the number of settled calls; nil if the stream is full.
-local function end_call(id)
-  local held = redis.call('HGET', calls, id)
-  if not held then return 0 end
-  local record = cmsgpack.unpack(held)
-  local account = ARGV[2] .. record[1]
-  local done = append(account, KEYS[3], KEYS[4], {
-    id = id, account = record[1], key = record[2], model = record[3], at = record[8],
+-- Settles a call. Returns their number; -1 if the stream is full.
+local function end_call(account, id, record)
+  local stream = open_stream(KEYS[4], KEYS[3], tonumber(ARGV[4]))
+  local done = append(account, stream, redis.call('HGET', KEYS[3], id), {
+    id = id, account = record[1], key = record[2], model = record[3], at = whole(record[8]),
     cost = record[7], json = event_of(id, record), abandoned = true,
-  }, tonumber(ARGV[4]))
-  if done < 0 then return nil end
+  })
+  if done < 0 then return -1 end
   release(account, record, record[9], now)
+  write_accounts()
+  write_stream(stream)
   redis.call('HDEL', calls, id)
   return 1
+end
+
+-- Returns as end_call does; or nil and the text of an error.
+local function settle(id)
+  local held = redis.call('HGET', calls, id)
+  if not held then return 0 end
+  local fine, record = pcall(cmsgpack.unpack, held)
+  if not fine then return nil, tostring(record) end
+  if type(record) ~= 'table' then return nil, 'the record is malformed' end
+  local account = account_at(ARGV[2] .. tostring(record[1]))
+  want_spent(account, tostring(record[2]), tostring(record[3]))
+  read_accounts()
+  local done, failure = attempt(account, end_call, id, record)
+  if not done then accounts[account.key] = nil end
+  return done, failure
 end
 
 local ended = 0
 local failed = {}
 for _, id in ipairs(expired) do
-  local fine, result = pcall(end_call, id)
-  if not fine then
+  local done, failure = settle(id)
+  if not done then
     -- It must not block others, and stays until it is moved to the dead letters.
-    if type(result) == 'table' then result = result.err end
-    for _, part in ipairs({id, redis.call('HGET', calls, id) or '', tostring(result)}) do
+    for _, part in ipairs({id, redis.call('HGET', calls, id) or '', failure}) do
       failed[#failed + 1] = part
     end
     redis.call('ZADD', leases, whole(now + tonumber(ARGV[5])), id)
-  elseif not result then
+  elseif done < 0 then
     break
   else
     redis.call('ZREM', leases, id)
-    ended = ended + result
+    ended = ended + done
   end
 end
 return {ended, unpack(failed)}

@@ -14,7 +14,7 @@ from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Money
 from gateway.store.redis.client import RedisLimits, RedisState, RedisUnavailable
-from tests.support.metering import MODEL, AccountProbe, FakeSql, WorkerTill, ask_for
+from tests.support.metering import MODEL, AccountProbe, FakeSql, WorkerTill, ask_for, event_for
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
 
@@ -61,6 +61,27 @@ async def half(tmp_path: Path) -> AsyncIterator[Outage]:
     await outage.start()
     yield outage
     await outage.close()
+
+
+async def test_calls_that_redis_does_not_know_are_settled_without_gathering(half: Outage) -> None:
+    """A worker that dies within the gathering time loses none of them."""
+    half.sql.put()
+    await half.worker.settle(await half.worker.reserve(ask_for()))
+    known = await half.worker.reserve(ask_for())
+    half.server.pause()
+    unknown = [await half.worker.reserve(ask_for()) for _ in range(2)]
+    half.server.resume()
+    journal = half.worker.till.journal
+    await wait_until(lambda: half.worker.bus.state is RedisState.READY)
+    await journal.settlements.drain()
+
+    await half.worker.till.reservations.settle(known, event_for(known.ask, Usage(input=5)))
+    gathered = len(journal.settlements.gathered("acct_1"))
+    for held in unknown:
+        await half.worker.till.reservations.settle(held, event_for(held.ask, Usage(input=5)))
+
+    assert [held.degraded for held in unknown] == [True, True]
+    assert (gathered, len(journal.settlements.gathered("acct_1"))) == (1, 0)
 
 
 async def test_known_clients_get_their_share_without_redis(half: Outage) -> None:

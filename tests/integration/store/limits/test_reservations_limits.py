@@ -10,6 +10,7 @@ import pytest
 from gateway.core.limits import KeyLimits, Limits, Room
 from gateway.core.model import Usage, Wire
 from gateway.errors import ErrorKind
+from gateway.store.accounts.snapshot import SpendScope
 from tests.support.metering import TillWorld
 
 pytestmark = pytest.mark.redis
@@ -179,6 +180,22 @@ async def test_monthly_and_total_budgets_outlive_the_day(world: TillWorld) -> No
     assert month.retry_after_s == 13.5 * 24 * 3600
     assert total.message.startswith("The total budget of $0.00000015 of this account")
     assert total.retry_after_s is None
+
+
+async def test_monthly_budget_that_is_loaded_in_the_next_month_is_whole(world: TillWorld) -> None:
+    """SQL is asked for the spending of the month of the load."""
+    world.sql.put()
+    key = KeyLimits(budget_month_nanousd=100)
+    await world.run(Usage(input=100), limits=key, input_tokens=100, max_tokens=0)
+    await world.ledger.book()
+
+    world.clock.now_ms += 15 * 24 * HOUR_MS
+    await world.till.accounts.load("acct_1", [SpendScope("key_1")])
+    held = await world.reserve(limits=key, input_tokens=100, max_tokens=0)
+    await world.worker.settle(held, Usage(input=30), at_ms=world.clock.now_ms)
+
+    error = await world.refusal(limits=key, input_tokens=71, max_tokens=0)
+    assert "has $0.00000007 left" in error.message
 
 
 async def test_budget_counts_what_was_spent_before_it_was_set(world: TillWorld) -> None:

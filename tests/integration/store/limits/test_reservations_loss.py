@@ -257,7 +257,7 @@ async def test_redis_flushed_and_first_told_of_the_same_call_is_known_to_be_anot
     await flushed.call(2)  # the second worker's is the first
     await flushed.probe.client.flushall()
     again = [line for _, _, line in flushed.workers[1].till.journal._recent]
-    await flushed.workers[1].till.journal._add_lines(again)
+    await flushed.workers[1].till.journal._sender.send_lines(again)
 
     await flushed.settled()
 

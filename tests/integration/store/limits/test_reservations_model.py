@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
 import pytest
@@ -25,12 +27,15 @@ from gateway.core.limits import Bucket, KeyLimits, Limits, adjust, take
 from gateway.core.model import Usage
 from gateway.core.pricing import cost_nanousd, most_nanousd, token_count, worst_case_nanousd
 from gateway.errors import GatewayError
-from gateway.ports import Reservation
+from gateway.ports import Reservation, ReserveAsk
 from gateway.settings import Money
-from tests.support.metering import PRICES, TillWorld, ask_for
+from gateway.store.accounts.snapshot import SpendScope
+from tests.support.metering import PRICES, TillWorld, ask_for, event_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 LEASE_MS = 30_000
+LONG = "CAPIO_EXAMPLES" in os.environ
+EXAMPLES = settings().max_examples if LONG else 40
 FLOOR, SHARE, SMALL, SMALL_CONCURRENCY = 150, 0.25, 500, 3
 MONEY = Money(
     exposure_floor="0.00000015", exposure_share=SHARE,
@@ -47,6 +52,23 @@ KEYS = {
         budget_day_nanousd=120, budget_total_nanousd=400, models={"m": Limits(rpm=11)}
     ),
 }
+
+
+LIMIT_NAMES = [
+    "credit", "budget_total", "budget_month", "budget_day", "concurrency",
+    "requests_per_minute", "tokens_per_minute", "exposure", "small_balance",
+]  # fmt: skip
+"""In the order in which they refuse."""
+
+
+class Asked(NamedTuple):
+    """A call that asks for admission, and what it would take."""
+
+    ask: ReserveAsk
+    scopes: list[Scope]
+    hold: int
+    worst: int
+    tokens: int
 
 
 class Scope:
@@ -185,31 +207,73 @@ class Story(RuleBasedStateMachine):
         choices=st.integers(1, 3),
     )
     def reserve(self, account: str, key: str, given: int, longest: int, choices: int) -> None:
+        asked = self.asked(account, key, given, longest, choices)
+        self.expect([asked])
+
+    @rule(
+        asked=st.lists(
+            st.tuples(
+                st.sampled_from(sorted(ACCOUNTS)),
+                st.sampled_from(sorted(KEYS)),
+                st.integers(0, 60),
+                st.integers(1, 90),
+            ),
+            min_size=2,
+            max_size=9,
+        )
+    )
+    def reserve_in_one_turn(self, asked: list[tuple[str, str, int, int]]) -> None:
+        """Calls of one script are admitted in their order; none is refused for another's limit."""
+        self.run(self.load_all())
+        self.expect([self.asked(*each, 1) for each in asked])
+
+    async def load_all(self) -> None:
+        """Load what budgets need, so that no call asks SQL and then Redis again behind others."""
+        accounts = self.world.till.accounts
+        for account in ACCOUNTS:
+            names = [f"{account}_{key}" for key in KEYS]
+            scopes = [SpendScope(), *map(SpendScope, names), *[SpendScope(n, "m") for n in names]]
+            await accounts.load(account, scopes)
+            accounts._asked[account] = math.inf
+
+    def asked(self, account: str, key: str, given: int, longest: int, choices: int) -> Asked:
+        """Return a call that asks for admission."""
         ask = ask_for(
             account_id=account, key_id=f"{account}_{key}", limits=KEYS[key], input_tokens=given,
             max_tokens=longest, choices=choices, input_bound=2 * given,
         )  # fmt: skip
-        scopes = self.scopes_of(account, key)
         output = longest * choices
         hold, tokens = most_nanousd(given, output, PRICES), given + output
         worst = worst_case_nanousd(2 * given, max(longest, 64) * choices, PRICES)
-        wanted = self.expected(scopes, account, hold, worst, tokens)
+        return Asked(ask, self.scopes_of(account, key), hold, worst, tokens)
 
-        try:
-            held = self.run(self.world.worker.reserve(ask))
-        except GatewayError as error:
-            assert error.detail is not None
-            names = ["credit", "budget_total", "budget_month", "budget_day", "concurrency"]
-            names += ["requests_per_minute", "tokens_per_minute", "exposure", "small_balance"]
-            told = error.detail.split()[0].removeprefix("limit=")
-            assert wanted == names.index(told) + 1
-            return
-        assert wanted is None
-        assert (held.hold_nanousd, held.worst_nanousd, held.tokens) == (hold, worst, tokens)
-        for scope in scopes:
-            scope.admit(hold, tokens, self.now)
-            scope.worst += worst
-        self.calls.append((held, self.now + LEASE_MS))
+    def expect(self, asked: list[Asked]) -> None:
+        """Ask for all at once; each is admitted or refused as the model says."""
+        wanted: list[int | None] = []
+        for ask, scopes, hold, worst, tokens in asked:
+            account = ask.principal.account_id
+            wanted.append(self.expected(scopes, account, hold, worst, tokens))
+            if wanted[-1] is None:
+                for scope in scopes:
+                    scope.admit(hold, tokens, self.now)
+                    scope.worst += worst
+        results = self.run(self.reserve_all([each.ask for each in asked]))
+        for each, refusal, result in zip(asked, wanted, results, strict=True):
+            if isinstance(result, GatewayError):
+                assert result.detail is not None
+                shown = result.detail.split()[0].removeprefix("limit=")
+                assert refusal == LIMIT_NAMES.index(shown) + 1
+                continue
+            assert refusal is None
+            assert isinstance(result, Reservation), result
+            taken = result.hold_nanousd, result.worst_nanousd, result.tokens
+            assert taken == (each.hold, each.worst, each.tokens)
+            self.calls.append((result, self.now + LEASE_MS))
+
+    async def reserve_all(self, asks: list[ReserveAsk]) -> list[Reservation | BaseException]:
+        """Reserve for all in one turn of the loop."""
+        work = [self.world.worker.reserve(ask) for ask in asks]
+        return await asyncio.gather(*work, return_exceptions=True)
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data(), given=st.integers(0, 90), output=st.integers(0, 90))
@@ -218,6 +282,24 @@ class Story(RuleBasedStateMachine):
         usage = Usage(input=given, output=output)
         self.run(self.world.worker.settle(held, usage, at_ms=self.now, outcome="cancelled"))
         self.ended(held, usage)
+
+    @precondition(lambda self: len(self.calls) > 1)
+    @rule(output=st.integers(0, 90))
+    def settle_in_one_turn(self, output: int) -> None:
+        """Calls of one script are settled as if each had its own."""
+        ended, self.calls = self.calls, []
+        usage = Usage(input=5, output=output)
+        self.run(self.settle_all([held for held, _ in ended], usage))
+        for held, _ in ended:
+            self.ended(held, usage)
+
+    async def settle_all(self, calls: list[Reservation], usage: Usage) -> None:
+        """Settle all in one turn of the loop."""
+        till = self.world.till
+        for held in calls:
+            event = event_for(held.ask, usage, at_ms=self.now, outcome="cancelled")
+            await till.reservations.settle(held, event)
+        await till.journal.settlements.drain()
 
     def ended(self, held: Reservation, usage: Usage) -> None:
         principal = held.ask.principal
@@ -284,6 +366,7 @@ class Story(RuleBasedStateMachine):
             assert len(self.world.till.running) == 0
 
 
+@pytest.mark.timeout(7200 if LONG else 120)
 def test_any_story_ends_as_the_model_says(valkey_url: str) -> None:
     """Admissions, refusals, balances, slots and holds agree with the model after every step."""
     machine = type("StoryHere", (Story,), {"url": valkey_url})
@@ -291,7 +374,7 @@ def test_any_story_ends_as_the_model_says(valkey_url: str) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
+            max_examples=EXAMPLES,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
