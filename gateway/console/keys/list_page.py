@@ -84,11 +84,9 @@ def limits_in_words(limits: KeyLimits) -> str:
     return ", ".join(words)
 
 
-async def key_lines(page: Page) -> list[KeyLine]:
+async def key_lines(page: Page, activity: Mapping[str, KeyActivity], now: float) -> list[KeyLine]:
     """Return the account's keys, newest first, without those that pages made for themselves."""
-    services, now = page.services, time.time()
-    rows = await services.keys.list(page.account.account_id, limit=MOST_KEYS)
-    activity = await account_activity(page, now)
+    rows = await page.services.keys.list(page.account.account_id, limit=MOST_KEYS)
     lines = [
         key_line(row, activity.get(row.id, NO_ACTIVITY), now)
         for row in rows
@@ -97,14 +95,17 @@ async def key_lines(page: Page) -> list[KeyLine]:
     return lines[::-1]
 
 
-async def account_activity(page: Page, now: float) -> Mapping[str, KeyActivity]:
-    """Return the activity of the account's keys."""
+async def account_activity(
+    page: Page, now: float, *, last_use: bool = True
+) -> Mapping[str, KeyActivity]:
+    """Return the activity of the account's keys; with their last use only if wanted."""
     today = int(now * 1000) // DAY_MS
     return await read_activity(
         page.services.database,
         page.account.account_id,
         today=today,
         month_start=first_day_of(month_of(today)),
+        last_use=last_use,
     )
 
 
@@ -149,7 +150,8 @@ def _first_model(models: Sequence[Model], row: KeyRow) -> str | None:
 
 
 async def _list_page(page: Page, **extra: object) -> Response:
-    lines = await key_lines(page)
+    now = time.time()
+    lines = await key_lines(page, await account_activity(page, now), now)
     state, text = page.query("state", "all"), page.query("q").strip()[:100]
     shown = [
         line
@@ -174,7 +176,7 @@ async def _list_page(page: Page, **extra: object) -> Response:
         state=state,
         text=text,
         states=STATES,
-        now=int(time.time()),
+        now=int(now),
         fields=KeyFields(),
         errors={},
         idem=page.new_form_token(),

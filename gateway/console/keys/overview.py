@@ -24,9 +24,9 @@ async def show_overview(page: Page) -> Response:
     now = time.time()
     services = page.services
     account = await services.accounts.get(page.account.account_id)
-    lines = await key_lines(page)
+    activity = await account_activity(page, now, last_use=False)
+    lines = await key_lines(page, activity, now)
     calls = await _last_calls(page)
-    activity = await account_activity(page, now)
     return page.render(
         "keys/overview.html",
         account=account,

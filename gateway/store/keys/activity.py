@@ -25,7 +25,7 @@ NO_ACTIVITY = KeyActivity()
 
 
 async def read_activity(
-    database: Database, account_id: str, *, today: int, month_start: int
+    database: Database, account_id: str, *, today: int, month_start: int, last_use: bool = True
 ) -> Mapping[str, KeyActivity]:
     """
     Return the activity of an account's keys by id; keys without any may be absent.
@@ -35,6 +35,7 @@ async def read_activity(
         account_id: The account.
         today: The UTC day, counted from 1970-01-01.
         month_start: The first day of its month.
+        last_use: Read the times of last use.
     """
     cost = SPEND.c.cost_nanousd
     spent = (
@@ -55,7 +56,9 @@ async def read_activity(
     used = sa.select(API_KEYS.c.id, last.label("at_ms")).where(API_KEYS.c.account_id == account_id)
     async with database.read() as connection:
         sums = {row.key_id: row for row in await connection.execute(spent)}
-        times = {row.id: row.at_ms for row in await connection.execute(used)}
+        times: dict[str, int | None] = {}
+        if last_use:
+            times = {row.id: row.at_ms for row in await connection.execute(used)}
     found: dict[str, KeyActivity] = {}
     for key_id in sums.keys() | times.keys():
         row, at_ms = sums.get(key_id), times.get(key_id)

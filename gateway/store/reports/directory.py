@@ -19,9 +19,11 @@ from gateway.store.keys.repository import KeyRow, key_row
 from gateway.store.people.users import User, user_of
 from gateway.store.sql.database import Database
 from gateway.store.sql.people_tables import MEMBERSHIPS, PASSKEYS, SESSIONS, USERS
-from gateway.store.sql.tables import ACCOUNTS, API_KEYS, CODES, USAGE_EVENTS, USAGE_QUARTERS
+from gateway.store.sql.tables import ACCOUNTS, API_KEYS, CODES, USAGE_EVENTS, USAGE_TOTALS
 
 _LAST_FOUR = 4
+# Any property of the totals contains all calls: outcomes have the fewest values.
+_EVERY_CALL = "outcome"
 
 
 class AccountState(enum.Enum):
@@ -118,7 +120,9 @@ class Directory:
             conditions.append(column.balance_nanousd < 0)
         elif which.state is AccountState.IDLE:
             recent = sa.exists().where(
-                USAGE_QUARTERS.c.account_id == column.id, USAGE_QUARTERS.c.quarter >= since
+                USAGE_TOTALS.c.account_id == column.id,
+                USAGE_TOTALS.c.property == _EVERY_CALL,
+                USAGE_TOTALS.c.quarter >= since,
             )
             conditions.append(~recent)
         async with self._database.read() as connection:
@@ -266,14 +270,15 @@ def _last_call(account_id: sa.ColumnElement[str]) -> sa.Label[int]:
 
 
 def _money(account_ids: Sequence[str], since_quarter: int) -> sa.Select[Any]:
-    sums = USAGE_QUARTERS.c
+    sums = USAGE_TOTALS.c
     return (
         sa.select(
             sums.account_id,
             sa.func.sum(sums.cost_nanousd).label("cost"),
             sa.func.sum(sums.margin_nanousd).label("margin"),
         )
-        .where(sums.account_id.in_(account_ids), sums.quarter >= since_quarter)
+        .where(sums.account_id.in_(account_ids), sums.property == _EVERY_CALL)
+        .where(sums.quarter >= since_quarter)
         .group_by(sums.account_id)
     )
 

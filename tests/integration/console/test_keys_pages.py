@@ -17,6 +17,7 @@ from gateway.store.people.tokens import new_token
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from tests.support.console import ConsoleApp, viewer
+from tests.support.reports import statements
 
 KEY = re.compile(r"sk-capio-live-\w+")
 FORM = {"name": "laptop", "expires": "never", "scope": "all"}
@@ -48,6 +49,18 @@ def account_id(app: ConsoleApp) -> str:
     assert app.viewers.viewer is not None
     assert app.viewers.viewer.account is not None
     return app.viewers.viewer.account.account_id
+
+
+async def test_overview_and_list_take_few_statements(app: ConsoleApp) -> None:
+    """At most four, to which the two of the session are added."""
+    await app.services.keys.create(account_id(app), KeyDetails(name="laptop"), SYSTEM)
+    counts = {}
+    for path in ("/app", "/app/api-keys"):
+        with statements(app.services.database) as ran:
+            assert (await app.client.get(path)).status_code == 200
+        counts[path] = len(ran)
+
+    assert counts == {"/app": 4, "/app/api-keys": 3}
 
 
 async def test_key_is_in_one_response_only(app: ConsoleApp) -> None:

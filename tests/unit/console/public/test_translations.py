@@ -1,4 +1,4 @@
-"""The public pages and those of customers are complete in every language."""
+"""All pages are complete in every language."""
 
 from __future__ import annotations
 
@@ -18,21 +18,10 @@ from tests.support.console import ConsoleApp
 from tests.support.pages import other_settings
 
 FOLDER = Path(gateway.console.__file__).parent
-TEMPLATES = [
-    *(FOLDER / "templates" / "public").glob("*.html"),
-    *(FOLDER / "templates" / name for name in ("base.html", "public.html", "error.html")),
-    FOLDER / "templates" / "app.html",
-    *(
-        path
-        for group in ("activity", "keys", "profile", "signin", "signup", "ui")
-        for path in (FOLDER / "templates" / group).glob("*.html")
-    ),
-]
-MODULES = [
-    path
-    for group in ("activity", "keys", "profile", "signin", "signup", "oidc")
-    for path in (FOLDER / group).glob("*.py")
-]
+TEMPLATES = sorted((FOLDER / "templates").rglob("*.html"))
+# These write documents in English and responses for programs.
+_ENGLISH = ("library", "openapi", "admin_api")
+MODULES = [path for path in FOLDER.rglob("*.py") if path.parent.name not in _ENGLISH]
 LANGUAGES = sorted((FOLDER / "locale").glob("*.po"))
 _TEXT = re.compile(r"""(?<!\w)(?:_|ngettext)\(\s*(?:"([^"]+)"|'([^']+)')""")
 
