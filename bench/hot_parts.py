@@ -15,7 +15,7 @@ from gateway.pipeline.proxy import NATIVE_LIMITS
 from gateway.pipeline.request.exchange import CallContext
 from gateway.pipeline.request.inbound_request import parse_request
 from gateway.pipeline.settlement import settle
-from gateway.protocols.streams.meter import JsonMeter
+from gateway.protocols.streams.json_meter import JsonMeter
 
 CHAT = Endpoint.CHAT_COMPLETIONS
 REQUEST_ID = "req_0123456789abcdef012300000001"

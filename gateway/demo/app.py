@@ -168,8 +168,17 @@ class DemoUpstream:
             return server.whole(self.record.as_json())
         if method in ("PUT", "DELETE"):
             try:
-                self._plan.rules = [] if method == "DELETE" else _RULES.decode(body)
+                rules = [] if method == "DELETE" else _RULES.decode(body)
             except msgspec.DecodeError as error:
-                text = f"faults: {error}; send a list of rules, each with a `fault`"
-                return server.whole(msgspec.json.encode({"error": {"message": text}}), 400)
+                return _wrong_rules(f"{error}; send a list of rules, each with a `fault`")
+            for rule in rules:
+                if rule.deployment is not None and rule.deployment not in self._listeners:
+                    known = ", ".join(self._listeners)
+                    return _wrong_rules(f"deployment '{rule.deployment}' is unknown: use {known}")
+            self._plan.rules = rules
         return server.whole(msgspec.json.encode(self._plan.rules))
+
+
+def _wrong_rules(problem: str) -> bytes:
+    body = {"error": {"message": f"faults: {problem}"}}
+    return server.whole(msgspec.json.encode(body), 400)

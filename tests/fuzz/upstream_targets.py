@@ -23,7 +23,8 @@ from gateway.protocols.openai_responses.request import translate_responses_reque
 from gateway.protocols.openai_responses.response import translate_responses_response
 from gateway.protocols.openai_responses.stream import responses_stream
 from gateway.protocols.streams.first_event import FirstEventGate
-from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.json_meter import JsonMeter
+from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from gateway.protocols.translate.chat_to_messages import response as message_answers
 from gateway.protocols.translate.chat_to_messages.stream import chat_stream

@@ -39,7 +39,8 @@ from gateway.protocols.http.headers import client_headers, served_by
 from gateway.protocols.http.limit_headers import limit_headers
 from gateway.protocols.openai_responses.output import without_store
 from gateway.protocols.openai_responses.stream import ResponsesStream
-from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.json_meter import JsonMeter
+from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.refold import begins_stream, folded
 from gateway.protocols.streams.relayed import HeldBody, Unchanged
 from gateway.protocols.streams.transform import StreamTransform

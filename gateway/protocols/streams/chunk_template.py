@@ -15,20 +15,24 @@ class ChunkTemplate:
     The bytes around the content of a stream's plain events.
 
     Attributes:
+        prefix: The bytes before the content.
+        suffix: The bytes after it, with the blank line.
+        start: Bytes of `prefix`.
         size: Bytes of an event that are not content.
     """
 
-    __slots__ = ("_line_ends", "_prefix", "_suffix", "size")
+    __slots__ = ("_line_ends", "prefix", "size", "start", "suffix")
 
     def __init__(self, prefix: bytes, suffix: bytes) -> None:
-        self._prefix = prefix
-        self._suffix = suffix
-        self._line_ends = prefix.count(b"\n") + suffix.count(b"\n")
+        self.prefix = prefix
+        self.suffix = suffix
+        self.start = len(prefix)
         self.size = len(prefix) + len(suffix)
+        self._line_ends = prefix.count(b"\n") + suffix.count(b"\n")
 
     def events(self, chunk: bytes) -> int:
         """Return the number of events in `chunk` if all match this template; otherwise 0."""
-        prefix, suffix = self._prefix, self._suffix
+        prefix, suffix = self.prefix, self.suffix
         if not (chunk.startswith(prefix) and chunk.endswith(suffix) and len(chunk) > self.size):
             return 0
         if chunk.find(b"\n", len(prefix), len(chunk) - len(suffix)) < 0:

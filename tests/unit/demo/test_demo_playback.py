@@ -366,14 +366,21 @@ async def test_faults_are_set_by_a_request(client: Client) -> None:
     assert received.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_wrong_faults_change_nothing(client: Client) -> None:
-    """The error names the member."""
-    rules = [{"fault": {"kind": "cut", "after": -1}}]
-
-    answer, _ = await client.fetch(post("/faults", json.dumps(rules), method="PUT"))
+@pytest.mark.parametrize(
+    ("rule", "named"),
+    [
+        ({"fault": {"kind": "cut", "after": -1}}, b"$[0].fault.after"),
+        ({"fault": {"kind": "cut"}, "deployment": "demo"}, b"'demo' is unknown: use main"),
+    ],
+)
+async def test_wrong_faults_change_nothing(
+    client: Client, rule: dict[str, object], named: bytes
+) -> None:
+    """The error names what is wrong."""
+    answer, _ = await client.fetch(post("/faults", json.dumps([rule]), method="PUT"))
 
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"$[0].fault.after" in body_of(answer)
+    assert named in body_of(answer)
     answer, _ = await client.fetch(post("/faults", "", method="GET"))
     assert json.loads(body_of(answer)) == []
 

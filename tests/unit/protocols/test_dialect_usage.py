@@ -14,7 +14,8 @@ import pytest
 from gateway.core.model import Endpoint, Prices, Usage, Wire
 from gateway.protocols.anthropic_messages.usage import UsageCounters
 from gateway.protocols.dialects.facts import USAGE_FACTS
-from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.json_meter import JsonMeter
+from gateway.protocols.streams.meter import StreamMeter
 from tests.support.meters import DONE, chunk, event
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (

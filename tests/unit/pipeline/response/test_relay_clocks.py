@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.model import Clocks, Endpoint, Wire
 from gateway.errors import ErrorKind
-from gateway.protocols.streams.meter import JsonMeter
+from gateway.protocols.streams.json_meter import JsonMeter
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.messages_to_chat.stream import messages_stream
 from gateway.protocols.translate.stream import ResponseContext

@@ -7,7 +7,8 @@ import pytest
 from gateway.core.model import Usage, Wire
 from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
 from gateway.protocols.openai_chat.usage import read_openai_usage
-from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.json_meter import JsonMeter
+from gateway.protocols.streams.meter import StreamMeter
 
 BAD_COUNTS = [
     "-1", "10.5", "1000000001", "1e10", "1e308", "1" + "0" * 400, '"5"', "{}", "[1]", "true",

@@ -15,7 +15,8 @@ from gateway.protocols.openai_chat.lenient import (
     named_reason,
     read_response,
 )
-from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.json_meter import JsonMeter
+from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.messages_to_chat.response import translate_response
 from gateway.protocols.translate.messages_to_chat.stream import messages_stream

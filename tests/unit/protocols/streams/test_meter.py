@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from gateway.core.model import Usage, Wire
 from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
 from gateway.protocols.openai_chat.usage import read_openai_usage
-from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.json_meter import JsonMeter
+from gateway.protocols.streams.meter import StreamMeter
 from tests.support.meters import DONE, chunk, event, metered, text_delta
 
 STARTED = {"input_tokens": 9, "cache_read_input_tokens": 7, "output_tokens": 1}

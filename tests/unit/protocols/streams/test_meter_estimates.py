@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.core.model import Usage, Wire
-from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.json_meter import JsonMeter
+from gateway.protocols.streams.meter import StreamMeter
 from tests.support.meters import DONE, chunk, event, metered, text_delta
 
 LARGE = 26 * 1024 * 1024

@@ -9,7 +9,8 @@ import pytest
 
 from gateway.core.model import Endpoint, Usage, Wire
 from gateway.protocols.openai_chat.usage import read_openai_usage
-from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.json_meter import JsonMeter
+from gateway.protocols.streams.meter import StreamMeter
 from tests.support.meters import DONE, chunk
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (

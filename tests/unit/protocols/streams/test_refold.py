@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.streams.meter import JsonMeter, StreamMeter
+from gateway.protocols.streams.json_meter import JsonMeter
+from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.refold import begins_stream, folded, unfolded
 
 NAMES = st.sampled_from(

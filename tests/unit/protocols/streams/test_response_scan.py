@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.json_skip import ValueSkipper
-from gateway.protocols.streams.meter import HELD_BYTES, JsonMeter
+from gateway.protocols.streams.json_meter import JsonMeter
+from gateway.protocols.streams.meter import HELD_BYTES
 from gateway.protocols.streams.response_scan import ResponseScanner
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}

@@ -1,0 +1,143 @@
+"""Reads usage, finish reason and content of a response that is one JSON document; see `meter`."""
+
+from __future__ import annotations
+
+from gateway.core.model import Usage, Wire
+from gateway.protocols.codec.json_decode import BOM
+from gateway.protocols.openai_chat.usage import settled_usage
+from gateway.protocols.streams.meter import BYTES_PER_TOKEN, HELD_BYTES
+from gateway.protocols.streams.refold import whole_body
+from gateway.protocols.streams.response_fields import (
+    EventFields,
+    read_anthropic_response,
+    read_openai_response,
+    read_scanned,
+)
+from gateway.protocols.streams.response_scan import ResponseScanner
+
+
+class JsonMeter:
+    """
+    Meters one response that is a whole JSON document; decoded on first access.
+
+    Args:
+        wire: The upstream's dialect.
+        held_bytes: Larger responses are scanned instead of kept until they are complete.
+        reasoning_apart: See `Capabilities.reasoning_apart`.
+
+    Attributes:
+        contents: Grows with each chunk.
+    """
+
+    __slots__ = (
+        "_apart", "_chunks", "_found", "_held_bytes", "_scanner", "_size", "_wire", "contents",
+    )  # fmt: skip
+
+    content_ended = restarted = False
+    """Unknown before the document is complete."""
+
+    def __init__(
+        self, wire: Wire, held_bytes: int = HELD_BYTES, *, reasoning_apart: bool = False
+    ) -> None:
+        self.contents = 0
+        self._wire = wire
+        self._apart = reasoning_apart
+        self._held_bytes = held_bytes
+        self._scanner: ResponseScanner | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._found: EventFields | None = None
+
+    def feed(self, chunk: bytes) -> None:
+        """Read the next bytes."""
+        self.contents += 1
+        self._found = None
+        if self._scanner is not None:
+            self._scanner.feed(chunk)
+            return
+        self._size += len(chunk)
+        self._chunks.append(chunk)
+        if self._size > self._held_bytes:
+            self._scanner = self._scanned()
+            self._chunks.clear()
+
+    def end(self) -> None:
+        """Mark the response as complete."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether there is usage, a message and no error, so that the body need not be checked."""
+        return self.reported and not (self.failed or self._reading.unanswered)
+
+    @property
+    def usage(self) -> Usage:
+        """The reported usage; zeros if there is none."""
+        return self._reading.usage or Usage()
+
+    @property
+    def seen(self) -> bool:
+        """Whether usage was reported."""
+        return self._reading.usage is not None
+
+    @property
+    def reported(self) -> bool:
+        """Whether usage was reported, so that `usage` can be billed."""
+        return self._reading.usage is not None
+
+    @property
+    def raw_usage(self) -> bytes | None:
+        """The usage object as the upstream wrote it."""
+        return self._reading.raw_usage
+
+    @property
+    def unreadable_usage(self) -> bool:
+        """Whether the usage object is impossible, see `read_openai_usage`."""
+        return self._reading.unreadable_usage
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The finish reason in the upstream's spelling: `stop`, `end_turn`, ..."""
+        return self._reading.finish_reason
+
+    @property
+    def saw_end(self) -> bool:
+        """Whether the document is complete."""
+        return self._reading.end
+
+    @property
+    def failed(self) -> bool:
+        """Whether the response is an error."""
+        return self._reading.failed
+
+    def estimated_output_tokens(self) -> int:
+        """Return an estimate of the output, reasoning included, by its bytes."""
+        return -(-self._reading.content_bytes // BYTES_PER_TOKEN)
+
+    def settled(self, input_tokens: int) -> Usage:
+        """Return the usage to bill, as `StreamMeter.settled`."""
+        output_tokens = self.estimated_output_tokens()
+        return settled_usage(self.usage, self.reported, input_tokens, output_tokens=output_tokens)
+
+    @property
+    def _reading(self) -> EventFields:
+        if self._found is None:
+            self._found = self._read()
+        return self._found
+
+    def _read(self) -> EventFields:
+        if self._scanner is None:
+            body = whole_body(self._wire, b"".join(self._chunks))
+            if self._wire is Wire.OPENAI:
+                found = read_openai_response(body, reasoning_apart=self._apart)
+            else:
+                found = read_anthropic_response(body)
+            if found.end:
+                return found
+        scanner = self._scanner or self._scanned()
+        return read_scanned(self._wire, scanner, reasoning_apart=self._apart)
+
+    def _scanned(self) -> ResponseScanner:
+        scanner = ResponseScanner(self._wire)
+        for index, chunk in enumerate(self._chunks):
+            scanner.feed(chunk if index else chunk.removeprefix(BOM))
+        return scanner
