@@ -25,11 +25,11 @@ class Money(Section, frozen=True):
         Meta(
             gt=0,
             le=1,
-            description="Share of each limit and balance that a worker admits while Redis is"
-            " unavailable. One divided by the number of workers in all pods keeps the sum at the"
-            " limit.",
+            description="Largest share of each limit and balance that a worker admits while Redis"
+            " is unavailable. The share is one divided by the number of workers in all pods that"
+            " were live when Redis last responded, so that the sum keeps to the limit.",
         ),
-    ] = 0.25
+    ] = 1.0
     lease_s: Annotated[
         float,
         Meta(

@@ -236,6 +236,12 @@ class Metrics:
             "livemax",
         )
 
+        self.live_workers = self._gauge(
+            "gateway_live_workers",
+            "Workers of all pods when Redis last responded, which share the limits without it.",
+            "livemax",
+        )
+
     def _declare_ledger(self) -> None:
         self.ledger_written = self._counter(
             "gateway_ledger_written_total",

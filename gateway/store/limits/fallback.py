@@ -1,14 +1,15 @@
 """
 Limits while Redis is unavailable: each worker admits a share of each limit.
 
-A client may be served by every worker of every pod at once, so the share should be about 1 / their
-number. Money may be spent up to the same share of what was available at the last reply of Redis;
-calls of accounts that this worker has not seen are refused.
+A client may be served by every worker of every pod at once, so the share is 1 / their number when
+Redis last responded, see `census`, or less by `money.degraded_share`. Money may be spent up to the
+same share of what was available at the last reply of Redis; calls of accounts that this worker has
+not seen are refused.
 
 If the worst case of an account's running calls is bounded (`lua/reserve.lua`), calls count with
 their worst case against the share of the last known room. So the workers together add at most
-workers * share * (the most room that one of them saw) to the account's debt, and nothing if
-workers * share <= 1 and the account was idle since.
+workers * share * (the most room that one of them saw) to the account's debt, at most once that
+room, and nothing if the account was idle since.
 """
 
 from __future__ import annotations
@@ -75,11 +76,13 @@ class FallbackLimiter:
     Counts calls against this worker's share of the limits.
 
     Args:
-        share: Above 0, at most 1. Every limit admits at least one request.
+        most: The largest share, above 0, at most 1. Every limit admits at least one request.
+        workers: Returns how many share the limits; 0: unknown.
     """
 
-    def __init__(self, share: float) -> None:
-        self._share = share
+    def __init__(self, most: float, workers: Callable[[], int]) -> None:
+        self._most = most
+        self._workers = workers
         self._seen: OrderedDict[str, LastSeen] = OrderedDict()
         self._scopes: dict[str, _Scope] = {}
         self._spent: dict[str, int] = {}
@@ -134,7 +137,7 @@ class FallbackLimiter:
         if seen is None or not self._affords(account_id, seen, rows, hold_nanousd):
             return False
         exposed = self._exposed.get(account_id, 0) + worst_nanousd
-        if seen.room is not None and worst_nanousd and exposed > seen.room * self._share:
+        if seen.room is not None and worst_nanousd and exposed > self._part_of(seen.room):
             return False
         of_account = [_decode_row(seen.limits)] if seen.limits else []
         shares = [self._shared(account_id, row) for row in (*of_account, *rows)]
@@ -196,7 +199,7 @@ class FallbackLimiter:
         if not caps or hold_nanousd == 0:
             return True
         spent = self._spent.get(account_id, 0)
-        return spent + hold_nanousd <= int(min(caps) * self._share)
+        return spent + hold_nanousd <= self._part_of(min(caps))
 
     def _shared(self, account_id: str, row: LimitRow) -> _Share:
         # The scope of an account has no name of its own.
@@ -204,7 +207,11 @@ class FallbackLimiter:
         return _Share(scope, self._part(row.rpm), self._part(row.tpm), self._part(row.concurrency))
 
     def _part(self, limit: int) -> int:
-        return limit if limit < 0 else max(1, int(limit * self._share))
+        return limit if limit < 0 else max(1, self._part_of(limit))
+
+    def _part_of(self, amount: int) -> int:
+        # Divided, not multiplied by 1 / n, whose rounding would lose one.
+        return min(int(amount * self._most), amount // max(1, self._workers()))
 
 
 class FallbackAdmitter:

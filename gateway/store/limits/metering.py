@@ -11,6 +11,7 @@ from gateway.settings import Settings
 from gateway.store.accounts.snapshot import AccountSource
 from gateway.store.limits.account_credit import RedisCredit
 from gateway.store.limits.account_loader import AccountLoader
+from gateway.store.limits.census import WorkerCensus
 from gateway.store.limits.leases import LeaseRenewer
 from gateway.store.limits.reservations import RedisReservations
 from gateway.store.limits.sweeper import Sweeper
@@ -41,6 +42,7 @@ class Metering:
         running: The leases of this worker's calls.
         reservations: The `ports.Reservations`.
         credit: The `ports.AccountCredit`.
+        census: Counts the live workers of all pods.
         sweeper: Settles the calls of dead workers.
     """
 
@@ -64,11 +66,13 @@ class Metering:
         self.running = LeaseRenewer(
             bus, prefix, lease_s=lease_s, observe_epoch=self.journal.observe_epoch, now_ms=now_ms
         )
+        self.census = WorkerCensus(bus, prefix, observe=metrics.live_workers.set)
         self.reservations = RedisReservations(
             bus,
             self.journal,
             self.accounts,
             self.running,
+            lambda: self.census.workers,
             settings,
             count=call_metrics.count_reservation,
             now_ms=now_ms,
@@ -98,6 +102,7 @@ class Metering:
         self.journal.start()
         self.running.start(self._renew_s)
         self.sweeper.start()
+        self.census.start()
 
     def redis_returned(self) -> None:
         """Resend recent events, failed releases and running calls: Redis is back."""
@@ -111,6 +116,7 @@ class Metering:
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
+        await self.census.aclose()
         await self.sweeper.aclose()
         await self.running.aclose()
         await self.credit.aclose()

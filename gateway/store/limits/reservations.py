@@ -54,6 +54,7 @@ class RedisReservations:
         journal: Appends events, and resends those that Redis loses.
         accounts: Loads accounts.
         running: Renews the leases of admitted calls.
+        workers: Returns how many workers share the limits without Redis; 0: unknown.
         settings: The `money` section, the key prefix, and the URL in refusals.
         count: Called with the result of each `reserve`, see `gateway_reservations_total`.
         now_ms: Unix milliseconds for the scripts; None: the server's clock.
@@ -65,6 +66,7 @@ class RedisReservations:
         journal: UsageStream,
         accounts: AccountLoader,
         running: LeaseRenewer,
+        workers: Callable[[], int],
         settings: Settings,
         *,
         count: Callable[[str], None],
@@ -73,7 +75,7 @@ class RedisReservations:
         self._journal = journal
         self._running = running
         self._money = settings.money
-        self._local = FallbackLimiter(settings.money.degraded_share)
+        self._local = FallbackLimiter(settings.money.degraded_share, workers)
         self._sizer = ReservationSizer(settings.money, self._local.room)
         self._redis = RedisAdmitter(
             bus,
