@@ -4,7 +4,7 @@ The supervisor: the process that `capio serve` runs, and its child processes.
     capio serve
       ├─ embedded Valkey           only when redis.url = "embedded"
       ├─ N Granian workers         each runs `worker.Worker`
-      ├─ ledger writer             Redis stream -> SQL
+      ├─ ledger writer             Redis stream -> SQL, unless server.ledger_writer is false
       ├─ console                   the pages for people and the admin API, unless both are off
       └─ metrics server            sums the metrics of all processes
 
@@ -178,11 +178,9 @@ class Supervisor:
         ledger = [sys.executable, "-m", "gateway.server.ledger_process", str(self._runtime)]
         bare = helper_environment(self.settings, os.environ)
         for_ledger = ledger_environment(self.settings, os.environ)
-        self._children = [
-            *self._extra,
-            Child("metrics", exporter, environment=bare),
-            Child("ledger", ledger, environment=for_ledger),
-        ]
+        self._children = [*self._extra, Child("metrics", exporter, environment=bare)]
+        if self.settings.server.ledger_writer:
+            self._children.append(Child("ledger", ledger, environment=for_ledger))
         if self.settings.runs_console:
             pages = [sys.executable, "-m", "gateway.console", str(self._runtime)]
             self._console = Child(

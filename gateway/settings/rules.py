@@ -136,6 +136,10 @@ def _check_stores(settings: Settings) -> Iterator[str]:
                 f"{section}.url: {shown(store.url)} takes no password; "
                 "remove it, or give the URL of a server"
             )
+    if settings.sql.transaction_pooler and settings.sql.url == "embedded":
+        yield "sql.transaction_pooler: there is none before the embedded database; remove it"
+    if not settings.server.ledger_writer and "embedded" in (settings.redis.url, settings.sql.url):
+        yield "server.ledger_writer: false needs redis.url and sql.url of servers; remove it"
     yield from _check_sentinels(settings.redis)
 
 

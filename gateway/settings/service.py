@@ -265,6 +265,13 @@ class Server(Section, frozen=True):
             " `server.drain_s` and this together, by 30 s.",
         ),
     ] = 600.0
+    ledger_writer: Annotated[
+        bool,
+        Meta(
+            description="Run a ledger writer beside the workers. If false, `capio ledger` must run"
+            " elsewhere; usage waits in Redis until it does.",
+        ),
+    ] = True
     heartbeat_timeout_s: Annotated[
         float,
         Meta(

@@ -133,6 +133,7 @@ async def _judge_sql(settings: Settings, database: Database) -> AsyncIterator[Fi
         most = int(await connection.scalar(text("SHOW max_connections")) or 0)
     needed = (
         settings.server.workers * settings.sql.pool_size
+        + settings.server.workers  # while Redis is unavailable
         + settings.console.pool_size
         + _CONSOLE_AND_LEDGER
     )

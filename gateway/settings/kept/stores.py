@@ -75,10 +75,17 @@ class Sql(Section, frozen=True):
             ge=1,
             le=1000,
             description="Maximum database connections. A call uses one only for the first use of"
-            " its key. The ledger writer opens one more.",
+            " its key. While Redis is unavailable a worker opens one more.",
             extra={"unit": "connections per process"},
         ),
     ] = 4
+    transaction_pooler: Annotated[
+        bool,
+        Meta(
+            description="`sql.url` is that of a pooler in transaction mode, such as PgBouncer. No"
+            " statement stays prepared beyond its transaction, so each takes one more round trip.",
+        ),
+    ] = False
     migrate: Annotated[
         bool,
         Meta(

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from sqlalchemy import Connection, event
@@ -40,6 +40,7 @@ POOL_TIMEOUT_S = 10.0
 BUSY_TIMEOUT_S = 10.0
 """How long a SQLite writer waits for the write lock."""
 POOL_RECYCLE_S = 1800
+_CACHED_STATEMENTS = 100
 
 
 class Database:
@@ -78,8 +79,9 @@ class Database:
                 SqliteTransactions, path, _open_sqlite
             )
         elif url.startswith(("postgresql://", "postgres://")):
-            connect = partial(_connect_postgres, url, password, statement_timeout_s)
-            self._create = partial(_postgres_engine, connect, settings.sql.pool_size)
+            pooled = settings.sql.transaction_pooler
+            connect = partial(_connect_postgres, url, password, statement_timeout_s, pooled)
+            self._create = partial(_postgres_engine, connect, settings.sql.pool_size, pooled)
             self._transactions = partial(PostgresTransactions, connect)
         else:
             raise ValueError("sql.url: must be `embedded` or start with postgresql://")
@@ -181,27 +183,45 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]
+    """A connection through a pooler, which may run each transaction on another server."""
+
+    async def set_type_codec(self, *args: Any, **options: Any) -> None:
+        """Look the type up in one transaction: it takes two messages."""
+        async with self.transaction():
+            await super().set_type_codec(*args, **options)
+
+
 async def _connect_postgres(
-    url: str, password: str | None, statement_timeout_s: float | None
+    url: str, password: str | None, statement_timeout_s: float | None, pooled: bool
 ) -> asyncpg.Connection:
     # asyncpg parses the URL as libpq does: several hosts, sslmode, sslrootcert.
+    # Without a cache its statements have no name, so that a server keeps none of them.
     return await asyncpg.connect(
         url,
         password=password,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=statement_timeout_s,
         server_settings={"application_name": "capio"},
+        statement_cache_size=0 if pooled else _CACHED_STATEMENTS,
+        connection_class=_PooledConnection if pooled else asyncpg.Connection,
     )
 
 
 def _postgres_engine(
-    connect: Callable[[], Awaitable[asyncpg.Connection]], pool_size: int
+    connect: Callable[[], Awaitable[asyncpg.Connection]], pool_size: int, pooled: bool
 ) -> AsyncEngine:
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 -- imports the ORM
 
-    return create_async_engine(
+    def create() -> Any:
+        cached = 0 if pooled else _CACHED_STATEMENTS  # SQLAlchemy has a cache of its own
+        driver = engine.sync_engine.dialect.dbapi
+        assert driver is not None
+        return driver.connect(async_creator_fn=connect, prepared_statement_cache_size=cached)
+
+    engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        creator=create,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
@@ -209,3 +229,4 @@ def _postgres_engine(
         pool_pre_ping=True,
         hide_parameters=True,
     )
+    return engine

@@ -22,6 +22,9 @@ _FAILURES = (
 _REFUSALS = (IntegrityError, DataError, sqlite3.IntegrityError, sqlite3.DataError)
 
 
+_POOLER_STATES = ("26000", "42P05")  # a prepared statement is missing, or exists already
+
+
 class RowRefusedError(Exception):
     """The database rejected a row. The message has no values of it."""
 
@@ -61,8 +64,15 @@ class mapped_failures:  # noqa: N801 -- used like a function in a `with` stateme
                 ErrorKind.STORE_UNAVAILABLE,
                 "The service's database is unavailable at the moment. Retry shortly.",
                 retry_after_s=1,
-                detail=f"{type(error).__name__}: {getattr(error, 'orig', error)}",
+                detail=_describe(error),
             ) from error
         if self._refusals:
             # The first argument: PostgreSQL's DETAIL, which follows, quotes the row.
             raise RowRefusedError(f"{type(error).__name__}: {error.args[0]}") from error
+
+
+def _describe(error: BaseException) -> str:
+    detail = f"{type(error).__name__}: {getattr(error, 'orig', error)}"
+    if sql_state(error) in _POOLER_STATES:
+        detail += "; behind a pooler in transaction mode set sql.transaction_pooler = true"
+    return detail

@@ -77,8 +77,8 @@ def test_parse_whole_seconds_become_floats() -> None:
         (
             "[sql]\nulr = 'embedded'",
             'sql.ulr: unknown key, set to "embedded"; known: book_directly_after_s, '
-            "ledger_rest_ms, migrate, password_env, password_file, pool_size, url, "
-            "usage_retention_days (did you mean url?)",
+            "ledger_rest_ms, migrate, password_env, password_file, pool_size, "
+            "transaction_pooler, url, usage_retention_days (did you mean url?)",
         ),
         (
             "[redis]\npassword = 'hunter2'",

@@ -214,6 +214,16 @@ def test_parse_agreeing_settings_have_no_error() -> None:
         ),
         (
             "[[models]]",
+            "[sql]\ntransaction_pooler = true\n[[models]]",
+            "sql.transaction_pooler: there is none before the embedded database; remove it",
+        ),
+        (
+            "[[models]]",
+            '[server]\nledger_writer = false\n[redis]\nurl = "redis://host"\n[[models]]',
+            "server.ledger_writer: false needs redis.url and sql.url of servers; remove it",
+        ),
+        (
+            "[[models]]",
             '[redis]\nurl = "redis+sentinel://:pw@a,b/main"\n[[models]]',
             'redis.url: "redis+sentinel://***@a,b/main" contains a password; '
             "use password_env or password_file",
