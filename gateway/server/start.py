@@ -18,7 +18,9 @@ from gateway.server.file_limit import FileLimitError
 from gateway.server.supervisor import Supervisor
 from gateway.server.workers.listeners import ListenError
 from gateway.settings import ConfigError, Secrets, Settings, load, read_text, resolve_secrets
+from gateway.settings.embedded import is_redis_embedded
 from gateway.store.accounts.audit import SYSTEM
+from gateway.store.hot_state.known_schema import KnownSchema
 from gateway.store.redis.connection import RedisRefusedError
 from gateway.store.redis.start_check import check_redis
 from gateway.store.spill.segments import measure
@@ -56,7 +58,9 @@ async def _prepare(settings: Settings, secrets: Secrets) -> None:
     """Check Redis, prepare SQL; on a terminal, show how to set up the pages without an operator."""
     await check_redis(settings, secrets)
     password = secrets.sql_password
-    await prepare_schema(settings, password)
+    memory = None if is_redis_embedded(settings) else KnownSchema(settings, secrets)
+    if not await prepare_schema(settings, password, memory=memory):
+        return
     if not settings.console.enabled or not sys.stderr.isatty():
         return  # the link is a secret: it must not end up in a log
     database = Database(settings, password)

@@ -85,8 +85,8 @@ def test_pods_hold_no_usage_while_redis_or_sql_can_take_it(
     Redis is killed: a running pod books in SQL after two seconds, and a stopping one at once. It
     has no ledger writer, so that what Redis had accepted is booked at its end, too.
 
-    The next pod, without the first one's disk, finds everything once. Without both stores the
-    calls stay on disk, which exit code and log say.
+    The next pod, without the first one's disk, starts without SQL, whose schema is known, and
+    finds everything once. Without both stores the calls stay on disk, which exit code and log say.
     """
     valkey = ValkeyProcess(persist=True)
     url = own_postgres.create_database()
@@ -114,8 +114,10 @@ def test_pods_hold_no_usage_while_redis_or_sql_can_take_it(
         shutil.rmtree(tmp_path / "first" / "data")
 
         valkey.start()
+        own_postgres.stop()
         second.process.start()
         call(second, key, 1)
+        own_postgres.start()
         wait_until_sync(lambda: booked(url) == (11, 11), 15)
         valkey.kill()
         call(second, key, 4)
@@ -130,6 +132,7 @@ def test_pods_hold_no_usage_while_redis_or_sql_can_take_it(
         assert "ledger_process" not in children
         assert (code, left, after_first) == (0, 0, (10, 10))
         assert (second_code, kept, booked(url)) == (3, 4, (11, 11))
+        assert '"start_without_sql"' in log
         (line,) = [json.loads(each) for each in log.split("\n") if "usage_left_on_disk" in each]
         assert line["files"] >= 1
     finally:

@@ -47,7 +47,7 @@ async def _migrate(database: Database) -> list[str]:
         # SQLite: `write` already holds the file's write lock.
         if not database.is_sqlite:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        pending = _pending(await connection.run_sync(_revision))
+        pending = pending_after(await connection.run_sync(_revision))
         if pending:
             await connection.run_sync(upgrade.run, pending)
             logger.info("schema_migrated", extra={"revisions": pending})
@@ -62,7 +62,12 @@ async def current_revision(database: Database) -> str | None:
 
 async def pending_revisions(database: Database) -> list[str]:
     """Return the revisions `migrate` would apply, oldest first; none if the schema is newer."""
-    return _pending(await current_revision(database))
+    return pending_after(await current_revision(database))
+
+
+def latest_revision() -> str:
+    """Return the revision of this program."""
+    return _revisions()[-1]
 
 
 def _revision(connection: Connection) -> str | None:
@@ -73,10 +78,15 @@ def _revision(connection: Connection) -> str | None:
     return revision
 
 
-def _pending(current: str | None) -> list[str]:
-    """Return the revisions after `current`; each is a file whose name starts with its number."""
+def _revisions() -> list[str]:
+    """Return all revisions; each is a file whose name starts with its number."""
     files = (Path(__file__).parent / "versions").glob("[0-9]*_*.py")
-    known = sorted(path.name.partition("_")[0] for path in files)
+    return sorted(path.name.partition("_")[0] for path in files)
+
+
+def pending_after(current: str | None) -> list[str]:
+    """Return the revisions after `current`; None: an empty database's."""
+    known = _revisions()
     if current is None:
         return known
     if current not in known:

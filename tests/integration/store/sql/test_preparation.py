@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import GatewayError
 from gateway.settings import Server, Settings, Sql
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate, pending_revisions
+from gateway.store.sql.migrations import latest_revision, migrate, pending_revisions
 from gateway.store.sql.preparation import FIRST_DELAY_S, LONGEST_DELAY_S, prepare_schema
 from tests.support.postgres import PostgresServer
 
@@ -97,3 +97,49 @@ async def test_an_unusable_embedded_database_is_an_error_at_once(tmp_path: Path)
 
     with pytest.raises(GatewayError):
         await prepare_schema(embedded, None)
+
+
+class Memory:
+    """Remembers a revision."""
+
+    def __init__(self, revision: str | None) -> None:
+        self.revision = revision
+
+    async def recall(self) -> str | None:
+        return self.revision
+
+    async def remember(self, revision: str) -> None:
+        self.revision = revision
+
+
+async def test_a_known_schema_needs_no_server(
+    postgres: PostgresServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A start remembers what it has seen; the next one does not wait for an absent server."""
+    url = postgres.create_database()
+    memory = Memory(None)
+    away = Settings(sql=Sql(url=f"postgresql://capio@/x?host={tmp_path}"))
+
+    assert await prepare_schema(Settings(sql=Sql(url=url)), None, refused_wait, memory)
+    assert not await prepare_schema(away, None, refused_wait, memory)
+
+    assert memory.revision == latest_revision()
+    assert "start_without_sql" in [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("seen", [None, "0001"])
+async def test_an_unknown_or_older_schema_is_waited_for(
+    postgres: PostgresServer, tmp_path: Path, seen: str | None
+) -> None:
+    """The program could not work with it."""
+    url = postgres.create_database()
+    host = Path(url.partition("host=")[2])
+    settings = Settings(sql=Sql(url=url.replace(str(host), str(tmp_path / "socket"))))
+    memory = Memory(seen)
+
+    async def server_starts(delay: float) -> None:
+        (tmp_path / "socket").symlink_to(host)
+
+    assert await prepare_schema(settings, None, server_starts, memory)
+
+    assert memory.revision == latest_revision()
