@@ -1,4 +1,4 @@
-# One image for `capio serve`, `capio ledger` and `capio migrate`:
+# One image for `capio serve`, `capio ledger`, `capio console` and `capio migrate`:
 #
 #   docker build -t capio-gateway .
 #   docker run -p 8080:8080 -v "$PWD/capio.toml:/etc/capio/capio.toml:ro" -v capio:/var/lib/capio \
@@ -6,24 +6,44 @@
 #
 # In the configuration `server.host` and `metrics.host` must be "0.0.0.0", and `server.data_dir`
 # "/var/lib/capio" or absent. The root file system may be read-only; /tmp must be writable.
-
-FROM python:3.11-slim
+# For several architectures: docker buildx build --platform linux/amd64,linux/arm64. All packages
+# have wheels for both, nothing is compiled.
+#
+# The base has no digest here, because a digest that nobody renews keeps its holes for ever. Release
+# builds give the one that they have scanned: --build-arg BASE=python:3.11-slim@sha256:...
+ARG BASE=python:3.11-slim
+FROM ${BASE}
 
 COPY requirements.lock /opt/capio/
 RUN pip install --no-cache-dir --only-binary :all: --require-hashes -r /opt/capio/requirements.lock
 
 COPY gateway /opt/capio/gateway
 COPY docs /opt/capio/gateway/console/docs/repository/
+COPY deploy/sbom.py /opt/capio/
 ENV PYTHONPATH=/opt/capio
 RUN python -m compileall -q /opt/capio/gateway \
+    && python /opt/capio/sbom.py /opt/capio/requirements.lock > /opt/capio/sbom.cdx.json \
     && printf '#!/bin/sh\nexec python -m gateway.cli "$@"\n' > /usr/local/bin/capio \
     && chmod 755 /usr/local/bin/capio \
-    && useradd --system --uid 10001 --home-dir /var/lib/capio --create-home capio
+    && groupadd --gid 10001 capio \
+    && useradd --no-log-init --uid 10001 --gid 10001 --home-dir /var/lib/capio --no-create-home capio \
+    && install -d -o capio -g capio /var/lib/capio
 
-USER 10001
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Capio" \
+      org.opencontainers.image.description="A gateway for LLM APIs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+USER 10001:10001
 WORKDIR /var/lib/capio
 VOLUME /var/lib/capio
-EXPOSE 8080 9464
+EXPOSE 8079 8080 9464
 STOPSIGNAL SIGTERM
+# For `capio serve` on port 8080; Kubernetes and deploy/compose.yaml have their own.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=4 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
 ENTRYPOINT ["capio"]
 CMD ["serve", "--config", "/etc/capio/capio.toml"]
