@@ -11,7 +11,7 @@ INSTALL := $(PIP) --no-deps --no-build-isolation --editable .
 COMPILE := $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make lock'
 
-.PHONY: run test collect check fmt lint types arch docs bench bench-check coverage fuzz mutants clean \
+.PHONY: run test collect check fmt lint types arch docs bench bench-check coverage fuzz mutants manifests check-deploy clean \
 	setup lock
 
 run: $(STAMP)
@@ -52,9 +52,18 @@ fmt: $(DEV_STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Writes the reference pages of docs/ from the code.
+# Writes deploy/k8s from the chart in deploy/helm; needs Helm.
+manifests:
+	$(PYTHON) deploy/render.py
+
+# Helm, the schemas of Kubernetes and others check what is in deploy/; missing tools are fetched.
+check-deploy:
+	sh deploy/check.sh $(PYTHON)
+
+# Writes the reference pages of docs/, Prometheus' rules and the dashboard from the code.
 docs: $(DEV_STAMP)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python deploy/monitoring.py
 
 bench: $(DEV_STAMP)
 	$(BIN)/python -m bench.run $(ARGS)
@@ -109,4 +118,4 @@ lock:
 	$(COMPILE) $(ARGS) --group build -c requirements-dev.lock -o requirements-build.lock
 
 clean:
-	rm -rf $(VENV) $(LOCK_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOCK_VENV) .tools build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

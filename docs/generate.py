@@ -125,7 +125,9 @@ Prometheus metrics at `http://<metrics.host>:<metrics.port>/metrics`, summed ove
 Label values come from closed sets: never a key, an account or free text. A counter appears with its first event.
 Per-call metrics are updated once a second.
 
-Alert on:
+[Rules for Prometheus](../deploy/helm/capio/files/capio.rules.yaml) and
+[a dashboard for Grafana](../deploy/helm/capio/files/capio.dashboard.json) with a panel for each metric are generated
+from the code. The rules alert on:
 
 - any `gateway_usage_lost_total`, `gateway_usage_refused_total` or `gateway_ledger_parked_total`;
 - `gateway_ledger_lag_seconds` over a minute;

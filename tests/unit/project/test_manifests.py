@@ -1,32 +1,47 @@
-"""The Kubernetes manifests agree with each other and with the configuration that they mount."""
+"""The chart's manifests agree with each other, with the configuration and with the gateway."""
 
-import shutil
+import importlib.util
+import json
 import subprocess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 
 from gateway.cli.main import main
 from gateway.protocols.translate.capabilities import capabilities
-from gateway.settings import load
+from gateway.settings import Settings
+from gateway.settings.loader import load
 
-FOLDER = Path(__file__).resolve().parents[3] / "deploy" / "k8s"
-KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
-OBJECTS: list[dict[str, Any]] = [
-    each
-    for name in KUSTOMIZATION["resources"]
-    for each in yaml.safe_load_all((FOLDER / name).read_text())
-]
-DEPLOYMENTS = {each["metadata"]["name"]: each for each in OBJECTS if each["kind"] == "Deployment"}
-SETTINGS = load(FOLDER / "capio.toml", capabilities)
-ALL = pytest.mark.parametrize("name", DEPLOYMENTS)
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+CHART = DEPLOY / "helm" / "capio"
+RENDERED = (DEPLOY / "k8s" / "capio.yaml").read_text("utf-8")
+OBJECTS: list[dict[str, Any]] = [each for each in yaml.safe_load_all(RENDERED) if each]
+WORKLOADS = {
+    each["metadata"]["labels"]["app.kubernetes.io/component"]: each
+    for each in OBJECTS
+    if each["kind"] in {"Deployment", "Job"}
+}
+SERVERS = ("gateway", "ledger", "console")
+ALL = pytest.mark.parametrize("name", ["gateway", "ledger", "console", "migrate"])
+
+
+def renderer() -> ModuleType:
+    """The script that renders the manifests."""
+    spec = importlib.util.spec_from_file_location("render", DEPLOY / "render.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pod_of(name: str) -> dict[str, Any]:
     """The pod's specification."""
-    pod: dict[str, Any] = DEPLOYMENTS[name]["spec"]["template"]["spec"]
+    pod: dict[str, Any] = WORKLOADS[name]["spec"]["template"]["spec"]
     return pod
 
 
@@ -36,11 +51,28 @@ def container_of(name: str) -> dict[str, Any]:
     return dict(container)
 
 
-def test_every_file_of_the_folder_is_used() -> None:
-    """The kustomization lists every file of the folder."""
-    used = {*KUSTOMIZATION["resources"], *KUSTOMIZATION["configMapGenerator"][0]["files"]}
+def settings_of(name: str) -> Settings:
+    """The settings in a pod: the mounted file and the overrides of the environment."""
+    overrides = {
+        each["name"]: each["value"] for each in container_of(name)["env"] if "value" in each
+    }
+    return load(CHART / "files" / "capio.toml", capabilities, overrides)
 
-    assert used == {path.name for path in FOLDER.iterdir()} - {"kustomization.yaml", "README.md"}
+
+def test_rendered_manifests_are_those_of_the_chart() -> None:
+    """The digest in the first line is the chart's; with Helm installed, so is every line."""
+    render = renderer()
+    assert render.chart_digest() in RENDERED.splitlines()[0], "run `make manifests`"
+    helm = render.helm()
+    if helm is not None:
+        command = [helm, "template", "capio", str(CHART), *render.OPTIONS]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert RENDERED.split("\n", 1)[1] == text
+
+
+def test_workloads_are_complete() -> None:
+    """The parts of a deployment: three that serve, and the migration."""
+    assert set(WORKLOADS) == {*SERVERS, "migrate"}
 
 
 @ALL
@@ -49,8 +81,13 @@ def test_pod_runs_without_rights(name: str) -> None:
     pod, container = pod_of(name), container_of(name)
 
     assert pod["automountServiceAccountToken"] is False
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "fsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -65,76 +102,135 @@ def test_pod_has_what_it_mounts_and_writes(name: str) -> None:
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
 
     assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
-    assert mounts["data"] == SETTINGS.server.data_dir
+    assert mounts["data"] == settings_of(name).server.data_dir
     assert container["args"][1:] == ["--config", f"{mounts['config']}/capio.toml"]
     with pytest.raises(SystemExit) as ended:
         main([container["args"][0], "--help"])
     assert ended.value.code == 0
 
 
-@ALL
-def test_ports_and_probes_are_those_of_the_configuration(name: str) -> None:
-    """Each probe and port is one that the configuration opens."""
-    container = container_of(name)
-    listening = {"http": SETTINGS.server.port, "metrics": SETTINGS.metrics.port}
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    probes = [value["httpGet"]["port"] for key, value in container.items() if "Probe" in key]
-    scraped = DEPLOYMENTS[name]["spec"]["template"]["metadata"]["annotations"]
+@pytest.mark.parametrize("name", SERVERS)
+def test_ports_and_probes_are_those_of_the_settings(name: str) -> None:
+    """Each probe and port is one that the process opens, on all addresses."""
+    container, settings = container_of(name), settings_of(name)
+    listening = {
+        "gateway": {"http": settings.server.port, "metrics": settings.metrics.port},
+        "ledger": {"metrics": settings.metrics.port},
+        "console": {"http": settings.console.port},
+    }[name]
+    hosts = {
+        "gateway": [settings.server.host, settings.metrics.host],
+        "ledger": [settings.metrics.host],
+        "console": [settings.console.host],
+    }[name]
+    probes = [value for key, value in container.items() if key.endswith("Probe")]
 
-    assert ports.items() <= listening.items()
-    assert probes
-    assert set(probes) <= set(ports)
-    assert scraped["prometheus.io/port"] == str(SETTINGS.metrics.port)
-    assert (SETTINGS.server.host, SETTINGS.metrics.host) == ("0.0.0.0", "0.0.0.0")
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == listening
+    assert set(hosts) == {"0.0.0.0"}
+    assert len(probes) >= 2
+    for probe in probes:
+        assert (probe.get("httpGet") or probe["tcpSocket"])["port"] in listening
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_pod_leaves_the_migration_to_the_job(name: str) -> None:
+    """No pod changes tables; only the console serves pages, only ledger pods write the ledger."""
+    settings = settings_of(name)
+
+    assert settings.sql.migrate is False
+    assert settings.server.ledger_writer is (name != "gateway")
+    assert settings.console.enabled is (name != "gateway")
 
 
 def test_gateway_gets_the_time_that_its_streams_may_take() -> None:
     """The termination grace period is longer than the drain and the grace period together."""
-    pod, server = pod_of("gateway"), SETTINGS.server
+    pod, server = pod_of("gateway"), settings_of("gateway").server
 
     assert pod["terminationGracePeriodSeconds"] >= server.drain_s + server.grace_s + 30
     assert server.drain_s >= 10, "a Service takes seconds to remove a pod"
     assert "lifecycle" not in container_of("gateway"), "SIGTERM drains by itself"
 
 
-def test_ledger_gets_the_secrets_of_the_stores_alone() -> None:
-    """The ledger has no provider's credential."""
-    container = container_of("ledger")
-
-    assert "envFrom" not in container
-    assert {each["name"] for each in container["env"]} == {
-        SETTINGS.redis.password_env,
-        SETTINGS.sql.password_env,
-    }
-
-
 def test_gateway_has_a_core_for_each_worker() -> None:
     """The CPU request is one core for each worker."""
     request = container_of("gateway")["resources"]["requests"]["cpu"]
 
-    assert int(request) == SETTINGS.server.workers
+    assert int(request) == settings_of("gateway").server.workers == 1
+
+
+def test_pods_get_the_secrets_that_they_use() -> None:
+    """Ledger, console and migration have no provider's credential."""
+    stores = {"REDIS_PASSWORD", "PGPASSWORD"}
+    for name, wanted in {
+        "ledger": stores,
+        "migrate": stores,
+        "console": stores | {"CONSOLE_SECRET"},
+    }.items():
+        container = container_of(name)
+        assert "envFrom" not in container
+        assert {each["name"] for each in container["env"] if "valueFrom" in each} == wanted
 
 
 def test_selectors_choose_the_pods_they_mean() -> None:
-    """Service, budget and deployments name labels that the pods carry."""
+    """Services, budgets, policies and deployments name labels of exactly one component."""
     labels = {
-        name: each["spec"]["template"]["metadata"]["labels"] for name, each in DEPLOYMENTS.items()
+        name: each["spec"]["template"]["metadata"]["labels"] for name, each in WORKLOADS.items()
     }
+    checked = 0
     for each in OBJECTS:
-        selector = each.get("spec", {}).get("selector")
-        if selector is not None:
-            wanted = selector.get("matchLabels", selector)
-            name = each["metadata"]["name"]
-            assert wanted.items() <= labels[name].items()
+        spec = each.get("spec", {})
+        selector = spec.get("selector") or spec.get("podSelector")
+        if selector is None:
+            continue
+        wanted = selector.get("matchLabels", selector)
+        chosen = [name for name, found in labels.items() if wanted.items() <= found.items()]
+        assert each["metadata"]["name"] == f"capio-{chosen[0]}"
+        assert len(chosen) == 1
+        checked += 1
+    assert checked == 3 + 2 + 3 + 3  # deployments, services, budgets, policies
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-def test_kustomize_builds_the_manifests() -> None:
-    """The tool takes them, and gives the configuration a name that follows its content."""
-    built = subprocess.run(
-        ["kubectl", "kustomize", str(FOLDER)], capture_output=True, text=True, check=True
-    ).stdout
-    kinds = [each["kind"] for each in yaml.safe_load_all(built)]
+def test_pods_spread_over_zones_and_nodes() -> None:
+    """Each server prefers another zone, then another node, for its next pod."""
+    for name in SERVERS:
+        keys = [each["topologyKey"] for each in pod_of(name)["topologySpreadConstraints"]]
+        assert keys == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
 
-    assert sorted(kinds) == sorted([each["kind"] for each in OBJECTS] + ["ConfigMap"])
-    assert built.count("name: capio-config-") == 1 + len(DEPLOYMENTS)
+
+def test_autoscaler_follows_running_calls_and_cpu() -> None:
+    """Calls in flight for each pod first, CPU beside it."""
+    (scaler,) = [each for each in OBJECTS if each["kind"] == "HorizontalPodAutoscaler"]
+    pods, cpu = scaler["spec"]["metrics"]
+
+    assert pods["pods"]["metric"]["name"] == "gateway_in_flight_calls"
+    assert cpu["resource"]["name"] == "cpu"
+    assert scaler["spec"]["scaleTargetRef"]["name"] == "capio-gateway"
+
+
+SCHEMA = Draft7Validator(json.loads((CHART / "values.schema.json").read_text("utf-8")))
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+
+
+def test_every_value_is_in_the_schema() -> None:
+    """The schema names each value of values.yaml and no other, and accepts the defaults."""
+    assert set(SCHEMA.schema["properties"]) - {"global"} == set(VALUES)
+    assert list(SCHEMA.iter_errors(VALUES)) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"gatewey": {}},
+        {"gateway": {"replicas": 0}},
+        {"gateway": {"workers": "2"}},
+        {"autoscaling": {"kind": "vpa"}},
+        {"autoscaling": {"kind": "hpa", "targetCPU": 0, "targetInFlight": 0}},
+        {"httpRoute": {"enabled": True, "parentRefs": []}},
+        {"loadTest": {"enabled": True, "image": ""}},
+        {"image": {"repository": "capio", "digest": "sha256:12"}},
+        {"secret": {"name": "capio", "storeKeys": ["NOT-A-NAME"]}},
+    ],
+)
+def test_wrong_values_are_refused(wrong: dict[str, Any]) -> None:
+    """Unknown names, wrong types and contradictions are errors of the schema."""
+    assert list(SCHEMA.iter_errors(wrong)) != []
