@@ -284,7 +284,7 @@ local function want_spent(account, key, model)
   end
 end
 
--- Counts a cost as spent until SQL has it. Returns the scopes as indexes into scope_names.
+-- Counts a cost as spent until SQL has it. Returns the scopes as indexes into scopes_of.
 local function pend(account, event)
   local cost = tonumber(event.cost)
   if cost == 0 then return '' end
