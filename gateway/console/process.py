@@ -99,6 +99,7 @@ async def run_console(
         gc.freeze()
         gc.enable()
         warming = asyncio.create_task(_warm(renderings(), stop))
+        following = asyncio.create_task(stores.follow(stop))
         logger.info(
             "console_started",
             extra={"address": f"{settings.console.host}:{settings.console.port}", "pages": pages},
@@ -110,7 +111,7 @@ async def run_console(
                 await serving
         except TimeoutError:
             logger.warning("console_requests_ended")
-        await warming
+        await asyncio.gather(warming, following)
 
 
 def dispatch(api: AdminApi, pages: App | None) -> App:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway.console.public.content import PublicContent
 from gateway.console.public.status_board import StatusBoard
 from gateway.console.service.board import HealthBoard
@@ -9,8 +11,10 @@ from gateway.console.service.live_board import LiveBoard
 from gateway.console.service.vitals import VitalsReader
 from gateway.console.signin.people import People
 from gateway.console.stores import Stores
+from gateway.console.web.banners import Banners
 from gateway.operations.people import PeopleOperations
 from gateway.settings import Secrets, Settings
+from gateway.store.announcements.notices import Notices
 from gateway.store.redis.client import RedisClient
 from gateway.store.sql.database import Database
 
@@ -34,9 +38,14 @@ class Services(Stores):
         self.people_operations = PeopleOperations(database, settings.brand.public_url)
         self.public = PublicContent(settings)
         self.status = StatusBoard(self)
+        self.banners = Banners(Notices(database))
         self.health = HealthBoard(self)
         self.live = LiveBoard(self)
         self.vitals = VitalsReader(settings.metrics)
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Keep the notices of pages up to date until `stop` is set."""
+        await self.banners.run(stop)
 
     def reload(self, settings: Settings) -> None:
         """Show the models and prices of newer settings; the rest applies from the next start."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import msgspec
 
 from gateway.console.admin_api.accounts import AdminAccounts
+from gateway.console.admin_api.announcements import AdminAnnouncements
 from gateway.console.admin_api.api import AdminApi
 from gateway.console.admin_api.keys import AdminKeys
 from gateway.console.admin_api.records import AdminRecords
 from gateway.console.admin_api.service import AdminService
 from gateway.core.catalogue import Catalogue, build, deployment_labels
 from gateway.operations.accounts import AccountOperations
+from gateway.operations.announcements import AnnouncementOperations
 from gateway.operations.keys import KeyOperations
 from gateway.operations.probes import ProbeOperations
 from gateway.operations.records import CodeOperations, RecordOperations
@@ -66,9 +69,17 @@ class Stores:
         self.accounts = AccountOperations(database, self.loader)
         self.codes = CodeOperations(database)
         self.records = RecordOperations(database)
+        self.announcements = AnnouncementOperations(database, self.model_names)
         self.probes = ProbeOperations(
             database, RedisProbes(redis.command, prefix), lambda: deployment_labels(self.catalogue)
         )
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Keep what is read ahead of requests up to date until `stop` is set."""
+
+    def model_names(self) -> list[str]:
+        """Return the names of all models."""
+        return [each.name for each in self.catalogue.models]
 
     def reload(self, settings: Settings) -> None:
         """Use the models and prices of newer settings; the rest applies from the next start."""
@@ -94,6 +105,7 @@ def admin_api(stores: Stores, database: Database) -> AdminApi:
             *AdminKeys(keys, stores.publisher, lambda: stores.catalogue).routes(),
             *AdminRecords(database).routes(),
             *AdminService(stores.probes).routes(),
+            *AdminAnnouncements(AnnouncementOperations(database, stores.model_names)).routes(),
         ],
         allow_forwarded=stores.settings.admin.allow_forwarded,
     )

@@ -15,6 +15,8 @@ from gateway.operations.values import show_time
 from gateway.store.accounts.accounts import Account
 from gateway.store.accounts.codes import Code
 from gateway.store.accounts.credits import LedgerEntry
+from gateway.store.announcements.incidents import Incident
+from gateway.store.announcements.notices import Notice
 from gateway.store.keys.repository import KeyRow
 from gateway.store.usage.reports import GroupBy, UsageLine
 
@@ -129,6 +131,36 @@ def call_object(event: CallRecord) -> dict[str, object]:
         **usage_record(event.usage),
         **amount_fields("cost", event.cost_nanousd),
         **amount_fields("upstream_cost", event.upstream_cost_nanousd),
+    }
+
+
+def incident_object(incident: Incident) -> dict[str, object]:
+    """Return an incident as the status page shows it."""
+    return {
+        "object": "incident",
+        "id": incident.id,
+        "title": incident.title,
+        "models": list(incident.models),
+        "state": incident.state.value,
+        "began_at": show_time(incident.began_at),
+        "resolved_at": show_time(incident.resolved_at),
+        "updates": [
+            {"at": show_time(each.at), "state": each.state.value, "text": each.text}
+            for each in incident.updates
+        ],
+    }
+
+
+def notice_object(notice: Notice) -> dict[str, object]:
+    """Return a notice."""
+    return {
+        "object": "notice",
+        "id": notice.id,
+        "text": notice.text,
+        "level": notice.level.value,
+        "created_at": show_time(notice.created_at),
+        "starts_at": show_time(notice.starts_at),
+        "ends_at": show_time(notice.ends_at),
     }
 
 

@@ -13,6 +13,8 @@ from gateway.store.accounts.credits import (
     IdempotencyConflictError,
     UnknownChargeError,
 )
+from gateway.store.announcements.incidents import IncidentResolvedError, UnknownIncidentError
+from gateway.store.announcements.notices import UnknownNoticeError
 from gateway.store.keys.repository import KeyRevokedError, UnknownKeyError
 from gateway.store.people.links import OperatorExistsError
 from gateway.store.people.users import LastOwnerError, LoginTakenError, UnknownUserError
@@ -93,6 +95,17 @@ _TABLE: dict[type[Exception], _Refusal] = {
     OperatorExistsError: _Refusal(
         ErrorKind.CONFLICT,
         "An operator already exists. Use `capio users link NAME` to create a sign-in link.",
+    ),
+    UnknownIncidentError: _Refusal(
+        _NOT_FOUND, "Incident '{0}' does not exist.", "incident_not_found", "incident_id"
+    ),
+    IncidentResolvedError: _Refusal(
+        ErrorKind.CONFLICT,
+        "Incident '{0}' is resolved, or has as many updates as it may. Open a new one.",
+        "incident_resolved",
+    ),
+    UnknownNoticeError: _Refusal(
+        _NOT_FOUND, "Notice '{0}' does not exist.", "notice_not_found", "notice_id"
     ),
     UnknownDeploymentError: _Refusal(
         _NOT_FOUND,

@@ -7,6 +7,7 @@ from typing import Any, cast
 import httpx2
 
 from gateway.console.admin_api.accounts import AdminAccounts
+from gateway.console.admin_api.announcements import AdminAnnouncements
 from gateway.console.admin_api.api import AdminApi
 from gateway.console.admin_api.keys import AdminKeys
 from gateway.console.admin_api.records import AdminRecords
@@ -16,6 +17,7 @@ from gateway.core.model import CallRecord, Principal
 from gateway.core.routing.probes import Probe, ProbeOutcome
 from gateway.edge.account_api import AccountApi
 from gateway.edge.asgi import Edge
+from gateway.operations.announcements import AnnouncementOperations
 from gateway.operations.probes import ProbeOperations
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.settings import Deployment, Model, Provider, Settings, WireEndpoint
@@ -104,6 +106,7 @@ class AdminApp:
                 *AdminAccounts(database, self.published).routes(),
                 *AdminKeys(self.keys, self.published, lambda: build(settings, {})).routes(),
                 *AdminRecords(database).routes(),
+                *AdminAnnouncements(AnnouncementOperations(database, lambda: ["m"])).routes(),
                 *AdminService(
                     ProbeOperations(database, RespondingWorkers(), lambda: ["p/m"])
                 ).routes(),

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from gateway.console.openapi.errors import KEY_ERRORS
 from gateway.console.openapi.operation import Api, Example, Operation, Parameter, Success
+from gateway.console.openapi.shapes import announcements
 from gateway.console.openapi.shapes import operators as shapes
 from gateway.errors import ErrorKind
 
@@ -68,13 +69,21 @@ def operators_api(base_url: str, model: str, brand: str = "Capio") -> Api:
         " are returned twice, as decimal dollars and in nano-dollars, and accepted in either form."
         " Every change is written to the audit log. Errors have OpenAI's shape.",
         base_url=base_url,
-        operations=(*_accounts(), *_money(), *_keys(model), *_codes(), *_service(), *_records()),
+        operations=(
+            *_accounts(),
+            *_money(),
+            *_keys(model),
+            *_codes(),
+            *_service(),
+            *_announcements(),
+            *_records(),
+        ),
         schemes=_SCHEMES,
         tags={
             ACCOUNTS: "Accounts, their limits, their balance and its ledger.",
             KEYS: "API keys and their limits.",
             CODES: "Codes that add credit when a client redeems them.",
-            SERVICE: "Probes of deployments.",
+            SERVICE: "Probes, incidents on the status page, and notices on all pages.",
             RECORDS: "Usage, calls, the audit log, and the check of all balances.",
         },
     )
@@ -284,6 +293,50 @@ def _service() -> tuple[Operation, ...]:
             Success(shapes.Probe, "What the upstream responded."),
             request=shapes.ProbeRequest,
             body={"deployment": "p/m"},
+        ),
+    )
+
+
+def _announcements() -> tuple[Operation, ...]:
+    incident = Success(announcements.Incident, "The incident.", status=201)
+    return (
+        _operation(
+            *("GET", "incidents", SERVICE),
+            ("List incidents", "Incidents, newest first, with their updates."),
+            Success(announcements.IncidentList, "One page."),
+            parameters=(_BEFORE, _LIMIT),
+        ),
+        _operation(
+            *("POST", "incidents", SERVICE),
+            ("Open an incident", "Adds an incident to the status page."),
+            incident,
+            request=announcements.NewIncident,
+            body={"title": "Slow first tokens", "text": "We are looking into it."},
+        ),
+        _operation(
+            *("POST", "incidents/{id}/updates", SERVICE),
+            ("Update an incident", "Adds an update; `resolved` ends the incident."),
+            incident,
+            request=announcements.NewUpdate,
+            body={"state": "resolved", "text": "The provider has repaired it."},
+        ),
+        _operation(
+            *("GET", "notices", SERVICE),
+            ("List notices", "Notices, newest first."),
+            Success(announcements.NoticeList, "One page."),
+            parameters=(_BEFORE, _LIMIT),
+        ),
+        _operation(
+            *("POST", "notices", SERVICE),
+            ("Publish a notice", "Shows a banner on all pages within seconds."),
+            Success(announcements.Notice, "The notice.", status=201),
+            request=announcements.NewNotice,
+            body={"text": "Maintenance on Sunday.", "level": "warn", "ends_at": "2099-12-31"},
+        ),
+        _operation(
+            *("POST", "notices/{id}/end", SERVICE),
+            ("End a notice", "Shows it no longer."),
+            Success(announcements.Notice, "The notice."),
         ),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.console.operators.account import ROUTES as ACCOUNT
 from gateway.console.operators.accounts import ROUTES as ACCOUNTS
+from gateway.console.operators.announcements import ROUTES as ANNOUNCEMENTS
 from gateway.console.operators.audit import ROUTES as AUDIT
 from gateway.console.operators.codes import ROUTES as CODES
 from gateway.console.operators.keys import ROUTES as KEYS
@@ -23,4 +24,5 @@ ROUTES: tuple[Route, ...] = (
     *SIMULATOR,
     *AUDIT,
     *PEOPLE,
+    *ANNOUNCEMENTS,
 )

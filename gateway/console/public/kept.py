@@ -78,7 +78,7 @@ def page_response(
     def make() -> tuple[bytes, str]:
         return bytes(page.render(template, **values()).body), "text/html; charset=utf-8"
 
-    key = (page.path, page.theme, page.language, variant)
+    key = (page.path, page.theme, page.language, variant, page.services.banners.version)
     kept = page.services.public.kept.get(key, make)
     return _respond(page.request, kept, "cookie, accept, accept-language, accept-encoding")
 

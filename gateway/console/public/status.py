@@ -12,6 +12,7 @@ from gateway.console.public.kept import page_response
 from gateway.console.public.status_board import DAYS, KEPT_S, RECENT_MINUTES
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
+from gateway.operations.objects import incident_object, notice_object
 
 
 async def show(page: Page) -> Response:
@@ -28,7 +29,7 @@ async def show(page: Page) -> Response:
             "down": round(100 * DOWN_ABOVE),
             "slower": SLOWER,
         },
-        variant=str(board.at),
+        variant=f"{board.at} {board.incidents[0].id if board.incidents else ''}",
     )
 
 
@@ -48,7 +49,14 @@ async def as_json(page: Page) -> Response:
         for each in status.models
     ]
     return JSONResponse(
-        {"object": "status", "at": status.at, "minutes": RECENT_MINUTES, "data": data},
+        {
+            "object": "status",
+            "at": status.at,
+            "minutes": RECENT_MINUTES,
+            "data": data,
+            "incidents": [incident_object(each) for each in status.incidents],
+            "notices": [notice_object(each) for each in page.services.banners.active()],
+        },
         headers={"cache-control": f"public, max-age={KEPT_S:.0f}"},
     )
 

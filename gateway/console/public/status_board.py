@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from gateway.console.public.health import Day, ModelHealth, ModelState, judge, read_days
 from gateway.errors import GatewayError
+from gateway.store.announcements.incidents import Incident, Incidents
 from gateway.store.health.minutes import DeploymentReport, read_health
 from gateway.store.redis.address import cold_client, redis_target
 
@@ -26,6 +27,7 @@ KEPT_S: Final = 15.0
 RECENT_MINUTES: Final = 15
 USUAL_MINUTES: Final = 120
 DAYS: Final = 90
+MAX_INCIDENTS: Final = 50
 _REDIS_S: Final = 3.0
 
 
@@ -37,6 +39,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelHealth, ...]
     days: Mapping[str, tuple[Day, ...]]
     """By model, the oldest first; empty while SQL does not respond."""
+    incidents: Sequence[Incident] = ()
+    """Open ones and those of the same time, the newest first; none while SQL does not respond."""
     has_health: bool
     """Redis responded, so that the states are known."""
 
@@ -69,6 +73,11 @@ class StatusBoard:
         worst = [each for each in (ModelState.DOWN, ModelState.DEGRADED) if each in states]
         return worst[0].value if worst else ModelState.OK.value
 
+    async def forget(self) -> None:
+        """Read anew at the next request: an operator wrote about an incident."""
+        async with self._lock:
+            self._kept = None
+
     async def read(self) -> Status:
         """Return the status, which may be 15 seconds old."""
         async with self._lock:
@@ -100,7 +109,20 @@ class StatusBoard:
             days = await read_days(self._services.database, list(labels), now, DAYS)
         except GatewayError:
             days = {}
-        return Status(at=now, models=models, days=days, has_health=recent is not None)
+        incidents: Sequence[Incident] = ()
+        try:
+            incidents = await Incidents(self._services.database).list(
+                limit=MAX_INCIDENTS, since=now - DAYS * 86_400
+            )
+        except GatewayError:
+            logger.warning("status_without_incidents")
+        return Status(
+            at=now,
+            models=models,
+            days=days,
+            incidents=incidents,
+            has_health=recent is not None,
+        )
 
     async def _reports(
         self, labels: Sequence[str]

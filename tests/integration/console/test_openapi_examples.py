@@ -48,6 +48,8 @@ async def test_operators_examples_get_responses_of_the_documented_shape(app: Adm
     account = await app.account()
     made = (await app.admin("POST", "keys", {"account_id": account.id, "name": "k"})).json()
     code = (await app.admin("POST", "codes", {"amount": "1"})).json()["data"][0]
+    incident = (await app.admin("POST", "incidents", {"title": "t", "text": "t"})).json()
+    notice = (await app.admin("POST", "notices", {"text": "t"})).json()
     await app.record(
         usage_event(CALL, account_id=account.id, key_id=made["id"], cost_nanousd=70),
         usage_event("req_2", account_id=account.id, key_id=made["id"], cost_nanousd=70),
@@ -57,6 +59,8 @@ async def test_operators_examples_get_responses_of_the_documented_shape(app: Adm
         "/admin/keys/": made["id"],
         "/admin/codes/": code["id"],
         "/admin/calls/": CALL,
+        "/admin/incidents/": incident["id"],
+        "/admin/notices/": notice["id"],
     }
 
     for operation in OPERATORS.operations:

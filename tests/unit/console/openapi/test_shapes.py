@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from gateway.console.admin_api import accounts as admin_accounts
+from gateway.console.admin_api import announcements as admin_announcements
 from gateway.console.admin_api import keys as admin_keys
 from gateway.console.admin_api import records as admin_records
 from gateway.console.admin_api import service as admin_service
@@ -66,6 +67,7 @@ def test_every_route_of_the_operators_is_documented() -> None:
         *admin_keys.AdminKeys(nothing, nothing, nothing).routes(),
         *admin_records.AdminRecords(nothing).routes(),
         *admin_service.AdminService(nothing).routes(),
+        *admin_announcements.AdminAnnouncements(nothing).routes(),
     ]
 
     documented = {

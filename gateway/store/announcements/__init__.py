@@ -1,0 +1,1 @@
+"""What operators tell users: incidents on the status page, and banners."""
