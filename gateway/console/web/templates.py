@@ -38,11 +38,17 @@ class Templates:
             _gettext, _ngettext, newstyle=True
         )
         self.environment.globals.update(static=static.url, navigation=navigation)
-        self.environment.filters.update(words.FILTERS)
+        self.environment.filters.update(words.FILTERS, ago=_ago)
 
     def render(self, template: str, messages: Messages, **values: Any) -> str:
         """Return a rendered template."""
         return self.environment.get_template(template).render(messages=messages, **values)
+
+
+@pass_context
+def _ago(context: Context, unix_s: int, now_s: int) -> str:
+    messages: Messages = context["messages"]
+    return words.ago(unix_s, now_s, messages.gettext)
 
 
 @pass_context

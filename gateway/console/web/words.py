@@ -46,19 +46,19 @@ def utc(unix_s: int) -> str:
     return _at(unix_s, "UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def ago(unix_s: int, now_s: int) -> str:
-    """Return how long ago a time was: `2 min ago`; a date after 30 days."""
+def ago(unix_s: int, now_s: int, text: Callable[[str], str] = str) -> str:
+    """Return how long ago a time was: `2 min ago`; a date after 30 days. `text` translates."""
     passed = now_s - unix_s
     if passed < _MINUTE:
-        return "just now"
+        return text("just now")
     if passed < _HOUR:
-        return f"{passed // _MINUTE} min ago"
+        return text("%(num)s min ago") % {"num": passed // _MINUTE}
     if passed < _DAY:
-        return f"{passed // _HOUR} h ago"
+        return text("%(num)s h ago") % {"num": passed // _HOUR}
     if passed < 2 * _DAY:
-        return "yesterday"
+        return text("yesterday")
     if passed < 30 * _DAY:
-        return f"{passed // _DAY} days ago"
+        return text("%(num)s days ago") % {"num": passed // _DAY}
     return day(unix_s)
 
 
@@ -87,7 +87,6 @@ def _at(unix_s: int, zone: str) -> datetime.datetime:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    "ago": ago,
     "cut": cut,
     "day": day,
     "moment": moment,

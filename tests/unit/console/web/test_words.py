@@ -47,3 +47,10 @@ def test_old_times_are_dates_and_zones_count() -> None:
     assert words.cut("abcdef", 4) == "abc…"
     assert words.cut("abcd", 4) == "abcd"
     assert words.number(1234567) == "1,234,567"
+
+
+def test_relative_times_are_translated() -> None:
+    """By their text, with the number put in afterwards."""
+    chinese = {"%(num)s min ago": "%(num)s 分钟前"}
+
+    assert words.ago(0, 130, lambda text: chinese[text]) == "2 分钟前"
