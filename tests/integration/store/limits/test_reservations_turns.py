@@ -206,6 +206,7 @@ async def test_release_of_an_earlier_model_leaves_the_call_of_its_fallback(
     second = await asyncio.wait_for(asking, 5)
     await world.till.journal.settlements.drain()
     of_fallback = await world.probe.held(), await world.probe.leases()
+    await world.till.journal.settlements.drain()  # so that the release is gathered
     await world.till.reservations.release(second)
     third = await world.worker.reserve(ask_for("req_f", model=fallback))
     await world.till.journal.settlements.drain()
