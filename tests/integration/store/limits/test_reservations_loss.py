@@ -201,7 +201,7 @@ async def flushed(tmp_path: Path) -> AsyncIterator[Pair]:
     """A Redis that is flushed by hand."""
     server = ValkeyProcess()
     server.start()
-    pair = Pair(server, tmp_path, Money())
+    pair = Pair(server, tmp_path, Money(degraded_share=0.25))
     await pair.start()
     yield pair
     await pair.close()
