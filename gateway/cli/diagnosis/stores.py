@@ -25,7 +25,7 @@ from gateway.store.sql.migrations import pending_revisions
 
 _REDIS, _SQL = "redis", "sql"
 _SLOW_SQL_MS = 20.0
-_CONSOLE_AND_LEDGER = 2
+_CONSOLE_AND_LEDGER = 3
 _RESERVED_CONNECTIONS = 3
 """PostgreSQL keeps them for superusers."""
 _LOGIN_REMEDIES = {

@@ -45,6 +45,8 @@ from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVEN
 from gateway.store.usage_sums.quarters import BookedRow, add_to_quarters
 
 ACTOR = "gateway"
+DIRECT_ACTOR = "gateway-direct"
+"""Of charges that were booked without Redis, whose sums lack them."""
 
 
 class _Charge(NamedTuple):
@@ -144,9 +146,9 @@ class _Change(msgspec.Struct, frozen=True):
         return _cost(self.row) - (self.known.cost_nanousd if self.known else 0)
 
 
-def book(rows: Sequence[Row]) -> Steps[BookedBatch]:
+def book(rows: Sequence[Row], actor: str = ACTOR) -> Steps[BookedBatch]:
     """
-    Return the steps of a transaction that books the new ones of `rows`.
+    Return the steps of a transaction that books the new ones of `rows`, in the name of `actor`.
 
     Of rows with the same request id, the one that supersedes the others counts, or the first.
 
@@ -165,7 +167,7 @@ def book(rows: Sequence[Row]) -> Steps[BookedBatch]:
     due, closed, stray = _classify(ordered, new, before, known)
     if stray:
         yield Step(_DELETE_ROWS, stray)
-    yield from _charge([each for each in due if each.due_nanousd], balances)
+    yield from _charge([each for each in due if each.due_nanousd], balances, actor)
     late = {_id(each.row): each.due_nanousd for each in due if each.before or each.known}
     replaced = [_values_of(each.row) for each in due if each.before]
     if replaced:
@@ -184,11 +186,11 @@ def book(rows: Sequence[Row]) -> Steps[BookedBatch]:
     )
 
 
-def _charge(due: list[_Change], balances: dict[str, int]) -> Steps[None]:
+def _charge(due: list[_Change], balances: dict[str, int], actor: str) -> Steps[None]:
     """Charge calls to accounts whose rows are locked."""
     if not due:
         return
-    yield Step(_ADD_ENTRIES, _entries(due, balances))
+    yield Step(_ADD_ENTRIES, _entries(due, balances, actor))
     moved = sorted({str(each.row["account_id"]) for each in due})
     yield Step(_SET_BALANCES, [(name, balances[name]) for name in moved])
     yield Step(_ADD_SPEND, _spend(due))
@@ -275,7 +277,7 @@ def _positions(accounts: list[str]) -> Steps[dict[str, Position]]:
     return {account_id: Position(position, balance) for account_id, position, balance in found}
 
 
-def _entries(due: Iterable[_Change], balances: dict[str, int]) -> list[_Charge]:
+def _entries(due: Iterable[_Change], balances: dict[str, int], actor: str) -> list[_Charge]:
     """Return the entries in order, and update `balances`."""
     at_ms = time.time_ns() // 1_000_000
     entries: list[_Charge] = []
@@ -295,7 +297,7 @@ def _entries(due: Iterable[_Change], balances: dict[str, int]) -> list[_Charge]:
                 amount_nanousd=-each.due_nanousd,
                 balance_after_nanousd=balances[account_id],
                 request_id=_id(each.row),
-                actor=ACTOR,
+                actor=actor,
                 provisional=each.row["outcome"] == ABANDONED,
                 revision=each.known.revision + 1 if each.known else 0,
             )

@@ -85,6 +85,11 @@ def account_scripts() -> AccountScripts:
     return AccountScripts(*[read_script(_LUA, name, after="shard") for name in names])
 
 
+def forget_script() -> LuaScript:
+    """Read the script that removes an account's spending, for the ledger writer only."""
+    return read_script(_LUA, "forget")
+
+
 def key_scope(key_id: str) -> str:
     """Return the name of a key's scope in the scripts."""
     return f"k{key_id}"

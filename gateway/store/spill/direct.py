@@ -4,7 +4,8 @@ Books spilled usage events in SQL without Redis, by the ledger writer's own tran
 SQL recognises calls by their request ids. So an event may also have reached Redis before, or reach
 it later: it is charged once, in whichever order. What Redis keeps of the call, its hold and its
 part of the budgets, is corrected once the event is sent to Redis, too: the newest ones are kept
-for that.
+for that. If this worker ends first, a ledger writer lets the budgets be loaded again, see
+`store.usage.direct_charges`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol, TypeVar
 
-from gateway.store.booking.booking import ChargeRefusedError, book
+from gateway.store.booking.booking import DIRECT_ACTOR, ChargeRefusedError, book
 from gateway.store.booking.rows import Row, row_of
 from gateway.store.spill.replay import EventKeptError
 from gateway.store.sql.failures import RowRefusedError
@@ -88,7 +89,7 @@ class DirectBooking:
     async def _book(self, rows: list[tuple[bytes, Row]]) -> None:
         if not rows:
             return
-        booked = await self._transactions.run(book([row for _, row in rows]))
+        booked = await self._transactions.run(book([row for _, row in rows], DIRECT_ACTOR))
         self.owed.extend(line for line, _ in rows)
         self._metrics.usage_direct.inc(len(booked.new))
         self._metrics.late_settlements.inc(len(booked.late))

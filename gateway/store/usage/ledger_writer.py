@@ -24,6 +24,7 @@ from gateway.store.booking.booking import ChargeRefusedError, book
 from gateway.store.booking.rows import Row, row_of
 from gateway.store.sql.database import Database
 from gateway.store.sql.failures import RowRefusedError
+from gateway.store.usage.direct_charges import DirectCharges
 from gateway.store.usage.reader import BATCH, PER_SHARD, Entry, UsageReader
 from gateway.telemetry.metrics import Metrics
 
@@ -73,6 +74,7 @@ class LedgerWriter:
     ) -> None:
         self._reader = reader
         self._metrics = metrics
+        self._direct = DirectCharges(reader, database)
         self._transactions = database.transactions()
         self._written = self._repeated = self._parked = 0
         self._connected = False
@@ -137,6 +139,7 @@ class LedgerWriter:
         if now >= self._claim_at:
             while await self._store(await self._reader.claim()):
                 pass
+            await self._direct.check()
             self._claim_at = now + _CLAIM_EVERY_S
         entries = await self._reader.read_new()
         await self._store(entries)

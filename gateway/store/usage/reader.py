@@ -21,7 +21,12 @@ from redis.exceptions import NoScriptError
 
 from gateway.core.calendar import DAY_MS
 from gateway.store.accounts.snapshot import Position
-from gateway.store.hot_state.redis_schema import RedisKeys, ShardKeys, account_scripts
+from gateway.store.hot_state.redis_schema import (
+    RedisKeys,
+    ShardKeys,
+    account_scripts,
+    forget_script,
+)
 from gateway.store.redis.connection import Argument
 from gateway.store.usage.sender import DEAD_LETTER_BOUND, FIELD, dead_letter_key
 
@@ -89,6 +94,8 @@ class UsageReader:
         self._names = {names.usage: names for names in self._hot.shards}
         self._streams = tuple(self._names)
         self._script = account_scripts().stored
+        self._forget = forget_script()
+        self._checked = f"{key_prefix}ledger:checked"
         self._dead = dead_letter_key(key_prefix)
         self._claim_idle_ms = claim_idle_ms
         self.consumer = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}"
@@ -202,6 +209,24 @@ class UsageReader:
             for consumer in consumers:
                 if consumer["pending"] == 0 and consumer["idle"] > _FORGET_IDLE_MS:
                     await self._command("XGROUP DELCONSUMER", stream, GROUP, consumer["name"])
+
+    async def checked_entry(self) -> int | None:
+        """Return up to which id the ledger's entries were checked, see `direct_charges`."""
+        found = await self._command("GET", self._checked)
+        return None if found is None else int(found)
+
+    async def set_checked_entry(self, entry_id: int) -> None:
+        """Store up to which id the ledger's entries were checked."""
+        await self._command("SET", self._checked, entry_id)
+
+    async def forget_spending(self, account_id: str) -> None:
+        """Remove an account's spending in SQL, which its next call with a budget loads again."""
+        account = self._hot.of(account_id).accounts + account_id.encode()
+        script = self._forget
+        try:
+            await self._command("EVALSHA", script.sha, 1, account)
+        except NoScriptError:
+            await self._command("EVAL", script.source, 1, account)
 
     async def aclose(self) -> None:
         """Close the client."""

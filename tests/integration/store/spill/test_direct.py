@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
+from gateway.core.limits import KeyLimits
 from gateway.core.model import CallRecord, Usage
 from gateway.errors import ErrorKind, GatewayError
+from gateway.ports import ReserveAsk
 from gateway.settings import Settings, Sql
 from gateway.store.accounts.accounts import Account, Accounts
 from gateway.store.accounts.audit import Actor
@@ -140,19 +142,29 @@ class Outage:
         reservation = await self.worker.reserve(ask_for(account_id=self.account.id))
         return await self.worker.settle(reservation, SEVEN)
 
-    async def drain(self) -> None:
-        """Let a ledger writer store all that waits in Redis."""
+    async def drain(self, until: Callable[[], Awaitable[bool]] | None = None) -> None:
+        """Let a ledger writer store all that waits in Redis, and go on until something is true."""
         reader = UsageReader(cold_client(read_target(self.url)), "capio:", claim_idle_ms=1)
         writer = LedgerWriter(reader, self.database, Metrics(CollectorRegistry()))
         stop = asyncio.Event()
         running = asyncio.create_task(writer.run(stop))
         await wait_until(self._is_drained, 15)
+        if until is not None:
+            await wait_until(until, 15)
         stop.set()
         await running
         await reader.aclose()
 
     async def charges(self) -> tuple[int, int]:
         return await charges(self.database, self.account)
+
+    async def is_charged(self) -> bool:
+        """Return whether SQL has a charge."""
+        return await self.charges() == (1, 993)
+
+    async def has_no_spending(self) -> bool:
+        """Return whether Redis has no spending of the key in SQL."""
+        return not await self.probe.client.hexists(self.probe.key, "bkkey_1")
 
     async def _is_drained(self) -> bool:
         return not await self.probe.waiting()
@@ -174,13 +186,12 @@ async def test_outage_of_some_seconds_is_booked_without_redis(
         reservation = await world.worker.reserve(ask_for(account_id=account.id))
         world.server.kill()
         await world.worker.settle(reservation, SEVEN)
+        await wait_until(world.is_charged, 10)
         await wait_until(lambda: not segments(tmp_path / "spill"), 10)
-        booked = await world.charges()
         world.server.start()
         await wait_until(lambda: world.probe.leases_are(0), 10)
         await world.drain()
 
-        assert booked == (1, 993)
         assert await world.charges() == (1, 993)
         assert await world.probe.held() == (0, 0)
         assert await world.probe.available() == 993
@@ -211,4 +222,38 @@ async def test_worker_that_ends_without_redis_leaves_nothing(
         assert segments(tmp_path / "spill") == []
         assert await world.charges() == (2, 986)
     finally:
+        await world.close()
+
+
+@pytest.mark.redis
+async def test_budget_counts_the_calls_of_a_worker_that_ended_without_redis(
+    database: Database, account: Account, tmp_path: Path
+) -> None:
+    """Of 20 nano-dollars 7 were spent over Redis and 7 without it: 10 more do not fit."""
+    limits = KeyLimits(budget_total_nanousd=20)
+
+    def ask() -> ReserveAsk:
+        return ask_for(account_id=account.id, limits=limits, input_tokens=10, max_tokens=0)
+
+    world = Outage(tmp_path / "first", database, account, after_s=3600.0)
+    after = WorkerTill(
+        world.url, SqlAccounts(database), tmp_path / "second", limits=QUICK, database=database
+    )
+    try:
+        await world.start()
+        await world.worker.settle(await world.worker.reserve(ask()), SEVEN)
+        await world.drain(until=world.is_charged)
+        world.server.kill()
+        await world.worker.settle(await world.worker.reserve(ask()), SEVEN)
+        await world.worker.till.aclose()
+        world.server.start()
+        await after.start()
+        await world.drain(until=world.has_no_spending)
+        with pytest.raises(GatewayError) as refused:
+            await after.reserve(ask())
+
+        assert await world.charges() == (2, 986)
+        assert refused.value.kind is ErrorKind.BUDGET_SPENT
+    finally:
+        await after.close()
         await world.close()
