@@ -16,8 +16,10 @@ from gateway.store.keys.repository import KeyDetails
 from gateway.store.people.tokens import new_token
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
+from tests.support.booking import book_calls
 from tests.support.console import ConsoleApp, viewer
 from tests.support.reports import statements
+from tests.support.usage import usage_event
 
 KEY = re.compile(r"sk-capio-live-\w+")
 FORM = {"name": "laptop", "expires": "never", "scope": "all"}
@@ -61,6 +63,20 @@ async def test_overview_and_list_take_few_statements(app: ConsoleApp) -> None:
         counts[path] = len(ran)
 
     assert counts == {"/app": 4, "/app/api-keys": 3}
+
+
+async def test_guide_waits_until_a_call_completes(app: ConsoleApp) -> None:
+    """Also after one that failed; the part asks for itself again until then."""
+    now_ms, waits = int(time.time() * 1000), []
+    for at, outcome in enumerate(("", "failed", "completed")):
+        if outcome:
+            event = usage_event(
+                f"req_{at}", account_id=account_id(app), outcome=outcome, at_ms=now_ms + at
+            )
+            await book_calls(app.services.database, event)
+        waits.append("hx-get" in (await app.client.get("/app/first-call")).text)
+
+    assert waits == [True, True, False]
 
 
 async def test_key_is_in_one_response_only(app: ConsoleApp) -> None:
