@@ -87,6 +87,14 @@ ALERTS = (
         "Check PostgreSQL and the ledger writers; run more of them if it grows.",
     ),
     Alert(
+        "CapioLedgerFailing",
+        "gateway_ledger_failing > 0",
+        "3m",
+        "critical",
+        "A ledger writer cannot read Redis or write to SQL.",
+        "Read ledger_retrying in its log; `capio doctor` names the cause.",
+    ),
+    Alert(
         "CapioUsageSpilled",
         "gateway_spill_oldest_seconds > 60",
         "5m",
@@ -96,10 +104,10 @@ ALERTS = (
     ),
     Alert(
         "CapioWithoutRedis",
-        "gateway_degraded > 0",
+        "gateway_degraded > 0 or gateway_redis_ready == 0",
         "1m",
         "critical",
-        "Calls are admitted or refused without Redis.",
+        "Workers have no connection to Redis.",
         "Check Redis and the network to it; `capio doctor` names the cause.",
     ),
     Alert(
@@ -250,7 +258,7 @@ def _queries(metric: MetricWrapperBase) -> tuple[list[tuple[str, str]], str]:
         return [(f"time() - max{by} ({name})", legend)], "s"
     unit = "s" if name.endswith("_seconds") else "bytes" if "bytes" in name else "none"
     # What the processes of a pod add up, pods do too; for all else the worst pod counts.
-    function = "sum" if metric._multiprocess_mode == "livesum" else "max"  # type: ignore[attr-defined]
+    function = {"livesum": "sum", "livemin": "min"}.get(metric._multiprocess_mode, "max")
     return [(f"{function}{by} ({name})", legend)], unit
 
 

@@ -288,6 +288,7 @@ async def _publish_counters(
             metrics.upstream_connections.labels("busy").set(transport.open_connections - idle)
             metrics.log_lines_dropped.inc(call_log.dropped - dropped)
             dropped = call_log.dropped
+            metrics.redis_ready.set(1 if redis.state is RedisState.READY else 0)
             metrics.bus_failures.inc(redis.failed_total - failed)
             failed = redis.failed_total
             call_metrics.flush()

@@ -66,7 +66,14 @@ class Recorder:
         metrics = self._metrics
         endpoint = call.endpoint.label
         metrics.count_call(endpoint, call.client_wire.label, call.outcome, call.status)
-        metrics.observe_duration(endpoint, _ended(call) - call.started_at)
+        metrics.observe_duration(endpoint, _ended(call) - call.started_at, stream=call.stream)
+        if call.model is not None:
+            metrics.count_model(
+                call.model.name,
+                stream=call.stream,
+                outcome=call.outcome,
+                charged_nanousd=call.cost_nanousd,
+            )
         if call.error is not None:
             metrics.count_error(endpoint, call.error.kind.value)
         if call.first_sent_at is not None:
@@ -77,6 +84,8 @@ class Recorder:
         label = attempt.deployment.label
         metrics.count_deployment(label, attempt.wire.label, call.outcome)
         metrics.count_tokens(label, attempt.usage)
+        if call.upstream_cost_nanousd:
+            metrics.count_upstream_cost(label, call.upstream_cost_nanousd)
         if attempt.unreadable_usage:
             self._note_unreadable_usage(label, _ended(call))
         if call.dropped:

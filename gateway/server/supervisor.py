@@ -20,6 +20,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -158,6 +159,7 @@ class Supervisor:
         os.environ[MULTIPROC_ENV] = str(metrics_dir)
         fix_process(self._pid)
         self._metrics = Metrics()
+        self._metrics.build_info.labels(__version__, platform.python_version()).set(1)
         self._metrics.config_applied_at.set(time.time())
         for result in ("applied", "rejected", "not_applied"):
             self._metrics.config_reloads.labels(result)  # an alert needs the zero before the one

@@ -11,6 +11,7 @@ from gateway.core.catalogue import NANOUSD_PER_USD
 from gateway.core.model import Usage
 from gateway.telemetry.metrics import Metrics
 
+_STREAM = ("false", "true")
 TOKEN_CLASSES = ("input", "cache_read", "cache_write", "output", "reasoning")
 
 Key = TypeVar("Key")
@@ -31,6 +32,9 @@ class CallMetrics:
         self._metrics = metrics
         self._calls: dict[tuple[str, str, str, int], int] = {}
         self._deployments: dict[tuple[str, str, str], int] = {}
+        self._models: dict[tuple[str, bool, str], int] = {}
+        self._charged_nanousd: dict[str, int] = {}
+        self._cost_nanousd: dict[str, int] = {}
         self._errors: dict[tuple[str, str], int] = {}
         self._upstream_errors: dict[tuple[str, str], int] = {}
         self._tokens: dict[str, list[int]] = {}
@@ -40,7 +44,7 @@ class CallMetrics:
         self._hedges: dict[tuple[str, str], int] = {}
         self._lost_nanousd: dict[str, int] = {}
         self._overloads: dict[str, int] = {}
-        self._histograms: dict[tuple[int, str], _HistogramBatch] = {}
+        self._histograms: dict[tuple[int, str, str | None], _HistogramBatch] = {}
 
     def count_call(self, endpoint: str, client_wire: str, outcome: str, status: int) -> None:
         key = (endpoint, client_wire, outcome, status)
@@ -50,6 +54,18 @@ class CallMetrics:
         """Count one call by the deployment that served it."""
         key = (deployment, upstream_wire, outcome)
         self._deployments[key] = self._deployments.get(key, 0) + 1
+
+    def count_model(self, model: str, *, stream: bool, outcome: str, charged_nanousd: int) -> None:
+        """Count one call by its model, and its charge."""
+        key = (model, stream, outcome)
+        self._models[key] = self._models.get(key, 0) + 1
+        if charged_nanousd:
+            charged = self._charged_nanousd
+            charged[model] = charged.get(model, 0) + charged_nanousd
+
+    def count_upstream_cost(self, deployment: str, nanousd: int) -> None:
+        """Add the operator's cost of one call."""
+        self._cost_nanousd[deployment] = self._cost_nanousd.get(deployment, 0) + nanousd
 
     def count_error(self, endpoint: str, error_kind: str) -> None:
         """Count one call that ended with an error."""
@@ -98,9 +114,9 @@ class CallMetrics:
         """Count one call refused for a bound of the worker, see `gateway_overload_total`."""
         self._overloads[bound] = self._overloads.get(bound, 0) + 1
 
-    def observe_duration(self, endpoint: str, seconds: float) -> None:
+    def observe_duration(self, endpoint: str, seconds: float, *, stream: bool) -> None:
         """Observe the total duration of a call."""
-        self._observe(self._metrics.duration, endpoint, seconds)
+        self._observe(self._metrics.duration, endpoint, seconds, _STREAM[stream])
 
     def observe_overhead(self, endpoint: str, seconds: float) -> None:
         """Observe the time before the request was sent upstream."""
@@ -142,6 +158,12 @@ class CallMetrics:
 
     def _flush_usage(self) -> None:
         metrics = self._metrics
+        for (model, stream, outcome), count in _drain(self._models):
+            metrics.model_calls.labels(model, _STREAM[stream], outcome).inc(count)
+        for model, nanousd in _drain(self._charged_nanousd):
+            metrics.charges.labels(model).inc(nanousd / NANOUSD_PER_USD)
+        for label, nanousd in _drain(self._cost_nanousd):
+            metrics.upstream_cost.labels(label).inc(nanousd / NANOUSD_PER_USD)
         for deployment, count in _drain(self._unreadable_usage):
             metrics.unreadable_usage.labels(deployment).inc(count)
         for deployment, sums in _drain(self._tokens):
@@ -156,11 +178,14 @@ class CallMetrics:
         for result, count in _drain(self._reservations):
             self._metrics.reservations.labels(result).inc(count)
 
-    def _observe(self, family: Histogram, label: str, seconds: float) -> None:
-        key = (id(family), label)
+    def _observe(
+        self, family: Histogram, label: str, seconds: float, second: str | None = None
+    ) -> None:
+        key = (id(family), label, second)
         batch = self._histograms.get(key)
         if batch is None:
-            batch = self._histograms[key] = _HistogramBatch(family.labels(label))
+            labels = (label,) if second is None else (label, second)
+            batch = self._histograms[key] = _HistogramBatch(family.labels(*labels))
         batch.observe(seconds)
 
 

@@ -1,9 +1,9 @@
 """
 Every metric of the gateway, in one place.
 
-Labels come from closed sets (endpoint, wire, deployment, outcome, error kind, token class), never
-from keys, clients, request ids or free text. `server.metrics_process` sums the values over all
-processes. `docs/metrics.md` lists every metric.
+Labels come from closed sets (endpoint, wire, model, deployment, outcome, error kind, token class),
+never from keys, clients, request ids or free text. `server.metrics_process` sums the values over
+all processes. `docs/metrics.md` lists every metric.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SLOW = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 60
 _GAPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 _MICRO = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
-_Mode: TypeAlias = Literal["livesum", "livemax"]
+_Mode: TypeAlias = Literal["livesum", "livemax", "livemin"]
 """How a gauge is aggregated over the running processes."""
 
 
@@ -52,6 +52,21 @@ class Metrics:
             "gateway_deployment_calls_total",
             "Calls by serving deployment, its wire and the outcome.",
             ("deployment", "upstream_wire", "outcome"),
+        )
+        self.model_calls = self._counter(
+            "gateway_model_calls_total",
+            "Calls by the requested model of the catalogue, streamed or not, and the outcome.",
+            ("model", "stream", "outcome"),
+        )
+        self.charges = self._counter(
+            "gateway_charges_dollars_total",
+            "What accounts were charged, by model.",
+            ("model",),
+        )
+        self.upstream_cost = self._counter(
+            "gateway_upstream_cost_dollars_total",
+            "Cost to the operator, by the serving deployment's `cost`.",
+            ("deployment",),
         )
         self.errors = self._counter(
             "gateway_errors_total",
@@ -108,9 +123,9 @@ class Metrics:
     def _declare_times(self) -> None:
         self.duration = self._histogram(
             "gateway_request_seconds",
-            "Time from the request head to the end of the response.",
+            "Time from the request head to the end of the response, for streams and others.",
             _SLOW,
-            ("endpoint",),
+            ("endpoint", "stream"),
         )
         self.overhead = self._histogram(
             "gateway_overhead_seconds",
@@ -170,6 +185,11 @@ class Metrics:
             "gateway_bus_command_seconds",
             "Round trips to Redis; one observation for all commands sent together.",
             _MICRO,
+        )
+        self.redis_ready = self._gauge(
+            "gateway_redis_ready",
+            "Whether every worker has a connection to Redis: 1, or 0 if one has none.",
+            "livemin",
         )
         self.bus_failures = self._counter(
             "gateway_bus_failures_total",
@@ -256,6 +276,11 @@ class Metrics:
             "gateway_ledger_parked_total",
             "Entries that cannot be stored, moved to the dead-letter stream; alert on any.",
         )
+        self.ledger_failing = self._gauge(
+            "gateway_ledger_failing",
+            "Whether the ledger writer's last turn failed, because Redis or SQL is unavailable.",
+            "livemax",
+        )
         self.ledger_lag = self._gauge(
             "gateway_ledger_lag_seconds",
             "Age of the oldest usage event that is not in SQL yet.",
@@ -268,6 +293,12 @@ class Metrics:
         )
 
     def _declare_configuration(self) -> None:
+        self.build_info = self._gauge(
+            "gateway_build_info",
+            "Version of the gateway and of Python; always 1.",
+            "livemax",
+            ("version", "python"),
+        )
         self.config_reloads = self._counter(
             "gateway_config_reloads_total",
             "Reloads of the configuration, by result: applied, rejected (it has an error, or a "

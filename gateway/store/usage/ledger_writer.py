@@ -101,6 +101,7 @@ class LedgerWriter:
                     await pause(stop, self._rest_s)
             except (RedisError, OSError, GatewayError) as error:
                 self._connected = False
+                self._metrics.ledger_failing.set(1)
                 logger.warning(
                     "ledger_retrying", extra={"error": describe(error), "delay_s": delay}
                 )
@@ -108,10 +109,12 @@ class LedgerWriter:
                 delay = min(delay * 2, _BACKOFF_LIMIT_S)
             except Exception:  # a task root: the writer goes on
                 self._connected = False
+                self._metrics.ledger_failing.set(1)
                 logger.exception("ledger_turn_failed")
                 await pause(stop, _BACKOFF_LIMIT_S)
             else:
                 delay = _BACKOFF_FIRST_S
+                self._metrics.ledger_failing.set(0)
 
     async def status(self) -> LedgerStatus:
         """

@@ -98,6 +98,7 @@ async def test_answered_call_has_an_event_a_line_and_metrics() -> None:
     assert (line["level"], line["overhead_ms"], line["deployment"]) == ("info", 10.0, "up/up-m")
     assert records.metrics._calls == {("chat_completions", "openai", "completed", 200): 1}
     assert records.metrics._deployments == {("up/up-m", "openai", "completed"): 1}
+    assert records.metrics._models == {("m", False, "completed"): 1}
     assert records.metrics._tokens == {"up/up-m": [10, 0, 0, 4, 0]}
 
 
@@ -167,7 +168,7 @@ async def test_single_content_has_no_gap() -> None:
 
     await records.recorder.record(a_call(content_count=1))
 
-    names = {label for _, label in records.metrics._histograms}
+    names = {label for _, label, _ in records.metrics._histograms}
     assert names == {"chat_completions", "up/up-m"}
     assert len(records.metrics._histograms) == 3
 
