@@ -42,6 +42,7 @@ PUBLIC = (
     "/docs/api/get-model",
     "/status",
     "/sign-in",
+    "/sign-up",
     "/setup",
     "/enter",
     "/invite",
@@ -86,7 +87,7 @@ class LocalGateway(GatewayProcess):
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway with a console."""
     home: Path = tmp_path_factory.mktemp("browser")
-    extra = f"[console]\nport = {free_port()}\n"
+    extra = f'[console]\nport = {free_port()}\nsignup = "code"\n'
     gateway = LocalGateway(home, CONFIG % UPSTREAM_PORT, workers=1, extra=extra)
     gateway.config_path.write_text(
         f'[brand]\npublic_url = "{gateway.base_url}"\n' + gateway.config_path.read_text()
