@@ -30,6 +30,8 @@ from gateway.console.web.security import (
 )
 from gateway.console.web.static import PREFIX, StaticFiles
 from gateway.console.web.templates import Templates
+from gateway.console.web.view_as import COOKIE as VIEW_AS
+from gateway.console.web.view_as import is_visible, viewing_as
 from gateway.console.web.viewer import Access, Viewers
 from gateway.errors import ErrorKind, GatewayError
 
@@ -101,7 +103,10 @@ class Application:
             if viewer is not None and not viewer.may(route.access):
                 # For others, operators' pages do not exist.
                 raise HTTPException(404 if route.access is Access.OPERATOR else 403)
-            if viewer is not None and route.confirmed and not page.is_confirmed:
+            if viewer is not None and viewer.views_as:
+                if not is_visible(route.method, route.path, route.access):
+                    raise HTTPException(403)
+            elif viewer is not None and route.confirmed and not page.is_confirmed:
                 return page.to_confirmation()
             return await route.handle(page)
 
@@ -110,6 +115,9 @@ class Application:
     async def _page(self, request: Request) -> Page:
         token = request.cookies.get(self.cookie)
         viewer = None if token is None else await self._viewers.find(token)
+        if viewer is not None:
+            signer, cookie = self._services.people.secret, request.cookies.get(VIEW_AS)
+            viewer = viewing_as(signer, viewer, cookie, request.scope["path"])
         messages = choose_language(
             request.cookies.get("language") or (viewer.language if viewer else None),
             request.headers.get("accept-language", ""),

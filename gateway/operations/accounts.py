@@ -10,7 +10,7 @@ from gateway.core.money import MAX_BALANCE_NANOUSD, dollars
 from gateway.operations.refusals import AmbiguousNameError
 from gateway.operations.values import InvalidValueError
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms, UnknownAccountError
-from gateway.store.accounts.audit import Actor
+from gateway.store.accounts.audit import Actor, record
 from gateway.store.accounts.codes import Codes
 from gateway.store.accounts.credits import Booked, Credits, EntryKind, LedgerEntry
 from gateway.store.sql.database import Database
@@ -33,6 +33,7 @@ class AccountOperations:
     """
 
     def __init__(self, database: Database, refresh: AccountRefresh) -> None:
+        self._database = database
         self._accounts = Accounts(database)
         self._credits = Credits(database)
         self._codes = Codes(database)
@@ -47,6 +48,13 @@ class AccountOperations:
     async def get(self, account_id: str) -> Account:
         """Return the account with this id; raises UnknownAccountError."""
         return await self._accounts.get(account_id)
+
+    async def view_as(self, account_id: str, by: Actor) -> Account:
+        """Record that an operator looks at an account's pages; raises UnknownAccountError."""
+        account = await self._accounts.get(account_id)
+        async with self._database.write() as connection:
+            await record(connection, by, "account.view_as", account_id)
+        return account
 
     async def find(self, wanted: str) -> Account:
         """

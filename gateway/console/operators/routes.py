@@ -12,6 +12,7 @@ from gateway.console.operators.margins import ROUTES as MARGINS
 from gateway.console.operators.people import ROUTES as PEOPLE
 from gateway.console.operators.requests import ROUTES as REQUESTS
 from gateway.console.operators.simulator import ROUTES as SIMULATOR
+from gateway.console.operators.view_as import ROUTES as VIEW_AS
 from gateway.console.web.page import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -25,4 +26,5 @@ ROUTES: tuple[Route, ...] = (
     *AUDIT,
     *PEOPLE,
     *ANNOUNCEMENTS,
+    *VIEW_AS,
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gateway.console.web.page import Route
+from gateway.console.web.view_as import PREFIX
 from gateway.console.web.viewer import Access, Viewer
 
 
@@ -105,4 +106,6 @@ class Navigation:
 
     def _is_open(self, link: Link, viewer: Viewer) -> bool:
         access = self._needs.get(link.path)
-        return access is not None and viewer.may(access)
+        if access is None or not viewer.may(access):
+            return False
+        return not (viewer.views_as and access is Access.SIGNED_IN and link.path != PREFIX)

@@ -60,6 +60,8 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
     """An IANA name; None: that of the browser, else UTC."""
     language: str | None = None
     theme: str | None = None
+    views_as: bool = False
+    """An operator who looks at the pages of `account`, see `web.view_as`."""
     confirmed_at: int = 0
     """When the user last proved who they are, in Unix seconds."""
 
