@@ -39,6 +39,7 @@ _COMMANDS = {
     "credits": _Lazy("credits", "credit", "Manage balances and show the ledger."),
     "codes": _Lazy("credits", "codes", "Manage redemption codes."),
     "usage": _Lazy("records", "usage", "Summarize calls, tokens and costs."),
+    "dead-letters": _Lazy("dead_letters", "dead_letters", "Book usage that was set aside."),
     "reconcile": _Lazy("records", "reconcile", "Recompute all balances from the ledger."),
     "audit": _Lazy("records", "audit", "Show who changed what."),
 }

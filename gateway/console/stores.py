@@ -19,7 +19,9 @@ from gateway.operations.announcements import AnnouncementOperations
 from gateway.operations.keys import KeyOperations
 from gateway.operations.probes import ProbeOperations
 from gateway.operations.records import CodeOperations, RecordOperations
+from gateway.operations.service.upkeep import UpkeepOperations
 from gateway.settings import Secrets, Settings
+from gateway.store.accounts.reconcile_runs import ReconcileRuns
 from gateway.store.accounts.snapshot import SqlAccounts
 from gateway.store.health.probes import RedisProbes
 from gateway.store.hot_state.redis_schema import account_scripts
@@ -30,6 +32,7 @@ from gateway.store.limits.account_loader import AccountLoader
 from gateway.store.redis.address import redis_target
 from gateway.store.redis.client import RedisClient, RedisLimits
 from gateway.store.sql.database import Database
+from gateway.store.usage.dead_letters import DeadLetters
 
 STATEMENT_TIMEOUT_S = 5.0
 ADMIN_STATEMENT_TIMEOUT_S = 30.0
@@ -70,6 +73,9 @@ class Stores:
         self.codes = CodeOperations(database)
         self.records = RecordOperations(database)
         self.announcements = AnnouncementOperations(database, self.model_names)
+        self.upkeep = UpkeepOperations(
+            database, DeadLetters(redis, prefix), ReconcileRuns(redis.command, prefix)
+        )
         self.probes = ProbeOperations(
             database, RedisProbes(redis.command, prefix), lambda: deployment_labels(self.catalogue)
         )
@@ -104,7 +110,7 @@ def admin_api(stores: Stores, database: Database) -> AdminApi:
             *AdminAccounts(database, stores.loader).routes(),
             *AdminKeys(keys, stores.publisher, lambda: stores.catalogue).routes(),
             *AdminRecords(database).routes(),
-            *AdminService(stores.probes).routes(),
+            *AdminService(stores.probes, stores.upkeep).routes(),
             *AdminAnnouncements(AnnouncementOperations(database, stores.model_names)).routes(),
         ],
         allow_forwarded=stores.settings.admin.allow_forwarded,

@@ -18,6 +18,7 @@ from gateway.store.accounts.credits import LedgerEntry
 from gateway.store.announcements.incidents import Incident
 from gateway.store.announcements.notices import Notice
 from gateway.store.keys.repository import KeyRow
+from gateway.store.usage.dead_letters import DeadLetter
 from gateway.store.usage.reports import GroupBy, UsageLine
 
 COUNT_LIMITS = ("rpm", "tpm", "concurrency")
@@ -161,6 +162,21 @@ def notice_object(notice: Notice) -> dict[str, object]:
         "created_at": show_time(notice.created_at),
         "starts_at": show_time(notice.starts_at),
         "ends_at": show_time(notice.ends_at),
+    }
+
+
+def letter_object(letter: DeadLetter) -> dict[str, object]:
+    """Return a usage event that was set aside."""
+    event = letter.event
+    return {
+        "object": "dead_letter",
+        "id": letter.id,
+        "at": show_time(letter.at_ms // 1000),
+        "reason": letter.reason,
+        "request_id": None if event is None else event.request_id,
+        "account_id": None if event is None else event.account_id,
+        "model": None if event is None else event.model,
+        **amount_fields("cost", 0 if event is None else event.cost_nanousd),
     }
 
 

@@ -18,6 +18,11 @@ from gateway.store.announcements.notices import UnknownNoticeError
 from gateway.store.keys.repository import KeyRevokedError, UnknownKeyError
 from gateway.store.people.links import OperatorExistsError
 from gateway.store.people.users import LastOwnerError, LoginTakenError, UnknownUserError
+from gateway.store.usage.dead_letters import (
+    StreamFullError,
+    UnknownLetterError,
+    UnreadableLetterError,
+)
 
 
 class AmbiguousNameError(Exception):
@@ -106,6 +111,21 @@ _TABLE: dict[type[Exception], _Refusal] = {
     ),
     UnknownNoticeError: _Refusal(
         _NOT_FOUND, "Notice '{0}' does not exist.", "notice_not_found", "notice_id"
+    ),
+    UnknownLetterError: _Refusal(
+        _NOT_FOUND,
+        "Dead letter '{0}' does not exist: it was requeued, or is past its retention.",
+        "dead_letter_not_found",
+    ),
+    UnreadableLetterError: _Refusal(
+        ErrorKind.CONFLICT,
+        "Dead letter '{0}' is not a usage event. See docs/operations.md, Dead letters.",
+        "dead_letter_unreadable",
+    ),
+    StreamFullError: _Refusal(
+        ErrorKind.CONFLICT,
+        "The usage stream is full, since the ledger is behind. Send '{0}' again later.",
+        "stream_full",
     ),
     UnknownDeploymentError: _Refusal(
         _NOT_FOUND,

@@ -22,6 +22,8 @@ from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings, Wanted, read_text, resolve_secrets
 from gateway.settings.embedded import is_sql_embedded
 from gateway.signals import end_with_parent
+from gateway.store.accounts.reconcile import reconcile
+from gateway.store.accounts.reconcile_runs import MAX_SHOWN, ReconcileRun, ReconcileRuns
 from gateway.store.redis.address import cold_client, redis_target
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
@@ -33,6 +35,7 @@ from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
 
 _PURGE_EVERY_S = 3600.0
+_ASKED_EVERY_S = 2.0
 _DAY_MS = 86_400_000
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,9 @@ async def run_ledger(
     if is_sql_embedded(settings):
         await migrate(settings)
     target = redis_target(settings, secrets, "capio-ledger")
-    reader = UsageReader(cold_client(target), settings.redis.key_prefix)
+    client = cold_client(target)
+    reader = UsageReader(client, settings.redis.key_prefix)
+    runs = ReconcileRuns(client.execute_command, settings.redis.key_prefix)
     database = Database(settings, secrets.sql_password)
     rest_s = settings.sql.ledger_rest_ms / 1000
     writer = LedgerWriter(reader, database, metrics, rest_s=rest_s)
@@ -56,6 +61,7 @@ async def run_ledger(
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(writer.run(stop))
             tasks.create_task(writer.report(stop))
+            tasks.create_task(_reconcile_when_asked(runs, database, stop))
             tasks.create_task(
                 _purge_forever(reader, database, settings.sql.usage_retention_days, stop)
             )
@@ -84,6 +90,46 @@ async def _purge_forever(
         except Exception:  # a task root: the purge goes on
             logger.exception("retention_purge_failed")
         await pause(stop, _PURGE_EVERY_S)
+
+
+async def _reconcile_when_asked(
+    runs: ReconcileRuns, database: Database, stop: asyncio.Event
+) -> None:
+    """Check all balances when an operator asks for it, until `stop` is set."""
+    while not stop.is_set():
+        try:
+            by = await runs.take()
+            if by is not None:
+                await runs.finish(await _reconcile(database, by))
+        except (RedisError, OSError):
+            pass  # logged by the writer
+        except Exception:  # a task root: the next request is served
+            logger.exception("reconcile_failed")
+        await pause(stop, _ASKED_EVERY_S)
+
+
+async def _reconcile(database: Database, by: str) -> ReconcileRun:
+    began = time.monotonic()
+    try:
+        found = await reconcile(database)
+    except GatewayError as error:
+        return ReconcileRun(
+            asked_by=by, at=int(time.time()), took_ms=_ms_since(began), error=describe(error)
+        )
+    logger.info("reconciled", extra={"by": by, "differences": len(found.differences)})
+    return ReconcileRun(
+        asked_by=by,
+        at=int(time.time()),
+        took_ms=_ms_since(began),
+        accounts=found.accounts,
+        entries=found.entries,
+        differences=len(found.differences),
+        shown=tuple(found.differences[:MAX_SHOWN]),
+    )
+
+
+def _ms_since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)
 
 
 async def _main(settings: Settings) -> None:

@@ -61,6 +61,8 @@ SIGNED_IN = (
 )
 OPERATORS = (
     "/admin-ui",
+    "/admin-ui/live",
+    "/admin-ui/system/announcements",
     "/admin-ui/accounts",
     "/admin-ui/keys",
     "/admin-ui/requests",

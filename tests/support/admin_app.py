@@ -22,10 +22,13 @@ from gateway.operations.probes import ProbeOperations
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.settings import Deployment, Model, Provider, Settings, WireEndpoint
 from gateway.store.accounts.accounts import Account, Accounts
+from gateway.store.accounts.audit import Actor
 from gateway.store.keys.entry import Change
 from gateway.store.keys.repository import KeyDetails, Keys
 from gateway.store.sql.database import Database
+from gateway.store.usage.dead_letters import DeadLetter
 from tests.support.booking import book_calls
+from tests.support.usage import usage_event
 
 TOKEN = "operator-0123456789abcdefghijklmnopqrstuv"
 PREFIX = "sk-capio-live-"
@@ -75,6 +78,18 @@ class RespondingWorkers:
         return Probe(probe=probe_id, deployment="p/m", outcomes=(outcome,))
 
 
+class OneLetter:
+    """One usage event is set aside."""
+
+    letter = DeadLetter(id="1-0", at_ms=1000, reason="account", event=usage_event("req_aside"))
+
+    async def letters(self, *, before: str = "", limit: int) -> list[DeadLetter]:
+        return [self.letter]
+
+    async def requeue(self, letter_id: str, by: Actor) -> DeadLetter:
+        return self.letter
+
+
 class AdminApp:
     """The APIs of one worker, and a client for them."""
 
@@ -108,7 +123,8 @@ class AdminApp:
                 *AdminRecords(database).routes(),
                 *AdminAnnouncements(AnnouncementOperations(database, lambda: ["m"])).routes(),
                 *AdminService(
-                    ProbeOperations(database, RespondingWorkers(), lambda: ["p/m"])
+                    ProbeOperations(database, RespondingWorkers(), lambda: ["p/m"]),
+                    cast("Any", OneLetter()),
                 ).routes(),
             ],
             allow_forwarded=allow_forwarded,

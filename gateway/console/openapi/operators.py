@@ -83,7 +83,7 @@ def operators_api(base_url: str, model: str, brand: str = "Capio") -> Api:
             ACCOUNTS: "Accounts, their limits, their balance and its ledger.",
             KEYS: "API keys and their limits.",
             CODES: "Codes that add credit when a client redeems them.",
-            SERVICE: "Probes, incidents on the status page, and notices on all pages.",
+            SERVICE: "Probes, dead letters, incidents on the status page, notices on all pages.",
             RECORDS: "Usage, calls, the audit log, and the check of all balances.",
         },
     )
@@ -293,6 +293,17 @@ def _service() -> tuple[Operation, ...]:
             Success(shapes.Probe, "What the upstream responded."),
             request=shapes.ProbeRequest,
             body={"deployment": "p/m"},
+        ),
+        _operation(
+            *("GET", "dead-letters", SERVICE),
+            ("List dead letters", "Usage events that could not be stored, newest first."),
+            Success(announcements.LetterList, "One page."),
+            parameters=(_BEFORE, _LIMIT),
+        ),
+        _operation(
+            *("POST", "dead-letters/{id}/requeue", SERVICE),
+            ("Requeue a dead letter", "Sends the event to the ledger again; it is booked once."),
+            Success(announcements.Letter, "The event."),
         ),
     )
 

@@ -6,6 +6,7 @@ from gateway.console.service.live import ROUTES as LIVE
 from gateway.console.service.now import ROUTES as NOW
 from gateway.console.service.providers import ROUTES as PROVIDERS
 from gateway.console.service.system import ROUTES as SYSTEM
+from gateway.console.service.upkeep import ROUTES as UPKEEP
 from gateway.console.web.page import Route
 
-ROUTES: tuple[Route, ...] = (*NOW, *LIVE, *PROVIDERS, *SYSTEM)
+ROUTES: tuple[Route, ...] = (*NOW, *LIVE, *PROVIDERS, *SYSTEM, *UPKEEP)

@@ -128,7 +128,7 @@ class UsageStream:
         self._sender = UsageSender(
             bus,
             settings.redis.key_prefix,
-            metrics,
+            refused=metrics.usage_refused.inc,
             settlements=self.settlements,
             appended=self._appended,
         )

@@ -22,7 +22,6 @@ from gateway.store.redis.connection import Argument, Reply, ReplyError
 from gateway.store.redis.shards import shard_of
 from gateway.store.spill.replay import EventKeptError
 from gateway.store.usage.settlements import FULL, Settlements, is_impossible
-from gateway.telemetry.metrics import Metrics
 
 FIELD = b"e"
 """The field of a stream entry that contains the event as JSON."""
@@ -74,7 +73,7 @@ class UsageSender:
     Args:
         bus: Redis.
         key_prefix: `redis.key_prefix`.
-        metrics: Updates `usage_refused`.
+        refused: Called for each event that goes to the dead letters.
         settlements: Of this worker.
         appended: Called after each settlement with an event.
     """
@@ -83,13 +82,13 @@ class UsageSender:
         self,
         bus: RedisClient,
         key_prefix: str,
-        metrics: Metrics,
         *,
+        refused: Callable[[], None],
         settlements: Settlements,
         appended: Appended,
     ) -> None:
         self._bus = bus
-        self._metrics = metrics
+        self._refused = refused
         self._settlements = settlements
         self._appended = appended
         self._dead = dead_letter_key(key_prefix)
@@ -175,7 +174,7 @@ class UsageSender:
             raise EventKeptError(
                 f"the dead-letter stream rejected an event: {error.code}"
             ) from error
-        self._metrics.usage_refused.inc()
+        self._refused()
 
     async def _add(self, event: CallRecord | _Head, line: bytes) -> bool:
         """

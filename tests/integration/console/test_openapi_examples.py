@@ -59,6 +59,7 @@ async def test_operators_examples_get_responses_of_the_documented_shape(app: Adm
         "/admin/keys/": made["id"],
         "/admin/codes/": code["id"],
         "/admin/calls/": CALL,
+        "/admin/dead-letters/": "1-0",
         "/admin/incidents/": incident["id"],
         "/admin/notices/": notice["id"],
     }

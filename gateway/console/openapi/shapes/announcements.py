@@ -1,4 +1,4 @@
-"""Incidents and notices."""
+"""Incidents, notices and dead letters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Struct
 
-from gateway.console.openapi.shapes.common import about
+from gateway.console.openapi.shapes.common import Dollars, NanoDollars, about
 from gateway.console.openapi.shapes.operators import Page, SentTime, Time
 
 State = Literal["investigating", "identified", "monitoring", "resolved"]
@@ -81,3 +81,23 @@ class NoticeList(Page):
     """One page of notices, newest first."""
 
     data: list[Notice]
+
+
+class Letter(Struct, kw_only=True):
+    """A usage event that was set aside. Null: it cannot be read."""
+
+    object: Literal["dead_letter"]
+    id: str
+    at: Time
+    reason: str
+    request_id: str | None
+    account_id: str | None
+    model: str | None
+    cost: Dollars
+    cost_nanousd: NanoDollars
+
+
+class LetterList(Page):
+    """One page of dead letters, newest first."""
+
+    data: list[Letter]

@@ -66,7 +66,7 @@ def test_every_route_of_the_operators_is_documented() -> None:
         *admin_accounts.AdminAccounts(nothing, nothing).routes(),
         *admin_keys.AdminKeys(nothing, nothing, nothing).routes(),
         *admin_records.AdminRecords(nothing).routes(),
-        *admin_service.AdminService(nothing).routes(),
+        *admin_service.AdminService(nothing, nothing).routes(),
         *admin_announcements.AdminAnnouncements(nothing).routes(),
     ]
 

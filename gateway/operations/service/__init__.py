@@ -1,0 +1,1 @@
+"""Operations on the service itself, beside those on its accounts."""
