@@ -104,7 +104,7 @@ ALERTS = (
     ),
     Alert(
         "CapioWithoutRedis",
-        "gateway_degraded > 0 or gateway_redis_ready == 0",
+        "gateway_degraded > 0 or gateway_redis_unavailable > 0",
         "1m",
         "critical",
         "Workers have no connection to Redis.",
@@ -258,7 +258,7 @@ def _queries(metric: MetricWrapperBase) -> tuple[list[tuple[str, str]], str]:
         return [(f"time() - max{by} ({name})", legend)], "s"
     unit = "s" if name.endswith("_seconds") else "bytes" if "bytes" in name else "none"
     # What the processes of a pod add up, pods do too; for all else the worst pod counts.
-    function = {"livesum": "sum", "livemin": "min"}.get(metric._multiprocess_mode, "max")
+    function = "sum" if getattr(metric, "_multiprocess_mode", "") == "livesum" else "max"
     return [(f"{function}{by} ({name})", legend)], unit
 
 

@@ -288,7 +288,7 @@ async def _publish_counters(
             metrics.upstream_connections.labels("busy").set(transport.open_connections - idle)
             metrics.log_lines_dropped.inc(call_log.dropped - dropped)
             dropped = call_log.dropped
-            metrics.redis_ready.set(1 if redis.state is RedisState.READY else 0)
+            metrics.redis_unavailable.set(0 if redis.state is RedisState.READY else 1)
             metrics.bus_failures.inc(redis.failed_total - failed)
             failed = redis.failed_total
             call_metrics.flush()

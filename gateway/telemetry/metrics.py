@@ -18,7 +18,7 @@ _SLOW = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 60
 _GAPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 _MICRO = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
-_Mode: TypeAlias = Literal["livesum", "livemax", "livemin"]
+_Mode: TypeAlias = Literal["livesum", "livemax"]
 """How a gauge is aggregated over the running processes."""
 
 
@@ -186,10 +186,10 @@ class Metrics:
             "Round trips to Redis; one observation for all commands sent together.",
             _MICRO,
         )
-        self.redis_ready = self._gauge(
-            "gateway_redis_ready",
-            "Whether every worker has a connection to Redis: 1, or 0 if one has none.",
-            "livemin",
+        self.redis_unavailable = self._gauge(
+            "gateway_redis_unavailable",
+            "Whether a worker has no connection to Redis.",
+            "livemax",
         )
         self.bus_failures = self._counter(
             "gateway_bus_failures_total",

@@ -184,7 +184,7 @@ def test_metrics_cover_what_operators_ask_for(gateway: Service, key: Key) -> Non
                 "gateway_build_info{",
                 "gateway_charges_dollars_total{",
                 "gateway_model_calls_total{",
-                "gateway_redis_ready 1.0",
+                "gateway_redis_unavailable 0.0",
                 "gateway_in_flight_calls ",
                 "gateway_upstream_connections{",
                 "gateway_bus_command_seconds_bucket{",
