@@ -228,8 +228,15 @@ class HealthExchange(Protocol):
     def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None:
         """Add counts to the totals of a deployment in one Unix minute."""
 
-    async def may_probe(self, label: str) -> bool:
-        """Return whether this worker may probe a deployment; True if Redis does not respond."""
+    async def claim_probe(self, label: str) -> str | None:
+        """
+        Return the token of this worker's right to probe a deployment; None: another worker probes.
+
+        Pass it to `release_probe` when the probe ends. Without Redis every worker may probe.
+        """
+
+    def release_probe(self, label: str, token: str) -> None:
+        """Let all workers probe again; no effect if the right has passed to another worker."""
 
 
 class IdempotencyStore(Protocol):

@@ -18,6 +18,7 @@ from gateway.core.catalogue import Catalogue
 from gateway.core.model import Clocks, Deployment, Wire
 from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.failures import RULES, Effect, FailureClass, class_of
+from gateway.core.routing.health import HealthState
 from gateway.core.routing.order import Failure
 from gateway.core.routing.plan import Candidate
 from gateway.core.routing.probes import (
@@ -37,6 +38,7 @@ from gateway.upstream.decompress import decompress
 EVERY_S = 0.5
 _ANSWER_BYTES = 256 * 1024
 _PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
+_PROBED = (HealthState.HALF_OPEN, HealthState.OUT)
 _HARMLESS = (Effect.NONE, Effect.COOL_DOWN)
 _SHORTEST_SECRET = 8
 _PLAIN = frozenset({b"accept", b"anthropic-version", b"content-type", b"host", b"user-agent"})
@@ -122,11 +124,27 @@ class Prober:
                 task.add_done_callback(self._running.discard)
 
     async def _probe(self, deployment: Deployment) -> None:
-        health = self._board.of(deployment.label)
-        if self._exchange is not None and not await self._exchange.may_probe(deployment.label):
+        if self._exchange is None:
+            await self._decide(deployment)
+            return
+        label = deployment.label
+        token = await self._exchange.claim_probe(label)
+        health = self._board.of(label)
+        if token is None:
             # Another worker probes, and publishes the outcome.
             health.probe_unfinished(monotonic())
             return
+        try:
+            # Otherwise another worker's probe has ended while this one waited for its turn.
+            if health.state(monotonic()) in _PROBED:
+                await self._decide(deployment)
+        finally:
+            # After the outcome was published, so that no other worker repeats the probe.
+            self._exchange.release_probe(label, token)
+
+    async def _decide(self, deployment: Deployment) -> None:
+        """Send a probe, and change the deployment's health by its outcome."""
+        health = self._board.of(deployment.label)
         try:
             failure = await self._failure(deployment)
         except Exception:  # a task root: the deployment must remain due

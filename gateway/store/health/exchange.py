@@ -10,20 +10,24 @@ relies on its own attempts.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
 
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
-from gateway.core.routing.probes import Probe
+from gateway.core.routing.probes import TIMEOUT_S, Probe
 from gateway.store.redis.client import RedisClient, RedisUnavailable, Reply, ReplyError
 
 KEPT_S: Final = 7200
 """How long the counts of a minute are kept."""
-PROBE_MS: Final = 4_000
-"""How long a probe keeps other workers from probing; shorter than the time between two probes."""
+PROBE_MS: Final = int(TIMEOUT_S * 1000) + 5_000
+"""How long a worker that disappears keeps others from probing; no probe takes longer."""
 MAX_MESSAGE_BYTES: Final = 16_384
+_RELEASE: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0"""
 
 _CHANGE: Final = msgspec.json.Decoder(HealthChange)
 _PROBE: Final = msgspec.json.Decoder(Probe)
@@ -76,13 +80,18 @@ class RedisHealth:
             self._send("HSET", key, "state", state.value)
         self._send("EXPIRE", key, str(KEPT_S))
 
-    async def may_probe(self, label: str) -> bool:
-        """Return whether this worker may probe a deployment; True if Redis is unavailable."""
-        key = f"{self._prefix}health:probe:{label}"
+    async def claim_probe(self, label: str) -> str | None:
+        """Return a token if this worker may probe a deployment, or if Redis is unavailable."""
+        key, token = probe_key(self._prefix, label), uuid.uuid4().hex
         try:
-            return await self._redis.command("SET", key, "1", "NX", "PX", str(PROBE_MS)) is not None
+            set_ = await self._redis.command("SET", key, token, "NX", "PX", str(PROBE_MS))
         except (RedisUnavailable, ReplyError):
-            return True
+            return token
+        return None if set_ is None else token
+
+    def release_probe(self, label: str, token: str) -> None:
+        """Delete the claim, after the changes that were published before, if it is this one."""
+        self._send("EVAL", _RELEASE, "1", probe_key(self._prefix, label), token)
 
     def subscribed(self, since: float) -> None:  # noqa: ARG002 - of the listener's protocol
         """Load the current states, since changes may have been missed."""
@@ -126,6 +135,11 @@ def health_channel(key_prefix: str) -> str:
 def minute_key(key_prefix: str, label: str, minute: int) -> str:
     """Return the key of a deployment's counts of a Unix minute."""
     return f"{key_prefix}health:{label}:{minute}"
+
+
+def probe_key(key_prefix: str, label: str) -> str:
+    """Return the key of the token of who probes a deployment."""
+    return f"{key_prefix}health:probe:{label}"
 
 
 def read_states(values: Iterable[object]) -> list[HealthChange]:

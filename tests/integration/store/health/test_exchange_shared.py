@@ -10,7 +10,14 @@ import pytest
 
 from gateway.core.routing.failures import FailureClass
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
-from gateway.store.health.exchange import RedisHealth, health_channel, minute_key
+from gateway.core.routing.probes import TIMEOUT_S
+from gateway.store.health.exchange import (
+    PROBE_MS,
+    RedisHealth,
+    health_channel,
+    minute_key,
+    probe_key,
+)
 from gateway.store.redis.address import read_target
 from gateway.store.redis.client import RedisClient
 from gateway.store.redis.pubsub import Subscription
@@ -116,20 +123,45 @@ async def test_counts_of_workers_add_up(workers: list[Worker], prefix: str) -> N
     assert 7100 < lifetime <= 7200
 
 
-async def test_only_one_worker_may_probe(workers: list[Worker]) -> None:
-    """The permission is for one deployment and a short time."""
+async def test_only_one_worker_may_probe(workers: list[Worker], prefix: str) -> None:
+    """As long as a probe can take, until it ends; the claim is for one deployment."""
     first, second = workers
 
-    assert await first.exchange.may_probe(LABEL)
-    assert not await second.exchange.may_probe(LABEL)
-    assert await second.exchange.may_probe("other/chat")
+    token = await first.exchange.claim_probe(LABEL)
+    assert token is not None
+    assert await second.exchange.claim_probe(LABEL) is None
+    assert await second.exchange.claim_probe("other/chat") is not None
+    left_ms = await first.redis.command("PTTL", probe_key(prefix, LABEL))
+    assert isinstance(left_ms, int)
+    assert TIMEOUT_S * 1000 < left_ms <= PROBE_MS
+
+    first.exchange.release_probe(LABEL, token)
+    await first.redis.command("PING")
+
+    assert await second.exchange.claim_probe(LABEL) is not None
+
+
+async def test_claim_is_released_only_by_its_owner(workers: list[Worker], prefix: str) -> None:
+    """A worker whose claim expired does not end the one of the next worker."""
+    first, second = workers
+    expired = await first.exchange.claim_probe(LABEL)
+    assert expired is not None
+    await first.redis.command("DEL", probe_key(prefix, LABEL))
+    assert await second.exchange.claim_probe(LABEL) is not None
+
+    first.exchange.release_probe(LABEL, expired)
+    await first.redis.command("PING")
+
+    assert await first.exchange.claim_probe(LABEL) is None
 
 
 async def test_worker_without_redis_probes_for_itself(workers: list[Worker]) -> None:
     """Nobody can be asked."""
     await workers[0].redis.aclose()
 
-    assert await workers[0].exchange.may_probe(LABEL)
+    token = await workers[0].exchange.claim_probe(LABEL)
+    assert token is not None
+    workers[0].exchange.release_probe(LABEL, token)
 
 
 async def test_foreign_message_is_ignored(workers: list[Worker], prefix: str) -> None:

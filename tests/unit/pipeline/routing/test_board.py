@@ -39,8 +39,10 @@ class Exchange:
     def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None:
         self.added.append((label, minute, counts, state))
 
-    async def may_probe(self, label: str) -> bool:
-        return bool(label)
+    async def claim_probe(self, label: str) -> str | None:
+        return label
+
+    def release_probe(self, label: str, token: str) -> None: ...
 
 
 def a_catalogue(*names: str) -> Catalogue:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from time import monotonic
+from collections.abc import Callable
+from time import monotonic, time
 
 import msgspec
 import pytest
@@ -35,19 +36,27 @@ LABEL = "up/up-m"
 
 
 class Exchange:
-    """Permits probes, or not."""
+    """Permits probes, or not, and notes what happens in which order."""
 
     def __init__(self, *, permits: bool = True) -> None:
         self.permits = permits
         self.asked = 0
+        self.events: list[str] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Called while a worker waits for its permission."""
 
-    def publish(self, change: HealthChange) -> None: ...
+    def publish(self, change: HealthChange) -> None:
+        self.events.append(change.state.value)
 
     def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None: ...
 
-    async def may_probe(self, label: str) -> bool:
+    async def claim_probe(self, label: str) -> str | None:
         self.asked += label == LABEL
-        return self.permits
+        self.meanwhile()
+        return f"token {self.asked}" if self.permits else None
+
+    def release_probe(self, label: str, token: str) -> None:
+        self.events.append(f"{label} {token}")
 
 
 class Scene:
@@ -152,6 +161,34 @@ async def test_another_worker_probes() -> None:
 
     assert await scene.probe() is HealthState.OUT
     assert (scene.exchange.asked, scene.transport.requests) == (1, [])
+    assert scene.exchange.events == ["out"]
+
+
+@pytest.mark.parametrize("step", [response(200), response(401), RuntimeError("a defect")])
+async def test_claim_is_released_after_the_outcome_was_published(step: Step) -> None:
+    """Whatever the outcome, the next probe need not wait until the claim expires."""
+    scene = Scene(step)
+    scene.take_out()
+
+    state = await scene.probe()
+
+    outcome = [] if isinstance(step, Exception) else [state.value]
+    assert scene.exchange.events == ["out", *outcome, f"{LABEL} token 1"]
+
+
+@pytest.mark.parametrize("outcome", [HealthState.READY, HealthState.OPEN])
+async def test_probe_that_another_worker_has_just_finished_is_not_repeated(
+    outcome: HealthState,
+) -> None:
+    """Its outcome arrived while this worker waited for the claim."""
+    scene = Scene()
+    scene.board.of(LABEL).open(-100.0)
+    change = HealthChange(LABEL, outcome, "other", int(time() * 1000))
+    scene.exchange.meanwhile = lambda: scene.board.learn([change])
+
+    assert await scene.probe() is outcome
+    assert scene.transport.requests == []
+    assert scene.exchange.events == [f"{LABEL} token 1"]
 
 
 async def test_next_probe_is_sent_with_another_credential() -> None:
