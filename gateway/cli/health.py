@@ -54,7 +54,7 @@ def probe(deployment: str, config_path: Path | None, as_json: bool) -> None:
     Test DEPLOYMENT (`provider/model`) with each credential of its provider.
 
     A worker sends the smallest possible call, which the upstream charges. A deployment that was out
-    and responds takes calls again at once.
+    and responds takes calls again at once, unless its upstream demands a rest.
     """
     settings = load_config(config_path)
     try:

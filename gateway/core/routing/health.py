@@ -183,11 +183,16 @@ class DeploymentHealth:
         self._breaker.open(now)
         self.blocked = self._failed = True
 
-    def restore(self) -> None:
-        """Make the deployment ready: another worker, or a probe, found it working."""
+    def restore(self, now: float) -> None:
+        """
+        End what was found or guessed: another worker, or a probe, found the deployment working.
+
+        A rest that the upstream demanded goes on: that a single call is served does not end it.
+        """
         self._breaker.close()
-        self.out, self.rests_until, self.blocked = None, 0.0, False
-        self._refusals = 0
+        self.out, self._refusals = None, 0
+        if not (self.demanded and self.rests_until > now):
+            self.rests_until, self.blocked = 0.0, False
 
     def is_due(self, now: float) -> bool:
         """Return whether a probe should be sent."""

@@ -25,6 +25,8 @@ class ProbeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 0
     """The HTTP status; 0: there was no response."""
     failure: FailureClass | None = None
+    retry_after_s: float | None = None
+    """How long the upstream demands that no call is sent."""
     message: str = ""
     """The upstream's, verbatim, at most MAX_MESSAGE characters."""
     ms: int = 0

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 
 from gateway.core.catalogue import Catalogue
+from gateway.core.routing.failures import FailureClass
 from gateway.core.routing.health import (
     OLDEST_S,
     DeploymentHealth,
@@ -113,10 +114,22 @@ class HealthBoard:
         name = failure.kind.value
         counts.failures[name] = counts.failures.get(name, 0) + 1
 
-    def probe_succeeded(self, health: DeploymentHealth) -> None:
-        """Note a successful probe: the deployment is ready everywhere."""
-        health.restore()
-        self._publish(health)
+    def probe_succeeded(self, health: DeploymentHealth, rest: Failure | None = None) -> None:
+        """
+        Note that a deployment works, which all workers learn.
+
+        Args:
+            health: The deployment's.
+            rest: A refusal that may demand a rest: a rate limit or an overload.
+        """
+        now = self._clock()
+        health.restore(now)
+        if rest is not None:
+            health.record_failure(rest, now)
+        if health.state(now) is HealthState.RESTING:
+            # Elsewhere it may be out or open, which a rest alone does not end.
+            self._share(health, HealthState.READY)
+        self._publish(health, rest)
 
     def probe_failed(self, health: DeploymentHealth, failure: Failure) -> None:
         """Note a failed probe."""
@@ -151,7 +164,7 @@ class HealthBoard:
         now = self._clock()
         match change.state:
             case HealthState.READY:
-                health.restore()
+                health.restore(now)
             case HealthState.OPEN | HealthState.HALF_OPEN:
                 health.open(now)
             case HealthState.RESTING if change.until_ms is not None:
@@ -168,8 +181,7 @@ class HealthBoard:
         return counts
 
     def _publish(self, health: DeploymentHealth, failure: Failure | None = None) -> None:
-        now, unix = self._clock(), self._unix()
-        state = health.state(now)
+        state = health.state(self._clock())
         kind = None if failure is None else failure.kind
         level = logging.WARNING if state in _LOGGED_AS_WARNING else logging.INFO
         fields = {
@@ -178,8 +190,14 @@ class HealthBoard:
             "failure": None if kind is None else kind.value,
         }
         logger.log(level, "deployment_state_changed", extra=fields)
+        self._share(health, state, kind)
+
+    def _share(
+        self, health: DeploymentHealth, state: HealthState, kind: FailureClass | None = None
+    ) -> None:
         if self._exchange is None:
             return
+        now, unix = self._clock(), self._unix()
         rests = state is HealthState.RESTING
         self._exchange.publish(
             HealthChange(

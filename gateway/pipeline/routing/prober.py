@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import NamedTuple
 
@@ -151,8 +151,10 @@ class Prober:
             logger.exception("deployment_probe_failed")
             health.probe_unfinished(monotonic())
             return
-        if failure is None or RULES[failure.kind].effect in _HARMLESS:
+        if failure is None or RULES[failure.kind].effect is Effect.NONE:
             self._board.probe_succeeded(health)
+        elif RULES[failure.kind].effect is Effect.COOL_DOWN:
+            self._board.probe_succeeded(health, failure)
         else:
             self._board.probe_failed(health, failure)
 
@@ -168,7 +170,10 @@ class Prober:
             rotation.restore(credential)
         elif RULES[failure.kind].rotate:
             # The next probe is sent with another credential.
-            rotation.rest(credential, failure.kind, failure.retry_after_s, monotonic())
+            seconds = failure.retry_after_s
+            if rotation.rest(credential, failure.kind, seconds, monotonic()):
+                # The rest that the upstream demands is this credential's only.
+                return failure._replace(retry_after_s=None)
         return failure
 
     def knows(self, label: str) -> bool:
@@ -180,16 +185,18 @@ class Prober:
         """
         Probe a deployment that `knows` has, whatever its state, with each credential at once.
 
-        It is ready afterwards if one of them works.
+        It is ready afterwards if one of them works, unless the upstream demands a rest.
         """
         deployment = self._deployments[label]
         route = deployment.provider.wires[deployment.wires[0]]
         count = min(1 + len(route.alternatives), MAX_CREDENTIALS)
         found = await asyncio.gather(*(self._outcome(deployment, n) for n in range(count)))
         health = self._board.of(label)
-        if any(each.accepted for each in found):
-            if not self._board.is_ready(label):
-                self._board.probe_succeeded(health)
+        accepted = [each for each in found if each.accepted]
+        if accepted:
+            rest = _shortest_rest(accepted)
+            if rest is not None or not self._board.is_ready(label):
+                self._board.probe_succeeded(health, rest)
         else:
             first = found[0]
             assert first.failure is not None
@@ -203,10 +210,11 @@ class Prober:
         if rotation is None:
             return
         for each in (probe.outcomes or ())[: rotation.count]:
-            if each.accepted:
+            if each.failure is not None and RULES[each.failure].rotate:
+                seconds = each.retry_after_s
+                rotation.rest(each.credential - 1, each.failure, seconds, monotonic())
+            elif each.accepted:
                 rotation.restore(each.credential - 1)
-            elif each.failure is not None and RULES[each.failure].rotate:
-                rotation.rest(each.credential - 1, each.failure, None, monotonic())
 
     async def _outcome(self, deployment: Deployment, credential: int) -> ProbeOutcome:
         began = monotonic()
@@ -217,6 +225,7 @@ class Prober:
             accepted=failure is None or RULES[failure.kind].effect in _HARMLESS,
             status=status,
             failure=None if failure is None else failure.kind,
+            retry_after_s=None if failure is None else failure.retry_after_s,
             message=_without_credential(message, candidate)[:MAX_MESSAGE],
             ms=round((monotonic() - began) * 1000),
         )
@@ -261,6 +270,20 @@ class Prober:
             clocks=_short(clocks),
             head_timeout_s=TIMEOUT_S,
         )
+
+
+def _shortest_rest(accepted: Sequence[ProbeOutcome]) -> Failure | None:
+    """Return the refusal whose demanded rest ends first; None: one credential need not rest."""
+    demands = [
+        Failure(each.failure, each.status, each.retry_after_s)
+        for each in accepted
+        if each.failure is not None
+        and each.retry_after_s is not None
+        and RULES[each.failure].effect is Effect.COOL_DOWN
+    ]
+    if len(demands) < len(accepted):
+        return None
+    return min(demands, key=lambda each: each.retry_after_s or 0.0)
 
 
 def _short(clocks: Clocks) -> Clocks:

@@ -108,6 +108,19 @@ def test_rest_ends_at_the_same_time_everywhere() -> None:
     assert states(first)["a/a-m"] == states(second)["a/a-m"] == "ready"
 
 
+def test_probe_that_finds_a_rest_demanded_is_learned_by_all() -> None:
+    """What was out everywhere rests everywhere, until the same time; then nothing holds it."""
+    times = Times()
+    first, second, _ = two_workers(times)
+    first.attempt_failed(first.of("a/a-m"), Failure(FailureClass.CREDENTIAL, 401))
+
+    second.probe_succeeded(second.of("a/a-m"), Failure(FailureClass.RATE_LIMIT, 429, 20.0))
+
+    assert states(first) == states(second) == {"a/a-m": "resting", "b/b-m": "ready"}
+    times.now = 20.1
+    assert states(first) == states(second) == {"a/a-m": "ready", "b/b-m": "ready"}
+
+
 def test_refused_credential_is_published_with_its_reason() -> None:
     """The other worker knows that it is the operator's credit."""
     times = Times()

@@ -46,7 +46,9 @@ class Exchange:
         """Called while a worker waits for its permission."""
 
     def publish(self, change: HealthChange) -> None:
-        self.events.append(change.state.value)
+        rests = change.state is HealthState.RESTING and change.failure is not None
+        reason = f" {change.failure.value}" if rests and change.failure else ""
+        self.events.append(change.state.value + reason)
 
     def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None: ...
 
@@ -62,12 +64,18 @@ class Exchange:
 class Scene:
     """A deployment whose credential was refused, and its prober."""
 
-    def __init__(self, *steps: Step, wire: Wire = Wire.OPENAI, permits: bool = True) -> None:
+    def __init__(
+        self,
+        *steps: Step,
+        wire: Wire = Wire.OPENAI,
+        permits: bool = True,
+        credentials: int = 2,
+    ) -> None:
         provider = a_provider(wires=[wire])
         route = msgspec.structs.replace(
             provider.wires[wire],
             headers=((b"authorization", b"one"),),
-            alternatives=(((b"authorization", b"two"),),),
+            alternatives=(((b"authorization", b"two"),),)[: credentials - 1],
         )
         deployment = a_deployment(msgspec.structs.replace(provider, wires={wire: route}))
         catalogue = Catalogue("", (a_model(deployment),), (deployment.provider,), {})
@@ -77,7 +85,8 @@ class Scene:
         self.transport = ScriptedTransport(*steps)
         self.prober = Prober(self.board, self.transport, self.exchange)
         self.rotation = CredentialRotation(2)
-        self.prober.serve(catalogue, {LABEL: "max_completion_tokens"}, {"up": self.rotation})
+        several = {"up": self.rotation} if credentials > 1 else {}
+        self.prober.serve(catalogue, {LABEL: "max_completion_tokens"}, several)
 
     def take_out(self) -> None:
         refused = Failure(FailureClass.CREDENTIAL, 401)
@@ -90,8 +99,11 @@ class Scene:
         return self.board.states()[LABEL]
 
 
-def response(status: int) -> FakeUpstreamResponse:
-    return FakeUpstreamResponse(status, json_head(b"{}"), b"{}")
+def response(status: int, *, retry_after_s: int | None = None) -> FakeUpstreamResponse:
+    head = json_head(b"{}")
+    if retry_after_s is not None:
+        head = [*head, (b"retry-after", str(retry_after_s).encode())]
+    return FakeUpstreamResponse(status, head, b"{}")
 
 
 async def test_ready_deployment_is_never_probed() -> None:
@@ -109,6 +121,41 @@ async def test_answer_brings_a_deployment_back(status: int) -> None:
     scene.take_out()
 
     assert await scene.probe() is HealthState.READY
+
+
+@pytest.mark.parametrize(("status", "kind"), [(429, "rate_limit"), (503, "overload")])
+async def test_answer_that_demands_a_rest_gets_it(status: int, kind: str) -> None:
+    """The deployment works, and is used again when its upstream said."""
+    scene = Scene(response(status, retry_after_s=7), credentials=1)
+    scene.take_out()
+    health = scene.board.of(LABEL)
+
+    assert await scene.probe() is HealthState.RESTING
+    assert health.demanded
+    assert health.rests_until - monotonic() == pytest.approx(7, abs=1)
+    assert scene.exchange.events[:3] == ["out", "ready", f"resting {kind}"]
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(200, 60), (429, 60), (503, 90)])
+async def test_probe_does_not_shorten_a_demanded_rest(status: int, seconds: float) -> None:
+    """Of the rest demanded before and the one that the answer demands, the later end holds."""
+    demand = 90 if status == 503 else 5
+    scene = Scene(response(status, retry_after_s=demand), credentials=1)
+    health = scene.board.of(LABEL)
+    health.rest(monotonic() + 60, monotonic(), demanded=True)
+    scene.take_out()
+
+    assert await scene.probe() is HealthState.RESTING
+    assert health.rests_until - monotonic() == pytest.approx(seconds, abs=1)
+
+
+async def test_rate_limit_of_one_of_several_credentials_is_no_rest_of_the_deployment() -> None:
+    """The next one is used meanwhile."""
+    scene = Scene(response(429, retry_after_s=60))
+    scene.take_out()
+
+    assert await scene.probe() is HealthState.READY
+    assert scene.rotation.pick(monotonic() + 50) == 1
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 500])
@@ -298,6 +345,35 @@ async def test_asked_probe_takes_out_what_refuses_every_credential() -> None:
 
     assert [each.accepted for each in outcomes] == [False, False]
     assert scene.board.states()[LABEL] is HealthState.OUT
+
+
+@pytest.mark.parametrize("was_ready", [True, False])
+async def test_asked_probe_lets_a_deployment_rest_as_long_as_all_credentials_demand(
+    *, was_ready: bool
+) -> None:
+    """It is used again as soon as the first of them is."""
+    scene = Scene(response(429, retry_after_s=60), response(429, retry_after_s=30))
+    if not was_ready:
+        scene.take_out()
+
+    outcomes = await scene.prober.test(LABEL)
+    scene.prober.learn(msgspec.structs.replace(ASKED, outcomes=outcomes))
+
+    assert [each.retry_after_s for each in outcomes] == [60, 30]
+    assert scene.board.states()[LABEL] is HealthState.RESTING
+    assert scene.board.of(LABEL).rests_until - monotonic() == pytest.approx(30, abs=1)
+    assert [scene.rotation.pick(monotonic() + after) for after in (29, 31)] == [1, 1]
+
+
+async def test_asked_probe_does_not_end_a_rest_that_the_upstream_demanded() -> None:
+    """A guessed one ends: the deployment works."""
+    for demanded, state in ((True, HealthState.RESTING), (False, HealthState.READY)):
+        scene = Scene(response(200), response(200))
+        scene.board.of(LABEL).rest(monotonic() + 60, monotonic(), demanded=demanded)
+
+        await scene.prober.test(LABEL)
+
+        assert scene.board.states()[LABEL] is state
 
 
 async def test_outcome_of_another_worker_ends_the_rest_of_a_credential() -> None:
