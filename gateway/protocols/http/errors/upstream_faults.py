@@ -135,6 +135,9 @@ _KINDS: Final[Mapping[FaultClass, ErrorKind]] = {
     FaultClass.BROKEN_OFF: ErrorKind.UPSTREAM_BROKEN,
 }
 
+_BUSY_STATUSES: Final = frozenset({503, 529})
+"""Statuses that demand a rest, even if the error's type is generic."""
+
 # Classes by which providers also report trouble with the operator's account.
 _MAY_BE_ACCOUNT: Final = frozenset(
     {
@@ -258,6 +261,8 @@ def _classify(wire: Wire, status: int, fields: ErrorFields) -> FaultClass:
     found = named or _by_status(wire, status)
     if status in _ACCOUNT_STATUSES and found in (FaultClass.INVALID, FaultClass.FAILED):
         found = _STATUSES[status]
+    if status in _BUSY_STATUSES and found is FaultClass.FAILED:
+        found = FaultClass.OVERLOADED
     if status not in _SPOKEN or (status == 402 and named is FaultClass.RATE_LIMITED):
         return found
     message = fields.message

@@ -241,3 +241,14 @@ def test_refused_content_in_a_stream_is_the_requests_error(code: str) -> None:
 
     assert fault.fault is FaultClass.INVALID
     assert not RULES[failure_class(fault)].fallback
+
+
+@pytest.mark.parametrize(("status", "expected"), [(500, "upstream"), (503, "overload")])
+def test_status_503_is_an_overload_even_if_its_type_is_generic(status: int, expected: str) -> None:
+    """A busy upstream rests instead of opening its breaker."""
+    error = {"type": "api_error", "message": "No."}
+    body = json.dumps({"type": "error", "error": error}).encode()
+
+    fault = read_fault(Wire.ANTHROPIC, status, (), body)
+
+    assert failure_class(fault).value == expected
