@@ -1,5 +1,5 @@
 """
-What clients get, and pay, for every fault of an upstream.
+What clients get and pay for every fault of an upstream, and what becomes of the deployment.
 
 Each case has a model and a provider of its own, whose header has the demo upstream inject the
 fault; all cases are called at once by the real SDKs. What was charged is compared with what the
@@ -12,9 +12,7 @@ combination of the three.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -28,6 +26,7 @@ import openai
 import pytest
 
 from gateway.demo.faults import KINDS
+from tests.support.fault_table import CASES, TABLE, Case, Fault
 from tests.support.gateway_process import GatewayProcess, free_port
 from tests.support.waiting import wait_until_sync
 
@@ -38,95 +37,17 @@ INPUT_NANOUSD, OUTPUT_NANOUSD = 1_000, 2_000
 TOKENS = 20
 HELLO = "Hello from the demo upstream!"
 CLOCKS = "{ connect_s = 5, first_byte_s = 3, first_content_s = 3, idle_s = 3, total_s = 60 }"
+ROUTING = """
+[routing]
+retries = 0
+probes = false
+breaker_failures = 1
+breaker_open_s = 600
+out_probe_s = 600
+"""
+"""Each deployment fails once, and its state stays as that left it."""
 AT_ONCE = 24
 """Calls that run at the same time."""
-
-
-class Fault(NamedTuple):
-    """
-    A row of the table.
-
-    Attributes:
-        text: What the demo upstream reads; "closed" and "tls" are of the address.
-        whole, streamed: What a client gets without a fallback: "text", the status of the error, or
-            "breaks" for an error after some text. With a fallback a status becomes "text".
-    """
-
-    text: str
-    whole: str
-    streamed: str
-
-
-TABLE = (
-    Fault("closed", "502", "502"),
-    Fault("tls", "502", "502"),
-    Fault("refuse", "502", "502"),
-    Fault("hang_head", "504", "504"),
-    Fault("hang_stream after=0", "504", "504"),
-    Fault("hang_stream", "504", "breaks"),
-    Fault("cut after=0", "502", "502"),
-    Fault("cut", "502", "breaks"),
-    Fault("end_early after=0", "502", "502"),
-    Fault("end_early", "502", "breaks"),
-    Fault("garbage after=0", "502", "502"),
-    Fault("garbage", "502", "breaks"),
-    Fault("wrong_length", "502", "breaks"),
-    Fault("rate_limit retry_after_s=7", "429", "429"),
-    Fault("status", "503", "503"),
-    Fault("status status=529", "529", "529"),
-    Fault("drip pace_s=0.005", "text", "text"),
-    Fault("error_after_200 after=0", "500", "500"),
-    Fault("error_after_200", "500", "breaks"),
-    Fault("duplicate_usage", "text", "text"),
-    Fault("huge_event size_bytes=2000000", "text", "text"),
-)
-
-
-class Case(NamedTuple):
-    """One call."""
-
-    number: int
-    fault: Fault
-    client: str
-    streamed: bool
-    fallback: bool
-
-    @property
-    def model(self) -> str:
-        """The model that only this call uses, here and at the upstream."""
-        return f"case-{self.number:03d}"
-
-    @property
-    def name(self) -> str:
-        """What distinguishes the case, for a failure's message."""
-        how = "streamed" if self.streamed else "whole"
-        with_fallback = "fallback" if self.fallback else "alone"
-        return f"{self.fault.text}-{how}-{self.client}-{with_fallback}"
-
-    @property
-    def expected(self) -> str:
-        """What the client gets."""
-        alone = self.fault.streamed if self.streamed else self.fault.whole
-        return "text" if self.fallback and alone.isdigit() else alone
-
-
-EVERY_CASE = [
-    Case(number, *parts)
-    for number, parts in enumerate(
-        itertools.product(TABLE, ("openai", "anthropic"), (False, True), (False, True))
-    )
-]
-
-
-def is_chosen(case: Case) -> bool:
-    """Return whether a case is one of the four of its fault that have all pairs."""
-    fault, combination = divmod(case.number, 8)
-    return (combination.bit_count() + fault) % 2 == 0
-
-
-CASES = [
-    case for case in EVERY_CASE if os.environ.get("CAPIO_FAULTS_LONG") == "1" or is_chosen(case)
-]
 
 
 BY_FAULT = pytest.mark.parametrize("fault", TABLE, ids=[fault.text for fault in TABLE])
@@ -255,6 +176,8 @@ class Results(NamedTuple):
     served: dict[str, list[dict[str, Any]]]
     """What the upstream says of each attempt."""
     balance_nanousd: int
+    health: dict[str, dict[str, Any]]
+    """What `capio health` says of each deployment."""
 
 
 def charges_of(process: GatewayProcess) -> dict[str, Charge]:
@@ -277,13 +200,25 @@ def balance_of(process: GatewayProcess) -> int:
         return int(balance)
 
 
+def health_of(process: GatewayProcess) -> dict[str, dict[str, Any]]:
+    """Return what `capio health` says of each deployment."""
+    rows = json.loads(process.capio("health", "--minutes", "10", "--json"))
+    return {row["deployment"]: row for row in rows}
+
+
+def attempts_in(health: dict[str, dict[str, Any]]) -> int:
+    """Return the attempts of all deployments."""
+    return sum(row["attempts"] for row in health.values())
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
     """Make all calls, through a gateway of their own."""
     main, spare = free_port(), free_port()
     command = [sys.executable, "-m", "gateway.demo", str(main), "0", "--spare", str(spare)]
     demo = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    process = GatewayProcess(tmp_path_factory.mktemp("faults"), config(main, spare), workers=1)
+    home = tmp_path_factory.mktemp("faults")
+    process = GatewayProcess(home, config(main, spare), workers=1, extra=ROUTING)
     try:
         process.start()
         process.capio("accounts", "create", "faults", "--postpaid", "--json")
@@ -295,7 +230,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
         served: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             served.setdefault(row["model"], []).append(row)
-        yield Results(outcomes, charges_of(process), served, balance_of(process))
+        # Counts reach Redis once per second.
+        expected = sum(charge.attempts for charge in charges_of(process).values())
+        wait_until_sync(lambda: attempts_in(health_of(process)) >= expected, 10)
+        charges, balance = charges_of(process), balance_of(process)
+        yield Results(outcomes, charges, served, balance, health_of(process))
     finally:
         process.stop()
         demo.terminate()
@@ -325,7 +264,7 @@ def check_outcome(results: Results, case: Case) -> None:
     assert isinstance(error, openai.APIStatusError | anthropic.APIStatusError), error
     assert str(error.status_code) == case.expected
     if case.fault.text.startswith("rate_limit"):
-        assert error.response.headers["retry-after"] == "7"
+        assert error.response.headers["retry-after"] == "90"
 
 
 def is_insured(case: Case) -> bool:
@@ -378,10 +317,30 @@ def test_only_failures_before_any_text_are_tried_elsewhere(results: Results, fau
 
 
 def check_attempts(results: Results, case: Case) -> None:
-    alone = case.fault.streamed if case.streamed else case.fault.whole
     deployments = [row["deployment"] for row in results.served.get(case.model, [])]
 
-    assert ("spare" in deployments) is (case.fallback and alone.isdigit())
+    assert ("spare" in deployments) is (case.fallback and case.alone.isdigit())
+
+
+@BY_FAULT
+def test_failure_is_counted_for_its_deployment_only(results: Results, fault: Fault) -> None:
+    """Failures of the upstream open the breaker, demands let it rest, refusals take it out."""
+    for case in cases_of(fault):
+        check_health(results, case)
+
+
+def check_health(results: Results, case: Case) -> None:
+    health = results.health[f"{case.model}/{case.model}"]
+    failures = {case.failure: 1} if case.failure else {}
+    served = not failures
+
+    assert (health["failures"], health["state"]) == (failures, case.fault.state)
+    assert (health["attempts"], health["ok"]) == (1, int(served))
+    if case.fallback:
+        spare = results.health[f"spare/{case.model}"]
+        used = not served and case.expected == "text"
+        assert (spare["attempts"], spare["ok"]) == (int(used), int(used))
+        assert (spare["failures"], spare["state"]) == ({}, "ready")
 
 
 def test_balance_is_the_sum_of_all_charges(results: Results) -> None:
