@@ -12,6 +12,7 @@ import pytest
 from gateway.console.admin_api.accounts import AdminAccounts
 from gateway.console.admin_api.keys import AdminKeys
 from gateway.console.admin_api.records import AdminRecords
+from gateway.core.routing.failures import RULES, Effect, FailureRule
 from gateway.pipeline import proxy
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -61,7 +62,9 @@ def rows_of(page: str, heading: str) -> list[list[str]]:
     """The cells of the tables under a heading, without the two lines of a head."""
     section = text_of(page).split(f"{heading}\n")[1].split("\n## ")[0]
     lines = [line for line in section.split("\n") if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+    # A cell may be empty, and one with code may have a bar without a space.
+    cells = (re.split(r" \|(?= )", line.strip("|")) for line in lines[2:])
+    return [[cell.strip() for cell in row] for row in cells]
 
 
 def test_docs_names_the_phases_as_the_code_does() -> None:
@@ -95,6 +98,29 @@ def test_docs_lists_the_layers_of_the_import_contract() -> None:
     assert (
         text_of("architecture.md").split("```layers\n")[1].split("\n```")[0].split("\n") == layers
     )
+
+
+def test_docs_says_what_follows_from_each_class_of_failure() -> None:
+    """The columns retry, fallback and health of every row are those of its rule."""
+    effects = {
+        Effect.NONE: "",
+        Effect.BREAKER: "breaker",
+        Effect.COOL_DOWN: "rests",
+        Effect.OUT: "out",
+    }
+
+    def columns(rule: FailureRule) -> list[str]:
+        again = "yes" if rule.retry else "no"
+        if rule.rotate:
+            again = "other key, then yes" if rule.retry else "other key"
+        return [again, "yes" if rule.fallback else "no", effects[rule.effect]]
+
+    rows = rows_of("routing.md", "## Failures")
+
+    assert [[row[0].strip("`"), *row[2:5]] for row in rows] == [
+        [each.value, *columns(rule)] for each, rule in RULES.items()
+    ]
+    assert all(len(row) == 6 for row in rows)
 
 
 def test_docs_lists_every_path_of_the_operators_api() -> None:
