@@ -9,7 +9,7 @@
 # For several architectures: docker buildx build --platform linux/amd64,linux/arm64. All packages
 # have wheels for both, nothing is compiled.
 #
-# The base has no digest here, because a digest that nobody renews keeps its holes for ever. Release
+# The base has no digest here, because an outdated digest keeps its vulnerabilities. Release
 # builds give the one that they have scanned: --build-arg BASE=python:3.11-slim@sha256:...
 ARG BASE=python:3.11-slim
 FROM ${BASE}

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Show usage events that were set aside, and have them booked after all."""
+    """Show usage events that were set aside, and requeue them."""
 
 
 @dead_letters.command("list")

@@ -75,7 +75,7 @@ class AnnouncementOperations:
         )
 
     async def end_notice(self, notice_id: str, by: Actor) -> Notice:
-        """Show a notice no longer; raises UnknownNoticeError."""
+        """End a notice; raises UnknownNoticeError."""
         return await self._notices.end(notice_id, by)
 
     async def notices(self, *, before: str = "", limit: int) -> Sequence[Notice]:

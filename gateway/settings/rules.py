@@ -137,9 +137,12 @@ def _check_stores(settings: Settings) -> Iterator[str]:
                 "remove it, or give the URL of a server"
             )
     if settings.sql.transaction_pooler and settings.sql.url == "embedded":
-        yield "sql.transaction_pooler: there is none before the embedded database; remove it"
+        yield "sql.transaction_pooler: the embedded database has no pooler; remove this setting"
     if not settings.server.ledger_writer and "embedded" in (settings.redis.url, settings.sql.url):
-        yield "server.ledger_writer: false needs redis.url and sql.url of servers; remove it"
+        yield (
+            "server.ledger_writer: false requires external Redis and SQL servers; "
+            "set redis.url and sql.url, or remove it"
+        )
     yield from _check_sentinels(settings.redis)
 
 

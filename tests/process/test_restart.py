@@ -33,11 +33,10 @@ NEW_MODEL = '[[models]]\nname = "{}"\ndeployments = [{{ provider = "demo", model
 def service(
     tmp_path_factory: pytest.TempPathFactory, paced_upstream: DemoProcess
 ) -> Iterator[Service]:
-    """A gateway that survives every test, with a short patience for silent workers."""
+    """A gateway that survives every test."""
     made = Service(
         tmp_path_factory.mktemp("restart"),
         paced_upstream,
-        server="heartbeat_timeout_s = 5\n",
         extra="[money]\nlease_s = 5\nrenew_s = 1\n",
     )
     try:
@@ -187,7 +186,7 @@ def test_stopped_worker_is_killed_settled_and_replaced(service: Service, key: Ke
         seconds = time.monotonic() - began
     print(f"a stopped worker was replaced after {seconds:.1f} s")
 
-    assert 4.5 <= seconds < 15  # the last heartbeat was before the signal
+    assert 9 <= seconds < 15  # the last heartbeat was before the signal
     killed = events(service, "worker_killed")
     assert [each["worker"] for each in killed] == [victim]
     cut = 12 - len(streams.whole)

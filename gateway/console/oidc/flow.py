@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from gateway.console.oidc.provider import Description
+from gateway.console.openid.provider import Description
 from gateway.console.signin.secret import ConsoleSecret
 from gateway.store.people.tokens import new_token
 

@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from gateway.console.oidc.flow import LIFE_S, Flow, authorization_url, begin, opened, sealed
-from gateway.console.oidc.provider import Provider, ProviderError
-from gateway.console.oidc.tokens import Claims, TokenRefusedError, verify
+from gateway.console.openid.provider import Provider, ProviderError
+from gateway.console.openid.tokens import Claims, TokenRefusedError, verify
 from gateway.console.signin.pages import START
 from gateway.console.web.page import Page, Route, local_path
 from gateway.console.web.viewer import Access

@@ -96,7 +96,7 @@ async def publish_notice(page: Page) -> Response:
 
 
 async def end_notice(page: Page) -> Response:
-    """Show a notice no longer."""
+    """End a notice."""
     try:
         await page.services.announcements.end_notice(page.name("notice_id"), page.actor)
     except UnknownNoticeError as error:

@@ -17,7 +17,7 @@ _END: Final = "/admin-ui/view-as/end"
 
 
 async def view_as(page: Page) -> Response:
-    """Begin to look at an account's pages."""
+    """Start viewing an account's pages."""
     try:
         account = await page.services.accounts.view_as(page.name("account_id"), page.actor)
     except UnknownAccountError as error:
@@ -37,7 +37,7 @@ async def view_as(page: Page) -> Response:
 
 
 async def end(page: Page) -> Response:
-    """End it; return to the account."""
+    """Stop viewing; return to the account."""
     cookie = page.request.cookies.get(COOKIE)
     seen = viewing_as(page.services.people.secret, page.viewer, cookie, PREFIX)
     shown = seen.account if seen.views_as else None

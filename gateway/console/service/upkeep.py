@@ -27,7 +27,7 @@ async def upkeep(page: Page) -> Response:
 
 
 async def requeue(page: Page) -> Response:
-    """Have the chosen events booked after all."""
+    """Requeue the chosen events."""
     form = await page.form()
     if not await page.claim(form):
         return page.redirect(_PATH)

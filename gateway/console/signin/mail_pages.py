@@ -22,7 +22,7 @@ from gateway.store.people.users import normal_login
 _PATH: Final = "/sign-in/mail"
 _KINDS: Final = {kind.value: kind for kind in (LinkKind.ENTER, LinkKind.RESET)}
 _ADDRESS = "Enter one mail address."
-_MANY_MAILS = "Many links were sent within the last hour. Look into your mail, or try later."
+_MANY_MAILS = "Many links were sent within the last hour. Check your mail, or try later."
 
 
 async def show_mail(page: Page) -> Response:

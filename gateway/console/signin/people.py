@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.console.oidc.provider import Provider
+from gateway.console.openid.provider import Provider
 from gateway.console.signin.mail import Mailer, Outbox
 from gateway.console.signin.passkeys import Passkeys
 from gateway.console.signin.passwords import Passwords

@@ -29,7 +29,7 @@ _CODE = "This code cannot be redeemed: it is unknown, used or expired."
 _TAKEN = "This name is already taken. Choose another one, or sign in."
 _USED = "This link no longer works: it was used or has expired. Sign in, or ask for a new one."
 _MANY_SIGN_UPS = "Many people have signed up from your network within the last hour. Try later."
-_MANY_MAILS = "Many links were sent within the last hour. Look into your mail, or try later."
+_MANY_MAILS = "Many links were sent within the last hour. Check your mail, or try later."
 
 
 async def show_sign_up(page: Page) -> Response:
@@ -103,7 +103,7 @@ async def _create(page: Page, form: Form, login: str, *, finish: bool = False) -
 
 
 async def _send(page: Page, mailer: Mailer, address: str) -> None:
-    """Mail a link to sign up; to who has a user already, the way to sign in."""
+    """Mail a link to sign up; an existing user gets the address to sign in instead."""
     people, brand = page.services.people, page.services.settings.brand
     base_url = brand.public_url.rstrip("/")
     if await people.users.find(address) is None:

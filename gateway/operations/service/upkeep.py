@@ -40,7 +40,7 @@ class UpkeepOperations:
 
     async def requeue(self, letter_id: str, by: Actor) -> DeadLetter:
         """
-        Have an event booked after all, once the reason is gone.
+        Requeue an event, once the reason is gone.
 
         Raises:
             UnknownLetterError, UnreadableLetterError, StreamFullError.

@@ -23,7 +23,7 @@ class ProbeExchange(Protocol):
         """Return whether this worker is to send a probe."""
 
     async def finish(self, probe: Probe) -> None:
-        """Publish the outcomes of a probe to all workers and to who asked."""
+        """Publish the outcomes of a probe to all workers and to the requester."""
 
 
 class AskedProbes:
@@ -61,5 +61,5 @@ class AskedProbes:
             if await self._exchange.claim(probe.probe):
                 outcomes = await self._prober.test(probe.deployment)
                 await self._exchange.finish(msgspec.structs.replace(probe, outcomes=outcomes))
-        except Exception:  # a task root: who asked is not answered
+        except Exception:  # a task root: the requester gets no outcome
             logger.exception("asked_probe_failed", extra={"deployment": probe.deployment})

@@ -6,9 +6,9 @@ that needs no decoding can be moved from one to the other as it is, which takes 
 of reading an event and writing another.
 
 Nothing is assumed about either format: the bytes around the text are taken from an event that was
-translated in the usual way, and used only after the next one was translated to exactly what they
-give. Any event that does not fit, and any whose translation differs, ends their use until an event
-fits again.
+translated in the usual way, and used only once they reproduce the next event's translation
+exactly. Any event that does not fit, and any whose translation differs, ends their use until an
+event fits again.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Console(Section, frozen=True):
     signup: Annotated[
         Literal["closed", "invite", "code", "open"],
         Meta(
-            description="How new people get in. `invite`: by a link from an owner or operator."
+            description="Who may create a user. `invite`: by a link from an owner or operator."
             " `code`: also with an unused redemption code, which is redeemed into their new"
             " account. `open`: also without one. `closed`: not at all; invitations then only let"
             " existing users join an account.",

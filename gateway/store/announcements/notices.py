@@ -77,7 +77,7 @@ class Notices:
         return notice
 
     async def end(self, notice_id: str, by: Actor) -> Notice:
-        """Show a notice no longer. Idempotent. Raises UnknownNoticeError."""
+        """End a notice. Idempotent. Raises UnknownNoticeError."""
         now = int(time.time())
         columns = NOTICES.c
         ends = sa.or_(columns.ends_at.is_(None), columns.ends_at > now)

@@ -3,7 +3,7 @@ Probes that operators ask for, through Redis.
 
 A probe is published on the channel of health changes. The first worker that claims it sends it, and
 publishes the outcomes, from which all workers learn which credentials work. It also keeps them for
-a while under the probe's id, for who asked.
+a while under the probe's id, for the requester.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ class RedisAdmitter:
                     # The client of a call that has ended may call again before it is settled.
                     if reply.name is not LimitName.RPM and concerns(settling, account_id):
                         self._settlements.send(account_id)
-                        settling = {}  # those that came later do not count: asked again once
+                        settling = {}  # ask again once: later settlements are ignored
                         continue
                     if reply.name in _MONEY and self._accounts.may_ask_again(account_id):
                         await self._accounts.refresh(account_id)

@@ -2,7 +2,7 @@
 Limits while Redis is unavailable: each worker admits a share of each limit.
 
 A client may be served by every worker of every pod at once, so the share is 1 / their number when
-Redis last responded, see `census`, or less by `money.degraded_share`. Money may be spent up to the
+Redis last responded, see `census`, and at most `money.degraded_share`. Money may be spent up to the
 same share of what was available at the last reply of Redis; calls of accounts that this worker has
 not seen are refused.
 

@@ -47,7 +47,7 @@ class DirectBooking:
         metrics: Updates `usage_direct` and `late_settlements`.
 
     Attributes:
-        owed: The newest booked events, which Redis has not got from here.
+        owed: The newest booked events, which this worker has not yet sent to Redis.
     """
 
     def __init__(self, transactions: Runner, metrics: Metrics) -> None:

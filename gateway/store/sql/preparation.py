@@ -41,7 +41,7 @@ async def prepare_schema(
 
     A PostgreSQL that is unavailable is waited for, without limit. The log says so at each attempt.
     If an earlier start has seen the schema, it is not waited for: False.
-    One that refuses the role, its password or the database is not: waiting changes none of them.
+    If it rejects the role, the password or the database, raise: waiting would not help.
 
     Args:
         settings: Checked.

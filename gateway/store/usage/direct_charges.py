@@ -32,7 +32,7 @@ class DirectCharges:
 
     async def check(self) -> None:
         """
-        Look at the charges since the last check but one.
+        Look at the charges since the check before the last, as ids may commit out of order.
 
         Raises:
             GatewayError: STORE_UNAVAILABLE.

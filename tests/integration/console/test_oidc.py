@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from joserfc.jwk import ECKey
 
-from gateway.console.oidc import provider as provider_module
+from gateway.console.openid import provider as provider_module
 from gateway.settings import Brand, Console, Oidc, Secrets, Server, Settings
 from gateway.store.accounts.accounts import Accounts
 from gateway.store.accounts.audit import SYSTEM

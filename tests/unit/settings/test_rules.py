@@ -215,12 +215,13 @@ def test_parse_agreeing_settings_have_no_error() -> None:
         (
             "[[models]]",
             "[sql]\ntransaction_pooler = true\n[[models]]",
-            "sql.transaction_pooler: there is none before the embedded database; remove it",
+            "sql.transaction_pooler: the embedded database has no pooler; remove this setting",
         ),
         (
             "[[models]]",
             '[server]\nledger_writer = false\n[redis]\nurl = "redis://host"\n[[models]]',
-            "server.ledger_writer: false needs redis.url and sql.url of servers; remove it",
+            "server.ledger_writer: false requires external Redis and SQL servers; "
+            "set redis.url and sql.url, or remove it",
         ),
         (
             "[[models]]",

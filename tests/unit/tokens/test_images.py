@@ -26,7 +26,7 @@ def test_image_runs_a_command_that_exists_and_not_as_root() -> None:
     """The user is a number, because orchestrators cannot check whether a name is root."""
     command = json.loads(re.findall(r"^CMD (.+)$", DOCKERFILE, re.MULTILINE)[0])
 
-    assert re.search(r"^USER [1-9]\d*$", DOCKERFILE, re.MULTILINE)
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", DOCKERFILE, re.MULTILINE)
     with pytest.raises(SystemExit) as ended:
         main([command[0], "--help"])
     assert ended.value.code == 0

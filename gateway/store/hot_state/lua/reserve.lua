@@ -1,6 +1,6 @@
 -- Admits calls of one shard, each in its turn and all or nothing. What the same call holds for
--- another model, of which it is a fallback, is released first, whatever follows: that release may
--- have been lost.
+-- another model, of which it is a fallback, is released first, even if the call is then refused,
+-- because the earlier release may be lost.
 --
 -- KEYS     calls, leases
 -- ARGV[1]  now, Unix ms; '' for the server's clock

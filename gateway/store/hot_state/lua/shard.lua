@@ -2,7 +2,7 @@
 --
 -- A script reads the fields of an account that it needs with one command, computes in memory, and
 -- writes what has changed with one command: a call from Lua costs more than the rest of its work.
--- So a script that serves many calls in their order must read no field behind an account's back.
+-- So a script that serves many calls in their order must read fields only through the account object.
 --
 -- Keys, all with the hash tag of the shard, so that a script stays within one slot of a cluster:
 --   <prefix>{s17}a:<account>  hash: the account, see below

@@ -330,7 +330,7 @@ def test_call_costs_its_settlement_else_its_largest_checkpoint(sql_settings: Set
         runner.run(migrate(sql_settings))
         database = Database(sql_settings)
 
-        @profile(max_examples=60)
+        @profile(max_examples=25)
         @given(story=stories())
         def check(story: Story) -> None:
             left, kept, delivered = runner.run(tell(database, story))

@@ -284,7 +284,7 @@ STEP = st.sampled_from(["start", "start", "start", "end", "renew", "sweep", "boo
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 2**32),
     funds=st.sampled_from([1, USD // 100, USD, 3 * USD, 50 * USD]),

@@ -35,7 +35,7 @@ from tests.support.metering import PRICES, TillWorld, ask_for, event_for
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 LEASE_MS = 30_000
 LONG = "CAPIO_EXAMPLES" in os.environ
-EXAMPLES = settings().max_examples if LONG else 40
+EXAMPLES = settings().max_examples if LONG else 25
 FLOOR, SHARE, SMALL, SMALL_CONCURRENCY = 150, 0.25, 500, 3
 MONEY = Money(
     exposure_floor="0.00000015", exposure_share=SHARE,

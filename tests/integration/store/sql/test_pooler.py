@@ -59,7 +59,7 @@ def pooler(postgres: PostgresServer) -> Iterator[Path]:
             [program, str(home / "pgbouncer.ini")], stdout=log, stderr=log, **as_user
         )
     try:
-        wait_until_sync((home / ".s.PGSQL.6432").exists)
+        wait_until_sync((home / ".s.PGSQL.6432").exists, 20)
         yield home
     finally:
         process.kill()

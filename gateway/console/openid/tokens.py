@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.console.oidc.provider import Provider, ProviderError
+from gateway.console.openid.provider import Provider, ProviderError
 
 ALGORITHMS: Final = (
     "RS256",

@@ -1,0 +1,1 @@
+"""Speaks OpenID Connect to the provider: its description, its keys and its tokens."""
