@@ -52,7 +52,8 @@ def pooler(postgres: PostgresServer) -> Iterator[Path]:
     as_user: dict[str, Any] = {}
     if os.geteuid() == 0:  # PgBouncer refuses to run as root
         nobody = pwd.getpwnam("nobody")
-        os.chown(home, nobody.pw_uid, nobody.pw_gid)
+        for path in (home, home / "pgbouncer.ini"):  # whatever the umask of a test
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
         as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
