@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -138,7 +139,8 @@ def test_reload_says_why_not(service: Service, key: Key) -> None:
     """Exit code 1 or 2 with the error, and the old models stay."""
     path = service.process.config_path
     good = path.read_text()
-    before = models(service, key)
+    names = {each["name"] for each in tomllib.loads(good)["models"]}
+    wait_until_sync(lambda: models(service, key) == names, 10)  # after what other tests changed
     path.write_text(good + '[[providers]]\nname = "x"\napi_key_env = "CAPIO_TEST_NOT_SET"\n'
                     'openai = { base_url = "http://127.0.0.1:1/v1" }\n')  # fmt: skip
     missing = COMMANDS.run("reload", "--config", str(path))
@@ -150,7 +152,7 @@ def test_reload_says_why_not(service: Service, key: Key) -> None:
     assert "CAPIO_TEST_NOT_SET is not set" in missing.stderr
     assert invalid.code == 2
     assert "nonsense" in invalid.stderr
-    assert models(service, key) == before
+    assert models(service, key) == names
 
 
 def test_changed_file_is_applied_and_an_invalid_one_is_not(service: Service, key: Key) -> None:
