@@ -84,12 +84,10 @@ class AttemptRunner:
                 the response.
         """
         call, channel, policy = context.call, context.channel, self._policy
-        started = monotonic()
-        policy.budget.record_call(started)
         hedge = None if call.model is None else call.model.hedge
         if call.model is not None and hedge is not None:
             policy.hedging.record_call(call.model.name, hedge)
-        order = AttemptOrder(candidates, policy.limits, started, context.max_attempts)
+        order = self._order(context, candidates)
         candidate = order.first
         while True:
             delay_s = None
@@ -111,6 +109,20 @@ class AttemptRunner:
             candidate = following.candidate
             if following.wait_s:
                 await asyncio.sleep(following.wait_s)
+
+    def _order(self, context: CallContext, candidates: tuple[Candidate, ...]) -> AttemptOrder:
+        if context.began is None:
+            context.began = monotonic()
+            self._policy.budget.record_call(context.began)
+        elsewhere = context.call.attempts + context.models_left
+        limits, own = self._policy.limits, context.max_attempts
+        return AttemptOrder(candidates, limits, context.began, own, elsewhere)
+
+    def may_continue(self, context: CallContext) -> bool:
+        """Return whether the bounds of a call leave an attempt for another model."""
+        limits, began = self._policy.limits, context.began
+        late = began is not None and monotonic() - began > limits.within_s
+        return not late and context.call.attempts < limits.max_attempts
 
     async def _try(self, context: CallContext, candidate: Candidate) -> Tried:
         """Make an attempt, and note how it ended."""

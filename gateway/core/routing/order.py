@@ -45,6 +45,8 @@ class AttemptOrder:
         limits: Bounds of attempts, retries and time.
         started: When the first attempt begins.
         max_attempts: The client's own bound, which also bounds the retries of each deployment.
+        elsewhere: Attempts of `limits.max_attempts` that other models of the call have made, or
+            keep for themselves. One is always left.
     """
 
     __slots__ = (
@@ -67,11 +69,13 @@ class AttemptOrder:
         limits: RetryLimits,
         started: float,
         max_attempts: int | None = None,
+        elsewhere: int = 0,
     ) -> None:
         self._candidates = candidates
         self._limits = limits
         self._started = started
-        self._most = limits.max_attempts if max_attempts is None else max_attempts
+        left = max(limits.max_attempts - elsewhere, 1)
+        self._most = left if max_attempts is None else max_attempts
         each = limits.retries if max_attempts is None else max_attempts - 1
         self._each = each
         self._failed: dict[str, int] = {}

@@ -31,7 +31,7 @@ from gateway.tokens.input_bound import may_carry_media
 
 
 class Ask(NamedTuple):
-    """A call's models, in the order in which they are tried, and preferences for the first."""
+    """A call's models, in the order in which they are tried, and what the client prefers."""
 
     models: Sequence[Model]
     preferences: Preferences = NO_PREFERENCES
@@ -69,8 +69,11 @@ class CallExecution:
         """
         failed: GatewayError | None = None
         for number, model in enumerate(ask.models):
+            context.models_left = len(ask.models) - number - 1
+            if failed is not None and not self._may_try(context, model, ask.preferences):
+                continue
             try:
-                route = self._planned(context, model, NO_PREFERENCES if number else ask.preferences)
+                route = self._planned(context, model, ask.preferences)
                 if number == 0:
                     await self._reserve(context, principal, model, route.candidates[0])
                     if context.keeper is not None:
@@ -86,6 +89,11 @@ class CallExecution:
                 return
         assert failed is not None
         raise failed
+
+    def _may_try(self, context: CallContext, model: Model, preferences: Preferences) -> bool:
+        """Return whether the bounds of the call and its preferences permit a fallback."""
+        permitted = any(map(preferences.permits, model.deployments))
+        return permitted and self._attempts.may_continue(context)
 
     @property
     def allows_fallbacks(self) -> bool:

@@ -98,6 +98,10 @@ class CallContext(msgspec.Struct):
     """Stores the response for follow-up requests."""
     max_attempts: int | None = None
     """None: each candidate once."""
+    began: float | None = None
+    """When the first attempt began, in the loop's time; None: it has not."""
+    models_left: int = 0
+    """Fallback models after the one in use; each keeps an attempt for itself."""
     input_estimate: int = 0
     """Input tokens for a stream's first event, if the upstream reports them only at the end."""
     without_reasoning: bool = False

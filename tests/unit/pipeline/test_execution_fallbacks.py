@@ -10,6 +10,7 @@ import pytest
 
 from gateway.core.model import CallRecord, Model, Prices
 from gateway.core.routing.health import HealthRules
+from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation, ReserveAsk
 from tests.support.pipeline_bench import Bench
@@ -96,6 +97,49 @@ async def test_fallback_of_the_client_serves_as_itself() -> None:
     for request in bench.transport.requests:
         assert b'"models"' not in request.body
     assert b'"of-n-m"' in bench.transport.requests[1].body
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [(b"x-capio-exclude", b"of-n"), (b"x-capio-only", b"up, of-o")],
+)
+async def test_preferences_hold_for_fallbacks(header: bytes, value: bytes) -> None:
+    """A fallback of which they leave no deployment is skipped."""
+    deployments = [a_deployment(a_provider(name)) for name in ("up", "of-n", "of-o")]
+    models = [a_fallback(), a_fallback("o")]
+    bench = Bench(refusing(500), refusing(500), good(), deployments=deployments, models=models)
+    client = FakeClient(CHAT, asking_for("n", "o"), headers=[(header, value)])
+
+    await bench.run(client)
+
+    assert (client.status, client.header(b"x-capio-model")) == (200, b"o")
+
+
+async def test_attempts_of_all_models_are_bounded_together() -> None:
+    """The retries of a model leave an attempt to each fallback, and end with the call's bound."""
+    models = [a_fallback(), a_fallback("o"), a_fallback("p")]
+    limits = RetryLimits(max_attempts=4, retries=9, first_wait_s=0.001)
+    budget = RetryBudget(100, 10)
+    bench = Bench(*[refusing(500)] * 9, models=models, retries=limits, budget=budget)
+    client = FakeClient(CHAT, asking_for("n", "o", "p"))
+
+    await bench.run(client)
+
+    tried = [msgspec.json.decode(each.body)["model"] for each in bench.transport.requests]
+    assert tried == ["up-m", "of-n-m", "of-o-m", "of-p-m"]
+    assert (client.status, client.header(b"x-capio-attempts")) == (500, b"4")
+
+
+async def test_fallbacks_end_with_the_time_of_the_call() -> None:
+    """`routing.attempts_within_s` counts from the first attempt at the first model."""
+    limits = RetryLimits(retries=0, within_s=0.0)
+    bench = Bench(*[refusing(500)] * 2, models=[a_fallback()], retries=limits)
+    client = FakeClient(CHAT, asking_for("n"))
+
+    await bench.run(client)
+
+    assert len(bench.transport.requests) == 1
+    assert client.status == 500
 
 
 async def test_fallback_of_the_catalogue_serves_without_being_asked_for() -> None:

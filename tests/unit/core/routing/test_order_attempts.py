@@ -118,6 +118,13 @@ def test_attempts_end_with_their_number() -> None:
     assert (first is not None, second) == (True, None)
 
 
+def test_other_models_take_attempts_and_leave_one() -> None:
+    """Retries end where the others' attempts begin."""
+    attempts = Attempts(A, B, elsewhere=4)
+    assert [attempts.fail(DOWN) for _ in range(2)] == [B, None]
+    assert Attempts(A, B, elsewhere=9).fail(DOWN) is None
+
+
 def test_clients_own_bound_replaces_the_limits() -> None:
     """`max_retries = 3` of the native endpoint means four attempts at one deployment."""
     attempts = Attempts(A, max_attempts=4)
