@@ -92,7 +92,8 @@ class CallExecution:
 
     def _may_try(self, context: CallContext, model: Model, preferences: Preferences) -> bool:
         """Return whether the bounds of the call and its preferences permit a fallback."""
-        permitted = any(map(preferences.permits, model.deployments))
+        serving = self._router.static_plan(model, context.call.endpoint).candidates
+        permitted = not serving or any(preferences.permits(each.deployment) for each in serving)
         return permitted and self._attempts.may_continue(context)
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.core.model import CallRecord, Model, Prices
+from gateway.core.model import CallRecord, Endpoint, Model, Prices, Wire
 from gateway.core.routing.health import HealthRules
 from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.errors import ErrorKind, GatewayError
@@ -113,6 +113,24 @@ async def test_preferences_hold_for_fallbacks(header: bytes, value: bytes) -> No
     await bench.run(client)
 
     assert (client.status, client.header(b"x-capio-model")) == (200, b"o")
+
+
+async def test_preferences_look_at_what_serves_the_endpoint() -> None:
+    """A fallback with a permitted deployment that has no embeddings leaves the first failure."""
+    named = a_provider("of-n")
+    other = a_provider("other", wires=(Wire.ANTHROPIC,))
+    fallback = a_model(a_deployment(named), a_deployment(other))
+    bench = Bench(
+        refusing(500),
+        deployments=[a_deployment(a_provider("up")), a_deployment(named)],
+        models=[msgspec.structs.replace(fallback, name="n")],
+    )
+    body = b'{"model":"m","input":"Hi","models":["n"]}'
+    client = FakeClient("/v1/embeddings", body, headers=[(b"x-capio-exclude", b"of-n")])
+
+    await bench.run(client, Endpoint.EMBEDDINGS)
+
+    assert (client.status, client.header(b"x-capio-attempts")) == (500, b"1")
 
 
 async def test_attempts_of_all_models_are_bounded_together() -> None:

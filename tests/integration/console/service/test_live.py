@@ -160,6 +160,6 @@ async def test_viewers_are_bounded(page: Acme) -> None:
         text = await page.get("/admin-ui/live")
         await page.get("/admin-ui/live/events", 503)
 
-    assert "20 viewers follow the calls already." in text
+    assert "20 viewers is reached." in text
     assert "data-stream" not in text
     assert 'data-stream="/admin-ui/live/events"' in await page.get("/admin-ui/live")
