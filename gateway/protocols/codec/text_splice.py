@@ -22,6 +22,8 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 # Characters and escapes that a JSON string keeps however it is encoded. `<` may begin a tag, and an
 # escape `\u` may be half a surrogate pair.
 _PLAIN: Final = re.compile(rb'(?:[^"\\<\x00-\x1f]|\\["\\bfnrt])+').fullmatch
+_LEARN_BYTES: Final = 4096
+"""Largest event to learn from: the bytes around its text are kept while the stream lasts."""
 _ATTEMPTS: Final = 8
 """Events after which a stream whose translations are never equal is left alone."""
 
@@ -96,6 +98,8 @@ class TextSplice:
 
     def _learn(self, chunk: bytes, encoded: bytes, out: bytes) -> None:
         self._attempts -= 1
+        if len(chunk) > _LEARN_BYTES or len(out) > _LEARN_BYTES:
+            return
         if chunk.find(b"\n\n") != len(chunk) - 2 or b"\r" in chunk:
             return  # more than one event, or line ends that may be split across chunks
         quoted = b'"%b"' % encoded

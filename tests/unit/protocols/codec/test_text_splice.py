@@ -99,9 +99,11 @@ def test_numbered_events_are_never_copied() -> None:
         (chunk(r"\u006fne"), out("one")),
         (chunk("one") + b": ping\n\n", out("one")),
         (chunk("one").replace(b"\n", b"\r\n"), out("one")),
+        (chunk("one").replace(b"null", b"1" * 5000), out("one")),  # would be kept
+        (chunk("one"), out("one").replace(b"delta", b"d" * 5000)),
     ],
 )
-def test_nothing_is_learned_from_an_ambiguous_event(first: tuple[bytes, bytes]) -> None:
+def test_nothing_is_learned_from_an_ambiguous_or_large_event(first: tuple[bytes, bytes]) -> None:
     splice = TextSplice()
     for _ in range(3):
         splice.observe(first[0], "one", first[1])
