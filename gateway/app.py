@@ -32,6 +32,7 @@ from gateway.pipeline.overload.lag_sampler import LagSampler
 from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import RequestBuilder
+from gateway.pipeline.response.early_head import EarlyHeads
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.pipeline.routing.worker import WorkerRouting
@@ -177,6 +178,7 @@ class EdgeBuilder:
             LagSampler(settings.server.max_loop_lag_ms / 1000, stores.metrics.loop_lag.observe)
         )
         watchdog = stack.enter_context(Watchdog())
+        self._early_heads = stack.enter_context(EarlyHeads(settings.server))
         probes = RedisProbes(stores.redis.command, settings.redis.key_prefix)
         self._routing = WorkerRouting(settings.routing, self._transport, stores.health, probes)
         stores.health.learn = self._routing.board.learn
@@ -221,7 +223,9 @@ class EdgeBuilder:
         proxy = Proxy(
             catalogue,
             self._authenticator,
-            execution=CallExecution(router, attempts, self._counts, self._admission),
+            execution=CallExecution(
+                router, attempts, self._counts, self._admission, self._early_heads
+            ),
             admission=self._admission,
             intake=self._intake,
             recorder=self._recorder,

@@ -161,7 +161,7 @@ async def _send_error(
     request_id: str,
     allow: bytes | None = None,
 ) -> None:
-    if channel.started:
+    if channel.started or channel.opened:
         return  # without an end, the response is visibly incomplete
     status, headers, body = render(error, wire, request_id)
     if allow is not None:

@@ -247,6 +247,16 @@ class Server(Section, frozen=True):
             " wire. `0` disables them.",
         ),
     ] = 15.0
+    early_head_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="A stream whose upstream has not responded for this long is started with"
+            " status 200 and keep-alives, while the call is still attempted. An error is then an"
+            " event of the stream. `0` disables it, and so does `server.stream_keepalive_s = 0`.",
+        ),
+    ] = 45.0
     drain_s: Annotated[
         float,
         Meta(

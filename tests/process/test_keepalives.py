@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import anthropic
@@ -10,7 +11,7 @@ import pytest
 
 from tests.support.bodies import END, FINISH, MORE, PATHS, START, request
 from tests.support.raw_client import Connection
-from tests.support.raw_upstream import RawUpstream, Script, Slot, stream
+from tests.support.raw_upstream import Exchange, RawUpstream, Script, Slot, stream, whole
 from tests.support.service import DemoProcess, Key, Service
 
 pytestmark = pytest.mark.process
@@ -23,15 +24,17 @@ KEEPALIVES = {
 }
 LAST = {"openai": (None, b"[DONE]"), "anthropic": ("message_stop", b'{"type":"message_stop"}')}
 SILENCE_S = 1.2
+LATE_S = 0.95
+SETTINGS = "stream_keepalive_s = 0.5\nearly_head_s = 0.5"
 
 
 @pytest.fixture(scope="module")
 def lively(
     tmp_path_factory: pytest.TempPathFactory, demo_upstream: DemoProcess, raw_upstream: RawUpstream
 ) -> Iterator[Service]:
-    """A gateway that lets no client wait for longer than half a second."""
+    """A gateway that lets no client wait for much longer than half a second."""
     home = tmp_path_factory.mktemp("lively")
-    made = Service(home, demo_upstream, raw_upstream, workers=1, server="stream_keepalive_s = 0.5")
+    made = Service(home, demo_upstream, raw_upstream, workers=1, server=SETTINGS)
     try:
         yield made.start()
     finally:
@@ -119,3 +122,102 @@ def test_anthropic_sdk_passes_over_keepalives(
 
     assert [block.text for block in message.content if block.type == "text"] == ["Hello"]
     assert message.stop_reason == "end_turn"
+
+
+def late(script: Script) -> Script:
+    """Return a script that is silent before it begins."""
+
+    async def play(exchange: Exchange) -> None:
+        await asyncio.sleep(LATE_S)
+        await script(exchange)
+
+    return play
+
+
+FULL = (
+    b'{"error":{"message":"Your input exceeds the context window",'
+    b'"type":"invalid_request_error","code":"context_length_exceeded"}}'
+)
+
+
+@CLIENTS
+def test_client_gets_a_head_before_a_late_upstream(
+    lively: Service, lively_key: Key, slot: Slot, client: str
+) -> None:
+    """With keep-alives before the first event, and after the end one record of what served it."""
+    slot.plays(late(stream(START[client], MORE[client], FINISH[client], END[client])))
+    path = PATHS[client]
+
+    with Connection(lively.port) as connection:
+        body = request(path, slot.model(client), stream=True)
+        answer = connection.request("POST", path, body, x_api_key=lively_key.raw)
+
+    assert (answer.status, answer.complete) == (200, True)
+    assert answer.body.startswith(KEEPALIVES[client])
+    name, data = answer.events[-1]
+    assert (name, data.replace(b" ", b"")) == LAST[client]
+    assert [each for each in answer.headers if each.startswith("x-capio")] == []
+    assert answer.headers["content-type"] == "text/event-stream"
+
+
+@WIRES
+def test_openai_sdk_reads_streams_with_an_early_head(
+    lively: Service, lively_key: Key, slot: Slot, wire: str
+) -> None:
+    """Chat completions and responses: the text, or the error that came instead of it."""
+    model = slot.model(wire)
+    with openai.OpenAI(
+        api_key=lively_key.raw, base_url=f"{lively.url}/v1", max_retries=0
+    ) as client:
+        slot.plays(late(stream(START[wire], MORE[wire], FINISH[wire], END[wire])))
+        with client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "Hi"}], stream=True
+        ) as chunks:
+            text = "".join(each.choices[0].delta.content or "" for each in chunks if each.choices)
+        with client.responses.stream(model=model, input="Hi") as events:
+            response = events.get_final_response()
+        slot.plays(late(whole(FULL, 400)))
+        with (
+            pytest.raises(openai.APIError, match="exceeds the context") as raised,
+            client.chat.completions.create(
+                model=model, messages=[{"role": "user", "content": "Hi"}], stream=True
+            ) as chunks,
+        ):
+            list(chunks)
+        slot.plays(late(whole(FULL, 400)))
+        with client.responses.create(model=model, input="Hi", stream=True) as failing:
+            last = list(failing)[-1]
+
+    assert (text, response.output_text) == ("Hello", "Hello")
+    assert raised.value.code == "context_length_exceeded"
+    assert last.type == "response.failed"
+    assert last.response.error is not None
+    assert (last.response.error.code, last.response.error.message) == (
+        "context_length_exceeded",
+        "Your input exceeds the context window",
+    )
+
+
+@WIRES
+def test_anthropic_sdk_reads_streams_with_an_early_head(
+    lively: Service, lively_key: Key, slot: Slot, wire: str
+) -> None:
+    """The message, or the error that came instead of it."""
+    messages: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Hi"}]
+    with anthropic.Anthropic(api_key=lively_key.raw, base_url=lively.url, max_retries=0) as client:
+        slot.plays(late(stream(START[wire], MORE[wire], FINISH[wire], END[wire])))
+        with client.messages.stream(
+            model=slot.model(wire), max_tokens=100, messages=messages
+        ) as events:
+            message = events.get_final_message()
+        slot.plays(late(whole(FULL, 400)))
+        with (
+            pytest.raises(anthropic.APIStatusError, match="exceeds the context") as raised,
+            client.messages.stream(
+                model=slot.model(wire), max_tokens=100, messages=messages
+            ) as events,
+        ):
+            events.get_final_message()
+
+    assert [block.text for block in message.content if block.type == "text"] == ["Hello"]
+    assert raised.value.status_code == 200

@@ -38,6 +38,7 @@ from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
 from gateway.pipeline.request.exchange import RequestBuilder
 from gateway.pipeline.response.clocks import ClientClocks
+from gateway.pipeline.response.early_head import EarlyHeads
 from gateway.pipeline.response.relay import Relay
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
@@ -158,6 +159,7 @@ class Bench:
         )
         self.counts = TokenCounter(Counters({}), self.answered)
         self.running = RunningCalls()
+        self.early_heads = EarlyHeads(server or Server())
         self.intake = Intake(server or Server(), self.metrics, credit)
         admission = Admission(limit, self.metrics, reservations)
         self.recorder = Recorder(
@@ -166,7 +168,9 @@ class Bench:
         self.proxy = Proxy(
             self.catalogue,
             self.authenticator,
-            execution=CallExecution(self.router, attempts, self.counts, admission),
+            execution=CallExecution(
+                self.router, attempts, self.counts, admission, self.early_heads
+            ),
             admission=admission,
             intake=self.intake,
             recorder=self.recorder,

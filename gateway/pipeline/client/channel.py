@@ -16,13 +16,14 @@ Rules.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar
 
 from gateway.core.idempotency import ResponseRecorder, StoredResponse
 from gateway.deadlines import Cancellable, Timers
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.intake import SMALL_BODY_BYTES, IntakePlace
+from gateway.pipeline.client.stepped import Stepped
 from gateway.ports import Headers
 from gateway.protocols.codec.digits import read_digits
 
@@ -39,20 +40,6 @@ _MOST_DRAINS = 256
 """Most requests of one worker whose unused body is discarded at the same time."""
 _CHECK_S = 1.0
 """How often a body that is still arriving is checked."""
-
-
-class _Resumed:
-    """An awaitable whose first step has been taken: yields that step's future, then continues."""
-
-    __slots__ = ("_first", "_rest")
-
-    def __init__(self, first: object, rest: Iterator[object]) -> None:
-        self._first = first
-        self._rest = rest
-
-    def __await__(self) -> Generator[object, None, None]:
-        yield self._first
-        yield from self._rest
 
 
 class ClientChannel:
@@ -77,6 +64,7 @@ class ClientChannel:
         "_send",
         "_timer",
         "ended",
+        "opened",
         "scope",
         "started",
     )
@@ -89,6 +77,8 @@ class ClientChannel:
         self.scope = scope
         self.started = False
         self.ended = False
+        # The head was sent before the response was known, see `open`.
+        self.opened = False
         self._receive = receive
         self._send = send
         self._gone = False
@@ -339,6 +329,15 @@ class ClientChannel:
         Granian sends it at once and never waits.
         """
         self.started = True
+        if not self.opened:
+            self._send_head(status, headers)
+
+    def open(self, headers: Headers) -> None:
+        """Send the head of a stream before its response is known; `start` sends no other one."""
+        self.opened = True
+        self._send_head(200, headers)
+
+    def _send_head(self, status: int, headers: Headers) -> None:
         if ClientChannel.closing and (b"connection", b"close") not in headers:
             headers = [*headers, (b"connection", b"close")]
         if self._copy is not None:
@@ -369,7 +368,7 @@ class ClientChannel:
             pending = next(step)
         except StopIteration:
             return None
-        return _Resumed(pending, step)
+        return Stepped(pending, step)
 
     async def end(self, chunk: bytes = b"") -> None:
         """Send the last bytes and complete the response."""

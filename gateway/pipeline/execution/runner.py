@@ -21,6 +21,7 @@ from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.request.exchange import CallContext
+from gateway.pipeline.response.early_head import EarlyHeads
 from gateway.pipeline.response.refusal import failure_of
 from gateway.pipeline.routing.router import Route, Router
 from gateway.pipeline.token_counts import TokenCounter, measure_request, rough_count
@@ -46,6 +47,7 @@ class CallExecution:
         attempts: Sends calls to upstreams.
         counts: Estimates input tokens.
         admission: Reserves limits and credit.
+        early_heads: Starts streams whose upstream is silent for long.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class CallExecution:
         attempts: AttemptRunner,
         counts: TokenCounter,
         admission: Admission,
+        early_heads: EarlyHeads,
     ) -> None:
         self._router = router
         self._attempts = attempts
         self._counts = counts
         self._admission = admission
+        self._early_heads = early_heads
 
     async def run(self, context: CallContext, principal: Principal, ask: Ask) -> None:
         """
@@ -67,6 +71,10 @@ class CallExecution:
         Raises:
             GatewayError: The last failure, or the refusal of the first model.
         """
+        execution = self._run(context, principal, ask)
+        await (self._early_heads.run(context, execution) if context.call.stream else execution)
+
+    async def _run(self, context: CallContext, principal: Principal, ask: Ask) -> None:
         failed: GatewayError | None = None
         for number, model in enumerate(ask.models):
             context.models_left = len(ask.models) - number - 1

@@ -49,7 +49,7 @@ _CODES: Final = frozenset(
 
 class _Error(msgspec.Struct):
     message: str
-    code: str | None = None
+    code: object = None
 
 
 class _ErrorBody(msgspec.Struct):
@@ -83,6 +83,19 @@ def responses_over_messages(
     """
     writer = ResponsesWriter(context)
     return ResponsesStream(MessagesReader(writer, tool_names), writer)
+
+
+def failed_stream(context: ResponsesContext, body: bytes) -> bytes:
+    """
+    Return the events of a stream that fails before its first one.
+
+    Args:
+        context: Of the request, `created` set.
+        body: The error as the body of an HTTP response.
+    """
+    writer = ResponsesWriter(context)
+    writer.fail(body, None)
+    return writer.take()
 
 
 class ResponsesStream(StreamTranslator):
@@ -179,11 +192,15 @@ class ResponsesWriter(OutputBuilder):
 
     def error(self, fault: UpstreamFault, usage: ChatUsage | None) -> None:
         """Write `response.failed`."""
+        self.fail(translate_error(fault, Wire.OPENAI, self.model).body, usage)
+
+    def fail(self, body: bytes, usage: ChatUsage | None) -> None:
+        """Write `response.failed` with the error of an HTTP response's body."""
         if not self._begun:
             self.begin(None, None)
-        body = translate_error(fault, Wire.OPENAI, self.model).body
         error = _ERROR_BODY.decode(body).error
-        code = error.code if error.code in _CODES else "server_error"
+        known = isinstance(error.code, str) and error.code in _CODES
+        code = error.code if known else "server_error"
         response = response_object(
             self._context,
             self.response_id,
