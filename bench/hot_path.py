@@ -17,7 +17,7 @@ from gateway.core.limits import UNLIMITED
 from gateway.core.model import CallRecord, Origin, Principal, Wire, WireRoute
 from gateway.edge.asgi import Edge
 from gateway.pipeline.client.channel import Message
-from gateway.ports import Reservation, ReserveAsk
+from gateway.ports import Reservation, ReservationRequest
 from gateway.settings import Keys
 from gateway.store.keys.cache import KeyCache
 from gateway.store.redis.client import RedisUnavailable
@@ -150,8 +150,10 @@ class _OneKey:
 class _Unlimited:
     """Admits and settles every call at once."""
 
-    async def reserve(self, ask: ReserveAsk) -> Reservation:
-        return Reservation(ask=ask, hold_nanousd=1, worst_nanousd=1, tokens=1, headroom=UNLIMITED)
+    async def reserve(self, request: ReservationRequest) -> Reservation:
+        return Reservation(
+            request=request, hold_nanousd=1, worst_nanousd=1, tokens=1, headroom=UNLIMITED
+        )
 
     async def settle(self, reservation: Reservation, event: CallRecord) -> None: ...
     async def release(self, reservation: Reservation) -> None: ...

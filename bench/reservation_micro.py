@@ -21,7 +21,7 @@ import uvloop
 
 from gateway.core.limits import KeyLimits
 from gateway.core.model import Usage
-from gateway.store.redis.client import RedisClient
+from gateway.store.redis.client import PipelinedRedis
 from tests.support.metering import FakeSql, WorkerTill, ask_for, event_for
 from tests.support.valkey import ValkeyProcess
 
@@ -37,7 +37,11 @@ def cpu_us() -> float:
 
 
 async def measure(
-    bus: RedisClient, name: str, work: Callable[[int], Awaitable[object]], calls: int, at_once: int
+    bus: PipelinedRedis,
+    name: str,
+    work: Callable[[int], Awaitable[object]],
+    calls: int,
+    at_once: int,
 ) -> None:
     async def lane(count: int) -> None:
         for n in range(count):
@@ -68,20 +72,20 @@ async def main(calls: int, at_once: int) -> None:
 
             async def plain(_: int) -> None:
                 held = await worker.reserve(ask_for())
-                await worker.till.reservations.settle(held, event_for(held.ask, USAGE))
+                await worker.metering.reservations.settle(held, event_for(held.request, USAGE))
 
             async def limited(_: int) -> None:
                 held = await worker.reserve(ask_for(limits=LIMITS))
-                await worker.till.reservations.settle(held, event_for(held.ask, USAGE))
+                await worker.metering.reservations.settle(held, event_for(held.request, USAGE))
 
             async def journal(_: int) -> None:
-                await worker.till.journal.append(event_for(ask_for(), USAGE))
+                await worker.metering.journal.append(event_for(ask_for(), USAGE))
 
             async def nothing(_: int) -> None:
                 event_for(ask_for(), USAGE)
 
             for name, work in (
-                ("making the ask and the event", nothing),
+                ("making the request and the event", nothing),
                 ("the journal alone", journal),
                 ("reserve + settle", plain),
                 ("reserve + settle, all limits", limited),

@@ -29,7 +29,7 @@ import uvloop
 from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Usage
 from gateway.store.accounts.snapshot import Position
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.usage.reader import UsageReader
 from tests.support.metering import FakeSql, WorkerTill, ask_for, event_for
 from tests.support.valkey import ValkeyProcess
@@ -58,10 +58,10 @@ class Bench:
     async def serve(self) -> None:
         """Measure what each line of standard input asks for until its end."""
         url = self._server.start()
-        self._client = cold_client(read_target(url))
+        self._client = cold_client(parse_address(url))
         worker = WorkerTill(url, self._sql, self._home)
         self._worker = worker
-        self._reader = UsageReader(cold_client(read_target(url)), "capio:")
+        self._reader = UsageReader(cold_client(parse_address(url)), "capio:")
         await worker.start()
         await self._reader.ensure_group()
         try:
@@ -83,7 +83,9 @@ class Bench:
                 # Ids as long as those of the gateway, which a script copies several times.
                 held = await self._worker.reserve(ask_for(f"req_{uuid.uuid4().hex}", limits=limits))
                 await asyncio.sleep(hold_s)
-                await self._worker.till.reservations.settle(held, event_for(held.ask, USAGE))
+                await self._worker.metering.reservations.settle(
+                    held, event_for(held.request, USAGE)
+                )
 
         async def run(count: int) -> None:
             await asyncio.gather(*[lane(count // concurrent) for _ in range(concurrent)])

@@ -31,7 +31,7 @@ from gateway.pipeline.overload.early_refusal import EarlyRefusal
 from gateway.pipeline.overload.lag_sampler import LagSampler
 from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
-from gateway.pipeline.request.exchange import RequestBuilder
+from gateway.pipeline.request.builder import RequestBuilder
 from gateway.pipeline.response.early_head import EarlyHeads
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
@@ -40,10 +40,10 @@ from gateway.pipeline.running import RunningCalls
 from gateway.pipeline.stored.keeper import StoredResponses
 from gateway.pipeline.token_counts import TokenCounter
 from gateway.settings import Secrets, Settings
-from gateway.store.accounts.snapshot import SqlAccounts
-from gateway.store.health.exchange import RedisHealth, health_channel
+from gateway.store.accounts.snapshot import AccountRepository
 from gateway.store.health.live import LiveReports
 from gateway.store.health.probes import RedisProbes
+from gateway.store.health.shared import RedisHealth, health_channel
 from gateway.store.hot_state.count_cache import CountCache
 from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.idempotency.records import IdempotencyRecords, idempotency_scripts
@@ -51,8 +51,8 @@ from gateway.store.keys.cache import KeyCache
 from gateway.store.keys.entry import channel_name, key_entry_script
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.metering import Metering
-from gateway.store.redis.address import redis_target
-from gateway.store.redis.client import RedisClient, RedisLimits, RedisState
+from gateway.store.redis.address import redis_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits, RedisState
 from gateway.store.redis.pubsub import Subscription
 from gateway.store.responses.records import ResponseRecords, response_scripts
 from gateway.store.spill.direct import DirectBooking
@@ -81,8 +81,8 @@ class Stores:
         self.metrics = Metrics()
         self.call_metrics = CallMetrics(self.metrics)
         prefix = settings.redis.key_prefix
-        target = redis_target(settings, secrets, "capio-worker")
-        self.redis = RedisClient(
+        target = redis_address(settings, secrets, "capio-worker")
+        self.redis = PipelinedRedis(
             target,
             RedisLimits(command_timeout_s=settings.redis.command_timeout_ms / 1000),
             scripts=[
@@ -123,7 +123,7 @@ class Stores:
         self._stack.push_async_callback(self._subscription.aclose)
         self._stack.push_async_callback(self._health_subscription.aclose)
         await self._subscription.start()
-        accounts = SqlAccounts(self.database)
+        accounts = AccountRepository(self.database)
         direct = DirectBooking(self.database.transactions(), self.metrics)
         self._stack.push_async_callback(direct.aclose)
         metering = Metering(

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.core.idempotency import Claim, Hold, StoredResponse
+from gateway.core.idempotency import Claim, GrantedClaim, StoredResponse
 from gateway.core.limits import UNLIMITED, Headroom
 from gateway.core.model import CallRecord, Clocks, Endpoint, Model, Origin, Principal, Wire
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
@@ -136,7 +136,7 @@ class UsageLog(Protocol):
         """Append once; never raises: events that Redis does not accept are spilled to a file."""
 
 
-class ReserveAsk(msgspec.Struct, frozen=True, kw_only=True):
+class ReservationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The properties of a call that admission needs."""
 
     request_id: str
@@ -165,7 +165,7 @@ class ReserveAsk(msgspec.Struct, frozen=True, kw_only=True):
 class Reservation(msgspec.Struct, kw_only=True, eq=False):
     """An admitted call: holds money, tokens and a slot until `settle` or `release`."""
 
-    ask: ReserveAsk
+    request: ReservationRequest
     hold_nanousd: int
     worst_nanousd: int
     """The most the call can cost if the upstream honours its limits; at least the hold."""
@@ -180,7 +180,7 @@ class Reservation(msgspec.Struct, kw_only=True, eq=False):
 class Reservations(Protocol):
     """Limits, holds and charges. Every reservation must be settled or released."""
 
-    async def reserve(self, ask: ReserveAsk) -> Reservation:
+    async def reserve(self, request: ReservationRequest) -> Reservation:
         """
         Admit a call, all or nothing; if cancelled, nothing stays reserved.
 
@@ -219,7 +219,7 @@ class AccountCredit(Protocol):
         """
 
 
-class HealthExchange(Protocol):
+class SharedHealth(Protocol):
     """Shares the health of deployments with other workers. Never raises, and delays no call."""
 
     def publish(self, change: HealthChange) -> None:
@@ -242,11 +242,11 @@ class HealthExchange(Protocol):
 class IdempotencyStore(Protocol):
     """The runs of calls with an Idempotency-Key, and their outcomes."""
 
-    async def begin(self, claim: Claim) -> Hold | StoredResponse:
+    async def begin(self, claim: Claim) -> GrantedClaim | StoredResponse:
         """
         Return the right to run the call, or the response of the completed run.
 
-        A returned `Hold` must be passed to `finish` or `free`; until then it is renewed.
+        A returned `GrantedClaim` must be passed to `finish` or `free`; until then it is renewed.
 
         Raises:
             GatewayError: CONFLICT (another run is in progress), IDEMPOTENCY_COMPLETED (a run was
@@ -254,14 +254,14 @@ class IdempotencyStore(Protocol):
                 STORE_UNAVAILABLE (Redis is unavailable: the call must not run).
         """
 
-    async def finish(self, hold: Hold, response: StoredResponse | None) -> None:
+    async def finish(self, granted: GrantedClaim, response: StoredResponse | None) -> None:
         """
         Store the outcome of a charged run; None: there is no complete response to replay.
 
         Never raises: it is sent until Redis accepts it, even if the task is cancelled.
         """
 
-    async def free(self, hold: Hold) -> None:
+    async def free(self, granted: GrantedClaim) -> None:
         """Free the key: the run failed without a charge. Never raises."""
 
 

@@ -8,7 +8,7 @@ import click
 
 from gateway.cli.config import config_option, load_config
 from gateway.cli.database import Operations, actor, every, run
-from gateway.cli.formats import Dollars, Row, json_option, print_record, print_rows
+from gateway.cli.formats import Dollars, OutputRow, json_option, print_record, print_rows
 from gateway.operations.accounts import read_terms
 from gateway.operations.objects import account_object, pick
 from gateway.store.accounts.accounts import Account, Billing, Terms
@@ -111,7 +111,7 @@ def list_accounts(config_path: Path | None, as_json: bool) -> None:
     print_rows(rows, as_json, empty="No accounts found. Create one: capio accounts create NAME")
 
 
-def _row(account: Account) -> Row:
+def _row(account: Account) -> OutputRow:
     return pick(account_object(account), _COLUMNS)
 
 

@@ -8,7 +8,15 @@ from typing import NoReturn
 
 import click
 
-from gateway.cli.formats import MISUSE, Row, fail, json_option, print_rows, print_table, record_text
+from gateway.cli.formats import (
+    MISUSE,
+    OutputRow,
+    fail,
+    json_option,
+    print_rows,
+    print_table,
+    record_text,
+)
 from gateway.core.catalogue import build
 from gateway.core.model import Model
 from gateway.core.money import dollars
@@ -138,7 +146,7 @@ def check_config(config_path: Path | None) -> None:
     click.echo(f"{path}: no errors.")
 
 
-def _summary(settings: Settings) -> Row:
+def _summary(settings: Settings) -> OutputRow:
     server, metrics = settings.server, settings.metrics
     scheme = "http" if server.tls_cert_file is None else "https"
     return {
@@ -151,7 +159,7 @@ def _summary(settings: Settings) -> Row:
     }
 
 
-def _provider_row(provider: Provider) -> Row:
+def _provider_row(provider: Provider) -> OutputRow:
     credential = "none"
     if provider.api_key_env is not None:
         credential = f"environment {provider.api_key_env}"
@@ -168,7 +176,7 @@ def _provider_row(provider: Provider) -> Row:
     }
 
 
-def _summary_row(model: Model) -> Row:
+def _summary_row(model: Model) -> OutputRow:
     return {
         "name": model.name,
         "context": model.context,
@@ -192,7 +200,7 @@ def list_models(config_path: Path | None, as_json: bool) -> None:
     print_rows([_model_row(model) for model in catalogue.models], as_json)
 
 
-def _model_row(model: Model) -> Row:
+def _model_row(model: Model) -> OutputRow:
     prices = model.prices
     return {
         "name": model.name,

@@ -14,7 +14,7 @@ from gateway.cli.formats import (
     Dollars,
     Form,
     Instant,
-    Row,
+    OutputRow,
     form_options,
     json_option,
     print_form,
@@ -222,10 +222,10 @@ def revoke_code(code_id: str, config_path: Path | None) -> None:
     click.echo(f"Code '{code_id}' is revoked.")
 
 
-def _entry_row(entry: LedgerEntry) -> Row:
+def _entry_row(entry: LedgerEntry) -> OutputRow:
     shown = {**entry_object(entry), "at": show_time(entry.at_ms // 1000)}
     return pick(shown, _ENTRY_COLUMNS)
 
 
-def _code_row(code: Code) -> Row:
+def _code_row(code: Code) -> OutputRow:
     return pick(code_object(code), _CODE_COLUMNS)

@@ -26,12 +26,12 @@ from gateway.operations.refusals import REFUSALS, refusal
 from gateway.operations.values import InvalidValueError
 from gateway.settings import Secrets, Settings
 from gateway.store.accounts.audit import Actor
-from gateway.store.accounts.snapshot import SqlAccounts
+from gateway.store.accounts.snapshot import AccountRepository
 from gateway.store.keys.cache import publish_change
 from gateway.store.keys.entry import Change
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.account_loader import push_account
-from gateway.store.redis.address import cold_client, redis_target
+from gateway.store.redis.address import cold_client, redis_address
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate, pending_revisions
 
@@ -77,7 +77,7 @@ class RedisPublisher:
         """Update an account in Redis. A failure is reported, but is not an error."""
 
         async def work(client: Redis) -> None:
-            source = SqlAccounts(self._database)
+            source = AccountRepository(self._database)
             await push_account(client, self._settings.redis.key_prefix, source, account_id)
 
         try:
@@ -122,7 +122,7 @@ class RedisPublisher:
 
     async def _run(self, work: Callable[[Redis], Awaitable[None]]) -> bool:
         try:
-            client = cold_client(redis_target(self._settings, self._secrets, "capio-cli"))
+            client = cold_client(redis_address(self._settings, self._secrets, "capio-cli"))
         except (OSError, ValueError) as error:  # certificate files; options of the URL
             raise PublishError(str(error)) from error
         client.set_retry(Retry(NoBackoff(), 0))  # the operator can repeat the command

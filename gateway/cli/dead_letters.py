@@ -11,14 +11,14 @@ import click
 
 from gateway.cli.config import config_option, load_config, store_secrets
 from gateway.cli.database import Operations, actor, run
-from gateway.cli.formats import Row, json_option, print_rows
+from gateway.cli.formats import OutputRow, json_option, print_rows
 from gateway.operations.objects import letter_object
 from gateway.operations.service.upkeep import UpkeepOperations
 from gateway.settings import Settings
 from gateway.store.accounts.reconcile_runs import ReconcileRuns
 from gateway.store.hot_state.redis_schema import account_scripts
-from gateway.store.redis.address import redis_target
-from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.redis.address import redis_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from gateway.store.usage.dead_letters import DeadLetter, DeadLetters
 
 _TIMEOUT_S = 2.0
@@ -37,7 +37,7 @@ def dead_letters() -> None:
 def list_letters(limit: int, config_path: Path | None, as_json: bool) -> None:
     """List the newest events that were set aside, with the reason."""
 
-    async def work(upkeep: UpkeepOperations) -> list[Row]:
+    async def work(upkeep: UpkeepOperations) -> list[OutputRow]:
         return [letter_object(each) for each in await upkeep.letters(limit=limit)]
 
     print_rows(_run(load_config(config_path), work), as_json=as_json)
@@ -50,7 +50,7 @@ def list_letters(limit: int, config_path: Path | None, as_json: bool) -> None:
 def requeue(letters: tuple[str, ...], config_path: Path | None, as_json: bool) -> None:
     """Send LETTERS (their ids) to the ledger again. Repeating it books nothing twice."""
 
-    async def work(upkeep: UpkeepOperations) -> list[Row]:
+    async def work(upkeep: UpkeepOperations) -> list[OutputRow]:
         sent: list[DeadLetter] = [await upkeep.requeue(each, actor()) for each in letters]
         return [letter_object(each) for each in sent]
 
@@ -60,8 +60,8 @@ def requeue(letters: tuple[str, ...], config_path: Path | None, as_json: bool) -
 def _run(settings: Settings, work: Callable[[UpkeepOperations], Awaitable[Result]]) -> Result:
     async def connected(operations: Operations) -> Result:
         async with AsyncExitStack() as stack:
-            redis = RedisClient(
-                redis_target(settings, store_secrets(settings), "capio-cli"),
+            redis = PipelinedRedis(
+                redis_address(settings, store_secrets(settings), "capio-cli"),
                 RedisLimits(command_timeout_s=_TIMEOUT_S),
                 scripts=account_scripts().all(),
             )

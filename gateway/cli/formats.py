@@ -19,7 +19,7 @@ from rich.text import Text
 from gateway.core.money import read_dollars
 from gateway.operations.values import read_relative_time
 
-Row = Mapping[str, object]
+OutputRow = Mapping[str, object]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FAILURE = 1
@@ -100,7 +100,7 @@ def print_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def print_form(rows: Sequence[Row], form: Form, empty: str = "Nothing found.") -> None:
+def print_form(rows: Sequence[OutputRow], form: Form, empty: str = "Nothing found.") -> None:
     """Print rows in the given format; `empty` as in `print_rows`."""
     if form == "csv":
         print_csv(rows)
@@ -108,7 +108,7 @@ def print_form(rows: Sequence[Row], form: Form, empty: str = "Nothing found.") -
         print_rows(rows, form == "json", empty)
 
 
-def print_csv(rows: Sequence[Row]) -> None:
+def print_csv(rows: Sequence[OutputRow]) -> None:
     """Print rows with the same columns as CSV with a header line; nothing if there are none."""
     if not rows:
         return
@@ -119,7 +119,7 @@ def print_csv(rows: Sequence[Row]) -> None:
     click.echo(text.getvalue(), nl=False)
 
 
-def print_record(row: Row, as_json: bool) -> None:
+def print_record(row: OutputRow, as_json: bool) -> None:
     """Print one row: a line for each field, or a JSON array of one object."""
     if as_json:
         print_json([row])
@@ -127,7 +127,7 @@ def print_record(row: Row, as_json: bool) -> None:
         click.echo(record_text(row))
 
 
-def record_text(row: Row) -> str:
+def record_text(row: OutputRow) -> str:
     """Return a row as one line for each field, without amounts in nano-dollars."""
     shown = _without_nanousd(row)
     width = max(map(len, shown))
@@ -136,7 +136,7 @@ def record_text(row: Row) -> str:
     )
 
 
-def print_rows(rows: Sequence[Row], as_json: bool, empty: str = "Nothing found.") -> None:
+def print_rows(rows: Sequence[OutputRow], as_json: bool, empty: str = "Nothing found.") -> None:
     """
     Print rows with the same columns.
 
@@ -153,7 +153,7 @@ def print_rows(rows: Sequence[Row], as_json: bool, empty: str = "Nothing found."
         click.echo(empty, err=True)
 
 
-def print_table(rows: Sequence[Row], title: str | None = None) -> None:
+def print_table(rows: Sequence[OutputRow], title: str | None = None) -> None:
     """
     Print rows as a table without amounts in nano-dollars.
 
@@ -179,7 +179,7 @@ def print_table(rows: Sequence[Row], title: str | None = None) -> None:
     click.echo("\n\n".join([*heading, *map(record_text, shown)]) + "\n")
 
 
-def _without_nanousd(row: Row) -> Row:
+def _without_nanousd(row: OutputRow) -> OutputRow:
     # Tables show each amount once, in dollars; JSON and CSV have both forms.
     return {name: value for name, value in row.items() if not name.endswith("_nanousd")}
 

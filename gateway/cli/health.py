@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from gateway.cli.config import config_option, load_config, store_secrets
 from gateway.cli.database import Operations, actor, run
-from gateway.cli.formats import FAILURE, Row, fail, json_option, print_json, print_rows
+from gateway.cli.formats import FAILURE, OutputRow, fail, json_option, print_json, print_rows
 from gateway.core.catalogue import build, deployment_labels
 from gateway.core.routing.probes import Probe, ProbeOutcome
 from gateway.operations.objects import probe_object
@@ -19,7 +19,7 @@ from gateway.operations.probes import ProbeOperations
 from gateway.settings import Settings
 from gateway.store.health.minutes import MOST_MINUTES, DeploymentReport, read_health
 from gateway.store.health.probes import RedisProbes
-from gateway.store.redis.address import cold_client, redis_target
+from gateway.store.redis.address import cold_client, redis_address
 
 
 @click.command()
@@ -70,7 +70,7 @@ def probe(deployment: str, config_path: Path | None, as_json: bool) -> None:
 
 
 async def _probe(settings: Settings, operations: Operations, deployment: str) -> Probe:
-    client = cold_client(redis_target(settings, store_secrets(settings), "capio-cli"))
+    client = cold_client(redis_address(settings, store_secrets(settings), "capio-cli"))
     bus = RedisProbes(client.execute_command, settings.redis.key_prefix)
     labels = deployment_labels(build(settings, {}))
     try:
@@ -80,7 +80,7 @@ async def _probe(settings: Settings, operations: Operations, deployment: str) ->
         await client.aclose()
 
 
-def _outcome_row(outcome: ProbeOutcome) -> Row:
+def _outcome_row(outcome: ProbeOutcome) -> OutputRow:
     return {
         "credential": outcome.credential,
         "accepted": outcome.accepted,
@@ -93,14 +93,14 @@ def _outcome_row(outcome: ProbeOutcome) -> Row:
 
 async def _read(settings: Settings, minutes: int) -> list[DeploymentReport]:
     labels = deployment_labels(build(settings, {}))
-    client = cold_client(redis_target(settings, store_secrets(settings), "capio-cli"))
+    client = cold_client(redis_address(settings, store_secrets(settings), "capio-cli"))
     try:
         return await read_health(client, settings.redis.key_prefix, labels, minutes)
     finally:
         await client.aclose()
 
 
-def _row(report: DeploymentReport) -> Row:
+def _row(report: DeploymentReport) -> OutputRow:
     state = report.state.value
     failed = [f"{count} {kind}" for kind, count in sorted(report.failures.items())]
     return {

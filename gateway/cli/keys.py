@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.config import config_option, load_config
 from gateway.cli.database import Operations, actor, every, run
-from gateway.cli.formats import Instant, Row, json_option, print_json, print_rows, record_text
+from gateway.cli.formats import Instant, OutputRow, json_option, print_json, print_rows, record_text
 from gateway.core.catalogue import build
 from gateway.operations.keys import ChangedKey, KeyOperations, public_name
 from gateway.operations.objects import key_object
@@ -110,7 +110,7 @@ def _change(
     click.echo(f"Key '{changed.row.id}' is {state}.")
 
 
-def _row(row: KeyRow) -> Row:
+def _row(row: KeyRow) -> OutputRow:
     shown = key_object(row)
     return {
         "id": shown["id"],

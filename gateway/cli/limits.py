@@ -8,7 +8,7 @@ import click
 
 from gateway.cli.config import config_option, load_config
 from gateway.cli.database import Operations, actor, run
-from gateway.cli.formats import Row, json_option, print_rows
+from gateway.cli.formats import OutputRow, json_option, print_rows
 from gateway.core.catalogue import build
 from gateway.core.limits import KeyLimits, Limits
 from gateway.core.money import read_dollars
@@ -62,7 +62,7 @@ def show_limits(
     settings = load_config(config_path)
     _check_target(account, key_id)
 
-    async def work(operations: Operations) -> list[Row]:
+    async def work(operations: Operations) -> list[OutputRow]:
         if key_id is not None:
             return _key_rows(await operations.keys.get(key_id))
         owner = await operations.accounts.find(account or "")
@@ -100,7 +100,7 @@ def set_limits(
     changes = _changes(values)
     name = None if model is None else public_name(build(settings, {}), model, "model")
 
-    async def work(operations: Operations) -> list[Row]:
+    async def work(operations: Operations) -> list[OutputRow]:
         if key_id is not None:
             changed = await operations.keys.change_limits(key_id, changes, name, actor())
             return _key_rows(changed.row)
@@ -129,13 +129,13 @@ def _check_target(account: str | None, key_id: str | None) -> None:
         raise click.UsageError("Specify either --account or --key.")
 
 
-def _key_rows(row: KeyRow) -> list[Row]:
+def _key_rows(row: KeyRow) -> list[OutputRow]:
     limits = row.limits or KeyLimits()
     for_models = [_row(f"{row.id} {name}", each) for name, each in sorted(limits.models.items())]
     return [_row(row.id, limits), *for_models]
 
 
-def _row(name: str, limits: Limits) -> Row:
+def _row(name: str, limits: Limits) -> OutputRow:
     shown = limits_object(limits)
     shown.pop("models", None)
     return {"of": name, **shown}

@@ -16,7 +16,7 @@ from gateway.cli.formats import (
     FAILURE,
     Form,
     Instant,
-    Row,
+    OutputRow,
     fail,
     form_options,
     json_option,
@@ -86,7 +86,7 @@ def usage(
         )
 
 
-def _usage_row(groups: Sequence[GroupBy], line: UsageLine, margin: bool) -> Row:
+def _usage_row(groups: Sequence[GroupBy], line: UsageLine, margin: bool) -> OutputRow:
     return {
         **group_fields(groups, line),
         **{name: getattr(line.usage, name) for name in TOKEN_COLUMNS},
@@ -120,7 +120,7 @@ def audit(object_id: str | None, limit: int, config_path: Path | None, as_json: 
     print_rows([_audit_row(entry) for entry in found], as_json, empty="No changes found.")
 
 
-def _audit_row(entry: AuditEntry) -> Row:
+def _audit_row(entry: AuditEntry) -> OutputRow:
     return {
         "id": entry.id,
         "at": show_time(entry.at_ms // 1000),
@@ -195,7 +195,7 @@ def _rebuild_usage(config_path: Path | None, as_json: bool) -> None:
     )
 
 
-def _difference_row(difference: Difference) -> Row:
+def _difference_row(difference: Difference) -> OutputRow:
     found = difference.found_nanousd
     return {
         "check": difference.check,

@@ -15,7 +15,7 @@ from gateway.console.web.banners import Banners
 from gateway.operations.people import PeopleOperations
 from gateway.settings import Secrets, Settings
 from gateway.store.announcements.notices import Notices
-from gateway.store.redis.client import RedisClient
+from gateway.store.redis.client import PipelinedRedis
 from gateway.store.sql.database import Database
 
 
@@ -31,7 +31,7 @@ class Services(Stores):
     """
 
     def __init__(
-        self, settings: Settings, secrets: Secrets, database: Database, redis: RedisClient
+        self, settings: Settings, secrets: Secrets, database: Database, redis: PipelinedRedis
     ) -> None:
         super().__init__(settings, secrets, database, redis)
         self.people = People(settings, secrets, database, redis)

@@ -22,15 +22,15 @@ from gateway.operations.records import CodeOperations, RecordOperations
 from gateway.operations.service.upkeep import UpkeepOperations
 from gateway.settings import Secrets, Settings
 from gateway.store.accounts.reconcile_runs import ReconcileRuns
-from gateway.store.accounts.snapshot import SqlAccounts
+from gateway.store.accounts.snapshot import AccountRepository
 from gateway.store.health.probes import RedisProbes
 from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.keys.cache import KeyCache
 from gateway.store.keys.entry import key_entry_script
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.account_loader import AccountLoader
-from gateway.store.redis.address import redis_target
-from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.redis.address import redis_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from gateway.store.sql.database import Database
 from gateway.store.usage.dead_letters import DeadLetters
 
@@ -53,7 +53,7 @@ class Stores:
     """
 
     def __init__(
-        self, settings: Settings, secrets: Secrets, database: Database, redis: RedisClient
+        self, settings: Settings, secrets: Secrets, database: Database, redis: PipelinedRedis
     ) -> None:
         self.settings = settings
         self.secrets = secrets
@@ -68,7 +68,7 @@ class Stores:
             redis, self.key_records, settings.keys, prefix, count=lambda _source: None
         )
         self.keys = KeyOperations(self.key_records, self.publisher)
-        self.loader = AccountLoader(redis, SqlAccounts(database), prefix)
+        self.loader = AccountLoader(redis, AccountRepository(database), prefix)
         self.accounts = AccountOperations(database, self.loader)
         self.codes = CodeOperations(database)
         self.records = RecordOperations(database)
@@ -132,10 +132,10 @@ def open_database(
     return database
 
 
-async def open_redis(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> RedisClient:
+async def open_redis(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> PipelinedRedis:
     """Return a started Redis client that `stack` closes. Redis need not be available yet."""
-    target = redis_target(settings, secrets, "capio-console")
-    redis = RedisClient(
+    target = redis_address(settings, secrets, "capio-console")
+    redis = PipelinedRedis(
         target,
         RedisLimits(command_timeout_s=_REDIS_TIMEOUT_S),
         scripts=[key_entry_script(), *account_scripts().all()],

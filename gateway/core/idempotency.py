@@ -111,7 +111,7 @@ class Claim(msgspec.Struct, frozen=True):
     sealer: Sealer
 
 
-class Hold(msgspec.Struct, frozen=True):
+class GrantedClaim(msgspec.Struct, frozen=True):
     """A granted claim. Its holder runs the call, then finishes or frees the claim."""
 
     claim: Claim

@@ -17,7 +17,7 @@ from gateway.edge.handover import AdminHandover, Handover, send_away, wants_page
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.edge.responses_api import ResponsesApi
-from gateway.edge.routes import ACCOUNT_PAGES, Page, allowed_methods, inference, match, surface
+from gateway.edge.routes import ACCOUNT_PAGES, Page, allowed_methods, error_wire, inference, match
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel, Receive, Scope, Send
@@ -87,7 +87,7 @@ class Edge:
             await refused.respond(channel, request_id)
             return
         try:
-            wire = surface(path)
+            wire = error_wire(path)
             if channel.header(b"upgrade") is not None and path.startswith("/v1/"):
                 await _refuse_upgrade(channel, wire, request_id)
                 return

@@ -112,6 +112,6 @@ def _below(path: str) -> Page | None:
     return Page.ADMIN if path.startswith("/admin/") and "%" not in path else None
 
 
-def surface(path: str) -> Wire:
+def error_wire(path: str) -> Wire:
     """Return the wire format of the path's errors."""
     return Wire.ANTHROPIC if path.startswith("/v1/messages") else Wire.OPENAI

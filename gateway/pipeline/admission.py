@@ -12,7 +12,7 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.overload.loop_turns import LoopTurns
 from gateway.pipeline.record import checkpoint
 from gateway.pipeline.request.inbound_request import InboundRequest
-from gateway.ports import Reservations, ReserveAsk
+from gateway.ports import ReservationRequest, Reservations
 from gateway.telemetry.call_metrics import CallMetrics
 
 
@@ -70,7 +70,7 @@ class Admission:
         if self._reservations is None:
             return
         call.reservation = await self._reservations.reserve(
-            ReserveAsk(
+            ReservationRequest(
                 request_id=call.request_id,
                 principal=principal,
                 model=model,
@@ -92,7 +92,7 @@ class Admission:
         """
         if self._reservations is None:
             return
-        ask = ReserveAsk(
+        reservation = ReservationRequest(
             request_id=call.request_id,
             principal=principal,
             model=model,
@@ -106,7 +106,7 @@ class Admission:
             hour_cache=request.hour_cache,
             checkpoint=lambda: checkpoint(call),
         )
-        call.reservation = await self._reservations.reserve(ask)
+        call.reservation = await self._reservations.reserve(reservation)
 
     async def release(self, call: Call) -> None:
         """Release the call's reservation, before another model serves it."""

@@ -21,7 +21,7 @@ from gateway.errors import ErrorSource, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.hedging.lane import LostRaceError
 from gateway.pipeline.hedging.race import Race, Tried, may_repeat
-from gateway.pipeline.request.exchange import CallContext, RequestBuilder
+from gateway.pipeline.request.builder import CallContext, RequestBuilder
 from gateway.pipeline.response.refusal import RefusalError, failure_of, mask_credential, with_head
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.routing.worker import AttemptPolicy
@@ -262,7 +262,7 @@ class AttemptRunner:
 
     async def _send(self, context: CallContext, candidate: Candidate) -> bytes | None:
         call = context.call
-        request, exchange = await self._builder.prepared(context, candidate)
+        request, transforms = await self._builder.prepared(context, candidate)
         attempt = call.begin_attempt(candidate.deployment, candidate.wire, monotonic())
         reads_on = call.reads_on and not call.outlives_client
         with context.departure.reading_on() if reads_on else _CLOSE_AT_ONCE:
@@ -272,7 +272,7 @@ class AttemptRunner:
                 if response.status >= 400:
                     raise await self._refusal(context, candidate, response)
                 call.status = response.status
-                return await self._sender.deliver(context, attempt, exchange, response)
+                return await self._sender.deliver(context, attempt, transforms, response)
             finally:
                 response.close()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 
-from gateway.core.idempotency import Hold
+from gateway.core.idempotency import GrantedClaim
 from gateway.core.model import AttemptRecord, Deployment, Endpoint, Model, Principal, Usage, Wire
 from gateway.errors import GatewayError
 from gateway.ports import Reservation
@@ -70,9 +70,9 @@ class Call:
         "endpoint",
         "error",
         "first_sent_at",
+        "granted_claim",
         "hedge",
         "hides_reasoning",
-        "hold",
         "input_estimate",
         "lost",
         "lost_nanousd",
@@ -108,7 +108,7 @@ class Call:
         self.status = 0
         self.outcome = "failed"
         self.error: GatewayError | None = None
-        self.hold: Hold | None = None
+        self.granted_claim: GrantedClaim | None = None
         """The claim on the call's Idempotency-Key."""
         self.input_estimate = 0
         # drained: the client left, and the response was read to its end for the usage.
@@ -130,7 +130,7 @@ class Call:
     @property
     def outlives_client(self) -> bool:
         """Whether the call is completed for a retry by its Idempotency-Key: a whole response."""
-        return self.hold is not None and not self.stream
+        return self.granted_claim is not None and not self.stream
 
     @property
     def deployment(self) -> Deployment | None:

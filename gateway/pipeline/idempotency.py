@@ -8,7 +8,7 @@ charged is stored: SDKs retry a stream only until its head has arrived.
 from __future__ import annotations
 
 from gateway.core.idempotency import (
-    Hold,
+    GrantedClaim,
     KeyedRequest,
     StoredResponse,
     replay_headers,
@@ -53,32 +53,32 @@ class Idempotent:
             headers = replay_headers(granted, call.request_id)
             await channel.respond(granted.status, headers, granted.body)
             return True
-        call.hold = granted
+        call.granted_claim = granted
         if not call.stream:
             channel.record(self._max_response_bytes)
         return False
 
     async def release(self, call: Call) -> None:
         """Release the key of a call that is about to be refused, if that costs nothing."""
-        hold: Hold | None = call.hold
+        granted: GrantedClaim | None = call.granted_claim
         delivered = call.attempt is not None and call.attempt.delivered
         if (
-            hold is None
+            granted is None
             or delivered
             or (call.error is not None and call.error.kind is ErrorKind.CLIENT_GONE)
         ):
             return
-        call.hold = None
-        await self._store.free(hold)
+        call.granted_claim = None
+        await self._store.free(granted)
 
     async def conclude(self, call: Call, channel: ClientChannel) -> None:
         """Store the result of a call; after a failure without cost, free its key instead."""
-        hold: Hold | None = call.hold
-        if hold is None:
+        granted: GrantedClaim | None = call.granted_claim
+        if granted is None:
             return
         if call.error is None and not call.stream:
-            await self._store.finish(hold, channel.recorded(call.request_id))
+            await self._store.finish(granted, channel.recorded(call.request_id))
         elif call.error is None or call.cost_nanousd:
-            await self._store.finish(hold, None)
+            await self._store.finish(granted, None)
         else:
-            await self._store.free(hold)
+            await self._store.free(granted)

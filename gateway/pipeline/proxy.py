@@ -22,10 +22,10 @@ from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.client.intake import Intake, IntakePlace
 from gateway.pipeline.departure import Departure
 from gateway.pipeline.execution.models import ModelFallbacks, check_may_use
-from gateway.pipeline.execution.runner import Ask, CallExecution
+from gateway.pipeline.execution.runner import CallExecution, CallPlan
 from gateway.pipeline.idempotency import Idempotent
 from gateway.pipeline.record import Recorder
-from gateway.pipeline.request.exchange import CallContext
+from gateway.pipeline.request.builder import CallContext
 from gateway.pipeline.request.inbound_request import InboundRequest, read_request
 from gateway.pipeline.response.refusal import error_response
 from gateway.pipeline.running import RunningCalls
@@ -136,7 +136,7 @@ class Proxy:
 
     async def _conclude(self, call: Call, channel: ClientChannel, departure: Departure) -> None:
         try:
-            if call.hold is not None and self._idempotent is not None:
+            if call.granted_claim is not None and self._idempotent is not None:
                 await self._idempotent.conclude(call, channel)
         finally:
             self._running.discard(departure)
@@ -230,7 +230,7 @@ class Proxy:
         if unpaid is not None:
             models = [each for each in models if each.name in self._free_models]
         del body
-        await self._execution.run(context, principal, Ask(models, preferences))
+        await self._execution.run(context, principal, CallPlan(models, preferences))
 
     async def _decode(
         self,
@@ -282,7 +282,7 @@ class Proxy:
     async def _refuse(self, call: Call, channel: ClientChannel, error: GatewayError) -> None:
         if channel.started or channel.gone:
             return
-        if call.hold is not None and self._idempotent is not None:
+        if call.granted_claim is not None and self._idempotent is not None:
             await self._idempotent.release(call)  # first: the client may retry at once
         response = error_response(error, call)
         if response is None:

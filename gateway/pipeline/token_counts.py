@@ -19,7 +19,7 @@ from gateway.core.routing.plan import Candidate
 from gateway.errors import GatewayError
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
-from gateway.pipeline.request.exchange import CallContext
+from gateway.pipeline.request.builder import CallContext
 from gateway.ports import Headers
 from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, TRANSLATED_BYTES, check_values
 from gateway.tokens.cache_key import count_key
@@ -126,8 +126,8 @@ class TokenCounter:
             digest = count_key(route, body, headers)
         response = await self._shared(digest)
         if response is None:
-            ask = partial(attempts.run, context, candidates) if candidates else None
-            response = await self._lead(digest, context, deployment, ask)
+            source = partial(attempts.run, context, candidates) if candidates else None
+            response = await self._lead(digest, context, deployment, source)
         if response is not None and not context.channel.started:
             await _send(context, response, estimated=not candidates)
 
@@ -141,7 +141,7 @@ class TokenCounter:
         digest: str,
         context: CallContext,
         deployment: Deployment,
-        ask: Callable[[], Awaitable[bytes | None]] | None,
+        source: Callable[[], Awaitable[bytes | None]] | None,
     ) -> bytes | None:
         """Get the response for all identical calls; after a failure, each tries on its own."""
         running = asyncio.get_running_loop().create_future()
@@ -151,7 +151,7 @@ class TokenCounter:
             response = await self._cache.get(digest)
             if response is not None:
                 return response
-            response = await (ask() if ask else self._estimated(context, deployment))
+            response = await (source() if source else self._estimated(context, deployment))
             if response is not None and _is_count(response):
                 principal = context.call.principal
                 assert principal is not None

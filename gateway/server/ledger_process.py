@@ -24,7 +24,7 @@ from gateway.settings.embedded import is_sql_embedded
 from gateway.signals import end_with_parent
 from gateway.store.accounts.reconcile import reconcile
 from gateway.store.accounts.reconcile_runs import MAX_SHOWN, ReconcileRun, ReconcileRuns
-from gateway.store.redis.address import cold_client, redis_target
+from gateway.store.redis.address import cold_client, redis_address
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.usage.ledger_writer import LedgerWriter, describe, pause
@@ -50,7 +50,7 @@ async def run_ledger(
     """
     if is_sql_embedded(settings):
         await migrate(settings)
-    target = redis_target(settings, secrets, "capio-ledger")
+    target = redis_address(settings, secrets, "capio-ledger")
     client = cold_client(target)
     reader = UsageReader(client, settings.redis.key_prefix)
     runs = ReconcileRuns(client.execute_command, settings.redis.key_prefix)

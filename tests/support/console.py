@@ -13,8 +13,8 @@ from gateway.console.services import Services
 from gateway.console.web.page import Route
 from gateway.console.web.viewer import Membership, Role, Viewer
 from gateway.settings import Secrets, Settings
-from gateway.store.redis.address import read_target
-from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from gateway.store.sql.database import Database
 
 HOST = "console.test"
@@ -69,7 +69,9 @@ class ConsoleApp:
         real_sessions: bool = False,
         secrets: Secrets | None = None,
     ) -> None:
-        redis = RedisClient(read_target(NO_REDIS), RedisLimits(command_timeout_s=0.01), scripts=[])
+        redis = PipelinedRedis(
+            parse_address(NO_REDIS), RedisLimits(command_timeout_s=0.01), scripts=[]
+        )
         self.services = Services(settings, secrets or Secrets({}), database, redis)
         self.viewers = FixedViewer(signed_in)
         viewers = self.services.people if real_sessions else self.viewers

@@ -8,13 +8,13 @@ from typing import Protocol
 
 import pytest
 
-from gateway.core.idempotency import Claim, Hold, StoredResponse, keyed_request
+from gateway.core.idempotency import Claim, GrantedClaim, StoredResponse, keyed_request
 from gateway.core.model import Endpoint, Principal
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
 from gateway.store.idempotency.records import IdempotencyRecords, idempotency_scripts
-from gateway.store.redis.address import read_target
-from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from tests.support.waiting import wait_until
 
 RAW_KEY = "sk-capio-live-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLM000000"
@@ -51,8 +51,8 @@ class Worker:
         self, url: str, prefix: str, settings: Idempotency, limits: RedisLimits = PATIENT
     ) -> None:
         self.results: list[str] = []
-        self.bus = RedisClient(
-            read_target(url, client_name="test"), limits, scripts=idempotency_scripts()
+        self.bus = PipelinedRedis(
+            parse_address(url, client_name="test"), limits, scripts=idempotency_scripts()
         )
         self.records = IdempotencyRecords(self.bus, settings, prefix, count=self.results.append)
 
@@ -109,10 +109,10 @@ async def opening(prefix: str) -> AsyncIterator[OpenWorker]:
         await worker.close()
 
 
-async def held(worker: Worker, claim: Claim) -> Hold:
+async def held(worker: Worker, claim: Claim) -> GrantedClaim:
     """Begin a run that must be granted."""
     begun = await worker.records.begin(claim)
-    assert isinstance(begun, Hold)
+    assert isinstance(begun, GrantedClaim)
     return begun
 
 
@@ -123,9 +123,11 @@ async def refusal(worker: Worker, claim: Claim) -> GatewayError:
     return caught.value
 
 
-async def outcome(worker: Worker, claim: Claim) -> tuple[Hold | StoredResponse, set[ErrorKind]]:
+async def outcome(
+    worker: Worker, claim: Claim
+) -> tuple[GrantedClaim | StoredResponse, set[ErrorKind]]:
     """Begin until it is granted or answered; return that and why it was refused before."""
-    got: list[Hold | StoredResponse] = []
+    got: list[GrantedClaim | StoredResponse] = []
     refused: set[ErrorKind] = set()
 
     async def begins() -> bool:
@@ -142,7 +144,7 @@ async def outcome(worker: Worker, claim: Claim) -> tuple[Hold | StoredResponse, 
 async def until_free(worker: Worker, claim: Claim) -> None:
     """Wait until a claim is granted; its call must not have completed."""
     begun, _ = await outcome(worker, claim)
-    assert isinstance(begun, Hold)
+    assert isinstance(begun, GrantedClaim)
 
 
 async def counted(worker: Worker, prefix: str, count: int) -> bool:

@@ -13,8 +13,8 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Keys
 from gateway.store.keys.cache import KeyCache, KeySource
 from gateway.store.keys.entry import channel_name, key_entry_script
-from gateway.store.redis.address import read_target
-from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from gateway.store.redis.pubsub import Subscription
 
 SETTINGS = Keys()
@@ -90,9 +90,9 @@ class Worker:
         settings: Keys = SETTINGS,
         limits: RedisLimits = LIMITS,
     ) -> None:
-        target = read_target(url)
+        target = parse_address(url)
         self.sources: list[str] = []
-        self.bus = RedisClient(target, limits, scripts=[key_entry_script()])
+        self.bus = PipelinedRedis(target, limits, scripts=[key_entry_script()])
         self.keys = KeyCache(self.bus, sql, settings, prefix, count=self.sources.append)
         self.subscription = Subscription(target, channel_name(prefix), self.keys)
 

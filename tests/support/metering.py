@@ -17,19 +17,19 @@ from gateway.core.limits import NO_LIMITS, KeyLimits, Limits
 from gateway.core.model import CallRecord, Endpoint, Model, Prices, Principal, Usage, Wire
 from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorKind, GatewayError
-from gateway.ports import Reservation, ReserveAsk
+from gateway.ports import Reservation, ReservationRequest
 from gateway.settings import Money, Redis, Server, Settings, Sql
 from gateway.store.accounts.snapshot import (
+    AccountSnapshot,
     AccountSource,
-    AccountState,
     Position,
     SpendScope,
     Spent,
 )
 from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
 from gateway.store.limits.metering import Metering
-from gateway.store.redis.address import cold_client, read_target
-from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from gateway.store.spill.direct import DirectBooking
 from gateway.store.sql.database import Database
 from gateway.store.usage.reader import UsageReader
@@ -62,7 +62,7 @@ class FakeSql:
     """
 
     def __init__(self) -> None:
-        self.accounts: dict[str, AccountState] = {}
+        self.accounts: dict[str, AccountSnapshot] = {}
         self.calls: dict[str, CallRecord] = {}
         self.away = False
         self.loads = 0
@@ -78,7 +78,7 @@ class FakeSql:
     ) -> None:
         """Make or change an account."""
         before = self.accounts.get(account_id)
-        self.accounts[account_id] = AccountState(
+        self.accounts[account_id] = AccountSnapshot(
             account_id=account_id,
             position=before.position + 1 if before else 1,
             version=before.version + 1 if before else 1,
@@ -120,7 +120,7 @@ class FakeSql:
 
     async def load(
         self, account_id: str, scopes: Sequence[SpendScope], *, day: int, month: int
-    ) -> AccountState | None:
+    ) -> AccountSnapshot | None:
         self.loads += 1
         if self.away:
             raise GatewayError(ErrorKind.STORE_UNAVAILABLE, "SQL is away")
@@ -162,7 +162,7 @@ class Clock:
 
 
 class WorkerTill:
-    """One worker's bus and till."""
+    """One worker's bus and metering."""
 
     def __init__(
         self,
@@ -184,11 +184,11 @@ class WorkerTill:
             money=money,
         )
         self.metrics = Metrics(CollectorRegistry())
-        self.bus = RedisClient(read_target(url), limits, scripts=account_scripts().all())
+        self.bus = PipelinedRedis(parse_address(url), limits, scripts=account_scripts().all())
         self.direct = (
             None if database is None else DirectBooking(database.transactions(), self.metrics)
         )
-        self.till = Metering(
+        self.metering = Metering(
             self.bus,
             sql,
             settings,
@@ -202,20 +202,20 @@ class WorkerTill:
         await self.bus.start()
 
     async def close(self) -> None:
-        await self.till.aclose()
+        await self.metering.aclose()
         if self.direct is not None:
             await self.direct.aclose()
         await self.bus.aclose()
 
-    async def reserve(self, ask: ReserveAsk) -> Reservation:
-        return await self.till.reservations.reserve(ask)
+    async def reserve(self, request: ReservationRequest) -> Reservation:
+        return await self.metering.reservations.reserve(request)
 
     async def settle(
         self, reservation: Reservation, usage: Usage = NOTHING, **changes: Any
     ) -> CallRecord:
-        event = event_for(reservation.ask, usage, **changes)
-        await self.till.reservations.settle(reservation, event)
-        await self.till.journal.settlements.drain()
+        event = event_for(reservation.request, usage, **changes)
+        await self.metering.reservations.settle(reservation, event)
+        await self.metering.journal.settlements.drain()
         return event
 
 
@@ -224,7 +224,7 @@ class FakeLedger:
 
     def __init__(self, url: str, sql: FakeSql, prefix: str = "capio:") -> None:
         self.sql = sql
-        self.reader = UsageReader(cold_client(read_target(url)), prefix, claim_idle_ms=1)
+        self.reader = UsageReader(cold_client(parse_address(url)), prefix, claim_idle_ms=1)
 
     async def book(self, *, acknowledge: bool = True) -> int:
         """Book what waits; return how many calls were new. Without `acknowledge` it dies then."""
@@ -252,7 +252,7 @@ class AccountProbe:
     """What Redis holds of an account, seen by a client of its own."""
 
     def __init__(self, url: str, account_id: str = "acct_1", prefix: str = "capio:") -> None:
-        self.client = cold_client(read_target(url))
+        self.client = cold_client(parse_address(url))
         self.names = RedisKeys(prefix).of(account_id)
         self.key = self.names.accounts + account_id.encode()
 
@@ -307,10 +307,10 @@ def ask_for(
     version: int = 1,
     choices: int = 1,
     input_bound: int | None = None,
-) -> ReserveAsk:
+) -> ReservationRequest:
     """Return a call of 10 tokens in and 20 out at most, of a new request id."""
     principal = Principal(key_id, account_id, "laptop", "active", version, limits=limits)
-    return ReserveAsk(
+    return ReservationRequest(
         request_id=request_id or f"req_{next(_numbers)}",
         principal=principal,
         model=model,
@@ -325,31 +325,31 @@ def ask_for(
 
 def reports(reservation: Reservation, record: CallRecord) -> CallRecord:
     """Let a running call report `record` as what it has cost so far; return it."""
-    reservation.ask = msgspec.structs.replace(reservation.ask, checkpoint=lambda: record)
+    reservation.request = msgspec.structs.replace(reservation.request, checkpoint=lambda: record)
     return record
 
 
-def event_for(ask: ReserveAsk, usage: Usage = NOTHING, **changes: Any) -> CallRecord:
+def event_for(request: ReservationRequest, usage: Usage = NOTHING, **changes: Any) -> CallRecord:
     """Return the record of a call, its cost included."""
     given: Mapping[str, Any] = {
         "at_ms": NOON_MS,
         "outcome": "completed",
-        "cost_nanousd": cost_nanousd(usage, ask.model.prices),
+        "cost_nanousd": cost_nanousd(usage, request.model.prices),
         **changes,
     }
     return CallRecord(
-        request_id=ask.request_id,
-        key_id=ask.principal.key_id,
-        account_id=ask.principal.account_id,
-        model=ask.model.name,
-        endpoint=ask.endpoint.value,
-        client_wire=ask.client_wire.value,
+        request_id=request.request_id,
+        key_id=request.principal.key_id,
+        account_id=request.principal.account_id,
+        model=request.model.name,
+        endpoint=request.endpoint.value,
+        client_wire=request.client_wire.value,
         usage=usage,
         **given,
     )
 
 
-class TillWorld:
+class MeteringWorld:
     """One worker, its SQL, its ledger, and a clock."""
 
     def __init__(self, url: str, home: Path, *, money: Money = MONEY) -> None:
@@ -359,16 +359,18 @@ class TillWorld:
         self.worker = WorkerTill(url, self.sql, home, prefix=prefix, money=money, clock=self.clock)
         self.ledger = FakeLedger(url, self.sql, prefix)
         self.probe = AccountProbe(url, prefix=prefix)
-        self.till = self.worker.till
+        self.metering = self.worker.metering
 
     async def run(self, usage: Usage = NOTHING, **asked: Any) -> None:
         """Make one whole call."""
         await self.worker.settle(await self.worker.reserve(ask_for(**asked)), usage)
 
-    async def refusal(self, ask: ReserveAsk | None = None, **asked: Any) -> GatewayError:
+    async def refusal(
+        self, request: ReservationRequest | None = None, **asked: Any
+    ) -> GatewayError:
         """Make a call that is refused; return why."""
         with pytest.raises(GatewayError) as caught:
-            await self.worker.reserve(ask or ask_for(**asked))
+            await self.worker.reserve(request or ask_for(**asked))
         return caught.value
 
     async def reserve(self, **asked: Any) -> Reservation:

@@ -36,7 +36,7 @@ from gateway.pipeline.client.writer import ResponseHead
 from gateway.pipeline.execution.runner import CallExecution
 from gateway.pipeline.proxy import Proxy, Retention
 from gateway.pipeline.record import Recorder
-from gateway.pipeline.request.exchange import RequestBuilder
+from gateway.pipeline.request.builder import RequestBuilder
 from gateway.pipeline.response.clocks import ClientClocks
 from gateway.pipeline.response.early_head import EarlyHeads
 from gateway.pipeline.response.relay import Relay

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.config import config_option, find_config, refuse_config
-from gateway.cli.formats import Row, json_option, print_json, print_rows
+from gateway.cli.formats import OutputRow, json_option, print_json, print_rows
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.settings import ConfigError, load_sources
 from gateway.settings.sources.effective import EffectiveSetting, effective_settings
@@ -41,7 +41,7 @@ def config(config_path: Path | None, as_json: bool, changed: bool) -> None:
         print_rows([_row(each) for each in found], as_json=False)
 
 
-def _row(setting: EffectiveSetting) -> Row:
+def _row(setting: EffectiveSetting) -> OutputRow:
     source: str = setting.source
     if setting.variable is not None:
         source = f"environment {setting.variable}"

@@ -67,14 +67,14 @@ async def _check_wire(
         for index, headers in enumerate(every):
             numbered = subject if len(every) == 1 else f"{subject}, credential {index}"
             try:
-                found += await _ask(client, numbered, wire, route, headers, models)
+                found += await _probe(client, numbered, wire, route, headers, models)
             except (httpx2.HTTPError, OSError) as failure:
                 found.append(_unreachable(numbered, route, failure))
                 break
     return found
 
 
-async def _ask(
+async def _probe(
     client: httpx2.AsyncClient,
     subject: str,
     wire: Wire,

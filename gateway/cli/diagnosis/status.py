@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.cli.config import config_option, load_config
 from gateway.cli.formats import (
     FAILURE,
-    Row,
+    OutputRow,
     fail,
     json_option,
     print_json,
@@ -75,7 +75,7 @@ def status(config_path: Path | None, as_json: bool) -> None:
     click.echo()
     if isinstance(workers, list):
         print_rows([each for each in workers if isinstance(each, dict)], as_json=False)
-    rows: list[Row] = [
+    rows: list[OutputRow] = [
         {"deployment": name, "state": state} for name, state in figures.deployments.items()
     ]
     print_rows(rows, as_json=False, empty="No deployment has had an attempt yet.")
@@ -112,7 +112,7 @@ def _scrape(settings: Settings) -> str:
     return text
 
 
-def _for_people(values: Mapping[str, float | None]) -> Row:
+def _for_people(values: Mapping[str, float | None]) -> OutputRow:
     shown: dict[str, object] = {}
     for name, value in values.items():
         if name == "without_redis" and value is not None:

@@ -12,7 +12,7 @@ from gateway.cli.diagnosis.findings import Finding, clock, error, latency_ms, ok
 from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import is_redis_embedded, valkey_socket
-from gateway.store.redis.address import redis_target
+from gateway.store.redis.address import redis_address
 from gateway.store.redis.connection import (
     RedisConnection,
     RedisRefusedError,
@@ -42,7 +42,7 @@ async def check_redis(settings: Settings, secrets: Secrets) -> AsyncIterator[Fin
         yield ok(_REDIS, "embedded; it runs with the gateway, which does not run now")
         return
     try:
-        link = await open_connection(redis_target(settings, secrets, "capio-doctor"))
+        link = await open_connection(redis_address(settings, secrets, "capio-doctor"))
     except RedisRefusedError as refused:
         yield error(_REDIS, refused.advice.problem, refused.advice.remedy)
         return

@@ -15,7 +15,7 @@ from gateway.console.activity.scope import (
     zone_options,
 )
 from gateway.console.activity.usage import range_options
-from gateway.console.reporting.downloads import Row
+from gateway.console.reporting.downloads import ExportRow
 from gateway.console.reporting.filters import UsageFilter
 from gateway.console.reporting.zones import Period, Step, buckets, segments
 from gateway.console.web.page import Page, Route
@@ -186,7 +186,7 @@ def _entry_id(text: str) -> int | None:
 
 async def _export(
     entries: AsyncIterator[LedgerEntry], within_ms: tuple[int, int] | None
-) -> AsyncIterator[Row]:
+) -> AsyncIterator[ExportRow]:
     """Yield rows of entries, newest first; of a period, if one is given."""
     async for entry in entries:
         if within_ms is not None and entry.at_ms >= within_ms[1]:

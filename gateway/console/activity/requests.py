@@ -20,7 +20,7 @@ from gateway.console.activity.scope import (
 )
 from gateway.console.activity.usage import outcome_options, range_options
 from gateway.console.reporting.amounts import duration, tokens_per_s
-from gateway.console.reporting.downloads import Row
+from gateway.console.reporting.downloads import ExportRow
 from gateway.console.reporting.filters import (
     MAX_LIST_DAYS,
     CallsFilter,
@@ -182,7 +182,9 @@ def filter_options(
     }
 
 
-async def _export(calls: AsyncIterator[CallRecord], keys: Mapping[str, str]) -> AsyncIterator[Row]:
+async def _export(
+    calls: AsyncIterator[CallRecord], keys: Mapping[str, str]
+) -> AsyncIterator[ExportRow]:
     async for call in calls:
         usage = call.usage
         yield [

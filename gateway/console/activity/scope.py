@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from starlette.responses import Response, StreamingResponse
 
-from gateway.console.reporting.downloads import Row, stream_csv, stream_json
+from gateway.console.reporting.downloads import ExportRow, stream_csv, stream_json
 from gateway.console.reporting.filters import CallsFilter, Dates, Outcome, Range
 from gateway.console.reporting.zones import QUARTER_S, Period, read_zone
 from gateway.console.web.page import Page
@@ -59,7 +59,7 @@ def calls_href(period: Period, **fields: object) -> str:
 
 
 def download(
-    page: Page, name: str, columns: Sequence[str], rows: AsyncIterator[Row]
+    page: Page, name: str, columns: Sequence[str], rows: AsyncIterator[ExportRow]
 ) -> Response | None:
     """Return the rows as the file that `format` of the URL asks for; None: it asks for none."""
     kind = page.query("format")
@@ -76,7 +76,7 @@ def download(
     )
 
 
-async def each(rows: Iterable[Row]) -> AsyncIterator[Row]:
+async def each(rows: Iterable[ExportRow]) -> AsyncIterator[ExportRow]:
     """Yield rows that are in memory."""
     for row in rows:
         yield row

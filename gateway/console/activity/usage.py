@@ -21,7 +21,7 @@ from gateway.console.activity.scope import (
     zone_options,
 )
 from gateway.console.reporting.amounts import compact, duration, percent, rounded_money
-from gateway.console.reporting.downloads import Row
+from gateway.console.reporting.downloads import ExportRow
 from gateway.console.reporting.filters import (
     MAX_LIST_DAYS,
     Grouping,
@@ -332,8 +332,8 @@ def _columns(shown: UsageFilter) -> list[str]:
 
 def _export(
     rows: Sequence[ReportRow], whole: UsageSum, names: Mapping[str, str], *, with_ttft: bool
-) -> list[Row]:
-    found: list[Row] = []
+) -> list[ExportRow]:
+    found: list[ExportRow] = []
     for row in rows:
         line = row.sum
         share = line.cost_nanousd / whole.cost_nanousd if whole.cost_nanousd else 0

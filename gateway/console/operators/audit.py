@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from gateway.console.activity.scope import download, viewer_zone
-from gateway.console.reporting.downloads import Row
+from gateway.console.reporting.downloads import ExportRow
 from gateway.console.reporting.filters import LONGEST_VALUE, UTC
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
@@ -70,7 +70,7 @@ def _json(facts: dict[str, object], name: str) -> str | None:
 
 async def _export(
     records: RecordOperations, object_id: str | None, before_id: int | None
-) -> AsyncIterator[Row]:
+) -> AsyncIterator[ExportRow]:
     """Yield rows of up to EXPORT_LIMIT entries."""
     last_id, left = before_id, EXPORT_LIMIT
     while left > 0:

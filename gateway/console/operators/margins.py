@@ -10,7 +10,7 @@ from starlette.responses import Response
 from gateway.console.activity.scope import download, each, viewer_zone, zone_options
 from gateway.console.activity.usage import range_options
 from gateway.console.reporting.amounts import percent, rounded_money
-from gateway.console.reporting.downloads import Row
+from gateway.console.reporting.downloads import ExportRow
 from gateway.console.reporting.filters import MarginFilter, MarginGroup
 from gateway.console.reporting.plots import Bar, Series, lines
 from gateway.console.reporting.zones import Bucket, Step, buckets, segments
@@ -130,8 +130,8 @@ def _by_time(rows: Sequence[SumRow], bars: int, *, charged: bool) -> list[float 
     return values
 
 
-def _export(sums: Sequence[tuple[str, UsageSum]], names: Mapping[str, str]) -> list[Row]:
-    rows: list[Row] = []
+def _export(sums: Sequence[tuple[str, UsageSum]], names: Mapping[str, str]) -> list[ExportRow]:
+    rows: list[ExportRow] = []
     for group, line in sums:
         known = line.margin_nanousd + line.upstream_cost_nanousd
         rows.append(

@@ -16,7 +16,7 @@ from gateway.console.public.health import Day, ModelHealth, ModelState, judge, r
 from gateway.errors import GatewayError
 from gateway.store.announcements.incidents import Incident, Incidents
 from gateway.store.health.minutes import DeploymentReport, read_health
-from gateway.store.redis.address import cold_client, redis_target
+from gateway.store.redis.address import cold_client, redis_address
 
 if TYPE_CHECKING:
     from gateway.console.services import Services
@@ -128,7 +128,7 @@ class StatusBoard:
         self, labels: Sequence[str]
     ) -> tuple[dict[str, DeploymentReport], dict[str, DeploymentReport]]:
         settings = self._services.settings
-        client = cold_client(redis_target(settings, self._services.secrets, "capio-status"))
+        client = cold_client(redis_address(settings, self._services.secrets, "capio-status"))
         prefix = settings.redis.key_prefix
         try:
             recent = await read_health(client, prefix, labels, RECENT_MINUTES)

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 import msgspec
 
 Cell = str | int | float | bool | None
-Row = Sequence[Cell]
+ExportRow = Sequence[Cell]
 
 _ROWS_PER_CHUNK = 200
 _DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+\Z")
@@ -36,7 +36,7 @@ def safe_cell(value: Cell) -> str:
     return f"'{value}" if shown[:1] in tuple("=+-@\t\r\n|%") and shown else value
 
 
-def csv_lines(rows: Iterable[Row]) -> str:
+def csv_lines(rows: Iterable[ExportRow]) -> str:
     """Return rows as CSV of RFC 4180."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
@@ -44,14 +44,14 @@ def csv_lines(rows: Iterable[Row]) -> str:
     return buffer.getvalue()
 
 
-async def stream_csv(names: Sequence[str], rows: AsyncIterator[Row]) -> AsyncIterator[bytes]:
+async def stream_csv(names: Sequence[str], rows: AsyncIterator[ExportRow]) -> AsyncIterator[bytes]:
     """Yield a CSV file in pieces. It starts with a mark, by which spreadsheets know UTF-8."""
     yield b"\xef\xbb\xbf" + csv_lines([names]).encode()
     async for batch in _batches(rows):
         yield csv_lines(batch).encode()
 
 
-async def stream_json(names: Sequence[str], rows: AsyncIterator[Row]) -> AsyncIterator[bytes]:
+async def stream_json(names: Sequence[str], rows: AsyncIterator[ExportRow]) -> AsyncIterator[bytes]:
     """Yield a JSON array of objects in pieces."""
     separator = b"[\n"
     async for batch in _batches(rows):
@@ -61,8 +61,8 @@ async def stream_json(names: Sequence[str], rows: AsyncIterator[Row]) -> AsyncIt
     yield b"[]\n" if separator == b"[\n" else b"\n]\n"
 
 
-async def _batches(rows: AsyncIterator[Row]) -> AsyncIterator[list[Row]]:
-    batch: list[Row] = []
+async def _batches(rows: AsyncIterator[ExportRow]) -> AsyncIterator[list[ExportRow]]:
+    batch: list[ExportRow] = []
     async for row in rows:
         batch.append(row)
         if len(batch) >= _ROWS_PER_CHUNK:

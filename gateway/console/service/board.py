@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from gateway.core.catalogue import deployment_labels
 from gateway.settings.embedded import redis_url
 from gateway.store.health.minutes import DeploymentMinutes, read_minutes
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, parse_address
 
 if TYPE_CHECKING:
     from gateway.console.stores import Stores
@@ -59,7 +59,7 @@ class HealthBoard:
     async def _read(self) -> Board | None:
         stores = self._stores
         labels = deployment_labels(stores.catalogue)
-        target = read_target(
+        target = parse_address(
             redis_url(stores.settings),
             password=stores.secrets.redis_password,
             client_name="capio-health",

@@ -20,7 +20,7 @@ from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
-from gateway.pipeline.request.exchange import CallContext
+from gateway.pipeline.request.builder import CallContext
 from gateway.pipeline.response.early_head import EarlyHeads
 from gateway.pipeline.response.refusal import failure_of
 from gateway.pipeline.routing.router import Route, Router
@@ -31,7 +31,7 @@ from gateway.protocols.streams.meter import BYTES_PER_TOKEN
 from gateway.tokens.input_bound import may_carry_media
 
 
-class Ask(NamedTuple):
+class CallPlan(NamedTuple):
     """A call's models, in the order in which they are tried, and what the client prefers."""
 
     models: Sequence[Model]
@@ -64,24 +64,24 @@ class CallExecution:
         self._admission = admission
         self._early_heads = early_heads
 
-    async def run(self, context: CallContext, principal: Principal, ask: Ask) -> None:
+    async def run(self, context: CallContext, principal: Principal, plan: CallPlan) -> None:
         """
         Respond to a call.
 
         Raises:
             GatewayError: The last failure, or the refusal of the first model.
         """
-        execution = self._run(context, principal, ask)
+        execution = self._run(context, principal, plan)
         await (self._early_heads.run(context, execution) if context.call.stream else execution)
 
-    async def _run(self, context: CallContext, principal: Principal, ask: Ask) -> None:
+    async def _run(self, context: CallContext, principal: Principal, plan: CallPlan) -> None:
         failed: GatewayError | None = None
-        for number, model in enumerate(ask.models):
-            context.models_left = len(ask.models) - number - 1
-            if failed is not None and not self._may_try(context, model, ask.preferences):
+        for number, model in enumerate(plan.models):
+            context.models_left = len(plan.models) - number - 1
+            if failed is not None and not self._may_try(context, model, plan.preferences):
                 continue
             try:
-                route = self._planned(context, model, ask.preferences)
+                route = self._planned(context, model, plan.preferences)
                 if number == 0:
                     await self._reserve(context, principal, model, route.candidates[0])
                     if context.keeper is not None:

@@ -25,7 +25,7 @@ from gateway.core.routing.order import AttemptOrder, Failure
 from gateway.core.routing.plan import Candidate
 from gateway.errors import GatewayError
 from gateway.pipeline.hedging.lane import Lane, LostRaceError
-from gateway.pipeline.request.exchange import CallContext
+from gateway.pipeline.request.builder import CallContext
 from gateway.pipeline.request.inbound_request import InboundRequest
 from gateway.pipeline.response.clocks import COMMIT_S
 

@@ -11,8 +11,8 @@ import asyncio
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
-from gateway.pipeline.request.exchange import CallContext
-from gateway.pipeline.response.relay import EarlyUpstreamError, Relay
+from gateway.pipeline.request.builder import CallContext
+from gateway.pipeline.response.relay import Relay, UpstreamErrorBeforeCommit
 from gateway.protocols.codec.event_filter import at_event_boundary
 from gateway.protocols.http.errors.gateway_errors import render_event
 from gateway.protocols.http.errors.upstream_faults import (
@@ -64,7 +64,7 @@ async def end_relayed(
     there the connection is broken instead, by not ending the response.
     """
     rest = transform.end(error is None)
-    check_early_error(channel, transform)
+    check_error_before_commit(channel, transform)
     if error is None:
         await relay.writer.write_last(rest)
         await channel.end()
@@ -90,7 +90,7 @@ async def end_translated(
     if error is not None and error.kind is ErrorKind.SLOW_CLIENT:
         raise error
     rest = transform.end(error is None, _fault_of(error))
-    check_early_error(channel, transform)
+    check_error_before_commit(channel, transform)
     channel.claim()
     if isinstance(transform, ResponsesStream) and transform.held is not None:
         keeper = context.keeper
@@ -110,8 +110,8 @@ def _fault_of(error: GatewayError | None) -> UpstreamFault:
     return STREAM_LATE if kind is ErrorKind.UPSTREAM_TIMEOUT else STREAM_CUT
 
 
-def check_early_error(channel: ClientChannel, transform: StreamTransform) -> None:
+def check_error_before_commit(channel: ClientChannel, transform: StreamTransform) -> None:
     """Raise an error from before anything was written, unless the head was sent."""
-    early = transform.early_error
+    early = transform.error_before_commit
     if early is not None and not channel.started:
-        raise EarlyUpstreamError(early)
+        raise UpstreamErrorBeforeCommit(early)

@@ -13,7 +13,7 @@ from gateway.core.routing.order import Failure
 from gateway.core.routing.plan import Candidate
 from gateway.errors import GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.response.relay import EarlyUpstreamError
+from gateway.pipeline.response.relay import UpstreamErrorBeforeCommit
 from gateway.ports import Headers
 from gateway.protocols.http.errors.credential_mask import CredentialMask
 from gateway.protocols.http.errors.upstream_errors import ErrorResponse
@@ -39,7 +39,7 @@ def failure_of(error: GatewayError) -> Failure:
     fault = None
     if isinstance(error, RefusalError):
         fault = error.fault
-    elif isinstance(error, EarlyUpstreamError):
+    elif isinstance(error, UpstreamErrorBeforeCommit):
         fault = error.response.fault
         if fault is None:
             return Failure(FailureClass.CLIENT)  # the translator rejected the request's content
@@ -55,7 +55,7 @@ def mask_credential(error: GatewayError, candidate: Candidate) -> None:
     error.detail = None if error.detail is None else mask.clean_text(error.detail)
     if isinstance(error, RefusalError):
         error.response = _masked(error.response, mask)
-    elif isinstance(error, EarlyUpstreamError):
+    elif isinstance(error, UpstreamErrorBeforeCommit):
         early = error.response
         error.response = msgspec.structs.replace(
             early, body=mask.clean(early.body), headers=mask.clean_headers(early.headers)
@@ -83,7 +83,7 @@ def error_response(error: GatewayError, call: Call) -> ErrorResponse | None:
     """Return the response of an upstream's error; None: the gateway's own is to be rendered."""
     if isinstance(error, RefusalError):
         return error.response
-    if isinstance(error, EarlyUpstreamError):
+    if isinstance(error, UpstreamErrorBeforeCommit):
         early = error.response
         return with_head(ErrorResponse(early.status, early.headers, early.body), call)
     return None

@@ -37,7 +37,7 @@ from gateway.pipeline.response.clocks import (
 from gateway.ports import UpstreamResponse
 from gateway.protocols.codec.event_filter import at_event_boundary
 from gateway.protocols.http.errors.response_faults import MALFORMED_RESPONSE
-from gateway.protocols.http.errors.upstream_errors import EarlyError
+from gateway.protocols.http.errors.upstream_errors import ErrorBeforeCommit
 from gateway.protocols.http.errors.upstream_faults import (
     STREAM_EMPTY,
     STREAM_MALFORMED,
@@ -47,10 +47,10 @@ from gateway.protocols.http.errors.upstream_faults import (
 from gateway.protocols.streams.transform import Meter, StreamTransform
 
 
-class EarlyUpstreamError(GatewayError):
+class UpstreamErrorBeforeCommit(GatewayError):  # noqa: N818 - a state of the stream
     """A stream began with an error; `response` is the client's error response."""
 
-    def __init__(self, response: EarlyError) -> None:
+    def __init__(self, response: ErrorBeforeCommit) -> None:
         kind = error_kind(response.fault) if response.fault else ErrorKind.UPSTREAM_REFUSED
         if response.fault in (MALFORMED_RESPONSE, STREAM_EMPTY):
             kind = ErrorKind.UPSTREAM_MALFORMED
@@ -148,7 +148,7 @@ class Relay:
                 if out:
                     self.writer.write(out)
                 else:
-                    self._check_early_error()
+                    self._check_error_before_commit()
             seen = meter.contents
             meter.feed(chunk)
         except Exception as error:  # noqa: BLE001 # ends this call; the connection is not to blame
@@ -317,15 +317,15 @@ class Relay:
             self._write(self._transform.keepalive)
             self._last_write_at = monotonic()
 
-    def _check_early_error(self) -> None:
+    def _check_error_before_commit(self) -> None:
         """End with an error at the stream's start: as HTTP error, or event if the head is sent."""
-        early = self._transform.early_error
+        early = self._transform.error_before_commit
         if early is None:
             return
         if self.writer.committed:
             self._finish(None)
         else:
-            self.stop(EarlyUpstreamError(early))
+            self.stop(UpstreamErrorBeforeCommit(early))
 
     def _write(self, out: bytes) -> None:
         if out:

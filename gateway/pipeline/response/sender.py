@@ -17,16 +17,16 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Attempt, Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.client.writer import ResponseHead
-from gateway.pipeline.request.exchange import CallContext, Exchange
+from gateway.pipeline.request.builder import CallContext, ResponseTransforms
 from gateway.pipeline.response.clocks import ClientClocks, Expire
 from gateway.pipeline.response.endings import (
-    check_early_error,
+    check_error_before_commit,
     end_relayed,
     end_translated,
     end_when_held,
     relay_error,
 )
-from gateway.pipeline.response.relay import EarlyUpstreamError, Relay
+from gateway.pipeline.response.relay import Relay, UpstreamErrorBeforeCommit
 from gateway.pipeline.response.unfold import UnfoldedResponse
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.ports import Headers, UpstreamResponse
@@ -34,7 +34,7 @@ from gateway.protocols.codec.digits import read_digits
 from gateway.protocols.codec.event_filter import at_event_boundary
 from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.http.errors.response_faults import read_response_fault
-from gateway.protocols.http.errors.upstream_errors import early_error
+from gateway.protocols.http.errors.upstream_errors import error_before_commit
 from gateway.protocols.http.headers import client_headers, served_by
 from gateway.protocols.http.limit_headers import limit_headers
 from gateway.protocols.openai_responses.output import without_store
@@ -75,7 +75,7 @@ class ResponseSender:
         self,
         context: CallContext,
         attempt: Attempt,
-        exchange: Exchange,
+        transforms: ResponseTransforms,
         response: UpstreamResponse,
     ) -> bytes | None:
         """
@@ -102,28 +102,32 @@ class ResponseSender:
         if call.stream:
             response = UnfoldedResponse(response, attempt.wire, call.endpoint, labelled=is_stream)
         attempt.upstream_request_id = _upstream_id(upstream)
-        headers = self._headers(call, attempt, exchange, response)
+        headers = self._headers(call, attempt, transforms, response)
         head = ResponseHead(response.status, headers, context.release_body)
         if call.stream:
-            await self._stream(context, attempt, exchange, response, head)
+            await self._stream(context, attempt, transforms, response, head)
             return None
         length = _length(upstream)
         is_small = length is not None and length <= WHOLE_BYTES
         is_count = call.endpoint is Endpoint.COUNT_TOKENS
-        if exchange.translated or is_small or is_stream or is_count:
-            limit = TRANSLATED_BYTES if exchange.translated or is_stream else WHOLE_BYTES
-            return await self._whole(context, attempt, exchange, response, head, limit)
-        await self._large(context, attempt, exchange, response, head)
+        if transforms.translated or is_small or is_stream or is_count:
+            limit = TRANSLATED_BYTES if transforms.translated or is_stream else WHOLE_BYTES
+            return await self._whole(context, attempt, transforms, response, head, limit)
+        await self._large(context, attempt, transforms, response, head)
         return None
 
     def _headers(
-        self, call: Call, attempt: Attempt, exchange: Exchange, response: UpstreamResponse
+        self,
+        call: Call,
+        attempt: Attempt,
+        transforms: ResponseTransforms,
+        response: UpstreamResponse,
     ) -> Headers:
         headers = client_headers(
             response.headers,
             call.request_id,
             stream=call.stream,
-            unchanged=not exchange.translated,
+            unchanged=not transforms.translated,
         )
         now, sent = monotonic(), attempt.sent_at
         own, upstream = (sent - call.started_at) * 1000, (now - sent) * 1000
@@ -142,13 +146,13 @@ class ResponseSender:
         self,
         context: CallContext,
         attempt: Attempt,
-        exchange: Exchange,
+        transforms: ResponseTransforms,
         response: UpstreamResponse,
         head: ResponseHead,
         limit: int,
     ) -> bytes:
         call, channel = context.call, context.channel
-        meter = JsonMeter(attempt.wire, limit, reasoning_apart=exchange.reasoning_apart)
+        meter = JsonMeter(attempt.wire, limit, reasoning_apart=transforms.reasoning_apart)
         try:
             body = await self._read(attempt, response, limit)
             body = folded(attempt.wire, body) if begins_stream(body) else body.removeprefix(BOM)
@@ -158,12 +162,12 @@ class ResponseSender:
             if channel.gone and not call.outlives_client:
                 call.drained = True
                 raise GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
-            for step in exchange.reshape:
+            for step in transforms.reshape:
                 body = step(body)
             channel.claim()
             if context.keeper is not None and not await context.keeper.keep(body):
                 body = without_store(body)
-            if exchange.translated or _length(dict(reversed(response.headers))) != len(body):
+            if transforms.translated or _length(dict(reversed(response.headers))) != len(body):
                 head.headers[:] = [each for each in head.headers if each[0] != b"content-length"]
                 head.headers.append((b"content-length", str(len(body)).encode()))
             await channel.respond(head.status, head.headers, body)
@@ -194,12 +198,12 @@ class ResponseSender:
         self,
         context: CallContext,
         attempt: Attempt,
-        exchange: Exchange,
+        transforms: ResponseTransforms,
         response: UpstreamResponse,
         head: ResponseHead,
     ) -> None:
         call, channel = context.call, context.channel
-        meter = JsonMeter(attempt.wire, reasoning_apart=exchange.reasoning_apart)
+        meter = JsonMeter(attempt.wire, reasoning_apart=transforms.reasoning_apart)
         transform = Unchanged()
         if _length(dict(reversed(response.headers))) is None:
             transform = HeldBody(attempt.wire, call.endpoint, call.model_asked)
@@ -211,7 +215,7 @@ class ResponseSender:
             if error is not None:
                 raise error  # part of the JSON may be sent: without `end`, the connection breaks
             rest = transform.end(clean=True)
-            check_early_error(channel, transform)
+            check_error_before_commit(channel, transform)
             await relay.writer.write_last(rest)
             await channel.end()
         finally:
@@ -221,33 +225,33 @@ class ResponseSender:
         self,
         context: CallContext,
         attempt: Attempt,
-        exchange: Exchange,
+        transforms: ResponseTransforms,
         response: UpstreamResponse,
         head: ResponseHead,
     ) -> None:
         call, channel = context.call, context.channel
-        meter = StreamMeter(attempt.wire, reasoning_apart=exchange.reasoning_apart)
+        meter = StreamMeter(attempt.wire, reasoning_apart=transforms.reasoning_apart)
         attempt.meter = meter
-        relay = self._relay(context, attempt, response, meter, exchange.transform, head)
-        if isinstance(exchange.transform, ResponsesStream):
-            end_when_held(exchange.transform, relay)
+        relay = self._relay(context, attempt, response, meter, transforms.transform, head)
+        if isinstance(transforms.transform, ResponsesStream):
+            end_when_held(transforms.transform, relay)
         try:
             error = await self._pump(context, attempt, relay, response)
             meter.end()
             _check_left(call, channel, relay, error)
-            if isinstance(error, EarlyUpstreamError):
+            if isinstance(error, UpstreamErrorBeforeCommit):
                 raise error
             reported = _reported(meter)
             failure = reported or relay_error(error, meter)
             if failure is not None and channel.holds and not channel.started:
                 raise failure  # nothing was sent: another deployment may serve the call
-            if exchange.translated:
-                await end_translated(context, exchange.transform, relay, error or reported)
+            if transforms.translated:
+                await end_translated(context, transforms.transform, relay, error or reported)
             else:
                 incomplete = relay_error(error, meter)
                 if reported is not None and not at_event_boundary(*relay.writer.tail):
                     raise reported  # an incomplete event after the error: the connection breaks
-                await end_relayed(call, channel, exchange.transform, relay, incomplete)
+                await end_relayed(call, channel, transforms.transform, relay, incomplete)
             if reported is not None:
                 raise reported
         finally:
@@ -327,7 +331,9 @@ def _check_answer(call: Call, attempt: Attempt, body: bytes) -> None:
     """Raise the fault of a whole response without content."""
     fault = read_response_fault(attempt.wire, call.endpoint, body)
     if fault is not None:
-        raise EarlyUpstreamError(early_error(fault, call.client_wire, call.model_asked))
+        raise UpstreamErrorBeforeCommit(
+            error_before_commit(fault, call.client_wire, call.model_asked)
+        )
 
 
 def _keep_usage(

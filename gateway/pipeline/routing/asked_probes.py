@@ -16,7 +16,7 @@ MAX_RUNNING = 4
 logger = logging.getLogger(__name__)
 
 
-class ProbeExchange(Protocol):
+class SharedProbes(Protocol):
     """Decides which worker sends a probe, and receives its outcomes. May raise anything."""
 
     async def claim(self, probe_id: str) -> bool:
@@ -32,12 +32,12 @@ class AskedProbes:
 
     Args:
         prober: Sends them.
-        exchange: Shares them.
+        shared: Shares them.
     """
 
-    def __init__(self, prober: Prober, exchange: ProbeExchange) -> None:
+    def __init__(self, prober: Prober, shared: SharedProbes) -> None:
         self._prober = prober
-        self._exchange = exchange
+        self._shared = shared
         self._running: set[asyncio.Task[None]] = set()
 
     def received(self, probe: Probe) -> None:
@@ -58,8 +58,8 @@ class AskedProbes:
 
     async def _send(self, probe: Probe) -> None:
         try:
-            if await self._exchange.claim(probe.probe):
+            if await self._shared.claim(probe.probe):
                 outcomes = await self._prober.test(probe.deployment)
-                await self._exchange.finish(msgspec.structs.replace(probe, outcomes=outcomes))
+                await self._shared.finish(msgspec.structs.replace(probe, outcomes=outcomes))
         except Exception:  # a task root: the requester gets no outcome
             logger.exception("asked_probe_failed", extra={"deployment": probe.deployment})

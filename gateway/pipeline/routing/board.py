@@ -24,7 +24,7 @@ from gateway.core.routing.health import (
     ttft_step,
 )
 from gateway.core.routing.order import Failure
-from gateway.ports import HealthExchange
+from gateway.ports import SharedHealth
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class HealthBoard:
     Args:
         rules: Thresholds and times.
         worker: Identifies this worker in what it publishes.
-        exchange: Shares changes and counts; None keeps them here.
+        shared: Shares changes and counts; None keeps them here.
         clock: Monotonic seconds.
         unix: Unix seconds.
     """
@@ -47,14 +47,14 @@ class HealthBoard:
         self,
         rules: HealthRules,
         worker: str,
-        exchange: HealthExchange | None = None,
+        shared: SharedHealth | None = None,
         *,
         clock: Callable[[], float] = monotonic,
         unix: Callable[[], float] = time.time,
     ) -> None:
         self._rules = rules
         self._worker = worker
-        self._exchange = exchange
+        self._shared = shared
         self._clock = clock
         self._unix = unix
         self._known: dict[str, DeploymentHealth] = {}
@@ -140,8 +140,8 @@ class HealthBoard:
 
     def flush(self) -> None:
         """Publish the counts since the last flush, and the states that are not ready."""
-        exchange = self._exchange
-        if exchange is None:
+        shared = self._shared
+        if shared is None:
             return
         minute = int(self._unix()) // 60
         for health in self.blocked():
@@ -149,7 +149,7 @@ class HealthBoard:
         counts, self._counts = self._counts, {}
         states = self.states()
         for label, count in counts.items():
-            exchange.add(label, minute, count, states.get(label, HealthState.READY))
+            shared.add(label, minute, count, states.get(label, HealthState.READY))
 
     def learn(self, changes: Iterable[HealthChange]) -> None:
         """Apply changes that other workers published."""
@@ -195,11 +195,11 @@ class HealthBoard:
     def _share(
         self, health: DeploymentHealth, state: HealthState, kind: FailureClass | None = None
     ) -> None:
-        if self._exchange is None:
+        if self._shared is None:
             return
         now, unix = self._clock(), self._unix()
         rests = state is HealthState.RESTING
-        self._exchange.publish(
+        self._shared.publish(
             HealthChange(
                 health.label,
                 state,

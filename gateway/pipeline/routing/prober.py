@@ -30,7 +30,7 @@ from gateway.core.routing.probes import (
 )
 from gateway.errors import GatewayError
 from gateway.pipeline.routing.board import HealthBoard
-from gateway.ports import HealthExchange, Transport, UpstreamRequest
+from gateway.ports import SharedHealth, Transport, UpstreamRequest
 from gateway.protocols.http.errors.upstream_faults import failure_class, read_fault
 from gateway.protocols.http.headers import translated_headers
 from gateway.upstream.decompress import decompress
@@ -60,18 +60,18 @@ class Prober:
     Args:
         board: Has the deployments' health, and receives the outcomes.
         transport: Sends the probes.
-        exchange: Decides which worker probes; None: this one.
+        shared: Decides which worker probes; None: this one.
     """
 
     def __init__(
         self,
         board: HealthBoard,
         transport: Transport,
-        exchange: HealthExchange | None,
+        shared: SharedHealth | None,
     ) -> None:
         self._board = board
         self._transport = transport
-        self._exchange = exchange
+        self._shared = shared
         self._limit_fields: Mapping[str, str] = {}
         self._credentials: Mapping[str, CredentialRotation] = {}
         self._deployments: dict[str, Deployment] = {}
@@ -124,11 +124,11 @@ class Prober:
                 task.add_done_callback(self._running.discard)
 
     async def _probe(self, deployment: Deployment) -> None:
-        if self._exchange is None:
+        if self._shared is None:
             await self._decide(deployment)
             return
         label = deployment.label
-        token = await self._exchange.claim_probe(label)
+        token = await self._shared.claim_probe(label)
         health = self._board.of(label)
         if token is None:
             # Another worker probes, and publishes the outcome.
@@ -140,7 +140,7 @@ class Prober:
                 await self._decide(deployment)
         finally:
             # After the outcome was published, so that no other worker repeats the probe.
-            self._exchange.release_probe(label, token)
+            self._shared.release_probe(label, token)
 
     async def _decide(self, deployment: Deployment) -> None:
         """Send a probe, and change the deployment's health by its outcome."""

@@ -14,11 +14,11 @@ from gateway.core.routing.credentials import CredentialRotation
 from gateway.core.routing.health import HealthRules, HealthState
 from gateway.core.routing.hedging import Hedging
 from gateway.core.routing.retries import RetryBudget, RetryLimits
-from gateway.pipeline.routing.asked_probes import AskedProbes, ProbeExchange
+from gateway.pipeline.routing.asked_probes import AskedProbes, SharedProbes
 from gateway.pipeline.routing.board import HealthBoard
 from gateway.pipeline.routing.prober import Prober
 from gateway.pipeline.routing.router import Router
-from gateway.ports import HealthExchange, Transport
+from gateway.ports import SharedHealth, Transport
 from gateway.settings import Routing
 from gateway.telemetry.metrics import Metrics
 
@@ -52,7 +52,7 @@ class WorkerRouting:
     Args:
         routing: Its settings.
         transport: Sends probes.
-        exchange: Shares health with other workers; None: this worker is alone.
+        shared: Shares health with other workers; None: this worker is alone.
         probes: Shares the probes that operators ask for; None: there are none.
     """
 
@@ -60,8 +60,8 @@ class WorkerRouting:
         self,
         routing: Routing,
         transport: Transport,
-        exchange: HealthExchange | None,
-        probes: ProbeExchange | None = None,
+        shared: SharedHealth | None,
+        probes: SharedProbes | None = None,
     ) -> None:
         self._routing = routing
         self._budget = RetryBudget(routing.retry_budget_percent, routing.retry_budget_floor)
@@ -71,8 +71,8 @@ class WorkerRouting:
             out_probe_s=routing.out_probe_s,
             longest_rest_s=routing.max_rest_s,
         )
-        self.board = HealthBoard(rules, secrets.token_hex(8), exchange)
-        self._prober = Prober(self.board, transport, exchange)
+        self.board = HealthBoard(rules, secrets.token_hex(8), shared)
+        self._prober = Prober(self.board, transport, shared)
         self.asked = None if probes is None else AskedProbes(self._prober, probes)
         """Sends the probes that operators ask for."""
         self._hedging = Hedging()

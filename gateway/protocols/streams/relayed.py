@@ -10,7 +10,7 @@ from gateway.protocols.codec.event_filter import BLANK_LINES, EventFilter, decod
 from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.codec.sse import KEEPALIVES
 from gateway.protocols.http.errors.response_faults import read_response_fault
-from gateway.protocols.http.errors.upstream_errors import EarlyError, early_error
+from gateway.protocols.http.errors.upstream_errors import ErrorBeforeCommit, error_before_commit
 from gateway.protocols.http.errors.upstream_faults import (
     STREAM_CUT,
     STREAM_EMPTY,
@@ -30,7 +30,7 @@ class Unchanged:
 
     keepalive = b""
     error_event = b""
-    early_error: EarlyError | None = None
+    error_before_commit: ErrorBeforeCommit | None = None
     done = False
     failed = False
 
@@ -69,14 +69,14 @@ class HeldBody(Unchanged):
         model: The model's name as the client sent it, for an error.
     """
 
-    __slots__ = ("_endpoint", "_held", "_model", "_wire", "early_error")
+    __slots__ = ("_endpoint", "_held", "_model", "_wire", "error_before_commit")
 
     def __init__(self, wire: Wire, endpoint: Endpoint, model: str) -> None:
         self._wire = wire
         self._endpoint = endpoint
         self._model = model
         self._held: bytearray | None = bytearray()
-        self.early_error: EarlyError | None = None
+        self.error_before_commit: ErrorBeforeCommit | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the body so far once it is large."""
@@ -107,7 +107,7 @@ class HeldBody(Unchanged):
         found = read_response_fault(self._wire, self._endpoint, body)
         if found is None:
             return body
-        self.early_error = early_error(found, self._wire, self._model)
+        self.error_before_commit = error_before_commit(found, self._wire, self._model)
         return b""
 
 
@@ -150,7 +150,15 @@ class RelayedStream(Unchanged):
         hides_usage: Remove the usage event.
     """
 
-    __slots__ = ("_filter", "_gate", "_is_quick", "_model", "_wire", "early_error", "keepalive")
+    __slots__ = (
+        "_filter",
+        "_gate",
+        "_is_quick",
+        "_model",
+        "_wire",
+        "error_before_commit",
+        "keepalive",
+    )
 
     def __init__(self, wire: Wire, model: str, *, hides_usage: bool) -> None:
         self._wire = wire
@@ -163,7 +171,7 @@ class RelayedStream(Unchanged):
             self._filter = RestartFilter()
         elif hides_usage:
             self._filter = UsageChunkFilter()
-        self.early_error: EarlyError | None = None
+        self.error_before_commit: ErrorBeforeCommit | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the bytes for the client from `chunk` and from held bytes."""
@@ -192,8 +200,10 @@ class RelayedStream(Unchanged):
         gate, rest = self._gate, b""
         if gate is not None and clean:
             rest = self._filtered(self._passed(gate, gate.end()))
-            if not gate.is_open and self.early_error is None:
-                self.early_error = early_error(STREAM_EMPTY, self._wire, self._model)
+            if not gate.is_open and self.error_before_commit is None:
+                self.error_before_commit = error_before_commit(
+                    STREAM_EMPTY, self._wire, self._model
+                )
         return rest if self._filter is None else rest + self._filter.end(clean)
 
     def _filtered(self, ready: bytes) -> bytes:
@@ -203,9 +213,9 @@ class RelayedStream(Unchanged):
         """Return the bytes that the gate released; remove the gate once it is open."""
         if gate.is_open:
             self._gate = None
-        elif gate.error is not None and self.early_error is None:
+        elif gate.error is not None and self.error_before_commit is None:
             fault = read_stream_fault(self._wire, gate.error)
-            self.early_error = early_error(fault, self._wire, self._model)
-        elif gate.is_empty and self.early_error is None:
-            self.early_error = early_error(STREAM_EMPTY, self._wire, self._model)
+            self.error_before_commit = error_before_commit(fault, self._wire, self._model)
+        elif gate.is_empty and self.error_before_commit is None:
+            self.error_before_commit = error_before_commit(STREAM_EMPTY, self._wire, self._model)
         return ready

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.protocols.http.errors.upstream_errors import EarlyError
+from gateway.protocols.http.errors.upstream_errors import ErrorBeforeCommit
 from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, UpstreamFault
 
 
@@ -56,7 +56,7 @@ class StreamTransform(Protocol):
         """An event or comment that clients ignore, sent in silences; empty for a whole response."""
 
     @property
-    def early_error(self) -> EarlyError | None:
+    def error_before_commit(self) -> ErrorBeforeCommit | None:
         """An error before anything was written, for an HTTP error unless the head was sent."""
 
     @property

@@ -13,7 +13,7 @@ import msgspec
 from gateway.errors import GatewayError
 from gateway.protocols.codec.sse import KEEPALIVES, EventDecoder
 from gateway.protocols.codec.text_splice import TextSplice
-from gateway.protocols.http.errors.upstream_errors import EarlyError, translate_error
+from gateway.protocols.http.errors.upstream_errors import ErrorBeforeCommit, translate_error
 from gateway.protocols.http.errors.upstream_faults import (
     STREAM_CUT,
     STREAM_MALFORMED,
@@ -78,8 +78,8 @@ class StreamTranslator:
     Translates the upstream's stream of one call to the client's, one network chunk at a time.
 
     `feed`, `end` and `expire_after_finish` return the bytes to write now, possibly `b""`. They
-    never raise: an upstream's fault becomes an error in the client's dialect, or `early_error` if
-    nothing has been written.
+    never raise: an upstream's fault becomes an error in the client's dialect, or
+    `error_before_commit` if nothing has been written.
 
     Args:
         reader: Reads the upstream's wire; calls `writer`.
@@ -87,7 +87,8 @@ class StreamTranslator:
     """
 
     __slots__ = (
-        "_decoder", "_early_error", "_error_event", "_failed", "_reader", "_splice", "_writer",
+        "_decoder", "_error_before_commit", "_error_event", "_failed", "_reader", "_splice",
+        "_writer",
     )  # fmt: skip
 
     def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
@@ -96,7 +97,7 @@ class StreamTranslator:
         self._writer = writer
         self._splice = TextSplice()
         self._failed = False
-        self._early_error: EarlyError | None = None
+        self._error_before_commit: ErrorBeforeCommit | None = None
         self._error_event = b""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -168,12 +169,12 @@ class StreamTranslator:
     @property
     def started(self) -> bool:
         """Whether the first event was written, so that the response head may be sent (200)."""
-        return self._reader.phase is not Phase.WAITING and self._early_error is None
+        return self._reader.phase is not Phase.WAITING and self._error_before_commit is None
 
     @property
-    def early_error(self) -> EarlyError | None:
+    def error_before_commit(self) -> ErrorBeforeCommit | None:
         """An error before anything was written, for an HTTP error unless the head was sent."""
-        return self._early_error
+        return self._error_before_commit
 
     @property
     def error_event(self) -> bytes:
@@ -213,7 +214,9 @@ class StreamTranslator:
         self._writer.error(fault, self._reader.usage())
         if self._reader.phase is Phase.WAITING:
             response = translate_error(fault, self._writer.wire, self._writer.model)
-            self._early_error = EarlyError(response.status, response.headers, response.body, fault)
+            self._error_before_commit = ErrorBeforeCommit(
+                response.status, response.headers, response.body, fault
+            )
             self._error_event = self._writer.take()
         self._failed = True
         self._reader.phase = Phase.DONE

@@ -55,7 +55,7 @@ class Spent(msgspec.Struct, frozen=True):
     total_nanousd: int = 0
 
 
-class AccountState(msgspec.Struct, frozen=True, kw_only=True):
+class AccountSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One account, read in one snapshot of SQL."""
 
     account_id: str
@@ -85,7 +85,7 @@ class AccountSource(Protocol):
 
     async def load(
         self, account_id: str, scopes: Sequence[SpendScope], *, day: int, month: int
-    ) -> AccountState | None:
+    ) -> AccountSnapshot | None:
         """
         Return one account; None: there is no such account.
 
@@ -100,7 +100,7 @@ class AccountSource(Protocol):
         """Return which of these calls have a final usage row."""
 
 
-class SqlAccounts:
+class AccountRepository:
     """Loads accounts; methods raise GatewayError (STORE_UNAVAILABLE) within LOAD_TIMEOUT_S."""
 
     def __init__(self, database: Database) -> None:
@@ -108,7 +108,7 @@ class SqlAccounts:
 
     async def load(
         self, account_id: str, scopes: Sequence[SpendScope], *, day: int, month: int
-    ) -> AccountState | None:
+    ) -> AccountSnapshot | None:
         """Return one account, see `AccountSource.load`."""
         query = sa.select(ACCOUNTS, position_of(ACCOUNTS)).where(ACCOUNTS.c.id == account_id)
         async with self._database.read(timeout_s=LOAD_TIMEOUT_S) as connection:
@@ -122,7 +122,7 @@ class SqlAccounts:
                 for scope in scopes
             }
         account = account_of(row)
-        return AccountState(
+        return AccountSnapshot(
             account_id=account_id,
             position=row.position,
             version=account.version,

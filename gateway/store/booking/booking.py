@@ -29,7 +29,7 @@ from gateway.core.model import ABANDONED
 from gateway.core.money import MIN_BALANCE_NANOUSD
 from gateway.store.accounts.credits import EntryKind, position_of
 from gateway.store.accounts.snapshot import Position
-from gateway.store.booking.rows import Row, is_provisional, supersedes
+from gateway.store.booking.rows import UsageRow, is_provisional, supersedes
 from gateway.store.sql.statements import (
     Rows,
     Step,
@@ -63,7 +63,7 @@ class _Charge(NamedTuple):
     revision: int
 
 
-class _Entry(NamedTuple):
+class _BookedEntry(NamedTuple):
     """A ledger entry of a call, as far as it is read."""
 
     request_id: str
@@ -85,7 +85,7 @@ _LOCK_ROWS = select(
 _UPDATE_ROWS = update(USAGE_EVENTS, _COLUMNS, "request_id")
 _DELETE_ROWS = delete(USAGE_EVENTS, "request_id")
 _ENTRIES_OF_CALLS = select(
-    sa.select(*[LEDGER_ENTRIES.c[name] for name in _Entry._fields]),
+    sa.select(*[LEDGER_ENTRIES.c[name] for name in _BookedEntry._fields]),
     LEDGER_ENTRIES.c.request_id,
     order=LEDGER_ENTRIES.c.id,
 )
@@ -135,8 +135,8 @@ class _Charged(msgspec.Struct, frozen=True):
 class _Change(msgspec.Struct, frozen=True):
     """One call to be booked, and what was booked of it before."""
 
-    row: Row
-    before: Row | None
+    row: UsageRow
+    before: UsageRow | None
     """Its usage row."""
     known: _Charged | None
 
@@ -146,7 +146,7 @@ class _Change(msgspec.Struct, frozen=True):
         return _cost(self.row) - (self.known.cost_nanousd if self.known else 0)
 
 
-def book(rows: Sequence[Row], actor: str = ACTOR) -> Steps[BookedBatch]:
+def book(rows: Sequence[UsageRow], actor: str = ACTOR) -> Steps[BookedBatch]:
     """
     Return the steps of a transaction that books the new ones of `rows`, in the name of `actor`.
 
@@ -196,9 +196,9 @@ def _charge(due: list[_Change], balances: dict[str, int], actor: str) -> Steps[N
     yield Step(_ADD_SPEND, _spend(due))
 
 
-def _strongest(rows: Iterable[Row]) -> list[Row]:
+def _strongest(rows: Iterable[UsageRow]) -> list[UsageRow]:
     """Return one row per call, ordered by request id."""
-    found: dict[str, Row] = {}
+    found: dict[str, UsageRow] = {}
     for row in rows:
         held = found.setdefault(_id(row), row)
         if supersedes(row, provisional=is_provisional(held), cost_nanousd=_cost(held)):
@@ -207,9 +207,9 @@ def _strongest(rows: Iterable[Row]) -> list[Row]:
 
 
 def _classify(
-    rows: Iterable[Row],
+    rows: Iterable[UsageRow],
     new: frozenset[str],
-    before: Mapping[str, Row],
+    before: Mapping[str, UsageRow],
     known: Mapping[str, _Charged],
 ) -> tuple[list[_Change], frozenset[str], list[str]]:
     """
@@ -242,7 +242,7 @@ def _classify(
     return due, frozenset(closed), stray
 
 
-def _lock_rows(request_ids: Sequence[str]) -> Steps[dict[str, Row]]:
+def _lock_rows(request_ids: Sequence[str]) -> Steps[dict[str, UsageRow]]:
     """Return the usage rows of calls that have one, locked."""
     if not request_ids:
         return {}
@@ -253,9 +253,9 @@ def _lock_rows(request_ids: Sequence[str]) -> Steps[dict[str, Row]]:
 
 def _sum_up(entries: Rows) -> dict[str, _Charged]:
     """Return the charges of calls that have ledger entries."""
-    grouped: dict[str, list[_Entry]] = {}
+    grouped: dict[str, list[_BookedEntry]] = {}
     for values in entries:
-        entry = _Entry(*values)
+        entry = _BookedEntry(*values)
         grouped.setdefault(entry.request_id, []).append(entry)
     known: dict[str, _Charged] = {}
     for request_id, of_call in grouped.items():
@@ -325,14 +325,14 @@ def _spend(due: Iterable[_Change]) -> list[tuple[str | int, ...]]:
     return [(*group, sums[group]) for group in sorted(sums)]
 
 
-def _group(row: Row) -> tuple[str, int, str, str]:
+def _group(row: UsageRow) -> tuple[str, int, str, str]:
     day = int(row["at_ms"] or 0) // DAY_MS
     return str(row["account_id"]), day, str(row["key_id"]), str(row["model"])
 
 
-def _id(row: Row) -> str:
+def _id(row: UsageRow) -> str:
     return str(row["request_id"])
 
 
-def _cost(row: Row) -> int:
+def _cost(row: UsageRow) -> int:
     return int(row["cost_nanousd"] or 0)

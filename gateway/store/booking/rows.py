@@ -11,7 +11,7 @@ from gateway.core.model import ABANDONED, USAGE_COLUMNS, AttemptRecord, CallReco
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.store.sql.tables import USAGE_EVENTS
 
-Row = dict[str, str | int | bool | None]
+UsageRow = dict[str, str | int | bool | None]
 """Column name -> value."""
 
 _DECODER = msgspec.json.Decoder(CallRecord)
@@ -22,7 +22,7 @@ _FREE_TEXT = ("user_agent", "address", "finish_reason", "upstream_request_id")
 _NUMBERS = tuple(c.name for c in USAGE_EVENTS.c if isinstance(c.type, sa.BigInteger))
 
 
-def row_of(entry: bytes) -> Row:
+def row_of(entry: bytes) -> UsageRow:
     """
     Return the row of one entry of the usage stream.
 
@@ -47,7 +47,7 @@ def row_of(entry: bytes) -> Row:
     return fields
 
 
-def _check_numbers(fields: Row) -> None:
+def _check_numbers(fields: UsageRow) -> None:
     for name in _NUMBERS:
         if not -_LARGEST <= int(fields[name] or 0) <= _LARGEST:
             raise ValueError(f"{name} is beyond 64 bits")
@@ -56,12 +56,12 @@ def _check_numbers(fields: Row) -> None:
             raise ValueError(f"{name} is negative or beyond what one call can cost")
 
 
-def is_provisional(row: Row) -> bool:
+def is_provisional(row: UsageRow) -> bool:
     """Return whether a later event of the same call may supersede this one."""
     return row["outcome"] == ABANDONED
 
 
-def supersedes(row: Row, *, provisional: bool, cost_nanousd: int) -> bool:
+def supersedes(row: UsageRow, *, provisional: bool, cost_nanousd: int) -> bool:
     """
     Return whether a row replaces the booked row of its call.
 

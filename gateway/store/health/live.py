@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.routing.live import LiveReport
-from gateway.store.redis.client import RedisClient, Reply
+from gateway.store.redis.client import PipelinedRedis, Reply
 
 LIFE_S: Final = 6
 """Three reports: a worker that sent none for so long is gone."""
@@ -34,7 +34,7 @@ class LiveReports:
         key_prefix: `redis.key_prefix`.
     """
 
-    def __init__(self, redis: RedisClient, key_prefix: str) -> None:
+    def __init__(self, redis: PipelinedRedis, key_prefix: str) -> None:
         self._redis = redis
         self._workers = f"{key_prefix}live:workers"
         self._prefix = f"{key_prefix}live:worker:"

@@ -16,7 +16,7 @@ from gateway.core.routing.health import (
     HealthState,
     ttft_bound_s,
 )
-from gateway.store.health.exchange import minute_key, read_states, states_key
+from gateway.store.health.shared import minute_key, read_states, states_key
 
 MOST_MINUTES: Final = 120
 OF_CLIENTS: Final = frozenset({"client", "unsupported"})

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.core.routing.probes import Probe
-from gateway.store.health.exchange import health_channel
+from gateway.store.health.shared import health_channel
 
 APART_MS: Final = 3_000
 """The time between two probes of a deployment: each is a call that the upstream charges."""

@@ -13,7 +13,7 @@ import logging
 from redis.exceptions import RedisError
 
 from gateway.settings import Secrets, Settings
-from gateway.store.redis.address import cold_client, redis_target
+from gateway.store.redis.address import cold_client, redis_address
 
 _TIMEOUT_S = 2.0
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class KnownSchema:
     """
 
     def __init__(self, settings: Settings, secrets: Secrets) -> None:
-        self._target = redis_target(settings, secrets, "capio-start")
+        self._target = redis_address(settings, secrets, "capio-start")
         database = hashlib.sha256(settings.sql.url.encode()).hexdigest()[:16]
         self._key = f"{settings.redis.key_prefix}schema:{database}"
 

@@ -26,10 +26,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.core.idempotency import NONCE_BYTES, Claim, Hold, StoredResponse
+from gateway.core.idempotency import NONCE_BYTES, Claim, GrantedClaim, StoredResponse
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
-from gateway.store.redis.client import RedisClient, RedisUnavailable, Reply, ReplyError
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable, Reply, ReplyError
 from gateway.store.redis.scripts import LuaScript, read_script
 from gateway.store.redis.shards import hash_tag
 
@@ -68,10 +68,10 @@ def idempotency_scripts() -> list[LuaScript]:
 class _Pending:
     """An outcome that Redis has not confirmed; dropped at `until`."""
 
-    __slots__ = ("hold", "record", "sending", "until")
+    __slots__ = ("granted", "record", "sending", "until")
 
-    def __init__(self, hold: Hold, record: bytes, until: float) -> None:
-        self.hold = hold
+    def __init__(self, granted: GrantedClaim, record: bytes, until: float) -> None:
+        self.granted = granted
         self.record = record
         self.until = until
         self.sending = False
@@ -93,7 +93,7 @@ class IdempotencyRecords:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         settings: Idempotency,
         key_prefix: str,
         *,
@@ -111,7 +111,9 @@ class IdempotencyRecords:
         self._lease_ms = int(settings.lease_s * 1000)
         self._ttl_ms = int(settings.ttl_s * 1000)
         self._renew_after_s = settings.lease_s / _RENEWALS_PER_LEASE
-        self._running: dict[bytes, tuple[Hold, float]] = {}  # in the order of their next renewal
+        self._running: dict[
+            bytes, tuple[GrantedClaim, float]
+        ] = {}  # in the order of their next renewal
         self._pending: dict[bytes, _Pending] = {}
         self._pending_bytes = 0
         self._task: asyncio.Task[None] | None = None
@@ -129,21 +131,21 @@ class IdempotencyRecords:
 
     # The port.
 
-    async def begin(self, claim: Claim) -> Hold | StoredResponse:
+    async def begin(self, claim: Claim) -> GrantedClaim | StoredResponse:
         """
         Return the right to run the call, or the response of the completed run.
 
         Raises:
             GatewayError: CONFLICT, IDEMPOTENCY_COMPLETED, IDEMPOTENCY_MISMATCH, STORE_UNAVAILABLE.
         """
-        hold = Hold(claim, self._random_bytes(TOKEN_BYTES))
+        granted = GrantedClaim(claim, self._random_bytes(TOKEN_BYTES))
         overwrite = b""
         for _ in range(_BEGIN_ATTEMPTS):
-            reply = await self._ask(hold, overwrite)
+            reply = await self._claim(granted, overwrite)
             if reply == _TAKEN:
-                self._running[hold.token] = hold, self._clock() + self._renew_after_s
+                self._running[granted.token] = granted, self._clock() + self._renew_after_s
                 self._count("fresh")
-                return hold
+                return granted
             if not isinstance(reply, bytes) or not reply:
                 raise self._refusal(reply)
             response = claim.sealer.unseal(reply, claim)
@@ -155,34 +157,34 @@ class IdempotencyRecords:
             overwrite = (_DONE + claim.fingerprint + reply)[:_HEAD_BYTES]
         raise self._unavailable("the stored response changed and cannot be decrypted")
 
-    async def finish(self, hold: Hold, response: StoredResponse | None) -> None:
+    async def finish(self, granted: GrantedClaim, response: StoredResponse | None) -> None:
         """Store the outcome of a charged run; without the response if None or too long."""
-        claim = hold.claim
+        claim = granted.claim
         record = _DONE + claim.fingerprint
         if response is not None and len(response.body) <= self._settings.max_response_bytes:
             record += claim.sealer.seal(response, claim, self._random_bytes(NONCE_BYTES))
-        await self._end_run(hold, record)
+        await self._end_run(granted, record)
 
-    async def free(self, hold: Hold) -> None:
+    async def free(self, granted: GrantedClaim) -> None:
         """Free the key: the run failed without a charge."""
-        await self._end_run(hold, _FREE)
+        await self._end_run(granted, _FREE)
 
     # Beginning a run.
 
-    async def _ask(self, hold: Hold, overwrite: bytes) -> Reply:
+    async def _claim(self, granted: GrantedClaim, overwrite: bytes) -> Reply:
         """Run the begin script; without a reply, free the key."""
         try:
             return await self._bus.script(
                 self._begin,
-                [self._name(hold.claim)],
-                (_running_record(hold), self._lease_ms, overwrite),
+                [self._name(granted.claim)],
+                (_running_record(granted), self._lease_ms, overwrite),
             )
         except (RedisUnavailable, ReplyError) as error:
             if not isinstance(error, RedisUnavailable) or error.reason in ("timeout", "lost"):
-                self._add_pending_free(hold)
+                self._add_pending_free(granted)
             raise self._unavailable(str(error)) from error
         except asyncio.CancelledError:
-            self._add_pending_free(hold)
+            self._add_pending_free(granted)
             raise
 
     def _refusal(self, reply: Reply) -> GatewayError:
@@ -218,33 +220,33 @@ class IdempotencyRecords:
 
     # Pending outcomes.
 
-    async def _end_run(self, hold: Hold, record: bytes) -> None:
-        self._running.pop(hold.token, None)
-        await self._send(self._add_pending(hold, record))
+    async def _end_run(self, granted: GrantedClaim, record: bytes) -> None:
+        self._running.pop(granted.token, None)
+        await self._send(self._add_pending(granted, record))
 
-    def _add_pending(self, hold: Hold, record: bytes) -> _Pending:
+    def _add_pending(self, granted: GrantedClaim, record: bytes) -> _Pending:
         settings = self._settings
         pending = _Pending(
-            hold, record, self._clock() + (settings.ttl_s if record else settings.lease_s)
+            granted, record, self._clock() + (settings.ttl_s if record else settings.lease_s)
         )
-        self._pending[hold.token] = pending
+        self._pending[granted.token] = pending
         self._pending_bytes += len(record)
         return pending
 
-    def _add_pending_free(self, hold: Hold) -> None:
+    def _add_pending_free(self, granted: GrantedClaim) -> None:
         if len(self._pending) < MAX_PENDING_FREES:
-            self._add_pending(hold, _FREE)
+            self._add_pending(granted, _FREE)
 
     async def _send(self, pending: _Pending) -> bool:
         """Send an outcome; return False and keep it if there is no reply."""
-        claim = pending.hold.claim
+        claim = pending.granted.claim
         pending.sending = True
         try:
             kept = await self._bus.script(
                 self._end,
                 [self._name(claim), self._bytes_name(claim)],
                 (
-                    *(_running_record(pending.hold), pending.record),
+                    *(_running_record(pending.granted), pending.record),
                     *(self._ttl_ms, self._settings.max_account_bytes),
                 ),
             )
@@ -260,14 +262,14 @@ class IdempotencyRecords:
 
     def _defer(self, pending: _Pending, error: Exception) -> None:
         if self._pending_bytes > MAX_PENDING_BYTES and pending.record:
-            spent = _DONE + pending.hold.claim.fingerprint
+            spent = _DONE + pending.granted.claim.fingerprint
             self._pending_bytes -= len(pending.record) - len(spent)
             pending.record = spent
         fields = {"reason": str(error), "pending": len(self._pending)}
         logger.debug("idempotency_outcome_deferred", extra=fields)
 
     def _forget(self, pending: _Pending) -> None:
-        if self._pending.pop(pending.hold.token, None) is not None:
+        if self._pending.pop(pending.granted.token, None) is not None:
             self._pending_bytes -= len(pending.record)
 
     async def _send_pending(self) -> None:
@@ -304,25 +306,25 @@ class IdempotencyRecords:
 
     async def _renew_due(self) -> None:
         now = self._clock()
-        due: list[Hold] = []
-        for hold, at in self._running.values():
+        due: list[GrantedClaim] = []
+        for granted, at in self._running.values():
             if at > now:
                 break
-            due.append(hold)
-        for hold in due:  # move to the end of the order
-            del self._running[hold.token]
-            self._running[hold.token] = hold, now + self._renew_after_s
-        await asyncio.gather(*[self._renew_one(hold) for hold in due])
+            due.append(granted)
+        for granted in due:  # move to the end of the order
+            del self._running[granted.token]
+            self._running[granted.token] = granted, now + self._renew_after_s
+        await asyncio.gather(*[self._renew_one(granted) for granted in due])
 
-    async def _renew_one(self, hold: Hold) -> None:
+    async def _renew_one(self, granted: GrantedClaim) -> None:
         try:
             renewed = await self._bus.script(
-                self._renew, [self._name(hold.claim)], (_running_record(hold), self._lease_ms)
+                self._renew, [self._name(granted.claim)], (_running_record(granted), self._lease_ms)
             )
         except (RedisUnavailable, ReplyError):
             return  # two more renewals follow within the lease
-        if not renewed and self._running.pop(hold.token, None) is not None:
-            logger.warning("idempotency_lease_lost", extra={"scope": hold.claim.scope.hex()})
+        if not renewed and self._running.pop(granted.token, None) is not None:
+            logger.warning("idempotency_lease_lost", extra={"scope": granted.claim.scope.hex()})
 
     # Names.
 
@@ -333,5 +335,5 @@ class IdempotencyRecords:
         return f"{self._key_prefix}{hash_tag(claim.account_id)}idem-bytes:{claim.account_id}"
 
 
-def _running_record(hold: Hold) -> bytes:
-    return _RUNNING + hold.claim.fingerprint + hold.token
+def _running_record(granted: GrantedClaim) -> bytes:
+    return _RUNNING + granted.claim.fingerprint + granted.token

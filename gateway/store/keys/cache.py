@@ -40,7 +40,7 @@ from gateway.store.keys.entry import (
     write_arguments,
 )
 from gateway.store.keys.local_cache import LocalKeyCache, Proof
-from gateway.store.redis.client import RedisClient, RedisUnavailable, ReplyError
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable, ReplyError
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class KeyCache:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         source: KeySource,
         settings: Keys,
         key_prefix: str,

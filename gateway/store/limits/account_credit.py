@@ -12,7 +12,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, RedisKeys
 from gateway.store.limits.account_loader import AccountLoader
 from gateway.store.limits.fallback import FallbackLimiter, LastSeen
-from gateway.store.redis.client import RedisClient, RedisUnavailable
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 
 _FIELDS = (b"cr", b"base", b"pend", b"h" + ACCOUNT_SCOPE.encode(), b"lim", b"w")
@@ -46,7 +46,7 @@ class RedisCredit:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         accounts: AccountLoader,
         local: FallbackLimiter,
         key_prefix: str,
@@ -113,13 +113,13 @@ class RedisCredit:
     async def _read(self, account_id: str) -> _Credit | None:
         """Return an account's credit, reloaded now and then if used up; None: unavailable."""
         try:
-            credit = await self._ask(account_id)
+            credit = await self._read_credit(account_id)
             if credit is None:
                 await self._accounts.load(account_id)
-                credit = await self._ask(account_id)
+                credit = await self._read_credit(account_id)
             elif _is_used_up(credit) and self._accounts.may_ask_again(account_id):
                 await self._accounts.refresh(account_id)
-                credit = await self._ask(account_id)
+                credit = await self._read_credit(account_id)
         except (RedisUnavailable, ReplyError):
             return None
         except GatewayError as error:
@@ -131,7 +131,7 @@ class RedisCredit:
             self._local.saw(account_id, seen)
         return credit
 
-    async def _ask(self, account_id: str) -> _Credit | None:
+    async def _read_credit(self, account_id: str) -> _Credit | None:
         """Return an account's credit in Redis; None: Redis lacks the account."""
         key = self._names.of(account_id).accounts + account_id.encode()
         reply = await self._bus.command(b"HMGET", key, *_FIELDS)

@@ -13,7 +13,7 @@ import redis.asyncio
 from gateway.core.calendar import DAY_MS, month_of
 from gateway.core.limits import NO_LIMITS
 from gateway.errors import ErrorKind, GatewayError
-from gateway.store.accounts.snapshot import AccountSource, AccountState, SpendScope
+from gateway.store.accounts.snapshot import AccountSnapshot, AccountSource, SpendScope
 from gateway.store.hot_state.redis_schema import (
     ACCOUNT_SCOPE,
     RedisKeys,
@@ -23,7 +23,7 @@ from gateway.store.hot_state.redis_schema import (
     pack,
     scope_row,
 )
-from gateway.store.redis.client import RedisClient, RedisUnavailable
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
 
 ASK_AGAIN_S = 5.0
@@ -48,7 +48,7 @@ class AccountLoader:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         source: AccountSource,
         key_prefix: str,
         *,
@@ -183,7 +183,7 @@ async def push_account(
 
 
 def load_arguments(
-    state: AccountState, *, day: int, month: int, now_ms: int | None = None
+    state: AccountSnapshot, *, day: int, month: int, now_ms: int | None = None
 ) -> list[Argument]:
     """Return the ARGV of `lua/load.lua` for an account."""
     credit = state.credit_limit_nanousd

@@ -17,7 +17,7 @@ from gateway.core.catalogue import nanousd
 from gateway.core.limits import LimitName, LimitScope, Refusal, refusal_error
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.ports import Reservation, ReserveAsk
+from gateway.ports import Reservation, ReservationRequest
 from gateway.protocols.http.limit_headers import limit_headers
 from gateway.settings import Money, Settings
 from gateway.store.accounts.snapshot import SpendScope
@@ -32,7 +32,7 @@ from gateway.store.limits.account_loader import AccountLoader
 from gateway.store.limits.fallback import FallbackLimiter, LastSeen
 from gateway.store.limits.replies import Admitted, NeedsLoad, Refused, ReserveReply, read_reply
 from gateway.store.redis.batches import Failure, Header, ScriptBatches, resolve
-from gateway.store.redis.client import RedisClient, RedisUnavailable
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.connection import Argument, Reply, ReplyError
 from gateway.store.usage.settlements import Settlements, concerns
 
@@ -86,7 +86,7 @@ class RedisAdmitter:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         accounts: AccountLoader,
         fallback: FallbackLimiter,
         settlements: Settlements,
@@ -119,15 +119,15 @@ class RedisAdmitter:
         self, reservation: Reservation, rows: Sequence[LimitRow], packed: bytes
     ) -> None:
         """Run the script, loading what it needs, see `Admitter`."""
-        ask = reservation.ask
-        account_id = ask.principal.account_id
+        request = reservation.request
+        account_id = request.principal.account_id
         shard = self._names.of(account_id).shard
         arguments = self._arguments(reservation, packed)
         settling = self._settlements.gathered(account_id)
-        if ask.request_id in settling:  # the release of its last model must not come second
+        if request.request_id in settling:  # the release of its last model must not come second
             self._settlements.send(account_id)
         for _ in range(_ATTEMPTS):
-            reply = await self._reply(shard, ask.request_id, arguments)
+            reply = await self._reply(shard, request.request_id, arguments)
             match reply:
                 case Admitted():
                     self._admitted(reservation, reply)
@@ -136,14 +136,14 @@ class RedisAdmitter:
                     # The client of a call that has ended may call again before it is settled.
                     if reply.name is not LimitName.RPM and concerns(settling, account_id):
                         self._settlements.send(account_id)
-                        settling = {}  # ask again once: later settlements are ignored
+                        settling = {}  # request again once: later settlements are ignored
                         continue
                     if reply.name in _MONEY and self._accounts.may_ask_again(account_id):
                         await self._accounts.refresh(account_id)
                         continue
-                    raise self._refusal(ask, rows, reply)
+                    raise self._refusal(request, rows, reply)
                 case NeedsLoad():
-                    await self._load(ask, reply)
+                    await self._load(request, reply)
                 case _:
                     assert_never(reply)
         raise RedisUnavailable("lost")
@@ -187,23 +187,23 @@ class RedisAdmitter:
 
     def _arguments(self, reservation: Reservation, packed: bytes) -> tuple[Argument, ...]:
         """Return the arguments of a call for `lua/reserve.lua`."""
-        ask = reservation.ask
-        principal = ask.principal
+        request = reservation.request
+        principal = request.principal
         return (
-            ask.request_id,
+            request.request_id,
             reservation.hold_nanousd,
             reservation.worst_nanousd,
             reservation.tokens,
             packed,
             principal.account_id,
             principal.key_id,
-            ask.model.name,
-            _KINDS[ask.endpoint, ask.client_wire],
+            request.model.name,
+            _KINDS[request.endpoint, request.client_wire],
             time.time_ns() // 1_000_000,
         )
 
     def _admitted(self, reservation: Reservation, reply: Admitted) -> None:
-        account_id = reservation.ask.principal.account_id
+        account_id = reservation.request.principal.account_id
         if reply.account_limits is not None:
             available = None if reply.available == b"" else int(reply.available)
             room = None if reply.room == b"" else int(reply.room)
@@ -218,18 +218,20 @@ class RedisAdmitter:
             self.release_pending()
         self._count("admitted")
 
-    async def _load(self, ask: ReserveAsk, reply: NeedsLoad) -> None:
-        account_id = ask.principal.account_id
+    async def _load(self, request: ReservationRequest, reply: NeedsLoad) -> None:
+        account_id = request.principal.account_id
         self._observe_epoch(self._names.of(account_id).shard, reply.epoch)
         try:
-            await self._accounts.load(account_id, _spend_scopes(ask, reply.scopes))
+            await self._accounts.load(account_id, _spend_scopes(request, reply.scopes))
         except GatewayError as error:
             if error.kind is not ErrorKind.STORE_UNAVAILABLE:
                 raise
             # Redis is empty and SQL is unavailable: as if Redis were unavailable.
             raise RedisUnavailable("lost") from error
 
-    def _refusal(self, ask: ReserveAsk, rows: Sequence[LimitRow], reply: Refused) -> GatewayError:
+    def _refusal(
+        self, request: ReservationRequest, rows: Sequence[LimitRow], reply: Refused
+    ) -> GatewayError:
         scope = "" if reply.scope == 1 else rows[reply.scope - 2].scope[0]
         refusal = Refusal(
             name=reply.name,
@@ -241,9 +243,11 @@ class RedisAdmitter:
         )
         self._count(refusal.name.value)
         if refusal.name is LimitName.CREDIT:
-            self._fallback.saw_available(ask.principal.account_id, refusal.remaining)
-        headers = limit_headers(reply.headroom, ask.client_wire, int(time.time()))
-        return refusal_error(refusal, model=ask.model.name, top_up=self._top_up, headers=headers)
+            self._fallback.saw_available(request.principal.account_id, refusal.remaining)
+        headers = limit_headers(reply.headroom, request.client_wire, int(time.time()))
+        return refusal_error(
+            refusal, model=request.model.name, top_up=self._top_up, headers=headers
+        )
 
 
 def pack_rows(money: Money, rows: Sequence[LimitRow]) -> bytes:
@@ -257,11 +261,11 @@ def pack_rows(money: Money, rows: Sequence[LimitRow]) -> bytes:
     return pack([bound, *rows])
 
 
-def _spend_scopes(ask: ReserveAsk, names: Sequence[bytes]) -> list[SpendScope]:
-    key_id = ask.principal.key_id
+def _spend_scopes(request: ReservationRequest, names: Sequence[bytes]) -> list[SpendScope]:
+    key_id = request.principal.key_id
     by_prefix = {
         ACCOUNT_SCOPE: SpendScope(),
         "k": SpendScope(key_id),
-        "m": SpendScope(key_id, ask.model.name),
+        "m": SpendScope(key_id, request.model.name),
     }
     return [by_prefix[name[:1].decode()] for name in names]

@@ -238,10 +238,10 @@ class FallbackAdmitter:
         packed: bytes,  # noqa: ARG002 -- for the script
     ) -> None:
         """Admit by this worker's share of the limits, or raise STORE_UNAVAILABLE."""
-        ask = reservation.ask
-        account_id = ask.principal.account_id
+        request = reservation.request
+        account_id = request.principal.account_id
         if self._enabled and self._limiter.admit(
-            ask.request_id,
+            request.request_id,
             account_id,
             rows,
             hold_nanousd=reservation.hold_nanousd,

@@ -19,7 +19,7 @@ import msgspec
 from gateway.core.model import CallRecord
 from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.pricing import token_count
-from gateway.ports import Reservation, ReserveAsk
+from gateway.ports import Reservation, ReservationRequest
 from gateway.store.hot_state.redis_schema import (
     ACCOUNT_SCOPE,
     LimitRow,
@@ -28,7 +28,7 @@ from gateway.store.hot_state.redis_schema import (
     pack,
 )
 from gateway.store.redis.batches import TRANSIENT
-from gateway.store.redis.client import RedisClient, RedisUnavailable
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
 from gateway.store.usage.settlements import MOST_TOKENS
 
@@ -58,7 +58,7 @@ class LeaseRenewer:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         key_prefix: str,
         *,
         lease_s: float,
@@ -79,7 +79,7 @@ class LeaseRenewer:
 
     def add(self, reservation: Reservation, scopes: Scopes) -> None:
         """Renew a call from now on; `scopes` restore it if Redis lost it, see `scopes_of`."""
-        self._calls[reservation.ask.request_id] = (reservation, scopes)
+        self._calls[reservation.request.request_id] = (reservation, scopes)
 
     def discard(self, request_id: str) -> None:
         """Stop renewing a call. Idempotent."""
@@ -106,7 +106,7 @@ class LeaseRenewer:
         by_shard: dict[int, list[Argument]] = {}
         at_ms = time.time_ns() // 1_000_000
         for request_id, (reservation, scopes) in list(self._calls.items()):
-            shard = self._names.of(reservation.ask.principal.account_id).shard
+            shard = self._names.of(reservation.request.principal.account_id).shard
             try:
                 record = _record(reservation, scopes, at_ms)
             except Exception:  # must not prevent the renewal of other calls
@@ -167,10 +167,10 @@ def scopes_of(rows: Sequence[LimitRow]) -> Scopes:
 
 def _record(reservation: Reservation, scopes: Scopes, at_ms: int) -> bytes:
     """Return a call's record with its checkpoint; raise its hold if the cost nears it."""
-    event = _checkpoint(reservation.ask, at_ms)
+    event = _checkpoint(reservation.request, at_ms)
     if event.cost_nanousd > MAX_AMOUNT_NANOUSD:  # the scripts cannot count it exactly
         logger.error("checkpoint_refused", extra={"request_id": event.request_id})
-        event = draft_record(reservation.ask, at_ms)
+        event = draft_record(reservation.request, at_ms)
     cost = event.cost_nanousd
     if cost > reservation.hold_nanousd * NEAR:
         grown = int(cost * GROWTH)
@@ -194,21 +194,25 @@ def _record(reservation: Reservation, scopes: Scopes, at_ms: int) -> bytes:
     )
 
 
-def _checkpoint(ask: ReserveAsk, at_ms: int) -> CallRecord:
-    return draft_record(ask, at_ms) if ask.checkpoint is None else ask.checkpoint().abandoned(at_ms)
+def _checkpoint(request: ReservationRequest, at_ms: int) -> CallRecord:
+    return (
+        draft_record(request, at_ms)
+        if request.checkpoint is None
+        else request.checkpoint().abandoned(at_ms)
+    )
 
 
-def draft_record(ask: ReserveAsk, at_ms: int) -> CallRecord:
+def draft_record(request: ReservationRequest, at_ms: int) -> CallRecord:
     """Return the record of an abandoned call without a checkpoint: nothing is charged."""
-    principal = ask.principal
+    principal = request.principal
     return CallRecord(
-        request_id=ask.request_id,
+        request_id=request.request_id,
         at_ms=at_ms,
         key_id=principal.key_id,
         account_id=principal.account_id,
-        model=ask.model.name,
-        endpoint=ask.endpoint.value,
-        client_wire=ask.client_wire.value,
-        stream=ask.stream,
+        model=request.model.name,
+        endpoint=request.endpoint.value,
+        client_wire=request.client_wire.value,
+        stream=request.stream,
         attempts=0,
     ).abandoned(at_ms)

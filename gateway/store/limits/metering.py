@@ -15,7 +15,7 @@ from gateway.store.limits.census import WorkerCensus
 from gateway.store.limits.leases import LeaseRenewer
 from gateway.store.limits.reservations import RedisReservations
 from gateway.store.limits.sweeper import Sweeper
-from gateway.store.redis.client import RedisClient, RedisUnavailable
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.spill.direct import DirectBooking
 from gateway.store.usage.journal import UsageStream
@@ -48,7 +48,7 @@ class Metering:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         source: AccountSource,
         settings: Settings,
         metrics: Metrics,

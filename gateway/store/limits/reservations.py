@@ -22,7 +22,7 @@ from typing import NamedTuple
 from gateway.core.model import CallRecord
 from gateway.core.pricing import token_count
 from gateway.errors import GatewayError
-from gateway.ports import Reservation, ReserveAsk
+from gateway.ports import Reservation, ReservationRequest
 from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import LimitRow, key_rows
 from gateway.store.limits.account_loader import AccountLoader
@@ -30,7 +30,7 @@ from gateway.store.limits.admitter import Admitter, RedisAdmitter, pack_rows
 from gateway.store.limits.fallback import FallbackAdmitter, FallbackLimiter, monotonic_ms
 from gateway.store.limits.leases import LeaseRenewer, Scopes, scopes_of
 from gateway.store.limits.sizing import ReservationSizer
-from gateway.store.redis.client import RedisClient, RedisUnavailable
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.usage.journal import UsageStream
 
@@ -62,7 +62,7 @@ class RedisReservations:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         journal: UsageStream,
         accounts: AccountLoader,
         running: LeaseRenewer,
@@ -98,32 +98,32 @@ class RedisReservations:
         """What Redis last reported of each account."""
         return self._local
 
-    async def reserve(self, ask: ReserveAsk) -> Reservation:
+    async def reserve(self, request: ReservationRequest) -> Reservation:
         """Admit a call, see `ports.Reservations.reserve`."""
-        reservation = self._sizer.size(ask)
-        limits = self._limits_of(ask)
+        reservation = self._sizer.size(request)
+        limits = self._limits_of(request)
         try:
             await self._redis.admit(reservation, limits.rows, limits.packed)
         except asyncio.CancelledError:
-            self._release(ask)
+            self._release(request)
             raise
         except (RedisUnavailable, ReplyError):
             try:
                 await self._fallback.admit(reservation, limits.rows, limits.packed)
             except GatewayError:
-                self._release(ask)
+                self._release(request)
                 raise
         self._running.add(reservation, limits.scopes)
         return reservation
 
     async def settle(self, reservation: Reservation, event: CallRecord) -> None:
         """Settle a call, see `ports.Reservations.settle`."""
-        ask = reservation.ask
-        self._running.discard(ask.request_id)
-        self._sizer.observe(ask, event)
+        request = reservation.request
+        self._running.discard(request.request_id)
+        self._sizer.observe(request, event)
         if reservation.degraded:
             self._local.end(
-                ask.request_id,
+                request.request_id,
                 cost_nanousd=event.cost_nanousd,
                 tokens=token_count(event.usage),
                 now_ms=monotonic_ms(),
@@ -135,27 +135,27 @@ class RedisReservations:
 
     async def release(self, reservation: Reservation) -> None:
         """Release a call without an event, see `ports.Reservations.release`."""
-        ask = reservation.ask
-        self._running.discard(ask.request_id)
+        request = reservation.request
+        self._running.discard(request.request_id)
         if reservation.degraded:
-            self._local.end(ask.request_id, cost_nanousd=0, tokens=0, now_ms=monotonic_ms())
-        self._release(ask)
+            self._local.end(request.request_id, cost_nanousd=0, tokens=0, now_ms=monotonic_ms())
+        self._release(request)
 
     def release_pending(self) -> None:
         """Release again the calls whose release failed: Redis is back."""
         self._redis.release_pending()
 
-    def _release(self, ask: ReserveAsk) -> None:
-        self._redis.release(ask.request_id, ask.principal.account_id, ask.model.name)
+    def _release(self, request: ReservationRequest) -> None:
+        self._redis.release(request.request_id, request.principal.account_id, request.model.name)
 
-    def _limits_of(self, ask: ReserveAsk) -> _KeyLimits:
-        principal = ask.principal
+    def _limits_of(self, request: ReservationRequest) -> _KeyLimits:
+        principal = request.principal
         if principal.limits is None:
             return self._unlimited
-        key = (principal.key_id, principal.version, ask.model.name)
+        key = (principal.key_id, principal.version, request.model.name)
         known = self._known.get(key)
         if known is None:
-            rows = key_rows(principal.key_id, principal.limits, ask.model.name)
+            rows = key_rows(principal.key_id, principal.limits, request.model.name)
             if len(self._known) >= _CACHED_KEYS:
                 self._known.popitem(last=False)
             known = self._known[key] = self._key_limits(rows)

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from gateway.store.hot_state.redis_schema import SHARD_FULL, RedisKeys, ShardKeys, account_scripts
 from gateway.store.redis.batches import TRANSIENT
-from gateway.store.redis.client import RedisClient, RedisUnavailable
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.usage.sender import dead_letter, dead_letter_key
 
@@ -46,7 +46,7 @@ class Sweeper:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         key_prefix: str,
         *,
         lease_s: float,

@@ -36,7 +36,7 @@ class TlsOptions(TypedDict, total=False):
     ssl_check_hostname: bool
 
 
-class _Address(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _UrlParts(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The parts of a URL besides its scheme and TLS options."""
 
     host: str = "localhost"
@@ -48,7 +48,7 @@ class _Address(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     sentinel_username: str | None = None
 
 
-class RedisTarget(msgspec.Struct, frozen=True, kw_only=True):
+class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
     """Address, credential and TLS settings of a Redis server. Its `repr` shows no credential."""
 
     host: str
@@ -76,12 +76,12 @@ class RedisTarget(msgspec.Struct, frozen=True, kw_only=True):
         return self.path or f"{self.host}:{self.port}"
 
     def __repr__(self) -> str:
-        return f"RedisTarget({self.label}, db={self.db}, tls={self.tls is not None})"
+        return f"RedisAddress({self.label}, db={self.db}, tls={self.tls is not None})"
 
 
-def redis_target(settings: Settings, secrets: Secrets, client_name: str) -> RedisTarget:
-    """Return the configured Redis; raises as `read_target`."""
-    return read_target(
+def redis_address(settings: Settings, secrets: Secrets, client_name: str) -> RedisAddress:
+    """Return the configured Redis; raises as `parse_address`."""
+    return parse_address(
         redis_url(settings),
         password=secrets.redis_password,
         sentinel_password=secrets.redis_sentinel_password,
@@ -89,13 +89,13 @@ def redis_target(settings: Settings, secrets: Secrets, client_name: str) -> Redi
     )
 
 
-def read_target(
+def parse_address(
     url: str,
     *,
     password: str | None = None,
     sentinel_password: str | None = None,
     client_name: str = "capio",
-) -> RedisTarget:
+) -> RedisAddress:
     """
     Parse a URL. Reads certificate files if it asks for TLS.
 
@@ -105,7 +105,7 @@ def read_target(
             `TlsOptions` and verifies certificates by default.
         password: The one from the settings; overrides one in the URL.
         sentinel_password: For the Sentinels.
-        client_name: See `RedisTarget`.
+        client_name: See `RedisAddress`.
 
     Raises:
         ValueError: Not a supported URL, or an unknown option; the message does not repeat the
@@ -120,12 +120,12 @@ def read_target(
         named = {name: options.pop(name) for name in TlsOptions.__annotations__ if name in options}
         tls_options = msgspec.convert(named, TlsOptions)
     try:
-        address = msgspec.convert(options, _Address)
+        address = msgspec.convert(options, _UrlParts)
     except msgspec.ValidationError as error:
         raise ValueError(f"redis.url: {error}") from None
     if address.sentinel_username is not None and sentinel is None:
         raise ValueError("redis.url: sentinel_username applies to redis+sentinel:// only")
-    return RedisTarget(
+    return RedisAddress(
         host=address.host,
         port=address.port,
         path=address.path,
@@ -147,7 +147,7 @@ def read_target(
     )
 
 
-def cold_client(target: RedisTarget, *, timeout_s: float = 5.0) -> redis.asyncio.Redis:
+def cold_client(target: RedisAddress, *, timeout_s: float = 5.0) -> redis.asyncio.Redis:
     """
     Return a redis-py client for use outside the hot path; the caller must `aclose` it.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from gateway.store.redis.client import RedisClient, RedisUnavailable
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.connection import Argument, Reply, ReplyError
 from gateway.store.redis.scripts import LuaScript
 
@@ -63,7 +63,7 @@ class ScriptBatches:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         script: LuaScript,
         *,
         header: Callable[[int], Header],

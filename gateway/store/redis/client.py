@@ -34,7 +34,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from gateway.core.circuit_breaker import CircuitBreaker
-from gateway.store.redis.address import RedisTarget
+from gateway.store.redis.address import RedisAddress
 from gateway.store.redis.connection import (
     Argument,
     Command,
@@ -50,8 +50,8 @@ from gateway.store.redis.inflight import Batch, InflightBatches, Reason, RedisUn
 from gateway.store.redis.scripts import LuaScript
 
 __all__ = [
+    "PipelinedRedis",
     "Reason",
-    "RedisClient",
     "RedisLimits",
     "RedisState",
     "RedisUnavailable",
@@ -91,7 +91,7 @@ class RedisLimits(msgspec.Struct, frozen=True, kw_only=True):
     backoff_longest_s: float = 1.0
 
 
-class RedisClient:
+class PipelinedRedis:
     """
     One multiplexed connection to Redis, for the event loop it is made in.
 
@@ -108,7 +108,7 @@ class RedisClient:
 
     def __init__(
         self,
-        target: RedisTarget,
+        target: RedisAddress,
         limits: RedisLimits = RedisLimits(),  # noqa: B008 - frozen
         *,
         scripts: Sequence[LuaScript] = (),
@@ -238,7 +238,7 @@ class RedisClient:
         self._packed.clear()
         # A connection may be gone before its end is noticed: the batch waits for the next one.
         if self._link is None or not self._send(self._link, batch):
-            self._batches.hold(batch)
+            self._batches.queue(batch)
         if self._sweep_timer is None and self._state is not RedisState.CLOSED:
             self._arm_sweep()
 

@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeAlias, Union, cast
 import hiredis
 from redis.exceptions import RedisError
 
-from gateway.store.redis.address import RedisTarget
+from gateway.store.redis.address import RedisAddress
 from gateway.store.redis.server_info import Advice, ServerInfo, read_info, refusal
 
 Argument: TypeAlias = bytes | str | int
@@ -150,7 +150,7 @@ def pack(commands: Sequence[Command]) -> bytes:
     return b"".join([pack_one(command) for command in commands])
 
 
-async def open_connection(target: RedisTarget, further: Sequence[Command] = ()) -> RedisConnection:
+async def open_connection(target: RedisAddress, further: Sequence[Command] = ()) -> RedisConnection:
     """
     Return a new authenticated connection on which PING and the `further` commands have succeeded.
 
@@ -186,7 +186,7 @@ async def open_connection(target: RedisTarget, further: Sequence[Command] = ()) 
     return link
 
 
-async def _find_primary(target: RedisTarget) -> tuple[str, int]:
+async def _find_primary(target: RedisAddress) -> tuple[str, int]:
     assert target.sentinels is not None
     # In a task of its own, because redis-py may swallow a cancellation, and this must end at once.
     search = asyncio.create_task(target.sentinels.discover_master(target.sentinels.service))
@@ -201,7 +201,7 @@ async def _find_primary(target: RedisTarget) -> tuple[str, int]:
         raise ConnectionError(f"no primary from {target.label}: {type(error).__name__}") from error
 
 
-async def _identify(link: RedisConnection, target: RedisTarget) -> None:
+async def _identify(link: RedisConnection, target: RedisAddress) -> None:
     """Read what the server is; refuse one that the gateway cannot use."""
     try:
         (reply,) = await link.call([("INFO",)])
@@ -218,7 +218,7 @@ async def _identify(link: RedisConnection, target: RedisTarget) -> None:
     raise RedisRefusedError(reason)
 
 
-def _login(target: RedisTarget) -> list[Command]:
+def _login(target: RedisAddress) -> list[Command]:
     """Return the commands of the handshake. AUTH, unlike HELLO, exists in every version."""
     commands: list[Command] = []
     if target.password is not None:

@@ -106,7 +106,7 @@ class InflightBatches:
         """Count a command that failed before it was added to a batch."""
         self.failed_total += 1
 
-    def hold(self, batch: Batch) -> None:
+    def queue(self, batch: Batch) -> None:
         """Keep a batch until there is a connection."""
         self._unsent.append(batch)
 

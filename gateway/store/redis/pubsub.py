@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.store.redis.address import RedisTarget
+from gateway.store.redis.address import RedisAddress
 from gateway.store.redis.connection import (
     MORE,
     RedisConnection,
@@ -64,7 +64,7 @@ class Subscription:
 
     def __init__(
         self,
-        target: RedisTarget,
+        target: RedisAddress,
         channel: str,
         listener: Listener,
         *,

@@ -6,7 +6,7 @@ import logging
 
 from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import is_redis_embedded
-from gateway.store.redis.address import redis_target
+from gateway.store.redis.address import redis_address
 from gateway.store.redis.connection import RedisRefusedError, ReplyError, open_connection
 from gateway.store.redis.server_info import warnings
 
@@ -27,7 +27,7 @@ async def check_redis(settings: Settings, secrets: Secrets) -> None:
     """
     if is_redis_embedded(settings):
         return
-    target = redis_target(settings, secrets, "capio-check")
+    target = redis_address(settings, secrets, "capio-check")
     fields: dict[str, object] = {"redis": target.label}
     try:
         link = await open_connection(target)

@@ -16,7 +16,7 @@ from typing import Final
 from gateway.core.stored_responses import Part, SealedParts
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Responses
-from gateway.store.redis.client import RedisClient, RedisUnavailable, ReplyError
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable, ReplyError
 from gateway.store.redis.scripts import LuaScript, read_script
 from gateway.store.redis.shards import hash_tag
 
@@ -47,7 +47,7 @@ class ResponseRecords:
         key_prefix: `redis.key_prefix`.
     """
 
-    def __init__(self, redis: RedisClient, settings: Responses, key_prefix: str) -> None:
+    def __init__(self, redis: PipelinedRedis, settings: Responses, key_prefix: str) -> None:
         self._redis = redis
         self._ttl_ms = int(settings.store_ttl_s * 1000)
         self._max_account_bytes = settings.max_account_bytes

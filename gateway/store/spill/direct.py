@@ -14,7 +14,7 @@ from collections import deque
 from typing import Protocol, TypeVar
 
 from gateway.store.booking.booking import DIRECT_ACTOR, ChargeRefusedError, book
-from gateway.store.booking.rows import Row, row_of
+from gateway.store.booking.rows import UsageRow, row_of
 from gateway.store.spill.replay import EventKeptError
 from gateway.store.sql.failures import RowRefusedError
 from gateway.store.sql.statements import Steps
@@ -63,7 +63,7 @@ class DirectBooking:
             EventKeptError: SQL rejects one of them; the others are booked.
             GatewayError: STORE_UNAVAILABLE; the transaction may or may not have been committed.
         """
-        rows: list[tuple[bytes, Row]] = []
+        rows: list[tuple[bytes, UsageRow]] = []
         refused: Exception | None = None
         for line in lines:
             try:
@@ -86,7 +86,7 @@ class DirectBooking:
         """Close the connection."""
         await self._transactions.aclose()
 
-    async def _book(self, rows: list[tuple[bytes, Row]]) -> None:
+    async def _book(self, rows: list[tuple[bytes, UsageRow]]) -> None:
         if not rows:
             return
         booked = await self._transactions.run(book([row for _, row in rows], DIRECT_ACTOR))

@@ -31,7 +31,7 @@ from gateway.core.model import CallRecord
 from gateway.errors import GatewayError
 from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, RedisKeys
-from gateway.store.redis.client import RedisClient, RedisUnavailable
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.spill.direct import BOOK_LINES, DirectBooking
 from gateway.store.spill.replay import Destination, EventKeptError, SpillReplay
@@ -42,7 +42,7 @@ from gateway.telemetry.metrics import Metrics
 
 __all__ = [
     "FIELD",
-    "RedisClient",
+    "PipelinedRedis",
     "UsageStream",
     "dead_letter_key",
     "spill_directory",
@@ -97,7 +97,7 @@ class UsageStream:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         settings: Settings,
         metrics: Metrics,
         *,

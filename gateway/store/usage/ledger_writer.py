@@ -21,11 +21,11 @@ from redis.exceptions import RedisError
 from gateway.errors import GatewayError
 from gateway.store.accounts.snapshot import Position
 from gateway.store.booking.booking import ChargeRefusedError, book
-from gateway.store.booking.rows import Row, row_of
+from gateway.store.booking.rows import UsageRow, row_of
 from gateway.store.sql.database import Database
 from gateway.store.sql.failures import RowRefusedError
 from gateway.store.usage.direct_charges import DirectCharges
-from gateway.store.usage.reader import BATCH, PER_SHARD, Entry, UsageReader
+from gateway.store.usage.reader import BATCH, PER_SHARD, StreamEntry, UsageReader
 from gateway.telemetry.metrics import Metrics
 
 _CLAIM_EVERY_S = 5.0
@@ -55,7 +55,7 @@ class _Outcome(NamedTuple):
     """The result of a batch: new balances, and the entries whose calls SQL had before."""
 
     positions: dict[str, Position]
-    repeated: set[Entry]
+    repeated: set[StreamEntry]
 
 
 class LedgerWriter:
@@ -150,14 +150,14 @@ class LedgerWriter:
             logger.warning("usage_stream_reread")
         return len(entries)
 
-    async def _store(self, entries: list[Entry]) -> bool:
+    async def _store(self, entries: list[StreamEntry]) -> bool:
         """Insert and acknowledge; return False if there are no entries."""
         for start in range(0, len(entries), BATCH):
             await self._store_batch(entries[start : start + BATCH])
         return bool(entries)
 
-    async def _store_batch(self, entries: list[Entry]) -> None:
-        rows: list[tuple[Entry, Row]] = []
+    async def _store_batch(self, entries: list[StreamEntry]) -> None:
+        rows: list[tuple[StreamEntry, UsageRow]] = []
         for entry in entries:
             if entry.event is None:
                 continue
@@ -170,7 +170,7 @@ class LedgerWriter:
             await self._write(rows, outcome)
         await self._reader.acknowledge(entries, outcome.positions, outcome.repeated)
 
-    async def _write(self, rows: list[tuple[Entry, Row]], outcome: _Outcome) -> None:
+    async def _write(self, rows: list[tuple[StreamEntry, UsageRow]], outcome: _Outcome) -> None:
         try:
             await self._book(rows, outcome)
         except _REFUSALS as refusal:  # of one row, see `Database.write`
@@ -180,7 +180,7 @@ class LedgerWriter:
             for pair in rows:
                 await self._write([pair], outcome)
 
-    async def _book(self, rows: list[tuple[Entry, Row]], outcome: _Outcome) -> None:
+    async def _book(self, rows: list[tuple[StreamEntry, UsageRow]], outcome: _Outcome) -> None:
         booked = await self._transactions.run(book([row for _, row in rows]))
         new = set(booked.new)
         for entry, row in rows:
@@ -201,7 +201,7 @@ class LedgerWriter:
         for request_id in booked.closed:
             logger.warning("late_settlement_of_refunded_call", extra={"request_id": request_id})
 
-    async def _park(self, entry: Entry, reason: str) -> None:
+    async def _park(self, entry: StreamEntry, reason: str) -> None:
         await self._reader.park(entry, reason)
         self._parked += 1
         self._metrics.ledger_parked.inc()

@@ -56,7 +56,7 @@ class Charge(NamedTuple):
     """The counted scopes, see `lua/shard.lua`."""
 
 
-class Entry(NamedTuple):
+class StreamEntry(NamedTuple):
     """
     One entry of a stream.
 
@@ -107,16 +107,16 @@ class UsageReader:
             if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
                 raise reply
 
-    async def read_new(self, block_ms: int | None = BLOCK_MS) -> list[Entry]:
+    async def read_new(self, block_ms: int | None = BLOCK_MS) -> list[StreamEntry]:
         """Return undelivered entries; wait for one unless `block_ms` is None."""
         wait = () if block_ms is None else ("BLOCK", block_ms)
         return await self._read(b">", *wait)
 
-    async def read_own(self) -> list[Entry]:
+    async def read_own(self) -> list[StreamEntry]:
         """Return entries delivered to this consumer and not acknowledged."""
         return await self._read(b"0")
 
-    async def claim(self) -> list[Entry]:
+    async def claim(self) -> list[StreamEntry]:
         """Claim entries of dead consumers, and of this one's lost replies."""
         replies = await self._each(
             "XAUTOCLAIM", GROUP, self.consumer, self._claim_idle_ms, "0-0", "COUNT", PER_SHARD
@@ -130,9 +130,9 @@ class UsageReader:
 
     async def acknowledge(
         self,
-        entries: Sequence[Entry],
+        entries: Sequence[StreamEntry],
         positions: Mapping[str, Position] | None = None,
-        repeated: Collection[Entry] = (),
+        repeated: Collection[StreamEntry] = (),
     ) -> None:
         """
         Remove entries from their streams.
@@ -143,7 +143,7 @@ class UsageReader:
             repeated: Those whose request id SQL had before.
         """
         newest = (positions or {}).items()
-        by_stream: dict[bytes, list[Entry]] = {}
+        by_stream: dict[bytes, list[StreamEntry]] = {}
         for entry in entries:
             by_stream.setdefault(entry.stream, []).append(entry)
         for stream, of_stream in by_stream.items():
@@ -153,7 +153,7 @@ class UsageReader:
                 batch = of_stream[start : start + BATCH]
                 await self._remove(names, _sums(batch, repeated), of_shard)
 
-    async def park(self, entry: Entry, reason: str) -> None:
+    async def park(self, entry: StreamEntry, reason: str) -> None:
         """Copy an entry with its reason to the dead-letter stream, without removing it."""
         await self._command(
             "XADD", self._dead, "MAXLEN", "~", DEAD_LETTER_BOUND, "*",
@@ -232,7 +232,7 @@ class UsageReader:
         """Close the client."""
         await self._client.aclose()
 
-    async def _read(self, start: bytes, *options: str | int) -> list[Entry]:
+    async def _read(self, start: bytes, *options: str | int) -> list[StreamEntry]:
         reply: list[Any] = await self._command(
             "XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", PER_SHARD, *options,
             "STREAMS", *self._streams, *[start] * len(self._streams),
@@ -277,9 +277,9 @@ class UsageReader:
             return list(await pipeline.execute(raise_on_error=not errors))
 
 
-def _entry(stream: bytes, entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
+def _entry(stream: bytes, entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> StreamEntry:
     if not fields:
-        return Entry(stream, entry_id, None)
+        return StreamEntry(stream, entry_id, None)
     event = fields.get(FIELD, b"")
     try:
         charge = Charge(
@@ -292,11 +292,11 @@ def _entry(stream: bytes, entry_id: bytes, fields: Mapping[bytes, bytes] | None)
             fields[b"s"],
         )
     except (KeyError, ValueError):  # not from the scripts
-        return Entry(stream, entry_id, event)
-    return Entry(stream, entry_id, event, charge)
+        return StreamEntry(stream, entry_id, event)
+    return StreamEntry(stream, entry_id, event, charge)
 
 
-def _sums(entries: Sequence[Entry], repeated: Collection[Entry]) -> list[Argument]:
+def _sums(entries: Sequence[StreamEntry], repeated: Collection[StreamEntry]) -> list[Argument]:
     """Return the groups and entries as `lua/stored.lua` takes them."""
     numbers: dict[tuple[Argument, ...], int] = {}
     groups: list[Argument] = []

@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.core.model import CallRecord, Usage
 from gateway.store.redis.batches import TRANSIENT, Failure, resolve
-from gateway.store.redis.client import RedisClient, RedisUnavailable
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.connection import Argument, Reply, ReplyError
 from gateway.store.redis.shards import shard_of
 from gateway.store.spill.replay import EventKeptError
@@ -80,7 +80,7 @@ class UsageSender:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         key_prefix: str,
         *,
         refused: Callable[[], None],

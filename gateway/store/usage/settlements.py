@@ -15,7 +15,7 @@ from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.pricing import token_count
 from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
 from gateway.store.redis.batches import Done, GatheredCall, Header, ScriptBatches
-from gateway.store.redis.client import RedisClient
+from gateway.store.redis.client import PipelinedRedis
 from gateway.store.redis.connection import Reply, ReplyError
 
 GATHER_S: Final = 0.002
@@ -60,7 +60,7 @@ class Settlements:
 
     def __init__(
         self,
-        bus: RedisClient,
+        bus: PipelinedRedis,
         key_prefix: str,
         *,
         observe_epoch: Callable[[int, object], None],

@@ -25,7 +25,7 @@ _FIRST_STEP = NUMBERS.index(TTFT_COLUMNS[0])
 _COST = NUMBERS.index("cost_nanousd")
 _ADD = insert_or_add(USAGE_QUARTERS, (*GROUPS, *NUMBERS), NUMBERS)
 
-Row = Mapping[str, Any]
+UsageRow = Mapping[str, Any]
 """A usage row: column name -> value."""
 
 Group = tuple[str, int, str, str, str, str, str]
@@ -35,8 +35,8 @@ Group = tuple[str, int, str, str, str, str, str]
 class BookedRow(NamedTuple):
     """A row that was booked, and what was booked for its call before."""
 
-    row: Row
-    before: Row | None
+    row: UsageRow
+    before: UsageRow | None
     """The usage row that it replaced."""
     was_charged: bool = False
     due_nanousd: int = 0
@@ -68,7 +68,7 @@ def sum_up(booked: Iterable[BookedRow]) -> list[tuple[str | int, ...]]:
     return [(*group, *sums[group]) for group in sorted(sums) if any(sums[group])]
 
 
-def group_of(row: Row) -> Group:
+def group_of(row: UsageRow) -> Group:
     """Return the group that counts a usage row."""
     provider, name = row["provider"], row["upstream_model"]
     return (
@@ -82,7 +82,7 @@ def group_of(row: Row) -> Group:
     )
 
 
-def _sums_of(sums: dict[Group, list[int]], row: Row) -> list[int]:
+def _sums_of(sums: dict[Group, list[int]], row: UsageRow) -> list[int]:
     group = group_of(row)
     found = sums.get(group)
     if found is None:
@@ -90,7 +90,7 @@ def _sums_of(sums: dict[Group, list[int]], row: Row) -> list[int]:
     return found
 
 
-def _add(sums: list[int], row: Row, sign: int) -> None:
+def _add(sums: list[int], row: UsageRow, sign: int) -> None:
     """Add the numbers of one row; see NUMBERS for their order."""
     cost = int(row["cost_nanousd"] or 0)
     upstream_cost, ttft_ms = row["upstream_cost_nanousd"], row["ttft_ms"]

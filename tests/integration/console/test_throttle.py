@@ -8,8 +8,8 @@ import pytest
 
 from gateway.console.signin.secret import ConsoleSecret
 from gateway.console.signin.throttle import LIFE_S, Throttle, network_of
-from gateway.store.redis.address import cold_client, read_target
-from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from tests.support.console import NO_REDIS
 
 SECRET = ConsoleSecret(b"s" * 32)
@@ -18,7 +18,7 @@ SECRET = ConsoleSecret(b"s" * 32)
 class Counting:
     """A throttle and its clock."""
 
-    def __init__(self, redis: RedisClient, prefix: str) -> None:
+    def __init__(self, redis: PipelinedRedis, prefix: str) -> None:
         self.now = 1000.0
         self.throttle = Throttle(redis, prefix, SECRET, lambda: self.now)
 
@@ -31,7 +31,9 @@ class Counting:
 async def counting(request: pytest.FixtureRequest) -> AsyncIterator[Counting]:
     is_local = request.param == "local"
     url = NO_REDIS if is_local else request.getfixturevalue("valkey_url")
-    redis = RedisClient(read_target(url), RedisLimits(command_timeout_s=0.01 if is_local else 5.0))
+    redis = PipelinedRedis(
+        parse_address(url), RedisLimits(command_timeout_s=0.01 if is_local else 5.0)
+    )
     if not is_local:
         await redis.start()
     yield Counting(redis, f"{id(request)}:")
@@ -66,7 +68,7 @@ async def test_address_gets_thirty_wrong_attempts_an_hour(counting: Counting) ->
 
 async def test_counters_of_this_process_end_after_an_hour() -> None:
     """As those in Redis do by their expiry."""
-    redis = RedisClient(read_target(NO_REDIS), RedisLimits(command_timeout_s=0.01))
+    redis = PipelinedRedis(parse_address(NO_REDIS), RedisLimits(command_timeout_s=0.01))
     counting = Counting(redis, "")
     await counting.fail(6)
     assert await counting.throttle.wait_s("ada", "192.0.2.1") == 4
@@ -80,10 +82,10 @@ async def test_counters_of_this_process_end_after_an_hour() -> None:
 
 async def test_redis_holds_neither_names_nor_addresses(valkey_url: str) -> None:
     """Only HMACs under the console's secret, with an end."""
-    redis = RedisClient(read_target(valkey_url), RedisLimits(command_timeout_s=5.0))
+    redis = PipelinedRedis(parse_address(valkey_url), RedisLimits(command_timeout_s=5.0))
     await redis.start()
     await Counting(redis, "hidden:").fail(6)
-    client = cold_client(read_target(valkey_url))
+    client = cold_client(parse_address(valkey_url))
     names = [name async for name in client.scan_iter("hidden:*")]
 
     assert len(names) == 3

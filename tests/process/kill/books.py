@@ -14,7 +14,7 @@ from gateway.core.model import TOKEN_COLUMNS
 from gateway.server.embedded_valkey import EmbeddedValkey
 from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import RedisKeys, ShardKeys
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.spill.segments import measure
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS, USAGE_QUARTERS
@@ -33,7 +33,7 @@ class Books:
         runtime = (data_dir / "run" / "settings.json").read_bytes()
         self._settings = msgspec.json.decode(runtime, type=Settings)
         self._database = Database(self._settings, None)
-        self._client: redis.asyncio.Redis = cold_client(read_target(EmbeddedValkey(data_dir).url))
+        self._client: redis.asyncio.Redis = cold_client(parse_address(EmbeddedValkey(data_dir).url))
         self._shards = RedisKeys(self._settings.redis.key_prefix).shards
 
     async def aclose(self) -> None:

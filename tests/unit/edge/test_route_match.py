@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.model import Endpoint, Wire
-from gateway.edge.routes import Page, allowed_methods, match, surface
+from gateway.edge.routes import Page, allowed_methods, error_wire, match
 from gateway.errors import ErrorKind, GatewayError
 
 
@@ -64,9 +64,9 @@ def test_match_other_paths_and_methods_are_refused(method: str, path: str, kind:
 def test_surface_follows_the_path() -> None:
     """Errors below `/v1/messages` have Anthropic's format, all others OpenAI's."""
     for path in ("/v1/messages", "/v1/messages/batches", "/v1/messages/count_tokens"):
-        assert surface(path) is Wire.ANTHROPIC
+        assert error_wire(path) is Wire.ANTHROPIC
     for path in ("/v1/chat/completions", "/v1/chat", "/v1/responses", "/v1/files", "/nothing"):
-        assert surface(path) is Wire.OPENAI
+        assert error_wire(path) is Wire.OPENAI
 
 
 @pytest.mark.parametrize(

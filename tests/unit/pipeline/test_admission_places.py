@@ -8,7 +8,7 @@ from gateway.core.model import Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.overload.loop_turns import LoopTurns
-from gateway.ports import Reservation, ReserveAsk
+from gateway.ports import Reservation, ReservationRequest
 from gateway.settings import Server
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
@@ -32,17 +32,19 @@ class FakeReservations:
     """Admits with a small hold, or refuses."""
 
     def __init__(self, refusal: GatewayError | None = None) -> None:
-        self.asks: list[ReserveAsk] = []
+        self.asks: list[ReservationRequest] = []
         self.made: list[Reservation] = []
         self.settled: list[tuple[Reservation, object]] = []
         self.released: list[Reservation] = []
         self._refusal = refusal
 
-    async def reserve(self, ask: ReserveAsk) -> Reservation:
-        self.asks.append(ask)
+    async def reserve(self, request: ReservationRequest) -> Reservation:
+        self.asks.append(request)
         if self._refusal is not None:
             raise self._refusal
-        self.made.append(Reservation(ask=ask, hold_nanousd=100, worst_nanousd=100, tokens=10))
+        self.made.append(
+            Reservation(request=request, hold_nanousd=100, worst_nanousd=100, tokens=10)
+        )
         return self.made[-1]
 
     async def settle(self, reservation: Reservation, event: object) -> None:
@@ -104,9 +106,9 @@ async def test_reservation_is_asked_for_with_what_is_known() -> None:
 
     call = await bench.run(FakeClient(CHAT, asking(OPENAI_BODY, max_tokens=77)))
 
-    (ask,) = reservations.asks
-    assert (ask.request_id, ask.model.name, ask.max_tokens) == ("req_1", "m", 77)
-    assert ask.input_tokens == call.input_estimate > 0
+    (request,) = reservations.asks
+    assert (request.request_id, request.model.name, request.max_tokens) == ("req_1", "m", 77)
+    assert request.input_tokens == call.input_estimate > 0
 
 
 async def test_reservation_is_settled_once_with_the_record() -> None:
@@ -186,10 +188,14 @@ async def test_token_count_is_reserved_and_released() -> None:
 
     await bench.run(client, Endpoint.COUNT_TOKENS)
 
-    (ask,) = reservations.asks
+    (request,) = reservations.asks
     assert client.status == 200
-    assert (ask.endpoint, ask.input_tokens, ask.max_tokens) == (Endpoint.COUNT_TOKENS, 0, None)
-    assert ask.checkpoint is None
+    assert (request.endpoint, request.input_tokens, request.max_tokens) == (
+        Endpoint.COUNT_TOKENS,
+        0,
+        None,
+    )
+    assert request.checkpoint is None
     assert (reservations.released, reservations.settled) == (reservations.made, [])
     assert bench.usage_log.events == []
 

@@ -12,7 +12,7 @@ from gateway.core.model import CallRecord, Endpoint, Model, Prices, Wire
 from gateway.core.routing.health import HealthRules
 from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.errors import ErrorKind, GatewayError
-from gateway.ports import Reservation, ReserveAsk
+from gateway.ports import Reservation, ReservationRequest
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     OPENAI_ANSWER,
@@ -56,18 +56,18 @@ class Ledger:
         self.refused = refused
         self.settled: list[CallRecord] = []
 
-    async def reserve(self, ask: ReserveAsk) -> Reservation:
-        if ask.model.name == self.refused:
+    async def reserve(self, request: ReservationRequest) -> Reservation:
+        if request.model.name == self.refused:
             raise GatewayError(ErrorKind.NO_CREDIT, "no credit")
-        self.events.append(("reserve", ask.model.name))
-        return Reservation(ask=ask, hold_nanousd=1, worst_nanousd=1, tokens=1)
+        self.events.append(("reserve", request.model.name))
+        return Reservation(request=request, hold_nanousd=1, worst_nanousd=1, tokens=1)
 
     async def settle(self, reservation: Reservation, event: CallRecord) -> None:
-        self.events.append(("settle", reservation.ask.model.name))
+        self.events.append(("settle", reservation.request.model.name))
         self.settled.append(event)
 
     async def release(self, reservation: Reservation) -> None:
-        self.events.append(("release", reservation.ask.model.name))
+        self.events.append(("release", reservation.request.model.name))
 
 
 async def test_fallback_of_the_client_serves_as_itself() -> None:

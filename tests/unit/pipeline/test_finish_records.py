@@ -9,7 +9,7 @@ from gateway.core.model import CallRecord, Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.record import MAX_FOREIGN_TEXT, Recorder, checkpoint, record_of
-from gateway.ports import Reservation, ReserveAsk
+from gateway.ports import Reservation, ReservationRequest
 from gateway.protocols.streams.meter import StreamMeter
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
@@ -44,7 +44,7 @@ class MemoryReservations:
     def __init__(self) -> None:
         self.settled: list[CallRecord] = []
 
-    async def reserve(self, ask: ReserveAsk) -> Reservation:
+    async def reserve(self, request: ReservationRequest) -> Reservation:
         raise AssertionError
 
     async def settle(self, reservation: Reservation, event: CallRecord) -> None:
@@ -74,7 +74,7 @@ def a_reservation(call: Call) -> Reservation:
     """What the call holds."""
     assert call.principal is not None
     assert call.model is not None
-    ask = ReserveAsk(
+    request = ReservationRequest(
         request_id=call.request_id,
         principal=call.principal,
         model=call.model,
@@ -83,7 +83,7 @@ def a_reservation(call: Call) -> Reservation:
         input_tokens=1,
         input_bound=lambda: 1,
     )
-    return Reservation(ask=ask, hold_nanousd=1, worst_nanousd=1, tokens=1)
+    return Reservation(request=request, hold_nanousd=1, worst_nanousd=1, tokens=1)
 
 
 async def test_answered_call_has_an_event_a_line_and_metrics() -> None:

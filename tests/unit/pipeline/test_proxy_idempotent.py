@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.idempotency import Claim, Hold, StoredResponse
+from gateway.core.idempotency import Claim, GrantedClaim, StoredResponse
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.idempotency import Idempotent
 from tests.support.pipeline_bench import Bench
@@ -33,15 +33,15 @@ class MemoryStore:
         self.ends: list[object] = []
         self._known = known
 
-    async def begin(self, claim: Claim) -> Hold | StoredResponse:
+    async def begin(self, claim: Claim) -> GrantedClaim | StoredResponse:
         if isinstance(self._known, GatewayError):
             raise self._known
-        return self._known or Hold(claim, b"t" * 16)
+        return self._known or GrantedClaim(claim, b"t" * 16)
 
-    async def finish(self, hold: Hold, answer: StoredResponse | None) -> None:
+    async def finish(self, hold: GrantedClaim, answer: StoredResponse | None) -> None:
         self.ends.append(answer)
 
-    async def free(self, hold: Hold) -> None:
+    async def free(self, hold: GrantedClaim) -> None:
         self.ends.append("freed")
 
 
@@ -120,7 +120,7 @@ async def test_key_is_free_before_the_client_has_the_refusal() -> None:
     sent: list[int | None] = []
     free = keyed.store.free
 
-    async def noting(hold: Hold) -> None:
+    async def noting(hold: GrantedClaim) -> None:
         sent.append(client.status)
         await free(hold)
 

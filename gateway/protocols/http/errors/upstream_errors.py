@@ -71,7 +71,7 @@ class ErrorResponse(NamedTuple):
         return ErrorResponse(self.status, headers, body)
 
 
-class EarlyError(msgspec.Struct, frozen=True):
+class ErrorBeforeCommit(msgspec.Struct, frozen=True):
     """An upstream failure before anything was sent: an HTTP error response is still possible."""
 
     status: int
@@ -140,10 +140,12 @@ def translate_error(fault: UpstreamFault, client_wire: Wire, client_model: str) 
     return ErrorResponse(status, headers, _body(fault, client_wire, client_model))
 
 
-def early_error(fault: UpstreamFault, client_wire: Wire, client_model: str) -> EarlyError:
+def error_before_commit(
+    fault: UpstreamFault, client_wire: Wire, client_model: str
+) -> ErrorBeforeCommit:
     """Return `translate_error` of a fault that was met before anything was sent."""
     response = translate_error(fault, client_wire, client_model)
-    return EarlyError(response.status, response.headers, response.body, fault)
+    return ErrorBeforeCommit(response.status, response.headers, response.body, fault)
 
 
 def translate_stream_error(fault: UpstreamFault, client_wire: Wire, client_model: str) -> bytes:

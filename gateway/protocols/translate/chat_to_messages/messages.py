@@ -39,7 +39,7 @@ _SYSTEM: Final = frozenset({"system", "developer"})
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 
 
-class _Entry(NamedTuple):
+class _Message(NamedTuple):
     role: Literal["user", "assistant", "system"]
     blocks: list[Block]
 
@@ -131,20 +131,20 @@ class MessageTranslator:
             )
         return Conversation(system, turns)
 
-    def _entry(self, message: Message, index: int) -> _Entry:
+    def _entry(self, message: Message, index: int) -> _Message:
         entry = self._unmarked(message, index)
-        return _Entry(entry.role, _marked(entry.blocks, message.cache_control))
+        return _Message(entry.role, _marked(entry.blocks, message.cache_control))
 
-    def _unmarked(self, message: Message, index: int) -> _Entry:
+    def _unmarked(self, message: Message, index: int) -> _Message:
         match message.role:
             case "user":
-                return _Entry("user", self._content(message, index))
+                return _Message("user", self._content(message, index))
             case "assistant":
-                return _Entry("assistant", self._assistant(message, index))
+                return _Message("assistant", self._assistant(message, index))
             case "tool":
-                return _Entry("user", [self._tool_result(message, index)])
+                return _Message("user", [self._tool_result(message, index)])
             case "system" | "developer":
-                return _Entry("system", text_blocks(message.content, index))
+                return _Message("system", text_blocks(message.content, index))
             case "function":
                 raise _unsupported("role 'function'", index)
             case role:
@@ -246,7 +246,7 @@ def _unsupported(what: str, index: int) -> GatewayError:
     )
 
 
-def _placed(entries: list[_Entry], *, keep_system: bool) -> list[Turn]:
+def _placed(entries: list[_Message], *, keep_system: bool) -> list[Turn]:
     turns: list[Turn] = []
     for position, (role, blocks) in enumerate(entries):
         last = turns[-1] if turns else None

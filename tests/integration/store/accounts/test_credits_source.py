@@ -9,7 +9,13 @@ from gateway.core.limits import Limits
 from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
-from gateway.store.accounts.snapshot import AccountState, Position, SpendScope, Spent, SqlAccounts
+from gateway.store.accounts.snapshot import (
+    AccountRepository,
+    AccountSnapshot,
+    Position,
+    SpendScope,
+    Spent,
+)
 from gateway.store.sql.database import Database
 from gateway.store.usage.retention import purge_usage
 from tests.support.booking import book_calls
@@ -26,8 +32,8 @@ async def account(database: Database) -> Account:
     return await Accounts(database).create("acme")
 
 
-async def load(database: Database, account_id: str, *scopes: SpendScope) -> AccountState | None:
-    return await SqlAccounts(database).load(account_id, scopes, day=TODAY, month=MONTH)
+async def load(database: Database, account_id: str, *scopes: SpendScope) -> AccountSnapshot | None:
+    return await AccountRepository(database).load(account_id, scopes, day=TODAY, month=MONTH)
 
 
 async def test_load_gives_balance_with_its_position(database: Database, account: Account) -> None:
@@ -36,8 +42,8 @@ async def test_load_gives_balance_with_its_position(database: Database, account:
     entry = (await Credits(database).topup(account.id, 500, BY)).entry
     paid = await load(database, account.id)
 
-    assert fresh == AccountState(account_id=account.id, position=0, version=1, balance_nanousd=0)
-    assert paid == AccountState(
+    assert fresh == AccountSnapshot(account_id=account.id, position=0, version=1, balance_nanousd=0)
+    assert paid == AccountSnapshot(
         account_id=account.id, position=entry.id, version=1, balance_nanousd=500
     )
 
@@ -115,6 +121,6 @@ async def test_stored_names_the_calls_that_have_a_row(database: Database) -> Non
     """Calls that are only in the stream are not among them."""
     await book_calls(database, usage_event("req_1"), usage_event("req_2"))
 
-    stored = await SqlAccounts(database).stored(["req_2", "req_3"])
+    stored = await AccountRepository(database).stored(["req_2", "req_3"])
 
     assert stored == {"req_2"}

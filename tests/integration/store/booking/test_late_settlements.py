@@ -22,7 +22,7 @@ from gateway.store.accounts.credits import (
     UnknownChargeError,
 )
 from gateway.store.accounts.reconcile import reconcile
-from gateway.store.accounts.snapshot import SqlAccounts
+from gateway.store.accounts.snapshot import AccountRepository
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.sql.tables import LEDGER_ENTRIES, SPEND, USAGE_QUARTERS
@@ -263,7 +263,7 @@ async def test_revision_of_a_correction_cannot_be_booked_twice(
 async def test_only_settlements_are_known_to_sql(database: Database, account: Account) -> None:
     """A worker that asks what Redis may have lost sends the settlement of an abandoned call."""
     await book_calls(database, abandoned(account, 10), final(account, 3, request_id="req_2"))
-    source = SqlAccounts(database)
+    source = AccountRepository(database)
 
     before = await source.stored(["req_1", "req_2"])
     await book_calls(database, final(account, 30))

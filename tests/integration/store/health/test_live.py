@@ -9,8 +9,8 @@ import pytest
 
 from gateway.core.routing.live import LiveLine, LiveReport
 from gateway.store.health.live import LIFE_S, LiveReports
-from gateway.store.redis.address import read_target
-from gateway.store.redis.client import RedisClient
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.client import PipelinedRedis
 
 pytestmark = pytest.mark.redis
 
@@ -21,8 +21,8 @@ def prefix() -> str:
 
 
 @pytest.fixture
-async def redis(valkey_url: str) -> AsyncIterator[RedisClient]:
-    client = RedisClient(read_target(valkey_url))
+async def redis(valkey_url: str) -> AsyncIterator[PipelinedRedis]:
+    client = PipelinedRedis(parse_address(valkey_url))
     await client.start()
     yield client
     await client.aclose()
@@ -33,7 +33,7 @@ def report(worker: str, pod: str, running: int) -> LiveReport:
     return LiveReport(worker=worker, pod=pod, version="1", running=running, lines=(line,))
 
 
-async def test_reports_of_all_workers_are_read_by_pod(redis: RedisClient, prefix: str) -> None:
+async def test_reports_of_all_workers_are_read_by_pod(redis: PipelinedRedis, prefix: str) -> None:
     """The last report of each counts; a worker that ended is gone at once."""
     reports = LiveReports(redis, prefix)
     first, second, ended = report("b", "pod-1", 2), report("a", "pod-2", 1), report("c", "pod-1", 9)
@@ -45,7 +45,7 @@ async def test_reports_of_all_workers_are_read_by_pod(redis: RedisClient, prefix
 
 
 async def test_report_expires_and_unreadable_ones_are_left_out(
-    redis: RedisClient, prefix: str
+    redis: PipelinedRedis, prefix: str
 ) -> None:
     """A worker that died says nothing after three reports; one of another version is skipped."""
     reports = LiveReports(redis, prefix)

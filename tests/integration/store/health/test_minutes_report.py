@@ -8,10 +8,10 @@ import pytest
 
 from gateway.core.routing.failures import FailureClass
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
-from gateway.store.health.exchange import RedisHealth
 from gateway.store.health.minutes import MOST_MINUTES, DeploymentReport, read_health, read_minutes
-from gateway.store.redis.address import cold_client, read_target
-from gateway.store.redis.client import RedisClient
+from gateway.store.health.shared import RedisHealth
+from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.client import PipelinedRedis
 
 pytestmark = pytest.mark.redis
 NOW = 1_800_000_030.0
@@ -21,8 +21,8 @@ MINUTE = int(NOW) // 60
 async def test_report_sums_minutes_and_shows_states_that_hold(valkey_url: str) -> None:
     """Older minutes are left out; a rest that is over, and a state of an hour ago, are ready."""
     prefix = f"t{uuid.uuid4().hex}:"
-    target = read_target(valkey_url)
-    redis, client = RedisClient(target), cold_client(target)
+    target = parse_address(valkey_url)
+    redis, client = PipelinedRedis(target), cold_client(target)
     await redis.start()
     exchange = RedisHealth(redis, prefix)
     ready, out, rests, open_state = (

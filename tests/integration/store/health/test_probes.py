@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.core.routing.probes import Probe, ProbeOutcome
-from gateway.store.health.exchange import RedisHealth, health_channel
 from gateway.store.health.probes import RedisProbes
-from gateway.store.redis.address import read_target
-from gateway.store.redis.client import RedisClient
+from gateway.store.health.shared import RedisHealth, health_channel
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.client import PipelinedRedis
 from gateway.store.redis.pubsub import Subscription
 from tests.support.waiting import wait_until
 
@@ -25,22 +25,22 @@ DONE = Probe(
 
 
 @pytest.fixture
-async def redis(valkey_url: str) -> AsyncIterator[RedisClient]:
-    client = RedisClient(read_target(valkey_url))
+async def redis(valkey_url: str) -> AsyncIterator[PipelinedRedis]:
+    client = PipelinedRedis(parse_address(valkey_url))
     await client.start()
     yield client
     await client.aclose()
 
 
 async def test_probe_reaches_all_workers_and_one_sends_it(
-    redis: RedisClient, valkey_url: str
+    redis: PipelinedRedis, valkey_url: str
 ) -> None:
     """Its outcome reaches them as well, and is kept for who asked."""
     prefix = f"t{uuid.uuid4().hex}:"
     received: list[Probe] = []
     listener = RedisHealth(redis, prefix)
     listener.on_probe = received.append
-    subscription = Subscription(read_target(valkey_url), health_channel(prefix), listener)
+    subscription = Subscription(parse_address(valkey_url), health_channel(prefix), listener)
     await subscription.start()
     probes = RedisProbes(redis.command, prefix)
 
@@ -58,7 +58,7 @@ async def test_probe_reaches_all_workers_and_one_sends_it(
     assert await probes.outcome(ASKED.probe) == DONE
 
 
-async def test_deployment_is_probed_once_in_a_while(redis: RedisClient) -> None:
+async def test_deployment_is_probed_once_in_a_while(redis: PipelinedRedis) -> None:
     """Each probe is a call that the upstream charges."""
     probes = RedisProbes(redis.command, f"t{uuid.uuid4().hex}:")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.core.idempotency import Hold
+from gateway.core.idempotency import GrantedClaim
 from gateway.settings import Idempotency
 from tests.support.idempotency import ANSWER, OTHER_RAW_KEY, RAW_KEY, Worker, claim_of
 from tests.support.valkey import ValkeyProcess
@@ -54,11 +54,11 @@ async def test_nothing_of_a_call_can_be_read_at_rest(valkey: ValkeyProcess) -> N
     answer = msgspec.structs.replace(ANSWER, body=REPLY)
     for raw_key in (RAW_KEY, OTHER_RAW_KEY):
         hold = await worker.records.begin(claim_of(HEADER, PROMPT, raw_key=raw_key))
-        assert isinstance(hold, Hold)
+        assert isinstance(hold, GrantedClaim)
         await worker.records.finish(hold, answer)
         await worker.records.begin(claim_of(f"{HEADER}-running", PROMPT, raw_key=raw_key))
         spent = await worker.records.begin(claim_of(f"{HEADER}-spent", PROMPT, raw_key=raw_key))
-        assert isinstance(spent, Hold)
+        assert isinstance(spent, GrantedClaim)
         await worker.records.finish(spent, None)
     await worker.bus.command("SET", "control", b"a control that is found")
 
@@ -79,7 +79,7 @@ async def test_equal_calls_of_two_clients_have_nothing_in_common(valkey: ValkeyP
     await worker.start()
     for raw_key in (RAW_KEY, OTHER_RAW_KEY):
         hold = await worker.records.begin(claim_of(HEADER, PROMPT, raw_key=raw_key))
-        assert isinstance(hold, Hold)
+        assert isinstance(hold, GrantedClaim)
         await worker.records.finish(hold, ANSWER)
 
     _, *names = await worker.keys("pair:")

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.core.idempotency import Claim, Hold, StoredResponse
+from gateway.core.idempotency import Claim, GrantedClaim, StoredResponse
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
 from gateway.store.redis.shards import hash_tag
@@ -56,7 +56,7 @@ class Records(RuleBasedStateMachine):
     """Two untended workers on one Valkey, and what should be there. `url` is set by the test."""
 
     url = ""
-    holds: Bundle[Hold] = Bundle("holds")
+    holds: Bundle[GrantedClaim] = Bundle("holds")
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,16 +99,16 @@ class Records(RuleBasedStateMachine):
                 return ErrorKind.IDEMPOTENCY_COMPLETED if answer is None else answer
 
     @rule(target=holds, claim=st.sampled_from(CLAIMS), worker=st.integers(0, 1))
-    def begin(self, claim: Claim, worker: int) -> Hold:
+    def begin(self, claim: Claim, worker: int) -> GrantedClaim:
         expected = self.expected(claim)
         got: ErrorKind | StoredResponse | None = None
-        hold = Hold(claim, b"never granted...")
+        hold = GrantedClaim(claim, b"never granted...")
         try:
             begun = self.run(self.workers[worker].records.begin(claim))
         except GatewayError as error:
             got = error.kind
         else:
-            if isinstance(begun, Hold):
+            if isinstance(begun, GrantedClaim):
                 hold = begun
                 self.model[claim.scope] = Running(claim.fingerprint, begun.token)
             else:
@@ -121,7 +121,7 @@ class Records(RuleBasedStateMachine):
         size=st.one_of(st.none(), st.sampled_from([0, 7, LIMIT_BYTES, LIMIT_BYTES + 1])),
         worker=st.integers(0, 1),
     )
-    def finish(self, hold: Hold, size: int | None, worker: int) -> None:
+    def finish(self, hold: GrantedClaim, size: int | None, worker: int) -> None:
         answer = None if size is None else msgspec.structs.replace(ANSWER, body=b"a" * size)
         if hold.token != b"never granted...":
             self.run(self.workers[worker].records.finish(hold, answer))
@@ -130,12 +130,12 @@ class Records(RuleBasedStateMachine):
                 self.model[hold.claim.scope] = Done(hold.claim.fingerprint, kept)
 
     @rule(hold=consumes(holds) | holds, worker=st.integers(0, 1))
-    def free(self, hold: Hold, worker: int) -> None:
+    def free(self, hold: GrantedClaim, worker: int) -> None:
         self.run(self.workers[worker].records.free(hold))
         if self.model.get(hold.claim.scope) == Running(hold.claim.fingerprint, hold.token):
             del self.model[hold.claim.scope]
 
-    def ended_by(self, hold: Hold) -> bool:
+    def ended_by(self, hold: GrantedClaim) -> bool:
         held = self.model.get(hold.claim.scope)
         return held is None or held == Running(hold.claim.fingerprint, hold.token)
 
@@ -158,7 +158,7 @@ class Records(RuleBasedStateMachine):
             one for one in CLAIMS if (one.scope, one.fingerprint) == (scope, held.fingerprint)
         )
         begun = self.run(self.workers[0].records.begin(claim))
-        assert isinstance(begun, Hold)
+        assert isinstance(begun, GrantedClaim)
         self.run(self.workers[0].records.free(begun))
         del self.model[scope]
 

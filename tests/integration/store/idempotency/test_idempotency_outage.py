@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.core.idempotency import Hold
+from gateway.core.idempotency import GrantedClaim
 from gateway.errors import ErrorKind
 from gateway.settings import Idempotency
 from gateway.store.redis.client import RedisState
@@ -110,7 +110,7 @@ async def test_outcomes_owed_to_a_redis_that_lost_everything_are_kept(
 
     assert await other.records.begin(claim_of("a")) == ANSWER
     assert (await refusal(other, claim_of("b"))).kind is ErrorKind.IDEMPOTENCY_COMPLETED
-    assert isinstance(await other.records.begin(claim_of("c")), Hold)
+    assert isinstance(await other.records.begin(claim_of("c")), GrantedClaim)
 
 
 async def test_finish_that_is_cancelled_is_kept(valkey_url: str, open_worker: OpenWorker) -> None:
@@ -158,7 +158,7 @@ async def test_cancelled_begin_that_took_the_key_gives_it_back(
 
     await worker.records.aclose()
 
-    assert isinstance(await other.records.begin(claim_of()), Hold)
+    assert isinstance(await other.records.begin(claim_of()), GrantedClaim)
 
 
 async def test_running_key_that_redis_lost_is_taken_again(

@@ -13,11 +13,11 @@ from typing import cast
 import msgspec
 import pytest
 
-from gateway.core.idempotency import Hold
+from gateway.core.idempotency import GrantedClaim
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
 from gateway.store.idempotency.records import IdempotencyRecords
-from gateway.store.redis.client import RedisClient, Reply
+from gateway.store.redis.client import PipelinedRedis, Reply
 from gateway.store.redis.connection import Argument
 from gateway.store.redis.scripts import LuaScript
 from tests.support.idempotency import (
@@ -40,7 +40,7 @@ BRIEF = Idempotency(lease_s=0.3)
 HOLDER = """
 import asyncio, sys
 from gateway.settings import Idempotency
-from gateway.store.redis.client import RedisClient, Reply
+from gateway.store.redis.client import PipelinedRedis, Reply
 from gateway.store.idempotency.records import IdempotencyRecords
 from gateway.store.redis.scripts import LuaScript
 from gateway.store.redis.connection import Argument
@@ -81,7 +81,7 @@ async def test_begin_by_fifty_at_once_is_granted_to_one(
     )
 
     refused = [error for error in begun if isinstance(error, GatewayError)]
-    assert sum(isinstance(one, Hold) for one in begun) == 1
+    assert sum(isinstance(one, GrantedClaim) for one in begun) == 1
     assert [error.kind for error in refused] == [ErrorKind.CONFLICT] * 49
     assert {error.retry_after_s for error in refused} == {1.0}
     assert sorted(workers[0].results + workers[1].results) == ["fresh"] + ["running"] * 49
@@ -124,7 +124,7 @@ async def test_begin_by_another_client_with_the_same_key_is_fresh(
     worker = await open_worker(valkey_url)
     await worker.records.finish(await held(worker, claim_of()), ANSWER)
 
-    assert isinstance(await worker.records.begin(claim_of(raw_key=OTHER_RAW_KEY)), Hold)
+    assert isinstance(await worker.records.begin(claim_of(raw_key=OTHER_RAW_KEY)), GrantedClaim)
 
 
 async def test_begin_after_free_is_fresh(valkey_url: str, open_worker: OpenWorker) -> None:
@@ -133,7 +133,7 @@ async def test_begin_after_free_is_fresh(valkey_url: str, open_worker: OpenWorke
 
     await worker.records.free(await held(worker, claim_of()))
 
-    assert isinstance(await worker.records.begin(claim_of(body=b"other")), Hold)
+    assert isinstance(await worker.records.begin(claim_of(body=b"other")), GrantedClaim)
 
 
 async def test_begin_after_a_charge_without_answer_is_completed(
@@ -337,7 +337,7 @@ async def test_begin_over_a_tampered_answer_is_fresh_and_logged(
 class Interrupted:
     """A Redis client that runs `meanwhile` after the first script."""
 
-    def __init__(self, bus: RedisClient, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, bus: PipelinedRedis, meanwhile: Callable[[], Awaitable[None]]) -> None:
         self._bus = bus
         self._meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
 
@@ -365,7 +365,7 @@ async def test_begin_over_a_tampered_answer_spares_one_that_came_meanwhile(
         await other.records.finish(await held(other, claim_of()), better)
 
     records = IdempotencyRecords(
-        cast("RedisClient", Interrupted(other.bus, other_runs)),
+        cast("PipelinedRedis", Interrupted(other.bus, other_runs)),
         Idempotency(),
         prefix,
         count=lambda _: None,
@@ -384,4 +384,4 @@ async def test_answer_moved_to_another_record_does_not_open(
     target = f"{prefix}{{s1}}idem:{claim_of('b').scope.hex()}"
     await worker.bus.command("COPY", source, target)
 
-    assert isinstance(await worker.records.begin(claim_of("b")), Hold)
+    assert isinstance(await worker.records.begin(claim_of("b")), GrantedClaim)

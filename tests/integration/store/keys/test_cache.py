@@ -16,8 +16,8 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Keys
 from gateway.store.keys.cache import publish_change
 from gateway.store.keys.entry import KeyEntry, decode_entry, encode_entry, entry_name
-from gateway.store.redis.address import cold_client, read_target
-from gateway.store.redis.client import RedisClient, RedisState
+from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.client import PipelinedRedis, RedisState
 from tests.support.key_cluster import Changed, FakeSql, Worker, digest_of
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
@@ -54,7 +54,7 @@ async def open_worker(sql: FakeSql, prefix: str) -> AsyncIterator[OpenWorker]:
         await worker.close()
 
 
-async def entry_in_redis(bus: RedisClient, prefix: str, digest: bytes) -> KeyEntry | None:
+async def entry_in_redis(bus: PipelinedRedis, prefix: str, digest: bytes) -> KeyEntry | None:
     raw = await bus.command("GET", entry_name(prefix, digest))
     return decode_entry(raw) if isinstance(raw, bytes) else None
 
@@ -179,7 +179,7 @@ async def test_change_published_from_the_command_line_reaches_the_workers(
     worker = await open_worker(valkey_url)
     assert await worker.lookup_state(digest) == "active"
 
-    client = cold_client(read_target(valkey_url))
+    client = cold_client(parse_address(valkey_url))
     await publish_change(client, prefix, sql.change(digest, "revoked"))
     await client.aclose()
 

@@ -12,9 +12,9 @@ import pytest
 from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Endpoint, Usage
 from gateway.errors import ErrorKind, GatewayError
-from gateway.ports import ReserveAsk
+from gateway.ports import ReservationRequest
 from gateway.store.limits.account_loader import ASK_AGAIN_S
-from tests.support.metering import TillWorld, ask_for
+from tests.support.metering import MeteringWorld, ask_for
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.redis
 
 
 @pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
-    world = TillWorld(valkey_url, tmp_path)
+async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
+    world = MeteringWorld(valkey_url, tmp_path)
     await world.worker.start()
     yield world
     await world.worker.close()
@@ -31,13 +31,13 @@ async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
     await world.probe.close()
 
 
-async def refused(world: TillWorld) -> ErrorKind | None:
+async def refused(world: MeteringWorld) -> ErrorKind | None:
     """Why the account is refused before its call is known, if it is."""
-    error = await world.till.credit.refusal("acct_1")
+    error = await world.metering.credit.refusal("acct_1")
     return error.kind if error is not None else None
 
 
-def count_ask(limits: KeyLimits | None = None) -> ReserveAsk:
+def count_ask(limits: KeyLimits | None = None) -> ReservationRequest:
     """A token count that asks to be admitted."""
     asked = ask_for(limits=limits, input_tokens=0, max_tokens=None)
     return msgspec.structs.replace(asked, endpoint=Endpoint.COUNT_TOKENS)
@@ -48,72 +48,72 @@ def count_ask(limits: KeyLimits | None = None) -> ReserveAsk:
     [(1, 0, True), (0, 0, False), (-5, 0, False), (-5, 6, True), (-5, 5, False), (-5, None, True)],
 )
 async def test_credit_is_balance_and_credit_limit(
-    world: TillWorld, balance: int, credit_limit: int | None, has_credit: bool
+    world: MeteringWorld, balance: int, credit_limit: int | None, has_credit: bool
 ) -> None:
     """Without a credit limit an account always has credit; what is read is known afterwards."""
     world.sql.put(balance=balance, credit=credit_limit)
 
-    assert not world.till.credit.is_known_positive("acct_1")
+    assert not world.metering.credit.is_known_positive("acct_1")
     assert await refused(world) == (None if has_credit else ErrorKind.NO_CREDIT)
-    assert world.till.credit.is_known_positive("acct_1") is has_credit
+    assert world.metering.credit.is_known_positive("acct_1") is has_credit
 
 
-async def test_credit_held_by_running_calls_is_credit(world: TillWorld) -> None:
+async def test_credit_held_by_running_calls_is_credit(world: MeteringWorld) -> None:
     """Holds are the reservation's business: they come back."""
     world.sql.put(balance=30, credit=0)
     held = await world.reserve()
 
-    assert not world.till.credit.is_known_positive("acct_1")
+    assert not world.metering.credit.is_known_positive("acct_1")
     assert await refused(world) is None
 
     await world.worker.settle(held, Usage(output=30))
     assert await refused(world) is ErrorKind.NO_CREDIT
 
 
-async def test_admitted_and_refused_calls_tell_what_is_left(world: TillWorld) -> None:
+async def test_admitted_and_refused_calls_tell_what_is_left(world: MeteringWorld) -> None:
     """After a call that left credit Redis is not queried; a refusal by the script is noticed."""
     world.sql.put(balance=35, credit=0)
     held = await world.reserve()
 
-    assert world.till.credit.is_known_positive("acct_1")
+    assert world.metering.credit.is_known_positive("acct_1")
     await world.worker.settle(held, Usage(output=35))
     await world.refusal()
 
-    assert not world.till.credit.is_known_positive("acct_1")
+    assert not world.metering.credit.is_known_positive("acct_1")
 
 
-async def test_credit_that_was_bought_is_found_at_the_next_request(world: TillWorld) -> None:
+async def test_credit_that_was_bought_is_found_at_the_next_request(world: MeteringWorld) -> None:
     """Also when only SQL has it, once ASK_AGAIN_S has passed."""
     world.sql.put(balance=0, credit=0)
     assert await refused(world) is ErrorKind.NO_CREDIT
     world.sql.credit("acct_1", 5)
-    await world.till.accounts.refresh("acct_1")
+    await world.metering.accounts.refresh("acct_1")
 
     assert await refused(world) is None
 
     world.sql.credit("acct_1", -5)
-    await world.till.accounts.refresh("acct_1")
+    await world.metering.accounts.refresh("acct_1")
     assert await refused(world) is ErrorKind.NO_CREDIT
     world.sql.credit("acct_1", 5)
-    world.till.accounts._asked["acct_1"] -= ASK_AGAIN_S
+    world.metering.accounts._asked["acct_1"] -= ASK_AGAIN_S
 
     assert await refused(world) is None
 
 
-async def test_requests_at_once_share_one_question(world: TillWorld) -> None:
+async def test_requests_at_once_share_one_question(world: MeteringWorld) -> None:
     """An account without credit costs Redis no more than one command at a time."""
     world.sql.put(balance=0, credit=0)
 
-    errors = await asyncio.gather(*(world.till.credit.refusal("acct_1") for _ in range(50)))
+    errors = await asyncio.gather(*(world.metering.credit.refusal("acct_1") for _ in range(50)))
 
     assert {error.kind for error in errors if error} == {ErrorKind.NO_CREDIT}
     assert world.sql.loads == 1
 
 
-async def test_account_that_does_not_exist_is_refused(world: TillWorld) -> None:
+async def test_account_that_does_not_exist_is_refused(world: MeteringWorld) -> None:
     """An unknown account is refused with the same error as by a reservation."""
     with pytest.raises(GatewayError) as caught:
-        await world.till.credit.refusal("nobody")
+        await world.metering.credit.refusal("nobody")
 
     assert caught.value.kind is ErrorKind.FORBIDDEN
 
@@ -122,7 +122,7 @@ async def test_without_redis_what_was_last_known_decides(tmp_path: Path) -> None
     """An unknown account is left to the reservation; one without credit must retry later."""
     server = ValkeyProcess()
     server.start()
-    world = TillWorld(server.url, tmp_path)
+    world = MeteringWorld(server.url, tmp_path)
     try:
         await world.worker.start()
         world.sql.put(balance=0, credit=0)
@@ -130,7 +130,7 @@ async def test_without_redis_what_was_last_known_decides(tmp_path: Path) -> None
         server.kill()
 
         assert await refused(world) is ErrorKind.STORE_UNAVAILABLE
-        assert await world.till.credit.refusal("acct_2") is None
+        assert await world.metering.credit.refusal("acct_2") is None
     finally:
         await world.worker.close()
         await world.ledger.close()
@@ -141,11 +141,11 @@ async def test_without_redis_what_was_last_known_decides(tmp_path: Path) -> None
 # Token counts.
 
 
-async def test_token_counts_count_in_requests_and_concurrency_alone(world: TillWorld) -> None:
+async def test_token_counts_count_in_requests_and_concurrency_alone(world: MeteringWorld) -> None:
     """They hold no money, take no tokens, and are refused at the limit of requests."""
     world.sql.put(balance=0, credit=0, limits=Limits(concurrency=2))
     key = KeyLimits(rpm=3, tpm=1, budget_total_nanousd=0)
-    reserve, release = world.worker.reserve, world.till.reservations.release
+    reserve, release = world.worker.reserve, world.metering.reservations.release
     first, second = [await reserve(count_ask(key)) for _ in range(2)]
 
     assert (first.hold_nanousd, first.tokens) == (0, 0)
@@ -161,20 +161,20 @@ async def test_token_counts_count_in_requests_and_concurrency_alone(world: TillW
     assert "3 requests per minute" in fast.message
 
 
-async def test_token_count_leaves_no_event(world: TillWorld) -> None:
+async def test_token_count_leaves_no_event(world: MeteringWorld) -> None:
     """A token count leaves no usage event, no hold and no lease."""
     world.sql.put(balance=0, credit=0)
 
-    await world.till.reservations.release(await world.worker.reserve(count_ask()))
+    await world.metering.reservations.release(await world.worker.reserve(count_ask()))
     await wait_until(lambda: _is_free(world))
 
     assert await world.probe.waiting() == []
     assert await world.probe.leases() == 0
-    assert len(world.till.running) == 0
+    assert len(world.metering.running) == 0
     assert await world.probe.leftovers() == []
 
 
-async def test_token_count_passes_a_full_limit_of_tokens(world: TillWorld) -> None:
+async def test_token_count_passes_a_full_limit_of_tokens(world: MeteringWorld) -> None:
     """Tokens a minute are of calls: also when a call took more than there were."""
     world.sql.put(balance=1000, credit=0)
     key = KeyLimits(tpm=30)
@@ -183,8 +183,8 @@ async def test_token_count_passes_a_full_limit_of_tokens(world: TillWorld) -> No
 
     reservation = await world.worker.reserve(count_ask(key))
 
-    await world.till.reservations.release(reservation)
+    await world.metering.reservations.release(reservation)
 
 
-async def _is_free(world: TillWorld) -> bool:
+async def _is_free(world: MeteringWorld) -> bool:
     return (await world.probe.held())[0] == 0

@@ -11,7 +11,7 @@ from gateway.core.limits import KeyLimits
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Money
 from gateway.store.limits.census import GONE_S
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.redis.client import RedisLimits, RedisUnavailable
 from tests.support.metering import FakeSql, WorkerTill, ask_for
 from tests.support.valkey import ValkeyProcess
@@ -44,8 +44,8 @@ class Fleet:
         """Let every worker enter itself, and then read; return the numbers."""
         for _ in range(2):
             for worker in self.workers:
-                await worker.till.census.count()
-        return [worker.till.census.workers for worker in self.workers]
+                await worker.metering.census.count()
+        return [worker.metering.census.workers for worker in self.workers]
 
     async def admitted(self, limits: KeyLimits | None, tokens: int = 1) -> list[int]:
         """Begin calls at each worker until it refuses one; return how many it admitted."""
@@ -92,18 +92,18 @@ async def test_worker_that_left_or_died_is_not_counted(three: Fleet) -> None:
     three.sql.put()
     left, died, alone = three.workers
     await alone.settle(await alone.reserve(ask_for(limits=KEY)))
-    await left.till.census.aclose()
-    client = cold_client(read_target(three.server.url))
-    await client.zadd("capio:workers", {died.till.census.id: 1000 * GONE_S})
+    await left.metering.census.aclose()
+    client = cold_client(parse_address(three.server.url))
+    await client.zadd("capio:workers", {died.metering.census.id: 1000 * GONE_S})
     await client.aclose()
     three.workers = [alone]
 
     assert await three.count() == [1]
     three.server.kill()
     with pytest.raises(RedisUnavailable):
-        await alone.till.census.count()
+        await alone.metering.census.count()
 
-    assert alone.till.census.workers == 1
+    assert alone.metering.census.workers == 1
     assert await three.admitted(KEY) == [30]
     three.workers = [left, died, alone]
 

@@ -19,7 +19,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation
 from gateway.settings import Money
 from gateway.store.hot_state.redis_schema import pack
-from tests.support.metering import MODEL, TillWorld, ask_for, event_for, reports
+from tests.support.metering import MODEL, MeteringWorld, ask_for, event_for, reports
 
 pytestmark = pytest.mark.redis
 USD = 1_000_000_000
@@ -42,27 +42,27 @@ FREE = priced("free", "0", "0")
 
 
 @pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
-    world = TillWorld(valkey_url, tmp_path)
+async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
+    world = MeteringWorld(valkey_url, tmp_path)
     await world.worker.start()
     yield world
     await closed(world)
 
 
-async def closed(world: TillWorld) -> None:
+async def closed(world: MeteringWorld) -> None:
     await world.worker.close()
     await world.ledger.close()
     await world.probe.close()
 
 
-async def burst(world: TillWorld, calls: int, **asked: object) -> list[Reservation]:
+async def burst(world: MeteringWorld, calls: int, **asked: object) -> list[Reservation]:
     """Start as many of these calls as are admitted."""
     asks = [ask_for(**asked) for _ in range(calls)]  # type: ignore[arg-type]
     done = await asyncio.gather(*map(world.worker.reserve, asks), return_exceptions=True)
     return [each for each in done if isinstance(each, Reservation)]
 
 
-async def cost_all(world: TillWorld, running: list[Reservation]) -> None:
+async def cost_all(world: MeteringWorld, running: list[Reservation]) -> None:
     """End calls at what they can cost at most."""
     for held in running:
         await world.worker.settle(held, cost_nanousd=held.worst_nanousd)
@@ -82,7 +82,7 @@ async def cost_all(world: TillWorld, running: list[Reservation]) -> None:
     ],
 )
 async def test_burst_ends_within_the_bound(
-    world: TillWorld, funds: int, asked: dict[str, object]
+    world: MeteringWorld, funds: int, asked: dict[str, object]
 ) -> None:
     """Also after forty calls of one token have taught the smallest hold."""
     world.sql.put(balance=funds, credit=0)
@@ -96,7 +96,9 @@ async def test_burst_ends_within_the_bound(
     assert await world.probe.leftovers() == []
 
 
-async def test_call_that_fits_when_another_has_ended_may_be_tried_again(world: TillWorld) -> None:
+async def test_call_that_fits_when_another_has_ended_may_be_tried_again(
+    world: MeteringWorld,
+) -> None:
     """The refusal names the possible cost and the remedy; alone the call is admitted."""
     world.sql.put(balance=USD, credit=0)
     asked = {"model": DEAR, "max_tokens": 64_000, "input_bound": 5000}
@@ -115,7 +117,9 @@ async def test_call_that_fits_when_another_has_ended_may_be_tried_again(world: T
     )
 
 
-async def test_call_that_fits_by_no_waiting_is_refused_for_want_of_credit(world: TillWorld) -> None:
+async def test_call_that_fits_by_no_waiting_is_refused_for_want_of_credit(
+    world: MeteringWorld,
+) -> None:
     """The error asks for a lower `max_tokens` or more credit, and for no retry."""
     world.sql.put(balance=USD // 2, credit=0)
 
@@ -130,7 +134,7 @@ async def test_call_that_fits_by_no_waiting_is_refused_for_want_of_credit(world:
     )
 
 
-async def test_small_balance_runs_eight_priced_calls_at_a_time(world: TillWorld) -> None:
+async def test_small_balance_runs_eight_priced_calls_at_a_time(world: MeteringWorld) -> None:
     """And any number of free ones; from a dollar on the worst cases alone count."""
     world.sql.put(balance=USD - 1, credit=0)
     few = {"model": CHEAP, "max_tokens": 100, "input_bound": 100}
@@ -139,7 +143,7 @@ async def test_small_balance_runs_eight_priced_calls_at_a_time(world: TillWorld)
     error = await world.refusal(ask_for(**few))  # type: ignore[arg-type]
     free = await burst(world, 20, model=FREE)
     world.sql.credit("acct_1", 1)
-    await world.till.accounts.refresh("acct_1")
+    await world.metering.accounts.refresh("acct_1")
     more = await burst(world, 20, **few)
 
     assert (len(running), len(free), len(more)) == (8, 20, 20)
@@ -148,7 +152,9 @@ async def test_small_balance_runs_eight_priced_calls_at_a_time(world: TillWorld)
 
 
 @pytest.mark.parametrize("balance", [0, -5])
-async def test_without_funds_only_free_models_are_served(world: TillWorld, balance: int) -> None:
+async def test_without_funds_only_free_models_are_served(
+    world: MeteringWorld, balance: int
+) -> None:
     """A priced call is refused even if its hold would be zero."""
     world.sql.put(balance=balance, credit=0)
 
@@ -162,19 +168,19 @@ async def test_without_funds_only_free_models_are_served(world: TillWorld, balan
     "terms", [{"balance": USD, "credit": 0, "trusted": True}, {"balance": 0, "credit": None}]
 )
 async def test_trusted_and_unlimited_accounts_are_not_bounded(
-    world: TillWorld, terms: dict[str, object]
+    world: MeteringWorld, terms: dict[str, object]
 ) -> None:
     """Their holds alone count; a renewal does not enter their worst cases either."""
     world.sql.put(**terms)  # type: ignore[arg-type]
 
     running = await burst(world, 60, model=OAI, max_tokens=64_000)
-    await world.till.running.renew()
+    await world.metering.running.renew()
 
     assert len(running) == 60
     assert await world.probe.number("w") == await world.probe.number("h")
 
 
-async def test_credit_limit_is_bounded_as_a_balance_is(world: TillWorld) -> None:
+async def test_credit_limit_is_bounded_as_a_balance_is(world: MeteringWorld) -> None:
     """A postpaid account ends at most a dollar below its limit."""
     world.sql.put(balance=0, credit=2 * USD)
 
@@ -183,19 +189,19 @@ async def test_credit_limit_is_bounded_as_a_balance_is(world: TillWorld) -> None
     assert -3 * USD <= world.sql.balance() < -2 * USD
 
 
-async def test_trust_that_is_taken_away_counts_from_the_next_call(world: TillWorld) -> None:
+async def test_trust_that_is_taken_away_counts_from_the_next_call(world: MeteringWorld) -> None:
     """A change of the flag is in effect for the next call."""
     world.sql.put(balance=USD, credit=0, trusted=True)
     await burst(world, 9, model=OAI, max_tokens=64_000)
     world.sql.put(balance=USD, credit=0)
-    await world.till.accounts.refresh("acct_1")
+    await world.metering.accounts.refresh("acct_1")
 
     error = await world.refusal(model=OAI, max_tokens=640_000, choices=4)
 
     assert error.kind is ErrorKind.NO_CREDIT
 
 
-async def test_hold_that_grows_leaves_the_worst_case_as_it_is(world: TillWorld) -> None:
+async def test_hold_that_grows_leaves_the_worst_case_as_it_is(world: MeteringWorld) -> None:
     """Unless the call costs more than it should be able to."""
     world.sql.put(balance=10 * USD, credit=0)
     held = await world.reserve(model=OAI, max_tokens=50_000, input_bound=1000)
@@ -203,8 +209,8 @@ async def test_hold_that_grows_leaves_the_worst_case_as_it_is(world: TillWorld) 
 
     seen = []
     for cost in (before, worst - 1, 3 * worst):
-        reports(held, event_for(held.ask, cost_nanousd=cost))
-        await world.till.running.renew()
+        reports(held, event_for(held.request, cost_nanousd=cost))
+        await world.metering.running.renew()
         seen.append((await world.probe.number("h"), await world.probe.number("w")))
     await world.worker.settle(held)
 
@@ -214,19 +220,21 @@ async def test_hold_that_grows_leaves_the_worst_case_as_it_is(world: TillWorld) 
     assert await world.probe.leftovers() == []
 
 
-async def test_record_of_an_earlier_version_is_read_and_leaves_nothing(world: TillWorld) -> None:
+async def test_record_of_an_earlier_version_is_read_and_leaves_nothing(
+    world: MeteringWorld,
+) -> None:
     """It has no worst case and has added none; its sweep and its renewal take none off."""
     world.sql.put(balance=10 * USD, credit=0)
     old = await world.reserve(model=OAI, max_tokens=1000)
     new = await world.reserve(model=OAI, max_tokens=1000)
-    name = old.ask.request_id
+    name = old.request.request_id
     stored: Any = await world.probe.client.hget(world.probe.names.calls, name)
     record = msgspec.msgpack.decode(stored)
     await world.probe.client.hset(world.probe.names.calls, name, pack(record[:9]))
     await world.probe.client.hincrby(world.probe.key, "w", -record[9])
     before = await world.probe.number("w")
 
-    await world.till.running.renew()
+    await world.metering.running.renew()
     renewed = await world.probe.number("w")
     await world.worker.settle(old)
     one = await world.probe.number("w")
@@ -238,7 +246,7 @@ async def test_record_of_an_earlier_version_is_read_and_leaves_nothing(world: Ti
     assert await world.probe.leftovers() == []
 
 
-async def test_sum_that_is_wrong_is_right_again_without_calls(world: TillWorld) -> None:
+async def test_sum_that_is_wrong_is_right_again_without_calls(world: MeteringWorld) -> None:
     """The last settlement resets a wrong sum of worst cases to zero."""
     world.sql.put(balance=10 * USD, credit=0)
     held = await world.reserve(model=OAI)
@@ -250,7 +258,7 @@ async def test_sum_that_is_wrong_is_right_again_without_calls(world: TillWorld) 
 
 
 @pytest.mark.parametrize("model", [CHEAP, OAI, DEAR], ids=lambda model: model.name)
-async def test_agent_with_two_dollars_is_not_refused(world: TillWorld, model: Model) -> None:
+async def test_agent_with_two_dollars_is_not_refused(world: MeteringWorld, model: Model) -> None:
     """64,000 tokens asked for, 500 used, a title beside it, the context growing to 100 KB."""
     world.sql.put(balance=2 * USD, credit=0)
     for turn in range(30):
@@ -267,7 +275,7 @@ async def test_agent_with_two_dollars_is_not_refused(world: TillWorld, model: Mo
     assert world.sql.balance() > 0
 
 
-async def test_others_do_not_raise_the_hold_of_a_new_key(world: TillWorld) -> None:
+async def test_others_do_not_raise_the_hold_of_a_new_key(world: MeteringWorld) -> None:
     """Other keys' calls may lower the hold of a new key, never raise it."""
     world.sql.put("rich")
     for number in range(40):
@@ -301,7 +309,7 @@ def test_no_story_ends_below_the_bound(
     home = tmp_path_factory.mktemp("story")
 
     async def play() -> None:
-        world = TillWorld(valkey_url, home, money=money)
+        world = MeteringWorld(valkey_url, home, money=money)
         await world.worker.start()
         try:
             await Story(world, random.Random(seed), funds, floor * USD, share).play(steps)
@@ -315,7 +323,7 @@ class Story:
     """Plays steps and knows how far the account may fall."""
 
     def __init__(
-        self, world: TillWorld, chance: random.Random, funds: int, floor: int, share: float
+        self, world: MeteringWorld, chance: random.Random, funds: int, floor: int, share: float
     ) -> None:
         self.world, self.chance, self.funds = world, chance, funds
         self.floor, self.share = floor, share
@@ -367,8 +375,8 @@ class Story:
 
     async def renew(self) -> None:
         for held in self.running:
-            reports(held, event_for(held.ask, cost_nanousd=self.cost(held)))
-        await self.world.till.running.renew()
+            reports(held, event_for(held.request, cost_nanousd=self.cost(held)))
+        await self.world.metering.running.renew()
 
     async def sweep(self) -> None:
         """Sweep the calls of a dead worker, which charges their last checkpoints."""
@@ -377,14 +385,14 @@ class Story:
         await self.renew()
         dead, self.running = self.running[::2], self.running[1::2]
         for held in dead:
-            self.world.till.running.discard(held.ask.request_id)
+            self.world.metering.running.discard(held.request.request_id)
         self.world.clock.now_ms += 20_000
-        await self.world.till.running.renew()
+        await self.world.metering.running.renew()
         self.world.clock.now_ms += 15_000
-        await self.world.till.sweeper.sweep()
+        await self.world.metering.sweeper.sweep()
         for held in dead:
-            assert held.ask.checkpoint is not None
-            self.funds -= held.ask.checkpoint().cost_nanousd
+            assert held.request.checkpoint is not None
+            self.funds -= held.request.checkpoint().cost_nanousd
 
     async def book(self) -> None:
         await self.world.ledger.book()
@@ -393,7 +401,7 @@ class Story:
         amount = self.chance.choice([1, USD])
         self.world.sql.credit("acct_1", amount)
         self.funds += amount
-        await self.world.till.accounts.refresh("acct_1")
+        await self.world.metering.accounts.refresh("acct_1")
 
     async def finish(self) -> None:
         """Everything that runs costs as much as it can."""

@@ -13,7 +13,7 @@ from gateway.core.model import CallRecord, Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation
 from gateway.store.booking.rows import row_of
-from tests.support.metering import NOON_MS, TillWorld, WorkerTill, ask_for, event_for, reports
+from tests.support.metering import NOON_MS, MeteringWorld, WorkerTill, ask_for, event_for, reports
 
 pytestmark = pytest.mark.redis
 LEASE_MS = 30_000
@@ -21,8 +21,8 @@ LIMITED = KeyLimits(tpm=1000, concurrency=1)
 
 
 @pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
-    world = TillWorld(valkey_url, tmp_path)
+async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
+    world = MeteringWorld(valkey_url, tmp_path)
     world.sql.put(balance=1000, credit=0)
     await world.worker.start()
     yield world
@@ -33,17 +33,17 @@ async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
 
 def runs_on(reservation: Reservation, usage: Usage) -> CallRecord:
     """Let a call have used this much so far; return its event."""
-    return reports(reservation, event_for(reservation.ask, usage))
+    return reports(reservation, event_for(reservation.request, usage))
 
 
-async def test_call_of_a_dead_worker_is_settled_with_its_checkpoint(world: TillWorld) -> None:
+async def test_call_of_a_dead_worker_is_settled_with_its_checkpoint(world: MeteringWorld) -> None:
     """Its last checkpoint is charged; its slot and its hold are released."""
     held = await world.reserve(limits=LIMITED, input_tokens=100, max_tokens=100)
     runs_on(held, Usage(input=100, output=30))
-    await world.till.running.renew()
+    await world.metering.running.renew()
 
     world.clock.now_ms += LEASE_MS
-    swept = await world.till.sweeper.sweep(), await world.till.sweeper.sweep()
+    swept = await world.metering.sweeper.sweep(), await world.metering.sweeper.sweep()
     (event,) = await world.probe.waiting()
 
     assert swept == (1, 0)
@@ -54,13 +54,15 @@ async def test_call_of_a_dead_worker_is_settled_with_its_checkpoint(world: TillW
     await world.reserve(limits=LIMITED, input_tokens=100, max_tokens=100)
 
 
-async def test_call_that_dies_before_its_first_checkpoint_costs_nothing(world: TillWorld) -> None:
+async def test_call_that_dies_before_its_first_checkpoint_costs_nothing(
+    world: MeteringWorld,
+) -> None:
     """Its record is bare, and one that the ledger can store."""
     ask = ask_for("req_é", model=msgspec.structs.replace(ask_for().model, name='модель "x"'))
     await world.worker.reserve(ask)
 
     world.clock.now_ms += LEASE_MS
-    await world.till.sweeper.sweep()
+    await world.metering.sweeper.sweep()
     (event,) = await world.probe.waiting()
 
     assert event == CallRecord(
@@ -73,23 +75,23 @@ async def test_call_that_dies_before_its_first_checkpoint_costs_nothing(world: T
     assert await world.ledger.book() == 1
 
 
-async def test_call_that_is_heard_of_is_not_swept(world: TillWorld) -> None:
+async def test_call_that_is_heard_of_is_not_swept(world: MeteringWorld) -> None:
     """A call whose lease is renewed is not swept, however long it runs."""
     held = await world.reserve()
     for _ in range(5):
         world.clock.now_ms += LEASE_MS - 1
-        await world.till.running.renew()
-        assert await world.till.sweeper.sweep() == 0
+        await world.metering.running.renew()
+        assert await world.metering.sweeper.sweep() == 0
 
     await world.worker.settle(held, Usage(input=1))
 
     assert await world.probe.available() == 999
 
 
-async def test_call_that_is_heard_of_keeps_what_it_took(world: TillWorld) -> None:
+async def test_call_that_is_heard_of_keeps_what_it_took(world: MeteringWorld) -> None:
     """At its end the tokens that it did not use are given back, whole."""
     held = await world.reserve(limits=LIMITED, input_tokens=100, max_tokens=100)
-    await world.till.running.renew()
+    await world.metering.running.renew()
     await world.worker.settle(held, Usage(input=100, output=30))
 
     after = await world.reserve(limits=LIMITED, input_tokens=10, max_tokens=0)
@@ -98,16 +100,16 @@ async def test_call_that_is_heard_of_keeps_what_it_took(world: TillWorld) -> Non
     assert after.headroom.tokens.remaining == 1000 - 130 - 10
 
 
-async def test_stream_that_outgrows_its_hold_holds_more(world: TillWorld) -> None:
+async def test_stream_that_outgrows_its_hold_holds_more(world: MeteringWorld) -> None:
     """New calls are refused before the money is gone; the stream itself goes on."""
     held = await world.reserve(input_tokens=100, max_tokens=100)
     runs_on(held, Usage(input=100, output=500))
-    await world.till.running.renew()
+    await world.metering.running.renew()
     during = await world.probe.held()
     with pytest.raises(GatewayError) as refused:
         await world.reserve(input_tokens=101, max_tokens=0)
     runs_on(held, Usage(input=100, output=2000))
-    await world.till.running.renew()
+    await world.metering.running.renew()
     beyond = await world.probe.held()
     await world.worker.settle(held, Usage(input=100, output=2100))
 
@@ -119,14 +121,14 @@ async def test_stream_that_outgrows_its_hold_holds_more(world: TillWorld) -> Non
 
 
 async def test_call_settled_after_it_was_swept_takes_the_checkpoints_place(
-    world: TillWorld,
+    world: MeteringWorld,
 ) -> None:
     """Its worker lived after all: while the checkpoint waits the real event replaces it."""
     held = await world.reserve()
     runs_on(held, Usage(input=10))
-    await world.till.running.renew()
+    await world.metering.running.renew()
     world.clock.now_ms += LEASE_MS
-    await world.till.sweeper.sweep()
+    await world.metering.sweeper.sweep()
 
     event = await world.worker.settle(held, Usage(input=10, output=9))
     await world.worker.settle(held, Usage(input=10, output=9))
@@ -138,14 +140,14 @@ async def test_call_settled_after_it_was_swept_takes_the_checkpoints_place(
 
 
 async def test_call_settled_after_its_checkpoint_was_booked_costs_the_difference(
-    world: TillWorld,
+    world: MeteringWorld,
 ) -> None:
     """The real event counts in the end, once, also when it is sent again."""
     held = await world.reserve()
     runs_on(held, Usage(input=10))
-    await world.till.running.renew()
+    await world.metering.running.renew()
     world.clock.now_ms += LEASE_MS
-    await world.till.sweeper.sweep()
+    await world.metering.sweeper.sweep()
     await world.ledger.book()
 
     event = await world.worker.settle(held, Usage(input=10, output=9))
@@ -153,20 +155,20 @@ async def test_call_settled_after_its_checkpoint_was_booked_costs_the_difference
     await world.worker.settle(held, Usage(input=10, output=9))
     await world.ledger.book()
 
-    assert world.sql.calls[held.ask.request_id] == event
+    assert world.sql.calls[held.request.request_id] == event
     assert await world.probe.available() == world.sql.balance() == 981
     assert await world.probe.number("pend") == 0
 
 
-async def test_budget_after_a_late_settlement_is_what_sql_has_spent(world: TillWorld) -> None:
+async def test_budget_after_a_late_settlement_is_what_sql_has_spent(world: MeteringWorld) -> None:
     """What Redis knows of a key's spending follows a correction, up and down to nothing."""
     budget = KeyLimits(budget_total_nanousd=100)
     for final, left in ((Usage(input=10, output=9), 81), (Usage(), 81)):
         held = await world.reserve(limits=budget, max_tokens=0)
         runs_on(held, Usage(input=12))
-        await world.till.running.renew()
+        await world.metering.running.renew()
         world.clock.now_ms += LEASE_MS
-        await world.till.sweeper.sweep()
+        await world.metering.sweeper.sweep()
         await world.ledger.book()
         await world.worker.settle(held, final)
         await world.ledger.book()
@@ -178,21 +180,21 @@ async def test_budget_after_a_late_settlement_is_what_sql_has_spent(world: TillW
     assert await world.probe.leftovers() == []
 
 
-async def test_later_checkpoint_takes_the_place_of_an_earlier_one(world: TillWorld) -> None:
+async def test_later_checkpoint_takes_the_place_of_an_earlier_one(world: MeteringWorld) -> None:
     """A worker that came back and died for good leaves two: the larger counts, in any order."""
     held = await world.reserve()
     for output in (1, 9):
         runs_on(held, Usage(input=10, output=output))
-        await world.till.running.renew()
+        await world.metering.running.renew()
         world.clock.now_ms += LEASE_MS
-        await world.till.sweeper.sweep()
+        await world.metering.sweeper.sweep()
     waiting = await world.probe.waiting()
     await world.ledger.book()
     for output in (5, 20):
         runs_on(held, Usage(input=10, output=output))
-        await world.till.running.renew()
+        await world.metering.running.renew()
         world.clock.now_ms += LEASE_MS
-        await world.till.sweeper.sweep()
+        await world.metering.sweeper.sweep()
         await world.ledger.book()
 
     assert [event.cost_nanousd for event in waiting] == [19]
@@ -200,18 +202,18 @@ async def test_later_checkpoint_takes_the_place_of_an_earlier_one(world: TillWor
     assert await world.probe.leftovers() == []
 
 
-async def test_call_that_is_swept_after_it_was_settled_is_nothing(world: TillWorld) -> None:
+async def test_call_that_is_swept_after_it_was_settled_is_nothing(world: MeteringWorld) -> None:
     """A settlement ends the lease."""
     held = await world.reserve()
     event = await world.worker.settle(held, Usage(input=10))
 
     world.clock.now_ms += LEASE_MS
 
-    assert await world.till.sweeper.sweep() == 0
+    assert await world.metering.sweeper.sweep() == 0
     assert await world.probe.waiting() == [event]
 
 
-async def test_calls_are_swept_in_every_shard_and_batch(world: TillWorld) -> None:
+async def test_calls_are_swept_in_every_shard_and_batch(world: MeteringWorld) -> None:
     """More abandoned calls than a batch holds, in many shards, are all swept."""
     for n in range(8):
         world.sql.put(f"acct_{n}")
@@ -220,14 +222,14 @@ async def test_calls_are_swept_in_every_shard_and_batch(world: TillWorld) -> Non
 
     world.clock.now_ms += LEASE_MS
 
-    assert await world.till.sweeper.sweep() == 250
+    assert await world.metering.sweeper.sweep() == 250
     assert world.worker.metrics.abandoned._value.get() == 250
 
 
-async def test_sweeper_rests_for_a_lease_and_yields_to_others(world: TillWorld) -> None:
+async def test_sweeper_rests_for_a_lease_and_yields_to_others(world: MeteringWorld) -> None:
     """A sweeper waits for one lease after its start; then one worker sweeps at a time."""
     now = 1000.0
-    sweeper = world.till.sweeper
+    sweeper = world.metering.sweeper
     sweeper._clock = lambda: now
     sweeper._rest_until = now + 30
     await world.reserve()
@@ -245,7 +247,7 @@ async def test_running_calls_are_entered_again_into_an_empty_redis(
     valkey_url: str, tmp_path: Path
 ) -> None:
     """Slots and holds count again, and end with the calls."""
-    world = TillWorld(valkey_url, tmp_path)
+    world = MeteringWorld(valkey_url, tmp_path)
     world.sql.put(balance=1000, credit=0)
     await world.worker.start()
     try:
@@ -254,7 +256,7 @@ async def test_running_calls_are_entered_again_into_an_empty_redis(
         async for name in world.probe.client.scan_iter(f"{world.ledger.reader._dead[:-10]}*"):
             await world.probe.client.delete(name)
 
-        await world.till.running.renew()
+        await world.metering.running.renew()
         with pytest.raises(GatewayError) as refused:
             await world.reserve(limits=KeyLimits(concurrency=3))
         for call in held:
@@ -269,11 +271,11 @@ async def test_running_calls_are_entered_again_into_an_empty_redis(
         await world.probe.close()
 
 
-async def test_renewal_of_a_call_that_has_ended_is_not_sent(world: TillWorld) -> None:
+async def test_renewal_of_a_call_that_has_ended_is_not_sent(world: MeteringWorld) -> None:
     """A call settled while others are renewed does not come back."""
     held = await world.reserve()
-    running = world.till.running
-    items: list[bytes | str | int] = [held.ask.request_id, b""]
+    running = world.metering.running
+    items: list[bytes | str | int] = [held.request.request_id, b""]
     await world.worker.settle(held)
 
     await running._send(world.probe.names.shard, items)
@@ -282,20 +284,20 @@ async def test_renewal_of_a_call_that_has_ended_is_not_sent(world: TillWorld) ->
     assert await world.probe.leases() == 0
 
 
-async def test_till_runs_and_ends(valkey_url: str, tmp_path: Path) -> None:
+async def test_metering_runs_and_ends(valkey_url: str, tmp_path: Path) -> None:
     """Started, it renews by itself, takes a return of Redis, and ends cleanly."""
-    world = TillWorld(valkey_url, tmp_path)
+    world = MeteringWorld(valkey_url, tmp_path)
     worker: WorkerTill = world.worker
     world.sql.put()
     await worker.start()
-    worker.till.start()
+    worker.metering.start()
     held = await world.reserve()
-    worker.till.redis_returned()
+    worker.metering.redis_returned()
     await worker.settle(held, Usage(input=3), at_ms=NOON_MS)
 
     await worker.close()
-    await worker.till.aclose()
+    await worker.metering.aclose()
 
-    assert [event.request_id for event in await world.probe.waiting()] == [held.ask.request_id]
+    assert [event.request_id for event in await world.probe.waiting()] == [held.request.request_id]
     await world.ledger.close()
     await world.probe.close()

@@ -13,15 +13,15 @@ from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Prices, Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.store.accounts.snapshot import Position
-from tests.support.metering import MODEL, TillWorld, ask_for, event_for
+from tests.support.metering import MODEL, MeteringWorld, ask_for, event_for
 
 pytestmark = pytest.mark.redis
 FREE = msgspec.structs.replace(MODEL, prices=Prices(0, 0, 0, 0, 0))
 
 
 @pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
-    world = TillWorld(valkey_url, tmp_path)
+async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
+    world = MeteringWorld(valkey_url, tmp_path)
     await world.worker.start()
     yield world
     await world.worker.close()
@@ -29,7 +29,7 @@ async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
     await world.probe.close()
 
 
-async def test_account_without_terms_is_admitted_and_recorded(world: TillWorld) -> None:
+async def test_account_without_terms_is_admitted_and_recorded(world: MeteringWorld) -> None:
     """Postpaid without a limit, no limits: a call holds, is charged, and leaves one event."""
     world.sql.put()
 
@@ -46,7 +46,9 @@ async def test_account_without_terms_is_admitted_and_recorded(world: TillWorld) 
     assert world.sql.loads == 1
 
 
-async def test_prepaid_account_is_refused_what_its_balance_does_not_cover(world: TillWorld) -> None:
+async def test_prepaid_account_is_refused_what_its_balance_does_not_cover(
+    world: MeteringWorld,
+) -> None:
     """The refusal names what is available, what would be held, and what to do."""
     world.sql.put(balance=100, credit=0)
 
@@ -65,7 +67,7 @@ async def test_prepaid_account_is_refused_what_its_balance_does_not_cover(world:
     assert await world.probe.available() == 0
 
 
-async def test_postpaid_account_is_admitted_down_to_its_credit_limit(world: TillWorld) -> None:
+async def test_postpaid_account_is_admitted_down_to_its_credit_limit(world: MeteringWorld) -> None:
     """A credit limit is money like a balance."""
     world.sql.put(balance=-50, credit=100)
 
@@ -74,7 +76,7 @@ async def test_postpaid_account_is_admitted_down_to_its_credit_limit(world: Till
     assert (await world.refusal(input_tokens=0, max_tokens=1)).kind is ErrorKind.NO_CREDIT
 
 
-async def test_free_call_is_admitted_without_any_credit(world: TillWorld) -> None:
+async def test_free_call_is_admitted_without_any_credit(world: MeteringWorld) -> None:
     """A free model needs no credit."""
     world.sql.put(balance=-5, credit=0)
 
@@ -86,19 +88,19 @@ async def test_free_call_is_admitted_without_any_credit(world: TillWorld) -> Non
     assert await world.probe.leftovers() == []
 
 
-async def test_top_up_is_found_by_the_call_that_would_be_refused(world: TillWorld) -> None:
+async def test_top_up_is_found_by_the_call_that_would_be_refused(world: MeteringWorld) -> None:
     """Before a call is refused for lack of credit, its balance is read from SQL."""
     world.sql.put(balance=0, credit=0)
     await world.refusal()
     world.sql.credit("acct_1", 1000)
-    world.till.accounts._asked.clear()
+    world.metering.accounts._asked.clear()
 
     await world.reserve()
 
     assert await world.probe.number("base") == 1000
 
 
-async def test_refused_accounts_do_not_ask_sql_at_every_call(world: TillWorld) -> None:
+async def test_refused_accounts_do_not_ask_sql_at_every_call(world: MeteringWorld) -> None:
     """Repeated calls without credit do not query SQL each time."""
     world.sql.put(balance=0, credit=0)
 
@@ -108,23 +110,23 @@ async def test_refused_accounts_do_not_ask_sql_at_every_call(world: TillWorld) -
     assert world.sql.loads == 2
 
 
-async def test_refresh_brings_balance_terms_and_limits(world: TillWorld) -> None:
+async def test_refresh_brings_balance_terms_and_limits(world: MeteringWorld) -> None:
     """After a change in SQL one call of `refresh` suffices for all workers."""
     world.sql.put(balance=10, credit=0)
     await world.refusal(max_tokens=100)
     world.sql.put(balance=5, credit=500, limits=Limits(concurrency=1))
 
-    assert await world.till.accounts.refresh("acct_1")
+    assert await world.metering.accounts.refresh("acct_1")
     await world.reserve(max_tokens=100)
     error = await world.refusal(max_tokens=1)
 
     assert error.message.startswith("The limit of 1 concurrent calls of this account is reached")
     world.sql.put(balance=5, credit=500)
-    await world.till.accounts.refresh("acct_1")
+    await world.metering.accounts.refresh("acct_1")
     await world.reserve(max_tokens=1)
 
 
-async def test_balance_of_an_older_position_never_wins(world: TillWorld) -> None:
+async def test_balance_of_an_older_position_never_wins(world: MeteringWorld) -> None:
     """A slow read of SQL does not undo a charge that is booked meanwhile."""
     world.sql.put(balance=100, credit=0)
     old = world.sql.accounts["acct_1"]
@@ -133,20 +135,20 @@ async def test_balance_of_an_older_position_never_wins(world: TillWorld) -> None
     newer = world.sql.accounts["acct_1"]
     world.sql.accounts["acct_1"] = old
 
-    refreshed = await world.till.accounts.refresh("acct_1")
+    refreshed = await world.metering.accounts.refresh("acct_1")
 
     assert refreshed is False
     assert await world.probe.available() == 90
     world.sql.accounts["acct_1"] = newer
-    assert await world.till.accounts.refresh("acct_1")
+    assert await world.metering.accounts.refresh("acct_1")
 
 
-async def test_key_of_no_account_is_refused(world: TillWorld) -> None:
+async def test_key_of_no_account_is_refused(world: MeteringWorld) -> None:
     """A key whose account does not exist is refused."""
     assert (await world.refusal()).kind is ErrorKind.FORBIDDEN
 
 
-async def test_booked_calls_do_not_change_what_is_spent(world: TillWorld) -> None:
+async def test_booked_calls_do_not_change_what_is_spent(world: MeteringWorld) -> None:
     """From the stream into SQL: each cost counts once, wherever it is."""
     world.sql.put(balance=1000, credit=0)
     key = KeyLimits(budget_day_nanousd=500)
@@ -163,7 +165,9 @@ async def test_booked_calls_do_not_change_what_is_spent(world: TillWorld) -> Non
     assert "has $0.0000004 left" in error.message
 
 
-async def test_ledger_that_dies_before_it_acknowledges_doubles_nothing(world: TillWorld) -> None:
+async def test_ledger_that_dies_before_it_acknowledges_doubles_nothing(
+    world: MeteringWorld,
+) -> None:
     """SQL has the calls, the stream has them still: afterwards each has counted once."""
     world.sql.put(balance=1000, credit=0)
     key = KeyLimits(budget_total_nanousd=500)
@@ -178,7 +182,7 @@ async def test_ledger_that_dies_before_it_acknowledges_doubles_nothing(world: Ti
     assert "has $0.00000044 left" in left.message
 
 
-async def test_call_settled_twice_is_charged_once(world: TillWorld) -> None:
+async def test_call_settled_twice_is_charged_once(world: MeteringWorld) -> None:
     """A second settlement is ignored in Redis, or later by the ledger."""
     world.sql.put(balance=1000, credit=0)
     held = await world.reserve(input_tokens=100, max_tokens=0)
@@ -187,7 +191,7 @@ async def test_call_settled_twice_is_charged_once(world: TillWorld) -> None:
     await world.worker.settle(held, Usage(input=70))
     both = await world.probe.available(), len(await world.probe.waiting())
     await world.ledger.book()
-    await world.till.journal.append(event)
+    await world.metering.journal.append(event)
     await world.ledger.book()
 
     assert both == (930, 1)
@@ -195,7 +199,7 @@ async def test_call_settled_twice_is_charged_once(world: TillWorld) -> None:
     assert await world.probe.leftovers() == []
 
 
-async def test_call_reserved_twice_is_held_once(world: TillWorld) -> None:
+async def test_call_reserved_twice_is_held_once(world: MeteringWorld) -> None:
     """Repeating a reservation whose reply was lost takes no second hold."""
     world.sql.put(limits=Limits(concurrency=1))
     ask = ask_for("req_twice")
@@ -208,17 +212,17 @@ async def test_call_reserved_twice_is_held_once(world: TillWorld) -> None:
     assert await world.probe.leftovers() == []
 
 
-async def test_event_of_a_call_that_held_nothing_is_charged(world: TillWorld) -> None:
+async def test_event_of_a_call_that_held_nothing_is_charged(world: MeteringWorld) -> None:
     """Calls without admission are journalled the same way."""
     world.sql.put(balance=100, credit=0)
     await world.run()
 
-    await world.till.journal.append(event_for(ask_for(), Usage(input=9)))
+    await world.metering.journal.append(event_for(ask_for(), Usage(input=9)))
 
     assert await world.probe.available() == 91
 
 
-async def test_cancelled_reservation_leaves_nothing(world: TillWorld) -> None:
+async def test_cancelled_reservation_leaves_nothing(world: MeteringWorld) -> None:
     """Cancelling a reservation during the script releases what it took."""
     world.sql.put(limits=Limits(concurrency=1))
     await world.run()
@@ -235,7 +239,7 @@ async def test_cancelled_reservation_leaves_nothing(world: TillWorld) -> None:
     assert await world.probe.leases() == 0
 
 
-async def test_hold_follows_what_a_key_really_gets(world: TillWorld) -> None:
+async def test_hold_follows_what_a_key_really_gets(world: MeteringWorld) -> None:
     """After twenty short answers a call that asks for 100 tokens holds for few."""
     world.sql.put()
     first = await world.reserve(input_tokens=10, max_tokens=100)
@@ -249,7 +253,7 @@ async def test_hold_follows_what_a_key_really_gets(world: TillWorld) -> None:
     assert later.hold_nanousd == 16
 
 
-async def test_account_in_use_is_compared_with_sql_now_and_then(world: TillWorld) -> None:
+async def test_account_in_use_is_compared_with_sql_now_and_then(world: MeteringWorld) -> None:
     """A running account is reloaded from SQL after ten minutes, without delaying calls."""
     world.sql.put(balance=100, credit=0)
     await world.run()
@@ -260,14 +264,14 @@ async def test_account_in_use_is_compared_with_sql_now_and_then(world: TillWorld
 
     world.clock.now_ms += 2000
     await world.run()
-    await asyncio.gather(*world.till.accounts._loads.values())
+    await asyncio.gather(*world.metering.accounts._loads.values())
     await world.run()
 
     assert world.sql.loads == 2
     assert await world.probe.number("base") == 7000
 
 
-async def test_stored_entries_of_other_shards_are_acknowledged_apart(world: TillWorld) -> None:
+async def test_stored_entries_of_other_shards_are_acknowledged_apart(world: MeteringWorld) -> None:
     """Accounts live in different shards; no script touches two."""
     for account in ("acct_1", "acct_2", "acct_3"):
         world.sql.put(account, balance=100, credit=0)
@@ -280,7 +284,7 @@ async def test_stored_entries_of_other_shards_are_acknowledged_apart(world: Till
     assert sum(b"a:acct_" in key for key in keys) == 3
 
 
-async def test_reader_without_the_script_loads_it(world: TillWorld) -> None:
+async def test_reader_without_the_script_loads_it(world: MeteringWorld) -> None:
     """A Redis that was restarted has forgotten the ledger's script."""
     world.sql.put(balance=100, credit=0)
     await world.run(Usage(input=7))
@@ -293,7 +297,7 @@ async def test_reader_without_the_script_loads_it(world: TillWorld) -> None:
 BUDGET = KeyLimits(budget_month_nanousd=500)
 
 
-async def left_of_budget(world: TillWorld) -> int:
+async def left_of_budget(world: MeteringWorld) -> int:
     """Return the rest of the key's budget of 500, from the refusal of a larger call."""
     with pytest.raises(GatewayError) as caught:
         await world.reserve(limits=BUDGET, input_tokens=501, max_tokens=0)
@@ -301,7 +305,7 @@ async def left_of_budget(world: TillWorld) -> int:
     return int(caught.value.detail.split("remaining=")[1].split()[0])
 
 
-async def test_month_and_day_of_booked_calls_are_counted_once(world: TillWorld) -> None:
+async def test_month_and_day_of_booked_calls_are_counted_once(world: MeteringWorld) -> None:
     """A booked call counts once in its day and month, before and after it reaches SQL."""
     world.sql.put()
     day = KeyLimits(budget_day_nanousd=30)
@@ -320,7 +324,7 @@ async def test_month_and_day_of_booked_calls_are_counted_once(world: TillWorld) 
     assert await left_of_budget(world) == 490
 
 
-async def test_call_in_sql_before_its_budget_is_read_counts_once(world: TillWorld) -> None:
+async def test_call_in_sql_before_its_budget_is_read_counts_once(world: MeteringWorld) -> None:
     """The ledger has committed and not acknowledged yet when the spending is loaded."""
     world.sql.put()
     event = await world.worker.settle(await world.reserve(), Usage(input=70))
@@ -336,14 +340,14 @@ async def test_call_in_sql_before_its_budget_is_read_counts_once(world: TillWorl
     assert await left_of_budget(world) == 430
 
 
-async def test_event_delivered_after_it_was_booked_is_not_spent_again(world: TillWorld) -> None:
+async def test_event_delivered_after_it_was_booked_is_not_spent_again(world: MeteringWorld) -> None:
     """A late repetition counts until SQL drops it, and then no more, in budgets too."""
     world.sql.put()
     held = await world.reserve(limits=BUDGET)
     event = await world.worker.settle(held, Usage(input=70))
     await world.ledger.book()
 
-    await world.till.journal.append(event)
+    await world.metering.journal.append(event)
     during = await left_of_budget(world)
     await world.ledger.book()
 
@@ -352,7 +356,7 @@ async def test_event_delivered_after_it_was_booked_is_not_spent_again(world: Til
 
 
 async def test_batches_acknowledged_in_the_wrong_order_leave_the_newest_balance(
-    world: TillWorld,
+    world: MeteringWorld,
 ) -> None:
     """Two ledger writers: the slower one brings an older balance, which is not taken."""
     world.sql.put(balance=1000, credit=0)
@@ -372,7 +376,9 @@ async def test_batches_acknowledged_in_the_wrong_order_leave_the_newest_balance(
     assert await world.probe.available() == world.sql.balance() == 880
 
 
-async def test_fallback_replaces_what_its_call_holds_for_the_first_model(world: TillWorld) -> None:
+async def test_fallback_replaces_what_its_call_holds_for_the_first_model(
+    world: MeteringWorld,
+) -> None:
     """The release of the first model was lost: nothing is held twice, nor by the wrong sum."""
     world.sql.put(limits=Limits(concurrency=1))
     other = msgspec.structs.replace(MODEL, name="other")

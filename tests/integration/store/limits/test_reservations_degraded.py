@@ -37,7 +37,7 @@ class Outage:
 
     async def start(self) -> None:
         await self.worker.start()
-        self.worker.till.journal.start()
+        self.worker.metering.journal.start()
 
     async def admitted(self, tries: int, limits: KeyLimits | None = KEY) -> int:
         """Begin calls until one is refused; return how many were admitted."""
@@ -71,14 +71,16 @@ async def test_calls_that_redis_does_not_know_are_settled_without_gathering(half
     half.server.pause()
     unknown = [await half.worker.reserve(ask_for()) for _ in range(2)]
     half.server.resume()
-    journal = half.worker.till.journal
+    journal = half.worker.metering.journal
     await wait_until(lambda: half.worker.bus.state is RedisState.READY)
     await journal.settlements.drain()
 
-    await half.worker.till.reservations.settle(known, event_for(known.ask, Usage(input=5)))
+    await half.worker.metering.reservations.settle(known, event_for(known.request, Usage(input=5)))
     gathered = len(journal.settlements.gathered("acct_1"))
     for held in unknown:
-        await half.worker.till.reservations.settle(held, event_for(held.ask, Usage(input=5)))
+        await half.worker.metering.reservations.settle(
+            held, event_for(held.request, Usage(input=5))
+        )
 
     assert [held.degraded for held in unknown] == [True, True]
     assert (gathered, len(journal.settlements.gathered("acct_1"))) == (1, 0)
@@ -170,11 +172,11 @@ async def test_calls_of_an_outage_end_in_redis_when_it_is_back(half: Outage) -> 
         return await half.probe.number("pend") == 20
 
     await wait_until(charged, 10)
-    await half.worker.till.running.renew()
+    await half.worker.metering.running.renew()
     running = await half.probe.number("n")
     for call in held[2:]:
         await half.worker.settle(call, Usage(input=10))
-    await wait_until(lambda: len(half.worker.till.running) == 0)
+    await wait_until(lambda: len(half.worker.metering.running) == 0)
 
     assert running == 2
     assert await half.probe.available() == 960
@@ -217,7 +219,7 @@ async def test_closed_gateway_refuses_fast_and_leaves_nothing(tmp_path: Path) ->
         assert await outage.admitted(1) == 0
         outage.server.resume()
         await wait_until(lambda: outage.worker.bus.state is RedisState.READY)
-        outage.worker.till.redis_returned()
+        outage.worker.metering.redis_returned()
 
         async def clean() -> bool:
             return await outage.probe.leftovers() == [] and await outage.probe.leases() == 0
@@ -299,8 +301,8 @@ async def test_late_release_does_not_drop_what_a_fallback_holds(patient: Outage)
     patient.sql.put()
     first = await patient.worker.reserve(ask_for("req_f", limits=KEY))
     patient.server.pause()
-    await patient.worker.till.reservations.release(first)
-    pending = patient.worker.till.reservations._redis._unreleased
+    await patient.worker.metering.reservations.release(first)
+    pending = patient.worker.metering.reservations._redis._unreleased
     await wait_until(lambda: pending)
     patient.server.resume()
     await wait_until(lambda: patient.worker.bus.state is RedisState.READY)
@@ -323,7 +325,7 @@ async def test_release_of_a_call_that_runs_on_without_redis_is_harmless(patient:
     patient.sql.put()
     first = await patient.worker.reserve(ask_for("req_f", limits=KEY))
     patient.server.pause()
-    await patient.worker.till.reservations.release(first)
+    await patient.worker.metering.reservations.release(first)
     fallback = await patient.worker.reserve(SECOND)
     assert fallback.degraded
     patient.server.resume()
@@ -331,13 +333,13 @@ async def test_release_of_a_call_that_runs_on_without_redis_is_harmless(patient:
 
     async def renewed() -> bool:
         try:
-            await patient.worker.till.running.renew()
+            await patient.worker.metering.running.renew()
         except RedisUnavailable:
             return False
         return True
 
     await wait_until(renewed)
-    patient.worker.till.redis_returned()
+    patient.worker.metering.redis_returned()
 
     async def held() -> bool:
         return await patient.probe.held() == (1, fallback.hold_nanousd)

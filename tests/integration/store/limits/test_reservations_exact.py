@@ -59,7 +59,7 @@ async def main():
         used = Usage(input=ask.input_tokens, output=draw.randrange(0, ask.max_tokens + 1))
         running -= 1
         event = event_for(ask, used)
-        await worker.till.reservations.settle(held, event)
+        await worker.metering.reservations.settle(held, event)
         told["cost"] += event.cost_nanousd
 
     async def lane(first):

@@ -11,15 +11,15 @@ from gateway.core.limits import KeyLimits, Limits, Room
 from gateway.core.model import Usage, Wire
 from gateway.errors import ErrorKind
 from gateway.store.accounts.snapshot import SpendScope
-from tests.support.metering import TillWorld
+from tests.support.metering import MeteringWorld
 
 pytestmark = pytest.mark.redis
 HOUR_MS = 3_600_000
 
 
 @pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
-    world = TillWorld(valkey_url, tmp_path)
+async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
+    world = MeteringWorld(valkey_url, tmp_path)
     await world.worker.start()
     yield world
     await world.worker.close()
@@ -40,7 +40,7 @@ async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
     ],
 )
 async def test_requests_a_minute_are_exact_in_every_scope(
-    world: TillWorld, account: Limits, key: KeyLimits | None, whose: str
+    world: MeteringWorld, account: Limits, key: KeyLimits | None, whose: str
 ) -> None:
     """Three at once, then one every 20 seconds; the refusal says when."""
     world.sql.put(limits=account)
@@ -63,7 +63,7 @@ async def test_requests_a_minute_are_exact_in_every_scope(
     assert dict(error.headers)[b"x-ratelimit-reset-requests"] == b"1m0s"
 
 
-async def test_limit_of_a_model_leaves_other_models_alone(world: TillWorld) -> None:
+async def test_limit_of_a_model_leaves_other_models_alone(world: MeteringWorld) -> None:
     """Calls of other models do not count towards the limit of one model."""
     world.sql.put()
     limits = KeyLimits(models={"other": Limits(rpm=1)})
@@ -72,7 +72,9 @@ async def test_limit_of_a_model_leaves_other_models_alone(world: TillWorld) -> N
         await world.reserve(limits=limits)
 
 
-async def test_tokens_a_minute_are_taken_by_estimate_and_settled_by_use(world: TillWorld) -> None:
+async def test_tokens_a_minute_are_taken_by_estimate_and_settled_by_use(
+    world: MeteringWorld,
+) -> None:
     """What was not used is given back at the end; what was used beyond is made up for."""
     world.sql.put()
     key = KeyLimits(tpm=100)
@@ -93,7 +95,7 @@ async def test_tokens_a_minute_are_taken_by_estimate_and_settled_by_use(world: T
 
 
 async def test_call_larger_than_its_tokens_a_minute_is_admitted_when_nothing_else_was(
-    world: TillWorld,
+    world: MeteringWorld,
 ) -> None:
     """A call above the limit of tokens per minute is admitted if none were used."""
     world.sql.put()
@@ -106,7 +108,7 @@ async def test_call_larger_than_its_tokens_a_minute_is_admitted_when_nothing_els
     assert error.retry_after_s == 180.0
 
 
-async def test_concurrency_counts_calls_to_their_end(world: TillWorld) -> None:
+async def test_concurrency_counts_calls_to_their_end(world: MeteringWorld) -> None:
     """A slot is free as soon as its call is settled, and not before."""
     world.sql.put(limits=Limits(concurrency=2))
     key = KeyLimits(concurrency=1)
@@ -124,7 +126,7 @@ async def test_concurrency_counts_calls_to_their_end(world: TillWorld) -> None:
     await world.worker.settle(other)
 
 
-async def test_refused_call_takes_nothing_of_any_limit(world: TillWorld) -> None:
+async def test_refused_call_takes_nothing_of_any_limit(world: MeteringWorld) -> None:
     """If the last limit refuses, the others are unchanged."""
     world.sql.put(balance=1000, credit=0, limits=Limits(rpm=10, tpm=1000, concurrency=5))
     key = KeyLimits(rpm=1)
@@ -137,7 +139,7 @@ async def test_refused_call_takes_nothing_of_any_limit(world: TillWorld) -> None
     assert await world.probe.leases() == 1
 
 
-async def test_daily_budget_ends_at_midnight_utc(world: TillWorld) -> None:
+async def test_daily_budget_ends_at_midnight_utc(world: MeteringWorld) -> None:
     """What was spent and what is held count; the refusal says when the next day begins."""
     world.sql.put()
     key = KeyLimits(budget_day_nanousd=100)
@@ -161,7 +163,7 @@ async def test_daily_budget_ends_at_midnight_utc(world: TillWorld) -> None:
     await world.worker.settle(held, Usage(), at_ms=world.clock.now_ms)
 
 
-async def test_monthly_and_total_budgets_outlive_the_day(world: TillWorld) -> None:
+async def test_monthly_and_total_budgets_outlive_the_day(world: MeteringWorld) -> None:
     """The month ends with May; what is spent in total never comes back."""
     world.sql.put(limits=Limits(budget_month_nanousd=100, budget_total_nanousd=150))
     await world.run(Usage(input=95), input_tokens=95, max_tokens=0)
@@ -182,7 +184,9 @@ async def test_monthly_and_total_budgets_outlive_the_day(world: TillWorld) -> No
     assert total.retry_after_s is None
 
 
-async def test_monthly_budget_that_is_loaded_in_the_next_month_is_whole(world: TillWorld) -> None:
+async def test_monthly_budget_that_is_loaded_in_the_next_month_is_whole(
+    world: MeteringWorld,
+) -> None:
     """SQL is asked for the spending of the month of the load."""
     world.sql.put()
     key = KeyLimits(budget_month_nanousd=100)
@@ -190,7 +194,7 @@ async def test_monthly_budget_that_is_loaded_in_the_next_month_is_whole(world: T
     await world.ledger.book()
 
     world.clock.now_ms += 15 * 24 * HOUR_MS
-    await world.till.accounts.load("acct_1", [SpendScope("key_1")])
+    await world.metering.accounts.load("acct_1", [SpendScope("key_1")])
     held = await world.reserve(limits=key, input_tokens=100, max_tokens=0)
     await world.worker.settle(held, Usage(input=30), at_ms=world.clock.now_ms)
 
@@ -198,7 +202,7 @@ async def test_monthly_budget_that_is_loaded_in_the_next_month_is_whole(world: T
     assert "has $0.00000007 left" in error.message
 
 
-async def test_budget_counts_what_was_spent_before_it_was_set(world: TillWorld) -> None:
+async def test_budget_counts_what_was_spent_before_it_was_set(world: MeteringWorld) -> None:
     """SQL knows, whether or not the call is booked yet."""
     world.sql.put()
     await world.run(Usage(input=40), input_tokens=40, max_tokens=0)
@@ -215,7 +219,7 @@ async def test_budget_counts_what_was_spent_before_it_was_set(world: TillWorld) 
 
 
 async def test_budget_counts_calls_that_end_while_its_spending_is_loaded_again(
-    world: TillWorld,
+    world: MeteringWorld,
 ) -> None:
     """After a second delivery the spending comes from SQL, which does not have the latest calls."""
     key = KeyLimits(budget_day_nanousd=100)
@@ -236,7 +240,7 @@ async def test_budget_counts_calls_that_end_while_its_spending_is_loaded_again(
     assert "has $0.00000001 left" in left.message
 
 
-async def test_anthropic_clients_are_told_in_their_dialect(world: TillWorld) -> None:
+async def test_anthropic_clients_are_told_in_their_dialect(world: MeteringWorld) -> None:
     """The headers of a refusal are those of the client's wire."""
     world.sql.put(limits=Limits(rpm=1))
     await world.reserve(wire=Wire.ANTHROPIC)

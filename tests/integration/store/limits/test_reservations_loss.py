@@ -45,7 +45,7 @@ class Pair:
     async def start(self) -> None:
         for worker in self.workers:
             await worker.start()
-            worker.till.journal.start()
+            worker.metering.journal.start()
 
     async def close(self) -> None:
         for worker in self.workers:
@@ -70,7 +70,7 @@ class Pair:
 
         await wait_until(all_booked, 10)
         await wait_until(self.nothing_waits, 10)
-        await self.workers[0].till.accounts.refresh("acct_1")
+        await self.workers[0].metering.accounts.refresh("acct_1")
         assert self.sql.balance() == 1000 - 7 * self.calls
         assert await self.probe.available() == self.sql.balance()
         assert await self.probe.leftovers() == []
@@ -155,7 +155,7 @@ async def test_redis_killed_while_calls_run_frees_every_slot_and_hold(pair: Pair
     pair.server.start()
     await pair.ready()
     for worker in pair.workers:
-        await worker.till.running.renew()
+        await worker.metering.running.renew()
     held = await pair.probe.held()
     for worker, call in zip(pair.workers, running, strict=True):
         await worker.settle(call, SEVEN)
@@ -171,8 +171,8 @@ async def test_redis_that_hangs_in_a_settlement_charges_once(pair: Pair) -> None
     running = [await pair.workers[0].reserve(ask_for()) for _ in range(5)]
 
     pair.server.pause()
-    events = [event_for(call.ask, SEVEN) for call in running]
-    settle = pair.workers[0].till.reservations.settle
+    events = [event_for(call.request, SEVEN) for call in running]
+    settle = pair.workers[0].metering.reservations.settle
     await asyncio.gather(*map(settle, running, events))
     pair.server.resume()
     pair.calls += 5
@@ -237,7 +237,7 @@ async def test_redis_flushed_without_any_further_call_gets_the_events_again(flus
     await flushed.probe.client.flushall()
 
     for worker in flushed.workers:
-        await worker.till.running.renew()
+        await worker.metering.running.renew()
 
     async def booked() -> bool:
         await flushed.ledger.book()
@@ -256,8 +256,8 @@ async def test_redis_flushed_and_first_told_of_the_same_call_is_known_to_be_anot
     """The other worker, which has not spoken since, still learns of the loss."""
     await flushed.call(2)  # the second worker's is the first
     await flushed.probe.client.flushall()
-    again = [line for _, _, line in flushed.workers[1].till.journal._recent]
-    await flushed.workers[1].till.journal._sender.send_lines(again)
+    again = [line for _, _, line in flushed.workers[1].metering.journal._recent]
+    await flushed.workers[1].metering.journal._sender.send_lines(again)
 
     await flushed.settled()
 

@@ -27,10 +27,10 @@ from gateway.core.limits import Bucket, KeyLimits, Limits, adjust, take
 from gateway.core.model import Usage
 from gateway.core.pricing import cost_nanousd, most_nanousd, token_count, worst_case_nanousd
 from gateway.errors import GatewayError
-from gateway.ports import Reservation, ReserveAsk
+from gateway.ports import Reservation, ReservationRequest
 from gateway.settings import Money
 from gateway.store.accounts.snapshot import SpendScope
-from tests.support.metering import PRICES, TillWorld, ask_for, event_for
+from tests.support.metering import PRICES, MeteringWorld, ask_for, event_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 LEASE_MS = 30_000
@@ -64,7 +64,7 @@ LIMIT_NAMES = [
 class Asked(NamedTuple):
     """A call that asks for admission, and what it would take."""
 
-    ask: ReserveAsk
+    request: ReservationRequest
     scopes: list[Scope]
     hold: int
     worst: int
@@ -150,8 +150,8 @@ class Story(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
-    async def open(self) -> TillWorld:
-        world = TillWorld(self.url, Path(self.home.name), money=MONEY)
+    async def open(self) -> MeteringWorld:
+        world = MeteringWorld(self.url, Path(self.home.name), money=MONEY)
         await world.worker.start()
         return world
 
@@ -229,7 +229,7 @@ class Story(RuleBasedStateMachine):
 
     async def load_all(self) -> None:
         """Load what budgets need, so that no call asks SQL and then Redis again behind others."""
-        accounts = self.world.till.accounts
+        accounts = self.world.metering.accounts
         for account in ACCOUNTS:
             names = [f"{account}_{key}" for key in KEYS]
             scopes = [SpendScope(), *map(SpendScope, names), *[SpendScope(n, "m") for n in names]]
@@ -257,7 +257,7 @@ class Story(RuleBasedStateMachine):
                 for scope in scopes:
                     scope.admit(hold, tokens, self.now)
                     scope.worst += worst
-        results = self.run(self.reserve_all([each.ask for each in asked]))
+        results = self.run(self.reserve_all([each.request for each in asked]))
         for each, refusal, result in zip(asked, wanted, results, strict=True):
             if isinstance(result, GatewayError):
                 assert result.detail is not None
@@ -270,7 +270,9 @@ class Story(RuleBasedStateMachine):
             assert taken == (each.hold, each.worst, each.tokens)
             self.calls.append((result, self.now + LEASE_MS))
 
-    async def reserve_all(self, asks: list[ReserveAsk]) -> list[Reservation | BaseException]:
+    async def reserve_all(
+        self, asks: list[ReservationRequest]
+    ) -> list[Reservation | BaseException]:
         """Reserve for all in one turn of the loop."""
         work = [self.world.worker.reserve(ask) for ask in asks]
         return await asyncio.gather(*work, return_exceptions=True)
@@ -295,14 +297,14 @@ class Story(RuleBasedStateMachine):
 
     async def settle_all(self, calls: list[Reservation], usage: Usage) -> None:
         """Settle all in one turn of the loop."""
-        till = self.world.till
+        metering = self.world.metering
         for held in calls:
-            event = event_for(held.ask, usage, at_ms=self.now, outcome="cancelled")
-            await till.reservations.settle(held, event)
-        await till.journal.settlements.drain()
+            event = event_for(held.request, usage, at_ms=self.now, outcome="cancelled")
+            await metering.reservations.settle(held, event)
+        await metering.journal.settlements.drain()
 
     def ended(self, held: Reservation, usage: Usage) -> None:
-        principal = held.ask.principal
+        principal = held.request.principal
         account, key = principal.account_id, principal.key_id.split("_", 2)[2]
         cost = cost_nanousd(usage, PRICES)
         self.credit[account] -= cost
@@ -321,7 +323,7 @@ class Story(RuleBasedStateMachine):
     def top_up(self, account: str, amount: int) -> None:
         self.world.sql.credit(account, amount)
         self.credit[account] += amount
-        assert self.run(self.world.till.accounts.refresh(account))
+        assert self.run(self.world.metering.accounts.refresh(account))
 
     @rule(passed_ms=st.one_of(st.integers(0, 20_000), st.integers(0, 15 * DAY_MS)))
     def wait(self, passed_ms: int) -> None:
@@ -329,16 +331,16 @@ class Story(RuleBasedStateMachine):
 
     @rule()
     def renew(self) -> None:
-        self.run(self.world.till.running.renew())
+        self.run(self.world.metering.running.renew())
         self.calls = [(held, self.now + LEASE_MS) for held, _ in self.calls]
 
     @rule()
     def sweep(self) -> None:
         expired = [held for held, ends in self.calls if ends <= self.now]
-        assert self.run(self.world.till.sweeper.sweep()) == len(expired)
+        assert self.run(self.world.metering.sweeper.sweep()) == len(expired)
         self.calls = [(held, ends) for held, ends in self.calls if ends > self.now]
         for held in expired:
-            self.world.till.running.discard(held.ask.request_id)
+            self.world.metering.running.discard(held.request.request_id)
             self.ended(held, Usage())
 
     @invariant()
@@ -347,7 +349,7 @@ class Story(RuleBasedStateMachine):
             scope = self.scopes.get((account,))
             if scope is None:
                 continue
-            names = self.world.till.running._names.of(account)
+            names = self.world.metering.running._names.of(account)
             found = self.run(self.world.probe.client.hgetall(names.accounts + account.encode()))
             fields = {name.decode(): value for name, value in found.items()}
             assert int(fields.get("n", 0)) == scope.running
@@ -363,7 +365,7 @@ class Story(RuleBasedStateMachine):
             assert all(
                 scope.running == scope.held == scope.worst == 0 for scope in self.scopes.values()
             )
-            assert len(self.world.till.running) == 0
+            assert len(self.world.metering.running) == 0
 
 
 @pytest.mark.timeout(7200 if LONG else 120)

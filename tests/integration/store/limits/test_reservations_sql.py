@@ -1,4 +1,4 @@
-"""A worker's till, the real ledger writer and a real database, together."""
+"""A worker's metering, the real ledger writer and a real database, together."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gateway.errors import GatewayError
 from gateway.store.accounts.accounts import Accounts
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.accounts.credits import Credits
-from gateway.store.accounts.snapshot import SqlAccounts
+from gateway.store.accounts.snapshot import AccountRepository
 from gateway.store.limits.account_loader import push_account
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.sql.database import Database
 from gateway.store.usage.ledger_writer import LedgerWriter
 from gateway.store.usage.reader import UsageReader
@@ -34,9 +34,9 @@ async def test_balance_in_redis_follows_the_ledger_to_the_nano_dollar(
     """Top-ups, calls, an empty Redis and budgets: both stores agree when nothing waits."""
     prefix = f"{uuid.uuid4().hex}:"
     account = await Accounts(database).create("acme")
-    worker = WorkerTill(valkey_url, SqlAccounts(database), tmp_path, prefix=prefix)
+    worker = WorkerTill(valkey_url, AccountRepository(database), tmp_path, prefix=prefix)
     probe = AccountProbe(valkey_url, account.id, prefix)
-    reader = UsageReader(cold_client(read_target(valkey_url)), prefix)
+    reader = UsageReader(cold_client(parse_address(valkey_url)), prefix)
     metrics = Metrics(CollectorRegistry())
     writer = LedgerWriter(reader, database, metrics)
     stop = asyncio.Event()
@@ -59,7 +59,7 @@ async def test_balance_in_redis_follows_the_ledger_to_the_nano_dollar(
         with pytest.raises(GatewayError):
             await call(1)
         await Credits(database).topup(account.id, 1000, SYSTEM)
-        await push_account(probe.client, prefix, SqlAccounts(database), account.id)
+        await push_account(probe.client, prefix, AccountRepository(database), account.id)
         for cost in (100, 0, 20):
             await call(cost)
         await wait_until(booked, 10)

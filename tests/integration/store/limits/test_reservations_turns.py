@@ -12,9 +12,9 @@ import pytest
 from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
-from gateway.ports import Reservation, ReserveAsk
+from gateway.ports import Reservation, ReservationRequest
 from gateway.store.redis.shards import shard_of
-from tests.support.metering import MODEL, TillWorld, ask_for, event_for
+from tests.support.metering import MODEL, MeteringWorld, ask_for, event_for
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
@@ -23,8 +23,8 @@ OTHER = next(name for n in range(1000) if shard_of(name := f"acct_x{n}") == shar
 
 
 @pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
-    world = TillWorld(valkey_url, tmp_path)
+async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
+    world = MeteringWorld(valkey_url, tmp_path)
     await world.worker.start()
     yield world
     await world.worker.close()
@@ -32,7 +32,9 @@ async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[TillWorld]:
     await world.probe.close()
 
 
-async def reserve_all(world: TillWorld, *asks: ReserveAsk) -> list[Reservation | BaseException]:
+async def reserve_all(
+    world: MeteringWorld, *asks: ReservationRequest
+) -> list[Reservation | BaseException]:
     """Reserve for all in one turn."""
     work = [world.worker.reserve(ask) for ask in asks]
     return await asyncio.gather(*work, return_exceptions=True)
@@ -50,21 +52,21 @@ def refused(results: list[Reservation | BaseException]) -> list[str | None]:
     return limits
 
 
-async def settle_all(world: TillWorld, *calls: Reservation | BaseException) -> None:
+async def settle_all(world: MeteringWorld, *calls: Reservation | BaseException) -> None:
     """Settle all in one turn, and wait for it."""
     for held in calls:
         assert isinstance(held, Reservation)
-        await world.till.reservations.settle(held, event_for(held.ask, Usage(input=7)))
-    await world.till.journal.settlements.drain()
+        await world.metering.reservations.settle(held, event_for(held.request, Usage(input=7)))
+    await world.metering.journal.settlements.drain()
 
 
-async def scripts_run(world: TillWorld) -> int:
+async def scripts_run(world: MeteringWorld) -> int:
     """Return how many scripts Redis has run."""
     stats = await world.probe.client.info("commandstats")
     return int(stats.get("cmdstat_evalsha", {"calls": 0})["calls"])
 
 
-async def test_calls_of_one_turn_take_limits_in_their_order(world: TillWorld) -> None:
+async def test_calls_of_one_turn_take_limits_in_their_order(world: MeteringWorld) -> None:
     """Of five calls the first two fit; a refused one takes nothing from those behind it."""
     world.sql.put(balance=100, credit=0, limits=Limits(concurrency=3), trusted=True)
     await world.run()
@@ -89,7 +91,7 @@ async def test_calls_of_one_turn_take_limits_in_their_order(world: TillWorld) ->
     assert await world.probe.leases() == 0
 
 
-async def test_limits_of_keys_and_models_count_within_one_turn(world: TillWorld) -> None:
+async def test_limits_of_keys_and_models_count_within_one_turn(world: MeteringWorld) -> None:
     """Requests and tokens a minute and budgets see the calls before in the same script."""
     world.sql.put()
     rates = KeyLimits(rpm=3, tpm=1000, models={"m": Limits(tpm=90)})
@@ -115,7 +117,9 @@ async def test_limits_of_keys_and_models_count_within_one_turn(world: TillWorld)
     assert refused(tokens) == [None, per_token]
 
 
-async def test_account_with_malformed_fields_fails_no_other_of_its_shard(world: TillWorld) -> None:
+async def test_account_with_malformed_fields_fails_no_other_of_its_shard(
+    world: MeteringWorld,
+) -> None:
     """Its call is refused and its event set aside, the others of the scripts go on."""
     world.sql.put(balance=1000, credit=0, trusted=True)
     world.sql.put(OTHER, balance=1000, credit=0, trusted=True)
@@ -140,7 +144,7 @@ async def test_account_with_malformed_fields_fails_no_other_of_its_shard(world: 
     assert await world.probe.available() == 1000 - 4 * 7
 
 
-async def test_account_of_another_type_fails_no_other_of_its_shard(world: TillWorld) -> None:
+async def test_account_of_another_type_fails_no_other_of_its_shard(world: MeteringWorld) -> None:
     """A key that is no hash is an error of its calls alone."""
     world.sql.put()
     world.sql.put(OTHER)
@@ -155,12 +159,12 @@ async def test_account_of_another_type_fails_no_other_of_its_shard(world: TillWo
     assert await world.probe.held() == (1, 30)
 
 
-async def test_next_call_of_a_client_is_not_refused_for_its_last_one(world: TillWorld) -> None:
+async def test_next_call_of_a_client_is_not_refused_for_its_last_one(world: MeteringWorld) -> None:
     """The settlement of an ended call may wait; a call that it makes room for is admitted."""
     world.sql.put(limits=Limits(concurrency=1))
     for _ in range(15):
         held = await world.worker.reserve(ask_for())
-        await world.till.reservations.settle(held, event_for(held.ask, Usage(input=7)))
+        await world.metering.reservations.settle(held, event_for(held.request, Usage(input=7)))
         # No wait: as a client that calls again at once.
     held = await world.worker.reserve(ask_for())
 
@@ -170,7 +174,9 @@ async def test_next_call_of_a_client_is_not_refused_for_its_last_one(world: Till
     assert await world.probe.held() == (1, 30)
 
 
-async def test_call_cancelled_in_the_turn_of_its_admission_holds_nothing(world: TillWorld) -> None:
+async def test_call_cancelled_in_the_turn_of_its_admission_holds_nothing(
+    world: MeteringWorld,
+) -> None:
     """Neither a call that was not sent nor one whose reply is on its way stays reserved."""
     world.sql.put()
     await world.run()
@@ -178,21 +184,21 @@ async def test_call_cancelled_in_the_turn_of_its_admission_holds_nothing(world: 
         held = await world.reserve()
         asking = asyncio.create_task(world.worker.reserve(ask_for()))
         # The release must not overtake the admission by joining a batch that is sent before it.
-        await world.till.reservations.settle(held, event_for(held.ask))
+        await world.metering.reservations.settle(held, event_for(held.request))
         for _ in range(turns):
             await asyncio.sleep(0)
         asking.cancel()
         (result,) = await asyncio.gather(asking, return_exceptions=True)
         if isinstance(result, Reservation):  # the reply was faster
-            await world.till.reservations.release(result)
-        await world.till.journal.settlements.drain()
+            await world.metering.reservations.release(result)
+        await world.metering.journal.settlements.drain()
 
         assert await world.probe.leftovers() == []
         assert await world.probe.leases() == 0
 
 
 async def test_release_of_an_earlier_model_leaves_the_call_of_its_fallback(
-    world: TillWorld,
+    world: MeteringWorld,
 ) -> None:
     """Neither a repeated release nor a gathered one ends the call of another or the same model."""
     world.sql.put()
@@ -202,14 +208,14 @@ async def test_release_of_an_earlier_model_leaves_the_call_of_its_fallback(
 
     asking = asyncio.create_task(world.worker.reserve(ask_for("req_f", model=fallback)))
     await asyncio.sleep(0)  # it has asked, and nothing is sent yet
-    await world.till.reservations.release(first)
+    await world.metering.reservations.release(first)
     second = await asyncio.wait_for(asking, 5)
-    await world.till.journal.settlements.drain()
+    await world.metering.journal.settlements.drain()
     of_fallback = await world.probe.held(), await world.probe.leases()
-    await world.till.journal.settlements.drain()  # so that the release is gathered
-    await world.till.reservations.release(second)
+    await world.metering.journal.settlements.drain()  # so that the release is gathered
+    await world.metering.reservations.release(second)
     third = await world.worker.reserve(ask_for("req_f", model=fallback))
-    await world.till.journal.settlements.drain()
+    await world.metering.journal.settlements.drain()
 
     assert of_fallback == ((1, 30), 1)
     assert (await world.probe.held(), await world.probe.leases()) == ((1, 30), 1)
@@ -217,7 +223,7 @@ async def test_release_of_an_earlier_model_leaves_the_call_of_its_fallback(
     assert await world.probe.leftovers() == []
 
 
-async def test_settlements_of_one_turn_are_one_script(world: TillWorld) -> None:
+async def test_settlements_of_one_turn_are_one_script(world: MeteringWorld) -> None:
     """Each call has its event in the stream, and the sums are those of single settlements."""
     limits = KeyLimits(budget_total_nanousd=10_000, tpm=1000)
     world.sql.put(balance=10_000, credit=0, trusted=True)
@@ -230,7 +236,9 @@ async def test_settlements_of_one_turn_are_one_script(world: TillWorld) -> None:
 
     assert await scripts_run(world) - before == 1
     waiting = [each.request_id for each in await world.probe.waiting()]
-    assert waiting[-20:] == [each.ask.request_id for each in held if isinstance(each, Reservation)]
+    assert waiting[-20:] == [
+        each.request.request_id for each in held if isinstance(each, Reservation)
+    ]
     assert await world.probe.number("pend") == 20 * 7
     await world.ledger.book()
     assert await world.probe.available() == world.sql.balance() == 10_000 - 20 * 7

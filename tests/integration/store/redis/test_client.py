@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from gateway.store.redis.address import read_target
+from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import (
-    RedisClient,
+    PipelinedRedis,
     RedisLimits,
     RedisState,
     RedisUnavailable,
@@ -30,16 +30,16 @@ QUICK = RedisLimits(
     command_timeout_s=0.05, failures_to_open=3, cooldown_s=0.1, stall_s=0.5, backoff_longest_s=0.05
 )
 
-OpenBus = Callable[..., Awaitable[RedisClient]]
+OpenBus = Callable[..., Awaitable[PipelinedRedis]]
 
 
 @pytest.fixture
 async def open_bus() -> AsyncIterator[OpenBus]:
     """Make started buses, closed at the end."""
-    buses: list[RedisClient] = []
+    buses: list[PipelinedRedis] = []
 
-    async def opened(url: str, limits: RedisLimits = PATIENT, **further: object) -> RedisClient:
-        bus = RedisClient(read_target(url, client_name="test"), limits, **further)  # type: ignore[arg-type]
+    async def opened(url: str, limits: RedisLimits = PATIENT, **further: object) -> PipelinedRedis:
+        bus = PipelinedRedis(parse_address(url, client_name="test"), limits, **further)  # type: ignore[arg-type]
         buses.append(bus)
         await bus.start()
         return bus
@@ -411,8 +411,8 @@ async def test_login_with_password_and_database(open_bus: OpenBus) -> None:
     server = ValkeyProcess("--requirepass", "s3cret", password="s3cret")
     try:
         server.start()
-        bus = RedisClient(
-            read_target(f"{server.url}?db=3", password="s3cret", client_name="w1"), PATIENT
+        bus = PipelinedRedis(
+            parse_address(f"{server.url}?db=3", password="s3cret", client_name="w1"), PATIENT
         )
         await bus.start()
 
@@ -435,7 +435,7 @@ async def test_login_refused_keeps_trying_and_logs_no_secret(
     try:
         server.start()
         limits = RedisLimits(failures_to_open=2, backoff_longest_s=0.02)
-        bus = RedisClient(read_target(server.url, password="wr0ng"), limits)
+        bus = PipelinedRedis(parse_address(server.url, password="wr0ng"), limits)
         await bus.start()
         await wait_until(lambda: bus.state is RedisState.OPEN)
         await bus.aclose()

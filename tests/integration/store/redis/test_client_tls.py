@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gateway.store.redis.address import cold_client, read_target
-from gateway.store.redis.client import RedisClient, RedisLimits, RedisState
+from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits, RedisState
 from gateway.store.redis.connection import ReplyError, open_connection
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
@@ -65,8 +65,8 @@ async def front(valkey: ValkeyProcess, tmp_path: Path) -> AsyncIterator[str]:
 
 async def test_tls_verified_bus_and_cold_client_work(front: str, tmp_path: Path) -> None:
     """With the authority named in the URL both kinds of connection are made."""
-    target = read_target(f"{front}?ssl_ca_certs={tmp_path / 'ca.pem'}")
-    bus = RedisClient(target, RedisLimits(command_timeout_s=5))
+    target = parse_address(f"{front}?ssl_ca_certs={tmp_path / 'ca.pem'}")
+    bus = PipelinedRedis(target, RedisLimits(command_timeout_s=5))
     await bus.start()
 
     assert await bus.command("SET", "k", "v") == b"OK"
@@ -83,19 +83,21 @@ async def test_tls_with_a_user_of_acl(tmp_path: Path) -> None:
     server.start()
     async with tls_front(server, tmp_path) as url:
         named = f"{url.replace('://', '://capio@')}?ssl_ca_certs={tmp_path / 'ca.pem'}"
-        bus = RedisClient(read_target(named, password="s3cret"), RedisLimits(command_timeout_s=5))
+        bus = PipelinedRedis(
+            parse_address(named, password="s3cret"), RedisLimits(command_timeout_s=5)
+        )
         await bus.start()
         assert await bus.command("ACL", "WHOAMI") == b"capio"
         await bus.aclose()
 
         with pytest.raises(ReplyError, match="WRONGPASS"):
-            await open_connection(read_target(named, password="wrong"))
+            await open_connection(parse_address(named, password="wrong"))
     server.close()
 
 
 async def test_tls_unknown_authority_is_refused(front: str) -> None:
     """A certificate of an unknown authority is rejected."""
-    bus = RedisClient(read_target(front), RedisLimits(failures_to_open=1))
+    bus = PipelinedRedis(parse_address(front), RedisLimits(failures_to_open=1))
 
     await bus.start()
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.store.redis.address import read_target
-from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from gateway.store.redis.pubsub import Subscription
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
@@ -38,19 +38,19 @@ class Diary:
 
 
 @pytest.fixture
-async def bus(valkey: ValkeyProcess) -> AsyncIterator[RedisClient]:
-    made = RedisClient(read_target(valkey.url), RedisLimits(command_timeout_s=5))
+async def bus(valkey: ValkeyProcess) -> AsyncIterator[PipelinedRedis]:
+    made = PipelinedRedis(parse_address(valkey.url), RedisLimits(command_timeout_s=5))
     await made.start()
     yield made
     await made.aclose()
 
 
 async def test_messages_are_heard_in_order_and_proofs_go_on(
-    valkey: ValkeyProcess, bus: RedisClient
+    valkey: ValkeyProcess, bus: PipelinedRedis
 ) -> None:
     """What is published arrives; each answered PING proves a later moment."""
     diary = Diary()
-    subscription = Subscription(read_target(valkey.url), "news", diary)
+    subscription = Subscription(parse_address(valkey.url), "news", diary)
     await subscription.start()
 
     await asyncio.gather(*[bus.command("PUBLISH", "news", n) for n in range(3)])
@@ -63,11 +63,11 @@ async def test_messages_are_heard_in_order_and_proofs_go_on(
 
 
 async def test_killed_connection_is_told_and_made_again(
-    valkey: ValkeyProcess, bus: RedisClient
+    valkey: ValkeyProcess, bus: PipelinedRedis
 ) -> None:
     """A lost connection is reported before messages of the new one."""
     diary = Diary()
-    subscription = Subscription(read_target(valkey.url), "news", diary)
+    subscription = Subscription(parse_address(valkey.url), "news", diary)
     await subscription.start()
 
     await bus.command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -81,7 +81,7 @@ async def test_killed_connection_is_told_and_made_again(
 async def test_silent_server_is_left_and_found_again(valkey: ValkeyProcess) -> None:
     """A connection without a reply to PING is replaced, and the gap reported."""
     diary = Diary()
-    subscription = Subscription(read_target(valkey.url), "news", diary, silence_s=0.3)
+    subscription = Subscription(parse_address(valkey.url), "news", diary, silence_s=0.3)
     await subscription.start()
 
     valkey.pause()
@@ -96,7 +96,7 @@ async def test_server_away_at_start_is_waited_for() -> None:
     """Starting does not depend on Redis; the subscription comes when Redis does."""
     diary = Diary()
     valkey = ValkeyProcess()
-    subscription = Subscription(read_target(valkey.url), "news", diary)
+    subscription = Subscription(parse_address(valkey.url), "news", diary)
     try:
         await subscription.start()
         assert diary.entries == []
@@ -114,7 +114,7 @@ async def test_refused_subscription_is_not_taken_for_one() -> None:
     valkey = ValkeyProcess("--user", "quiet", "on", "nopass", "~*", "resetchannels", "+@all")
     try:
         valkey.start()
-        target = read_target(valkey.url.replace("unix://", "unix://quiet:any@"))
+        target = parse_address(valkey.url.replace("unix://", "unix://quiet:any@"))
         subscription = Subscription(target, "news", diary)
         await subscription.start()
 

@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from gateway.store.redis.address import RedisTarget, cold_client, read_target
-from gateway.store.redis.client import RedisClient, RedisLimits, RedisState
+from gateway.store.redis.address import RedisAddress, cold_client, parse_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits, RedisState
 from gateway.store.redis.connection import open_connection
 from gateway.store.redis.pubsub import Subscription
 from tests.support.gateway_process import free_port
@@ -38,8 +38,8 @@ class Group:
         self.replica.start()
         self.sentinel = SentinelProcess(SERVICE, self.ports[0])
 
-    def target(self, before: str = "") -> RedisTarget:
-        return read_target(f"redis+sentinel://{before}127.0.0.1:{self.sentinel.port}/{SERVICE}")
+    def target(self, before: str = "") -> RedisAddress:
+        return parse_address(f"redis+sentinel://{before}127.0.0.1:{self.sentinel.port}/{SERVICE}")
 
     def knows_the_replica(self) -> bool:
         return str(self.ports[1]).encode() in self.sentinel.command("SENTINEL", "REPLICAS", SERVICE)
@@ -89,7 +89,7 @@ async def test_failover_moves_bus_subscription_and_cold_client_to_the_new_primar
     """One dead Sentinel in the list costs nothing; after the primary's death all go on."""
     target = group.target(before=f"127.0.0.1:{free_port()},")
     heard = Heard()
-    bus = RedisClient(target, RedisLimits(command_timeout_s=5, backoff_longest_s=0.1))
+    bus = PipelinedRedis(target, RedisLimits(command_timeout_s=5, backoff_longest_s=0.1))
     subscription = Subscription(target, "channel", heard)
     cold = cold_client(target)
     try:
@@ -123,7 +123,7 @@ async def test_close_ends_at_once_while_the_sentinels_are_asked(group: Group) ->
     group.primary.kill()
     target = group.target(before=f"127.0.0.1:{free_port()},")
     for step in range(40):
-        bus = RedisClient(target, RedisLimits(backoff_longest_s=0.01))
+        bus = PipelinedRedis(target, RedisLimits(backoff_longest_s=0.01))
         await bus.start()
         await asyncio.sleep(step * 0.0005)
         async with asyncio.timeout(2):
@@ -133,7 +133,7 @@ async def test_close_ends_at_once_while_the_sentinels_are_asked(group: Group) ->
 
 async def test_sentinels_that_know_no_such_service_are_a_failed_connect(group: Group) -> None:
     """The error names the service and the Sentinels, for the log."""
-    target = read_target(f"redis+sentinel://127.0.0.1:{group.sentinel.port}/other")
+    target = parse_address(f"redis+sentinel://127.0.0.1:{group.sentinel.port}/other")
 
     label = f"other of Sentinels 127.0.0.1:{group.sentinel.port}"
     with pytest.raises(ConnectionError, match=label):

@@ -12,8 +12,8 @@ import pytest
 from gateway.server.start import run
 from gateway.server.supervisor import Supervisor
 from gateway.settings import Redis, Secrets, Server, Settings
-from gateway.store.redis.address import cold_client, read_target, redis_target
-from gateway.store.redis.client import RedisClient, RedisLimits, RedisState
+from gateway.store.redis.address import cold_client, parse_address, redis_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits, RedisState
 from gateway.store.redis.connection import RedisRefusedError
 from gateway.store.redis.start_check import check_redis
 from tests.support.gateway_process import free_port
@@ -61,7 +61,7 @@ async def test_unusable_server_is_refused_by_the_check_and_by_the_bus(
     with pytest.raises(RedisRefusedError, match=f"redis.url: .*{error}.*; "):
         await check_redis(settings_for(server.url), Secrets({}))
 
-    bus = RedisClient(read_target(server.url), RedisLimits(failures_to_open=1))
+    bus = PipelinedRedis(parse_address(server.url), RedisLimits(failures_to_open=1))
     await bus.start()
     assert bus.state is RedisState.OPEN
     await bus.aclose()
@@ -126,8 +126,8 @@ async def test_user_of_acl_logs_in_everywhere(
         await check_redis(settings, secrets)
         assert ("redis_not_checked" in [event for event, _ in warned(caplog)]) is not may_use_info
 
-        target = redis_target(settings, secrets, "test")
-        bus = RedisClient(target, RedisLimits(command_timeout_s=5))
+        target = redis_address(settings, secrets, "test")
+        bus = PipelinedRedis(target, RedisLimits(command_timeout_s=5))
         await bus.start()
         assert await bus.command("SET", "capio:k", "v") == b"OK"
         await bus.aclose()

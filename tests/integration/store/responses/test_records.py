@@ -12,8 +12,8 @@ import pytest
 from gateway.core.stored_responses import Part, ResponseSealer, SealedParts, encode_input
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Responses
-from gateway.store.redis.address import read_target
-from gateway.store.redis.client import RedisClient
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.client import PipelinedRedis
 from gateway.store.responses.records import (
     MOST_BYTES,
     MOST_REMOVED,
@@ -35,7 +35,7 @@ SETTINGS = Responses(max_account_bytes=1000)
 class Store:
     """Records on a key prefix of their own."""
 
-    def __init__(self, redis: RedisClient) -> None:
+    def __init__(self, redis: PipelinedRedis) -> None:
         self.redis = redis
         self.prefix = f"{uuid.uuid4()}:"
 
@@ -63,7 +63,7 @@ class Store:
 
 @pytest.fixture
 async def store(valkey_url: str) -> AsyncIterator[Store]:
-    redis = RedisClient(read_target(valkey_url), PATIENT, scripts=response_scripts())
+    redis = PipelinedRedis(parse_address(valkey_url), PATIENT, scripts=response_scripts())
     await redis.start()
     yield Store(redis)
     await redis.aclose()
@@ -230,7 +230,7 @@ async def test_scripts_lost_by_a_restart_are_loaded_again(store: Store) -> None:
 async def test_without_redis_nothing_is_kept_and_lookups_are_refused(
     valkey: ValkeyProcess,
 ) -> None:
-    redis = RedisClient(read_target(valkey.url), HASTY, scripts=response_scripts())
+    redis = PipelinedRedis(parse_address(valkey.url), HASTY, scripts=response_scripts())
     await redis.start()
     records = Store(redis).records()
     valkey.kill()
@@ -252,7 +252,7 @@ async def test_nothing_of_a_response_can_be_read_at_rest() -> None:
     """Neither in Redis's memory nor in its files: no text, id or key."""
     server = ValkeyProcess("--rdbcompression", "no", persist=True)
     server.start()
-    redis = RedisClient(read_target(server.url), PATIENT, scripts=response_scripts())
+    redis = PipelinedRedis(parse_address(server.url), PATIENT, scripts=response_scripts())
     try:
         await redis.start()
         store = Store(redis)

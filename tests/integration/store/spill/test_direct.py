@@ -13,13 +13,13 @@ from prometheus_client import CollectorRegistry
 from gateway.core.limits import KeyLimits
 from gateway.core.model import CallRecord, Usage
 from gateway.errors import ErrorKind, GatewayError
-from gateway.ports import ReserveAsk
+from gateway.ports import ReservationRequest
 from gateway.settings import Settings, Sql
 from gateway.store.accounts.accounts import Account, Accounts
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
-from gateway.store.accounts.snapshot import SqlAccounts
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.accounts.snapshot import AccountRepository
+from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.redis.client import RedisLimits
 from gateway.store.spill.direct import DirectBooking
 from gateway.store.spill.replay import EventKeptError
@@ -125,7 +125,7 @@ class Outage:
         self.url = self.server.start()
         self.worker = WorkerTill(
             self.url,
-            SqlAccounts(database),
+            AccountRepository(database),
             home,
             limits=QUICK,
             database=database,
@@ -135,7 +135,7 @@ class Outage:
 
     async def start(self) -> None:
         await self.worker.start()
-        self.worker.till.journal.start()
+        self.worker.metering.journal.start()
 
     async def call(self) -> CallRecord:
         """Admit a call and settle it, both with Redis."""
@@ -144,7 +144,7 @@ class Outage:
 
     async def drain(self, until: Callable[[], Awaitable[bool]] | None = None) -> None:
         """Let a ledger writer store all that waits in Redis, and go on until something is true."""
-        reader = UsageReader(cold_client(read_target(self.url)), "capio:", claim_idle_ms=1)
+        reader = UsageReader(cold_client(parse_address(self.url)), "capio:", claim_idle_ms=1)
         writer = LedgerWriter(reader, self.database, Metrics(CollectorRegistry()))
         stop = asyncio.Event()
         running = asyncio.create_task(writer.run(stop))
@@ -212,7 +212,7 @@ async def test_worker_that_ends_without_redis_leaves_nothing(
         world.server.kill()
         await world.worker.settle(reservation, SEVEN)
         before = await world.charges()
-        await world.worker.till.aclose()
+        await world.worker.metering.aclose()
         after = await world.charges()
         world.server.start()
         await world.drain()
@@ -232,12 +232,12 @@ async def test_budget_counts_the_calls_of_a_worker_that_ended_without_redis(
     """Of 20 nano-dollars 7 were spent over Redis and 7 without it: 10 more do not fit."""
     limits = KeyLimits(budget_total_nanousd=20)
 
-    def ask() -> ReserveAsk:
+    def ask() -> ReservationRequest:
         return ask_for(account_id=account.id, limits=limits, input_tokens=10, max_tokens=0)
 
     world = Outage(tmp_path / "first", database, account, after_s=3600.0)
     after = WorkerTill(
-        world.url, SqlAccounts(database), tmp_path / "second", limits=QUICK, database=database
+        world.url, AccountRepository(database), tmp_path / "second", limits=QUICK, database=database
     )
     try:
         await world.start()
@@ -245,7 +245,7 @@ async def test_budget_counts_the_calls_of_a_worker_that_ended_without_redis(
         await world.drain(until=world.is_charged)
         world.server.kill()
         await world.worker.settle(await world.worker.reserve(ask()), SEVEN)
-        await world.worker.till.aclose()
+        await world.worker.metering.aclose()
         world.server.start()
         await after.start()
         await world.drain(until=world.has_no_spending)

@@ -14,7 +14,7 @@ from gateway.store.accounts.accounts import Accounts, Billing
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
 from gateway.store.accounts.reconcile import reconcile
-from gateway.store.accounts.snapshot import SpendScope, Spent, SqlAccounts
+from gateway.store.accounts.snapshot import AccountRepository, SpendScope, Spent
 from gateway.store.keys.repository import Keys
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate, upgrade, versions
@@ -126,7 +126,7 @@ async def test_migrate_sums_up_what_was_charged_before_budgets_were_kept(
     await migrate(sql_settings)
     database = Database(sql_settings)
 
-    state = await SqlAccounts(database).load("acct_2", [SpendScope()], day=1, month=1970 * 12)
+    state = await AccountRepository(database).load("acct_2", [SpendScope()], day=1, month=1970 * 12)
     await database.aclose()
 
     assert state is not None

@@ -14,8 +14,8 @@ from gateway.store.accounts.audit import Actor, AuditLog
 from gateway.store.accounts.reconcile import Difference
 from gateway.store.accounts.reconcile_runs import ReconcileRun, ReconcileRuns
 from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
-from gateway.store.redis.address import read_target
-from gateway.store.redis.client import RedisClient
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.client import PipelinedRedis
 from gateway.store.sql.database import Database
 from gateway.store.usage.dead_letters import (
     DeadLetters,
@@ -35,21 +35,21 @@ def prefix() -> str:
 
 
 @pytest.fixture
-async def redis(valkey_url: str) -> AsyncIterator[RedisClient]:
-    client = RedisClient(read_target(valkey_url), scripts=account_scripts().all())
+async def redis(valkey_url: str) -> AsyncIterator[PipelinedRedis]:
+    client = PipelinedRedis(parse_address(valkey_url), scripts=account_scripts().all())
     await client.start()
     yield client
     await client.aclose()
 
 
-async def set_aside(redis: RedisClient, prefix: str, line: bytes, reason: str) -> str:
+async def set_aside(redis: PipelinedRedis, prefix: str, line: bytes, reason: str) -> str:
     """Add a dead letter; return its id."""
     added = await redis.command(*dead_letter(dead_letter_key(prefix), line, reason))
     assert isinstance(added, bytes)
     return added.decode()
 
 
-async def waiting(redis: RedisClient, prefix: str, account_id: str) -> list[CallRecord]:
+async def waiting(redis: PipelinedRedis, prefix: str, account_id: str) -> list[CallRecord]:
     """Return the events in the stream of an account."""
     found = await redis.command("XRANGE", RedisKeys(prefix).of(account_id).usage, "-", "+")
     assert isinstance(found, list)
@@ -58,7 +58,7 @@ async def waiting(redis: RedisClient, prefix: str, account_id: str) -> list[Call
 
 
 async def test_requeued_event_waits_for_the_ledger_again(
-    redis: RedisClient, prefix: str, database: Database
+    redis: PipelinedRedis, prefix: str, database: Database
 ) -> None:
     """As it was, and the letter is gone; it is audited by its request id."""
     event = usage_event("req_aside", account_id="acct_1", cost_nanousd=700)
@@ -83,7 +83,7 @@ async def test_requeued_event_waits_for_the_ledger_again(
     )
 
 
-async def test_letter_that_cannot_be_sent_stays(redis: RedisClient, prefix: str) -> None:
+async def test_letter_that_cannot_be_sent_stays(redis: PipelinedRedis, prefix: str) -> None:
     """One that is gone, or is no event, is refused by name."""
     junk = await set_aside(redis, prefix, b"{}", "not a usage event")
     letters = DeadLetters(redis, prefix)
@@ -97,7 +97,7 @@ async def test_letter_that_cannot_be_sent_stays(redis: RedisClient, prefix: str)
 
 
 async def test_event_that_is_refused_again_becomes_a_new_letter(
-    redis: RedisClient, prefix: str
+    redis: PipelinedRedis, prefix: str
 ) -> None:
     """Its reason is that of the last try."""
     event = usage_event("req_absurd", cost_nanousd=10**19)
@@ -112,7 +112,7 @@ async def test_event_that_is_refused_again_becomes_a_new_letter(
 
 
 async def test_reconciliation_is_taken_by_one_process_and_its_result_kept(
-    redis: RedisClient, prefix: str
+    redis: PipelinedRedis, prefix: str
 ) -> None:
     """It is not asked for twice while it runs."""
     runs = ReconcileRuns(redis.command, prefix)

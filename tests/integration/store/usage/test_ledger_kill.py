@@ -17,8 +17,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.settings import Redis, Server, Settings
-from gateway.store.redis.address import cold_client, read_target
-from gateway.store.redis.client import RedisClient, RedisLimits
+from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from gateway.store.spill.segments import segments
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
@@ -39,7 +39,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from gateway.settings import Settings
 from gateway.store.usage.ledger_writer import LedgerWriter
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.sql.database import Database
 from gateway.store.usage.reader import UsageReader
 from gateway.telemetry.metrics import Metrics
@@ -53,7 +53,7 @@ class Reader(UsageReader):
 
 async def main():
     settings = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Settings)
-    client = cold_client(read_target(settings.redis.url))
+    client = cold_client(parse_address(settings.redis.url))
     reader = Reader(client, settings.redis.key_prefix, claim_idle_ms=50)
     writer = LedgerWriter(reader, Database(settings), Metrics(CollectorRegistry()))
     print("started", flush=True)
@@ -68,15 +68,15 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 from gateway.settings import Settings
-from gateway.store.redis.client import RedisClient, RedisLimits
-from gateway.store.redis.address import read_target
+from gateway.store.redis.client import PipelinedRedis, RedisLimits
+from gateway.store.redis.address import parse_address
 from gateway.store.usage.journal import UsageStream
 from gateway.telemetry.metrics import Metrics
 from tests.support.usage import usage_event
 
 async def main():
     settings = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Settings)
-    bus = RedisClient(read_target(settings.redis.url), RedisLimits(command_timeout_s=0.05))
+    bus = PipelinedRedis(parse_address(settings.redis.url), RedisLimits(command_timeout_s=0.05))
     await bus.start()
     stream = UsageStream(bus, settings, Metrics(CollectorRegistry()))
     stream.start()
@@ -107,7 +107,7 @@ class World:
     async def drain(self) -> int:
         """Run a healthy writer until the stream is empty; return how many rows it inserted."""
         reader = UsageReader(
-            cold_client(read_target(self.settings.redis.url)),
+            cold_client(parse_address(self.settings.redis.url)),
             self.settings.redis.key_prefix,
             claim_idle_ms=50,
         )
@@ -146,7 +146,7 @@ async def world(valkey_url: str, sql_settings: Settings, tmp_path: Path) -> Asyn
     prefix = f"{uuid.uuid4().hex}:"
     settings = msgspec.structs.replace(sql_settings, redis=Redis(url=valkey_url, key_prefix=prefix))
     await migrate(settings)
-    client = cold_client(read_target(valkey_url))
+    client = cold_client(parse_address(valkey_url))
     world = World(settings, tmp_path, StreamProbe(client, prefix))
     yield world
     await world.database.aclose()
@@ -199,7 +199,7 @@ async def test_worker_killed_while_redis_is_away_leaves_every_event_on_disk(tmp_
     server.start()
     settings = Settings(server=Server(data_dir=str(tmp_path / "data")), redis=Redis(url=server.url))
     await migrate(settings)
-    client = cold_client(read_target(server.url))
+    client = cold_client(parse_address(server.url))
     world = World(settings, tmp_path, StreamProbe(client, settings.redis.key_prefix))
     try:
         server.kill()
@@ -220,7 +220,9 @@ async def test_worker_killed_while_redis_is_away_leaves_every_event_on_disk(tmp_
 
 async def replay(world: World) -> None:
     """Start a worker's journal as the next process does, and end it."""
-    bus = RedisClient(read_target(world.settings.redis.url), RedisLimits(command_timeout_s=2.0))
+    bus = PipelinedRedis(
+        parse_address(world.settings.redis.url), RedisLimits(command_timeout_s=2.0)
+    )
     await bus.start()
     stream = UsageStream(bus, world.settings, Metrics(CollectorRegistry()))
     stream.start()
@@ -235,9 +237,9 @@ async def test_redis_paused_spills_and_everything_arrives_once_in_sql(tmp_path: 
     server.start()
     settings = Settings(server=Server(data_dir=str(tmp_path / "data")), redis=Redis(url=server.url))
     await migrate(settings)
-    client = cold_client(read_target(server.url))
+    client = cold_client(parse_address(server.url))
     world = World(settings, tmp_path, StreamProbe(client, settings.redis.key_prefix))
-    bus = RedisClient(read_target(server.url), RedisLimits(command_timeout_s=0.05))
+    bus = PipelinedRedis(parse_address(server.url), RedisLimits(command_timeout_s=0.05))
     await bus.start()
     metrics = Metrics(CollectorRegistry())
     stream = UsageStream(bus, settings, metrics)

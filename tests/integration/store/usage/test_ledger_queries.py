@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from gateway.core.model import CallRecord, Usage
 from gateway.store.booking.rows import row_of
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
 from gateway.store.usage.reader import UsageReader
@@ -78,8 +78,8 @@ async def test_purge_deletes_what_is_older_and_nothing_else(database: Database) 
 async def test_purge_deletes_old_dead_letters(valkey_url: str) -> None:
     """What could not be stored is not kept for longer than what was."""
     prefix = f"{uuid.uuid4().hex}:"
-    reader = UsageReader(cold_client(read_target(valkey_url)), prefix)
-    probe = StreamProbe(cold_client(read_target(valkey_url)), prefix)
+    reader = UsageReader(cold_client(parse_address(valkey_url)), prefix)
+    probe = StreamProbe(cold_client(parse_address(valkey_url)), prefix)
     await probe.client.xadd(probe.dead, {b"e": b"old"}, id="1000-0")
     await probe.client.xadd(probe.dead, {b"e": b"new"})
 

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from gateway.core.model import USAGE_COLUMNS, CallRecord, Usage
 from gateway.settings import Server, Settings, Sql
 from gateway.store.booking.rows import row_of
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.sql.tables import USAGE_EVENTS
@@ -36,7 +36,7 @@ class Ledger:
     """A writer that runs in the background, and what it needs."""
 
     def __init__(self, url: str, key_prefix: str, database: Database, rest_s: float = 0.0) -> None:
-        target = read_target(url)
+        target = parse_address(url)
         self.reader = UsageReader(cold_client(target), key_prefix, claim_idle_ms=50)
         self.database = database
         self.metrics = Metrics(CollectorRegistry())
@@ -59,7 +59,7 @@ class Ledger:
 
 @pytest.fixture
 async def probe(valkey_url: str) -> AsyncIterator[StreamProbe]:
-    client = cold_client(read_target(valkey_url))
+    client = cold_client(parse_address(valkey_url))
     yield StreamProbe(client, f"{uuid.uuid4().hex}:")
     await client.aclose()
 
@@ -340,7 +340,7 @@ async def test_redis_killed_and_restarted_loses_no_event(
     """The writer waits for Redis and goes on where it was."""
     persistent = ValkeyProcess("--appendfsync", "always", persist=True)
     persistent.start()
-    client = cold_client(read_target(persistent.url))
+    client = cold_client(parse_address(persistent.url))
     probe = StreamProbe(client, "capio:")
     ledger = Ledger(persistent.url, "capio:", database)
     try:

@@ -15,7 +15,7 @@ import pytest
 from gateway.core.model import CallRecord, Usage
 from gateway.store.spill.segments import segments
 from gateway.store.usage.sender import dead_letter_key
-from tests.support.metering import NOON_MS, TillWorld, ask_for, event_for, reports
+from tests.support.metering import NOON_MS, MeteringWorld, ask_for, event_for, reports
 from tests.support.usage import encoded
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
@@ -27,8 +27,8 @@ ABSURD = 10**19
 
 
 @pytest.fixture
-async def world(valkey: ValkeyProcess, tmp_path: Path) -> AsyncIterator[TillWorld]:
-    world = TillWorld(valkey.url, tmp_path)
+async def world(valkey: ValkeyProcess, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
+    world = MeteringWorld(valkey.url, tmp_path)
     for name in ("acct_1", "acct_2"):
         world.sql.put(name, balance=1000, credit=0)
     await world.worker.start()
@@ -38,7 +38,7 @@ async def world(valkey: ValkeyProcess, tmp_path: Path) -> AsyncIterator[TillWorl
     await world.probe.close()
 
 
-async def dead(world: TillWorld) -> list[dict[bytes, bytes]]:
+async def dead(world: MeteringWorld) -> list[dict[bytes, bytes]]:
     """Return the dead letters."""
     prefix = world.probe.names.usage.partition(b"{")[0].decode()
     letters: Any = await world.probe.client.xrange(dead_letter_key(prefix))
@@ -59,7 +59,7 @@ def spill(home: Path, name: str, *lines: bytes) -> Path:
 
 
 async def test_replay_sets_aside_what_redis_refuses_and_goes_on(
-    world: TillWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    world: MeteringWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An absurd cost, junk, and a file that cannot be read hold up no segment behind them."""
     absurd = encoded(event("call_absurd", ABSURD))
@@ -67,7 +67,7 @@ async def test_replay_sets_aside_what_redis_refuses_and_goes_on(
     (tmp_path / "spill" / "usage_1.jsonl").mkdir()
     spill(tmp_path, "2", encoded(event("call_2", 5)))
 
-    world.till.journal.start()
+    world.metering.journal.start()
     await wait_until(lambda: len(segments(tmp_path / "spill")) == 1)
 
     assert sorted(each.request_id for each in await world.probe.waiting()) == ["call_1", "call_2"]
@@ -83,7 +83,7 @@ async def test_replay_sets_aside_what_redis_refuses_and_goes_on(
 
 
 async def test_absurd_usage_before_an_outage_loses_nothing_that_comes_in_it(
-    world: TillWorld, valkey: ValkeyProcess, tmp_path: Path
+    world: MeteringWorld, valkey: ValkeyProcess, tmp_path: Path
 ) -> None:
     """One upstream's nonsense, then Redis away: what is spilled after it is charged."""
     held = [await world.reserve() for _ in range(8)]
@@ -95,7 +95,7 @@ async def test_absurd_usage_before_an_outage_loses_nothing_that_comes_in_it(
     waiting = len(segments(tmp_path / "spill"))
 
     valkey.start()
-    world.till.journal.start()
+    world.metering.journal.start()
     await wait_until(lambda: segments(tmp_path / "spill") == [], 15)
     await world.ledger.book()
 
@@ -105,7 +105,7 @@ async def test_absurd_usage_before_an_outage_loses_nothing_that_comes_in_it(
 
 
 async def test_settlement_with_an_absurd_cost_frees_its_hold_and_is_set_aside(
-    world: TillWorld, tmp_path: Path
+    world: MeteringWorld, tmp_path: Path
 ) -> None:
     """Nothing beyond what one call can cost comes into Redis; the account goes on."""
     held = await world.reserve(limits=None)
@@ -120,7 +120,7 @@ async def test_settlement_with_an_absurd_cost_frees_its_hold_and_is_set_aside(
 
 
 async def test_account_whose_sums_are_damaged_holds_up_no_other(
-    world: TillWorld, tmp_path: Path
+    world: MeteringWorld, tmp_path: Path
 ) -> None:
     """Its events are set aside, those of others in the same files are charged."""
     await world.run(account_id="acct_2")
@@ -131,8 +131,8 @@ async def test_account_whose_sums_are_damaged_holds_up_no_other(
         tmp_path, "0", encoded(event("call_1", 3)), encoded(event("call_2", 4, account_id="acct_2"))
     )
 
-    await world.till.journal.append(event("call_3", 5))
-    world.till.journal.start()
+    await world.metering.journal.append(event("call_3", 5))
+    world.metering.journal.start()
     await wait_until(lambda: segments(tmp_path / "spill") == [])
     await world.ledger.book()
 
@@ -142,10 +142,10 @@ async def test_account_whose_sums_are_damaged_holds_up_no_other(
 
 
 async def test_ledger_writer_gets_past_an_account_whose_sums_are_damaged(
-    world: TillWorld, caplog: pytest.LogCaptureFixture
+    world: MeteringWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What SQL has leaves the stream, whatever Redis holds of the account."""
-    await world.till.journal.append(event("call_1", 3))
+    await world.metering.journal.append(event("call_1", 3))
     await world.probe.client.hset(world.probe.key, b"pend", b"many")
 
     await world.ledger.book()
@@ -157,7 +157,7 @@ async def test_ledger_writer_gets_past_an_account_whose_sums_are_damaged(
 
 @pytest.mark.parametrize("record", [b"\xc1junk", msgspec.msgpack.encode([1, 2])])
 async def test_call_that_cannot_be_swept_holds_up_no_other(
-    world: TillWorld, record: bytes, caplog: pytest.LogCaptureFixture
+    world: MeteringWorld, record: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its record is set aside once; the calls behind it are settled."""
     names = world.probe.names
@@ -166,10 +166,10 @@ async def test_call_that_cannot_be_swept_holds_up_no_other(
     held = await world.reserve()
     world.clock.now_ms += LEASE_MS
 
-    swept = await world.till.sweeper.sweep(), await world.till.sweeper.sweep()
+    swept = await world.metering.sweeper.sweep(), await world.metering.sweeper.sweep()
 
     assert swept == (1, 0)
-    assert [each.request_id for each in await world.probe.waiting()] == [held.ask.request_id]
+    assert [each.request_id for each in await world.probe.waiting()] == [held.request.request_id]
     assert [letter[b"e"] for letter in await dead(world)] == [record]
     assert await world.probe.client.hexists(names.calls, b"call_0") is False
     assert world.worker.metrics.usage_refused._value.get() == 1
@@ -177,39 +177,39 @@ async def test_call_that_cannot_be_swept_holds_up_no_other(
 
 
 async def test_call_that_cannot_be_renewed_costs_no_other_its_lease(
-    world: TillWorld, caplog: pytest.LogCaptureFixture
+    world: MeteringWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of calls in one script the refused one alone runs out; so does one that is absurd."""
     world.sql.put("acct_3", balance=1000, credit=0)
     calls = [await world.reserve(account_id=f"acct_{n}") for n in (1, 3, 2)]
     absurd = await world.reserve()
-    reports(absurd, event_for(absurd.ask, cost_nanousd=2**70))
-    key = world.till.running._names.of("acct_3").accounts + b"acct_3"
+    reports(absurd, event_for(absurd.request, cost_nanousd=2**70))
+    key = world.metering.running._names.of("acct_3").accounts + b"acct_3"
     await world.probe.client.delete(key)
     await world.probe.client.set(key, b"not a hash")
     calls[1].hold_nanousd += 1
 
     world.clock.now_ms += LEASE_MS - 1
-    await world.till.running.renew()
+    await world.metering.running.renew()
     world.clock.now_ms += 1
     await world.probe.client.delete(key)
-    await world.till.sweeper.sweep()
+    await world.metering.sweeper.sweep()
 
     refused = [r.__dict__ for r in caplog.records if r.msg == "call_not_renewed"]
-    assert [record["request_id"] for record in refused] == [calls[1].ask.request_id]
+    assert [record["request_id"] for record in refused] == [calls[1].request.request_id]
     assert world.worker.metrics.abandoned._value.get() == 1
 
 
 async def test_redis_without_memory_is_away_and_nothing_is_set_aside(
-    world: TillWorld, tmp_path: Path
+    world: MeteringWorld, tmp_path: Path
 ) -> None:
     """What the server refuses for want of memory waits on disk until there is some."""
     await world.probe.client.config_set("maxmemory", 1)
-    await world.till.journal.append(event("call_1", 3))
+    await world.metering.journal.append(event("call_1", 3))
     waiting = len(segments(tmp_path / "spill"))
     await world.probe.client.config_set("maxmemory", 0)
 
-    world.till.journal.start()
+    world.metering.journal.start()
     await wait_until(lambda: segments(tmp_path / "spill") == [])
 
     assert waiting == 1
@@ -218,7 +218,7 @@ async def test_redis_without_memory_is_away_and_nothing_is_set_aside(
 
 
 async def test_event_that_redis_takes_nowhere_stays_on_disk(
-    world: TillWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    world: MeteringWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Even the dead-letter stream refuses: the file stays, what is in it besides is charged."""
     prefix = world.probe.names.usage.partition(b"{")[0].decode()
@@ -227,10 +227,10 @@ async def test_event_that_redis_takes_nowhere_stays_on_disk(
     spill(tmp_path, "0", absurd, encoded(event("call_1", 3)))
     spill(tmp_path, "1", encoded(event("call_2", 5)))
 
-    await world.till.journal._replay.run(world.till.journal._redis)
+    await world.metering.journal._replay.run(world.metering.journal._redis)
     kept = [path.name for path in segments(tmp_path / "spill")]
     await world.probe.client.delete(dead_letter_key(prefix))
-    await world.till.journal._replay.run(world.till.journal._redis)
+    await world.metering.journal._replay.run(world.metering.journal._redis)
 
     assert kept == ["usage_0.jsonl"]
     assert segments(tmp_path / "spill") == []
@@ -239,7 +239,7 @@ async def test_event_that_redis_takes_nowhere_stays_on_disk(
 
 
 async def test_age_of_what_waits_on_disk_is_told_also_while_redis_is_away(
-    world: TillWorld, valkey: ValkeyProcess, tmp_path: Path
+    world: MeteringWorld, valkey: ValkeyProcess, tmp_path: Path
 ) -> None:
     """The gauge grows from the last write of the oldest file."""
     old = spill(tmp_path, "0", encoded(event("call_1", 3)))
@@ -247,16 +247,16 @@ async def test_age_of_what_waits_on_disk_is_told_also_while_redis_is_away(
     valkey.kill()
     gauge = world.worker.metrics.spill_oldest._value
 
-    world.till.journal.start()
+    world.metering.journal.start()
     await wait_until(lambda: gauge.get() >= 500)
     valkey.start()
     await wait_until(lambda: gauge.get() == 0, 15)
 
 
-async def test_worker_that_stood_still_sweeps_nothing_for_a_lease(world: TillWorld) -> None:
+async def test_worker_that_stood_still_sweeps_nothing_for_a_lease(world: MeteringWorld) -> None:
     """When all workers stood still, all leases have run out, and none of the calls is dead."""
     now = 1000.0
-    sweeper = world.till.sweeper
+    sweeper = world.metering.sweeper
     sweeper._clock = lambda: now
     sweeper._rest_until = 0.0
     await world.reserve()

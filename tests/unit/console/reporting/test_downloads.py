@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.console.reporting.downloads import (
     Cell,
-    Row,
+    ExportRow,
     csv_lines,
     safe_cell,
     stream_csv,
@@ -23,7 +23,7 @@ from gateway.console.reporting.downloads import (
 NAMES = ["model", "calls", "cost_usd", "is_stream"]
 
 
-async def rows(count: int) -> AsyncIterator[Row]:
+async def rows(count: int) -> AsyncIterator[ExportRow]:
     """Yield rows."""
     for n in range(count):
         yield [f"m{n}", n, "0.01", n % 2 == 0]

@@ -23,7 +23,7 @@ class Times:
         return 1_800_000_000.0 + self.now
 
 
-class Exchange:
+class FakeSharedHealth:
     """Hands changes to all boards, and keeps counts."""
 
     def __init__(self) -> None:
@@ -51,20 +51,20 @@ def a_catalogue(*names: str) -> Catalogue:
     return Catalogue("", (model,), tuple(each.provider for each in deployments), {"m": model})
 
 
-def two_workers(times: Times) -> tuple[HealthBoard, HealthBoard, Exchange]:
-    exchange = Exchange()
+def two_workers(times: Times) -> tuple[HealthBoard, HealthBoard, FakeSharedHealth]:
+    shared = FakeSharedHealth()
     for name, offset in (("w1", 50.0), ("w2", 9_000.0)):
         board = HealthBoard(
             RULES,
             name,
-            exchange,
+            shared,
             clock=lambda offset=offset: times.now + offset,  # type: ignore[misc]
             unix=times.unix,
         )
         board.keep(a_catalogue("a", "b"))
-        exchange.boards.append(board)
-    first, second = exchange.boards
-    return first, second, exchange
+        shared.boards.append(board)
+    first, second = shared.boards
+    return first, second, shared
 
 
 def states(board: HealthBoard) -> dict[str, str]:
@@ -74,13 +74,13 @@ def states(board: HealthBoard) -> dict[str, str]:
 def test_opening_of_one_worker_spares_the_others() -> None:
     """Two failures at one worker: both workers avoid the deployment, and no other one."""
     times = Times()
-    first, second, exchange = two_workers(times)
+    first, second, shared = two_workers(times)
 
     for _ in range(2):
         first.attempt_failed(first.of("a/a-m"), DOWN)
 
     assert states(first) == states(second) == {"a/a-m": "open", "b/b-m": "ready"}
-    assert len(exchange.changes) == 1
+    assert len(shared.changes) == 1
 
 
 def test_successful_probe_of_one_worker_restores_all() -> None:
@@ -146,7 +146,7 @@ def test_old_states_and_unknown_deployments_are_ignored() -> None:
 def test_flush_hands_over_counts_once() -> None:
     """Attempts, results and the steps of the time to first token, under the Unix minute."""
     times = Times()
-    board, _, exchange = two_workers(times)
+    board, _, shared = two_workers(times)
     health = board.of("a/a-m")
     board.attempt_succeeded(health, 0.02)
     board.attempt_succeeded(health, None)
@@ -156,21 +156,21 @@ def test_flush_hands_over_counts_once() -> None:
     board.flush()
 
     counts = HealthCounts(3, 2, {"network": 1}, {1: 1})
-    assert exchange.added == [("a/a-m", 30_000_000, counts, HealthState.READY)]
+    assert shared.added == [("a/a-m", 30_000_000, counts, HealthState.READY)]
 
 
 def test_flush_repeats_the_state_of_what_is_not_ready() -> None:
     """A minute without attempts still shows that the deployment was out."""
     times = Times()
-    board, _, exchange = two_workers(times)
+    board, _, shared = two_workers(times)
     board.attempt_failed(board.of("a/a-m"), Failure(FailureClass.CREDENTIAL, 401))
     board.flush()
-    exchange.added.clear()
+    shared.added.clear()
     times.now = 60.0
 
     board.flush()
 
-    assert exchange.added == [("a/a-m", 30_000_001, HealthCounts(), HealthState.OUT)]
+    assert shared.added == [("a/a-m", 30_000_001, HealthCounts(), HealthState.OUT)]
 
 
 def test_reload_keeps_the_health_of_deployments_that_stay() -> None:

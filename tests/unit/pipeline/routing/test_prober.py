@@ -35,7 +35,7 @@ from tests.support.waiting import wait_until
 LABEL = "up/up-m"
 
 
-class Exchange:
+class FakeSharedHealth:
     """Permits probes, or not, and notes what happens in which order."""
 
     def __init__(self, *, permits: bool = True) -> None:
@@ -79,11 +79,11 @@ class Scene:
         )
         deployment = a_deployment(msgspec.structs.replace(provider, wires={wire: route}))
         catalogue = Catalogue("", (a_model(deployment),), (deployment.provider,), {})
-        self.exchange = Exchange(permits=permits)
-        self.board = HealthBoard(HealthRules(), "w", self.exchange)
+        self.shared = FakeSharedHealth(permits=permits)
+        self.board = HealthBoard(HealthRules(), "w", self.shared)
         self.board.keep(catalogue)
         self.transport = ScriptedTransport(*steps)
-        self.prober = Prober(self.board, self.transport, self.exchange)
+        self.prober = Prober(self.board, self.transport, self.shared)
         self.rotation = CredentialRotation(2)
         several = {"up": self.rotation} if credentials > 1 else {}
         self.prober.serve(catalogue, {LABEL: "max_completion_tokens"}, several)
@@ -133,7 +133,7 @@ async def test_answer_that_demands_a_rest_gets_it(status: int, kind: str) -> Non
     assert await scene.probe() is HealthState.RESTING
     assert health.demanded
     assert health.rests_until - monotonic() == pytest.approx(7, abs=1)
-    assert scene.exchange.events[:3] == ["out", "ready", f"resting {kind}"]
+    assert scene.shared.events[:3] == ["out", "ready", f"resting {kind}"]
 
 
 @pytest.mark.parametrize(("status", "seconds"), [(200, 60), (429, 60), (503, 90)])
@@ -207,8 +207,8 @@ async def test_another_worker_probes() -> None:
     scene.take_out()
 
     assert await scene.probe() is HealthState.OUT
-    assert (scene.exchange.asked, scene.transport.requests) == (1, [])
-    assert scene.exchange.events == ["out"]
+    assert (scene.shared.asked, scene.transport.requests) == (1, [])
+    assert scene.shared.events == ["out"]
 
 
 @pytest.mark.parametrize("step", [response(200), response(401), RuntimeError("a defect")])
@@ -220,7 +220,7 @@ async def test_claim_is_released_after_the_outcome_was_published(step: Step) -> 
     state = await scene.probe()
 
     outcome = [] if isinstance(step, Exception) else [state.value]
-    assert scene.exchange.events == ["out", *outcome, f"{LABEL} token 1"]
+    assert scene.shared.events == ["out", *outcome, f"{LABEL} token 1"]
 
 
 @pytest.mark.parametrize("outcome", [HealthState.READY, HealthState.OPEN])
@@ -231,11 +231,11 @@ async def test_probe_that_another_worker_has_just_finished_is_not_repeated(
     scene = Scene()
     scene.board.of(LABEL).open(-100.0)
     change = HealthChange(LABEL, outcome, "other", int(time() * 1000))
-    scene.exchange.meanwhile = lambda: scene.board.learn([change])
+    scene.shared.meanwhile = lambda: scene.board.learn([change])
 
     assert await scene.probe() is outcome
     assert scene.transport.requests == []
-    assert scene.exchange.events == [f"{LABEL} token 1"]
+    assert scene.shared.events == [f"{LABEL} token 1"]
 
 
 async def test_next_probe_is_sent_with_another_credential() -> None:
@@ -287,7 +287,7 @@ async def test_end_of_the_prober_waits_for_its_probes() -> None:
     assert closed
 
 
-class AskedExchange:
+class FakeSharedProbes:
     """The first worker that claims a probe sends it."""
 
     def __init__(self) -> None:
@@ -312,18 +312,18 @@ ASKED = Probe(probe="x", deployment=LABEL)
 
 async def test_asked_probe_tests_every_credential_and_one_worker_sends_it() -> None:
     """The upstream's words are passed on without the credential; one that works is enough."""
-    scene, exchange = Scene(refused(b"bad key: sk-first-1234"), response(200)), AskedExchange()
+    scene, shared = Scene(refused(b"bad key: sk-first-1234"), response(200)), FakeSharedProbes()
     provider = scene.prober._deployments[LABEL].provider
     route = msgspec.structs.replace(
         provider.wires[Wire.OPENAI], headers=((b"authorization", b"Bearer sk-first-1234"),)
     )
     provider.wires[Wire.OPENAI] = route
     scene.take_out()
-    workers = [AskedProbes(scene.prober, exchange) for _ in range(2)]
+    workers = [AskedProbes(scene.prober, shared) for _ in range(2)]
     for each in workers:
         each.received(ASKED)
-    await wait_until(lambda: exchange.finished)
-    (done,) = exchange.finished
+    await wait_until(lambda: shared.finished)
+    (done,) = shared.finished
     workers[0].received(done)
 
     first, second = done.outcomes or ()
@@ -391,8 +391,8 @@ async def test_outcome_of_another_worker_ends_the_rest_of_a_credential() -> None
 
 async def test_unknown_deployment_is_not_probed() -> None:
     """Another configuration may have it."""
-    scene, exchange = Scene(), AskedExchange()
-    AskedProbes(scene.prober, exchange).received(Probe(probe="x", deployment="other/m"))
+    scene, shared = Scene(), FakeSharedProbes()
+    AskedProbes(scene.prober, shared).received(Probe(probe="x", deployment="other/m"))
     await asyncio.sleep(0)
 
-    assert not exchange.claimed
+    assert not shared.claimed

@@ -237,12 +237,12 @@ def test_failure_before_the_first_chunk_is_an_http_error(body, status, kind, cod
 
     assert stream.feed(body) + stream.end(True) == b""
     assert (stream.started, stream.done, stream.failed) == (False, True, True)
-    assert stream.early_error is not None
-    assert stream.early_error.fault is not None
-    assert stream.early_error.status == status
-    error = json.loads(stream.early_error.body)["error"]
+    assert stream.error_before_commit is not None
+    assert stream.error_before_commit.fault is not None
+    assert stream.error_before_commit.status == status
+    error = json.loads(stream.error_before_commit.body)["error"]
     assert (error["type"], error["code"]) == (kind, code)
-    assert stream.error_event == b"data: %b\n\n" % stream.early_error.body
+    assert stream.error_event == b"data: %b\n\n" % stream.error_before_commit.body
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_failure_in_the_stream_is_the_last_event(bad, message, clean):
         b'data: {"error":{"message":"%b","type":"server_error","param":null,"code":null}}\n\n'
         % message
     )
-    assert (stream.done, stream.failed, stream.early_error) == (True, True, None)
+    assert (stream.done, stream.failed, stream.error_before_commit) == (True, True, None)
     assert stream.feed(STOP) + stream.end(True) + stream.expire_after_finish() == b""
 
 

@@ -120,7 +120,7 @@ def test_stream_of_vector_is_translated_however_it_is_split(vector):
         stream, events = run(given, pieces)
 
         if "http_error" in expected:
-            error = stream.early_error
+            error = stream.error_before_commit
             assert error is not None
             assert not events
             assert not stream.started

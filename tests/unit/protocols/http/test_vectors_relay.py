@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.catalogue import Catalogue, route_headers
 from gateway.core.model import Endpoint, Model, Prices, Usage, Wire
-from gateway.edge.routes import Page, match, surface
+from gateway.edge.routes import Page, error_wire, match
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.http.errors.gateway_errors import render
 from gateway.protocols.http.headers import client_headers, translated_headers, upstream_headers
@@ -214,7 +214,7 @@ def respond(given: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], byte
     request, headers = given["request"], given["request"]["headers"]
     path, _, query = request["path"].partition("?")
     models = catalogue(given.get("catalog", []), [])
-    wire = surface(path)
+    wire = error_wire(path)
     try:
         target = match(request["method"], path)
         if isinstance(target, Page) and target is not Page.MODELS:

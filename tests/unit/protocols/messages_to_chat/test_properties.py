@@ -176,7 +176,7 @@ def test_any_stream_keeps_the_clients_shape(chunks, done, dialect):
 
     check_invariants(written)
     assert stream.done
-    assert stream.failed == (b"event: error" in written or stream.early_error is not None)
+    assert stream.failed == (b"event: error" in written or stream.error_before_commit is not None)
 
 
 @given(STREAM, st.data())

@@ -30,7 +30,7 @@ def test_translator_fits_the_contract():
     translator: StreamTranslator = new_stream()
 
     assert not translator.started
-    assert translator.early_error is None
+    assert translator.error_before_commit is None
     assert not translator.done
 
 
@@ -59,13 +59,13 @@ def test_error_first_is_an_http_error():
     assert (
         stream.feed(sse({"error": {"message": "Slow down", "code": "rate_limit_exceeded"}})) == b""
     )
-    assert stream.early_error is not None
-    assert stream.early_error.status == 429
-    assert json.loads(stream.early_error.body) == {
+    assert stream.error_before_commit is not None
+    assert stream.error_before_commit.status == 429
+    assert json.loads(stream.error_before_commit.body) == {
         "type": "error",
         "error": {"type": "rate_limit_error", "message": "Slow down"},
     }
-    assert stream.early_error.fault is not None
+    assert stream.error_before_commit.fault is not None
     assert read_events(stream.error_event)[0]["event"] == "error"
     assert stream.done
     assert stream.failed

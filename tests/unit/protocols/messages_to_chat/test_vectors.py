@@ -109,14 +109,14 @@ def test_stream_of_vector_is_translated(vector):
 
         assert stream.done
         if "http_error" in expected:
-            error = stream.early_error
+            error = stream.error_before_commit
             assert error is not None
             assert stream.failed
             assert written == b""
             assert error.status == expected["http_error"]["status"]
             assert json.loads(error.body) == expected["http_error"]["body"]
             continue
-        assert stream.early_error is None
+        assert stream.error_before_commit is None
         assert read_events(written) == expected["events"]
         check_invariants(written)
 

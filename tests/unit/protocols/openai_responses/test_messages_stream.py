@@ -92,9 +92,9 @@ def test_stream_keeps_an_early_error_for_an_http_response() -> None:
     written = stream.feed(ERROR)
 
     assert written == b""
-    assert stream.early_error is not None
-    assert stream.early_error.status == 503
-    assert msgspec.json.decode(stream.early_error.body)["error"]["message"]
+    assert stream.error_before_commit is not None
+    assert stream.error_before_commit.status == 503
+    assert msgspec.json.decode(stream.error_before_commit.body)["error"]["message"]
     assert b"response.failed" in stream.error_event
     assert stream.failed
 
@@ -103,7 +103,7 @@ def test_stream_without_an_error_has_no_error_event() -> None:
     """Nothing went wrong."""
     stream = translator()
 
-    assert (stream.early_error, stream.error_event) == (None, b"")
+    assert (stream.error_before_commit, stream.error_event) == (None, b"")
 
 
 def test_failed_response_shows_the_usage_reported_so_far() -> None:

@@ -103,7 +103,7 @@ def test_arbitrary_chunks_give_well_formed_streams(
     written = b"".join(map(stream.feed, [*raw, DONE] if done else raw)) + stream.end(clean)
 
     events = events_in(written)
-    if stream.early_error is not None:
+    if stream.error_before_commit is not None:
         assert events == []
         return
     assert kinds(events)[:2] == ["created", "in_progress"]

@@ -346,9 +346,9 @@ def test_error_as_first_event_is_an_http_error() -> None:
     assert stream.feed(b'data: {"error":{"code":429,"message":"Slow"}}\n\n') == b""
 
     assert (stream.started, stream.done, stream.failed) == (False, True, True)
-    assert stream.early_error is not None
-    assert stream.early_error.status == 429
-    assert json.loads(stream.early_error.body)["error"]["code"] == "rate_limit_exceeded"
+    assert stream.error_before_commit is not None
+    assert stream.error_before_commit.status == 429
+    assert json.loads(stream.error_before_commit.body)["error"]["code"] == "rate_limit_exceeded"
     events = events_in(stream.error_event)
     assert kinds(events) == ["created", "in_progress", "failed"]
 
@@ -358,8 +358,8 @@ def test_stream_without_any_event_is_an_http_error() -> None:
     stream = responses_stream(context())
 
     assert stream.end(clean=True) == b""
-    assert stream.early_error is not None
-    assert stream.early_error.status == 502
+    assert stream.error_before_commit is not None
+    assert stream.error_before_commit.status == 502
 
 
 @pytest.mark.parametrize(

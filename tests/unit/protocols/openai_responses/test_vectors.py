@@ -98,9 +98,9 @@ def run_stream(given: dict[str, Any]) -> dict[str, Any]:
     translator = responses_stream(context_of(given))
     raw = b"".join(map(translator.feed, chat_chunks(given)))
     raw += translator.end(given.get("eof", "clean") == "clean")
-    if translator.early_error is not None:
+    if translator.error_before_commit is not None:
         assert raw == b""
-        error = translator.early_error
+        error = translator.error_before_commit
         return {"http_error": {"status": error.status, "body": json.loads(error.body)}}
     return {"events": events_in(raw)}
 

@@ -25,7 +25,11 @@ def test_whole_body_is_unchanged() -> None:
 
     assert transform.feed(b'{"error": 1') == b'{"error": 1'
     assert (transform.release(), transform.expire_after_finish(), transform.end(True)) == (b"",) * 3
-    assert (transform.early_error, transform.done, transform.keepalive) == (None, False, b"")
+    assert (transform.error_before_commit, transform.done, transform.keepalive) == (
+        None,
+        False,
+        b"",
+    )
 
 
 def test_comments_wait_for_the_first_event() -> None:
@@ -51,7 +55,7 @@ def test_first_event_that_is_an_error_is_not_written(hides_usage: bool) -> None:
 
     assert stream.feed(ERROR) == b""
 
-    early = stream.early_error
+    early = stream.error_before_commit
     assert early is not None
     assert early.status == 503
     assert json.loads(early.body)["error"]["message"] == "engine is full"
@@ -63,7 +67,7 @@ def test_later_error_is_relayed() -> None:
     stream.feed(EVENT)
 
     assert stream.feed(ERROR) == ERROR
-    assert stream.early_error is None
+    assert stream.error_before_commit is None
 
 
 def test_unfinished_first_event_is_written_at_a_clean_end_only() -> None:
@@ -81,7 +85,7 @@ def test_unfinished_error_is_an_early_error() -> None:
     stream.feed(ERROR[:-2])
 
     assert stream.end(clean=True) == b""
-    assert stream.early_error is not None
+    assert stream.error_before_commit is not None
 
 
 def test_half_an_event_is_dropped_where_usage_is_hidden_and_the_stream_broke_off() -> None:
@@ -105,8 +109,8 @@ def test_small_body_is_held_until_its_clean_end() -> None:
     for body in (complete, cut):
         assert body.feed(WHOLE[:9]) + body.feed(WHOLE[9:]) == b""
 
-    assert (complete.end(clean=True), complete.early_error) == (WHOLE, None)
-    assert (cut.end(clean=False), cut.early_error) == (b"", None)
+    assert (complete.end(clean=True), complete.error_before_commit) == (WHOLE, None)
+    assert (cut.end(clean=False), cut.error_before_commit) == (b"", None)
 
 
 def test_released_body_is_forwarded_from_then_on() -> None:
@@ -117,7 +121,7 @@ def test_released_body_is_forwarded_from_then_on() -> None:
     assert body.release() == b'{"error":'
     assert body.release() == b""
     assert body.feed(b'"x"}') == b'"x"}'
-    assert (body.end(clean=True), body.early_error) == (b"", None)
+    assert (body.end(clean=True), body.error_before_commit) == (b"", None)
 
 
 @pytest.mark.parametrize("more", [0, 1])
@@ -145,8 +149,8 @@ def test_body_that_reports_an_error_is_an_early_error() -> None:
     body.feed(b'{"error":{"message":"engine is full","code":503}}')
 
     assert body.end(clean=True) == b""
-    assert body.early_error is not None
-    assert json.loads(body.early_error.body)["error"]["message"] == "engine is full"
+    assert body.error_before_commit is not None
+    assert json.loads(body.error_before_commit.body)["error"]["message"] == "engine is full"
 
 
 def test_malformed_stream_is_an_early_error() -> None:
@@ -154,4 +158,4 @@ def test_malformed_stream_is_an_early_error() -> None:
     body.feed(b"data: {\n\n")
 
     assert body.end(clean=True) == b""
-    assert body.early_error is not None
+    assert body.error_before_commit is not None

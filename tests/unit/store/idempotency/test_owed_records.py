@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from gateway.core.idempotency import Hold
+from gateway.core.idempotency import GrantedClaim
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
 from gateway.store.idempotency.records import (
@@ -17,7 +17,7 @@ from gateway.store.idempotency.records import (
     MAX_PENDING_FREES,
     IdempotencyRecords,
 )
-from gateway.store.redis.client import Reason, RedisClient, RedisUnavailable, Reply, ReplyError
+from gateway.store.redis.client import PipelinedRedis, Reason, RedisUnavailable, Reply, ReplyError
 from gateway.store.redis.connection import Argument
 from gateway.store.redis.scripts import LuaScript
 from tests.support.idempotency import ANSWER, claim_of
@@ -79,13 +79,13 @@ def clock() -> Clock:
 @pytest.fixture
 def records(bus: FakeBus, clock: Clock) -> IdempotencyRecords:
     return IdempotencyRecords(
-        cast("RedisClient", bus), SETTINGS, "p:", count=lambda _: None, clock=clock
+        cast("PipelinedRedis", bus), SETTINGS, "p:", count=lambda _: None, clock=clock
     )
 
 
-async def held(records: IdempotencyRecords) -> Hold:
+async def held(records: IdempotencyRecords) -> GrantedClaim:
     begun = await records.begin(CLAIM)
-    assert isinstance(begun, Hold)
+    assert isinstance(begun, GrantedClaim)
     return begun
 
 

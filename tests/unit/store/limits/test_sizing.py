@@ -6,22 +6,22 @@ import msgspec
 import pytest
 
 from gateway.core.model import Endpoint, Prices
-from gateway.ports import Reservation, ReserveAsk
+from gateway.ports import Reservation, ReservationRequest
 from gateway.settings import Money
 from gateway.store.limits.sizing import MOST_NANOUSD, ReservationSizer
 from tests.support.metering import MODEL, ask_for
 
 
-def size(ask: ReserveAsk, room: int | None = None) -> Reservation:
+def size(request: ReservationRequest, room: int | None = None) -> Reservation:
     """Return the reservation of a call whose account has this room."""
-    return ReservationSizer(Money(), lambda _: room).size(ask)
+    return ReservationSizer(Money(), lambda _: room).size(request)
 
 
 def test_token_count_holds_nothing() -> None:
     """A token count costs nothing and takes no tokens."""
-    ask = msgspec.structs.replace(ask_for(), endpoint=Endpoint.COUNT_TOKENS)
+    request = msgspec.structs.replace(ask_for(), endpoint=Endpoint.COUNT_TOKENS)
 
-    held = size(ask)
+    held = size(request)
 
     assert (held.hold_nanousd, held.worst_nanousd, held.tokens) == (0, 0, 0)
 
@@ -52,17 +52,17 @@ def test_worst_case_of_an_account_with_little_room_is_close(
     bound: int | None, input_tokens: int, counted: int
 ) -> None:
     """The input is bounded by its body, at least by its estimate, instead of by the context."""
-    ask = ask_for(input_bound=bound, input_tokens=input_tokens, max_tokens=100)
+    request = ask_for(input_bound=bound, input_tokens=input_tokens, max_tokens=100)
 
-    assert size(ask, room=0).worst_nanousd == counted + 100
+    assert size(request, room=0).worst_nanousd == counted + 100
 
 
 @pytest.mark.parametrize(("room", "worst"), [(None, 1100), (17_600, 1100), (17_599, 400)])
 def test_body_is_bounded_only_if_room_is_scarce(room: int | None, worst: int) -> None:
     """With room for sixteen calls of a full context, the body is not read."""
-    ask = ask_for(input_bound=300, max_tokens=100)
+    request = ask_for(input_bound=300, max_tokens=100)
 
-    assert size(ask, room=room).worst_nanousd == worst
+    assert size(request, room=room).worst_nanousd == worst
 
 
 def test_body_of_a_free_input_is_not_bounded() -> None:
@@ -73,9 +73,9 @@ def test_body_of_a_free_input_is_not_bounded() -> None:
 
     free_input = Prices(input=0, output=10**6, cache_read=0, cache_write=0, reasoning=0)
     model = msgspec.structs.replace(MODEL, prices=free_input)
-    ask = msgspec.structs.replace(ask_for(model=model, max_tokens=100), input_bound=unread)
+    request = msgspec.structs.replace(ask_for(model=model, max_tokens=100), input_bound=unread)
 
-    assert size(ask, room=0).worst_nanousd == 100
+    assert size(request, room=0).worst_nanousd == 100
 
 
 def test_hold_and_worst_case_stay_exact_in_scripts() -> None:

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from gateway.store.redis.address import cold_client, read_target
+from gateway.store.redis.address import cold_client, parse_address
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_read_target_url_gives_its_parts(
     url: str, label: str, username: str | None, password: str | None, db: int
 ) -> None:
     """Every form of address is read, escapes undone."""
-    target = read_target(url)
+    target = parse_address(url)
 
     assert (target.label, target.username, target.password, target.db) == (
         label, username, password, db,
@@ -39,13 +39,13 @@ def test_read_target_url_gives_its_parts(
 
 def test_read_target_settings_password_counts_before_the_urls() -> None:
     """The password from the settings wins."""
-    assert read_target("redis://:url@h", password="settings").password == "settings"
+    assert parse_address("redis://:url@h", password="settings").password == "settings"
 
 
 def test_read_target_rediss_verifies_unless_told_otherwise() -> None:
     """TLS checks certificate and name by default."""
-    strict = read_target("valkeys://h").tls
-    lax = read_target("rediss://h?ssl_cert_reqs=none").tls
+    strict = parse_address("valkeys://h").tls
+    lax = parse_address("rediss://h?ssl_cert_reqs=none").tls
 
     assert strict is not None and lax is not None
     assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
@@ -54,7 +54,7 @@ def test_read_target_rediss_verifies_unless_told_otherwise() -> None:
 
 def test_read_target_sentinels_have_their_own_credential_and_the_same_tls() -> None:
     """The Sentinels' user and password are not those of the server."""
-    target = read_target(
+    target = parse_address(
         "rediss+sentinel://user@a/main?ssl_cert_reqs=none&sentinel_username=watcher",
         password="p1",
         sentinel_password="p2",
@@ -82,19 +82,19 @@ def test_read_target_sentinels_have_their_own_credential_and_the_same_tls() -> N
 def test_read_target_mistakes_raise_without_repeating_the_url(url: str) -> None:
     """A malformed address is refused; the error does not show its password."""
     with pytest.raises(ValueError) as caught:
-        read_target(url)
+        parse_address(url)
 
     assert "secret" not in str(caught.value)
 
 
 def test_target_repr_shows_no_password() -> None:
     """A target can be logged."""
-    assert repr(read_target("redis://user:secret@h/1")) == "RedisTarget(h:6379, db=1, tls=False)"
+    assert repr(parse_address("redis://user:secret@h/1")) == "RedisAddress(h:6379, db=1, tls=False)"
 
 
 def test_cold_client_takes_over_every_option() -> None:
     """A redis-py client of the target logs in as the bus does."""
-    client = cold_client(read_target("rediss://user:pass@h:7000/4?ssl_cert_reqs=none"))
+    client = cold_client(parse_address("rediss://user:pass@h:7000/4?ssl_cert_reqs=none"))
 
     options = client.connection_pool.connection_kwargs
     assert (options["host"], options["port"], options["db"]) == ("h", 7000, 4)

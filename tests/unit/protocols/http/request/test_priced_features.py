@@ -14,7 +14,7 @@ from gateway.core.model import Deployment, Endpoint, TokenPrices, Wire
 from gateway.core.routing.plan import plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.request.exchange import RequestBuilder
+from gateway.pipeline.request.builder import RequestBuilder
 from gateway.pipeline.request.inbound_request import parse_request
 from gateway.ports import UpstreamRequest
 from gateway.protocols.http.request.fields import decode_call

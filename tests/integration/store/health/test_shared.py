@@ -11,15 +11,15 @@ import pytest
 from gateway.core.routing.failures import FailureClass
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
 from gateway.core.routing.probes import TIMEOUT_S
-from gateway.store.health.exchange import (
+from gateway.store.health.shared import (
     PROBE_MS,
     RedisHealth,
     health_channel,
     minute_key,
     probe_key,
 )
-from gateway.store.redis.address import read_target
-from gateway.store.redis.client import RedisClient
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.client import PipelinedRedis
 from gateway.store.redis.pubsub import Subscription
 from tests.support.waiting import wait_until
 
@@ -31,8 +31,8 @@ class Worker:
     """One worker's exchange and what it learned."""
 
     def __init__(self, url: str, prefix: str) -> None:
-        target = read_target(url)
-        self.redis = RedisClient(target)
+        target = parse_address(url)
+        self.redis = PipelinedRedis(target)
         self.learned: list[HealthChange] = []
         self.exchange = RedisHealth(self.redis, prefix, self.learn)
         self.subscription = Subscription(target, health_channel(prefix), self.exchange)

@@ -12,7 +12,7 @@ from gateway.core.model import Deployment, Endpoint, Wire
 from gateway.core.routing.plan import plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.request.exchange import Exchange, RequestBuilder, capabilities_of
+from gateway.pipeline.request.builder import RequestBuilder, ResponseTransforms, capabilities_of
 from gateway.pipeline.request.inbound_request import parse_request
 from gateway.ports import Headers, UpstreamRequest
 from gateway.protocols.native_chat import NativeLimits
@@ -44,7 +44,7 @@ def prepared(
     deployment: Deployment,
     endpoint: Endpoint = Endpoint.CHAT_COMPLETIONS,
     **given: Any,
-) -> tuple[UpstreamRequest, Exchange, Call]:
+) -> tuple[UpstreamRequest, ResponseTransforms, Call]:
     """What is made of a request for the deployment."""
     model = a_model(deployment)
     catalogue = Catalogue("capio/", (model,), (deployment.provider,), {"m": model})
@@ -53,13 +53,13 @@ def prepared(
     call.model, call.stream, call.model_asked = model, front.fields.stream, "m"
     (candidate,) = plan(model, front.wire, endpoint).candidates
     context = a_context(call, front, CALLERS, session_id="session-1", **given)
-    request, exchange = RequestBuilder(catalogue).prepare(context, candidate)
-    return request, exchange, call
+    request, transforms = RequestBuilder(catalogue).prepare(context, candidate)
+    return request, transforms, call
 
 
-def hides_usage(exchange: Exchange) -> bool:
+def hides_usage(transforms: ResponseTransforms) -> bool:
     """Whether the client does not get the usage event."""
-    return not exchange.transform.feed(b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n')
+    return not transforms.transform.feed(b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n')
 
 
 def deployed(*wires: Wire, **given: Any) -> Deployment:
@@ -71,11 +71,11 @@ def test_own_dialect_changes_the_model_and_nothing_else() -> None:
     """Spaces, order and unknown members stay."""
     body = b'{ "x" : 1.0, "model" : "m", "messages":[ ], "zz":{"a":[1e5]} }'
 
-    request, exchange, _ = prepared(body, deployed())
+    request, transforms, _ = prepared(body, deployed())
 
     assert request.body == body.replace(b'"m"', b'"up-m"', 1)
     assert (request.method, request.path) == ("POST", "/v1/chat/completions")
-    assert (exchange.translated, exchange.reshape) == (False, ())
+    assert (transforms.translated, transforms.reshape) == (False, ())
 
 
 @pytest.mark.parametrize("wire", list(Wire))
@@ -147,18 +147,18 @@ def test_provider_strips_the_billing_line() -> None:
 )
 def test_usage_is_asked_for_and_hidden_from_who_did_not_ask(asked: bytes, hides: bool) -> None:
     """Every stream of such a provider reports its usage."""
-    request, exchange, _ = prepared(asked, deployed(inject_usage=True))
+    request, transforms, _ = prepared(asked, deployed(inject_usage=True))
 
     assert json.loads(request.body)["stream_options"] == {"include_usage": True}
-    assert hides_usage(exchange) is hides
+    assert hides_usage(transforms) is hides
 
 
 def test_usage_is_not_asked_for_of_whole_answers() -> None:
     """They report it anyway."""
-    request, exchange, _ = prepared(OPENAI_BODY, deployed(inject_usage=True))
+    request, transforms, _ = prepared(OPENAI_BODY, deployed(inject_usage=True))
 
     assert b"stream_options" not in request.body
-    assert not hides_usage(exchange)
+    assert not hides_usage(transforms)
 
 
 def test_output_limit_gets_the_name_that_the_upstream_knows() -> None:
@@ -197,11 +197,11 @@ def test_other_dialect_is_translated_both_ways(
     endpoint: Endpoint, body: bytes, wire: Wire, path: str
 ) -> None:
     """The request goes to the other wire's path, and a whole answer is reshaped."""
-    request, exchange, _ = prepared(body, deployed(wire), endpoint)
+    request, transforms, _ = prepared(body, deployed(wire), endpoint)
 
     assert request.path == path
-    assert exchange.reshape
-    assert exchange.translated
+    assert transforms.reshape
+    assert transforms.translated
 
 
 @pytest.mark.parametrize(
@@ -217,9 +217,9 @@ def test_stream_of_another_dialect_has_a_translator(
     endpoint: Endpoint, body: bytes, wire: Wire
 ) -> None:
     """Events are asked for, and turned into the client's."""
-    request, exchange, _ = prepared(body, deployed(wire), endpoint)
+    request, transforms, _ = prepared(body, deployed(wire), endpoint)
 
-    assert isinstance(exchange.transform, StreamTranslator)
+    assert isinstance(transforms.transform, StreamTranslator)
     assert dict(request.headers)[b"accept"] == b"text/event-stream"
 
 
@@ -333,7 +333,7 @@ def test_usage_is_requested_only_where_the_option_is_understood(dialect: str, as
     body = b'{"model":"m","messages":[],"stream":true}'
 
     deployment = deployed(dialect=dialect, inject_usage=True)
-    request, exchange, _ = prepared(body, deployment)
+    request, transforms, _ = prepared(body, deployment)
 
     assert (b"include_usage" in request.body) is asks
-    assert hides_usage(exchange) is asks
+    assert hides_usage(transforms) is asks

@@ -67,7 +67,7 @@ _PATHS = {
 _WIRE_PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
 
 
-class Exchange(msgspec.Struct):
+class ResponseTransforms(msgspec.Struct):
     """The transformations between one attempt's response and the client."""
 
     transform: StreamTransform = Unchanged()
@@ -80,7 +80,7 @@ class Exchange(msgspec.Struct):
     """How usage is read, see `Capabilities.reasoning_apart`."""
 
 
-Prepared = tuple[UpstreamRequest, Exchange]
+Prepared = tuple[UpstreamRequest, ResponseTransforms]
 
 
 class CallContext(msgspec.Struct):
@@ -147,7 +147,7 @@ class RequestBuilder:
 
     def prepare(self, context: CallContext, candidate: Candidate) -> Prepared:
         """
-        Return the request for one candidate, and the exchange that reads its response.
+        Return the request for one candidate, and the transforms of its response.
 
         They are separate so that the request, possibly megabytes, is freed while a response runs.
 
@@ -194,7 +194,7 @@ def _relayed(
         head = heads.translated(candidate, _path(context, candidate), stream=call.stream)
         sent = _request(context, candidate, body, head)
         translator = request.stream_translator(caps) if call.stream else None
-        return sent, Exchange(
+        return sent, ResponseTransforms(
             transform=translator or _relayed_stream(call, hides_usage=False),
             reshape=request.reshape(call.model, caps),
             translated=True,
@@ -207,7 +207,7 @@ def _relayed(
     path = _path(context, candidate)
     head = heads.relayed(candidate, call.model, path, context.channel.headers)
     call.dropped += head.dropped
-    return _request(context, candidate, body, head), Exchange(
+    return _request(context, candidate, body, head), ResponseTransforms(
         transform=_relayed_stream(call, hides_usage=hide),
         reasoning_apart=caps.reasoning_apart,
     )
@@ -268,7 +268,7 @@ def _translated(
     )
     head = heads.translated(candidate, _path(context, candidate), stream=call.stream)
     sent = _request(context, candidate, made.body, head)
-    return sent, Exchange(
+    return sent, ResponseTransforms(
         transform=_translator(request, response_context, caps) if call.stream else Unchanged(),
         reshape=_reshape(request, call.model, response_context, caps),
         translated=True,

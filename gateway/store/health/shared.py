@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
 from gateway.core.routing.probes import TIMEOUT_S, Probe
-from gateway.store.redis.client import RedisClient, RedisUnavailable, Reply, ReplyError
+from gateway.store.redis.client import PipelinedRedis, RedisUnavailable, Reply, ReplyError
 
 KEPT_S: Final = 7200
 """How long the counts of a minute are kept."""
@@ -35,7 +35,7 @@ _PROBE: Final = msgspec.json.Decoder(Probe)
 
 class RedisHealth:
     """
-    Implements `ports.HealthExchange`, and is the listener of its channel.
+    Implements `ports.SharedHealth`, and is the listener of its channel.
 
     Args:
         redis: Commands are sent, and their replies not awaited.
@@ -45,7 +45,7 @@ class RedisHealth:
 
     def __init__(
         self,
-        redis: RedisClient,
+        redis: PipelinedRedis,
         key_prefix: str,
         learn: Callable[[Iterable[HealthChange]], None] | None = None,
     ) -> None:
