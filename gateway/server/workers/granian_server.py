@@ -13,12 +13,14 @@ import os
 import select
 import signal
 import sys
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from granian._granian import SocketHolder
+from granian import _signals
+from granian._granian import SocketHolder, WorkerSignal
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -144,6 +146,8 @@ class WorkerServer(MPServer):
         revision, supervisor = self.pool.revision, os.getpid()
 
         def load() -> App:
+            # Granian reads this name in the worker, after the call of `load`.
+            _signals.set_loop_signals = shutdown_signal
             descriptor = keep_only(self._listeners, slot)
             link = WorkerLink(state, revision, supervisor, lambda: stop_accepting(descriptor))
             return self._load(link)
@@ -169,6 +173,28 @@ class WorkerServer(MPServer):
     def _stop_workers(self) -> None:
         # The pool has ended them; Granian's own list of failed ones would become its exit code.
         self.interrupt_children.clear()
+
+
+def shutdown_signal(loop: AbstractEventLoop) -> WorkerSignal:
+    """
+    Return Granian's shutdown event, which the first SIGTERM or SIGINT sets.
+
+    Granian's own handlers set it upon every signal, and `set` waits until an earlier one has been
+    taken: a second signal would block the event loop for ever. Two at once are usual: Ctrl-C goes
+    to the whole process group, systemd stops a whole control group, and the supervisor terminates
+    its workers as well.
+    """
+    event = WorkerSignal()
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        if len(received) == 1:
+            event.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    return event
 
 
 class _GranianProcess:

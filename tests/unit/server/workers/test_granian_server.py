@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 import logging
+import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trustme
+import uvloop
 from granian._granian import SocketHolder
 from granian.server.mp import MPServer, WorkerProcess
 
-from gateway.server.workers.granian_server import WorkerServer
+from gateway.server.workers import granian_server
+from gateway.server.workers.granian_server import WorkerServer, shutdown_signal
 
 OVERRIDDEN = {
     "_init_shared_socket": ["self"],
@@ -50,6 +54,36 @@ def test_granian_starts_workers_as_the_pool_does() -> None:
     assert "self._shd" in inspect.getsource(MPServer._spawn_worker)
     for name in ("start", "is_alive", "terminate", "kill"):
         assert parameters(getattr(WorkerProcess, name)) == ["self"]
+
+
+def test_only_the_first_signal_reaches_granian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is two signals, of the terminal and of the supervisor; a second `set` would block."""
+    sets: list[str] = []
+    event = SimpleNamespace(set=lambda: sets.append("set"))
+    monkeypatch.setattr(granian_server, "WorkerSignal", lambda: event)
+    loop = uvloop.new_event_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert shutdown_signal(loop) is event
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            loop.call_soon(signal.raise_signal, number)
+        loop.call_later(0.05, loop.stop)
+        loop.run_forever()
+    finally:
+        loop.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    assert sets == ["set"]
+
+
+def test_granian_takes_the_signals_from_the_replaced_function() -> None:
+    """`load` runs first in the worker; then Granian imports the name."""
+    started = inspect.getsource(MPServer._spawn_asgi_lifespan_worker)
+    assert "from granian._signals import set_loop_signals" in started
+    assert "shutdown_event = set_loop_signals(loop)" in started
+    wrapped = inspect.getsource(WorkerProcess.wrap_target)
+    assert wrapped.index("callback_loader()") < wrapped.index("return target(")
 
 
 def test_holder_does_not_close_the_socket() -> None:
