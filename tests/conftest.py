@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -38,6 +39,10 @@ settings.register_profile("ci", max_examples=20, derandomize=True, deadline=None
 settings.register_profile("long", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("CAPIO_EXAMPLES", "dev"))
 
+TESTS = Path(__file__).parent
+OF_PROCESSES = {"abuse", "agents", "browser", "field", "integration", "process"}
+"""Directories whose tests talk to processes, and so depend on their speed."""
+
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
@@ -51,8 +56,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start long files first, so that no worker is left with one when the others have finished."""
+    """
+    Start long files first, so that no worker is left with one when the others have finished.
+
+    With `CAPIO_RERUNS`, tests of running processes that fail are repeated that often: they depend
+    on the time that a loaded machine gives them. pytest reports each repetition.
+    """
     items.sort(key=lambda item: item.get_closest_marker("agents") is None)
+    reruns = int(os.environ.get("CAPIO_RERUNS", "0"))
+    for item in items if reruns else ():
+        if item.path.relative_to(TESTS).parts[0] in OF_PROCESSES:
+            item.add_marker(pytest.mark.flaky(reruns=reruns))
 
 
 def pytest_collection_finish() -> None:
