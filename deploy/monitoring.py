@@ -92,7 +92,7 @@ ALERTS = (
         "3m",
         "critical",
         "A ledger writer cannot read Redis or write to SQL.",
-        "Read ledger_retrying in its log; `capio doctor` names the cause.",
+        "Read ledger_write_deferred in its log; `capio doctor` names the cause.",
     ),
     Alert(
         "CapioUsageSpilled",
@@ -100,7 +100,7 @@ ALERTS = (
         "5m",
         "warning",
         "Usage events wait on local disk for {{ $value | humanizeDuration }}.",
-        "Check Redis; while it is available, read spill_segment_not_replayed in the log.",
+        "Check Redis; while it is available, read spill_segment_replay_failed in the log.",
     ),
     Alert(
         "CapioWithoutRedis",

@@ -199,9 +199,7 @@ async def _wait_for_port(host: str, port: int, stop: asyncio.Event) -> None:
         except OSError as error:
             if not warned:
                 warned = True
-                logger.warning(
-                    "console_port_unavailable", extra={"port": port, "reason": str(error)}
-                )
+                logger.warning("console_bind_failed", extra={"port": port, "reason": str(error)})
         try:
             async with asyncio.timeout(_PORT_RETRY_S):
                 await stop.wait()

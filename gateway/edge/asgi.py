@@ -25,7 +25,7 @@ from gateway.pipeline.overload.early_refusal import EarlyRefusal, Refused
 from gateway.pipeline.proxy import Proxy
 from gateway.protocols.http.errors.gateway_errors import render
 
-logger = logging.getLogger("gateway.edge")
+logger = logging.getLogger(__name__)
 
 
 class RequestIds:

@@ -102,7 +102,7 @@ class Recorder:
         last = self._unreadable_logged_at.get(deployment)
         if last is None or now - last >= UNREADABLE_USAGE_LOG_S:
             self._unreadable_logged_at[deployment] = now
-            logger.warning("usage_unreadable", extra={"deployment": deployment})
+            logger.warning("usage_read_failed", extra={"deployment": deployment})
 
 
 def _ended(call: Call) -> float:

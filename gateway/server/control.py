@@ -51,7 +51,7 @@ class ControlServer:
         """Listen; replaces the socket of a killed gateway, but not that of a running one."""
         try:
             if _responds(self._run_dir):
-                logger.error("control_unavailable", extra={"reason": "another gateway listens"})
+                logger.error("control_start_failed", extra={"reason": "another gateway listens"})
                 return
             (self._run_dir / _NAME).unlink(missing_ok=True)
             listener = socket.socket(socket.AF_UNIX)
@@ -60,7 +60,7 @@ class ControlServer:
             (self._run_dir / _NAME).chmod(0o600)
             listener.listen(8)
         except OSError as failure:
-            logger.error("control_unavailable", extra={"reason": str(failure)})  # noqa: TRY400
+            logger.error("control_start_failed", extra={"reason": str(failure)})  # noqa: TRY400
             return
         self._socket = listener
         threading.Thread(target=self._serve, args=(listener,), name="control", daemon=True).start()

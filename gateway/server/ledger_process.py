@@ -116,7 +116,7 @@ async def _reconcile(database: Database, by: str) -> ReconcileRun:
         return ReconcileRun(
             asked_by=by, at=int(time.time()), took_ms=_ms_since(began), error=describe(error)
         )
-    logger.info("reconciled", extra={"by": by, "differences": len(found.differences)})
+    logger.info("ledger_reconciled", extra={"by": by, "differences": len(found.differences)})
     return ReconcileRun(
         asked_by=by,
         at=int(time.time()),

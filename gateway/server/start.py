@@ -114,5 +114,5 @@ def _with_leftovers(settings: Settings, code: int) -> int:
         return code
     found = {"directory": str(directory), "files": left.files, "size_bytes": left.size_bytes}
     remedy = "keep the directory, and start the gateway with it once Redis or SQL is available"
-    logger.error("usage_left_on_disk", extra={**found, "remedy": remedy})
+    logger.error("usage_events_left", extra={**found, "remedy": remedy})
     return code or USAGE_LEFT

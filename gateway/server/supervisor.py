@@ -268,7 +268,7 @@ class Supervisor:
         found = {"cause": cause, "workers": applied, "from_the_next_start": deferred}
         if rejected:
             self._metrics.config_reloads.labels("not_applied").inc()
-            logger.error("config_not_applied", extra={**found, "not_applied": rejected})
+            logger.error("config_apply_failed", extra={**found, "not_applied": rejected})
             return refusal(
                 f"{rejected} workers keep the old configuration. See catalogue_reload_failed in the"
                 " log."
@@ -298,7 +298,7 @@ class Supervisor:
         assert self._server is not None
         pool = self._server.pool
         pool.draining = request.get("on") is not False
-        logger.info("draining" if pool.draining else "drain_cancelled")
+        logger.info("drain_started" if pool.draining else "drain_cancelled")
         return {"ok": True, "draining": pool.draining, "workers": len(pool.workers)}
 
     def _on_status(self, _: dict[str, object]) -> Reply:
@@ -328,7 +328,7 @@ class Supervisor:
     def _on_restart(self, _: dict[str, object]) -> Reply:
         assert self._server is not None
         pool = self._server.pool
-        logger.info("restarting", extra={"workers": len(pool.workers)})
+        logger.info("restart_started", extra={"workers": len(pool.workers)})
         pool.replace_all()
         deadline = monotonic() + _RESTART_S * len(pool.workers)
         while pool.replacing and not self._stopping.is_set():
@@ -337,7 +337,9 @@ class Supervisor:
             sleep(_POLL_S)
         if pool.replacement_failed or self._stopping.is_set():
             return refusal("A new worker could not start; the old one still serves. See the log.")
-        logger.info("restarted", extra={"workers": len(pool.workers), "leaving": pool.leaving})
+        logger.info(
+            "restart_completed", extra={"workers": len(pool.workers), "leaving": pool.leaving}
+        )
         return {"ok": True, "workers": len(pool.workers), "leaving": pool.leaving}
 
 

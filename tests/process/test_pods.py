@@ -132,8 +132,8 @@ def test_pods_hold_no_usage_while_redis_or_sql_can_take_it(
         assert "ledger_process" not in children
         assert (code, left, after_first) == (0, 0, (10, 10))
         assert (second_code, kept, booked(url)) == (3, 4, (11, 11))
-        assert '"start_without_sql"' in log
-        (line,) = [json.loads(each) for each in log.split("\n") if "usage_left_on_disk" in each]
+        assert '"sql_check_skipped"' in log
+        (line,) = [json.loads(each) for each in log.split("\n") if "usage_events_left" in each]
         assert line["files"] >= 1
     finally:
         first.stop()

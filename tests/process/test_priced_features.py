@@ -124,4 +124,4 @@ def test_usage_that_cannot_be_true_is_estimated(
     (line,) = gateway.lines(answer.headers["request-id"])
     assert line["outcome"] == "estimated"
     assert 0 < int(str(line["output_tokens"])) < 100
-    assert '"event":"usage_unreadable"' in gateway.process.log()
+    assert '"event":"usage_read_failed"' in gateway.process.log()

@@ -100,7 +100,7 @@ class StatusBoard:
                     list(dict.fromkeys(itertools.chain(*labels.values())))
                 )
         except (RedisError, OSError, TimeoutError):
-            logger.warning("status_without_redis")
+            logger.warning("status_history_failed")
         models = tuple(
             judge(model.name, model.display_name or model.name, labels[model.name], recent, usual)
             for model in catalogue.models
@@ -115,7 +115,7 @@ class StatusBoard:
                 limit=MAX_INCIDENTS, since=now - DAYS * 86_400
             )
         except GatewayError:
-            logger.warning("status_without_incidents")
+            logger.warning("status_incidents_failed")
         return Status(
             at=now,
             models=models,

@@ -71,7 +71,7 @@ class HealthBoard:
                     client, stores.settings.redis.key_prefix, labels, recent=RECENT_MINUTES
                 )
         except (RedisError, OSError, TimeoutError):
-            logger.warning("health_without_redis")
+            logger.warning("health_read_failed")
             return None
         finally:
             await client.aclose()

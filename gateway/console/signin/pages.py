@@ -90,7 +90,7 @@ async def is_second_factor(page: Page, user: User, code: str) -> bool:
         return False
     secret = people.secret.open(user.totp, user.id)
     if secret is None:
-        logger.error("authenticator_unreadable", extra={"user": user.id})
+        logger.error("authenticator_decryption_failed", extra={"user": user.id})
         return await people.factors.use_recovery_code(user.id, normal_code(code))
     step = matching_step(secret, code)
     if step is not None:

@@ -143,7 +143,7 @@ class Passkeys:
             raise PasskeyRefusedError
         # A counter that does not grow is that of a copy; synchronised passkeys keep it at 0.
         if counter <= passkey.sign_count and (counter or passkey.sign_count):
-            logger.warning("passkey_counter_went_back", extra={"user": user.id})
+            logger.warning("passkey_counter_rejected", extra={"user": user.id})
             raise PasskeyRefusedError
         await self._factors.use_passkey(passkey.id, counter)
         return user

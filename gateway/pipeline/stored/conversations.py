@@ -201,7 +201,7 @@ def _unsealed(
             except OverflowError as error:
                 raise _too_large(limit_bytes) from error
             if plain is None:
-                logger.warning("stored_response_unreadable", extra={"scope": name.hex()})
+                logger.warning("stored_response_decryption_failed", extra={"scope": name.hex()})
                 continue
             left -= len(plain)
             opened[token][part] = plain

@@ -112,7 +112,7 @@ class WorkerServer(MPServer):
             # The paths may be links that now lead to other files.
             self.build_ssl_context(*self._tls, None, SSLProtocols.tls13, None, [], False)
         except OSError as failure:  # ssl.SSLError is one
-            logger.error("certificate_not_usable", extra={"reason": str(failure)})  # noqa: TRY400
+            logger.error("certificate_rejected", extra={"reason": str(failure)})  # noqa: TRY400
 
     def signal_handler_interrupt(self, number: int, *_: object) -> None:
         """Record a signal for the loop; an Event could deadlock with the interrupted code."""

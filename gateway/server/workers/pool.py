@@ -224,7 +224,7 @@ class Pool:
             return
         self._failures[slot] = 0 if started else self._failures[slot] + 1
         if self._failures[slot] > 1:
-            logger.error("workers_cannot_start")
+            logger.error("worker_pool_failed")
             self.failed = True
             del self._serving[slot]
             self.stop(now, drain=False)

@@ -52,6 +52,6 @@ class KnownSchema:
             async with asyncio.timeout(_TIMEOUT_S):
                 await client.set(self._key, revision)
         except (RedisError, OSError) as error:
-            logger.warning("schema_not_remembered", extra={"error": type(error).__name__})
+            logger.warning("schema_save_failed", extra={"error": type(error).__name__})
         finally:
             await client.aclose()

@@ -153,7 +153,7 @@ class IdempotencyRecords:
                 self._count("replayed")
                 return response
             self._count("unreadable")
-            logger.warning("stored_response_unreadable", extra={"scope": claim.scope.hex()})
+            logger.warning("stored_response_decryption_failed", extra={"scope": claim.scope.hex()})
             overwrite = (_DONE + claim.fingerprint + reply)[:_HEAD_BYTES]
         raise self._unavailable("the stored response changed and cannot be decrypted")
 

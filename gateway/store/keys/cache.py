@@ -179,7 +179,7 @@ class KeyCache:
         """Evict a changed key, or all keys if the message is unreadable."""
         change = decode_message(message)
         if change is None:
-            logger.warning("key_change_unreadable", extra={"size_bytes": len(message)})
+            logger.warning("key_change_rejected", extra={"size_bytes": len(message)})
             self._clear()
             return
         digest, version = change

@@ -110,7 +110,7 @@ class LeaseRenewer:
             try:
                 record = _record(reservation, scopes, at_ms)
             except Exception:  # must not prevent the renewal of other calls
-                logger.exception("call_not_renewed", extra={"request_id": request_id})
+                logger.exception("call_renewal_failed", extra={"request_id": request_id})
                 continue
             by_shard.setdefault(shard, []).extend((request_id, record))
         for shard, items in by_shard.items():
@@ -126,7 +126,7 @@ class LeaseRenewer:
                 raise
             if len(items) == 2:
                 logger.error(  # noqa: TRY400 -- the trace says nothing more
-                    "call_not_renewed", extra={"request_id": items[0], "code": error.code}
+                    "call_renewal_failed", extra={"request_id": items[0], "code": error.code}
                 )
                 return
             for start in range(0, len(items), 2):

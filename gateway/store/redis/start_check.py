@@ -35,16 +35,16 @@ async def check_redis(settings: Settings, secrets: Secrets) -> None:
         raise
     except (OSError, ReplyError) as error:
         reason = error.code if isinstance(error, ReplyError) else str(error) or type(error).__name__
-        logger.warning("redis_unavailable_at_start", extra={**fields, "reason": reason})
+        logger.warning("redis_check_failed", extra={**fields, "reason": reason})
         return
     link.abort()
     await link.closed
     if link.server is None:
         remedy = "allow INFO to the user of ACL, so that the server can be checked"
-        logger.warning("redis_not_checked", extra={**fields, "remedy": remedy})
+        logger.warning("redis_check_skipped", extra={**fields, "remedy": remedy})
         return
     fields["product"] = link.server.product
     logger.info("redis_checked", extra=fields)
     for advice in warnings(link.server):
         extra = {**fields, "problem": advice.problem, "remedy": advice.remedy}
-        logger.warning("redis_may_lose_data", extra=extra)
+        logger.warning("redis_durability_reduced", extra=extra)

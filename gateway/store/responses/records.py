@@ -67,7 +67,7 @@ class ResponseRecords:
                 ),
             )
         except (RedisUnavailable, ReplyError) as error:
-            logger.warning("response_not_stored", extra={"reason": _reason(error)})
+            logger.warning("response_store_failed", extra={"reason": _reason(error)})
             return False
         return kept == 1
 

@@ -135,7 +135,7 @@ class SpillReplay:
         if (to.name, path.name) not in self._bad:
             self._bad.add((to.name, path.name))
             logger.error(
-                "spill_segment_not_replayed",
+                "spill_segment_replay_failed",
                 extra={
                     "file": path.name,
                     "to": to.name,

@@ -73,11 +73,11 @@ async def prepare_schema(
             reason = failure.detail or failure.message
             seen = None if memory is None else await memory.recall()
             if seen is not None and not pending_after(seen):
-                logger.warning("start_without_sql", extra={"reason": reason, "schema": seen})
+                logger.warning("sql_check_skipped", extra={"reason": reason, "schema": seen})
                 return False
             remedy = "check sql.url and the network"
         fields = {"reason": reason, "remedy": remedy, "delay_s": delay}
-        logger.warning("start_waits_for_sql", extra=fields)
+        logger.warning("start_deferred", extra=fields)
         await sleep(delay)
         delay = min(delay * 2, LONGEST_DELAY_S)
 

@@ -269,7 +269,7 @@ class UsageStream:
                 for start in range(0, len(left), BOOK_LINES):
                     await self._direct.add(left[start : start + BOOK_LINES])
         except (TimeoutError, OSError, GatewayError, EventKeptError) as error:
-            logger.warning("usage_not_booked", extra={"error": type(error).__name__})
+            logger.warning("usage_booking_failed", extra={"error": type(error).__name__})
 
     def _appended(self, shard: int, done: int, request_id: str, line: bytes) -> None:
         if done == FULL:
@@ -280,7 +280,7 @@ class UsageStream:
     def _note_full(self, shard: int) -> None:
         if shard not in self._full:
             self._full.add(shard)
-            logger.error("usage_stream_full", extra={"shard": shard})
+            logger.error("usage_stream_filled", extra={"shard": shard})
 
     # Replay into Redis.
 

@@ -103,7 +103,7 @@ class LedgerWriter:
                 self._connected = False
                 self._metrics.ledger_failing.set(1)
                 logger.warning(
-                    "ledger_retrying", extra={"error": describe(error), "delay_s": delay}
+                    "ledger_write_deferred", extra={"error": describe(error), "delay_s": delay}
                 )
                 await pause(stop, delay)
                 delay = min(delay * 2, _BACKOFF_LIMIT_S)
@@ -199,7 +199,7 @@ class LedgerWriter:
                 extra={"request_id": request_id, "difference_nanousd": difference},
             )
         for request_id in booked.closed:
-            logger.warning("late_settlement_of_refunded_call", extra={"request_id": request_id})
+            logger.warning("refunded_call_settled", extra={"request_id": request_id})
 
     async def _park(self, entry: StreamEntry, reason: str) -> None:
         await self._reader.park(entry, reason)

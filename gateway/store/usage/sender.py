@@ -203,7 +203,7 @@ class UsageSender:
         try:
             head = self._decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            logger.error("usage_event_unreadable")  # noqa: TRY400 -- the trace may quote the line
+            logger.error("usage_event_decode_failed")  # noqa: TRY400 -- the trace may quote the line
             await self._set_aside(line, f"not a usage event: {error}")
             return True
         return await self.send(head, line)

@@ -230,7 +230,7 @@ async def test_unreadable_usage_is_counted_each_time_and_logged_once_a_minute(
     await records.recorder.record(a_call(ended_at=300.0))
 
     assert records.metrics._unreadable_usage == {"up/up-m": 4}
-    logged = [record for record in caplog.records if record.message == "usage_unreadable"]
+    logged = [record for record in caplog.records if record.message == "usage_read_failed"]
     assert [record.deployment for record in logged] == ["up/up-m"] * 2  # type: ignore[attr-defined]
 
 

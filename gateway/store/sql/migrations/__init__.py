@@ -90,6 +90,6 @@ def pending_after(current: str | None) -> list[str]:
     if current is None:
         return known
     if current not in known:
-        logger.warning("schema_newer_than_program", extra={"revision": current})
+        logger.warning("newer_schema_found", extra={"revision": current})
         return []
     return known[known.index(current) + 1 :]

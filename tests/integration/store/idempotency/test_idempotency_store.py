@@ -327,7 +327,7 @@ async def test_begin_over_a_tampered_answer_is_fresh_and_logged(
 
     assert worker.results == ["fresh", "unreadable", "fresh"]
     (line,) = caplog.records
-    assert (line.levelno, line.msg) == (logging.WARNING, "stored_response_unreadable")
+    assert (line.levelno, line.msg) == (logging.WARNING, "stored_response_decryption_failed")
     assert vars(line)["scope"] == claim_of().scope.hex()
     assert (await refusal(worker, claim_of())).kind is ErrorKind.CONFLICT
     await worker.records.finish(hold, ANSWER)

@@ -100,7 +100,7 @@ async def test_usable_server_is_accepted_with_warnings(
     await check_redis(settings_for(server.url), Secrets({}))
 
     found = warned(caplog)
-    assert [event for event, _ in found] == ["redis_may_lose_data"] * len(problems)
+    assert [event for event, _ in found] == ["redis_durability_reduced"] * len(problems)
     for (_, problem), expected in zip(found, problems, strict=True):
         assert expected in str(problem)
 
@@ -109,7 +109,7 @@ async def test_unavailable_server_is_logged_only(caplog: pytest.LogCaptureFixtur
     """The gateway starts while Redis is away."""
     await check_redis(settings_for(f"redis://127.0.0.1:{free_port()}"), Secrets({}))
 
-    assert [event for event, _ in warned(caplog)] == ["redis_unavailable_at_start"]
+    assert [event for event, _ in warned(caplog)] == ["redis_check_failed"]
 
 
 @pytest.mark.parametrize("may_use_info", [True, False])
@@ -124,7 +124,7 @@ async def test_user_of_acl_logs_in_everywhere(
         settings = settings_for(server.url.replace("unix://", "unix://capio@"))
         secrets = Secrets({}, redis_password="s3cret")
         await check_redis(settings, secrets)
-        assert ("redis_not_checked" in [event for event, _ in warned(caplog)]) is not may_use_info
+        assert ("redis_check_skipped" in [event for event, _ in warned(caplog)]) is not may_use_info
 
         target = redis_address(settings, secrets, "test")
         bus = PipelinedRedis(target, RedisLimits(command_timeout_s=5))

@@ -42,7 +42,7 @@ async def test_without_the_right_to_migrate_it_waits_for_the_migration(
 
     assert delays == [FIRST_DELAY_S, 2 * FIRST_DELAY_S]
     assert await pending(settings) == []
-    waiting = [record for record in caplog.records if record.getMessage() == "start_waits_for_sql"]
+    waiting = [record for record in caplog.records if record.getMessage() == "start_deferred"]
     assert len(waiting) == 2
     assert "migrations are pending" in vars(waiting[0])["reason"]
     assert "capio migrate" in vars(waiting[0])["remedy"]
@@ -124,7 +124,7 @@ async def test_a_known_schema_needs_no_server(
     assert not await prepare_schema(away, None, refused_wait, memory)
 
     assert memory.revision == latest_revision()
-    assert "start_without_sql" in [record.getMessage() for record in caplog.records]
+    assert "sql_check_skipped" in [record.getMessage() for record in caplog.records]
 
 
 @pytest.mark.parametrize("seen", [None, "0001"])

@@ -78,7 +78,7 @@ async def test_replay_sets_aside_what_redis_refuses_and_goes_on(
     assert world.worker.metrics.usage_refused._value.get() == 2
     refused = [r for r in caplog.records if r.msg == "usage_event_refused"]
     assert [record.__dict__["request_id"] for record in refused] == ["call_absurd"]
-    (bad,) = [r for r in caplog.records if r.msg == "spill_segment_not_replayed"]
+    (bad,) = [r for r in caplog.records if r.msg == "spill_segment_replay_failed"]
     assert (bad.levelno, bad.__dict__["file"]) == (logging.ERROR, "usage_1.jsonl")
 
 
@@ -195,7 +195,7 @@ async def test_call_that_cannot_be_renewed_costs_no_other_its_lease(
     await world.probe.client.delete(key)
     await world.metering.sweeper.sweep()
 
-    refused = [r.__dict__ for r in caplog.records if r.msg == "call_not_renewed"]
+    refused = [r.__dict__ for r in caplog.records if r.msg == "call_renewal_failed"]
     assert [record["request_id"] for record in refused] == [calls[1].request.request_id]
     assert world.worker.metrics.abandoned._value.get() == 1
 

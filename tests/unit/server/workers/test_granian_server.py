@@ -125,4 +125,4 @@ def test_renewed_certificate_is_for_the_next_workers(
         server.renew_tls()
 
     assert server.ssl_ctx[0] is True
-    assert "certificate_not_usable" in caplog.text
+    assert "certificate_rejected" in caplog.text
