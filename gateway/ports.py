@@ -228,11 +228,12 @@ class SharedHealth(Protocol):
     def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None:
         """Add counts to the totals of a deployment in one Unix minute."""
 
-    async def claim_probe(self, label: str) -> str | None:
+    async def claim_probe(self, label: str, kept_s: float | None = None) -> str | None:
         """
         Return the token of this worker's right to probe a deployment; None: another worker probes.
 
-        Pass it to `release_probe` when the probe ends. Without Redis every worker may probe.
+        The right ends after `kept_s`, or soon after the longest active probe. Pass the token to
+        `release_probe` when the probe ends. Without Redis every worker may probe.
         """
 
     def release_probe(self, label: str, token: str) -> None:

@@ -116,13 +116,15 @@ class AttemptRunner:
             self._policy.budget.record_call(context.began)
         elsewhere = context.call.attempts + context.models_left
         limits, own = self._policy.limits, context.max_attempts
-        return AttemptOrder(candidates, limits, context.began, own, elsewhere)
+        return AttemptOrder(
+            candidates, limits, context.began, own, elsewhere, once=context.last_resort
+        )
 
     def may_continue(self, context: CallContext) -> bool:
         """Return whether the bounds of a call leave an attempt for another model."""
         limits, began = self._policy.limits, context.began
         late = began is not None and monotonic() - began > limits.within_s
-        return not late and context.call.attempts < limits.max_attempts
+        return not late and context.call.attempts < limits.bound(context.max_attempts)
 
     async def _try(self, context: CallContext, candidate: Candidate) -> Tried:
         """Make an attempt, and note how it ended."""
@@ -191,7 +193,7 @@ class AttemptRunner:
             else:
                 ended = "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"
                 call.note_attempt(deployment, ended, 0, monotonic() - started)
-            health.probe_unfinished(monotonic())
+            board.attempt_unfinished(health)
             raise
         finally:
             health.in_flight -= 1

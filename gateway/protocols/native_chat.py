@@ -43,15 +43,15 @@ MEMBERS: Final = (
         "max_retries",
         "integer",
         False,
-        "0 to the operator's limit",
-        "Further attempts of this call after the first.",
+        "0 to 5",
+        "Further attempts after the first, over all deployments and fallback models.",
     ),
     Member(
         "timeout",
         "number",
         False,
         "above 0, to the operator's limit",
-        "Seconds for the whole call, then 504 `timeout`.",
+        "Seconds for all attempts, then 504 `timeout`.",
     ),
     Member(
         "web_search",

@@ -43,6 +43,7 @@ from gateway.pipeline.response.relay import Relay
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.response.watchdog import Watchdog
 from gateway.pipeline.routing.board import HealthBoard
+from gateway.pipeline.routing.probe_rights import ProbeRights
 from gateway.pipeline.routing.router import Router
 from gateway.pipeline.routing.worker import AttemptPolicy
 from gateway.pipeline.running import RunningCalls
@@ -154,7 +155,7 @@ class Bench:
             self.board,
             preferences=choices,
             fallbacks=choices,
-            passive_probes=True,
+            rights=ProbeRights(None),
             draw=lambda: 0.0,
         )
         self.counts = TokenCounter(Counters({}), self.answered)

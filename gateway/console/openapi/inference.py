@@ -46,7 +46,7 @@ ROUTING: Final = (
         "header",
         "Models, separated by commas, to serve the call if no deployment of `model` can.",
     ),
-    Parameter("x-capio-prefer", "header", "`cost`, `latency`, or a provider's name."),
+    Parameter("x-capio-prefer", "header", "`cost`, `latency`, a provider or a tag."),
     Parameter("x-capio-only", "header", "The only providers or tags to use, separated by commas."),
     Parameter("x-capio-exclude", "header", "Providers or tags, separated by commas, to avoid."),
 )

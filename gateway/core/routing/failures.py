@@ -56,6 +56,10 @@ class Effect(enum.Enum):
     """The deployment is out until a probe succeeds."""
 
 
+HARMLESS: Final = (Effect.NONE, Effect.COOL_DOWN)
+"""After such a response to a probe, the deployment is known to work."""
+
+
 class FailureRule(NamedTuple):
     """What follows from a class of failures, as long as nothing was sent to the client."""
 

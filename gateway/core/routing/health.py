@@ -49,6 +49,10 @@ class HealthState(enum.Enum):
     OUT = "out"
 
 
+PROBED: Final = (HealthState.HALF_OPEN, HealthState.OUT)
+"""States that end with a probe's outcome."""
+
+
 class HealthRules(msgspec.Struct, frozen=True, kw_only=True):
     """When deployments are taken out and tested, see `settings.Routing`."""
 

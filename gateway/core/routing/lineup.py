@@ -46,7 +46,7 @@ class Lineup:
     Args:
         slots: Native before translated, see `plan`.
         policy: `cheapest`, `priority`, `weighted` or `latency`.
-        first: A provider whose deployments come before all others.
+        first: A provider or tag whose deployments come before all others.
     """
 
     # `orders[n]`: the candidates of all slots, beginning with the n-th head.
@@ -68,8 +68,8 @@ class Lineup:
 
         def key(slot: Slot) -> tuple[object, ...]:
             deployment = slot.candidate.deployment
-            preferred = deployment.provider.name != first
-            return preferred, slot.candidate.wire is not wire, *_policy_key(deployment, policy)
+            others = first != deployment.provider.name and first not in deployment.tags
+            return others, slot.candidate.wire is not wire, *_policy_key(deployment, policy)
 
         ranked = sorted(slots, key=key)  # stable: equals stay in the catalogue's order
         self.slots = tuple(ranked)

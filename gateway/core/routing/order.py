@@ -44,9 +44,11 @@ class AttemptOrder:
         candidates: The plan, best first; not empty.
         limits: Bounds of attempts, retries and time.
         started: When the first attempt begins.
-        max_attempts: The client's own bound, which also bounds the retries of each deployment.
-        elsewhere: Attempts of `limits.max_attempts` that other models of the call have made, or
-            keep for themselves. One is always left.
+        max_attempts: The client's own bound of the call. It may only lower that of `limits`, and
+            replaces the retries of each deployment.
+        elsewhere: Attempts that other models of the call have made, or keep for themselves. One is
+            always left.
+        once: Make a single attempt: the plan is a last resort.
     """
 
     __slots__ = (
@@ -70,14 +72,15 @@ class AttemptOrder:
         started: float,
         max_attempts: int | None = None,
         elsewhere: int = 0,
+        *,
+        once: bool = False,
     ) -> None:
         self._candidates = candidates
         self._limits = limits
         self._started = started
-        left = max(limits.max_attempts - elsewhere, 1)
-        self._most = left if max_attempts is None else max_attempts
-        each = limits.retries if max_attempts is None else max_attempts - 1
-        self._each = each
+        left = limits.bound(max_attempts) - elsewhere
+        self._most = 1 if once else max(left, 1)
+        self._each = limits.retries if max_attempts is None else max_attempts - 1
         self._failed: dict[str, int] = {}
         self._made = 0
         self._hedged = False

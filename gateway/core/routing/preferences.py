@@ -29,7 +29,7 @@ class Preferences(msgspec.Struct, frozen=True):
     policy: str | None = None
     """Replaces the model's policy."""
     first: str | None = None
-    """The provider whose deployments come first."""
+    """The provider or tag whose deployments come first."""
     only: frozenset[str] = frozenset()
     """Providers and tags, one of which a deployment must have; empty: any."""
     exclude: frozenset[str] = frozenset()
@@ -80,8 +80,8 @@ def read_preferences(
         providers[deployment.provider.name] = None
         tags.update(dict.fromkeys(sorted(deployment.tags)))
     prefer = values.get(PREFER, b"").strip().decode("latin-1")
-    if prefer and prefer not in _POLICIES and prefer not in providers:
-        known = ", ".join((*_POLICIES, *providers))
+    if prefer and prefer not in (*_POLICIES, *providers, *tags):
+        known = ", ".join((*_POLICIES, *providers, *tags))
         raise _bad(PREFER, f"'{prefer[:_SHOWN]}' is unknown: use one of {known}")
     only, exclude = (
         _known_names(header, values[header], (*providers, *tags))

@@ -19,6 +19,10 @@ class RetryLimits(msgspec.Struct, frozen=True, kw_only=True):
     first_wait_s: float = 0.1
     max_wait_s: float = 5.0
 
+    def bound(self, own: int | None) -> int:
+        """Return the most attempts of a call whose client set a bound of its own, or none."""
+        return self.max_attempts if own is None else min(own, self.max_attempts)
+
 
 def wait_s(limits: RetryLimits, number: int, draw: float, retry_after_s: float | None) -> float:
     """

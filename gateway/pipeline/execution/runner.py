@@ -8,8 +8,8 @@ released first. Nothing is repeated once a part of the response was sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple
 
 from gateway.core.model import Endpoint, Model, Principal, Wire
 from gateway.core.routing.failures import RULES
@@ -71,8 +71,13 @@ class CallExecution:
         Raises:
             GatewayError: The last failure, or the refusal of the first model.
         """
-        execution = self._run(context, principal, plan)
-        await (self._early_heads.run(context, execution) if context.call.stream else execution)
+        native, execution = context.request.native, self._run(context, principal, plan)
+        if context.call.stream:
+            await self._early_heads.run(context, execution)
+        elif native is None:
+            await execution
+        else:
+            await _bounded(context, native, execution)
 
     async def _run(self, context: CallContext, principal: Principal, plan: CallPlan) -> None:
         failed: GatewayError | None = None
@@ -192,35 +197,9 @@ class CallExecution:
         return True
 
     async def _run_model(self, context: CallContext, route: Route) -> None:
-        native = context.request.native
-        if native is None:
-            await self._attempt(context, route)
-        else:
-            await self._attempt_native(context, native, route)
+        context.last_resort = route.last_resort
+        await self._attempts.run(context, route.candidates)
         self._learn(context.call, context)
-
-    async def _attempt(self, context: CallContext, route: Route) -> None:
-        once = context.max_attempts
-        if route.last_resort:
-            context.max_attempts = 1
-        try:
-            await self._attempts.run(context, route.candidates)
-        finally:
-            context.max_attempts = once
-
-    async def _attempt_native(
-        self, context: CallContext, native: NativeRequest, route: Route
-    ) -> None:
-        """Run the attempts within the bounds set by the native request."""
-        if native.max_retries is not None:
-            context.max_attempts = 1 + native.max_retries
-        try:
-            async with asyncio.timeout(native.timeout_s):
-                await self._attempt(context, route)
-        except TimeoutError as error:
-            raise GatewayError(
-                ErrorKind.UPSTREAM_TIMEOUT, "The call took longer than its 'timeout'."
-            ) from error
 
     async def _reserve(
         self, context: CallContext, principal: Principal, model: Model, first: Candidate
@@ -254,6 +233,21 @@ class CallExecution:
         if context.input_estimate and attempt is not None and not attempt.estimated:
             actual = usage.input + usage.cache_read + usage.cache_write
             self._counts.learn(attempt.deployment.upstream_model, actual, context.input_estimate)
+
+
+async def _bounded(
+    context: CallContext, native: NativeRequest, execution: Coroutine[Any, Any, None]
+) -> None:
+    """Run a call within the bounds that a native request sets for all its models together."""
+    if native.max_retries is not None:
+        context.max_attempts = 1 + native.max_retries
+    try:
+        async with asyncio.timeout(native.timeout_s):
+            await execution
+    except TimeoutError as error:
+        raise GatewayError(
+            ErrorKind.UPSTREAM_TIMEOUT, "The call took longer than its 'timeout'."
+        ) from error
 
 
 def no_route(planned: Plan) -> GatewayError:

@@ -97,7 +97,9 @@ class CallContext(msgspec.Struct):
     keeper: ResponseKeeper | None = None
     """Stores the response for follow-up requests."""
     max_attempts: int | None = None
-    """None: each candidate once."""
+    """The client's own bound, over all models of the call; None: it has none."""
+    last_resort: bool = False
+    """No deployment of the model is ready: a single attempt is made."""
     began: float | None = None
     """When the first attempt began, in the loop's time; None: it has not."""
     models_left: int = 0

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 
 from gateway.core.catalogue import Catalogue
-from gateway.core.routing.failures import FailureClass
+from gateway.core.routing.failures import HARMLESS, RULES, Effect, FailureClass
 from gateway.core.routing.health import (
     OLDEST_S,
+    PROBED,
     DeploymentHealth,
     HealthChange,
     HealthCounts,
@@ -59,6 +60,8 @@ class HealthBoard:
         self._unix = unix
         self._known: dict[str, DeploymentHealth] = {}
         self._counts: dict[str, HealthCounts] = {}
+        self.on_outcome: Callable[[str], None] = lambda _: None
+        """Called with the label of a deployment that was not ready when an attempt there ends."""
 
     def of(self, label: str) -> DeploymentHealth:
         """Return a deployment's health; a new one is ready."""
@@ -99,14 +102,29 @@ class HealthBoard:
             counts.ttft[step] = counts.ttft.get(step, 0) + 1
         if health.record_ok(self._clock(), ttft_s):
             self._publish(health)
+            self.on_outcome(health.label)
 
     def attempt_failed(self, health: DeploymentHealth, failure: Failure) -> None:
         """Note a failed attempt."""
         counts = self._count(health.label)
         name = failure.kind.value
         counts.failures[name] = counts.failures.get(name, 0) + 1
-        if health.record_failure(failure, self._clock()):
+        now = self._clock()
+        effect = RULES[failure.kind].effect
+        if failure.status and effect in HARMLESS and health.state(now) in PROBED:
+            # An upstream that responds to a call works, whatever it thinks of the call.
+            self.probe_succeeded(health, failure if effect is Effect.COOL_DOWN else None)
+        elif health.record_failure(failure, now):
             self._publish(health, failure)
+        if health.blocked:
+            health.probe_unfinished(now)
+        self.on_outcome(health.label)
+
+    def attempt_unfinished(self, health: DeploymentHealth) -> None:
+        """Note an attempt that ended for another reason than its deployment."""
+        health.probe_unfinished(self._clock())
+        if health.blocked:
+            self.on_outcome(health.label)
 
     def attempt_rotated(self, health: DeploymentHealth, failure: Failure) -> None:
         """Note a failed attempt that affects one of several credentials, not the deployment."""

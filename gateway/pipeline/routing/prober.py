@@ -17,8 +17,8 @@ import msgspec
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Clocks, Deployment, Wire
 from gateway.core.routing.credentials import CredentialRotation
-from gateway.core.routing.failures import RULES, Effect, FailureClass, class_of
-from gateway.core.routing.health import HealthState
+from gateway.core.routing.failures import HARMLESS, RULES, Effect, FailureClass, class_of
+from gateway.core.routing.health import PROBED
 from gateway.core.routing.order import Failure
 from gateway.core.routing.plan import Candidate
 from gateway.core.routing.probes import (
@@ -38,8 +38,6 @@ from gateway.upstream.decompress import decompress
 EVERY_S = 0.5
 _ANSWER_BYTES = 256 * 1024
 _PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
-_PROBED = (HealthState.HALF_OPEN, HealthState.OUT)
-_HARMLESS = (Effect.NONE, Effect.COOL_DOWN)
 _SHORTEST_SECRET = 8
 _PLAIN = frozenset({b"accept", b"anthropic-version", b"content-type", b"host", b"user-agent"})
 logger = logging.getLogger(__name__)
@@ -136,7 +134,7 @@ class Prober:
             return
         try:
             # Otherwise another worker's probe has ended while this one waited for its turn.
-            if health.state(monotonic()) in _PROBED:
+            if health.state(monotonic()) in PROBED:
                 await self._decide(deployment)
         finally:
             # After the outcome was published, so that no other worker repeats the probe.
@@ -222,7 +220,7 @@ class Prober:
         failure, status, message = await self._answer(candidate)
         return ProbeOutcome(
             credential=credential + 1,
-            accepted=failure is None or RULES[failure.kind].effect in _HARMLESS,
+            accepted=failure is None or RULES[failure.kind].effect in HARMLESS,
             status=status,
             failure=None if failure is None else failure.kind,
             retry_after_s=None if failure is None else failure.retry_after_s,

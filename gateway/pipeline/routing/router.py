@@ -32,6 +32,7 @@ from gateway.core.routing.preferences import (
 )
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.routing.board import HealthBoard
+from gateway.pipeline.routing.probe_rights import ProbeRights
 from gateway.ports import Headers
 
 _MOST_REMEMBERED: Final = 256
@@ -66,7 +67,7 @@ class _Line(NamedTuple):
     plan: Plan
     whole: _Part
     first: str | None
-    """The provider whose deployments come first."""
+    """The provider or tag whose deployments come first."""
     healths: tuple[DeploymentHealth, ...]
     """Of the lineup's slots."""
     parts: dict[int, _Part]
@@ -90,7 +91,7 @@ class Router:
         preferences: Whether clients may choose among deployments.
         fallbacks: Whether clients may name fallback models.
         affinity: Whether conversations stay on their deployment.
-        passive_probes: Whether single calls of clients test deployments that are not ready.
+        rights: Let single calls of clients test deployments that are not ready; None: none does.
         draw: Uniform in [0, 1).
     """
 
@@ -102,7 +103,7 @@ class Router:
         preferences: bool = True,
         fallbacks: bool = True,
         affinity: bool = True,
-        passive_probes: bool = False,
+        rights: ProbeRights | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._board = board
@@ -110,7 +111,7 @@ class Router:
         self.allows_fallbacks = fallbacks
         """Whether clients may name fallback models."""
         self._affinity = affinity
-        self._passive_probes = passive_probes
+        self._rights = rights
         self._draw = draw
         # Keyed by id, since hashing an enum takes as long as the rest; the catalogue keeps models.
         self._catalogue = catalogue
@@ -197,8 +198,8 @@ class Router:
                 ready |= bit
             bit <<= 1
         probed = None
-        if self._passive_probes and ready != permitted:
-            probed = self._probed(line, permitted & ~ready, now)
+        if self._rights is not None and ready != permitted:
+            probed = _probed(self._rights, line, permitted & ~ready, now)
         if not ready:
             if probed is not None:
                 return Route((probed,), line.plan)
@@ -212,16 +213,6 @@ class Router:
         if probed is None:
             return route
         return Route((probed, *route.candidates), line.plan)
-
-    def _probed(self, line: _Line, blocked: int, now: float) -> Candidate | None:
-        """
-        Return at most one deployment for this call to test. It is tried first, since a later
-        candidate may never be tried.
-        """
-        for slot in _slots_of(line, blocked):
-            if slot.health.try_probe(now):
-                return slot.candidate
-        return None
 
     def _last_resort(self, planned: Plan, slots: list[Slot], now: float) -> Route:
         """
@@ -261,7 +252,7 @@ class Router:
         key = id(model), id(endpoint), policy, first
         line = self._preferred.get(key)
         if line is None:
-            # Bounded: policies and providers are checked before they get here.
+            # Bounded: policies, providers and tags are checked before they get here.
             line = self._preferred[key] = self._line(model, endpoint, preferences)
         return line
 
@@ -284,6 +275,17 @@ def _part_of(lineup: Lineup, planned: Plan) -> _Part:
 
 def _slots_of(line: _Line, bits: int) -> list[Slot]:
     return [slot for number, slot in enumerate(line.whole.lineup.slots) if bits >> number & 1]
+
+
+def _probed(rights: ProbeRights, line: _Line, blocked: int, now: float) -> Candidate | None:
+    """
+    Return at most one deployment for a call to test. It is tried first, since a later candidate
+    may never be tried.
+    """
+    for slot in _slots_of(line, blocked):
+        if rights.try_probe(slot.health, now):
+            return slot.candidate
+    return None
 
 
 def _remember(known: dict[Key, Value], key: Key, value: Value) -> None:

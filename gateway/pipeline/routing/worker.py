@@ -16,6 +16,7 @@ from gateway.core.routing.hedging import Hedging
 from gateway.core.routing.retries import RetryBudget, RetryLimits
 from gateway.pipeline.routing.asked_probes import AskedProbes, SharedProbes
 from gateway.pipeline.routing.board import HealthBoard
+from gateway.pipeline.routing.probe_rights import ProbeRights
 from gateway.pipeline.routing.prober import Prober
 from gateway.pipeline.routing.router import Router
 from gateway.ports import SharedHealth, Transport
@@ -73,6 +74,9 @@ class WorkerRouting:
         )
         self.board = HealthBoard(rules, secrets.token_hex(8), shared)
         self._prober = Prober(self.board, transport, shared)
+        self._rights = None if routing.probes else ProbeRights(shared)
+        if self._rights is not None:
+            self.board.on_outcome = self._rights.ended
         self.asked = None if probes is None else AskedProbes(self._prober, probes)
         """Sends the probes that operators ask for."""
         self._hedging = Hedging()
@@ -93,6 +97,8 @@ class WorkerRouting:
             await asyncio.wait([self._probing])
         if self.asked is not None:
             await self.asked.aclose()
+        if self._rights is not None:
+            await self._rights.aclose()
         self.board.flush()
 
     def policy(self, catalogue: Catalogue, limit_fields: Mapping[str, str]) -> AttemptPolicy:
@@ -133,7 +139,7 @@ class WorkerRouting:
             preferences=routing.client_preferences,
             fallbacks=routing.client_fallbacks,
             affinity=routing.affinity,
-            passive_probes=not routing.probes,
+            rights=self._rights,
         )
 
     def flush(self, metrics: Metrics) -> None:

@@ -17,7 +17,8 @@ class Routing(Section, frozen=True):
         Meta(
             ge=1,
             le=32,
-            description="Maximum attempts of one call, over all its deployments.",
+            description="Maximum attempts of one call, over all its deployments and fallback"
+            " models. `max_retries` of the native endpoint may lower it for one call.",
             extra={"unit": "attempts"},
         ),
     ] = 6
@@ -91,7 +92,7 @@ class Routing(Section, frozen=True):
         bool,
         Meta(
             description="Probe deployments that are out with a call of one token, from one worker"
-            " of all pods. If false, single calls of clients are used instead.",
+            " of all pods. If false, single calls of clients are used instead, one at a time.",
         ),
     ] = True
     affinity: Annotated[

@@ -80,11 +80,12 @@ class RedisHealth:
             self._send("HSET", key, "state", state.value)
         self._send("EXPIRE", key, str(KEPT_S))
 
-    async def claim_probe(self, label: str) -> str | None:
+    async def claim_probe(self, label: str, kept_s: float | None = None) -> str | None:
         """Return a token if this worker may probe a deployment, or if Redis is unavailable."""
         key, token = probe_key(self._prefix, label), uuid.uuid4().hex
+        kept_ms = PROBE_MS if kept_s is None else int(kept_s * 1000)
         try:
-            set_ = await self._redis.command("SET", key, token, "NX", "PX", str(PROBE_MS))
+            set_ = await self._redis.command("SET", key, token, "NX", "PX", str(kept_ms))
         except (RedisUnavailable, ReplyError):
             return token
         return None if set_ is None else token

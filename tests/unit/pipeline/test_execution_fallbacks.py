@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -24,6 +26,7 @@ from tests.support.pipeline_fakes import (
     a_model,
     a_provider,
     json_head,
+    never,
 )
 
 CHAT = "/v1/chat/completions"
@@ -146,6 +149,48 @@ async def test_attempts_of_all_models_are_bounded_together() -> None:
     tried = [msgspec.json.decode(each.body)["model"] for each in bench.transport.requests]
     assert tried == ["up-m", "of-n-m", "of-o-m", "of-p-m"]
     assert (client.status, client.header(b"x-capio-attempts")) == (500, b"4")
+
+
+@pytest.mark.parametrize(
+    ("max_retries", "tried"),
+    [(0, ["up-m"]), (1, ["up-m", "of-n-m"]), (3, ["up-m"] * 3 + ["of-n-m"])],
+)
+async def test_native_bound_counts_attempts_of_all_models(
+    max_retries: int, tried: list[str]
+) -> None:
+    """`max_retries` of the native endpoint is a bound of the call, not of each model."""
+    limits = RetryLimits(max_attempts=4, first_wait_s=0.001)
+    budget = RetryBudget(100, 10)
+    bench = Bench(
+        *[refusing(500)] * 9, models=[a_fallback()], retries=limits, budget=budget, fallbacks=("n",)
+    )
+    body = b'{"model":"m","input":"Hi","max_retries":%d}' % max_retries
+    client = FakeClient("/v1/chat", body)
+
+    await bench.run(client, Endpoint.NATIVE_CHAT)
+
+    found = [msgspec.json.decode(each.body)["model"] for each in bench.transport.requests]
+    assert found == tried
+    assert client.status == 500
+
+
+async def test_native_timeout_counts_for_all_models() -> None:
+    """A fallback gets no time of its own."""
+
+    async def slowly() -> FakeUpstreamResponse:
+        await asyncio.sleep(0.06)
+        return refusing(500)
+
+    bench = Bench(slowly, never, models=[a_fallback()], fallbacks=("n",))
+    client = FakeClient("/v1/chat", b'{"model":"m","input":"Hi","timeout":0.1}')
+    began = monotonic()
+
+    await bench.run(client, Endpoint.NATIVE_CHAT)
+
+    assert monotonic() - began < 0.15
+    assert (client.status, len(bench.transport.requests)) == (504, 2)
+    assert bench.event.model == "n"
+    bench.assert_recorded_once()
 
 
 async def test_fallbacks_end_with_the_time_of_the_call() -> None:

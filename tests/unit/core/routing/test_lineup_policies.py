@@ -200,3 +200,17 @@ def test_default_policy_needs_all_costs() -> None:
 def test_lineup_without_deployments_is_empty() -> None:
     """There is nothing to try."""
     assert Lineup([], "cheapest").order(None, lambda: 0.5) == ()
+
+
+def test_preferred_tag_comes_before_the_policy() -> None:
+    """A region is a tag: its deployments come first, among them the cheapest."""
+    europe = frozenset({"eu"})
+    line = lineup(
+        "cheapest",
+        deployment("a", CHEAP),
+        msgspec.structs.replace(deployment("b", DEAR), tags=europe),
+        msgspec.structs.replace(deployment("c", CHEAP), tags=europe),
+        first="eu",
+    )
+
+    assert names(line) == ["c", "b", "a"]

@@ -20,8 +20,14 @@ DOWN = Failure(FailureClass.UPSTREAM, 500)
 class Attempts:
     """Plays failures through an order and keeps what it decides."""
 
-    def __init__(self, *candidates: Candidate, budget: RetryBudget | None = None, **more: int):
-        self.order = AttemptOrder(candidates, LIMITS, 0.0, **more)
+    def __init__(
+        self,
+        *candidates: Candidate,
+        budget: RetryBudget | None = None,
+        max_attempts: int | None = None,
+        elsewhere: int = 0,
+    ) -> None:
+        self.order = AttemptOrder(candidates, LIMITS, 0.0, max_attempts, elsewhere)
         self.budget = budget or RetryBudget(20, 10)
         self.now = 0.0
         self.current: Candidate | None = self.order.first
@@ -125,11 +131,28 @@ def test_other_models_take_attempts_and_leave_one() -> None:
     assert Attempts(A, B, elsewhere=9).fail(DOWN) is None
 
 
-def test_clients_own_bound_replaces_the_limits() -> None:
+def test_clients_own_bound_replaces_the_retries() -> None:
     """`max_retries = 3` of the native endpoint means four attempts at one deployment."""
     attempts = Attempts(A, max_attempts=4)
 
     assert [attempts.fail(DOWN) for _ in range(4)] == [A, A, A, None]
+
+
+def test_clients_own_bound_never_exceeds_the_operators() -> None:
+    """Six attempts of a call are the most, and what other models have made counts."""
+    attempts = Attempts(A, max_attempts=9)
+    assert [attempts.fail(DOWN) for _ in range(6)] == [A, A, A, A, A, None]
+
+    attempts = Attempts(A, B, max_attempts=4, elsewhere=2)
+    assert [attempts.fail(DOWN) for _ in range(2)] == [B, None]
+
+
+def test_last_resort_is_tried_once() -> None:
+    """Whatever the client's bound and the retries of the settings are."""
+    order = AttemptOrder((A,), LIMITS, 0.0, 4, once=True)
+    budget = RetryBudget(20, 10)
+
+    assert order.after(A, DOWN, 0.0, other_credential=False, budget=budget, draw=0.0) is None
 
 
 def test_exhausted_budget_permits_fallbacks_but_no_retry() -> None:

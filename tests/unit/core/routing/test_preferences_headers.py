@@ -28,11 +28,12 @@ def read(values: dict[bytes, bytes], *, allowed: bool = True) -> Preferences:
         (b"cost", Preferences(policy="cheapest")),
         (b"latency", Preferences(policy="latency")),
         (b" old ", Preferences(first="old")),
+        (b"eu", Preferences(first="eu")),
         (b"", Preferences()),
     ],
 )
-def test_prefer_is_a_policy_or_a_provider(value: bytes, expected: Preferences) -> None:
-    """`cost` and `latency` replace the model's policy; a provider comes first."""
+def test_prefer_is_a_policy_a_provider_or_a_tag(value: bytes, expected: Preferences) -> None:
+    """`cost` and `latency` replace the model's policy; a provider or a region comes first."""
     assert read({b"x-capio-prefer": value}) == expected
 
 
@@ -51,7 +52,8 @@ def test_only_and_exclude_take_providers_and_tags() -> None:
     [
         (
             {b"x-capio-prefer": b"quality"},
-            "x-capio-prefer 'quality' is unknown: use one of cost, latency, fast, cheap, old.",
+            "x-capio-prefer 'quality' is unknown: use one of cost, latency, fast, cheap, old, "
+            "us, eu, spot.",
         ),
         (
             {b"x-capio-exclude": b"eu,nowhere"},

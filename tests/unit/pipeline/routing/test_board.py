@@ -39,7 +39,7 @@ class FakeSharedHealth:
     def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None:
         self.added.append((label, minute, counts, state))
 
-    async def claim_probe(self, label: str) -> str | None:
+    async def claim_probe(self, label: str, kept_s: float | None = None) -> str | None:
         return label
 
     def release_probe(self, label: str, token: str) -> None: ...

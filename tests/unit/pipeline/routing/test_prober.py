@@ -52,7 +52,7 @@ class FakeSharedHealth:
 
     def add(self, label: str, minute: int, counts: HealthCounts, state: HealthState) -> None: ...
 
-    async def claim_probe(self, label: str) -> str | None:
+    async def claim_probe(self, label: str, kept_s: float | None = None) -> str | None:
         self.asked += label == LABEL
         self.meanwhile()
         return f"token {self.asked}" if self.permits else None

@@ -14,6 +14,7 @@ from gateway.core.routing.health import HealthRules
 from gateway.core.routing.order import Failure
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.routing.board import HealthBoard
+from gateway.pipeline.routing.probe_rights import ProbeRights
 from gateway.pipeline.routing.router import Route, Router
 from tests.support.pipeline_fakes import a_deployment, a_model, a_provider
 
@@ -24,7 +25,7 @@ PRICES = [Prices(price, price, 0, 0, 0) for price in (1, 2, 2, 3)]
 class Scene:
     """Four deployments, a the cheapest, b and c equal, d the dearest, and their router."""
 
-    def __init__(self, *, passive_probes: bool = False, preferences: bool = True) -> None:
+    def __init__(self, *, rights: ProbeRights | None = None, preferences: bool = True) -> None:
         deployments = [
             msgspec.structs.replace(a_deployment(a_provider(name), price), tags=frozenset({tag}))
             for name, price, tag in zip("abcd", PRICES, ("eu", "eu", "us", "us"), strict=True)
@@ -38,7 +39,7 @@ class Scene:
             catalogue,
             self.board,
             preferences=preferences,
-            passive_probes=passive_probes,
+            rights=rights,
             draw=lambda: 0.0,
         )
 
@@ -150,7 +151,7 @@ def test_call_is_refused_while_all_upstreams_demand_rest() -> None:
 
 def test_single_call_tests_what_is_out_without_probes() -> None:
     """One call at a time tries the deployment; the next ones avoid it."""
-    scene = Scene(passive_probes=True)
+    scene = Scene(rights=ProbeRights(None))
     scene.fail("a", FailureClass.NETWORK)
 
     assert [names(scene.route()) for _ in range(3)] == ["abcd", "bcd", "bcd"]
@@ -160,7 +161,7 @@ def test_single_call_tests_what_is_out_without_probes() -> None:
 
 def test_call_tests_one_deployment_and_tries_it_first() -> None:
     """A later candidate might never be tried, and its probe have no outcome."""
-    scene = Scene(passive_probes=True)
+    scene = Scene(rights=ProbeRights(None))
     scene.fail("c", FailureClass.NETWORK)
     scene.fail("d", FailureClass.NETWORK)
 
@@ -169,7 +170,7 @@ def test_call_tests_one_deployment_and_tries_it_first() -> None:
 
 def test_client_that_excludes_a_deployment_does_not_test_it() -> None:
     """It is permitted no call, not even one for the gateway's own ends."""
-    scene = Scene(passive_probes=True)
+    scene = Scene(rights=ProbeRights(None))
     scene.fail("c", FailureClass.NETWORK)
 
     assert names(scene.route(exclude=b"c")) == "abd"
