@@ -1,12 +1,12 @@
 """
 Shows what a worker does at twice its capacity: an open loop, with streams and probes beside it.
 
-    python -m bench.overload [--seconds 60] [--factor 2] [--server TOML] [--unpinned]
+    python -m bench.overload [--seconds 60] [--factor 2] [--near 0.9] [--server TOML] [--unpinned]
 
 One worker is pinned to the first core; mock upstream and load generator share the others. First a
-closed loop finds the capacity. Then an open loop sends half of it (the reference), `--factor` times
-of it for `--seconds`, and half of it again (recovery). Meanwhile 20 streams run, and `/healthz` and
-`/readyz` are asked ten times a second.
+closed loop finds the capacity. Then an open loop sends half of it (the reference), `--near` of it,
+`--factor` times of it for `--seconds`, and half of it again (recovery). During the overload 20
+streams run, and `/healthz` and `/readyz` are asked ten times a second.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from bench.run import Scenario, gateway, mock_upstream, pin, request, rss_mb
 from tests.support.gateway_process import free_port
 
 REFERENCE_S = 5.0
+NEAR_S = 10.0
 RECOVERY_S = 5.0
 WINDOW_S = 0.25
 STREAMS = 20
@@ -142,7 +143,13 @@ def line(name: str, phase: Phase, seconds: float) -> str:
 
 
 async def measure(
-    port: int, payload: bytes, stream: bytes, workers: list[int], seconds: float, factor: float
+    port: int,
+    payload: bytes,
+    stream: bytes,
+    workers: list[int],
+    seconds: float,
+    factor: float,
+    near: float,
 ) -> None:
     """Run all phases and print what was seen."""
     await run(port, payload, connections=32, each=50)
@@ -153,6 +160,8 @@ async def measure(
     loop = asyncio.get_running_loop()
     reference = await load.run(capacity / 2, REFERENCE_S)
     print(line("reference", reference, REFERENCE_S), flush=True)
+    full = await load.run(capacity * near, NEAR_S)
+    print(line(f"{near:g} of it", full, NEAR_S), flush=True)
     for _ in range(STREAMS):
         await loop.create_connection(lambda: _Stream(stream, watch), "127.0.0.1", port)
     beside = [
@@ -191,6 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--factor", type=float, default=2.0)
+    parser.add_argument("--near", type=float, default=0.9, help="share of the capacity")
     parser.add_argument("--server", default="max_loop_lag_ms = 10", help="TOML of [server]")
     parser.add_argument("--unpinned", action="store_true", help="leave all processes on all cores")
     options = parser.parse_args()
@@ -211,7 +221,15 @@ def main() -> None:
             workers = process.workers()
             pin(workers, worker_cores)
             uvloop.run(
-                measure(process.port, payload, stream, workers, options.seconds, options.factor)
+                measure(
+                    process.port,
+                    payload,
+                    stream,
+                    workers,
+                    options.seconds,
+                    options.factor,
+                    options.near,
+                )
             )
 
 
