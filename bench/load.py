@@ -1,8 +1,8 @@
 """
 The load generator: raw HTTP/1.1 on asyncio protocols, so that it costs little beside what it loads.
 
-Closed loop: each connection sends its next request when the answer is complete. Times are taken at
-the first content bytes of a stream and at its end.
+Closed loop: each connection sends its next request when the response is complete. Times are taken
+at the first content bytes of a stream and at its end.
 """
 
 from __future__ import annotations

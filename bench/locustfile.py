@@ -1,5 +1,5 @@
 """
-Locust users of a running gateway: short answers, streams and long prompts, in both dialects.
+Locust users of a running gateway: short responses, streams and long prompts, in both dialects.
 
     export CAPIO_API_KEY=sk-...
     .venv/bin/locust -f bench/locustfile.py -H http://127.0.0.1:8080 --headless -u 20 -r 10 -t 30s
@@ -7,7 +7,7 @@ Locust users of a running gateway: short answers, streams and long prompts, in b
 Environment:
     CAPIO_API_KEY             keys, separated by commas; each user takes the next one; required
     CAPIO_MODEL               models, separated by commas; default deepseek-v4-flash
-    CAPIO_MAX_TOKENS          longest answer; default 64
+    CAPIO_MAX_TOKENS          longest response; default 64
     CAPIO_PROMPT_BYTES        length of a long prompt; default 100000
     CAPIO_PROMPT_PREFIX       starts each prompt, such as directives of the demo upstream
     CAPIO_STEPS               RATE:SECONDS,...: arrivals per second, an open loop; default closed
@@ -19,7 +19,7 @@ Environment:
                               accounts of the keys must have no other calls meanwhile
 
 `--tags short`, `stream` or `long` chooses what is done, `OpenAICaller` or `AnthropicCaller` behind
-the options one dialect. Each prompt is unique, so that no provider's cache answers. Beside each
+the options one dialect. Each prompt is unique, so that no provider's cache hits. Beside each
 call, three more lines are reported for streams: `TTFT`, from sending to the first content, `ITL`,
 the gap between one content and the next, and `TPS`, tokens per second after the first content.
 
@@ -103,19 +103,19 @@ class Caller(User):
     @tag("short")
     @task(3)
     def short(self) -> None:
-        """A short prompt, a short answer, not streamed."""
+        """A short prompt, a short response, not streamed."""
         self._call("short", "", stream=False)
 
     @tag("stream")
     @task(3)
     def stream(self) -> None:
-        """A short prompt, a streamed answer."""
+        """A short prompt, a streamed response."""
         self._call("stream", "", stream=True)
 
     @tag("long")
     @task(1)
     def long(self) -> None:
-        """A long prompt, a streamed answer."""
+        """A long prompt, a streamed response."""
         self._call("long", SENTENCE * (PROMPT_BYTES // len(SENTENCE)), stream=True)
 
     def wait_time(self) -> float:
@@ -237,7 +237,7 @@ class OpenAICaller(Caller):
 
     @staticmethod
     def has_content(data: dict[str, Any]) -> bool:
-        """A text, a thought or a piece of a call that is not empty; the role alone is none."""
+        """A text, reasoning or a piece of a call that is not empty; the role alone is none."""
         choices = data.get("choices") or [{}]
         delta = choices[0].get("delta") or {}
         return any(value for name, value in delta.items() if name != "role")

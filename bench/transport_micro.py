@@ -42,7 +42,7 @@ HEADERS = (
 
 
 class MockUpstream(asyncio.Protocol):
-    """Answers `GET /json` at once and `GET /stream` with one write per chunk."""
+    """Responds to `GET /json` at once and `GET /stream` with one write per chunk."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport

@@ -4,7 +4,7 @@ The mock upstream of the benchmarks: as little work as possible for each byte it
     python -m bench.upstream PORT
 
 The end of the request's path decides: `.../chat/completions` and `.../messages`
-answer in the dialect's form. The JSON body's `model` names the behaviour: `short` answers a small
+response in the dialect's form. The JSON body's `model` names the behaviour: `short` returns a small
 JSON at once; `burst-N` streams N chunks as fast as the socket takes them, one write each;
 `paced-N-MS` streams N chunks, one each MS milliseconds.
 """

@@ -3,6 +3,7 @@
 import ast
 import functools
 import io
+import itertools
 import re
 import tokenize
 from collections.abc import Iterator
@@ -13,6 +14,14 @@ PACKAGE = sorted((ROOT / "gateway").rglob("*.py"))
 EVERYTHING = sorted(
     [*PACKAGE, *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")],
 )
+
+PROSE = sorted(
+    path
+    for folder in ("gateway", "docs", "deploy", "bench", "tests")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in {".md", ".html", ".lua", ".js", ".po", ".toml", ".yaml", ".conf"}
+    and not {"golden", "inputs", "vendor"} & set(path.parts)
+) + sorted(ROOT.glob("*.md"))
 
 LONGEST_FILE = 500
 LONGEST_MODULE = 400
@@ -27,11 +36,14 @@ LINE_READERS = ("splitlines", "aiter_lines")
 PRINTING = ("gateway/cli/", "gateway/demo/__main__.py", "gateway/server/demonstration.py")
 PROMISE = re.compile(r"\b(?:TODO|FIXME|XXX)\b(?!\(#\d+\))")
 PRIVATE_WORDS = re.compile(
-    r"\b(?:told|hears?|heard|thoughts|mistakes?|somebody|whoever|callers|till|wish|shall)\b"
-    r"|\bthe books\b",
-    re.IGNORECASE,
+    r"""\b(?:told|hears?|heard|hearing|mistakes?|somebody|whoever|callers?|till|wish(?:es|ed)?|shall
+    |answer(?:s|ed|ing)?|thoughts?(?![ ]signatures?\b)|barren|politely
+    |(?<!in[ -])fronts?(?![ ]matter\b)|the[ ]books|for[ ]who|so[ ]long|as[ ]it[ ]came)\b""",
+    re.IGNORECASE | re.VERBOSE,
 )
 """What the project's prose says otherwise, see docs/contributing.md."""
+FOREIGN = re.compile(r"[\w.-]*/[\w./-]+|\bcaller\(\)|\bif caller\b|^caller$")
+"""Paths, and names that Jinja and Anthropic's API chose."""
 STATEMENT = re.compile(r"[\w.\[\]]+ [-+*/|&]?= \S|[\w.]+\(.*\)\Z|(?:return|import|from|raise) \S")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -65,22 +77,25 @@ def calls_in(path: Path) -> Iterator[tuple[str, int]]:
                 yield function.id, node.lineno
 
 
-def comments_in(path: Path) -> Iterator[tuple[int, str]]:
+@functools.cache
+def comments_in(path: Path) -> tuple[tuple[int, str], ...]:
     """Line and text of every comment."""
-    for token in tokenize.generate_tokens(io.StringIO(source_of(path)).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string.lstrip("# ")
+    return tuple(
+        (token.start[0], token.string.lstrip("# "))
+        for token in tokenize.generate_tokens(io.StringIO(source_of(path)).readline)
+        if token.type == tokenize.COMMENT
+    )
 
 
-def prose_in(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and text of every comment and string."""
-    for token in tokenize.generate_tokens(io.StringIO(source_of(path)).readline):
-        if token.type in (tokenize.COMMENT, tokenize.STRING):
-            yield token.start[0], token.string
+def strings_in(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of every string, docstrings included."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
 
 
 def is_statement(comment: str) -> bool:
-    """Whether a comment is a statement that was switched off, as far as can be told."""
+    """Whether a comment is a statement that was switched off, as far as a parser sees."""
     if not STATEMENT.match(comment):
         return False
     try:
@@ -116,7 +131,7 @@ def test_functions_are_short_enough_to_read() -> None:
 
 
 def test_modules_say_what_they_are_for() -> None:
-    """Whoever opens a file of the gateway is told what it guarantees."""
+    """Every module's docstring says what the module guarantees."""
     silent = [
         place(path, 1)
         for path in PACKAGE
@@ -211,13 +226,38 @@ def test_packages_are_small_enough_to_know() -> None:
     assert {name: count for name, count in lines.items() if count > LARGEST_PACKAGE} == {}
 
 
+def docstrings_in(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of every docstring, also those of attributes."""
+    for node in ast.walk(tree_of(path)):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            yield node.lineno, node.value.value
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Place and text of all prose; strings of tests are data, those of the gateway messages."""
+    for path in EVERYTHING:
+        if path == Path(__file__) or not PRIVATE_WORDS.search(source_of(path)):
+            continue
+        strings = strings_in(path) if path in PACKAGE else docstrings_in(path)
+        for line, text in itertools.chain(comments_in(path), strings):
+            yield place(path, line), text
+    for path in PROSE:
+        for number, row in enumerate(source_of(path).split("\n"), 1):
+            if path.suffix != ".po" or not row.startswith("msgstr"):
+                yield place(path, number), row
+
+
 def test_prose_uses_the_words_of_the_field() -> None:
-    """Docstrings, comments and messages have no private vocabulary."""
+    """Docstrings, comments, messages, pages and documents have no private vocabulary."""
     found = [
-        f"{place(path, line)} {word}"
-        for path in PACKAGE
-        for line, text in prose_in(path)
-        for word in PRIVATE_WORDS.findall(text)
+        f"{where} {word}"
+        for where, text in texts()
+        if PRIVATE_WORDS.search(text)
+        for word in PRIVATE_WORDS.findall(FOREIGN.sub("", text))
     ]
 
     assert found == []

@@ -47,7 +47,7 @@ _RESPONSE = (
     "to see reasoning, a longer stream or a failure. "
 )
 _FILLER = "The stream goes on, one small piece at a time, as a real model would send it. "
-_DONE = "The tool has answered, so the task is done. "
+_DONE = "The tool has responded, so the task is done. "
 
 
 class Prompt(msgspec.Struct, frozen=True):

@@ -198,7 +198,7 @@ class Handover:
 
 class AdminHandover:
     """
-    Relays requests of the operators' API, which the console checks and answers.
+    Relays requests of the operators' API, which the console checks and serves.
 
     Args:
         relay: To the console; None: there is no such API on this port.

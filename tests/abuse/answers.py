@@ -1,4 +1,4 @@
-"""What the scripted upstream says: honest, huge, absurd and slow answers on both wires."""
+"""What the scripted upstream says: honest, huge, absurd and slow responses on both wires."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def completion(usage: object, text: str = "hi", **members: object) -> dict[str, 
 
 
 def message(usage: object, text: str = "hi") -> dict[str, Any]:
-    """Return a Messages answer, its usage last."""
+    """Return a Messages response, its usage last."""
     return {
         "id": "msg_1",
         "type": "message",
@@ -79,7 +79,7 @@ def message(usage: object, text: str = "hi") -> dict[str, Any]:
 
 
 async def send_json(exchange: Exchange, body: object, status: int = 200) -> None:
-    """Send a JSON answer; bytes go out as they are."""
+    """Send a JSON response; bytes go out as they are."""
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = b"HTTP/1.1 %d Status\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     await exchange.send(head % (status, len(text)) + text)
@@ -117,11 +117,11 @@ def honest(
     usage: Mapping[str, Any] = REAL, *, wait_s: float = 0.0, pieces: int = 3, pace_s: float = 0.0
 ) -> Script:
     """
-    Return a script that answers any endpoint, reporting usage as real upstreams do.
+    Return a script that serves any endpoint, reporting usage as real upstreams do.
 
     Args:
         usage: By wire. A chat stream tells it only when asked.
-        wait_s: Between the finish reason and the usage of a stream, or before a whole answer.
+        wait_s: Between the finish reason and the usage of a stream, or before a whole response.
         pieces, pace_s: Of a stream's text.
     """
 
@@ -162,7 +162,7 @@ def usage_is_wanted(body: bytes) -> bool:
 
 
 def says(body: object, status: int = 200) -> Script:
-    """Return a script that answers with one JSON document."""
+    """Return a script that responds with one JSON document."""
 
     async def play(exchange: Exchange) -> None:
         await send_json(exchange, body, status)

@@ -177,18 +177,18 @@ class AbusedGateway:
     def post(
         self, path: str, key: str, body: bytes, *, timeout_s: float = 30.0, **headers: str
     ) -> Answer:
-        """Return the answer to one request on a connection of its own."""
+        """Return the response to one request on a connection of its own."""
         headers.setdefault("authorization", f"Bearer {key}")
         headers.setdefault("connection", "close")
         with Connection(self.port) as connection:
             connection.socket.settimeout(timeout_s)
-            # Refused before the body was read to its end: the answer is there.
+            # Refused before the body was read to its end: the response is there.
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.send(render("POST", path, body, **headers))
             return connection.answer()
 
     def get(self, path: str, key: str | None = None) -> Answer:
-        """Return the answer to a GET on a connection of its own."""
+        """Return the response to a GET on a connection of its own."""
         headers: dict[str, Any] = {"connection": "close"}
         if key:
             headers["authorization"] = f"Bearer {key}"

@@ -59,7 +59,7 @@ def ask(path: str, model: str, **further: object) -> bytes:
     return json.dumps({"model": model, **given, **further}).encode()
 
 
-# Whole answers of more than eight million bytes.
+# Whole responses of more than eight million bytes.
 
 
 def padded_logprobs() -> dict[str, object]:
@@ -68,7 +68,7 @@ def padded_logprobs() -> dict[str, object]:
 
 
 def huge_chat(place: str) -> bytes:
-    """Return a chat completion of 9.4 MB with its usage in front, last, or in a tool's words."""
+    """Return a chat completion of 9.4 MB with its usage first, last, or in a tool's words."""
     real = openai_usage(1000, 200_000)
     answer = completion(real)
     choice = answer["choices"][0]

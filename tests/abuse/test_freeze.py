@@ -1,4 +1,4 @@
-"""No single request stops a worker: others are answered while it is read and refused."""
+"""No single request stops a worker: others get responses while it is read and refused."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Bystander:
         return max(between - began, time.monotonic() - between)
 
     def while_running(self, attack: Callable[[], Answer]) -> Waits:
-        """Run an attack; return its answer and the waits beside it."""
+        """Run an attack; return its response and the waits beside it."""
         ended = threading.Event()
         worst = [0.0]
 
@@ -103,7 +103,7 @@ def rich(abused: AbusedGateway) -> Customer:
 def attacked(
     gateway: AbusedGateway, bystander: Bystander, key: str, path: str, body: bytes
 ) -> Answer:
-    """Send a hostile body; assert that nobody waited for it; return its answer."""
+    """Send a hostile body; assert that nobody waited for it; return its response."""
     waits = bystander.while_running(lambda: gateway.post(path, key, body, timeout_s=200))
     print(
         f"{len(body) / 1e6:.1f} MB: {waits.answer.status} after {waits.took_s:.2f} s; others "

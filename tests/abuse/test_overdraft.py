@@ -84,7 +84,7 @@ class Shop:
 
 
 async def generous(exchange: Exchange) -> None:
-    """Answer 20,000 tokens for each choice asked for, half a second later; one token to learn."""
+    """Send 20,000 tokens for each choice asked for, half a second later; one token to learn."""
     choices = exchange.json.get("n", 1)
     tokens = 1
     if b"LEARN" not in exchange.body:
@@ -146,7 +146,7 @@ def test_burst_overdraws_by_no_more_than_the_bound(
 
 
 def test_new_key_with_twenty_cents_is_served_whatever_others_did(shop: Shop) -> None:
-    """Large answers of another tenant do not raise what its call holds."""
+    """Large responses of another tenant do not raise what its call holds."""
     _, rich = shop.customer("50")
     for _ in range(25):
         assert shop.chat(rich, "x", max_tokens=64_000).status_code == 200

@@ -52,7 +52,7 @@ def bound(dollars: str) -> Decimal:
 def burst(
     gateway: AbusedGateway, customer: Customer, model: str, parallel: int, **members: object
 ) -> Counter[int]:
-    """Send calls at once; return how many were answered with each status, all booked."""
+    """Send calls at once; return how many responses had each status, all booked."""
     body = chat(model, "x", **members)
     statuses: list[int] = []
 
@@ -139,7 +139,7 @@ def agent_call(gateway: AbusedGateway, customer: Customer, max_tokens: int = 64_
 
 
 def play_agent(upstream: Slot) -> None:
-    """Answer as models answer agents: 3,000 tokens read and 500 written, $0.0275."""
+    """Respond as models respond to agents: 3,000 tokens read and 500 written, $0.0275."""
     upstream.plays(says(completion(openai_usage(3000, 500))))
 
 

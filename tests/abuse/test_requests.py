@@ -76,7 +76,7 @@ def test_too_many_query_parameters_are_400(
     ],
 )
 def test_other_spellings_of_admin_are_not_found(abused: AbusedGateway, path: str) -> None:
-    """A front that blocks `/admin` by its text blocks all of it."""
+    """A proxy that blocks `/admin` by its text blocks all of it."""
     answer = abused.get(path, ADMIN_TOKEN)
 
     assert answer.status in (400, 404), answer
@@ -107,7 +107,7 @@ def test_counting_upstream_is_limited_too(abused: AbusedGateway) -> None:
 
 
 def test_a_very_large_body_is_not_counted(abused: AbusedGateway, customer: Customer) -> None:
-    """An estimate of 24 MiB would take the worker's time for nothing: 413, or an answer at once."""
+    """An estimate of 24 MiB would waste the worker's time: 413, or a response at once."""
     upstream = abused.take()
     body = chat(upstream.model("openai"), "a b " * (6 * 1024 * 1024))
     began = time.monotonic()

@@ -95,7 +95,7 @@ def test_the_gateways_credential_is_not_relayed_in_a_stream(
 def test_clients_get_json_or_events_that_nobody_caches(
     abused: AbusedGateway, customer: Customer, target: Slot, kind: bytes, stream: bool
 ) -> None:
-    """Whatever the upstream calls it: no page of ours is HTML, and no cache keeps an answer."""
+    """Whatever the upstream calls it: no page of ours is HTML, and no cache keeps a response."""
     body = json.dumps(completion(openai_usage(1, 1))).encode()
     lines = (b"cache-control: public, max-age=99999", b"content-length: %d" % len(body))
     target.plays(says_raw(head(*lines, kind=kind) + body))

@@ -49,7 +49,7 @@ class Agent:
         self.work.mkdir(parents=True)
 
     def claude_code(self, model: str, prompt: str, *flags: str) -> AgentRun:
-        """Run Claude Code in print mode; its answer is one JSON object."""
+        """Run Claude Code in print mode; its response is one JSON object."""
         command = packages.command_of(packages.CLAUDE_CODE)
         return self._run(
             [str(command), "-p", prompt, "--output-format", "json", *flags],

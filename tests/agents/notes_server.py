@@ -32,7 +32,7 @@ def result(method: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer requests until the input ends."""
+    """Respond to requests until the input ends."""
     for line in sys.stdin:
         message = json.loads(line)
         if "id" in message:

@@ -70,7 +70,7 @@ def command_of(package: str, node: Path | None = None) -> Path:
         package: Name and version.
         node: The Node to install it with; None takes the system's.
 
-    Skips the test without npm or without an answer of its registry. When the registry answers, a
+    Skips the test without npm or without a response of its registry. When the registry responds, a
     package that cannot be installed is a failure.
     """
     folder = cache_folder() / package.replace("/", "-").lstrip("@")
@@ -94,7 +94,7 @@ def python_with(requirement: str) -> Path:
     """
     Return the Python of a virtual environment that has a package and what it needs.
 
-    Skips the test without an answer of the index; what cannot be installed then is a failure.
+    Skips the test without a response of the index; what cannot be installed then is a failure.
     """
     folder = cache_folder() / requirement
     if not folder.exists():
@@ -106,7 +106,7 @@ def _check_npm() -> None:
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("node and npm are not installed")
     if not registry_answers():
-        pytest.skip("npm's registry does not answer")
+        pytest.skip("npm's registry does not respond")
 
 
 def _install_once(name: str, folder: Path, install: Callable[[Path], str]) -> None:
@@ -149,7 +149,7 @@ def _install_python(requirement: str, folder: Path) -> str:
         return f"pip install took more than {INSTALL_S} s"
     if any(sign in done.stderr for sign in _NO_INDEX):
         shutil.rmtree(folder)
-        pytest.skip("the package index does not answer")
+        pytest.skip("the package index does not respond")
     return "" if done.returncode == 0 else done.stderr[-1000:]
 
 

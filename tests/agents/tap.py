@@ -12,7 +12,7 @@ import httptools
 
 
 class Seen:
-    """One request as it passed, and the status of its answer (0 while there is none)."""
+    """One request as it passed, and the status of its response (0 while there is none)."""
 
     def __init__(self) -> None:
         self.method = ""
@@ -52,7 +52,7 @@ class _Requests:
 
 
 class _Statuses:
-    """httptools' callbacks for the answers of one connection."""
+    """httptools' callbacks for the responses of one connection."""
 
     def __init__(self, requests: _Requests) -> None:
         self._requests = requests

@@ -31,7 +31,7 @@ def test_claude_code_on_openai_wire_writes_a_file(service: Service, agent: Agent
 
     answer = json.loads(run.stdout)
     assert (run.exit_code, answer["is_error"], answer["num_turns"]) == (0, False, 2), run
-    assert answer["result"].startswith("The tool has answered")
+    assert answer["result"].startswith("The tool has responded")
     assert (agent.work / "hello.txt").read_text() == CONTENT
     first, second = service.upstream.calls("/v1/chat/completions")
     assert first.json()["model"] == "upstream-chat"
@@ -142,7 +142,7 @@ def test_claude_code_with_unknown_model_asks_at_most_twice(service: Service, age
 
 
 def test_claude_code_on_a_cut_stream_asks_again(service: Service, agent: Agent) -> None:
-    """A stream without its end mark becomes an error, and the client gets its answer unstreamed."""
+    """A stream without its end mark becomes an error, and the client gets it unstreamed."""
     run = agent.claude_code(OPENAI_MODEL, "Please\n/cut 5")
 
     assert json.loads(run.stdout)["result"].startswith("Hello from the demo upstream"), run

@@ -44,7 +44,7 @@ def test_codex_runs_a_command(service: Service, agent: Agent, model: str) -> Non
     events = [json.loads(line) for line in run.stdout.splitlines()]
     assert run.exit_code == 0, run
     assert events[-1]["type"] == "turn.completed"
-    assert events[-2]["item"]["text"].startswith("The tool has answered")
+    assert events[-2]["item"]["text"].startswith("The tool has responded")
     assert (agent.work / "hello.txt").read_text() == "written"
     assert [call.status for call in service.front.calls("/v1/responses")] == [200, 200]
     assert b"it-ran" in service.upstream.calls(UPSTREAM_PATHS[model])[1].body

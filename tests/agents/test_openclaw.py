@@ -31,7 +31,7 @@ def test_openclaw_writes_a_file(
     run = agent.openclaw(model, f"Please /tool write {json.dumps(arguments)}", api=api)
 
     assert run.exit_code == 0, run
-    assert "The tool has answered" in run.stdout
+    assert "The tool has responded" in run.stdout
     assert (agent.work / "hello.txt").read_text() == "written\n"
     assert [call.status for call in service.front.calls(asked)] == [200, 200]
     assert ids_of_calls(service.upstream.calls(upstream)[1].json()) == 2

@@ -21,11 +21,11 @@ def write_prompt(agent: Agent) -> str:
 def test_opencode_openai_compatible_on_anthropic_wire_writes_a_file(
     service: Service, agent: Agent
 ) -> None:
-    """Chat completions become Messages: the tool's result answers its call, cache marks survive."""
+    """Chat completions become Messages with their tool results and cache marks."""
     run = agent.opencode(ANTHROPIC_MODEL, write_prompt(agent), package="@ai-sdk/openai-compatible")
 
     assert run.exit_code == 0, run
-    assert "The tool has answered" in run.stdout
+    assert "The tool has responded" in run.stdout
     assert (agent.work / "hello.txt").read_text() == "written\n"
     assert {call.status for call in service.front.calls("/v1/chat/completions")} == {200}
     body = service.upstream.calls("/v1/messages")[-1].json()
@@ -42,7 +42,7 @@ def test_opencode_anthropic_on_openai_wire_writes_a_file(service: Service, agent
     run = agent.opencode(OPENAI_MODEL, write_prompt(agent), package="@ai-sdk/anthropic")
 
     assert run.exit_code == 0, run
-    assert "The tool has answered" in run.stdout
+    assert "The tool has responded" in run.stdout
     assert (agent.work / "hello.txt").read_text() == "written\n"
     asked = service.front.calls("/v1/messages")
     assert all("x-api-key" in call.headers for call in asked)

@@ -101,7 +101,7 @@ def check_turns(run: AgentRun) -> None:
     """Check what the program got in its two turns."""
     assert run.exit_code == 0, run
     first, second = json.loads(run.stdout.splitlines()[-1])
-    assert first.startswith("The tool has answered"), run
+    assert first.startswith("The tool has responded"), run
     assert second.startswith("Hello from the demo upstream!"), run
 
 
@@ -112,7 +112,7 @@ def check_history(service: Service, model: str) -> None:
     assert len(sent) == 3
     text = sent[-1].body.decode()
     assert REASONING[model] in text
-    parts = ["/think", CALLS[model], "sunny in Rome", "The tool has answered", "And now say hello"]
+    parts = ["/think", CALLS[model], "sunny in Rome", "The tool has responded", "And now say hello"]
     places = [text.find(part) for part in parts]
     assert -1 not in places, (parts, places)
     assert places == sorted(places), (parts, places)

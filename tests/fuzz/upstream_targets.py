@@ -174,7 +174,7 @@ def assert_events(written: bytes) -> None:
 
 
 def translate_answer(data: bytes) -> None:
-    """A whole answer becomes JSON of the other wire, or is refused as malformed."""
+    """A whole response becomes JSON of the other wire, or is refused as malformed."""
     readers: tuple[Callable[[], bytes], ...] = (
         lambda: chat_answers.translate_response(data, CONTEXT, GENERIC),
         lambda: message_answers.translate_response(data, CONTEXT),

@@ -44,7 +44,7 @@ class Operator:
         return answer.json()
 
     def chat(self, key: str) -> httpx2.Response:
-        """Ask the model for a few words on a connection of its own, so that any worker answers."""
+        """Ask the model for a few words on a connection of its own, so that any worker responds."""
         with httpx2.Client(base_url=self.process.base_url, timeout=10) as client:
             return client.post(
                 "/v1/chat/completions",
@@ -129,7 +129,7 @@ def test_code_redeemed_over_http_lets_the_account_call(operator: Operator) -> No
 
 
 def test_limits_and_states_set_over_http_hold_in_every_worker(operator: Operator) -> None:
-    """A change is in force when its answer has come."""
+    """A change is in force when its response has come."""
     body = {"name": "limited", "billing": "postpaid"}
     account = operator.admin("POST", "accounts", body)
     made = operator.admin("POST", "keys", {"account_id": account["id"], "name": "ci"})

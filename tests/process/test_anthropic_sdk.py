@@ -56,7 +56,7 @@ def text_of(message: Any) -> str:
 
 @MODELS
 def test_message_has_text_usage_and_ids(client: anthropic.Anthropic, model: str) -> None:
-    """The answer is whole, its tokens are counted, its request id can be quoted."""
+    """The response is whole, its tokens are counted, its request id can be quoted."""
     answer = client.messages.create(model=model, messages=HI, max_tokens=1000)
 
     assert text_of(answer).startswith(HELLO)
@@ -132,7 +132,7 @@ def test_tool_is_called_and_its_result_answered(
         ],
     )
 
-    assert text_of(second).startswith("The tool has answered")
+    assert text_of(second).startswith("The tool has responded")
 
 
 @MODELS
@@ -140,7 +140,7 @@ def test_tool_is_called_and_its_result_answered(
 def test_tool_runner_runs_the_tool_and_finishes(
     client: anthropic.Anthropic, model: str, streamed: bool
 ) -> None:
-    """The SDK's own loop (`?beta=true`) calls the function and gets the last answer."""
+    """The SDK's own loop (`?beta=true`) calls the function and gets the last response."""
     cities: list[str] = []
 
     @beta_tool
@@ -162,7 +162,7 @@ def test_tool_runner_runs_the_tool_and_finishes(
         last = client.beta.messages.tool_runner(**asked).until_done()
 
     assert cities == ["Oslo"]
-    assert text_of(last).startswith("The tool has answered")
+    assert text_of(last).startswith("The tool has responded")
 
 
 @MODELS
@@ -297,7 +297,7 @@ def test_wrong_key_is_refused_and_not_tried_again(gateway: Service, header: str)
 @MODELS
 @pytest.mark.parametrize("fault", ["/break 3", "/cut 3"])
 def test_stream_that_breaks_raises(client: anthropic.Anthropic, model: str, fault: str) -> None:
-    """Neither a broken connection nor a silent end of the upstream looks like a whole answer."""
+    """Neither a broken connection nor a silent end of the upstream looks like a whole response."""
     kinds: list[str] = []
     with pytest.raises((anthropic.APIError, httpx2.HTTPError)):
         kinds.extend(

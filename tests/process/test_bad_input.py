@@ -22,7 +22,7 @@ DIALECTS = pytest.mark.parametrize("path", [OPENAI, ANTHROPIC])
 
 
 def in_dialect(path: str, answer: Answer) -> dict[str, str]:
-    """Return the error of an answer, which must have the whole form of the path's dialect."""
+    """Return the error of a response, which must have the whole form of the path's dialect."""
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-request-id"] == answer.headers["request-id"]
     body = answer.json
@@ -252,7 +252,7 @@ def test_body_of_32_mib_passes(
 def test_body_of_33_mib_by_its_length_is_413_before_it_is_sent(
     connection: Connection, key: Key, path: str
 ) -> None:
-    """The answer comes while nothing of the body was sent."""
+    """The response comes while nothing of the body was sent."""
     connection.send(render("POST", path, b"", x_api_key=key.raw, content_length=str(33 * MIB)))
 
     answer = connection.answer()
@@ -270,7 +270,7 @@ def test_chunked_body_beyond_32_mib_is_413(connection: Connection, key: Key, pat
         for _ in range(40):
             connection.send(piece)
     except ConnectionError:
-        pass  # it has answered and closed before the end: that is the point
+        pass  # it has responded and closed before the end: that is the point
 
     answer = connection.answer()
 
@@ -291,7 +291,7 @@ def test_client_who_leaves_inside_its_body_breaks_nothing(gateway: Service, key:
 
 
 def test_garbage_instead_of_http_is_refused(gateway: Service) -> None:
-    """Neither nonsense nor a TLS greeting is answered with 500 or kept open."""
+    """Neither nonsense nor a TLS greeting gets a 500 or kept open."""
     for garbage in (
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"NONSENSE\r\n\r\n",

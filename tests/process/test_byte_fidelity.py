@@ -81,7 +81,7 @@ def test_whole_answer_of_same_dialect_comes_back_byte_for_byte(
 def test_large_whole_answer_comes_back_byte_for_byte(
     connection: Connection, upstream: Slot, key: Key, size: int
 ) -> None:
-    """Below and above the size up to which answers are read before they are sent."""
+    """Below and above the size up to which responses are read before they are sent."""
     body = WHOLE["openai"].replace(b"Hello", b"y" * size)
     upstream.plays(whole(body))
 

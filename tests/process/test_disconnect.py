@@ -18,14 +18,14 @@ from tests.support.waiting import wait_until_sync
 pytestmark = pytest.mark.process
 
 FAST_S = 0.1
-"""What is promised between a caller's leaving and the end of the upstream's connection."""
+"""What is promised between a client's disconnect and the end of the upstream's connection."""
 ALLOWED_S = 1.0
 """What a busy machine may make of it."""
 MIB = 1024 * 1024
 
 
 async def silent(exchange: Exchange) -> None:
-    """Never answer."""
+    """Never respond."""
     await exchange.until_gone()
 
 

@@ -135,7 +135,7 @@ def test_silent_connections_leave_files_for_the_service(
 
 
 def healthy(port: int) -> bool:
-    """Return whether the gateway answers."""
+    """Return whether the gateway responds."""
     try:
         with Connection(port) as connection:
             return connection.request("GET", "/healthz").status == 200

@@ -40,7 +40,7 @@ http {{
 """
 
 
-class InboundRequest:
+class Proxy:
     """A running proxy, and clients of it."""
 
     def __init__(self, name: str, port: int, trust: ssl.SSLContext, service: Service) -> None:
@@ -97,13 +97,13 @@ def service(
 @pytest.fixture(scope="module")
 def key(service: Service) -> Key:
     """A key of that gateway."""
-    return service.new_key("behind a front")
+    return service.new_key("behind a proxy")
 
 
 @pytest.fixture(scope="module", params=["nginx", "haproxy"])
-def front(
+def proxy(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, service: Service
-) -> Iterator[InboundRequest]:
+) -> Iterator[Proxy]:
     """The shipped configuration with the test's ports, certificate and a lower cap."""
     name: str = request.param
     binary = shutil.which(name) or shutil.which(name, path=SYSTEM_PATH)
@@ -118,7 +118,7 @@ def front(
     port = free_port()
     write = write_nginx if name == "nginx" else write_haproxy
     process = subprocess.Popen([binary, *write(home, port, service.port)])
-    made = InboundRequest(name, port, trust, service)
+    made = Proxy(name, port, trust, service)
     try:
         wait_until_sync(made.answers, 20)
         yield made
@@ -164,10 +164,10 @@ def write_haproxy(home: Path, port: int, gateway_port: int) -> list[str]:
     return ["-db", "-f", str(home / "haproxy.cfg")]
 
 
-def test_stream_passes_event_by_event(front: InboundRequest, key: Key) -> None:
-    """The front buffers nothing: the first event comes long before the last."""
+def test_stream_passes_event_by_event(proxy: Proxy, key: Key) -> None:
+    """The proxy buffers nothing: the first event comes long before the last."""
     body = request(OPENAI, OPENAI_MODEL, "/tokens 40", stream=True)
-    with front.connect() as connection:
+    with proxy.connect() as connection:
         connection.send(render_stream(body, key))
         status, _ = connection.read_head()
         times = []
@@ -186,10 +186,10 @@ def render_stream(body: bytes, key: Key) -> bytes:
     return (head + length).encode() + body
 
 
-def test_operators_api_is_not_reached(front: InboundRequest) -> None:
-    """Not by any spelling, although the token is right and the gateway itself would answer."""
+def test_operators_api_is_not_reached(proxy: Proxy) -> None:
+    """Not by any spelling, although the token is right and the gateway itself would respond."""
     bearer = f"Bearer {TOKEN}"
-    with Connection(front.service.port) as direct:
+    with Connection(proxy.service.port) as direct:
         assert direct.request("GET", "/admin/accounts", authorization=bearer).status == 200
 
     for path in (
@@ -198,55 +198,55 @@ def test_operators_api_is_not_reached(front: InboundRequest) -> None:
         "/v1/..%2fadmin/accounts", "/ADMIN/accounts", "/admin/../v1/models", "/admin/./accounts",
         "/metrics", "/readyz",
     ):  # fmt: skip
-        answer = front.ask("GET", path, authorization=bearer)
+        answer = proxy.ask("GET", path, authorization=bearer)
 
         assert (path, answer.status) in ((path, 404), (path, 400))
         assert b"acct_" not in answer.body
 
 
-def test_body_beyond_the_limit_is_refused(front: InboundRequest, key: Key) -> None:
+def test_body_beyond_the_limit_is_refused(proxy: Proxy, key: Key) -> None:
     """A body whose length exceeds the limit is refused before it is sent."""
-    with front.connect() as connection:
+    with proxy.connect() as connection:
         head = render_stream(b"", key).replace(b"content-length: 0", b"content-length: 40000000")
         connection.send(head)
         assert connection.read_head()[0] == 413
 
 
-def test_one_address_gets_so_many_places(front: InboundRequest, key: Key) -> None:
-    """Beyond the cap the front refuses; others are served meanwhile."""
+def test_one_address_gets_so_many_places(proxy: Proxy, key: Key) -> None:
+    """Beyond the cap the proxy refuses; others are served meanwhile."""
     body = request(OPENAI, OPENAI_MODEL, "/tokens 200", stream=True)
     running, statuses = [], []
     try:
         for _ in range(CAP + 5):
             try:
-                connection = front.connect(ATTACKER)
+                connection = proxy.connect(ATTACKER)
             except OSError:
                 statuses.append(0)
                 continue
             running.append(connection)
             connection.send(render_stream(body, key))
             statuses.append(connection.read_head()[0])
-        assert front.answers()
+        assert proxy.answers()
     finally:
         for connection in running:
             connection.close()
 
-    refused = 429 if front.name == "nginx" else 0
+    refused = 429 if proxy.name == "nginx" else 0
     assert (statuses.count(200), statuses.count(refused)) == (CAP, 5)
 
 
-def test_silent_connections_never_reach_the_gateway(front: InboundRequest) -> None:
-    """They end at the front; its clients are answered at once, and the clock ends them."""
-    (worker,) = front.service.process.workers()
+def test_silent_connections_never_reach_the_gateway(proxy: Proxy) -> None:
+    """They end at the proxy; its clients get their responses at once, and the clock ends them."""
+    (worker,) = proxy.service.process.workers()
     before = psutil.Process(worker).num_fds()
     silent: list[socket.socket] = []
     try:
         for _ in range(300):
             with contextlib.suppress(ConnectionError):  # beyond HAProxy's cap
-                where = ("127.0.0.1", front.port)
+                where = ("127.0.0.1", proxy.port)
                 silent.append(socket.create_connection(where, 20, (ATTACKER, 0)))
         began = time.monotonic()
-        assert front.answers()
+        assert proxy.answers()
         took = time.monotonic() - began
         assert psutil.Process(worker).num_fds() < before + 20
         for each in silent:
@@ -255,14 +255,14 @@ def test_silent_connections_never_reach_the_gateway(front: InboundRequest) -> No
     finally:
         for each in silent:
             each.close()
-    print(f"{front.name}: answered after {took:.2f} s, all silent ones closed after {ended:.1f} s")
+    print(f"{proxy.name}: answered after {took:.2f} s, all silent ones closed after {ended:.1f} s")
 
     assert took < 3
     assert ended < 15
 
 
 def closed(connection: socket.socket) -> bool:
-    """Wait until the front has closed; return whether it did."""
+    """Wait until the proxy has closed; return whether it did."""
     try:
         while connection.recv(4096):
             pass

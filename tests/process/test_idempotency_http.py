@@ -97,7 +97,7 @@ def test_repeated_call_is_answered_from_the_first(
 def test_call_that_is_running_or_has_another_body_is_refused(
     gateway: Service, upstream: Slot, key: Key, client: str, value: str
 ) -> None:
-    """409 with a wait while it runs, 422 for another body, and in the end the answer."""
+    """409 with a wait while it runs, 422 for another body, and in the end the response."""
     model = upstream.model("openai")
     gate = threading.Event()
     upstream.plays(waits_for(gate, whole(WHOLE["openai"])))

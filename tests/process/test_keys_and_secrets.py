@@ -42,7 +42,7 @@ def ask(service: Service, raw: str, path: str = OPENAI, model: str = BOTH_MODEL)
 
 
 def statuses(service: Service, raw: str) -> set[int]:
-    """Return what many fresh connections are answered with."""
+    """Return what many fresh connections receive."""
     return {ask(service, raw).status for _ in range(FRESH)}
 
 

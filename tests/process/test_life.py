@@ -189,7 +189,7 @@ def test_ctrl_c_of_the_demo_leaves_no_process_behind(tmp_path: Path) -> None:
 
 
 def ready(port: int) -> bool:
-    """Return whether a gateway answers on a port."""
+    """Return whether a gateway listens on a port."""
     try:
         with Connection(port) as connection:
             return connection.request("GET", "/readyz").status == 200
@@ -342,7 +342,7 @@ def test_reload_takes_a_new_model_and_cuts_no_stream(sturdy: Service, sturdy_key
 
 
 def test_reload_refuses_no_call_meanwhile(sturdy: Service, sturdy_key: Key) -> None:
-    """From the signal to the last worker's change every call is answered."""
+    """From the signal to the last worker's change every call gets its response."""
     sturdy.process.signal(signal.SIGHUP)
     until = time.monotonic() + 1.5
     statuses = set()

@@ -54,7 +54,7 @@ def tls(
 
 
 def answers(process: GatewayProcess, context: ssl.SSLContext) -> bool:
-    """Return whether it answers over TLS."""
+    """Return whether it responds over TLS."""
     try:
         with secure(process, context) as connection:
             connection.sendall(HEALTH)
@@ -137,7 +137,7 @@ def authorities(context: ssl.SSLContext) -> list[bytes]:
 def test_connection_that_asks_for_nothing_is_closed(
     tls: tuple[GatewayProcess, ssl.SSLContext], plain: Service, sent: bytes, secured: bool
 ) -> None:
-    """Silent, half a head, idle after an answer, and HTTP/2: the header clock ends all of them."""
+    """Silent, half a head, idle after a response, and HTTP/2: the header clock ends all of them."""
     connection: socket.socket
     if secured:
         connection = secure(*tls)
@@ -158,7 +158,7 @@ def test_tls_handshake_that_never_ends_is_closed(
 
 
 def test_upgrade_to_http2_is_ignored(plain: Service) -> None:
-    """The answer is that of HTTP/1.1, and no switch of protocols."""
+    """The response is that of HTTP/1.1, and no switch of protocols."""
     with Connection(plain.port) as connection:
         answer = connection.request(
             "GET",

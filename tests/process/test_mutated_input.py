@@ -132,7 +132,7 @@ def test_mutated_requests_are_never_answered_with_a_server_error(
 
 
 def test_mutated_heads_break_nothing(gateway: Service, key: Key) -> None:
-    """Random changes to the request's head bring an answer below 500, or a closed connection."""
+    """Random changes to the request's head bring a response below 500, or a closed connection."""
     draw = random.Random(SEED)
     workers = sorted(gateway.process.workers())
     body = chat("MiniMax-M3")

@@ -57,7 +57,7 @@ def said(text: str, **more: Any) -> dict[str, Any]:
 
 @MODELS
 def test_completion_has_text_usage_and_ids(client: openai.OpenAI, model: str) -> None:
-    """The answer is whole, its tokens are counted, its request id can be quoted."""
+    """The response is whole, its tokens are counted, its request id can be quoted."""
     answer = client.chat.completions.create(model=model, messages=HI)
 
     choice = answer.choices[0]
@@ -142,7 +142,7 @@ def test_tool_is_called_and_its_result_answered(
     ]
     second = client.chat.completions.create(model=model, tools=[WEATHER], messages=turns)
 
-    assert (second.choices[0].message.content or "").startswith("The tool has answered")
+    assert (second.choices[0].message.content or "").startswith("The tool has responded")
 
 
 @MODELS
@@ -204,7 +204,7 @@ async def test_responses_api_streams_events(aclient: openai.AsyncOpenAI, model: 
 
 @MODELS
 def test_responses_api_calls_a_tool(client: openai.OpenAI, model: str) -> None:
-    """A function call of the Responses API has name, arguments and an id to answer with."""
+    """A function call of the Responses API has name, arguments and an id to respond with."""
     tool: Any = {"type": "function", "strict": False, **WEATHER["function"]}
     first = client.responses.create(model=model, input=CALL, tools=[tool])
     (call,) = [item for item in first.output if item.type == "function_call"]
@@ -214,7 +214,7 @@ def test_responses_api_calls_a_tool(client: openai.OpenAI, model: str) -> None:
     turn: Any = [{"role": "user", "content": CALL}, *first.output, result]
     second = client.responses.create(model=model, input=turn, tools=[tool])
 
-    assert second.output_text.startswith("The tool has answered")
+    assert second.output_text.startswith("The tool has responded")
 
 
 def test_embeddings_are_relayed(client: openai.OpenAI) -> None:
@@ -330,7 +330,7 @@ def test_wrong_key_is_refused_and_not_tried_again(gateway: Service) -> None:
 @MODELS
 @pytest.mark.parametrize("fault", ["/break 3", "/cut 3"])
 def test_stream_that_breaks_raises(client: openai.OpenAI, model: str, fault: str) -> None:
-    """Neither a broken connection nor a silent end of the upstream looks like a whole answer."""
+    """Neither a broken connection nor a silent end of the upstream looks like a whole response."""
     chunks: list[Any] = []
     with pytest.raises((openai.APIError, httpx2.HTTPError)):
         chunks.extend(client.chat.completions.create(**said(fault, model=model), stream=True))

@@ -1,4 +1,4 @@
-"""Every example of the clients' API is answered by the running gateway as its document says."""
+"""Every example of the clients' API gets the response that its document describes."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def asking(wire: str, model: str, **members: Any) -> bytes:
 def test_hints_do_not_reach_the_upstream(
     connection: Connection, upstream: Slot, key: Key, wire: str
 ) -> None:
-    """A faster tier is left out and named; the answer comes."""
+    """A faster tier is left out and named; the response comes."""
     upstream.plays(whole(WHOLE[wire]))
     body = asking(wire, upstream.model(wire), service_tier="priority", speed="fast")
 
@@ -74,7 +74,7 @@ def test_hosted_tools_are_refused_before_anybody_is_asked(
 def test_upstream_reads_json_whatever_the_client_calls_it(
     connection: Connection, upstream: Slot, key: Key, wire: str
 ) -> None:
-    """UTF-7 or a form would let an upstream read another model; the answer's type is ours, too."""
+    """UTF-7 or a form could make an upstream read another model; the response has our type."""
     page = WHOLE[wire]
     upstream.plays(whole(page, headers=b"content-type: text/html\r\ncache-control: public\r\n"))
 

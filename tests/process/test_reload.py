@@ -54,7 +54,7 @@ def add(service: Service, text: str) -> None:
 
 
 def test_reload_takes_new_models_without_refusing_a_call(service: Service) -> None:
-    """Every call meanwhile is answered; then the new model is there."""
+    """Every call meanwhile gets its response; then the new model is there."""
     key = service.new_key("reload").raw
     model = f'name = "new"\ndeployments = [{{ provider = "demo", model = "{OPENAI_MODEL}" }}]\n'
 

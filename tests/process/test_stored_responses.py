@@ -61,7 +61,7 @@ def ask(sdk: openai.OpenAI, *, streamed: bool, **members: Any) -> Any:
 
 
 def answers(upstream: Slot, wire: str, *, streamed: bool) -> None:
-    """Let the upstream answer every request in the same way."""
+    """Let the upstream response every request in the same way."""
     pieces = (START[wire], FINISH[wire], END[wire])
     upstream.plays(stream(*pieces) if streamed else whole(WHOLE[wire]))
 
@@ -290,7 +290,7 @@ def test_tool_loop_by_previous_response(
     )
 
     assert json.loads(call.arguments) == {"city": "Zürich"}
-    assert second.output_text.startswith("The tool has answered")
+    assert second.output_text.startswith("The tool has responded")
 
 
 def service_with(home: Path, demo: DemoProcess, extra: str) -> Service:

@@ -136,7 +136,7 @@ def test_stalled_stream_ends_with_a_timeout(
 def test_stream_that_ends_after_its_finish_reason_is_whole(
     upstream: Slot, call: Call, client: str, wire: str
 ) -> None:
-    """Several servers leave the end mark out: the answer is complete all the same."""
+    """Several servers leave the end mark out: the response is complete all the same."""
     upstream.plays(stream(START[wire], MORE[wire], FINISH[wire]))
 
     answer = call(upstream.model(wire))
@@ -151,7 +151,7 @@ def test_stream_that_ends_after_its_finish_reason_is_whole(
 def test_stream_that_breaks_after_its_finish_reason_is_whole(
     upstream: Slot, call: Call, client: str, wire: str
 ) -> None:
-    """A reset after the finish reason takes nothing from the answer."""
+    """A reset after the finish reason takes nothing from the response."""
     upstream.plays(stream(START[wire], MORE[wire], FINISH[wire], end="break"))
 
     answer = call(upstream.model(wire))
@@ -316,7 +316,7 @@ def test_retry_after_of_the_upstream_is_relayed(
 def test_answer_that_breaks_is_an_http_error(
     upstream: Slot, call: Call, client: str, wire: str
 ) -> None:
-    """A whole answer that ends early is never delivered as if it were one."""
+    """A whole response that ends early is never delivered as if it were one."""
 
     async def breaks(exchange: object) -> None:
         await exchange.send(  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What a call used is charged though its answer is huge, or its client leaves before the report."""
+"""A call is charged although its response is huge, or its client leaves before the report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ USAGE = {
 
 
 def test_answer_of_nine_megabytes_is_charged_as_reported(gateway: Service, upstream: Slot) -> None:
-    """Log probabilities make any answer that large."""
+    """Log probabilities make any response that large."""
     key = gateway.new_key("large")
     odds = {"content": [{"token": "a", "logprob": -1.0, "pad": "y" * 900}] * 10_000}
     message = {"role": "assistant", "content": "x"}

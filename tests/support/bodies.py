@@ -107,4 +107,4 @@ WHOLE = {
     b'[{"type":"text","text":"Hello"}],"stop_reason":"end_turn","stop_sequence":null,'
     b'"usage":{"input_tokens":9,"output_tokens":2}}',
 }
-"""An answer that is not streamed."""
+"""A response that is not streamed."""

@@ -126,7 +126,7 @@ async def refusal(worker: Worker, claim: Claim) -> GatewayError:
 async def outcome(
     worker: Worker, claim: Claim
 ) -> tuple[GrantedClaim | StoredResponse, set[ErrorKind]]:
-    """Begin until it is granted or answered; return that and why it was refused before."""
+    """Begin until it is granted or replayed; return that and why it was refused before."""
     got: list[GrantedClaim | StoredResponse] = []
     refused: set[ErrorKind] = set()
 

@@ -52,12 +52,12 @@ PATHS = {
 
 
 def json_head(body: bytes) -> Headers:
-    """The headers of a JSON answer of known length."""
+    """The headers of a JSON response of known length."""
     return [*JSON, (b"content-length", str(len(body)).encode())]
 
 
 class FakeUpstreamResponse:
-    """An upstream's answer; the test pushes its body, `body` is there from the start."""
+    """An upstream's response; the test pushes its body, `body` is there from the start."""
 
     def __init__(
         self, status: int = 200, headers: Headers | None = None, body: bytes = b""
@@ -126,7 +126,7 @@ Step = FakeUpstreamResponse | Exception | Callable[[], Awaitable[FakeUpstreamRes
 
 
 class ScriptedTransport:
-    """Answers the requests in the order of its steps: a response, an exception, or a coroutine."""
+    """Responds to requests in the order of its steps: a response, an exception or a coroutine."""
 
     def __init__(self, *steps: Step) -> None:
         self.steps = list(steps)
@@ -203,7 +203,7 @@ class FakeClient:
         return bool(self._waiting)
 
     def header(self, name: bytes) -> bytes | None:
-        """A header of the answer."""
+        """A header of the response."""
         return dict(self.headers).get(name)
 
     def receive(self) -> asyncio.Future[Message]:

@@ -70,7 +70,7 @@ class PostgresServer:
                   "--no-sync", "-E", "UTF8", "--no-locale")  # fmt: skip
 
     def start(self) -> None:
-        """Start and wait until it answers."""
+        """Start and wait until it responds."""
         command = [
             str(self._binaries / "postgres"), "-D", "data", "-k", str(self._home),
             "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60",

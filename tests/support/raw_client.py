@@ -90,12 +90,12 @@ class Connection:
         self.socket.sendall(sent)
 
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        """Send one request and return its answer; `_` in header names stands for `-`."""
+        """Send one request and return its response; `_` in header names stands for `-`."""
         self.send(render(method, path, body, **headers))
         return self.answer(head_only=method == "HEAD")
 
     def read_head(self) -> tuple[int, dict[str, str]]:
-        """Return status and headers of the next answer, skipping `100 Continue`."""
+        """Return status and headers of the next response, skipping `100 Continue`."""
         while True:
             head = self._until(b"\r\n\r\n").decode("latin-1")
             first, *lines = head.split("\r\n")
@@ -110,7 +110,7 @@ class Connection:
         return status, headers
 
     def answer(self, *, head_only: bool = False) -> Answer:
-        """Read one whole answer."""
+        """Read one whole response."""
         status, headers = self.read_head()
         if head_only or status in (204, 304):
             return Answer(status, headers, b"", complete=True)

@@ -23,7 +23,7 @@ Script = Callable[[Exchange], Awaitable[None]]
 
 
 def whole(body: bytes, status: int = 200, *, headers: bytes = b"") -> Script:
-    """Return a script that answers with a JSON body, or with any."""
+    """Return a script that responds with a JSON body, or with any."""
     kind = b"" if b"ontent-" in headers else b"Content-Type: application/json\r\n"
 
     async def play(exchange: Exchange) -> None:
@@ -86,12 +86,12 @@ class Slot:
         self._scripts: list[Script] = []
 
     def plays(self, *scripts: Script) -> Slot:
-        """Answer the next requests with these, all further ones with the last."""
+        """Respond to the next requests with these, all further ones with the last."""
         self._scripts = [*scripts]
         return self
 
     def next_script(self) -> Script:
-        """Return what the next request is answered with."""
+        """Return what the next response."""
         return self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
 
     def model(self, wire: str) -> str:

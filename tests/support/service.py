@@ -26,7 +26,7 @@ UPSTREAM_KEY = "upstream-secret-5f3a"
 """The gateway's own credential at the raw upstream."""
 
 SETTLED_S = 1.0
-"""After so long without a new call in SQL there will be none."""
+"""After this time without a new call in SQL there will be none."""
 
 HELLO = "Hello from the demo upstream!"
 """How every text of the demo upstream begins."""
@@ -54,7 +54,7 @@ class DemoProcess:
             except urllib.error.HTTPError:
                 return
             except OSError:
-                assert time.monotonic() < deadline, "the demo upstream does not answer"
+                assert time.monotonic() < deadline, "the demo upstream does not respond"
                 time.sleep(0.02)
 
     def stop(self) -> None:

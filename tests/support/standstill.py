@@ -56,7 +56,7 @@ _USAGE = {
 
 
 def _upstream(seconds: float) -> ThreadingHTTPServer:
-    """Return a server whose streams take so long, however fast they are read."""
+    """Return a server whose streams take this long, however fast they are read."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -35,7 +35,7 @@ class Visit:
         await self.connection.send(data)
 
     async def answer(self, body: bytes, *, headers: bytes = b"") -> None:
-        """Send a whole answer."""
+        """Send a whole response."""
         await self.send(OK + b"Content-Length: %d\r\n" % len(body) + headers + b"\r\n" + body)
 
     async def until_gone(self) -> None:
@@ -80,7 +80,7 @@ async def serve(
 
 
 async def json_forever(visit: Visit) -> None:
-    """Answer every request with a small JSON body."""
+    """Respond to every request with a small JSON body."""
     while True:
         await visit.request()
         await visit.answer(b'{"ok":true}')

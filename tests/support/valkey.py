@@ -53,7 +53,7 @@ class ValkeyProcess:
         return self._process.pid
 
     def start(self) -> str:
-        """Start, wait until it answers, and return the URL."""
+        """Start, wait until it responds, and return the URL."""
         self.socket_path.unlink(missing_ok=True)
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -72,7 +72,7 @@ class ValkeyProcess:
         return self.url
 
     def ping(self) -> bool:
-        """True when the server answers."""
+        """True when the server responds."""
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
             probe.settimeout(1)
             probe.connect(str(self.socket_path))
@@ -84,7 +84,7 @@ class ValkeyProcess:
         return False
 
     def pause(self) -> None:
-        """Stop the process: connections stay open and nothing is answered."""
+        """Stop the process: connections stay open and nothing responds."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:

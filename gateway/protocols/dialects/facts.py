@@ -46,7 +46,7 @@ REQUEST_FACTS: Final[tuple[Fact, ...]] = (
          "`<think>` tags within the content.",
          "platform.minimax.io, Chat Completions (OpenAI compatible)", "2026-11"),
     Fact("minimax", "`temperature` and `top_p` above 0 and up to 1, only one choice; the native "
-         "text-chat endpoint limits the output to 2,048 tokens. Passed on: the provider answers "
+         "text-chat endpoint limits the output to 2,048 tokens. Passed on: the provider returns "
          "400 beyond them.",
          "platform.minimax.io/docs/api-reference/text-chat", "2026-11"),
     Fact("gemini", "Efforts as `reasoning_effort`, or a budget in `extra_body.google`; the first "

@@ -4,7 +4,7 @@ Reads usage and the amount of content from a response that is too large to keep.
 The scanner walks the JSON structure of an OpenAI or Anthropic response, or of one large event of a
 stream. It enters only objects on the path to the fields it reads, keeps their values, counts the
 bytes of content members and skips everything else. Fields are found by their path: text inside a
-string, or an object inside a tool's input, is never mistaken for usage.
+string, or an object inside a tool's input, is never read as usage.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from gateway.core.routing.live import LiveReport
 from gateway.store.redis.client import PipelinedRedis, Reply
 
 LIFE_S: Final = 6
-"""Three reports: a worker that sent none for so long is gone."""
+"""Three reports: a worker that sent none for this time is gone."""
 MAX_WORKERS: Final = 500
 _LISTED_S: Final = 120
 """How long a worker stays in the set; pods' clocks may differ by a part of it."""

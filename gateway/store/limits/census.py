@@ -20,7 +20,7 @@ from gateway.store.redis.scripts import read_script
 
 EVERY_S = 3.0
 GONE_S = 15.0
-"""A worker that has not entered itself for so long is not counted."""
+"""A worker that has not registered for this time is not counted."""
 _LUA = Path(__file__).parent / "lua"
 logger = logging.getLogger(__name__)
 

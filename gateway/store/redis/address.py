@@ -149,7 +149,7 @@ def parse_address(
 
 def cold_client(target: RedisAddress, *, timeout_s: float = 5.0) -> redis.asyncio.Redis:
     """
-    Return a redis-py client for use outside the hot path; the caller must `aclose` it.
+    Return a redis-py client for use outside the hot path; which must be closed with `aclose`.
 
     It connects on first use. Replies are bytes. A command costs about 100 us of CPU.
     """

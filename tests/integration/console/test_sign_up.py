@@ -173,7 +173,7 @@ async def test_with_mail_the_page_does_not_tell_who_has_an_account(
 
 
 async def test_mails_to_a_recipient_are_bounded(tmp_path: Path, server: MailServer) -> None:
-    """Whoever asks for them; no address, no mail."""
+    """To anyone who asks; no address, no mail."""
     async with opened(tmp_path, "open", server) as app:
         asked = {"mail": "ada@example.com"}
         statuses = [

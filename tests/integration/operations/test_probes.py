@@ -1,4 +1,4 @@
-"""Probes on behalf of an operator: who may be asked, and what follows without an answer."""
+"""Probes on behalf of an operator: who may be asked, and what follows without a response."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OUTCOME = ProbeOutcome(credential=1, accepted=False, status=401, failure=Failure
 
 
 class Workers:
-    """Workers that answer at the second look, or never."""
+    """Workers that respond at the second look, or never."""
 
     def __init__(self, *, receivers: int = 1, answers: bool = True, lately: bool = False) -> None:
         self.receivers, self.answers, self.lately = receivers, answers, lately

@@ -4,18 +4,18 @@ Compares what the kill test's upstream, its clients and the gateway's books say 
 | outcome | what is allowed |
 | --- | --- |
 | completed, drained | the upstream reported its usage, and the row says the same |
-| estimated | the upstream ended its answer without usage; output is its bytes by four |
+| estimated | the upstream ended its response without usage; output is its bytes by four |
 | cancelled | the client left; output is between nothing and what was sent |
-| failed, insured | the upstream broke, or its answer did; charged only what content had come |
+| failed, insured | the upstream broke, or its response did; charged only what content had come |
 | abandoned | its worker was killed; charged is its last checkpoint: between what had been sent one
   renewal (and a second) before the kill, or before Redis went away or the worker stood still, and
   all that was sent. That its worker only stood still is no reason: it settles when it goes on |
 | failed, its worker stood still | the upstream's clocks ran out meanwhile; as failed |
 | failed, timed out | the upstream was late by its own record, on a busy machine; as failed |
-| abandoned, was answered | as before; it was killed between the answer's end and the settlement |
+| abandoned, had responded | as before; killed between the response's end and the settlement |
 | no row: lost with Redis | a double failure: the worker was killed while Redis was away or just
-  had been, before what only this worker knew was told to it again |
-| no row: not admitted | the upstream never saw the call, nor did its client get an answer |
+  had been, before this worker reported again what only it knew |
+| no row: not admitted | the upstream never saw the call, nor did its client get a response |
 
 All else is a difference without an explanation.
 """
@@ -43,11 +43,11 @@ SLACK_S = 2.0
 IDLE_S = 6.0
 """The shortest clock of the kill test's providers."""
 SETTLE_S = 2.0
-"""From the answer's end to the settlement, at most: Redis' timeout, then the disk."""
+"""From the response's end to the settlement, at most: Redis' timeout, then the disk."""
 AWAY_AFTER_S = 2.0
 """After Redis' return: until the workers have reconnected and resent what it may have lost."""
 AOF_S = 2.0
-"""What Valkey may lose when killed: it puts writes off so long while another sync runs."""
+"""What Valkey may lose when killed: it delays writes for that time while another sync runs."""
 
 
 class Kill(msgspec.Struct, frozen=True):
@@ -157,7 +157,7 @@ class Audit:
     def _check_missing(self, call: Call) -> None:
         if not call.attempts:
             if call.how == "whole":
-                self._differ(call, "was answered, by nobody, without a row")
+                self._differ(call, "got a response that no upstream sent, without a row")
             else:
                 self.outcomes[f"no row: not admitted, client {call.how}"] += 1
             return
@@ -202,12 +202,12 @@ class Audit:
         if why:
             self._differ(call, f"{outcome}, {why}: row {json.dumps(row)}")
         elif outcome == "abandoned" and call.how == "whole":
-            self.outcomes["abandoned, was answered"] += 1
+            self.outcomes["abandoned, had responded"] += 1
         else:
             self.outcomes[outcome] += 1
 
     def _answer(self, call: Call, row: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the upstream's record of the attempt that answered."""
+        """Return the upstream's record of the attempt that responded."""
         for attempt in call.attempts:
             if attempt["id"] == row["upstream_request_id"]:
                 return attempt
@@ -225,7 +225,7 @@ class Audit:
         if cut and (killed_at is None or killed_at > call.ended + SETTLE_S):
             if self._stood_still(call):
                 return ""
-            return "but the client has no whole answer"
+            return "but the client has no whole response"
         return ""
 
     def _check_drained(
@@ -234,7 +234,7 @@ class Audit:
         if not self._client_left(call):
             return "but the client stayed"
         if answer is None:
-            return "but the upstream did not answer"
+            return "but the upstream did not respond"
         if answer["usage_sent"]:
             return "" if usage == Usage(**answer["usage"]) else "with other usage"
         return self._between(usage, answer, answer["content_bytes"])
@@ -257,7 +257,7 @@ class Audit:
         self, call: Call, row: dict[str, Any], usage: Usage, answer: dict[str, Any] | None
     ) -> str:
         if call.how == "whole":
-            return "but the client has an answer"
+            return "but the client has a response"
         served = call.attempts and call.attempts[-1]["plan"] in ("whole", "no_usage")
         late = row["error_kind"] == "upstream_timeout" and _was_late(call)
         if served and not late and not self._stood_still(call):
@@ -285,7 +285,7 @@ class Audit:
         heard = self._last_heard(killed_at)
         due = [size for at, size in last["marks"] if at <= heard]
         if due and not row["user_agent"]:
-            return "was never heard of"
+            return "left no trace"
         sent = Usage(**last["usage"]) if last["usage_sent"] else _guessed(last)
         self.not_charged_nanousd += max(0, cost_nanousd(sent, PRICES) - row["cost_nanousd"])
         if answer is None:

@@ -5,7 +5,7 @@ The kill test's clients, a process of their own: some lanes, each with one call 
 
 ORDER is a JSON file, see `Order`. Each lane asks for a model of its own, in both dialects, streamed
 and whole; some calls it leaves before their end. It appends to its log when it begins a call and
-how that ended: `whole`, `refused` (an error answer), `cut` (the answer broke off or told of an
+how that ended: `whole`, `refused` (an error response), `cut` (the response broke off or reported an
 error) or `left`. A process that is killed leaves calls without an end: they are `killed`.
 """
 

@@ -1,5 +1,5 @@
 """
-The kill test: the books hold although everything is killed.
+The kill test: the ledger stays correct although everything is killed.
 
     python -m tests.process.kill.run --seconds 600 --seed 7 [--postgres] [--long] [--home DIR]
 
@@ -7,16 +7,16 @@ Clients in both dialects call through a gateway of two workers. At random, worke
 writer, Valkey, the clients' processes and PostgreSQL (with --postgres) are killed with -9; a
 worker, all workers, the ledger writer or Valkey stand still (SIGSTOP) for longer than a lease;
 clients leave and upstreams break. With --long a lease is 30 s, as by default, and a pause 45. Then,
-with the lease time over, the upstream's own record and the books are compared call by call: see
+with the lease time over, the upstream's own record and the ledger are compared call by call: see
 `kill_audit`, whose table says what may differ.
 
 Prints what became of the calls and every difference. Exit code 1: one has no explanation.
 
 What is acknowledged survives a kill of the embedded Valkey: its append-only file has every write in
-the kernel's hands before the answer goes out, but for up to two seconds while an earlier sync still
-runs; for these the workers keep their last events and tell them again. Only a worker that dies in
-the same moment takes them along. The seed fixes the upstream's choices for the nth kill and call,
-not the machine's timing: a run is repeated in kind, not to the letter.
+the kernel's hands before the response goes out, but for up to two seconds while an earlier sync
+still runs; for these the workers keep their last events and send them again. They are lost only
+with a worker that dies at the same moment. The seed fixes the upstream's choices for the nth
+kill and call, not the machine's timing: a run is repeated in kind, not to the letter.
 """
 
 from __future__ import annotations

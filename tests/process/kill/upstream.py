@@ -4,7 +4,7 @@ The kill test's upstream, a process of its own: both wires, breaks at random, an
     python -m tests.process.kill.upstream PORT RECORD SEED SUPERVISOR_FILE
 
 Of each request it appends two lines of JSON to RECORD: when it has read it, and when it is done
-with it: what it sent, what usage it reported, and how that ended. Each answer has an id of its own,
+with it: what it sent, what usage it reported, and how that ended. Each response has its own id,
 `<marker>.<n>`, the marker being what the client wrote into its prompt.
 """
 
@@ -151,7 +151,7 @@ class BrokenOffError(Exception):
 
 
 class KillUpstream:
-    """Answers, and writes down what it answered."""
+    """Responds, and records its responses."""
 
     def __init__(self, record: Path, seed: str, workers: Workers) -> None:
         self._record = os.open(record, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)

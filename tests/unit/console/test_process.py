@@ -31,7 +31,7 @@ def _named(name: str, seen: list[str]) -> App:
     ],
 )
 async def test_dispatch_gives_the_api_its_prefix(path: str, with_pages: str, alone: str) -> None:
-    """Without pages the API answers every path: 404 for those that are not its own."""
+    """Without pages the API serves every path: 404 for those that are not its own."""
     seen: list[str] = []
     api, pages = cast("Any", _named("api", seen)), _named("pages", seen)
 

@@ -55,7 +55,7 @@ class FakeReservations:
 
 
 def good() -> FakeUpstreamResponse:
-    """A whole answer."""
+    """A whole response."""
     return FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
 
 

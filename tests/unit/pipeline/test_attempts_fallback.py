@@ -41,12 +41,12 @@ def two(wire: Wire = Wire.OPENAI) -> list[Deployment]:
 
 
 def good() -> FakeUpstreamResponse:
-    """A whole answer."""
+    """A whole response."""
     return FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
 
 
 def refusing(status: int, body: bytes = b"{}") -> FakeUpstreamResponse:
-    """An error answer."""
+    """An error response."""
     return FakeUpstreamResponse(status, json_head(body), body)
 
 
@@ -66,7 +66,7 @@ def hosts(bench: Bench) -> list[str]:
     ],
 )
 async def test_trouble_of_the_connection_is_tried_elsewhere(kind: ErrorKind) -> None:
-    """The next deployment answers; the client learns of nothing."""
+    """The next deployment responds; the client learns of nothing."""
     bench = Bench(GatewayError(kind, "no"), good(), deployments=two())
     client = FakeClient(CHAT, OPENAI_BODY)
 
@@ -106,7 +106,7 @@ async def test_fault_of_the_request_is_told_as_it_is(status: int) -> None:
 
 
 async def test_last_refusal_is_the_one_that_is_told() -> None:
-    """When nobody is left the client gets the last upstream's answer."""
+    """When nobody is left the client gets the last upstream's response."""
     bench = Bench(refusing(503, b"first"), refusing(500, b"second"), deployments=two())
     client = FakeClient(CHAT, OPENAI_BODY)
 
@@ -235,7 +235,7 @@ async def test_stream_that_begins_with_an_error_is_an_http_error_at_last() -> No
 
 
 async def test_stream_that_breaks_before_its_first_event_is_tried_elsewhere() -> None:
-    """Comments and a bare head are no answer."""
+    """Comments and a bare head are no response."""
     first, second = FakeUpstreamResponse(), FakeUpstreamResponse()
     bench = Bench(first, second, deployments=two())
     client = FakeClient(CHAT, STREAMED)
@@ -267,7 +267,7 @@ async def test_nothing_is_tried_elsewhere_once_the_client_has_seen_bytes() -> No
 
 
 async def test_later_attempt_inherits_nothing_of_an_earlier_one() -> None:
-    """Times and usage of a failed attempt are not those of the answer."""
+    """Times and usage of a failed attempt are not those of the response."""
     first, second = FakeUpstreamResponse(), FakeUpstreamResponse()
     start = (
         b'event: message_start\ndata: {"type":"message_start","message":{"type":"message",'

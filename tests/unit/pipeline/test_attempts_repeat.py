@@ -46,12 +46,12 @@ NATIVE = "/v1/chat"
 
 
 def refusing(status: int, body: bytes) -> FakeUpstreamResponse:
-    """An error answer."""
+    """An error response."""
     return FakeUpstreamResponse(status, json_head(body), body)
 
 
 def good(body: bytes) -> FakeUpstreamResponse:
-    """A whole answer."""
+    """A whole response."""
     return FakeUpstreamResponse(headers=json_head(body), body=body)
 
 

@@ -23,7 +23,7 @@ from tests.support.pipeline_fakes import (
 
 
 def a_call(**state: object) -> Call:
-    """A call that was answered."""
+    """A call with a response."""
     call = Call("req_1", Endpoint.CHAT_COMPLETIONS, Wire.OPENAI, 100.0)
     call.principal = PRINCIPAL
     deployment = a_deployment(a_provider())

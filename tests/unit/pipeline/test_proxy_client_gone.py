@@ -85,7 +85,7 @@ async def test_client_that_leaves_in_a_stream_closes_the_upstream() -> None:
 
 
 async def test_client_that_leaves_during_a_whole_answer_closes_the_upstream() -> None:
-    """A whole answer that nobody waits for is not read."""
+    """A whole response that nobody waits for is not read."""
     response = FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER))
     response.stalls = True
     bench = Bench(response)
@@ -152,7 +152,7 @@ async def test_drain_that_breaks_off_is_recorded_as_cancelled() -> None:
 
 
 async def test_large_answer_that_is_read_on_is_recorded_as_drained() -> None:
-    """The policy holds for whole answers that are on their way."""
+    """The policy holds for whole responses that are on their way."""
     response = FakeUpstreamResponse(headers=list(JSON))
     bench = Bench(response, deployments=draining())
     client = FakeClient(CHAT, OPENAI_BODY)
@@ -245,7 +245,7 @@ async def test_client_that_had_left_before_the_upstream_was_asked() -> None:
 
 
 async def test_client_that_leaves_after_the_end_is_no_departure() -> None:
-    """The answer is complete: who hangs up then has got all of it."""
+    """The response is complete: who hangs up then has got all of it."""
     response = FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
     bench = Bench(response)
     bench.usage_log.gate = asyncio.Event()
@@ -263,7 +263,7 @@ async def test_client_that_leaves_after_the_end_is_no_departure() -> None:
 
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_client_that_leaves_a_broken_answer_does_not_stop_its_record(streamed: bool) -> None:
-    """An answer that was not ended can still be left: the record goes on."""
+    """A response that was not ended can still be left: the record goes on."""
     response = FakeUpstreamResponse(headers=None if streamed else list(JSON))
     bench = Bench(response)
     bench.usage_log.gate = asyncio.Event()

@@ -63,7 +63,7 @@ class Keyed:
 
 
 def good() -> FakeUpstreamResponse:
-    """A whole answer."""
+    """A whole response."""
     return FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
 
 

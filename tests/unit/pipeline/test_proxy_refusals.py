@@ -170,7 +170,7 @@ async def test_endpoint_that_no_deployment_can_serve_is_not_an_overload() -> Non
 
 
 async def test_place_is_held_to_the_end_of_the_answer() -> None:
-    """A call counts as long as its answer runs, and not longer."""
+    """A call counts as long as its response runs, and not longer."""
     response = FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
     bench = Bench(never, response, limit=1)
     first = FakeClient(CHAT, OPENAI_BODY)
@@ -202,7 +202,7 @@ async def test_mistake_of_ours_is_recorded_and_told_further() -> None:
 
 
 async def test_mistake_in_a_running_stream_is_recorded() -> None:
-    """The answer is left unended, and the upstream closed."""
+    """The response is left unended, and the upstream closed."""
     response = FakeUpstreamResponse()
     bench = Bench(response)
     client = FakeClient(CHAT, OPENAI_BODY[:-1] + b',"stream":true}')

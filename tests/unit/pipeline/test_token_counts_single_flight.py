@@ -42,7 +42,7 @@ def a_client() -> FakeClient:
 
 
 async def test_fifty_clients_at_once_are_one_question() -> None:
-    """Agents ask the same in bursts: the upstream is asked once, all get its answer."""
+    """Agents ask the same in bursts: the upstream is asked once, all get its response."""
     bench = counting(counted())
     clients = [a_client() for _ in range(50)]
 
@@ -54,7 +54,7 @@ async def test_fifty_clients_at_once_are_one_question() -> None:
 
 
 async def test_later_clients_get_what_is_remembered() -> None:
-    """The shared cache answers without an upstream."""
+    """The shared cache responds without an upstream."""
     bench = counting(counted())
     await bench.run(a_client(), Endpoint.COUNT_TOKENS)
     client = a_client()
@@ -152,7 +152,7 @@ async def test_counts_cost_nothing() -> None:
 
 
 async def test_count_is_estimated_where_no_upstream_counts() -> None:
-    """The answer says that it is an estimate."""
+    """The response says that it is an estimate."""
     bench = Bench()
     client = a_client()
 

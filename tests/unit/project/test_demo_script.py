@@ -46,7 +46,7 @@ def test_tool_is_called_once() -> None:
     for messages in (conversation, [*conversation, NOTE]):
         response = script(*messages)
         assert (response.tool, response.fault) == (None, None)
-        assert "".join(response.text).startswith("The tool has answered")
+        assert "".join(response.text).startswith("The tool has responded")
 
 
 def test_tools_are_called_one_after_the_other() -> None:

@@ -1,4 +1,4 @@
-"""The native endpoint's request checks, chat form, and answer."""
+"""The native endpoint's request checks, chat form, and response."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_native_answer_text_or_refusal(message: dict[str, Any], text: str) -> No
 def test_native_answer_think_tags_are_cut_where_the_dialect_has_them(
     content: str, text: str
 ) -> None:
-    """A leading thought in tags is reasoning and is not shown."""
+    """A leading reasoning in tags is reasoning and is not shown."""
     assert text_of(answer({"content": content}), caps=DIALECTS["generic"]) == text
     assert text_of(answer({"content": content})) == content
 
@@ -181,7 +181,7 @@ def test_native_answer_think_tags_are_cut_where_the_dialect_has_them(
     ],
 )
 def test_native_answer_of_a_broken_upstream_is_its_error(body: bytes, kind: ErrorKind) -> None:
-    """An answer without a message, or one that the upstream gave up, is an error."""
+    """A response without a message, or one that the upstream gave up, is an error."""
     with pytest.raises(GatewayError) as caught:
         text_of(body)
 

@@ -82,7 +82,7 @@ def run_response(given: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("vector", load("native-*"))
 def test_native_vector(vector: dict[str, Any]) -> None:
-    """A native request or answer becomes what its vector expects."""
+    """A native request or response becomes what its vector expects."""
     run = {"native_request": run_request, "native_response": run_response}[vector["kind"]]
 
     actual = run(vector["input"])

@@ -1,4 +1,4 @@
-"""Answers that an upstream compressed although it was asked not to."""
+"""Responses that an upstream compressed although it was asked not to."""
 
 from __future__ import annotations
 

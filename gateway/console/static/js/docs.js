@@ -6,7 +6,7 @@ let index;
 let chosen = -1;
 
 async function load() {
-  index ??= fetch(input.dataset.index).then((answer) => answer.json());
+  index ??= fetch(input.dataset.index).then((response) => response.json());
   return index;
 }
 
@@ -99,8 +99,8 @@ if (copy && navigator.clipboard) {
     const label = copy.querySelector("span");
     const before = label.textContent;
     try {
-      const answer = await fetch(copy.dataset.copyFrom);
-      await navigator.clipboard.writeText(await answer.text());
+      const response = await fetch(copy.dataset.copyFrom);
+      await navigator.clipboard.writeText(await response.text());
       label.textContent = copy.dataset.done;
     } catch {
       label.textContent = copy.dataset.failed;

@@ -155,7 +155,7 @@ def with_fields(body: bytes, fields: Mapping[str, bytes]) -> bytes:
     """
     Return a JSON object with top-level members of these names and values.
 
-    Existing members get the new value; missing ones are inserted at the front. All other bytes are
+    Existing members get the new value; missing ones are inserted first. All other bytes are
     kept.
     """
     missing = dict(fields)

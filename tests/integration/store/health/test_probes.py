@@ -35,7 +35,7 @@ async def redis(valkey_url: str) -> AsyncIterator[PipelinedRedis]:
 async def test_probe_reaches_all_workers_and_one_sends_it(
     redis: PipelinedRedis, valkey_url: str
 ) -> None:
-    """Its outcome reaches them as well, and is kept for who asked."""
+    """Its outcome reaches them as well, and is kept for the operator who asked."""
     prefix = f"t{uuid.uuid4().hex}:"
     received: list[Probe] = []
     listener = RedisHealth(redis, prefix)

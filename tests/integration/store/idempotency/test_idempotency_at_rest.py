@@ -48,7 +48,7 @@ def secrets() -> list[bytes]:
 
 
 async def test_nothing_of_a_call_can_be_read_at_rest(valkey: ValkeyProcess) -> None:
-    """Neither keys, headers, prompts nor answers, nor plain hashes of them, leave the worker."""
+    """Neither keys, headers, prompts nor responses, nor plain hashes of them, leave the worker."""
     worker = Worker(valkey.url, "rest:", Idempotency())
     await worker.start()
     answer = msgspec.structs.replace(ANSWER, body=REPLY)

@@ -74,7 +74,7 @@ async def test_begin_whose_reply_is_late_leaves_the_key_free(
 async def test_finish_while_redis_restarts_is_never_run_again(
     open_worker: OpenWorker,
 ) -> None:
-    """A charge made while Redis was away: repetitions are refused until they are answered."""
+    """A charge made while Redis was away: repetitions are refused until it responds."""
     valkey = ValkeyProcess(persist=True)
     try:
         worker = await open_worker(valkey.start(), limits=HASTY)

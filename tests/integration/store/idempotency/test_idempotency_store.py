@@ -154,7 +154,7 @@ async def test_begin_after_a_charge_without_answer_is_completed(
 async def test_finish_with_too_large_an_answer_keeps_the_charge_only(
     valkey_url: str, open_worker: OpenWorker, size: int, kept: bool
 ) -> None:
-    """At the limit an answer is kept; beyond it a repetition is refused, not charged again."""
+    """At the limit a response is kept; beyond it a repetition is refused, not charged again."""
     worker = await open_worker(valkey_url, Idempotency(max_response_bytes=100))
     answer = msgspec.structs.replace(ANSWER, body=b"x" * size)
 

@@ -209,7 +209,7 @@ async def test_revocation_during_a_slow_sql_read_is_not_undone_by_it(
 async def test_revocation_during_a_read_without_redis_is_not_missed(
     valkey_url: str, open_worker: OpenWorker, sql: FakeSql, prefix: str
 ) -> None:
-    """When the message comes before the old answer, the worker asks again."""
+    """When the message comes before the old response, the worker asks again."""
     digest = sql.create("laptop")
     worker = await open_worker(valkey_url)
     sql.hold = asyncio.Event()

@@ -240,7 +240,7 @@ async def test_cancelled_reservation_leaves_nothing(world: MeteringWorld) -> Non
 
 
 async def test_hold_follows_what_a_key_really_gets(world: MeteringWorld) -> None:
-    """After twenty short answers a call that asks for 100 tokens holds for few."""
+    """After twenty short responses a call that asks for 100 tokens holds for few."""
     world.sql.put()
     first = await world.reserve(input_tokens=10, max_tokens=100)
     await world.worker.settle(first, Usage(input=10, output=5))

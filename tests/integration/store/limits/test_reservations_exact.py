@@ -1,4 +1,4 @@
-"""Many processes at once: never one too many, nothing left behind, the books exact."""
+"""Many processes at once: never one too many, nothing left behind, the ledger exact."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def main():
     sql.put(balance=int(balance), credit=0, limits=Limits(concurrency=60), trusted=True)
     worker = WorkerTill(url, sql, Path(home) / number)
     await worker.start()
-    told = {"admitted": 0, "cost": 0, "refused": {}, "most": 0, "degraded": 0}
+    counts = {"admitted": 0, "cost": 0, "refused": {}, "most": 0, "degraded": 0}
     running = 0
 
     async def call(n):
@@ -49,18 +49,18 @@ async def main():
             held = await worker.reserve(ask)
         except GatewayError as error:
             limit = error.detail.split()[0] if error.detail else error.kind.value
-            told["refused"][limit] = told["refused"].get(limit, 0) + 1
+            counts["refused"][limit] = counts["refused"].get(limit, 0) + 1
             return
-        told["admitted"] += 1
-        told["degraded"] += held.degraded
+        counts["admitted"] += 1
+        counts["degraded"] += held.degraded
         running += 1
-        told["most"] = max(told["most"], running)
+        counts["most"] = max(counts["most"], running)
         await asyncio.sleep(draw.random() * 0.01)
         used = Usage(input=ask.input_tokens, output=draw.randrange(0, ask.max_tokens + 1))
         running -= 1
         event = event_for(ask, used)
         await worker.metering.reservations.settle(held, event)
-        told["cost"] += event.cost_nanousd
+        counts["cost"] += event.cost_nanousd
 
     async def lane(first):
         for n in range(first, int(calls), 50):
@@ -68,7 +68,7 @@ async def main():
 
     await asyncio.gather(*[lane(first) for first in range(50)])
     await worker.close()
-    print(json.dumps(told))
+    print(json.dumps(counts))
 
 uvloop.run(main())
 """
@@ -94,8 +94,8 @@ async def run_workers(url: str, home: Path) -> list[dict[str, Any]]:
         )
         for n in range(PROCESSES)
     ]
-    told = [await worker.communicate() for worker in workers]
-    return [json.loads(out) for out, _ in told]
+    counts = [await worker.communicate() for worker in workers]
+    return [json.loads(out) for out, _ in counts]
 
 
 async def watch(probe: AccountProbe, seen: dict[str, int], done: asyncio.Event) -> None:
@@ -122,7 +122,7 @@ async def test_four_processes_and_thousands_of_calls_are_exact(tmp_path: Path) -
     sql.put(balance=BALANCE, credit=0)
     ledger = FakeLedger(url, sql)
     try:
-        told = await run_workers(url, tmp_path)
+        counts = await run_workers(url, tmp_path)
         done.set()
         await watching
         available = await probe.available()
@@ -136,15 +136,15 @@ async def test_four_processes_and_thousands_of_calls_are_exact(tmp_path: Path) -
         await probe.close()
         server.close()
 
-    admitted = sum(int(each["admitted"]) for each in told)
-    cost = sum(int(each["cost"]) for each in told)
+    admitted = sum(int(each["admitted"]) for each in counts)
+    cost = sum(int(each["cost"]) for each in counts)
     refused: dict[str, int] = {}
-    for each in told:
+    for each in counts:
         assert isinstance(each["refused"], dict)
         for name, count in each["refused"].items():
             refused[name] = refused.get(name, 0) + count
     assert admitted + sum(refused.values()) == PROCESSES * CALLS
-    assert all(each["degraded"] == 0 for each in told)
+    assert all(each["degraded"] == 0 for each in counts)
     # Never one too many, at any moment.
     assert seen["account"] <= 60
     assert seen["key"] <= 40
@@ -154,7 +154,7 @@ async def test_four_processes_and_thousands_of_calls_are_exact(tmp_path: Path) -
     assert spent["key_2"] <= 4_000
     # No limit was idle: the test would show nothing otherwise.
     assert set(refused) == {"limit=credit", "limit=concurrency", "limit=budget_total"}
-    # Nothing is left behind, and the books are exact.
+    # Nothing is left behind, and the ledger is exact.
     assert left == ([], 0)
     assert available == BALANCE - cost == after == sql.balance()
     assert booked == admitted == len(sql.calls)

@@ -166,7 +166,7 @@ async def test_redis_killed_while_calls_run_frees_every_slot_and_hold(pair: Pair
 
 
 async def test_redis_that_hangs_in_a_settlement_charges_once(pair: Pair) -> None:
-    """What was asked and not answered may have happened: it is repeated, and counts once."""
+    """A command without a reply may have happened: it is repeated, and counts once."""
     await pair.call(2)
     running = [await pair.workers[0].reserve(ask_for()) for _ in range(5)]
 

@@ -175,7 +175,7 @@ async def test_deadline_with_paused_server_fails_in_time_and_late_replies_are_dr
 async def test_late_and_live_replies_in_one_read_are_told_apart(
     valkey: ValkeyProcess, open_bus: OpenBus
 ) -> None:
-    """Commands given before and after a deadline, answered together, get the right replies."""
+    """Commands given before and after a deadline, with replies together, get the right replies."""
     bus = await open_bus(valkey.url, RedisLimits(command_timeout_s=0.2, failures_to_open=100))
     valkey.pause()
     assert await reason_of(bus.command("ECHO", "late")) == "timeout"
@@ -189,7 +189,7 @@ async def test_late_and_live_replies_in_one_read_are_told_apart(
 async def test_debug_sleep_expires_only_what_waits_too_long(
     valkey: ValkeyProcess, open_bus: OpenBus
 ) -> None:
-    """A server that sleeps answers later commands again on the same connection."""
+    """A server that sleeps replies to later commands again on the same connection."""
     bus = await open_bus(valkey.url, RedisLimits(command_timeout_s=0.05, failures_to_open=100))
     client = await bus.command("CLIENT", "ID")
 
@@ -268,7 +268,7 @@ async def test_answer_in_time_resets_the_count(valkey: ValkeyProcess, open_bus: 
 async def test_stalled_connection_is_dropped_for_a_new_one(
     valkey: ValkeyProcess, open_bus: OpenBus
 ) -> None:
-    """A connection that owes an answer too long is given up, and the next one works."""
+    """A connection that owes a response too long is given up, and the next one works."""
     bus = await open_bus(valkey.url, QUICK)
     valkey.pause()
     assert await reason_of(bus.command("PING")) == "timeout"
@@ -386,7 +386,7 @@ async def test_observe_counts_every_command_once(valkey_url: str, open_bus: Open
 async def test_held_up_loop_does_not_expire_answers_that_wait_unread(
     valkey: ValkeyProcess, open_bus: OpenBus
 ) -> None:
-    """When the worker itself was busy too long, what Redis answered meanwhile still counts."""
+    """When the worker itself was busy too long, what Redis replied meanwhile still counts."""
     bus = await open_bus(valkey.url, RedisLimits(command_timeout_s=0.05))
     readable, writable = os.pipe()
 

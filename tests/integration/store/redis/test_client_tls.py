@@ -58,7 +58,7 @@ async def tls_front(valkey: ValkeyProcess, tmp_path: Path) -> AsyncIterator[str]
 
 @pytest.fixture
 async def front(valkey: ValkeyProcess, tmp_path: Path) -> AsyncIterator[str]:
-    """The front of the test's Valkey."""
+    """The TLS proxy of the test's Valkey."""
     async with tls_front(valkey, tmp_path) as url:
         yield url
 

@@ -48,7 +48,7 @@ async def bus(valkey: ValkeyProcess) -> AsyncIterator[PipelinedRedis]:
 async def test_messages_are_heard_in_order_and_proofs_go_on(
     valkey: ValkeyProcess, bus: PipelinedRedis
 ) -> None:
-    """What is published arrives; each answered PING proves a later moment."""
+    """What is published arrives; each PONG proves a later moment."""
     diary = Diary()
     subscription = Subscription(parse_address(valkey.url), "news", diary)
     await subscription.start()

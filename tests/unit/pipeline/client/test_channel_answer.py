@@ -1,4 +1,4 @@
-"""The client's end of an answer: writes that wait or not, and word that the client left."""
+"""The client's end of a response: writes that wait or not, and word that the client left."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_response_of_a_draining_worker_closes_its_connection(
 
 
 async def test_copy_gets_everything_that_is_written() -> None:
-    """For a call whose answer is kept."""
+    """For a call whose response is kept."""
     channel = FakeClient(CHAT).channel()
     channel.record(100)
 
@@ -131,7 +131,7 @@ async def test_departure_before_the_watch_is_told_at_once() -> None:
 
 
 async def test_departure_after_the_end_is_none() -> None:
-    """The server wakes the watch when the answer has ended, too."""
+    """The server wakes the watch when the response has ended, too."""
     client, told = FakeClient(CHAT, b"{}"), []
     channel = client.channel()
     await read(channel)

@@ -1,4 +1,4 @@
-"""The client's body: bounded in size and time, and read away before an early answer."""
+"""The client's body: bounded in size and time, and read away before an early response."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ async def test_body_of_who_has_left_is_not_waited_for() -> None:
 
 
 async def test_late_body_is_not_waited_for_again() -> None:
-    """A client who was too slow once gets its answer at once."""
+    """A client who was too slow once gets its response at once."""
     channel = FakeClient(CHAT, headers=length(3)).channel()
     await failure(channel, timeout_s=0.01)
 
@@ -175,7 +175,7 @@ async def test_late_body_is_not_waited_for_again() -> None:
 
 
 async def test_departure_while_the_body_is_read_away_is_no_error() -> None:
-    """The answer is written all the same, to nobody."""
+    """The response is written all the same, to nobody."""
     client = FakeClient(CHAT, headers=length(3))
     channel = client.channel()
     client.leave()

@@ -73,7 +73,7 @@ def half_sent(path: str = CHAT, **headers: str) -> FakeClient:
 
 
 def good() -> FakeUpstreamResponse:
-    """A whole answer."""
+    """A whole response."""
     return FakeUpstreamResponse(headers=json_head(OPENAI_ANSWER), body=OPENAI_ANSWER)
 
 
@@ -205,7 +205,7 @@ async def test_refusal_for_too_many_calls_does_not_wait_for_the_body() -> None:
 
 
 async def test_body_is_counted_until_the_answer_begins() -> None:
-    """Then it is forgotten: the bytes are free while the answer runs."""
+    """Then it is forgotten: the bytes are free while the response runs."""
     bench = Bench(never, limit=5)
     client = FakeClient(CHAT, OPENAI_BODY)
     _, task = bench.begin(client)

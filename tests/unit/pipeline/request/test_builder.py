@@ -173,7 +173,7 @@ def test_output_limit_gets_the_name_that_the_upstream_knows() -> None:
 
 
 def test_thread_is_refused_where_no_upstream_keeps_one() -> None:
-    """Answering it as if it were the whole history would be wrong."""
+    """Treating it as if it were the whole history would be wrong."""
     body = asking(ANTHROPIC_BODY)[:-1] + b',"thread":{"type":"new"}}'
     strange = deployed(Wire.ANTHROPIC, dialect="generic")
     at_home = deployed(Wire.ANTHROPIC, dialect="anthropic")
@@ -196,7 +196,7 @@ def test_thread_is_refused_where_no_upstream_keeps_one() -> None:
 def test_other_dialect_is_translated_both_ways(
     endpoint: Endpoint, body: bytes, wire: Wire, path: str
 ) -> None:
-    """The request goes to the other wire's path, and a whole answer is reshaped."""
+    """The request goes to the other wire's path, and a whole response is reshaped."""
     request, transforms, _ = prepared(body, deployed(wire), endpoint)
 
     assert request.path == path
@@ -238,7 +238,7 @@ def test_what_a_translation_drops_is_noted() -> None:
     ],
 )
 def test_head_of_a_stream_must_come_sooner(body: bytes, seconds: float) -> None:
-    """A whole answer begins when it is complete."""
+    """A whole response begins when it is complete."""
     request, _, _ = prepared(body, deployed())
 
     assert request.head_timeout_s == seconds

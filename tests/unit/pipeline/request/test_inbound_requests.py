@@ -28,7 +28,7 @@ NATIVE_BODY = b'{"model":"m","input":"Hi","max_output_tokens":5}'
 
 
 def opened(endpoint: Endpoint, body: bytes) -> InboundRequest:
-    """The front of a request."""
+    """The parts of a request that are read first."""
     return parse_request(endpoint, body, created=7, limits=NativeLimits())
 
 
@@ -79,7 +79,7 @@ def test_responses_request_becomes_a_chat_request() -> None:
 
 
 def test_responses_answer_is_reshaped() -> None:
-    """A whole chat answer becomes a response object."""
+    """A whole chat response becomes a response object."""
     (reshape,) = opened(Endpoint.RESPONSES, RESPONSES_BODY).reshape(MODEL, GENERIC)
 
     answer = json.loads(reshape(OPENAI_ANSWER))

@@ -1,4 +1,4 @@
-"""Responses of nearly the right form, on all wires: no answer is lost, and none is invented."""
+"""Responses of nearly the right form, on all wires: no response is lost, and none is invented."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def _called(response: dict[str, Any]) -> list[tuple[str, str]]:
 async def test_calls_with_the_same_id_stay_two_calls(
     wire: Wire, endpoint: Endpoint, stream: bool
 ) -> None:
-    """Results could not be told apart by the ids that the upstream sent."""
+    """Results could not be distinguished by the ids that the upstream sent."""
     called = [
         {"id": "c", "type": "function", "function": {"name": name, "arguments": '{"a":1}'}}
         for name in ("f", "g")

@@ -58,7 +58,7 @@ async def test_clock_of_the_next_content_runs_from_the_last(seconds: float, ends
 
 
 async def test_comments_do_not_feed_the_first_content_clock() -> None:
-    """An upstream that only says that it is alive has not begun to answer."""
+    """An upstream that only says that it is alive has not begun to respond."""
     pump = Pump()
     pump.relay.body_chunk(COMMENT)
 
@@ -132,7 +132,7 @@ async def test_idle_clock_begins_anew_when_a_slow_client_has_caught_up() -> None
 
 
 async def test_document_has_the_clock_of_the_first_byte() -> None:
-    """A whole answer may take longer to begin than a stream."""
+    """A whole response may take longer to begin than a stream."""
     pump = Pump(stream=False, meter=JsonMeter(Wire.OPENAI))
 
     pump.check_after(39, TIGHT)

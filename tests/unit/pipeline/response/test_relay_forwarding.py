@@ -177,7 +177,7 @@ async def test_relay_writes_nothing_after_it_is_done() -> None:
 
 
 async def test_relay_stopped_before_its_opening_writes_nothing_at_the_end() -> None:
-    """Comments that were held back are not written to an answer that has ended."""
+    """Comments that were held back are not written to a response that has ended."""
     pump = Pump()
     pump.relay.body_chunk(COMMENT)
     pump.relay.stop(GatewayError(ErrorKind.UPSTREAM_TIMEOUT, "late"))
@@ -200,7 +200,7 @@ async def test_relay_comments_wait_for_the_first_event() -> None:
 
 
 async def test_relay_comments_alone_are_no_answer() -> None:
-    """A body of comments commits nothing: another deployment may still answer."""
+    """A body of comments commits nothing: another deployment may still respond."""
     pump = Pump(transform=RelayedStream(Wire.OPENAI, "m", hides_usage=True))
     pump.relay.body_chunk(COMMENT)
 
@@ -211,7 +211,7 @@ async def test_relay_comments_alone_are_no_answer() -> None:
 
 
 async def test_relay_error_as_first_event_becomes_an_http_error() -> None:
-    """An upstream that says 200 and then reports an error has not begun an answer."""
+    """An upstream that says 200 and then reports an error has not begun a response."""
     pump = Pump()
 
     pump.relay.body_chunk(OPENAI_ERROR)
@@ -232,7 +232,7 @@ async def test_relay_unasked_usage_is_hidden_from_the_client() -> None:
 
 
 async def test_relay_tail_is_what_was_written_last() -> None:
-    """The last two pieces tell whether the answer stands between two events."""
+    """The last two pieces tell whether the response stands between two events."""
     pump = Pump()
 
     for chunk in (A, B[:5], B[5:]):

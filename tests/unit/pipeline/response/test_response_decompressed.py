@@ -1,4 +1,4 @@
-"""A compressed answer on its way to a slow client: no more is inflated than is taken."""
+"""A compressed response on its way to a slow client: no more is inflated than is taken."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_damaged_answer_fails_once() -> None:
 
 
 async def test_failure_of_the_upstream_is_passed_on() -> None:
-    """An answer that breaks off breaks off."""
+    """A response that breaks off breaks off."""
     upstream = FakeUpstreamResponse()
     taker = Taker(DecompressedResponse(upstream), slow=False)
 

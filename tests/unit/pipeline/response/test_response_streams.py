@@ -79,7 +79,7 @@ async def test_whole_stream_goes_through_byte_for_byte() -> None:
 
 
 async def test_stream_without_usage_is_estimated() -> None:
-    """A complete answer whose usage never came is charged by its bytes."""
+    """A complete response whose usage never came is charged by its bytes."""
     stream = Streaming()
 
     await stream.end(A, OPENAI_FINISH, OPENAI_DONE)
@@ -185,7 +185,7 @@ async def test_clock_that_runs_out_ends_with_a_timeout_event() -> None:
 
 
 async def test_slow_client_that_never_reads_is_cut_off() -> None:
-    """Its answer is left unended, and the upstream is let go."""
+    """Its response is left unended, and the upstream is let go."""
     stream = Streaming(stall_s=0.01)
     stream.client.slow = True
 
@@ -226,7 +226,7 @@ async def test_hidden_usage_is_asked_for_metered_and_not_shown() -> None:
 
 
 async def test_translated_stream_is_complete_after_a_reset_behind_its_finish() -> None:
-    """The answer was complete: its end is written."""
+    """The response was complete: its end is written."""
     stream = Streaming(translated=True)
 
     await stream.fail(A, OPENAI_FINISH)
@@ -258,7 +258,7 @@ async def test_translated_error_event_is_the_upstreams_refusal() -> None:
 
 
 async def test_translated_stream_without_anything_is_an_http_error() -> None:
-    """A body that ends at once has not begun an answer."""
+    """A body that ends at once has not begun a response."""
     stream = Streaming(translated=True)
 
     await stream.end()
@@ -285,7 +285,7 @@ async def test_translated_error_after_a_late_head_is_an_event() -> None:
 
 
 async def test_slow_client_of_a_translated_stream_is_cut_off() -> None:
-    """Nothing is added for who does not read."""
+    """Nothing is added for a client that does not read."""
     stream = Streaming(translated=True, stall_s=0.01)
     stream.client.slow = True
 

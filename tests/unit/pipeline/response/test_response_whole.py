@@ -1,4 +1,4 @@
-"""Whole answers: small ones are read before they are sent, large ones go through the pump."""
+"""Whole responses: small ones are read before they are sent, large ones go through the pump."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BROKEN = GatewayError(ErrorKind.UPSTREAM_BROKEN, "broken")
 
 
 def good(body: bytes = OPENAI_ANSWER) -> FakeUpstreamResponse:
-    """A whole answer of known length."""
+    """A whole response of known length."""
     return FakeUpstreamResponse(headers=json_head(body), body=body)
 
 

@@ -138,7 +138,7 @@ async def test_answer_that_demands_a_rest_gets_it(status: int, kind: str) -> Non
 
 @pytest.mark.parametrize(("status", "seconds"), [(200, 60), (429, 60), (503, 90)])
 async def test_probe_does_not_shorten_a_demanded_rest(status: int, seconds: float) -> None:
-    """Of the rest demanded before and the one that the answer demands, the later end holds."""
+    """Of the rest demanded before and the one that the response demands, the later end holds."""
     demand = 90 if status == 503 else 5
     scene = Scene(response(status, retry_after_s=demand), credentials=1)
     health = scene.board.of(LABEL)

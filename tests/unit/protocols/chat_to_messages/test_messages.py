@@ -59,7 +59,7 @@ def test_cache_marker_beside_the_content_marks_the_last_block():
 
 
 def test_cache_marker_beside_the_content_leaves_a_parts_own_and_thoughts_alone():
-    """A marked part keeps its marker; a thought may carry none."""
+    """A marked part keeps its marker; reasoning may carry none."""
     own, outer = {"type": "ephemeral", "ttl": "1h"}, {"type": "ephemeral"}
     thought = {"type": "thinking", "thinking": "t", "signature": "sig"}
 

@@ -133,7 +133,7 @@ def test_temperature_that_is_no_number_is_refused(value):
     ],
 )  # fmt: skip
 def test_feature_without_counterpart_is_refused_by_name(fields, param):
-    """What would silently be missing from the answer is a 400 before any upstream call."""
+    """What would silently be missing from the response is a 400 before any upstream call."""
     error = refusal(**fields)
 
     assert error.kind is ErrorKind.UNSUPPORTED
@@ -238,7 +238,7 @@ def test_effort_on_an_adaptive_model_asks_for_visible_thoughts(caps, effort, thi
     ],
 )
 def test_effort_on_a_budget_model_becomes_tokens_that_leave_room(fields, budget):
-    """1024 tokens stay for the answer."""
+    """1024 tokens stay for the response."""
     body, dropped = translated("anthropic-legacy", **fields)
 
     expected = None if budget is None else {"type": "enabled", "budget_tokens": budget}

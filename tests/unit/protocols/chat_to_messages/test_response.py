@@ -26,7 +26,7 @@ def answered(**fields):
 
 
 def message_of(*blocks, **fields):
-    """Return the answer's message."""
+    """Return the response's message."""
     return answered(content=list(blocks), **fields)["choices"][0]["message"]
 
 
@@ -53,7 +53,7 @@ def test_lone_surrogate_in_content_of_another_form_is_replaced():
     ],
 )
 def test_content_is_all_text_and_null_only_beside_calls(blocks, content):
-    """An answer with nothing has an empty string."""
+    """A response with nothing has an empty string."""
     assert message_of(*blocks)["content"] == content
 
 
@@ -188,7 +188,7 @@ def test_error_with_status_200_is_an_error(kind, expected):
 
 
 def test_half_emoji_becomes_a_replacement_character():
-    """The answer stays readable."""
+    """The response stays readable."""
     body = rb'{"type":"message","content":[{"type":"text","text":"a\ud83d"}]}'
 
     assert json.loads(translate_response(body, CONTEXT))["choices"][0]["message"]["content"] == "a�"

@@ -153,7 +153,7 @@ def test_call_without_id_gets_one_that_is_always_the_same():
 
 
 def test_thought_is_shown_as_it_comes_and_signed_as_a_whole():
-    """The detail carries the whole thought once; a redacted one takes the next number."""
+    """The detail carries the whole reasoning once; a redacted one takes the next number."""
     found = deltas(
         START,
         opened(THINKING), delta("thinking_delta", "a"), delta("thinking_delta", "b"),
@@ -173,7 +173,7 @@ def test_thought_is_shown_as_it_comes_and_signed_as_a_whole():
 
 
 def test_blocks_that_start_with_content_lose_nothing():
-    """Text, thought and signature may stand in the start of a block."""
+    """Text, reasoning and signature may stand in the start of a block."""
     found = deltas(
         START,
         opened({"type": "thinking", "thinking": "t", "signature": "S"}), closed(),
@@ -207,7 +207,7 @@ def test_deltas_of_unannounced_blocks_are_taken():
 
 
 def test_ping_is_a_comment_and_decides_nothing():
-    """Before the first event it must not commit the answer."""
+    """Before the first event it must not commit the response."""
     stream = translator()
 
     assert stream.feed(event("ping")) == b""
@@ -274,7 +274,7 @@ def test_failure_in_the_stream_is_the_last_event(bad, message, clean):
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_end_after_a_stop_reason_is_a_complete_answer(clean):
-    """The answer is complete, only `message_stop` is missing."""
+    """The response is complete, only `message_stop` is missing."""
     stream = translator()
     stream.feed(START + stopped())
 

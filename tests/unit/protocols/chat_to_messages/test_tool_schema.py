@@ -30,7 +30,7 @@ def test_an_object_keeps_its_bytes(schema):
 
 
 def test_a_root_without_a_type_is_an_object():
-    """The type is put in front."""
+    """The type is inserted first."""
     assert bytes(object_schema(b'{"x":1}')) == b'{"type":"object","x":1}'
     assert bytes(object_schema(b"{}")) == b'{"type":"object"}'
 

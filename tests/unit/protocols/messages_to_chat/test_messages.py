@@ -215,7 +215,7 @@ def test_tool_image_without_vision_leaves_the_note_in_the_tool_text():
 
 
 def test_assistant_text_is_concatenated_and_null_beside_calls_only():
-    """Blocks of one answer were one stream."""
+    """Blocks of one response were one stream."""
     texts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
 
     assert messages_for(texts, role="assistant")[0] == {"role": "assistant", "content": "ab"}

@@ -265,7 +265,7 @@ def test_text_arguments_and_usage_are_conserved(pieces, arguments, size, usage):
 
 
 def test_stream_and_answer_of_the_same_words_agree():
-    """A whole answer gives the blocks that its stream gives."""
+    """A whole response gives the blocks that its stream gives."""
     message: dict[str, Any] = {
         "content": "<think>\nwhy\n</think>\n\nanswer",
         "tool_calls": [call('{"a":1}', 0, id="functions.f:0", name="f")],

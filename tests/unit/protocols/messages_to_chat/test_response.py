@@ -1,4 +1,4 @@
-"""Rules of the whole answer's translation, OpenAI-wire to Anthropic."""
+"""Rules of the whole response's translation, OpenAI-wire to Anthropic."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def test_error_after_text_is_an_event_and_the_end(event):
 
 
 def test_malformed_event_is_an_error():
-    """Data that is no JSON cannot be skipped: it may have been the answer."""
+    """Data that is no JSON cannot be skipped: it may have been the response."""
     written = run(new_stream(), delta(content="a"), b"data: {nonsense\n\n")
 
     error = read_events(written)[-1]["data"]["error"]
@@ -120,7 +120,7 @@ def test_end_before_a_finish_reason_is_an_error(clean):
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_end_after_a_finish_reason_is_complete(clean):
-    """The answer was whole; only usage is missing."""
+    """The response was whole; only usage is missing."""
     stream = new_stream()
 
     written = run(stream, delta(content="a"), delta("stop"), clean=clean)
@@ -139,7 +139,7 @@ def test_unterminated_last_event_still_counts():
 
 
 def test_torn_last_event_after_a_finish_reason_does_no_harm():
-    """The answer is complete without it."""
+    """The response is complete without it."""
     written = run(new_stream(), delta(content="a"), delta("stop"), sse(USAGE_CHUNK)[:-9])
 
     assert names(written)[-1] == "message_stop"
@@ -231,7 +231,7 @@ def test_mistral_content_parts_are_read():
 
 
 def test_half_an_emoji_waits_in_each_channel():
-    """Thought, text and each call's arguments are joined on their own."""
+    """Reasoning, text and each call's arguments are joined on their own."""
     chunks = [
         delta(reasoning_content="r\ud83d"),
         delta(reasoning_content="\ude00"),
@@ -249,7 +249,7 @@ def test_half_an_emoji_waits_in_each_channel():
 
 
 def test_think_tags_are_cut_where_the_dialect_has_them():
-    """A tag split anywhere; LFs around the thought belong to neither side."""
+    """A tag split anywhere; LFs around the reasoning belong to neither side."""
     pieces = ["\n<th", "ink>\nwhy", "\n", "</thi", "nk>\n\n", "\nanswer </think>"]
 
     written = run(new_stream(), *[delta(content=piece) for piece in pieces], delta("stop"), DONE)

@@ -34,7 +34,7 @@ def test_tool_schema_bytes_are_untouched():
 
 
 def test_long_tool_name_is_shortened_everywhere_and_remembered():
-    """Definitions, choice and history agree, and the answer can be restored."""
+    """Definitions, choice and history agree, and the response can be restored."""
     long = "mcp__server.with.dots__" + "x" * 60
     answer = translate(
         {

@@ -56,7 +56,7 @@ def test_request_of_vector_is_translated(vector):
 
 
 def context_of(given: dict[str, Any]) -> ResponseContext:
-    """Return what the vector's answer must know of its request."""
+    """Return what the vector's response must know of its request."""
     ctx = given["ctx"]
     return ResponseContext(
         model=ctx["model"],

@@ -222,7 +222,7 @@ def test_item_without_a_result_is_left_out_and_named(kind: str) -> None:
 
 
 def test_mcp_tool_is_refused_with_a_remedy() -> None:
-    """The request is about it: left out, the model would answer without its tools."""
+    """The request is about it: left out, the model would respond without its tools."""
     with pytest.raises(GatewayError) as caught:
         translated(tools=[{"type": "mcp", "server_label": "x"}])
 

@@ -255,7 +255,7 @@ def test_tool_turn_is_one_assistant_message_with_its_thoughts() -> None:
 def test_reasoning_of_others_is_carried_as_text(
     reasoning: dict[str, Any], expected: str | None
 ) -> None:
-    """Without our packing only the visible text of a thought can be carried."""
+    """Without our packing only the visible text of reasoning can be carried."""
     made = messages(user("x"), {"type": "reasoning"} | reasoning, said("y"))
 
     assert made[1].get("reasoning_content") == expected
@@ -263,7 +263,7 @@ def test_reasoning_of_others_is_carried_as_text(
 
 
 def test_reasoning_without_an_answer_is_left_out() -> None:
-    """A thought that no assistant message followed belongs to nobody."""
+    """Reasoning that no assistant message followed belongs to nobody."""
     thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}]}
 
     assert messages(user("x"), thought, user("y"), said("z")) == [
@@ -430,7 +430,7 @@ def test_a_longer_history_starts_with_the_bytes_of_the_shorter() -> None:
     st.lists(st.fixed_dictionaries({"type": st.just("reasoning.text"), "text": st.text("ab")})),
 )
 def test_packed_thought_comes_back(text: str, details: list[dict[str, object]]) -> None:
-    """Packing and unpacking a thought gives the same thought."""
+    """Packing and unpacking reasoning gives the same reasoning."""
     raws = [Raw(json.dumps(entry).encode()) for entry in details]
 
     packed = unpack_reasoning(pack_reasoning(text, raws))

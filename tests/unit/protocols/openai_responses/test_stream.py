@@ -1,4 +1,4 @@
-"""Chat streams and answers as Responses streams and answers."""
+"""Chat streams and responses as Responses streams and responses."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_thoughts_of_any_spelling_come_once_and_packed(
 
 
 def test_packed_thought_returns_to_the_upstream() -> None:
-    """What the client sends back restores the signed thought in the next request."""
+    """What the client sends back restores the signed reasoning in the next request."""
     answered = last(
         *finished({"reasoning_content": "plan", "reasoning_details": [SIGNED]}, {"content": "a"}),
         asked=ASKED,
@@ -354,7 +354,7 @@ def test_error_as_first_event_is_an_http_error() -> None:
 
 
 def test_stream_without_any_event_is_an_http_error() -> None:
-    """An empty body is no answer."""
+    """An empty body is no response."""
     stream = responses_stream(context())
 
     assert stream.end(clean=True) == b""
@@ -373,7 +373,7 @@ def test_stream_without_any_event_is_an_http_error() -> None:
     ],
 )
 def test_stream_after_finish_is_complete_however_it_ends(tail: list[bytes]) -> None:
-    """After a finish reason usage, [DONE], the end and a reset all complete the answer."""
+    """After a finish reason usage, [DONE], the end and a reset all complete the response."""
     for clean in (True, False):
         events = run(chunk({"content": "a"}), chunk({}, "stop"), *tail, clean=clean)
         assert events[-1]["type"] == "response.completed"
@@ -406,7 +406,7 @@ def test_silence_after_finish_completes_on_the_clients_timer() -> None:
 
 
 def test_done_without_finish_reason_completes() -> None:
-    """[DONE] says that the answer is whole even if the finish reason was forgotten."""
+    """[DONE] says that the response is whole even if the finish reason was forgotten."""
     assert run(chunk({"content": "a"}), DONE)[-1]["type"] == "response.completed"
 
 
@@ -477,7 +477,7 @@ MESSAGES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("message", MESSAGES)
 @pytest.mark.parametrize("finish", ["stop", "length"])
 def test_answer_equals_the_last_event_of_its_stream(message: dict[str, Any], finish: str) -> None:
-    """The JSON answer is what the last event of the same stream holds."""
+    """The JSON response is what the last event of the same stream holds."""
     made = json.loads(translate_responses_response(answer(message, finish), ASKED))
 
     assert made == last(*finished(message, finish=finish), asked=ASKED)

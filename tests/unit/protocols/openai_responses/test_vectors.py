@@ -124,7 +124,7 @@ RUNS = {
 
 @pytest.mark.parametrize("vector", load("responses-*"))
 def test_responses_vector(vector: dict[str, Any]) -> None:
-    """A Responses request, stream or answer becomes what its vector expects."""
+    """A Responses request, stream or response becomes what its vector expects."""
     actual = RUNS[vector["kind"]](vector["input"])
 
     expected = vector["expect"]

@@ -53,7 +53,7 @@ def test_answer_goes_through_as_it_came_however_it_is_cut(wire: Wire, cuts: list
 @WIRES
 @given(cuts=st.lists(st.integers(0, 1000), max_size=12))
 def test_error_at_the_start_is_kept_however_it_is_cut(wire: Wire, cuts: list[int]) -> None:
-    """The client gets nothing, the error's data is there to answer with."""
+    """The client gets nothing, the error's data is there to respond with."""
     opening = FirstEventGate(wire)
     said = COMMENTS + EMPTY[wire] + ERROR[wire]
     out = b"".join(opening.feed(piece) for piece in split(said, cuts))

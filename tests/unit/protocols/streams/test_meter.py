@@ -1,4 +1,4 @@
-"""Meters read usage from answers that pass by, wherever the network cuts them."""
+"""Meters read usage from responses that pass by, wherever the network cuts them."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_stream_meter_reads_on_after_a_line_that_is_no_event() -> None:
 
 
 def test_json_meter_reads_each_wires_answer() -> None:
-    """Usage, finish reason and errors of whole answers, in any pieces."""
+    """Usage, finish reason and errors of whole responses, in any pieces."""
     openai = (
         b'{"choices":[{"message":{"role":"assistant","content":"\\ud83d hello"},'
         b'"finish_reason":"length"}],'

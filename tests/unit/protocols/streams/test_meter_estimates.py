@@ -78,7 +78,7 @@ def test_stream_meter_estimates_what_is_no_text() -> None:
 
 
 def test_stream_meter_estimates_every_choice() -> None:
-    """With `n` all answers are output."""
+    """With `n` all responses are output."""
     pieces = [
         b'data: {"choices":[{"index":%d,"delta":{"content":"twelve bytes"}}]}\n\n' % (n % 4)
         for n in range(400)

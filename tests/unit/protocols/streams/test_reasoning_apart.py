@@ -97,5 +97,5 @@ async def test_what_is_shown_is_what_is_billed(endpoint: Endpoint, streamed: boo
     await task
 
     assert bench.event.usage == BILLED
-    if endpoint is not Endpoint.CHAT_COMPLETIONS:  # relayed as it came
+    if endpoint is not Endpoint.CHAT_COMPLETIONS:  # relayed unchanged
         assert b'"output_tokens":155' in client.body

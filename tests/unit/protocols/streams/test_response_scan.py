@@ -1,4 +1,4 @@
-"""Answers too large to be kept: what is found in them as they pass by, wherever they are cut."""
+"""Responses too large to be kept: what is found in them as they pass by, wherever they are cut."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ READ_BYTES = 65_536
 
 
 def metered(wire: Wire, answer: dict[str, Any], *, held_bytes: int = HELD_BYTES) -> JsonMeter:
-    """Feed an answer as the network brings it."""
+    """Feed a response as the network brings it."""
     body = json.dumps(answer).encode()
     meter = JsonMeter(wire, held_bytes)
     for at in range(0, len(body), READ_BYTES):
@@ -32,7 +32,7 @@ def metered(wire: Wire, answer: dict[str, Any], *, held_bytes: int = HELD_BYTES)
 
 
 def openai(*, pad: int = 9_400_000, **more: Any) -> dict[str, Any]:
-    """A chat answer whose log probabilities are large."""
+    """A chat response whose log probabilities are large."""
     message = {"role": "assistant", "content": "x" * 40}
     entry = {"token": '\\"usage":{', "logprob": -1.5, "bytes": [1, 2], "pad": "y" * 900}
     odds = {"content": [entry] * (pad // 960)}
@@ -158,7 +158,7 @@ answers = st.fixed_dictionaries(
 
 
 def findings(meter: JsonMeter) -> tuple[object, ...]:
-    """Return all that is read of an answer."""
+    """Return all that is read of a response."""
     return meter.usage, meter.raw_usage, meter.finish_reason, meter.saw_end, meter.failed
 
 

@@ -51,7 +51,7 @@ def test_foreign_text_behind_the_prefix_is_left_alone():
 
 
 def test_missing_and_repeated_ids_are_deterministic():
-    """The same answer gives the same ids."""
+    """The same response gives the same ids."""
     assert missing_id("chatcmpl-1.x", 2) == "toolu_chatcmpl-1x_2"
     ids = UnusedIds({"b", "a_2"})
 
@@ -82,7 +82,7 @@ def test_gemini_signature_survives_in_the_synthetic_one(signature):
 
 
 def test_signature_without_payload_is_none():
-    """A plain thought, a real signature or damage carry nothing."""
+    """A plain reasoning, a real signature or damage carry nothing."""
     for signature in ("", "gw1.", "gw1.%%", "gw1.AAAA", "ErUBCkYI"):
         assert thought_signature_in(signature) is None
 

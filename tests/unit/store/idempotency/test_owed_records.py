@@ -1,4 +1,4 @@
-"""What is owed to a Redis that does not answer: bounds, giving up, and nothing sent twice."""
+"""What is owed to a Redis that does not respond: bounds, giving up, and nothing sent twice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLAIM = claim_of()
 
 
 class FakeBus:
-    """Answers every begin with `reply` and every other script with 1, unless `failure` is set."""
+    """Replies `reply` to every begin and 1 to every other script, unless `failure` is set."""
 
     def __init__(self) -> None:
         self.failure: Exception | None = None

@@ -77,7 +77,7 @@ def test_find_proof_lapses_unless_extended(clock: Clock) -> None:
 
 
 def test_find_uncertain_entry_serves_shortly_in_spite_of_proof(clock: Clock) -> None:
-    """An answer during which a change may have been missed is not kept long."""
+    """A response during which a change may have been missed is not kept long."""
     proof = Proof()
     cache = LocalKeyCache(10, 30.0, proof, clock)
     cache.keep(b"d", principal(), clock.now, certain=False)

@@ -1,4 +1,4 @@
-"""Calls of one script, gathered by shard, with a Redis that answers as a test wants."""
+"""Calls of one script, gathered by shard, with a Redis whose replies a test sets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FakeBus:
 
 
 class World:
-    """Batches over the fake, and what the calls were answered."""
+    """Batches over the fake, and the replies to the calls."""
 
     def __init__(self, gather_s: float = 0.0) -> None:
         self.bus = FakeBus()

@@ -23,7 +23,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 class Wire:
-    """Batches with numbered commands, and a server that answers each with its number."""
+    """Batches with numbered commands, and a server that replies with the number of each."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop

@@ -42,7 +42,7 @@ def test_info_is_read_by_field() -> None:
 
 @pytest.mark.parametrize("text", ["", "role:master\r\n", "redis_version:7.0.1\r\n", "::\r\n:"])
 def test_info_without_version_or_role_is_unknown(text: str) -> None:
-    """A proxy may answer INFO in its own way."""
+    """A proxy may respond to INFO in its own way."""
     assert read_info(text) is None
 
 

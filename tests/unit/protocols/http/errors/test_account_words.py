@@ -102,7 +102,7 @@ def test_quota_of_a_minute_stays_a_rate_limit_without_the_operators_plan():
     ],
 )  # fmt: skip
 def test_invalid_key_under_another_status_is_the_operators(error):
-    """Gemini and xAI answer 400; a client must not look for the reason in its request."""
+    """Gemini and xAI respond with 400; a client must not look for the reason in its request."""
     body = json.dumps({"error": error}).encode()
     fault = read_fault(OA, 400, [], body)
 

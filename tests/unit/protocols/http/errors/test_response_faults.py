@@ -1,4 +1,4 @@
-"""Responses with status 200 that answer, and those that do not."""
+"""Responses with status 200 that are responses, and those that are not."""
 
 from __future__ import annotations
 
