@@ -31,6 +31,8 @@ from tests.support.gateway_process import free_port
 
 REFERENCE_S = 5.0
 NEAR_S = 10.0
+ENTRY_S = 1.0
+"""In which an overload is found, and the queue from before it is served."""
 RECOVERY_S = 5.0
 WINDOW_S = 0.25
 STREAMS = 20
@@ -168,6 +170,7 @@ async def measure(
         asyncio.create_task(probe(port, watch)),
         asyncio.create_task(sample_memory(workers, watch)),
     ]
+    overload_s = time.perf_counter() - load.started_at
     overload = await load.run(capacity * factor, seconds)
     for task in beside[:1]:
         task.cancel()
@@ -179,6 +182,8 @@ async def measure(
     await load.settle(30)
     load.close()
     print(line("overload", overload, seconds))
+    settled = Phase([s for s in overload.samples if s.due_s - overload_s > ENTRY_S])
+    print(line("from 1 s", settled, seconds - ENTRY_S))
     print(line("recovery", recovery, RECOVERY_S))
     usual_s = percentile((s.seconds for s in reference.samples), 0.99) / 1000
     recovered_s = recovered_after_s(recovery, began_s, 2 * usual_s + 0.02)

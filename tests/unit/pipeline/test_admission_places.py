@@ -94,7 +94,7 @@ async def test_calls_are_refused_while_turns_are_long() -> None:
         turns.limit.observe(0.03, now)
 
     during = admission.exceeded()
-    turns.limit.observe(0.01, 10.6)
+    turns.limit.observe(0.005, 10.6)
 
     assert (before, during, admission.exceeded()) == (None, "loop_lag", None)
 

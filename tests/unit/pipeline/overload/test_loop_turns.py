@@ -7,12 +7,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.pipeline.overload.loop_turns import CALM_S, STANDING_S, LoopTurns, TurnLimit
+from gateway.pipeline.overload.loop_turns import (
+    ENDING,
+    JUDGED_S,
+    SHORTER,
+    STANDING_S,
+    LoopTurns,
+    TurnLimit,
+)
 from tests.support.waiting import wait_until
 
 LIMIT_S = 0.02
 LONG_S = 0.03
-SHORT_S = 0.01
+SHORT_S = 0.005
+BETWEEN_S = 0.01
+"""Short enough to begin no overload, and too long while there is one."""
+ENTERED = 10.0 + STANDING_S + 0.01
 
 
 def observed(*turns: tuple[float, float], limit_s: float = LIMIT_S) -> TurnLimit:
@@ -56,24 +66,49 @@ def test_call_in_or_after_a_long_turn_is_refused_while_overloaded() -> None:
 
     assert after_long
     assert limit.overloaded
-    assert [limit.refuses(age_s) for age_s in (0.0, LIMIT_S, LONG_S)] == [False, False, True]
+    found = [limit.refuses(age_s) for age_s in (0.0, LIMIT_S * SHORTER, BETWEEN_S)]
+    assert found == [False, False, True]
 
 
-def test_long_turn_is_refused_at_once_until_the_overload_has_ended() -> None:
-    """Within it, the queue need not stand again first."""
-    limit = observed(*standing(), (SHORT_S, 10.3), (LONG_S, 10.4))
+def test_turns_are_kept_shorter_while_overloaded() -> None:
+    """A call passes through several, and one that begins no overload may be too long in it."""
+    assert not observed((BETWEEN_S, 10.0)).refuses(BETWEEN_S)
+    assert observed(*standing(), (BETWEEN_S, 10.3)).refuses(0.0)
 
-    assert limit.refuses(0.0)
 
+@pytest.mark.parametrize(
+    ("asked", "refused", "ended"),
+    [(0, 0, True), (100, 0, True), (100, 25, True), (100, 26, False), (100, 100, False)],
+)
+def test_overload_ends_when_few_calls_are_refused(asked: int, refused: int, ended: bool) -> None:
+    """Then turns must stand again before a call is refused."""
+    assert ENDING == 0.25
+    limit = observed(*standing(), (SHORT_S, 10.3))
+    for number in range(asked):
+        assert limit.refuses(BETWEEN_S if number < refused else 0.0) is (number < refused)
 
-@pytest.mark.parametrize(("calm_s", "ended"), [(CALM_S - 0.01, False), (CALM_S + 0.01, True)])
-def test_overload_ends_after_a_second_of_short_turns(calm_s: float, ended: bool) -> None:
-    """Long turns must stand again then."""
-    last = 10.0 + STANDING_S + 0.01
-    limit = observed(*standing(), (SHORT_S, last + calm_s), (LONG_S, last + calm_s + 0.01))
+    limit.observe(LONG_S, ENTERED + JUDGED_S - 0.01)
+    assert limit.overloaded
+    limit.observe(LONG_S, ENTERED + JUDGED_S + 0.01)
 
     assert limit.overloaded is not ended
     assert limit.refuses(LONG_S) is not ended
+    limit.observe(LONG_S, ENTERED + JUDGED_S + 0.1)
+    assert limit.overloaded is not ended
+
+
+def test_overload_is_judged_again_and_again() -> None:
+    """Each time by what was refused since the last time."""
+    limit = observed(*standing())
+    assert limit.refuses(0.0)
+    limit.observe(LONG_S, ENTERED + JUDGED_S + 0.01)
+    assert limit.overloaded
+    limit.observe(SHORT_S, ENTERED + JUDGED_S + 0.02)
+    assert not limit.refuses(0.0)
+
+    limit.observe(LONG_S, ENTERED + 2 * JUDGED_S + 0.02)
+
+    assert not limit.overloaded
 
 
 def test_zero_refuses_nothing() -> None:
@@ -132,4 +167,4 @@ async def test_begin_and_end_of_an_overload_are_logged(caplog: pytest.LogCapture
     await wait_until(lambda: is_logged("overload_ended"))
 
     events = [(record.message, record.__dict__["turn_ms"]) for record in caplog.records]
-    assert events == [("overload_started", 30), ("overload_ended", 10)]
+    assert events == [("overload_started", 30), ("overload_ended", 5)]
