@@ -91,7 +91,7 @@ class Slot:
         return self
 
     def next_script(self) -> Script:
-        """Return what the next response."""
+        """Return the script of the next response."""
         return self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
 
     def model(self, wire: str) -> str:
