@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 import uvloop
 
 from gateway.core.model import Clocks, Origin
+from gateway.demo.server import CHUNKED_END, Exchange, ScriptedServer, each_request
 from gateway.errors import GatewayError
 from gateway.ports import UpstreamRequest
 from gateway.upstream.http1.connection import Http1Connection
@@ -29,7 +30,7 @@ CHUNKS = 100_000
 PARSED = 500_000
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 JSON_BODY = b'{"id":"chatcmpl-1","object":"chat.completion","usage":{"total_tokens":12}}'
-ANSWER = HEAD + b"Content-Length: %d\r\n\r\n" % len(JSON_BODY) + JSON_BODY
+RESPONSE = HEAD + b"Content-Length: %d\r\n\r\n" % len(JSON_BODY) + JSON_BODY
 CHUNK = b"64\r\n" + b"x" * 100 + b"\r\n"
 HEADERS = (
     (b"host", b"127.0.0.1"),
@@ -41,35 +42,25 @@ HEADERS = (
 )
 
 
-class MockUpstream(asyncio.Protocol):
-    """Responds to `GET /json` at once and `GET /stream` with one write per chunk."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        if data.startswith(b"GET /json"):
-            self.transport.write(ANSWER)  # type: ignore[attr-defined]
-        else:
-            self.task = asyncio.ensure_future(self.stream())
-
-    async def stream(self) -> None:
-        write = self.transport.write  # type: ignore[attr-defined]
-        write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for _ in range(CHUNKS):
-            write(CHUNK)
-            await asyncio.sleep(0)
-        write(b"0\r\n\r\n")
+async def respond(exchange: Exchange) -> None:
+    """Respond to `GET /json` at once and to `GET /stream` with one write per chunk."""
+    if exchange.target == "/json":
+        await exchange.send(RESPONSE)
+        return
+    await exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(CHUNKS):
+        await exchange.send(CHUNK)
+        await asyncio.sleep(0)
+    await exchange.send(CHUNKED_END)
 
 
 def run_mock(ports: multiprocessing.connection.Connection) -> None:
     """Serve until killed; send the port first."""
 
     async def main() -> None:
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(MockUpstream, "127.0.0.1", 0)
-        ports.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
+        server = ScriptedServer(each_request(respond))
+        ports.send(await server.listen())
+        await asyncio.Event().wait()
 
     uvloop.run(main())
 

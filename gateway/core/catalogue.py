@@ -26,10 +26,9 @@ from gateway.core.model import (
     Wire,
     WireRoute,
 )
+from gateway.core.money import nanousd
 
 USER_AGENT = f"capio-gateway/{__version__}".encode("ascii")
-NANOUSD_PER_USD = 1_000_000_000
-_DECIMALS = 9
 _LONG_CONTEXT_SUFFIX = "[1m]"
 FIRST_CONTENT_S = 120.0
 IDLE_S = 300.0
@@ -88,22 +87,6 @@ def build(settings: given.Settings, secrets: Mapping[str, tuple[str, ...]]) -> C
         providers=tuple(provider for provider, _ in providers.values()),
         names={name: model for model in models for name in (model.name, *model.aliases)},
     )
-
-
-def nanousd(price: str) -> int:
-    """
-    Return a decimal string of dollars as nano-dollars, exactly.
-
-    Raises:
-        ValueError: The string is not a decimal number with at most nine decimals.
-    """
-    whole, point, fraction = price.partition(".")
-    digits = whole + fraction
-    if not (digits.isascii() and digits.isdigit() and whole) or bool(point) != bool(fraction):
-        raise ValueError(f"{price!r} is not a decimal")
-    if len(fraction) > _DECIMALS:
-        raise ValueError(f"{price!r} has more than {_DECIMALS} decimals")
-    return int(whole) * NANOUSD_PER_USD + int(fraction.ljust(_DECIMALS, "0"))
 
 
 def route_headers(

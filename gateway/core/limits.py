@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from gateway.core.money import usd
 from gateway.errors import ErrorKind, GatewayError
 
 Rate = Annotated[int, Meta(ge=1, le=1_000_000_000)]
@@ -179,14 +180,6 @@ def used_up_error(balance_nanousd: int, *, top_up: str) -> GatewayError:
         detail=f"limit={LimitName.CREDIT.value} scope={LimitScope.ACCOUNT.value}"
         f" value={balance_nanousd} remaining={balance_nanousd}",
     )
-
-
-def usd(amount_nanousd: int) -> str:
-    """Return an amount as text: `$12.34`, with more decimals if it needs them."""
-    sign = "-" if amount_nanousd < 0 else ""
-    whole, fraction = divmod(abs(amount_nanousd), 1_000_000_000)
-    decimals = f"{fraction:09}".rstrip("0")
-    return f"{sign}${whole}.{decimals:0<2}"
 
 
 def _no_credit(refusal: Refusal, top_up: str) -> str:

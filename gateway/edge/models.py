@@ -11,6 +11,7 @@ from gateway.operations.http_api import read_query
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.protocols.http.errors.gateway_errors import render
+from gateway.protocols.http.headers import json_head
 from gateway.protocols.http.model_list import list_models, show_model
 
 _PREFIX = "/v1/models"
@@ -40,12 +41,7 @@ class ModelsApi:
             status, headers, body = render(error, wire, request_id)
         else:
             status = 200
-            headers = [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
-                (b"request-id", request_id.encode()),
-                (b"x-request-id", request_id.encode()),
-            ]
+            headers = json_head(body, request_id)
         await channel.respond(status, headers, body)
 
     def _all(self, channel: ClientChannel, wire: Wire, principal: Principal) -> bytes:

@@ -20,7 +20,7 @@ from gateway.errors import GatewayError
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
 from gateway.pipeline.request.builder import CallContext
-from gateway.ports import Headers
+from gateway.protocols.http.headers import json_head
 from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, TRANSLATED_BYTES, check_values
 from gateway.tokens.cache_key import count_key
 from gateway.tokens.calibration import Calibration
@@ -207,13 +207,7 @@ def _is_count(response: bytes) -> bool:
 
 
 async def _send(context: CallContext, response: bytes, *, estimated: bool) -> None:
-    request_id = context.call.request_id.encode()
-    headers: Headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(response)).encode()),
-        (b"request-id", request_id),
-        (b"x-request-id", request_id),
-    ]
+    headers = json_head(response, context.call.request_id)
     if estimated:
         headers.append((b"x-capio-token-count", b"estimated"))
     context.call.status = 200

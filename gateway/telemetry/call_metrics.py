@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from prometheus_client import Histogram
 
-from gateway.core.catalogue import NANOUSD_PER_USD
 from gateway.core.model import Usage
+from gateway.core.money import NANOUSD_PER_USD
 from gateway.telemetry.metrics import Metrics
 
 _STREAM = ("false", "true")

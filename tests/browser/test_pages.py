@@ -6,7 +6,6 @@ And the way of a new operator, from the setup link to a key, with and without sc
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -16,6 +15,13 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, StorageState, expect
 
+from gateway.demo.server import (
+    CHUNKED_END,
+    STREAM_HEAD,
+    Exchange,
+    ScriptedServer,
+    each_request,
+)
 from tests.support.browsing import THEMES, WIDTHS, Theme, visit
 from tests.support.gateway_process import GatewayProcess, free_port
 
@@ -242,28 +248,23 @@ async def test_passkey_is_created_signs_in_and_is_removed(
     await context.close()
 
 
-async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def stream(exchange: Exchange) -> None:
     """Stream three words and the usage; after a question for more, no end."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = re.search(rb"(?i)content-length: (\d+)", head)
-    assert length is not None
-    asked = json.loads(await reader.readexactly(int(length[1])))
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
 
     def event(**fields: object) -> bytes:
         chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", **fields}
         return f"data: {json.dumps(chunk)}\n\n".encode()
 
+    await exchange.send(STREAM_HEAD)
     for word in ("Hello", " from", " here"):
-        writer.write(event(choices=[{"index": 0, "delta": {"content": word}}]))
-    await writer.drain()
-    if "more" not in asked["messages"][-1]["content"]:
-        writer.write(event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]))
-        usage = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
-        writer.write(event(choices=[], usage=usage) + b"data: [DONE]\n\n")
-    else:
-        await reader.read()  # until the gateway hangs up
-    writer.close()
+        await exchange.chunk(event(choices=[{"index": 0, "delta": {"content": word}}]))
+    if "more" in exchange.json["messages"][-1]["content"]:
+        await exchange.until_gone()
+        return
+    await exchange.chunk(event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]))
+    usage = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
+    await exchange.chunk(event(choices=[], usage=usage) + b"data: [DONE]\n\n")
+    await exchange.send(CHUNKED_END)
 
 
 async def test_playground_streams_shows_the_cost_and_stops(
@@ -275,7 +276,8 @@ async def test_playground_streams_shows_the_cost_and_stops(
     pages.capio(
         "credits", "topup", "--account", account["id"], "--amount", "5", "--reason", "a test"
     )
-    upstream = await asyncio.start_server(stream, "127.0.0.1", UPSTREAM_PORT)
+    upstream = ScriptedServer(each_request(stream))
+    await upstream.listen(UPSTREAM_PORT)
     context, tab = await visit(browser, pages.base_url)
     page = tab.page
     await sign_in(page, pages.base_url)
@@ -300,4 +302,4 @@ async def test_playground_streams_shows_the_cost_and_stops(
     assert key not in await page.content()
     assert key not in str(await context.storage_state())
     await context.close()
-    upstream.close()
+    await upstream.aclose()

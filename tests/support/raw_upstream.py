@@ -9,10 +9,10 @@ test, be it a script or a breaker that opened, reaches the next.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable
 
-from gateway.demo.server import Exchange, ScriptedServer, each_request
+from gateway.demo.server import Exchange
+from tests.support.scripted import ScriptedThread
 
 __all__ = ["SSE", "Exchange", "RawUpstream", "Script", "Slot", "close_at_once", "stream", "whole"]
 
@@ -129,7 +129,7 @@ deployments = [{{ {own} }}, {{ {other} }}]
         return text
 
 
-class RawUpstream:
+class RawUpstream(ScriptedThread):
     """
     The server of all slots.
 
@@ -138,27 +138,10 @@ class RawUpstream:
     """
 
     def __init__(self, slots: int) -> None:
+        super().__init__(self._respond)
         self._slots = [Slot(number, hasty=number % 2 == 1) for number in range(2 * slots)]
         self._by_name = {slot.name: slot for slot in self._slots}
         self._unused = {False: self._slots[::2], True: self._slots[1::2]}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="raw-upstream")
-        self._server = ScriptedServer(each_request(self._respond))
-        self.port = 0
-
-    def start(self) -> RawUpstream:
-        """Listen on a free port."""
-        self._thread.start()
-        listening = asyncio.run_coroutine_threadsafe(self._server.listen(), self._loop)
-        self.port = listening.result()
-        return self
-
-    def stop(self) -> None:
-        """End everything."""
-        asyncio.run_coroutine_threadsafe(self._server.aclose(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     def config(self, key_file: str) -> str:
         """Return the TOML of all slots."""

@@ -19,12 +19,13 @@ import sys
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from gateway.demo.server import CHUNKED_END, STREAM_HEAD, Exchange
 from tests.process.kill.books import Books
 from tests.support.gateway_process import GatewayProcess
+from tests.support.scripted import ScriptedThread
 from tests.support.waiting import wait_until
 
 STREAMS = 10
@@ -55,37 +56,24 @@ _USAGE = {
 }
 
 
-def _upstream(seconds: float) -> ThreadingHTTPServer:
+def _upstream(seconds: float) -> ScriptedThread:
     """Return a server whose streams take this long, however fast they are read."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    async def respond(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await exchange.chunk(_event(json.dumps(_WORD)))
+            await asyncio.sleep(0.25)
+        for data in (json.dumps(_STOP), json.dumps(_USAGE), "[DONE]"):
+            await exchange.chunk(_event(data))
+        await exchange.send(CHUNKED_END)
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(200)
-            self.send_header("content-type", "text/event-stream")
-            self.send_header("transfer-encoding", "chunked")
-            self.end_headers()
-            until = time.monotonic() + seconds
-            while time.monotonic() < until:
-                self._say(json.dumps(_WORD))
-                time.sleep(0.25)
-            for event in (json.dumps(_STOP), json.dumps(_USAGE), "[DONE]"):
-                self._say(event)
-            self.wfile.write(b"0\r\n\r\n")
+    return ScriptedThread(respond).start()
 
-        def _say(self, event: str) -> None:
-            data = f"data: {event}\n\n".encode()
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
-            self.wfile.flush()
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
+def _event(data: str) -> bytes:
+    return f"data: {data}\n\n".encode()
 
 
 def _read_stream(port: int, key: str, whole: list[bool]) -> None:
@@ -101,7 +89,7 @@ def run(home: Path, *, lease_s: float, pause_s: float) -> tuple[list[bool], list
     """Return which streams were whole, the usage rows, and the account's balance at the end."""
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     upstream = _upstream(pause_s + 8.0)
-    config = CONFIG.format(port=upstream.server_port, lease_s=lease_s, renew_s=lease_s / 6)
+    config = CONFIG.format(port=upstream.port, lease_s=lease_s, renew_s=lease_s / 6)
     gateway = GatewayProcess(home, config, workers=2)
     whole: list[bool] = []
     try:
@@ -129,8 +117,7 @@ def run(home: Path, *, lease_s: float, pause_s: float) -> tuple[list[bool], list
         return whole, rows, balance
     finally:
         gateway.stop()
-        upstream.shutdown()
-        upstream.server_close()
+        upstream.stop()
 
 
 async def _books(gateway: GatewayProcess) -> tuple[list[Any], int]:

@@ -23,7 +23,7 @@ from gateway.console.web.viewer import Access
 from gateway.core.calendar import rfc3339
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import ABANDONED, AttemptRecord, CallRecord
-from gateway.core.money import amount_fields, dollars
+from gateway.core.money import amount_fields, decimal_text, dollars
 from gateway.errors import SURFACES, ErrorKind
 from gateway.operations.objects import usage_record
 from gateway.store.reports.calls import CallLists
@@ -165,10 +165,7 @@ def _factors(explained: Invoice | None) -> list[tuple[str, str]]:
 def exact_dollars(nanousd: Fraction) -> str:
     """Return dollars with all digits of the product; prices have nine, counts none."""
     # In millionths of a nano-dollar: a price per million times a count.
-    scaled = nanousd * 10**6
-    whole, rest = divmod(int(scaled), 10**15)
-    text = f"{whole}.{rest:015}".rstrip("0")
-    return f"{text:0<{len(str(whole)) + 3}}"
+    return decimal_text(int(nanousd * 10**6), 15)
 
 
 def _sentence(page: Page, found: CallRecord) -> str:

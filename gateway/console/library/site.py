@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from gateway.console.web.words import money
 from gateway.core.catalogue import build
 from gateway.core.model import Model, Wire
-from gateway.core.money import dollars
 from gateway.settings import Model as GivenModel
 from gateway.settings import Settings
 
@@ -127,11 +127,11 @@ def listed(model: Model, given: GivenModel) -> ListedModel:
     """Return a model as pages list it, with its title and description from the settings."""
     prices = model.prices
     shown = ModelPrices(
-        input=price(prices.input),
-        output=price(prices.output),
-        cache_read=price(prices.cache_read),
-        cache_write=price(prices.cache_write),
-        reasoning=None if prices.reasoning == prices.output else price(prices.reasoning),
+        input=money(prices.input),
+        output=money(prices.output),
+        cache_read=money(prices.cache_read),
+        cache_write=money(prices.cache_write),
+        reasoning=None if prices.reasoning == prices.output else money(prices.reasoning),
     )
     found = {wire for each in model.deployments for wire in each.wires}
     return ListedModel(
@@ -146,12 +146,6 @@ def listed(model: Model, given: GivenModel) -> ListedModel:
         tags=tuple(given.tags),
         wires=tuple(wire.value for wire in Wire if wire in found),
     )
-
-
-def price(nanousd: int) -> str:
-    """Return a price in dollars with at least two decimals: `$0.07`."""
-    whole, _, decimals = dollars(nanousd).partition(".")
-    return f"${int(whole):,}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
 def count_words(tokens: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.core.catalogue import NANOUSD_PER_USD
+from gateway.core.money import NANOUSD_PER_USD
 
 _NARROW = "\N{NARROW NO-BREAK SPACE}"
 _UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from gateway.console.reporting.zones import MAX_DAYS, Period, clamp, read_zone, today
-from gateway.core.money import read_dollars
+from gateway.core.money import decimal_text, read_dollars
 
 LONGEST_VALUE = 200
 MAX_LIST_DAYS = 31
@@ -249,8 +249,7 @@ class Cursor(msgspec.Struct, frozen=True):
 
 def plain_dollars(nanousd: int) -> str:
     """Return dollars for a field of a form: `0.05`, `2`."""
-    whole, rest = divmod(nanousd, 10**9)
-    return f"{whole}.{rest:09}".rstrip("0").rstrip(".")
+    return decimal_text(nanousd, 9, at_least=0)
 
 
 def _read_dates(query: Mapping[str, str], default: Range, zone: ZoneInfo | None) -> Dates:

@@ -17,7 +17,7 @@ def money(nanousd: int) -> str:
     """Return an amount with as many digits as needed, at least two decimals: `$0.018308`."""
     sign = "\N{MINUS SIGN}" if nanousd < 0 else ""
     whole, _, decimals = dollars(abs(nanousd)).partition(".")
-    return f"{sign}${int(whole):,}.{decimals.rstrip('0').ljust(2, '0')}"
+    return f"{sign}${int(whole):,}.{decimals}"
 
 
 def number(value: float) -> str:

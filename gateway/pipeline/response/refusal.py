@@ -14,7 +14,6 @@ from gateway.core.routing.plan import Candidate
 from gateway.errors import GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.response.relay import UpstreamErrorBeforeCommit
-from gateway.ports import Headers
 from gateway.protocols.http.errors.credential_mask import CredentialMask
 from gateway.protocols.http.errors.upstream_errors import ErrorResponse
 from gateway.protocols.http.errors.upstream_faults import (
@@ -23,6 +22,7 @@ from gateway.protocols.http.errors.upstream_faults import (
     failure_class,
     log_detail,
 )
+from gateway.protocols.http.headers import json_head
 
 
 class RefusalError(GatewayError):
@@ -69,13 +69,7 @@ def _masked(response: ErrorResponse, mask: CredentialMask) -> ErrorResponse:
 
 def with_head(response: ErrorResponse, call: Call) -> ErrorResponse:
     """Return an error response with content and request headers."""
-    headers: Headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(response.body)).encode()),
-        (b"request-id", call.request_id.encode()),
-        (b"x-request-id", call.request_id.encode()),
-        *response.headers,
-    ]
+    headers = [*json_head(response.body, call.request_id), *response.headers]
     return ErrorResponse(response.status, tuple(headers), response.body)
 
 

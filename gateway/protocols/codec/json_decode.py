@@ -50,6 +50,13 @@ _TYPE_NAMES = {
 }
 
 
+class _AnyObject(msgspec.Struct, gc=False):
+    """Any JSON object, decoded without allocating its values."""
+
+
+_OBJECT: Final = msgspec.json.Decoder(_AnyObject)
+
+
 def decode_request(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """
     Return a client's body as the decoder's type; lone surrogates become U+FFFD.
@@ -120,6 +127,15 @@ def decode_event(data: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
         if replace_lone_surrogates(data) == data:
             raise _malformed(error) from error
     return _decode_event_loosely(data, decoder)
+
+
+def is_object(text: str) -> bool:
+    """Return whether `text` is a JSON object."""
+    try:
+        _OBJECT.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def replace_lone_surrogates(text: bytes) -> bytes:

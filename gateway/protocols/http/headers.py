@@ -168,6 +168,18 @@ def served_by(model: Model | None, provider: str | None, attempts: int) -> list[
     return headers
 
 
+def json_head(body: bytes, request_id: str | None) -> list[Header]:
+    """Return the headers of a JSON response: type, length, and the request id in both spellings."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    if request_id is not None:
+        encoded = request_id.encode()
+        headers += [(b"request-id", encoded), (b"x-request-id", encoded)]
+    return headers
+
+
 def is_encoded(headers: Mapping[bytes, bytes]) -> bool:
     """Return whether a body is compressed; some upstreams ignore `accept-encoding: identity`."""
     return headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b"")

@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.core.calendar import rfc3339
 from gateway.core.model import Model, Prices, Wire
+from gateway.core.money import decimal_text
 from gateway.errors import ErrorKind, GatewayError
 
 MAX_PAGE: Final = 1000
@@ -125,8 +126,7 @@ def _pricing(prices: Prices) -> dict[str, str]:
 
 def _dollars(nanousd_per_million: int) -> str:
     """Return dollars per token as a decimal string without exponent: `0.00000014`."""
-    digits = f"{nanousd_per_million:0{_DECIMALS + 1}}"
-    return f"{digits[:-_DECIMALS]}.{digits[-_DECIMALS:]}".rstrip("0").rstrip(".")
+    return decimal_text(nanousd_per_million, _DECIMALS, at_least=0)
 
 
 def _anthropic(model: Model, name: str) -> _AnthropicModel:

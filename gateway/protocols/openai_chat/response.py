@@ -71,6 +71,16 @@ class Choice(msgspec.Struct):
     usage: dict[str, object] | None = None
 
 
+class RawChunk(msgspec.Struct, gc=False):
+    """The members of a chunk as JSON, for readers that decode as little as possible."""
+
+    choices: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+    x_groq: msgspec.Raw = msgspec.Raw()
+    service_tier: object = None
+
+
 class Chunk(msgspec.Struct):
     """A stream chunk or a whole response."""
 

@@ -12,6 +12,7 @@ from gateway.errors import GatewayError
 from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
 from gateway.protocols.codec.json_decode import decode_response
 from gateway.protocols.openai_chat.lenient import coerced_json, is_error_object, named_reason
+from gateway.protocols.openai_chat.response import RawChunk
 from gateway.protocols.openai_chat.usage import read_openai_usage
 from gateway.protocols.streams.content_size import content_bytes
 from gateway.protocols.streams.response_scan import ResponseScanner
@@ -50,14 +51,6 @@ class EventFields(msgspec.Struct, frozen=True, gc=False):
     """Progress without a delta: a tool call's block has started."""
     block_end: bool = False
     """A block of content has ended; the next event begins another or ends the message."""
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    choices: msgspec.Raw = msgspec.Raw()
-    usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
-    x_groq: msgspec.Raw = msgspec.Raw()
-    service_tier: object = None
 
 
 class _Holder(msgspec.Struct, gc=False):
@@ -116,7 +109,7 @@ class _Piece(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw()
 
 
-_CHUNK: Final = msgspec.json.Decoder(_Chunk)
+_CHUNK: Final = msgspec.json.Decoder(RawChunk)
 _USUAL: Final = msgspec.json.Decoder(_UsualResponse)
 _HOLDER: Final = msgspec.json.Decoder(_Holder)
 _CHOICES: Final = msgspec.json.Decoder(list[_Choice])
@@ -254,11 +247,11 @@ def read_scanned(
 
 
 def _read_chunk(
-    chunk: _Chunk, data: bytes, reasoning_apart: bool, *, end: bool = False
+    chunk: RawChunk, data: bytes, reasoning_apart: bool, *, end: bool = False
 ) -> EventFields:
     choices = _decoded(bytes(chunk.choices), _CHOICES)
     if choices is None and chunk.choices:
-        coerced = _decoded(coerced_json(data) or b"{}", _CHUNK) or _Chunk()
+        coerced = _decoded(coerced_json(data) or b"{}", _CHUNK) or RawChunk()
         choices = _decoded(bytes(coerced.choices), _CHOICES)
     choices = choices or []
     raw = bytes(chunk.usage)

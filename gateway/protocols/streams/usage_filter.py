@@ -14,14 +14,10 @@ import msgspec
 from gateway.errors import GatewayError
 from gateway.protocols.codec.event_filter import EventFilter, decoded_event
 from gateway.protocols.codec.json_decode import decode_response
+from gateway.protocols.openai_chat.response import RawChunk
 
-
-class _Chunk(msgspec.Struct, gc=False):
-    choices: list[msgspec.Raw] | None = None
-    usage: msgspec.Raw = msgspec.Raw()
-
-
-_CHUNK: Final = msgspec.json.Decoder(_Chunk)
+_CHUNK: Final = msgspec.json.Decoder(RawChunk)
+_SPACE: Final = b" \t\r\n"
 
 
 class UsageChunkFilter(EventFilter):
@@ -45,5 +41,6 @@ class UsageChunkFilter(EventFilter):
             return False
 
 
-def _hides(chunk: _Chunk) -> bool:
-    return chunk.choices == [] and bytes(chunk.usage) not in (b"", b"null")
+def _hides(chunk: RawChunk) -> bool:
+    is_empty = bytes(chunk.choices).translate(None, _SPACE) == b"[]"
+    return is_empty and bytes(chunk.usage) not in (b"", b"null")

@@ -8,6 +8,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from gateway.protocols.translate.structured_output import describes_object, sub_schemas
+
 _LIMITS: Final = frozenset(
     {
         "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
@@ -16,10 +18,6 @@ _LIMITS: Final = frozenset(
     }
 )  # fmt: skip
 """Keywords that structured output rejects; without them, a schema allows more, never less."""
-
-_ONE: Final = ("items", "additionalItems", "contains", "not", "if", "then", "else")
-_MANY: Final = ("items", "prefixItems", "anyOf", "oneOf", "allOf")
-_NAMED: Final = ("properties", "$defs", "definitions", "dependentSchemas")
 
 
 class _OpenObjectError(Exception):
@@ -59,22 +57,16 @@ def _number(text: str) -> Raw:
 def _close(schema: dict[str, object]) -> None:
     for limit in _LIMITS & schema.keys():
         del schema[limit]
-    if _is_object(schema):
+    if describes_object(schema):
         if _is_open(schema):
             raise _OpenObjectError
         schema["additionalProperties"] = False
     elif len(_members(schema, "allOf")) > 1:
         raise _OpenObjectError
-    for part in _parts(schema):
-        if isinstance(part, dict):
-            _close(part)
-
-
-def _is_object(schema: dict[str, object]) -> bool:
-    kind = schema.get("type")
-    if kind is None:
-        return "properties" in schema
-    return kind == "object" or (isinstance(kind, list) and "object" in kind)
+    for part in sub_schemas(schema):
+        for inner in part if isinstance(part, list) else (part,):  # draft 4 lists `items`
+            if isinstance(inner, dict):
+                _close(inner)
 
 
 def _is_open(schema: dict[str, object]) -> bool:
@@ -96,20 +88,6 @@ def _members(schema: dict[str, object], key: str) -> list[object]:
         for branch in branches
         if isinstance(branch, dict) and ("properties" in branch or "$ref" in branch)
     ]
-
-
-def _parts(schema: dict[str, object]) -> list[object]:
-    """Return every schema directly inside `schema`."""
-    parts = [schema[key] for key in _ONE if key in schema]
-    for key in _MANY:
-        listed = schema.get(key)
-        if isinstance(listed, list):
-            parts.extend(listed)
-    for key in _NAMED:
-        named = schema.get(key)
-        if isinstance(named, dict):
-            parts.extend(named.values())
-    return parts
 
 
 _DEFINITIONS: Final = ("$defs", "definitions", "properties", "patternProperties")

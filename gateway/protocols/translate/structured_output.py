@@ -8,7 +8,9 @@ import msgspec
 from msgspec import Raw
 
 _SENTENCE: Final = "Respond only with a JSON object that conforms to this JSON Schema:"
-_ONE: Final = ("items", "not", "if", "then", "else", "additionalProperties", "contains")
+_ONE: Final = (
+    "items", "additionalItems", "contains", "additionalProperties", "not", "if", "then", "else",
+)  # fmt: skip
 _MANY: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 _NAMED: Final = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 
@@ -42,12 +44,13 @@ def _is_closed(schema: object) -> bool:
         return True
     if not isinstance(schema, dict):
         return False
-    if _is_object(schema) and not _requires_all(schema):
+    if describes_object(schema) and not _requires_all(schema):
         return False
-    return all(_is_closed(part) for part in _parts(schema))
+    return all(_is_closed(part) for part in sub_schemas(schema))
 
 
-def _is_object(schema: dict[str, object]) -> bool:
+def describes_object(schema: dict[str, object]) -> bool:
+    """Return whether an object may match, by its type, or by its properties if it has none."""
     kind = schema.get("type")
     return (
         kind == "object"
@@ -67,8 +70,8 @@ def _requires_all(schema: dict[str, object]) -> bool:
     )
 
 
-def _parts(schema: dict[str, object]) -> list[object]:
-    """Return every schema directly inside `schema`."""
+def sub_schemas(schema: dict[str, object]) -> list[object]:
+    """Return every schema directly inside `schema`, and what stands in the place of one."""
     parts = [schema[key] for key in _ONE if key in schema]
     for key in _MANY:
         listed = schema.get(key, [])

@@ -6,9 +6,8 @@ import enum
 import re
 from typing import Final
 
-from gateway.protocols.codec.json_decode import SurrogateJoiner, join_surrogates
+from gateway.protocols.codec.json_decode import SurrogateJoiner, is_object, join_surrogates
 from gateway.protocols.openai_chat.response import CallFragment, thought_signature
-from gateway.protocols.translate.messages_to_chat.meaning import is_object
 
 _NULL: Final = "null"
 _STRUCTURE: Final = re.compile(r'["\\{}\[\]]')

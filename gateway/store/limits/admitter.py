@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol, assert_never, cast
 
-from gateway.core.catalogue import nanousd
 from gateway.core.limits import LimitName, LimitScope, Refusal, refusal_error
 from gateway.core.model import Endpoint, Wire
+from gateway.core.money import nanousd
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation, ReservationRequest
 from gateway.protocols.http.limit_headers import limit_headers

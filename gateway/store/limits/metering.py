@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from gateway.core.catalogue import nanousd
+from gateway.core.money import nanousd
 from gateway.settings import Settings
 from gateway.store.accounts.snapshot import AccountSource
 from gateway.store.limits.account_credit import RedisCredit

@@ -6,11 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gateway import settings
-from gateway.core.catalogue import USER_AGENT, build, nanousd, route_headers
+from gateway.core.catalogue import USER_AGENT, build, route_headers
 from gateway.core.model import Clocks, Origin, TokenPrices, Wire
 from tests.support import vectors
 
@@ -143,34 +141,6 @@ def test_headers_extra_user_agent_replaces_the_gateways() -> None:
     headers = route_headers("h", "bearer", "K", {"User-Agent": "other/1"})
 
     assert [value for name, value in headers if name == b"user-agent"] == [b"other/1"]
-
-
-@pytest.mark.parametrize(
-    ("price", "amount"),
-    [
-        ("0", 0),
-        ("0.07", 70_000_000),
-        ("15", 15_000_000_000),
-        ("0.000000001", 1),
-        ("999999.999999999", 999_999_999_999_999),
-    ],
-)
-def test_nanousd_is_exact(price: str, amount: int) -> None:
-    """Dollars become integers without a float in between."""
-    assert nanousd(price) == amount
-
-
-@given(st.integers(min_value=0, max_value=10**15 - 1))
-def test_nanousd_of_any_written_amount_is_that_amount(amount: int) -> None:
-    """Nine decimals hold every amount that the price pattern admits."""
-    assert nanousd(f"{amount // 10**9}.{amount % 10**9:09d}") == amount
-
-
-@pytest.mark.parametrize("price", ["", ".5", "5.", "-1", "1e3", "1.0000000001", "٣", "1.2.3", "+1"])
-def test_nanousd_of_no_decimal_is_refused(price: str) -> None:
-    """Exponents, signs and separators are errors."""
-    with pytest.raises(ValueError, match="decimal"):
-        nanousd(price)
 
 
 @pytest.mark.parametrize(

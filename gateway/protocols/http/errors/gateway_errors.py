@@ -11,6 +11,7 @@ from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import join_surrogates
 from gateway.protocols.codec.sse import anthropic_event, openai_data
+from gateway.protocols.http.headers import json_head
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -63,12 +64,7 @@ def render(error: GatewayError, wire: Wire, request_id: str | None) -> tuple[int
     surface = error.surface
     status = surface.anthropic_status if wire is Wire.ANTHROPIC else surface.openai_status
     body = _body(error, wire, request_id)
-    headers: Headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    if request_id is not None:
-        headers += [(b"request-id", request_id.encode()), (b"x-request-id", request_id.encode())]
+    headers = json_head(body, request_id)
     retry_after_s = error.retry_after_s
     if retry_after_s is None:
         retry_after_s = _RETRY_AFTER_S.get(error.kind)

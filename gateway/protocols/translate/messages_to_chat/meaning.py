@@ -6,7 +6,7 @@ Shared by whole responses and streams.
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 from msgspec import Raw
@@ -17,20 +17,13 @@ from gateway.protocols.anthropic_messages.response import (
     StopDetails,
     ThinkingTokens,
 )
+from gateway.protocols.codec.json_decode import is_object
 from gateway.protocols.openai_chat.usage import ChatUsage
-
-T = TypeVar("T")
-
 
 _TOOL_FINISH: Final = frozenset({"tool_calls", "function_call"})
 
 
-class _AnyObject(msgspec.Struct, gc=False):
-    """Any JSON object, decoded without allocating its values."""
-
-
 _NO_ARGUMENTS: Final = frozenset({"", "null"})
-_OBJECT: Final = msgspec.json.Decoder(_AnyObject)
 _STRING: Final = msgspec.json.Decoder(str)
 
 
@@ -101,22 +94,13 @@ def tool_input(arguments: str) -> Raw:
         return Raw(b"{}")
     if is_object(arguments):
         return Raw(arguments.encode())
-    inner = _decoded(arguments, _STRING)
+    try:
+        inner = _STRING.decode(arguments)
+    except (ValueError, RecursionError):
+        inner = None
     if inner is not None and is_object(inner):
         return Raw(inner.encode())
     return Raw(msgspec.json.encode({"INVALID_JSON": arguments}))
-
-
-def is_object(text: str) -> bool:
-    """Return whether `text` is a JSON object."""
-    return _decoded(text, _OBJECT) is not None
-
-
-def _decoded(text: str, decoder: msgspec.json.Decoder[T]) -> T | None:
-    try:
-        return decoder.decode(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _refused(refusal: str) -> Stop:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
+from gateway.demo.server import Exchange, whole
 from tests.support.gateway_process import free_port
+from tests.support.scripted import ScriptedThread
 from tests.support.valkey import ValkeyProcess
 
 pytestmark = pytest.mark.redis
@@ -20,32 +20,21 @@ pytestmark = pytest.mark.redis
 GOOD = "sk-good"
 
 
-class _Provider(http.server.BaseHTTPRequestHandler):
-    """Has a list of models on the OpenAI wire, for one credential, and none on the other."""
-
-    def do_GET(self) -> None:
-        status, body = 404, b"{}"
-        if self.path == "/v1/models":
-            accepted = self.headers["authorization"] == f"Bearer {GOOD}"
-            status = 200 if accepted else 401
-            body = b'{"data": [{"id": "listed"}]}' if accepted else b"{}"
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None: ...
+async def list_models(exchange: Exchange) -> None:
+    """Serve a list of models on the OpenAI wire, for one credential, and none on the other."""
+    status, body = 404, b"{}"
+    if exchange.target == "/v1/models":
+        accepted = exchange.header("authorization") == [f"Bearer {GOOD}"]
+        status = 200 if accepted else 401
+        body = b'{"data": [{"id": "listed"}]}' if accepted else b"{}"
+    await exchange.send(whole(body, status))
 
 
 @pytest.fixture
 def provider_url() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Provider)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    server = ScriptedThread(list_models).start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.stop()
 
 
 def config_of(tmp_path: Path, provider_url: str, redis_url: str, further: str = "") -> Path:

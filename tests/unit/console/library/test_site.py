@@ -10,9 +10,9 @@ from gateway.console.library.site import (
     Site,
     count_words,
     find_model,
-    price,
     site_of,
 )
+from gateway.console.web.words import money
 from gateway.settings import Settings
 from tests.support.pages import demo_library, other_settings
 
@@ -90,7 +90,7 @@ def test_token_counts_are_short(tokens: int, words: str) -> None:
     ],
 )
 def test_prices_have_as_many_decimals_as_needed(nanousd: int, shown: str) -> None:
-    assert price(nanousd) == shown
+    assert money(nanousd) == shown
 
 
 def test_models_are_found_by_name_and_alias() -> None:
