@@ -87,6 +87,8 @@ _REFUSED: Final[Mapping[str, str]] = {
 }
 
 _OFF: Final = frozenset({b"null", b"false", b"[]"})
+_LISTS: Final = frozenset({"models", "fallbacks"})
+"""Members for the gateway itself: also an empty one is removed, which upstreams may reject."""
 _HIGHEST_COST: Final = (("audio", "audio_output"), ("image", "image_output"))
 
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})
@@ -133,7 +135,10 @@ def priced_uses(fields: PricedFields) -> tuple[PricedUse, ...]:
     values = _VALUES(fields)
     if values != _ABSENT:
         for name, value in zip(_NAMES, values, strict=True):
-            if value is not UNSET and (raw := bytes(value)) not in _OFF:
+            if value is UNSET:
+                continue
+            raw = bytes(value)
+            if raw not in _OFF or name in _LISTS:
                 found.extend(_member_uses(name, raw))
     if fields.tools:
         found.extend(_hosted_tools(fields.tools))

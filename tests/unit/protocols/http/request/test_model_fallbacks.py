@@ -43,6 +43,8 @@ def test_requests_without_a_list_are_recognised() -> None:
     """They are not touched."""
     assert not names_fallbacks(decode_call(b'{"model":"m"}', Wire.OPENAI))
     assert names_fallbacks(decode_call(b'{"model":"m","models":["a"]}', Wire.OPENAI))
+    assert names_fallbacks(decode_call(b'{"model":"m","models":[]}', Wire.OPENAI))
+    assert names_fallbacks(decode_call(b'{"model":"m","fallbacks":null}', Wire.ANTHROPIC))
     assert names_fallbacks(decode_call(b'{"model":"m","fallbacks":["a"]}', Wire.ANTHROPIC))
     assert not names_fallbacks(decode_call(b'{"model":"m","service_tier":"flex"}', Wire.OPENAI))
 
