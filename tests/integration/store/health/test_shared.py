@@ -9,8 +9,15 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 
 from gateway.core.routing.failures import FailureClass
-from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
+from gateway.core.routing.health import (
+    DeploymentHealth,
+    HealthChange,
+    HealthCounts,
+    HealthRules,
+    HealthState,
+)
 from gateway.core.routing.probes import TIMEOUT_S
+from gateway.pipeline.routing.probe_rights import ProbeRights
 from gateway.store.health.shared import (
     PROBE_MS,
     RedisHealth,
@@ -153,6 +160,43 @@ async def test_claim_is_released_only_by_its_owner(workers: list[Worker], prefix
     await first.redis.command("PING")
 
     assert await first.exchange.claim_probe(LABEL) is None
+
+
+async def test_calls_of_all_workers_test_a_deployment_one_at_a_time(workers: list[Worker]) -> None:
+    """The right passes on when the call has ended; without Redis each worker has its own."""
+    rights = [ProbeRights(worker.exchange) for worker in workers]
+    healths = [DeploymentHealth(LABEL, HealthRules(failures_to_open=1, open_s=0.0)) for _ in rights]
+    for health in healths:
+        health.open(0.0)
+
+    def tests() -> list[int]:
+        """Plan a call on each worker; return which of them test the deployment."""
+        planned = zip(rights, healths, strict=True)
+        return [
+            number for number, (each, health) in enumerate(planned) if each.try_probe(health, 1.0)
+        ]
+
+    found: list[int] = []
+
+    def one_tests() -> bool:
+        found.extend(tests())
+        return bool(found)
+
+    await wait_until(one_tests)
+    for _ in range(20):
+        found += tests()
+        await workers[0].redis.command("PING")
+    assert len(found) == 1
+    rights[found[0]].ended(LABEL)
+    other = 1 - found[0]
+    rights[other]._refused_until.clear()
+    await wait_until(lambda: other in tests())
+
+    await workers[found[0]].redis.aclose()
+    healths[found[0]].open(0.0)
+    await wait_until(lambda: found[0] in tests())
+    for each in rights:
+        await each.aclose()
 
 
 async def test_worker_without_redis_probes_for_itself(workers: list[Worker]) -> None:
