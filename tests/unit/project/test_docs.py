@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DOCS = ROOT / "docs"
 PAGES = [
     *DOCS.rglob("*.md"),
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     ROOT / "bench" / "README.md",
     ROOT / "deploy" / "k8s" / "README.md",
 ]
@@ -165,11 +165,13 @@ def test_lines_fit_into_120_columns(page: Path) -> None:
 
 
 def test_contributing_names_existing_files() -> None:
-    """Every path on the contributing page exists."""
-    text = text_of("contributing.md").split("## Where things are")[1].split("## Tests")[0]
-    paths = re.findall(r"`(gateway/[\w/.]+)`", text)
+    """Every path on the contributing page exists, in the tasks' table and in the text."""
+    text = text_of("contributing.md")
+    tasks = rows_of("contributing.md", "## Where things are")
+    paths = re.findall(r"`((?:gateway|tests|docs|bench)/[\w/.-]+)`", text)
 
-    assert len(paths) >= 10
+    assert len(tasks) >= 10
+    assert all(re.search(r"`gateway/[\w/.]+`", task[1]) for task in tasks)
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
