@@ -1,5 +1,5 @@
 """
-Lets Redis load the spending of accounts again that were charged without it.
+Makes Redis reload the spending of accounts that were charged without it.
 
 A worker that booked calls in SQL itself may have ended before Redis was back. So a ledger writer
 looks for the charges of such calls among the newest ones, and removes what Redis has of their

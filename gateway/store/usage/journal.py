@@ -64,7 +64,7 @@ _EPOCH_TICKS = 3
 _STORED_BATCH = 500
 _CLOSE_REPLAY_S = 5.0
 _CLOSE_BOOK_S = 4.0
-"""Both together, less than the supervisor waits for a worker."""
+"""Together less than the supervisor waits for a worker."""
 _AWAY = (RedisUnavailable, ReplyError)
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class UsageStream:
         self._direct = direct
         self._direct_after_s = settings.sql.book_directly_after_s
         self._stuck_since: float | None = None
-        """When Redis did first not accept what was spilled; None: it accepted everything."""
+        """Since when Redis has not accepted spilled events; None: it accepted everything."""
         self._names = RedisKeys(settings.redis.key_prefix)
         self.settlements = Settlements(
             bus,

@@ -211,7 +211,7 @@ class UsageReader:
                     await self._command("XGROUP DELCONSUMER", stream, GROUP, consumer["name"])
 
     async def checked_entry(self) -> int | None:
-        """Return up to which id the ledger's entries were checked, see `direct_charges`."""
+        """Return the id up to which the ledger's entries were checked, see `direct_charges`."""
         found = await self._command("GET", self._checked)
         return None if found is None else int(found)
 
