@@ -1,8 +1,8 @@
 """
 Counts the calls of one worker by model and deployment, for consoles.
 
-A call costs a few additions at its end. Running calls are counted when a report is made, so that
-nothing else of a call's path is concerned.
+A call costs a few additions at its end, and nothing before: running calls are counted when a
+report is made.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LiveCounts:
     The counts of one worker.
 
     Args:
-        now: Monotonic seconds at which it begins.
+        now: Monotonic time of the start, in seconds.
     """
 
     __slots__ = ("_began", "_counts", "_past")

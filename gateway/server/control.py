@@ -102,7 +102,7 @@ class ControlServer:
             return refusal("Unknown command.")
         try:
             return handler(request)
-        except Exception:  # the root of a command
+        except Exception:  # the root of a command: the client gets an error
             logger.exception("control_failed")
             return refusal("Internal error, see the gateway's log.")
 

@@ -87,7 +87,7 @@ async def _purge_forever(
                 logger.info("usage_events_purged", extra={"events": purged, "days": days})
         except (RedisError, OSError, GatewayError) as error:
             logger.warning("retention_purge_deferred", extra={"error": describe(error)})
-        except Exception:  # a task root: the purge goes on
+        except Exception:  # the root of a task: the next purge tries again
             logger.exception("retention_purge_failed")
         await pause(stop, _PURGE_EVERY_S)
 
@@ -103,7 +103,7 @@ async def _reconcile_when_asked(
                 await runs.finish(await _reconcile(database, by))
         except (RedisError, OSError):
             pass  # logged by the writer
-        except Exception:  # a task root: the next request is served
+        except Exception:  # the root of a task: the next request is served
             logger.exception("reconcile_failed")
         await pause(stop, _ASKED_EVERY_S)
 

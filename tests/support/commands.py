@@ -7,17 +7,15 @@ imports the command line once and forks for each command.
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import threading
 import traceback
-from pathlib import Path
 from typing import IO, Final, NamedTuple
+
+from tests.support.line_server import LineServer
 
 MODULES: Final = ("accounts", "config", "credits", "keys", "limits", "process.running", "records")
 TIMEOUT_S: Final = 60.0
@@ -31,47 +29,16 @@ class Outcome(NamedTuple):
     stderr: str
 
 
-class CommandServer:
-    """The server, started with the first command; one for a test process."""
+class CommandServer(LineServer):
+    """The server of commands."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__("tests.support.commands")
 
     def run(self, *arguments: str, environment: dict[str, str] | None = None) -> Outcome:
         """Run `capio` with these arguments."""
         asked = {"arguments": arguments, "environment": environment or dict(os.environ)}
-        with self._lock:
-            process = self._running()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(json.dumps(asked).encode() + b"\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-        assert line, "the command server ended"
-        return Outcome(*json.loads(line))
-
-    def stop(self) -> None:
-        """End the server."""
-        with self._lock:
-            if self._process is not None:
-                assert self._process.stdin is not None
-                assert self._process.stdout is not None
-                self._process.stdin.close()
-                self._process.wait(TIMEOUT_S)
-                self._process.stdout.close()
-                self._process = None
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.commands"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                cwd=Path(__file__).parents[2],
-            )
-            atexit.register(self.stop)
-        return self._process
+        return Outcome(*json.loads(self.request(asked)))
 
 
 COMMANDS: Final = CommandServer()

@@ -7,7 +7,6 @@ a session, an environment and a log of its own, as a process that is started fro
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import importlib
 import json
@@ -17,11 +16,12 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
 from typing import Any, Final
+
+from tests.support.line_server import LineServer
 
 IMPORTED: Final = ("gateway.cli.main", "gateway.cli.process.serving")
 _ENDED_S: Final = 10.0
@@ -80,12 +80,11 @@ class ForkedProcess:
         return self._code is not None
 
 
-class ForkServer:
+class ForkServer(LineServer):
     """The process that forks, started with the first request; one for a test process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__("tests.support.forked")
 
     def start(
         self, module: str, arguments: list[str], log: Path, environment: dict[str, str]
@@ -108,37 +107,8 @@ class ForkServer:
             "environment": environment,
             "directory": os.getcwd(),
         }
-        with self._lock:
-            process = self._running()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(json.dumps(asked).encode() + b"\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-        assert line, "the fork server ended"
+        line = self.request(asked)
         return ForkedProcess(int(line), code_path)
-
-    def stop(self) -> None:
-        """End the server. What it started runs on."""
-        with self._lock:
-            if self._process is not None:
-                assert self._process.stdin is not None
-                assert self._process.stdout is not None
-                self._process.stdin.close()
-                self._process.wait(_ENDED_S)
-                self._process.stdout.close()
-                self._process = None
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.forked"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                cwd=Path(__file__).parents[2],
-            )
-            atexit.register(self.stop)
-        return self._process
 
 
 FORKS: Final = ForkServer()

@@ -56,7 +56,7 @@ def _snippet(page: Page, client: str) -> Snippet:
 
 
 async def privacy(page: Page) -> Response:
-    """Respond with what is kept, from the settings."""
+    """Respond with the data that is stored about calls, by the settings."""
     return page_response(
         page,
         "public/text.html",

@@ -84,7 +84,7 @@ def page_response(
 
 
 def text_response(page: Page, media_type: str, make: Callable[[], str | bytes]) -> Response:
-    """Return a document for programs, kept ready."""
+    """Return a cached document for programs."""
 
     def encoded() -> tuple[bytes, str]:
         made = make()

@@ -74,7 +74,7 @@ class StatusBoard:
         return worst[0].value if worst else ModelState.OK.value
 
     async def forget(self) -> None:
-        """Read anew at the next request: an operator wrote about an incident."""
+        """Drop the cached status: an operator has written about an incident."""
         async with self._lock:
             self._kept = None
 

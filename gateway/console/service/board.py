@@ -36,7 +36,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
 
 class HealthBoard:
     """
-    Reads the board, at most every 4 seconds however many look at it.
+    Reads the board, at most every 4 seconds for any number of viewers.
 
     Args:
         stores: Redis and the deployments.

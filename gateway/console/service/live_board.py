@@ -55,7 +55,7 @@ class LiveFrame(msgspec.Struct, frozen=True, kw_only=True):
 
 class LiveBoard:
     """
-    Reads a frame at most every 2 seconds, however many look at it.
+    Reads a frame at most every 2 seconds, for any number of viewers.
 
     Args:
         stores: Redis and SQL.
@@ -71,7 +71,7 @@ class LiveBoard:
 
     @property
     def is_full(self) -> bool:
-        """Whether as many viewers follow the calls as may at a time."""
+        """Whether the limit of simultaneous viewers is reached."""
         return self._viewers >= MAX_VIEWERS
 
     @contextmanager

@@ -22,7 +22,7 @@ from gateway.store.reports.usage import Run, SumRow, SumsFilter, UsageSum, Usage
 
 HOURS = 24
 EVERY_S = 5
-"""How often the page renews itself."""
+"""How often the page refreshes."""
 _QUARTER_S = 900
 _A_HOUR = 4
 _A_DAY = 96

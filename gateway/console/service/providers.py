@@ -77,7 +77,7 @@ async def providers(page: Page) -> Response:
 
 
 async def probe(page: Page) -> Response:
-    """Have a deployment probed, and show what it responded."""
+    """Probe a deployment and show the outcome."""
     form = await page.form()
     if not await page.claim(form):
         return page.redirect(_PATH)

@@ -1,4 +1,4 @@
-"""`/admin-ui/system`: the settings in force, the stores, and the files of others."""
+"""`/admin-ui/system`: the settings in force, the stores, and third-party files."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _shown(value: Any) -> str:
 
 
 def vendored() -> list[dict[str, str]]:
-    """Return name, version and licence of each file of others that pages load."""
+    """Return name, version and licence of each third-party file that pages load."""
     files: list[dict[str, str]] = tomllib.loads(_VENDOR.read_text("utf-8"))["files"]
     return files
 

@@ -48,7 +48,7 @@ class Alert(NamedTuple):
 
 class VitalsReader:
     """
-    Reads the metrics at most every 2 seconds, however many look at them.
+    Reads the metrics at most every 2 seconds, for any number of viewers.
 
     Args:
         metrics: Where they are served.

@@ -1,4 +1,4 @@
-"""Sends mail over SMTP: links that someone must not have to pass on themselves."""
+"""Sends links by mail, over SMTP."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Mailer:
 
 
 class Outbox:
-    """Mails that are written and sent after the response, whose time then says nothing."""
+    """Sends mails after the response, so that its duration does not reveal whether one is sent."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()

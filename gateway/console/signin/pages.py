@@ -149,7 +149,7 @@ def show_wait(page: Page, wait_s: int) -> Response:
 async def show_confirm_page(
     page: Page, following: str, error: str | None = None, *, status: int = 200
 ) -> Response:
-    """Return the page that asks who the viewer is; `error` is English."""
+    """Return the page that confirms the viewer's identity; `error` is in English."""
     people = page.services.people
     user = await people.users.get(page.viewer.user_id)
     passkeys = await people.factors.passkeys(user.id) if people.passkeys.is_available else ()

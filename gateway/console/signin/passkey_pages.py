@@ -1,4 +1,4 @@
-"""Signing in, and confirming who it is, with a passkey."""
+"""Signs users in, and confirms their identity, with a passkey."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def confirm_options(page: Page) -> Response:
 
 
 async def confirm(page: Page) -> Response:
-    """Confirm that it is the viewer."""
+    """Confirm the viewer's identity."""
     passkeys, form = _available(page), await page.form()
     people, viewer = page.services.people, page.viewer
     following = local_path(form.text("next"), START)

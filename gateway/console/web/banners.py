@@ -20,7 +20,7 @@ EVERY_S: Final = 5.0
 
 class Banners:
     """
-    Keeps the notices of now and later.
+    Caches current and future notices.
 
     Args:
         notices: The table.
@@ -41,7 +41,7 @@ class Banners:
         return ",".join(each.id for each in self.active())
 
     async def refresh(self) -> None:
-        """Read the notices; without SQL the former ones stay."""
+        """Read the notices; keep the previous ones if SQL does not respond."""
         try:
             self._kept = await self._notices.current(int(time.time()))
         except GatewayError:

@@ -30,7 +30,7 @@ class Refused(NamedTuple):
     status: int
     headers: Headers
     body: bytes
-    """With `_ID` in the place of the id, if the dialect has one."""
+    """The body; `_ID` stands for the request id, in dialects that show it."""
 
     async def respond(self, channel: ClientChannel, request_id: str) -> None:
         """Send it to one client."""

@@ -1,5 +1,5 @@
 """
-Decides which new calls a worker refuses while its event loop has more to do than it can.
+Decides which new calls a worker refuses while its event loop is overloaded.
 
 Everything that a worker does waits for its loop, so the length of the loop's turns is the length of
 the queue for its CPU. A turn is short whenever the loop has been idle before it, however busy the
@@ -112,7 +112,7 @@ class LoopTurns:
         self._began_s: float | None = None
 
     def begin(self) -> None:
-        """Measure from here to the same place in the next turn, unless that is in progress."""
+        """Start measuring a turn, unless one is being measured."""
         if self._began_s is None:
             self._began_s = self._cpu_time()
             asyncio.get_running_loop().call_soon(self._end)

@@ -107,7 +107,7 @@ class EarlyHeads:
     def _write_keepalive(self, context: CallContext, now: float) -> None:
         self._written_at[context.departure] = now
         if context.channel.try_write(KEEPALIVES[context.call.client_wire]) is not None:
-            # Its connection has no room for a few bytes: nothing was read for a long time.
+            # The send buffer is full: the client has read nothing for a long time.
             error = GatewayError(ErrorKind.SLOW_CLIENT, "The client took none of the keep-alives.")
             context.departure.end(error)
 

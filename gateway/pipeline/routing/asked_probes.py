@@ -61,5 +61,5 @@ class AskedProbes:
             if await self._shared.claim(probe.probe):
                 outcomes = await self._prober.test(probe.deployment)
                 await self._shared.finish(msgspec.structs.replace(probe, outcomes=outcomes))
-        except Exception:  # a task root: the requester gets no outcome
+        except Exception:  # the root of a task: the requester gets no outcome
             logger.exception("asked_probe_failed", extra={"deployment": probe.deployment})

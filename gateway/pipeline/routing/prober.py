@@ -145,7 +145,7 @@ class Prober:
         health = self._board.of(deployment.label)
         try:
             failure = await self._failure(deployment)
-        except Exception:  # a task root: the deployment must remain due
+        except Exception:  # the root of a task: the deployment must remain due
             logger.exception("deployment_probe_failed")
             health.probe_unfinished(monotonic())
             return

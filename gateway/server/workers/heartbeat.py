@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 LONGEST_TICK_S = 0.5
-"""The most that the time between two observations counts."""
+"""Longer pauses between two observations count as this many seconds."""
 
 
 class Silence:

@@ -64,7 +64,7 @@ def stop_accepting(descriptor: int) -> None:
         if _UNREACHABLE == socket.AF_INET:
             silent.bind(("127.0.0.1", 0))
         else:
-            silent.bind(b"")  # the kernel chooses a name outside of the file system
+            silent.bind(b"")  # an abstract address, chosen by the kernel
         silent.listen(1)
         silent.setblocking(False)
         os.dup2(silent.fileno(), descriptor)

@@ -1,8 +1,8 @@
 """
 Counts the live workers of all pods in Redis.
 
-Each worker enters itself in a sorted set every few seconds and reads how many others did. The last
-number is what limits are divided by while Redis is unavailable, see `fallback`.
+Each worker registers in a sorted set every few seconds and reads the number of members. While Redis
+is unavailable, limits are divided by the last number read, see `fallback`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class WorkerCensus:
         self.workers = 0
 
     def start(self) -> None:
-        """Enter this worker now and every EVERY_S."""
+        """Register this worker now and every EVERY_S seconds."""
         self._task = asyncio.create_task(self._count_forever(), name="worker-census")
 
     async def aclose(self) -> None:
@@ -62,12 +62,12 @@ class WorkerCensus:
             self._task = None
         if not self.workers:
             return
-        with contextlib.suppress(RedisUnavailable, ReplyError):  # then it expires
+        with contextlib.suppress(RedisUnavailable, ReplyError):  # the entry expires
             await self._bus.command("ZREM", self._key, self.id)
 
     async def count(self) -> None:
         """
-        Enter this worker and read the number.
+        Register this worker and read the number.
 
         Raises:
             RedisUnavailable, ReplyError: The number stays.
@@ -84,6 +84,6 @@ class WorkerCensus:
                 await self.count()
             except (RedisUnavailable, ReplyError):
                 pass  # logged by the client; the last number counts
-            except Exception:  # a task root: the next round retries
+            except Exception:  # the root of a task: the next round tries again
                 logger.exception("worker_census_failed")
             await asyncio.sleep(EVERY_S)

@@ -155,7 +155,7 @@ class LeaseRenewer:
                 await self.renew()
             except (RedisUnavailable, ReplyError):
                 pass  # logged by the client
-            except Exception:  # a task root: the next round retries
+            except Exception:  # the root of a task: the next round tries again
                 logger.exception("lease_renewal_failed")
 
 

@@ -159,5 +159,5 @@ class Sweeper:
                 await self.turn()
             except (RedisUnavailable, ReplyError):
                 self._rest_until = self._clock() + self._lease_s
-            except Exception:  # a task root: the next round retries
+            except Exception:  # the root of a task: the next round tries again
                 logger.exception("sweep_failed")

@@ -1,11 +1,10 @@
 """
 Books spilled usage events in SQL without Redis, by the ledger writer's own transaction.
 
-SQL recognises calls by their request ids. So an event may also have reached Redis before, or reach
-it later: it is charged once, in whichever order. What Redis keeps of the call, its hold and its
-part of the budgets, is corrected once the event is sent to Redis, too: the newest ones are kept
-for that. If this worker ends first, a ledger writer lets the budgets be loaded again, see
-`store.usage.direct_charges`.
+SQL recognises calls by their request ids, so an event that has also reached Redis, or reaches it
+later, is charged once. Redis still has the call's hold and lacks its share of the budgets until the
+event is sent there as well; the newest events are kept in memory for that. If the worker ends
+before, a ledger writer makes Redis load the budgets again, see `store.usage.direct_charges`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Runner(Protocol):
 
 class DirectBooking:
     """
-    The way of usage events around Redis, for one worker.
+    Books one worker's usage events in SQL while Redis does not accept them.
 
     Args:
         transactions: A connection of its own; closed by `aclose`.

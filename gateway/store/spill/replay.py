@@ -27,7 +27,7 @@ Add = Callable[[list[bytes]], Awaitable[bool]]
 """
 Stores events, and returns False if there is no room for them.
 
-May raise RedisUnavailable, ReplyError, GatewayError (later) and EventKeptError (never).
+RedisUnavailable, ReplyError and GatewayError mean "try again later"; EventKeptError is final.
 """
 
 
@@ -43,7 +43,7 @@ class Destination(NamedTuple):
     lines: int
     """Events per batch."""
     retries: bool
-    """A segment with an event that it rejects is sent again at each run."""
+    """Whether a segment with a rejected event is sent again at each run."""
 
 
 class SpillReplay:
@@ -62,7 +62,7 @@ class SpillReplay:
         self._metrics = metrics
         self._bad: set[tuple[str, str]] = set()
         self.until = math.inf
-        """No further batch is sent after this time of the event loop."""
+        """Event-loop time after which no further batch is sent."""
 
     async def run(self, to: Destination) -> bool:
         """

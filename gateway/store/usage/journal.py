@@ -300,7 +300,7 @@ class UsageStream:
                 await self._repay()
             except _AWAY:
                 self._note_accepted(False)  # logged by the client; the next tick retries
-            except Exception:  # a task root: the replay goes on
+            except Exception:  # the root of a task: the replay goes on
                 logger.exception("spill_replay_failed")
             await self._book_stuck(tick)
             tick += 1
@@ -322,7 +322,7 @@ class UsageStream:
             return
         try:
             await self._replay.run(self._to_sql(self._direct))
-        except Exception:  # part of a task root: the replay goes on
+        except Exception:  # the replay must not end: it tries again
             logger.exception("spill_replay_failed")
 
     def _to_sql(self, direct: DirectBooking) -> Destination:

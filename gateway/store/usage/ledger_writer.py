@@ -107,7 +107,7 @@ class LedgerWriter:
                 )
                 await pause(stop, delay)
                 delay = min(delay * 2, _BACKOFF_LIMIT_S)
-            except Exception:  # a task root: the writer goes on
+            except Exception:  # the root of a task: the writer goes on
                 self._connected = False
                 self._metrics.ledger_failing.set(1)
                 logger.exception("ledger_turn_failed")

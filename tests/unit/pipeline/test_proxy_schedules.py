@@ -9,33 +9,17 @@ from hypothesis import strategies as st
 
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
+from tests.support import pipeline_fakes as fakes
 from tests.support.pipeline_bench import Bench
-from tests.support.pipeline_fakes import (
-    ANTHROPIC_BODY,
-    COMMENT,
-    JSON,
-    OPENAI_ANSWER,
-    OPENAI_BODY,
-    OPENAI_DONE,
-    OPENAI_ERROR,
-    OPENAI_FINISH,
-    OPENAI_USAGE,
-    FakeClient,
-    FakeUpstreamResponse,
-    a_deployment,
-    a_provider,
-    asking,
-    openai_event,
-)
 
 PIECES = {
-    "content": openai_event("A"),
-    "comment": COMMENT,
-    "half": openai_event("B")[:20],
-    "finish": OPENAI_FINISH,
-    "usage": OPENAI_USAGE,
-    "done": OPENAI_DONE,
-    "error": OPENAI_ERROR,
+    "content": fakes.openai_event("A"),
+    "comment": fakes.COMMENT,
+    "half": fakes.openai_event("B")[:20],
+    "finish": fakes.OPENAI_FINISH,
+    "usage": fakes.OPENAI_USAGE,
+    "done": fakes.OPENAI_DONE,
+    "error": fakes.OPENAI_ERROR,
 }
 MOMENTS = st.lists(
     st.sampled_from([*PIECES, "slow", "quick", "turn", "clock", "leave", "cancel"]), max_size=12
@@ -50,22 +34,22 @@ class Story:
     def __init__(self, endpoint: Endpoint, *, stream: bool, drains: bool) -> None:
         wires = [Wire.OPENAI]
         deployments = [
-            a_deployment(a_provider("a", wires, drains=drains)),
-            a_deployment(a_provider("b", wires, drains=drains)),
+            fakes.a_deployment(fakes.a_provider("a", wires, drains=drains)),
+            fakes.a_deployment(fakes.a_provider("b", wires, drains=drains)),
         ]
-        head = None if stream else list(JSON)
-        self.responses = [FakeUpstreamResponse(headers=head) for _ in deployments]
+        head = None if stream else list(fakes.JSON)
+        self.responses = [fakes.FakeUpstreamResponse(headers=head) for _ in deployments]
         if not stream:
             for response in self.responses:
-                response._body = OPENAI_ANSWER
+                response._body = fakes.OPENAI_ANSWER
         self.bench = Bench(*self.responses, deployments=deployments)
-        asked = ANTHROPIC_BODY if endpoint is Endpoint.MESSAGES else OPENAI_BODY
-        self.client = FakeClient("/", asking(asked, stream=True) if stream else asked)
+        asked = fakes.ANTHROPIC_BODY if endpoint is Endpoint.MESSAGES else fakes.OPENAI_BODY
+        self.client = fakes.FakeClient("/", fakes.asking(asked, stream=True) if stream else asked)
         self.call, self.task = self.bench.begin(self.client, endpoint)
         self._seconds = 0.0
 
     @property
-    def response(self) -> FakeUpstreamResponse | None:
+    def response(self) -> fakes.FakeUpstreamResponse | None:
         """The upstream that is listened to now."""
         return next((each for each in self.responses if each.sink is not None), None)
 
