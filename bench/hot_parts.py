@@ -81,7 +81,7 @@ class Parts:
     async def meter(self) -> None:
         meter = JsonMeter(Wire.OPENAI)
         meter.feed(JSON_BODY)
-        assert meter.answers
+        assert meter.has_message
         assert meter.finish_reason
         assert meter.settled(10).input == 20
 

@@ -196,7 +196,7 @@ class ResponseRecorder:
         else:
             self._pieces.append(chunk)
 
-    def answer(self, request_id: str) -> StoredResponse | None:
+    def stored_response(self, request_id: str) -> StoredResponse | None:
         """Return the response of call `request_id`; None if none was started or it is too large."""
         if not self._status or self._size > self._limit_bytes:
             return None

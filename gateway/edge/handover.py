@@ -51,7 +51,7 @@ _AWAY = (
 )
 
 
-class UnansweredError(Exception):
+class NoResponseError(Exception):
     """The console may have carried out a request whose response was not received."""
 
 
@@ -92,7 +92,7 @@ class Relay:
 
         Raises:
             GatewayError: BODY_TOO_LARGE, BODY_TIMEOUT, BAD_REQUEST, CLIENT_GONE.
-            UnansweredError: The console was sent a request that may change something, and did not
+            NoResponseError: The console was sent a request that may change something, and did not
                 respond.
         """
         if self._running >= self._limit:
@@ -107,7 +107,7 @@ class Relay:
             except GatewayError as error:
                 if error.kind is ErrorKind.UPSTREAM_CONNECT or channel.scope["method"] in _SAFE:
                     return False
-                raise UnansweredError from error
+                raise NoResponseError from error
             await _relay(response, channel, self._timeout_s)
             return True
         finally:
@@ -176,7 +176,7 @@ class Handover:
         headers = [(name, value) for name, value in channel.headers if name not in _NOT_FOR_PAGES]
         try:
             return await self._relay.try_handle(channel, [*headers, *self._forwarded(channel)])
-        except UnansweredError:
+        except NoResponseError:
             return False  # forms that book money carry a key, so that they can be sent again
 
     def _forwarded(self, channel: ClientChannel) -> Headers:
@@ -232,7 +232,7 @@ class AdminHandover:
         headers.append((b"x-capio-client", _peer(channel).encode()))
         try:
             is_handled = await self._relay.try_handle(channel, headers)
-        except UnansweredError as error:
+        except NoResponseError as error:
             raise GatewayError(
                 ErrorKind.UPSTREAM_BROKEN,
                 "The admin API did not respond: the request may have been carried out or not."

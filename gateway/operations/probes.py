@@ -10,7 +10,7 @@ from gateway.core.routing.probes import TIMEOUT_S, Probe
 from gateway.errors import ErrorKind, GatewayError
 from gateway.operations.refusals import (
     ProbedLatelyError,
-    ProbeUnansweredError,
+    ProbeTimedOutError,
     UnknownDeploymentError,
 )
 from gateway.store.accounts.audit import Actor, record
@@ -68,7 +68,7 @@ class ProbeOperations:
         Raises:
             UnknownDeploymentError: No model has it.
             ProbedLatelyError: It was probed a moment ago.
-            ProbeUnansweredError: No worker sent the probe in time.
+            ProbeTimedOutError: No worker sent the probe in time.
             GatewayError: STORE_UNAVAILABLE: Redis or SQL does not respond.
         """
         try:
@@ -88,7 +88,7 @@ class ProbeOperations:
         async with self._database.write() as connection:
             await record(connection, by, "deployment.probe", deployment)
         if not await self._bus.ask(asked):
-            raise ProbeUnansweredError(deployment)
+            raise ProbeTimedOutError(deployment)
         try:
             async with asyncio.timeout(self._wait_s):
                 while True:
@@ -97,4 +97,4 @@ class ProbeOperations:
                         return found
                     await asyncio.sleep(_POLL_S)
         except TimeoutError as error:
-            raise ProbeUnansweredError(deployment) from error
+            raise ProbeTimedOutError(deployment) from error

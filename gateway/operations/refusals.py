@@ -41,7 +41,7 @@ class ProbedLatelyError(Exception):
     """The deployment was probed a moment ago."""
 
 
-class ProbeUnansweredError(Exception):
+class ProbeTimedOutError(Exception):
     """No worker sent a probe in time."""
 
 
@@ -138,7 +138,7 @@ _TABLE: dict[type[Exception], _Refusal] = {
         "'{0}' was probed a moment ago. Wait 3 seconds: each probe is a call that is charged.",
         "probed_lately",
     ),
-    ProbeUnansweredError: _Refusal(
+    ProbeTimedOutError: _Refusal(
         ErrorKind.STORE_UNAVAILABLE,
         "No worker sent a probe of '{0}' in time. See whether workers run and reach Redis.",
         "probe_unanswered",

@@ -280,7 +280,7 @@ class ClientChannel:
 
     def recorded(self, request_id: str) -> StoredResponse | None:
         """Return the copy, as the response to call `request_id`; None if there is none."""
-        return None if self._copy is None else self._copy.answer(request_id)
+        return None if self._copy is None else self._copy.stored_response(request_id)
 
     def watch_gone(self, on_gone: Callable[[], object]) -> None:
         """Call `on_gone` when the client leaves. Call it once, after `read_body`."""

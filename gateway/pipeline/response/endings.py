@@ -38,8 +38,8 @@ def relay_error(error: GatewayError | None, meter: StreamMeter) -> GatewayError 
     A body that was cut off or timed out after its finish reason is complete; one that ended cleanly
     before it is not. No error is added to one that the upstream has reported itself.
     """
-    answered = meter.contents > 0 or meter.seen
-    complete = bool(meter.finish_reason or meter.failed or (meter.saw_end and answered))
+    responded = meter.contents > 0 or meter.seen
+    complete = bool(meter.finish_reason or meter.failed or (meter.saw_end and responded))
     if error is None:
         return None if complete else cut_off()
     return None if complete and error.kind in _UPSTREAM_ENDS else error

@@ -157,8 +157,8 @@ class ResponseSender:
             body = await self._read(attempt, response, limit)
             body = folded(attempt.wire, body) if begins_stream(body) else body.removeprefix(BOM)
             meter.feed(body)
-            if not meter.answers:
-                _check_answer(call, attempt, body)
+            if not meter.has_message:
+                _check_response(call, attempt, body)
             if channel.gone and not call.outlives_client:
                 call.drained = True
                 raise GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
@@ -327,7 +327,7 @@ def _reported(meter: StreamMeter) -> GatewayError | None:
     return GatewayError(ErrorKind.UPSTREAM_REFUSED, "The upstream reported an error in its stream.")
 
 
-def _check_answer(call: Call, attempt: Attempt, body: bytes) -> None:
+def _check_response(call: Call, attempt: Attempt, body: bytes) -> None:
     """Raise the fault of a whole response without content."""
     fault = read_response_fault(attempt.wire, call.endpoint, body)
     if fault is not None:

@@ -36,14 +36,14 @@ from gateway.protocols.http.headers import translated_headers
 from gateway.upstream.decompress import decompress
 
 EVERY_S = 0.5
-_ANSWER_BYTES = 256 * 1024
+_RESPONSE_BYTES = 256 * 1024
 _PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
 _SHORTEST_SECRET = 8
 _PLAIN = frozenset({b"accept", b"anthropic-version", b"content-type", b"host", b"user-agent"})
 logger = logging.getLogger(__name__)
 
 
-class _Answer(NamedTuple):
+class _Result(NamedTuple):
     """What an upstream responded to a probe."""
 
     failure: Failure | None
@@ -161,7 +161,7 @@ class Prober:
         rotation = self._credentials.get(deployment.provider.name)
         credential = 0 if rotation is None else rotation.pick(monotonic())
         candidate = Candidate(deployment, deployment.wires[0], credential)
-        failure = (await self._answer(candidate)).failure
+        failure = (await self._result(candidate)).failure
         if rotation is None:
             return failure
         if failure is None:
@@ -217,7 +217,7 @@ class Prober:
     async def _outcome(self, deployment: Deployment, credential: int) -> ProbeOutcome:
         began = monotonic()
         candidate = Candidate(deployment, deployment.wires[0], credential)
-        failure, status, message = await self._answer(candidate)
+        failure, status, message = await self._result(candidate)
         return ProbeOutcome(
             credential=credential + 1,
             accepted=failure is None or RULES[failure.kind].effect in HARMLESS,
@@ -228,25 +228,25 @@ class Prober:
             ms=round((monotonic() - began) * 1000),
         )
 
-    async def _answer(self, candidate: Candidate) -> _Answer:
+    async def _result(self, candidate: Candidate) -> _Result:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 response = decompress(await self._transport.send(self._request(candidate)))
                 try:
-                    body = await response.read(_ANSWER_BYTES)
+                    body = await response.read(_RESPONSE_BYTES)
                 finally:
                     response.close()
         except GatewayError as error:
-            return _Answer(Failure(class_of(error.kind)), message=error.detail or error.message)
+            return _Result(Failure(class_of(error.kind)), message=error.detail or error.message)
         except TimeoutError:
-            return _Answer(
+            return _Result(
                 Failure(FailureClass.TIMEOUT), message=f"no response in {TIMEOUT_S:.0f} s"
             )
         if response.status < 300:
-            return _Answer(None, response.status)
+            return _Result(None, response.status)
         fault = read_fault(candidate.wire, response.status, response.headers, body)
         failure = Failure(failure_class(fault), fault.status, fault.retry_after_s)
-        return _Answer(failure, response.status, fault.message)
+        return _Result(failure, response.status, fault.message)
 
     def _request(self, candidate: Candidate) -> UpstreamRequest:
         deployment, wire = candidate.deployment, candidate.wire

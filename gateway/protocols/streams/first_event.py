@@ -104,11 +104,11 @@ class FirstEventGate:
                 return b""
             if event.event == b"error":
                 self.error = event.data
-            elif self._answers(event):
+            elif self._has_content(event):
                 return self.release()
         return b""
 
-    def _answers(self, event: Event) -> bool:
+    def _has_content(self, event: Event) -> bool:
         """Return whether the event begins a response; store an error, and whether it is the end."""
         if self._wire is Wire.OPENAI:
             found = read_openai_chunk(event.data)

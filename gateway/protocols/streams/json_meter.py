@@ -65,9 +65,9 @@ class JsonMeter:
         """Mark the response as complete."""
 
     @property
-    def answers(self) -> bool:
+    def has_message(self) -> bool:
         """Whether there is usage, a message and no error, so that the body need not be checked."""
-        return self.reported and not (self.failed or self._reading.unanswered)
+        return self.reported and not (self.failed or self._reading.without_message)
 
     @property
     def usage(self) -> Usage:

@@ -41,7 +41,7 @@ class EventFields(msgspec.Struct, frozen=True, gc=False):
     end: bool = False
     """The wire's last event, or a complete document."""
     failed: bool = False
-    unanswered: bool = False
+    without_message: bool = False
     """The response has no message, although it may report usage."""
     content_bytes: int = 0
     """Length of the JSON strings that hold content."""
@@ -208,7 +208,7 @@ def read_anthropic_response(body: bytes) -> EventFields:
         final_usage=True,
         finish_reason=response.stop_reason,
         end=True,
-        unanswered=memoryview(response.content)[:5].tobytes() in (b"", b"null"),
+        without_message=memoryview(response.content)[:5].tobytes() in (b"", b"null"),
         failed=response.type == "error",
         content_bytes=sum(
             _content_bytes(block, Wire.ANTHROPIC, whole=True) for block in blocks or ()
@@ -268,7 +268,7 @@ def _read_chunk(
         final_usage=True,
         finish_reason=next(filter(None, (named_reason(c.finish_reason) for c in choices)), None),
         end=end,
-        unanswered=end and not any(map(_has_message, choices)),
+        without_message=end and not any(map(_has_message, choices)),
         failed=bytes(chunk.error) not in _NOTHING or (not choices and is_error_object(data)),
         content_bytes=sum(
             _content_bytes(each.delta or {}, Wire.OPENAI)

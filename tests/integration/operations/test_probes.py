@@ -13,7 +13,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.operations.probes import ProbeOperations
 from gateway.operations.refusals import (
     ProbedLatelyError,
-    ProbeUnansweredError,
+    ProbeTimedOutError,
     UnknownDeploymentError,
 )
 from gateway.settings import Server, Settings
@@ -78,8 +78,8 @@ async def test_outcomes_are_awaited_and_the_probe_is_audited(database: Database)
     [
         ("p/other", Workers(), UnknownDeploymentError),
         ("p/m", Workers(lately=True), ProbedLatelyError),
-        ("p/m", Workers(receivers=0), ProbeUnansweredError),
-        ("p/m", Workers(answers=False), ProbeUnansweredError),
+        ("p/m", Workers(receivers=0), ProbeTimedOutError),
+        ("p/m", Workers(answers=False), ProbeTimedOutError),
     ],
     ids=["unknown", "lately", "no worker", "no answer"],
 )

@@ -170,7 +170,7 @@ def copied(limit_bytes: int, *chunks: bytes) -> StoredResponse | None:
     )
     for chunk in chunks:
         copy.add(chunk)
-    return copy.answer("req_first")
+    return copy.stored_response("req_first")
 
 
 def test_answer_copy_keeps_body_and_lasting_headers() -> None:
@@ -198,7 +198,7 @@ def test_answer_copy_at_the_limit_is_kept_and_beyond_it_dropped() -> None:
 
 def test_answer_copy_that_saw_no_head_has_no_answer() -> None:
     """A call without a response has nothing to replay."""
-    assert ResponseRecorder(10).answer("req_first") is None
+    assert ResponseRecorder(10).stored_response("req_first") is None
 
 
 def test_replay_headers_name_both_calls() -> None:

@@ -161,7 +161,7 @@ class ChatUsage(Struct):
     completion_tokens_details: ChatCompletionDetails | UnsetType | None = UNSET
 
 
-class ChatAnswer(Struct):
+class ChatReply(Struct):
     """The model's message."""
 
     role: str = "assistant"
@@ -175,7 +175,7 @@ class ChatAnswer(Struct):
 
 class ChatChoice(Struct):
     index: int
-    message: ChatAnswer
+    message: ChatReply
     finish_reason: Annotated[
         str | None, about("`stop`, `length`, `tool_calls` or `content_filter`.")
     ]

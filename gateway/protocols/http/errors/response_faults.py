@@ -62,14 +62,14 @@ def read_response_fault(wire: Wire, endpoint: Endpoint, body: bytes) -> Upstream
         # A response may be empty, but it is a list.
         member = msgspec.Raw(b"[1]") if bytes(response.content) == b"[]" else response.content
     else:
-        member = response.choices if _answered(response.choices) else msgspec.Raw()
+        member = response.choices if _has_choice(response.choices) else msgspec.Raw()
     if bytes(member) not in _NOTHING:
         return None
     fault = read_fault(wire, 200, (), body)  # such as MiniMax's `base_resp`
     return fault if fault.message != "Upstream returned HTTP 200" else MALFORMED_RESPONSE
 
 
-def _answered(choices: msgspec.Raw) -> bool:
+def _has_choice(choices: msgspec.Raw) -> bool:
     """Return whether a choice has a message; Azure sends none if it filters all of a response."""
     try:
         given = decode_response(bytes(choices), _CHOICES)

@@ -159,17 +159,17 @@ def _calls(message: Json) -> list[Json]:
 
 def _name_calls(messages: list[Json]) -> None:
     """Give calls without an id a new one, and their results the same."""
-    unanswered: list[str] = []
+    without_result: list[str] = []
     for index, message in enumerate(messages):
         calls = _calls(message)
         if calls:
-            unanswered = []
+            without_result = []
         for ordinal, call in enumerate(calls):
             if not call.get("id"):
                 call["id"] = f"call_{index}_{ordinal}"
-                unanswered.append(call["id"])
-        if message.get("role") == "tool" and not message.get("tool_call_id") and unanswered:
-            message["tool_call_id"] = unanswered.pop(0)
+                without_result.append(call["id"])
+        if message.get("role") == "tool" and not message.get("tool_call_id") and without_result:
+            message["tool_call_id"] = without_result.pop(0)
 
 
 def _fit_calls(message: Json, calls: list[Json], caps: Capabilities) -> None:

@@ -64,7 +64,14 @@ class ChatReader:
     """
 
     __slots__ = (
-        "_answered", "_caps", "_has_deltas", "_has_id", "_sink", "_tags", "_usage", "passed_text",
+        "_caps",
+        "_has_content",
+        "_has_deltas",
+        "_has_id",
+        "_sink",
+        "_tags",
+        "_usage",
+        "passed_text",
         "phase",
     )  # fmt: skip
 
@@ -77,7 +84,7 @@ class ChatReader:
         self._usage: Usage | None = None
         self._has_id = False
         self._has_deltas = False
-        self._answered = False
+        self._has_content = False
 
     def usage(self) -> ChatUsage | None:
         """Return the last reported usage; counts of zero replace nothing."""
@@ -99,7 +106,7 @@ class ChatReader:
         self.passed_text = ""
         data = event.data
         if len(data) < 16 and data.strip() == _DONE:
-            if not self._answered and self.phase is not Phase.FINISHED:
+            if not self._has_content and self.phase is not Phase.FINISHED:
                 return STREAM_EMPTY
             self.end()
             return None
@@ -172,7 +179,7 @@ class ChatReader:
     def _take_usage(self, usage: dict[str, object]) -> None:
         found = convert_openai_usage(usage, reasoning_apart=self._caps.reasoning_apart)
         if found is not None:
-            self._answered = True
+            self._has_content = True
             self._usage = found if self._usage is None else laid_over(found, self._usage)
 
     def _take_delta(self, delta: Delta) -> None:
@@ -182,8 +189,10 @@ class ChatReader:
         if content is not None and not isinstance(content, str):
             content, parts = content_texts(content)
             reasoning = reasoning or parts
-        if not self._answered:
-            self._answered = bool(content or reasoning or delta.tool_calls or delta.function_call)
+        if not self._has_content:
+            self._has_content = bool(
+                content or reasoning or delta.tool_calls or delta.function_call
+            )
         if self._tags is not None:
             content = self._around_tags(self._tags, delta, content, reasoning)
         if reasoning:
