@@ -16,6 +16,7 @@ from typing import Any, cast
 from gateway.core.limits import UNLIMITED
 from gateway.core.model import CallRecord, Origin, Principal, Wire, WireRoute
 from gateway.edge.asgi import Edge
+from gateway.edge.inference import Inference
 from gateway.pipeline.client.channel import Message
 from gateway.ports import Reservation, ReservationRequest
 from gateway.settings import Keys
@@ -202,7 +203,7 @@ class Worker:
             call_log=_Log(),
         )
         nothing = cast("Any", None)
-        self.edge = Edge(self.bench.proxy, nothing, nothing, nothing, nothing, nothing)
+        self.edge = Edge(Inference(self.bench.proxy), nothing, nothing, nothing, nothing, nothing)
 
     async def call(self, path: str, body: bytes) -> int:
         """Serve one request in a task of its own, as the ASGI server does; return the status."""

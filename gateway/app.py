@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -18,6 +17,7 @@ from gateway.core.routing.live import EVERY_S, LiveReport
 from gateway.edge.account_api import AccountApi
 from gateway.edge.asgi import Edge
 from gateway.edge.handover import AdminHandover, Handover
+from gateway.edge.inference import Inference
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.edge.responses_api import ResponsesApi
@@ -39,6 +39,7 @@ from gateway.pipeline.routing.worker import WorkerRouting
 from gateway.pipeline.running import RunningCalls
 from gateway.pipeline.stored.keeper import StoredResponses
 from gateway.pipeline.token_counts import TokenCounter
+from gateway.protocols.http.forwarded import TrustedProxies
 from gateway.settings import Secrets, Settings
 from gateway.store.accounts.snapshot import AccountRepository
 from gateway.store.health.live import LiveReports
@@ -168,7 +169,7 @@ class EdgeBuilder:
         self._draining = draining
         self.running = RunningCalls()
         metering = stores.metering
-        call_log = logs.CallLog(settings.server.log_format)
+        call_log = logs.CallLog(settings.server.log_format, pod=logs.pod_name())
         stack.callback(call_log.close)
         self._transport = UpstreamTransport()
         stack.push_async_callback(self._transport.aclose)
@@ -234,7 +235,7 @@ class EdgeBuilder:
         )
         stores, stored = self._stores, self._retention.stored
         return Edge(
-            proxy,
+            Inference(proxy, TrustedProxies(self._settings.server.trusted_proxies)),
             ModelsApi(catalogue, self._authenticator),
             AccountApi(
                 self._authenticator,
@@ -304,7 +305,7 @@ async def _publish_counters(
 
 async def _publish_live_calls(reports: LiveReports, running: RunningCalls) -> None:
     """Publish the running calls, every `EVERY_S` until cancelled."""
-    worker, pod, version = secrets.token_hex(8), socket.gethostname(), __version__
+    worker, pod, version = secrets.token_hex(8), logs.pod_name(), __version__
     try:
         while True:
             await asyncio.sleep(EVERY_S)

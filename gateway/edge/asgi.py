@@ -1,7 +1,7 @@
 """
 The ASGI entry point: dispatches requests by path.
 
-Inference goes to `pipeline.proxy`, everything else to a handler of this package. Any exception that
+Calls go to `edge.inference`, everything else to a handler of this package. Any exception that
 is not a `GatewayError` is a bug: it is logged with its traceback and reported as status 500.
 """
 
@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import logging
 import os
-from time import monotonic
 
 from gateway.core.model import Endpoint, Wire
 from gateway.edge.account_api import AccountApi
 from gateway.edge.handover import AdminHandover, Handover, send_away, wants_page
+from gateway.edge.inference import Inference
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.edge.responses_api import ResponsesApi
 from gateway.edge.routes import ACCOUNT_PAGES, Page, allowed_methods, error_wire, inference, match
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel, Receive, Scope, Send
 from gateway.pipeline.overload.early_refusal import EarlyRefusal, Refused
-from gateway.pipeline.proxy import Proxy
 from gateway.protocols.http.errors.gateway_errors import render
 
 logger = logging.getLogger(__name__)
@@ -46,7 +44,7 @@ class Edge:
     Handles all requests of one worker.
 
     Args:
-        proxy: Handles inference.
+        calls: Handles inference.
         models: Handles the model list.
         accounts: Handles the account API.
         admin: Relays the operators' API to the console.
@@ -58,7 +56,7 @@ class Edge:
 
     def __init__(
         self,
-        proxy: Proxy,
+        calls: Inference,
         models: ModelsApi,
         accounts: AccountApi,
         admin: AdminHandover,
@@ -67,7 +65,7 @@ class Edge:
         handover: Handover | None = None,
         refusal: EarlyRefusal | None = None,
     ) -> None:
-        self._proxy = proxy
+        self._calls = calls
         self._models = models
         self._accounts = accounts
         self._admin = admin
@@ -93,7 +91,7 @@ class Edge:
                 return
             target = match(scope["method"], path)
             if isinstance(target, Endpoint):
-                await self._infer(channel, request_id, target)
+                await self._calls.handle(channel, request_id, target)
             elif target is Page.MODELS:
                 await self._models.handle(channel, request_id)
             elif target in ACCOUNT_PAGES:
@@ -133,14 +131,6 @@ class Edge:
         if handover is not None and await handover.try_handle(channel):
             return
         await self._probes.handle(channel, page)
-
-    async def _infer(self, channel: ClientChannel, request_id: str, endpoint: Endpoint) -> None:
-        call = Call(request_id, endpoint, endpoint.wire, monotonic())
-        client = channel.scope.get("client")
-        call.address = client[0] if client else None
-        agent = channel.header(b"user-agent")
-        call.user_agent = agent.decode("latin-1") if agent else None
-        await self._proxy.handle(call, channel)
 
 
 def _sent_path(scope: Scope) -> str:

@@ -8,13 +8,12 @@ delaying calls.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-from collections.abc import Sequence
 
 from gateway.core.model import Clocks, Origin
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.ports import Headers, Transport, UpstreamRequest, UpstreamResponse
+from gateway.protocols.http.forwarded import TrustedProxies
 from gateway.settings import Settings
 
 MAX_RUNNING = 32  # per worker
@@ -146,11 +145,11 @@ class Handover:
         transport: Transport,
         *,
         tls: bool,
-        trusted: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = (),
+        trusted: TrustedProxies | None = None,
     ) -> None:
         self._relay = Relay(origin, transport, limit=MAX_RUNNING, timeout_s=PAGE_TIMEOUT_S)
         self._scheme = b"https" if tls else b"http"
-        self._trusted = trusted
+        self._trusted = trusted or TrustedProxies()
 
     @classmethod
     def create(cls, settings: Settings, transport: Transport) -> Handover | None:
@@ -163,7 +162,7 @@ class Handover:
             origin,
             transport,
             tls=settings.server.tls_cert_file is not None,
-            trusted=[ipaddress.ip_network(each) for each in console.trusted_proxies],
+            trusted=TrustedProxies([*settings.server.trusted_proxies, *console.trusted_proxies]),
         )
 
     async def try_handle(self, channel: ClientChannel) -> bool:
@@ -182,18 +181,11 @@ class Handover:
     def _forwarded(self, channel: ClientChannel) -> Headers:
         peer = _peer(channel)
         names, scheme = peer.encode(), self._scheme
-        if self._is_trusted(peer):
+        if self._trusted.trusts(peer):
             earlier = channel.header(b"x-forwarded-for")
             names = names if earlier is None else earlier + b", " + names
             scheme = channel.header(b"x-forwarded-proto") or scheme
         return [(b"x-forwarded-for", names), (b"x-forwarded-proto", scheme)]
-
-    def _is_trusted(self, peer: str) -> bool:
-        try:
-            address = ipaddress.ip_address(peer)
-        except ValueError:
-            return False
-        return any(address in network for network in self._trusted)
 
 
 class AdminHandover:
@@ -202,10 +194,12 @@ class AdminHandover:
 
     Args:
         relay: To the console; None: there is no such API on this port.
+        trusted: Proxies whose `x-forwarded-for` names the client.
     """
 
-    def __init__(self, relay: Relay | None) -> None:
+    def __init__(self, relay: Relay | None, trusted: TrustedProxies | None = None) -> None:
         self._relay = relay
+        self._trusted = trusted or TrustedProxies()
 
     @classmethod
     def create(cls, settings: Settings, transport: Transport) -> AdminHandover:
@@ -214,7 +208,8 @@ class AdminHandover:
             return cls(None)
         console = settings.console
         origin = Origin(console.host, console.port, tls=False, max_connections=MAX_ADMIN_RUNNING)
-        return cls(Relay(origin, transport, limit=MAX_ADMIN_RUNNING, timeout_s=ADMIN_TIMEOUT_S))
+        relay = Relay(origin, transport, limit=MAX_ADMIN_RUNNING, timeout_s=ADMIN_TIMEOUT_S)
+        return cls(relay, TrustedProxies(settings.server.trusted_proxies))
 
     async def handle(self, channel: ClientChannel, path: str) -> None:
         """
@@ -229,7 +224,8 @@ class AdminHandover:
             raise GatewayError(ErrorKind.UNKNOWN_PATH, f"There is nothing at {path}.")
         # Headers of proxies pass: the API refuses what came through one.
         headers = [(name, value) for name, value in channel.headers if name not in _NOT_RELAYED]
-        headers.append((b"x-capio-client", _peer(channel).encode()))
+        client = self._trusted.client(_peer(channel), channel.headers)
+        headers.append((b"x-capio-client", client.encode()))
         try:
             is_handled = await self._relay.try_handle(channel, headers)
         except NoResponseError as error:

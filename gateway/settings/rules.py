@@ -64,6 +64,7 @@ def _check_listening(settings: Settings) -> Iterator[str]:
     server = settings.server
     if server.port == settings.metrics.port:
         yield f"metrics.port: {server.port} is already used by server.port"
+    yield from _check_networks(server.trusted_proxies, "server.trusted_proxies")
     yield from _check_console(settings)
     if (server.tls_cert_file is None) != (server.tls_key_file is None):
         present, absent = "tls_cert_file", "tls_key_file"
@@ -89,12 +90,16 @@ def _check_console(settings: Settings) -> Iterator[str]:
             yield f"{path}.issuer: {shown(oidc.issuer)} is not encrypted; use https://"
     if console.mail is not None:
         yield from _check_mail(console.mail)
-    for index, network in enumerate(console.trusted_proxies):
+    yield from _check_networks(console.trusted_proxies, "console.trusted_proxies")
+
+
+def _check_networks(networks: list[str], path: str) -> Iterator[str]:
+    for index, network in enumerate(networks):
         try:
             ipaddress.ip_network(network)
         except ValueError:
             yield (
-                f"console.trusted_proxies[{index}]: {shown(network)} is not an IP address or a "
+                f"{path}[{index}]: {shown(network)} is not an IP address or a "
                 "network; use a form like 10.0.0.0/8, without bits outside of the mask"
             )
 

@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from gateway.settings.types import BodyBytes, Count, EnvName, Port, Seconds, Section, Text
+from gateway.settings.types import (
+    BodyBytes,
+    Count,
+    EnvName,
+    Network,
+    Port,
+    Seconds,
+    Section,
+    Text,
+)
 
 
 class Brand(Section, frozen=True):
@@ -61,6 +70,15 @@ class Server(Section, frozen=True):
             " Created if missing, readable by its owner only. Relative to the working directory.",
         ),
     ] = "capio-data"
+    trusted_proxies: Annotated[
+        list[Network],
+        Meta(
+            description="Addresses and networks of the proxies and load balancers in front of the"
+            " gateway. The client's address in records, log lines and throttles is then the"
+            " rightmost in `x-forwarded-for` that is not one of theirs. From others the header is"
+            " ignored, and the client is the peer of the connection.",
+        ),
+    ] = []
     log_format: Annotated[
         LogFormat,
         Meta(description="Format of log lines; `auto` is text on a terminal, JSON otherwise."),

@@ -45,6 +45,13 @@ TagName = Annotated[
         extra={"allowed": "a name of at most 32 lower-case letters, digits and _ -"},
     ),
 ]
+Network = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?\Z",
+        extra={"allowed": 'an IP address or a network like "10.0.0.0/8"'},
+    ),
+]
 EnvName = Annotated[
     str,
     Meta(

@@ -8,6 +8,8 @@ line contains a key, a prompt or a response.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import sys
 import threading
 import time
@@ -127,10 +129,21 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True):
         return fields
 
 
-# The line has its own time, `deployment` instead of its parts, and no client addresses.
-_UNLOGGED = {"at_ms", "provider", "upstream_model", "usage", "chain", "address", "user_agent"}
+# The line has its own time, and `deployment` instead of its parts.
+_UNLOGGED = {"at_ms", "provider", "upstream_model", "usage", "chain"}
 _LOGGED = tuple(name for name in CallRecord.__struct_fields__ if name not in _UNLOGGED)
 _NOTES = ("overhead_ms", "error_detail", "dropped")
+_HEAD = ("at", "level", "event")
+LINE_FIELDS = (*_HEAD, *_LOGGED, "deployment", *USAGE_COLUMNS.values(), "chain", *_NOTES, "pod")
+"""Every field that the line of a call may have."""
+_MAX_POD_CHARS = 253
+"""The longest host name."""
+
+
+def pod_name() -> str:
+    """Return the name of this pod or host: `CAPIO_POD`, or else the host's name."""
+    name = os.environ.get("CAPIO_POD", "").strip() or socket.gethostname()
+    return "".join(filter(str.isprintable, name))[:_MAX_POD_CHARS]
 
 
 class CallLog:
@@ -146,10 +159,12 @@ class CallLog:
         log_format: LogFormat = "json",
         stream: IO[bytes] | None = None,
         limit: int = 20_000,
+        pod: str = "",
     ) -> None:
         self.dropped = 0
         self._stream = stream if stream is not None else sys.stderr.buffer
         self._limit = limit
+        self._origin = {"pod": pod} if pod else {}
         self._lines: deque[CallLine] = deque()
         self._closing = threading.Event()
         self._encode = _encode_text if _is_text(log_format) else msgspec.json.Encoder().encode
@@ -176,7 +191,8 @@ class CallLog:
     def _write_queued(self) -> None:
         lines = self._lines
         while lines:
-            batch = [self._encode(lines.popleft().fields()) for _ in range(min(len(lines), _BATCH))]
+            count = min(len(lines), _BATCH)
+            batch = [self._encode(lines.popleft().fields() | self._origin) for _ in range(count)]
             batch.append(b"")
             self._stream.write(b"\n".join(batch))
             self._stream.flush()

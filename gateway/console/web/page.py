@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +16,7 @@ from gateway.console.web.messages import Messages
 from gateway.console.web.security import session_cookie
 from gateway.console.web.viewer import Access, Membership, Viewer
 from gateway.console.web.words import browser_of
+from gateway.protocols.http.forwarded import TrustedProxies
 from gateway.store.accounts.audit import Actor
 from gateway.store.people.tokens import LENGTH, new_token
 from gateway.store.people.users import User
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.console.web.templates import Templates
 
 CONFIRMED_S = 600
+_WORKERS = ("127.0.0.0/8", "::1/128")
 THEMES = ("light", "dark")
 
 
@@ -85,21 +86,11 @@ class Page:
 
         Workers set `x-forwarded-for` anew; addresses of trusted proxies are skipped from the right.
         """
-        client = self.request.client
-        peer = client.host if client else ""
-        forwarded = self.request.headers.get("x-forwarded-for", "")
-        trusted = [ip_network("127.0.0.0/8"), ip_network("::1/128")]
-        trusted += [ip_network(each) for each in self.services.settings.console.trusted_proxies]
-        found = peer
-        for name in reversed([*(part.strip() for part in forwarded.split(",")), peer]):
-            try:
-                address = ip_address(name)
-            except ValueError:
-                break
-            found = name
-            if not any(address in network for network in trusted):
-                break
-        return found
+        client, settings = self.request.client, self.services.settings
+        trusted = TrustedProxies(
+            (*_WORKERS, *settings.server.trusted_proxies, *settings.console.trusted_proxies)
+        )
+        return trusted.client(client.host if client else "", self.request.headers.raw)
 
     @property
     def session_token(self) -> str | None:

@@ -7,15 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from gateway.settings.console.services import Mail, Oidc
-from gateway.settings.types import EnvName, Port, Section, Text
-
-Network = Annotated[
-    str,
-    Meta(
-        pattern=r"^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?\Z",
-        extra={"allowed": 'an IP address or a network like "10.0.0.0/8"'},
-    ),
-]
+from gateway.settings.types import EnvName, Network, Port, Section, Text
 
 
 class Console(Section, frozen=True):
@@ -106,8 +98,8 @@ class Console(Section, frozen=True):
     trusted_proxies: Annotated[
         list[Network],
         Meta(
-            description="Addresses and networks of proxies in front of the gateway. Their"
-            " `x-forwarded-for` and `x-forwarded-proto` name the client of a page; from others they"
-            " are ignored.",
+            description="Further proxies, in front of the pages only; those of"
+            " `server.trusted_proxies` are trusted here, too. Their `x-forwarded-for` and"
+            " `x-forwarded-proto` name the client of a page; from others they are ignored.",
         ),
     ] = []

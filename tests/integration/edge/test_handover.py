@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from ipaddress import ip_network
 
 import pytest
 
@@ -20,6 +19,7 @@ from gateway.edge.handover import (
 )
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
+from gateway.protocols.http.forwarded import TrustedProxies
 from gateway.settings import Admin, Console, Settings
 from gateway.upstream.transport import UpstreamTransport
 from tests.support.pipeline_fakes import FakeClient
@@ -78,7 +78,7 @@ async def transport() -> AsyncIterator[UpstreamTransport]:
 
 def handover(port: int, transport: UpstreamTransport, trusted: str = "10.0.0.0/8") -> Handover:
     origin = Origin("127.0.0.1", port, tls=False)
-    return Handover(origin, transport, tls=True, trusted=[ip_network(trusted)])
+    return Handover(origin, transport, tls=True, trusted=TrustedProxies([trusted]))
 
 
 def channel(client: FakeClient) -> ClientChannel:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from gateway.edge.asgi import Edge, RequestIds
+from gateway.edge.inference import Inference
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.edge.responses_api import ResponsesApi
@@ -18,6 +19,7 @@ from gateway.edge.routes import Page
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.overload.early_refusal import EarlyRefusal
+from gateway.protocols.http.forwarded import TrustedProxies
 from gateway.settings import Brand
 from gateway.store.redis.client import RedisState
 from tests.support.pipeline_bench import Bench
@@ -59,7 +61,12 @@ class EdgeHarness:
     """An `Edge` with a pipeline of fakes."""
 
     def __init__(
-        self, *steps: Any, api: FakeApi | None = None, exceeded: str | None = None, **given: Any
+        self,
+        *steps: Any,
+        api: FakeApi | None = None,
+        exceeded: str | None = None,
+        trusted: tuple[str, ...] = (),
+        **given: Any,
     ) -> None:
         self.bench = Bench(*steps, **given)
         self.api = api or FakeApi()
@@ -67,7 +74,7 @@ class EdgeHarness:
         self.draining = False
         brand = Brand()
         self.edge = Edge(
-            self.bench.proxy,
+            Inference(self.bench.proxy, TrustedProxies(trusted)),
             ModelsApi(self.bench.catalogue, self.bench.authenticator),
             self.api,  # type: ignore[arg-type]
             self.api,  # type: ignore[arg-type]
@@ -99,6 +106,19 @@ async def test_inference_goes_to_the_pipeline_with_the_client() -> None:
     assert (client.status, client.body) == (200, OPENAI_ANSWER)
     assert (harness.bench.event.address, harness.bench.event.user_agent) == ("192.0.2.1", "test/1")
     assert harness.bench.event.request_id.encode() == client.header(b"x-request-id")
+
+
+async def test_trusted_proxy_names_the_client_of_a_call() -> None:
+    """The record has the address that the proxy in front appended."""
+    harness = EdgeHarness(good(), trusted=("192.0.2.0/24",))
+
+    await harness.ask(
+        "/v1/chat/completions",
+        OPENAI_BODY,
+        headers=[(b"x-forwarded-for", b"10.0.0.1, 203.0.113.9")],
+    )
+
+    assert harness.bench.event.address == "203.0.113.9"
 
 
 @pytest.mark.parametrize(

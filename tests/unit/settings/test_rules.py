@@ -400,3 +400,15 @@ def test_parse_tier_that_no_upstream_reports_is_refused(where: str) -> None:
         f'models[0].{where}.tiers: "Priority" is not the name of a tier; '
         "use at most 32 lower-case letters, digits and _ -"
     ]
+
+
+@pytest.mark.parametrize("section", ["server", "console"])
+def test_parse_trusted_proxies_are_networks(section: str) -> None:
+    """A network has no bits outside of its mask, and an IPv6 one is accepted."""
+    networks = ["10.0.0.0/8", "2001:db8::/32", "10.0.0.1/8", "1.2.3"]
+
+    assert errors_of(f"[{section}]\ntrusted_proxies = {networks}\n{VALID}") == [
+        f'{section}.trusted_proxies[{index}]: "{networks[index]}" is not an IP address or a '
+        "network; use a form like 10.0.0.0/8, without bits outside of the mask"
+        for index in (2, 3)
+    ]

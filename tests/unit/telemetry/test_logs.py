@@ -3,13 +3,26 @@
 import io
 import json
 import logging
+import re
+import socket
 import sys
+from pathlib import Path
 
 import pytest
 
 from gateway.core.model import CallRecord, Usage
 from gateway.settings.service import LogFormat
-from gateway.telemetry.logs import CallLine, CallLog, JsonFormatter, TextFormatter, formatter
+from gateway.telemetry.logs import (
+    LINE_FIELDS,
+    CallLine,
+    CallLog,
+    JsonFormatter,
+    TextFormatter,
+    formatter,
+    pod_name,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def record(event: str, level: int = logging.INFO, **extra: object) -> logging.LogRecord:
@@ -78,11 +91,11 @@ def test_text_formatter_adds_the_traceback() -> None:
 
 def written(log_format: LogFormat) -> str:
     stream = io.BytesIO()
-    log = CallLog(log_format, stream)
+    log = CallLog(log_format, stream, pod="pod-1")
     record = CallRecord(
         request_id="req_1", at_ms=1, key_id="", account_id="", model="m", endpoint="messages",
         client_wire="anthropic", status=200, duration_ms=12, usage=Usage(input=3),
-        address="192.0.2.1",
+        address="192.0.2.1", user_agent="test/1 x",
     )  # fmt: skip
     log.write(CallLine(at=0.0, level="info", record=record, error_detail="two\nlines"))
     log.close()
@@ -96,11 +109,29 @@ def test_call_log_writes_text() -> None:
     assert line.split(maxsplit=2)[1:] == [
         "info",
         "call request_id=req_1 model=m endpoint=messages client_wire=anthropic status=200"
-        " outcome=completed cost_nanousd=0 duration_ms=12 attempts=1 input_tokens=3"
-        " error_detail='two\\nlines'",
+        " outcome=completed cost_nanousd=0 duration_ms=12 attempts=1 address=192.0.2.1"
+        " user_agent='test/1 x' input_tokens=3 error_detail='two\\nlines' pod=pod-1",
     ]
 
 
 def test_call_log_writes_json() -> None:
     """A call is one JSON object."""
     assert json.loads(written("json"))["error_detail"] == "two\nlines"
+
+
+def test_name_of_the_pod_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`CAPIO_POD` names the pod, or else the host does."""
+    monkeypatch.setenv("CAPIO_POD", " pod-1\x1b[2J" + "a" * 500)
+    assert pod_name() == ("pod-1[2J" + "a" * 500)[:253]
+
+    monkeypatch.setenv("CAPIO_POD", " ")
+    assert pod_name() == socket.gethostname()
+
+
+def test_fields_of_a_call_are_documented() -> None:
+    """The table of docs/operations.md has exactly the fields that a line may have."""
+    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    section = text.partition("### Fields of a call\n")[2].partition("\n#")[0]
+    rows = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
+
+    assert re.findall(r"`(\w+)`", " ".join(rows)) == list(LINE_FIELDS)
