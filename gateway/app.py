@@ -39,8 +39,9 @@ from gateway.pipeline.routing.worker import WorkerRouting
 from gateway.pipeline.running import RunningCalls
 from gateway.pipeline.stored.keeper import StoredResponses
 from gateway.pipeline.token_counts import TokenCounter
+from gateway.pipeline.tracing.call_trace import Tracer
 from gateway.protocols.http.forwarded import TrustedProxies
-from gateway.settings import Secrets, Settings
+from gateway.settings import Secrets, Settings, Telemetry
 from gateway.store.accounts.snapshot import AccountRepository
 from gateway.store.health.live import LiveReports
 from gateway.store.health.probes import RedisProbes
@@ -61,6 +62,7 @@ from gateway.store.sql.database import Database
 from gateway.telemetry import logs
 from gateway.telemetry.call_metrics import CallMetrics
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces.sender import TraceSender, socket_path
 from gateway.tokens.counters import Counters
 from gateway.upstream.transport import UpstreamTransport
 
@@ -171,6 +173,8 @@ class EdgeBuilder:
         metering = stores.metering
         call_log = logs.CallLog(settings.server.log_format, pod=logs.pod_name())
         stack.callback(call_log.close)
+        traces = _trace_sender(settings, stores.metrics, stack)
+        self._tracer = _tracer(settings.telemetry)
         self._transport = UpstreamTransport()
         stack.push_async_callback(self._transport.aclose)
         self._handover = Handover.create(settings, self._transport)
@@ -207,7 +211,7 @@ class EdgeBuilder:
         )
         self._intake = Intake(settings.server, stores.call_metrics, metering.credit)
         self._recorder = Recorder(
-            metering.journal, metering.reservations, stores.call_metrics, call_log
+            metering.journal, metering.reservations, stores.call_metrics, call_log, traces
         )
         self._retention = Retention(
             _idempotent(settings, stores, stack), _stored_responses(settings, stores)
@@ -235,7 +239,7 @@ class EdgeBuilder:
         )
         stores, stored = self._stores, self._retention.stored
         return Edge(
-            Inference(proxy, TrustedProxies(self._settings.server.trusted_proxies)),
+            Inference(proxy, TrustedProxies(self._settings.server.trusted_proxies), self._tracer),
             ModelsApi(catalogue, self._authenticator),
             AccountApi(
                 self._authenticator,
@@ -249,6 +253,26 @@ class EdgeBuilder:
             self._handover,
             EarlyRefusal(self._admission.exceeded, stores.call_metrics),
         )
+
+
+def _tracer(telemetry: Telemetry) -> Tracer:
+    return Tracer(
+        None if telemetry.otlp_endpoint is None else telemetry.sample_ratio,
+        follows_clients=telemetry.follow_client_sampling,
+        sends=telemetry.send_trace_context,
+    )
+
+
+def _trace_sender(
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack
+) -> TraceSender | None:
+    if settings.telemetry.otlp_endpoint is None:
+        return None
+    sender = TraceSender(
+        socket_path(settings.server.data_dir), metrics.traces.labels("dropped").inc
+    )
+    stack.callback(sender.close)
+    return sender
 
 
 def _idempotent(settings: Settings, stores: Stores, stack: AsyncExitStack) -> Idempotent | None:

@@ -17,6 +17,7 @@ from gateway.core.model import CallRecord, Clocks, Endpoint, Model, Origin, Prin
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
 from gateway.core.stored_responses import Part, SealedParts
 from gateway.errors import GatewayError
+from gateway.telemetry.traces.records import CallTraceRecord
 
 Headers = list[tuple[bytes, bytes]]
 """Header names are in lower case."""
@@ -134,6 +135,13 @@ class UsageLog(Protocol):
 
     async def append(self, event: CallRecord) -> None:
         """Append once; never raises: events that Redis does not accept are spilled to a file."""
+
+
+class TraceLog(Protocol):
+    """Exports the traces of calls."""
+
+    def write(self, record: CallTraceRecord) -> None:
+        """Queue one record without blocking."""
 
 
 class ReservationRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from gateway.core.routing.failures import RULES
 from gateway.core.routing.order import AttemptOrder, Failure, NextAttempt
 from gateway.core.routing.plan import Candidate
 from gateway.errors import ErrorSource, GatewayError
-from gateway.pipeline.call import Call
+from gateway.pipeline.call import AttemptSpan, Call
 from gateway.pipeline.hedging.lane import LostRaceError
 from gateway.pipeline.hedging.race import Race, Tried, may_repeat
 from gateway.pipeline.request.builder import CallContext, RequestBuilder
@@ -266,17 +266,34 @@ class AttemptRunner:
         call = context.call
         request, transforms = await self._builder.prepared(context, candidate)
         attempt = call.begin_attempt(candidate.deployment, candidate.wire, monotonic())
+        span = None
+        if call.trace is not None:
+            request, span_id = call.trace.begin_attempt(request)
+            if call.trace.exported:
+                span = AttemptSpan(span_id, attempt)
+                call.spans.append(span)
         reads_on = call.reads_on and not call.outlives_client
-        with context.departure.reading_on() if reads_on else _CLOSE_AT_ONCE:
-            response = decompress(await self._transport.send(request))
-            del request
-            try:
-                if response.status >= 400:
-                    raise await self._refusal(context, candidate, response)
-                call.status = response.status
-                return await self._sender.deliver(context, attempt, transforms, response)
-            finally:
-                response.close()
+        try:
+            with context.departure.reading_on() if reads_on else _CLOSE_AT_ONCE:
+                response = decompress(await self._transport.send(request))
+                del request
+                try:
+                    if response.status >= 400:
+                        raise await self._refusal(context, candidate, response)
+                    call.status = response.status
+                    if span is not None:
+                        span.status = response.status
+                    return await self._sender.deliver(context, attempt, transforms, response)
+                finally:
+                    response.close()
+        except BaseException as error:
+            if span is not None:
+                span.error, status = _failure(error)
+                span.status = status or span.status
+            raise
+        finally:
+            if span is not None:
+                span.ended_at = monotonic()
 
     async def _refusal(
         self, context: CallContext, candidate: Candidate, upstream: UpstreamResponse
@@ -307,3 +324,11 @@ class AttemptRunner:
     def _count(self, candidate: Candidate, error: GatewayError) -> None:
         if error.surface.source is ErrorSource.UPSTREAM:
             self._metrics.count_upstream_error(candidate.deployment.label, error.kind.value)
+
+
+def _failure(error: BaseException) -> tuple[str, int]:
+    """Return the class of an attempt's failure, and the upstream's status or 0."""
+    if isinstance(error, GatewayError):
+        failure = failure_of(error)
+        return failure.kind.value, failure.status
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "internal", 0

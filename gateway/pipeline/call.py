@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from gateway.core.idempotency import GrantedClaim
 from gateway.core.model import AttemptRecord, Deployment, Endpoint, Model, Principal, Usage, Wire
 from gateway.errors import GatewayError
+from gateway.pipeline.tracing.call_trace import CallTrace
 from gateway.ports import Reservation
 from gateway.protocols.streams.meter import StreamMeter
 
@@ -50,6 +51,19 @@ class Attempt:
         return self.usage if self.given_up else Usage(input=input_estimate)
 
 
+@dataclass(slots=True, eq=False)
+class AttemptSpan:
+    """An attempt of a call whose trace is exported."""
+
+    span_id: str
+    attempt: Attempt
+    ended_at: float | None = None
+    """Monotonic seconds."""
+    status: int = 0
+    """The upstream's HTTP status; 0: there was none."""
+    error: str | None = None
+
+
 class Call:
     """
     The state of one call.
@@ -83,9 +97,11 @@ class Call:
         "principal",
         "request_id",
         "reservation",
+        "spans",
         "started_at",
         "status",
         "stream",
+        "trace",
         "upstream_cost_nanousd",
         "user_agent",
     )
@@ -126,6 +142,9 @@ class Call:
         self.dropped: tuple[str, ...] = ()
         self.address: str | None = None
         self.user_agent: str | None = None
+        self.trace: CallTrace | None = None
+        self.spans: list[AttemptSpan] = []
+        """The attempts of an exported call, those of its forks included."""
 
     @property
     def outlives_client(self) -> bool:

@@ -11,12 +11,11 @@ from gateway.core.model import CallRecord, Endpoint, Usage
 from gateway.core.pricing import cost_nanousd
 from gateway.errors import ErrorSource
 from gateway.pipeline.call import Attempt, Call
-from gateway.ports import Reservations, UsageLog
+from gateway.pipeline.trace_export.trace_record import trace_record
+from gateway.ports import Reservations, TraceLog, UsageLog
 from gateway.telemetry.call_metrics import CallMetrics
+from gateway.telemetry.foreign_text import recordable
 from gateway.telemetry.logs import CallLine, CallLog
-
-MAX_FOREIGN_TEXT = 200
-"""Most characters recorded of a text from a client or an upstream."""
 
 UNREADABLE_USAGE_LOG_S = 60.0
 """Unreadable usage is logged once per deployment in this time; the metric counts each call."""
@@ -33,6 +32,7 @@ class Recorder:
         reservations: Settles the calls that have a reservation.
         metrics: Counts every call.
         call_log: Gets a line for every call.
+        traces: Gets the trace of every call that is exported; None: there is no collector.
     """
 
     def __init__(
@@ -41,11 +41,13 @@ class Recorder:
         reservations: Reservations | None,
         metrics: CallMetrics,
         call_log: CallLog,
+        traces: TraceLog | None = None,
     ) -> None:
         self._usage_log = usage_log
         self._reservations = reservations
         self._metrics = metrics
         self._call_log = call_log
+        self._traces = traces
         self._unreadable_logged_at: dict[str, float] = {}
 
     async def record(self, call: Call) -> None:
@@ -53,6 +55,8 @@ class Recorder:
         self._count(call)
         record = record_of(call)
         self._call_log.write(_line(call, record))
+        if self._traces is not None and call.trace is not None and call.trace.exported:
+            self._traces.write(trace_record(call, call.trace, record))
         reservation = call.reservation
         if reservation is not None and self._reservations is not None:
             if call.endpoint is not Endpoint.COUNT_TOKENS:
@@ -121,14 +125,6 @@ def _overhead_ms(call: Call) -> float | None:
     return round((call.first_sent_at - call.started_at) * 1000, 3)
 
 
-def _recordable(text: str | None) -> str | None:
-    """Return text truncated and without characters that PostgreSQL rejects: NUL, surrogates."""
-    if not text:
-        return None
-    kept = text[:MAX_FOREIGN_TEXT]
-    return kept if kept.isprintable() else "".join(filter(str.isprintable, kept)) or None
-
-
 def record_of(call: Call) -> CallRecord:
     """Return the record of a call in its current state."""
     principal, attempt = call.principal, call.attempt
@@ -144,7 +140,7 @@ def record_of(call: Call) -> CallRecord:
         upstream_wire=attempt.wire.label if attempt else None,
         provider=deployment.provider.name if deployment else None,
         upstream_model=deployment.upstream_model if deployment else None,
-        upstream_request_id=_recordable(attempt.upstream_request_id if attempt else None),
+        upstream_request_id=recordable(attempt.upstream_request_id if attempt else None),
         stream=call.stream,
         status=call.status,
         outcome=call.outcome,
@@ -153,13 +149,13 @@ def record_of(call: Call) -> CallRecord:
         cost_nanousd=call.cost_nanousd,
         upstream_cost_nanousd=call.upstream_cost_nanousd,
         estimated=attempt is not None and attempt.estimated,
-        finish_reason=_recordable(attempt.finish_reason if attempt else None),
+        finish_reason=recordable(attempt.finish_reason if attempt else None),
         ttft_ms=_ttft_ms(attempt),
         duration_ms=round((_ended(call) - call.started_at) * 1000),
         attempts=call.attempts,
         chain=tuple(call.chain),
         address=call.address,
-        user_agent=_recordable(call.user_agent),
+        user_agent=recordable(call.user_agent),
     )
 
 
@@ -183,5 +179,6 @@ def _line(call: Call, record: CallRecord) -> CallLine:
         record=record,
         overhead_ms=_overhead_ms(call),
         error_detail=error.detail if error else None,
+        trace_id=None if call.trace is None else call.trace.trace_id,
         dropped=call.dropped,
     )

@@ -10,7 +10,7 @@ _PASSED = frozenset(
     {
         *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
         *("LD_LIBRARY_PATH", "LD_PRELOAD", "SSL_CERT_FILE", "SSL_CERT_DIR"),
-        "PROMETHEUS_MULTIPROC_DIR",
+        *("PROMETHEUS_MULTIPROC_DIR", "CAPIO_POD"),
     }
 )
 _PASSED_PREFIXES = ("LC_", "PYTHON", "MALLOC_")
@@ -40,6 +40,13 @@ def ledger_environment(settings: Settings, environ: Mapping[str, str]) -> dict[s
     }
 
 
+def traces_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the trace exporter: also the headers for the collector."""
+    name = settings.telemetry.otlp_headers_env
+    own = {name: environ[name]} if name is not None and name in environ else {}
+    return helper_environment(settings, environ) | own
+
+
 def console_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the console: also its own secret and the operators' token."""
     oidc = settings.console.oidc
@@ -58,6 +65,7 @@ def _secret_names(settings: Settings) -> Iterator[str]:
         settings.sql.password_env,
         settings.admin.token_env,
         settings.console.secret_env,
+        settings.telemetry.otlp_headers_env,
         None if settings.console.oidc is None else settings.console.oidc.client_secret_env,
         None if settings.console.mail is None else settings.console.mail.password_env,
         *(provider.api_key_env for provider in settings.providers),

@@ -38,7 +38,12 @@ from gateway.server.child import Child
 from gateway.server.config_file import ConfigFile
 from gateway.server.control import ControlServer, Reply, refusal, run_dir
 from gateway.server.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
-from gateway.server.environment import console_environment, helper_environment, ledger_environment
+from gateway.server.environment import (
+    console_environment,
+    helper_environment,
+    ledger_environment,
+    traces_environment,
+)
 from gateway.server.file_limit import claim_files
 from gateway.server.workers.granian_server import WorkerServer
 from gateway.settings import ConfigError, Settings
@@ -183,6 +188,11 @@ class Supervisor:
         self._children = [*self._extra, Child("metrics", exporter, environment=bare)]
         if self.settings.server.ledger_writer:
             self._children.append(Child("ledger", ledger, environment=for_ledger))
+        if self.settings.telemetry.otlp_endpoint is not None:
+            traces = [sys.executable, "-m", "gateway.server.trace_process", str(self._runtime)]
+            self._children.append(
+                Child("traces", traces, environment=traces_environment(self.settings, os.environ))
+            )
         if self.settings.runs_console:
             pages = [sys.executable, "-m", "gateway.console", str(self._runtime)]
             self._console = Child(

@@ -33,6 +33,7 @@ from gateway.settings.schema import (
     Server,
     Settings,
     Sql,
+    Telemetry,
     Timeouts,
     WireEndpoint,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "Server",
     "Settings",
     "Sql",
+    "Telemetry",
     "Timeouts",
     "Wanted",
     "WireEndpoint",

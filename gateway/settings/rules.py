@@ -20,6 +20,7 @@ from gateway.settings.schema import (
     Redis,
     Server,
     Settings,
+    Telemetry,
     WireEndpoint,
 )
 from gateway.settings.urls import (
@@ -39,6 +40,7 @@ _TIER_NAME = re.compile(r"[a-z0-9_-]{1,32}\Z")
 _OWN_HEADERS = frozenset(
     {
         *("host", "content-length", "content-type", "accept", "accept-encoding", "cookie"),
+        *("traceparent", "tracestate"),
         *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
     }
 )
@@ -72,6 +74,7 @@ def _check_listening(settings: Settings) -> Iterator[str]:
             present, absent = absent, present
         yield f"server.{absent}: missing; required with server.{present}"
     yield from _url_error("brand.public_url", settings.brand.public_url)
+    yield from _check_telemetry(settings.telemetry)
     yield from _one_of("admin", settings.admin.token_env, settings.admin.token_file, "token")
 
 
@@ -102,6 +105,29 @@ def _check_networks(networks: list[str], path: str) -> Iterator[str]:
                 f"{path}[{index}]: {shown(network)} is not an IP address or a "
                 "network; use a form like 10.0.0.0/8, without bits outside of the mask"
             )
+
+
+def _check_telemetry(telemetry: Telemetry) -> Iterator[str]:
+    path, endpoint = "telemetry", telemetry.otlp_endpoint
+    env, file = telemetry.otlp_headers_env, telemetry.otlp_headers_file
+    yield from _one_of(path, env, file, "otlp_headers")
+    if endpoint is None:
+        if env or file:
+            yield (
+                f"{path}.otlp_endpoint: missing; required with otlp_headers_env or "
+                "otlp_headers_file"
+            )
+        return
+    url = yield from _url_error(f"{path}.otlp_endpoint", endpoint)
+    if url is None:
+        return
+    if url.path.endswith("/v1/traces"):
+        yield f"{path}.otlp_endpoint: {shown(endpoint)}: remove /v1/traces, which is appended"
+    if (env or file) and not (url.tls or url.is_near):
+        yield (
+            f"{path}.otlp_endpoint: {shown(endpoint)} would send the headers in clear text; "
+            "use https://, or a loopback or private host"
+        )
 
 
 def _check_mail(mail: Mail) -> Iterator[str]:

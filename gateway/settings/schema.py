@@ -13,6 +13,7 @@ from gateway.settings.console import Console, Mail, Oidc
 from gateway.settings.kept.calls import Idempotency, Responses
 from gateway.settings.kept.stores import Redis, Sql
 from gateway.settings.service import Admin, Brand, Keys, Metrics, Server
+from gateway.settings.telemetry import Telemetry
 from gateway.settings.types import Section
 from gateway.settings.upstreams.models import (
     Deployment,
@@ -59,6 +60,7 @@ __all__ = [
     "Server",
     "Settings",
     "Sql",
+    "Telemetry",
     "Timeouts",
     "WireEndpoint",
 ]
@@ -72,6 +74,7 @@ class Settings(Section, frozen=True):
     redis: Redis = Redis()
     sql: Sql = Sql()
     metrics: Metrics = Metrics()
+    telemetry: Telemetry = Telemetry()
     admin: Admin = Admin()
     console: Console = Console()
     keys: Keys = Keys()

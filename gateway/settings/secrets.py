@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from gateway.settings.errors import ConfigError
-from gateway.settings.schema import Console, Provider, Settings
+from gateway.settings.schema import Console, Provider, Settings, Telemetry
+from gateway.settings.telemetry import read_otlp_headers
 
 ReadText = Callable[[str], str]
 """Returns a file's text; raises OSError or UnicodeDecodeError."""
@@ -112,6 +113,17 @@ def _console_secret(console: Console, fetch: _Fetch, errors: list[str]) -> str |
     return found
 
 
+def _check_otlp_headers(telemetry: Telemetry, fetch: _Fetch, errors: list[str]) -> None:
+    """Append a line if the exporter process could not use the headers, which only it needs."""
+    env, file = telemetry.otlp_headers_env, telemetry.otlp_headers_file
+    text = fetch("telemetry.otlp_headers", env, file)
+    try:
+        read_otlp_headers(text or "")
+    except ValueError as failure:
+        suffix = "env" if env is not None else "file"
+        errors.append(f"telemetry.otlp_headers_{suffix}: the value (not shown) {failure}")
+
+
 def _page_secrets(console: Console, fetch: _Fetch) -> tuple[str | None, str | None]:
     """Return the secrets for the OpenID provider and the mail server."""
     oidc, mail = console.oidc, console.mail
@@ -182,6 +194,7 @@ def resolve_secrets(
     if is_gateway:
         fetch("server.tls_cert", None, settings.server.tls_cert_file)
         fetch("server.tls_key", None, settings.server.tls_key_file)
+        _check_otlp_headers(settings.telemetry, fetch, errors)
     redis, sql, admin = settings.redis, settings.sql, settings.admin
     token = None
     if wanted is not Wanted.STORES:

@@ -104,6 +104,7 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True):
     overhead_ms: float | None = None
     """From the request's head to the first request to an upstream."""
     error_detail: str | None = None
+    trace_id: str | None = None
     dropped: tuple[str, ...] = ()
 
     def fields(self) -> dict[str, object]:
@@ -132,7 +133,7 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True):
 # The line has its own time, and `deployment` instead of its parts.
 _UNLOGGED = {"at_ms", "provider", "upstream_model", "usage", "chain"}
 _LOGGED = tuple(name for name in CallRecord.__struct_fields__ if name not in _UNLOGGED)
-_NOTES = ("overhead_ms", "error_detail", "dropped")
+_NOTES = ("overhead_ms", "error_detail", "dropped", "trace_id")
 _HEAD = ("at", "level", "event")
 LINE_FIELDS = (*_HEAD, *_LOGGED, "deployment", *USAGE_COLUMNS.values(), "chain", *_NOTES, "pod")
 """Every field that the line of a call may have."""

@@ -180,6 +180,13 @@ class Metrics:
             "Call lines dropped because the log's reader was too slow.",
         )
 
+        self.traces = self._counter(
+            "gateway_traces_total",
+            "Calls whose trace is exported, by result: exported, dropped (a queue was full or the"
+            " exporter away) or failed (the collector did not accept them).",
+            ("result",),
+        )
+
     def _declare_stores(self) -> None:
         self.bus_latency = self._histogram(
             "gateway_bus_command_seconds",

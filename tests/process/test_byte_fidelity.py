@@ -200,7 +200,7 @@ def test_anthropic_headers_reach_upstream_and_no_other_of_the_callers(
     assert "claude" not in got["user-agent"]
     assert set(got) == {
         "host", "content-type", "content-length", "accept", "accept-encoding", "user-agent",
-        "x-api-key", "anthropic-version", "anthropic-beta",
+        "x-api-key", "anthropic-version", "anthropic-beta", "traceparent",
     }  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def test_openai_headers_reach_upstream_with_the_gateways_credential(
     assert got["openai-beta"] == "b=v2"
     assert set(got) == {
         "host", "content-type", "content-length", "accept", "accept-encoding", "user-agent",
-        "authorization", "openai-beta",
+        "authorization", "openai-beta", "traceparent",
     }  # fmt: skip
 
 
@@ -251,7 +251,7 @@ def test_translated_request_carries_no_header_of_the_callers(
     assert answer.status == 200
     assert set(dict(upstream.exchanges[0].headers)) == {
         "host", "content-type", "content-length", "accept", "accept-encoding", "user-agent",
-        "authorization",
+        "authorization", "traceparent",
     }  # fmt: skip
     assert answer.json["model"] == upstream.model("openai")
 

@@ -121,6 +121,25 @@ async def test_trusted_proxy_names_the_client_of_a_call() -> None:
     assert harness.bench.event.address == "203.0.113.9"
 
 
+async def test_trace_of_the_client_reaches_the_upstream_and_the_log() -> None:
+    """The upstream's parent is a span of this call; the log line has the trace's id."""
+    harness = EdgeHarness(good())
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+    await harness.ask(
+        "/v1/chat/completions",
+        OPENAI_BODY,
+        headers=[(b"traceparent", f"00-{trace}-00f067aa0ba902b7-01".encode())],
+    )
+
+    (request,) = harness.bench.transport.requests
+    version, trace_id, span_id, flags = dict(request.headers)[b"traceparent"].decode().split("-")
+    assert (version, trace_id, flags) == ("00", trace, "01")
+    assert span_id != "00f067aa0ba902b7"
+    (line,) = harness.bench.call_log.lines
+    assert line["trace_id"] == trace
+
+
 @pytest.mark.parametrize(
     ("path", "status"), [("/v1/chat/completions", 503), ("/v1/messages/count_tokens", 529)]
 )

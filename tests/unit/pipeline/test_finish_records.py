@@ -8,9 +8,10 @@ import pytest
 from gateway.core.model import CallRecord, Endpoint, Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.record import MAX_FOREIGN_TEXT, Recorder, checkpoint, record_of
+from gateway.pipeline.record import Recorder, checkpoint, record_of
 from gateway.ports import Reservation, ReservationRequest
 from gateway.protocols.streams.meter import StreamMeter
+from gateway.telemetry.foreign_text import MAX_FOREIGN_TEXT
 from tests.support.pipeline_bench import Bench
 from tests.support.pipeline_fakes import (
     PRINCIPAL,

@@ -412,3 +412,47 @@ def test_parse_trusted_proxies_are_networks(section: str) -> None:
         "network; use a form like 10.0.0.0/8, without bits outside of the mask"
         for index in (2, 3)
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ('otlp_endpoint = "http://collector:4318"', []),
+        (
+            'otlp_endpoint = "https://otlp.example.com"\notlp_headers_env = "OTLP_HEADERS"',
+            [],
+        ),
+        (
+            'otlp_endpoint = "http://otlp.example.com"\notlp_headers_env = "OTLP_HEADERS"',
+            [
+                'telemetry.otlp_endpoint: "http://otlp.example.com" would send the headers in '
+                "clear text; use https://, or a loopback or private host"
+            ],
+        ),
+        (
+            'otlp_endpoint = "http://collector:4318/v1/traces"',
+            [
+                'telemetry.otlp_endpoint: "http://collector:4318/v1/traces": remove /v1/traces, '
+                "which is appended"
+            ],
+        ),
+        (
+            'otlp_headers_file = "headers"',
+            [
+                "telemetry.otlp_endpoint: missing; required with otlp_headers_env or "
+                "otlp_headers_file"
+            ],
+        ),
+        (
+            'otlp_endpoint = "https://a.b"\notlp_headers_env = "A"\notlp_headers_file = "b"',
+            ['telemetry.otlp_headers_file: "b" cannot be combined with otlp_headers_env'],
+        ),
+    ],
+)
+def test_parse_collector_of_traces(lines: str, expected: list[str]) -> None:
+    """Credentials for it are not sent in clear text over public networks."""
+    text = f"[telemetry]\n{lines}\n{VALID}"
+
+    assert (errors_of(text) if expected else []) == expected
+    if not expected:
+        assert parse(text).telemetry.otlp_endpoint is not None

@@ -12,6 +12,7 @@ from gateway.settings import (
     Server,
     Settings,
     Sql,
+    Telemetry,
     Wanted,
     resolve_secrets,
     secret,
@@ -144,3 +145,24 @@ def test_client_secret_of_the_openid_provider_is_the_consoles() -> None:
     assert resolve_secrets(settings, {}, read, wanted=Wanted.STORES).oidc is None
     with pytest.raises(ConfigError, match=r"console\.oidc\.client_secret_env"):
         resolve_secrets(settings, {}, read, wanted=Wanted.CONSOLE)
+
+
+@pytest.mark.parametrize(
+    ("environ", "error"),
+    [
+        ({}, "the environment variable OTLP is not set"),
+        ({"OTLP": "se cret"}, "the value (not shown) is not a list of headers; use a form like"),
+    ],
+)
+def test_headers_for_the_collector_are_checked_at_the_start(
+    environ: dict[str, str], error: str
+) -> None:
+    """The exporter process starts after the workers, too late to tell the operator."""
+    settings = Settings(telemetry=Telemetry(otlp_headers_env="OTLP"))
+
+    with pytest.raises(ConfigError) as raised:
+        resolve_secrets(settings, environ, read)
+
+    (found,) = raised.value.errors
+    assert found.startswith(f"telemetry.otlp_headers_env: {error}")
+    assert "se cret" not in found

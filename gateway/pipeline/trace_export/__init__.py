@@ -1,0 +1,1 @@
+"""What is exported of a call's trace at its end."""

@@ -1,0 +1,1 @@
+"""Exports the traces of calls: from a worker over the exporter process to a collector."""
