@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from time import monotonic
+
 import pytest
 
 from gateway.core.idempotency import Claim, GrantedClaim, StoredResponse
@@ -12,6 +15,9 @@ from tests.support.pipeline_fakes import (
     JSON,
     OPENAI_ANSWER,
     OPENAI_BODY,
+    OPENAI_DONE,
+    OPENAI_FINISH,
+    OPENAI_USAGE,
     FakeClient,
     FakeUpstreamResponse,
     a_deployment,
@@ -225,3 +231,30 @@ async def test_call_without_the_header_is_an_ordinary_one() -> None:
     await keyed.bench.run(client)
 
     assert (client.status, keyed.store.ends) == (200, [])
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_key_of_a_stream_with_an_early_head_follows_what_it_cost(fails: bool) -> None:
+    """Keep-alives alone are no response: a failure behind them frees the key."""
+    gate: asyncio.Future[FakeUpstreamResponse] = asyncio.get_running_loop().create_future()
+
+    async def late() -> FakeUpstreamResponse:
+        return await gate
+
+    response = FakeUpstreamResponse()
+    keyed = Keyed(late)
+    client = FakeClient(CHAT, asking(OPENAI_BODY, stream=True), headers=KEYED)
+    call, task = keyed.bench.begin(client)
+    await wait_until(lambda: keyed.bench.transport.requests)
+    keyed.bench.early_heads.check(monotonic() + 46)
+    assert client.status == 200
+
+    if fails:
+        gate.set_exception(GatewayError(ErrorKind.UPSTREAM_BROKEN, ""))
+    else:
+        gate.set_result(response)
+        await response.end(openai_event("A"), OPENAI_FINISH, OPENAI_USAGE, OPENAI_DONE)
+    await task
+
+    assert keyed.store.ends == (["freed"] if fails else [None])
+    assert (call.cost_nanousd > 0) is not fails
