@@ -22,7 +22,7 @@ import uvloop
 from gateway.core.limits import KeyLimits
 from gateway.core.model import Usage
 from gateway.store.redis.client import PipelinedRedis
-from tests.support.metering import FakeSql, WorkerTill, ask_for, event_for
+from tests.support.metering import FakeSql, MeteringWorker, ask_for, event_for
 from tests.support.valkey import ValkeyProcess
 
 USAGE = Usage(input=10, output=12)
@@ -66,7 +66,7 @@ async def main(calls: int, at_once: int) -> None:
     sql = FakeSql()
     sql.put(balance=10**15, credit=0)
     with tempfile.TemporaryDirectory() as home:
-        worker = WorkerTill(server.start(), sql, Path(home))
+        worker = MeteringWorker(server.start(), sql, Path(home))
         await worker.start()
         try:
 

@@ -31,7 +31,7 @@ from gateway.core.model import Usage
 from gateway.store.accounts.snapshot import Position
 from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.usage.reader import UsageReader
-from tests.support.metering import FakeSql, WorkerTill, ask_for, event_for
+from tests.support.metering import FakeSql, MeteringWorker, ask_for, event_for
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
 
@@ -59,7 +59,7 @@ class Bench:
         """Measure what each line of standard input asks for until its end."""
         url = self._server.start()
         self._client = cold_client(parse_address(url))
-        worker = WorkerTill(url, self._sql, self._home)
+        worker = MeteringWorker(url, self._sql, self._home)
         self._worker = worker
         self._reader = UsageReader(cold_client(parse_address(url)), "capio:")
         await worker.start()

@@ -161,7 +161,7 @@ class Clock:
         return self.now_ms
 
 
-class WorkerTill:
+class MeteringWorker:
     """One worker's bus and metering."""
 
     def __init__(
@@ -356,7 +356,9 @@ class MeteringWorld:
         prefix = f"{uuid.uuid4().hex}:"
         self.sql = FakeSql()
         self.clock = Clock()
-        self.worker = WorkerTill(url, self.sql, home, prefix=prefix, money=money, clock=self.clock)
+        self.worker = MeteringWorker(
+            url, self.sql, home, prefix=prefix, money=money, clock=self.clock
+        )
         self.ledger = FakeLedger(url, self.sql, prefix)
         self.probe = AccountProbe(url, prefix=prefix)
         self.metering = self.worker.metering

@@ -13,7 +13,7 @@ from gateway.settings import Money
 from gateway.store.limits.census import GONE_S
 from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.redis.client import RedisLimits, RedisUnavailable
-from tests.support.metering import FakeSql, WorkerTill, ask_for
+from tests.support.metering import FakeSql, MeteringWorker, ask_for
 from tests.support.valkey import ValkeyProcess
 
 pytestmark = pytest.mark.redis
@@ -31,7 +31,7 @@ class Fleet:
         self.server.start()
         self.sql = FakeSql()
         self.workers = [
-            WorkerTill(self.server.url, self.sql, home / str(n), limits=QUICK, money=money)
+            MeteringWorker(self.server.url, self.sql, home / str(n), limits=QUICK, money=money)
             for n in range(count)
         ]
 
@@ -51,7 +51,7 @@ class Fleet:
         """Begin calls at each worker until it refuses one; return how many it admitted."""
         return [await self._admitted(worker, limits, tokens) for worker in self.workers]
 
-    async def _admitted(self, worker: WorkerTill, limits: KeyLimits | None, tokens: int) -> int:
+    async def _admitted(self, worker: MeteringWorker, limits: KeyLimits | None, tokens: int) -> int:
         for n in range(1000):
             try:
                 await worker.reserve(ask_for(limits=limits, input_tokens=tokens, max_tokens=0))

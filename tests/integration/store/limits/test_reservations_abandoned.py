@@ -13,7 +13,14 @@ from gateway.core.model import CallRecord, Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation
 from gateway.store.booking.rows import row_of
-from tests.support.metering import NOON_MS, MeteringWorld, WorkerTill, ask_for, event_for, reports
+from tests.support.metering import (
+    NOON_MS,
+    MeteringWorker,
+    MeteringWorld,
+    ask_for,
+    event_for,
+    reports,
+)
 
 pytestmark = pytest.mark.redis
 LEASE_MS = 30_000
@@ -287,7 +294,7 @@ async def test_renewal_of_a_call_that_has_ended_is_not_sent(world: MeteringWorld
 async def test_metering_runs_and_ends(valkey_url: str, tmp_path: Path) -> None:
     """Started, it renews by itself, takes a return of Redis, and ends cleanly."""
     world = MeteringWorld(valkey_url, tmp_path)
-    worker: WorkerTill = world.worker
+    worker: MeteringWorker = world.worker
     world.sql.put()
     await worker.start()
     worker.metering.start()

@@ -14,7 +14,7 @@ from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Money
 from gateway.store.redis.client import RedisLimits, RedisState, RedisUnavailable
-from tests.support.metering import MODEL, AccountProbe, FakeSql, WorkerTill, ask_for, event_for
+from tests.support.metering import MODEL, AccountProbe, FakeSql, MeteringWorker, ask_for, event_for
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
 
@@ -32,7 +32,7 @@ class Outage:
         self.server = ValkeyProcess()
         self.server.start()
         self.sql = FakeSql()
-        self.worker = WorkerTill(self.server.url, self.sql, home, limits=limits, money=money)
+        self.worker = MeteringWorker(self.server.url, self.sql, home, limits=limits, money=money)
         self.probe = AccountProbe(self.server.url)
 
     async def start(self) -> None:

@@ -23,7 +23,7 @@ import uvloop
 from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Usage
 from gateway.errors import GatewayError
-from tests.support.metering import FakeSql, WorkerTill, ask_for, event_for
+from tests.support.metering import FakeSql, MeteringWorker, ask_for, event_for
 
 url, home, number, calls, balance = sys.argv[1:]
 LIMITS = KeyLimits(concurrency=40, budget_total_nanousd=4_000, rpm=3000)
@@ -33,7 +33,7 @@ async def main():
     sql = FakeSql()
     # A trusted account: its small balance would else allow a few calls at a time only.
     sql.put(balance=int(balance), credit=0, limits=Limits(concurrency=60), trusted=True)
-    worker = WorkerTill(url, sql, Path(home) / number)
+    worker = MeteringWorker(url, sql, Path(home) / number)
     await worker.start()
     counts = {"admitted": 0, "cost": 0, "refused": {}, "most": 0, "degraded": 0}
     running = 0

@@ -15,7 +15,14 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Money
 from gateway.store.redis.client import RedisLimits, RedisUnavailable
 from gateway.store.spill.segments import segments
-from tests.support.metering import AccountProbe, FakeLedger, FakeSql, WorkerTill, ask_for, event_for
+from tests.support.metering import (
+    AccountProbe,
+    FakeLedger,
+    FakeSql,
+    MeteringWorker,
+    ask_for,
+    event_for,
+)
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
 
@@ -34,7 +41,7 @@ class Pair:
         self.sql = FakeSql()
         self.sql.put(balance=1000, credit=0)
         self.workers = [
-            WorkerTill(server.url, self.sql, home / str(n), limits=QUICK, money=money)
+            MeteringWorker(server.url, self.sql, home / str(n), limits=QUICK, money=money)
             for n in range(2)
         ]
         self.ledger = FakeLedger(server.url, self.sql)
@@ -95,7 +102,7 @@ class Pair:
         """Wait until both workers have Redis again."""
         for worker in self.workers:
 
-            async def answers(worker: WorkerTill = worker) -> bool:
+            async def answers(worker: MeteringWorker = worker) -> bool:
                 with contextlib.suppress(RedisUnavailable):
                     return await worker.bus.command(b"PING") == b"PONG"
                 return False

@@ -22,7 +22,7 @@ from gateway.store.sql.database import Database
 from gateway.store.usage.ledger_writer import LedgerWriter
 from gateway.store.usage.reader import UsageReader
 from gateway.telemetry.metrics import Metrics
-from tests.support.metering import AccountProbe, WorkerTill, ask_for
+from tests.support.metering import AccountProbe, MeteringWorker, ask_for
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
@@ -34,7 +34,7 @@ async def test_balance_in_redis_follows_the_ledger_to_the_nano_dollar(
     """Top-ups, calls, an empty Redis and budgets: both stores agree when nothing waits."""
     prefix = f"{uuid.uuid4().hex}:"
     account = await Accounts(database).create("acme")
-    worker = WorkerTill(valkey_url, AccountRepository(database), tmp_path, prefix=prefix)
+    worker = MeteringWorker(valkey_url, AccountRepository(database), tmp_path, prefix=prefix)
     probe = AccountProbe(valkey_url, account.id, prefix)
     reader = UsageReader(cold_client(parse_address(valkey_url)), prefix)
     metrics = Metrics(CollectorRegistry())

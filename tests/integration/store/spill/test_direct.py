@@ -29,7 +29,7 @@ from gateway.store.sql.tables import LEDGER_ENTRIES
 from gateway.store.usage.ledger_writer import LedgerWriter
 from gateway.store.usage.reader import UsageReader
 from gateway.telemetry.metrics import Metrics
-from tests.support.metering import AccountProbe, WorkerTill, ask_for
+from tests.support.metering import AccountProbe, MeteringWorker, ask_for
 from tests.support.usage import encoded, stored_ids, usage_event
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
@@ -123,7 +123,7 @@ class Outage:
         self.home = home
         self.server = ValkeyProcess(persist=True)
         self.url = self.server.start()
-        self.worker = WorkerTill(
+        self.worker = MeteringWorker(
             self.url,
             AccountRepository(database),
             home,
@@ -236,7 +236,7 @@ async def test_budget_counts_the_calls_of_a_worker_that_ended_without_redis(
         return ask_for(account_id=account.id, limits=limits, input_tokens=10, max_tokens=0)
 
     world = Outage(tmp_path / "first", database, account, after_s=3600.0)
-    after = WorkerTill(
+    after = MeteringWorker(
         world.url, AccountRepository(database), tmp_path / "second", limits=QUICK, database=database
     )
     try:

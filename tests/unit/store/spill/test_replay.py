@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,15 @@ class Store:
 
 
 @pytest.fixture
-def replay(tmp_path: Path) -> SpillReplay:
+def metrics() -> Metrics:
+    return Metrics(CollectorRegistry())
+
+
+@pytest.fixture
+def replay(tmp_path: Path, metrics: Metrics) -> SpillReplay:
     """Two segments of dead processes."""
     (tmp_path / "usage_0.jsonl").write_bytes(b"a\nb\nc\n")
     (tmp_path / "usage_1.jsonl").write_bytes(b"d\n")
-    metrics = Metrics(CollectorRegistry())
     return SpillReplay(tmp_path, SpillQueue(SpillWriter(tmp_path), metrics), metrics)
 
 
@@ -79,3 +84,22 @@ async def test_rejected_event_keeps_its_segment_only(
 
     assert len(store.lines) == sent
     assert [path.name for path in segments(tmp_path)] == ["usage_0.jsonl"]
+
+
+async def test_results_are_logged_and_measured(
+    replay: SpillReplay, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each segment that was sent, and once a segment that cannot be; the gauge has the rest."""
+    to = Destination("sql", Store(rejects=b"d").add, 2, retries=True)
+    with caplog.at_level(logging.INFO):
+        await replay.run(to)
+        await replay.run(to)
+
+    logged = [
+        (line.msg, line.__dict__["file"], line.__dict__.get("events")) for line in caplog.records
+    ]
+    assert logged == [
+        ("usage_events_replayed", "usage_0.jsonl", 3),
+        ("spill_segment_replay_failed", "usage_1.jsonl", None),
+    ]
+    assert metrics.spill_bytes._value.get() == len(b"d\n")
