@@ -58,6 +58,7 @@ class Played(NamedTuple):
 
     status: int
     body: str
+    headers: dict[str, str]
     sent: list[dict[str, Any]]
     """The bodies that the upstream got."""
     cost: Callable[[], float]
@@ -73,6 +74,9 @@ CHECKS: dict[str, Callable[[Any, Played], bool]] = {
     "upstream_lacks": lambda value, played: value not in json.dumps(played.sent[-1:]),
     "roles": lambda value, played: [m["role"] for m in played.sent[-1]["messages"]] == value,
     "tried": lambda value, played: [body["model"] for body in played.sent] == value,
+    "header": lambda value, played: value[1] in played.headers.get(value[0], ""),
+    "header_not": lambda value, played: value not in played.headers,
+    "cost": lambda value, played: abs(played.cost() - value) < 1e-9,
     "cost_at_most": lambda value, played: played.cost() <= value,
     "cost_at_least": lambda value, played: played.cost() >= value,
 }
@@ -113,12 +117,17 @@ def test_input_from_the_field(field: Field, name: str) -> None:
     slot.exchanges = []
     key = field.poor if given.get("account") == "poor" else field.rich
 
-    request_id, status, body = "", 0, ""
+    before = given.get("before", {"times": 0})
+    for _ in range(before["times"]):
+        slot.plays(script(before["upstream"]))
+        ask(field.gateway, key, given | {"body": before["body"]})
+    status, body, headers = 0, "", dict[str, str]()
     for response in filter(None, (given["upstream"], given.get("upstream_then"))):
         slot.plays(script(response))
-        request_id, status, body = ask(field.gateway, key, given)
+        status, body, headers = ask(field.gateway, key, given)
     sent = [json.loads(each.body) for each in slot.exchanges]
-    played = Played(status, body, sent, lambda: cost(field.gateway, key, request_id))
+    request_id = headers.get("x-request-id", "")
+    played = Played(status, body, headers, sent, lambda: cost(field.gateway, key, request_id))
 
     wrong = [check for check in given["checks"] if not CHECKS[check[0]](check[1], played)]
     assert wrong == [], f"{given['what']}: {given['expected']}; the response: {body[:2000]}"
@@ -127,6 +136,7 @@ def test_input_from_the_field(field: Field, name: str) -> None:
 def filled(text: str) -> str:
     """Return an input's text with its placeholders filled in."""
     text = re.sub(r"@png:(\d+)x(\d+)@", lambda found: png(int(found[1]), int(found[2])), text)
+    text = re.sub(r"@words:(\d+)@", lambda found: "word " * int(found[1]), text)
     jpeg = base64.b64encode(b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(40)).decode()
     return text.replace("@jpeg@", jpeg).replace("@new@", os.urandom(8).hex())
 
@@ -176,8 +186,10 @@ def rendered(event: object, *, named: bool) -> bytes:
     return f"{prefix}data: {json.dumps(event)}\n\n".encode()
 
 
-def ask(gateway: GatewayProcess, key: str, given: dict[str, Any]) -> tuple[str, int, str]:
-    """Send the input's request; return its request id, status and body."""
+def ask(
+    gateway: GatewayProcess, key: str, given: dict[str, Any]
+) -> tuple[int, str, dict[str, str]]:
+    """Send the input's request; return the response's status, body and headers."""
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     headers |= {"anthropic-version": "2023-06-01", **given.get("headers", {})}
     body = json.dumps(given["body"]).encode() if given.get("body") is not None else b""
@@ -188,9 +200,9 @@ def ask(gateway: GatewayProcess, key: str, given: dict[str, Any]) -> tuple[str, 
         if "abort_after_s" in given:
             status, found = connection.read_head()
             time.sleep(given["abort_after_s"])
-            return found["x-request-id"], status, ""
+            return status, "", found
         answer = connection.answer()
-    return answer.headers.get("x-request-id", ""), answer.status, answer.body.decode()
+    return answer.status, answer.body.decode(), answer.headers
 
 
 def cost(gateway: GatewayProcess, key: str, request_id: str) -> float:

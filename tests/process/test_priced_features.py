@@ -100,6 +100,7 @@ def test_upstream_reads_json_whatever_the_client_calls_it(
     ("path", "wire", "usage"),
     [
         (OPENAI, "openai", b'{"prompt_tokens":10,"completion_tokens":1e19}'),
+        (OPENAI, "openai", b'{"prompt_tokens":10,"completion_tokens":500000000}'),
         (ANTHROPIC, "anthropic", b'{"input_tokens":-5,"output_tokens":10000000000}'),
     ],
 )

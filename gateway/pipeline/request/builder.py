@@ -25,6 +25,7 @@ from gateway.pipeline.request.inbound_request import InboundRequest, Reshape
 from gateway.pipeline.stored.keeper import ResponseKeeper
 from gateway.ports import UpstreamRequest
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
+from gateway.protocols.codec.usage_bound import UNBOUNDED, UsageBound, usage_bound
 from gateway.protocols.http.request.bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_parts
 from gateway.protocols.http.request.priced_features import dropped_fields
 from gateway.protocols.http.request.rewrite import (
@@ -78,6 +79,8 @@ class ResponseTransforms(msgspec.Struct):
     """The response is in another API than the client's request."""
     reasoning_apart: bool = False
     """How usage is read, see `Capabilities.reasoning_apart`."""
+    bound: UsageBound = UNBOUNDED
+    """What usage is believed."""
 
 
 Prepared = tuple[UpstreamRequest, ResponseTransforms]
@@ -159,9 +162,24 @@ class RequestBuilder:
         caps = self._caps[id(candidate.deployment), candidate.wire]
         asked = context.request.fields.asks_reasoning
         context.call.hides_reasoning = may_hide_reasoning(candidate, caps, asked)
-        if candidate.wire is context.request.wire:
-            return _relayed(context, candidate, caps, self._heads)
-        return _translated(context, candidate, caps, self._heads)
+        prepare = _relayed if candidate.wire is context.request.wire else _translated
+        sent, exchange = prepare(context, candidate, caps, self._heads)
+        exchange.bound = _usage_bound(context, candidate)
+        if isinstance(exchange.transform, StreamTranslator):
+            exchange.transform.bound_usage(exchange.bound)
+        return sent, exchange
+
+
+def _usage_bound(context: CallContext, candidate: Candidate) -> UsageBound:
+    call, fields = context.call, context.request.fields
+    assert call.model is not None
+    return usage_bound(
+        call.model,
+        call.input_estimate,
+        fields.output_limit,
+        fields.choices,
+        runs_tools=bool(candidate.deployment.provider.allow_features),
+    )
 
 
 def _is_long(context: CallContext, candidate: Candidate, caps: Capabilities) -> bool:

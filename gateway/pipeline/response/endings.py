@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
+from gateway.core.model import Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
@@ -21,9 +24,13 @@ from gateway.protocols.http.errors.upstream_faults import (
     STREAM_STOPPED,
     UpstreamFault,
 )
+from gateway.protocols.http.request.rewrite import with_fields
+from gateway.protocols.openai_chat.usage import chat_usage
 from gateway.protocols.openai_responses.stream import ResponsesStream
 from gateway.protocols.streams.meter import StreamMeter
 from gateway.protocols.streams.transform import StreamTransform
+from gateway.protocols.translate.chat_to_messages.meaning import completion_usage
+from gateway.protocols.translate.messages_to_chat.meaning import anthropic_usage
 
 HELD_S = 0.05
 """How long the upstream may take to end the body while the last event is held back."""
@@ -115,3 +122,10 @@ def check_error_before_commit(channel: ClientChannel, transform: StreamTransform
     early = transform.error_before_commit
     if early is not None and not channel.started:
         raise UpstreamErrorBeforeCommit(early)
+
+
+def with_usage(body: bytes, wire: Wire, usage: Usage) -> bytes:
+    """Return a whole response with this usage, so that its translation shows what is charged."""
+    counts = chat_usage(usage)
+    written = completion_usage(counts) if wire is Wire.OPENAI else anthropic_usage(counts)
+    return with_fields(body, {"usage": msgspec.json.encode(written)})

@@ -25,6 +25,7 @@ from gateway.pipeline.response.endings import (
     end_translated,
     end_when_held,
     relay_error,
+    with_usage,
 )
 from gateway.pipeline.response.relay import Relay, UpstreamErrorBeforeCommit
 from gateway.pipeline.response.unfold import UnfoldedResponse
@@ -53,7 +54,6 @@ TRANSLATED_BYTES = 32 * 1024 * 1024
 Largest response that is translated. A larger one fails as malformed: its client gets 502, or the
 next deployment's response. Since nothing was delivered, nothing is charged.
 """
-_UPSTREAM_ENDS = (ErrorKind.UPSTREAM_BROKEN, ErrorKind.UPSTREAM_TIMEOUT)
 
 
 class ResponseSender:
@@ -152,7 +152,8 @@ class ResponseSender:
         limit: int,
     ) -> bytes:
         call, channel = context.call, context.channel
-        meter = JsonMeter(attempt.wire, limit, reasoning_apart=transforms.reasoning_apart)
+        apart, bound = transforms.reasoning_apart, transforms.bound
+        meter = JsonMeter(attempt.wire, limit, reasoning_apart=apart, bound=bound)
         try:
             body = await self._read(attempt, response, limit)
             body = folded(attempt.wire, body) if begins_stream(body) else body.removeprefix(BOM)
@@ -162,6 +163,8 @@ class ResponseSender:
             if channel.gone and not call.outlives_client:
                 call.drained = True
                 raise GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
+            if transforms.reshape and meter.unreadable_usage:
+                body = with_usage(body, attempt.wire, meter.settled(call.input_estimate))
             for step in transforms.reshape:
                 body = step(body)
             channel.claim()
@@ -203,7 +206,8 @@ class ResponseSender:
         head: ResponseHead,
     ) -> None:
         call, channel = context.call, context.channel
-        meter = JsonMeter(attempt.wire, reasoning_apart=transforms.reasoning_apart)
+        apart, bound = transforms.reasoning_apart, transforms.bound
+        meter = JsonMeter(attempt.wire, reasoning_apart=apart, bound=bound)
         transform = Unchanged()
         if _length(dict(reversed(response.headers))) is None:
             transform = HeldBody(attempt.wire, call.endpoint, call.model_asked)
@@ -230,7 +234,8 @@ class ResponseSender:
         head: ResponseHead,
     ) -> None:
         call, channel = context.call, context.channel
-        meter = StreamMeter(attempt.wire, reasoning_apart=transforms.reasoning_apart)
+        apart, bound = transforms.reasoning_apart, transforms.bound
+        meter = StreamMeter(attempt.wire, reasoning_apart=apart, bound=bound)
         attempt.meter = meter
         relay = self._relay(context, attempt, response, meter, transforms.transform, head)
         if isinstance(transforms.transform, ResponsesStream):

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Usage
+from gateway.protocols.codec.usage_bound import UNBOUNDED
 from gateway.protocols.codec.usage_counts import (
     UNREADABLE,
     ChargedExtras,
@@ -82,13 +83,15 @@ class UsageCounters:
     The usage of one response, collected from its events by the rules of `read_anthropic_usage`.
 
     Attributes:
+        bound: Usage beyond it is ignored.
         total: All counts so far; None before any.
         states_thinking: Thinking tokens were stated, even if zero.
     """
 
-    __slots__ = ("states_thinking", "total")
+    __slots__ = ("bound", "states_thinking", "total")
 
     def __init__(self) -> None:
+        self.bound = UNBOUNDED
         self.total: Usage | None = None
         self.states_thinking = False
 
@@ -100,6 +103,8 @@ class UsageCounters:
             counts = msgspec.convert(usage, _AnthropicUsage)
             found = _usage(counts, self.total or _NOTHING)
         except UNREADABLE:
+            return
+        if found is not None and not self.bound.allows(found):
             return
         self.total = found or self.total
         details = counts.output_tokens_details

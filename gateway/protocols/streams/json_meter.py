@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.json_decode import BOM
+from gateway.protocols.codec.usage_bound import UNBOUNDED, UsageBound
 from gateway.protocols.openai_chat.usage import settled_usage
 from gateway.protocols.streams.meter import BYTES_PER_TOKEN, HELD_BYTES
 from gateway.protocols.streams.refold import whole_body
@@ -24,24 +27,32 @@ class JsonMeter:
         wire: The upstream's dialect.
         held_bytes: Larger responses are scanned instead of kept until they are complete.
         reasoning_apart: See `Capabilities.reasoning_apart`.
+        bound: Usage beyond it is unreadable.
 
     Attributes:
         contents: Grows with each chunk.
     """
 
     __slots__ = (
-        "_apart", "_chunks", "_found", "_held_bytes", "_scanner", "_size", "_wire", "contents",
+        "_apart", "_bound", "_chunks", "_found", "_held_bytes", "_scanner", "_size", "_wire",
+        "contents",
     )  # fmt: skip
 
     content_ended = restarted = False
     """Unknown before the document is complete."""
 
     def __init__(
-        self, wire: Wire, held_bytes: int = HELD_BYTES, *, reasoning_apart: bool = False
+        self,
+        wire: Wire,
+        held_bytes: int = HELD_BYTES,
+        *,
+        reasoning_apart: bool = False,
+        bound: UsageBound = UNBOUNDED,
     ) -> None:
         self.contents = 0
         self._wire = wire
         self._apart = reasoning_apart
+        self._bound = bound
         self._held_bytes = held_bytes
         self._scanner: ResponseScanner | None = None
         self._chunks: list[bytes] = []
@@ -91,7 +102,7 @@ class JsonMeter:
 
     @property
     def unreadable_usage(self) -> bool:
-        """Whether the usage object is impossible, see `read_openai_usage`."""
+        """Whether usage is impossible: beyond the bound, or see `read_openai_usage`."""
         return self._reading.unreadable_usage
 
     @property
@@ -121,8 +132,17 @@ class JsonMeter:
     @property
     def _reading(self) -> EventFields:
         if self._found is None:
-            self._found = self._read()
+            self._found = self._bounded(self._read())
         return self._found
+
+    def _bounded(self, found: EventFields) -> EventFields:
+        if found.usage is None or self._bound.allows(found.usage):
+            return found
+        # Where usage was read, the content was not measured.
+        content = read_scanned(self._wire, self._scanner or self._scanned()).content_bytes
+        return msgspec.structs.replace(
+            found, usage=None, raw_usage=None, unreadable_usage=True, content_bytes=content
+        )
 
     def _read(self) -> EventFields:
         if self._scanner is None:

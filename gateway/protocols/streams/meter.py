@@ -38,6 +38,7 @@ import msgspec
 
 from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.sse import Event, EventDecoder
+from gateway.protocols.codec.usage_bound import UNBOUNDED, UsageBound
 from gateway.protocols.openai_chat.usage import laid_over, settled_usage
 from gateway.protocols.streams.chunk_template import (
     NO_TEMPLATE,
@@ -69,6 +70,7 @@ class StreamMeter:
     Args:
         wire: The upstream's dialect.
         reasoning_apart: See `Capabilities.reasoning_apart`.
+        bound: Usage beyond it is unreadable.
 
     Attributes:
         contents: Grows with each piece of content; comments, pings and empty deltas do not count.
@@ -76,7 +78,8 @@ class StreamMeter:
         seen: Any usage was reported, such as the input's at the start of an Anthropic stream.
         reported: The output's usage was reported, so `usage` can be billed.
         raw_usage: The last usage object as the upstream wrote it.
-        unreadable_usage: A usage object was impossible, see `read_openai_usage`.
+        unreadable_usage: A usage object was impossible: beyond `bound`, or see
+            `read_openai_usage`.
         finish_reason: In the upstream's spelling: `stop`, `end_turn`, ...
         saw_end: The wire's last event was received: `[DONE]`, `message_stop`.
         failed: The upstream reported an error inside the stream.
@@ -84,13 +87,15 @@ class StreamMeter:
     """
 
     __slots__ = (
-        "_apart", "_block_ended_at", "_content_bytes", "_decoder", "_large", "_misses", "_plain",
-        "_previous", "_quick", "_template", "_template_bytes", "_wire", "contents", "failed",
-        "finish_reason", "raw_usage", "reported", "restarted", "saw_end", "seen",
+        "_apart", "_block_ended_at", "_bound", "_content_bytes", "_decoder", "_large", "_misses",
+        "_plain", "_previous", "_quick", "_template", "_template_bytes", "_wire", "contents",
+        "failed", "finish_reason", "raw_usage", "reported", "restarted", "saw_end", "seen",
         "unreadable_usage", "usage",
     )  # fmt: skip
 
-    def __init__(self, wire: Wire, *, reasoning_apart: bool = False) -> None:
+    def __init__(
+        self, wire: Wire, *, reasoning_apart: bool = False, bound: UsageBound = UNBOUNDED
+    ) -> None:
         self.contents = 0
         self.usage = Usage()
         self.seen = False
@@ -102,6 +107,7 @@ class StreamMeter:
         self.failed = self.restarted = False
         self._wire = wire
         self._apart = reasoning_apart
+        self._bound = bound
         self._plain: Callable[[bytes], int] = (
             plain_openai if wire is Wire.OPENAI else plain_anthropic
         )
@@ -243,7 +249,9 @@ class StreamMeter:
             self._block_ended_at = self.contents
 
     def _keep(self, found: EventFields) -> None:
-        if found.usage is not None:
+        if found.usage is not None and not self._bound.allows(found.usage):
+            self.unreadable_usage = True
+        elif found.usage is not None:
             self.usage = laid_over(found.usage, self.usage)
             self.raw_usage = found.raw_usage
             self.seen = True

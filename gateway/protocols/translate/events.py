@@ -13,6 +13,7 @@ from typing import Protocol
 
 from gateway.core.model import Wire
 from gateway.protocols.codec.sse import Event
+from gateway.protocols.codec.usage_bound import UsageBound
 from gateway.protocols.http.errors.upstream_faults import UpstreamFault
 from gateway.protocols.openai_chat.response import CallFragment
 from gateway.protocols.openai_chat.usage import ChatUsage
@@ -115,6 +116,9 @@ class StreamReader(Protocol):
 
     def end(self) -> None:
         """Complete the response."""
+
+    def bound_usage(self, bound: UsageBound) -> None:
+        """Ignore usage beyond `bound`."""
 
     def usage(self) -> ChatUsage | None:
         """Return the usage reported so far."""

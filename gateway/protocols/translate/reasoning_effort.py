@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway.protocols.anthropic_messages.request import OutputConfig, Thinking
@@ -61,6 +61,11 @@ def nearest_effort(want: str, accepted: Sequence[str]) -> str | None:
     if lower:
         return lower[-1]
     return usable[0] if usable else None
+
+
+def keeps_thinking(want: str | None, fields: Mapping[str, object]) -> bool:
+    """Return whether an upstream thinks despite `none`: it only has higher efforts."""
+    return want == "none" and fields.get("reasoning_effort", "none") != "none"
 
 
 def thinking_fields(want: str | None, caps: Capabilities) -> dict[str, object] | None:

@@ -13,6 +13,7 @@ import msgspec
 from gateway.errors import GatewayError
 from gateway.protocols.codec.sse import KEEPALIVES, EventDecoder
 from gateway.protocols.codec.text_splice import TextSplice
+from gateway.protocols.codec.usage_bound import UsageBound
 from gateway.protocols.http.errors.upstream_errors import ErrorBeforeCommit, translate_error
 from gateway.protocols.http.errors.upstream_faults import (
     STREAM_CUT,
@@ -99,6 +100,10 @@ class StreamTranslator:
         self._failed = False
         self._error_before_commit: ErrorBeforeCommit | None = None
         self._error_event = b""
+
+    def bound_usage(self, bound: UsageBound) -> None:
+        """Show no usage beyond `bound`, as none is charged."""
+        self._reader.bound_usage(bound)
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the client's bytes for one network chunk, split anywhere."""

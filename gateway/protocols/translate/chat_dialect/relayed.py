@@ -20,7 +20,7 @@ from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.chat_dialect.history import fitting_messages
 from gateway.protocols.translate.closed_schema import plain_refs
 from gateway.protocols.translate.foreign_reasoning import FIELDS, foreign_effort
-from gateway.protocols.translate.reasoning_effort import thinking_fields
+from gateway.protocols.translate.reasoning_effort import keeps_thinking, thinking_fields
 
 _FREE: Final = (b"", b"null", b'"auto"', b'"none"')
 _ANY: Final = b'"any"'
@@ -134,7 +134,7 @@ def _with_own_reasoning(body: bytes, caps: Capabilities) -> AdaptedChat:
         want = foreign_effort({name: values[name] for name in foreign})
         mapped = thinking_fields(want, caps)
         if want is not None and mapped is not None:
-            own, dropped = mapped, ()
+            own, dropped = mapped, dropped if keeps_thinking(want, mapped) else ()
     body = without_fields(body, foreign)
     return AdaptedChat(_with_values(body, own), dropped)
 
@@ -148,7 +148,7 @@ def _without_thinking(body: bytes, caps: Capabilities) -> AdaptedChat:
     if all(msgspec.json.decode(values.get(name, Raw(b"null"))) == off[name] for name in off):
         return AdaptedChat(body)
     body = without_fields(body, [name for name in asked if name not in off])
-    return AdaptedChat(_with_values(body, off), ("thinking",) if asked else ())
+    return AdaptedChat(_with_values(body, off), ("thinking",))
 
 
 def _with_values(body: bytes, fields: dict[str, object]) -> bytes:

@@ -15,7 +15,7 @@ from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.chat_dialect.history import GOOGLE_FORMAT, fit_history
 from gateway.protocols.translate.closed_schema import plain_refs
 from gateway.protocols.translate.messages_to_chat.content import NO_FILES, NO_IMAGES
-from gateway.protocols.translate.reasoning_effort import thinking_fields
+from gateway.protocols.translate.reasoning_effort import keeps_thinking, thinking_fields
 from gateway.protocols.translate.stream import TranslationRoute
 from gateway.protocols.translate.structured_output import schema_sentence
 
@@ -130,8 +130,8 @@ def _fit_hints(chat: Json, caps: Capabilities) -> None:
 def _fit_tools(chat: Json, caps: Capabilities, dropped: list[str]) -> None:
     for tool in chat.get("tools", ()):
         function = tool["function"]
-        if not caps.strict_tools:
-            function.pop("strict", None)
+        if not caps.strict_tools and function.pop("strict", None):
+            dropped.append("tools.strict")
         if caps.plain_refs and "parameters" in function:
             function["parameters"] = plain_refs(function["parameters"])
     choice = chat.get("tool_choice")
@@ -150,14 +150,13 @@ def _fit_reasoning(chat: Json, caps: Capabilities, dropped: list[str]) -> None:
         return  # nothing is known of the upstream
     want = chat.pop("reasoning_effort", None)
     if chat.get("tool_choice") not in _FREE_CHOICES and not caps.forced_while_thinking:
-        if want not in (None, "none"):
+        if want != "none":
             dropped.append("reasoning")
         want = "none"
     fields = thinking_fields(want, caps)
-    if fields is None:
+    if fields is None or keeps_thinking(want, fields):
         dropped.append("reasoning")
-    else:
-        chat |= fields
+    chat |= fields or {}
 
 
 def _fit_format(chat: Json, caps: Capabilities, dropped: list[str]) -> None:

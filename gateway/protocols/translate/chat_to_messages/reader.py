@@ -33,6 +33,7 @@ from gateway.protocols.codec.json_decode import (
     join_surrogates,
 )
 from gateway.protocols.codec.sse import LIMIT_BYTES, Event
+from gateway.protocols.codec.usage_bound import UsageBound
 from gateway.protocols.http.errors.upstream_faults import (
     STREAM_CUT,
     STREAM_MALFORMED,
@@ -157,6 +158,10 @@ class MessagesReader:
         self._calls = 0
         self._details = 0
         self._id: str | None = None
+
+    def bound_usage(self, bound: UsageBound) -> None:
+        """Ignore usage beyond `bound`."""
+        self._usage.bound = bound
 
     def usage(self) -> ChatUsage | None:
         """Return the usage reported so far."""

@@ -90,7 +90,7 @@ def reasoning_of(
         return Reasoning()
     reasoning: Reasoning | None = None
     if want in LEVELS and caps.thinking == "adaptive":
-        reasoning = _adaptive(want, caps)
+        reasoning = _adaptive(want, caps, field, dropped)
     elif want in LEVELS and caps.thinking == "budget":
         reasoning = _budget(want, max_tokens, may_think=may_think)
     if reasoning is None:
@@ -112,7 +112,7 @@ def _verbatim(
         dropped.add("thinking")
         return Reasoning()
     if asked.type == "disabled":
-        return _off(caps, thinking)
+        return _off(caps, thinking, "thinking", dropped)
     budget = asked.budget_tokens
     if asked.type == "enabled" and isinstance(budget, int):
         # Anthropic's conditions: the least budget, and tokens left for the response.
@@ -120,16 +120,17 @@ def _verbatim(
     return Reasoning(thinking, is_on=True) if asked.type == "adaptive" else None
 
 
-def _off(caps: Capabilities, thinking: Raw) -> Reasoning:
+def _off(caps: Capabilities, thinking: Raw, field: str, dropped: Dropped) -> Reasoning:
     """Disable thinking, or set it as low as the model allows."""
     if caps.can_disable_thinking:
         return Reasoning(thinking)
+    dropped.add(field)
     return Reasoning(effort=nearest_effort("low", caps.efforts))
 
 
-def _adaptive(want: str, caps: Capabilities) -> Reasoning:
+def _adaptive(want: str, caps: Capabilities, field: str, dropped: Dropped) -> Reasoning:
     if want == "none":
-        return _off(caps, _DISABLED)
+        return _off(caps, _DISABLED, field, dropped)
     effort = nearest_effort("low" if want == "minimal" else want, caps.efforts)
     return Reasoning(_ADAPTIVE, effort, is_on=True)
 

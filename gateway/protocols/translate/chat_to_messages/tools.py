@@ -90,6 +90,8 @@ def _tool(
         raise GatewayError(ErrorKind.BAD_REQUEST, message, param=param)
     schema = _input_schema(function.parameters, index)
     strict = bool(function.strict) and caps.strict_tools
+    if function.strict and not strict:
+        dropped.add("tools.strict")
     if strict and schema is _NO_PARAMETERS:
         schema = _CLOSED
     elif strict and not is_closed(schema):

@@ -18,6 +18,7 @@ import msgspec
 
 from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.sse import Event
+from gateway.protocols.codec.usage_bound import UNBOUNDED, UsageBound
 from gateway.protocols.http.errors.error_codes import FaultClass
 from gateway.protocols.http.errors.upstream_faults import (
     RESOURCES_GONE,
@@ -64,6 +65,7 @@ class ChatReader:
     """
 
     __slots__ = (
+        "_bound",
         "_caps",
         "_has_content",
         "_has_deltas",
@@ -81,10 +83,15 @@ class ChatReader:
         self._sink = sink
         self._caps = caps
         self._tags = think_tags(caps)
+        self._bound = UNBOUNDED
         self._usage: Usage | None = None
         self._has_id = False
         self._has_deltas = False
         self._has_content = False
+
+    def bound_usage(self, bound: UsageBound) -> None:
+        """Ignore usage beyond `bound`."""
+        self._bound = bound
 
     def usage(self) -> ChatUsage | None:
         """Return the last reported usage; counts of zero replace nothing."""
@@ -180,6 +187,7 @@ class ChatReader:
         found = convert_openai_usage(usage, reasoning_apart=self._caps.reasoning_apart)
         if found is not None:
             self._has_content = True
+        if found is not None and self._bound.allows(found):
             self._usage = found if self._usage is None else laid_over(found, self._usage)
 
     def _take_delta(self, delta: Delta) -> None:

@@ -30,7 +30,11 @@ from gateway.protocols.translate.messages_to_chat.messages import (
     ToolNames,
 )
 from gateway.protocols.translate.messages_to_chat.tools import tool_fields
-from gateway.protocols.translate.reasoning_effort import thinking_fields, wanted_effort
+from gateway.protocols.translate.reasoning_effort import (
+    keeps_thinking,
+    thinking_fields,
+    wanted_effort,
+)
 from gateway.protocols.translate.stream import (
     FieldOutcome,
     ResponseContext,
@@ -250,12 +254,13 @@ def _thinking(
     want = wanted_effort(request.thinking, request.output_config)
     if forced and not caps.forced_while_thinking:
         # The client requires the call, and these upstreams think by default.
-        if want not in (None, "none"):
+        if want != "none":
             dropped.add("thinking")
         want = "none"
     fields = thinking_fields(want, caps)
-    if fields is None:
+    if fields is None or keeps_thinking(want, fields):
         dropped.add("thinking")
+    if fields is None:
         return {}
     return fields
 

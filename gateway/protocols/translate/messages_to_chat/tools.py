@@ -42,7 +42,7 @@ def tool_fields(
         if (tool.type or "").startswith("tool_search_tool_"):
             dropped.add("tool_search")
         else:
-            tools.append(_function(tool, caps, names))
+            tools.append(_function(tool, caps, names, dropped))
     if not tools:
         return {}
     fields: dict[str, object] = {"tools": tools}
@@ -51,7 +51,9 @@ def tool_fields(
     return fields
 
 
-def _function(tool: Tool, caps: Capabilities, names: ToolNames) -> dict[str, object]:
+def _function(
+    tool: Tool, caps: Capabilities, names: ToolNames, dropped: Dropped
+) -> dict[str, object]:
     if tool.type not in (None, "custom"):
         raise GatewayError(
             ErrorKind.UNSUPPORTED,
@@ -69,6 +71,8 @@ def _function(tool: Tool, caps: Capabilities, names: ToolNames) -> dict[str, obj
         function["parameters"] = plain_refs(msgspec.json.decode(bytes(tool.input_schema)))
     if tool.strict and caps.strict_tools:
         function["strict"] = True
+    elif tool.strict:
+        dropped.add("tools.strict")
     return {"type": "function", "function": function}
 
 

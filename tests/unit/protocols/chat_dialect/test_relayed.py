@@ -41,7 +41,7 @@ def test_a_forced_tool_switches_thinking_off(choice):
     result = adapted({"tool_choice": choice})
 
     assert rest(result)["thinking"] == OFF
-    assert result.dropped == ()
+    assert result.dropped == ("thinking",)
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,27 @@ def test_effort_is_asked_for_in_the_dialects_way(effort: str, sent: dict[str, An
     assert dropped == ()
 
 
-def test_forced_tool_switches_thinking_off_at_deepseek() -> None:
-    chat, dropped = fitted(
-        "deepseek", tools=TOOLS, tool_choice="required", reasoning={"effort": "high"}
-    )
+@pytest.mark.parametrize(
+    ("reasoning", "named"),
+    [({"effort": "high"}, True), ({}, True), ({"effort": "none"}, False)],
+)
+def test_forced_tool_switches_thinking_off_at_deepseek(
+    reasoning: dict[str, str], named: bool
+) -> None:
+    """It thinks by default, so that this is named even where the client asks for nothing."""
+    chat, dropped = fitted("deepseek", tools=TOOLS, tool_choice="required", reasoning=reasoning)
 
     assert chat["thinking"] == {"type": "disabled"}
     assert "reasoning_effort" not in chat
+    assert dropped == (("tools.strict", "reasoning") if named else ("tools.strict",))
+
+
+@pytest.mark.parametrize("dialect", ["gemini", "xai", "groq"])
+def test_thinking_that_cannot_be_switched_off_is_named(dialect: str) -> None:
+    """The lowest effort is asked for instead."""
+    chat, dropped = fitted(dialect, reasoning={"effort": "none"})
+
+    assert chat["reasoning_effort"] in ("minimal", "low")
     assert dropped == ("reasoning",)
 
 
@@ -89,7 +103,9 @@ def test_what_deepseek_refuses_is_left_out_and_named() -> None:
         tools=TOOLS,
     )
 
-    assert dropped == ("input_image", "input_file", "text.verbosity", "service_tier")
+    assert dropped == (
+        "input_image", "input_file", "tools.strict", "text.verbosity", "service_tier"
+    )  # fmt: skip
     assert chat["response_format"] == {"type": "json_object"}
     assert chat["messages"][0]["role"] == "system"
     assert json.dumps(SCHEMA, separators=(",", ":")) in chat["messages"][0]["content"]

@@ -217,12 +217,12 @@ def test_service_tier_is_carried_where_it_has_a_counterpart(tier, expected, drop
     ],
 )  # fmt: skip
 def test_effort_on_an_adaptive_model_asks_for_visible_thoughts(caps, effort, thinking, sent):
-    """The effort is the nearest the model knows; switching off becomes low where it must."""
+    """The effort is the nearest the model knows; off becomes low where it must, and is named."""
     body, dropped = translated(caps=caps, reasoning_effort=effort)
 
     assert body.get("thinking") == thinking
     assert body.get("output_config", {}).get("effort") == sent
-    assert dropped == ()
+    assert dropped == (("reasoning_effort",) if caps.get("can_disable_thinking") is False else ())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.core.model import Usage, Wire
 from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
+from gateway.protocols.codec.usage_bound import UsageBound
 from gateway.protocols.openai_chat.usage import read_openai_usage
 from gateway.protocols.streams.json_meter import JsonMeter
 from gateway.protocols.streams.meter import StreamMeter
@@ -59,11 +60,72 @@ def test_anthropic_usage_with_a_count_that_cannot_be_true_is_none(usage: str, ba
     assert (meter.reported, meter.unreadable_usage) == (False, True)
 
 
-def test_usage_at_the_largest_count_is_believed() -> None:
-    """A billion tokens, also written as a fraction without one."""
+def test_usage_at_the_largest_count_is_readable() -> None:
+    """A billion tokens, also written as a fraction without one; a meter bounds them further."""
     assert read_openai_usage(b'{"prompt_tokens":1000000000,"completion_tokens":10.0}') == Usage(
         input=1_000_000_000, output=10
     )
+
+
+BOUND = UsageBound(330_000)
+CHAT_USAGE = b'{"prompt_tokens":%d,"completion_tokens":10}'
+MESSAGES_USAGE = b'{"input_tokens":%d,"output_tokens":10}'
+
+
+@pytest.mark.parametrize("held_bytes", [1 << 20, 100], ids=["held", "scanned"])
+@pytest.mark.parametrize("tokens", [329_990, 329_991, 500_000_000])
+@pytest.mark.parametrize(
+    ("wire", "body"),
+    [
+        (
+            Wire.OPENAI,
+            b'{"choices":[{"message":{"content":"%b"},"finish_reason":"stop"}],"usage":'
+            + CHAT_USAGE
+            + b"}",
+        ),
+        (
+            Wire.ANTHROPIC,
+            b'{"type":"message","content":[{"type":"text","text":"%b"}],"stop_reason":"end_turn",'
+            b'"usage":' + MESSAGES_USAGE + b"}",
+        ),
+    ],
+)
+def test_whole_response_beyond_the_bound_of_its_call_is_estimated(
+    wire: Wire, body: bytes, tokens: int, held_bytes: int
+) -> None:
+    """The input by the request, the output by its content; the finish reason is kept."""
+    meter = JsonMeter(wire, held_bytes, bound=BOUND)
+    meter.feed(body % (b"x" * 400, tokens))
+
+    believed = tokens == 329_990
+    assert (meter.reported, meter.unreadable_usage) == (believed, not believed)
+    settled = meter.settled(7)
+    assert settled.input == (tokens if believed else 7)
+    assert (settled.output == 10) if believed else (95 <= settled.output <= 110)
+    assert meter.finish_reason in ("stop", "end_turn")
+
+
+@pytest.mark.parametrize("tokens", [329_990, 329_991, 500_000_000])
+def test_streams_beyond_the_bound_of_their_call_are_estimated(tokens: int) -> None:
+    """An earlier report of the same stream that is possible stays: it has the input."""
+    chat = StreamMeter(Wire.OPENAI, bound=BOUND)
+    chat.feed(b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"x" * 400))
+    chat.feed(b'data: {"choices":[],"usage":%b}\n\n' % (CHAT_USAGE % tokens))
+    messages = StreamMeter(Wire.ANTHROPIC, bound=BOUND)
+    start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":20}}}\n\n'
+    messages.feed(start)
+    messages.feed(b'data: {"type":"content_block_delta","delta":{"text":"%b"}}\n\n' % (b"x" * 400))
+    messages.feed(
+        b'data: {"type":"message_delta","delta":{},"usage":%b}\n\n' % (MESSAGES_USAGE % tokens)
+    )
+
+    believed = tokens == 329_990
+    for meter, known in ((chat, 7), (messages, 20)):
+        meter.end()
+        assert (meter.reported, meter.unreadable_usage) == (believed, not believed)
+        settled = meter.settled(7)
+        assert settled.input == (tokens if believed else known)
+        assert (settled.output == 10) if believed else (95 <= settled.output <= 110)
 
 
 def test_usage_that_is_not_there_is_not_unreadable() -> None:
