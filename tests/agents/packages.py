@@ -27,6 +27,7 @@ COPILOT = "@github/copilot@1.0.102"
 PI = "@mariozechner/pi-coding-agent@0.73.1"
 CLINE = "cline@3.0.65"
 CONTINUE = "@continuedev/cli@1.5.47"
+KILO = "@kilocode/cli@7.7.7"
 NODE = "node@24.21.0"
 """For clients that refuse older ones, when they are installed, too."""
 
@@ -50,6 +51,7 @@ _COMMANDS = {
     PI: "pi",
     CLINE: "cline",
     CONTINUE: "cn",
+    KILO: "kilo",
     NODE: "node",
 }
 _NO_INDEX = ("Failed to establish a new connection", "NewConnectionError", "Connection refused")

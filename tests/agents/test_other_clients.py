@@ -148,3 +148,28 @@ def test_continue_runs_a_command(service: Service, agent: Agent) -> None:
     )
 
     assert_written(service, agent, run, "/v1/chat/completions")
+
+
+def test_kilo_writes_a_file(service: Service, agent: Agent) -> None:
+    """Of the shape of OpenCode, with its own names for files and variables."""
+    options = {"baseURL": f"{agent.base_url}/v1", "apiKey": "{env:CAPIO_API_KEY}"}
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "name": "Capio",
+        "options": options,
+        "models": {ANTHROPIC_MODEL: {}},
+    }
+    config = {"provider": {"capio": provider}, "autoupdate": False, "share": "disabled"}
+    write(agent.home / ".config" / "kilo", "kilo.json", json.dumps(config))
+    prompt = tool("write", filePath=str(agent.work / "hello.txt"), content="written")
+
+    run = agent.node_client(
+        packages.KILO,
+        *("run", "--auto", "--model", f"capio/{ANTHROPIC_MODEL}", prompt),
+        CAPIO_API_KEY=agent.key,
+        KILO_DISABLE_MODELS_FETCH="1",
+        KILO_DISABLE_AUTOUPDATE="1",
+        KILO_DISABLE_DEFAULT_PLUGINS="1",
+    )
+
+    assert_written(service, agent, run, "/v1/chat/completions")
