@@ -163,11 +163,11 @@ class RequestBuilder:
         asked = context.request.fields.asks_reasoning
         context.call.hides_reasoning = may_hide_reasoning(candidate, caps, asked)
         prepare = _relayed if candidate.wire is context.request.wire else _translated
-        sent, exchange = prepare(context, candidate, caps, self._heads)
-        exchange.bound = _usage_bound(context, candidate)
-        if isinstance(exchange.transform, StreamTranslator):
-            exchange.transform.bound_usage(exchange.bound)
-        return sent, exchange
+        sent, transforms = prepare(context, candidate, caps, self._heads)
+        transforms.bound = _usage_bound(context, candidate)
+        if isinstance(transforms.transform, StreamTranslator):
+            transforms.transform.bound_usage(transforms.bound)
+        return sent, transforms
 
 
 def _usage_bound(context: CallContext, candidate: Candidate) -> UsageBound:
