@@ -30,6 +30,8 @@ INPUTS = sorted(
     (path.stem for path in (HERE / "inputs").glob("*.json")), key=lambda name: (name in LAST, name)
 )
 RECORDED_S = 10.0
+RICH_ACCOUNTS = 2
+"""The reads of one account are limited, and a charge is read several times until it is recorded."""
 
 
 class OneSlotUpstream(RawUpstream):
@@ -45,11 +47,11 @@ class OneSlotUpstream(RawUpstream):
 
 
 class Field(NamedTuple):
-    """A gateway before the upstream, and keys of a rich and a poor account."""
+    """A gateway before the upstream, and keys of rich accounts and of a poor one."""
 
     gateway: GatewayProcess
     upstream: OneSlotUpstream
-    rich: str
+    rich: list[str]
     poor: str
 
 
@@ -94,8 +96,8 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
     )
     try:
         gateway.start()
-        rich, poor = new_key(gateway, "rich", "1000"), new_key(gateway, "poor", "0.10")
-        yield Field(gateway, upstream, rich, poor)
+        rich = [new_key(gateway, f"rich-{number}", "1000") for number in range(RICH_ACCOUNTS)]
+        yield Field(gateway, upstream, rich, new_key(gateway, "poor", "0.10"))
     finally:
         gateway.stop()
         upstream.stop()
@@ -115,7 +117,8 @@ def test_input_from_the_field(field: Field, name: str) -> None:
     given = json.loads(filled((HERE / "inputs" / f"{name}.json").read_text()))
     slot = field.upstream.only
     slot.exchanges = []
-    key = field.poor if given.get("account") == "poor" else field.rich
+    rich = field.rich[INPUTS.index(name) % RICH_ACCOUNTS]
+    key = field.poor if given.get("account") == "poor" else rich
 
     before = given.get("before", {"times": 0})
     for _ in range(before["times"]):
@@ -214,4 +217,4 @@ def cost(gateway: GatewayProcess, key: str, request_id: str) -> float:
             record = connection.request("GET", page, x_api_key=key).json
             return float(record["cost"])
         assert time.monotonic() < until, "the call is not recorded"
-        time.sleep(0.1)
+        time.sleep(0.25)

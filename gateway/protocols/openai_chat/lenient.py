@@ -44,11 +44,11 @@ _OTHER_REASONS: Final[Mapping[str, str]] = {
 }
 """Finish reasons in other spellings, in lower case -> OpenAI's, or one of `GAVE_UP`."""
 
-_ERROR_OBJECT: Final = re.compile(rb'"object"\s*:\s*"error"')
+_ERROR_OBJECT: Final = re.compile(rb'"object"\s*:\s*"error"|\A\s*\{\s*"detail"\s*:')
 
 
 def is_error_object(data: bytes) -> bool:
-    """Return whether a chunk without choices is vLLM's error: `{"object": "error", ...}`."""
+    """Return whether a chunk without choices is vLLM's error, or FastAPI's `{"detail": ...}`."""
     return _ERROR_OBJECT.search(data) is not None
 
 

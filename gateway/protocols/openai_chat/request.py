@@ -122,6 +122,8 @@ class ToolChoice(msgspec.Struct, gc=False):
     """Which tool the model must or may use; some clients omit the type."""
 
     type: str | None = None
+    name: str | None = None
+    """In Anthropic's form, whose type is `tool`."""
     function: FunctionName | None = None
     allowed_tools: AllowedTools | None = None
 

@@ -13,6 +13,10 @@ SCANNED_CHARS: Final = 4096
 """Length of a message's beginning that is searched."""
 
 
+LLAMA_CPP_FULL: Final = "exceeds the available context size"
+"""In its older versions with status 500."""
+
+
 class Excess(NamedTuple):
     """How far a prompt exceeds the context; None: the upstream does not say."""
 
@@ -33,6 +37,16 @@ class Wording(NamedTuple):
 WORDINGS: Final = (
     Wording(
         "Anthropic", "2026-11", r"prompt is too long: (?P<n>\d{1,12}) tokens > (?P<max>\d{1,12})"
+    ),
+    Wording(  # github.com/ogx-ai/ogx/issues/697
+        "Fireworks",
+        "2024-12",
+        r"prompt is too long: (?P<n>\d{1,12}), model maximum context length: (?P<max>\d{1,12})",
+    ),
+    Wording(  # github.com/bytedance/UI-TARS-desktop/issues/626, with status 422
+        "Hugging Face",
+        "2025-05",
+        r"max_new_tokens`? must be <= (?P<max>\d{1,12})\. Given: (?P<n>\d{1,12}) `?inputs",
     ),
     Wording(
         "vLLM",

@@ -36,6 +36,7 @@ class _Choice(msgspec.Struct, gc=False):
 
 _DECODER: Final = msgspec.json.Decoder(_Response)
 _CHOICES: Final = msgspec.json.Decoder(list[_Choice | None])
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NOTHING: Final = frozenset({b"", b"null", b"[]", b"{}", b'""', b"false"})
 
 
@@ -70,7 +71,12 @@ def read_response_fault(wire: Wire, endpoint: Endpoint, body: bytes) -> Upstream
 
 
 def _has_choice(choices: msgspec.Raw) -> bool:
-    """Return whether a choice has a message; Azure sends none if it filters all of a response."""
+    """
+    Return whether a choice has a message; Azure sends none if it filters all of a response.
+
+    A message without a finish reason must have content: a stream that ended after its first chunk
+    has none.
+    """
     try:
         given = decode_response(bytes(choices), _CHOICES)
     except GatewayError:
@@ -79,7 +85,19 @@ def _has_choice(choices: msgspec.Raw) -> bool:
         each is not None
         and (
             each.finish_reason == "content_filter"
-            or any(bytes(raw) not in _NOTHING for raw in (each.message, each.delta, each.text))
+            or any(
+                bytes(raw) not in _NOTHING and (each.finish_reason or not _is_blank(bytes(raw)))
+                for raw in (each.message, each.delta, each.text)
+            )
         )
         for each in given
     )
+
+
+def _is_blank(message: bytes) -> bool:
+    """Return whether a message has a role and nothing else."""
+    try:
+        members = _MEMBERS.decode(message)
+    except (ValueError, RecursionError):
+        return False
+    return all(name == "role" or bytes(members[name]) in _NOTHING for name in members)

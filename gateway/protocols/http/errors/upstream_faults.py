@@ -27,6 +27,7 @@ from gateway.protocols.http.errors.account_words import (
     is_throttled,
 )
 from gateway.protocols.http.errors.context_full import (
+    LLAMA_CPP_FULL,
     SCANNED_CHARS,
     Excess,
     read_excess,
@@ -263,6 +264,8 @@ def _classify(wire: Wire, status: int, fields: ErrorFields) -> FaultClass:
         found = _STATUSES[status]
     if status in _BUSY_STATUSES and found is FaultClass.FAILED:
         found = FaultClass.OVERLOADED
+    if _is_full_elsewhere(status, fields.message):
+        return FaultClass.TOO_LONG
     if status not in _SPOKEN or (status == 402 and named is FaultClass.RATE_LIMITED):
         return found
     message = fields.message
@@ -302,6 +305,14 @@ def _by_words(wire: Wire, status: int, message: str) -> FaultClass | None:
     if is_about_credential(message):
         return FaultClass.CREDENTIAL
     return FaultClass.NOT_FOUND if is_about_model(message) else None
+
+
+def _is_full_elsewhere(status: int, message: str) -> bool:
+    """Return whether a status that is usually something else comes with a full context."""
+    if status == 422:  # Hugging Face; other words with this status are about fields
+        excess = read_excess(message)
+        return excess is not None and excess.tokens is not None
+    return status == 500 and LLAMA_CPP_FULL in message
 
 
 def _is_too_large(message: str) -> bool:

@@ -52,6 +52,8 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the request enables or disables reasoning; None for the model's default."""
     tool_choice: bytes = b""
     """The JSON of the OpenAI wire's `tool_choice`; empty if absent."""
+    has_top_k: bool = False
+    """Whether the OpenAI wire's `top_k` is set, which OpenAI does not have."""
 
     @property
     def include_usage(self) -> bool:
@@ -95,6 +97,7 @@ class _OpenAIFields(PricedFields, gc=False, kw_only=True):
     enable_thinking: msgspec.Raw = _ABSENT
     chat_template_kwargs: msgspec.Raw = _ABSENT
     tool_choice: msgspec.Raw = _ABSENT
+    top_k: msgspec.Raw = _ABSENT
 
 
 class _AnthropicFields(PricedFields, gc=False, kw_only=True):
@@ -163,6 +166,7 @@ def decode_call(
             chat.chat_template_kwargs,
         ),
         tool_choice=b"" if chat.tool_choice is _ABSENT else bytes(chat.tool_choice),
+        has_top_k=chat.top_k is not _ABSENT and bytes(chat.top_k) != b"null",
     )
 
 

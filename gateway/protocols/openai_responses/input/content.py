@@ -24,6 +24,7 @@ class ContentPart(msgspec.Struct):
     image_url: str | None = None
     detail: str | None = None
     file_data: str | None = None
+    file_url: str | None = None
     filename: str | None = None
     encrypted_content: str | None = None
 
@@ -58,13 +59,13 @@ def chat_part(part: ContentPart, where: str) -> Part:
             if part.detail in ("low", "high"):
                 image["detail"] = part.detail
             return {"type": "image_url", "image_url": image}
-        case "input_file" if part.file_data:
-            document: dict[str, object] = {"file_data": part.file_data}
+        case "input_file" if part.file_data or part.file_url:
+            document: dict[str, object] = {"file_data": part.file_data or part.file_url}
             if part.filename:
                 document["filename"] = part.filename
             return {"type": "file", "file": document}
         case "input_image" | "input_file":
-            needed = "image_url" if part.type == "input_image" else "file_data"
+            needed = "image_url" if part.type == "input_image" else "file_data or file_url"
             message = f"{part.type} without {needed} is not supported by this model"
             raise GatewayError(ErrorKind.UNSUPPORTED, message, param=where)
         case "refusal":

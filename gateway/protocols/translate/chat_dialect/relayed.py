@@ -23,8 +23,9 @@ from gateway.protocols.translate.foreign_reasoning import FIELDS, foreign_effort
 from gateway.protocols.translate.reasoning_effort import keeps_thinking, thinking_fields
 
 _FREE: Final = (b"", b"null", b'"auto"', b'"none"')
-_ANY: Final = b'"any"'
 _REQUIRED: Final = b'"required"'
+_MODES: Final = {"any": _REQUIRED, "auto": b'"auto"', "none": b'"none"'}
+"""Types of a choice in Anthropic's form."""
 
 
 class _Allowed(msgspec.Struct, gc=False):
@@ -40,6 +41,7 @@ _TOOLS: Final = msgspec.json.Decoder(_Tools)
 
 class _Choice(msgspec.Struct, gc=False):
     type: str | None = None
+    name: str | None = None
     function: Raw = ABSENT
     allowed_tools: _Allowed | None = None
 
@@ -58,7 +60,9 @@ def adapt_chat(body: bytes, call: CallFields, caps: Capabilities) -> AdaptedChat
     """
     Return a chat request adapted to an upstream; `body` itself if nothing changes.
 
-    * Forms of `tool_choice` of other dialects are converted: `"any"`, a function without a type.
+    * Forms of `tool_choice` of other dialects are converted: `"any"`, a function without a type,
+      and Anthropic's objects.
+    * `top_k` is dropped for the dialects that do not have it.
     * Reasoning fields that the upstream does not know are converted to those that it knows.
     * Schemas of tools are converted by `closed_schema.plain_refs`.
     * Thinking is disabled if a tool is forced and the upstream rejects both together.
@@ -78,8 +82,11 @@ def adapt_chat(body: bytes, call: CallFields, caps: Capabilities) -> AdaptedChat
     if choice != call.tool_choice:
         body = with_fields(body, {"tool_choice": choice})
     dropped: tuple[str, ...] = ()
+    if call.has_top_k and caps.reasoning_fields and not caps.top_k:
+        body, dropped = without_fields(body, ("top_k",)), ("top_k",)
     if call.asks_reasoning is not None and caps.reasoning_fields:
-        body, dropped = _with_own_reasoning(body, caps)
+        body, more = _with_own_reasoning(body, caps)
+        dropped += more
     if not caps.forced_while_thinking and _is_forced(choice):
         body, more = _without_thinking(body, caps)
         dropped = tuple(dict.fromkeys((*dropped, *more)))
@@ -97,14 +104,16 @@ def _with_plain_schemas(body: bytes) -> bytes:
 
 def _spelled(choice: bytes) -> bytes:
     """Return a tool choice in OpenAI's form."""
-    if choice == _ANY:
+    if choice == b'"any"':
         return _REQUIRED
-    if choice[:1] != b"{":
+    read = _read(choice) if choice[:1] == b"{" else None
+    if read is None:
         return choice
-    read = _read(choice)
-    if read is None or read.type is not None or not is_given(read.function):
-        return choice
-    return with_fields(choice, {"type": b'"function"'})
+    if read.type is None and is_given(read.function):
+        return with_fields(choice, {"type": b'"function"'})
+    if read.type == "tool" and read.name is not None:
+        return msgspec.json.encode({"type": "function", "function": {"name": read.name}})
+    return _MODES.get(read.type or "", choice)
 
 
 def _is_forced(choice: bytes) -> bool:

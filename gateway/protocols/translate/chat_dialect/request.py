@@ -85,10 +85,15 @@ def _fit_part(part: Json, caps: Capabilities, dropped: list[str]) -> Json:
     if part["type"] == "image_url" and not caps.images:
         dropped.append("input_image")
         return {"type": "text", "text": NO_IMAGES}
-    if part["type"] == "file" and not caps.files:
+    if part["type"] == "file" and not (caps.files and _is_data(part)):
         dropped.append("input_file")
         return {"type": "text", "text": NO_FILES}
     return part
+
+
+def _is_data(part: Json) -> bool:
+    """Return whether a file is sent as data: chat completions take no URL of one."""
+    return not str(part["file"].get("file_data")).lower().startswith(("https://", "http://"))
 
 
 def _fit_old_reasoning(message: Json, caps: Capabilities) -> None:

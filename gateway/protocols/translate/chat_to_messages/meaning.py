@@ -73,13 +73,26 @@ def arguments_of(tool_input: Raw) -> str:
     """
     Return a call's arguments: its input as compact JSON, with numbers unchanged.
 
+    An input that is the JSON of an object in a string is that object.
+
     Raises:
         GatewayError: UPSTREAM_MALFORMED: not UTF-8, or nested too deeply.
     """
     raw = bytes(tool_input)
+    if raw.strip()[:1] == b'"':
+        raw = _quoted_object(raw) or raw
     if raw.strip() in (b"", b"null"):
         return "{}"
     try:
         return msgspec.json.format(raw, indent=-1).decode()
     except (ValueError, RecursionError) as error:
         raise GatewayError(ErrorKind.UPSTREAM_MALFORMED, "Upstream sent malformed data") from error
+
+
+def _quoted_object(raw: bytes) -> bytes | None:
+    try:
+        text = msgspec.json.decode(raw, type=str).encode()
+        msgspec.json.decode(text, type=dict[str, Raw])
+    except (ValueError, RecursionError):
+        return None
+    return text

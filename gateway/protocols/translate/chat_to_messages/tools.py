@@ -133,6 +133,10 @@ def _choice(asked: str | ClientChoice | None, names: ToolNames) -> ToolChoice | 
             return ToolChoice(_MODES[asked])
     elif asked.type in (None, "function") and asked.function is not None:
         return ToolChoice("tool", name=names.shorten(asked.function.name))
+    elif asked.type == "tool" and asked.name is not None:
+        return ToolChoice("tool", name=names.shorten(asked.name))
+    elif asked.type in _MODES:
+        return ToolChoice(_MODES[asked.type])
     wanted = asked if isinstance(asked, str) else asked.type
     raise GatewayError(
         ErrorKind.UNSUPPORTED,

@@ -135,6 +135,9 @@ class ChatReader:
             # Azure begins with its filter's result for the prompt, without an id.
             if self._sink.needs_id and not chunk.id and choice is None and usage is None:
                 return None
+            # A role alone is no response: another deployment can still give one.
+            if usage is None and (choice is None or _says_nothing(choice)):
+                return None
             self._begin(chunk.id)
         elif not self._has_id and chunk.id:
             self._has_id = True
@@ -258,3 +261,11 @@ class ChatReader:
 
 def _is_last(chunk: Chunk) -> bool:
     return all(named_reason(choice.finish_reason) is not None for choice in chunk.choices or ())
+
+
+def _says_nothing(choice: Choice) -> bool:
+    """Return whether a choice has a role and empty text at most."""
+    given = choice.delta if choice.delta is not None else choice.message
+    if plain_reason(choice.finish_reason) is not None:
+        return False
+    return given is None or not any(getattr(given, name) for name in given.__struct_fields__)

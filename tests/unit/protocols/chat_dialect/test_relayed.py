@@ -179,3 +179,32 @@ def test_request_without_tools_may_mention_the_keywords() -> None:
     body = b'{"model":"m","messages":[{"role":"user","content":["$ref"]}]}'
 
     assert adapted(body, "moonshot") == (body, ())
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"type": "any"}, "required"),
+        ({"type": "auto"}, "auto"),
+        ({"type": "none"}, "none"),
+        ({"type": "tool", "name": "f"}, FUNCTION),
+    ],
+)
+def test_tool_choice_in_anthropics_form_is_converted(given, sent):
+    """Clients send it to models of Anthropic's behind a chat endpoint."""
+    result = adapted({"tool_choice": given}, "openai")
+
+    assert rest(result) == {"tool_choice": sent}
+    assert result.dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "is_dropped"),
+    [("openai", True), ("groq", True), ("gemini", True), ("openrouter", False), ("generic", False)],
+)
+def test_top_k_is_dropped_where_the_dialect_does_not_have_it(dialect, is_dropped):
+    """OpenAI refuses it; an unknown server gets what the client sends."""
+    result = adapted({"top_k": 5}, dialect)
+
+    assert ("top_k" in rest(result)) is not is_dropped
+    assert result.dropped == (("top_k",) if is_dropped else ())

@@ -298,3 +298,13 @@ def test_unknown_effort_is_dropped() -> None:
 
     assert "reasoning_effort" not in chat
     assert dropped == ("reasoning",)
+
+
+def test_file_by_url_is_left_out_of_chat_completions_and_named() -> None:
+    """They take data only."""
+    document = {"type": "input_file", "file_url": "https://example.com/a.pdf"}
+
+    chat, dropped = fitted("openai", input=[{"role": "user", "content": [document]}])
+
+    assert "example.com" not in json.dumps(chat)
+    assert dropped == ("input_file",)

@@ -297,6 +297,8 @@ def test_thinking_that_is_no_object_is_refused():
         ("none", {"type": "none"}),
         ("required", {"type": "any"}),
         ({"type": "function", "function": {"name": "w"}}, {"type": "tool", "name": "w"}),
+        ({"type": "any"}, {"type": "any"}),
+        ({"type": "tool", "name": "w"}, {"type": "tool", "name": "w"}),
         (None, None),
     ],
 )

@@ -12,6 +12,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.openai_chat.lenient import (
     decode_chunk,
     decode_completion,
+    is_error_object,
     named_reason,
     read_response,
 )
@@ -226,3 +227,16 @@ def test_arguments_object_keeps_its_characters() -> None:
     function = choice.message.tool_calls[0].function
     assert function is not None
     assert function.arguments == '{"city":"Köln"}'
+
+
+@pytest.mark.parametrize(
+    ("data", "is_error"),
+    [
+        (b'{"object": "error", "message": "m"}', True),
+        (b' {"detail": "CUDA out of memory"}', True),
+        (b'{"choices": [], "detail": 1}', False),
+    ],
+)
+def test_error_objects_of_a_stream_are_recognised(data: bytes, is_error: bool) -> None:
+    """VLLM's own form, and that of its web framework."""
+    assert is_error_object(data) is is_error

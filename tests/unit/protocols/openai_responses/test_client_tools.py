@@ -265,7 +265,7 @@ def test_ids_of_calls_that_the_client_ran_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "member"), [("input_image", "image_url"), ("input_file", "file_data")]
+    ("kind", "member"), [("input_image", "image_url"), ("input_file", "file_data or file_url")]
 )
 def test_part_without_its_content_names_the_member(kind: str, member: str) -> None:
     """A part by file id would have to be fetched."""

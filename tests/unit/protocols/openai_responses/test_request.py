@@ -122,7 +122,7 @@ def test_member_is_carried_under_its_chat_name(
         ({"input": [{"role": "robot", "content": "x"}]}, "input.0"),
         ({"input": [user([{"type": "input_audio"}])]}, "input.0"),
         ({"input": [user([{"type": "input_image", "file_id": "f"}])]}, "input.0"),
-        ({"input": [user([{"type": "input_file", "file_url": "https://x"}])]}, "input.0"),
+        ({"input": [user([{"type": "input_file", "file_id": "file-1"}])]}, "input.0"),
         ({"input": [user("x"), user(5)]}, "input.1"),
         ({"input": [{"type": "function_call", "name": "f"}]}, "input.0"),
         ({"input": [{"type": "function_call", "call_id": "c"}]}, "input.0"),

@@ -38,7 +38,7 @@ def test_request_is_echoed_compact_and_with_defaults() -> None:
     "parameters":{}}],"tool_choice":"required","parallel_tool_calls":false,"max_output_tokens":9}"""
     asked = translate_responses_request(body).context
 
-    raw = responses_stream(asked).feed(chunk({"content": ""}))
+    raw = responses_stream(asked).feed(chunk({"content": "Hi"}))
 
     response = events_in(raw)[0]["response"]
     assert b"\n    " not in raw

@@ -131,6 +131,13 @@ WORDINGS = [
         32768,
     ),
     ("Prompt exceeds max length", None, None),
+    ("The prompt is too long: 134723, model maximum context length: 32767", 134723, 32767),
+    (
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 65537. Given: 79993"
+        " `inputs` tokens and 1024 `max_new_tokens`",
+        79993,
+        65537,
+    ),
     ("prompt too long; exceeded max context length by 4 tokens", None, None),
     (
         "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 983616]",
@@ -194,6 +201,9 @@ def test_long_messages_are_read_in_time(part):
         (400, {"message": "m", "code": "model_max_prompt_tokens_exceeded"}),
         (400, {"message": "m", "type": "exceed_context_size_error", "code": 400}),
         (400, {"message": "Prompt 超长", "code": "1261"}),
+        (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 65537. Given: 79993 "
+               "`inputs` tokens and 1024 `max_new_tokens`", "type": "invalid_request_error"}),
+        (500, {"message": "the request exceeds the available context size", "code": 500}),
         (413, {"message": "Please reduce the length of the messages", "code": None}),
         (400, {"message": "Provider returned error", "code": 400, "metadata": {"raw": json.dumps(
             {"error": {"message": "prompt token count of 5 exceeds the limit of 4"}})}}),

@@ -39,6 +39,24 @@ def test_nothing_is_malformed(operation: tuple[Wire, Endpoint], body: bytes) -> 
     assert read_response_fault(*operation, body) is MALFORMED_RESPONSE
 
 
+@pytest.mark.parametrize(
+    ("choice", "is_answer"),
+    [
+        (b'{"message":{"role":"assistant","content":""},"finish_reason":"stop"}', True),
+        (b'{"message":{"role":"assistant","content":null},"finish_reason":null}', False),
+        (b'{"message":{"role":"assistant","content":""}}', False),
+        (b'{"message":{"role":"assistant","tool_calls":[{}]}}', True),
+    ],
+)
+def test_message_that_neither_says_nor_finishes_anything_is_malformed(
+    choice: bytes, is_answer: bool
+) -> None:
+    """A stream that ended after its first chunk has a role only."""
+    found = read_response_fault(*CHAT, b'{"choices":[%b]}' % choice)
+
+    assert found is (None if is_answer else MALFORMED_RESPONSE)
+
+
 @pytest.mark.parametrize("operation", ALL)
 @pytest.mark.parametrize(
     ("body", "fault", "message"),
