@@ -282,3 +282,13 @@ def _type_name(name: str) -> str:
 def _param(path: str) -> str:
     """Return `.messages[0].content` as `messages.0.content`."""
     return _INDEX.sub(r".\1", path).lstrip(".")
+
+
+def quoted_object(raw: bytes) -> bytes | None:
+    """Return the JSON object in a JSON string; None: the string is something else."""
+    try:
+        text = msgspec.json.decode(raw, type=str).encode()
+        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (ValueError, RecursionError):
+        return None
+    return text

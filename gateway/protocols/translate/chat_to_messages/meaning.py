@@ -11,7 +11,7 @@ from msgspec import Raw
 from gateway.core.model import Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.usage import UsageCounters
-from gateway.protocols.codec.json_decode import join_surrogates
+from gateway.protocols.codec.json_decode import join_surrogates, quoted_object
 from gateway.protocols.openai_chat.completion import (
     CompletionDetails,
     CompletionUsage,
@@ -80,19 +80,10 @@ def arguments_of(tool_input: Raw) -> str:
     """
     raw = bytes(tool_input)
     if raw.strip()[:1] == b'"':
-        raw = _quoted_object(raw) or raw
+        raw = quoted_object(raw) or raw
     if raw.strip() in (b"", b"null"):
         return "{}"
     try:
         return msgspec.json.format(raw, indent=-1).decode()
     except (ValueError, RecursionError) as error:
         raise GatewayError(ErrorKind.UPSTREAM_MALFORMED, "Upstream sent malformed data") from error
-
-
-def _quoted_object(raw: bytes) -> bytes | None:
-    try:
-        text = msgspec.json.decode(raw, type=str).encode()
-        msgspec.json.decode(text, type=dict[str, Raw])
-    except (ValueError, RecursionError):
-        return None
-    return text
