@@ -69,6 +69,11 @@ class PostgresServer:
         self._run("initdb", "-D", "data", "-U", "capio", f"--auth={method}", "--pwfile=password",
                   "--no-sync", "-E", "UTF8", "--no-locale")  # fmt: skip
 
+    @property
+    def home(self) -> Path:
+        """The directory of its data; its processes run in it."""
+        return self._home
+
     def start(self) -> None:
         """Start and wait until it responds."""
         command = [
