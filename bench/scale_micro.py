@@ -33,7 +33,7 @@ from gateway.store.booking.rows import row_of
 from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
-from tests.support.metering import FakeSql, WorkerTill, ask_for, event_for
+from tests.support.metering import FakeSql, MeteringWorker, ask_for, event_for
 from tests.support.postgres import PostgresServer, find_binaries
 from tests.support.usage import encoded, usage_event
 from tests.support.valkey import ValkeyProcess
@@ -56,7 +56,7 @@ async def renewals(streams: int, rounds: int) -> None:
         return (found["used_cpu_user"] + found["used_cpu_sys"]) * 1e6
 
     with tempfile.TemporaryDirectory() as home:
-        worker = WorkerTill(url, sql, Path(home))
+        worker = MeteringWorker(url, sql, Path(home))
         await worker.start()
         try:
             held = [

@@ -7,6 +7,7 @@ The composition root: builds all objects of one worker process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from gateway.edge.inference import Inference
 from gateway.edge.models import ModelsApi
 from gateway.edge.probes import Probes
 from gateway.edge.responses_api import ResponsesApi
+from gateway.errors import GatewayError
 from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.client.authenticator import Authenticator
@@ -67,6 +69,7 @@ from gateway.tokens.counters import Counters
 from gateway.upstream.transport import UpstreamTransport
 
 _PUBLISH_EVERY_S = 1.0
+_PROBE_SQL_EVERY_S = 5.0
 
 
 class Stores:
@@ -195,6 +198,8 @@ class EdgeBuilder:
             _publish_counters(stores, self._transport, call_log, self._routing)
         )
         stack.push_async_callback(_cancel, publishing)
+        probing = asyncio.create_task(_probe_sql(stores.database))
+        stack.push_async_callback(_cancel, probing)
         live = LiveReports(stores.redis, settings.redis.key_prefix)
         stack.push_async_callback(
             _cancel, asyncio.create_task(_publish_live_calls(live, self.running))
@@ -318,6 +323,7 @@ async def _publish_counters(
             metrics.log_lines_dropped.inc(call_log.dropped - dropped)
             dropped = call_log.dropped
             metrics.redis_unavailable.set(0 if redis.state is RedisState.READY else 1)
+            metrics.sql_unavailable.set(0 if stores.database.is_available else 1)
             metrics.bus_failures.inc(redis.failed_total - failed)
             failed = redis.failed_total
             call_metrics.flush()
@@ -325,6 +331,15 @@ async def _publish_counters(
             await asyncio.sleep(_PUBLISH_EVERY_S)
     finally:
         call_metrics.flush()
+
+
+async def _probe_sql(database: Database) -> None:
+    """Try an unavailable database again until it responds: an idle worker does not use it."""
+    while True:
+        await asyncio.sleep(_PROBE_SQL_EVERY_S)
+        if not database.is_available:
+            with contextlib.suppress(GatewayError):
+                await database.ping()
 
 
 async def _publish_live_calls(reports: LiveReports, running: RunningCalls) -> None:

@@ -97,6 +97,7 @@ class Recorder:
             metrics.count_dropped(*wires, len(call.dropped))
         if attempt.first_content_at is not None and not attempt.given_up:
             metrics.observe_ttft(label, attempt.first_content_at - attempt.sent_at)
+            metrics.observe_client_ttft(endpoint, attempt.first_content_at - call.started_at)
             if attempt.content_count > 1 and attempt.last_content_at is not None:
                 span = attempt.last_content_at - attempt.first_content_at
                 metrics.observe_inter_token(label, span / (attempt.content_count - 1))

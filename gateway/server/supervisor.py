@@ -18,6 +18,7 @@ workers have drained.
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 import os
 import platform
@@ -100,6 +101,7 @@ class Supervisor:
         self._console: Child | None = None
         self._stopping = threading.Event()
         self._stopped = threading.Event()
+        self._digest = ""
         self._hangup = False
         self._reloading = threading.Lock()
         self._pid = os.getpid()
@@ -165,10 +167,20 @@ class Supervisor:
         fix_process(self._pid)
         self._metrics = Metrics()
         self._metrics.build_info.labels(__version__, platform.python_version()).set(1)
-        self._metrics.config_applied_at.set(time.time())
+        self._note_applied()
         for result in ("applied", "rejected", "not_applied"):
             self._metrics.config_reloads.labels(result)  # an alert needs the zero before the one
         self._write_settings()
+
+    def _note_applied(self) -> None:
+        """Let the metrics say which configuration is applied, and since when."""
+        digest = hashlib.sha256(msgspec.json.encode(self.settings)).hexdigest()[:12]
+        if digest != self._digest:
+            if self._digest:
+                self._metrics.config_info.labels(self._digest).set(0)
+            self._metrics.config_info.labels(digest).set(1)
+            self._digest = digest
+        self._metrics.config_applied_at.set(time.time())
 
     def _write_settings(self) -> None:
         """Write the checked settings, which contain no secrets, for the children."""
@@ -284,7 +296,7 @@ class Supervisor:
                 " log."
             )
         self._metrics.config_reloads.labels("applied").inc()
-        self._metrics.config_applied_at.set(time.time())
+        self._note_applied()
         logger.info("config_reloaded", extra=found)
         return {"ok": True, **found}
 

@@ -126,6 +126,10 @@ class CallMetrics:
         """Observe the time to first token of a stream."""
         self._observe(self._metrics.ttft, deployment, seconds)
 
+    def observe_client_ttft(self, endpoint: str, seconds: float) -> None:
+        """Observe the time to first token of a stream, as its client sees it."""
+        self._observe(self._metrics.client_ttft, endpoint, seconds)
+
     def observe_inter_token(self, deployment: str, seconds: float) -> None:
         """Observe the mean inter-token latency of a stream."""
         self._observe(self._metrics.inter_token, deployment, seconds)

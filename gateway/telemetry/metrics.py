@@ -139,6 +139,13 @@ class Metrics:
             _SLOW,
             ("deployment",),
         )
+        self.client_ttft = self._histogram(
+            "gateway_client_ttft_seconds",
+            "Time from the request head to the first content of a stream, as the client sees it:"
+            " admission and failed attempts included.",
+            _SLOW,
+            ("endpoint",),
+        )
         self.inter_token = self._histogram(
             "gateway_inter_token_seconds",
             "Mean time between two contents of a stream; one observation per stream.",
@@ -305,6 +312,19 @@ class Metrics:
             "Version of the gateway and of Python; always 1.",
             "livemax",
             ("version", "python"),
+        )
+        self.sql_unavailable = self._gauge(
+            "gateway_sql_unavailable",
+            "Whether the database was unavailable when a worker last used it. Such a worker tries"
+            " again every 5 s.",
+            "livemax",
+        )
+        self.config_info = self._gauge(
+            "gateway_config_info",
+            "Digest of the configuration without secrets; 1 for the one that is applied, 0 for"
+            " earlier ones. Instances with the same digest have the same configuration.",
+            "livemax",
+            ("sha256",),
         )
         self.config_reloads = self._counter(
             "gateway_config_reloads_total",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 import urllib.error
@@ -58,10 +59,23 @@ def test_reload_takes_new_models_without_refusing_a_call(service: Service) -> No
     key = service.new_key("reload").raw
     model = f'name = "new"\ndeployments = [{{ provider = "demo", model = "{OPENAI_MODEL}" }}]\n'
 
+    (before,) = applied_digests(service)
+
     add(service, f"[[models]]\n{model}")
 
     until(lambda: "new" in names(service, key), "the new model never came")
     until(lambda: reloads(service, "applied") == 1.0, "the reload was not counted")
+    until(lambda: applied_digests(service) not in ([], [before]), "the digest stayed")
+    assert len(applied_digests(service)) == 1
+
+
+def applied_digests(service: Service) -> list[str]:
+    """Return the digests of the configuration that the metrics call applied."""
+    return re.findall(
+        r'^gateway_config_info\{sha256="([0-9a-f]{12})"\} 1\.0$',
+        service.process.metrics(),
+        re.MULTILINE,
+    )
 
 
 def sample(service: Service, name: str) -> float:

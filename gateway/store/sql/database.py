@@ -12,17 +12,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import sqlalchemy as sa
 from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Settings
 from gateway.store.sql.failures import mapped_failures
 from gateway.store.sql.transactions import (
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
 POOL_TIMEOUT_S = 10.0
+PING_TIMEOUT_S = 5.0
 BUSY_TIMEOUT_S = 10.0
 """How long a SQLite writer waits for the write lock."""
 POOL_RECYCLE_S = 1800
@@ -86,6 +89,9 @@ class Database:
         else:
             raise ValueError("sql.url: must be `embedded` or start with postgresql://")
 
+        self.is_available = True
+        """The last transaction did not fail because the database was unavailable."""
+
     def load(self) -> None:
         """Load what the first transaction needs, so that it does not wait for imports."""
         _ = self._writer
@@ -110,7 +116,7 @@ class Database:
         Raises:
             GatewayError: STORE_UNAVAILABLE.
         """
-        with mapped_failures():
+        with self._watched():
             async with asyncio.timeout(timeout_s), self._engine.connect() as connection:
                 yield connection
 
@@ -123,9 +129,30 @@ class Database:
             GatewayError: STORE_UNAVAILABLE; the transaction may or may not have been committed.
             sqlalchemy.exc.DBAPIError: a row was rejected, see `failures.refuses_row`.
         """
-        with mapped_failures():
+        with self._watched():
             async with self._writer.begin() as connection:
                 yield connection
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            with mapped_failures():
+                yield
+        except GatewayError as error:
+            # A block may raise others, which concern what it does.
+            self.is_available = error.kind is not ErrorKind.STORE_UNAVAILABLE
+            raise
+        self.is_available = True
+
+    async def ping(self) -> None:
+        """
+        Wait for a response of the database.
+
+        Raises:
+            GatewayError: STORE_UNAVAILABLE.
+        """
+        async with self.read(timeout_s=PING_TIMEOUT_S) as connection:
+            await connection.execute(sa.text("SELECT 1"))
 
     def transactions(self) -> Transactions:
         """Return a runner of whole transactions with a connection of its own; `aclose` it."""

@@ -101,6 +101,14 @@ async def test_answered_call_has_an_event_a_line_and_metrics() -> None:
     assert records.metrics._deployments == {("up/up-m", "openai", "completed"): 1}
     assert records.metrics._models == {("m", False, "completed"): 1}
     assert records.metrics._tokens == {"up/up-m": [10, 0, 0, 4, 0]}
+    records.metrics.flush()
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in records.metrics._metrics.client_ttft.collect()
+        for sample in family.samples
+    }
+    # 10 ms later than the deployment's, which begins when the request is sent.
+    assert samples["gateway_client_ttft_seconds_sum", "chat_completions"] == pytest.approx(0.5)
 
 
 async def test_reserved_call_is_settled_instead_of_logged() -> None:
@@ -171,7 +179,7 @@ async def test_single_content_has_no_gap() -> None:
 
     names = {label for _, label, _ in records.metrics._histograms}
     assert names == {"chat_completions", "up/up-m"}
-    assert len(records.metrics._histograms) == 3
+    assert len(records.metrics._histograms) == 4
 
 
 def test_event_holds_neither_key_nor_content() -> None:
