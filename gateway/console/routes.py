@@ -5,10 +5,10 @@ from __future__ import annotations
 from gateway.console.activity.routes import ROUTES as ACTIVITY
 from gateway.console.keys.key_page import ROUTES as KEY
 from gateway.console.keys.list_page import ROUTES as KEYS
-from gateway.console.keys.overview import ROUTES as OVERVIEW
 from gateway.console.keys.playground import ROUTES as PLAYGROUND
 from gateway.console.oidc.pages import ROUTES as OIDC
 from gateway.console.operators.routes import ROUTES as OPERATORS
+from gateway.console.overview.pages import ROUTES as OVERVIEW
 from gateway.console.profile.passkeys import ROUTES as PASSKEYS
 from gateway.console.profile.preferences import ROUTES as PREFERENCES
 from gateway.console.profile.security import ROUTES as SECURITY

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
 from starlette.responses import Response
 
+from gateway.console.activity.drawing import bar_name, days_of, draw
 from gateway.console.activity.report import Report, ReportRow, build
 from gateway.console.activity.scope import (
     calls_href,
@@ -30,7 +29,6 @@ from gateway.console.reporting.filters import (
     Range,
     UsageFilter,
 )
-from gateway.console.reporting.plots import Bar, lines, stacked_bars
 from gateway.console.reporting.zones import Bucket, Period, Step, buckets, segments
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
@@ -74,7 +72,7 @@ async def usage(page: Page) -> Response:
     report = build(rows, len(bars), shown.metric, names, places)
     table = _by_bar(rows, bars) if shown.group is Grouping.DAY else report.rows
     if shown.group is Grouping.DAY:
-        names = {str(n): _bar_name(bar, period.step) for n, bar in enumerate(bars)}
+        names = {str(n): bar_name(bar, period.step) for n, bar in enumerate(bars)}
     file = download(
         page,
         f"usage-{period.first}-{period.last}",
@@ -84,7 +82,7 @@ async def usage(page: Page) -> Response:
     if file is not None:
         return file
     last_ms = await sums.last_call_ms(page.account.account_id)
-    query = shown.query()
+    query, title = shown.query(), _title(page, shown, period.step)
     return page.render(
         "activity/usage.html",
         headers={"hx-push-url": f"/app/usage?{query}"},
@@ -95,10 +93,8 @@ async def usage(page: Page) -> Response:
         rows=[_table_row(row, report, names, shown, period, bars) for row in table],
         all_calls=calls_href(period, **_narrowed(shown)),
         all_failed=calls_href(period, **{**_narrowed(shown), "outcome": Outcome.ANY_FAILURE}),
-        plot=_plot(page, report, bars, period, shown),
-        series=[(_series_name(page, line.name), line.color) for line in report.series],
-        plot_table=_plot_table(page, report, bars, period, shown.metric),
-        title=_title(page, shown, period.step),
+        drawing=draw(page, report, bars, period, shown.metric, title, _narrowed(shown)),
+        title=title,
         with_ttft=with_ttft,
         options=_options(page, shown, keys, catalogue),
         last_ms=last_ms,
@@ -155,7 +151,7 @@ def _table_row(
 ) -> dict[str, object]:
     fields, days = _narrowed(shown), period
     if shown.group is Grouping.DAY:
-        days = _days_of(bars[int(row.group)], period)
+        days = days_of(bars[int(row.group)], period)
     elif shown.group is Grouping.OUTCOME:
         fields["outcome"] = _OUTCOMES.get(row.group, shown.outcome)
     else:
@@ -168,35 +164,6 @@ def _table_row(
         "calls": calls_href(days, **fields),
         "failed": calls_href(days, **{**fields, "outcome": Outcome.ANY_FAILURE}),
     }
-
-
-def _days_of(bar: Bucket, period: Period) -> Period:
-    """Return the days of a bar: those of an hour are its day."""
-    first = bar.at.date()
-    if period.step is not Step.MONTH:
-        return Period(first, first, period.zone)
-    end = datetime.datetime.fromtimestamp(bar.end * 900 - 1, period.zone).date()
-    return Period(first, end, period.zone)
-
-
-def _bar_name(bar: Bucket, step: Step) -> str:
-    if step is Step.HOUR:
-        return bar.at.strftime("%b %-d, %H:%M")
-    return bar.at.strftime("%a, %b %-d, %Y" if step is Step.DAY else "%B %Y")
-
-
-def _bar_label(bar: Bucket, step: Step) -> str:
-    return bar.at.strftime({Step.HOUR: "%H:%M", Step.DAY: "%b %-d", Step.MONTH: "%b"}[step])
-
-
-def _show(metric: Metric) -> Callable[[float], str]:
-    if metric is Metric.SPEND:
-        return lambda value: rounded_money(round(value))
-    if metric is Metric.CACHE:
-        return lambda value: percent(value, 1)
-    if metric in _TTFT:
-        return lambda value: duration(round(value))
-    return compact
 
 
 def _title(page: Page, shown: UsageFilter, step: Step) -> str:
@@ -214,57 +181,6 @@ def _title(page: Page, shown: UsageFilter, step: Step) -> str:
         Step.MONTH: page.text("by month"),
     }[step]
     return f"{what} {by}" if shown.metric is not Metric.TOKENS else f"{what}, {by}"
-
-
-def _series_name(page: Page, name: str) -> str:
-    return {
-        "": page.text("other"),
-        "input": page.text("input"),
-        "cache_read": page.text("cache read"),
-        "cache_write": page.text("cache write"),
-        "output": page.text("output"),
-        "reasoning": page.text("reasoning"),
-    }.get(name, name)
-
-
-def _plot(
-    page: Page, report: Report, bars: Sequence[Bucket], period: Period, shown: UsageFilter
-) -> Markup:
-    show = _show(shown.metric)
-    narrowed = _narrowed(shown)
-    places = [
-        Bar(
-            _bar_label(bar, period.step),
-            _bar_name(bar, period.step),
-            calls_href(_days_of(bar, period), **narrowed),
-        )
-        for bar in bars
-    ]
-    series = [line._replace(name=_series_name(page, line.name)) for line in report.series]
-    label = page.text(
-        "%(title)s, %(first)s to %(last)s; in all %(calls)s requests for %(cost)s",
-        title=_title(page, shown, period.step),
-        first=period.first,
-        last=period.last,
-        calls=f"{report.total.calls:,}",
-        cost=rounded_money(report.total.cost_nanousd),
-    )
-    draw = stacked_bars if report.is_stacked else lines
-    return draw(places, series, label, show)
-
-
-def _plot_table(
-    page: Page, report: Report, bars: Sequence[Bucket], period: Period, metric: Metric
-) -> dict[str, object]:
-    """Return the numbers of the plot: one row for each bar with any."""
-    show = _show(metric)
-    found = []
-    for n, bar in enumerate(bars):
-        values = [line.values[n] for line in report.series]
-        if any(value is not None for value in values):
-            cells = ["" if value is None else show(value) for value in values]
-            found.append((_bar_name(bar, period.step), cells))
-    return {"names": [_series_name(page, line.name) for line in report.series], "rows": found}
 
 
 def _options(

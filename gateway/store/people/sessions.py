@@ -135,29 +135,40 @@ class Sessions:
                 SESSIONS.c.seen_at.label("used_at"),
                 SESSIONS.c.confirmed_at,
                 sa.exists().where(PASSKEYS.c.user_id == USERS.c.id).label("has_passkey"),
+                ACCOUNTS.c.id.label("member_of"),
+                ACCOUNTS.c.name.label("account_name"),
+                MEMBERSHIPS.c.role,
             )
             .join(USERS, USERS.c.id == SESSIONS.c.user_id)
+            .outerjoin(MEMBERSHIPS, MEMBERSHIPS.c.user_id == USERS.c.id)
+            .outerjoin(ACCOUNTS, ACCOUNTS.c.id == MEMBERSHIPS.c.account_id)
             .where(SESSIONS.c.digest == digest(token), USERS.c.disabled_at.is_(None))
+            .order_by(MEMBERSHIPS.c.created_at, MEMBERSHIPS.c.account_id)
         )
         now = int(self._clock())
         async with self._database.read() as connection:
-            row = (await connection.execute(query)).first()
-            if row is None:
-                return None
-            session = Session(
-                id=row.session_id,
-                account_id=row.account_id,
-                browser=row.browser,
-                created_at=row.began_at,
-                seen_at=row.used_at,
-                confirmed_at=row.confirmed_at,
-            )
-            user = user_of(row)
-            if not self._is_alive(session, user, now):
-                return None
-            accounts = await _accounts(connection, user.id)
+            rows = (await connection.execute(query)).all()
+        if not rows:
+            return None
+        row = rows[0]
+        session = Session(
+            id=row.session_id,
+            account_id=row.account_id,
+            browser=row.browser,
+            created_at=row.began_at,
+            seen_at=row.used_at,
+            confirmed_at=row.confirmed_at,
+        )
+        user = user_of(row)
+        if not self._is_alive(session, user, now):
+            return None
         if now - session.seen_at >= SEEN_EVERY_S:
             await self._touch(session.id, user.id, now)
+        accounts = tuple(
+            AccountRole(each.member_of, each.account_name, each.role)
+            for each in rows
+            if each.member_of is not None
+        )
         has_factor = user.totp is not None or bool(row.has_passkey)
         return SignedIn(session, user, accounts, has_factor)
 
@@ -235,14 +246,3 @@ async def end_sessions(connection: AsyncConnection, user_id: str, *, but: str = 
     await connection.execute(
         sa.delete(SESSIONS).where(SESSIONS.c.user_id == user_id, SESSIONS.c.id != but)
     )
-
-
-async def _accounts(connection: AsyncConnection, user_id: str) -> tuple[AccountRole, ...]:
-    query = (
-        sa.select(MEMBERSHIPS.c.account_id, ACCOUNTS.c.name, MEMBERSHIPS.c.role)
-        .join(ACCOUNTS, ACCOUNTS.c.id == MEMBERSHIPS.c.account_id)
-        .where(MEMBERSHIPS.c.user_id == user_id)
-        .order_by(MEMBERSHIPS.c.created_at, MEMBERSHIPS.c.account_id)
-    )
-    rows = await connection.execute(query)
-    return tuple(AccountRole(row.account_id, row.name, row.role) for row in rows)

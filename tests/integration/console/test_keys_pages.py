@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from gateway.console.web.viewer import Role
+from gateway.core.limits import Limits
+from gateway.core.model import Usage
 from gateway.settings import Deployment, Model, Prices, Provider, Server, Settings, WireEndpoint
 from gateway.store.accounts.audit import SYSTEM
+from gateway.store.accounts.credits import Credits
 from gateway.store.keys.repository import KeyDetails
 from gateway.store.people.tokens import new_token
 from gateway.store.sql.database import Database
@@ -54,7 +57,7 @@ def account_id(app: ConsoleApp) -> str:
 
 
 async def test_overview_and_list_take_few_statements(app: ConsoleApp) -> None:
-    """At most four, to which the two of the session are added."""
+    """At most five, to which that of the session is added."""
     await app.services.keys.create(account_id(app), KeyDetails(name="laptop"), SYSTEM)
     counts = {}
     for path in ("/app", "/app/api-keys"):
@@ -62,7 +65,7 @@ async def test_overview_and_list_take_few_statements(app: ConsoleApp) -> None:
             assert (await app.client.get(path)).status_code == 200
         counts[path] = len(ran)
 
-    assert counts == {"/app": 4, "/app/api-keys": 3}
+    assert counts == {"/app": 5, "/app/api-keys": 3}
 
 
 async def test_guide_waits_until_a_call_completes(app: ConsoleApp) -> None:
@@ -191,3 +194,34 @@ async def test_overview_guides_to_the_first_call(app: ConsoleApp) -> None:
     assert "ANTHROPIC_BASE_URL" in shown.text
     assert 'hx-trigger="every 3s"' in part.text
     assert "<html" not in part.text
+
+
+async def test_overview_shows_the_last_fortnight(app: ConsoleApp) -> None:
+    """Balance and how long it lasts, budgets, failures, the share of caches, and a plot."""
+    account, services = account_id(app), app.services
+    await Credits(services.database).topup(account, 10 * 10**9, SYSTEM, reason="test")
+    limits = Limits(budget_day_nanousd=4 * 10**9)
+    await services.accounts.change(account, SYSTEM, limits=limits)
+    now_ms = int(time.time() * 1000)
+    for n, (outcome, model) in enumerate((("completed", "kimi-k2.6"), ("failed", "gone"))):
+        event = usage_event(
+            f"req_{n}",
+            account_id=account,
+            at_ms=now_ms,
+            outcome=outcome,
+            model=model,
+            usage=Usage(input=100, cache_read=300, output=5),
+            cost_nanousd=(2 - 2 * n) * 10**9,
+        )
+        await book_calls(services.database, event)
+
+    shown = (await app.client.get("/app")).text
+
+    # It spent 2 of 10 dollars today: 8 last for 4 days.
+    assert "lasts about 4 days at this week's pace" in shown
+    assert "of $4.00" in shown
+    assert "50 % failed".replace(" %", "\N{NARROW NO-BREAK SPACE}%") in shown
+    assert "75\N{NARROW NO-BREAK SPACE}%" in shown
+    assert 'aria-label="Spend by day, ' in shown
+    assert "in all 2 requests for $2.00" in shown
+    assert "outcome=failures" in shown

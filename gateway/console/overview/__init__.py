@@ -1,0 +1,1 @@
+"""`/app`: the account at a glance, and the guide to the first call."""
