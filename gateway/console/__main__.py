@@ -1,4 +1,4 @@
-"""Runs the console: `python -m gateway.console SETTINGS`."""
+"""Runs the console: `python -m gateway.console SETTINGS [CONFIGURATION]`."""
 
 import gc
 import sys
@@ -8,4 +8,4 @@ gc.disable()  # imports leave no garbage; `run_console` enables it once it serve
 from gateway.console.process import main  # noqa: E402
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

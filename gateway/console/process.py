@@ -67,6 +67,7 @@ async def run_console(
     stop: asyncio.Event,
     *,
     pages: bool = True,
+    config_path: Path | None = None,
 ) -> None:
     """
     Serve the pages and the admin API until `stop` is set.
@@ -77,6 +78,7 @@ async def run_console(
         reload: Returns the new settings on SIGHUP; ConfigError keeps the current ones.
         stop: Ends the server.
         pages: False: only the admin API.
+        config_path: The file of the settings, which a page compares with them.
     """
     async with AsyncExitStack() as stack:
         redis = await open_redis(settings, secrets, stack)
@@ -85,6 +87,7 @@ async def run_console(
         make = _make_pages if pages else _make_stores
         stores, application, renderings = make(settings, secrets, database, redis)
         stack.push_async_callback(stores.publisher.aclose)
+        stores.config_path = config_path
         api = admin_api(
             stores,
             open_database(settings, secrets, stack, ADMIN_CONNECTIONS, ADMIN_STATEMENT_TIMEOUT_S),
@@ -158,22 +161,25 @@ async def _warm(renderings: Iterator[Rendering], stop: asyncio.Event) -> None:
         pause_s = _WARM_PAUSE_S
 
 
-def main(settings_path: str) -> None:
+def main(settings_path: str, config_path: str | None = None) -> None:
     """Run until SIGTERM or the end of the supervisor."""
     end_with_parent()
     os.nice(NICE)
     path = Path(settings_path)
     settings = _read(path)
     logs.configure(settings.server.log_format)
-    asyncio.run(_main(settings, lambda: _read(path)))
+    config = None if config_path is None else Path(config_path)
+    asyncio.run(_main(settings, lambda: _read(path), config))
 
 
-async def _main(settings: Settings, reload: Reload) -> None:
+async def _main(settings: Settings, reload: Reload, config_path: Path | None) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor stops this process
     secrets = resolve_secrets(settings, os.environ, read_text, wanted=Wanted.CONSOLE)
-    await run_console(settings, secrets, reload, stop, pages=settings.console.enabled)
+    await run_console(
+        settings, secrets, reload, stop, pages=settings.console.enabled, config_path=config_path
+    )
 
 
 def _read(path: Path) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import msgspec
 
@@ -59,6 +60,8 @@ class Stores:
         self.secrets = secrets
         self.database = database
         self.redis = redis
+        self.config_path: Path | None = None
+        """The configuration file; None: the service runs without one."""
         self.catalogue: Catalogue = build(settings, {})
         """Names, limits and prices of models; without providers' credentials."""
         self.key_records = Keys(database, settings.brand.key_prefix)

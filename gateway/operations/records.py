@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gateway.core.model import CallRecord
 from gateway.operations.refusals import UnknownCallError
 from gateway.operations.values import InvalidValueError, check_expiry
-from gateway.store.accounts.audit import Actor, AuditEntry, AuditLog
+from gateway.store.accounts.audit import EVERY_ENTRY, Actor, AuditEntry, AuditFilter, AuditLog
 from gateway.store.accounts.codes import MAX_CODES, Code, CodeDetails, Codes, NewCode
 from gateway.store.accounts.reconcile import Reconciliation, reconcile
 from gateway.store.sql.database import Database
@@ -73,10 +73,17 @@ class RecordOperations:
         return event
 
     async def audit(
-        self, *, object_id: str | None = None, before_id: int | None = None, limit: int
+        self,
+        *,
+        object_id: str | None = None,
+        which: AuditFilter = EVERY_ENTRY,
+        before_id: int | None = None,
+        limit: int,
     ) -> Sequence[AuditEntry]:
         """Return changes before the entry `before_id`, newest first."""
-        return await self._audit.list(object_id=object_id, before_id=before_id, limit=limit)
+        return await self._audit.list(
+            object_id=object_id, which=which, before_id=before_id, limit=limit
+        )
 
     async def reconcile(self) -> Reconciliation:
         """Recompute balances from the ledger and return the differences."""

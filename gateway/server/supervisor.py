@@ -79,7 +79,7 @@ class Supervisor:
         reload: Returns the new configuration; ConfigError keeps the current one. None: there is no
             file to read again.
         extra: Additional children, started before the workers.
-        config_path: The file to watch if `server.watch_config`.
+        config_path: The file, watched if `server.watch_config`.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Supervisor:
     ) -> None:
         self.settings = settings
         self._reload = reload
+        self._config_path = config_path
         self._file: ConfigFile | None = None
         if reload is not None and config_path is not None and settings.server.watch_config:
             self._file = ConfigFile(config_path)
@@ -207,6 +208,8 @@ class Supervisor:
             )
         if self.settings.runs_console:
             pages = [sys.executable, "-m", "gateway.console", str(self._runtime)]
+            if self._config_path is not None:
+                pages.append(str(self._config_path.absolute()))
             self._console = Child(
                 "console", pages, environment=console_environment(self.settings, os.environ)
             )

@@ -76,6 +76,8 @@ OPERATORS = (
     "/admin-ui/people",
     "/admin-ui/codes",
     "/admin-ui/system",
+    "/admin-ui/system/components",
+    "/admin-ui/system/configuration",
     "/admin-ui/margins/simulator",
     "/admin-ui/audit",
 )

@@ -32,15 +32,15 @@ def console(config_path: Path | None) -> None:
     secrets = store_secrets(settings, Wanted.CONSOLE)
     configure(settings.server.log_format)
     try:
-        asyncio.run(_run_console(settings, secrets, lambda: read_config(path)))
+        asyncio.run(_run_console(settings, secrets, lambda: read_config(path), path))
     except GatewayError as error:
         fail([f"{error.message} ({error.detail})"], FAILURE)
     except (OSError, ValueError) as error:
         fail([str(error)], FAILURE)
 
 
-async def _run_console(settings: Settings, secrets: Secrets, reload: Reload) -> None:
+async def _run_console(settings: Settings, secrets: Secrets, reload: Reload, path: Path) -> None:
     await check_redis(settings, secrets)
     await prepare_schema(settings, secrets.sql_password)
     stop = stop_event()
-    await run_console(settings, secrets, reload, stop)
+    await run_console(settings, secrets, reload, stop, config_path=path)

@@ -22,6 +22,7 @@ from gateway.operations.objects import (
 )
 from gateway.operations.records import CodeOperations, RecordOperations
 from gateway.operations.values import read_amount, read_text, read_time, require_amount
+from gateway.store.accounts.audit import AuditFilter
 from gateway.store.accounts.codes import CodeDetails
 from gateway.store.sql.database import Database
 from gateway.store.usage.reports import CallFilter, GroupBy
@@ -106,10 +107,14 @@ class AdminRecords:
         return json_response(call_object(await self._records.call(request.names[0])))
 
     async def _list_audit(self, request: AdminRequest) -> Response:
-        query = Query(request.query, ("object", "before", "limit"))
+        query = Query(request.query, ("object", "actor", "action", "before", "limit"))
         limit = query.number("limit", PAGE, MAX_PAGE)
+        which = AuditFilter(actor=query.text("actor") or "", action=query.text("action") or "")
         found = await self._records.audit(
-            object_id=query.text("object"), before_id=query.optional_number("before"), limit=limit
+            object_id=query.text("object"),
+            which=which,
+            before_id=query.optional_number("before"),
+            limit=limit,
         )
         return list_response(found, limit, found[-1].id if found else None)
 

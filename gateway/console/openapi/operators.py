@@ -383,7 +383,13 @@ def _records() -> tuple[Operation, ...]:
             *("GET", "audit", RECORDS),
             ("List the audit log", "Changes, newest first."),
             Success(shapes.AuditList, "One page."),
-            parameters=(Parameter("object", "query", "Id of the object."), _BEFORE, _LIMIT),
+            parameters=(
+                Parameter("object", "query", "Id of the object."),
+                Parameter("actor", "query", "A part of the actor's name."),
+                Parameter("action", "query", "What the action begins with: `key.`."),
+                _BEFORE,
+                _LIMIT,
+            ),
         ),
         _operation(
             *("GET", "reconcile", RECORDS),

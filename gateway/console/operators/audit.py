@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import AsyncIterator
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import msgspec
 from starlette.responses import Response
 
 from gateway.console.activity.scope import download, viewer_zone
 from gateway.console.reporting.downloads import ExportRow
-from gateway.console.reporting.filters import LONGEST_VALUE, UTC
+from gateway.console.reporting.filters import UTC, ChangesFilter
+from gateway.console.reporting.zones import QUARTER_S, day_start
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
 from gateway.core.calendar import rfc3339
 from gateway.operations.records import RecordOperations
-from gateway.store.accounts.audit import AuditEntry
+from gateway.store.accounts.audit import AuditEntry, AuditFilter
 
 PER_PAGE = 50
 EXPORT_LIMIT = 10_000
 _BATCH = 500
+_A_DAY = datetime.timedelta(days=1)
 _COLUMNS = ("id", "time", "actor", "action", "object", "before", "after", "request_id", "address")
 
 
@@ -33,23 +37,59 @@ class Change(NamedTuple):
 
 async def audit(page: Page) -> Response:
     """Show a page of changes."""
-    records = page.services.records
-    wanted = page.query("object").strip()
-    object_id = wanted if 0 < len(wanted) <= LONGEST_VALUE and wanted.isprintable() else None
+    records, zone = page.services.records, viewer_zone(page) or UTC
+    shown = ChangesFilter.read(page.request.query_params)
+    object_id, which = shown.object_id or None, _selected(shown, zone)
     before = page.query("before")
     before_id = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None
-    file = download(page, "audit", _COLUMNS, _export(records, object_id, before_id))
+    file = download(page, "audit", _COLUMNS, _export(records, object_id, which, before_id))
     if file is not None:
         return file
-    found = await records.audit(object_id=object_id, before_id=before_id, limit=PER_PAGE + 1)
+    found = await records.audit(
+        object_id=object_id, which=which, before_id=before_id, limit=PER_PAGE + 1
+    )
     entries = found[:PER_PAGE]
     return page.render(
         "operators/audit.html",
         entries=[(entry, changes_of(entry)) for entry in entries],
-        object_id=object_id or "",
+        shown=shown,
+        query=shown.query(),
+        actions=_actions(page, shown.action),
         before=before_id,
         older=entries[-1].id if len(found) > PER_PAGE else None,
-        zone=(viewer_zone(page) or UTC).key,
+        zone=zone.key,
+    )
+
+
+def _actions(page: Page, shown: str) -> list[tuple[str, str]]:
+    """Return the actions of a select: those on each kind of object, and the one that is shown."""
+    text = page.text
+    found = {
+        "": text("All actions"),
+        "account.": text("Accounts"),
+        "credits.": text("Credits"),
+        "key.": text("Keys"),
+        "code.": text("Codes"),
+        "user.": text("Users"),
+        "session.": text("Sign-ins"),
+        "member.": text("Members"),
+        "link.": text("Links"),
+        "incident.": text("Incidents"),
+        "notice.": text("Notices"),
+        "deployment.": text("Probes"),
+        "usage.": text("Dead letters"),
+        "ledger.": text("Checks of balances"),
+    }
+    return list({**found, shown: found.get(shown, shown)}.items())
+
+
+def _selected(shown: ChangesFilter, zone: ZoneInfo) -> AuditFilter:
+    since, until = shown.since, shown.until
+    return AuditFilter(
+        actor=shown.actor,
+        action=shown.action,
+        since_ms=None if since is None else day_start(since, zone) * QUARTER_S * 1000,
+        until_ms=None if until is None else day_start(until + _A_DAY, zone) * QUARTER_S * 1000,
     )
 
 
@@ -69,12 +109,14 @@ def _json(facts: dict[str, object], name: str) -> str | None:
 
 
 async def _export(
-    records: RecordOperations, object_id: str | None, before_id: int | None
+    records: RecordOperations, object_id: str | None, which: AuditFilter, before_id: int | None
 ) -> AsyncIterator[ExportRow]:
     """Yield rows of up to EXPORT_LIMIT entries."""
     last_id, left = before_id, EXPORT_LIMIT
     while left > 0:
-        batch = await records.audit(object_id=object_id, before_id=last_id, limit=_BATCH)
+        batch = await records.audit(
+            object_id=object_id, which=which, before_id=last_id, limit=_BATCH
+        )
         for entry in batch:
             facts = [
                 None if each is None else msgspec.json.encode(each).decode()

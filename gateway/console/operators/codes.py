@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
 from typing import Final
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from gateway.console.activity.scope import download
 from gateway.console.operators.accounts import search_text
+from gateway.console.reporting.downloads import ExportRow, csv_lines
 from gateway.console.web.forms import Form
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
+from gateway.core.calendar import rfc3339
+from gateway.core.money import dollars
 from gateway.errors import GatewayError
 from gateway.operations.values import check_expiry, read_amount, read_text, read_time
 from gateway.store.accounts.codes import (
@@ -27,6 +33,13 @@ MOST_AT_ONCE: Final = 1000
 STATES: Final = ("open", "redeemed", "expired", "revoked")
 _PATH: Final = "/admin-ui/codes"
 _DAY_S: Final = 86_400
+EXPORT_LIMIT: Final = 10_000
+_BATCH: Final = 500
+_COLUMNS: Final = (
+    "id", "last_four", "amount_usd", "note", "made", "made_by", "expires", "state", "redeemed",
+    "redeemed_by",
+)  # fmt: skip
+_MADE_COLUMNS: Final = ("code", "amount_usd", "expires", "note")
 _MOST_NANOUSD: Final = 10**15
 _FIELDS: Final = ("amount", "count", "note", "expires")
 
@@ -101,9 +114,12 @@ async def _list(
     now = int(time.time())
     state = page.query("state") if page.query("state") in STATES else ""
     text, before = search_text(page), search_text(page, "before")
-    found = await Directory(page.services.database).codes(
-        state, now, text=text, before=before, limit=PER_PAGE + 1
-    )
+    directory = Directory(page.services.database)
+    if not made and not errors and not error:
+        file = download(page, "codes", _COLUMNS, _export(directory, state, now, text))
+        if file is not None:
+            return file
+    found = await directory.codes(state, now, text=text, before=before, limit=PER_PAGE + 1)
     shown = found[:PER_PAGE]
     return page.render(
         "operators/codes.html",
@@ -121,7 +137,9 @@ async def _list(
         text=text,
         before=before,
         older=shown[-1].id if len(found) > PER_PAGE else "",
+        query=urlencode({name: value for name, value in (("q", text), ("state", state)) if value}),
         made=made or [],
+        made_csv=csv_lines([_MADE_COLUMNS, *[_made_row(each) for each in made or []]]),
         fields=fields or {"amount": "", "count": "1", "note": "", "expires": ""},
         errors=errors or {},
         error=error,
@@ -129,6 +147,32 @@ async def _list(
         now=now,
         idem=page.new_form_token(),
     )
+
+
+def _made_row(made: NewCode) -> ExportRow:
+    code = made.code
+    return [made.raw, dollars(code.amount_nanousd), _time(code.expires_at), code.note]
+
+
+async def _export(directory: Directory, state: str, now: int, text: str) -> AsyncIterator[ExportRow]:
+    """Yield rows of up to EXPORT_LIMIT codes; the codes themselves are not stored."""
+    before, left = "", EXPORT_LIMIT
+    while left > 0:
+        batch = await directory.codes(state, now, text=text, before=before, limit=_BATCH)
+        for code in batch:
+            yield [
+                code.id, code.last_four, dollars(code.amount_nanousd), code.note,
+                _time(code.created_at), code.created_by, _time(code.expires_at), code.state(now),
+                _time(code.redeemed_at), code.redeemed_by,
+            ]  # fmt: skip
+        if len(batch) < _BATCH:
+            return
+        left -= _BATCH
+        before = batch[-1].id
+
+
+def _time(unix_s: int | None) -> str | None:
+    return None if unix_s is None else rfc3339(unix_s)
 
 
 ROUTES = (

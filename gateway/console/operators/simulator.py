@@ -16,7 +16,7 @@ from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
 from gateway.core.model import Model, TokenPrices
 from gateway.core.money import dollars, read_dollars
-from gateway.store.reports.usage import Run, SumsBy, SumsFilter, UsageSum, UsageSums, total
+from gateway.store.reports.usage import Run, SumsFilter, UsageSum, UsageSums, total
 
 CLASSES: Final = ("input", "cache_read", "cache_write", "output", "reasoning")
 FREE: Final = ("insured",)
@@ -93,10 +93,9 @@ async def simulator(page: Page) -> Response:
 async def _usage(page: Page, model: str) -> UsageSum:
     now = time.time()
     since, until = sums_since(now), int(now) // _QUARTER_S + 1
-    rows = await UsageSums(page.services.database).read(
-        SumsFilter(model=model), [Run(since, until, 0, until - since)], SumsBy.OUTCOME
-    )
-    return total([row for row in rows if row.group not in FREE])
+    sums, runs = UsageSums(page.services.database), [Run(since, until, 0, until - since)]
+    served = total(await sums.read(SumsFilter(model=model), runs))
+    return served - total(await sums.read(SumsFilter(model=model, outcomes=FREE), runs))
 
 
 def _prices_of(model: Model) -> dict[str, int]:

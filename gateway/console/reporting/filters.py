@@ -169,6 +169,39 @@ class MarginFilter(msgspec.Struct, frozen=True, kw_only=True):
         return _encode(fields)
 
 
+class ChangesFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which changes the audit log shows. `since` and `until` are days of the viewer's zone."""
+
+    object_id: str = ""
+    actor: str = ""
+    action: str = ""
+    since: datetime.date | None = None
+    until: datetime.date | None = None
+
+    @classmethod
+    def read(cls, query: Mapping[str, str]) -> Self:
+        """Return the filter of a URL."""
+        return cls(
+            object_id=_text(query, "object").strip(),
+            actor=_text(query, "actor").strip(),
+            action=_text(query, "action").strip(),
+            since=_date(query.get("since", "")),
+            until=_date(query.get("until", "")),
+        )
+
+    def query(self) -> str:
+        """Return the query string."""
+        return _encode(
+            {
+                "object": self.object_id,
+                "actor": self.actor,
+                "action": self.action,
+                "since": self.since.isoformat() if self.since else "",
+                "until": self.until.isoformat() if self.until else "",
+            }
+        )
+
+
 class CallsFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which calls the list of requests shows."""
 

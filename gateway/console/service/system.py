@@ -1,14 +1,13 @@
-"""`/admin-ui/system`: the settings in force, the stores, and third-party files."""
+"""`/admin-ui/system`: the stores, this host, and third-party files."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
@@ -17,22 +16,10 @@ from starlette.responses import Response
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
 from gateway.errors import GatewayError
-from gateway.settings import Settings
 from gateway.store.redis.client import RedisUnavailable, ReplyError
 
 _VENDOR: Final = Path(__file__).parents[1] / "static" / "vendor" / "VENDOR.toml"
-_LISTS: Final = ("providers", "models")
-"""They have pages of their own."""
-_USERINFO: Final = re.compile(r"(?<=://)[^/@\s]*@")
 _STORE_S: Final = 2.0
-
-
-class SettingLine(msgspec.Struct, frozen=True):
-    """A setting and its value; `is_default`: the file need not name it."""
-
-    name: str
-    value: str
-    is_default: bool
 
 
 class StoreLine(msgspec.Struct, frozen=True):
@@ -49,42 +36,10 @@ async def system(page: Page) -> Response:
     return page.render(
         "service/system.html",
         version=_version(),
-        sections=setting_lines(services.settings),
         stores=stores,
         vitals=vitals,
-        models=len(services.catalogue.models),
-        providers=len(services.settings.providers),
         vendored=vendored(),
     )
-
-
-def setting_lines(settings: Settings) -> list[tuple[str, list[SettingLine]]]:
-    """Return the settings of each section; secrets are not part of them."""
-    defaults = Settings()
-    found = []
-    for section in Settings.__struct_fields__:
-        if section in _LISTS:
-            continue
-        values, usual = getattr(settings, section), getattr(defaults, section)
-        lines = [
-            SettingLine(
-                f"{section}.{name}",
-                _shown(getattr(values, name)),
-                getattr(values, name) == getattr(usual, name),
-            )
-            for name in values.__struct_fields__
-        ]
-        found.append((section, lines))
-    return found
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "\N{EN DASH}"
-    plain = msgspec.to_builtins(value)
-    text = plain if isinstance(plain, str) else msgspec.json.encode(plain).decode()
-    # The URL of a store may name a user and a password.
-    return _USERINFO.sub("\N{HORIZONTAL ELLIPSIS}@", text)
 
 
 def vendored() -> list[dict[str, str]]:

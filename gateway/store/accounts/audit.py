@@ -51,6 +51,22 @@ class AuditEntry(msgspec.Struct, frozen=True):
     address: str | None
 
 
+class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Selects entries; by default all."""
+
+    actor: str = ""
+    """A part of the actor's name, in any case."""
+    action: str = ""
+    """An action, or what it begins with: `key.`."""
+    since_ms: int | None = None
+    """Unix milliseconds."""
+    until_ms: int | None = None
+    """Exclusive."""
+
+
+EVERY_ENTRY = AuditFilter()
+
+
 async def record(
     connection: AsyncConnection,
     actor: Actor,
@@ -80,16 +96,35 @@ class AuditLog:
         self._database = database
 
     async def list(
-        self, *, object_id: str | None = None, before_id: int | None = None, limit: int = 100
+        self,
+        *,
+        object_id: str | None = None,
+        which: AuditFilter = EVERY_ENTRY,
+        before_id: int | None = None,
+        limit: int = 100,
     ) -> Sequence[AuditEntry]:
         """Return up to `limit` entries older than `before_id`, newest first."""
         query = sa.select(AUDIT_LOG).order_by(AUDIT_LOG.c.id.desc()).limit(limit)
+        query = query.where(*_conditions(which))
         if object_id is not None:
             query = query.where(AUDIT_LOG.c.object == object_id)
         if before_id is not None:
             query = query.where(AUDIT_LOG.c.id < before_id)
         async with self._database.read() as connection:
             return [_entry(row) for row in await connection.execute(query)]
+
+
+def _conditions(which: AuditFilter) -> list[sa.ColumnElement[bool]]:
+    column, found = AUDIT_LOG.c, []
+    if which.actor:
+        found.append(column.actor.icontains(which.actor, autoescape=True))
+    if which.action:
+        found.append(column.action.startswith(which.action, autoescape=True))
+    if which.since_ms is not None:
+        found.append(column.at_ms >= which.since_ms)
+    if which.until_ms is not None:
+        found.append(column.at_ms < which.until_ms)
+    return found
 
 
 def _entry(row: sa.Row[Any]) -> AuditEntry:

@@ -228,6 +228,12 @@ USAGE_QUARTERS = sa.Table(
     sa.Column("ttft_calls", sa.BigInteger, nullable=False),
     *[sa.Column(name, sa.Integer, nullable=False) for name in TTFT_COLUMNS],
     sa.Index("ix_usage_quarters_quarter", "quarter"),
+    sa.Index(
+        "ix_usage_quarters_insured",
+        "quarter",
+        sqlite_where=sa.text("outcome = 'insured'"),
+        postgresql_where=sa.text("outcome = 'insured'"),
+    ),
     sqlite_with_rowid=False,
 )
 """
@@ -260,13 +266,14 @@ USAGE_TOTALS = sa.Table(
     sa.Column("margin_nanousd", sa.BigInteger, nullable=False),
     sa.Column("calls_without_cost", sa.BigInteger, nullable=False),
     *[sa.Column(name, sa.Integer, nullable=False) for name in TTFT_COLUMNS],
-    sa.Index("ix_usage_totals_quarter", "quarter"),
+    sa.Index("ix_usage_totals_property", "property", "quarter"),
     sqlite_with_rowid=False,
 )
 """
-`usage_quarters` summed further, by one property at a time: `model`, `key_id`, `endpoint` or
-`outcome`, with its value. An account whose calls differ in all of them has many rows there, and few
-here, which is what pages read. Updated and kept as those; `failed` counts calls that failed.
+`usage_quarters` summed further, by one property at a time: `model`, `key_id`, `endpoint`,
+`deployment` or `outcome`, with its value. An account whose calls differ in all of them has many
+rows there, and few here, which is what pages read. Updated and kept as those; `failed` counts calls
+that failed.
 """
 
 CODES = sa.Table(

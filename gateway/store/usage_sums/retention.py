@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_QUARTERS, USAGE_TOTALS
 from gateway.store.usage_sums.quarters import QUARTER_MS
+from gateway.store.usage_sums.totals import PROPERTIES
 
 SUMS_RETENTION_DAYS = 397
 """Usage sums are kept for 13 months."""
@@ -30,5 +31,7 @@ async def purge_quarters(database: Database, before_ms: int) -> int:
         async with database.write() as connection:
             delete = sa.delete(USAGE_QUARTERS).where(quarter == found)
             total += (await connection.execute(delete)).rowcount
-            totals = sa.delete(USAGE_TOTALS).where(USAGE_TOTALS.c.quarter == found)
+            totals = sa.delete(USAGE_TOTALS).where(
+                USAGE_TOTALS.c.property.in_(PROPERTIES), USAGE_TOTALS.c.quarter == found
+            )
             await connection.execute(totals)

@@ -1,5 +1,5 @@
 """
-Adds the changes of the sums by quarters to those by one property, which pages of an account read.
+Adds the changes of the sums by quarters to those by one property, which pages read.
 
 They follow from the sums by quarters alone: `rebuild_totals` computes them again from there.
 """
@@ -17,7 +17,7 @@ from gateway.store.sql.tables import USAGE_QUARTERS, USAGE_TOTALS
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
-PROPERTIES: Final = ("model", "key_id", "endpoint", "outcome")
+PROPERTIES: Final = ("model", "key_id", "endpoint", "deployment", "outcome")
 """The columns of the sums by quarters that have totals."""
 FAILED: Final = ("failed", "insured")
 """Outcomes of calls that failed."""
@@ -64,7 +64,9 @@ async def rebuild_totals(connection: AsyncConnection, start: int, end: int) -> N
     """Compute the totals of the quarters from `start` to before `end` again."""
     totals, sums = USAGE_TOTALS.c, USAGE_QUARTERS.c
     await connection.execute(
-        sa.delete(USAGE_TOTALS).where(totals.quarter >= start, totals.quarter < end)
+        sa.delete(USAGE_TOTALS).where(
+            totals.property.in_(PROPERTIES), totals.quarter >= start, totals.quarter < end
+        )
     )
     failed = sa.case((sums.outcome.in_(FAILED), sums.calls), else_=0)
     numbers = [sa.func.sum(failed), *[sa.func.sum(sums[name]) for name in _SUMMED]]

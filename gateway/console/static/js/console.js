@@ -43,6 +43,19 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => (label.textContent = before), 2000);
 });
 
+// Saves a text of the page as a file.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-save]");
+  const source = button && document.getElementById(button.dataset.save);
+  if (!source) return;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([source.textContent], { type: "text/csv" }));
+  link.download = button.dataset.name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  document.querySelectorAll("[data-leave]").forEach((panel) => delete panel.dataset.leave);
+});
+
 // A value that is shown once asks before it is left uncopied.
 addEventListener("beforeunload", (event) => {
   if (document.querySelector("[data-leave]")) event.preventDefault();

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import html
+import io
 import re
 
 import pytest
@@ -43,6 +46,25 @@ async def test_codes_are_created_and_shown_once(database: Database, page: Operat
     assert {(each.amount_nanousd, each.note, each.expires_at) for each in stored} == {
         (2_500_000_000, "spring", 4_073_587_199)
     }
+
+
+async def test_codes_are_saved_as_csv(page: Operator) -> None:
+    """New ones with the codes, in the page that shows them; the list without."""
+    made = await page.post(LIST, amount="2.50", count="2", note='=1+1, "x"', expires="2099-01-31",
+                           idem=await page.idem(LIST))  # fmt: skip
+    await page.post(LIST, amount="1", count="1", idem=await page.idem(LIST))
+    text = await page.get(f"{LIST}?q=1%2B1&state=open&format=csv")
+
+    saved = re.search(r'<pre id="new-codes-csv" hidden>(.*?)</pre>', made.text, re.DOTALL)
+    assert saved is not None
+    rows = list(csv.DictReader(io.StringIO(html.unescape(saved[1]))))
+    assert {row["code"] for row in rows} == set(RAW.findall(made.text))
+    assert {(row["amount_usd"], row["expires"], row["note"]) for row in rows} == {
+        ("2.50", "2099-01-31T23:59:59Z", '\'=1+1, "x"')
+    }
+    listed = list(csv.DictReader(io.StringIO(text[1:])))
+    assert [(row["amount_usd"], row["state"]) for row in listed] == [("2.50", "open")] * 2
+    assert RAW.search(text) is None
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gateway.console.operators.simulator import compare, simulate, toml_of
 from gateway.settings import parse
 from gateway.store.reports.usage import UsageSum
 from gateway.store.sql.database import Database
+from tests.support.booking import book_calls
 from tests.support.operators import Operator, operator
 from tests.support.reports import statements
 
@@ -49,7 +51,15 @@ def test_lines_are_valid_configuration() -> None:
 
 
 async def test_page_compares_the_last_days(database: Database, page: Operator) -> None:
-    """Two calls of `kimi`: 2,000 in, 4,000 read from a cache, 600 out and 40 reasoning."""
+    """
+    Two calls of `kimi`: 2,000 in, 4,000 read from a cache, 600 out and 40 reasoning.
+
+    A third one was not charged.
+    """
+    insured = msgspec.structs.replace(
+        page.acme.calls[0], request_id="req_free", outcome="insured", cost_nanousd=0
+    )
+    await book_calls(database, insured)
     with statements(database) as ran:
         today = await page.get(f"{PATH}?model=kimi")
     other = await page.get(f"{PATH}?model=kimi&input=3&output=0&cache_read=0&reasoning=0")
@@ -57,7 +67,7 @@ async def test_page_compares_the_last_days(database: Database, page: Operator) -
     unused = await page.get(f"{PATH}?model=unknown")
 
     charged = sum(each.cost_nanousd for each in page.acme.calls if each.model == "kimi")
-    assert len(ran) == 1
+    assert len(ran) == 2
     assert f"${charged / 10**9:.6f}".rstrip("0") in today
     assert "$0.006" in other  # 2,000 tokens at $3 a million
     assert "input = &#34;3.00&#34;" in other

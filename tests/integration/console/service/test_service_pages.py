@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from gateway.console.service.board import Board
+from gateway.console.service.components import LONG_NAME
 from gateway.console.service.vitals import Vitals
 from gateway.core.money import dollars
 from gateway.store.health.minutes import DeploymentMinutes, DeploymentReport, MinuteCounts
@@ -127,17 +129,52 @@ async def test_speed_is_that_of_streams_that_ended_lately(database: Database) ->
     }
 
 
-async def test_system_shows_settings_and_stores(page: Acme) -> None:
+async def test_configuration_is_next_to_its_file(page: Acme, tmp_path: Path) -> None:
+    """A price that was changed and not reloaded is marked; an error in the file is named."""
+    path = "/admin-ui/system/configuration"
+    without = await page.get(f"{path}?show=all&q=max_in_flight")
+    file = tmp_path / "capio.toml"
+    file.write_text(
+        '[[providers]]\nname = "p"\n[providers.openai]\nbase_url = "http://127.0.0.1:9/v1"\n'
+        '[[models]]\nname = "kimi"\nprices = { input = "7", output = "2" }\n'
+        'deployments = [{ provider = "p", model = "m" }]\n'
+    )
+    page.console.services.config_path = file
+    changed = await page.get(f"{path}?show=different&q=kimi.prices.input")
+    file.write_text("models = 7")
+    broken = await page.get(path)
+
+    assert "runs without a configuration file" in without
+    assert "server.max_in_flight" in without
+    assert "models.kimi.prices.input" in changed
+    assert "differs from the file" in changed
+    assert "&#34;7&#34;" in changed
+    assert "The file cannot be loaded" in broken
+
+
+async def test_components_are_all_there(page: Acme) -> None:
+    """With a name of 128 characters."""
+    text = await page.get("/admin-ui/system/components")
+
+    assert len(LONG_NAME) == 128
+    assert LONG_NAME in text
+    for part in ("button primary", 'class="meter', 'class="plot', 'class="once', 'class="empty'):
+        assert part in text, part
+
+
+async def test_system_shows_the_stores(page: Acme) -> None:
     """A store that is away says so."""
     text = await page.get("/admin-ui/system")
 
-    assert "server.max_in_flight" in text
     assert "to respond" in text
     assert "does not respond" in text  # no Redis here
     assert "htmx.org" in text
 
 
-@pytest.mark.parametrize("path", ["/admin-ui", "/admin-ui/providers", "/admin-ui/system"])
+@pytest.mark.parametrize(
+    "path",
+    ["/admin-ui", "/admin-ui/providers", "/admin-ui/system", "/admin-ui/system/configuration"],
+)
 async def test_pages_are_for_operators_only(page: Acme, path: str) -> None:
     """An owner does not learn that they exist."""
     page.console.viewers.viewer = viewer(page.account_id)

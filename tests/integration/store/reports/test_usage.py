@@ -125,33 +125,54 @@ async def test_last_call_is_that_of_the_account(sums: UsageSums) -> None:
         (SumsFilter(account_id="acct_1", model="kimi"), SumsBy.MODEL, "usage_totals"),
         (SumsFilter(account_id="acct_1", outcomes=("failed",)), None, "usage_totals"),
         (SumsFilter(account_id="acct_1", model="kimi"), SumsBy.KEY, "usage_quarters"),
-        (ACME, SumsBy.DEPLOYMENT, "usage_quarters"),
-        (SumsFilter(), SumsBy.MODEL, "usage_quarters"),
+        (ACME, SumsBy.DEPLOYMENT, "usage_totals"),
+        (SumsFilter(), SumsBy.MODEL, "usage_totals"),
+        (SumsFilter(), SumsBy.ACCOUNT, "usage_totals"),
+        (SumsFilter(model="kimi"), SumsBy.ACCOUNT, "usage_totals"),
+        (SumsFilter(model="kimi"), SumsBy.DEPLOYMENT, "usage_quarters"),
     ],
 )
 def test_totals_are_read_where_they_suffice(
     which: SumsFilter, group: SumsBy | None, table: str
 ) -> None:
-    """One property of one account: what pages show first. Two properties are in no total."""
+    """One property of one or all accounts: what pages show first. Two are in no total."""
     text = str(query(which, [DAY], group))
 
     assert f"FROM {table}" in text
 
 
-async def test_sums_of_an_account_are_found_by_the_primary_key(database: Database) -> None:
-    """The rows that are read are those of the period, however many calls the account has."""
+@pytest.mark.parametrize(
+    ("which", "plan"),
+    [
+        (
+            ACME,
+            "usage_totals USING PRIMARY KEY"
+            " (account_id=? AND property=? AND quarter>? AND quarter<?)",
+        ),
+        (
+            SumsFilter(),
+            "usage_totals USING INDEX ix_usage_totals_property"
+            " (property=? AND quarter>? AND quarter<?)",
+        ),
+        (
+            SumsFilter(model="kimi", outcomes=("insured",)),
+            "usage_quarters USING INDEX ix_usage_quarters_insured (quarter>? AND quarter<?)",
+        ),
+    ],
+    ids=["account", "all", "insured"],
+)
+async def test_sums_are_found_by_an_index(database: Database, which: SumsFilter, plan: str) -> None:
+    """The rows that are read are those of the period and the property."""
     if not database.is_sqlite:
         pytest.skip("PostgreSQL chooses plans by the size of a table")
-    text = str(query(ACME, [DAY], SumsBy.MODEL).compile(compile_kwargs={"literal_binds": True}))
+    group = SumsBy.MODEL
+    text = str(query(which, [DAY], group).compile(compile_kwargs={"literal_binds": True}))
 
     async with database.read() as connection:
         found = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")
-        plan = [row.detail for row in found]
+        steps = [row.detail for row in found]
 
-    assert plan[0] == (
-        "SEARCH usage_totals USING PRIMARY KEY"
-        " (account_id=? AND property=? AND quarter>? AND quarter<?)"
-    )
+    assert steps[0] == f"SEARCH {plan}"
 
 
 async def test_an_account_whose_calls_all_differ_has_few_totals(database: Database) -> None:
