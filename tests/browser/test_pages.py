@@ -209,6 +209,27 @@ async def test_keys_work_without_script(browser: Browser, pages: GatewayProcess)
     await context.close()
 
 
+async def test_shortcuts_are_listed_and_work(browser: Browser, pages: GatewayProcess) -> None:
+    """`?` opens the list, Escape closes it; `g 2` goes to the keys, `/` to their filter."""
+    await ensure_operator(browser, pages)
+    context, tab = await visit(browser, pages.base_url)
+    page = tab.page
+    await sign_in(page, pages.base_url)
+    await page.keyboard.press("?")
+    assert await page.get_by_role("dialog").is_visible()
+    assert await tab.faults() == []
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("g")
+    await page.keyboard.press("2")
+    await page.wait_for_url("**/app/api-keys")
+    await page.keyboard.press("/")
+    assert await page.evaluate("document.activeElement.closest('.filters') !== null")
+    await page.keyboard.press("?")
+    assert not await page.locator("#shortcuts").is_visible()
+    assert tab.complaints == []
+    await context.close()
+
+
 async def test_passkey_is_created_signs_in_and_is_removed(
     browser: Browser, pages: GatewayProcess
 ) -> None:

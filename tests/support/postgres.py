@@ -186,9 +186,17 @@ def migrated_postgres(postgres: PostgresServer) -> str:
     return url.partition("@/")[2].partition("?")[0]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.sql)])
+DATABASES = ("sqlite", pytest.param("postgres", marks=pytest.mark.sql))
+
+
+@pytest.fixture(params=DATABASES)
 def sql_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings with an empty database, once for each kind; for tests of `database`, migrated."""
+    return settings_with_database(request, tmp_path)
+
+
+def settings_with_database(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Return settings with a database of the kind that is the fixture's parameter."""
     data_dir = tmp_path / "data"
     is_migrated = "database" in request.fixturenames
     url = "embedded"

@@ -24,6 +24,8 @@ FEW_DAYS = 3
 """A balance that lasts less is low."""
 NEARLY_SPENT = 0.8
 """The share of a budget from which there is a notice."""
+GUIDE_CALLS = 20
+"""An account with as many calls in the last fortnight needs no guide."""
 _LAST_CALLS = 5
 
 
@@ -75,6 +77,7 @@ async def show_overview(page: Page) -> Response:
         names={line.row.id: line.row.name for line in lines},
         now=int(now),
         guide=not viewer.guide_closed,
+        guide_calls=GUIDE_CALLS,
         snippets=snippets(services.catalogue, services.settings.brand.public_url),
         placeholder=PLACEHOLDER,
         percent=percent,

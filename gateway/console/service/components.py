@@ -6,6 +6,7 @@ import time
 
 from starlette.responses import Response
 
+from gateway.console.reporting.amounts import compact
 from gateway.console.reporting.plots import Bar, Series, lines, share_bar, stacked_bars
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
@@ -27,8 +28,8 @@ async def components(page: Page) -> Response:
         "service/components.html",
         now=int(time.time()),
         long=LONG_NAME,
-        stacked=stacked_bars(bars, series, label, str),
-        lined=lines(bars, series[:2], label, str),
+        stacked=stacked_bars(bars, series, label, compact),
+        lined=lines(bars, series[:2], label, compact),
         share=share_bar([(each.name, each.color, each.color) for each in series[:4]], label),
         series=[(each.name, each.color) for each in series],
         options=[("a", "deepseek-v4-flash"), ("b", "kimi-k3"), ("c", LONG_NAME)],

@@ -18,9 +18,9 @@ from gateway.store.accounts.credits import Credits
 from gateway.store.keys.repository import KeyDetails
 from gateway.store.people.tokens import new_token
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate
 from tests.support.booking import book_calls
 from tests.support.console import ConsoleApp, viewer
+from tests.support.postgres import copy_migrated
 from tests.support.reports import statements
 from tests.support.usage import usage_event
 
@@ -42,7 +42,7 @@ async def app(tmp_path: Path) -> AsyncIterator[ConsoleApp]:
             for name in ("deepseek-v4-flash", "kimi-k2.6")
         ],
     )
-    await migrate(settings)
+    copy_migrated(tmp_path)
     async with ConsoleApp(Database(settings), settings) as made:
         account = await made.services.accounts.create("Acme", None, SYSTEM)
         made.viewers.viewer = viewer(account.id)

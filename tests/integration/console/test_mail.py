@@ -16,8 +16,8 @@ from gateway.store.accounts.audit import SYSTEM
 from gateway.store.people.links import LinkKind
 from gateway.store.people.tokens import new_token
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate
 from tests.support.console import ORIGIN, ConsoleApp, viewer
+from tests.support.postgres import copy_migrated
 from tests.support.smtp import PASSWORD, USERNAME, MailServer
 
 
@@ -46,7 +46,7 @@ async def app(tmp_path: Path, server: MailServer) -> AsyncIterator[ConsoleApp]:
         brand=Brand(public_url=ORIGIN, name="Acme AI"),
         console=Console(mail=settings_of(server.port)),
     )
-    await migrate(settings)
+    copy_migrated(tmp_path)
     secrets = Secrets({}, mail=PASSWORD)
     async with ConsoleApp(Database(settings), settings, secrets=secrets) as made:
         account = await made.services.accounts.create("Acme", None, SYSTEM)

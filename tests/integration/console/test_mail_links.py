@@ -16,8 +16,8 @@ from gateway.settings import Brand, Console, Mail, Secrets, Server, Settings
 from gateway.store.accounts.audit import SYSTEM, AuditLog
 from gateway.store.people.users import User
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate
 from tests.support.console import ORIGIN, ConsoleApp
+from tests.support.postgres import copy_migrated
 from tests.support.smtp import PASSWORD as MAIL_PASSWORD
 from tests.support.smtp import USERNAME, MailServer
 from tests.support.waiting import wait_until
@@ -48,7 +48,7 @@ async def app(tmp_path: Path, server: MailServer) -> AsyncIterator[ConsoleApp]:
         brand=Brand(public_url=ORIGIN, name="Acme AI"),
         console=Console(mail=mail),
     )
-    await migrate(settings)
+    copy_migrated(tmp_path)
     secrets = Secrets({}, mail=MAIL_PASSWORD)
     async with ConsoleApp(
         Database(settings), settings, real_sessions=True, secrets=secrets

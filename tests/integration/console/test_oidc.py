@@ -19,9 +19,9 @@ from gateway.store.accounts.audit import SYSTEM
 from gateway.store.people.identities import Identity
 from gateway.store.people.users import User
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate
 from tests.support.console import HOST, ORIGIN, ConsoleApp
 from tests.support.openid import CLIENT_ID, CLIENT_SECRET, OpenIdProvider
+from tests.support.postgres import copy_migrated
 
 PASSWORD = "seven quiet herons cross"
 CALLBACK = "/sign-in/oidc/callback"
@@ -47,7 +47,7 @@ async def app(tmp_path: Path, provider: OpenIdProvider) -> AsyncIterator[Console
         brand=Brand(public_url=ORIGIN),
         console=Console(oidc=oidc),
     )
-    await migrate(settings)
+    copy_migrated(tmp_path)
     async with ConsoleApp(
         Database(settings), settings, real_sessions=True, secrets=Secrets({}, oidc=CLIENT_SECRET)
     ) as made:

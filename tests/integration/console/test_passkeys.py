@@ -15,9 +15,9 @@ from gateway.settings import Brand, Server, Settings
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.people.users import User
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate
 from tests.support.console import ConsoleApp
 from tests.support.passkeys import Device
+from tests.support.postgres import copy_migrated
 
 ORIGIN = "https://pages.test"
 PASSWORD = "seven quiet herons cross"
@@ -26,7 +26,7 @@ PASSWORD = "seven quiet herons cross"
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[ConsoleApp]:
     settings = Settings(server=Server(data_dir=str(tmp_path)), brand=Brand(public_url=ORIGIN))
-    await migrate(settings)
+    copy_migrated(tmp_path)
     async with ConsoleApp(Database(settings), settings, real_sessions=True) as made:
         made.client.base_url = ORIGIN
         yield made

@@ -13,16 +13,16 @@ from gateway.store.accounts.audit import SYSTEM
 from gateway.store.accounts.credits import Credits
 from gateway.store.keys.repository import KeyRow
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate
 from tests.support.booking import book_calls
 from tests.support.console import ConsoleApp, viewer
+from tests.support.postgres import copy_migrated
 from tests.support.usage import usage_event
 
 
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[ConsoleApp]:
     settings = Settings(server=Server(data_dir=str(tmp_path)))
-    await migrate(settings)
+    copy_migrated(tmp_path)
     async with ConsoleApp(Database(settings), settings) as made:
         account = await made.services.accounts.create("Acme", None, SYSTEM)
         made.viewers.viewer = viewer(account.id)

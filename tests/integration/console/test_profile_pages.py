@@ -14,8 +14,8 @@ from gateway.settings import Server, Settings
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.people.tokens import new_token
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate
 from tests.support.console import ConsoleApp
+from tests.support.postgres import copy_migrated
 
 PASSWORD = "seven quiet herons cross"
 NEW = "nine loud magpies settle"
@@ -25,7 +25,7 @@ NEW = "nine loud magpies settle"
 async def app(tmp_path: Path) -> AsyncIterator[ConsoleApp]:
     """The pages, with the owner `ada` of `Acme` signed in."""
     settings = Settings(server=Server(data_dir=str(tmp_path)))
-    await migrate(settings)
+    copy_migrated(tmp_path)
     async with ConsoleApp(Database(settings), settings, real_sessions=True) as made:
         people = made.services.people
         hashed = await people.passwords.hash(PASSWORD)

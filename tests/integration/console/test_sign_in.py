@@ -15,8 +15,8 @@ from gateway.store.accounts.audit import SYSTEM
 from gateway.store.people.links import LinkKind
 from gateway.store.people.users import User
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate
 from tests.support.console import ConsoleApp
+from tests.support.postgres import copy_migrated
 
 PASSWORD = "seven quiet herons cross"
 
@@ -24,7 +24,7 @@ PASSWORD = "seven quiet herons cross"
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[ConsoleApp]:
     settings = Settings(server=Server(data_dir=str(tmp_path)))
-    await migrate(settings)
+    copy_migrated(tmp_path)
     async with ConsoleApp(Database(settings), settings, real_sessions=True) as made:
         yield made
 

@@ -16,8 +16,8 @@ from gateway.store.accounts.audit import SYSTEM
 from gateway.store.accounts.codes import CodeDetails
 from gateway.store.people.tokens import new_token
 from gateway.store.sql.database import Database
-from gateway.store.sql.migrations import migrate
 from tests.support.console import ORIGIN, ConsoleApp
+from tests.support.postgres import copy_migrated
 from tests.support.smtp import PASSWORD as MAIL_PASSWORD
 from tests.support.smtp import USERNAME, MailServer
 from tests.support.waiting import wait_until
@@ -51,7 +51,7 @@ async def opened(
         brand=Brand(public_url=ORIGIN, name="Acme AI"),
         console=Console(signup=mode, mail=mail),
     )
-    await migrate(settings)
+    copy_migrated(home)
     secrets = Secrets({}, mail=MAIL_PASSWORD)
     async with ConsoleApp(Database(settings), settings, real_sessions=True, secrets=secrets) as app:
         yield app

@@ -106,6 +106,23 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// Shortcuts: `?` lists them, `/` goes to the first filter, `g` and a digit to a page of the sidebar.
+let isGoing = false;
+document.addEventListener("keydown", (event) => {
+  const isTyping = event.target.closest?.("input, select, textarea, [contenteditable]");
+  if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+  const goes = isGoing;
+  isGoing = event.key === "g";
+  if (event.key === "?") document.getElementById("shortcuts")?.showModal();
+  else if (event.key === "/") {
+    const field = document.querySelector(".filters input:not([type=hidden]), .filters select");
+    if (field) event.preventDefault();
+    field?.focus();
+  } else if (goes && event.key >= "1" && event.key <= "9") {
+    document.querySelectorAll(".sidebar .nav-link")[event.key - 1]?.click();
+  }
+});
+
 // Filters apply at once; without script, their button does.
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-auto]");
