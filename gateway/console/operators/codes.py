@@ -154,7 +154,9 @@ def _made_row(made: NewCode) -> ExportRow:
     return [made.raw, dollars(code.amount_nanousd), _time(code.expires_at), code.note]
 
 
-async def _export(directory: Directory, state: str, now: int, text: str) -> AsyncIterator[ExportRow]:
+async def _export(
+    directory: Directory, state: str, now: int, text: str
+) -> AsyncIterator[ExportRow]:
     """Yield rows of up to EXPORT_LIMIT codes; the codes themselves are not stored."""
     before, left = "", EXPORT_LIMIT
     while left > 0:
