@@ -6,12 +6,15 @@ And the way of a new operator, from the setup link to a key, with and without sc
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.async_api import Browser, Page, StorageState, expect
 
@@ -24,6 +27,7 @@ from gateway.demo.server import (
 )
 from tests.support.browsing import THEMES, WIDTHS, Theme, visit
 from tests.support.gateway_process import GatewayProcess, free_port
+from tests.support.waiting import wait_until
 
 EVERY_WIDTH = os.environ.get("CAPIO_BROWSER_LONG") == "1"
 
@@ -210,7 +214,7 @@ async def test_keys_work_without_script(browser: Browser, pages: GatewayProcess)
 
 
 async def test_shortcuts_are_listed_and_work(browser: Browser, pages: GatewayProcess) -> None:
-    """`?` opens the list, Escape closes it; `g 2` goes to the keys, `/` to their filter."""
+    """`?` opens the list, Escape closes it; `g 3` goes to usage, `/` to its first filter."""
     await ensure_operator(browser, pages)
     context, tab = await visit(browser, pages.base_url)
     page = tab.page
@@ -220,10 +224,11 @@ async def test_shortcuts_are_listed_and_work(browser: Browser, pages: GatewayPro
     assert await tab.faults() == []
     await page.keyboard.press("Escape")
     await page.keyboard.press("g")
-    await page.keyboard.press("2")
-    await page.wait_for_url("**/app/api-keys")
+    await page.keyboard.press("3")
+    await page.wait_for_url("**/app/usage")
+    await page.wait_for_load_state()
     await page.keyboard.press("/")
-    assert await page.evaluate("document.activeElement.closest('.filters') !== null")
+    assert await page.evaluate("document.activeElement.closest('form[method=get]') !== null")
     await page.keyboard.press("?")
     assert not await page.locator("#shortcuts").is_visible()
     assert tab.complaints == []
@@ -288,6 +293,41 @@ async def stream(exchange: Exchange) -> None:
     usage = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
     await exchange.chunk(event(choices=[], usage=usage) + b"data: [DONE]\n\n")
     await exchange.send(CHUNKED_END)
+
+
+async def test_calls_go_on_while_the_console_is_away(pages: GatewayProcess) -> None:
+    """Killed: pages say so until it is back; an open stream stays, and calls complete."""
+    pages.capio("accounts", "create", "steady", "--postpaid")
+    made = pages.capio("keys", "create", "--account", "steady", "--name", "k", "--json")
+    headers = {"authorization": f"Bearer {json.loads(made)['key']}", "accept": "text/html"}
+    upstream = ScriptedServer(each_request(stream))
+    await upstream.listen(UPSTREAM_PORT)
+    (console,) = [pid for pid, line in pages.children().items() if "gateway.console" in line]
+
+    def chat(text: str) -> dict[str, object]:
+        messages = [{"role": "user", "content": text}]
+        return {"model": "deepseek-v4-flash", "stream": True, "messages": messages}
+
+    async def is_away() -> bool:
+        return (await client.get("/sign-in")).status_code == 503
+
+    path = "/v1/chat/completions"
+    async with httpx2.AsyncClient(base_url=pages.base_url, timeout=20, headers=headers) as client:
+        async with client.stream("POST", path, json=chat("more")) as kept:
+            words = kept.aiter_text()
+            assert "Hello" in await anext(words)
+            os.kill(console, signal.SIGKILL)
+            await wait_until(is_away, 5)
+            away = await client.get("/sign-in")
+            done = await client.post(path, json=chat("hi"))
+            assert not kept.is_closed
+        await asyncio.to_thread(pages.wait_console)
+        back = await client.get("/sign-in")
+    await upstream.aclose()
+
+    assert "Calls are not affected" in away.text
+    assert (done.status_code, done.text.rstrip().endswith("[DONE]")) == (200, True)
+    assert back.status_code == 200
 
 
 async def test_playground_streams_shows_the_cost_and_stops(

@@ -13,6 +13,7 @@ from tests.support.postgres import DATABASES, settings_with_database
 # tested on both in tests/integration/store; the other pages only show what these return.
 ON_BOTH = frozenset(
     {
+        "activity.test_agreement",
         "activity.test_billing",
         "activity.test_requests",
         "activity.test_usage",

@@ -115,7 +115,7 @@ document.addEventListener("keydown", (event) => {
   isGoing = event.key === "g";
   if (event.key === "?") document.getElementById("shortcuts")?.showModal();
   else if (event.key === "/") {
-    const field = document.querySelector(".filters input:not([type=hidden]), .filters select");
+    const field = document.querySelector("main form[method=get] :is(input:not([type=hidden]), select)");
     if (field) event.preventDefault();
     field?.focus();
   } else if (goes && event.key >= "1" && event.key <= "9") {
