@@ -19,13 +19,13 @@ from gateway.protocols.http.errors.upstream_errors import (
 )
 from gateway.protocols.http.errors.upstream_faults import STREAM_CUT, read_fault, read_stream_fault
 from gateway.protocols.openai_chat.usage import read_openai_usage
+from gateway.protocols.openai_chat.usage_filter import UsageChunkFilter
 from gateway.protocols.openai_responses.request import translate_responses_request
 from gateway.protocols.openai_responses.response import translate_responses_response
 from gateway.protocols.openai_responses.stream import responses_stream
 from gateway.protocols.streams.first_event import FirstEventGate
 from gateway.protocols.streams.json_meter import JsonMeter
 from gateway.protocols.streams.meter import StreamMeter
-from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from gateway.protocols.translate.chat_to_messages import response as message_answers
 from gateway.protocols.translate.chat_to_messages.stream import chat_stream
 from gateway.protocols.translate.messages_to_chat import response as chat_answers

@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 from gateway.protocols.codec.sse import LIMIT_BYTES, Event, EventDecoder
 
 # A line end, then an empty line. The group is atomic, since CRLF would else match as two line ends.
-_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
+BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
 _AT_END = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)\Z")
 BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
 _LONGEST: Final = 4
@@ -38,6 +38,11 @@ class EventFilter:
         self._scanned = 0
         self._after_cr: bytes | None = None  # replaces an LF after the CR that ended an event
         self._off = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held and everything before was forwarded."""
+        return not (self._held or self._off or self._after_cr is not None)
 
     def is_plain(self, events: bytes) -> bool:
         """Return whether none of the events can be one to remove, without decoding."""
@@ -92,7 +97,7 @@ class EventFilter:
             found = self._held.rfind(b"\n\n", start)
             return found + 2 if found >= 0 else 0
         end = 0
-        for blank in _BLANK_LINE.finditer(self._held, start):
+        for blank in BLANK_LINE.finditer(self._held, start):
             end = blank.end()
         return end
 
@@ -102,7 +107,7 @@ class EventFilter:
         if not self.is_plain(whole):
             shown: list[bytes] = []
             at = 0
-            for blank in _BLANK_LINE.finditer(whole):
+            for blank in BLANK_LINE.finditer(whole):
                 event = whole[at : blank.end()]
                 at = blank.end()
                 removed = not self.is_plain(event) and self.removes(event)

@@ -17,10 +17,11 @@ from gateway.protocols.http.errors.upstream_faults import (
     UpstreamFault,
     read_stream_fault,
 )
+from gateway.protocols.openai_chat.usage_filter import UsageChunkFilter
 from gateway.protocols.streams.first_event import FirstEventGate
 from gateway.protocols.streams.refold import begins_stream, folded
 from gateway.protocols.streams.response_fields import read_anthropic_event
-from gateway.protocols.streams.usage_filter import UsageChunkFilter
+from gateway.protocols.streams.stream_errors import MARK, ErrorEvents, with_own_errors
 
 
 class Unchanged:
@@ -123,7 +124,7 @@ class RestartFilter(EventFilter):
     @property
     def idle(self) -> bool:
         """Whether nothing is held and all before was forwarded."""
-        return not (self._held or self._over or self._off or self._after_cr is not None)
+        return super().idle and not self._over
 
     def is_plain(self, events: bytes) -> bool:
         """Return whether no event can begin a response, without decoding."""
@@ -140,9 +141,11 @@ class RestartFilter(EventFilter):
 
 class RelayedStream(Unchanged):
     """
-    The `StreamTransform` of a relayed stream: unchanged from its first event on, except for the
-    usage event that only the gateway requested, and from the start of a second response on: the
-    meter finds it, too, and the relay ends with an error.
+    The `StreamTransform` of a relayed stream: unchanged from its first event on, with exceptions.
+
+    Not forwarded are the usage event that only the gateway requested, and everything from the start
+    of a second response on: the meter finds it, too, and the relay ends with an error. Errors about
+    the operator's account are replaced.
 
     Args:
         wire: The API of both sides.
@@ -166,29 +169,35 @@ class RelayedStream(Unchanged):
         self._model = model
         self._gate: FirstEventGate | None = FirstEventGate(wire)
         self._is_quick = False
-        self._filter: EventFilter | None = None
+        self._filter: EventFilter | ErrorEvents
         if wire is Wire.ANTHROPIC:
             self._filter = RestartFilter()
         elif hides_usage:
             self._filter = UsageChunkFilter()
+        else:
+            self._filter = ErrorEvents()
         self.error_before_commit: ErrorBeforeCommit | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the bytes for the client from `chunk` and from held bytes."""
-        # Nearly every read of a Messages stream: whole events, none of which begins a response.
+        # Nearly every read: whole events, none of which is an error or begins a response.
         # `find` is faster than `in`.
-        if self._is_quick and chunk.find(_START) < 0 and chunk.endswith(BLANK_LINES):
+        if (
+            self._is_quick
+            and chunk.find(MARK) < 0
+            and chunk.find(_START) < 0
+            and chunk.endswith(BLANK_LINES)
+        ):
             return chunk
         gate = self._gate
         if gate is not None:
             chunk = self._passed(gate, gate.feed(chunk))
+        shown = self._filtered(chunk)
         events = self._filter
-        if events is None or not chunk:
-            return chunk
-        chunk = events.feed(chunk)
-        if isinstance(events, RestartFilter):
-            self._is_quick = self._gate is None and events.idle
-        return chunk
+        self._is_quick = (
+            self._gate is None and events.idle and not isinstance(events, UsageChunkFilter)
+        )
+        return shown
 
     def release(self) -> bytes:
         """Return the held bytes although no event has arrived."""
@@ -204,10 +213,15 @@ class RelayedStream(Unchanged):
                 self.error_before_commit = error_before_commit(
                     STREAM_EMPTY, self._wire, self._model
                 )
-        return rest if self._filter is None else rest + self._filter.end(clean)
+        return rest + self._fixed(self._filter.end(clean))
 
     def _filtered(self, ready: bytes) -> bytes:
-        return ready if self._filter is None or not ready else self._filter.feed(ready)
+        return self._fixed(self._filter.feed(ready)) if ready else ready
+
+    def _fixed(self, shown: bytes) -> bytes:
+        if shown.find(MARK) < 0:
+            return shown
+        return with_own_errors(shown, self._wire, self._model)
 
     def _passed(self, gate: FirstEventGate, ready: bytes) -> bytes:
         """Return the bytes that the gate released; remove the gate once it is open."""

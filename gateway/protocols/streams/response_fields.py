@@ -10,11 +10,11 @@ import msgspec
 from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
 from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
+from gateway.protocols.codec.content_size import content_bytes
 from gateway.protocols.codec.json_decode import decode_response
 from gateway.protocols.openai_chat.lenient import coerced_json, is_error_object, named_reason
 from gateway.protocols.openai_chat.response import RawChunk
 from gateway.protocols.openai_chat.usage import read_openai_usage
-from gateway.protocols.streams.content_size import content_bytes
 from gateway.protocols.streams.response_scan import ResponseScanner
 
 T = TypeVar("T")

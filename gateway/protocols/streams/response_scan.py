@@ -15,8 +15,8 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Wire
+from gateway.protocols.codec.content_size import content_bytes
 from gateway.protocols.codec.json_skip import ValueSkipper
-from gateway.protocols.streams.content_size import content_bytes
 
 KEPT_BYTES: Final = 65_536
 """Most bytes kept of a value; a longer one is truncated and cannot be read."""

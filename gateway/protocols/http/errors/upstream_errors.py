@@ -173,13 +173,23 @@ def relay_error(
     are faults of the operator's account, 404s, which name the upstream's model, a full context
     that is not worded as in the dialect, and lists (Gemini's), which SDKs cannot read.
     """
-    if fault.fault in _OPERATOR_FAULTS or fault.fault is FaultClass.NOT_FOUND:
-        return translate_error(fault, wire, client_model)
     foreign = fault.fault is FaultClass.TOO_LONG and not _is_native(fault, wire)
     foreign = foreign or response.body.lstrip()[:1] == b"["
-    if foreign or (fault.fault is FaultClass.RATE_LIMITED and mentions_account(fault.message)):
+    if foreign or _is_operators(fault):
         return translate_error(fault, wire, client_model)
     return response
+
+
+def own_stream_error(fault: UpstreamFault, wire: Wire, client_model: str) -> bytes | None:
+    """Return the event that replaces an error in a relayed stream; None: it is relayed."""
+    return translate_stream_error(fault, wire, client_model) if _is_operators(fault) else None
+
+
+def _is_operators(fault: UpstreamFault) -> bool:
+    """Return whether the error's words tell about the operator's account, or its models."""
+    if fault.fault is FaultClass.RATE_LIMITED:
+        return mentions_account(fault.message)
+    return fault.fault in _OPERATOR_FAULTS or fault.fault is FaultClass.NOT_FOUND
 
 
 def _is_native(fault: UpstreamFault, wire: Wire) -> bool:

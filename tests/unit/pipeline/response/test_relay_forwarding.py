@@ -235,10 +235,10 @@ async def test_relay_tail_is_what_was_written_last() -> None:
     """The last two pieces tell whether the response stands between two events."""
     pump = Pump()
 
-    for chunk in (A, B[:5], B[5:]):
+    for chunk in (A, B[:20], B[20:]):
         pump.relay.body_chunk(chunk)
 
-    assert pump.relay.writer.tail == (B[:5], B[5:])
+    assert pump.relay.writer.tail == (B[:20], B[20:])
 
 
 async def test_relay_content_times_are_noted_and_comments_do_not_count() -> None:

@@ -19,9 +19,9 @@ from gateway.protocols.http.request.rewrite import (
     rewrite_model,
     strip_foreign_reasoning,
 )
+from gateway.protocols.openai_chat.usage_filter import UsageChunkFilter
 from gateway.protocols.streams.json_meter import JsonMeter
 from gateway.protocols.streams.meter import StreamMeter
-from gateway.protocols.streams.usage_filter import UsageChunkFilter
 from tests.support.vectors import load, matches, network_chunks
 
 

@@ -159,3 +159,94 @@ def test_malformed_stream_is_an_early_error() -> None:
 
     assert body.end(clean=True) == b""
     assert body.error_before_commit is not None
+
+
+SUSPENDED = (
+    b'data: {"error":{"message":"Your account org-4711abc is suspended, please recharge",'
+    b'"type":"exceeded_current_quota_error","code":429}}\n\n'
+)
+SUSPENDED_MESSAGES = (
+    b'event: error\ndata: {"type":"error","error":{"type":"billing_error",'
+    b'"message":"Your credit balance is too low to access the API."}}\n\n'
+)
+DELTA = (
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+    b'"delta":{"type":"text_delta","text":"A"}}\n\n'
+)
+FIXED = b"The upstream provider is temporarily unavailable"
+
+
+@pytest.mark.parametrize("cut", [0, 5, 40, 90, len(SUSPENDED) - 1])
+@pytest.mark.parametrize("hides_usage", [False, True])
+def test_account_error_after_content_has_fixed_words(hides_usage: bool, cut: int) -> None:
+    """However the network cuts it; what is before and after it is unchanged."""
+    stream = relayed(hides_usage=hides_usage)
+    shown = stream.feed(EVENT) + stream.feed(EVENT + SUSPENDED[:cut])
+    shown += stream.feed(SUSPENDED[cut:] + EVENT) + stream.end(True)
+
+    assert shown.startswith(EVENT + EVENT)
+    assert shown.endswith(EVENT)
+    error = shown.removeprefix(EVENT + EVENT).removesuffix(EVENT)
+    assert FIXED in error
+    assert error.startswith(b"data: {")
+    assert error.endswith(b"}\n\n")
+    assert b"suspended" not in shown
+    assert b"org-4711abc" not in shown
+
+
+@pytest.mark.parametrize("cut", [0, 5, 60, len(SUSPENDED_MESSAGES) - 1])
+def test_account_error_of_messages_has_fixed_words(cut: int) -> None:
+    stream = RelayedStream(Wire.ANTHROPIC, "m", hides_usage=False)
+    shown = stream.feed(DELTA) + stream.feed(DELTA + SUSPENDED_MESSAGES[:cut])
+    shown += stream.feed(SUSPENDED_MESSAGES[cut:]) + stream.end(True)
+
+    error = shown.removeprefix(DELTA + DELTA)
+    assert json.loads(error.split(b"data: ")[1]) == {
+        "type": "error",
+        "error": {"type": "overloaded_error", "message": FIXED.decode()},
+    }
+    assert error.startswith(b"event: error\n")
+
+
+def test_other_errors_and_the_word_in_texts_are_relayed() -> None:
+    """Only ids of the account are masked in an error that is not about it."""
+    spoken = b'data: {"choices":[{"delta":{"content":"an \\"error\\": none"}}],"error":null}\n\n'
+    named = b'data: {"error":{"message":"org-4711abc: engine is full","code":503}}\n\n'
+    stream = relayed()
+    stream.feed(EVENT)
+
+    assert stream.feed(spoken) == spoken
+    assert stream.feed(ERROR) == ERROR
+    assert stream.feed(named) == named.replace(b"org-4711abc", b"[redacted]")
+
+
+def test_error_after_an_event_that_was_forwarded_in_pieces_is_replaced() -> None:
+    """What is surely no error is forwarded at once, as it arrives."""
+    stream = relayed()
+    stream.feed(EVENT)
+
+    for piece in (EVENT[:20], EVENT[20:-1], EVENT[-1:]):
+        assert stream.feed(piece) == piece
+    assert stream.feed(EVENT[:20]) == EVENT[:20]
+    shown = stream.feed(EVENT[20:] + SUSPENDED)
+    assert shown.startswith(EVENT[20:] + b"data: {")
+    assert FIXED in shown
+
+
+def test_beginning_of_an_error_that_is_cut_off_is_not_sent() -> None:
+    """The relay adds an error event of its own."""
+    stream = relayed()
+    stream.feed(EVENT)
+
+    assert stream.feed(EVENT + SUSPENDED[:60]) == EVENT
+    assert stream.end(False) == b""
+
+
+def test_enormous_error_is_not_held_for_ever() -> None:
+    """An event of more than 16 KiB is forwarded."""
+    stream = relayed()
+    stream.feed(EVENT)
+    large = b'data: {"error":{"message":"' + b"A" * 20_000
+
+    assert stream.feed(large) == large
+    assert stream.feed(b'"}}\n\n' + SUSPENDED).startswith(b'"}}\n\ndata: {')

@@ -1,0 +1,125 @@
+"""Errors inside a relayed stream that concern the operator's account: replaced by fixed words."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.core.model import Usage, Wire
+from gateway.protocols.codec.event_filter import BLANK_LINE, decoded_event
+from gateway.protocols.http.errors.account_words import without_account_ids
+from gateway.protocols.http.errors.upstream_errors import own_stream_error
+from gateway.protocols.http.errors.upstream_faults import read_stream_fault
+from gateway.protocols.streams.response_fields import read_anthropic_event, read_openai_chunk
+
+MARK: Final = b"error"
+"""In every error; `find` for it is the only cost of other events."""
+_MAY_FAIL: Final = re.compile(
+    rb'"error"\s*:(?!\s*null)|"type"\s*:\s*"error"|^(?:event:\s*)?error\b', re.MULTILINE
+)
+_BEGINNINGS: Final = (
+    b'data: {"error"', b'data:{"error"', b"event: error", b"event:error", b"error:",
+)  # fmt: skip
+_HELD_BYTES: Final = 16 * 1024
+_BLANK_BYTES: Final = 4
+"""Bytes of the longest blank line with the line end before it."""
+
+
+class ErrorEvents:
+    """
+    Forwards an OpenAI-wire stream at once, except for the beginning of what may be an error.
+
+    That is held back until the event is complete, since an error is replaced as a whole; up to
+    16 KiB. An error that is cut in two by the network inside of another member is not recognised.
+    """
+
+    __slots__ = ("_held", "_inside", "_last")
+
+    def __init__(self) -> None:
+        self._held = b""
+        # The forwarded bytes end inside of an event; their last bytes.
+        self._inside = False
+        self._last = b""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held and everything before was forwarded."""
+        return not (self._held or self._inside)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the bytes for the client from `chunk` and from held bytes; may be empty."""
+        rest = b""
+        if self._inside:
+            rest, chunk = self._rest(chunk)
+        whole = self._held + chunk
+        end = 0
+        for blank in BLANK_LINE.finditer(whole):
+            end = blank.end()
+        tail = whole[end:]
+        if len(tail) <= _HELD_BYTES and may_be_error(tail):
+            whole, self._held = whole[:end], tail
+        else:
+            self._held = b""
+            self._inside = self._inside or bool(tail)
+        shown = rest + whole
+        self._last = (self._last + shown)[-_BLANK_BYTES + 1 :] if self._inside else b""
+        return shown
+
+    def end(self, clean: bool = True) -> bytes:
+        """Return the unfinished event at the end; nothing if the stream was cut off."""
+        rest, self._held = self._held, b""
+        return rest if clean else b""
+
+    def _rest(self, chunk: bytes) -> tuple[bytes, bytes]:
+        """Return the rest of the event that was begun, and what is after it."""
+        blank = BLANK_LINE.search(self._last + chunk)
+        if blank is None:
+            return chunk, b""
+        self._inside = False
+        end = blank.end() - len(self._last)
+        return chunk[:end], chunk[end:]
+
+
+def may_be_error(tail: bytes) -> bool:
+    """Return whether the beginning of an event can be that of an error."""
+    tail = tail.lstrip(b"\r\n")
+    if not tail:
+        return False
+    begins = any(tail.startswith(each) or each.startswith(tail) for each in _BEGINNINGS)
+    return begins or _MAY_FAIL.search(tail) is not None
+
+
+def with_own_errors(events: bytes, wire: Wire, model: str) -> bytes:
+    """
+    Return events of a committed stream in which no error tells about the operator's account.
+
+    Args:
+        events: What is about to be sent to the client; a last incomplete event is left as it is.
+        wire: The dialect of both sides.
+        model: The model's name as the client sent it.
+    """
+    if _MAY_FAIL.search(events) is None:
+        return events
+    shown: list[bytes] = []
+    at = 0
+    for blank in BLANK_LINE.finditer(events):
+        shown.append(_shown(events[at : blank.end()], wire, model))
+        at = blank.end()
+    shown.append(events[at:])
+    return b"".join(shown)
+
+
+def _shown(event: bytes, wire: Wire, model: str) -> bytes:
+    decoded = decoded_event(event) if _MAY_FAIL.search(event) is not None else None
+    if decoded is None:
+        return event
+    if decoded.event != b"error":
+        found = (
+            read_openai_chunk(decoded.data)
+            if wire is Wire.OPENAI
+            else read_anthropic_event(decoded.data, Usage())
+        )
+        if found is None or not found.failed:
+            return event
+    own = own_stream_error(read_stream_fault(wire, decoded.data), wire, model)
+    return without_account_ids(event) if own is None else own
