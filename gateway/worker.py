@@ -24,6 +24,7 @@ import msgspec
 from gateway.app import EdgeBuilder, Stores
 from gateway.core.catalogue import build
 from gateway.edge.asgi import Edge
+from gateway.edge.first_heads import FirstHeads
 from gateway.pipeline.client.channel import ClientChannel, Receive, Send
 from gateway.settings import Settings, read_text, resolve_secrets
 from gateway.signals import unblock_stop_signals
@@ -61,7 +62,7 @@ class Worker:
         self._settings = settings
         self._counters = counters
         self._runtime = runtime
-        self._state, self._revision, supervisor, self._stop_accepting = link
+        self._state, self._revision, supervisor, port, self._stop_accepting = link
         self._phase = Phase.SERVE
         self._orphan = Orphan(supervisor, settings.server.grace_s)
         self._is_orphaned = False
@@ -69,10 +70,16 @@ class Worker:
         self._builder: EdgeBuilder | None = None
         self._edge: Edge | None = None
         self._ending: asyncio.Task[None] | None = None
+        server = settings.server
+        self._first_heads: FirstHeads | None = None
+        if server.header_timeout_s < server.idle_timeout_s:
+            self._first_heads = FirstHeads(port, server.header_timeout_s)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request, or handle the lifespan messages."""
         if scope["type"] == "http" and self._edge is not None:
+            if self._first_heads is not None:
+                self._first_heads.note(scope["client"])
             await self._edge.handle(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
@@ -118,6 +125,9 @@ class Worker:
         self._edge = self._builder.edge(catalogue)
         await stores.share_health()
         self._state.applied = self._revision
+        if self._first_heads is not None:
+            self._first_heads.start()
+            self._stack.callback(self._first_heads.stop)
         self._pulse(asyncio.get_running_loop())
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -130,6 +140,8 @@ class Worker:
     def _pulse(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.call_later(_PULSE_S, self._pulse, loop)
         self._state.beat = monotonic()
+        if self._first_heads is not None:
+            self._first_heads.tick()
         if self._state.wanted != self._revision:
             self._reload(self._state.wanted)
         phase = self._orphaned_phase() or self._state.phase

@@ -138,5 +138,7 @@ class WorkerLink(NamedTuple):
     """The revision of the settings that it was forked with."""
     supervisor: int
     """Its process id."""
+    port: int
+    """The port on which the worker listens."""
     stop_accepting: Callable[[], None]
     """Leaves new connections to the other workers; existing ones are served."""

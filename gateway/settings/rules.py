@@ -146,6 +146,7 @@ def _check_intake(server: Server) -> Iterator[str]:
     for name, smaller in (
         ("max_buffered_bytes_per_account", "max_body_bytes"),
         ("max_buffered_bytes", "max_buffered_bytes_per_account"),
+        ("idle_timeout_s", "header_timeout_s"),
     ):
         most, least = getattr(server, name), getattr(server, smaller)
         if most < least:

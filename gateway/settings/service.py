@@ -178,9 +178,8 @@ class Server(Section, frozen=True):
         Meta(
             ge=1024,
             le=1024**4,
-            description="Maximum size of one account's request bodies in memory. Beyond it a"
-            " body is rejected with 429 and"
-            " `retry-after: 1`. Must be at least `server.max_body_bytes`.",
+            description="Maximum size of one account's request bodies in memory. Beyond it a body"
+            " is rejected with 429 and `retry-after: 1`. Must be at least `server.max_body_bytes`.",
             extra={"unit": "bytes per account and worker"},
         ),
     ] = 128 * 1024 * 1024
@@ -189,12 +188,18 @@ class Server(Section, frozen=True):
         Meta(
             ge=1,
             le=3600,
-            description="Timeout for a whole request head, measured from the connection or from the"
-            " previous response. The connection is then closed. A proxy in front must close its"
-            " idle connections earlier, or this must be above its idle timeout, see operations.md;"
-            " the OpenAI and Anthropic SDKs close theirs after 5 s.",
+            description="Timeout for the first request head of a connection, which is then closed.",
         ),
     ] = 6.0
+    idle_timeout_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Timeout from a response to the end of the connection's next request head."
+            " Proxies in front must close idle connections earlier; most do after 60 s.",
+        ),
+    ] = 75.0
     body_timeout_s: Annotated[
         Seconds,
         Meta(description="Timeout for a whole request body. A slower one is rejected with 408."),

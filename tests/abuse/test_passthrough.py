@@ -33,7 +33,7 @@ KNOWN = frozenset(
     {
         *("host", "content-length", "content-type", "accept", "accept-encoding", "user-agent"),
         *("authorization", "x-api-key", "anthropic-version", "anthropic-beta", "openai-beta"),
-        "connection",
+        *("connection", "traceparent"),
     }
 )
 

@@ -18,6 +18,7 @@ from tests.fuzz.target import Target
 
 SLOW_S = 0.3
 """CPU time that no mutation of a few KB may take."""
+SLOW_TRIES = 3
 MOST_RATIO = 6.0
 """Of the time for 4x the size to that for 1x: 4 is linear, 16 quadratic."""
 NOISE_S = 0.002
@@ -87,15 +88,19 @@ def _inputs(target: Target, draw: random.Random, seconds: float) -> Iterator[byt
 
 def failure(target: Target, data: bytes) -> str | None:
     """Return in a line how the target fails on an input; None: it does not."""
-    began = time.process_time()
-    try:
-        target.run(data)
-    except target.allowed:
-        pass
-    except Exception as error:  # noqa: BLE001 any other exception is what is looked for
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
-    return "slow" if time.process_time() - began > SLOW_S else None
+    # A pass of the garbage collector, or another thread, may fall into one run.
+    for _ in range(SLOW_TRIES):
+        began = time.process_time()
+        try:
+            target.run(data)
+        except target.allowed:
+            pass
+        except Exception as error:  # noqa: BLE001 any other exception is what is looked for
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+        if time.process_time() - began <= SLOW_S:
+            return None
+    return "slow"
 
 
 def minimised(target: Target, data: bytes, why: str) -> bytes:

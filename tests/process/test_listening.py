@@ -12,17 +12,21 @@ import psutil
 import pytest
 import trustme
 
+from gateway.edge import first_heads
 from gateway.server.workers.granian_server import MAX_HEAD_BYTES
 from tests.support.bodies import OPENAI, WHOLE
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_client import Connection, render
 from tests.support.raw_upstream import Slot, whole
-from tests.support.service import DemoProcess, Key, Service
+from tests.support.service import OPENAI_MODEL, DemoProcess, Key, Service
 from tests.support.waiting import wait_until_sync
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
 
 HEADER_S = 1.0
+IDLE_S = 4.0
+CLOCKS = f"header_timeout_s = {HEADER_S}\nidle_timeout_s = {IDLE_S}"
+SCAN_S = 2 * first_heads.SCAN_S
 SLACK_S = 3.0
 """For a busy machine."""
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -34,15 +38,14 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nhost: gateway.test\r\n\r\n"
 def tls(
     tmp_path_factory: pytest.TempPathFactory, demo_upstream: DemoProcess
 ) -> Iterator[tuple[GatewayProcess, ssl.SSLContext]]:
-    """A gateway that ends TLS itself, with a short header clock."""
+    """A gateway that ends TLS itself, with short clocks."""
     home = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
     certificate.cert_chain_pems[0].write_to_path(str(home / "cert.pem"))
     certificate.private_key_pem.write_to_path(str(home / "key.pem"))
     files = f'tls_cert_file = "{home}/cert.pem"\ntls_key_file = "{home}/key.pem"'
-    clock = f"header_timeout_s = {HEADER_S}"
-    process = GatewayProcess(home, demo_upstream.config(), workers=1, server=f"{files}\n{clock}")
+    process = GatewayProcess(home, demo_upstream.config(), workers=1, server=f"{files}\n{CLOCKS}")
     context = ssl.create_default_context()
     authority.configure_trust(context)
     process.launch()
@@ -73,9 +76,9 @@ def secure(process: GatewayProcess, context: ssl.SSLContext) -> ssl.SSLSocket:
 def plain(
     tmp_path_factory: pytest.TempPathFactory, demo_upstream: DemoProcess
 ) -> Iterator[Service]:
-    """A gateway in clear text, with a short header clock."""
+    """A gateway in clear text, with short clocks."""
     home = tmp_path_factory.mktemp("plain")
-    made = Service(home, demo_upstream, workers=1, server=f"header_timeout_s = {HEADER_S}")
+    made = Service(home, demo_upstream, workers=1, server=CLOCKS)
     try:
         yield made.start()
     finally:
@@ -127,7 +130,6 @@ def authorities(context: ssl.SSLContext) -> list[bytes]:
         b"",
         b"GET /healthz HTTP/1.1\r\nhost: gate",
         HEALTH[:-2],
-        HEALTH,
         PREFACE,
         PREFACE + SETTINGS,
         PREFACE + SETTINGS + b"\0\0\5\1\0\0\0\0\1\x82\x86\x84\x41\x8a",
@@ -137,7 +139,7 @@ def authorities(context: ssl.SSLContext) -> list[bytes]:
 def test_connection_that_asks_for_nothing_is_closed(
     tls: tuple[GatewayProcess, ssl.SSLContext], plain: Service, sent: bytes, secured: bool
 ) -> None:
-    """Silent, half a head, idle after a response, and HTTP/2: the header clock ends all of them."""
+    """Silent, half a head and HTTP/2: none of them waits as long as a client that was served."""
     connection: socket.socket
     if secured:
         connection = secure(*tls)
@@ -145,7 +147,39 @@ def test_connection_that_asks_for_nothing_is_closed(
         connection = socket.create_connection(("127.0.0.1", plain.port), timeout=20)
     with connection:
         connection.sendall(sent)
-        assert closed_after(connection) < HEADER_S + SLACK_S
+        assert closed_after(connection) < HEADER_S + SCAN_S + SLACK_S
+
+
+@pytest.mark.parametrize("secured", [True, False])
+def test_connection_that_was_served_may_be_idle_for_longer(
+    tls: tuple[GatewayProcess, ssl.SSLContext], plain: Service, secured: bool
+) -> None:
+    """A load balancer keeps its connections beyond the limit of a first head."""
+    connection: socket.socket
+    if secured:
+        connection = secure(*tls)
+    else:
+        connection = socket.create_connection(("127.0.0.1", plain.port), timeout=20)
+    with connection:
+        for pause_s in (HEADER_S + SCAN_S, 0.0):
+            connection.sendall(HEALTH)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+            time.sleep(pause_s)  # nothing to wait for: it must not be closed
+        assert IDLE_S - 0.5 < closed_after(connection) < IDLE_S + SLACK_S
+
+
+def test_first_request_may_take_longer_than_its_head(plain: Service) -> None:
+    """Only heads have the limit; a body or a stream that lasts longer is not cut."""
+    body = json.dumps(
+        {"model": OPENAI_MODEL, "messages": [{"role": "user", "content": "/tokens 20"}]}
+    ).encode()
+    raw = plain.new_key("late").raw
+    with Connection(plain.port) as connection:
+        sent = render("POST", OPENAI, body, authorization=f"Bearer {raw}")
+        connection.send(sent[:-5])
+        time.sleep(HEADER_S + SCAN_S)  # the rest of the body is late
+        connection.send(sent[-5:])
+        assert connection.answer().status == 200
 
 
 def test_tls_handshake_that_never_ends_is_closed(

@@ -118,18 +118,19 @@ def test_shortest_configuration_is_valid(tmp_path: Path) -> None:
 def test_clients_are_set_up_with_models_that_the_demo_has() -> None:
     """The client set-ups work beside `make run`, with only the key changed."""
     models = {model.name for model in demo_settings(8080, 9464, 1, 1).models}
-    opencode, openclaw, pi = [json.loads(text) for kind, text in CLIENTS if kind == "json"]
+    opencode, openclaw, pi, kilo = [json.loads(text) for kind, text in CLIENTS if kind == "json"]
     shell = "".join(text for kind, text in CLIENTS if kind == "sh")
     provider = openclaw["models"]["providers"]["capio"]
     defaults = openclaw["agents"]["defaults"]["model"]
 
     named = {
         *opencode["provider"]["capio"]["models"],
+        *kilo["provider"]["capio"]["models"],
         *(model["id"] for model in provider["models"]),
         *(name.removeprefix("capio/") for name in (defaults["primary"], *defaults["fallbacks"])),
         *(model["id"] for model in pi["providers"]["capio"]["models"]),
         *re.findall(r"=capio/(\S+)", shell),
-        *re.findall(r"(?:--model |-m |(?:OPENAI|COPILOT)_MODEL=)(\S+)", shell),
+        *re.findall(r"(?:--model (?:capio/)?|-m |(?:OPENAI|COPILOT)_MODEL=)(\S+)", shell),
         *re.findall(r"model: (\S+)", "".join(text for kind, text in CLIENTS if kind == "yaml")),
         tomllib.loads(CODEX)["model"],
     }

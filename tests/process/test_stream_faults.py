@@ -22,6 +22,7 @@ from tests.support.bodies import (
 from tests.support.raw_client import Answer, Connection
 from tests.support.raw_upstream import Script, Slot, close_at_once, stream, whole
 from tests.support.service import HELLO, Key
+from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.process
 
@@ -45,6 +46,18 @@ def call(connection: Connection, key: Key, client: str) -> Call:
         return connection.request("POST", PATHS[client], body, x_api_key=key.raw)
 
     return send
+
+
+def reach(upstream: Slot, call: Call, model: str, *, streamed: bool = True) -> Answer:
+    """Return the response to the first call that reaches the slot, which may still be out."""
+    answers: list[Answer] = []
+
+    def is_reached() -> bool:
+        answers.append(call(model, streamed=streamed))
+        return bool(upstream.exchanges)
+
+    wait_until_sync(is_reached, 10)
+    return answers[-1]
 
 
 def error_of(client: str, answer: Answer) -> dict[str, str]:
@@ -255,7 +268,7 @@ def test_refusal_that_may_not_repeat_falls_back(
     """Overload, trouble with our account and the upstream's own errors are tried elsewhere."""
     upstream.plays(whole(b"<html>busy</html>", status, headers=b"Content-Type: text/html\r\n"))
 
-    answer = call(upstream.fallback(wire), streamed=streamed)
+    answer = reach(upstream, call, upstream.fallback(wire), streamed=streamed)
 
     assert answer.status == 200
     assert b"Hello" in answer.body
@@ -271,7 +284,7 @@ def test_fault_of_the_request_is_not_tried_elsewhere(
     """It would repeat, and cost twice."""
     upstream.plays(whole(b'{"error":{"message":"no","type":"invalid_request_error"}}', status))
 
-    answer = call(upstream.fallback(wire))
+    answer = reach(upstream, call, upstream.fallback(wire))
 
     assert 400 <= answer.status < 500
 
@@ -283,7 +296,7 @@ def test_stream_that_fails_after_content_does_not_fall_back(
     """Content that was sent cannot be taken back."""
     upstream.plays(stream(START[client], end="break"))
 
-    answer = call(upstream.fallback(client))
+    answer = reach(upstream, call, upstream.fallback(client))
 
     assert HELLO.split()[-1].encode() not in answer.body
     error_of(client, answer)

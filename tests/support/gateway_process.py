@@ -50,7 +50,8 @@ class GatewayProcess:
         workers: Worker processes.
         server, extra: Further TOML of `[server]`, and of whole sections. Without a section
             `[routing]` it is `SCRIPTED_ROUTING`; without `[console]` there is no console; without
-            `[redis]` its commands have 400 ms; without `max_loop_lag_ms` no lag refuses calls.
+            `[redis]` its commands have 400 ms; without `max_loop_lag_ms` no lag refuses calls;
+            idle connections are closed after 6 s.
         environment: Added to this process's own.
         open_files: Its limit on open files, soft and hard; None leaves that of this process.
         forked: Whether it is a fork (see `tests.support.forked`) rather than a Python of its own.
@@ -86,6 +87,8 @@ class GatewayProcess:
         # Beside other tests a loop is late for want of CPU, which is no overload.
         times = "" if "max_loop_lag_ms" in server else "max_loop_lag_ms = 0\n"
         times += "" if "drain_s" in server else "drain_s = 0\n"
+        if "idle_timeout_s" not in server and "header_timeout_s" not in server:
+            times += "idle_timeout_s = 6.0\n"  # replaced workers wait for idle clients
         if "[redis]" not in extra + config:
             # For want of CPU a reply may take longer than the default, which refuses calls.
             extra += "\n[redis]\ncommand_timeout_ms = 400\n"

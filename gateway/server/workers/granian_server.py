@@ -76,7 +76,7 @@ class WorkerServer(MPServer):
             backlog=server.backlog,
             backpressure=max_connections,
             http1_settings=HTTP1Settings(
-                header_read_timeout=round(server.header_timeout_s * 1000),
+                header_read_timeout=round(server.idle_timeout_s * 1000),
                 max_buffer_size=MAX_HEAD_BYTES,
             ),
             log_level=LogLevels.warning,
@@ -95,7 +95,7 @@ class WorkerServer(MPServer):
             heartbeat_s=server.heartbeat_timeout_s,
             drain_s=server.drain_s,
             grace_s=server.grace_s,
-            quiet_s=min(server.header_timeout_s + 1, _LONGEST_QUIET_S),
+            quiet_s=min(server.idle_timeout_s + 1, _LONGEST_QUIET_S),
         )
         self.pool = Pool(server.workers, self._spawn, limits, self._close_listeners)
 
@@ -148,8 +148,9 @@ class WorkerServer(MPServer):
         def load() -> App:
             # Granian reads this name in the worker, after the call of `load`.
             _signals.set_loop_signals = shutdown_signal
+            port = self._listeners[slot].getsockname()[1]
             descriptor = keep_only(self._listeners, slot)
-            link = WorkerLink(state, revision, supervisor, lambda: stop_accepting(descriptor))
+            link = WorkerLink(state, revision, supervisor, port, lambda: stop_accepting(descriptor))
             return self._load(link)
 
         self.renew_tls()

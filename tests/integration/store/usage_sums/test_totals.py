@@ -118,8 +118,8 @@ def test_changes_of_one_value_are_one_row() -> None:
     totals = totals_of(sum_up([BookedRow(row, None) for row in rows]))
 
     assert [(row[1], row[3], row[4], row[5]) for row in totals] == [
-        ("deployment", "host/deepseek-v4-flash", 0, 1),
-        ("deployment", "other/deepseek-v4-flash", 1, 1),
+        ("deployment", "deepseek/deepseek-chat", 0, 1),
+        ("deployment", "other/deepseek-chat", 1, 1),
         ("endpoint", "chat_completions", 1, 2),
         ("key_id", "key_1", 1, 2),
         ("model", "deepseek-v4-flash", 1, 2),
