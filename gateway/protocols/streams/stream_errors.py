@@ -48,36 +48,25 @@ class ErrorEvents:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the bytes for the client from `chunk` and from held bytes; may be empty."""
-        rest = b""
-        if self._inside:
-            rest, chunk = self._rest(chunk)
         whole = self._held + chunk
-        end = 0
-        for blank in BLANK_LINE.finditer(whole):
-            end = blank.end()
-        tail = whole[end:]
-        if len(tail) <= _HELD_BYTES and may_be_error(tail):
-            whole, self._held = whole[:end], tail
+        end = _last_event_end(self._last + whole) - len(self._last)
+        if end <= 0 and self._inside:
+            self._last = (self._last + whole)[-_BLANK_BYTES + 1 :]
+            return whole
+        tail = whole[max(end, 0) :]
+        if tail and len(tail) <= _HELD_BYTES and may_be_error(tail):
+            self._held, self._inside = tail, False
+            shown = whole[: -len(tail)]
         else:
-            self._held = b""
-            self._inside = self._inside or bool(tail)
-        shown = rest + whole
-        self._last = (self._last + shown)[-_BLANK_BYTES + 1 :] if self._inside else b""
+            self._held, self._inside = b"", bool(tail)
+            shown = whole
+        self._last = shown[-_BLANK_BYTES + 1 :] if self._inside else b""
         return shown
 
     def end(self, clean: bool = True) -> bytes:
         """Return the unfinished event at the end; nothing if the stream was cut off."""
         rest, self._held = self._held, b""
         return rest if clean else b""
-
-    def _rest(self, chunk: bytes) -> tuple[bytes, bytes]:
-        """Return the rest of the event that was begun, and what is after it."""
-        blank = BLANK_LINE.search(self._last + chunk)
-        if blank is None:
-            return chunk, b""
-        self._inside = False
-        end = blank.end() - len(self._last)
-        return chunk[:end], chunk[end:]
 
 
 def may_be_error(tail: bytes) -> bool:
@@ -87,6 +76,16 @@ def may_be_error(tail: bytes) -> bool:
         return False
     begins = any(tail.startswith(each) or each.startswith(tail) for each in _BEGINNINGS)
     return begins or _MAY_FAIL.search(tail) is not None
+
+
+def _last_event_end(data: bytes) -> int:
+    """Return where the last complete event ends; 0: none does."""
+    if b"\r" not in data:
+        return data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
+    end = 0
+    for blank in BLANK_LINE.finditer(data):
+        end = blank.end()
+    return end
 
 
 def with_own_errors(events: bytes, wire: Wire, model: str) -> bytes:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.model import Endpoint, Wire
 from gateway.protocols.streams.relayed import HELD_BYTES, HeldBody, RelayedStream, Unchanged
+from gateway.protocols.streams.stream_errors import with_own_errors
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"A"}}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
@@ -250,3 +254,37 @@ def test_enormous_error_is_not_held_for_ever() -> None:
 
     assert stream.feed(large) == large
     assert stream.feed(b'"}}\n\n' + SUSPENDED).startswith(b'"}}\n\ndata: {')
+
+
+PIECES = (
+    EVENT.rstrip(),
+    ERROR.rstrip(),
+    SUSPENDED.rstrip(),
+    COMMENT.rstrip(),
+    b'data: {"choices":[{"delta":{"content":"\\"error\\": x"}}],"error":null}',
+)
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=6),
+    st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r"]),
+    st.lists(st.integers(0, 800), max_size=6),
+)
+def test_relay_changes_account_errors_alone_however_it_is_cut(
+    pieces: list[bytes], line: bytes, cuts: list[int]
+) -> None:
+    """Each other byte is forwarded, in its order and once."""
+    data = b"".join(piece + line for piece in (EVENT.rstrip(), *pieces))
+    stream = relayed()
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    shown = b"".join(stream.feed(data[a:b]) for a, b in itertools.pairwise(places))
+    shown += stream.end(True)
+
+    fixed = with_own_errors(SUSPENDED, Wire.OPENAI, "m")
+    assert FIXED in fixed
+    # The blank line of a replaced event is LF; the LF of a CRLF may follow its CR.
+    expected = data.replace(SUSPENDED.rstrip() + line, fixed)
+    assert shown.replace(b"\r", b"").replace(b"\n", b"") == (
+        expected.replace(b"\r", b"").replace(b"\n", b"")
+    )
+    assert SUSPENDED.rstrip() in pieces or shown == data
