@@ -262,7 +262,8 @@ def _classify(wire: Wire, status: int, fields: ErrorFields) -> FaultClass:
     found = named or _by_status(wire, status)
     if status in _ACCOUNT_STATUSES and found in (FaultClass.INVALID, FaultClass.FAILED):
         found = _STATUSES[status]
-    if status in _BUSY_STATUSES and found is FaultClass.FAILED:
+    is_full = found is FaultClass.RATE_LIMITED and has_no_capacity(fields.message)
+    if status in _BUSY_STATUSES and (found is FaultClass.FAILED or is_full):
         found = FaultClass.OVERLOADED
     if _is_full_elsewhere(status, fields.message):
         return FaultClass.TOO_LONG

@@ -37,6 +37,12 @@ ERRORS: dict[str, tuple[int, dict[str, Any], FaultClass]] = {
          "type": "invalid_request_error", "param": None, "code": None},
         FaultClass.OVERLOADED,
     ),
+    "mistral-capacity-503": (
+        503,
+        {"object": "error", "message": "Service tier capacity exceeded for this model.",
+         "type": "rate_limited", "param": None, "code": "1300"},
+        FaultClass.OVERLOADED,
+    ),
     "mistral-credential": (401, {"detail": "Unauthorized"}, FaultClass.CREDENTIAL),
     "glm-concurrency": (
         429, {"error": {"code": "1302", "message": "Too many at once"}}, FaultClass.RATE_LIMITED
