@@ -19,7 +19,7 @@ import msgspec
 MAX_NAME: Final = 64
 """Characters of a tool name, on both wires."""
 SIGNATURE: Final = "gw1."
-"""Start of the signature of reasoning by models other than Anthropic's; no real one starts so."""
+"""Prefix of the signatures of reasoning by models other than Anthropic's; no real one has it."""
 
 _ENCODED: Final = "gwid_"
 _LEGAL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")

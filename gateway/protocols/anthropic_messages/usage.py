@@ -136,7 +136,7 @@ def _usage(usage: _AnthropicUsage, known: Usage) -> Usage | None:
 
 
 def _known_input(usage: _AnthropicUsage, written: int, known: Usage) -> int:
-    """Return the known input; where an event is the first to name cached tokens, without them."""
+    """Return the known input, less the cached tokens if this event is the first to report them."""
     if usage.input_tokens is None or known.cache_read or known.cache_write:
         return known.input
     return max(known.input - count(usage.cache_read_input_tokens) - written, 0)

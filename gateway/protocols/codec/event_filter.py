@@ -24,7 +24,7 @@ _LONGEST: Final = 4
 
 class EventFilter:
     """
-    Base of filters, which decide for each event.
+    Base class of filters: a subclass decides which events are removed.
 
     Args:
         limit_bytes: Largest incomplete event that is held back.
@@ -132,7 +132,8 @@ def at_event_boundary(previous: bytes, last: bytes) -> bool:
 
     Args:
         previous: The piece forwarded before the last, or nothing.
-        last: The last piece forwarded; if both are empty, nothing was, and an event may follow.
+        last: The last piece forwarded. If both are empty, nothing was forwarded and an event may
+            follow.
     """
     tail = (previous[-_LONGEST:] + last[-_LONGEST:])[-_LONGEST:]
     return not tail or _AT_END.search(tail) is not None

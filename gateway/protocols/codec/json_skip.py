@@ -3,7 +3,7 @@ Finds the end of a JSON value that arrives in pieces, without storing it.
 
 The cost is linear in the bytes: strings are searched for their closing quote, objects and arrays
 for brackets outside strings. Brackets are counted one by one at first, then in blocks of doubling
-size, so that a large value takes few C-level passes and a small one is not read ahead of.
+size, so that a large value takes few C-level passes and little is read beyond a small one.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ of reading an event and writing another.
 
 Nothing is assumed about either format: the bytes around the text are taken from an event that was
 translated in the usual way, and used only once they reproduce the next event's translation
-exactly. Any event that does not fit, and any whose translation differs, ends their use until an
-event fits again.
+exactly. An event without these bytes, or with another translation, ends their use until one is
+reproduced again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PLAIN: Final = re.compile(rb'(?:[^"\\<\x00-\x1f]|\\["\\bfnrt])+').fullmatch
 _LEARN_BYTES: Final = 4096
 """Largest event to learn from: the bytes around its text are kept while the stream lasts."""
 _ATTEMPTS: Final = 8
-"""Events after which a stream whose translations are never equal is left alone."""
+"""Consecutive events without a reproduced translation after which a stream is not spliced."""
 
 
 class TextSplice:

@@ -1,9 +1,9 @@
 """
 The largest usage that one call can have; a response that reports more is charged by an estimate.
 
-The bound is 1.25 times what fits: the model's context and its longest output, for each choice.
-Where the request itself is larger than the context that the catalogue has, its size counts instead:
-the catalogue may be wrong, and a batch of embeddings may have many inputs of a full context.
+The bound is 1.25 times the sum of the model's context and, for each choice, its longest output. If
+the request may be larger than the context in the catalogue, its size replaces the context: the
+catalogue may be wrong, and a batch of embeddings may have many inputs of a full context.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from gateway.core.model import Model, Usage
 MOST_SEARCHES: Final = 1_000
 """Searches that one call can plausibly run."""
 _ROUNDS: Final = 20
-"""Each round of tools that the upstream runs counts the conversation again."""
+"""Most rounds of tools that the upstream runs; each counts the conversation again."""
 _UNDERESTIMATE: Final = 2
-"""Digits and rare scripts have twice the tokens of their estimate."""
+"""Largest ratio of actual to estimated tokens, as for digits and rare scripts."""
 
 
 class UsageBound(NamedTuple):
@@ -43,7 +43,7 @@ class UsageBound(NamedTuple):
 
 
 UNBOUNDED: Final = UsageBound()
-"""Bounds only what a count may be at all, see `protocols.codec.usage_counts`."""
+"""Allows any token counts that are plausible at all, see `protocols.codec.usage_counts`."""
 
 
 def usage_bound(
@@ -60,8 +60,9 @@ def usage_bound(
     Args:
         model: The model that serves it.
         input_estimate: The estimated tokens of its input.
-        output_limit: The longest output that it asks for, which some upstreams allow.
-        choices: The choices that it asks for; each may be as long.
+        output_limit: The output limit that it requests; some upstreams apply it even if it exceeds
+            the model's.
+        choices: The number of choices that it requests; each may have the longest output.
         runs_tools: See `UsageBound`.
     """
     read = max(model.context, input_estimate * _UNDERESTIMATE)

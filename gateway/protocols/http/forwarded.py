@@ -24,7 +24,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 class TrustedProxies:
     """
-    Proxies whose `x-forwarded-for` is believed.
+    Proxies whose `x-forwarded-for` is trusted.
 
     Args:
         networks: Addresses and networks of the proxies.

@@ -28,7 +28,7 @@ _MEMBER: Final = re.compile(
 
 
 class TraceParent(NamedTuple):
-    """What a client says about the trace that its request belongs to."""
+    """The trace, the parent span and the sampling decision that a client sends."""
 
     trace_id: str
     span_id: str
@@ -36,7 +36,7 @@ class TraceParent(NamedTuple):
 
 
 def read_traceparent(values: Sequence[bytes]) -> TraceParent | None:
-    """Return the parent that the `traceparent` headers of a request name; None: none is valid."""
+    """Return the parent in a request's `traceparent`; None if missing, repeated or invalid."""
     if len(values) != 1 or len(values[0]) > _MAX_PARENT_BYTES:
         return None
     found = _PARENT.match(values[0].strip())

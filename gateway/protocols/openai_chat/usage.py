@@ -1,11 +1,12 @@
 """
 Reads the OpenAI wire's `usage` in all its variants, for billing and for responses alike.
 
-`prompt_tokens` includes cached tokens, and `completion_tokens` reasoning. Some providers exclude
-audio, cached tokens or reasoning (xAI) from both and report them in the details and in the total.
-So if the total exceeds the sum of both, the excess belongs to the detail of equal size, to
-reasoning first. If there is none, it is output, such as reasoning without details (Gemini's OpenAI
-endpoint). Without a prompt the excess is the prompt.
+`prompt_tokens` includes cached tokens, and `completion_tokens` includes reasoning. Some providers
+exclude audio, cached tokens or reasoning (xAI) from both and report them only in the details and in
+the total. If the total exceeds the sum of both, the excess is therefore assigned to the detail of
+equal size, with reasoning compared first. If no detail has that size, the excess is output, such as
+reasoning without details (Gemini's OpenAI endpoint). If the prompt is not counted, the excess is
+the prompt.
 tests/unit/protocols/test_dialect_usage.py has the form of each provider.
 
 Endpoints that translate to another API may report under its names: `input_tokens` includes cached
@@ -30,7 +31,7 @@ from gateway.protocols.codec.usage_counts import (
 
 
 class _CacheCreation(msgspec.Struct, gc=False):
-    """DashScope states the same count in one of these, or beside."""
+    """DashScope reports one count in either of these members, or next to this object."""
 
     cache_creation_input_tokens: Count = None
     ephemeral_5m_input_tokens: Count = None
@@ -163,7 +164,7 @@ def settled_usage(usage: Usage, reported: bool, input_tokens: int, *, output_tok
     """
     Return the usage to bill: `usage` if it is complete, else completed by estimates.
 
-    No request has an input of 0 tokens: then the upstream did not count it.
+    An input of 0 tokens means that the upstream did not count it, since no input is empty.
 
     Args:
         usage: The reported usage.
@@ -206,7 +207,7 @@ def _usage(usage: _OpenAIUsage, service_tier: object, *, reasoning_apart: bool) 
     beyond = count(usage.total_tokens) - prompt - output
     if beyond > 0 and not prompt:
         if not output:
-            return None  # of the total alone, nothing tells what is input
+            return None  # a total alone does not separate input from output
         prompt = beyond
     elif beyond > 0 and usage.prompt_tokens is not None:
         outside = (count(details.audio_tokens), read, write, read + write)
@@ -233,7 +234,7 @@ def _usage(usage: _OpenAIUsage, service_tier: object, *, reasoning_apart: bool) 
 
 
 def _more_input(beyond: int, reasoning: int, outside: tuple[int, ...]) -> int:
-    """Return the input in what a total has beyond prompt and completion; the rest is output."""
+    """Return the input in the excess of a total over its parts; the rest of it is output."""
     if beyond == reasoning:
         return 0
     if beyond in outside:

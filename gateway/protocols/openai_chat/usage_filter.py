@@ -1,8 +1,8 @@
 """
 Removes the usage event that the gateway requested and the client did not.
 
-Removed are exactly the events whose JSON has `choices: []` and a usage that is not null; every
-other byte is forwarded unchanged.
+Only events whose JSON has `choices: []` and a usage that is not null are removed; every other byte
+is forwarded unchanged.
 """
 
 from __future__ import annotations

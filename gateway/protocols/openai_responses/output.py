@@ -203,7 +203,7 @@ class OutputBuilder:
         call_id = join_surrogates(record.id) or f"call_{self._base_id}_{len(self._items)}"
         call_id = self._ids.take(call_id)
         if signature is not None:
-            # A call's item has no member for it: it is returned with the reasoning before it.
+            # A call's item has no member for a signature: the reasoning before it carries it.
             kind = {"type": "reasoning.encrypted", "format": GOOGLE_FORMAT}
             self._reasoning().add_details([{**kind, "id": call_id, "data": signature}])
         self._close_open()

@@ -63,7 +63,7 @@ def common_template(first: bytes, second: bytes) -> ChunkTemplate | None:
     end = first.find(b'"', max(len(first) - after, start))
     suffix = first[end:]
     contents = (first[start:end], second[start : len(second) - len(suffix)])
-    # Otherwise a number may be the only difference: the index of two choices with equal content.
+    # Outside a string, the difference may be a number: the index of choices with equal content.
     in_string = first[: max(start - 1, 0)].rstrip(b" ").endswith(b":")
     if not in_string or end < 0 or any(b'"' in each or b"\n" in each for each in contents):
         return None
@@ -101,14 +101,14 @@ def plain_openai(chunk: bytes) -> int:
 
 
 def none_is_plain(_: bytes) -> int:
-    """Return as `plain_openai`."""
+    """Return -1, so that every event is decoded."""
     return -1
 
 
 def plain_anthropic(chunk: bytes) -> int:
-    """Return as `plain_openai`."""
+    """Return the result of `plain_openai` for events of the Anthropic wire."""
     if b'"message_' in chunk or b'"error"' in chunk or b"event: error" in chunk:
         return -1
     count = chunk.count(b'"content_block_delta"')
-    # If there is a ping or a block's end among them, sizes are known only by decoding.
+    # If a ping or a block's end is among them, the size of the content needs decoding.
     return count if count == (chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n")) else -1

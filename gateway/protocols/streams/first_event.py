@@ -91,7 +91,7 @@ class FirstEventGate:
             return self.release()
 
     def release(self) -> bytes:
-        """Return the held bytes and open the gate; without any, it opens with the next bytes."""
+        """Return the held bytes and open the gate; if there are none, the next `feed` opens it."""
         held = b"".join(self._held)
         self._held.clear()
         self.is_open = self._released or bool(held)
@@ -109,7 +109,7 @@ class FirstEventGate:
         return b""
 
     def _has_content(self, event: Event) -> bool:
-        """Return whether the event begins a response; store an error, and whether it is the end."""
+        """Return whether the event begins a response; set `error` and `is_empty`."""
         if self._wire is Wire.OPENAI:
             found = read_openai_chunk(event.data)
             has_usage = found is not None and found.usage is not None

@@ -116,7 +116,7 @@ class StreamMeter:
         self._quick = False  # content has begun and no event is incomplete: byte searches suffice
         self._block_ended_at = -1  # `contents` when a block of content ended
         self._template = NO_TEMPLATE
-        self._template_bytes = -1  # of an event whose template was not compared; -1: not yet known
+        self._template_bytes = -1  # framing of an event that no template matched; -1: unknown
         self._previous = b""
         self._misses = 0  # plain chunks since the template last matched
         self._content_bytes = 0

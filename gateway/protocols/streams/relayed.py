@@ -143,9 +143,9 @@ class RelayedStream(Unchanged):
     """
     The `StreamTransform` of a relayed stream: unchanged from its first event on, with exceptions.
 
-    Not forwarded are the usage event that only the gateway requested, and everything from the start
-    of a second response on: the meter finds it, too, and the relay ends with an error. Errors about
-    the operator's account are replaced.
+    The usage event that only the gateway requested is removed, and so is everything from the start
+    of a second response on, which the meter also detects, so that the relay ends with an error.
+    Errors about the operator's account are replaced.
 
     Args:
         wire: The API of both sides.

@@ -22,7 +22,7 @@ T = TypeVar("T")
 _NO_USAGE: Final = Usage()
 _NOTHING: Final = frozenset({b"", b"null", b'""', b"[]", b"{}"})
 _STRUCTURED_BYTES: Final = 4
-"""The least that a delta which is not a string counts; most of it is framing."""
+"""Least bytes counted for a delta that is not a string; most of such a delta is framing."""
 _MEDIA: Final = frozenset({"images", "audio"})
 
 

@@ -1,4 +1,4 @@
-"""Errors inside a relayed stream that concern the operator's account: replaced by fixed words."""
+"""Replaces errors about the operator's account inside relayed streams by fixed messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.protocols.http.errors.upstream_faults import read_stream_fault
 from gateway.protocols.streams.response_fields import read_anthropic_event, read_openai_chunk
 
 MARK: Final = b"error"
-"""In every error; `find` for it is the only cost of other events."""
+"""Bytes in every error; searching for them is the only cost of other events."""
 _MAY_FAIL: Final = re.compile(
     rb'"error"\s*:(?!\s*null)|"type"\s*:\s*"error"|^(?:event:\s*)?error\b', re.MULTILINE
 )
@@ -29,15 +29,16 @@ class ErrorEvents:
     """
     Forwards an OpenAI-wire stream at once, except for the beginning of what may be an error.
 
-    That is held back until the event is complete, since an error is replaced as a whole; up to
-    16 KiB. An error that is cut in two by the network inside of another member is not recognised.
+    Such an event is held back until it is complete, since an error is replaced as a whole; at most
+    16 KiB are held. An error is not recognised if another member precedes it in its event and a
+    chunk ends inside that member.
     """
 
     __slots__ = ("_held", "_inside", "_last")
 
     def __init__(self) -> None:
         self._held = b""
-        # The forwarded bytes end inside of an event; their last bytes.
+        # Whether the forwarded bytes end inside an event; if so, the last of them.
         self._inside = False
         self._last = b""
 
@@ -90,7 +91,7 @@ def _last_event_end(data: bytes) -> int:
 
 def with_own_errors(events: bytes, wire: Wire, model: str) -> bytes:
     """
-    Return events of a committed stream in which no error tells about the operator's account.
+    Return events of a committed stream whose errors do not reveal the operator's account.
 
     Args:
         events: What is about to be sent to the client; a last incomplete event is left as it is.

@@ -213,7 +213,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         tool_id_max=9,
         tool_id_exact=True,
         stream_options=False,
-        # Without a source: the forms of a prefix, efforts and later system messages.
+        # Not documented: the form of a prefix, the efforts, system messages after the first.
         prefill="prefix",
         reasoning_fields=("reasoning_effort", "prompt_mode"),
         efforts=("none", "high"),
@@ -241,7 +241,7 @@ DIALECTS: Final[Mapping[str, Capabilities]] = {
         thinking="vllm",
         top_k=True,
         prefill="vllm",
-        # Without a reasoning parser.
+        # If the server runs without a reasoning parser.
         think_tags=True,
     ),
     "anthropic": Capabilities(

@@ -95,15 +95,15 @@ class StreamReader(Protocol):
 
     phase: Phase
     passed_text: str
-    """The text of the last event, if it had nothing else and the next text is read in the same way,
-    unless it contains `<`; otherwise empty."""
+    """Text of the last event if it had nothing else and any next text without `<` is read in the
+    same way; otherwise empty."""
 
     def skipped(self, text: bytes) -> None:
         """
         Note that text was translated without `take`.
 
         Args:
-            text: The last of it, as in JSON; empty: there was none.
+            text: The last such text, escaped as in JSON; empty if there was none.
         """
 
     def take(self, event: Event) -> UpstreamFault | None:

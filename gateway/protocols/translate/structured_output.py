@@ -50,7 +50,7 @@ def _is_closed(schema: object) -> bool:
 
 
 def describes_object(schema: dict[str, object]) -> bool:
-    """Return whether an object may match, by its type, or by its properties if it has none."""
+    """Return whether an object may match: by `type` or, if that is absent, by `properties`."""
     kind = schema.get("type")
     return (
         kind == "object"
@@ -71,7 +71,7 @@ def _requires_all(schema: dict[str, object]) -> bool:
 
 
 def sub_schemas(schema: dict[str, object]) -> list[object]:
-    """Return every schema directly inside `schema`, and what stands in the place of one."""
+    """Return every value directly inside `schema` that should be a schema, of whatever type."""
     parts = [schema[key] for key in _ONE if key in schema]
     for key in _MANY:
         listed = schema.get(key, [])

@@ -1,7 +1,7 @@
 """
 Recognises errors about the operator's account at a provider, and unknown models, by message.
 
-Such messages name accounts, plans and upstream models, which are not for clients to see.
+Such messages name accounts, plans and upstream models, which must not reach clients.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _ACCOUNT: Final = re.compile(
     r"|exceeded your current quota"  # OpenAI, Gemini; 2026-11
     r"|usage limit for this (?:billing cycle|period)"  # Kimi Code, with 403 and 429; 2026-11
     r"|usage limit reached for .{0,40}\bplan\b"  # MiniMax (2056), with 429; 2026-05
-    # Gemini with FAILED_PRECONDITION (ai.google.dev, "Troubleshooting", 2026-11): of the gateway.
+    # Gemini with FAILED_PRECONDITION (ai.google.dev, "Troubleshooting", 2026-11); the location is
+    # that of the gateway.
     r"|location is not supported for the api|free tier is not available"
     r"|prepayment credits|余额不足|欠费|请充值",  # Gemini, GLM, Volcano Ark; 2026-11
     re.IGNORECASE,
@@ -40,7 +41,7 @@ _LIMITS: Final = re.compile(
 _DELAY: Final = re.compile(
     r"(?:retry|try again) in ([\d.]{1,12} ?(?:ms|s|m|seconds?|minutes?))\b", re.IGNORECASE
 )
-# A quota per minute, such as that of Gemini's free plan, comes with the time of the next try.
+# Messages about a quota per minute, such as that of Gemini's free plan, say when to retry.
 _RETRY_TIME: Final = re.compile(
     r"(?:retry|try again) in [\d.]+ ?(?:ms|s|m|second|minute)", re.IGNORECASE
 )
@@ -59,15 +60,16 @@ _UNKNOWN_MODEL: Final = re.compile(
     r"|not found the model|模型不存在",  # Moonshot, GLM; 2026-11
     re.IGNORECASE,
 )
-# A 403 of OpenRouter's (errors-and-debugging, 2026-11) may be about the prompt: its moderation. One
-# of Gemini's may be about a file that the request names.
+# OpenRouter also returns 403 if its moderation rejects the prompt (errors-and-debugging, 2026-11),
+# and Gemini if a file that the request names is not accessible.
 _CONTENT: Final = re.compile(
     r"requires moderation|(?:input|prompt|content) was flagged|flagged (?:for|as|by)\b"
     r"|permission to access the (?:file|cached ?content)"
     r"|content (?:policy|filter|management policy)|(?:safety|guardrail)\b.{0,40}\bblock",
     re.IGNORECASE,
 )
-# DashScope (error-code-start, 2026-11): a limit of tokens per minute as `insufficient_quota`.
+# DashScope (error-code-start, 2026-11) reports a limit of tokens per minute with the code
+# `insufficient_quota`.
 _THROTTLED: Final = re.compile(
     r"allocated quota exceeded|throttling[.:]|requests rate limit exceeded", re.IGNORECASE
 )
@@ -81,7 +83,7 @@ _MASKED: Final = b"[redacted]"
 
 
 def is_about_account(message: str) -> bool:
-    """Return whether a message says that the operator's account must pay, or is closed."""
+    """Return whether a message says that the operator's account lacks credit or is closed."""
     text = message[:SCANNED_CHARS]
     return _ACCOUNT.search(text) is not None and not says_when_to_retry(text)
 

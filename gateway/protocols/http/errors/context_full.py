@@ -14,7 +14,7 @@ SCANNED_CHARS: Final = 4096
 
 
 LLAMA_CPP_FULL: Final = "exceeds the available context size"
-"""In its older versions with status 500."""
+"""llama.cpp's message; its older versions send it with status 500."""
 
 
 class Excess(NamedTuple):
@@ -25,15 +25,15 @@ class Excess(NamedTuple):
 
 
 class Wording(NamedTuple):
-    """Words of one provider for a full context; a pattern, in which `{max}` is `_CONTEXT`."""
+    """One provider's message for a full context: a pattern, in which `{max}` is `_CONTEXT`."""
 
     source: str
     seen: str
     pattern: str
 
 
-# Groups: `n` is the prompt's number of tokens, `max` the limit. The first match counts, so that
-# wordings with numbers come before their short forms.
+# Groups: `n` is the prompt's number of tokens, `max` the limit. The first match counts, so
+# wordings with numbers precede their short forms.
 WORDINGS: Final = (
     Wording(
         "Anthropic", "2026-11", r"prompt is too long: (?P<n>\d{1,12}) tokens > (?P<max>\d{1,12})"
@@ -159,7 +159,7 @@ WORDINGS: Final = (
         "Cerebras", "2026-11", r"current length is (?P<n>\d{1,12}) while limit is (?P<max>\d{1,12})"
     ),
     Wording("Groq", "2026-11", r"reduce the length of (?:the|your) (?:messages|prompt|input)"),
-    # A limit of tokens per minute that the request exceeds alone: waiting does not help.
+    # The request alone exceeds a limit of tokens per minute: waiting does not help.
     Wording(
         "Groq",
         "2026-05",
@@ -193,7 +193,7 @@ _PATTERNS: Final = tuple(
 
 # A limit on output is not a prompt that is too long: compacting the history would not help.
 _OUTPUT: Final = re.compile(r"\bmax_?(?:completion_|output_)?tokens\b|output tokens", re.IGNORECASE)
-# vLLM (issues/4667, 2024-05): what a prompt that is too long leaves of the context for output.
+# vLLM (issues/4667, 2024-05): the number is the context minus a prompt that is too long.
 _NO_ROOM: Final = re.compile(r"max_(?:completion_)?tokens must be at least 1, got -\d")
 _PROMPT: Final = re.compile(r"prompt|input|context|messages", re.IGNORECASE)
 _SEPARATED: Final = re.compile(r"(?<=\d),(?=\d{3}\b)")
@@ -212,7 +212,7 @@ def read_excess(message: str) -> Excess | None:
             groups = found.groupdict()
             tokens, limit = _number(groups.get("n")), _number(groups.get("max"))
             fits = tokens is not None and limit is not None and tokens <= limit
-            return Excess(None if fits else tokens, limit)  # it fits, but not with the output
+            return Excess(None if fits else tokens, limit)  # the prompt fits, but not with output
     return None
 
 

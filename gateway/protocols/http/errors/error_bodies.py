@@ -88,7 +88,7 @@ def _of_object(error: dict[str, object]) -> ErrorFields:
 
 
 def _behind(fields: ErrorFields, raw: object) -> ErrorFields:
-    """Return the fields with those of the provider behind the upstream, which say more."""
+    """Return the fields with the more specific ones of the provider behind the upstream."""
     value = decode_leniently(raw.encode("utf-8", "replace")) if isinstance(raw, str) else raw
     if isinstance(value, list):
         value = value[0] if value else None

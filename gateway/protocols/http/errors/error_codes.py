@@ -1,8 +1,9 @@
 """
 The codes and types by which providers name an error, one line for each, with its source.
 
-A code counts more than the HTTP status, and unlike a status it is also in a stream. MiniMax's
-numbers mean other things than GLM's, so they are read only where MiniMax writes them.
+A code takes precedence over the HTTP status; unlike a status, it is also present inside a stream.
+MiniMax and GLM use the same numbers with different meanings, so MiniMax's are read only from the
+member in which MiniMax writes them.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def read_response_fault(wire: Wire, endpoint: Endpoint, body: bytes) -> Upstream
     elif endpoint is Endpoint.EMBEDDINGS:
         member = response.data
     elif wire is Wire.ANTHROPIC:
-        # A response may be empty, but it is a list.
+        # An empty list is a valid response; a missing one is not.
         member = msgspec.Raw(b"[1]") if bytes(response.content) == b"[]" else response.content
     else:
         member = response.choices if _has_choice(response.choices) else msgspec.Raw()

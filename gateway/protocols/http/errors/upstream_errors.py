@@ -143,7 +143,7 @@ def translate_error(fault: UpstreamFault, client_wire: Wire, client_model: str) 
 def error_before_commit(
     fault: UpstreamFault, client_wire: Wire, client_model: str
 ) -> ErrorBeforeCommit:
-    """Return `translate_error` of a fault that was met before anything was sent."""
+    """Return `translate_error` of a fault that occurred before anything was sent."""
     response = translate_error(fault, client_wire, client_model)
     return ErrorBeforeCommit(response.status, response.headers, response.body, fault)
 
@@ -169,9 +169,10 @@ def relay_error(
     """
     Return the response for a client of the upstream's own dialect.
 
-    Status, headers and body are kept, since clients' retry logic matches their wording. Replaced
-    are faults of the operator's account, 404s, which name the upstream's model, a full context
-    that is not worded as in the dialect, and lists (Gemini's), which SDKs cannot read.
+    Status, headers and body are kept, since clients' retry logic matches their wording. A
+    translated error replaces faults of the operator's account, 404s, which name the upstream's
+    model, a full context that is not worded as in the dialect, and lists (Gemini's), which SDKs
+    cannot read.
     """
     foreign = fault.fault is FaultClass.TOO_LONG and not _is_native(fault, wire)
     foreign = foreign or response.body.lstrip()[:1] == b"["
@@ -186,7 +187,7 @@ def own_stream_error(fault: UpstreamFault, wire: Wire, client_model: str) -> byt
 
 
 def _is_operators(fault: UpstreamFault) -> bool:
-    """Return whether the error's words tell about the operator's account, or its models."""
+    """Return whether the error may reveal the operator's account or upstream models."""
     if fault.fault is FaultClass.RATE_LIMITED:
         return mentions_account(fault.message)
     return fault.fault in _OPERATOR_FAULTS or fault.fault is FaultClass.NOT_FOUND
@@ -195,7 +196,7 @@ def _is_operators(fault: UpstreamFault) -> bool:
 def _is_native(fault: UpstreamFault, wire: Wire) -> bool:
     """Return whether the dialect's own clients recognise the full context."""
     if wire is Wire.ANTHROPIC:
-        # The second form has Claude Code lower `max_tokens`, by the numbers in it.
+        # Claude Code uses the numbers in the second form to lower `max_tokens`.
         return fault.message.lower().startswith(_OWN_WORDS)
     return fault.code == "context_length_exceeded"
 
@@ -223,7 +224,7 @@ def _message(fault: UpstreamFault, client_wire: Wire, client_model: str) -> str:
     if fault.fault is FaultClass.TOO_LONG:
         return _too_long_message(fault, client_wire)
     if fault.fault is FaultClass.RATE_LIMITED and mentions_account(fault.message):
-        delay = delay_words(fault.message)  # Codex reads it
+        delay = delay_words(fault.message)  # Codex parses it
         return (
             f"{_RATE_TEXT}; retry later"
             if delay is None

@@ -3,9 +3,9 @@ Reads and classifies upstream errors.
 
 An upstream reports errors as an HTTP response or inside a stream, in one of two dialects and many
 variants. Each is read once into an `UpstreamFault`, whose class determines the client's response
-and, through `failure_class`, what is tried next. The class is derived from the error's
-code or type, else from the HTTP status. Its message decides only where many servers send no code: a
-full context, trouble with the operator's account, and an unknown model.
+and, through `failure_class`, what is tried next. The class is derived from the error's code or
+type, else from the HTTP status. The message decides only where many servers send no code or a
+misleading one, as for a full context, the operator's account, or an unknown model.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ STREAM_LATE: Final = UpstreamFault(
 STREAM_STOPPED: Final = UpstreamFault(
     fault=FaultClass.OVERLOADED, message="The gateway is restarting. Send the request again."
 )
-"""The gateway ends and the grace period for running streams is over."""
+"""The gateway is shutting down, and the grace period for running streams is over."""
 
 STREAM_MALFORMED: Final = UpstreamFault(
     fault=FaultClass.BROKEN_OFF, message="Upstream sent malformed data"
@@ -137,9 +137,9 @@ _KINDS: Final[Mapping[FaultClass, ErrorKind]] = {
 }
 
 _BUSY_STATUSES: Final = frozenset({503, 529})
-"""Statuses that demand a rest, even if the error's type is generic."""
+"""Statuses that mean overload, even if the error's type is generic."""
 
-# Classes by which providers also report trouble with the operator's account.
+# Classes under which providers also report problems with the operator's account.
 _MAY_BE_ACCOUNT: Final = frozenset(
     {
         FaultClass.INVALID,
@@ -164,11 +164,11 @@ _FAILURES: Final[Mapping[FaultClass, FailureClass]] = {
     FaultClass.BROKEN_OFF: FailureClass.PROTOCOL,
 }
 
-# Concerns of the operator: clients get fixed messages.
+# Faults that concern the operator only: clients get fixed messages.
 _UNSHOWN: Final = frozenset({FaultClass.QUOTA, FaultClass.CREDENTIAL, FaultClass.NOT_FOUND})
 _LOGGED_CHARS: Final = 500
 
-# Where an error's message is read: rejected requests, errors in a stream (0) or with status 200.
+# Statuses with which an error's message is read: rejections, 200, and 0 for errors in a stream.
 _SPOKEN: Final = frozenset({0, 200, 400, 401, 402, 403, 404, 413, 429})
 _LENGTHS_SPOKEN: Final = frozenset({0, 200, 400, 413})
 
@@ -218,12 +218,12 @@ def read_stream_fault(wire: Wire, event: bytes) -> UpstreamFault:
 
 def failure_class(fault: UpstreamFault) -> FailureClass:
     """
-    Return the class that decides what follows, see `core.routing.failures`.
+    Return the class that decides what is tried next, see `core.routing.failures`.
 
-    400, 413 and 422 are errors of the request; 408 and 409 are the upstream's.
+    400, 413 and 422 are errors of the request; 408 and 409 are errors of the upstream.
     """
     if fault.fault is FaultClass.TOO_LONG and fault.code == _RATE_CODE:
-        # Beyond the account's tokens per minute: another account may allow it.
+        # The request exceeds the account's tokens per minute; another account may allow it.
         return FailureClass.UNSUPPORTED
     found = _FAILURES[fault.fault]
     if found is FailureClass.CLIENT and fault.status in (408, 409):
@@ -286,7 +286,7 @@ def _classify(wire: Wire, status: int, fields: ErrorFields) -> FaultClass:
 
 
 def _by_plain_words(found: FaultClass, status: int, message: str) -> FaultClass | None:
-    """Return the class that the message names although code or status name another."""
+    """Return the class that the message names if it contradicts the code or status, else None."""
     if found is FaultClass.QUOTA and is_throttled(message):
         return FaultClass.RATE_LIMITED
     if status == 403 and found is FaultClass.CREDENTIAL and not is_about_account(message):
@@ -309,7 +309,7 @@ def _by_words(wire: Wire, status: int, message: str) -> FaultClass | None:
 
 
 def _is_full_elsewhere(status: int, message: str) -> bool:
-    """Return whether a status that is usually something else comes with a full context."""
+    """Return whether an error is a full context although its status usually means another."""
     if status == 422:  # Hugging Face; other words with this status are about fields
         excess = read_excess(message)
         return excess is not None and excess.tokens is not None

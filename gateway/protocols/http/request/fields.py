@@ -242,7 +242,7 @@ def _fields(body: bytes, found: list[Member], decoder: msgspec.json.Decoder[_Fie
 
 def _span_in_small(body: bytes) -> tuple[int, int]:
     if body.count(b'"model"') == 1 and b"\\u00" not in body:
-        # The decoder found the key, and no other bytes can encode it.
+        # The decoder found the key, and without `\u00` escapes only these bytes encode it.
         key = _MODEL.search(body)
         assert key is not None
         return key.span(1)

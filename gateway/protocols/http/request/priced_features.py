@@ -88,7 +88,7 @@ _REFUSED: Final[Mapping[str, str]] = {
 
 _OFF: Final = frozenset({b"null", b"false", b"[]"})
 _LISTS: Final = frozenset({"models", "fallbacks"})
-"""Members for the gateway itself: also an empty one is removed, which upstreams may reject."""
+"""Members that the gateway interprets; removed even if empty, since upstreams may reject them."""
 _HIGHEST_COST: Final = (("audio", "audio_output"), ("image", "image_output"))
 
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})

@@ -1,8 +1,8 @@
 """
 Writes the stream of a stored response.
 
-Only the response object is stored, so each text and each call's arguments come in one delta, and
-the events have numbers of their own.
+Only the response object is stored, so each text and each call's arguments are one delta, and the
+events do not have the numbers of the original stream.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Events(EventWriter):
     __slots__ = ()
 
     def skip_to(self, number: int) -> None:
-        """Remove the events before this number, which is the least of those that follow."""
+        """Remove the events before `number`; later events get this number or higher ones."""
         del self._events[:number]
         self._number = max(self._number, number)
 

@@ -129,7 +129,7 @@ def _read(choice: bytes) -> _Choice | None:
     try:
         return _CHOICE.decode(choice)
     except (ValueError, RecursionError):
-        return None  # the upstream says what is wrong with it
+        return None  # left to the upstream to reject
 
 
 def _with_own_reasoning(body: bytes, caps: Capabilities) -> AdaptedChat:

@@ -34,7 +34,7 @@ from gateway.protocols.translate.tool_order import with_results_after_calls
 
 _STRING: Final = msgspec.json.Decoder(str)
 _LONGEST_ARGUMENTS: Final = 4 * 1024 * 1024
-"""Bytes of JSON in a string, whose values are not counted, and which blocks the event loop."""
+"""Bytes of JSON in a string; its values are not counted, and decoding blocks the event loop."""
 _SYSTEM: Final = frozenset({"system", "developer"})
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 

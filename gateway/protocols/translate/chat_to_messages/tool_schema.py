@@ -21,8 +21,8 @@ def object_schema(schema: bytes) -> Raw:
     Return the schema with `type: object` and without `anyOf`, `oneOf` and `allOf` at its root.
 
     A schema in this form is returned unchanged. The properties of all branches are merged into the
-    root; of several with the same name the first is used. Required are those that every branch
-    requires, or, with `allOf`, any branch: the result allows more, never less.
+    root; of several with the same name the first is used. A property is required if every branch
+    requires it, or, with `allOf`, if any branch does: the result allows more, never less.
 
     Args:
         schema: A JSON object.

@@ -135,7 +135,7 @@ class ChatReader:
             # Azure begins with its filter's result for the prompt, without an id.
             if self._sink.needs_id and not chunk.id and choice is None and usage is None:
                 return None
-            # A role alone is no response: another deployment can still give one.
+            # A role alone does not begin the response: another deployment can still be tried.
             if usage is None and (choice is None or _says_nothing(choice)):
                 return None
             self._begin(chunk.id)
