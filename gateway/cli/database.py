@@ -74,7 +74,7 @@ class RedisPublisher:
         self._database = database
 
     async def refresh(self, account_id: str) -> bool:
-        """Update an account in Redis. A failure is reported, but is not an error."""
+        """Update an account in Redis; a failure prints a warning and is not an error."""
 
         async def work(client: Redis) -> None:
             source = AccountRepository(self._database)

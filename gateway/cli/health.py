@@ -1,4 +1,4 @@
-"""`capio health` and `capio probe`: how deployments do, over all workers and pods."""
+"""`capio health` and `capio probe`: the health of deployments, over all workers and pods."""
 
 from __future__ import annotations
 

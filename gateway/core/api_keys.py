@@ -79,11 +79,12 @@ def display(key: str) -> Display:
 
 def pick_key(authorization: bytes | None, x_api_key: bytes | None, prefix: str) -> str | None:
     """
-    Return the key that authenticates a request, which need not be well formed, or None.
+    Return the key that a request sends, well formed or not; None if it sends none.
 
     Both headers are accepted on every path: `Authorization: Bearer` (scheme in any case) and
-    `x-api-key`. Clients may also send another vendor's credential, so of two different values the
-    well-formed one is used; if both or neither are, Bearer wins. An empty value counts as absent.
+    `x-api-key`. One of them may hold another vendor's credential: if the values differ, the
+    well-formed one is used; if both or neither are well formed, Bearer takes precedence. An empty
+    value counts as absent.
     """
     bearer = _bearer(authorization)
     other = x_api_key.strip() if x_api_key else b""

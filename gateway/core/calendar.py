@@ -28,7 +28,7 @@ def month_of(day: int) -> int:
 
 
 def first_day_of(month: int) -> int:
-    """Return the first day of a month as `month_of` counts them."""
+    """Return the first day of a month; both are counted as by `day_of` and `month_of`."""
     year, month_before = divmod(month, 12)
     return day_of(year, month_before + 1, 1)
 

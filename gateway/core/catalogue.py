@@ -33,7 +33,7 @@ _LONG_CONTEXT_SUFFIX = "[1m]"
 FIRST_CONTENT_S = 120.0
 IDLE_S = 300.0
 REASONING_S = 600.0
-"""Default of both timeouts for calls that may reason without sending their reasoning."""
+"""Default of `first_content_s` and `idle_s` for calls that may hide their reasoning."""
 _DRAINS = {"auto": None, "cancel": False, "drain": True}
 
 

@@ -121,7 +121,7 @@ class GrantedClaim(msgspec.Struct, frozen=True):
 
 class KeyedRequest:
     """
-    A request's header value and the client's keys, until the body is known.
+    The header value and the client's keys of a request whose body has not been read yet.
 
     Args:
         value: The header's value.
@@ -143,10 +143,10 @@ class KeyedRequest:
 
 def keyed_request(headers: Iterable[Header], api_key: str) -> KeyedRequest | None:
     """
-    Return the keyed request, or None if the request has no such header.
+    Return the keyed request, or None if the request has no `Idempotency-Key` header.
 
     Args:
-        headers: Of the request, names in lower case.
+        headers: The request's headers, names in lower case.
         api_key: The validated raw API key; it is not kept.
 
     Raises:
@@ -184,7 +184,7 @@ class ResponseRecorder:
         self._size = 0
 
     def start(self, status: int, headers: Iterable[Header]) -> None:
-        """Record status and headers."""
+        """Record the status, and the headers that also apply to a replay."""
         self._status = status
         self._headers = tuple(header for header in headers if header[0] in _REPEATED)
 

@@ -1,7 +1,7 @@
 """
 A histogram of times to first token in steps of half an octave, and quantiles read from it.
 
-Histograms are added step by step, so percentiles of any group and period come from stored sums.
+Counts are summed per step, so percentiles of any group and period are computed from stored sums.
 """
 
 from __future__ import annotations

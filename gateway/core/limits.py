@@ -1,9 +1,9 @@
 """
-The limits of accounts, keys, and keys for single models; and the errors of refusals.
+Limits of accounts, of keys, and of keys for single models; errors for calls that they refuse.
 
 Six optional limits: requests and tokens per minute (`Bucket`), concurrent calls, and money
 spent in a UTC day, in a UTC month and in total. A call must pass the limits of its account, of its
-key, and of its key for its model; all or nothing.
+key, and of its key for its model; it counts towards all of them or none.
 """
 
 from __future__ import annotations
@@ -145,14 +145,14 @@ def refusal_error(
         refusal: The limit that refused.
         model: The public model name.
         top_up: The URL where credit is bought.
-        headers: The rate-limit headers in the client's dialect.
+        headers: The rate-limit headers of the client's wire.
     """
     whose = _WHOSE[refusal.scope].format(model=model)
     retry_after_s = None if refusal.retry_after_ms is None else refusal.retry_after_ms / 1000
     if refusal.name is LimitName.CREDIT:
         kind, message = ErrorKind.NO_CREDIT, _no_credit(refusal, top_up)
     elif refusal.name is LimitName.EXPOSURE:
-        # Worth a retry once running calls have ended; without any the call is too large as it is.
+        # A retry may succeed once running calls have ended; without any, the call is too large.
         waits = refusal.retry_after_ms is not None
         kind = ErrorKind.RATE_LIMITED if waits else ErrorKind.NO_CREDIT
         message = _too_exposed(refusal, top_up)

@@ -14,7 +14,7 @@ from gateway.core.limits import KeyLimits
 
 
 class _Labelled(enum.Enum):
-    """Members that each request reads and hashes a dozen times."""
+    """Base of enums whose members each request reads and hashes a dozen times."""
 
     # `value` and the hash of an Enum are Python functions, which cost 0.1 us each.
     def __init__(self, label: str) -> None:
@@ -24,7 +24,7 @@ class _Labelled(enum.Enum):
 
 
 class Wire(_Labelled):
-    """An API dialect. The label is used in metrics, records and settings."""
+    """A vendor's API format. The label is used in metrics, records and settings."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
@@ -44,7 +44,7 @@ class Endpoint(_Labelled):
         super().__init__(label)
         is_messages = label in ("messages", "count_tokens")
         self.wire = Wire.ANTHROPIC if is_messages else Wire.OPENAI
-        """The dialect of this endpoint's requests and errors."""
+        """The format of this endpoint's requests and errors."""
 
 
 class Clocks(msgspec.Struct, frozen=True):
@@ -104,7 +104,7 @@ class Provider(msgspec.Struct, frozen=True):
     """Names of `settings.PricedFeature`."""
     strip_billing_line: bool = False
     drains: bool | None = False
-    """Read on for the usage after a client disconnects; None: only if reasoning may be hidden."""
+    """Wait for the usage after a client disconnects; None: only if reasoning may be hidden."""
 
 
 class TokenPrices(msgspec.Struct, frozen=True):
@@ -116,7 +116,7 @@ class TokenPrices(msgspec.Struct, frozen=True):
     cache_write: int
     reasoning: int
     cache_write_1h: int | None = None
-    """None: 1.6 times `cache_write`, as in Anthropic's price list."""
+    """None: twice `input`, as Anthropic charges, but at least `cache_write`."""
 
 
 class Prices(TokenPrices, frozen=True):
@@ -154,9 +154,9 @@ class Deployment(msgspec.Struct, frozen=True):
     own_clocks: Clocks | None = None
     """The model's timeouts; None: the provider's."""
     reasoning_clocks: Clocks | None = None
-    """Of a call that may reason without sending its reasoning; None: as of all others."""
+    """Timeouts of calls that may reason without sending their reasoning; None: `clocks`."""
     label: str = ""
-    """`provider/upstream_model`: the label in metrics and records. It is derived."""
+    """`provider/upstream_model`, for metrics and records; set by `__post_init__`."""
 
     def __post_init__(self) -> None:
         label = f"{self.provider.name}/{self.upstream_model}"
@@ -164,12 +164,12 @@ class Deployment(msgspec.Struct, frozen=True):
 
     @property
     def clocks(self) -> Clocks:
-        """The timeouts of a call."""
+        """The timeouts of calls to which `reasoning_clocks` do not apply."""
         return self.own_clocks or self.provider.clocks
 
     def clocks_for(self, wire: Wire, *, hides_reasoning: bool) -> Clocks:
-        """Return the timeouts of a call that may reason without sending its reasoning."""
-        # Anthropic streams send their thinking, unless the model has a price for what is hidden.
+        """Return the timeouts of a call, which depend on whether it may hide its reasoning."""
+        # Anthropic streams send their reasoning, unless the model has a separate price for it.
         if hides_reasoning and (wire is Wire.OPENAI or self.prices_reasoning):
             return self.reasoning_clocks or self.clocks
         return self.clocks
@@ -198,7 +198,7 @@ class Model(msgspec.Struct, frozen=True):
     fallbacks: tuple[str, ...] = ()
     """Names of models that serve a call if no deployment of this model can."""
     hedge: HedgeRules | None = None
-    """None: a slow deployment is waited for."""
+    """None: calls are not hedged."""
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -272,9 +272,9 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The upstream's HTTP status; 0: there was none."""
     ms: int
     hedge: bool = False
-    """It was sent because the attempt before was slow."""
+    """The attempt was sent because the previous one was slow."""
     cost_nanousd: int | None = None
-    """What a lost attempt costs the operator, without revenue; None: not lost, or unknown."""
+    """The upstream's price of a lost attempt, charged to no account; None: not lost, or unknown."""
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -37,7 +37,7 @@ def nanousd(price: str) -> int:
 
 
 def decimal_text(units: int, decimals: int, at_least: int = 2) -> str:
-    """Return a number of 10^-`decimals` exactly, with `at_least` decimals: `0.00000014`."""
+    """Return `units` / 10^`decimals` exactly, with at least `at_least` decimals: `0.00000014`."""
     sign = "-" if units < 0 else ""
     whole, fraction = divmod(abs(units), 10**decimals)
     digits = f"{fraction:0{decimals}}".rstrip("0").ljust(at_least, "0")

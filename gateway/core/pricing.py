@@ -87,9 +87,9 @@ def worst_case_nanousd(
     Server tools are not included.
 
     Args:
-        input_tokens: Of all classes.
-        output_tokens: Reasoning included.
-        prices: Of the model.
+        input_tokens: Input of all classes.
+        output_tokens: Output, reasoning included.
+        prices: The model's prices.
         hour_cache: Whether the input may be written to a one-hour cache.
     """
     scales = [prices] if prices.long_context is None else [prices, prices.long_context]

@@ -31,7 +31,7 @@ _SALT: Final = b"gateway stored response, form 1"
 _TAG_BYTES: Final = 16
 _SIZE_BYTES: Final = 4
 _LEVEL: Final = 1
-"""Of zlib: conversations shrink to a fifth at 100 MB/s; higher levels gain little."""
+"""zlib level: 1 shrinks conversations to a fifth at 100 MB/s; higher ones gain little."""
 
 
 class Part(enum.Enum):
@@ -62,7 +62,7 @@ class ResponseSealer:
 
     Args:
         api_key: The raw API key; it is not kept.
-        principal: Whose key it is.
+        principal: The principal that the key authenticates.
     """
 
     __slots__ = ("_key_id", "_name_key", "_seal_key", "account_id")
@@ -83,9 +83,9 @@ class ResponseSealer:
         Return a part encrypted for its name.
 
         Args:
-            name: Of the response.
-            part: Which part it is.
-            plain: Its bytes.
+            name: The response's name.
+            part: The kind of the part.
+            plain: The part's bytes.
             nonce: 12 random bytes, never used twice with the same API key.
         """
         packed = len(plain).to_bytes(_SIZE_BYTES, "big") + zlib.compress(plain, _LEVEL)

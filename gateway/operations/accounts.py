@@ -90,7 +90,7 @@ class AccountOperations:
         limits: Limits | None = None,
         trusted: bool | None = None,
     ) -> Account:
-        """Change what is not None; raises UnknownAccountError."""
+        """Change the values that are not None; raises UnknownAccountError."""
         account = await self._accounts.change(
             account_id, by, name=name, terms=terms, limits=limits, trusted=trusted
         )

@@ -47,10 +47,10 @@ class AnnouncementOperations:
 
     async def update_incident(self, incident_id: str, state: str, text: str, by: Actor) -> Incident:
         """
-        Add an update, of which `resolved` is the last.
+        Add an update; one with the state `resolved` is the last.
 
         Raises:
-            InvalidValueError: The state or the text.
+            InvalidValueError: The state or the text is invalid.
             UnknownIncidentError, IncidentResolvedError.
         """
         await self._incidents.update(incident_id, _state(state), read_text(text, "text"), by)

@@ -1,7 +1,7 @@
 """
 Reads query strings and JSON bodies of API requests; makes JSON and CSV responses.
 
-It knows no transport: workers and the console use it with servers of their own.
+It is independent of the transport: workers and the console use it with different servers.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class KeyOperations:
         self._publisher = publisher
 
     async def create(self, account_id: str, details: KeyDetails, by: Actor) -> NewKey:
-        """Create a key, the only time its secret is shown; raises UnknownAccountError."""
+        """Create a key; only this result contains its secret. Raises UnknownAccountError."""
         check_expiry(details.expires_at, time.time())
         return await self._keys.create(account_id, details, by=by)
 
@@ -96,7 +96,7 @@ class KeyOperations:
 
     async def replace(self, key_id: str, ends_at: int, by: Actor) -> tuple[NewKey, ChangedKey]:
         """
-        Create a key with the settings of another one, which ends at `ends_at`.
+        Create a key with the settings of `key_id`, and let that one expire by `ends_at`.
 
         Raises:
             UnknownKeyError, KeyRevokedError.
@@ -136,7 +136,7 @@ def public_name(catalogue: Catalogue, name: str, param: str) -> str:
 
 
 def public_names(catalogue: Catalogue, names: Iterable[str]) -> list[str]:
-    """Return the public names of at least one model; raises InvalidValueError."""
+    """Return the public names of models; raises InvalidValueError, also if `names` is empty."""
     found = [public_name(catalogue, name, f"models[{at}]") for at, name in enumerate(names)]
     if not found:
         raise InvalidValueError("models", "must name at least one model; omit it to allow all")
@@ -144,7 +144,7 @@ def public_names(catalogue: Catalogue, names: Iterable[str]) -> list[str]:
 
 
 def public_limits(catalogue: Catalogue, limits: KeyLimits) -> KeyLimits:
-    """Return limits by the public names of models; raises InvalidValueError."""
+    """Return `limits` with the public names of their models; raises InvalidValueError."""
     models = {
         public_name(catalogue, name, f"models.{name}"): each for name, each in limits.models.items()
     }

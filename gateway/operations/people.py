@@ -33,7 +33,7 @@ class PeopleOperations:
         self._public_url = public_url.rstrip("/")
 
     async def has_operator(self) -> bool:
-        """Return whether the service has been set up."""
+        """Return whether an operator exists, that is, whether the service is set up."""
         return await self._users.has_operator()
 
     async def setup_link(self, by: Actor) -> str:
@@ -79,14 +79,14 @@ class PeopleOperations:
         return await self._users.list(after=after, limit=limit)
 
     async def set_operator(self, login: str, by: Actor, *, is_operator: bool) -> User:
-        """Make a user an operator, or no longer one."""
+        """Grant or revoke a user's operator role; their sessions end."""
         user = await self.find(login)
         changed = await self._users.change(user.id, by, "user.operator", is_operator=is_operator)
         await self._sessions.end_all(user.id)
         return changed
 
     async def set_disabled(self, login: str, by: Actor, *, disabled: bool) -> User:
-        """Block or allow a user's sign-in; their sessions end."""
+        """Block or allow a user's sign-in; blocking it ends their sessions."""
         user = await self.find(login)
         at = int(time.time()) if disabled else None
         changed = await self._users.change(user.id, by, "user.disable", disabled_at=at)

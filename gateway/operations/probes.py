@@ -40,8 +40,8 @@ class ProbeOperations:
     Probes of deployments.
 
     Args:
-        database: Has the audit log.
-        bus: Reaches the workers.
+        database: The SQL database, for the audit log.
+        bus: The connection to the workers.
         labels: Returns the labels of all deployments.
         wait_s: How long to wait for the outcomes.
     """

@@ -22,7 +22,7 @@ class CodeOperations:
 
     async def create(self, details: CodeDetails, count: int, by: Actor) -> list[NewCode]:
         """
-        Create `count` codes, the only time they are shown.
+        Create `count` codes; only this result contains them in full.
 
         Raises:
             InvalidValueError: The count or the expiry is out of range.

@@ -1,7 +1,7 @@
 """
 The configuration: `load` turns a TOML file into `Settings` or reports every error in it.
 
-Secrets are never in the file; `resolve_secrets` reads them from where the file says they are.
+The file contains no secrets; it names the variables and files that `resolve_secrets` reads.
 """
 
 from gateway.settings.errors import ConfigError

@@ -1,4 +1,4 @@
-"""Where the embedded Valkey of a data directory listens."""
+"""Paths and URL of the embedded Valkey, and whether a store is embedded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ def valkey_home(data_dir: Path) -> Path:
 
 
 def valkey_socket(data_dir: Path) -> Path:
-    """Return the path of its Unix socket; under the system's temporary directory if too long."""
+    """
+    Return the path of the server's Unix socket.
+
+    It is in the system's temporary directory if the path in `data_dir` is too long.
+    """
     home = valkey_home(data_dir)
     path = home / "valkey.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:

@@ -52,7 +52,7 @@ def shown(value: object) -> str:
 
 
 def join(path: str, key: str) -> str:
-    """Return the path of a table's key, quoted where TOML would ask for quotes."""
+    """Return the path of a table's key, quoted where TOML requires quotes."""
     part = key if _BARE_KEY.match(key) else json.dumps(key, ensure_ascii=not key.isprintable())
     return f"{path}.{part}" if path else part
 

@@ -1,5 +1,5 @@
 """
-Turns a parsed TOML document into `Settings` and reports every error of shape.
+Turns a parsed TOML document into `Settings` and reports every structural error.
 
 msgspec's own conversion stops at the first error, so the document is walked along the structs'
 types. An invalid value is reported and replaced by its default, or by a blank ("", an empty list)
@@ -85,7 +85,11 @@ class _Reader:
         return _WRONG
 
     def _items(self, values: list[object], kind: types.Type, path: str) -> list[object]:
-        """Return the items; invalid tables become blanks, to keep indexes, others are dropped."""
+        """
+        Return the valid items.
+
+        Invalid tables are replaced by blanks, so that indexes stay the same; others are dropped.
+        """
         items: list[object] = []
         for index, value in enumerate(values):
             item = self.value(value, kind, f"{path}[{index}]")
@@ -154,7 +158,7 @@ def unwrapped(kind: types.Type) -> types.Type:
 
 
 def _without_none(kind: types.UnionType) -> types.Type:
-    """Return the type itself of an optional setting: TOML has no null."""
+    """Return the type of an optional setting without None: TOML has no null."""
     (inner,) = (item for item in kind.types if not isinstance(item, types.NoneType))
     return inner
 

@@ -1,4 +1,4 @@
-"""Fetches secrets from where the configuration says they are: the environment, or files."""
+"""Reads secrets from the environment variables and files that the configuration names."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _console_secret(console: Console, fetch: _Fetch, errors: list[str]) -> str |
 
 
 def _check_otlp_headers(telemetry: Telemetry, fetch: _Fetch, errors: list[str]) -> None:
-    """Append a line if the exporter process could not use the headers, which only it needs."""
+    """Append a line if the headers are missing or malformed; only the exporter uses them."""
     env, file = telemetry.otlp_headers_env, telemetry.otlp_headers_file
     text = fetch("telemetry.otlp_headers", env, file)
     try:

@@ -1,4 +1,4 @@
-"""The sections about the process: its name, its listener and its own endpoints."""
+"""The sections `brand`, `server`, `metrics`, `admin` and `keys`: the service itself."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ EnvName = Annotated[
 Price = Annotated[
     str,
     Meta(
-        # Times the largest count that is accepted, a price stays within 64 bits.
+        # A price times the largest accepted count fits into 64 bits.
         pattern=r"^[0-9]{1,5}(\.[0-9]{1,9})?\Z",
         extra={"allowed": 'a decimal in quotes like "0.07", below 100000, at most nine decimals'},
     ),

@@ -92,8 +92,8 @@ class SentinelUrl(NamedTuple):
     service: str
     """The name under which the Sentinels monitor the primary."""
     redis_url: str
-    """User, database and options of the primary, as a `redis://` or `rediss://` URL without its
-    real host."""
+    """User, database and options of the primary, as a `redis://` or `rediss://` URL whose host is
+    the service name."""
 
 
 def split_sentinel_url(url: str) -> SentinelUrl | None:

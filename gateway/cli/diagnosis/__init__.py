@@ -1,1 +1,1 @@
-"""Commands that show what a gateway uses, how it does, and what is wrong with its surroundings."""
+"""Commands that show settings and status of a gateway, and diagnose its environment."""

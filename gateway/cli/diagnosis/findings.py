@@ -11,11 +11,11 @@ import msgspec
 
 _PINGS = 5
 MOST_SKEW_S = 2.0
-"""Leases and limits count by the clocks of Redis and of this machine."""
+"""Larger differences are reported: leases and limits use the clocks of Redis and this machine."""
 
 
 class State(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -33,17 +33,17 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def ok(subject: str, detail: str) -> Finding:
-    """Return that nothing is wrong."""
+    """Return a finding without a problem."""
     return Finding(subject, State.OK, detail)
 
 
 def warning(subject: str, detail: str, remedy: str) -> Finding:
-    """Return what works and may fail or lose data."""
+    """Return a finding about something that works, but may fail or lose data."""
     return Finding(subject, State.WARNING, detail, remedy)
 
 
 def error(subject: str, detail: str, remedy: str) -> Finding:
-    """Return what does not work."""
+    """Return a finding about something that does not work."""
     return Finding(subject, State.ERROR, detail, remedy)
 
 
@@ -59,13 +59,13 @@ async def latency_ms(ping: Callable[[], Awaitable[object]]) -> float:
 
 def clock(subject: str, theirs_s: float, before_s: float, after_s: float) -> Finding:
     """
-    Judge another machine's clock.
+    Return a finding about another machine's clock.
 
     Args:
-        subject: Whose clock it is.
-        theirs_s: Its Unix seconds, read between the two others.
-        before_s: This machine's Unix seconds before it was read.
-        after_s: And after.
+        subject: The subject of the finding.
+        theirs_s: The other machine's Unix seconds.
+        before_s: This machine's Unix seconds before `theirs_s` was read.
+        after_s: This machine's Unix seconds after it was read.
     """
     skew = max(before_s - theirs_s, theirs_s - after_s, 0.0)
     if skew <= MOST_SKEW_S:

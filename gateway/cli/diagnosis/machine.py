@@ -23,7 +23,7 @@ _EXPIRES_SOON_DAYS = 14
 
 
 def check_machine(settings: Settings) -> Iterator[Finding]:
-    """Yield what is found out about this machine."""
+    """Yield the findings about this machine."""
     yield from _check_data_dir(Path(settings.server.data_dir).absolute())
     yield from _check_files(settings)
     cert, key = settings.server.tls_cert_file, settings.server.tls_key_file

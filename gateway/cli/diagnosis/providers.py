@@ -1,4 +1,4 @@
-"""Checks each provider with each of its credentials, by the list of models, which is free."""
+"""Checks each provider with each credential by a request for its models, which is free."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def check_providers(
     credentials: Mapping[str, tuple[str, ...]],
     skipped: Collection[str] = (),
 ) -> list[Finding]:
-    """Return what is found out about all providers but the skipped, asked at the same time."""
+    """Check all providers but those in `skipped` concurrently; return the findings."""
     catalogue = build(settings, credentials)
     names: dict[str, set[str]] = {}
     for model in settings.models:

@@ -36,7 +36,7 @@ _METRICS: Final = {
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What the metrics say, over all processes of this gateway."""
+    """Values of the metrics, over all processes of this gateway."""
 
     values: dict[str, float | None]
     """By the names of `_METRICS`; None: not measured yet."""

@@ -37,7 +37,7 @@ _LOGIN_REMEDIES = {
 
 
 async def check_redis(settings: Settings, secrets: Secrets) -> AsyncIterator[Finding]:
-    """Yield what is found out about Redis."""
+    """Yield the findings about Redis."""
     if is_redis_embedded(settings) and not valkey_socket(Path(settings.server.data_dir)).exists():
         yield ok(_REDIS, "embedded; it runs with the gateway, which does not run now")
         return
@@ -92,7 +92,7 @@ async def _judge_redis(settings: Settings, link: RedisConnection) -> AsyncIterat
 
 
 async def check_sql(settings: Settings, secrets: Secrets) -> AsyncIterator[Finding]:
-    """Yield what is found out about the database."""
+    """Yield the findings about the database."""
     if settings.sql.url == "embedded" and not _has_database(settings):
         yield ok(_SQL, "embedded; `capio serve` creates it at its first start")
         return

@@ -1,1 +1,1 @@
-"""The commands that run processes of the gateway, and those to a gateway that runs."""
+"""Commands that run processes of the gateway, and commands that control a running gateway."""

@@ -1,4 +1,4 @@
-"""`capio console`: the pages alone."""
+"""`capio console`: runs only the pages and the admin API."""
 
 from __future__ import annotations
 

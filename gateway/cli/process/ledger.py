@@ -1,4 +1,4 @@
-"""`capio ledger`: the ledger writer alone."""
+"""`capio ledger`: runs only the ledger writer."""
 
 from __future__ import annotations
 

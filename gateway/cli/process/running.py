@@ -1,4 +1,4 @@
-"""`capio reload`, `capio drain` and `capio restart`: commands to the gateway that runs here."""
+"""`capio reload`, `capio drain` and `capio restart`: control the gateway on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a process of the command line learns that it is to stop."""
+"""Turns SIGTERM and SIGINT into an event that stops a process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 
 
 def stop_event() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set; called in the running loop."""
+    """Return an event that SIGTERM and SIGINT set; must be called in a running event loop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,8 +2,8 @@
 Keeps the calls of one conversation on the deployment that holds their prompt cache.
 
 Rendezvous hashing: every worker of every pod ranks the deployments in the same way for a
-conversation, without shared state. A deployment that is out loses only its own conversations, and
-they return with it.
+conversation, without shared state. While a deployment is out, only its own conversations move to
+others; they move back when it is used again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _OVERLOAD: Final = 1.25
 
 def hash32(text: bytes, start: int = 0) -> int:
     """
-    Return 32 bits of a hash that is the same on every machine.
+    Return a 32-bit hash that is the same on every machine.
 
     Args:
-        text: What is hashed.
-        start: The hash of what comes before it.
+        text: The bytes to hash.
+        start: The hash of the bytes that precede them.
     """
     return crc32(text, start)
 
@@ -42,7 +42,7 @@ def mix(conversation: int, deployment: int) -> int:
 
 
 def weighted_rank(conversation: int, deployment: int, weight: int) -> float:
-    """Return a rank by which each deployment holds a share of the conversations by its weight."""
+    """Return a rank that gives a deployment a share of conversations proportional to `weight`."""
     return -weight / math.log((mix(conversation, deployment) + 1) / (_MASK + 2))
 
 

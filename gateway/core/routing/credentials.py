@@ -1,4 +1,4 @@
-"""Rotates the credentials of one provider: the first that is not resting is used."""
+"""Rotates the credentials of one provider: when the current one rests, the next is used."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-What the failure of an attempt means, in one table.
+The consequences of a failed attempt, in one table.
 
 Each failure belongs to one class. The class alone decides whether the same deployment is retried,
 whether another one is tried, whether another credential may help, and how the deployment's health
@@ -57,11 +57,11 @@ class Effect(enum.Enum):
 
 
 HARMLESS: Final = (Effect.NONE, Effect.COOL_DOWN)
-"""After such a response to a probe, the deployment is known to work."""
+"""Effects of failures that, in response to a probe, still prove that the deployment works."""
 
 
 class FailureRule(NamedTuple):
-    """What follows from a class of failures, as long as nothing was sent to the client."""
+    """How a class of failures is handled while nothing has been sent to the client."""
 
     retry: bool
     """The same deployment may be tried again, within the retry budget."""
@@ -83,7 +83,7 @@ RULES: Final[Mapping[FailureClass, FailureRule]] = {
     FailureClass.OVERLOAD: FailureRule(True, True, False, Effect.COOL_DOWN),
     FailureClass.UPSTREAM: FailureRule(True, True, False, Effect.BREAKER),
     FailureClass.NETWORK: FailureRule(True, True, False, Effect.BREAKER),
-    # A second wait of the same length would outlast the client.
+    # The client would time out during a second wait of the same length.
     FailureClass.TIMEOUT: FailureRule(False, True, False, Effect.BREAKER),
     FailureClass.PROTOCOL: FailureRule(True, True, False, Effect.BREAKER),
     FailureClass.LOCAL: FailureRule(False, True, False, Effect.NONE),

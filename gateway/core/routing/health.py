@@ -1,8 +1,8 @@
 """
-The health of one deployment as one worker knows it; time is passed in.
+The health of one deployment as seen by one worker; time is passed in.
 
 - ready: it takes calls.
-- resting: it has no capacity or a rate limit was exceeded; ends at a time, often `retry-after`.
+- resting: it has no capacity or a rate limit was exceeded; until a time, often from `retry-after`.
 - open, half_open: it failed several times in a row, see `core.circuit_breaker`.
 - out: the operator's credential or credit was refused; until a probe or a call succeeds.
 """
@@ -26,10 +26,10 @@ OLDEST_S: Final = 3600.0
 FIRST_REST_S: Final = 1.0
 LONGEST_GUESS_S: Final = 30.0
 """
-Rest without `retry-after`: from the second refusal in a row on, doubling from `FIRST_REST_S`.
+Bounds of rests without `retry-after`, which double from the second consecutive refusal on.
 
-A single refusal may concern one request only, and is served elsewhere anyway. Refusals are in a row
-if the next one follows within `IN_A_ROW_S` of the rest's end, without a success in between.
+A single refusal may concern one request only, which another deployment serves. Refusals are
+consecutive if each follows within `IN_A_ROW_S` of the last rest's end, without a success between.
 """
 IN_A_ROW_S: Final = 5.0
 TTFT_STEPS: Final = 24
@@ -91,7 +91,7 @@ class DeploymentHealth:
     def __init__(self, label: str, rules: HealthRules) -> None:
         self.label = label
         self.blocked = False
-        """False: ready. True: perhaps not, see `state`."""
+        """False: the state is READY. True: `state` determines it."""
         self.rests_until = 0.0
         self.demanded = False
         """The current rest was demanded by the upstream's `retry-after`."""
@@ -107,10 +107,10 @@ class DeploymentHealth:
         self._probe_at = 0.0
         self._refusals = 0
         self._row_ends_at = 0.0
-        self._failed = False  # since the last success; spares a success of the common case
+        self._failed = False  # since the last success; if not, `record_ok` returns early
 
     def state(self, now: float) -> HealthState:
-        """Return the state; a rest that is over ends here."""
+        """Return the state; make the deployment ready if its rest has expired."""
         if not self.blocked:
             return HealthState.READY
         if self.out is not None:
@@ -189,9 +189,9 @@ class DeploymentHealth:
 
     def restore(self, now: float) -> None:
         """
-        End what was found or guessed: another worker, or a probe, found the deployment working.
+        Make the deployment ready: another worker or a probe found that it works.
 
-        A rest that the upstream demanded goes on: that a single call is served does not end it.
+        A rest that the upstream demanded continues: a single served call does not end it.
         """
         self._breaker.close()
         self.out, self._refusals = None, 0
@@ -214,13 +214,13 @@ class DeploymentHealth:
         return self._breaker.try_probe(now)
 
     def probe_unfinished(self, now: float) -> None:
-        """Note that a probe ended without a verdict: the next one follows after a cooldown."""
+        """Record that a probe ended without an outcome: the next one follows after a cooldown."""
         if self._breaker.state is BreakerState.HALF_OPEN:
             self._breaker.open(now)
 
 
 class HealthChange(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A change of state that one worker found and all others learn."""
+    """A change of state that one worker detected and publishes to all others."""
 
     label: str
     state: HealthState
@@ -240,7 +240,7 @@ class HealthCounts(msgspec.Struct):
     ok: int = 0
     failures: dict[str, int] = {}
     ttft: dict[int, int] = {}
-    """Step of `ttft_step` -> streams."""
+    """Step, see `ttft_step` -> number of streams."""
 
 
 def ttft_step(seconds: float) -> int:

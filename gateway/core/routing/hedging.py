@@ -24,7 +24,7 @@ _MOST_SAVED: Final = 10 * _HEDGE
 
 
 class ResponseTimes:
-    """The last times that a deployment took to its first content, and their 95th percentile."""
+    """The last response times of a deployment, and their 95th percentile."""
 
     __slots__ = ("_slow_s", "_stale", "_times")
 
@@ -37,8 +37,8 @@ class ResponseTimes:
         """
         Add the time of a response.
 
-        For an attempt that was cancelled because another one was faster, it is the time until then:
-        without these, the percentile would shrink with every hedge.
+        An attempt that was cancelled because another one was faster counts with its time until
+        then: without these times, the percentile would shrink with every hedge.
         """
         self._times.append(seconds)
         self._stale -= 1
@@ -63,7 +63,7 @@ class HedgeBudget:
         self._saved = 0.0
 
     def record_call(self, percent: float) -> None:
-        """Count a call, which permits `percent` of a hedge."""
+        """Count a call, which adds `percent` of one hedge to the budget."""
         self._saved = min(self._saved + percent, _MOST_SAVED)
 
     def try_hedge(self) -> bool:
@@ -75,7 +75,7 @@ class HedgeBudget:
 
 
 class Hedging:
-    """The response times and budgets of one worker; they outlive every catalogue."""
+    """The response times and budgets of one worker, kept when the catalogue is replaced."""
 
     def __init__(self) -> None:
         self._times: dict[tuple[str, bool], ResponseTimes] = {}

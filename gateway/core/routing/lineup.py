@@ -21,7 +21,7 @@ INPUT_SHARE: Final = 3
 _EXPLORED: Final = 0.05
 """Share of calls that the `latency` policy sends elsewhere to measure slower deployments."""
 _LAST_BUCKET: Final = 4095
-"""Conversations are assigned by 4096 buckets: each is ranked once, not each call."""
+"""Conversations fall into 4096 buckets; holders are ranked once per bucket, not per call."""
 _UNKNOWN: Final = 255
 
 Draw = Callable[[], float]
@@ -41,7 +41,7 @@ class Slot:
 
 class Lineup:
     """
-    Slots in the order of a policy; the first `heads` are equal to it.
+    Slots in the order of a policy; the first `heads` of them rank equally.
 
     Args:
         slots: Native before translated, see `plan`.
@@ -102,7 +102,8 @@ class Lineup:
         Return which of `orders` one call takes; all slots must be ready.
 
         Args:
-            conversation: Its hash, to stay where its prompt cache is; None: it has none.
+            conversation: The hash of the call's conversation, which is kept on the deployment that
+                holds its prompt cache; None: the call belongs to none.
             draw: Uniform in [0, 1).
         """
         if self.heads < 2:

@@ -18,16 +18,16 @@ class LiveLine(msgspec.Struct, kw_only=True):
 
     model: str
     deployment: str
-    """"" for calls that no deployment was chosen for."""
+    """Empty for calls without a chosen deployment."""
     running: int = 0
     oldest_s: int = 0
     """The age of the oldest running call."""
     started: int = 0
     ended: int = 0
     failed: int = 0
-    """Of those that ended."""
+    """Failed calls among `ended`."""
     tokens: int = 0
-    """Output and reasoning tokens of those that ended."""
+    """Output and reasoning tokens of the calls in `ended`."""
 
     def add(self, other: LiveLine) -> None:
         """Add the calls of another worker."""

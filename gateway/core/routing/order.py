@@ -46,8 +46,8 @@ class AttemptOrder:
         started: When the first attempt begins.
         max_attempts: The client's own bound of the call. It may only lower that of `limits`, and
             replaces the retries of each deployment.
-        elsewhere: Attempts that other models of the call have made, or keep for themselves. One is
-            always left.
+        elsewhere: Attempts made or reserved for the call's other models. At least one attempt
+            remains for these candidates.
         once: Make a single attempt: the plan is a last resort.
     """
 
@@ -118,7 +118,7 @@ class AttemptOrder:
         return chosen
 
     def note_failure(self, candidate: Candidate, failure: Failure, now: float) -> None:
-        """Note the failure of one of two attempts, of which the other one continues."""
+        """Record the failure of one of two concurrent attempts; the other one continues."""
         self._made += 1
         self._note(candidate, failure, now)
 
@@ -136,11 +136,11 @@ class AttemptOrder:
         Return what is tried after a failure; None: the failure goes to the client.
 
         Args:
-            candidate: What failed.
-            failure: How.
-            now: When.
+            candidate: The candidate that failed.
+            failure: How it failed.
+            now: The time of the failure.
             other_credential: Another credential of the same provider is ready.
-            budget: Asked before each retry.
+            budget: Consulted before each retry.
             draw: Uniform in [0, 1), for the jitter.
         """
         self._made += 1

@@ -1,4 +1,4 @@
-"""A probe of a deployment that an operator asks for, and what it found."""
+"""Probes of deployments that operators request, and their outcomes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ProbeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The HTTP status; 0: there was no response."""
     failure: FailureClass | None = None
     retry_after_s: float | None = None
-    """How long the upstream demands that no call is sent."""
+    """Seconds for which the upstream demands that no call is sent."""
     message: str = ""
     """The upstream's, verbatim, at most MAX_MESSAGE characters."""
     ms: int = 0
@@ -39,4 +39,4 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """Its id."""
     deployment: str
     outcomes: tuple[ProbeOutcome, ...] | None = None
-    """None: it is asked for."""
+    """None: the probe is requested, but not finished."""

@@ -20,7 +20,7 @@ class RetryLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_wait_s: float = 5.0
 
     def bound(self, own: int | None) -> int:
-        """Return the most attempts of a call whose client set a bound of its own, or none."""
+        """Return the maximum attempts of a call; `own` is the bound that its client set, if any."""
         return self.max_attempts if own is None else min(own, self.max_attempts)
 
 
@@ -78,7 +78,7 @@ class RetryBudget:
         return True
 
     def _advance(self, second: int) -> None:
-        """Forget the seconds that have left the window."""
+        """Reset the counts of the seconds that have left the window."""
         passed = min(max(second - self._second, 1), WINDOW_S)
         for offset in range(passed):
             self._calls[(second - offset) % WINDOW_S] = 0

@@ -1,1 +1,1 @@
-"""Operations on the service itself, beside those on its accounts."""
+"""Operations on the service itself, as opposed to its accounts."""

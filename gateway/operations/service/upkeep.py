@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 class UpkeepOperations:
     """
-    What keeps the accounts right. Any method may raise GatewayError (STORE_UNAVAILABLE).
+    Dead letters and balance checks. Any method may raise GatewayError (STORE_UNAVAILABLE).
 
     Args:
-        database: Has the audit log.
+        database: The SQL database, for the audit log.
         letters: The events that were set aside.
-        runs: Reach the ledger process.
+        runs: Requests to the ledger process, and their results.
     """
 
     def __init__(self, database: Database, letters: DeadLetters, runs: ReconcileRuns) -> None:
@@ -40,7 +40,7 @@ class UpkeepOperations:
 
     async def requeue(self, letter_id: str, by: Actor) -> DeadLetter:
         """
-        Requeue an event, once the reason is gone.
+        Requeue an event after the cause of its failure is fixed.
 
         Raises:
             UnknownLetterError, UnreadableLetterError, StreamFullError.
@@ -66,7 +66,7 @@ class UpkeepOperations:
         return await _sent(self._runs.is_pending())
 
     async def last_reconcile(self) -> ReconcileRun | None:
-        """Return the last result; None: none in 30 days."""
+        """Return the result of the last check; None if there was none in 30 days."""
         return await _sent(self._runs.last())
 
 

@@ -1,4 +1,4 @@
-"""The section about the pages for people."""
+"""The section `console`, about the web pages."""
 
 from gateway.settings.console.section import Console
 from gateway.settings.console.services import Mail, Oidc

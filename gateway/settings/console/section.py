@@ -1,4 +1,4 @@
-"""The section about the pages for people: the address and the resources of their process."""
+"""The section `console`: the process that serves the web pages, sign-in and its secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sections about calls that must not be charged twice, and responses to continue."""
+"""The sections `idempotency` and `responses`: stored outcomes and responses of calls."""
 
 from __future__ import annotations
 

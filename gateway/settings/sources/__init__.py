@@ -1,1 +1,1 @@
-"""Where settings come from besides the file, and where each one came from."""
+"""Overrides by the environment, and the source of each effective setting."""

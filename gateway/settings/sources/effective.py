@@ -11,13 +11,13 @@ from gateway.settings.errors import join, shown
 
 HIDDEN = "***"
 _HIDDEN_TABLES = frozenset({"headers"})
-"""Their values are free text of the operator."""
+"""Tables whose values are not shown: they are free text, which may contain secrets."""
 _ABSENT = object()
 Source = Literal["default", "file", "environment"]
 
 
 class EffectiveSetting(msgspec.Struct, frozen=True):
-    """One setting."""
+    """A setting with its effective value and its source."""
 
     path: str
     value: str | None

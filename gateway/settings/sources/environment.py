@@ -32,8 +32,8 @@ def apply_environment(
     """
     Set the settings that the environment overrides in the document `raw`.
 
-    Values are not checked here, but with the document. A variable that an `_env` setting names as
-    the place of a secret overrides nothing.
+    Values are checked later, with the rest of the document. A variable that an `_env` setting names
+    as the place of a secret overrides nothing.
 
     Args:
         raw: The parsed file; changed.
@@ -62,7 +62,7 @@ def apply_environment(
 
 
 def name_variables(errors: list[str], variables: Mapping[str, str]) -> list[str]:
-    """Return errors of settings that the environment set with the variable before each."""
+    """Return the errors, each after the variable that overrides its setting, if there is one."""
     return [_named(error, variables) for error in errors]
 
 
@@ -148,7 +148,7 @@ def read_value(text: str, kind: types.Type) -> object:
     Return a variable's text as the type of its setting.
 
     Strings are taken as they are. All else is written as in TOML, except that a list of strings may
-    also be separated by commas. Text that is neither is returned, for the check to reject.
+    also be separated by commas. Other text is returned as it is; the later check rejects it.
     """
     kind = unwrapped(kind)
     if isinstance(kind, types.Metadata):
