@@ -137,7 +137,9 @@ def _changed(entry: AuditEntry) -> str:
     before, after = entry.before or {}, entry.after or {}
     names = [name for name in after if before.get(name) != after[name]]
     return ", ".join(
-        f"{name}={msgspec.json.encode(after[name]).decode()}" for name in names if after[name]
+        f"{name}={msgspec.json.encode(after[name]).decode()}"
+        for name in names
+        if after[name] or name in before  # a new object's unset fields would fill the line
     )
 
 

@@ -13,15 +13,20 @@ with the same port share that, in their favour.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
 from time import monotonic, sleep
 
+logger = logging.getLogger(__name__)
+
 SCAN_S = 1.0
 """How often connections are looked through; the limit is exceeded by up to twice of it."""
 _SCAN_S_PER_CONNECTION = 0.0005
 """Makes scans of thousands of connections rarer: one costs about 4 us per connection."""
+_PULSE_S = 0.5
+"""Between two ticks of an event loop that is not blocked, generously."""
 _BATCH = 256
 """After this many descriptors, other threads may run."""
 _DESCRIPTORS = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
@@ -42,9 +47,11 @@ class FirstHeads:
         # The scan during which a request of a client's port last arrived.
         self._served: dict[int, int] = {}
         self._scan = 0
-        self._ages: dict[tuple[int, int], float] = {}
+        # Of connections without a request: descriptor, client's port and inode.
+        self._ages: dict[tuple[int, int, int], float] = {}
         self._scanned_at = monotonic()
         self._wait_s = SCAN_S
+        self._is_due = False
         self._wake = threading.Event()
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="first-heads", daemon=True)
@@ -65,21 +72,28 @@ class FirstHeads:
             self._served[int(client[1])] = self._scan
 
     def tick(self) -> None:
-        """Scan if it is due; called by the event loop, so that none happens while it is blocked."""
-        if monotonic() - self._scanned_at >= self._wait_s:
+        """
+        Let a scan begin if it is due; called by the event loop several times a second.
+
+        A scan begins a tick after it is due: requests that arrived while the loop was blocked have
+        been noted by then.
+        """
+        if self._is_due:
+            self._is_due = False
             self._wake.set()
+        else:
+            self._is_due = monotonic() - self._scanned_at >= self._wait_s
 
     def scan(self, elapsed_s: float) -> int:
         """
         Close the connections that are due; return how many.
 
         Args:
-            elapsed_s: Since the last scan, without the time in which the event loop was blocked:
-                a head may have arrived meanwhile that the application has not received.
+            elapsed_s: What is added to the age of connections.
         """
         self._scan += 1
         alive: set[int] = set()
-        ages: dict[tuple[int, int], float] = {}
+        ages: dict[tuple[int, int, int], float] = {}
         closed = 0
         for number, name in enumerate(os.listdir(_DESCRIPTORS)):
             if number % _BATCH == _BATCH - 1:
@@ -91,11 +105,12 @@ class FirstHeads:
             alive.add(client)
             if client in self._served:
                 continue
-            age = self._ages.get((descriptor, client), -elapsed_s) + elapsed_s
-            if age >= self._limit_s:
-                closed += self._close(descriptor, client)
+            key = (descriptor, client, _inode(descriptor))
+            age = self._ages.get(key, -elapsed_s) + elapsed_s
+            if age >= self._limit_s and self._close(descriptor, client):
+                closed += 1
             else:
-                ages[descriptor, client] = age
+                ages[key] = age
         self._ages = ages
         # A port that was noted during this scan may belong to a connection that is not in `alive`.
         for client, scan in tuple(self._served.items()):
@@ -111,9 +126,13 @@ class FirstHeads:
             if self._is_stopped:
                 return
             now = monotonic()
-            elapsed_s = min(now - self._scanned_at, 2 * self._wait_s)
+            # While the event loop is blocked or the process stopped, connections do not age.
+            elapsed_s = min(now - self._scanned_at, self._wait_s + _PULSE_S)
             self._scanned_at = now
-            self.scan(elapsed_s)
+            try:
+                self.scan(elapsed_s)
+            except Exception:  # the root of a thread; for example, no descriptor is left
+                logger.exception("connection_scan_failed")
 
     def _close(self, descriptor: int, client: int) -> bool:
         # The descriptor may have become another connection's since it was read.
@@ -125,6 +144,14 @@ class FirstHeads:
                     connection.shutdown(socket.SHUT_RDWR)
                     return True
         return False
+
+
+def _inode(descriptor: int) -> int:
+    """Return what tells a socket from the next one with its descriptor; 0: it is closed."""
+    try:
+        return os.fstat(descriptor).st_ino
+    except OSError:
+        return 0
 
 
 def _client_port(descriptor: int, port: int) -> int | None:

@@ -205,10 +205,10 @@ def resolve_secrets(
             f"admin.token_{suffix}: the value (not shown) is not a token; use at least "
             f"{_TOKEN_LENGTH} visible ASCII characters"
         )
-    console = _console_secret(settings.console, fetch, errors)
-    client_secret, mail = (
-        (None, None) if wanted is Wanted.STORES else _page_secrets(settings.console, fetch)
-    )
+    console = client_secret = mail = None
+    if wanted is not Wanted.STORES:
+        console = _console_secret(settings.console, fetch, errors)
+        client_secret, mail = _page_secrets(settings.console, fetch)
     secrets = Secrets(
         credentials,
         fetch("redis.password", redis.password_env, redis.password_file),

@@ -148,10 +148,11 @@ class DeploymentHealth:
             self.blocked = self.blocked or changed
             return changed
         if effect is Effect.COOL_DOWN:
-            demanded = failure.retry_after_s is not None
-            until = now + (failure.retry_after_s or self._guessed_rest_s(now))
+            # An upstream that asks for no rest, with 0 or a time in the past, gets a guessed one.
+            demanded_s = failure.retry_after_s or 0.0
+            until = now + (demanded_s or self._guessed_rest_s(now))
             self._row_ends_at = max(until, self.rests_until) + IN_A_ROW_S
-            return self.rest(until, now, demanded=demanded)
+            return self.rest(until, now, demanded=demanded_s > 0)
         if effect is Effect.OUT:
             # The first probe follows at once: a single refusal may concern one request only.
             return self.take_out(failure.kind, now, now)

@@ -213,7 +213,8 @@ class RelayedStream(Unchanged):
                 self.error_before_commit = error_before_commit(
                     STREAM_EMPTY, self._wire, self._model
                 )
-        return rest + self._fixed(self._filter.end(clean))
+        last = self._filter.end(clean)
+        return rest + with_own_errors(last, self._wire, self._model, is_end=True)
 
     def _filtered(self, ready: bytes) -> bytes:
         return self._fixed(self._filter.feed(ready)) if ready else ready

@@ -15,11 +15,12 @@ from gateway.protocols.streams.response_fields import read_anthropic_event, read
 MARK: Final = b"error"
 """Bytes in every error; searching for them is the only cost of other events."""
 _MAY_FAIL: Final = re.compile(
-    rb'"error"\s*:(?!\s*null)|"type"\s*:\s*"error"|^(?:event:\s*)?error\b', re.MULTILINE
+    rb'"error"\s*:(?!\s*null)|"(?:type|object)"\s*:\s*"error"|^(?:event:\s*)?error\b', re.MULTILINE
 )
 _BEGINNINGS: Final = (
-    b'data: {"error"', b'data:{"error"', b"event: error", b"event:error", b"error:",
+    b'data:{"error"', b'data:{"type":"error"', b'data:{"object":"error"', b"event:error", b"error:",
 )  # fmt: skip
+"""Of events without spaces."""
 _HELD_BYTES: Final = 16 * 1024
 _BLANK_BYTES: Final = 4
 """Bytes of the longest blank line with the line end before it."""
@@ -59,9 +60,9 @@ class ErrorEvents:
             self._held, self._inside = tail, False
             shown = whole[: -len(tail)]
         else:
-            self._held, self._inside = b"", bool(tail)
+            self._held, self._inside = b"", bool(tail.strip(b"\r\n"))
             shown = whole
-        self._last = shown[-_BLANK_BYTES + 1 :] if self._inside else b""
+        self._last = tail[-_BLANK_BYTES + 1 :] if self._inside else b""
         return shown
 
     def end(self, clean: bool = True) -> bytes:
@@ -75,7 +76,8 @@ def may_be_error(tail: bytes) -> bool:
     tail = tail.lstrip(b"\r\n")
     if not tail:
         return False
-    begins = any(tail.startswith(each) or each.startswith(tail) for each in _BEGINNINGS)
+    start = tail[:64].translate(None, b" \t")
+    begins = any(start.startswith(each) or each.startswith(start) for each in _BEGINNINGS)
     return begins or _MAY_FAIL.search(tail) is not None
 
 
@@ -89,14 +91,16 @@ def _last_event_end(data: bytes) -> int:
     return end
 
 
-def with_own_errors(events: bytes, wire: Wire, model: str) -> bytes:
+def with_own_errors(events: bytes, wire: Wire, model: str, *, is_end: bool = False) -> bytes:
     """
-    Return events of a committed stream whose errors do not reveal the operator's account.
+    Return events of a committed stream in which no error tells about the operator's account.
 
     Args:
-        events: What is about to be sent to the client; a last incomplete event is left as it is.
+        events: What is about to be sent to the client.
         wire: The dialect of both sides.
         model: The model's name as the client sent it.
+        is_end: The stream ends with them: the last event may lack its blank line. Otherwise an
+            incomplete event at the end is left as it is.
     """
     if _MAY_FAIL.search(events) is None:
         return events
@@ -105,7 +109,8 @@ def with_own_errors(events: bytes, wire: Wire, model: str) -> bytes:
     for blank in BLANK_LINE.finditer(events):
         shown.append(_shown(events[at : blank.end()], wire, model))
         at = blank.end()
-    shown.append(events[at:])
+    rest = events[at:]
+    shown.append(_shown(rest, wire, model) if is_end else rest)
     return b"".join(shown)
 
 

@@ -333,6 +333,15 @@ def test_audit_shows_who_changed_what(capio: Capio, acme: str) -> None:
     assert "code.create" not in table
 
 
+def test_audit_shows_what_was_switched_off(capio: Capio, acme: str) -> None:
+    """A field that becomes false or empty is a change like another."""
+    capio("accounts", "set", acme, "--trusted")
+    capio("accounts", "set", acme, "--untrusted")
+
+    assert "trusted=true" in capio("audit", "--object", acme).stdout
+    assert "trusted=false" in capio("audit", "--object", acme).stdout
+
+
 @pytest.mark.redis
 def test_credits_topup_updates_redis(
     capio: Capio, config: Path, acme: str, valkey_url: str

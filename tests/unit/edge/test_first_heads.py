@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.edge.first_heads import FirstHeads
+from gateway.edge.first_heads import SCAN_S, FirstHeads
+from tests.support.waiting import wait_until_sync
 
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_INET6])
@@ -93,6 +94,61 @@ def test_request_during_a_scan_is_not_forgotten(
     heads.scan(1.0)
 
     assert list(heads._served) == [7]
+
+
+def test_next_connection_of_a_descriptor_has_its_own_age() -> None:
+    """Two clients may have the same port, one after the other."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        heads = FirstHeads(listener.getsockname()[1], 2.0)
+        with Pair(listener) as first:
+            port, descriptor = first.name[1], first.accepted.fileno()
+            assert [heads.scan(1.0) for _ in range(2)] == [0, 0]
+        source = ("127.0.0.2", port)
+        with socket.create_connection(listener.getsockname(), source_address=source):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.fileno() == descriptor, "the lowest free descriptor is used again"
+                assert heads.scan(1.0) == 0
+
+
+def test_scan_follows_a_tick_after_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What arrived while the loop was blocked is noted between the two."""
+    now = 100.0
+    monkeypatch.setattr("gateway.edge.first_heads.monotonic", lambda: now)
+    heads = FirstHeads(1, 6.0)
+
+    heads.tick()
+    now += SCAN_S
+    heads.tick()
+    assert not heads._wake.is_set()
+    heads.tick()
+    assert heads._wake.is_set()
+
+
+def test_failed_scan_is_logged_and_repeated(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a free descriptor none can be listed."""
+    heads = FirstHeads(1, 6.0)
+    scans: list[float] = []
+
+    def scan(elapsed_s: float) -> int:
+        scans.append(elapsed_s)
+        if len(scans) == 1:
+            raise OSError(24, "Too many open files")
+        return 0
+
+    monkeypatch.setattr(heads, "scan", scan)
+    heads.start()
+    try:
+        heads._wake.set()
+        wait_until_sync(lambda: len(scans) == 1)
+        heads._wake.set()
+        wait_until_sync(lambda: len(scans) == 2)
+    finally:
+        heads.stop()
+
+    assert [record.message for record in caplog.records] == ["connection_scan_failed"]
 
 
 def test_other_sockets_are_left_alone(listener: socket.socket) -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 
+from gateway.server.environment import ledger_environment
 from gateway.settings import (
+    Admin,
     ConfigError,
     Console,
     Credential,
@@ -98,16 +100,22 @@ def test_resolve_secrets_reports_all_that_is_missing() -> None:
 
 
 def test_resolve_secrets_of_stores_needs_no_credential() -> None:
-    """The stores' secrets are read without those of the providers."""
+    """The ledger process has the stores' secrets only, and its environment no others."""
     settings = Settings(
         providers=[Provider(name="a", api_key_env="A")],
         server=Server(tls_cert_file="/none"),
         sql=Sql(url="postgresql://s", password_env="S"),
+        console=Console(secret_env="PAGES"),
+        admin=Admin(token_env="TOKEN"),
+    )
+    environ = {"S": "pw", "A": "key", "PAGES": "p" * 32, "TOKEN": "t" * 32, "PATH": "/bin"}
+
+    secrets = resolve_secrets(
+        settings, ledger_environment(settings, environ), read, wanted=Wanted.STORES
     )
 
-    secrets = resolve_secrets(settings, {"S": "pw"}, read, wanted=Wanted.STORES)
-
     assert (secrets.providers, secrets.sql_password) == ({}, "pw")
+    assert (secrets.console, secrets.admin_token) == (None, None)
 
 
 def test_resolve_secrets_reads_several_credentials_of_a_provider() -> None:

@@ -63,20 +63,22 @@ def test_rate_limit_rests_for_as_long_as_demanded() -> None:
     assert not health.blocked
 
 
-def test_rest_is_guessed_without_retry_after_and_doubles() -> None:
+@pytest.mark.parametrize("retry_after_s", [None, 0.0])
+def test_rest_is_guessed_without_retry_after_and_doubles(retry_after_s: float | None) -> None:
     """None, 1 s, 2 s, 4 s ... 30 s while refused in a row; a success resets it."""
     health = a_health()
+    busy = Failure(FailureClass.RATE_LIMIT, 429, retry_after_s)
     rests = []
     now = 10.0
     for _ in range(8):
-        health.record_failure(BUSY, now)
+        health.record_failure(busy, now)
         rests.append(max(health.rests_until - now, 0))
         now = max(health.rests_until, now)
     health.record_ok(now, None)
 
     assert rests == [0, 1, 2, 4, 8, 16, 30, 30]
-    assert not health.record_failure(BUSY, now)
-    assert health.record_failure(BUSY, now)
+    assert not health.record_failure(busy, now)
+    assert health.record_failure(busy, now)
     assert health.rests_until - now == 1
     assert not health.demanded
 

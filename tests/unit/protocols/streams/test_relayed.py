@@ -265,6 +265,41 @@ PIECES = (
 )
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
+@pytest.mark.parametrize("hides_usage", [False, True])
+def test_account_error_without_its_blank_line_is_replaced(hides_usage: bool, end: bytes) -> None:
+    """Several servers omit it after the last event."""
+    stream = relayed(hides_usage=hides_usage)
+    shown = stream.feed(EVENT) + stream.feed(SUSPENDED.rstrip() + end) + stream.end(True)
+
+    assert FIXED in shown
+    assert b"org-4711abc" not in shown
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"\n\n\n", SUSPENDED[:30], SUSPENDED[30:]),
+        (b"\n", SUSPENDED[:30], SUSPENDED[30:]),
+        (b":", b" ping\n\n" + SUSPENDED[:30], SUSPENDED[30:]),
+        (SUSPENDED[:9], SUSPENDED[9:]),
+        (b'data: { "err', SUSPENDED.removeprefix(b'data: {"err')),
+        (b'data: {"type":"er', b'ror","error":' + SUSPENDED.removeprefix(b'data: {"error":')),
+        (
+            b'data: {"object":"error","message":"You exceeded your current quota of org-4711abc, '
+            b'please check your plan and billing details","code":429}\n\n',
+        ),
+    ],
+)
+def test_account_error_is_recognised_in_other_forms(pieces: tuple[bytes, ...]) -> None:
+    """After odd line ends, cut near its beginning, with spaces, and as vLLM writes it."""
+    stream = relayed()
+    shown = stream.feed(EVENT) + b"".join(map(stream.feed, pieces)) + stream.end(True)
+
+    assert b"org-4711abc" not in shown
+    assert FIXED in shown
+
+
 @given(
     st.lists(st.sampled_from(PIECES), max_size=6),
     st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r"]),
