@@ -334,7 +334,7 @@ async def _publish_counters(
 
 
 async def _probe_sql(database: Database) -> None:
-    """Try an unavailable database again until it responds: an idle worker does not use it."""
+    """Ping an unavailable database until it responds, since an idle worker sends no queries."""
     while True:
         await asyncio.sleep(_PROBE_SQL_EVERY_S)
         if not database.is_available:

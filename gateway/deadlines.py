@@ -1,9 +1,8 @@
 """
-Timers for what is nearly always done in time.
+Timers for timeouts that rarely expire.
 
 Setting and cancelling a timer of the event loop costs 2 us, and a request needs several. Here a
-timer is an entry in a dict, and one timer of the loop looks for the overdue ones while there are
-any.
+timer is an entry in a dict, and one timer of the loop checks all entries while there are any.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 TICK_S = 0.1
 """How late a callback may be."""
 COARSE_FROM_S = 1.0
-"""Shorter times are measured by the loop, precisely."""
+"""Shorter delays use the loop's own timers, which are precise."""
 
 Callback = Callable[..., object]
 
@@ -85,7 +84,7 @@ class _Deadline:
         self.due = due
 
     def cancel(self) -> None:
-        # The callback may refer to the owner of this object: without it there is no cycle.
+        # The callback may refer to this object's owner; removing it breaks the reference cycle.
         self._callback, self._args = None, ()
         self._waiting.pop(self, None)
 

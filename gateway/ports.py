@@ -35,7 +35,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     head_timeout_s: float
     """From the start of sending to the response head."""
     head: bytes = b""
-    """The request line and `headers` in HTTP/1.1, rendered ahead; empty: they are rendered then."""
+    """The HTTP/1.1 request line and `headers`, rendered in advance; empty: `send` renders them."""
 
 
 class BodySink(Protocol):
@@ -84,7 +84,11 @@ class UpstreamResponse(Protocol):
         """Read again after `pause`. Idempotent; pushes nothing before it returns."""
 
     def close(self) -> None:
-        """Close the connection unless the body is complete; calls `sink` no more. Idempotent."""
+        """
+        Close the connection unless the body is complete. Idempotent.
+
+        The sink is not called again.
+        """
 
     async def read(self, limit_bytes: int) -> bytes:
         """
@@ -123,7 +127,7 @@ class KeyDirectory(Protocol):
         """
         Return the principal of the key with this SHA-256, in any state; None: no such key.
 
-        Searches the local cache, Redis, then SQL; both results are cached.
+        Searches the local cache, Redis, then SQL; None is cached, too.
 
         Raises:
             GatewayError: STORE_UNAVAILABLE if neither Redis nor SQL responds.

@@ -50,10 +50,10 @@ class Worker:
     Args:
         settings: Checked settings.
         counters: Vocabularies for token counts.
-        runtime: File in which the supervisor leaves newer settings before it asks for them. Models,
+        runtime: File to which the supervisor writes settings before it requests a reload. Models,
             providers, prices and credentials are replaced without interrupting running calls; other
             sections apply from the next start.
-        link: The supervisor.
+        link: Connects the worker to its supervisor.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Worker:
                 await send({"type": "lifespan.startup.complete"})
                 asyncio.get_running_loop().call_later(_UNBLOCK_SIGNALS_S, unblock_stop_signals)
             elif message["type"] == "lifespan.shutdown":
-                # Their clients have left, or Granian would still wait for them.
+                # Calls that still run have lost their clients: Granian waits for all others.
                 await self._end_calls()
                 await self._stack.aclose()
                 logger.info("worker_stopped")
@@ -105,7 +105,7 @@ class Worker:
         """Return False if start-up failed, so that the worker exits instead of serving errors."""
         try:
             await self._start()
-        except Exception:  # the root of a worker's life
+        except Exception:  # any failure of the start ends the worker
             logger.exception("worker_start_failed")
             await self._stack.aclose()
             return False
@@ -163,7 +163,7 @@ class Worker:
         return phase
 
     def _enter(self, phase: Phase) -> None:
-        """Carry out the supervisor's orders from now on."""
+        """Apply a new phase, ordered by the supervisor or due to its absence."""
         self._phase = phase
         ClientChannel.closing = phase is not Phase.SERVE
         if phase is Phase.LEAVE:
@@ -187,7 +187,7 @@ class Worker:
             settings = msgspec.json.decode(self._runtime.read_bytes(), type=Settings)
             secrets = resolve_secrets(settings, os.environ, read_text)
             edge = self._builder.edge(build(settings, secrets.providers))
-        except Exception:  # the root of a reload
+        except Exception:  # no failure of a reload ends the worker
             logger.exception("catalogue_reload_failed")
             self._state.rejected = revision
             return

@@ -1,9 +1,9 @@
 """
 The state that the supervisor and one worker share: a page of memory that both map.
 
-The supervisor makes the page before it forks the worker. The worker writes its heartbeat, that it
-has started and which configuration it serves; the supervisor writes what the worker is to do. Each
-field has one writer, and is written at once.
+The supervisor creates the page before it forks the worker. The worker writes its heartbeat, whether
+it has started and which configuration it serves; the supervisor writes the phase and the
+configuration to serve. Each field has one writer, and is written in one operation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BEAT_AT, _PHASE_AT, _STARTED_AT, _WANTED_AT, _APPLIED_AT, _REJECTED_AT = 0, 8, 
 
 
 END_S = 10.0
-"""After the grace period: how long workers may take to end their calls and to settle them."""
+"""Time after the grace period in which workers end and settle their calls."""
 
 
 class Phase(IntEnum):
@@ -30,7 +30,7 @@ class Phase(IntEnum):
     DRAIN = 1
     """Serve, but report not ready, and close each connection after its response."""
     LEAVE = 2
-    """As DRAIN, and accept no connection: another worker does."""
+    """As DRAIN, and leave new connections to other workers."""
     END = 3
     """End the calls that are still running: the grace period is over."""
 
@@ -105,11 +105,11 @@ class WorkerState:
 
 class Orphan:
     """
-    Gives a worker whose supervisor has died the times that the supervisor would have given it.
+    Applies the supervisor's shutdown timeouts to a worker whose supervisor has died.
 
     Args:
-        supervisor: Process id.
-        grace_s: For running calls.
+        supervisor: Its process id.
+        grace_s: Grace period of running calls.
     """
 
     def __init__(self, supervisor: int, grace_s: float) -> None:
@@ -118,7 +118,7 @@ class Orphan:
         self._since: float | None = None
 
     def observe(self, parent: int, now: float) -> Phase | None:
-        """Return what the worker is to do by itself; None if its supervisor lives."""
+        """Return the phase to enter without a supervisor; None while the supervisor lives."""
         if parent == self._supervisor:
             return None
         if self._since is None:

@@ -63,7 +63,7 @@ class DemoUpstream:
         return bound
 
     async def aclose(self) -> None:
-        """End everything."""
+        """Stop listening and close all connections."""
         for task in tuple(self._reopening):
             task.cancel()
         for listener, _ in self._listeners.values():

@@ -47,7 +47,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     for_s: Annotated[float, Meta(ge=0, le=600)] = 0.0
     """How long `refuse` also closes the listening socket, for all clients."""
     streams_only: bool = False
-    """Responses that are not streamed are complete."""
+    """Responses that are not streamed are sent without the fault."""
 
     def __str__(self) -> str:
         changed = (
@@ -137,8 +137,8 @@ class FaultPlan:
     Chooses the fault of each request.
 
     Args:
-        rules: The initial rules. The first one that applies is used; the shares of several rules
-            for one request add up, so that each gets its own.
+        rules: The initial rules, of which at most one is used for a request. Each applying rule is
+            chosen with its share as the probability; the shares are added in order, up to 1.
         chance: Source of randomness.
     """
 

@@ -83,7 +83,7 @@ class Playback:
             await self._whole(fault)
 
     async def _fails_early(self, fault: Fault) -> bool:
-        """Play a fault that comes before any response, and return whether it was one."""
+        """Play a fault that replaces the response; return False for other faults."""
         if fault.kind == "refuse":
             self._exchange.connection.reset()
         elif fault.kind == "hang_head":

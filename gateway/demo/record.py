@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 KEPT = 10_000
-"""Requests that are remembered."""
+"""Maximum number of requests kept."""
 
 
 class Served(msgspec.Struct):
@@ -43,7 +43,7 @@ class Record:
     The latest requests, oldest first.
 
     Args:
-        kept: How many are remembered; None: all.
+        kept: Maximum number of requests; None: all are kept.
     """
 
     def __init__(self, kept: int | None = KEPT) -> None:
@@ -55,7 +55,7 @@ class Record:
         return served
 
     def clear(self) -> None:
-        """Forget all requests."""
+        """Remove all requests."""
         self._served.clear()
 
     def served(self) -> list[Served]:

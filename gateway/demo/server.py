@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def transport(self) -> asyncio.Transport:
-        """The socket, as the event loop has it."""
+        """The event loop's transport of this connection."""
         assert self._transport is not None
         return self._transport
 
@@ -146,11 +146,11 @@ class Connection(asyncio.Protocol):
         self._lost()
 
     def pause_writing(self) -> None:
-        """Make scripts wait."""
+        """Make `send` wait."""
         self._may_write.clear()
 
     def resume_writing(self) -> None:
-        """Let scripts continue."""
+        """Let `send` continue."""
         self._may_write.set()
 
     def write(self, data: bytes) -> None:
@@ -238,7 +238,7 @@ class Connection(asyncio.Protocol):
         return taken
 
     async def _more(self, wanted: int) -> None:
-        """Wait until `wanted` bytes are there, or some more than before."""
+        """Wait until `wanted` bytes are buffered or the client is gone."""
         if self.gone_at is not None:
             raise ConnectionResetError
         self._wanted = wanted
@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol):
 Script = Callable[[Connection], Awaitable[None]]
 """Serves one connection."""
 Handler = Callable[[Exchange], Awaitable[None] | None]
-"""Responds to one request. One that returns None has written its response, or will."""
+"""Responds to one request. If it returns None, it has written its response or writes it later."""
 
 
 class ScriptedServer:
@@ -323,7 +323,7 @@ class ScriptedServer:
             pass
         except asyncio.CancelledError:
             connection.abort()
-        except Exception as error:  # noqa: BLE001 (a script's fault must be seen and end nothing)
+        except Exception as error:  # noqa: BLE001 (reported; other scripts continue)
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "A script of the scripted server failed", "exception": error}
             )

@@ -243,7 +243,7 @@ def generation_object(event: CallRecord, *, show_provider: bool) -> dict[str, ob
 
 
 def _chain_of(event: CallRecord) -> tuple[AttemptRecord, ...]:
-    """Return the attempts of a call; a single successful one is not recorded by itself."""
+    """Return the attempts of a call; a single successful one is derived from the call's record."""
     if event.chain or event.provider is None or not event.attempts:
         return event.chain
     label = f"{event.provider}/{event.upstream_model}"

@@ -1,8 +1,8 @@
 """
 Relays requests for pages, and those of the operators' API, to the console process.
 
-A worker only relays: it never renders a page or reads SQL for one. The bounds below keep both from
-delaying calls.
+A worker only relays: it never renders a page or reads SQL for one. The bounds below keep relayed
+requests from delaying calls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EVENTS_TIMEOUT_S = 600.0
 ADMIN_TIMEOUT_S = 60.0  # reports of the operators' API may read many rows
 ADMIN_RETRY_S = 2.0
 
-# Hop-by-hop (RFC 9110 7.6.1), or set anew.
+# Hop-by-hop headers (RFC 9110 7.6.1), and those that the gateway replaces.
 _NOT_RELAYED = frozenset(
     {
         *(b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
@@ -34,7 +34,7 @@ _NOT_RELAYED = frozenset(
         *(b"x-capio-client", b"x-api-key"),
     }
 )
-# Set anew for pages, or a credential that no page reads.
+# For pages also a credential that no page reads, and proxy headers; `_forwarded` sets two.
 _NOT_FOR_PAGES = _NOT_RELAYED | {
     *(b"authorization", b"forwarded", b"x-real-ip", b"x-forwarded-host"),
     *(b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-port"),
@@ -61,8 +61,8 @@ class Relay:
     Args:
         origin: Where the console listens.
         transport: Connects to it.
-        limit: Requests at once.
-        timeout_s: Until the whole response is received, unless it is a stream of events.
+        limit: Maximum number of concurrent requests.
+        timeout_s: Time until the whole response is received; not applied to event streams.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class AdminHandover:
     Relays requests of the operators' API, which the console checks and serves.
 
     Args:
-        relay: To the console; None: there is no such API on this port.
+        relay: Relays to the console; None if this port does not serve the API.
         trusted: Proxies whose `x-forwarded-for` names the client.
     """
 
@@ -222,7 +222,7 @@ class AdminHandover:
         """
         if self._relay is None:
             raise GatewayError(ErrorKind.UNKNOWN_PATH, f"There is nothing at {path}.")
-        # Headers of proxies pass: the API refuses what came through one.
+        # Proxy headers are relayed: they let the API refuse requests that came through a proxy.
         headers = [(name, value) for name, value in channel.headers if name not in _NOT_RELAYED]
         client = self._trusted.client(_peer(channel), channel.headers)
         headers.append((b"x-capio-client", client.encode()))
@@ -268,7 +268,7 @@ async def send_away(channel: ClientChannel) -> None:
 
 
 async def _relay(response: UpstreamResponse, channel: ClientChannel, timeout_s: float) -> None:
-    """Send the response to the client; if it was cut off, the client's is cut off as well."""
+    """Send the response to the client; it stays incomplete if the console's was cut off."""
     headers = [(name, value) for name, value in response.headers if name not in _HOP_BY_HOP]
     streams = any(
         name == b"content-type" and value.startswith(b"text/event-stream")

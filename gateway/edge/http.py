@@ -34,6 +34,6 @@ async def read_json(channel: ClientChannel, shape: type[Shape]) -> Shape:
 
 
 async def send_response(channel: ClientChannel, response: Response, request_id: str) -> None:
-    """Send a response; to a HEAD request without the body."""
+    """Send a response, without its body if the request is HEAD."""
     body = b"" if channel.scope["method"] == "HEAD" else response.body
     await channel.respond_early(response.status, complete_headers(response, request_id), body)

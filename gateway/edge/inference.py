@@ -1,4 +1,4 @@
-"""Begins calls: what the connection and the headers say about the client, then `pipeline.proxy`."""
+"""Creates a call from its connection and headers, and passes it to `pipeline.proxy`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Inference:
     Handles the calls of one worker.
 
     Args:
-        proxy: Responds to them.
+        proxy: Responds to the calls.
         trusted: Proxies whose `x-forwarded-for` names the client.
         tracer: Begins the calls' traces.
     """

@@ -60,7 +60,7 @@ class ModelsApi:
 
 
 def _wire(channel: ClientChannel) -> Wire:
-    # Anthropic's clients send their version, or `x-api-key`.
+    # Anthropic's clients send `anthropic-version`, or else `x-api-key`.
     if channel.header(b"anthropic-version") or channel.header(b"x-api-key"):
         return Wire.ANTHROPIC
     return Wire.OPENAI

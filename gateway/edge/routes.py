@@ -38,7 +38,7 @@ _ENDPOINTS = {
 RESPONSES = "/v1/responses/"
 INPUT_ITEMS = "/input_items"
 _API_PREFIXES = ("/v1/", "/admin/", "/api/")
-# What a client requests if its base URL lacks `/v1`: it wants an error it can read, not a page.
+# Requested by clients whose base URL lacks `/v1`: the response is an API error, not a page.
 _WITHOUT_VERSION = frozenset(path.removeprefix("/v1") for path in _ENDPOINTS)
 
 _PAGES = {
@@ -63,7 +63,7 @@ def allowed_methods(path: str) -> bytes:
 
 
 def inference(method: str, path: str) -> Endpoint | None:
-    """Return the inference endpoint of a request; None if it is none, or an error."""
+    """Return the inference endpoint of a request; None for other paths and for wrong methods."""
     return _ENDPOINTS.get(path) if method == "POST" else None
 
 

@@ -130,7 +130,7 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True):
         return fields
 
 
-# The line has its own time, and `deployment` instead of its parts.
+# `fields` writes `at` for the time, `deployment` for its parts, and usage and chain separately.
 _UNLOGGED = {"at_ms", "provider", "upstream_model", "usage", "chain"}
 _LOGGED = tuple(name for name in CallRecord.__struct_fields__ if name not in _UNLOGGED)
 _NOTES = ("overhead_ms", "error_detail", "dropped", "trace_id")

@@ -27,8 +27,7 @@ class Metrics:
     The metrics of one process.
 
     Args:
-        registry: Registers the metrics here; None, as in workers, leaves exposure to the metrics
-            process.
+        registry: Registers the metrics; None in workers, whose metrics the metrics process exposes.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:

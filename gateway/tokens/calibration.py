@@ -3,7 +3,8 @@ Corrects estimated token counts by the usage of completed calls.
 
 No public tokenizer fits every model, and providers add a constant to a request, above all if it
 has tools: between 240 and 540 tokens (DeepSeek, xAI, Anthropic, November 2026). For each upstream
-model a line `reported = offset + ratio * counted` is fitted to the calls, the recent ones first.
+model a line `reported = offset + ratio * counted` is fitted to the calls; recent ones have more
+weight.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MOST_OFFSET: Final = 1024
 """Limits of the line: beyond them an observation is an upstream's error, or an attack."""
 
 _SPREAD: Final = 1000.0**2
-"""In tokens squared: with a smaller variance of sizes, the ratio is unknown and stays at 1."""
+"""In tokens squared: calls whose sizes vary less cannot determine the ratio, which stays near 1."""
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -67,6 +68,6 @@ class Calibration(msgspec.Struct, frozen=True):
         covariance = kept * (self.covariance + weight * from_counted * from_reported)
         slope = (covariance + _SPREAD) / (variance + _SPREAD)
         offset = min(max(reported - slope * counted, 0.0), MOST_OFFSET)
-        # What the offset may not explain is left to the ratio.
+        # The ratio accounts for what exceeds the offset's limits.
         ratio = min(max((reported - offset) / counted, LOWEST), HIGHEST)
         return Calibration(ratio, offset, counted, reported, variance, covariance, calls)

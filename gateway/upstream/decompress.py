@@ -18,7 +18,7 @@ from gateway.ports import BodySink, Headers, UpstreamResponse
 
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 _PIECE_BYTES = 256 * 1024
-"""Most bytes inflated at a time, so that a bomb grows no faster than it is forwarded."""
+"""Maximum bytes inflated at a time: a zip bomb is inflated no faster than it is forwarded."""
 
 
 class DecompressedResponse:

@@ -157,7 +157,7 @@ class Httpx2Response:
 
     @property
     def complete(self) -> bool:
-        """False: the body is pulled while it is read."""
+        """Always False: the body is not received before it is read."""
         return False
 
     def start(self, sink: BodySink) -> None:

@@ -1,7 +1,7 @@
 """
 The connections to one origin: reuse, limits, expiry, and the one retry that is safe.
 
-An idle connection can be taken just before the upstream's close of it arrives. A request on a
+An upstream may close an idle connection just as the pool reuses it. A request on a
 REUSED connection that closes before any byte of a response is therefore sent once more, on a new
 connection (RFC 9112 9.3.1 describes the race). All other retries are decided by the pipeline.
 """
@@ -19,7 +19,8 @@ from gateway.upstream.errors import upstream_failure
 from gateway.upstream.http1.connection import Http1Connection
 from gateway.upstream.http1.response import Http1Response
 
-# Share of the idle time that an upstream announces; beyond it the race above becomes likely.
+# A connection is kept for this share of the idle time that its upstream announced; later, the race
+# above becomes likely.
 _HINT_MARGIN = 0.8
 
 

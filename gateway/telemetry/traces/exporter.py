@@ -1,8 +1,8 @@
 """
 Exports traces over OTLP/HTTP: receives records from the workers, sends them to a collector.
 
-Both queues are bounded, as is the time for which a batch is retried, so that a collector that is
-away costs spans, which are counted, and nothing else.
+Both queues and the time for retries of a batch are bounded: an unavailable collector costs only
+spans, which are counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.telemetry.traces.records import DECODER, CallTraceRecord
 from gateway.telemetry.traces.sender import MAX_DATAGRAM_BYTES, short_address
 
 QUEUE_LIMIT = 20_000
-"""Most calls that wait for the collector."""
+"""Maximum number of calls queued for the collector."""
 BATCH = 256
 _RECEIVE_BYTES = 4 * 1024 * 1024
 _POLL_S = 0.5
@@ -35,7 +35,7 @@ _LOG_EVERY_S = 60.0
 logger = logging.getLogger(__name__)
 
 Count = Callable[[str, int], object]
-"""Counts calls by what became of their spans: `exported`, `dropped` or `failed`."""
+"""Counts calls by the outcome of their spans: `exported`, `dropped` or `failed`."""
 
 
 class Receiver:
@@ -43,7 +43,7 @@ class Receiver:
     The socket on which workers send records.
 
     Args:
-        path: Of the socket; one that a killed process left is replaced.
+        path: Path of the socket; a socket left by a killed process is replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,14 +58,14 @@ class Receiver:
             os.close(directory)
 
     def receive(self) -> list[CallTraceRecord]:
-        """Return the next records; none if none arrive in half a second, or unreadable ones do."""
+        """Return the next records; none if half a second passes, or if they cannot be decoded."""
         try:
             return DECODER.decode(self._socket.recv(MAX_DATAGRAM_BYTES))
         except (TimeoutError, msgspec.MsgspecError):
             return []
 
     def close(self) -> None:
-        """Receive no more."""
+        """Close the socket."""
         self._socket.close()
 
 
@@ -75,11 +75,11 @@ class Exporter:
 
     Args:
         endpoint: Base URL of the collector.
-        headers: Of each request, such as a credential.
+        headers: Headers of each request, such as a credential.
         resource: Attributes of the resource.
         count: Counts calls.
-        limit: Most calls that wait.
-        pauses_s: Before each repetition of a request that may succeed later.
+        limit: Maximum number of queued calls.
+        pauses_s: Delays before the retries of a request that failed temporarily.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Exporter:
         self._some.set()
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Export what waits, once more each; give up after `timeout_s`."""
+        """Export the queued calls without further retries; give up after `timeout_s`."""
         self._closing.set()
         self._some.set()
         self._thread.join(timeout_s)
@@ -154,7 +154,7 @@ class Exporter:
             logger.warning("traces_not_exported", extra={"reason": reason, "calls": len(batch)})
 
     def _post(self, body: bytes) -> tuple[str, bool]:
-        """Return why a request failed, empty if it did not, and whether a later one may succeed."""
+        """Send a request; return its error, empty on success, and whether a retry may succeed."""
         try:
             with contextlib.closing(self._client.post(self._url, content=body)) as response:
                 status = response.status_code

@@ -1,8 +1,8 @@
 """
 Writes calls as spans of OpenTelemetry, in the JSON of OTLP.
 
-Attributes have the names of the semantic conventions for HTTP and for generative AI; what they do
-not name begins with `capio.`. Prompts and responses are never part of a span.
+Attribute names are those of the semantic conventions for HTTP and for generative AI; names of other
+attributes begin with `capio.`. Prompts and responses are never part of a span.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ERROR: Final = {"code": 2}
 SCOPE: Final = "capio"
 _SAMPLED: Final = 0x01
 _REMOTE_PARENT: Final = 0x300
-"""The flags that say whether the parent is in another process, and that it is."""
+"""0x100: it is known whether the parent is in another process; 0x200: it is in another process."""
 _LOCAL_PARENT: Final = 0x100
 
 _ROUTES: Final = {
@@ -42,7 +42,7 @@ _PROVIDERS: Final = {
     "groq": "groq",
     "anthropic": "anthropic",
 }
-"""Dialect -> `gen_ai.provider.name`; the others have the operator's name of the provider."""
+"""Dialect -> `gen_ai.provider.name`; other dialects have the operator's name of the provider."""
 
 Value = str | int | float | bool | tuple[str, ...] | None
 
@@ -74,7 +74,7 @@ def _server_span(trace: CallTraceRecord, operation: str, route: str) -> dict[str
     record = trace.record
     last = trace.attempts[-1] if trace.attempts else None
     error = record.error_kind or (str(record.status) if record.status >= 500 else None)
-    # Of a server, a refusal because of the request is no error.
+    # By the conventions, a refusal because of the request does not make a server span an error.
     failed = record.status >= 500 or (error is not None and 200 <= record.status < 300)
     return _span(
         trace,

@@ -1,4 +1,4 @@
-"""What a worker sends to the exporter of traces: one record for each call that is exported."""
+"""Records that workers send to the trace exporter, one for each exported call."""
 
 from __future__ import annotations
 

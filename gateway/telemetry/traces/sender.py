@@ -1,8 +1,8 @@
 """
 Sends the records of traces from a worker to the exporter process on the same host.
 
-A thread does it, as for the call log, so that neither the event loop nor a chunk waits. The queue
-is bounded; what does not fit, or what the exporter does not take, is dropped and counted.
+A thread sends them, as for the call log, so that the event loop never waits. The queue is bounded;
+records that do not fit, or that the exporter does not accept, are dropped and counted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from gateway.telemetry.traces.records import ENCODER, CallTraceRecord
 
 QUEUE_LIMIT = 4096
-"""Most records that wait in a worker: about 4 MB."""
+"""Maximum number of records queued in a worker; about 4 MB."""
 MAX_DATAGRAM_BYTES = 128 * 1024
 _SEND_EVERY_S = 0.1
 _SEND_TIMEOUT_S = 1.0
@@ -31,11 +31,11 @@ def socket_path(data_dir: str | Path) -> Path:
 
 def short_address(directory: int, path: Path) -> str:
     """
-    Return an address of a UNIX socket that is short, however long its path is.
+    Return a short address of a UNIX socket, whatever the length of its path.
 
     Args:
         directory: A descriptor of the path's directory.
-        path: Of the socket; addresses have at most 107 bytes.
+        path: Path of the socket; may exceed the 107 bytes of an address.
     """
     return f"/proc/self/fd/{directory}/{path.name}"
 
@@ -47,7 +47,7 @@ class TraceSender:
     Args:
         path: The exporter's socket.
         drop: Counts dropped records.
-        limit: Most records that wait.
+        limit: Maximum number of queued records.
     """
 
     def __init__(self, path: Path, drop: Callable[[int], object], limit: int = QUEUE_LIMIT) -> None:
@@ -69,7 +69,7 @@ class TraceSender:
             self._drop(1)
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Send what waits and stop the thread; give up after `timeout_s`."""
+        """Send the queued records and stop the thread; give up after `timeout_s`."""
         self._closing.set()
         self._thread.join(timeout_s)
         if not self._thread.is_alive():
