@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 _UNBLOCK_SIGNALS_S = 0.2
 _PULSE_S = 0.25
 """How often the loop writes its heartbeat and reads its orders."""
-# A call leaves no reference cycles: collecting 30 times less often saves 4 % of its CPU time.
+# A call leaves no reference cycles, see `test_reference_cycles`: collecting 30 times less often
+# saves 4 % of its CPU time.
 _GC_THRESHOLDS = (20_000, 20, 50)
 
 

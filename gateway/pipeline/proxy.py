@@ -140,6 +140,7 @@ class Proxy:
                 await self._idempotent.conclude(call, channel)
         finally:
             self._running.discard(departure)
+            call.conclude()
 
     async def _run(self, call: Call, channel: ClientChannel, departure: Departure) -> None:
         seals = call.endpoint is Endpoint.RESPONSES and self._stored is not None

@@ -307,8 +307,9 @@ class ClientChannel:
             self._watch()  # the body's empty last piece, which `read_body` did not wait for
             return
         self._gone = True
-        if self._on_gone is not None:
-            self._on_gone()
+        on_gone, self._on_gone = self._on_gone, None
+        if on_gone is not None:
+            on_gone()
 
     @property
     def holds(self) -> bool:
@@ -373,6 +374,7 @@ class ClientChannel:
     async def end(self, chunk: bytes = b"") -> None:
         """Send the last bytes and complete the response."""
         self.ended = True
+        self._on_gone = None  # refers to this channel
         if self._copy is not None:
             self._copy.add(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})

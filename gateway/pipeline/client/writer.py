@@ -42,6 +42,21 @@ class FlowControl(Protocol):
         """Handle an exception of the write."""
 
 
+class _Ended:
+    """The `FlowControl` of a producer that has ended."""
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def write_stalled(self, error: GatewayError) -> None: ...
+
+    def write_failed(self, error: Exception) -> None: ...
+
+
+_ENDED = _Ended()
+
+
 class ClientWriter:
     """
     The response's side of a `ClientChannel`: head, order, back-pressure, stall limit.
@@ -148,6 +163,7 @@ class ClientWriter:
     async def aclose(self) -> None:
         """Stop writing and wait for the write in progress. Idempotent."""
         task, self._task = self._task, None
+        self._producer = _ENDED  # it refers to this writer
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

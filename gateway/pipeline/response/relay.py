@@ -44,6 +44,7 @@ from gateway.protocols.http.errors.upstream_faults import (
     error_kind,
     log_detail,
 )
+from gateway.protocols.streams.relayed import Unchanged
 from gateway.protocols.streams.transform import Meter, StreamTransform
 
 
@@ -57,6 +58,9 @@ class UpstreamErrorBeforeCommit(GatewayError):  # noqa: N818 - a state of the st
         detail = log_detail(response.fault) if response.fault else None
         super().__init__(kind, "The upstream began with an error.", detail=detail)
         self.response = response
+
+
+_NOTHING = Unchanged()
 
 
 class Relay:
@@ -197,6 +201,11 @@ class Relay:
         """End with an internal error."""
         if not self.done.done():
             self.done.set_exception(error)
+
+    async def aclose(self) -> None:
+        """Relay nothing more, and wait for the write in progress; `writer` may still be used."""
+        self._transform = _NOTHING  # its callback may refer to this relay
+        await self.writer.aclose()
 
     # Other ends of a relay.
 

@@ -296,7 +296,7 @@ class ResponseSender:
         finally:
             self._watchdog.discard(relay)
             response.close()
-            await relay.writer.aclose()
+            await relay.aclose()
 
 
 class _Deadline:

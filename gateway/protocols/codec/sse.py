@@ -11,7 +11,7 @@ Rules of this file:
 * A CR ends its line at once; an LF directly after it belongs to it, also in the next chunk.
 * Data stays bytes and is not decoded, so characters may be split anywhere.
 * Buffers are bounded: an event (its data lines and the current line) beyond the limit is an error,
-  or its data is passed in pieces to `on_large`. The same applies beyond `MAX_DATA_LINES`, since
+  or its data is left in pieces in `large`. The same applies beyond `MAX_DATA_LINES`, since
   empty `data:` lines take memory without having bytes.
 
 Source: WHATWG HTML, "Server-sent events", interpretation of an event stream; with one exception: an
@@ -20,8 +20,6 @@ line and the final usage would be lost.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import msgspec
 
@@ -63,8 +61,11 @@ class EventDecoder:
     Args:
         limit_bytes: Largest event, measured as its data so far plus the current line; at least 3,
             the size of a byte order mark.
-        on_large: Called with pieces of the data of an event beyond the limit, and with None at its
-            end. Such an event is then neither an error nor returned.
+        splits_large: An event beyond the limit is neither an error nor returned: pieces of its
+            data, and None at its end, are added to `large`.
+
+    Attributes:
+        large: Read and cleared by the owner after each `feed` and `end`.
     """
 
     __slots__ = (
@@ -75,19 +76,17 @@ class EventDecoder:
         "_limit_bytes",
         "_line",
         "_name",
-        "_on_large",
         "_skip_lf",
+        "_splits_large",
         "_too_large",
         "_whole_bytes",
+        "large",
     )
 
-    def __init__(
-        self,
-        limit_bytes: int = LIMIT_BYTES,
-        on_large: Callable[[bytes | None], None] | None = None,
-    ) -> None:
+    def __init__(self, limit_bytes: int = LIMIT_BYTES, *, splits_large: bool = False) -> None:
+        self.large: list[bytes | None] = []
         self._limit_bytes = limit_bytes
-        self._on_large = on_large
+        self._splits_large = splits_large
         self._in_data_line: bool | None = None  # of a large event; None between lines
         # A chunk up to this size cannot contain too many lines, so they need no counting.
         self._whole_bytes = min(limit_bytes, MAX_DATA_LINES * _SHORTEST_DATA_LINE)
@@ -226,12 +225,12 @@ class EventDecoder:
         self._name = None
 
     def _overflow(self) -> None:
-        """Drop the event, or pass its buffered data to `on_large`."""
+        """Drop the event, or move its buffered data to `large`."""
         self._too_large = True
-        data = self._data.copy() if self._on_large is not None else []
+        data = self._data.copy() if self._splits_large else []
         self._data.clear()
         self._data_bytes = 0
-        if self._on_large is None:
+        if not self._splits_large:
             self._line.clear()
             return
         # Joining takes 80 bytes of memory per line.
@@ -243,8 +242,8 @@ class EventDecoder:
             self._pass_on(line[5:] if self._in_data_line else b"")
 
     def _take_large_line(self, line: bytes) -> None:
-        """Pass a line of a large event, or its rest, to `on_large`."""
-        if self._on_large is None:
+        """Add a line of a large event, or its rest, to `large`."""
+        if not self._splits_large:
             return
         if self._in_data_line is not None:
             self._pass_on(line + b"\n" if self._in_data_line else b"")
@@ -254,14 +253,14 @@ class EventDecoder:
         elif not line:
             self._too_large = False
             self._name = None
-            self._on_large(None)
+            self.large.append(None)
 
     def _pass_on(self, data: bytes) -> None:
-        if data and self._on_large is not None:
-            self._on_large(data)
+        if data:
+            self.large.append(data)
 
     def _check_size(self) -> None:
-        if self._too_large and self._on_large is None:
+        if self._too_large and not self._splits_large:
             raise GatewayError(
                 ErrorKind.UPSTREAM_MALFORMED,
                 "The upstream sent a stream event that is too large.",

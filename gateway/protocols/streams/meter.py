@@ -111,7 +111,7 @@ class StreamMeter:
         self._plain: Callable[[bytes], int] = (
             plain_openai if wire is Wire.OPENAI else plain_anthropic
         )
-        self._decoder = EventDecoder(HELD_BYTES, self._take_large)
+        self._decoder = EventDecoder(HELD_BYTES, splits_large=True)
         self._large: ResponseScanner | None = None  # reads an event that is too large to keep
         self._quick = False  # content has begun and no event is incomplete: byte searches suffice
         self._block_ended_at = -1  # `contents` when a block of content ended
@@ -201,6 +201,10 @@ class StreamMeter:
 
     def _read_all(self, chunk: bytes, *, last: bool = False) -> None:
         events = self._decoder.end() if last else self._decoder.feed(chunk)
+        if self._decoder.large:
+            for data in self._decoder.large:
+                self._take_large(data)
+            self._decoder.large.clear()
         for event in events:
             size = len(event.data) + (8 if event.event is None else len(event.event) + 16)
             skippable = len(events) > 1 and self.contents and event.event != b"error"
