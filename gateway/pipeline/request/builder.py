@@ -65,13 +65,14 @@ _PATHS = {
     Endpoint.EMBEDDINGS: "/embeddings",
     Endpoint.COUNT_TOKENS: "/v1/messages/count_tokens",
 }
+_UNCHANGED = Unchanged()
 _WIRE_PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
 
 
 class ResponseTransforms(msgspec.Struct):
     """The transformations between one attempt's response and the client."""
 
-    transform: StreamTransform = Unchanged()
+    transform: StreamTransform = _UNCHANGED
     """For a stream."""
     reshape: tuple[Reshape, ...] = ()
     """For a whole response, applied in order."""
@@ -233,7 +234,9 @@ def _relayed(
     )
 
 
-def _relayed_stream(call: Call, *, hides_usage: bool) -> RelayedStream:
+def _relayed_stream(call: Call, *, hides_usage: bool) -> StreamTransform:
+    if not call.stream:
+        return _UNCHANGED
     return RelayedStream(call.client_wire, call.model_asked, hides_usage=hides_usage)
 
 

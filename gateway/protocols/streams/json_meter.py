@@ -78,7 +78,8 @@ class JsonMeter:
     @property
     def has_message(self) -> bool:
         """Whether there is usage, a message and no error, so that the body need not be checked."""
-        return self.reported and not (self.failed or self._reading.without_message)
+        found = self._found or self._reading
+        return found.usage is not None and not (found.failed or found.without_message)
 
     @property
     def usage(self) -> Usage:
@@ -126,8 +127,11 @@ class JsonMeter:
 
     def settled(self, input_tokens: int) -> Usage:
         """Return the usage to bill, as `StreamMeter.settled`."""
-        output_tokens = self.estimated_output_tokens()
-        return settled_usage(self.usage, self.reported, input_tokens, output_tokens=output_tokens)
+        found = self._found or self._reading
+        usage, output_tokens = found.usage, -(-found.content_bytes // BYTES_PER_TOKEN)
+        return settled_usage(
+            usage or Usage(), usage is not None, input_tokens, output_tokens=output_tokens
+        )
 
     @property
     def _reading(self) -> EventFields:
