@@ -103,7 +103,7 @@ def read_query(query: bytes) -> list[tuple[str, str]]:
             does not decode to UTF-8.
     """
     found: list[tuple[str, str]] = []
-    for field in filter(None, query.split(b"&", MAX_PARAMETERS + 1)):
+    for field in filter(None, query.split(b"&")):
         raw_name, _, raw_value = field.partition(b"=")
         shown = raw_name[:_SHOWN_NAME].decode("ascii", "replace")
         if len(found) == MAX_PARAMETERS:

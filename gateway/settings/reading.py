@@ -62,7 +62,6 @@ class _Reader:
             return self.value(raw[field.encode_name], field.type, path)
         if field.required:
             self._errors.append(f"{path}: missing; expected {_allowed(field.type)}")
-            return _WRONG
         return _WRONG
 
     def value(self, value: object, kind: types.Type, path: str) -> object:

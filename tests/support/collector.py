@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -25,6 +27,8 @@ class Collector(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.statuses: list[int] = []
         self.exports: list[Export] = []
+        self.body: Iterable[bytes] | None = None
+        """Sent in place of a short body, until the client closes the connection."""
         self._thread = threading.Thread(target=self.serve_forever)
         self._thread.start()
 
@@ -54,9 +58,15 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.exports.append(Export(self.path, headers, text, scope["spans"]))
         self.send_response(self.server.statuses.pop(0) if self.server.statuses else 200)
-        self.send_header("content-length", "2")
+        if self.server.body is None:
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+            return
         self.end_headers()
-        self.wfile.write(b"{}")
+        with contextlib.suppress(OSError):
+            for piece in self.server.body:
+                self.wfile.write(piece)
 
     def log_message(self, *_: object) -> None:
         """Stay silent."""

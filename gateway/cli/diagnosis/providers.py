@@ -64,8 +64,8 @@ async def _check_wire(
     async with httpx2.AsyncClient(
         proxy=route.origin.proxy, timeout=_TIMEOUT_S, trust_env=False
     ) as client:
-        for index, headers in enumerate(every):
-            numbered = subject if len(every) == 1 else f"{subject}, credential {index}"
+        for number, headers in enumerate(every, start=1):
+            numbered = subject if len(every) == 1 else f"{subject}, credential {number}"
             try:
                 found += await _probe(client, numbered, wire, route, headers, models)
             except (httpx2.HTTPError, OSError) as failure:

@@ -42,7 +42,7 @@ _OTHER_REASONS: Final[Mapping[str, str]] = {
     "tool_call": "tool_calls",
     "network_error": "error",  # docs.z.ai
 }
-"""Finish reasons in other spellings, in lower case -> OpenAI's, or one of `GAVE_UP`."""
+"""Finish reasons in other spellings, in lower case -> OpenAI's, or one of `FAILED_REASONS`."""
 
 _ERROR_OBJECT: Final = re.compile(rb'"object"\s*:\s*"error"|\A\s*\{\s*"detail"\s*:')
 

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.protocols.codec.json_decode import join_surrogates
 
-GAVE_UP: Final = frozenset({"insufficient_system_resource", "error"})
+FAILED_REASONS: Final = frozenset({"insufficient_system_resource", "error"})
 """Finish reasons of an upstream that failed, possibly after some text."""
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.openai_responses.reasoning import unpack_reasoning
+from gateway.protocols.ids import SIGNATURE
+from gateway.protocols.openai_responses.reasoning import OPENAI_ENCRYPTED, unpack_reasoning
 
 TRIGGER: Final = "compaction_trigger"
 COMPACTIONS: Final = frozenset({"compaction", "compaction_summary", "context_compaction"})
@@ -26,8 +27,8 @@ INSTRUCTION: Final = (
     "Be exact and complete, without an introduction."
 )
 NO_SUMMARY: Final = "The model wrote no summary of the conversation; send the request again."
-_OPAQUE: Final = ("gAAAA", "gw1.")
-"""How a Fernet token, which only OpenAI can decrypt, and the gateway's packed content begin."""
+_ENCRYPTED: Final = (OPENAI_ENCRYPTED, SIGNATURE)
+"""How content that only OpenAI can decrypt, and the gateway's packed content begin."""
 _PREAMBLE: Final = (
     "The conversation so far was replaced by this summary of it. "
     "Continue from where it ends, and do not repeat what was done."
@@ -44,7 +45,7 @@ def summary_message(encrypted: str, where: str) -> str:
     packed = unpack_reasoning(encrypted)
     if packed is not None:
         return f"{_PREAMBLE}\n\n{packed.r}"
-    if encrypted and not encrypted.startswith(_OPAQUE):
+    if encrypted and not encrypted.startswith(_ENCRYPTED):
         return encrypted  # some clients and providers send plain text
     message = (
         f"{where}: only the provider that wrote this compaction can read it;"

@@ -24,6 +24,9 @@ class PackedReasoning(msgspec.Struct, omit_defaults=True):
     d: list[Raw] = []
 
 
+OPENAI_ENCRYPTED: Final = "gAAAA"
+"""How a Fernet token begins, which only OpenAI can decrypt."""
+
 _MOST_DETAILS: Final = 4096
 """Most details in a reasoning item; models sign fewer parts. Braces in a text count, too."""
 

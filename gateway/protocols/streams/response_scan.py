@@ -37,7 +37,7 @@ class _Rule(msgspec.Struct, frozen=True):
     """The value, if it is an object, is entered."""
     elements: _Rule | None = None
     """The value, if it is an array, is entered."""
-    weighs: bool = False
+    counts_others: bool = False
     """Members of the object that `members` does not name are counted as content."""
 
 
@@ -45,7 +45,7 @@ def _kept(*names: str) -> dict[bytes, _Rule]:
     return {name.encode(): _Rule(keep=name) for name in names}
 
 
-_MESSAGE = _Rule(members={}, weighs=True)
+_MESSAGE = _Rule(members={}, counts_others=True)
 _CHOICE = _Rule(
     members={
         b"message": _MESSAGE,
@@ -185,7 +185,7 @@ class ResponseScanner:
             self._frames.append(_Frame(rule, is_array=rule.members is None))
             return at + 1
         self._begin_keeping(rule.keep if rule is not None else None)
-        is_content = rule is None and frame.rule.weighs and (is_nested or first == 0x22)
+        is_content = rule is None and frame.rule.counts_others and (is_nested or first == 0x22)
         self._counted = key.decode("latin-1") if is_content and key is not None else None
         self._in_value = True
         self._skipper.start(first)

@@ -7,7 +7,6 @@ spans, which are counted.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
@@ -29,6 +28,7 @@ QUEUE_LIMIT = 20_000
 BATCH = 256
 _RECEIVE_BYTES = 4 * 1024 * 1024
 _POLL_S = 0.5
+_RESPONSE_BYTES = 64 * 1024
 _RETRIED = frozenset({408, 429, 502, 503, 504})
 _PAUSES_S = (0.5, 2.0, 5.0)
 _LOG_EVERY_S = 60.0
@@ -133,7 +133,12 @@ class Exporter:
             self._some.clear()
             while self._waiting:
                 count = min(len(self._waiting), BATCH)
-                self._export([self._waiting.popleft() for _ in range(count)])
+                batch = [self._waiting.popleft() for _ in range(count)]
+                try:
+                    self._export(batch)
+                except Exception:  # the root of the thread: later batches are exported
+                    self._count("failed", count)
+                    logger.exception("traces_not_exported", extra={"calls": count})
             if self._closing.is_set():
                 return
 
@@ -156,8 +161,14 @@ class Exporter:
     def _post(self, body: bytes) -> tuple[str, bool]:
         """Send a request; return its error, empty on success, and whether a retry may succeed."""
         try:
-            with contextlib.closing(self._client.post(self._url, content=body)) as response:
+            with self._client.stream("POST", self._url, content=body) as response:
                 status = response.status_code
+                # Read to its end, a small response leaves its connection for the next request.
+                read = 0
+                for piece in response.iter_raw():
+                    read += len(piece)
+                    if read > _RESPONSE_BYTES:
+                        break
         except httpx2.HTTPError as error:
             return type(error).__name__, True
         return "" if status < 300 else f"status {status}", status in _RETRIED

@@ -15,6 +15,7 @@ from gateway.operations.http_api import MAX_PARAMETERS, read_query
     [
         (b"", []),
         (b"&&a=1&", [("a", "1")]),
+        (b"&" * 200 + b"a=1&b=2", [("a", "1"), ("b", "2")]),
         (b"a=1&a=2", [("a", "1"), ("a", "2")]),
         (b"a&b=", [("a", ""), ("b", "")]),
         (b"a=b=c", [("a", "b=c")]),

@@ -38,12 +38,10 @@ _LIMITS: Final = re.compile(
     r"|\((?:[TR]P[MD]|ASPH)\)|check quota|extra usage",
     re.IGNORECASE,
 )
-_DELAY: Final = re.compile(
-    r"(?:retry|try again) in ([\d.]{1,12} ?(?:ms|s|m|seconds?|minutes?))\b", re.IGNORECASE
-)
 # Messages about a quota per minute, such as that of Gemini's free plan, say when to retry.
-_RETRY_TIME: Final = re.compile(
-    r"(?:retry|try again) in [\d.]+ ?(?:ms|s|m|second|minute)", re.IGNORECASE
+_DELAY: Final = re.compile(
+    r"(?:retry|try again) in ((?:[\d.]{1,12} ?(?:ms|s|m|h|seconds?|minutes?|hours?)){1,3})\b",
+    re.IGNORECASE,
 )
 _CREDENTIAL: Final = re.compile(
     r"(?:incorrect|invalid) (?:x-)?api[ -_]key|api key (?:not valid|is invalid|not found|expired)"
@@ -95,14 +93,14 @@ def mentions_account(message: str) -> bool:
 
 
 def delay_words(message: str) -> str | None:
-    """Return the delay after which a message asks to try again, such as `3.89s`."""
+    """Return the delay after which a message asks to try again, such as `3.89s` or `6m0s`."""
     found = _DELAY.search(message[:SCANNED_CHARS])
     return None if found is None else found[1]
 
 
 def says_when_to_retry(message: str) -> bool:
     """Return whether a message says when to retry."""
-    return _RETRY_TIME.search(message[:SCANNED_CHARS]) is not None
+    return delay_words(message) is not None
 
 
 def is_about_credential(message: str) -> bool:

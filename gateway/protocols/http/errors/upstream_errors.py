@@ -176,17 +176,19 @@ def relay_error(
     """
     foreign = fault.fault is FaultClass.TOO_LONG and not _is_native(fault, wire)
     foreign = foreign or response.body.lstrip()[:1] == b"["
-    if foreign or _is_operators(fault):
+    if foreign or _may_reveal_operator(fault):
         return translate_error(fault, wire, client_model)
     return response
 
 
 def own_stream_error(fault: UpstreamFault, wire: Wire, client_model: str) -> bytes | None:
     """Return the event that replaces an error in a relayed stream; None: it is relayed."""
-    return translate_stream_error(fault, wire, client_model) if _is_operators(fault) else None
+    return (
+        translate_stream_error(fault, wire, client_model) if _may_reveal_operator(fault) else None
+    )
 
 
-def _is_operators(fault: UpstreamFault) -> bool:
+def _may_reveal_operator(fault: UpstreamFault) -> bool:
     """Return whether the error may reveal the operator's account or upstream models."""
     if fault.fault is FaultClass.RATE_LIMITED:
         return mentions_account(fault.message)

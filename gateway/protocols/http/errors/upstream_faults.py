@@ -169,8 +169,8 @@ _UNSHOWN: Final = frozenset({FaultClass.QUOTA, FaultClass.CREDENTIAL, FaultClass
 _LOGGED_CHARS: Final = 500
 
 # Statuses with which an error's message is read: rejections, 200, and 0 for errors in a stream.
-_SPOKEN: Final = frozenset({0, 200, 400, 401, 402, 403, 404, 413, 429})
-_LENGTHS_SPOKEN: Final = frozenset({0, 200, 400, 413})
+_MESSAGE_READ: Final = frozenset({0, 200, 400, 401, 402, 403, 404, 413, 429})
+_LENGTH_READ: Final = frozenset({0, 200, 400, 413})
 
 
 def read_fault(wire: Wire, status: int, headers: HeaderPairs, body: bytes) -> UpstreamFault:
@@ -267,7 +267,7 @@ def _classify(wire: Wire, status: int, fields: ErrorFields) -> FaultClass:
         found = FaultClass.OVERLOADED
     if _is_full_elsewhere(status, fields.message):
         return FaultClass.TOO_LONG
-    if status not in _SPOKEN or (status == 402 and named is FaultClass.RATE_LIMITED):
+    if status not in _MESSAGE_READ or (status == 402 and named is FaultClass.RATE_LIMITED):
         return found
     message = fields.message
     plain = _by_plain_words(found, status, message)
@@ -300,8 +300,8 @@ def _by_plain_words(found: FaultClass, status: int, message: str) -> FaultClass 
 
 def _by_words(wire: Wire, status: int, message: str) -> FaultClass | None:
     """Return the class of an invalid request by its message; None: it is not recognised."""
-    spoken = status in _LENGTHS_SPOKEN or wire is Wire.ANTHROPIC
-    if spoken and read_excess(message) is not None:
+    may_be_length = status in _LENGTH_READ or wire is Wire.ANTHROPIC
+    if may_be_length and read_excess(message) is not None:
         return FaultClass.TOO_LONG
     if is_about_credential(message):
         return FaultClass.CREDENTIAL

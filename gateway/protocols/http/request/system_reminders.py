@@ -24,7 +24,8 @@ def with_system_reminders(body: bytes) -> bytes:
     Return a Messages request with each system message as a user's `<system-reminder>`.
 
     A reminder between an assistant's and a user's message follows the latter, which may hold the
-    results of tools. All other bytes are kept; `body` itself is returned if there is none.
+    results of tools. Other messages and members keep their bytes, but not the white space between
+    messages; `body` itself is returned if there is no system message.
 
     Raises:
         GatewayError: BAD_REQUEST: the body is not JSON.

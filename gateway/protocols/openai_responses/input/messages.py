@@ -41,7 +41,7 @@ from gateway.protocols.openai_responses.input.tools import (
     read_tools,
     upstream_name,
 )
-from gateway.protocols.openai_responses.reasoning import unpack_reasoning
+from gateway.protocols.openai_responses.reasoning import OPENAI_ENCRYPTED, unpack_reasoning
 from gateway.protocols.translate.chat_dialect.history import in_order
 
 Message = dict[str, object]
@@ -57,8 +57,6 @@ _OUTPUTS: Final = frozenset(
         "computer_call_output",
     }
 )
-_OPAQUE: Final = "gAAAA"
-"""How a Fernet token begins, which only OpenAI can decrypt."""
 _HOSTED: Final = {
     "code_interpreter_call": ("code_interpreter", "code", "outputs"),
     "file_search_call": ("file_search", "queries", "results"),
@@ -199,7 +197,7 @@ class ChatMessages:
                 readable.append(part)
                 continue
             text = part.encrypted_content or ""
-            if text.startswith(_OPAQUE):
+            if text.startswith(OPENAI_ENCRYPTED):
                 self.dropped.append("input.encrypted_content")
             elif text:
                 readable.append(ContentPart("input_text", text))

@@ -165,11 +165,11 @@ class MessageTranslator:
         if is_given(message.function_call):
             raise _unsupported("function_call", index)
         blocks = thinking_blocks(message) if self._carry_reasoning else []
-        blocks += self._spoken(message)
+        blocks += self._text_and_refusal(message)
         blocks += [self._tool_use(call, index) for call in message.tool_calls or ()]
         return blocks
 
-    def _spoken(self, message: Message) -> list[Block]:
+    def _text_and_refusal(self, message: Message) -> list[Block]:
         """Return content and refusal; parts that only a model produces are dropped and reported."""
         if not isinstance(message.content, list):
             return text_blocks(message.content, 0) + text_blocks(message.refusal, 0)

@@ -33,7 +33,7 @@ from gateway.protocols.openai_chat.lenient import (
     plain_reason,
 )
 from gateway.protocols.openai_chat.response import (
-    GAVE_UP,
+    FAILED_REASONS,
     Choice,
     Chunk,
     Delta,
@@ -136,7 +136,7 @@ class ChatReader:
             if self._sink.needs_id and not chunk.id and choice is None and usage is None:
                 return None
             # A role alone does not begin the response: another deployment can still be tried.
-            if usage is None and (choice is None or _says_nothing(choice)):
+            if usage is None and (choice is None or _is_empty(choice)):
                 return None
             self._begin(chunk.id)
         elif not self._has_id and chunk.id:
@@ -161,7 +161,7 @@ class ChatReader:
         if delta is not None:
             self._take_delta(delta)
         finish = plain_reason(choice.finish_reason)
-        if finish in GAVE_UP:
+        if finish in FAILED_REASONS:
             return RESOURCES_GONE if finish == "insufficient_system_resource" else _REPORTED
         if finish is not None:
             self._take_finish(finish, choice.stop_reason)
@@ -263,7 +263,7 @@ def _is_last(chunk: Chunk) -> bool:
     return all(named_reason(choice.finish_reason) is not None for choice in chunk.choices or ())
 
 
-def _says_nothing(choice: Choice) -> bool:
+def _is_empty(choice: Choice) -> bool:
     """Return whether a choice has a role and empty text at most."""
     given = choice.delta if choice.delta is not None else choice.message
     if plain_reason(choice.finish_reason) is not None:

@@ -1,11 +1,14 @@
 """What the collector gets, and what happens while it refuses."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 from gateway.core.model import CallRecord
+from gateway.telemetry.traces import exporter as module
 from gateway.telemetry.traces.exporter import BATCH, Exporter
+from gateway.telemetry.traces.otlp import request_body
 from gateway.telemetry.traces.records import CallTraceRecord
 from tests.support.collector import Collector
 from tests.support.waiting import wait_until_sync
@@ -99,3 +102,38 @@ def test_collector_that_is_away_costs_counted_spans_only() -> None:
 
     assert counted["dropped"] == 3
     assert counted["failed"] == 2
+
+
+def test_endless_response_is_not_read(collector: Collector) -> None:
+    """The status decides; the connection is closed."""
+    collector.body = itertools.repeat(b"x" * 65_536)
+    counted = Counted()
+    made = exporter(collector.url, counted)
+
+    made.add([TRACE])
+    made.close()
+
+    assert counted == {"exported": 1}
+
+
+def test_batch_that_cannot_be_written_costs_itself_alone(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread goes on."""
+    batches = iter([ValueError("cannot be encoded"), None])
+
+    def body(traces: object, resource: Mapping[str, str]) -> bytes:
+        failure = next(batches)
+        if failure is not None:
+            raise failure
+        return request_body([TRACE], resource)
+
+    monkeypatch.setattr(module, "request_body", body)
+    counted = Counted()
+    made = exporter(collector.url, counted)
+    made.add([TRACE])
+    wait_until_sync(lambda: counted == {"failed": 1})
+    made.add([TRACE])
+    made.close()
+
+    assert counted == {"failed": 1, "exported": 1}

@@ -9,7 +9,11 @@ import pytest
 from gateway.core.model import Wire
 from gateway.core.routing.failures import RULES
 from gateway.errors import ErrorKind
-from gateway.protocols.http.errors.account_words import without_account_ids
+from gateway.protocols.http.errors.account_words import (
+    delay_words,
+    says_when_to_retry,
+    without_account_ids,
+)
 from gateway.protocols.http.errors.error_codes import FaultClass
 from gateway.protocols.http.errors.upstream_errors import (
     ErrorResponse,
@@ -178,3 +182,21 @@ def test_ids_of_the_operators_account_are_masked(text, expected):
 def test_message_is_found_in_other_providers_shapes(body, message):
     """GLM, Cloudflare, FastAPI, Baidu, Bedrock, OpenRouter, and a byte order mark."""
     assert read_fault(OA, 400, [], body).message == message
+
+
+@pytest.mark.parametrize(
+    ("message", "delay"),
+    [
+        ("Please try again in 3.89s. Visit", "3.89s"),
+        ("Please try again in 6m0s. Visit", "6m0s"),
+        ("Please try again in 1h2m3s.", "1h2m3s"),
+        ("please retry in 20 seconds", "20 seconds"),
+        ("retry in 250ms", "250ms"),
+        ("retry in 2 sheets", None),
+        ("retry in a minute", None),
+    ],
+)
+def test_delay_is_read_from_the_message(message: str, delay: str | None) -> None:
+    """OpenAI writes hours, minutes and seconds together."""
+    assert delay_words(message) == delay
+    assert says_when_to_retry(message) == (delay is not None)
