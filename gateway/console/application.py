@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.console.services import Services
 from gateway.console.signin.passwords import PasswordsBusyError
 from gateway.console.web.forms import FormError
-from gateway.console.web.messages import choose_language, load_languages
+from gateway.console.web.messages import LOCALE, choose_language, load_languages
 from gateway.console.web.navigation import Navigation
 from gateway.console.web.page import Page, Route
 from gateway.console.web.security import (
@@ -55,7 +55,7 @@ class Application:
         self._viewers = viewers
         self.static = StaticFiles(_FOLDER / "static")
         self.templates = Templates(_FOLDER / "templates", self.static, Navigation(routes))
-        self._languages = load_languages(_FOLDER / "locale")
+        self._languages = load_languages(LOCALE)
         public_url = services.settings.brand.public_url
         oidc = services.settings.console.oidc
         form_actions = () if oidc is None else (origin_of(oidc.issuer),)

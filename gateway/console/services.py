@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from gateway.console.overview.low_balance import LowBalanceMails
 from gateway.console.public.content import PublicContent
 from gateway.console.public.status_board import StatusBoard
 from gateway.console.service.board import HealthBoard
@@ -12,6 +13,7 @@ from gateway.console.service.vitals import VitalsReader
 from gateway.console.signin.people import People
 from gateway.console.stores import Stores
 from gateway.console.web.banners import Banners
+from gateway.console.web.messages import LOCALE, load_languages
 from gateway.operations.people import PeopleOperations
 from gateway.settings import Secrets, Settings
 from gateway.store.announcements.notices import Notices
@@ -38,14 +40,25 @@ class Services(Stores):
         self.people_operations = PeopleOperations(database, settings.brand.public_url)
         self.public = PublicContent(settings)
         self.status = StatusBoard(self)
+        mailer = self.people.mailer
+        self.low_balance_mails = (
+            None
+            if mailer is None
+            else LowBalanceMails(
+                database, mailer, self.people.throttle, settings.brand, load_languages(LOCALE)
+            )
+        )
         self.banners = Banners(Notices(database))
         self.health = HealthBoard(self)
         self.live = LiveBoard(self)
         self.vitals = VitalsReader(settings.metrics)
 
     async def follow(self, stop: asyncio.Event) -> None:
-        """Keep the notices of pages up to date until `stop` is set."""
-        await self.banners.run(stop)
+        """Keep the notices of pages up to date, and send mails, until `stop` is set."""
+        running = [self.banners.run(stop)]
+        if self.low_balance_mails is not None:
+            running.append(self.low_balance_mails.run(stop))
+        await asyncio.gather(*running)
 
     def reload(self, settings: Settings) -> None:
         """Show the models and prices of newer settings; the rest applies from the next start."""

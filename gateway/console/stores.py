@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from gateway.store.keys.cache import KeyCache
 from gateway.store.keys.entry import key_entry_script
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.account_loader import AccountLoader
+from gateway.store.limits.current_use import CurrentUse
 from gateway.store.redis.address import redis_address
 from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from gateway.store.sql.database import Database
@@ -73,6 +75,7 @@ class Stores:
         self.keys = KeyOperations(self.key_records, self.publisher)
         self.loader = AccountLoader(redis, AccountRepository(database), prefix)
         self.accounts = AccountOperations(database, self.loader)
+        self.current_use = CurrentUse(redis, prefix, lambda: time.time_ns() // 1_000_000)
         self.codes = CodeOperations(database)
         self.records = RecordOperations(database)
         self.announcements = AnnouncementOperations(database, self.model_names)

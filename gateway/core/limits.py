@@ -47,6 +47,19 @@ class KeyLimits(Limits, frozen=True, kw_only=True, omit_defaults=True, forbid_un
 
 
 NO_LIMITS = Limits()
+
+
+def tightest(first: Limits, second: Limits) -> Limits:
+    """Return the lower of each two limits."""
+    found: dict[str, int] = {}
+    for name in Limits.__struct_fields__:
+        values = [getattr(each, name) for each in (first, second)]
+        set_values = [value for value in values if value is not None]
+        if set_values:
+            found[name] = min(set_values)
+    return Limits(**found)
+
+
 PER_MINUTE_MS = 60_000
 
 

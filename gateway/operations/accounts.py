@@ -89,10 +89,17 @@ class AccountOperations:
         terms: Terms | None = None,
         limits: Limits | None = None,
         trusted: bool | None = None,
+        own_budgets: Limits | None = None,
     ) -> Account:
         """Change the values that are not None; raises UnknownAccountError."""
         account = await self._accounts.change(
-            account_id, by, name=name, terms=terms, limits=limits, trusted=trusted
+            account_id,
+            by,
+            name=name,
+            terms=terms,
+            limits=limits,
+            trusted=trusted,
+            own_budgets=own_budgets,
         )
         await self._refresh.refresh(account.id)
         return account

@@ -353,7 +353,7 @@ class MeteringWorld:
     """One worker, its SQL, its ledger, and a clock."""
 
     def __init__(self, url: str, home: Path, *, money: Money = MONEY) -> None:
-        prefix = f"{uuid.uuid4().hex}:"
+        self.prefix = prefix = f"{uuid.uuid4().hex}:"
         self.sql = FakeSql()
         self.clock = Clock()
         self.worker = MeteringWorker(

@@ -14,6 +14,7 @@ from gateway.console.activity.scope import (
     viewer_zone,
     zone_options,
 )
+from gateway.console.activity.statement import statement_months
 from gateway.console.activity.usage import range_options
 from gateway.console.reporting.downloads import ExportRow
 from gateway.console.reporting.filters import UsageFilter
@@ -28,6 +29,7 @@ from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.codes import CodeSpentError, UnknownCodeError
 from gateway.store.accounts.credits import AmountError, EntryKind, LedgerEntry
 from gateway.store.accounts.snapshot import Spent
+from gateway.store.limits.current_use import MoneyInUse
 from gateway.store.reports.statements import Statements
 from gateway.store.reports.usage import Run, SumsFilter, UsageSums
 
@@ -83,6 +85,7 @@ async def _show(page: Page, *, code: str = "", problem: str = "") -> Response:
     if file is not None:
         return file
     account = await services.accounts.get(account_id)
+    in_use = await services.current_use.money(account_id)
     spent = await _spent(statements, account, now_s)
     entries: Sequence[LedgerEntry] = ()
     days: list[dict[str, object]] = []
@@ -96,8 +99,13 @@ async def _show(page: Page, *, code: str = "", problem: str = "") -> Response:
         "activity/billing.html",
         status=422 if problem else 200,
         account=account,
+        in_use=in_use,
+        available=_available(account, in_use),
+        is_low=account.is_low,
+        saved=page.query("saved") == "1",
+        months=statement_months(account, now_s),
         is_prepaid=account.terms.credit_nanousd == 0,
-        budgets=_budgets(page, account.limits, spent),
+        budgets=_budgets(page, account.limits_in_force, spent),
         shown=shown,
         period=period,
         every=every,
@@ -117,9 +125,18 @@ async def _show(page: Page, *, code: str = "", problem: str = "") -> Response:
     )
 
 
+def _available(account: Account, in_use: MoneyInUse | None) -> int | None:
+    """Return what further calls may cost; None: unlimited. Without Redis, what SQL knows."""
+    credit = account.terms.credit_nanousd
+    if credit is None or in_use is None:
+        return account.available_nanousd
+    used = in_use.held_nanousd + in_use.unbooked_nanousd
+    return max(0, account.balance_nanousd + credit - used)
+
+
 async def _spent(statements: Statements, account: Account, now_s: float) -> Spent:
     """Return the spending that budgets are checked against; reads nothing if there are none."""
-    limits = account.limits
+    limits = account.limits_in_force
     if (limits.budget_day_nanousd, limits.budget_month_nanousd, limits.budget_total_nanousd) == (
         None, None, None,
     ):  # fmt: skip

@@ -15,6 +15,7 @@ from gateway.console.reporting.filters import UTC
 from gateway.console.web.forms import Form
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
+from gateway.console.web.words import money as shown_money
 from gateway.core.limits import Limits
 from gateway.core.money import dollars
 from gateway.errors import GatewayError
@@ -161,6 +162,18 @@ def _limit_fields(limits: Limits) -> dict[str, str]:
     return found
 
 
+def _own_budgets(page: Page, limits: Limits) -> str:
+    """Return the budgets that the account's owners set, in words."""
+    found = (
+        (page.text("%(amount)s a day"), limits.budget_day_nanousd),
+        (page.text("%(amount)s a month"), limits.budget_month_nanousd),
+        (page.text("%(amount)s in all"), limits.budget_total_nanousd),
+    )
+    return ", ".join(
+        words % {"amount": shown_money(each)} for words, each in found if each is not None
+    )
+
+
 def _message(error: Exception) -> str:
     return refusal(error).message
 
@@ -210,6 +223,7 @@ async def _account(
         members=await services.people.users.members(account.id),
         money=money or {"kind": "topup", "amount": "", "reason": ""},
         limits=limits or _limit_fields(account.limits),
+        own_budgets=_own_budgets(page, account.own_budgets),
         errors=errors or {},
         link=link,
         roles=ROLES,

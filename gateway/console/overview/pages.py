@@ -64,7 +64,7 @@ async def show_overview(page: Page) -> Response:
     calls = await _last_calls(page)
     fortnight = await read_fortnight(page, now)
     left = days_left(account.available_nanousd, fortnight.pace_nanousd)
-    spending = _spending(page, account.limits, activity)
+    spending = _spending(page, account.limits_in_force, activity)
     return page.render(
         "overview/overview.html",
         account=account,

@@ -71,7 +71,7 @@ class People:
     def _viewer(self, signed_in: SignedIn) -> Viewer:
         session, user = signed_in.session, signed_in.user
         memberships = tuple(
-            Membership(each.account_id, each.account_name, Role(each.role))
+            Membership(each.account_id, each.account_name, Role(each.role), each.balance_is_low)
             for each in signed_in.accounts
         )
         chosen = [each for each in memberships if each.account_id == session.account_id]

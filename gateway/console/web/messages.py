@@ -10,6 +10,7 @@ import ast
 import gettext
 from pathlib import Path
 
+LOCALE = Path(__file__).parents[1] / "locale"
 ENGLISH = "en"
 NAMES = {ENGLISH: "English", "zh-CN": "简体中文"}
 """The languages that a user can choose, each by its own name."""

@@ -39,6 +39,7 @@ class Membership(msgspec.Struct, frozen=True):
     account_id: str
     account_name: str
     role: Role
+    balance_is_low: bool = False
 
 
 class Viewer(msgspec.Struct, frozen=True, kw_only=True):

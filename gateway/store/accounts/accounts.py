@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from gateway.core.limits import NO_LIMITS, Limits
+from gateway.core.limits import NO_LIMITS, Limits, tightest
 from gateway.store.accounts.audit import SYSTEM, Actor, Facts, record
 from gateway.store.sql.database import Database
 from gateway.store.sql.ids import new_id
@@ -54,12 +54,28 @@ class Account(msgspec.Struct, frozen=True):
     created_at: int
     terms: Terms = Terms()
     limits: Limits = NO_LIMITS
+    """Those that the operator set."""
     balance_nanousd: int = 0
     """The sum of its ledger entries, without calls that the ledger writer has not booked yet."""
     version: int = 1
     """Incremented by every change but those of the balance."""
     trusted: bool = False
     """Its credit does not bound the cost of its running calls."""
+    own_budgets: Limits = NO_LIMITS
+    """Those that its owners set."""
+    low_balance_nanousd: int | None = None
+    """A balance below is pointed out; None: none is."""
+
+    @property
+    def limits_in_force(self) -> Limits:
+        """What its calls must pass: the lower of the operator's and its own."""
+        return tightest(self.limits, self.own_budgets)
+
+    @property
+    def is_low(self) -> bool:
+        """The balance is to be pointed out."""
+        threshold = self.low_balance_nanousd
+        return threshold is not None and self.balance_nanousd < threshold
 
     @property
     def available_nanousd(self) -> int | None:
@@ -120,6 +136,7 @@ class Accounts:
         terms: Terms | None = None,
         limits: Limits | None = None,
         trusted: bool | None = None,
+        own_budgets: Limits | None = None,
     ) -> Account:
         """
         Change the fields that are not None.
@@ -134,6 +151,8 @@ class Accounts:
             values["limits"] = msgspec.json.encode(limits).decode()
         if trusted is not None:
             values["trusted"] = trusted
+        if own_budgets is not None:
+            values["own_budgets"] = msgspec.json.encode(own_budgets).decode()
         async with self._database.write() as connection:
             before = await _find(connection, account_id, for_update=True)
             if not values:
@@ -173,11 +192,17 @@ def account_of(row: sa.Row[Any]) -> Account:
         name=row.name,
         created_at=row.created_at,
         terms=Terms(Billing(row.billing), row.credit_limit_nanousd),
-        limits=NO_LIMITS if row.limits is None else msgspec.json.decode(row.limits, type=Limits),
+        limits=_limits(row.limits),
         balance_nanousd=row.balance_nanousd,
         version=row.version,
         trusted=row.trusted,
+        own_budgets=_limits(row.own_budgets),
+        low_balance_nanousd=row.low_balance_nanousd,
     )
+
+
+def _limits(text: str | None) -> Limits:
+    return NO_LIMITS if text is None else msgspec.json.decode(text, type=Limits)
 
 
 async def _find(
@@ -201,4 +226,5 @@ def _facts(account: Account) -> Facts:
         **_terms_columns(account.terms),
         "limits": account.limits,
         "trusted": account.trusted,
+        "own_budgets": account.own_budgets,
     }

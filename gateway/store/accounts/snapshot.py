@@ -128,7 +128,7 @@ class AccountRepository:
             version=account.version,
             balance_nanousd=account.balance_nanousd,
             credit_limit_nanousd=account.terms.credit_nanousd,
-            limits=account.limits,
+            limits=account.limits_in_force,
             trusted=account.trusted,
             spent=spent,
         )

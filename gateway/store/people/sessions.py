@@ -55,6 +55,8 @@ class AccountRole(msgspec.Struct, frozen=True):
     account_id: str
     account_name: str
     role: str
+    balance_is_low: bool = False
+    """The balance is below what the account's owners chose."""
 
 
 class SignedIn(msgspec.Struct, frozen=True):
@@ -137,6 +139,7 @@ class Sessions:
                 sa.exists().where(PASSKEYS.c.user_id == USERS.c.id).label("has_passkey"),
                 ACCOUNTS.c.id.label("member_of"),
                 ACCOUNTS.c.name.label("account_name"),
+                (ACCOUNTS.c.balance_nanousd < ACCOUNTS.c.low_balance_nanousd).label("is_low"),
                 MEMBERSHIPS.c.role,
             )
             .join(USERS, USERS.c.id == SESSIONS.c.user_id)
@@ -165,7 +168,7 @@ class Sessions:
         if now - session.seen_at >= SEEN_EVERY_S:
             await self._touch(session.id, user.id, now)
         accounts = tuple(
-            AccountRole(each.member_of, each.account_name, each.role)
+            AccountRole(each.member_of, each.account_name, each.role, bool(each.is_low))
             for each in rows
             if each.member_of is not None
         )

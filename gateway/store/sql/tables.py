@@ -28,6 +28,9 @@ ACCOUNTS = sa.Table(
     sa.Column("limits", sa.Text),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),
     sa.Column("trusted", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("own_budgets", sa.Text),
+    sa.Column("low_balance_nanousd", sa.BigInteger),
+    sa.Column("low_balance_mailed_at", sa.BigInteger),
     sa.CheckConstraint("billing IN ('prepaid', 'postpaid')", name="ck_accounts_billing"),
     sa.CheckConstraint("credit_limit_nanousd >= 0", name="ck_accounts_credit_limit"),
 )
@@ -37,6 +40,10 @@ Accounts. `balance_nanousd` is the sum of the account's ledger entries, updated 
 A prepaid account may spend its balance; a postpaid one also `credit_limit_nanousd` beyond it, NULL
 meaning unlimited. `limits` is JSON, NULL means none; `version` is incremented by every change but
 those of the balance. The running calls of a trusted account are not bounded by its credit.
+
+`limits` are the operator's; `own_budgets` are those that its owners set, JSON too: the lower of two
+budgets counts. A balance below `low_balance_nanousd` is pointed out; `low_balance_mailed_at` is
+when its owners got a mail about that, NULL once the balance is above it again.
 """
 
 API_KEYS = sa.Table(

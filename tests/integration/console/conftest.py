@@ -15,7 +15,9 @@ ON_BOTH = frozenset(
     {
         "activity.test_agreement",
         "activity.test_billing",
+        "activity.test_own_limits",
         "activity.test_requests",
+        "activity.test_statement",
         "activity.test_usage",
         "admin_api.test_admin_pages",
         "operators.test_accounts",

@@ -1,5 +1,5 @@
 """
-Schema migrations: numbered steps in `versions`, forward only.
+Schema migrations: numbered steps in `versions` and its `from_*` folders of a dozen, forward only.
 
 Alembic runs them, as a library, and is imported only if there are any: reading the schema's
 revision is enough for a start, and Alembic takes 10 MB and a third of a second of CPU. Any number
@@ -80,7 +80,7 @@ def _revision(connection: Connection) -> str | None:
 
 def _revisions() -> list[str]:
     """Return all revisions; each is a file whose name starts with its number."""
-    files = (Path(__file__).parent / "versions").glob("[0-9]*_*.py")
+    files = (Path(__file__).parent / "versions").rglob("[0-9]*_*.py")
     return sorted(path.name.partition("_")[0] for path in files)
 
 

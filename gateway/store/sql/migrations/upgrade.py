@@ -14,7 +14,9 @@ from sqlalchemy import Connection
 
 def run(connection: Connection, revisions: Sequence[str]) -> None:
     """Run these revisions, which follow the schema's, in the open transaction."""
-    script = ScriptDirectory(Path(__file__).parent)
+    here = Path(__file__).parent
+    folders = [str(path) for path in (here / "versions", *(here / "versions").glob("from_*"))]
+    script = ScriptDirectory(here, version_locations=folders)
 
     def steps(_current: Sequence[str], _context: MigrationContext) -> list[MigrationStep]:
         return [

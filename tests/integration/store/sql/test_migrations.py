@@ -22,7 +22,7 @@ from gateway.store.sql.people_tables import USERS
 from tests.support.postgres import PostgresServer, find_binaries
 
 REVISIONS = sorted(
-    path.name[:4] for path in (Path(migrations.__file__).parent / "versions").glob("*_*.py")
+    path.name[:4] for path in (Path(migrations.__file__).parent / "versions").rglob("0*_*.py")
 )
 
 _MIGRATE = """

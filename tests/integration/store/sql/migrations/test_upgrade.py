@@ -68,7 +68,7 @@ _OLD_DATA = {
     ],
 }
 """What a database of each revision holds, beside what those before it hold."""
-REVISIONS = sorted(path.name[:4] for path in Path(versions.__path__[0]).glob("0*.py"))
+REVISIONS = sorted(path.name[:4] for path in Path(versions.__path__[0]).rglob("0*.py"))
 LAST = REVISIONS[-1]
 
 
