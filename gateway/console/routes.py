@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.console.activity.routes import ROUTES as ACTIVITY
 from gateway.console.keys.key_page import ROUTES as KEY
+from gateway.console.keys.key_use import ROUTES as KEY_USE
 from gateway.console.keys.list_page import ROUTES as KEYS
 from gateway.console.keys.playground import ROUTES as PLAYGROUND
 from gateway.console.oidc.pages import ROUTES as OIDC
@@ -39,6 +40,7 @@ ROUTES: tuple[Route, ...] = (
     *OVERVIEW,
     *KEYS,
     *KEY,
+    *KEY_USE,
     *PLAYGROUND,
     *SECURITY,
     *PASSKEYS,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from starlette.exceptions import HTTPException
+import msgspec
 from starlette.responses import Response
 
 from gateway.console.keys.key_form import DAY_S, KeyFields, fields_of, fields_of_key, read_details
+from gateway.console.keys.key_use import EVERY_S, key_gauges, key_of_path, key_plot
 from gateway.console.keys.list_page import account_activity, key_line, shown_once
 from gateway.console.web.page import Handler, Page, Route
 from gateway.console.web.viewer import Access
 from gateway.operations.keys import ChangedKey
 from gateway.store.keys.activity import NO_ACTIVITY
-from gateway.store.keys.repository import KeyRevokedError, KeyRow, UnknownKeyError
+from gateway.store.keys.repository import KeyRevokedError, KeyRow
 from gateway.store.usage.reports import CallFilter
 
 _LAST_CALLS = 10
@@ -24,13 +25,13 @@ _PATH = "/app/api-keys/{key_id}"
 
 async def show_key(page: Page) -> Response:
     """Show one key."""
-    row = await _key(page)
+    row = await key_of_path(page)
     return await _key_page(page, row, fields_of_key(row), {})
 
 
 async def change_key(page: Page) -> Response:
     """Change name, expiry, models and limits."""
-    row = await _key(page)
+    row = await key_of_path(page)
     form = await page.form()
     fields = fields_of(form)
     details, errors = read_details(fields, page.services.catalogue, time.time(), row)
@@ -41,19 +42,19 @@ async def change_key(page: Page) -> Response:
 
 async def disable_key(page: Page) -> Response:
     """Reject calls of the key until it is enabled again."""
-    row = await _key(page)
+    row = await key_of_path(page)
     return await _changed(page, await page.services.keys.disable(row.id, page.actor))
 
 
 async def enable_key(page: Page) -> Response:
     """Accept calls of the key again."""
-    row = await _key(page)
+    row = await key_of_path(page)
     return await _changed(page, await page.services.keys.enable(row.id, page.actor))
 
 
 async def revoke_key(page: Page) -> Response:
     """Reject calls of the key permanently, once its name was typed."""
-    row = await _key(page)
+    row = await key_of_path(page)
     form = await page.form()
     if form.text("name") != row.name:
         errors = {"revoke": "Type the key's name exactly as it is shown."}
@@ -63,24 +64,13 @@ async def revoke_key(page: Page) -> Response:
 
 async def replace_key(page: Page) -> Response:
     """Create a key with the same settings; this one ends in a day."""
-    row = await _key(page)
+    row = await key_of_path(page)
     form = await page.form()
     if not await page.claim(form):
         return page.redirect("/app/api-keys")
     now = int(time.time())
     created, changed = await page.services.keys.replace(row.id, now + DAY_S, page.actor)
     return await shown_once(page, created, changed.row)
-
-
-async def _key(page: Page) -> KeyRow:
-    """Return the key of the path, if it belongs to the viewer's account."""
-    try:
-        row = await page.services.keys.get(page.name("key_id"))
-    except UnknownKeyError as error:
-        raise HTTPException(404) from error
-    if row.account_id != page.account.account_id:
-        raise HTTPException(404)
-    return row
 
 
 async def _changed(page: Page, changed: ChangedKey) -> Response:
@@ -97,8 +87,11 @@ async def _key_page(
     status: int = 200,
 ) -> Response:
     services, now = page.services, time.time()
-    activity = (await account_activity(page, now)).get(row.id, NO_ACTIVITY)
+    sums = await account_activity(page, now, last_use=False)
     calls = await services.records.calls(_LAST_CALLS, CallFilter(key_id=row.id))
+    activity = msgspec.structs.replace(
+        sums.get(row.id, NO_ACTIVITY), used_at=calls[0].at_ms // 1000 if calls else None
+    )
     audit = await services.records.audit(object_id=row.id, limit=_AUDIT)
     return page.render(
         "keys/key.html",
@@ -109,6 +102,10 @@ async def _key_page(
         errors={name: page.text(text) for name, text in errors.items()},
         models=services.catalogue.models,
         calls=calls,
+        plot=await key_plot(page, row, now),
+        is_first=True,
+        gauges=None if row.state == "revoked" else await key_gauges(page, row),
+        every_s=EVERY_S,
         audit=audit,
         now=int(now),
         late=page.query("late") == "1",

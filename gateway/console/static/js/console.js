@@ -80,6 +80,11 @@ function prepareTabs(root) {
   }
 }
 
+// Parts that are read again and again are not while nobody looks.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (document.hidden && event.target.matches("[hx-trigger*=every]")) event.preventDefault();
+});
+
 document.addEventListener("click", (event) => {
   const tab = event.target.closest("[role=tab]");
   if (!tab) return;

@@ -17,7 +17,11 @@ TABLE = {
     ("GET", "/app/requests/new"): (303, 403, 200, 200, 200),
     ("GET", "/app/requests/{request_id}"): (303, 403, 200, 200, 200),
     ("GET", "/app/billing"): (303, 403, 200, 200, 200),
+    ("GET", "/app/billing/statement"): (303, 403, 200, 200, 200),
     ("POST", "/app/billing/redeem"): (303, 403, 403, 422, 422),
+    # An owner is asked for the password first.
+    ("GET", "/app/billing/limits"): (303, 403, 403, 403, 303),
+    ("POST", "/app/billing/limits"): (303, 403, 403, 403, 303),
     ("GET", "/app/models"): (303, 403, 200, 200, 200),
 }
 """Signed out, without an account, viewer, member, owner."""
