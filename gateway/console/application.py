@@ -34,6 +34,7 @@ from gateway.console.web.view_as import COOKIE as VIEW_AS
 from gateway.console.web.view_as import is_visible, viewing_as
 from gateway.console.web.viewer import Access, Viewers
 from gateway.errors import ErrorKind, GatewayError
+from gateway.store.accounts.accounts import AccountClosedError
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,8 @@ class Application:
 
     async def _refusal(self, request: Request, error: Exception) -> Response:
         """Return the page that describes an error."""
+        if isinstance(error, AccountClosedError):
+            error = FormError(409, "This account was closed by its owners. Use another account.")
         status, headers = _status_of(error), {}
         if status == 503:
             headers["retry-after"] = "2"

@@ -10,6 +10,8 @@ from gateway.console.keys.playground import ROUTES as PLAYGROUND
 from gateway.console.oidc.pages import ROUTES as OIDC
 from gateway.console.operators.routes import ROUTES as OPERATORS
 from gateway.console.overview.pages import ROUTES as OVERVIEW
+from gateway.console.profile.export import ROUTES as EXPORT
+from gateway.console.profile.leaving import ROUTES as LEAVING
 from gateway.console.profile.passkeys import ROUTES as PASSKEYS
 from gateway.console.profile.preferences import ROUTES as PREFERENCES
 from gateway.console.profile.security import ROUTES as SECURITY
@@ -45,6 +47,8 @@ ROUTES: tuple[Route, ...] = (
     *SECURITY,
     *PASSKEYS,
     *PREFERENCES,
+    *EXPORT,
+    *LEAVING,
     *TEAM,
     *ACTIVITY,
     *SERVICE,

@@ -16,7 +16,7 @@ from gateway.console.admin_api.keys import AdminKeys
 from gateway.console.admin_api.records import AdminRecords
 from gateway.console.admin_api.service import AdminService
 from gateway.core.catalogue import Catalogue, build, deployment_labels
-from gateway.operations.accounts import AccountOperations
+from gateway.operations.accounts import AccountOperations, ClosingOperations
 from gateway.operations.announcements import AnnouncementOperations
 from gateway.operations.keys import KeyOperations
 from gateway.operations.probes import ProbeOperations
@@ -76,6 +76,7 @@ class Stores:
         self.loader = AccountLoader(redis, AccountRepository(database), prefix)
         self.accounts = AccountOperations(database, self.loader)
         self.current_use = CurrentUse(redis, prefix, lambda: time.time_ns() // 1_000_000)
+        self.closing = ClosingOperations(database, self.publisher, self.current_use)
         self.codes = CodeOperations(database)
         self.records = RecordOperations(database)
         self.announcements = AnnouncementOperations(database, self.model_names)

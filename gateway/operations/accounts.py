@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
+
+import msgspec
+import sqlalchemy as sa
 
 from gateway.core.limits import Limits
 from gateway.core.money import MAX_BALANCE_NANOUSD, dollars
@@ -13,7 +17,11 @@ from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms, U
 from gateway.store.accounts.audit import Actor, record
 from gateway.store.accounts.codes import Codes
 from gateway.store.accounts.credits import Booked, Credits, EntryKind, LedgerEntry
+from gateway.store.keys.repository import KeyChange, revoke_keys
+from gateway.store.limits.current_use import CurrentUse
+from gateway.store.people.departures import remove_everyone
 from gateway.store.sql.database import Database
+from gateway.store.sql.tables import ACCOUNTS
 
 
 class AccountRefresh(Protocol):
@@ -154,6 +162,86 @@ class AccountOperations:
     ) -> Sequence[LedgerEntry]:
         """Return an account's ledger entries before the entry `before_id`, newest first."""
         return await self._credits.entries(account_id, before_id=before_id, limit=limit)
+
+
+class KeyPublisher(Protocol):
+    """Makes changes of keys known to the workers."""
+
+    async def publish(self, change: KeyChange) -> bool:
+        """Publish a change; return False if the workers learn of it later."""
+
+
+class CallsRunningError(Exception):
+    """Calls of the account run and hold money; their number and nano-dollars."""
+
+
+class HoldsUnknownError(Exception):
+    """Redis is unavailable, so it is not known whether calls run."""
+
+
+class ClosedAccount(msgspec.Struct, frozen=True):
+    """What was done."""
+
+    keys: int
+    """Keys that were revoked."""
+    members: int
+    published: bool
+    """The workers know of all keys."""
+
+
+class ClosingOperations:
+    """
+    Closes accounts.
+
+    Args:
+        database: The SQL database.
+        publisher: Publishes each revoked key.
+        current_use: Says whether calls run.
+    """
+
+    def __init__(
+        self, database: Database, publisher: KeyPublisher, current_use: CurrentUse
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._current_use = current_use
+
+    async def close(self, account_id: str, by: Actor) -> ClosedAccount:
+        """
+        Revoke all keys, remove all people and what they set; ledger and usage stay.
+
+        All of it is one transaction. A call that starts in the moment before it is charged as
+        usual, and a balance stays in the ledger.
+
+        Raises:
+            UnknownAccountError: There is no such account, or it is closed already.
+            CallsRunningError, HoldsUnknownError: See there.
+        """
+        use = await self._current_use.money(account_id)
+        if use is None:
+            raise HoldsUnknownError
+        if use.running or use.held_nanousd:
+            raise CallsRunningError(use.running, use.held_nanousd)
+        close = (
+            sa.update(ACCOUNTS)
+            .where(ACCOUNTS.c.id == account_id, ACCOUNTS.c.closed_at.is_(None))
+            .values(
+                closed_at=int(time.time()),
+                own_budgets=None,
+                low_balance_nanousd=None,
+                low_balance_mailed_at=None,
+                version=ACCOUNTS.c.version + 1,
+            )
+        )
+        async with self._database.write() as connection:
+            if (await connection.execute(close)).rowcount != 1:
+                raise UnknownAccountError(account_id)
+            changes = await revoke_keys(connection, account_id, by)
+            members = await remove_everyone(connection, account_id)
+            facts = {"keys": len(changes), "members": list(members)}
+            await record(connection, by, "account.close", account_id, after=facts)
+        published = [await self._publisher.publish(change) for change in changes]
+        return ClosedAccount(len(changes), len(members), all(published))
 
 
 def read_terms(billing: Billing | None, credit_limit_nanousd: int | None) -> Terms | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.errors import ErrorKind, GatewayError
-from gateway.store.accounts.accounts import UnknownAccountError
+from gateway.store.accounts.accounts import AccountClosedError, UnknownAccountError
 from gateway.store.accounts.codes import CodeSpentError, UnknownCodeError
 from gateway.store.accounts.credits import (
     AlreadyRefundedError,
@@ -56,6 +56,11 @@ _NOT_FOUND = ErrorKind.UNKNOWN_PATH
 _TABLE: dict[type[Exception], _Refusal] = {
     UnknownAccountError: _Refusal(
         _NOT_FOUND, "Account '{0}' does not exist.", "account_not_found", "account_id"
+    ),
+    AccountClosedError: _Refusal(
+        ErrorKind.CONFLICT,
+        "Account '{0}' was closed by its owners. Create another account.",
+        "account_closed",
     ),
     AmbiguousNameError: _Refusal(
         ErrorKind.CONFLICT, "Several accounts are named '{0}'. Use the account's id."

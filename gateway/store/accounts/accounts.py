@@ -24,6 +24,10 @@ class UnknownAccountError(LookupError):
     """There is no account with this id."""
 
 
+class AccountClosedError(Exception):
+    """The account with the id in the argument is closed."""
+
+
 class Billing(enum.Enum):
     """When an account pays. The value is used in SQL, JSON and on the command line."""
 
@@ -65,6 +69,8 @@ class Account(msgspec.Struct, frozen=True):
     """Those that its owners set."""
     low_balance_nanousd: int | None = None
     """A balance below is pointed out; None: none is."""
+    closed_at: int | None = None
+    """When its owners closed it, in Unix seconds."""
 
     @property
     def limits_in_force(self) -> Limits:
@@ -198,6 +204,7 @@ def account_of(row: sa.Row[Any]) -> Account:
         trusted=row.trusted,
         own_budgets=_limits(row.own_budgets),
         low_balance_nanousd=row.low_balance_nanousd,
+        closed_at=row.closed_at,
     )
 
 

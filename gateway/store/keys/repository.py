@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from gateway.core import api_keys
 from gateway.core.limits import KeyLimits
 from gateway.core.model import Principal
-from gateway.store.accounts.accounts import UnknownAccountError
-from gateway.store.accounts.audit import SYSTEM, Actor, Facts, record
+from gateway.store.accounts.accounts import AccountClosedError, UnknownAccountError
+from gateway.store.accounts.audit import SYSTEM, Actor, Facts, record, record_made
 from gateway.store.sql.database import Database
 from gateway.store.sql.ids import new_id
 from gateway.store.sql.tables import ACCOUNTS, API_KEYS
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
 
 LOAD_TIMEOUT_S = 3.0
+_NAMELESS = "deleted"
+"""In place of the names of a closed account's keys."""
 
 _Row = sa.Row[Any]
 
@@ -111,6 +113,7 @@ class Keys:
 
         Raises:
             UnknownAccountError: there is no such account.
+            AccountClosedError: it is closed.
         """
         raw = api_keys.mint(secrets.token_bytes(api_keys.RANDOM_BYTES), self._key_prefix)
         prefix, last_four = api_keys.display(raw)
@@ -133,9 +136,13 @@ class Keys:
             "created_by": by.name,
         }
         async with self._database.write() as connection:
-            account = sa.select(ACCOUNTS.c.id).where(ACCOUNTS.c.id == account_id)
-            if (await connection.execute(account)).first() is None:
+            # Locked, so that no key is created while the account is closed.
+            account = sa.select(ACCOUNTS.c.closed_at).where(ACCOUNTS.c.id == account_id)
+            found = (await connection.execute(account.with_for_update(read=True))).first()
+            if found is None:
                 raise UnknownAccountError(account_id)
+            if found.closed_at is not None:
+                raise AccountClosedError(account_id)
             made = await connection.execute(sa.insert(API_KEYS).returning(API_KEYS), values)
             row = made.one()
             await record(connection, by, "key.create", row.id, after=_facts(row))
@@ -245,6 +252,30 @@ class Keys:
             row = (await connection.execute(change)).one()
             await record(connection, by, action, key_id, before=_facts(before), after=_facts(row))
         return _change(row)
+
+
+async def revoke_keys(
+    connection: AsyncConnection, account_id: str, by: Actor
+) -> Sequence[KeyChange]:
+    """Revoke all keys of an account, and remove their names, within the open transaction."""
+    of_account = API_KEYS.c.account_id == account_id
+    names = sa.update(API_KEYS).where(of_account, API_KEYS.c.state == "revoked")
+    await connection.execute(names.values(name=_NAMELESS))
+    change = (
+        sa.update(API_KEYS)
+        .where(of_account, API_KEYS.c.state != "revoked")
+        .values(
+            state="revoked",
+            name=_NAMELESS,
+            version=API_KEYS.c.version + 1,
+            changed_at=int(time.time()),
+        )
+        .returning(API_KEYS)
+    )
+    rows = (await connection.execute(change)).all()
+    if rows:
+        await record_made(connection, by, "key.revoke", {row.id: _facts(row) for row in rows})
+    return [_change(row) for row in rows]
 
 
 async def _find(connection: AsyncConnection, key_id: str, *, for_update: bool = False) -> _Row:

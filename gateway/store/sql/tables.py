@@ -31,6 +31,7 @@ ACCOUNTS = sa.Table(
     sa.Column("own_budgets", sa.Text),
     sa.Column("low_balance_nanousd", sa.BigInteger),
     sa.Column("low_balance_mailed_at", sa.BigInteger),
+    sa.Column("closed_at", sa.BigInteger),
     sa.CheckConstraint("billing IN ('prepaid', 'postpaid')", name="ck_accounts_billing"),
     sa.CheckConstraint("credit_limit_nanousd >= 0", name="ck_accounts_credit_limit"),
 )
@@ -43,7 +44,8 @@ those of the balance. The running calls of a trusted account are not bounded by 
 
 `limits` are the operator's; `own_budgets` are those that its owners set, JSON too: the lower of two
 budgets counts. A balance below `low_balance_nanousd` is pointed out; `low_balance_mailed_at` is
-when its owners got a mail about that, NULL once the balance is above it again.
+when its owners got a mail about that, NULL once the balance is above it again. A closed account has
+no people and only revoked keys; its row stays for the ledger.
 """
 
 API_KEYS = sa.Table(
