@@ -28,6 +28,8 @@ class ValkeyProcess:
     """
 
     def __init__(self, *arguments: str, password: str | None = None, persist: bool = False) -> None:
+        if "--cluster-enabled" in arguments:  # else its bus listens on 10000, in every test
+            arguments += ("--cluster-port", str(free_port()))
         self._arguments = arguments
         self._password = password
         self._persist = persist

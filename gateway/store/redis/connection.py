@@ -18,7 +18,7 @@ import hiredis
 from redis.exceptions import RedisError
 
 from gateway.store.redis.address import RedisAddress
-from gateway.store.redis.server_info import Advice, ServerInfo, read_info, refusal
+from gateway.store.redis.server_info import Advice, ServerInfo, read_hello, read_info, refusal
 
 Argument: TypeAlias = bytes | str | int
 Command: TypeAlias = tuple[Argument, ...]
@@ -203,19 +203,31 @@ async def _find_primary(target: RedisAddress) -> tuple[str, int]:
 
 async def _identify(link: RedisConnection, target: RedisAddress) -> None:
     """Read what the server is; refuse one that the gateway cannot use."""
+    info = await _server_info(link)
+    reason = None if info is None else refusal(info)
+    if info is None or reason is None:
+        return
+    if target.sentinels is not None and info.role != "master":
+        raise ConnectionError("a failover is in progress: the Sentinels name a replica")
+    raise RedisRefusedError(reason)
+
+
+async def _server_info(link: RedisConnection) -> ServerInfo | None:
     try:
         (reply,) = await link.call([("INFO",)])
     except ReplyError as error:
         if error.code != "NOPERM":
             raise
-        return
-    link.server = read_info(reply.decode("utf-8", "replace")) if isinstance(reply, bytes) else None
-    reason = None if link.server is None else refusal(link.server)
-    if reason is None:
-        return
-    if target.sentinels is not None and link.server is not None and link.server.role != "master":
-        raise ConnectionError("a failover is in progress: the Sentinels name a replica")
-    raise RedisRefusedError(reason)
+    else:
+        text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else ""
+        link.server = read_info(text)
+        return link.server
+    # INFO is @dangerous, HELLO is not: without the former, the latter still tells a cluster.
+    try:
+        (reply,) = await link.call([("HELLO",)])
+    except ReplyError:
+        return None
+    return read_hello(reply)
 
 
 def _login(target: RedisAddress) -> list[Command]:

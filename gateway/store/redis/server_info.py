@@ -64,6 +64,35 @@ def read_info(text: str) -> ServerInfo | None:
     )
 
 
+def read_hello(reply: object) -> ServerInfo | None:
+    """
+    Parse the reply to HELLO in RESP2; None if it lacks the version, the role or the mode.
+
+    It tells nothing of memory and persistence, which are those of a server without faults.
+    """
+    if not isinstance(reply, list):
+        return None
+    fields = {
+        name: value.decode("utf-8", "replace")
+        for name, value in zip(reply[::2], reply[1::2], strict=False)
+        if isinstance(name, bytes) and isinstance(value, bytes)
+    }
+    version = fields.get(b"version", "")
+    match = _NUMBER.match(version)
+    if match is None or b"role" not in fields or b"mode" not in fields:
+        return None
+    return ServerInfo(
+        product=f"{fields.get(b'server', 'redis').capitalize()} {version}",
+        version=(int(match[1]), int(match[2])),
+        role=fields[b"role"],
+        is_cluster=fields[b"mode"] == "cluster",
+        memory_limit=0,
+        policy="noeviction",
+        has_append_only_file=True,
+        replicas=0,
+    )
+
+
 def refusal(info: ServerInfo) -> Advice | None:
     """Return why the gateway cannot use a server without losing money or failing, or None."""
     if info.version < OLDEST:

@@ -40,7 +40,7 @@ async def check_redis(settings: Settings, secrets: Secrets) -> None:
     link.abort()
     await link.closed
     if link.server is None:
-        remedy = "allow INFO to the user of ACL, so that the server can be checked"
+        remedy = "allow INFO to the user of ACL, so that memory and persistence can be checked"
         logger.warning("redis_check_skipped", extra={**fields, "remedy": remedy})
         return
     fields["product"] = link.server.product

@@ -116,7 +116,7 @@ async def test_unavailable_server_is_logged_only(caplog: pytest.LogCaptureFixtur
 async def test_user_of_acl_logs_in_everywhere(
     may_use_info: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The rules of the documentation suffice; without INFO the server is used unchecked."""
+    """The rules of the documentation suffice; without INFO, memory is not checked."""
     rules = (*RULES, "+info") if may_use_info else RULES
     server = ValkeyProcess.with_user("capio", "s3cret", *rules)
     try:
@@ -134,5 +134,27 @@ async def test_user_of_acl_logs_in_everywhere(
         client = cold_client(target)
         assert await client.get("capio:k") == b"v"
         await client.aclose()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--cluster-enabled", "yes"], "cluster mode"),
+        (["--replicaof", "127.0.0.1", "1"], "read-only replica"),
+    ],
+)
+async def test_unusable_server_is_refused_without_the_right_to_info(
+    arguments: list[str], error: str
+) -> None:
+    """A cluster that is taken for a single server would book nothing."""
+    user = ("--user", "capio", "on", ">s3cret", *RULES, "--user", "default", "off")
+    server = ValkeyProcess(*user, *arguments, password="capio s3cret")
+    try:
+        server.start()
+        settings = settings_for(server.url.replace("unix://", "unix://capio@"))
+        with pytest.raises(RedisRefusedError, match=error):
+            await check_redis(settings, Secrets({}, redis_password="s3cret"))
     finally:
         server.close()

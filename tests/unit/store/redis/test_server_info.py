@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateway.store.redis.server_info import ServerInfo, read_info, refusal, warnings
+from gateway.store.redis.server_info import ServerInfo, read_hello, read_info, refusal, warnings
 
 GOOD = ServerInfo(
     product="Valkey 9.1.2",
@@ -44,6 +44,38 @@ def test_info_is_read_by_field() -> None:
 def test_info_without_version_or_role_is_unknown(text: str) -> None:
     """A proxy may respond to INFO in its own way."""
     assert read_info(text) is None
+
+
+def hello(version: bytes, mode: bytes, role: bytes) -> list[object]:
+    return [
+        b"server", b"valkey", b"version", version, b"proto", 2, b"id", 5, b"mode", mode,
+        b"role", role, b"modules", [],
+    ]  # fmt: skip
+
+
+def test_hello_tells_a_server_that_is_right_from_others() -> None:
+    """A cluster, a replica and an old version, each refused; memory and persistence are unknown."""
+    good = read_hello(hello(b"9.1.2", b"standalone", b"master"))
+    others = [
+        read_hello(hello(b"9.1.2", b"cluster", b"master")),
+        read_hello(hello(b"9.1.2", b"standalone", b"replica")),
+        read_hello(hello(b"6.0.16", b"standalone", b"master")),
+    ]
+
+    assert good == msgspec.structs.replace(GOOD, version=(9, 1))
+    assert refusal(good) is None
+    reasons = [str(other and refusal(other)) for other in others]
+    for reason, expected in zip(reasons, ["cluster mode", "replica", "too old"], strict=True):
+        assert expected in reason
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [None, b"OK", [], [b"version"], [b"version", b"7.0"], hello(b"?", b"standalone", b"master")],
+)
+def test_hello_of_another_form_is_unknown(reply: object) -> None:
+    """A proxy may respond in its own way."""
+    assert read_hello(reply) is None
 
 
 @pytest.mark.parametrize(
