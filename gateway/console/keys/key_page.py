@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from gateway.console.keys.key_form import DAY_S, KeyFields, fields_of, fields_of_key, read_details
 from gateway.console.keys.key_use import EVERY_S, key_gauges, key_of_path, key_plot
-from gateway.console.keys.list_page import account_activity, key_line, shown_once
+from gateway.console.keys.list_line import key_line
+from gateway.console.keys.list_page import account_activity, shown_once
 from gateway.console.web.page import Handler, Page, Route
 from gateway.console.web.viewer import Access
 from gateway.operations.keys import ChangedKey

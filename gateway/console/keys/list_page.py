@@ -6,93 +6,33 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 from starlette.responses import Response
 
 from gateway.console.keys.key_form import KeyFields, fields_of, read_details
+from gateway.console.keys.key_order import is_column, maker, ordered
+from gateway.console.keys.list_line import KeyLine, key_line
 from gateway.console.keys.snippets import snippets
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
-from gateway.console.web.words import money
 from gateway.core.calendar import DAY_MS, first_day_of, month_of
-from gateway.core.limits import KeyLimits
 from gateway.core.model import Model
 from gateway.store.keys.activity import NO_ACTIVITY, KeyActivity, read_activity
 from gateway.store.keys.repository import KeyRow, NewKey
 
 MOST_KEYS = 500
 STATES = ("all", "active", "disabled", "expired", "revoked")
-_SOON_S = 7 * 86_400
-
-
-class KeyLine(msgspec.Struct, frozen=True):
-    """A key as a row of the list shows it."""
-
-    row: KeyRow
-    activity: KeyActivity
-    state: str
-    limits: str
-    """As `limits_in_words` returns them."""
-    share: float | None
-    """Spent share of the budget that is closest to its end; None if there is no budget."""
-    expires_soon: bool
-
-
-def key_line(row: KeyRow, activity: KeyActivity, now: float) -> KeyLine:
-    """Return a key as a row of the list."""
-    expired = row.expires_at is not None and row.expires_at <= now
-    soon = row.expires_at is not None and not expired and row.expires_at - now < _SOON_S
-    limits = row.limits or KeyLimits()
-    spent = (
-        (limits.budget_day_nanousd, activity.day_nanousd),
-        (limits.budget_month_nanousd, activity.month_nanousd),
-        (limits.budget_total_nanousd, activity.total_nanousd),
-    )
-    shares = [used / most if most else 1.0 for most, used in spent if most is not None]
-    return KeyLine(
-        row=row,
-        activity=activity,
-        state="expired" if expired and row.state == "active" else row.state,
-        limits=limits_in_words(limits),
-        share=max(shares, default=None),
-        expires_soon=soon,
-    )
-
-
-def limits_in_words(limits: KeyLimits) -> str:
-    """Return limits as `60 rpm, $5.00 a day`; "" if there are none."""
-    words = [
-        f"{value:,} {unit}"
-        for value, unit in (
-            (limits.rpm, "rpm"),
-            (limits.tpm, "tpm"),
-            (limits.concurrency, "at once"),
-        )
-        if value is not None
-    ]
-    words += [
-        f"{money(amount)} {span}"
-        for amount, span in (
-            (limits.budget_day_nanousd, "a day"),
-            (limits.budget_month_nanousd, "a month"),
-            (limits.budget_total_nanousd, "in all"),
-        )
-        if amount is not None
-    ]
-    if limits.models:
-        words.append(f"{len(limits.models)} by model")
-    return ", ".join(words)
 
 
 async def key_lines(page: Page, activity: Mapping[str, KeyActivity], now: float) -> list[KeyLine]:
     """Return the account's keys, newest first, without those that pages made for themselves."""
+    lines = await _all_lines(page, activity, now)
+    return [line for line in lines if line.row.origin == "user"]
+
+
+async def _all_lines(page: Page, activity: Mapping[str, KeyActivity], now: float) -> list[KeyLine]:
+    """Return the account's keys, newest first."""
     rows = await page.services.keys.list(page.account.account_id, limit=MOST_KEYS)
-    lines = [
-        key_line(row, activity.get(row.id, NO_ACTIVITY), now)
-        for row in rows
-        if row.origin == "user"
-    ]
-    return lines[::-1]
+    return [key_line(row, activity.get(row.id, NO_ACTIVITY), now) for row in rows][::-1]
 
 
 async def account_activity(
@@ -151,7 +91,13 @@ def _first_model(models: Sequence[Model], row: KeyRow) -> str | None:
 
 async def _list_page(page: Page, **extra: object) -> Response:
     now = time.time()
-    lines = await key_lines(page, await account_activity(page, now), now)
+    every = await _all_lines(page, await account_activity(page, now), now)
+    lines = [line for line in every if line.row.origin == "user"]
+    automatic = [line for line in every if line.row.origin != "user" and line.state == "active"]
+    members = await page.services.people.users.members(page.account.account_id)
+    names = {each.user_id: each.name for each in members}
+    makers = {line.row.id: maker(page, names, line.row.created_by) for line in every}
+    sort = page.query("sort")
     state, text = page.query("state", "all"), page.query("q").strip()[:100]
     shown = [
         line
@@ -171,7 +117,10 @@ async def _list_page(page: Page, **extra: object) -> Response:
     return page.render(
         "keys/list.html",
         headers=headers,
-        lines=shown,
+        lines=ordered(shown, sort, makers),
+        automatic=automatic,
+        makers=makers,
+        sort=sort if is_column(sort) else "",
         has_keys=bool(lines),
         state=state,
         text=text,

@@ -9,7 +9,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from gateway.console.keys.list_page import limits_in_words
+from gateway.console.keys.list_line import limits_in_words
 from gateway.console.operators.accounts import search_text
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access

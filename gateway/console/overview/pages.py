@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from starlette.responses import Response
 
-from gateway.console.keys.list_page import KeyLine, account_activity, key_lines
+from gateway.console.keys.list_line import KeyLine
+from gateway.console.keys.list_page import account_activity, key_lines
 from gateway.console.keys.snippets import PLACEHOLDER, snippets
 from gateway.console.overview.fortnight import days_left, read_fortnight
 from gateway.console.reporting.amounts import percent, rounded_money

@@ -13,7 +13,7 @@ from gateway.console.web.viewer import Role
 from gateway.core.limits import Limits
 from gateway.core.model import Usage
 from gateway.settings import Deployment, Model, Prices, Provider, Server, Settings, WireEndpoint
-from gateway.store.accounts.audit import SYSTEM
+from gateway.store.accounts.audit import SYSTEM, Actor
 from gateway.store.accounts.credits import Credits
 from gateway.store.keys.repository import KeyDetails
 from gateway.store.people.tokens import new_token
@@ -65,7 +65,7 @@ async def test_overview_and_list_take_few_statements(app: ConsoleApp) -> None:
             assert (await app.client.get(path)).status_code == 200
         counts[path] = len(ran)
 
-    assert counts == {"/app": 5, "/app/api-keys": 3}
+    assert counts == {"/app": 5, "/app/api-keys": 4}
 
 
 async def test_guide_waits_until_a_call_completes(app: ConsoleApp) -> None:
@@ -225,3 +225,34 @@ async def test_overview_shows_the_last_fortnight(app: ConsoleApp) -> None:
     assert 'aria-label="Spend by day, ' in shown
     assert "in all 2 requests for $2.00" in shown
     assert "outcome=failures" in shown
+
+
+async def test_list_says_who_made_each_key_and_sorts(app: ConsoleApp) -> None:
+    """By each column; filters stay in the links; keys of pages are folded away."""
+    users, keys = app.services.people.users, app.services.keys
+    ada = await users.create("ada", "Ada Lovelace")
+    await users.join(ada.id, account_id(app), "owner", SYSTEM)
+    for name, by, origin in (
+        ("beta", Actor(f"user:{ada.id}"), "user"),
+        ("alpha", Actor("user:user_gone"), "user"),
+        ("gamma", SYSTEM, "user"),
+        ("Playground", Actor(f"user:{ada.id}"), "playground"),
+    ):
+        await keys.create(account_id(app), KeyDetails(name=name, origin=origin), by)
+
+    async def names(query: str) -> list[str]:
+        text = (await app.client.get(f"/app/api-keys?{query}")).text
+        return re.findall(r'class="long"><a href="/app/api-keys/key_\w+">(\w+)</a>', text)
+
+    text = (await app.client.get("/app/api-keys?state=active&sort=name")).text
+    assert await names("") == ["gamma", "alpha", "beta"]
+    assert await names("sort=name") == ["alpha", "beta", "gamma"]
+    assert await names("sort=nonsense") == await names("")
+    assert await names("sort=made") == ["alpha", "beta", "gamma"]
+    for column in ("key", "models", "limits", "spent", "used", "expires", "state"):
+        assert sorted(await names(f"sort={column}")) == ["alpha", "beta", "gamma"]
+        assert f"/app/api-keys?state=active&amp;q=&amp;sort={column}" in text
+    assert 'aria-sort="ascending"><a href="/app/api-keys?state=active&amp;q=">' in text
+    for maker in ("Ada Lovelace", "a former member", "the operator"):
+        assert f">{maker}</td>" in text
+    assert "1 key that a page made for itself" in text

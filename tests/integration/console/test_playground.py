@@ -48,7 +48,9 @@ async def test_key_is_capped_and_replaces_the_former_one(app: ConsoleApp) -> Non
     assert new.limits is not None
     assert (new.limits.concurrency, new.limits.budget_total_nanousd) == (2, 10**9)
     page = (await app.client.get("/app/api-keys?state=all")).text
-    assert "Playground</" not in page.split("<main", 1)[1].split("</main>", 1)[0]
+    main = page.split("<main", 1)[1].split("</main>", 1)[0]
+    shown, _, folded = main.partition("<details")
+    assert ("Playground</" in shown, "Playground</" in folded) == (False, True)
 
 
 async def test_key_of_another_viewer_stays(app: ConsoleApp) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.console.keys.list_page import KeyLine, key_line
+from gateway.console.keys.list_line import KeyLine, key_line
 from gateway.console.overview.pages import Notice, Spending, notices
 from gateway.core.limits import KeyLimits
 from gateway.store.accounts.accounts import Account, Billing, Terms
