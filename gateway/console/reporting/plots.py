@@ -41,6 +41,9 @@ class Series(NamedTuple):
     """1 to 8."""
     values: Sequence[float | None]
 
+_SMALLEST = 1e-300
+"""Below, powers of ten underflow."""
+
 
 class Axis(NamedTuple):
     """A y axis."""
@@ -51,7 +54,7 @@ class Axis(NamedTuple):
 
 def axis(highest: float) -> Axis:
     """Return an axis from 0 with at most six ticks at 1, 2 or 5 times a power of ten."""
-    if highest <= 0 or not math.isfinite(highest):
+    if highest < _SMALLEST or not math.isfinite(highest):
         return Axis(1.0, (0.0,))
     rough = highest / _TICKS
     magnitude = 10.0 ** math.floor(math.log10(rough))
