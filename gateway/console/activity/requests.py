@@ -22,6 +22,7 @@ from gateway.console.activity.usage import outcome_options, range_options
 from gateway.console.reporting.amounts import duration, tokens_per_s
 from gateway.console.reporting.downloads import ExportRow
 from gateway.console.reporting.filters import (
+    HIDABLE,
     MAX_LIST_DAYS,
     CallsFilter,
     Cursor,
@@ -85,6 +86,7 @@ async def requests(page: Page) -> Response:
         list_days=MAX_LIST_DAYS,
         query=query,
         clear=calls_href(period),
+        columns=_columns(page),
     )
 
 
@@ -104,6 +106,16 @@ async def new_requests(page: Page) -> Response:
         newest=shown.query(before=""),
         poll=shown.query(),
     )
+
+
+def _columns(page: Page) -> list[tuple[str, str]]:
+    """Return the columns that can be hidden, with their labels."""
+    labels = (
+        page.text("Key"), page.text("In"), page.text("Cached"), page.text("Out"),
+        page.text("First token"), page.text("Total"), page.text("Tokens/s"), page.text("Cost"),
+        page.text("streamed"),
+    )  # fmt: skip
+    return list(zip(HIDABLE, labels, strict=True))
 
 
 def calls_query(account_id: str | None, shown: CallsFilter, period: Period) -> CallsQuery:

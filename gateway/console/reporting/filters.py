@@ -202,6 +202,10 @@ class ChangesFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+HIDABLE = ("key", "in", "cached", "out", "ttft", "total", "rate", "cost", "stream")
+"""Columns of the list of requests that a viewer can hide."""
+
+
 class CallsFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which calls the list of requests shows."""
 
@@ -216,6 +220,8 @@ class CallsFilter(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     before: str = ""
     """The last row of the page before, see `Cursor`."""
+    hidden: frozenset[str] = frozenset()
+    """Columns of HIDABLE that the list does not show."""
 
     @classmethod
     def read(cls, query: Mapping[str, str], zone: ZoneInfo | None = None) -> Self:
@@ -231,6 +237,7 @@ class CallsFilter(msgspec.Struct, frozen=True, kw_only=True):
             min_cost_nanousd=_amount(query.get("min_cost", "")),
             request_id=request_id if _REQUEST_ID.match(request_id) else "",
             before=_text(query, "before"),
+            hidden=frozenset(name for name in HIDABLE if query.get(f"hide-{name}")),
         )
 
     def query(self, **changes: Any) -> str:
@@ -248,6 +255,7 @@ class CallsFilter(msgspec.Struct, frozen=True, kw_only=True):
                 "min_cost": plain_dollars(cost) if cost else "",
                 "id": changed.request_id,
                 "before": changed.before,
+                **{f"hide-{name}": "1" for name in HIDABLE if name in changed.hidden},
             }
         )
 

@@ -41,6 +41,7 @@ class Series(NamedTuple):
     """1 to 8."""
     values: Sequence[float | None]
 
+
 _SMALLEST = 1e-300
 """Below, powers of ten underflow."""
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.console.reporting.filters import (
+    HIDABLE,
     CallsFilter,
     Cursor,
     Dates,
@@ -58,6 +59,7 @@ def test_usage_filter_comes_back_from_its_url(wanted: UsageFilter) -> None:
         status=st.sampled_from(["", "200", "4xx", "529"]),
         min_cost_nanousd=st.integers(0, 10**15), request_id=st.from_regex(r"\A[a-z0-9_]{0,20}\Z"),
         before=st.sampled_from(["", "1779019200000-req_1"]),
+        hidden=st.frozensets(st.sampled_from(HIDABLE)),
     )
 )  # fmt: skip
 def test_calls_filter_comes_back_from_its_url(wanted: CallsFilter) -> None:

@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.console.reporting.plots import (
@@ -144,6 +144,7 @@ def test_share_bar_fills_its_width() -> None:
 
 
 @given(st.lists(st.lists(st.floats(0, 1e12), min_size=3, max_size=3), max_size=6))
+@example([[0.0, 0.0, 5e-324]])
 def test_no_bar_leaves_the_plot(values: list[list[float]]) -> None:
     """Neither at the top nor at the bottom."""
     series = [Series(f"s{n}", n + 1, each) for n, each in enumerate(values)]
