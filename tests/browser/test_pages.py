@@ -353,6 +353,11 @@ async def test_playground_streams_shows_the_cost_and_stops(
     async with page.expect_response("**/app/playground/key") as made:
         await page.fill("#message", "It's me")
         assert "It'\\''s me" in await page.inner_text("#curl")
+        await page.select_option("#effort", "low")
+        code = await page.text_content("#python code") or ""
+        compile(code, "snippet", "exec")
+        assert '"reasoning_effort": "low"' in code
+        assert '"stream": true' in (await page.text_content("#typescript code") or "")
         await page.get_by_role("button", name="Send").click()
     key = (await (await made.value).json())["key"]
     replies = page.locator(".conversation .assistant")

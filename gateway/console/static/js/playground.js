@@ -28,16 +28,38 @@ function start() {
     const temperature = input("temperature").valueAsNumber;
     if (most > 0) asked.max_tokens = Math.floor(most);
     if (Number.isFinite(temperature)) asked.temperature = temperature;
+    if (input("effort").value) asked.reasoning_effort = input("effort").value;
     return asked;
   }
 
-  function showCurl() {
-    const json = JSON.stringify(body(input("message").value.trim()), null, 2);
-    root.querySelector("#curl code").textContent =
-      `curl ${root.dataset.playground}/v1/chat/completions \\\n` +
+  function showCode() {
+    const asked = body(input("message").value.trim());
+    const json = JSON.stringify(asked, null, 2);
+    const show = (id, text) => (root.querySelector(`#${id} code`).textContent = text);
+    // Strings and numbers of JSON are those of Python; the only truth value is written apart.
+    const { stream, ...fields } = asked;
+    show(
+      "python",
+      "import os\n\nfrom openai import OpenAI\n\n" +
+        `client = OpenAI(base_url="${root.dataset.playground}/v1", api_key=os.environ["API_KEY"])\n` +
+        `asked = ${JSON.stringify(fields, null, 4)}\n` +
+        "for chunk in client.chat.completions.create(**asked, stream=True):\n" +
+        "    for choice in chunk.choices:\n" +
+        '        print(choice.delta.content or "", end="", flush=True)\n',
+    );
+    show(
+      "typescript",
+      'import OpenAI from "openai";\n\n' +
+        `const baseURL = "${root.dataset.playground}/v1";\n` +
+        "const client = new OpenAI({ baseURL, apiKey: process.env.API_KEY });\n" +
+        `const stream = await client.chat.completions.create(${json});\n` +
+        "for await (const chunk of stream) {\n" +
+        '  process.stdout.write(chunk.choices[0]?.delta?.content ?? "");\n}\n',
+    );
+    show("curl", `curl ${root.dataset.playground}/v1/chat/completions \\\n` +
       '  -H "Authorization: Bearer $API_KEY" \\\n' +
       '  -H "Content-Type: application/json" \\\n' +
-      `  -d '${json.replaceAll("'", "'\\''")}'`;
+      `  -d '${json.replaceAll("'", "'\\''")}'`);
   }
 
   function add(role, text) {
@@ -156,13 +178,13 @@ function start() {
     await ask(text);
     send.disabled = false;
     stop.hidden = true;
-    showCurl();
+    showCode();
   });
   stop.addEventListener("click", () => running?.abort());
   input("message").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
-  root.addEventListener("input", showCurl);
+  root.addEventListener("input", showCode);
   root.hidden = false;
-  showCurl();
+  showCode();
 }
