@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -143,6 +145,31 @@ def test_failing_deployment_costs_a_few_calls_and_returns_by_a_probe(scene: Scen
     until(lambda: scene.a.probes > 0, "no probe")
     scene.a.status = 200
     until(lambda: scene.states()["a/m"] == "ready", "never ready again")
+    found = {scene.ask(f"again {number}").headers["x-capio-provider"] for number in range(30)}
+    assert found == {"a", "b"}
+
+
+def test_redis_killed_while_a_breaker_is_open_fails_no_call(scene: Scene) -> None:
+    """The probe that closes it is not shared; both workers and what Redis kept converge."""
+    scene.a.status = 500
+    for number in range(20):
+        scene.ask(f"before {number}")
+    until(lambda: scene.states().get("a/m") in ("open", "half_open"), "never open")
+    (valkey,) = (pid for pid, line in scene.process.children().items() if "valkey-server" in line)
+
+    os.kill(valkey, signal.SIGSTOP)  # it takes no commands, and keeps what it has
+    try:
+        scene.a.status = 200
+        probes = scene.a.probes
+        found = {scene.ask(f"meanwhile {n}").headers["x-capio-provider"] for n in range(20)}
+        until(lambda: scene.a.probes > probes, "no probe without Redis")
+    finally:
+        os.kill(valkey, signal.SIGKILL)
+
+    assert found <= {"a", "b"}
+    found = {scene.ask(f"after {number}").headers["x-capio-provider"] for number in range(30)}
+    assert "b" in found
+    until(lambda: scene.states().get("a/m") == "ready", "Redis still says otherwise")
     found = {scene.ask(f"again {number}").headers["x-capio-provider"] for number in range(30)}
     assert found == {"a", "b"}
 

@@ -170,13 +170,22 @@ class HealthBoard:
             shared.add(label, minute, count, states.get(label, HealthState.READY))
 
     def learn(self, changes: Iterable[HealthChange]) -> None:
-        """Apply changes that other workers published."""
+        """Apply changes that other workers published, and correct own ones that are out of date."""
         for change in changes:
             health = self._known.get(change.label)
             age_s = self._unix() - change.at_ms / 1000
-            if health is None or change.worker == self._worker or age_s > OLDEST_S:
+            if health is None:
                 continue
-            self._apply(health, change)
+            if change.worker == self._worker:
+                self._correct(health, change)
+            elif age_s <= OLDEST_S:
+                self._apply(health, change)
+
+    def _correct(self, health: DeploymentHealth, change: HealthChange) -> None:
+        """Share again that a deployment is ready: Redis was away when it became so."""
+        ready = HealthState.READY
+        if change.state is not ready and health.state(self._clock()) is ready:
+            self._share(health, ready)
 
     def _apply(self, health: DeploymentHealth, change: HealthChange) -> None:
         now = self._clock()

@@ -130,7 +130,7 @@ def read_response(body: bytes) -> tuple[Chunk, Choice, Delta]:
 def coerced_json(data: bytes) -> bytes | None:
     """Return a chunk or response with its members coerced, as JSON; None: not a JSON object."""
     try:
-        value = json.loads(data)
+        value = json.loads(data.decode())  # from bytes it accepts encoded surrogates
     except (ValueError, RecursionError):
         return None
     return json.dumps(_object(value)).encode() if isinstance(value, dict) else None
@@ -138,7 +138,7 @@ def coerced_json(data: bytes) -> bytes | None:
 
 def _coerced(data: bytes) -> Chunk | None:
     try:
-        value = json.loads(data)
+        value = json.loads(data.decode())  # as above
         return msgspec.convert(_object(value), Chunk) if isinstance(value, dict) else None
     except (ValueError, RecursionError):
         return None

@@ -25,6 +25,7 @@ KEPT_S: Final = 7200
 PROBE_MS: Final = int(TIMEOUT_S * 1000) + 5_000
 """How long a worker that disappears keeps others from probing; no probe takes longer."""
 MAX_MESSAGE_BYTES: Final = 16_384
+_RELOAD_S: Final = 0.5
 _RELEASE: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0"""
@@ -96,6 +97,7 @@ class RedisHealth:
 
     def subscribed(self, since: float) -> None:  # noqa: ARG002 - of the listener's protocol
         """Load the current states, since changes may have been missed."""
+        self._stop_loading()
         self._loading = asyncio.get_running_loop().create_task(self._load())
 
     def proven(self, since: float) -> None:
@@ -110,14 +112,24 @@ class RedisHealth:
             self.on_probe(probe)
 
     def lost(self) -> None:
-        """Do nothing: `subscribed` loads all states again."""
+        """Stop loading: `subscribed` begins again."""
+        self._stop_loading()
+
+    def _stop_loading(self) -> None:
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            loading.cancel()
 
     async def _load(self) -> None:
-        try:
-            reply = await self._redis.command("HGETALL", self._states)
-        except (RedisUnavailable, ReplyError):
+        while True:
+            try:
+                reply = await self._redis.command("HGETALL", self._states)
+            except (RedisUnavailable, ReplyError):
+                # After an outage the subscription may be back before the connection for commands.
+                await asyncio.sleep(_RELOAD_S)
+                continue
+            self.learn(read_states(reply[1::2] if isinstance(reply, list) else ()))
             return
-        self.learn(read_states(reply[1::2] if isinstance(reply, list) else ()))
 
     def _send(self, *command: str | bytes) -> None:
         self._redis.command(*command).add_done_callback(_retrieve)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
@@ -28,6 +29,7 @@ from gateway.store.health.shared import (
 from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import PipelinedRedis
 from gateway.store.redis.pubsub import Subscription
+from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
@@ -104,6 +106,29 @@ async def test_worker_that_starts_later_learns_what_is_out(
     assert latest.learned == []
     await late.aclose()
     await latest.aclose()
+
+
+async def test_states_are_loaded_once_commands_work_again(valkey: ValkeyProcess) -> None:
+    """The subscription may be back first."""
+    target = parse_address(valkey.url)
+    late = PipelinedRedis(target)  # not connected yet: its commands fail
+    learned: list[HealthChange] = []
+    exchange = RedisHealth(late, "t:", learned.extend)
+    writer = PipelinedRedis(target)
+    await writer.start()
+    out = change(HealthState.OUT, FailureClass.QUOTA)
+    RedisHealth(writer, "t:").publish(out)
+    await writer.command("PING")
+
+    exchange.subscribed(0.0)
+    await asyncio.sleep(0.05)
+    assert learned == []
+    await late.start()
+    await wait_until(lambda: learned == [out])
+
+    for each in (late, writer):
+        await each.aclose()
+    exchange.lost()
 
 
 async def test_counts_of_workers_add_up(workers: list[Worker], prefix: str) -> None:

@@ -63,7 +63,7 @@ async def live(database: Database, account_id: str, chance: random.Random) -> No
     # The ledger books now; its movements are spread over the months, as if time had passed.
     async with database.write() as connection:
         if database.is_sqlite:
-            await connection.execute(sa.text("DROP TRIGGER ledger_entries_update"))
+            await connection.execute(sa.text("DROP TRIGGER ledger_entries_no_update"))
         else:
             await connection.execute(sa.text("ALTER TABLE ledger_entries DISABLE TRIGGER USER"))
         ids = (await connection.execute(sa.select(LEDGER_ENTRIES.c.id))).scalars().all()

@@ -143,6 +143,26 @@ def test_old_states_and_unknown_deployments_are_ignored() -> None:
     assert states(board) == {"a/a-m": "ready", "b/b-m": "ready"}
 
 
+def test_own_state_that_redis_kept_through_an_outage_is_corrected() -> None:
+    """Redis was away when the deployment became ready; another worker's state is applied."""
+    times = Times()
+    first, second, shared = two_workers(times)
+    for _ in range(2):
+        first.attempt_failed(first.of("a/up-m"), DOWN)
+    opened = shared.changes[-1]
+    shared.boards.clear()  # Redis is away
+    first.probe_succeeded(first.of("a/up-m"))
+    shared.changes.clear()
+
+    shared.boards[:] = [first, second]
+    first.learn([opened])
+
+    assert [(each.label, each.state) for each in shared.changes] == [("a/up-m", HealthState.READY)]
+    assert second.is_ready("a/up-m")
+    first.learn(shared.changes)
+    assert len(shared.changes) == 1, "its own message, when it comes back, changes nothing"
+
+
 def test_flush_hands_over_counts_once() -> None:
     """Attempts, results and the steps of the time to first token, under the Unix minute."""
     times = Times()

@@ -10,6 +10,7 @@ import pytest
 from gateway.core.model import Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.openai_chat.lenient import (
+    coerced_json,
     decode_chunk,
     decode_completion,
     is_error_object,
@@ -240,3 +241,15 @@ def test_arguments_object_keeps_its_characters() -> None:
 def test_error_objects_of_a_stream_are_recognised(data: bytes, is_error: bool) -> None:
     """VLLM's own form, and that of its web framework."""
     assert is_error_object(data) is is_error
+
+
+@pytest.mark.parametrize("surrogate", [b"\xed\xa0\x80", b"\xed\xb0\x80", b"\xff"])
+def test_invalid_utf8_is_malformed_however_lenient(surrogate: bytes) -> None:
+    """`json.loads` takes bytes of surrogates for text, which could not be sent on."""
+    body = b'{"choices":[{"index":"0","message":{"content":"%b"}}]}' % surrogate
+
+    with pytest.raises(GatewayError) as caught:
+        decode_completion(body)
+
+    assert caught.value.kind is ErrorKind.UPSTREAM_MALFORMED
+    assert coerced_json(body) is None
