@@ -8,6 +8,8 @@ import threading
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
+from gateway.settings import Mail
+
 USERNAME, PASSWORD = "pages", "a secret of the mailbox"
 
 
@@ -70,6 +72,17 @@ class MailServer:
         self._server = _Server(("127.0.0.1", 0), _Session)
         self._server.owner = self
         self.port: int = self._server.server_address[1]
+
+    def settings(self) -> Mail:
+        """Return the settings of a console that sends its mails here."""
+        return Mail(
+            host="127.0.0.1",
+            port=self.port,
+            security="none",
+            username=USERNAME,
+            password_env="MAIL",
+            sender="pages@acme.test",
+        )
 
     def __enter__(self) -> MailServer:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

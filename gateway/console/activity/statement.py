@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -24,9 +23,9 @@ _MONTH = re.compile(r"([12]\d{3})-(0[1-9]|1[0-2])", re.ASCII)
 async def show_statement(page: Page) -> Response:
     """Show the month of the URL, by default the current one."""
     now_s = time.time()
-    text = page.query("month") or month_name(_current(now_s))
-    month = read_month(text)
-    if month is None or month > _current(now_s) or month < _month_at(0):
+    current = _month_at(now_s)
+    month = read_month(page.query("month") or month_name(current))
+    if month is None or not _month_at(0) <= month <= current:
         raise HTTPException(404)
     found = await month_statement(page.services.database, page.account.account_id, month)
     last = first_day_of(month + 1) - 1
@@ -38,7 +37,7 @@ async def show_statement(page: Page) -> Response:
         first=date_of(first_day_of(month)).isoformat(),
         last=date_of(last).isoformat(),
         days=[(date_of(day).isoformat(), amount) for day, amount in found.days],
-        is_current=month == _current(now_s),
+        is_current=month == current,
         months=statement_months(found.account, now_s),
         most=MOST_MOVEMENTS,
         has_more=sum(n for _, n, _ in found.kinds) > len(found.movements),
@@ -48,13 +47,9 @@ async def show_statement(page: Page) -> Response:
 
 def statement_months(account: Account, now_s: float) -> list[tuple[str, str]]:
     """Return the months of an account's life as options of a select, newest first."""
-    current = _current(now_s)
-    first = max(month_of(account.created_at * 1000 // DAY_MS), current - _LISTED + 1)
-    return _names(range(current, min(first, current) - 1, -1))
-
-
-def _names(months: Iterable[int]) -> list[tuple[str, str]]:
-    return [(month_name(month), month_name(month)) for month in months]
+    current = _month_at(now_s)
+    first = min(max(_month_at(account.created_at), current - _LISTED + 1), current)
+    return [(month_name(month), month_name(month)) for month in range(current, first - 1, -1)]
 
 
 def month_name(month: int) -> str:
@@ -71,10 +66,6 @@ def read_month(text: str) -> int | None:
 
 def _month_at(unix_s: float) -> int:
     return month_of(int(unix_s * 1000) // DAY_MS)
-
-
-def _current(now_s: float) -> int:
-    return _month_at(now_s)
 
 
 ROUTES = (Route("GET", "/app/billing/statement", Access.VIEWER, show_statement),)

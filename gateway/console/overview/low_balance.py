@@ -66,7 +66,13 @@ class LowBalanceMails:
         """Send the mails that are due; return how many were sent."""
         sent = 0
         for account in await self._balances.claim():
-            sent += await self._send(account)
+            try:
+                sent += await self._send(account)
+            except Exception:  # the other accounts are claimed, too
+                logger.exception(
+                    "low_balance_mail_failed", extra={"account_id": account.account_id}
+                )
+                await self._balances.release(account.account_id)
         return sent
 
     async def _send(self, account: LowBalance) -> int:

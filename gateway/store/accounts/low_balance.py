@@ -94,10 +94,7 @@ class LowBalances:
         )
         async with self._database.read() as connection:
             wanted = sa.or_(is_due, accounts.low_balance_mailed_at.is_not(None))
-            if (await connection.execute(sa.select(sa.exists().where(wanted)))).scalar() in (
-                0,
-                None,
-            ):
+            if not (await connection.execute(sa.select(sa.exists().where(wanted)))).scalar():
                 return []
         some = sa.select(accounts.id).where(is_due).order_by(accounts.id).limit(_AT_ONCE)
         claimed = (

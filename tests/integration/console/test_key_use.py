@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -29,16 +27,6 @@ TILE = re.compile(r"<dt>([^<]+)</dt><dd>([^<]+)</dd><dd>([^<]+)")
 @pytest.fixture
 async def page(database: Database) -> Acme:
     return await acme(database)
-
-
-@pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
-    world = MeteringWorld(valkey_url, tmp_path)
-    await world.worker.start()
-    yield world
-    await world.worker.close()
-    await world.ledger.close()
-    await world.probe.close()
 
 
 async def new_key(page: Acme, limits: KeyLimits | None) -> NewKey:

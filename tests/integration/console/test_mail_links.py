@@ -12,14 +12,14 @@ import pytest
 from gateway.console.signin.authenticators import SECRET_BYTES, _totp
 from gateway.console.signin.mail import MOST_WAITING, MailFailedError, Outbox
 from gateway.console.signin.throttle import MOST_LINKS
-from gateway.settings import Brand, Console, Mail, Secrets, Server, Settings
+from gateway.settings import Brand, Console, Secrets, Server, Settings
 from gateway.store.accounts.audit import SYSTEM, AuditLog
 from gateway.store.people.users import User
 from gateway.store.sql.database import Database
 from tests.support.console import ORIGIN, ConsoleApp
 from tests.support.postgres import copy_migrated
 from tests.support.smtp import PASSWORD as MAIL_PASSWORD
-from tests.support.smtp import USERNAME, MailServer
+from tests.support.smtp import MailServer
 from tests.support.waiting import wait_until
 
 PASSWORD, NEW = "seven quiet herons cross", "nine loud magpies settle"
@@ -35,18 +35,10 @@ def server() -> Iterator[MailServer]:
 
 @pytest.fixture
 async def app(tmp_path: Path, server: MailServer) -> AsyncIterator[ConsoleApp]:
-    mail = Mail(
-        host="127.0.0.1",
-        port=server.port,
-        security="none",
-        username=USERNAME,
-        password_env="MAIL",
-        sender="pages@acme.test",
-    )
     settings = Settings(
         server=Server(data_dir=str(tmp_path)),
         brand=Brand(public_url=ORIGIN, name="Acme AI"),
-        console=Console(mail=mail),
+        console=Console(mail=server.settings()),
     )
     copy_migrated(tmp_path)
     secrets = Secrets({}, mail=MAIL_PASSWORD)

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 
 from gateway.console.signin.throttle import MOST_BY_ADDRESS, MOST_LINKS, MOST_SIGN_UPS
-from gateway.settings import Brand, Console, Mail, Secrets, Server, Settings
+from gateway.settings import Brand, Console, Secrets, Server, Settings
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.accounts.codes import CodeDetails
 from gateway.store.people.tokens import new_token
@@ -19,7 +19,7 @@ from gateway.store.sql.database import Database
 from tests.support.console import ORIGIN, ConsoleApp
 from tests.support.postgres import copy_migrated
 from tests.support.smtp import PASSWORD as MAIL_PASSWORD
-from tests.support.smtp import USERNAME, MailServer
+from tests.support.smtp import MailServer
 from tests.support.waiting import wait_until
 
 PASSWORD = "seven quiet herons cross"
@@ -36,16 +36,7 @@ def server() -> Iterator[MailServer]:
 async def opened(
     home: Path, mode: Mode, server: MailServer | None = None
 ) -> AsyncIterator[ConsoleApp]:
-    mail = None
-    if server is not None:
-        mail = Mail(
-            host="127.0.0.1",
-            port=server.port,
-            security="none",
-            username=USERNAME,
-            password_env="MAIL",
-            sender="pages@acme.test",
-        )
+    mail = None if server is None else server.settings()
     settings = Settings(
         server=Server(data_dir=str(home)),
         brand=Brand(public_url=ORIGIN, name="Acme AI"),

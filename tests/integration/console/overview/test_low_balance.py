@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import Brand, Console, Mail, Secrets, Server, Settings
+from gateway.settings import Brand, Console, Secrets, Server, Settings
 from gateway.store.accounts.audit import SYSTEM, Actor
 from gateway.store.accounts.credits import EntryKind
-from gateway.store.accounts.low_balance import LowBalances
+from gateway.store.accounts.low_balance import LowBalance, LowBalances
 from gateway.store.sql.database import Database
 from tests.support.console import ORIGIN, ConsoleApp, viewer
 from tests.support.postgres import copy_migrated
-from tests.support.smtp import PASSWORD, USERNAME, MailServer
+from tests.support.smtp import PASSWORD, MailServer
 
 BY = Actor("cli:tester")
 
@@ -28,14 +28,10 @@ def server() -> Iterator[MailServer]:
 @pytest.fixture
 async def app(tmp_path: Path, server: MailServer) -> AsyncIterator[ConsoleApp]:
     """An account whose two owners read different languages."""
-    mail = Mail(
-        host="127.0.0.1", port=server.port, security="none", username=USERNAME,
-        password_env="MAIL", sender="pages@acme.test",
-    )  # fmt: skip
     settings = Settings(
         server=Server(data_dir=str(tmp_path)),
         brand=Brand(public_url=ORIGIN, name="Acme AI"),
-        console=Console(mail=mail),
+        console=Console(mail=server.settings()),
     )
     copy_migrated(tmp_path)
     secrets = Secrets({}, mail=PASSWORD)
@@ -101,3 +97,31 @@ async def test_account_stays_due_while_the_mail_server_refuses(
     server.accepts = True
 
     assert (refused, await mails.send_due(), await mails.send_due()) == (0, 2, 0)
+
+
+async def test_failure_of_one_mail_leaves_the_others_due(
+    app: ConsoleApp, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account whose mail cannot be written is due again; the next account gets its mail."""
+    services = app.services
+    mails = services.low_balance_mails
+    assert mails is not None
+    other = await services.accounts.create("Other", None, SYSTEM)
+    user = await services.people.users.create("zoe@acme.test", "zoe")
+    await services.people.users.join(user.id, other.id, "owner", BY)
+    for account in await services.accounts.list():
+        await LowBalances(services.database).set(account.id, 1, BY)
+    write = mails._mail
+
+    def fails_for_acme(account: LowBalance, language: str | None) -> tuple[str, str]:
+        if account.name == "Acme":
+            raise KeyError("balance")
+        return write(account, language)
+
+    monkeypatch.setattr(mails, "_mail", fails_for_acme)
+    sent = [await mails.send_due() for _ in range(2)]
+    monkeypatch.undo()
+
+    assert sent == [1, 0]
+    assert server.recipients == ["<zoe@acme.test>"]
+    assert await mails.send_due() == 2
