@@ -363,6 +363,12 @@ class MeteringWorld:
         self.probe = AccountProbe(url, prefix=prefix)
         self.metering = self.worker.metering
 
+    async def close(self) -> None:
+        """Close its connections."""
+        await self.worker.close()
+        await self.ledger.close()
+        await self.probe.close()
+
     async def run(self, usage: Usage = NOTHING, **asked: Any) -> None:
         """Make one whole call."""
         await self.worker.settle(await self.worker.reserve(ask_for(**asked)), usage)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -19,16 +18,6 @@ from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
-    world = MeteringWorld(valkey_url, tmp_path)
-    await world.worker.start()
-    yield world
-    await world.worker.close()
-    await world.ledger.close()
-    await world.probe.close()
 
 
 async def refused(world: MeteringWorld) -> ErrorKind | None:
@@ -132,9 +121,7 @@ async def test_without_redis_what_was_last_known_decides(tmp_path: Path) -> None
         assert await refused(world) is ErrorKind.STORE_UNAVAILABLE
         assert await world.metering.credit.refusal("acct_2") is None
     finally:
-        await world.worker.close()
-        await world.ledger.close()
-        await world.probe.close()
+        await world.close()
         server.close()
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from gateway.core.limits import KeyLimits
@@ -16,16 +13,6 @@ from tests.support.metering import MeteringWorld
 
 pytestmark = pytest.mark.redis
 LIMITS = KeyLimits(rpm=3, tpm=100, concurrency=5)
-
-
-@pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
-    world = MeteringWorld(valkey_url, tmp_path)
-    await world.worker.start()
-    yield world
-    await world.worker.close()
-    await world.ledger.close()
-    await world.probe.close()
 
 
 def reader(world: MeteringWorld) -> CurrentUse:

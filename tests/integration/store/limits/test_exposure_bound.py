@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -39,20 +37,6 @@ CHEAP = priced("cheap", "0.07", "0.14")
 OAI = priced("oai", "1", "10")
 DEAR = priced("dear", "5", "25")
 FREE = priced("free", "0", "0")
-
-
-@pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
-    world = MeteringWorld(valkey_url, tmp_path)
-    await world.worker.start()
-    yield world
-    await closed(world)
-
-
-async def closed(world: MeteringWorld) -> None:
-    await world.worker.close()
-    await world.ledger.close()
-    await world.probe.close()
 
 
 async def burst(world: MeteringWorld, calls: int, **asked: object) -> list[Reservation]:
@@ -314,7 +298,7 @@ def test_no_story_ends_below_the_bound(
         try:
             await Story(world, random.Random(seed), funds, floor * USD, share).play(steps)
         finally:
-            await closed(world)
+            await world.close()
 
     asyncio.run(play())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -28,14 +27,10 @@ LIMITED = KeyLimits(tpm=1000, concurrency=1)
 
 
 @pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
-    world = MeteringWorld(valkey_url, tmp_path)
+def world(world: MeteringWorld) -> MeteringWorld:
+    """The account has money, so that its calls are charged to it."""
     world.sql.put(balance=1000, credit=0)
-    await world.worker.start()
-    yield world
-    await world.worker.close()
-    await world.ledger.close()
-    await world.probe.close()
+    return world
 
 
 def runs_on(reservation: Reservation, usage: Usage) -> CallRecord:
@@ -273,9 +268,7 @@ async def test_running_calls_are_entered_again_into_an_empty_redis(
         assert await world.probe.leftovers() == []
         assert await world.probe.available() == 985
     finally:
-        await world.worker.close()
-        await world.ledger.close()
-        await world.probe.close()
+        await world.close()
 
 
 async def test_renewal_of_a_call_that_has_ended_is_not_sent(world: MeteringWorld) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,16 +15,6 @@ from tests.support.metering import MODEL, MeteringWorld, ask_for, event_for
 
 pytestmark = pytest.mark.redis
 FREE = msgspec.structs.replace(MODEL, prices=Prices(0, 0, 0, 0, 0))
-
-
-@pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
-    world = MeteringWorld(valkey_url, tmp_path)
-    await world.worker.start()
-    yield world
-    await world.worker.close()
-    await world.ledger.close()
-    await world.probe.close()
 
 
 async def test_account_without_terms_is_admitted_and_recorded(world: MeteringWorld) -> None:

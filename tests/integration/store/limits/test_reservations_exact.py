@@ -35,6 +35,8 @@ async def main():
     sql.put(balance=int(balance), credit=0, limits=Limits(concurrency=60), trusted=True)
     worker = MeteringWorker(url, sql, Path(home) / number)
     await worker.start()
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)  # until all processes are
     counts = {"admitted": 0, "cost": 0, "refused": {}, "most": 0, "degraded": 0}
     running = 0
 
@@ -78,7 +80,7 @@ BALANCE = 20_000
 
 
 async def run_workers(url: str, home: Path) -> list[dict[str, Any]]:
-    """Run four workers to their end; return the report of each."""
+    """Run four workers, which begin at once, to their end; return the report of each."""
     workers = [
         await asyncio.create_subprocess_exec(
             sys.executable,
@@ -89,12 +91,16 @@ async def run_workers(url: str, home: Path) -> list[dict[str, Any]]:
             str(n),
             str(CALLS),
             str(BALANCE),
+            stdin=PIPE,
             stdout=PIPE,
             cwd=Path(__file__).parents[4],
         )
         for n in range(PROCESSES)
     ]
-    counts = [await worker.communicate() for worker in workers]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert await worker.stdout.readline() == b"ready\n"
+    counts = await asyncio.gather(*(worker.communicate(b"\n") for worker in workers))
     return [json.loads(out) for out, _ in counts]
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from gateway.core.limits import KeyLimits, Limits, Room
@@ -15,16 +12,6 @@ from tests.support.metering import MeteringWorld
 
 pytestmark = pytest.mark.redis
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
-    world = MeteringWorld(valkey_url, tmp_path)
-    await world.worker.start()
-    yield world
-    await world.worker.close()
-    await world.ledger.close()
-    await world.probe.close()
 
 
 @pytest.mark.parametrize(

@@ -156,9 +156,7 @@ class Story(RuleBasedStateMachine):
         return world
 
     async def close(self) -> None:
-        await self.world.worker.close()
-        await self.world.ledger.close()
-        await self.world.probe.close()
+        await self.world.close()
 
     def teardown(self) -> None:
         self.run(self.close())

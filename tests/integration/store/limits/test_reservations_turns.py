@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,16 +18,6 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.redis
 OTHER = next(name for n in range(1000) if shard_of(name := f"acct_x{n}") == shard_of("acct_1"))
 """An account of the same shard, so that its calls are in the same scripts."""
-
-
-@pytest.fixture
-async def world(valkey_url: str, tmp_path: Path) -> AsyncIterator[MeteringWorld]:
-    world = MeteringWorld(valkey_url, tmp_path)
-    await world.worker.start()
-    yield world
-    await world.worker.close()
-    await world.ledger.close()
-    await world.probe.close()
 
 
 async def reserve_all(

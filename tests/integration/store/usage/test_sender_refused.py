@@ -33,9 +33,7 @@ async def world(valkey: ValkeyProcess, tmp_path: Path) -> AsyncIterator[Metering
         world.sql.put(name, balance=1000, credit=0)
     await world.worker.start()
     yield world
-    await world.worker.close()
-    await world.ledger.close()
-    await world.probe.close()
+    await world.close()
 
 
 async def dead(world: MeteringWorld) -> list[dict[bytes, bytes]]:
