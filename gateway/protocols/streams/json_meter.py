@@ -78,7 +78,7 @@ class JsonMeter:
     @property
     def has_message(self) -> bool:
         """Whether there is usage, a message and no error, so that the body need not be checked."""
-        found = self._found or self._reading
+        found = self._reading
         return found.usage is not None and not (found.failed or found.without_message)
 
     @property
@@ -127,8 +127,7 @@ class JsonMeter:
 
     def settled(self, input_tokens: int) -> Usage:
         """Return the usage to bill, as `StreamMeter.settled`."""
-        found = self._found or self._reading
-        usage, output_tokens = found.usage, -(-found.content_bytes // BYTES_PER_TOKEN)
+        usage, output_tokens = self._reading.usage, self.estimated_output_tokens()
         return settled_usage(
             usage or Usage(), usage is not None, input_tokens, output_tokens=output_tokens
         )
