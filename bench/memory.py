@@ -24,7 +24,7 @@ from pathlib import Path
 import uvloop
 
 from bench.load import Connection
-from bench.run import Scenario, config, mock_upstream, request
+from bench.run import Scenario, config, create_key, mock_upstream, request
 from tests.support.gateway_process import GatewayProcess, free_port
 from tests.support.waiting import wait_until
 
@@ -113,8 +113,8 @@ def main() -> None:
     counts: list[int] = options.streams or [1000, 5000]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    scenario = Scenario("held", "paced-1000000-1000", 1, 1, 1, stream=True)
     model = f"paced-1000000-{options.pace_ms}"
+    scenario = Scenario("held", model, 1, 1, 1, stream=True)
     upstream_port = free_port()
     most = max(counts) + 100
     server = f"max_in_flight = {2 * most}\nmax_in_flight_per_account = {most}\n"
@@ -131,9 +131,7 @@ def main() -> None:
         process = GatewayProcess(Path(home), text, workers=1, server=server, forked=False)
         try:
             process.start()
-            process.capio("accounts", "create", "bench", "--postpaid")
-            key = process.capio("keys", "create", "--account", "bench", "--name", "bench").split()
-            payload = request(scenario, next(each for each in key if each.startswith("sk-")), model)
+            payload = request(scenario, create_key(process), model)
             time.sleep(3)
             print(f"idle: {private_mb(process.workers()):.1f} MB", flush=True)
             for streams in counts:

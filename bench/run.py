@@ -225,14 +225,20 @@ def gateway(
     process = GatewayProcess(home, config(upstream_port), workers=1, server=server)
     try:
         process.start()
-        process.capio("accounts", "create", "bench", "--postpaid")
-        command = ("keys", "create", "--account", "bench", "--name", "bench", "--json")
-        made = json.loads(process.capio(*command))
-        key = (made[0] if isinstance(made, list) else made)["key"]
+        key = create_key(process)
         pin(process.workers(), cores)
         yield process, key
     finally:
         process.stop()
+
+
+def create_key(process: GatewayProcess) -> str:
+    """Create a postpaid account; return a key of it."""
+    process.capio("accounts", "create", "bench", "--postpaid")
+    command = ("keys", "create", "--account", "bench", "--name", "bench", "--json")
+    made = json.loads(process.capio(*command))
+    key: str = (made[0] if isinstance(made, list) else made)["key"]
+    return key
 
 
 def measure(
