@@ -17,7 +17,7 @@ import sqlite3
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ import pytest
 from gateway.demo.faults import KINDS
 from tests.support.fault_table import CASES, TABLE, Case, Fault
 from tests.support.gateway_process import GatewayProcess, free_port
-from tests.support.waiting import wait_until_sync
+from tests.support.waiting import wait_until, wait_until_sync
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(150)]
 
@@ -151,8 +151,12 @@ async def ask_anthropic(client: anthropic.AsyncAnthropic, case: Case) -> Outcome
     return Outcome(text, None)
 
 
-async def ask_all(url: str, key: str) -> dict[str, Outcome]:
-    """Make all calls, as many at once as the machine bears."""
+async def ask_all(url: str, key: str, is_recorded: Callable[[], bool]) -> dict[str, Outcome]:
+    """
+    Make all calls, as many at once as the machine bears, and stay until they are recorded.
+
+    A client that closes its connection with the last byte may be taken for one that left.
+    """
     places = asyncio.Semaphore(AT_ONCE)
     async with (
         openai.AsyncOpenAI(api_key=key, base_url=f"{url}/v1", max_retries=0) as openai_client,
@@ -165,7 +169,9 @@ async def ask_all(url: str, key: str) -> dict[str, Outcome]:
                     return case.model, await ask_openai(openai_client, case)
                 return case.model, await ask_anthropic(anthropic_client, case)
 
-        return dict(await asyncio.gather(*map(ask, CASES)))
+        outcomes = dict(await asyncio.gather(*map(ask, CASES)))
+        await wait_until(lambda: asyncio.to_thread(is_recorded), 20)
+        return outcomes
 
 
 class Results(NamedTuple):
@@ -223,8 +229,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
         process.start()
         process.capio("accounts", "create", "faults", "--postpaid", "--json")
         made = process.capio("keys", "create", "--account", "faults", "--name", "k", "--json")
-        outcomes = asyncio.run(ask_all(process.base_url, json.loads(made)["key"]))
-        wait_until_sync(lambda: len(charges_of(process)) == len(CASES), 20)
+        outcomes = asyncio.run(
+            ask_all(
+                process.base_url,
+                json.loads(made)["key"],
+                lambda: len(charges_of(process)) == len(CASES),
+            )
+        )
         with urllib.request.urlopen(f"http://127.0.0.1:{main}/served", timeout=5) as answer:
             rows = json.loads(answer.read())
         served: dict[str, list[dict[str, Any]]] = {}
