@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.console.services import Services
 from gateway.console.signin.passwords import PasswordsBusyError
 from gateway.console.web.forms import FormError
-from gateway.console.web.messages import LOCALE, choose_language, load_languages
+from gateway.console.web.messages import choose_language
 from gateway.console.web.navigation import Navigation
 from gateway.console.web.page import Page, Route
 from gateway.console.web.security import (
@@ -56,7 +56,6 @@ class Application:
         self._viewers = viewers
         self.static = StaticFiles(_FOLDER / "static")
         self.templates = Templates(_FOLDER / "templates", self.static, Navigation(routes))
-        self._languages = load_languages(LOCALE)
         public_url = services.settings.brand.public_url
         oidc = services.settings.console.oidc
         form_actions = () if oidc is None else (origin_of(oidc.issuer),)
@@ -122,7 +121,7 @@ class Application:
         messages = choose_language(
             request.cookies.get("language") or (viewer.language if viewer else None),
             request.headers.get("accept-language", ""),
-            self._languages,
+            self._services.languages,
         )
         return Page(request, self._services, self.templates, messages, viewer)
 
@@ -160,7 +159,7 @@ class Application:
     async def _error_page(self, request: Request, *, signed_out: bool) -> Page:
         if not signed_out:
             return await self._page(request)
-        messages = choose_language(None, "", self._languages)
+        messages = choose_language(None, "", self._services.languages)
         return Page(request, self._services, self.templates, messages, None)
 
 

@@ -36,6 +36,7 @@ class Services(Stores):
         self, settings: Settings, secrets: Secrets, database: Database, redis: PipelinedRedis
     ) -> None:
         super().__init__(settings, secrets, database, redis)
+        self.languages = load_languages(LOCALE)
         self.people = People(settings, secrets, database, redis)
         self.people_operations = PeopleOperations(database, settings.brand.public_url)
         self.public = PublicContent(settings)
@@ -45,7 +46,7 @@ class Services(Stores):
             None
             if mailer is None
             else LowBalanceMails(
-                database, mailer, self.people.throttle, settings.brand, load_languages(LOCALE)
+                database, mailer, self.people.throttle, settings.brand, self.languages
             )
         )
         self.banners = Banners(Notices(database))

@@ -26,12 +26,12 @@ from gateway.settings import Secrets, Settings
 from gateway.store.accounts.reconcile_runs import ReconcileRuns
 from gateway.store.accounts.snapshot import AccountRepository
 from gateway.store.health.probes import RedisProbes
+from gateway.store.hot_state.current_use import CurrentUse
 from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.keys.cache import KeyCache
 from gateway.store.keys.entry import key_entry_script
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.account_loader import AccountLoader
-from gateway.store.limits.current_use import CurrentUse
 from gateway.store.redis.address import redis_address
 from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from gateway.store.sql.database import Database

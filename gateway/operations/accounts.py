@@ -17,8 +17,8 @@ from gateway.store.accounts.accounts import Account, Accounts, Billing, Terms, U
 from gateway.store.accounts.audit import Actor, record
 from gateway.store.accounts.codes import Codes
 from gateway.store.accounts.credits import Booked, Credits, EntryKind, LedgerEntry
+from gateway.store.hot_state.current_use import CurrentUse
 from gateway.store.keys.repository import KeyChange, revoke_keys
-from gateway.store.limits.current_use import CurrentUse
 from gateway.store.people.departures import remove_everyone
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import ACCOUNTS

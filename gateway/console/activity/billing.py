@@ -29,7 +29,7 @@ from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.codes import CodeSpentError, UnknownCodeError
 from gateway.store.accounts.credits import AmountError, EntryKind, LedgerEntry
 from gateway.store.accounts.snapshot import Spent
-from gateway.store.limits.current_use import MoneyInUse
+from gateway.store.hot_state.current_use import MoneyInUse
 from gateway.store.reports.statements import Statements
 from gateway.store.reports.usage import Run, SumsFilter, UsageSums
 

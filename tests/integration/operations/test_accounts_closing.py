@@ -9,8 +9,8 @@ from gateway.store.accounts.accounts import AccountClosedError, Accounts, Unknow
 from gateway.store.accounts.audit import Actor, AuditLog
 from gateway.store.accounts.credits import Credits
 from gateway.store.accounts.low_balance import LowBalances
+from gateway.store.hot_state.current_use import CurrentUse, MoneyInUse
 from gateway.store.keys.repository import KeyChange, KeyDetails, Keys
-from gateway.store.limits.current_use import CurrentUse, MoneyInUse
 from gateway.store.people.users import Users
 from gateway.store.sql.database import Database
 

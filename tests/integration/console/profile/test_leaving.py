@@ -7,7 +7,7 @@ import pytest
 
 from gateway.console.web.viewer import Viewer
 from gateway.store.accounts.accounts import Accounts
-from gateway.store.limits.current_use import MoneyInUse
+from gateway.store.hot_state.current_use import MoneyInUse
 from gateway.store.people.tokens import new_token
 from gateway.store.people.users import User, Users
 from gateway.store.sql.database import Database

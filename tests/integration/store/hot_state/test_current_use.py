@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
 import pytest
 
 from gateway.core.limits import KeyLimits
 from gateway.core.model import Usage
-from gateway.store.limits.current_use import CurrentUse, KeyUse, MoneyInUse
+from gateway.store.hot_state import current_use
+from gateway.store.hot_state.current_use import CurrentUse, KeyUse, MoneyInUse
 from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import PipelinedRedis, RedisLimits
-from tests.support.metering import MeteringWorld
+from tests.support.metering import MeteringWorld, ask_for
 
 pytestmark = pytest.mark.redis
 LIMITS = KeyLimits(rpm=3, tpm=100, concurrency=5)
@@ -55,9 +59,30 @@ async def test_key_counts_its_minute_as_the_headers_say(world: MeteringWorld) ->
     assert (first.tokens or 0) > 0
     assert drained is not None
     assert drained == KeyUse(1, 0, max(0, (first.tokens or 0) - 33))
-    assert await use.key("acct_1", "key_1", None) == KeyUse()
     assert await use.key("acct_1", "key_1", KeyLimits(concurrency=1)) == KeyUse(1)
     assert await use.key("acct_1", "key_other", LIMITS) == KeyUse(0, 0, 0)
+
+
+async def test_running_calls_of_a_key_without_limits_are_found(
+    world: MeteringWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of this key until they end; unknown if too many calls run."""
+    use = reader(world)
+    assert await use.key("acct_1", "key_1", None) == KeyUse(0)
+    world.sql.put(balance=10**6)
+    await world.reserve()
+    ended = await world.reserve()
+    asked = ask_for(key_id="key_2")
+    others = [msgspec.structs.replace(asked, request_id=f"req_of_2_{n}") for n in range(600)]
+    # More than Redis keeps in one piece, which it would return at once.
+    await asyncio.gather(*(world.worker.reserve(each) for each in others))
+    running = [await use.key("acct_1", key, None) for key in ("key_1", "key_2", "key_3")]
+    await world.worker.settle(ended, Usage(input=10, output=5))
+
+    assert running == [KeyUse(2), KeyUse(600), KeyUse(0)]
+    assert await use.key("acct_1", "key_1", None) == KeyUse(1)
+    monkeypatch.setattr(current_use, "MOST_SCANNED", 100)
+    assert await use.key("acct_1", "key_1", None) == KeyUse()
 
 
 async def test_without_redis_nothing_is_known() -> None:
