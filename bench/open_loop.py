@@ -16,6 +16,14 @@ from bench.load import Connection
 from tests.support.waiting import wait_until
 
 MAX_CONNECTIONS = 6000
+UNCONNECTED, NEW_CLOSED, KEPT_CLOSED, CUT = 0, -1, -2, -3
+BROKEN = {
+    UNCONNECTED: "not connected",
+    NEW_CLOSED: "new connection closed before a response",
+    KEPT_CLOSED: "kept connection closed before a response",
+    CUT: "connection closed in a response",
+}
+"""What stands in for the status of a request without a whole response."""
 _STEP_S = 0.001
 
 
@@ -26,7 +34,7 @@ class Sample:
     due_s: float
     seconds: float
     status: int
-    """0: the connection broke."""
+    """Of the response, or a key of `BROKEN`."""
 
 
 @dataclass
@@ -48,17 +56,24 @@ class _Client(Connection):
         self._pool = pool
         self.due_at = 0.0
         self.phase: Phase | None = None
+        self._served = 0
 
     def completed(self) -> None:
+        self._served += 1
         self._note(self.status)
         self._pool.idle.append(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.phase is not None:
-            self._note(0)
+            self._note(self._broken())
         elif self in self._pool.idle:
             self._pool.idle.remove(self)
         self._pool.opened -= 1
+
+    def _broken(self) -> int:
+        if self._need >= 0:
+            return CUT
+        return KEPT_CLOSED if self._served else NEW_CLOSED
 
     def _note(self, status: int) -> None:
         phase, self.phase = self.phase, None
@@ -132,7 +147,7 @@ class OpenLoop:
         except OSError:
             self.opened -= 1
             took_s = time.perf_counter() - due_at
-            phase.samples.append(Sample(due_at - self.started_at, took_s, 0))
+            phase.samples.append(Sample(due_at - self.started_at, took_s, UNCONNECTED))
             return
         self._begin(client, due_at, phase)
 

@@ -22,11 +22,11 @@ import logging
 from collections.abc import Callable
 from time import monotonic, thread_time
 
-STANDING_S = 0.2
+STANDING_S = 0.1
 """Turns that are long for this time are a queue, not one long task or one burst."""
 SHORTER = 0.4
 """Share of the limit that a turn may last during an overload."""
-JUDGED_S = 0.5
+JUDGED_S = 0.25
 """How often an overload is judged."""
 ENDING = 0.25
 """Share of refused calls at which an overload has ended."""
