@@ -11,40 +11,29 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.async_api import Browser, Page, StorageState, expect
+from playwright.async_api import Browser, StorageState
 
 from gateway.demo.server import (
-    CHUNKED_END,
-    STREAM_HEAD,
-    Exchange,
     ScriptedServer,
     each_request,
 )
 from tests.support.browsing import THEMES, WIDTHS, Theme, visit
-from tests.support.gateway_process import GatewayProcess, free_port
+from tests.support.console_gateway import (
+    UPSTREAM_PORT,
+    ensure_operator,
+    sign_in,
+    stream,
+)
+from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import wait_until
 
 EVERY_WIDTH = os.environ.get("CAPIO_BROWSER_LONG") == "1"
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 
-CONFIG = """
-[[providers]]
-name = "p"
-[providers.openai]
-base_url = "http://127.0.0.1:%d/v1"
-
-[[models]]
-name = "deepseek-v4-flash"
-prices = { input = "0.07", output = "0.14" }
-deployments = [{ provider = "p", model = "m" }]
-"""
-UPSTREAM_PORT = free_port()
 PUBLIC = (
     "/",
     "/models/deepseek-v4-flash",
@@ -89,61 +78,7 @@ OPERATORS = (
     "/admin-ui/margins/simulator",
     "/admin-ui/audit",
 )
-PASSWORD = "seven quiet herons cross"
 KEY = re.compile(r"sk-capio-live-\w+")
-
-
-class LocalGateway(GatewayProcess):
-    """A gateway at `localhost`, where browsers allow passkeys without TLS."""
-
-    @property
-    def base_url(self) -> str:
-        return super().base_url.replace("127.0.0.1", "localhost")
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """A gateway with a console."""
-    home: Path = tmp_path_factory.mktemp("browser")
-    extra = f'[console]\nport = {free_port()}\nsignup = "code"\n'
-    gateway = LocalGateway(home, CONFIG % UPSTREAM_PORT, workers=1, extra=extra)
-    gateway.config_path.write_text(
-        f'[brand]\npublic_url = "{gateway.base_url}"\n' + gateway.config_path.read_text()
-    )
-    gateway.start()
-    try:
-        gateway.wait_console()
-        yield gateway
-    finally:
-        gateway.stop()
-
-
-async def set_up(page: Page, link: str, login: str) -> None:
-    """Become the first operator by a link."""
-    await page.goto(link)
-    await page.fill("#name", "Ada Lovelace")
-    await page.fill("#login", login)
-    await page.fill("#password", PASSWORD)
-    await page.get_by_role("button", name="Create operator").click()
-    await page.wait_for_url("**/app")
-
-
-async def sign_in(page: Page, base_url: str) -> None:
-    """Sign in with the operator's password."""
-    await page.goto(f"{base_url}/sign-in")
-    await page.fill("#login", "ada@example.com")
-    await page.fill("#password", PASSWORD)
-    await page.get_by_role("button", name="Sign in", exact=True).click()
-    await page.wait_for_url("**/app")
-
-
-async def ensure_operator(browser: Browser, pages: GatewayProcess) -> None:
-    """Set the service up unless another test has."""
-    if "ada@example.com" in pages.capio("users", "list", "--json"):
-        return
-    context, tab = await visit(browser, pages.base_url)
-    await set_up(tab.page, pages.capio("users", "setup-link").strip(), "ada@example.com")
-    await context.close()
 
 
 async def test_new_operator_gets_from_the_link_to_a_key(
@@ -280,25 +215,6 @@ async def test_passkey_is_created_signs_in_and_is_removed(
     await context.close()
 
 
-async def stream(exchange: Exchange) -> None:
-    """Stream three words and the usage; after a question for more, no end."""
-
-    def event(**fields: object) -> bytes:
-        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", **fields}
-        return f"data: {json.dumps(chunk)}\n\n".encode()
-
-    await exchange.send(STREAM_HEAD)
-    for word in ("Hello", " from", " here"):
-        await exchange.chunk(event(choices=[{"index": 0, "delta": {"content": word}}]))
-    if "more" in exchange.json["messages"][-1]["content"]:
-        await exchange.until_gone()
-        return
-    await exchange.chunk(event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]))
-    usage = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
-    await exchange.chunk(event(choices=[], usage=usage) + b"data: [DONE]\n\n")
-    await exchange.send(CHUNKED_END)
-
-
 async def test_calls_go_on_while_the_console_is_away(pages: GatewayProcess) -> None:
     """Killed: pages say so until it is back; an open stream stays, and calls complete."""
     pages.capio("accounts", "create", "steady", "--postpaid")
@@ -332,47 +248,3 @@ async def test_calls_go_on_while_the_console_is_away(pages: GatewayProcess) -> N
     assert "Calls are not affected" in away.text
     assert (done.status_code, done.text.rstrip().endswith("[DONE]")) == (200, True)
     assert back.status_code == 200
-
-
-async def test_playground_streams_shows_the_cost_and_stops(
-    browser: Browser, pages: GatewayProcess
-) -> None:
-    """The key is in the page's memory: neither in its text nor in what the browser stores."""
-    await ensure_operator(browser, pages)
-    accounts = json.loads(pages.capio("accounts", "list", "--json"))
-    account = next(each for each in accounts if each["name"] != "steady")
-    pages.capio(
-        "credits", "topup", "--account", account["id"], "--amount", "5", "--reason", "a test"
-    )
-    upstream = ScriptedServer(each_request(stream))
-    await upstream.listen(UPSTREAM_PORT)
-    context, tab = await visit(browser, pages.base_url)
-    page = tab.page
-    await sign_in(page, pages.base_url)
-    await page.goto(f"{pages.base_url}/app/playground")
-    async with page.expect_response("**/app/playground/key") as made:
-        await page.fill("#message", "It's me")
-        assert "It'\\''s me" in await page.inner_text("#curl")
-        await page.select_option("#effort", "low")
-        code = await page.text_content("#python code") or ""
-        compile(code, "snippet", "exec")
-        assert '"reasoning_effort": "low"' in code
-        assert '"stream": true' in (await page.text_content("#typescript code") or "")
-        await page.get_by_role("button", name="Send").click()
-    key = (await (await made.value).json())["key"]
-    replies = page.locator(".conversation .assistant")
-    # 1,000 tokens at $0.07 and 500 at $0.14 per million.
-    await expect(replies.first).to_contain_text("$0.00014", timeout=15_000)
-    await expect(replies.first).to_contain_text("Hello from here")
-
-    await page.fill("#message", "more")
-    await page.get_by_role("button", name="Send").click()
-    await expect(replies.nth(1)).to_contain_text("Hello from here")
-    await page.get_by_role("button", name="Stop").click()
-    await expect(replies.nth(1)).to_contain_text("stopped")
-    await expect(page.get_by_role("button", name="Send")).to_be_enabled()
-    assert await tab.faults() == []
-    assert key not in await page.content()
-    assert key not in str(await context.storage_state())
-    await context.close()
-    await upstream.aclose()

@@ -1,8 +1,9 @@
 """
-`/app/playground`: try a model from the page.
+`/app/playground`: try a model from the page, or compare two with the same messages.
 
 The browser calls `/v1` itself, with a key that only the memory of the page holds: for an hour, for
-two calls at once and one dollar. No prompt passes through the console, and nothing is stored.
+two calls at once, one to each model, and one dollar. No prompt passes through the console, and
+nothing is stored.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
+from gateway.console.web.words import number
 from gateway.core.limits import KeyLimits
+from gateway.core.model import Usage
 from gateway.core.money import dollars
-from gateway.operations.objects import usage_record
 from gateway.operations.refusals import UnknownCallError
 from gateway.store.keys.repository import KeyDetails
 
@@ -30,12 +32,13 @@ async def show(page: Page) -> Response:
     """Show the form and an empty conversation."""
     services = page.services
     models = services.catalogue.models
-    wanted = page.query("model")
     names = [model.name for model in models]
+    wanted, other = page.query("model"), page.query("compare")
     return page.render(
         "keys/playground.html",
         models=models,
         model=wanted if wanted in names else next(iter(names), ""),
+        other=other if other in names else "",
         base_url=services.settings.brand.public_url.rstrip("/"),
     )
 
@@ -64,8 +67,21 @@ async def show_cost(page: Page) -> Response:
         call = None
     if call is None or call.account_id != page.account.account_id:
         return JSONResponse(None, headers={"cache-control": "no-store"})
-    facts = {"cost": dollars(call.cost_nanousd), "usage": usage_record(call.usage)}
+    facts = {"cost": dollars(call.cost_nanousd), "used": _used(page, call.usage)}
     return JSONResponse(facts, headers={"cache-control": "no-store"})
+
+
+def _used(page: Page, usage: Usage) -> str:
+    """Return the tokens of a call in the viewer's words: `1,000 input, 500 output`."""
+    names = {
+        "input": page.text("input"),
+        "cache_read": page.text("cache read"),
+        "cache_write": page.text("cache write"),
+        "output": page.text("output"),
+        "reasoning": page.text("reasoning"),
+    }
+    amounts = [(getattr(usage, item), name) for item, name in names.items()]
+    return ", ".join(f"{number(amount)} {name}" for amount, name in amounts if amount)
 
 
 ROUTES = (

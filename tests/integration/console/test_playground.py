@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from gateway.core.model import Usage
 from gateway.settings import Server, Settings
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.accounts.credits import Credits
@@ -15,6 +18,7 @@ from gateway.store.keys.repository import KeyRow
 from gateway.store.sql.database import Database
 from tests.support.booking import book_calls
 from tests.support.console import ConsoleApp, viewer
+from tests.support.pages import other_settings
 from tests.support.postgres import copy_migrated
 from tests.support.usage import usage_event
 
@@ -75,9 +79,12 @@ async def test_cost_is_that_of_the_accounts_own_call(app: ConsoleApp) -> None:
     await Credits(app.services.database).topup(account_id, 10**9, SYSTEM, reason="a test")
     await book_calls(
         app.services.database,
-        usage_event("req_1", account_id=account_id, cost_nanousd=140_000),
+        usage_event(
+            "req_1", account_id=account_id, cost_nanousd=140_000,
+            usage=Usage(input=1000, cache_read=20, reasoning=5),
+        ),
         usage_event("req_2", account_id=other.id),
-    )
+    )  # fmt: skip
 
     async def cost(request_id: str) -> dict[str, object] | None:
         found: dict[str, object] | None = (
@@ -87,5 +94,22 @@ async def test_cost_is_that_of_the_accounts_own_call(app: ConsoleApp) -> None:
 
     own = await cost("req_1")
     assert own is not None
-    assert own["cost"] == "0.00014"
+    assert own == {"cost": "0.00014", "used": "1,000 input, 20 cache read, 5 reasoning"}
     assert (await cost("req_2"), await cost("req_3"), await cost("")) == (None, None, None)
+
+
+async def test_models_of_the_address_are_chosen(app: ConsoleApp) -> None:
+    """Both of a comparison; unknown names are left out, and one model compares with nothing."""
+    settings = other_settings()
+    app.services.reload(settings)
+    both = (await app.client.get("/app/playground?model=cirrus&compare=nimbus-1")).text
+    unknown = (await app.client.get("/app/playground?model=cirrus&compare=none")).text
+    app.services.reload(msgspec.structs.replace(settings, models=settings.models[:1]))
+    alone = (await app.client.get("/app/playground?compare=nimbus-1")).text
+
+    def chosen(text: str) -> list[str]:
+        return re.findall(r"<option selected>([^<]+)</option>", text)
+
+    assert chosen(both) == ["cirrus", "nimbus-1"]
+    assert chosen(unknown) == ["cirrus"]
+    assert 'id="other"' not in alone

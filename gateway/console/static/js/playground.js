@@ -9,17 +9,23 @@ function start() {
   const stop = root.querySelector("[data-stop]");
   const send = form.querySelector("button");
   const input = (id) => document.getElementById(id);
-  const messages = [];
+  const words = root.dataset;
+  const threads = [[], []]; // what each model was asked and replied
   let key = null;
   let running = null;
+  let compared = false;
 
-  function body(text) {
+  function models() {
+    return [input("model").value, input("other")?.value].filter(Boolean);
+  }
+
+  function body(text, model = models()[0], thread = threads[0]) {
     const system = input("system").value.trim();
     const asked = {
-      model: input("model").value,
+      model,
       messages: [
         ...(system ? [{ role: "system", content: system }] : []),
-        ...messages,
+        ...thread,
         ...(text ? [{ role: "user", content: text }] : []),
       ],
       stream: true,
@@ -41,7 +47,7 @@ function start() {
     show(
       "python",
       "import os\n\nfrom openai import OpenAI\n\n" +
-        `client = OpenAI(base_url="${root.dataset.playground}/v1", api_key=os.environ["API_KEY"])\n` +
+        `client = OpenAI(base_url="${words.playground}/v1", api_key=os.environ["API_KEY"])\n` +
         `asked = ${JSON.stringify(fields, null, 4)}\n` +
         "for chunk in client.chat.completions.create(**asked, stream=True):\n" +
         "    for choice in chunk.choices:\n" +
@@ -50,28 +56,37 @@ function start() {
     show(
       "typescript",
       'import OpenAI from "openai";\n\n' +
-        `const baseURL = "${root.dataset.playground}/v1";\n` +
+        `const baseURL = "${words.playground}/v1";\n` +
         "const client = new OpenAI({ baseURL, apiKey: process.env.API_KEY });\n" +
         `const stream = await client.chat.completions.create(${json});\n` +
         "for await (const chunk of stream) {\n" +
         '  process.stdout.write(chunk.choices[0]?.delta?.content ?? "");\n}\n',
     );
-    show("curl", `curl ${root.dataset.playground}/v1/chat/completions \\\n` +
+    show("curl", `curl ${words.playground}/v1/chat/completions \\\n` +
       '  -H "Authorization: Bearer $API_KEY" \\\n' +
       '  -H "Content-Type: application/json" \\\n' +
       `  -d '${json.replaceAll("'", "'\\''")}'`);
   }
 
-  function add(role, text) {
+  function add(className) {
     const item = document.createElement("li");
-    const content = document.createElement("p");
-    const note = document.createElement("small");
-    item.className = role;
-    content.textContent = text;
-    note.className = "muted";
-    item.append(content, note);
+    item.className = className;
     list.append(item);
-    return { content, note };
+    return item;
+  }
+
+  // A place for a reply: its parts by name, and `show`, which fills one and uncovers it.
+  function place(item, model) {
+    item.append(root.querySelector("[data-reply]").content.cloneNode(true));
+    const reply = item.lastElementChild;
+    reply.querySelector("h3").textContent = model;
+    const part = (name) => reply.querySelector(`[data-${name}]`);
+    const show = (name, text) => {
+      part(name).textContent = text;
+      const covered = part(name).closest("[hidden]");
+      if (covered) covered.hidden = false;
+    };
+    return { reply, part, show };
   }
 
   async function newKey() {
@@ -82,15 +97,22 @@ function start() {
 
   async function call(asked, signal) {
     for (const again of [false, true]) {
-      key ??= await newKey();
-      const response = await fetch("/v1/chat/completions", {
-        method: "POST",
-        headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
-        body: JSON.stringify(asked),
-        signal,
-      });
+      const held = (key ??= newKey()); // one key for both models
+      const response = await held
+        .then((value) =>
+          fetch("/v1/chat/completions", {
+            method: "POST",
+            headers: { authorization: `Bearer ${value}`, "content-type": "application/json" },
+            body: JSON.stringify(asked),
+            signal,
+          }),
+        )
+        .catch((error) => {
+          held.catch(() => (key = null)); // the next message asks for a key again
+          throw error;
+        });
       if (response.status !== 401 || again) return response;
-      key = null; // expired: a new one, once
+      if (key === held) key = null; // expired: a new one, once
     }
   }
 
@@ -119,53 +141,78 @@ function start() {
     return null;
   }
 
-  async function record(id, note, facts) {
-    note.textContent = [...facts, root.dataset.waiting, id].join(" · ");
+  async function record(id, show) {
+    show("cost", words.waiting);
     const found = await cost(id);
-    if (!found) return;
-    const used = Object.entries(found.usage)
-      .filter(([name, value]) => name.endsWith("_tokens") && value > 0)
-      .map(([name, value]) => `${value} ${name.replace("_tokens", "").replaceAll("_", " ")}`);
-    note.textContent = [...facts, `$${found.cost}`, used.join(", "), id].join(" · ");
+    show("cost", found ? `$${found.cost}` : words.unknown);
+    if (found?.used) show("used", found.used);
   }
 
-  async function ask(text) {
-    const asked = body(text);
-    add("user", text);
-    messages.push({ role: "user", content: text });
-    const { content, note } = add("assistant", "");
-    const facts = [];
-    const started = performance.now();
-    let id = null;
-    running = new AbortController();
-    try {
-      const response = await call(asked, running.signal);
-      id = response.headers.get("x-request-id");
-      if (!response.ok) {
-        const failure = await response.json().catch(() => ({}));
-        throw new Error(`${response.status} ${failure.error?.message ?? ""}`);
-      }
-      for await (const event of events(response)) {
-        if (event.error) throw new Error(event.error.message);
-        const piece = event.choices?.[0]?.delta?.content;
-        if (piece && !facts.length) {
-          const seconds = ((performance.now() - started) / 1000).toFixed(2);
-          facts.push(`${seconds} ${root.dataset.first}`);
-        }
-        if (piece) content.textContent += piece;
-      }
-    } catch (error) {
-      if (error.name === "AbortError") facts.push(root.dataset.stopped);
-      else {
-        content.textContent += `${content.textContent ? "\n" : ""}${root.dataset.failed} ${error.message}`;
-        content.classList.add("error");
-      }
+  async function failure(response) {
+    const { error } = await response.json().catch(() => ({}));
+    const kind = error?.code ?? error?.type ?? "";
+    return new Error([response.status, kind, error?.message].filter(Boolean).join(" "));
+  }
+
+  // Shows a stream as it arrives; returns its text.
+  async function read(response, started, { part, show }) {
+    let seen = false;
+    for await (const event of events(response)) {
+      if (event.error) throw new Error(event.error.message);
+      const choice = event.choices?.[0];
+      const thought = choice?.delta?.reasoning_content ?? choice?.delta?.reasoning;
+      const piece = choice?.delta?.content;
+      if (!seen && (piece || thought)) show("first", seconds(started));
+      seen ||= Boolean(piece || thought);
+      if (thought) show("thinking", part("thinking").textContent + thought);
+      if (piece) part("text").textContent += piece;
+      if (choice?.finish_reason === "length") show("state", words.cut);
     }
+  }
+
+  function seconds(started) {
+    return `${((performance.now() - started) / 1000).toFixed(2)} s`;
+  }
+
+  async function ask(text, model, thread, view, signal) {
+    const { reply, part, show } = view;
+    const asked = body(text, model, thread);
+    const started = performance.now();
+    let failed = false;
+    try {
+      const response = await call(asked, signal);
+      const id = response.headers.get("x-request-id");
+      if (id) {
+        part("id").href = `/app/requests/${id}`;
+        show("id", id);
+      }
+      if (!response.ok) throw await failure(response);
+      await read(response, started, view);
+    } catch (error) {
+      failed = error.name !== "AbortError";
+      show("state", failed ? `${words.failed} ${error.message}` : words.stopped);
+      if (failed) part("state").className = "error";
+    }
+    show("total", seconds(started));
+    reply.removeAttribute("aria-busy");
+    const content = part("text").textContent;
+    if (content && !failed) {
+      thread.push({ role: "user", content: text }, { role: "assistant", content });
+    }
+    if (part("id").textContent) record(part("id").textContent, show);
+  }
+
+  async function askAll(text) {
+    const chosen = models();
+    if (chosen.length > 1 && !compared) threads[1] = [...threads[0]];
+    compared = chosen.length > 1;
+    add("user").textContent = text;
+    const item = add("replies");
+    const views = chosen.map((model) => place(item, model));
+    running = new AbortController();
+    const { signal } = running;
+    await Promise.all(chosen.map((model, n) => ask(text, model, threads[n], views[n], signal)));
     running = null;
-    if (content.textContent && !content.classList.contains("error")) {
-      messages.push({ role: "assistant", content: content.textContent });
-    } else messages.pop();
-    if (id) record(id, note, facts);
   }
 
   form.addEventListener("submit", async (event) => {
@@ -173,18 +220,27 @@ function start() {
     const text = input("message").value.trim();
     if (!text || running) return;
     input("message").value = "";
-    send.disabled = true;
+    send.setAttribute("aria-disabled", "true"); // not `disabled`, which loses the focus
     stop.hidden = false;
-    await ask(text);
-    send.disabled = false;
+    await askAll(text);
+    send.removeAttribute("aria-disabled");
+    if (document.activeElement === stop) send.focus();
     stop.hidden = true;
     showCode();
   });
   stop.addEventListener("click", () => running?.abort());
+  root.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") running?.abort();
+  });
   input("message").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
   root.addEventListener("input", showCode);
+  root.addEventListener("change", () => {
+    const [model, compare] = models();
+    const query = new URLSearchParams(compare ? { model, compare } : { model });
+    history.replaceState(history.state, "", `?${query}`);
+  });
   root.hidden = false;
   showCode();
 }
