@@ -1,4 +1,4 @@
-"""The plot of a usage report, with its legend and the table of the same numbers."""
+"""Plots with their legends and tables of the same numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.console.activity.report import Report
 from gateway.console.activity.scope import calls_href
 from gateway.console.reporting.amounts import compact, duration, percent, rounded_money
 from gateway.console.reporting.filters import Metric
-from gateway.console.reporting.plots import Bar, lines, stacked_bars
+from gateway.console.reporting.plots import Bar, Series, lines, stacked_bars
 from gateway.console.reporting.zones import Bucket, Period, Step
 from gateway.console.web.page import Page
 
@@ -22,7 +22,7 @@ _NAMES = {Step.HOUR: "%b %-d, %H:%M", Step.DAY: "%a, %b %-d, %Y", Step.MONTH: "%
 
 
 class Drawing(NamedTuple):
-    """What the macro `drawing` of `activity/parts.html` shows."""
+    """What the macro `figure` of `activity/parts.html` shows."""
 
     plot: Markup
     series: Sequence[tuple[str, int]]
@@ -70,13 +70,24 @@ def draw(
         calls=f"{report.total.calls:,}",
         cost=rounded_money(report.total.cost_nanousd),
     )
+    return drawing_of(places, series, label, show, is_stacked=report.is_stacked)
+
+
+def drawing_of(
+    bars: Sequence[Bar],
+    series: Sequence[Series],
+    label: str,
+    show: Callable[[float], str],
+    *,
+    is_stacked: bool = True,
+) -> Drawing:
+    """Return bars or lines and the table of their numbers; bars without any have no row."""
     rows = []
     for n, bar in enumerate(bars):
         values = [line.values[n] for line in series]
         if any(value is not None for value in values):
-            cells = ["" if value is None else show(value) for value in values]
-            rows.append((bar_name(bar, period.step), cells))
-    plot = (stacked_bars if report.is_stacked else lines)(places, series, label, show)
+            rows.append((bar.title, ["" if value is None else show(value) for value in values]))
+    plot = (stacked_bars if is_stacked else lines)(bars, series, label, show)
     return Drawing(plot, [(line.name, line.color) for line in series], rows)
 
 

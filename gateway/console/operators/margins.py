@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from starlette.responses import Response
 
+from gateway.console.activity.drawing import drawing_of
 from gateway.console.activity.scope import download, each, viewer_zone, zone_options
 from gateway.console.activity.usage import range_options
 from gateway.console.reporting.amounts import percent, rounded_money
 from gateway.console.reporting.downloads import ExportRow
 from gateway.console.reporting.filters import MarginFilter, MarginGroup
-from gateway.console.reporting.plots import Bar, Series, lines
+from gateway.console.reporting.plots import Bar, Series
 from gateway.console.reporting.zones import Bucket, Step, buckets, segments
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
@@ -74,8 +75,9 @@ async def margins(page: Page) -> Response:
         total=whole,
         share=margin_share(whole),
         rows=[(names.get(group, group), line, margin_share(line)) for group, line in sums],
-        plot=lines(places, series, label, lambda value: rounded_money(round(value))),
-        series=[(line.name, line.color) for line in series],
+        drawing=drawing_of(
+            places, series, label, lambda value: rounded_money(round(value)), is_stacked=False
+        ),
         options={
             "range": range_options(page),
             "group": [

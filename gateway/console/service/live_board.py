@@ -91,13 +91,16 @@ class LiveBoard:
                 self._read_at = time.monotonic()
             return self._kept
 
+    async def reports(self) -> tuple[LiveReport, ...] | None:
+        """Return what all workers report; None: Redis does not respond."""
+        try:
+            return tuple(await self._reports.read())
+        except (RedisUnavailable, ReplyError):
+            return None
+
     async def _read(self) -> LiveFrame:
         now = time.time()
-        reports: tuple[LiveReport, ...] | None
-        try:
-            reports = tuple(await self._reports.read())
-        except (RedisUnavailable, ReplyError):
-            reports = None
+        reports = await self.reports()
         names: Mapping[str, KeyNames] = {}
         calls: tuple[CallRecord, ...] | None
         try:

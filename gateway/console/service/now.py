@@ -10,11 +10,13 @@ from zoneinfo import ZoneInfo
 import msgspec
 from starlette.responses import Response
 
+from gateway.console.activity.drawing import Drawing, drawing_of
 from gateway.console.activity.scope import viewer_zone
 from gateway.console.reporting.amounts import compact, duration, percent, rounded_money
 from gateway.console.reporting.filters import UTC
-from gateway.console.reporting.plots import Bar, Series, stacked_bars
+from gateway.console.reporting.plots import Bar, Series
 from gateway.console.service.board import RECENT_MINUTES, Board
+from gateway.console.service.live_board import pods_of
 from gateway.console.service.vitals import alerts_of
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
@@ -44,6 +46,7 @@ async def now(page: Page) -> Response:
     at = time.time()
     board = await services.health.read()
     vitals = await services.vitals.read()
+    reports = await services.live.reports()
     quarter = int(at) // _QUARTER_S
     first = quarter // _A_HOUR * _A_HOUR - (HOURS - 1) * _A_HOUR
     midnight = quarter // _A_DAY * _A_DAY
@@ -58,6 +61,8 @@ async def now(page: Page) -> Response:
         minutes=RECENT_MINUTES,
         attempts=None if board is None else attempts_of(board),
         vitals=vitals,
+        pods=None if reports is None else pods_of(reports),
+        versions=sorted({each.version for each in reports or ()}),
         alerts=[] if vitals is None else alerts_of(vitals, page.text),
         today=today,
         day=total(rows),
@@ -103,7 +108,7 @@ def _places(starts: Sequence[int], zone: ZoneInfo) -> list[Bar]:
 
 def _calls_plot(
     page: Page, starts: Sequence[int], sums: Sequence[UsageSum], zone: ZoneInfo
-) -> object:
+) -> Drawing:
     series = [
         Series(page.text("served"), 1, [each.calls - each.failed for each in sums]),
         Series(page.text("failed"), 2, [each.failed for each in sums]),
@@ -114,16 +119,16 @@ def _calls_plot(
         calls=f"{calls:,}",
         failed=f"{failed:,}",
     )
-    return stacked_bars(_places(starts, zone), series, label, compact)
+    return drawing_of(_places(starts, zone), series, label, compact)
 
 
 def _money_plot(
     page: Page, starts: Sequence[int], sums: Sequence[UsageSum], zone: ZoneInfo
-) -> object:
+) -> Drawing:
     series = [Series(page.text("charged"), 1, [each.cost_nanousd for each in sums])]
     charged = sum(each.cost_nanousd for each in sums)
     label = page.text("Charged in the last 24 hours: %(amount)s", amount=rounded_money(charged))
-    return stacked_bars(
+    return drawing_of(
         _places(starts, zone), series, label, lambda value: rounded_money(round(value))
     )
 

@@ -152,5 +152,14 @@ if (zone && !document.cookie.includes("zone=")) {
   document.cookie = `zone=${zone}; path=/; max-age=31536000; samesite=lax`;
 }
 
+// What was opened in a part stays open when the part is renewed.
+let opened = [];
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  opened = [...detail.target.querySelectorAll("details[open][id]")].map(({ id }) => id);
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+  prepareTabs(event.target);
+});
+
 prepareTabs(document);
-document.addEventListener("htmx:afterSwap", (event) => prepareTabs(event.target));

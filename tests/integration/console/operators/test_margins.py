@@ -47,6 +47,7 @@ async def test_margins_are_those_of_calls_with_a_known_cost(database: Database, 
     charged = sum(call.cost_nanousd for call in page.calls) + 500
     assert len(ran) <= 2
     assert f"${dollars(charged)}" in text
+    assert "Show as table" in text
     assert "\N{MINUS SIGN}50\N{NARROW NO-BREAK SPACE}%" in text
     gain, loss = found["gain"], found["loss"]
     assert (gain["margin_usd"], gain["margin_share"]) == ("0.0000003", "0.75")

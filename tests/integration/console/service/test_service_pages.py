@@ -12,6 +12,7 @@ from gateway.console.service.board import Board
 from gateway.console.service.components import LONG_NAME
 from gateway.console.service.vitals import Vitals
 from gateway.core.money import dollars
+from gateway.core.routing.live import LiveReport
 from gateway.store.health.minutes import DeploymentMinutes, DeploymentReport, MinuteCounts
 from gateway.store.reports.calls import CallLists
 from gateway.store.sql.database import Database
@@ -22,6 +23,13 @@ from tests.support.reports import statements
 from tests.support.usage import usage_event
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
+
+
+REPORTS = [
+    LiveReport(worker="a", pod="one", version="1.0", running=4),
+    LiveReport(worker="b", pod="two", version="1.1", running=3),
+    LiveReport(worker="c", pod="two", version="1.1", running=2),
+]
 
 
 class Known:
@@ -35,7 +43,7 @@ class Known:
 
 
 @pytest.fixture
-async def page(database: Database) -> Acme:
+async def page(database: Database, monkeypatch: pytest.MonkeyPatch) -> Acme:
     """An operator; Redis has minutes of the only deployment, and the gateway has metrics."""
     found = await acme(database)
     found.console.viewers.viewer = viewer(found.account_id, is_operator=True)
@@ -52,18 +60,21 @@ async def page(database: Database) -> Acme:
     services = found.console.services
     services.health = cast("Any", Known(Board(at=now, deployments={"p/m": minutes})))
     services.vitals = cast("Any", Known(Vitals(in_flight=7, ledger_lag_s=90.0)))
+    monkeypatch.setattr(services.live, "_reports", Known(REPORTS))
     return found
 
 
 async def test_now_shows_the_last_minutes_and_the_day(database: Database, page: Acme) -> None:
-    """Two statements with the session's; an alert has its advice."""
+    """Two statements with the session's; an alert has its advice; plots have tables."""
     with statements(database) as ran:
         text = await page.get("/admin-ui")
 
     assert len(ran) == 1
     assert f"20{NARROW}%" in text  # 8 of 40: the client's failures are not the service's
     assert f"0.25{NARROW}s" in text
-    assert "<dd>7</dd>" in text
+    assert "<dt>Running calls</dt><dd>9</dd><dd>of which on this host: 7</dd>" in text
+    assert ">3</a></dd><dd>on 2 hosts; versions 1.0, 1.1</dd>" in text
+    assert text.count("Show as table") == 2
     assert "The ledger is 90 s behind." in text
     assert "run more ledger writers" in text
     charged = sum(call.cost_nanousd for call in page.calls)
