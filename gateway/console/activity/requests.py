@@ -69,6 +69,7 @@ async def requests(page: Page) -> Response:
     rows, has_older = found[:PER_PAGE], len(found) > PER_PAGE
     zone = shown.dates.zone
     query = shown.query()
+    poll = poll_cursor(shown, rows, period, now_s)
     last = rows[-1] if rows else None
     return page.render(
         "activity/requests.html",
@@ -79,7 +80,7 @@ async def requests(page: Page) -> Response:
         older=shown.query(before=str(cursor_of(last))) if last is not None and has_older else "",
         newest=shown.query(before=""),
         # The list itself never moves; a button says what is new.
-        poll=_poll(shown, rows, period, now_s),
+        poll=shown.query(before=poll) if poll else "",
         min_cost=plain_dollars(shown.min_cost_nanousd) if shown.min_cost_nanousd else "",
         options=filter_options(page, shown, keys),
         is_cut=shown.dates.range is not Range.TODAY and shown.dates.period(now_s) != period,
@@ -93,19 +94,24 @@ async def requests(page: Page) -> Response:
 async def new_requests(page: Page) -> Response:
     """Return the button that says how many calls are newer than those shown."""
     shown = CallsFilter.read(page.request.query_params, viewer_zone(page))
-    place = place_of(shown)
-    count = 0
-    if place is not None:
-        period = shown.dates.period(time.time(), MAX_LIST_DAYS)
-        which = calls_query(page.account.account_id, shown, period)
-        calls = CallLists(page.services.database)
-        count = await calls.count_since(which, place, limit=MOST_NEW)
+    period = shown.dates.period(time.time(), MAX_LIST_DAYS)
+    which = calls_query(page.account.account_id, shown, period)
     return page.render(
         "activity/new_requests.html",
-        count=f"{count}+" if count == MOST_NEW else count,
+        path="/app/requests",
+        count=await count_new(page, shown, which),
+        most=MOST_NEW,
         newest=shown.query(before=""),
         poll=shown.query(),
     )
+
+
+async def count_new(page: Page, shown: CallsFilter, which: CallsQuery) -> int:
+    """Return how many calls are newer than the place of the filter, at most MOST_NEW."""
+    place = place_of(shown)
+    if place is None:
+        return 0
+    return await CallLists(page.services.database).count_since(which, place, limit=MOST_NEW)
 
 
 def _columns(page: Page) -> list[tuple[str, str]]:
@@ -150,12 +156,11 @@ def cursor_of(call: CallRecord) -> Cursor:
     return Cursor(call.at_ms, call.request_id)
 
 
-def _poll(shown: CallsFilter, rows: list[CallRecord], period: Period, now_s: float) -> str:
-    """Return the query of the button for new calls; "": this page cannot have any."""
+def poll_cursor(shown: CallsFilter, rows: list[CallRecord], period: Period, now_s: float) -> str:
+    """Return the place after which calls are new; "": this page cannot have any."""
     if shown.before or shown.request_id or period_ms(period)[1] < now_s * 1000:
         return ""
-    since_ms, _ = period_ms(period)
-    return shown.query(before=str(cursor_of(rows[0]) if rows else Cursor(since_ms, "")))
+    return str(cursor_of(rows[0]) if rows else Cursor(period_ms(period)[0], ""))
 
 
 def row_of(call: CallRecord, keys: Mapping[str, str], zone: ZoneInfo) -> dict[str, object]:

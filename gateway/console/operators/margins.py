@@ -7,20 +7,22 @@ from collections.abc import Mapping, Sequence
 
 from starlette.responses import Response
 
-from gateway.console.activity.drawing import drawing_of
+from gateway.console.activity.drawing import days_of, drawing_of
 from gateway.console.activity.scope import download, each, viewer_zone, zone_options
 from gateway.console.activity.usage import range_options
+from gateway.console.operators.requests import more_fields, requests_href
 from gateway.console.reporting.amounts import percent, rounded_money
 from gateway.console.reporting.downloads import ExportRow
-from gateway.console.reporting.filters import MarginFilter, MarginGroup
+from gateway.console.reporting.filters import MAX_LIST_DAYS, MarginFilter, MarginGroup
 from gateway.console.reporting.plots import Bar, Series
-from gateway.console.reporting.zones import Bucket, Step, buckets, segments
+from gateway.console.reporting.zones import Bucket, Period, Step, buckets, segments
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
 from gateway.core.money import dollars
 from gateway.store.reports.usage import Run, SumRow, SumsBy, SumsFilter, UsageSum, UsageSums, total
 
 MAX_ACCOUNTS = 1000
+_PATH = "/admin-ui/margins"
 _BY = {
     MarginGroup.MODEL: SumsBy.MODEL,
     MarginGroup.DEPLOYMENT: SumsBy.DEPLOYMENT,
@@ -68,27 +70,25 @@ async def margins(page: Page) -> Response:
         Bar(bar.at.strftime(_LABELS[period.step]), bar.at.strftime(_NAMES[period.step]))
         for bar in bars
     ]
+    query = shown.query()
     return page.render(
         "operators/margins.html",
+        headers={"hx-push-url": f"{_PATH}?{query}"},
         shown=shown,
         period=period,
         total=whole,
         share=margin_share(whole),
-        rows=[(names.get(group, group), line, margin_share(line)) for group, line in sums],
+        rows=[
+            (names.get(group, group), line, margin_share(line), _href(group, shown, period, bars))
+            for group, line in sums
+        ],
+        all_calls=requests_href(period),
+        list_days=MAX_LIST_DAYS,
         drawing=drawing_of(
             places, series, label, lambda value: rounded_money(round(value)), is_stacked=False
         ),
-        options={
-            "range": range_options(page),
-            "group": [
-                ("model", page.text("By model")),
-                ("deployment", page.text("By deployment")),
-                ("account", page.text("By account")),
-                ("day", page.text("By time")),
-            ],
-            "zone": zone_options(shown.dates.zone, viewer_zone(page)),
-        },
-        query=shown.query(),
+        options=_options(page, shown),
+        query=query,
         rounded_money=rounded_money,
     )
 
@@ -99,6 +99,31 @@ def margin_share(each_sum: UsageSum) -> str:
     if each_sum.margin_nanousd < 0 < charged:
         return f"\N{MINUS SIGN}{percent(-each_sum.margin_nanousd, charged)}"
     return percent(each_sum.margin_nanousd, charged) if charged > 0 else percent(0, 0)
+
+
+def _options(page: Page, shown: MarginFilter) -> dict[str, list[tuple[str, str]]]:
+    """Return the choices of each filter."""
+    return {
+        "range": range_options(page),
+        "group": [
+            ("model", page.text("By model")),
+            ("deployment", page.text("By deployment")),
+            ("account", page.text("By account")),
+            ("day", page.text("By time")),
+        ],
+        "zone": zone_options(shown.dates.zone, viewer_zone(page)),
+    }
+
+
+def _href(group: str, shown: MarginFilter, period: Period, bars: Sequence[Bucket]) -> str:
+    """Return the list of the calls of a row; "": calls without an upstream cannot be selected."""
+    if shown.group is MarginGroup.DAY:
+        return requests_href(days_of(bars[int(group)], period))
+    if shown.group is MarginGroup.MODEL:
+        return requests_href(period, model=group)
+    if shown.group is MarginGroup.ACCOUNT:
+        return requests_href(period, more=more_fields(group, ""))
+    return requests_href(period, more=more_fields("", group)) if group else ""
 
 
 async def _names(
@@ -146,4 +171,4 @@ def _export(sums: Sequence[tuple[str, UsageSum]], names: Mapping[str, str]) -> l
     return rows
 
 
-ROUTES = (Route("GET", "/admin-ui/margins", Access.OPERATOR, margins),)
+ROUTES = (Route("GET", _PATH, Access.OPERATOR, margins),)

@@ -44,6 +44,7 @@ class CallsQuery(msgspec.Struct, frozen=True, kw_only=True):
     min_cost_nanousd: int = 0
     request_id: str | None = None
     provider: str | None = None
+    upstream_model: str | None = None
 
 
 class CallLists:
@@ -173,6 +174,7 @@ def _conditions(which: CallsQuery) -> list[sa.ColumnElement[bool]]:
         "endpoint": which.endpoint,
         "request_id": which.request_id,
         "provider": which.provider,
+        "upstream_model": which.upstream_model,
     }
     conditions += [_CALLS[name] == value for name, value in wanted.items() if value is not None]
     if set(which.outcomes) == set(_FAILED):

@@ -160,11 +160,11 @@ function start() {
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error.message);
       const choice = event.choices?.[0];
-      const thought = choice?.delta?.reasoning_content ?? choice?.delta?.reasoning;
+      const reasoning = choice?.delta?.reasoning_content ?? choice?.delta?.reasoning;
       const piece = choice?.delta?.content;
-      if (!seen && (piece || thought)) show("first", seconds(started));
-      seen ||= Boolean(piece || thought);
-      if (thought) show("thinking", part("thinking").textContent + thought);
+      if (!seen && (piece || reasoning)) show("first", seconds(started));
+      seen ||= Boolean(piece || reasoning);
+      if (reasoning) show("thinking", part("thinking").textContent + reasoning);
       if (piece) part("text").textContent += piece;
       if (choice?.finish_reason === "length") show("state", words.cut);
     }

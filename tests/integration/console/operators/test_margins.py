@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 
@@ -65,6 +66,18 @@ async def test_margins_are_grouped(page: Acme) -> None:
             assert set(found) == {"Acme", "Other"}
 
     assert len(totals) == 1
+
+
+@pytest.mark.parametrize("group", ["model", "deployment", "account", "day"])
+async def test_numbers_link_to_their_calls(page: Acme, group: str) -> None:
+    """Each list has as many calls as the number says."""
+    text = await page.get(f"/admin-ui/margins?group={group}&range=7d")
+    links = re.findall(r'<a href="(/admin-ui/requests\?[^"]+)">(\d+)</a>', text)
+
+    assert links
+    for path, calls in links:
+        listed = await page.get(path.replace("&amp;", "&"))
+        assert listed.count("data-call=") == int(calls), path
 
 
 async def test_margins_are_for_operators_only(page: Acme) -> None:

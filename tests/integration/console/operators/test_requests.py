@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
+
 import pytest
 
 from gateway.store.accounts.credits import Credits
@@ -23,7 +27,7 @@ async def page(database: Database) -> Operator:
         database,
         usage_event("req_known", account_id=found.acme.account_id, key_id=found.acme.key_id,
                     at_ms=found.acme.calls[0].at_ms, cost_nanousd=400, upstream_cost_nanousd=100,
-                    upstream_request_id="up-77", provider="other"),
+                    upstream_request_id="up-77", provider="other", upstream_model="up"),
     )  # fmt: skip
     return found
 
@@ -44,6 +48,8 @@ async def test_calls_of_all_accounts_are_listed(database: Database, page: Operat
     [
         ("account={account}", {"req_0", "req_1", "req_2", "req_known"}),
         ("provider=other", {"req_known"}),
+        ("provider=other/up", {"req_known"}),
+        ("provider=other/another", set()),
         ("outcome=failures", {"req_1"}),
         ("id=req_strange", {"req_strange"}),
         ("model=nothing", set()),
@@ -56,6 +62,47 @@ async def test_calls_are_filtered(page: Operator, query: str, found: set[str]) -
     known = {"req_0", "req_1", "req_2", "req_known", "req_strange"}
     assert {each for each in known if f"/admin-ui/requests/{each}?" in text} == found
     assert ("No requests match" in text) is not bool(found)
+
+
+async def test_what_is_shown_is_downloaded(page: Operator) -> None:
+    """With what only operators see, and the cells of clients made harmless."""
+    text = await page.get(f"{LIST}?range=7d&account={page.acme.account_id}&format=csv")
+    rows = {row["request_id"]: row for row in csv.DictReader(io.StringIO(text[1:], newline=""))}
+
+    known = rows["req_known"]
+    assert set(rows) == {"req_0", "req_1", "req_2", "req_known"}
+    assert (known["charged_usd"], known["upstream_cost_usd"], known["margin_usd"]) == (
+        "0.0000004", "0.0000001", "0.0000003",
+    )  # fmt: skip
+    assert (known["provider"], known["upstream_request_id"]) == ("other", "up-77")
+    assert (known["address"], known["account_id"]) == ("192.0.2.7", page.acme.account_id)
+    assert (rows["req_0"]["upstream_cost_usd"], rows["req_0"]["margin_usd"]) == ("", "")
+
+
+async def test_button_says_how_many_calls_are_new(database: Database, page: Operator) -> None:
+    """Of those that the filters select; the URL of the list follows the filters."""
+    text = await page.get(f"{LIST}?provider=other")
+    poll = re.search(r'hx-get="(/admin-ui/requests/new\?[^"]+)"', text)
+    assert poll is not None
+    path = poll[1].replace("&amp;", "&")
+    before = await page.get(path)
+    at_ms = page.acme.calls[0].at_ms + 5
+    await book_calls(
+        database,
+        usage_event("req_new", account_id=page.acme.account_id, at_ms=at_ms, provider="other"),
+        usage_event("req_else", account_id=page.acme.account_id, at_ms=at_ms, provider="p"),
+    )
+    after = await page.get(path)
+    part = await page.acme.console.client.get(
+        f"{LIST}?provider=other", headers={"hx-request": "true"}
+    )
+
+    assert "new request" not in before
+    assert "1 new request<" in after
+    assert 'href="/admin-ui/requests?range=today' in after
+    assert "provider=other" in after
+    assert part.headers["hx-push-url"].startswith("/admin-ui/requests?range=today")
+    assert part.headers["hx-push-url"].endswith("&provider=other")
 
 
 async def test_request_shows_what_operators_need(database: Database, page: Operator) -> None:
