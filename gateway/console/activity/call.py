@@ -72,8 +72,10 @@ async def call_page(page: Page, template: str, account_id: str | None, **more: A
             charges=charges,
             days=page.services.settings.sql.usage_retention_days,
         )
+    record = record_text(found, for_operators=account_id is None, show_provider=shows_provider)
     if page.query("format") == "json":
-        return _json(found, show_provider=shows_provider)
+        headers = {"cache-control": "no-store"}
+        return Response(record, media_type="application/json", headers=headers)
     zone = CallsFilter.read(page.request.query_params, viewer_zone(page)).dates.zone
     key, account = await _names(page, found, account_id)
     explained = explain(page.services.catalogue, found)
@@ -91,7 +93,8 @@ async def call_page(page: Page, template: str, account_id: str | None, **more: A
         charges=charges,
         is_charged=bool(found.cost_nanousd),
         sentence=_sentence(page, found),
-        error=_error(found),
+        error=_error(page, found),
+        record=record,
         time_bar=_time_bar(page, found),
         times=_times(page, found),
         attempts=_attempts(found, show_provider=shows_provider),
@@ -189,7 +192,7 @@ def _sentence(page: Page, found: CallRecord) -> str:
     }.get(found.outcome, found.outcome)
 
 
-def _error(found: CallRecord) -> dict[str, object] | None:
+def _error(page: Page, found: CallRecord) -> dict[str, object] | None:
     try:
         kind = ErrorKind(found.error_kind)
     except ValueError:
@@ -197,8 +200,8 @@ def _error(found: CallRecord) -> dict[str, object] | None:
     row, text = SURFACES[kind], ERROR_TEXTS[kind]
     return {
         "kind": kind.value,
-        "meaning": text.meaning,
-        "remedy": text.remedy,
+        "meaning": page.text(text.meaning),
+        "remedy": page.text(text.remedy),
         "source": row.source.value,
     }
 
@@ -233,7 +236,15 @@ def _attempts(found: CallRecord, *, show_provider: bool) -> Sequence[AttemptReco
     ]
 
 
-def _json(found: CallRecord, *, show_provider: bool) -> Response:
+def record_text(found: CallRecord, *, for_operators: bool, show_provider: bool) -> str:
+    """
+    Return the record of a call as indented JSON.
+
+    Args:
+        found: The call.
+        for_operators: Whether upstream, costs and address are included.
+        show_provider: Whether the deployments of the attempts are named.
+    """
     record = {
         "request_id": found.request_id,
         "created_at": rfc3339(found.at_ms // 1000),
@@ -257,11 +268,18 @@ def _json(found: CallRecord, *, show_provider: bool) -> Response:
         "key_id": found.key_id,
         "user_agent": found.user_agent,
     }  # fmt: skip
-    return Response(
-        msgspec.json.format(msgspec.json.encode(record), indent=2),
-        media_type="application/json",
-        headers={"cache-control": "no-store"},
-    )
+    if for_operators:
+        cost = found.upstream_cost_nanousd
+        record |= {
+            "account_id": found.account_id,
+            "provider": found.provider,
+            "upstream_model": found.upstream_model,
+            "upstream_request_id": found.upstream_request_id,
+            **amount_fields("upstream_cost", cost),
+            **amount_fields("margin", None if cost is None else found.cost_nanousd - cost),
+            "address": found.address,
+        }
+    return msgspec.json.format(msgspec.json.encode(record), indent=2).decode()
 
 
 ROUTES = (Route("GET", "/app/requests/{request_id}", Access.VIEWER, call),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import pytest
@@ -55,6 +56,18 @@ async def test_record_is_there_as_json(page: Acme) -> None:
     assert found["usage"]["cache_read_tokens"] == 2000
     assert [each["result"] for each in found["attempts"]] == ["rate_limited", "interrupted"]
     assert not {"address", "upstream_cost", "provider"} & set(found)
+    text = await page.get("/app/requests/req_1")
+    shown = text.partition('<pre id="record-json" tabindex="0"><code>')[2].partition("</code>")[0]
+    assert json.loads(html.unescape(shown)) == found
+
+
+async def test_error_is_in_the_viewers_language(page: Acme) -> None:
+    """Names of settings and headers are code."""
+    page.console.client.cookies.set("language", "zh-CN")
+
+    text = await page.get("/app/requests/req_1")
+
+    assert "连接或流中断。" in text
 
 
 async def test_other_and_unknown_calls_are_not_there(page: Acme) -> None:

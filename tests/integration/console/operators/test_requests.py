@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 
 import pytest
@@ -111,6 +112,9 @@ async def test_request_shows_what_operators_need(database: Database, page: Opera
         text = await page.get(f"{LIST}/req_known")
 
     assert len(ran) <= 5
+    record = json.loads(await page.get(f"{LIST}/req_known?format=json"))
+    assert (record["upstream_cost"], record["margin"]) == ("0.0000001", "0.0000003")
+    assert (record["upstream_request_id"], record["address"]) == ("up-77", "192.0.2.7")
     for shown in ("up-77", "$0.0000001", "$0.0000003", "192.0.2.7", "other/"):
         assert shown in text, shown
 

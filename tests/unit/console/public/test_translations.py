@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 import gateway.console
+from gateway.console.openapi.errors import ERROR_TEXTS
 from gateway.console.web.messages import NAMES, read_po
 from gateway.console.web.navigation import _CUSTOMER, _HEADER, _OPERATOR
 from gateway.settings import Server
@@ -30,6 +31,7 @@ def texts() -> set[str]:
     """All texts of the templates, of the navigation, and of the modules of pages."""
     found = [match for path in TEMPLATES for match in _TEXT.findall(path.read_text("utf-8"))]
     texts = {double or single for double, single in found}
+    texts |= {text for each in ERROR_TEXTS.values() for text in each}
     texts |= {link.label for group in (*_CUSTOMER, *_OPERATOR, _HEADER) for link in group}
     return texts.union(*(texts_of_module(path) for path in MODULES))
 
