@@ -14,7 +14,7 @@ import signal
 
 import httpx2
 import pytest
-from playwright.async_api import Browser, StorageState
+from playwright.async_api import Browser, StorageState, expect
 
 from gateway.demo.server import (
     ScriptedServer,
@@ -248,3 +248,30 @@ async def test_calls_go_on_while_the_console_is_away(pages: GatewayProcess) -> N
     assert "Calls are not affected" in away.text
     assert (done.status_code, done.text.rstrip().endswith("[DONE]")) == (200, True)
     assert back.status_code == 200
+
+
+async def test_part_that_cannot_be_read_is_said_and_retried(
+    browser: Browser, pages: GatewayProcess
+) -> None:
+    """The filters stay; an ended session leads to the sign-in page and back to the filters."""
+    await ensure_operator(browser, pages)
+    context, tab = await visit(browser, pages.base_url, width=390)
+    page = tab.page
+    await sign_in(page, pages.base_url)
+    await tab.open("/app/requests")
+    await page.route("**/app/requests?*", lambda route: route.fulfill(status=503, body="away"))
+    await page.select_option("#outcome", "failed")
+    notice = page.get_by_role("alert")
+    await expect(notice).to_contain_text("could not be renewed")
+    assert await page.input_value("#outcome") == "failed"
+    assert "outcome" not in page.url
+    await page.unroute_all()
+    await notice.get_by_role("button", name="Retry").click()
+    await expect(notice).to_have_count(0)
+    await page.wait_for_url("**/app/requests?*outcome=failed*")
+
+    await context.clear_cookies(name="session")
+    await page.select_option("#outcome", "completed")
+    await page.wait_for_url("**/sign-in?next=*outcome%3Dfailed*")
+    assert [text for text in tab.complaints if "503" not in text] == []
+    await context.close()

@@ -62,7 +62,7 @@ async def book(page: Page) -> Response:
         return await _account(page, money=fields, errors=errors, status=422)
     try:
         # The key makes a form that is sent again book nothing more, whatever became of the first.
-        await page.services.accounts.book(
+        booked = await page.services.accounts.book(
             account_id,
             kind,
             amount,
@@ -73,7 +73,7 @@ async def book(page: Page) -> Response:
     except REFUSALS as error:
         errors["amount"] = _message(error)
         return await _account(page, money=fields, errors=errors, status=409)
-    return page.redirect(f"{PATH}/{account_id}#ledger")
+    return page.redirect(f"{PATH}/{account_id}?booked={booked.entry.id}#ledger")
 
 
 async def change_terms(page: Page) -> Response:
@@ -218,6 +218,7 @@ async def _account(
         account=account,
         credit_limit="" if credit is None else dollars(credit),
         entries=entries[:ENTRIES],
+        booked=next((each for each in entries if str(each.id) == page.query("booked")), None),
         older=entries[ENTRIES - 1].id if len(entries) > ENTRIES else None,
         before=before_id,
         members=await services.people.users.members(account.id),

@@ -221,6 +221,11 @@ class Page:
 
     def to_sign_in(self) -> Response:
         """Return a redirect to the sign-in page, which leads back here."""
+        if self.is_part:
+            # The page as a whole, since the part would otherwise become the sign-in page's.
+            shown = urlsplit(self.request.headers.get("hx-current-url", ""))
+            wanted = f"{shown.path}?{shown.query}" if shown.query else shown.path
+            return Response(headers={"hx-redirect": f"/sign-in?next={quote(wanted, safe='')}"})
         query = self.request.scope["query_string"].decode("latin-1")
         wanted = f"{self.path}?{query}" if query else self.path
         safe = self.request.method in ("GET", "HEAD")

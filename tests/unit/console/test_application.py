@@ -55,11 +55,14 @@ async def test_access_decides_what_a_request_gets(app: ConsoleApp) -> None:
         hidden = await app.client.get("/operator")
         app.viewers.viewer = None
         signed_out = await app.client.get("/viewer?a=1&b=2")
+        part = {"hx-request": "true", "hx-current-url": "https://ai.test/viewer?a=3"}
+        signed_out_part = await app.client.get("/viewer?a=1", headers=part)
 
     assert statuses == [200, 403]
     assert hidden.status_code == 404
     assert signed_out.status_code == 303
     assert signed_out.headers["location"] == "/sign-in?next=%2Fviewer%3Fa%3D1%26b%3D2"
+    assert signed_out_part.headers["hx-redirect"] == "/sign-in?next=%2Fviewer%3Fa%3D3"
 
 
 async def test_forms_are_read_and_bounded(app: ConsoleApp) -> None:

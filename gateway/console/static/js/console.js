@@ -152,6 +152,23 @@ if (zone && !document.cookie.includes("zone=")) {
   document.cookie = `zone=${zone}; path=/; max-age=31536000; samesite=lax`;
 }
 
+// A part that cannot be read is not silently the old one.
+const removeFailure = () => document.getElementById("request-failed")?.remove();
+function showFailure({ detail }) {
+  removeFailure();
+  const notice = document.getElementById("failed")?.content.firstElementChild.cloneNode(true);
+  if (!notice) return;
+  notice.querySelector("button").addEventListener("click", () => {
+    if (detail.elt.matches("form")) detail.elt.requestSubmit();
+    else location.reload();
+  });
+  document.querySelector(".page-head").after(notice);
+}
+for (const name of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(name, showFailure);
+}
+document.addEventListener("htmx:afterSwap", removeFailure);
+
 // What was opened in a part stays open when the part is renewed.
 let opened = [];
 document.addEventListener("htmx:beforeSwap", ({ detail }) => {

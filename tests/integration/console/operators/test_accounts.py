@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.core.money import dollars
 from gateway.errors import ErrorKind, GatewayError
 from gateway.operations.accounts import AccountOperations
 from gateway.store.accounts.accounts import Accounts, Billing
@@ -115,6 +116,10 @@ async def test_credit_is_booked_once_with_its_reason(database: Database, page: O
     assert [(each.kind.value, each.amount_nanousd, each.actor) for each in booked] == [
         ("topup", 25 * 10**9, "operator:user_1")
     ]
+    shown = await page.get(responses[1].headers["location"])
+    balance = booked[0].balance_after_nanousd
+    assert f"$25.00 was booked. The balance after it is ${dollars(balance)}." in shown
+    assert "was booked" not in await page.get(path)
 
 
 async def test_booking_that_failed_is_done_by_sending_the_form_again(
