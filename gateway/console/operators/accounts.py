@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
 from typing import Final
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from gateway.console.activity.scope import download
+from gateway.console.reporting.downloads import ExportRow
 from gateway.console.reporting.filters import LONGEST_VALUE
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
+from gateway.core.calendar import rfc3339
+from gateway.core.money import dollars
 from gateway.errors import GatewayError
 from gateway.operations.accounts import read_terms
 from gateway.operations.values import read_amount, read_text
@@ -21,6 +27,12 @@ SUM_DAYS: Final = 30
 _QUARTER_S: Final = 900
 _DAY_S: Final = 86_400
 PATH: Final = "/admin-ui/accounts"
+EXPORT_LIMIT: Final = 10_000
+_BATCH: Final = 500
+_COLUMNS: Final = (
+    "id", "name", "billing", "credit_limit_usd", "balance_usd", "available_usd",
+    f"charged_{SUM_DAYS}_days_usd", f"margin_{SUM_DAYS}_days_usd", "keys", "last_call",
+)  # fmt: skip
 
 
 async def accounts(page: Page) -> Response:
@@ -88,9 +100,12 @@ async def _list(
     text, wanted, before = search_text(page), page.query("state"), search_text(page, "before")
     state = next((each for each in AccountState if each.value == wanted), None)
     which = AccountsQuery(text=text, state=state, since_quarter=sums_since(now))
-    found = await Directory(page.services.database).accounts(
-        which, before=before, limit=PER_PAGE + 1
-    )
+    directory = Directory(page.services.database)
+    if not errors:
+        file = download(page, "accounts", _COLUMNS, _export(directory, which, before))
+        if file is not None:
+            return file
+    found = await directory.accounts(which, before=before, limit=PER_PAGE + 1)
     lines = found[:PER_PAGE]
     return page.render(
         "operators/accounts.html",
@@ -104,6 +119,7 @@ async def _list(
             (AccountState.IDLE.value, page.text("No calls for %(days)s days", days=SUM_DAYS)),
         ],
         before=before,
+        query=urlencode({"q": text, "state": state.value if state else "", "before": before}),
         older=lines[-1].account.id if len(found) > PER_PAGE else "",
         days=SUM_DAYS,
         now=int(now),
@@ -111,6 +127,29 @@ async def _list(
         errors=errors or {},
         idem=page.new_form_token(),
     )
+
+
+async def _export(
+    directory: Directory, which: AccountsQuery, before: str
+) -> AsyncIterator[ExportRow]:
+    """Yield rows of up to EXPORT_LIMIT accounts, newest first."""
+    left = EXPORT_LIMIT
+    while left > 0:
+        batch = await directory.accounts(which, before=before, limit=_BATCH)
+        for line in batch:
+            account = line.account
+            limit, available = account.terms.credit_limit_nanousd, account.available_nanousd
+            yield [
+                account.id, account.name, account.terms.billing.value,
+                None if limit is None else dollars(limit), dollars(account.balance_nanousd),
+                None if available is None else dollars(available), dollars(line.cost_nanousd),
+                dollars(line.margin_nanousd), line.keys,
+                None if line.last_call_ms is None else rfc3339(line.last_call_ms // 1000),
+            ]  # fmt: skip
+        if len(batch) < _BATCH:
+            return
+        left -= _BATCH
+        before = batch[-1].account.id
 
 
 ROUTES = (

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import AsyncIterator
 from typing import Final
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from gateway.console.activity.scope import download
 from gateway.console.keys.list_line import limits_in_words
-from gateway.console.operators.accounts import search_text
+from gateway.console.operators.accounts import EXPORT_LIMIT, search_text
+from gateway.console.reporting.downloads import ExportRow
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
+from gateway.core.calendar import rfc3339
 from gateway.core.limits import KeyLimits
 from gateway.operations.keys import ChangedKey
 from gateway.store.keys.repository import KeyRevokedError, KeyRow, UnknownKeyError
@@ -22,6 +27,11 @@ PER_PAGE: Final = 50
 STATES: Final = ("active", "disabled", "revoked")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
 _PATH: Final = "/admin-ui/keys"
+_BATCH: Final = 500
+_COLUMNS: Final = (
+    "id", "name", "account_id", "account", "last_four", "origin", "models", "limits", "state",
+    "created", "expires", "last_call",
+)  # fmt: skip
 
 
 async def keys(page: Page) -> Response:
@@ -34,7 +44,11 @@ async def keys(page: Page) -> Response:
         digest=bytes.fromhex(digest) if _DIGEST.match(digest) else None,
         state=state,
     )
-    found = await Directory(page.services.database).keys(which, before=before, limit=PER_PAGE + 1)
+    directory = Directory(page.services.database)
+    file = download(page, "keys", _COLUMNS, _export(directory, which, before, now))
+    if file is not None:
+        return file
+    found = await directory.keys(which, before=before, limit=PER_PAGE + 1)
     lines = found[:PER_PAGE]
     return page.render(
         "operators/keys.html",
@@ -52,10 +66,36 @@ async def keys(page: Page) -> Response:
             ("revoked", page.text("Revoked")),
         ],
         before=before,
+        query=urlencode(
+            {"q": text, "state": state, "digest": digest if which.digest else "", "before": before}
+        ),
         older=lines[-1].row.id if len(found) > PER_PAGE else "",
         late=page.query("late") == "1",
         now=int(now),
     )
+
+
+async def _export(
+    directory: Directory, which: KeysQuery, before: str, now: float
+) -> AsyncIterator[ExportRow]:
+    """Yield rows of up to EXPORT_LIMIT keys, newest first."""
+    left = EXPORT_LIMIT
+    while left > 0:
+        batch = await directory.keys(which, before=before, limit=_BATCH)
+        for line in batch:
+            row = line.row
+            yield [
+                row.id, row.name, row.account_id, line.account_name, row.last_four, row.origin,
+                None if row.models is None else ", ".join(sorted(row.models)),
+                limits_in_words(row.limits or KeyLimits()), _state(row, now),
+                rfc3339(row.created_at),
+                None if row.expires_at is None else rfc3339(row.expires_at),
+                None if line.last_call_ms is None else rfc3339(line.last_call_ms // 1000),
+            ]  # fmt: skip
+        if len(batch) < _BATCH:
+            return
+        left -= _BATCH
+        before = batch[-1].row.id
 
 
 def _state(row: KeyRow, now: float) -> str:

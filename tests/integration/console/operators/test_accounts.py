@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+
 import pytest
 
+from gateway.console.operators import accounts as accounts_page
 from gateway.core.money import dollars
 from gateway.errors import ErrorKind, GatewayError
 from gateway.operations.accounts import AccountOperations
@@ -53,6 +58,21 @@ async def test_long_list_continues(database: Database, page: Operator) -> None:
 
     assert first.count(">many ") == 50
     assert second.count(">many ") == 2
+
+
+async def test_what_is_shown_is_downloaded(page: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In several steps, with the filters."""
+    monkeypatch.setattr(accounts_page, "_BATCH", 1)
+    text = await page.get(f"{LIST}?format=csv")
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(text[1:], newline=""))}
+    some = json.loads(await page.get(f"{LIST}?format=json&q=acm"))
+
+    charged = sum(call.cost_nanousd for call in page.acme.calls)
+    acme = rows["Acme"]
+    assert set(rows) == {"Acme", "Other"}
+    assert (acme["id"], acme["billing"], acme["keys"]) == (page.acme.account_id, "prepaid", "1")
+    assert (acme["charged_30_days_usd"], acme["credit_limit_usd"]) == (dollars(charged), "")
+    assert [each["name"] for each in some] == ["Acme"]
 
 
 async def test_account_is_created_once(database: Database, page: Operator) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+
 import pytest
 
+from gateway.console.operators import keys as keys_page
+from gateway.core.limits import KeyLimits
 from gateway.store.keys.repository import KeyDetails, Keys
 from gateway.store.sql.database import Database
 from tests.support.activity import EVIL
@@ -35,6 +41,28 @@ async def test_keys_of_all_accounts_are_found(database: Database, page: Operator
         assert f"object={other.row.id}" in found
         assert f"object={page.acme.key_id}" not in found
     assert "No key matches" in unknown
+
+
+async def test_what_is_shown_is_downloaded(
+    database: Database, page: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In several steps, with the filters; names of clients begin no formula."""
+    monkeypatch.setattr(keys_page, "_BATCH", 1)
+    details = KeyDetails(name="ci", models=["kimi"], limits=KeyLimits(rpm=5))
+    made = await Keys(database, "sk-").create(page.acme.account_id, details)
+
+    text = await page.get(f"{LIST}?format=csv")
+    rows = {row["id"]: row for row in csv.DictReader(io.StringIO(text[1:], newline=""))}
+    some = json.loads(await page.get(f"{LIST}?format=json&q={made.row.last_four}"))
+
+    assert set(rows) >= {made.row.id, page.acme.key_id}
+    assert rows[page.acme.key_id]["name"] == f"'{EVIL}"
+    assert rows[page.acme.key_id]["last_call"] != ""
+    ci = rows[made.row.id]
+    assert (ci["account"], ci["models"], ci["limits"], ci["state"]) == (
+        "Acme", "kimi", "5 rpm", "active",
+    )  # fmt: skip
+    assert [each["id"] for each in some] == [made.row.id]
 
 
 async def test_key_is_disabled_enabled_and_revoked(database: Database, page: Operator) -> None:
