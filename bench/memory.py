@@ -23,8 +23,10 @@ from pathlib import Path
 
 import uvloop
 
+from bench.harness.processes import private_mb
+from bench.harness.requests import chat_request
+from bench.harness.systems import config, create_key, mock_upstream
 from bench.load import Connection
-from bench.run import Scenario, config, create_key, mock_upstream, request
 from tests.support.gateway_process import GatewayProcess, free_port
 from tests.support.waiting import wait_until
 
@@ -69,15 +71,6 @@ async def hold(port: int, payload: bytes, count: int) -> list[Held]:
     return held
 
 
-def private_mb(pids: list[int]) -> float:
-    """Return the private memory of processes, in megabytes."""
-    kilobytes = 0
-    for pid in pids:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        kilobytes += sum(int(found) for found in re.findall(r"^Private_\w+: +(\d+)", text, re.M))
-    return kilobytes / 1000
-
-
 def running(process: GatewayProcess) -> float:
     """Return how many calls the gateway's metrics count as running."""
     found = re.findall(r"^gateway_in_flight_calls(?:{[^}]*})? (\S+)", process.metrics(), re.M)
@@ -114,7 +107,6 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     model = f"paced-1000000-{options.pace_ms}"
-    scenario = Scenario("held", model, 1, 1, 1, stream=True)
     upstream_port = free_port()
     most = max(counts) + 100
     server = f"max_in_flight = {2 * most}\nmax_in_flight_per_account = {most}\n"
@@ -123,15 +115,11 @@ def main() -> None:
         tempfile.TemporaryDirectory() as home,
         mock_upstream(upstream_port, os.sched_getaffinity(0)),
     ):
-        text = config(upstream_port).replace(
-            'name = "mock"', f'name = "mock"\nmax_connections = {most}'
-        )
-        deployment = f'{{ provider = "mock", model = "{model}" }}'
-        text += f'[[models]]\nname = "{model}"\ndeployments = [{deployment}]\n'
+        text = config(upstream_port, (model,), f"max_connections = {most}")
         process = GatewayProcess(Path(home), text, workers=1, server=server, forked=False)
         try:
             process.start()
-            payload = request(scenario, create_key(process), model)
+            payload = chat_request(create_key(process), model, stream=True)
             time.sleep(3)
             print(f"idle: {private_mb(process.workers()):.1f} MB", flush=True)
             for streams in counts:

@@ -24,9 +24,11 @@ from pathlib import Path
 
 import uvloop
 
+from bench.harness.processes import pin, rss_mb
+from bench.harness.requests import chat_request
+from bench.harness.systems import gateway, mock_upstream
 from bench.load import Connection, run
 from bench.open_loop import BROKEN, OpenLoop, Phase, Sample
-from bench.run import Scenario, gateway, mock_upstream, pin, request, rss_mb
 from tests.support.gateway_process import free_port
 
 REFERENCE_S = 5.0
@@ -233,9 +235,8 @@ def main() -> None:
             mock_upstream(upstream_port, load_cores),
             gateway(Path(directory), upstream_port, worker_cores, server) as (process, key),
         ):
-            payload = request(Scenario("short", "short", 1, 1, 1), key, "short")
-            streamed = Scenario("paced", "paced-500-20", 1, 1, 1, stream=True)
-            stream = request(streamed, key, "paced-500-20")
+            payload = chat_request(key, "short")
+            stream = chat_request(key, "paced-500-20", stream=True)
             workers = process.workers()
             pin(workers, worker_cores)
             uvloop.run(

@@ -26,8 +26,8 @@ from pathlib import Path
 
 import uvloop
 
-from bench.hot_parts import Parts
-from bench.hot_path import CHUNKS, Worker
+from bench.hot.parts import Parts
+from bench.hot.path import CHUNKS, Worker
 
 WHOLE = {"short request", "relayed chunk", "translated chunk"}
 """What `--margin` applies to; the others are parts of the first."""

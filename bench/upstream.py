@@ -1,18 +1,20 @@
 """
 The mock upstream of the benchmarks: as little work as possible for each byte it sends.
 
-    python -m bench.upstream PORT
+    python -m bench.upstream PORT [TLS_PORT CERTIFICATE KEY]
 
-The end of the request's path decides: `.../chat/completions` and `.../messages`
-response in the dialect's form. The JSON body's `model` names the behaviour: `short` returns a small
-JSON at once; `burst-N` streams N chunks as fast as the socket takes them, one write each;
-`paced-N-MS` streams N chunks, one each MS milliseconds.
+The end of the request's path decides: `.../chat/completions` and `.../messages` have a response in
+the dialect's form, `.../count_tokens` a count. The JSON body's `model` names the behaviour: `short`
+returns a small JSON at once; `burst-N` streams N chunks as fast as the socket takes them, one write
+each; `paced-N-MS` streams N chunks, one each MS milliseconds. GET has a list of models for every
+path: routers ask for it, or for the status alone, to find out whether the upstream is healthy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import sys
 
 import uvloop
@@ -68,8 +70,12 @@ SHORT_ANTHROPIC = (
     b'"text":"Hello!"}],"stop_reason":"end_turn","stop_sequence":null,'
     b'"usage":{"input_tokens":20,"output_tokens":2}}'
 )
+COUNT = b'{"input_tokens":20}'
+LISTED = (
+    b'{"object":"list","data":[{"id":"short","object":"model","created":1,"owned_by":"bench"}]}'
+)
 
-
+_COUNTED, _LISTED = whole(COUNT), whole(LISTED)
 _WHOLE = {False: whole(SHORT_OPENAI), True: whole(SHORT_ANTHROPIC)}
 _START = {False: b"", True: chunk(ANTHROPIC_START)}
 _CHUNK = {False: chunk(OPENAI_CHUNK), True: chunk(ANTHROPIC_CHUNK)}
@@ -79,7 +85,11 @@ _TAIL = {False: chunk(OPENAI_TAIL) + CHUNKED_END, True: chunk(ANTHROPIC_TAIL) + 
 def respond(exchange: Exchange) -> None:
     """Write the response, or set the timer that will."""
     connection = exchange.connection
-    anthropic = b"/messages" in exchange.head[: exchange.head.index(b"\r\n")]
+    line = exchange.head.partition(b"\r\n")[0]
+    if line.startswith(b"GET ") or b"/count_tokens" in line:
+        connection.write(_LISTED if line.startswith(b"GET ") else _COUNTED)
+        return
+    anthropic = b"/messages" in line
     found = _MODEL.search(exchange.body)
     kind, *numbers = (found[1] if found else b"short").split(b"-")
     if kind == b"short":
@@ -118,11 +128,17 @@ def _paced(connection: Connection, anthropic: bool, count: int, pace_s: float) -
     step(count)
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, tls_port: int | None = None, *files: str) -> None:
     """Serve on the loopback interface until cancelled."""
-    await ScriptedServer(each_request(respond)).listen(port)
+    server = ScriptedServer(each_request(respond))
+    await server.listen(port)
+    if tls_port is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*files)
+        await server.listen(tls_port, tls=context)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    own, *tls = sys.argv[1:]
+    uvloop.run(serve(int(own), int(tls[0]) if tls else None, *tls[1:]))

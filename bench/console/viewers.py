@@ -1,7 +1,7 @@
 """
 What people at the pages cost calls: the worker's CPU with and without 20 viewers, interleaved.
 
-    python -m bench.viewers [--rounds 10]
+    python -m bench.console.viewers [--rounds 10]
 
 Two gateways of one worker run beside each other, one without a console. Rounds of load alternate
 between them. The viewers look at usage, live pages and a CSV through the worker of the other one;
@@ -26,8 +26,10 @@ from typing import NamedTuple
 
 import uvloop
 
+from bench.harness.processes import cpu_s, pin
+from bench.harness.requests import chat_request
+from bench.harness.systems import config, mock_upstream
 from bench.load import Connection, Outcome, run
-from bench.run import Scenario, config, cpu_s, mock_upstream, pin, request
 from gateway.settings import Server, Settings
 from gateway.store.accounts.accounts import Accounts, Billing, Terms
 from gateway.store.accounts.audit import SYSTEM
@@ -41,10 +43,22 @@ MOST_SHARE = 0.02
 LIVE, USAGE, CSV = 9, 9, 2
 """How many viewers look at each."""
 PAUSE_S = {"usage": 3.0, "csv": 10.0}
+
+
+class Load(NamedTuple):
+    """One load, named after the upstream's behaviour; CPU is divided by requests or chunks."""
+
+    name: str
+    connections: int
+    each: int
+    units_per_request: int
+    stagger_s: float = 0.0
+
+
 LOADS = (
-    Scenario("short", "short", 32, 200, 1),
-    Scenario("burst-100", "burst-100", 16, 40, 100, stream=True),
-    Scenario("paced-100-20", "paced-100-20", 100, 1, 100, stream=True, stagger_s=0.5),
+    Load("short", 32, 200, 1),
+    Load("burst-100", 16, 40, 100),
+    Load("paced-100-20", 100, 1, 100, stagger_s=0.5),
 )
 
 
@@ -145,7 +159,8 @@ async def _people(process: GatewayProcess) -> tuple[str, str]:
 @contextmanager
 def viewing(on: Gateway) -> Iterator[subprocess.Popen[bytes]]:
     """Run the viewers in a process of their own."""
-    command = [sys.executable, "-m", "bench.viewers", "--watch", str(on.process.port), on.token]
+    module = [sys.executable, "-m", "bench.console.viewers"]
+    command = [*module, "--watch", str(on.process.port), on.token]
     process = subprocess.Popen(command)
     try:
         yield process
@@ -196,9 +211,9 @@ def _report(name: str, measured: dict[bool, list[Measured]]) -> bool:
     return share > MOST_SHARE or failures > 0
 
 
-def measure(load: Scenario, target: Gateway) -> Measured:
+def measure(load: Load, target: Gateway) -> Measured:
     """Run a load once."""
-    payload = request(load, target.key, load.model)
+    payload = chat_request(target.key, load.name, stream=load.units_per_request > 1)
     workers, port = target.process.workers(), target.process.port
     uvloop.run(run(port, payload, connections=8, each=1))
     before = cpu_s(workers)
@@ -214,7 +229,7 @@ def measure(load: Scenario, target: Gateway) -> Measured:
     return Measured(used / units * 1e6, p99, outcome.failures)
 
 
-async def paced(port: int, payload: bytes, load: Scenario, gaps: list[float]) -> Outcome:
+async def paced(port: int, payload: bytes, load: Load, gaps: list[float]) -> Outcome:
     """Open one stream on each connection, one after the other."""
     loop = asyncio.get_running_loop()
     made = []

@@ -1,7 +1,8 @@
 """
-What a plan for many machines needs besides `bench.masters`: renewals in Redis, bookings in SQL.
+What a plan for many machines needs besides `bench.micro.masters`: renewals in Redis, and bookings
+in SQL.
 
-    python -m bench.scale_micro [--streams N] [--rounds N]
+    python -m bench.micro.scale [--streams N] [--rounds N]
 
 Prints the microseconds of CPU of a Valkey with an append-only file (user and system) for each
 running call whose lease is renewed, with its checkpoint; and for a PostgreSQL of its own how many

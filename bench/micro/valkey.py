@@ -1,7 +1,7 @@
 """
 CPU of Valkey for a call: its admission, its settlement, and the ledger writer's reading.
 
-    python -m bench.valkey_micro [--other CHECKOUT] [--calls N] [--rounds N]
+    python -m bench.micro.valkey [--other CHECKOUT] [--calls N] [--rounds N]
 
 Runs against a Valkey of its own with an append-only file, and prints the microseconds of CPU (user
 and system, from `INFO cpu`) of that server per call: medians and the range of the rounds, by the
@@ -35,7 +35,7 @@ from tests.support.metering import FakeSql, MeteringWorker, ask_for, event_for
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONCURRENT = (1, 16, 64)
 HOLD_S = 0.008
 USAGE = Usage(input=10, output=12)

@@ -1,7 +1,7 @@
 """
 CPU of planning one call over five deployments, with health and conversations.
 
-    python -m bench.routing_micro [calls]
+    python -m bench.micro.routing [calls]
 
 Prints microseconds of CPU per call: the best and the median of nine rounds, in each of which all
 cases are measured in turn, and what the best adds to the plan of a model with one deployment. The

@@ -1,7 +1,7 @@
 """
 CPU of the ledger writer for decoding and booking calls, on SQLite or PostgreSQL.
 
-    python -m bench.ledger_micro [PostgreSQL URL of an empty database]
+    python -m bench.micro.ledger [PostgreSQL URL of an empty database]
 
 Prints microseconds of CPU (user + system of this process) per call, by the number of calls in a
 batch. All calls belong to one account and are priced, so each adds a usage row and a ledger entry.

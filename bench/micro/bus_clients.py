@@ -1,7 +1,7 @@
 """
 The gateway's Redis client beside redis-py and valkey-glide: CPU and latency of one worker.
 
-    python -m bench.bus_clients [--calls N] [--rounds N]
+    python -m bench.micro.bus_clients [--calls N] [--rounds N]
 
 Each sends the same script, which reads and writes one hash, to a Valkey of its own over TCP on the
 loopback interface, from 1, 16 and 256 coroutines at once. Prints the microseconds of CPU of this

@@ -1,7 +1,7 @@
 """
 CPU of one worker for admitting and settling calls, against a real Valkey on a Unix socket.
 
-    python -m bench.reservation_micro [calls] [at once]
+    python -m bench.micro.reservation [calls] [at once]
 
 Prints microseconds of CPU (user + system) per pair of `reserve` and `settle`, three runs, for an
 account with and without limits of its key; and for the same event through the journal alone.

@@ -1,7 +1,7 @@
 """
 The pages of an account with a million calls: statements, time, size, and memory of a long CSV.
 
-    python -m bench.pages [--calls 1000000] [--home DIR] [--postgres]
+    python -m bench.console.pages [--calls 1000000] [--home DIR] [--postgres]
 
 It fills a database (`--home` keeps one of SQLite for the next run; `--postgres` starts a server of
 its own), serves the pages in this process with a real session, and compares each with its budget.

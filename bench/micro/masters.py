@@ -1,7 +1,7 @@
 """
 What one, two and three Redis masters carry: CPU of each for a call, and the calls a second of them.
 
-    python -m bench.masters [--calls N] [--rounds N]
+    python -m bench.micro.masters [--calls N] [--rounds N]
 
 Starts as many Valkey servers with an append-only file, each with a worker and a ledger reader of
 its own, as accounts are spread over masters: no call needs two of them. All run at once. Prints for
@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MASTERS = (1, 2, 3)
 AT_ONCE = 64
 
@@ -29,7 +29,7 @@ def measured(masters: int, limited: bool, calls: int, rounds: int) -> list[float
     """Return the CPU in us for a call of each master, the median of its rounds."""
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", "bench.valkey_micro", "--serve"],
+            [sys.executable, "-m", "bench.micro.valkey", "--serve"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )

@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic
 from typing import cast
 
-from bench.hot_path import BODY, HEADERS, JSON_BODY, Client, Work, Worker
+from bench.hot.path import BODY, HEADERS, JSON_BODY, Client, Work, Worker
 from gateway.core.model import Endpoint, Wire
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel

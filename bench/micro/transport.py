@@ -1,7 +1,7 @@
 """
 What the upstream transport costs by itself: CPU per request, per streamed chunk, per parsed chunk.
 
-    python bench/transport_micro.py
+    python bench/micro/transport.py
 
 A mock upstream runs in a process of its own; CPU is this process's, user + system, on uvloop.
 `parse` feeds `data_received` without a socket: the Python and llhttp share of a chunk.

@@ -4,8 +4,8 @@ Settle a call while Redis Cluster moves its account's key to another master, and
 The gateway refuses clusters; here the check is switched off. Of the keys of the account's shard
 only the account itself has moved: MIGRATE may take keys in any order.
 
-    python -m bench.reshard             # as the scripts are: account keys are not declared
-    python -m bench.reshard declared    # with the account's key among the KEYS of `settle`
+    python -m bench.micro.reshard             # as the scripts are: account keys are not declared
+    python -m bench.micro.reshard declared    # with the account's key among the KEYS of `settle`
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What pages of the console cost; see bench/README.md."""

@@ -1,0 +1,1 @@
+"""The hot path of one worker in one process, for `bench.parts`."""

@@ -1,0 +1,1 @@
+"""Parts of the gateway measured alone: Redis, SQL, routing, connections; see bench/README.md."""
