@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from zoneinfo import ZoneInfo
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from gateway.console.activity.scope import (
@@ -55,7 +56,7 @@ async def requests(page: Page) -> Response:
     period = shown.dates.period(now_s, MAX_LIST_DAYS)
     calls = CallLists(page.services.database)
     which = calls_query(page.account.account_id, shown, period)
-    before = place_of(shown)
+    before = await start_of(calls, page.account.account_id, shown)
     keys = await key_names(page)
     file = download(
         page,
@@ -149,6 +150,24 @@ def place_of(shown: CallsFilter) -> CallPlace | None:
     """Return the place after which a page begins; None: at the newest."""
     cursor = Cursor.read(shown.before)
     return None if cursor is None else CallPlace(cursor.at_ms, cursor.id)
+
+
+async def start_of(
+    calls: CallLists, account_id: str | None, shown: CallsFilter
+) -> CallPlace | None:
+    """
+    Return the place after which a list or a download begins; None: at the newest.
+
+    `before` is a cursor, or the id of a call: a download that reached its limit is continued by the
+    id in its last row.
+    """
+    place = place_of(shown)
+    if place is not None or not shown.before:
+        return place
+    found = await calls.call(account_id, shown.before)
+    if found is None:
+        raise HTTPException(404)
+    return CallPlace(found.at_ms, found.request_id)
 
 
 def cursor_of(call: CallRecord) -> Cursor:

@@ -18,9 +18,9 @@ from gateway.console.activity.requests import (
     count_new,
     cursor_of,
     filter_options,
-    place_of,
     poll_cursor,
     row_of,
+    start_of,
 )
 from gateway.console.activity.scope import download, viewer_zone
 from gateway.console.operators.accounts import search_text
@@ -63,7 +63,7 @@ async def requests(page: Page) -> Response:
     period = shown.dates.period(now_s, MAX_LIST_DAYS)
     calls = CallLists(page.services.database)
     which = _selected(page, shown)
-    before = place_of(shown)
+    before = await start_of(calls, account_id or None, shown)
     file = download(
         page,
         f"requests-{period.first}-{period.last}",

@@ -77,6 +77,10 @@ async def test_what_is_shown_is_downloaded(page: Operator) -> None:
     )  # fmt: skip
     assert (known["provider"], known["upstream_request_id"]) == ("other", "up-77")
     assert (known["address"], known["account_id"]) == ("192.0.2.7", page.acme.account_id)
+    rest = await page.get(f"{LIST}?range=7d&before=req_known&format=json")
+    assert {each["request_id"] for each in json.loads(rest)} >= {"req_1", "req_2"}
+    assert "req_known" not in rest
+    await page.get(f"{LIST}?range=7d&before=req_unknown&format=json", 404)
     assert (rows["req_0"]["upstream_cost_usd"], rows["req_0"]["margin_usd"]) == ("", "")
 
 
