@@ -139,7 +139,7 @@ def adapted(file: str, changes: dict[str, str]) -> str:
 def write_nginx(home: Path, port: int, gateway_port: int) -> list[str]:
     """Write the files; return nginx's arguments."""
     changes = {
-        "server 127.0.0.1:8080;": f"server 127.0.0.1:{gateway_port};",
+        "127.0.0.1:8080": f"127.0.0.1:{gateway_port}",
         "listen 443 ssl http2;": f"listen 127.0.0.1:{port} ssl http2;",
         "/etc/ssl/capio/cert.pem": f"{home}/both.pem",
         "/etc/ssl/capio/key.pem": f"{home}/both.pem",

@@ -145,3 +145,41 @@ class SentinelProcess:
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class SentinelGroup:
+    """
+    A primary, its replica and a Sentinel.
+
+    Args:
+        persist: As `ValkeyProcess`.
+    """
+
+    SERVICE = "capio-main"
+
+    def __init__(self, *, persist: bool = False) -> None:
+        self.ports = (free_port(), free_port())
+        first, second = (str(port) for port in self.ports)
+        quick = ("--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0")
+        self.primary = ValkeyProcess("--port", first, *quick, persist=persist)
+        self.replica = ValkeyProcess(
+            "--port", second, *quick, "--replicaof", "127.0.0.1", first, persist=persist
+        )
+        self.primary.start()
+        self.replica.start()
+        self.sentinel = SentinelProcess(self.SERVICE, self.ports[0])
+
+    def url(self, before: str = "") -> str:
+        """Return the address; `before` are further Sentinels, each with a comma behind it."""
+        return f"redis+sentinel://{before}127.0.0.1:{self.sentinel.port}/{self.SERVICE}"
+
+    def knows_the_replica(self) -> bool:
+        """Return whether the Sentinel could make the replica the primary."""
+        replicas = self.sentinel.command("SENTINEL", "REPLICAS", self.SERVICE)
+        return str(self.ports[1]).encode() in replicas
+
+    def close(self) -> None:
+        """Kill all and remove their directories."""
+        self.sentinel.close()
+        self.primary.close()
+        self.replica.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 
@@ -30,3 +31,9 @@ def wait_until_sync(predicate: Callable[[], object], timeout_s: float = 5.0) -> 
     while not predicate():
         assert time.monotonic() < deadline, f"not true within {timeout_s} s: {predicate}"
         time.sleep(POLL_S)
+
+
+def accepts(port: int) -> bool:
+    """Return whether something listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -10,44 +10,15 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from gateway.store.redis.address import RedisAddress, cold_client, parse_address
+from gateway.store.redis.address import cold_client, parse_address
 from gateway.store.redis.client import PipelinedRedis, RedisLimits, RedisState
 from gateway.store.redis.connection import open_connection
 from gateway.store.redis.pubsub import Subscription
 from tests.support.gateway_process import free_port
-from tests.support.valkey import SentinelProcess, ValkeyProcess
+from tests.support.valkey import SentinelGroup
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
-
-SERVICE = "capio-main"
-
-
-class Group:
-    """A primary, its replica and a Sentinel."""
-
-    def __init__(self) -> None:
-        self.ports = (free_port(), free_port())
-        first, second = (str(port) for port in self.ports)
-        quick = ("--repl-diskless-sync-delay", "0")
-        self.primary = ValkeyProcess("--port", first, "--bind", "127.0.0.1", *quick)
-        self.replica = ValkeyProcess(
-            "--port", second, "--bind", "127.0.0.1", "--replicaof", "127.0.0.1", first
-        )
-        self.primary.start()
-        self.replica.start()
-        self.sentinel = SentinelProcess(SERVICE, self.ports[0])
-
-    def target(self, before: str = "") -> RedisAddress:
-        return parse_address(f"redis+sentinel://{before}127.0.0.1:{self.sentinel.port}/{SERVICE}")
-
-    def knows_the_replica(self) -> bool:
-        return str(self.ports[1]).encode() in self.sentinel.command("SENTINEL", "REPLICAS", SERVICE)
-
-    def close(self) -> None:
-        self.sentinel.close()
-        self.primary.close()
-        self.replica.close()
 
 
 async def reads(client: Redis, value: bytes) -> bool:
@@ -58,8 +29,8 @@ async def reads(client: Redis, value: bytes) -> bool:
 
 
 @pytest.fixture
-async def group() -> AsyncIterator[Group]:
-    started = Group()
+async def group() -> AsyncIterator[SentinelGroup]:
+    started = SentinelGroup()
     try:
         await wait_until(lambda: asyncio.to_thread(started.knows_the_replica), 20)
         yield started
@@ -84,10 +55,10 @@ class Heard:
 
 
 async def test_failover_moves_bus_subscription_and_cold_client_to_the_new_primary(
-    group: Group,
+    group: SentinelGroup,
 ) -> None:
     """One dead Sentinel in the list costs nothing; after the primary's death all go on."""
-    target = group.target(before=f"127.0.0.1:{free_port()},")
+    target = parse_address(group.url(f"127.0.0.1:{free_port()},"))
     heard = Heard()
     bus = PipelinedRedis(target, RedisLimits(command_timeout_s=5, backoff_longest_s=0.1))
     subscription = Subscription(target, "channel", heard)
@@ -118,10 +89,10 @@ async def test_failover_moves_bus_subscription_and_cold_client_to_the_new_primar
 
 # redis-py drops a connection that is cancelled while it is made, without closing it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_close_ends_at_once_while_the_sentinels_are_asked(group: Group) -> None:
+async def test_close_ends_at_once_while_the_sentinels_are_asked(group: SentinelGroup) -> None:
     """At whatever point of the discovery; redis-py may swallow a cancellation."""
     group.primary.kill()
-    target = group.target(before=f"127.0.0.1:{free_port()},")
+    target = parse_address(group.url(f"127.0.0.1:{free_port()},"))
     for step in range(40):
         bus = PipelinedRedis(target, RedisLimits(backoff_longest_s=0.01))
         await bus.start()
@@ -131,7 +102,9 @@ async def test_close_ends_at_once_while_the_sentinels_are_asked(group: Group) ->
     gc.collect()  # so that no other test is warned of those connections
 
 
-async def test_sentinels_that_know_no_such_service_are_a_failed_connect(group: Group) -> None:
+async def test_sentinels_that_know_no_such_service_are_a_failed_connect(
+    group: SentinelGroup,
+) -> None:
     """The error names the service and the Sentinels, for the log."""
     target = parse_address(f"redis+sentinel://127.0.0.1:{group.sentinel.port}/other")
 

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,9 +20,9 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate, pending_revisions
 from gateway.store.sql.tables import LEDGER_ENTRIES
 from tests.support.booking import run_steps
+from tests.support.pooler import PoolerProcess
 from tests.support.postgres import PostgresServer
 from tests.support.usage import encoded, usage_event
-from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.sql
 
@@ -37,44 +31,22 @@ SERVERS = 2
 
 
 @pytest.fixture(scope="module")
-def pooler(postgres: PostgresServer) -> Iterator[Path]:
-    """The folder of the socket of a PgBouncer in front of PostgreSQL."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        pytest.skip("pgbouncer is not installed")
-    home = Path(tempfile.mkdtemp(prefix="capio-pgb-"))
-    server = postgres.create_database().partition("host=")[2]
-    (home / "pgbouncer.ini").write_text(
-        f"[databases]\n* = host={server} user=capio\n"
-        f"[pgbouncer]\nunix_socket_dir = {home}\nlisten_port = 6432\nauth_type = any\n"
-        f"pool_mode = transaction\ndefault_pool_size = {SERVERS}\nmax_client_conn = 50\n"
-    )
-    as_user: dict[str, Any] = {}
-    if os.geteuid() == 0:  # PgBouncer refuses to run as root
-        nobody = pwd.getpwnam("nobody")
-        for path in (home, home / "pgbouncer.ini"):  # whatever the umask of a test
-            os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, str(home / "pgbouncer.ini")], stdout=log, stderr=log, **as_user
-        )
+def pooler(postgres: PostgresServer) -> Iterator[PoolerProcess]:
+    """A PgBouncer in front of PostgreSQL."""
+    started = PoolerProcess(postgres.create_database(), SERVERS)
     try:
-        wait_until_sync((home / ".s.PGSQL.6432").exists, 20)
-        yield home
+        yield started
     finally:
-        process.kill()
-        process.wait()
-        shutil.rmtree(home)
+        started.close()
 
 
-def through(pooler: Path, url: str, **members: Any) -> Settings:
+def through(pooler: PoolerProcess, url: str, **members: Any) -> Settings:
     """Return settings with the pooler in place of the server of `url`."""
-    return Settings(sql=Sql(url=f"{url.partition('host=')[0]}host={pooler}&port=6432", **members))
+    return Settings(sql=Sql(url=pooler.through(url), **members))
 
 
 async def test_every_transaction_may_run_on_another_server(
-    postgres: PostgresServer, pooler: Path
+    postgres: PostgresServer, pooler: PoolerProcess
 ) -> None:
     """Migration, ORM and driver: eight clients on two servers book 80 calls exactly."""
     url = postgres.create_database()
@@ -103,7 +75,7 @@ async def test_every_transaction_may_run_on_another_server(
 
 
 async def test_pooler_without_the_setting_is_an_error_that_names_it(
-    migrated_postgres: str, postgres: PostgresServer, pooler: Path
+    migrated_postgres: str, postgres: PostgresServer, pooler: PoolerProcess
 ) -> None:
     """Statements that were prepared on one server are missing on the other."""
     settings = through(pooler, postgres.create_database(migrated_postgres))

@@ -1,0 +1,51 @@
+"""Several pods under load, disturbed; `python -m tests.pods.run` is the long form."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.pods.fleet import Redis, SentinelRedis, SingleRedis
+from tests.pods.run import SCENARIOS, UNHARMED, play
+
+SECONDS = float(os.environ.get("CAPIO_PODS_S", "4"))
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.sql,
+    pytest.mark.heavy,
+    pytest.mark.slow,
+    pytest.mark.timeout(300 + 10 * SECONDS),
+]
+
+
+@pytest.mark.parametrize(
+    ("redis", "proxy", "names"),
+    [
+        (SingleRedis, "haproxy", [*SCENARIOS]),
+        (SentinelRedis, "nginx", ["rolling restart", "Redis killed"]),
+    ],
+    ids=["single-haproxy", "sentinel-nginx"],
+)
+def test_pods_lose_and_double_nothing(
+    tmp_path: Path, redis: Callable[[], Redis], proxy: str, names: list[str]
+) -> None:
+    """
+    Pods are replaced, killed and scaled down, Redis and PostgreSQL are killed, all under load.
+
+    No stream is malformed, every response is charged once by the upstream's own record, and limits
+    hold over all pods. Pods that are stopped with SIGTERM and a killed PostgreSQL fail no call.
+    """
+    shown, limits = asyncio.run(play(tmp_path, redis(), proxy, SECONDS, names))
+
+    assert [each for scenario in shown for each in scenario.differences] == []
+    assert {each.name: dict(each.ended) for each in shown if each.name in UNHARMED} == {
+        name: {} for name in UNHARMED if name in names
+    }
+    assert all(each.whole >= 5 for each in shown)
+    for found, least, most in limits.values():
+        assert least <= found <= most
