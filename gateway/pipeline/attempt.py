@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import nullcontext
-from time import monotonic
+from time import monotonic, time
 
 from gateway.core.model import Deployment, HedgeRules
 from gateway.core.pricing import cost_nanousd
@@ -34,6 +34,7 @@ from gateway.protocols.http.errors.upstream_errors import (
 )
 from gateway.protocols.http.errors.upstream_faults import is_signature_refusal, read_fault
 from gateway.protocols.http.headers import client_headers
+from gateway.protocols.http.retry_after import dated
 from gateway.telemetry.call_metrics import CallMetrics
 from gateway.upstream.decompress import decompress
 
@@ -300,9 +301,10 @@ class AttemptRunner:
     ) -> RefusalError:
         call = context.call
         body = await self._error_body(upstream)
-        fault = read_fault(candidate.wire, upstream.status, upstream.headers, body or b"")
+        received = dated(upstream.headers, time())
+        fault = read_fault(candidate.wire, upstream.status, received, body or b"")
         if candidate.wire is call.client_wire and body is not None:
-            headers = client_headers(upstream.headers, call.request_id, stream=False, error=True)
+            headers = client_headers(received, call.request_id, stream=False, error=True)
             original = ErrorResponse(upstream.status, tuple(headers), body)
             original = original.with_body(without_account_ids(body))
             response = relay_error(fault, candidate.wire, call.model_asked, original)

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,7 @@ def test_fallback_model_is_priced_and_recorded_as_itself(scene: Scene) -> None:
 
 def test_rate_limit_is_a_rest_not_a_breakage(scene: Scene) -> None:
     """429 with `retry-after`: the other deployment serves; the time over, it is ready."""
-    scene.a.status, scene.a.retry_after = 429, 3
+    scene.a.status, scene.a.retry_after = 429, "3"
     for number in range(12):
         assert scene.ask(f"c{number}").headers["x-capio-provider"] == "b"
     assert len(scene.a.calls) <= 4, "each key of each worker at most once"
@@ -214,6 +215,23 @@ def test_rate_limit_is_a_rest_not_a_breakage(scene: Scene) -> None:
     scene.a.status = 200
     until(lambda: scene.states()["a/m"] == "ready", "never ready again")
     assert scene.a.probes == 0
+
+
+def test_client_gets_a_date_of_the_upstream_as_seconds(scene: Scene) -> None:
+    """Although the upstream sends no `date`; one that has passed keeps nothing from being used."""
+    scene.a.status = 429
+    scene.a.retry_after = formatdate(time.time() + 900, usegmt=True)
+    with pytest.raises(openai.RateLimitError) as raised:
+        scene.ask(extra_headers={"x-capio-only": "a"})
+    assert 890 <= int(raised.value.response.headers["retry-after"]) <= 900
+    assert scene.states()["a/m"] == "resting"
+
+    scene.b.status, scene.b.retry_after = 429, formatdate(time.time() - 900, usegmt=True)
+    with pytest.raises(openai.RateLimitError) as raised:
+        scene.ask(extra_headers={"x-capio-only": "b"})
+    assert raised.value.response.headers["retry-after"] == "0"
+    scene.b.status = 200
+    assert scene.ask().headers["x-capio-provider"] == "b"
 
 
 def test_preferences_are_followed_or_refused(scene: Scene) -> None:

@@ -13,13 +13,13 @@ class CachingUpstream(ScriptedThread):
     """
     Serves chat completions, and reports how much of each prompt it had seen before.
 
-    `status` other than 200 makes every call fail with it.
+    `status` other than 200 makes every call fail with it. It sends no `date`.
     """
 
     def __init__(self) -> None:
         super().__init__(self._respond)
         self.status = 200
-        self.retry_after: int | None = None
+        self.retry_after: str | None = None
         self.calls: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self._seen: set[str] = set()
@@ -39,7 +39,7 @@ class CachingUpstream(ScriptedThread):
         status, response = self._serve(exchange.json, key)
         wait = b""
         if status == 429 and self.retry_after is not None:
-            wait = b"retry-after: %d\r\n" % self.retry_after
+            wait = f"retry-after: {self.retry_after}\r\n".encode()
         await exchange.send(server.whole(json.dumps(response).encode(), status, wait))
 
     def _serve(self, body: dict[str, Any], key: str | None) -> tuple[int, dict[str, Any]]:

@@ -12,6 +12,8 @@ REST_S: Final = {
     FailureClass.RATE_LIMIT: 10.0,
 }
 """How long a credential rests after a failure without `retry-after`."""
+LONGEST_REST_S: Final = 600.0
+"""The default bound of a rest, of credentials and of deployments, whatever `retry-after` says."""
 
 
 class CredentialRotation:
@@ -22,12 +24,14 @@ class CredentialRotation:
 
     Args:
         count: Number of credentials, at least 1.
+        longest_rest_s: Bound of what an upstream may demand.
     """
 
-    __slots__ = ("_current", "_rests_until", "count")
+    __slots__ = ("_current", "_rests_until", "count", "longest_rest_s")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, longest_rest_s: float = LONGEST_REST_S) -> None:
         self.count = count
+        self.longest_rest_s = longest_rest_s
         self._current = 0
         self._rests_until = [0.0] * count
 
@@ -47,7 +51,10 @@ class CredentialRotation:
         self, index: int, failure: FailureClass, retry_after_s: float | None, now: float
     ) -> bool:
         """Let a credential rest after a failure; return whether another one is ready."""
-        seconds = retry_after_s if retry_after_s is not None else REST_S.get(failure, 0.0)
+        if retry_after_s is None:
+            seconds = REST_S.get(failure, 0.0)
+        else:
+            seconds = min(retry_after_s, self.longest_rest_s)
         self._rests_until[index] = max(self._rests_until[index], now + seconds)
         return any(until <= now for until in self._rests_until)
 

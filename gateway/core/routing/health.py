@@ -16,11 +16,10 @@ from typing import Final
 import msgspec
 
 from gateway.core.circuit_breaker import BreakerState, CircuitBreaker
+from gateway.core.routing.credentials import LONGEST_REST_S
 from gateway.core.routing.failures import RULES, Effect, FailureClass
 from gateway.core.routing.order import Failure
 
-LONGEST_REST_S: Final = 600.0
-"""The default bound of a rest: after it, a call is tried even if `retry-after` was longer."""
 OLDEST_S: Final = 3600.0
 """A published state that is older is ignored."""
 FIRST_REST_S: Final = 1.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import NamedTuple
 
 import msgspec
@@ -33,6 +33,7 @@ from gateway.pipeline.routing.board import HealthBoard
 from gateway.ports import SharedHealth, Transport, UpstreamRequest
 from gateway.protocols.http.errors.upstream_faults import failure_class, read_fault
 from gateway.protocols.http.headers import translated_headers
+from gateway.protocols.http.retry_after import dated
 from gateway.upstream.decompress import decompress
 
 EVERY_S = 0.5
@@ -244,7 +245,8 @@ class Prober:
             )
         if response.status < 300:
             return _Result(None, response.status)
-        fault = read_fault(candidate.wire, response.status, response.headers, body)
+        received = dated(response.headers, time())
+        fault = read_fault(candidate.wire, response.status, received, body)
         failure = Failure(failure_class(fault), fault.status, fault.retry_after_s)
         return _Result(failure, response.status, fault.message)
 

@@ -114,7 +114,7 @@ class WorkerRouting:
             count = max(1 + len(route.alternatives) for route in provider.wires.values())
             known = self._rotations.get(provider.name)
             if known is None or known.count != count:
-                self._rotations[provider.name] = CredentialRotation(count)
+                self._rotations[provider.name] = CredentialRotation(count, self._routing.max_rest_s)
         routing = self._routing
         limits = RetryLimits(
             max_attempts=routing.max_attempts,

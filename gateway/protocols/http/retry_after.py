@@ -8,9 +8,9 @@ compare dates with a clock that may differ from the upstream's.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
 from typing import Final
 
 Header = tuple[bytes, bytes]
@@ -19,20 +19,37 @@ RETRY_AFTER: Final = frozenset({b"retry-after", b"retry-after-ms"})
 
 _NUMBER: Final = re.compile(rb"\d{1,9}(\.\d{1,9})?")
 _LONGEST_DATE: Final = 40
+_MOST_SECONDS: Final = 999_999_999
+"""The largest whole number that `_NUMBER` accepts."""
+
+
+def dated(upstream: Sequence[Header], received_at: float) -> Sequence[Header]:
+    """
+    Return the headers of a response, with a `date` if its retry advice may need one.
+
+    A recipient notes when it received a response that has no valid `date` (RFC 9110, 6.6.1). The
+    seconds are rounded down, so that a delay computed from them never ends early.
+
+    Args:
+        upstream: Headers of the upstream, names in lower case.
+        received_at: Unix time.
+    """
+    if all(name != b"retry-after" for name, _ in upstream) or _sent_at(upstream) is not None:
+        return upstream
+    return [*upstream, (b"date", formatdate(int(received_at), usegmt=True).encode())]
 
 
 def retry_headers(upstream: Iterable[Header]) -> tuple[Header, ...]:
     """
-    Return the retry headers to relay: numbers as they are, a date as seconds.
+    Return the retry headers to relay: numbers as they are, a date as seconds after `date`.
 
-    A date is converted by the upstream's own `date`; without one it is relayed as it is. Anything
-    else is omitted.
+    Anything else is omitted, and so is a date if the response has no `date`, see `dated`.
 
     Args:
         upstream: Headers of the upstream, names in lower case.
     """
     given = [header for header in upstream if header[0] in RETRY_AFTER or header[0] == b"date"]
-    now = next((_date(value) for name, value in given if name == b"date"), None)
+    now = _sent_at(given)
     kept: list[Header] = []
     for name, value in given:
         stripped = value.strip()
@@ -43,9 +60,8 @@ def retry_headers(upstream: Iterable[Header]) -> tuple[Header, ...]:
             continue
         until = _date(stripped) if name == b"retry-after" else None
         if until is not None and now is not None:
-            kept.append((name, b"%d" % max(0, int((until - now).total_seconds()))))
-        elif until is not None:
-            kept.append((name, stripped))
+            seconds = int((until - now).total_seconds())
+            kept.append((name, b"%d" % min(max(0, seconds), _MOST_SECONDS)))
     return tuple(kept)
 
 
@@ -57,6 +73,12 @@ def retry_after_s(kept: Iterable[Header]) -> float | None:
         if _NUMBER.fullmatch(value):
             return float(value) * unit
     return None
+
+
+def _sent_at(headers: Iterable[Header]) -> datetime | None:
+    """Return the time of the first `date` that is valid."""
+    dates = (_date(value.strip()) for name, value in headers if name == b"date")
+    return next((date for date in dates if date is not None), None)
 
 
 def _date(value: bytes) -> datetime | None:

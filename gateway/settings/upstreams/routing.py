@@ -84,8 +84,8 @@ class Routing(Section, frozen=True):
     max_rest_s: Annotated[
         Seconds,
         Meta(
-            description="Longest time for which a rate limit or an overload keeps a deployment from"
-            " being used, whatever its `retry-after` demands.",
+            description="Longest time for which a rate limit or an overload keeps a deployment or"
+            " a credential from being used, whatever its `retry-after` demands.",
         ),
     ] = 600.0
     probes: Annotated[

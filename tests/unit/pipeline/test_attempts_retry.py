@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from email.utils import formatdate
+from time import monotonic, time
 
 import msgspec
 import pytest
@@ -91,6 +92,49 @@ async def test_long_retry_after_goes_to_the_client() -> None:
 
     assert (client.status, client.header(b"retry-after")) == (429, b"60")
     assert len(bench.transport.requests) == 1
+
+
+@pytest.mark.parametrize(("later_s", "rest_s"), [(60, 60), (7200, 600)])
+async def test_deployment_rests_until_a_date_of_an_upstream_without_a_clock(
+    later_s: int, rest_s: int
+) -> None:
+    """The client gets all seconds; the deployment rests at most ten minutes."""
+    until = formatdate(time() + later_s, usegmt=True).encode()
+    bench = Bench(refusing(429, (b"retry-after", until)))
+    client = FakeClient("/v1/chat/completions", OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert int(client.header(b"retry-after") or 0) == pytest.approx(later_s, abs=2)
+    (health,) = bench.board.blocked()
+    assert health.demanded
+    assert health.rests_until - monotonic() == pytest.approx(rest_s, abs=2)
+
+
+async def test_date_that_has_passed_is_no_rest() -> None:
+    """The call is retried at once, as after a failure without a time."""
+    until = formatdate(time() - 60, usegmt=True).encode()
+    bench = Bench(refusing(429, (b"retry-after", until)), good(), retries=RETRIES)
+    client = FakeClient("/v1/chat/completions", OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert (client.status, bench.event.attempts) == (200, 2)
+    assert bench.board.blocked() == []
+
+
+async def test_rate_limit_of_one_key_without_a_rest_is_not_repeated_with_that_key() -> None:
+    deployment = with_keys(2)
+    refusal = refusing(429, (b"retry-after", b"0"))
+    bench = Bench(
+        refusal, good(), deployments=[deployment], credentials={"a": CredentialRotation(2)}
+    )
+    client = FakeClient("/v1/chat/completions", OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert client.status == 200
+    assert sent_keys(bench) == [b"Bearer secret-key-0", b"Bearer secret-key-1"]
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 429])

@@ -57,8 +57,8 @@ class UpstreamFault(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def retry_after_s(self) -> float | None:
-        """The delay that the upstream asks for; None for a date."""
-        return retry_after_s(self.kept_headers)
+        """The delay that the upstream asks for; None: no time, 0, or one that has passed."""
+        return retry_after_s(self.kept_headers) or None
 
 
 STREAM_CUT: Final = UpstreamFault(

@@ -35,6 +35,15 @@ def test_rest_lasts_as_long_as_the_upstream_says() -> None:
     assert rotation.pick(7.0) == 0
 
 
+def test_rest_is_bounded() -> None:
+    """A `retry-after` of a year does not cost a key for a year."""
+    rotation = CredentialRotation(2, longest_rest_s=60.0)
+    rotation.rest(0, FailureClass.RATE_LIMIT, 31_536_000.0, 0.0)
+    rotation.rest(1, FailureClass.CREDENTIAL, None, 0.0)
+
+    assert rotation.pick(60.0) == 0
+
+
 def test_restored_credential_is_ready() -> None:
     """A key that has worked does not rest."""
     rotation = CredentialRotation(2)

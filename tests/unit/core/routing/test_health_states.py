@@ -2,10 +2,10 @@
 
 import pytest
 
+from gateway.core.routing.credentials import LONGEST_REST_S
 from gateway.core.routing.failures import FailureClass
 from gateway.core.routing.health import (
     IN_A_ROW_S,
-    LONGEST_REST_S,
     DeploymentHealth,
     HealthRules,
     HealthState,

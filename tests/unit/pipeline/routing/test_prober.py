@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from email.utils import formatdate
 from time import monotonic, time
 
 import msgspec
@@ -134,6 +135,17 @@ async def test_answer_that_demands_a_rest_gets_it(status: int, kind: str) -> Non
     assert health.demanded
     assert health.rests_until - monotonic() == pytest.approx(7, abs=1)
     assert scene.shared.events[:3] == ["out", "ready", f"resting {kind}"]
+
+
+async def test_rest_until_a_date_is_measured_by_the_workers_clock() -> None:
+    """The response has no `date` of its own."""
+    until = formatdate(time() + 30, usegmt=True).encode()
+    refusal = FakeUpstreamResponse(503, [*json_head(b"{}"), (b"retry-after", until)], b"{}")
+    scene = Scene(refusal, credentials=1)
+    scene.take_out()
+
+    assert await scene.probe() is HealthState.RESTING
+    assert scene.board.of(LABEL).rests_until - monotonic() == pytest.approx(30, abs=2)
 
 
 @pytest.mark.parametrize(("status", "seconds"), [(200, 60), (429, 60), (503, 90)])

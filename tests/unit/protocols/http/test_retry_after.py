@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from gateway.core.model import Wire
 from gateway.protocols.http.errors.upstream_errors import translate_error
 from gateway.protocols.http.errors.upstream_faults import read_fault
 from gateway.protocols.http.headers import client_headers
-from gateway.protocols.http.retry_after import retry_headers
+from gateway.protocols.http.retry_after import dated, retry_headers
 
 DATE = (b"date", b"Fri, 27 Nov 2026 10:00:00 GMT")
 
@@ -25,6 +27,7 @@ DATE = (b"date", b"Fri, 27 Nov 2026 10:00:00 GMT")
         (b"Friday, 27-Nov-26 10:01:00 GMT", b"60"),
         (b"Fri, 27 Nov 2026 09:00:00 GMT", b"0"),
         (b"Fri, 27 Nov 2026 11:00:00 +0100", b"0"),
+        (b"Fri, 31 Dec 9999 23:59:59 GMT", b"999999999"),
         (b"", None),
         (b"soon", None),
         (b"-1", None),
@@ -44,10 +47,33 @@ def test_retry_after_is_a_number_of_seconds(value: bytes, kept: bytes | None) ->
 
 
 @pytest.mark.parametrize("date", [[], [(b"date", b"yesterday")]])
-def test_date_without_the_upstreams_clock_is_relayed(date: list[tuple[bytes, bytes]]) -> None:
+@pytest.mark.parametrize(
+    ("later_s", "kept"), [(30, b"30"), (0.5, b"1"), (0, b"0"), (-90, b"0"), (86_400, b"86400")]
+)
+def test_date_without_the_upstreams_clock_is_read_by_the_time_of_receipt(
+    date: list[tuple[bytes, bytes]], later_s: float, kept: bytes
+) -> None:
     header = (b"retry-after", b"Fri, 27 Nov 2026 10:00:30 GMT")
+    received_at = datetime(2026, 11, 27, 10, 0, 30, tzinfo=UTC).timestamp() - later_s
 
-    assert retry_headers([header, *date]) == (header,)
+    assert retry_headers(dated([header, *date], received_at)) == ((b"retry-after", kept),)
+
+
+def test_date_without_any_clock_is_omitted() -> None:
+    assert retry_headers([(b"retry-after", b"Fri, 27 Nov 2026 10:00:30 GMT")]) == ()
+
+
+def test_upstreams_clock_is_preferred_to_the_time_of_receipt() -> None:
+    """The two may differ by minutes; the delay that the upstream means does not."""
+    headers = [DATE, (b"retry-after", b"Fri, 27 Nov 2026 10:00:30 GMT")]
+
+    assert retry_headers(dated(headers, 0.0)) == ((b"retry-after", b"30"),)
+
+
+def test_response_without_retry_advice_gets_no_date() -> None:
+    headers = [(b"content-type", b"text/plain"), (b"retry-after-ms", b"5")]
+
+    assert dated(headers, 0.0) is headers
 
 
 def test_milliseconds_are_never_a_date() -> None:
@@ -64,6 +90,23 @@ def test_error_has_the_seconds_whatever_the_wires(wire: Wire, client: Wire) -> N
     fault = read_fault(wire, 429, [DATE, later], b"{}")
 
     assert (b"retry-after", b"30") in translate_error(fault, client, "m").headers
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"7", 7.0),
+        (b"Fri, 27 Nov 2026 10:00:30 GMT", 30.0),
+        (b"Fri, 31 Dec 9999 23:59:59 GMT", 999_999_999.0),
+        (b"0", None),
+        (b"Fri, 27 Nov 2026 09:00:00 GMT", None),
+        (b"soon", None),
+    ],
+)
+def test_fault_demands_a_rest_only_of_a_time_to_come(value: bytes, seconds: float | None) -> None:
+    assert (
+        read_fault(Wire.OPENAI, 429, [DATE, (b"retry-after", value)], b"").retry_after_s == seconds
+    )
 
 
 @pytest.mark.parametrize(("value", "returned"), [(b"5", [b"5"]), (b"soon", [])])
