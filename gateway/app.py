@@ -189,7 +189,7 @@ class EdgeBuilder:
         self._early_heads = stack.enter_context(EarlyHeads(settings.server))
         probes = RedisProbes(stores.redis.command, settings.redis.key_prefix)
         self._routing = WorkerRouting(settings.routing, self._transport, stores.health, probes)
-        stores.health.learn = self._routing.board.learn
+        stores.health.listen(self._routing.board.learn, self._routing.board.recall)
         if self._routing.asked is not None:
             stores.health.on_probe = self._routing.asked.received
         self._routing.start()

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import sqlite3
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import anthropic
 import openai
 import pytest
+import sqlalchemy as sa
 
+from gateway.settings import Server, Settings, Sql
+from gateway.store.sql.database import Database
+from gateway.store.sql.tables import LEDGER_ENTRIES, USAGE_EVENTS
 from tests.support.gateway_process import GatewayProcess, free_port
+from tests.support.postgres import DATABASES, PostgresServer
 from tests.support.waiting import wait_until_sync
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -47,13 +51,24 @@ deployments = [
 
 
 class Scene:
-    """Two deployments of one upstream, and a gateway that knows how fast they usually are."""
+    """
+    Two deployments of one upstream, and a gateway that knows how fast they usually are.
 
-    def __init__(self, home: Path) -> None:
+    Args:
+        home: Of the gateway.
+        sql: URL of its database; None: the embedded one.
+    """
+
+    def __init__(self, home: Path, sql: str | None = None) -> None:
         self.main, spare = free_port(), free_port()
         command = [sys.executable, "-m", "gateway.demo", str(self.main), "0"]
         self._demo = subprocess.Popen([*command, "--spare", str(spare)], stdout=subprocess.DEVNULL)
-        self.process = GatewayProcess(home, CONFIG.format(main=self.main, spare=spare), workers=1)
+        extra = "" if sql is None else f'[sql]\nurl = "{sql}"\n'
+        config = CONFIG.format(main=self.main, spare=spare)
+        self.process = GatewayProcess(home, config, workers=1, extra=extra)
+        self._settings = Settings(
+            server=Server(data_dir=str(self.process.data_dir)), sql=Sql(url=sql or "embedded")
+        )
         self.process.start()
         self.process.capio("accounts", "create", "t", "--postpaid", "--json")
         made = self.process.capio("keys", "create", "--account", "t", "--name", "k", "--json")
@@ -127,24 +142,35 @@ class Scene:
 
     def booked(self, request_id: str) -> tuple[int, int, int, list[dict[str, Any]]]:
         """Return what SQL holds of a call: its ledger entries, charge, our cost and attempts."""
-        path = self.process.data_dir / "capio.db"
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
-            (charged,) = database.execute(
-                "select -sum(amount_nanousd) from ledger_entries where request_id = ?",
-                (request_id,),
-            ).fetchone()
-            cost, ours, chain = database.execute(
-                "select cost_nanousd, upstream_cost_nanousd, chain from usage_events"
-                " where request_id = ?",
-                (request_id,),
-            ).fetchone()
-        return charged, cost, ours, json.loads(chain)
+        return asyncio.run(self._booked(request_id))
+
+    async def _booked(self, request_id: str) -> tuple[int, int, int, list[dict[str, Any]]]:
+        amounts = sa.select(sa.func.sum(LEDGER_ENTRIES.c.amount_nanousd)).where(
+            LEDGER_ENTRIES.c.request_id == request_id
+        )
+        columns = USAGE_EVENTS.c
+        events = sa.select(columns.cost_nanousd, columns.upstream_cost_nanousd, columns.chain)
+        database = Database(self._settings)
+        try:
+            async with database.read() as connection:
+                total = (await connection.execute(amounts)).scalar_one()
+                found = await connection.execute(events.where(columns.request_id == request_id))
+                ((cost, ours, chain),) = found.all()
+        finally:
+            await database.aclose()
+        return -int(total), cost, ours, json.loads(chain)
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """One gateway for all tests, whose only worker has learned."""
-    made = Scene(tmp_path_factory.mktemp("hedging"))
+@pytest.fixture(scope="module", params=DATABASES)
+def scene(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    """One gateway of each kind of database for all tests, whose only worker has learned."""
+    sql = None
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        sql = server.create_database(request.getfixturevalue("migrated_postgres"))
+    made = Scene(tmp_path_factory.mktemp("hedging"), sql)
     try:
         made.learn()
         yield made

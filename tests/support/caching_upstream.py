@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 from gateway.demo import server
@@ -13,13 +15,16 @@ class CachingUpstream(ScriptedThread):
     """
     Serves chat completions, and reports how much of each prompt it had seen before.
 
-    `status` other than 200 makes every call fail with it. It sends no `date`.
+    `status` other than 200 makes every call fail with it. It sends no `date`. While `free`
+    is not set, calls arrive and get no response.
     """
 
     def __init__(self) -> None:
         super().__init__(self._respond)
         self.status = 200
         self.retry_after: str | None = None
+        self.free = threading.Event()
+        self.free.set()
         self.calls: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self._seen: set[str] = set()
@@ -37,6 +42,8 @@ class CachingUpstream(ScriptedThread):
     async def _respond(self, exchange: server.Exchange) -> None:
         (key, *_) = exchange.header("authorization")
         status, response = self._serve(exchange.json, key)
+        if not self.free.is_set():
+            await asyncio.to_thread(self.free.wait)
         wait = b""
         if status == 429 and self.retry_after is not None:
             wait = f"retry-after: {self.retry_after}\r\n".encode()

@@ -85,6 +85,14 @@ class ValkeyProcess:
             return probe.recv(64).startswith(b"+PONG")
         return False
 
+    def command(self, *words: str) -> bytes:
+        """Return the raw reply to a command."""
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(1)
+            link.connect(str(self.socket_path))
+            link.sendall((" ".join(words) + "\r\n").encode())
+            return link.recv(65536)
+
     def pause(self) -> None:
         """Stop the process: connections stay open and nothing responds."""
         os.kill(self.pid, signal.SIGSTOP)

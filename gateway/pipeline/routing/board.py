@@ -60,6 +60,7 @@ class HealthBoard:
         self._unix = unix
         self._known: dict[str, DeploymentHealth] = {}
         self._counts: dict[str, HealthCounts] = {}
+        self._shared_at_ms: dict[str, int] = {}  # of the last change that this worker published
         self.on_outcome: Callable[[str], None] = lambda _: None
         """Called with the label of a deployment that was not ready when an attempt there ends."""
 
@@ -81,6 +82,7 @@ class HealthBoard:
             self.of(label)
         for label in self._known.keys() - labels:
             del self._known[label]
+            self._shared_at_ms.pop(label, None)
 
     def blocked(self) -> list[DeploymentHealth]:
         """Return the deployments that are not ready."""
@@ -173,16 +175,23 @@ class HealthBoard:
         """Apply changes that other workers published, and correct own ones that are out of date."""
         for change in changes:
             health = self._known.get(change.label)
-            age_s = self._unix() - change.at_ms / 1000
             if health is None:
                 continue
             if change.worker == self._worker:
                 self._correct(health, change)
-            elif age_s <= OLDEST_S:
+            elif self._unix() - change.at_ms / 1000 <= OLDEST_S:
                 self._apply(health, change)
 
+    def recall(self, changes: Iterable[HealthChange]) -> None:
+        """Apply the states that Redis kept, and correct those that are older than what is known."""
+        for change in changes:
+            if self._shared_at_ms.get(change.label, 0) <= change.at_ms:
+                self.learn([change])
+            elif health := self._known.get(change.label):
+                self._correct(health, change)
+
     def _correct(self, health: DeploymentHealth, change: HealthChange) -> None:
-        """Share again that a deployment is ready: Redis was away when it became so."""
+        """Share again that a deployment is ready, if Redis was away when it became so."""
         ready = HealthState.READY
         if change.state is not ready and health.state(self._clock()) is ready:
             self._share(health, ready)
@@ -225,6 +234,7 @@ class HealthBoard:
         if self._shared is None:
             return
         now, unix = self._clock(), self._unix()
+        self._shared_at_ms[health.label] = int(unix * 1000)
         rests = state is HealthState.RESTING
         self._shared.publish(
             HealthChange(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -41,7 +42,7 @@ class RedisHealth:
     Args:
         redis: Commands are sent, and their replies not awaited.
         key_prefix: `redis.key_prefix`.
-        learn: Called with each change that another worker published.
+        learn: As for `listen`; called with the states that Redis kept, too.
     """
 
     def __init__(
@@ -54,10 +55,26 @@ class RedisHealth:
         self._prefix = key_prefix
         self._states = states_key(key_prefix)
         self._channel = health_channel(key_prefix)
-        self.learn = learn or (lambda _: None)
+        self._learn = self._recall = learn or (lambda _: None)
         self.on_probe: Callable[[Probe], None] = lambda _: None
         """Called with each probe that an operator asks for, and with its outcomes."""
         self._loading: asyncio.Task[None] | None = None
+        self._unreleased: dict[str, str] = {}
+        """Deployment label -> token of a claim that Redis did not delete."""
+
+    def listen(
+        self,
+        learn: Callable[[Iterable[HealthChange]], None],
+        recall: Callable[[Iterable[HealthChange]], None],
+    ) -> None:
+        """
+        Set what receives states from now on.
+
+        Args:
+            learn: Called with each change that another worker published.
+            recall: Called with the states that Redis kept, at the start and after each outage.
+        """
+        self._learn, self._recall = learn, recall
 
     def publish(self, change: HealthChange) -> None:
         """Send a change to all other workers."""
@@ -93,21 +110,34 @@ class RedisHealth:
 
     def release_probe(self, label: str, token: str) -> None:
         """Delete the claim, after the changes that were published before, if it is this one."""
-        self._send("EVAL", _RELEASE, "1", probe_key(self._prefix, label), token)
+        key = probe_key(self._prefix, label)
+        reply = self._redis.command("EVAL", _RELEASE, "1", key, token)
+        reply.add_done_callback(partial(self._released, label, token))
+
+    def _released(self, label: str, token: str, reply: asyncio.Future[Reply]) -> None:
+        if not reply.cancelled() and reply.exception() is not None:
+            self._unreleased[label] = token
+
+    def _release_again(self) -> None:
+        """Delete claims that Redis kept through an outage: they would delay the next probe."""
+        unreleased, self._unreleased = self._unreleased, {}
+        for label, token in unreleased.items():
+            self.release_probe(label, token)
 
     def subscribed(self, since: float) -> None:  # noqa: ARG002 - of the listener's protocol
         """Load the current states, since changes may have been missed."""
         self._stop_loading()
         self._loading = asyncio.get_running_loop().create_task(self._load())
 
-    def proven(self, since: float) -> None:
-        """Do nothing: health does not depend on receiving every change."""
+    def proven(self, since: float) -> None:  # noqa: ARG002 - of the listener's protocol
+        """Try again what Redis did not accept; health does not depend on receiving every change."""
+        self._release_again()
 
     def received(self, message: bytes) -> None:
         """Apply a change, or pass on a probe."""
         change = _read(message)
         if change is not None:
-            self.learn([change])
+            self._learn([change])
         elif (probe := _read_probe(message)) is not None:
             self.on_probe(probe)
 
@@ -128,7 +158,9 @@ class RedisHealth:
                 # After an outage the subscription may be back before the connection for commands.
                 await asyncio.sleep(_RELOAD_S)
                 continue
-            self.learn(read_states(reply[1::2] if isinstance(reply, list) else ()))
+            kept = read_states(reply[1::2] if isinstance(reply, list) else ())
+            self._recall(kept)
+            self._release_again()
             return
 
     def _send(self, *command: str | bytes) -> None:

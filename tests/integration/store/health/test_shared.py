@@ -131,6 +131,26 @@ async def test_states_are_loaded_once_commands_work_again(valkey: ValkeyProcess)
     exchange.lost()
 
 
+async def test_claim_of_a_probe_that_ended_during_an_outage_is_deleted_afterwards() -> None:
+    """Redis kept it; the next probe need not wait for its end."""
+    valkey = ValkeyProcess(persist=True)
+    valkey.start()
+    worker = await Worker(valkey.url, "t:").start()
+    try:
+        token = await worker.exchange.claim_probe(LABEL)
+        assert token is not None
+        valkey.kill()
+        worker.exchange.release_probe(LABEL, token)
+        await wait_until(lambda: worker.redis.failed_total)
+        valkey.start()
+        assert valkey.command("EXISTS", probe_key("t:", LABEL)) == b":1\r\n"
+
+        await wait_until(lambda: valkey.command("EXISTS", probe_key("t:", LABEL)) == b":0\r\n", 10)
+    finally:
+        await worker.aclose()
+        valkey.close()
+
+
 async def test_counts_of_workers_add_up(workers: list[Worker], prefix: str) -> None:
     """A minute's hash has the sums of all workers, and an end."""
     counts = HealthCounts(5, 3, {"network": 1, "timeout": 1}, {4: 2})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from gateway.core.catalogue import Catalogue
 from gateway.core.routing.failures import FailureClass
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthRules, HealthState
@@ -161,6 +163,29 @@ def test_own_state_that_redis_kept_through_an_outage_is_corrected() -> None:
     assert second.is_ready("a/up-m")
     first.learn(shared.changes)
     assert len(shared.changes) == 1, "its own message, when it comes back, changes nothing"
+
+
+def test_state_that_is_older_than_what_a_worker_found_out_is_corrected() -> None:
+    """Another worker had published it, and Redis kept it through an outage; a newer one holds."""
+    times = Times()
+    first, second, shared = two_workers(times)
+    for _ in range(2):
+        second.attempt_failed(second.of("a/up-m"), DOWN)
+    opened = shared.changes[-1]
+    shared.boards.clear()  # Redis is away
+    times.now += 1
+    first.probe_succeeded(first.of("a/up-m"))
+    shared.changes.clear()
+
+    shared.boards[:] = [first, second]
+    first.recall([opened])
+
+    assert [(each.label, each.state) for each in shared.changes] == [("a/up-m", HealthState.READY)]
+    assert first.is_ready("a/up-m")
+    assert second.is_ready("a/up-m")
+    times.now += 1
+    first.recall([msgspec.structs.replace(opened, at_ms=int(times.unix() * 1000))])
+    assert not first.is_ready("a/up-m")
 
 
 def test_flush_hands_over_counts_once() -> None:
