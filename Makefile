@@ -62,7 +62,7 @@ check-deploy:
 
 # Writes the reference pages of docs/, Prometheus' rules and the dashboard from the code.
 docs: $(DEV_STAMP)
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 	$(BIN)/python deploy/monitoring.py
 
 bench: $(DEV_STAMP)

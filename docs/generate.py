@@ -1,8 +1,8 @@
 """
-Writes the reference pages from the code: `make docs`, or `python docs/generate.py`.
+Writes the reference pages from the code: `make docs`, or `python -m docs.generate`.
 
 Settings come from the descriptions in `gateway/settings`, errors from `gateway/errors.py` and the
-texts in `gateway/console/openapi/errors.py`, dialects from the tables of `gateway/protocols`, metrics from `gateway/telemetry/metrics.py`, the README's costs from `bench/README.md`. `tests/unit/project/test_docs.py` fails
+texts in `gateway/console/openapi/errors.py`, dialects from the tables of `gateway/protocols`, metrics from `gateway/telemetry/metrics.py`, the README's costs from `bench/README.md`, what stands beside them from `bench/results`. `tests/unit/project/test_docs.py` fails
 when a page is not what this module writes.
 """
 
@@ -19,6 +19,9 @@ import msgspec.inspect as types
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from bench.harness import plots
+from bench.harness.published import bench_results, published, readme_part, target_table
+from bench.harness.results import Results
 from gateway.console.library.markdown import anchor_of
 from gateway.console.library.site import site_of
 from gateway.console.library.sources import read_sources
@@ -148,6 +151,20 @@ def pages() -> dict[str, str]:
         "clients.md": clients_page(),
         "dialects.md": dialects_page(),
         "../README.md": readme_page(),
+        **benchmark_pages(published()),
+    }
+
+
+def benchmark_pages(results: Results | None) -> dict[str, str]:
+    """Return the page of the benchmarks, with published results and their plots if there are some."""
+    text = (ROOT / "bench" / "README.md").read_text("utf-8")
+    text = _filled(text, "targets", target_table(results))
+    if results is None:
+        return {"../bench/README.md": text}
+    return {
+        "../bench/README.md": _filled(text, "rounds", bench_results(results)),
+        "images/bench-costs.svg": plots.cost_plot(results),
+        "images/bench-latency.svg": plots.latency_plot(results),
     }
 
 
@@ -296,12 +313,21 @@ def readme_page() -> str:
         nginx = results.get((scenario, "nginx"))
         table += f"| {text} | {nginx[5] if nginx else '-'} | {gateway[5]} | {gateway[7]} |\n"
     readme = (ROOT / "README.md").read_text("utf-8")
-    return re.sub(
-        r"(<!-- costs:.*?-->\n\n).*?(\n<!-- end of costs -->)",
-        lambda match: match[1] + table + match[2],
-        readme,
+    readme = _filled(readme, "costs", table)
+    results = published()
+    return _filled(readme, "peers", readme_part(results)) if results else readme
+
+
+def _filled(page: str, name: str, text: str) -> str:
+    """Return a page with what is between two of its marks replaced."""
+    found, count = re.subn(
+        rf"(<!-- {name}:.*?-->\n).*?(<!-- end of {name} -->)",
+        lambda match: f"{match[1]}\n{text}\n{match[2]}",
+        page,
         flags=re.DOTALL,
     )
+    assert count == 1, f"the page has no place for {name}"
+    return found
 
 
 def _metric_name(metric: MetricWrapperBase) -> str:

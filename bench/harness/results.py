@@ -105,11 +105,6 @@ def _filled(record: Record) -> dict[str, object]:
     return {name: value for name, value in asdict(record).items() if value not in (None, {}, "")}
 
 
-def latest() -> Path:
-    """Return the newest published results: files are named by their day."""
-    return max(FOLDER.glob("*.json"))
-
-
 def environment(**further: str) -> dict[str, str]:
     """Return what the figures are taken on."""
     found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())

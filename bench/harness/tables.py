@@ -59,7 +59,7 @@ def ratio_table(results: Results, names: Sequence[str]) -> str:
         if scenario.kind is Kind.OPEN:
             continue
         cells = [results.median(scenario.name, name, "whole_us") for name in names]
-        rows.append([scenario.title, *(_number(cell) for cell in cells)])
+        rows.append([scenario.title, *(number(cell) for cell in cells)])
     return table(["CPU of all processes, us", *names], rows)
 
 
@@ -122,7 +122,8 @@ def printed(results: Results) -> str:
     return "\n".join(parts)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return a figure with about three digits, or a dash."""
     if value is None:
         return "-"
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
@@ -130,4 +131,4 @@ def _number(value: float | None) -> str:
 
 def _pair(results: Results, scenario: str, system: str, figure: str) -> str:
     pair = [results.median(scenario, system, f"{figure}.{name}") for name in ("p50", "p99")]
-    return " / ".join(_number(value) for value in pair) if None not in pair else "-"
+    return " / ".join(number(value) for value in pair) if None not in pair else "-"

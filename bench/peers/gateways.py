@@ -10,6 +10,7 @@ from typing import Final
 from bench.harness.processes import TreeClock
 from bench.harness.systems import Can, System
 from bench.peers.process import Place, installed, python_version, running
+from bench.peers.routers import SOME_STREAMS
 from tests.support.gateway_process import free_port
 
 LITELLM_KEY: Final = "sk-bench"
@@ -107,5 +108,6 @@ def ferro(place: Place) -> Iterator[System]:
     with running([str(binary), "serve"], place, port, environment) as pid:
         yield System(
             "ferro", port, TreeClock(pid), FERRO_KEY, can=frozenset({Can.MESSAGES}), root=pid,
+            most_streams=SOME_STREAMS,
             about=python_version("ferro", "ferrogw"),
         )  # fmt: skip

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from bench.harness.processes import TreeClock
 from bench.harness.systems import Can, System
 from bench.peers.process import Place, installed, python_version, running
 from tests.support.gateway_process import free_port
 
-_MOST_AT_ONCE = "100000"
+SOME_STREAMS: Final = 1000
+"""More would lengthen a run without showing more."""
+_MOST_AT_ONCE: Final = "100000"
 
 
 @contextmanager
@@ -42,5 +45,5 @@ def _router(name: str, package: str, further: list[str], place: Place) -> Iterat
     with running(command, place, port) as pid:
         yield System(
             name, port, TreeClock(pid), can=frozenset({Can.MESSAGES, Can.COUNT_TOKENS}),
-            root=pid, about=python_version(name, package),
+            root=pid, about=python_version(name, package), most_streams=SOME_STREAMS,
         )  # fmt: skip
