@@ -56,8 +56,8 @@ from gateway.store.keys.entry import channel_name, key_entry_script
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.metering import Metering
 from gateway.store.redis.address import redis_address
-from gateway.store.redis.client import PipelinedRedis, RedisLimits, RedisState
-from gateway.store.redis.pubsub import Subscription
+from gateway.store.redis.client import RedisLimits, RedisState
+from gateway.store.redis.cluster.kinds import pipelined_client, subscription
 from gateway.store.responses.records import ResponseRecords, response_scripts
 from gateway.store.spill.direct import DirectBooking
 from gateway.store.sql.database import Database
@@ -88,7 +88,7 @@ class Stores:
         self.call_metrics = CallMetrics(self.metrics)
         prefix = settings.redis.key_prefix
         target = redis_address(settings, secrets, "capio-worker")
-        self.redis = PipelinedRedis(
+        self.redis = pipelined_client(
             target,
             RedisLimits(command_timeout_s=settings.redis.command_timeout_ms / 1000),
             scripts=[
@@ -108,9 +108,11 @@ class Stores:
             prefix,
             count=lambda source: self.metrics.key_lookups.labels(source).inc(),
         )
-        self._subscription = Subscription(target, channel_name(prefix), self.keys)
+        self._subscription = subscription(self.redis, target, channel_name(prefix), self.keys)
         self.health = RedisHealth(self.redis, prefix)
-        self._health_subscription = Subscription(target, health_channel(prefix), self.health)
+        self._health_subscription = subscription(
+            self.redis, target, health_channel(prefix), self.health
+        )
         self._metering: Metering | None = None
         self._settings = settings
 

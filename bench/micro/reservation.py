@@ -21,7 +21,7 @@ import uvloop
 
 from gateway.core.limits import KeyLimits
 from gateway.core.model import Usage
-from gateway.store.redis.client import PipelinedRedis
+from gateway.store.redis.bus import RedisBus
 from tests.support.metering import FakeSql, MeteringWorker, ask_for, event_for
 from tests.support.valkey import ValkeyProcess
 
@@ -37,7 +37,7 @@ def cpu_us() -> float:
 
 
 async def measure(
-    bus: PipelinedRedis,
+    bus: RedisBus,
     name: str,
     work: Callable[[int], Awaitable[object]],
     calls: int,

@@ -1,124 +1,115 @@
 """
-Settle a call while Redis Cluster moves its account's key to another master, and show the account.
+Calls over a cluster while its slots move and its masters are killed, compared with the charges.
 
-The gateway refuses clusters; here the check is switched off. Of the keys of the account's shard
-only the account itself has moved: MIGRATE may take keys in any order.
+Three masters with a replica each, two workers and a ledger writer in this process. In turns, the
+slots of some shards move to another master, and a master is killed with signal 9, replaced by its
+replica, and started again. Exits with 1 if a call was lost or doubled, or a hold is left.
 
-    python -m bench.micro.reshard             # as the scripts are: account keys are not declared
-    python -m bench.micro.reshard declared    # with the account's key among the KEYS of `settle`
+    python -m bench.micro.reshard [--seconds 120] [--seed 1]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
+import random
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
-from functools import partial
+import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
-import redis.asyncio
 from redis.crc import key_slot
 
-from gateway.core.model import Usage
-from gateway.store.hot_state.redis_schema import RedisKeys
-from gateway.store.redis import connection
-from gateway.store.redis.batches import Header
-from gateway.store.usage.settlements import Settlements
-from tests.support.gateway_process import free_port
-from tests.support.metering import MeteringWorld, event_for
-from tests.support.valkey import ValkeyProcess
+from tests.support.cluster_money import ACCOUNTS, ClusterMoney
+from tests.support.redis_cluster import RedisCluster, Server
 from tests.support.waiting import wait_until
 
-ACCOUNT = "acct_1"
-SLOTS = 16384
-FIELDS = {"n": "running calls", "h": "held", "w": "worst case", "pend": "charged, not in SQL"}
+CLIENTS = 6
+SETTLED_S = 60
+MOVED_AT_ONCE = 5
 
 
-class Master:
-    """A Valkey in cluster mode on a TCP port."""
+class Weather:
+    """What happens to the cluster."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._process = ValkeyProcess("--port", str(self.port), "--cluster-enabled", "yes")
-        self._process.start()
-        self._client = redis.asyncio.Redis(port=self.port, decode_responses=True)
-        self.command: Callable[..., Awaitable[Any]] = self._client.execute_command
+    def __init__(self, cluster: RedisCluster, money: ClusterMoney, seed: int) -> None:
+        self._cluster = cluster
+        self._money = money
+        self._random = random.Random(seed)
+        self._shards = sorted({money.names.of(account_id).shard for account_id in ACCOUNTS})
+        self.events: Counter[str] = Counter()
 
-    async def close(self) -> None:
-        await self._client.aclose()
-        self._process.close()
+    async def blow(self, until: float) -> None:
+        """Move and kill in turns until `until`, monotonic seconds."""
+        while time.monotonic() < until:
+            for shard in self._random.sample(self._shards, MOVED_AT_ONCE):
+                await asyncio.to_thread(self._move, shard)
+                self.events["moved slots"] += 1
+            await asyncio.sleep(1)
+            await self._kill()
+            self.events["killed masters"] += 1
 
+    def _move(self, shard: int) -> None:
+        key = self._money.names.shards[shard].calls
+        old = self._cluster.owner_of(key)
+        others = [each for each in self._masters() if each is not old]
+        self._cluster.move(key_slot(key), old, self._random.choice(others), pause_s=0.02)
 
-async def is_whole(master: Master) -> bool:
-    return (await master.command("CLUSTER INFO"))["cluster_state"] == "ok"
+    def _masters(self) -> list[Server]:
+        shards = self._money.names.shards
+        owners = [self._cluster.owner_of(names.calls) for names in shards]
+        return list(dict.fromkeys(owners))
 
+    async def _kill(self) -> None:
+        masters = await asyncio.to_thread(self._masters)
+        lost = self._random.choice(masters)
+        lost.process.kill()
 
-async def join(old: Master, new: Master) -> None:
-    await old.command("CLUSTER ADDSLOTSRANGE", 0, SLOTS - 1)
-    bus_port = (await new.command("CONFIG GET", "cluster-port"))["cluster-port"]
-    await old.command("CLUSTER MEET", "127.0.0.1", new.port, bus_port)
-    for master in (old, new):
-        await wait_until(partial(is_whole, master))
+        async def is_replaced() -> bool:
+            return lost not in await asyncio.to_thread(self._masters)
 
-
-async def begin_reshard(old: Master, new: Master, key: bytes) -> None:
-    """Move one key, and leave its slot as it is in the middle of a reshard."""
-    slot = key_slot(key)
-    await new.command("CLUSTER SETSLOT", slot, "IMPORTING", await old.command("CLUSTER MYID"))
-    await old.command("CLUSTER SETSLOT", slot, "MIGRATING", await new.command("CLUSTER MYID"))
-    await old.command("MIGRATE", "127.0.0.1", new.port, key, 0, 1000)
-
-
-def declare_account() -> None:
-    """Add the account to the keys of `settle`, whose only account it is."""
-    header = Settlements._header
-
-    def with_account(self: Settlements, shard: int) -> Header:
-        keys, arguments = header(self, shard)
-        account = self._names.shards[shard].accounts + ACCOUNT.encode()
-        return Header((*keys, account), arguments)
-
-    mock.patch.object(Settlements, "_header", with_account).start()
-
-
-async def settle_amid_reshard(old: Master, new: Master, home: Path) -> None:
-    world = MeteringWorld(f"redis://127.0.0.1:{old.port}", home)
-    names = RedisKeys(world.prefix).of(ACCOUNT)
-    account = names.accounts + ACCOUNT.encode()
-    await world.worker.start()
-    world.sql.put()
-    await world.run(Usage(input=10, output=5))  # so that the shard has all its keys
-    held = await world.reserve(input_tokens=10, max_tokens=20)
-    await begin_reshard(old, new, account)
-    await world.worker.settle(held, Usage(input=10, output=5))
-
-    cost = event_for(held.request, Usage(input=10, output=5)).cost_nanousd
-    known = await old.command("HEXISTS", names.calls, held.request.request_id)
-    queued = await old.command("XLEN", names.usage) > 1
-    print(f"two calls of {cost} nano-dollars, the second settled during the move;")
-    print(f"it is {'known' if known else 'unknown'} on the old master,")
-    print(f"its event is {'in' if queued else 'not in'} the stream; the account on the new master:")
-    await new.command("ASKING")
-    fields = await new.command("HGETALL", account)
-    print(", ".join(f"{label} {fields.get(name, 0)}" for name, label in FIELDS.items()))
+        await wait_until(is_replaced, 30)
+        await asyncio.sleep(1)
+        await asyncio.to_thread(lost.process.start)
+        await asyncio.to_thread(self._cluster.wait_until_synced)
+        await asyncio.sleep(1)
 
 
-async def main(*, declared: bool) -> None:
-    mock.patch.object(connection, "refusal", lambda _: None).start()
-    if declared:
-        declare_account()
-    old, new = Master(), Master()
+async def run(seconds: float, seed: int) -> bool:
+    """Run, print what was found, and return whether nothing was."""
+    cluster = RedisCluster()
     with tempfile.TemporaryDirectory() as home:
+        money = ClusterMoney(cluster, Path(home), seed)
+        weather = Weather(cluster, money, seed)
         try:
-            await join(old, new)
-            await settle_amid_reshard(old, new, Path(home))
+            await money.start(CLIENTS)
+            await weather.blow(time.monotonic() + seconds)
+            await money.stop()
+            with contextlib.suppress(AssertionError):  # what is left is printed
+                await wait_until(money.settled, SETTLED_S)
+            differences, left = money.differences(), await money.leftovers()
         finally:
-            await old.close()
-            await new.close()
+            await money.stop()
+            await money.close()
+            cluster.close()
+    print(f"{len(money.costs)} calls of {len(ACCOUNTS)} accounts; {dict(weather.events)}")
+    print(f"refused: {dict(money.refused)}")
+    print(f"calls or balances that differ: {len(differences)}; holds and events left: {len(left)}")
+    for name, found in [*differences.items(), *left.items()][:20]:
+        print(f"  {name}: {found}")
+    return not differences and not left
+
+
+def main() -> None:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    sys.exit(0 if asyncio.run(run(arguments.seconds, arguments.seed)) else 1)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(declared="declared" in sys.argv[1:]))
+    main()

@@ -31,7 +31,8 @@ from gateway.settings import Settings
 from gateway.store.accounts.accounts import Accounts
 from gateway.store.booking.booking import book
 from gateway.store.booking.rows import row_of
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from tests.support.metering import FakeSql, MeteringWorker, ask_for, event_for

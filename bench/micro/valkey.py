@@ -29,7 +29,8 @@ import uvloop
 from gateway.core.limits import KeyLimits, Limits
 from gateway.core.model import Usage
 from gateway.store.accounts.snapshot import Position
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.usage.reader import UsageReader
 from tests.support.metering import FakeSql, MeteringWorker, ask_for, event_for
 from tests.support.valkey import ValkeyProcess

@@ -31,7 +31,8 @@ from gateway.store.keys.cache import publish_change
 from gateway.store.keys.entry import Change
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.account_loader import push_account
-from gateway.store.redis.address import cold_client, redis_address
+from gateway.store.redis.address import redis_address
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate, pending_revisions
 

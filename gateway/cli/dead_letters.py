@@ -18,7 +18,8 @@ from gateway.settings import Settings
 from gateway.store.accounts.reconcile_runs import ReconcileRuns
 from gateway.store.hot_state.redis_schema import account_scripts
 from gateway.store.redis.address import redis_address
-from gateway.store.redis.client import PipelinedRedis, RedisLimits
+from gateway.store.redis.client import RedisLimits
+from gateway.store.redis.cluster.kinds import pipelined_client
 from gateway.store.usage.dead_letters import DeadLetter, DeadLetters
 
 _TIMEOUT_S = 2.0
@@ -60,7 +61,7 @@ def requeue(letters: tuple[str, ...], config_path: Path | None, as_json: bool) -
 def _run(settings: Settings, work: Callable[[UpkeepOperations], Awaitable[Result]]) -> Result:
     async def connected(operations: Operations) -> Result:
         async with AsyncExitStack() as stack:
-            redis = PipelinedRedis(
+            redis = pipelined_client(
                 redis_address(settings, store_secrets(settings), "capio-cli"),
                 RedisLimits(command_timeout_s=_TIMEOUT_S),
                 scripts=account_scripts().all(),

@@ -19,7 +19,8 @@ from gateway.operations.probes import ProbeOperations
 from gateway.settings import Settings
 from gateway.store.health.minutes import MOST_MINUTES, DeploymentReport, read_health
 from gateway.store.health.probes import RedisProbes
-from gateway.store.redis.address import cold_client, redis_address
+from gateway.store.redis.address import redis_address
+from gateway.store.redis.cluster.kinds import cold_client
 
 
 @click.command()

@@ -38,7 +38,7 @@ from gateway.console.stores import (
 )
 from gateway.settings import ConfigError, Secrets, Settings, Wanted, read_text, resolve_secrets
 from gateway.signals import end_with_parent
-from gateway.store.redis.client import PipelinedRedis
+from gateway.store.redis.bus import RedisBus
 from gateway.store.sql.database import Database
 from gateway.telemetry import logs
 
@@ -130,13 +130,13 @@ def dispatch(api: AdminApi, pages: App | None) -> App:
 
 
 def _make_stores(
-    settings: Settings, secrets: Secrets, database: Database, redis: PipelinedRedis
+    settings: Settings, secrets: Secrets, database: Database, redis: RedisBus
 ) -> tuple[Stores, App | None, Callable[[], Iterator[Rendering]]]:
     return Stores(settings, secrets, database, redis), None, lambda: iter(())
 
 
 def _make_pages(
-    settings: Settings, secrets: Secrets, database: Database, redis: PipelinedRedis
+    settings: Settings, secrets: Secrets, database: Database, redis: RedisBus
 ) -> tuple[Stores, App | None, Callable[[], Iterator[Rendering]]]:
     # Imported here, see the top of this file.
     from gateway.console.application import Application  # noqa: PLC0415

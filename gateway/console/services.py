@@ -17,7 +17,7 @@ from gateway.console.web.messages import LOCALE, load_languages
 from gateway.operations.people import PeopleOperations
 from gateway.settings import Secrets, Settings
 from gateway.store.announcements.notices import Notices
-from gateway.store.redis.client import PipelinedRedis
+from gateway.store.redis.bus import RedisBus
 from gateway.store.sql.database import Database
 
 
@@ -33,7 +33,7 @@ class Services(Stores):
     """
 
     def __init__(
-        self, settings: Settings, secrets: Secrets, database: Database, redis: PipelinedRedis
+        self, settings: Settings, secrets: Secrets, database: Database, redis: RedisBus
     ) -> None:
         super().__init__(settings, secrets, database, redis)
         self.languages = load_languages(LOCALE)

@@ -33,7 +33,9 @@ from gateway.store.keys.entry import key_entry_script
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.account_loader import AccountLoader
 from gateway.store.redis.address import redis_address
-from gateway.store.redis.client import PipelinedRedis, RedisLimits
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisLimits
+from gateway.store.redis.cluster.kinds import pipelined_client
 from gateway.store.sql.database import Database
 from gateway.store.usage.dead_letters import DeadLetters
 
@@ -56,7 +58,7 @@ class Stores:
     """
 
     def __init__(
-        self, settings: Settings, secrets: Secrets, database: Database, redis: PipelinedRedis
+        self, settings: Settings, secrets: Secrets, database: Database, redis: RedisBus
     ) -> None:
         self.settings = settings
         self.secrets = secrets
@@ -139,10 +141,10 @@ def open_database(
     return database
 
 
-async def open_redis(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> PipelinedRedis:
+async def open_redis(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> RedisBus:
     """Return a started Redis client that `stack` closes. Redis need not be available yet."""
     target = redis_address(settings, secrets, "capio-console")
-    redis = PipelinedRedis(
+    redis = pipelined_client(
         target,
         RedisLimits(command_timeout_s=_REDIS_TIMEOUT_S),
         scripts=[key_entry_script(), *account_scripts().all()],

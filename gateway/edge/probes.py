@@ -10,7 +10,8 @@ from gateway import __version__
 from gateway.edge.routes import Page
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.settings import Brand
-from gateway.store.redis.client import PipelinedRedis, RedisState
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisState
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _JSON = (b"content-type", b"application/json")
@@ -26,7 +27,7 @@ class Probes:
         draining: Returns whether the worker is to get no new clients.
     """
 
-    def __init__(self, brand: Brand, bus: PipelinedRedis, draining: Callable[[], bool]) -> None:
+    def __init__(self, brand: Brand, bus: RedisBus, draining: Callable[[], bool]) -> None:
         self._bus = bus
         self._draining = draining
         self._root = (

@@ -24,12 +24,14 @@ from gateway.settings.embedded import is_sql_embedded
 from gateway.signals import end_with_parent
 from gateway.store.accounts.reconcile import reconcile
 from gateway.store.accounts.reconcile_runs import MAX_SHOWN, ReconcileRun, ReconcileRuns
-from gateway.store.redis.address import cold_client, redis_address
+from gateway.store.redis.address import redis_address
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.usage.ledger_writer import LedgerWriter, describe, pause
 from gateway.store.usage.reader import UsageReader
 from gateway.store.usage.retention import purge_usage
+from gateway.store.usage.sharded.shard_reader import usage_reader
 from gateway.store.usage_sums.retention import SUMS_RETENTION_DAYS, purge_quarters
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
@@ -52,7 +54,7 @@ async def run_ledger(
         await migrate(settings)
     target = redis_address(settings, secrets, "capio-ledger")
     client = cold_client(target)
-    reader = UsageReader(client, settings.redis.key_prefix)
+    reader = usage_reader(client, settings.redis.key_prefix)
     runs = ReconcileRuns(client.execute_command, settings.redis.key_prefix)
     database = Database(settings, secrets.sql_password)
     rest_s = settings.sql.ledger_rest_ms / 1000

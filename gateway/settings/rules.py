@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 
 from gateway.settings.errors import NOT_SHOWN, did_you_mean, join, shown
+from gateway.settings.kept.urls import REDIS_SCHEMES, check_store_url
 from gateway.settings.schema import (
     Deployment,
     Mail,
@@ -23,13 +24,7 @@ from gateway.settings.schema import (
     Telemetry,
     WireEndpoint,
 )
-from gateway.settings.urls import (
-    REDIS_SCHEMES,
-    HttpUrl,
-    check_store_url,
-    is_loopback,
-    split_http_url,
-)
+from gateway.settings.urls import HttpUrl, is_loopback, split_http_url
 
 CapsCheck = Callable[[str, Mapping[str, object]], object]
 """Takes a dialect and overrides; raises ValueError naming the capability and what is allowed."""

@@ -49,7 +49,7 @@ def split_http_url(url: str) -> HttpUrl:
             link-local (as cloud metadata is), multicast or unspecified. The message continues a
             sentence that starts with the URL.
     """
-    parts = _split(url)
+    parts = split_url(url)
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError("is not an absolute http:// or https:// URL")
     if parts.username is not None or parts.password is not None:
@@ -76,88 +76,8 @@ def is_loopback(url: str) -> bool:
     return host == "localhost" or (address is not None and address.is_loopback)
 
 
-REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "redis+sentinel")
-_SENTINEL = re.compile(r"(?:redis|valkey)(s?)\+sentinel://(.*)\Z", re.DOTALL)
-_SENTINEL_FORM = "redis+sentinel://host1:26379,host2:26379/service"
-_SENTINEL_PORT = 26379
-_MOST_SENTINELS = 20
-_SERVICE = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
-
-
-class SentinelUrl(NamedTuple):
-    """A `redis+sentinel://` URL."""
-
-    sentinels: tuple[tuple[str, int], ...]
-    """Host and port of each Sentinel."""
-    service: str
-    """The name under which the Sentinels monitor the primary."""
-    redis_url: str
-    """User, database and options of the primary, as a `redis://` or `rediss://` URL whose host is
-    the service name."""
-
-
-def split_sentinel_url(url: str) -> SentinelUrl | None:
-    """
-    Return the parts of `redis+sentinel://[user@]host[:port],.../service[/db][?options]`.
-
-    None for a URL of another scheme; `rediss+sentinel`, `valkey+sentinel` and `valkeys+sentinel`
-    are accepted too.
-
-    Raises:
-        ValueError: It has such a scheme and is malformed. The message continues a sentence that
-            starts with the URL.
-    """
-    match = _SENTINEL.match(url)
-    if match is None:
-        return None
-    tls, rest = match.groups()
-    authority, slash, path = rest.partition("/")
-    user, at, hosts = authority.rpartition("@")
-    path, mark, query = path.partition("?")
-    service, _, database = path.partition("/")
-    if not slash or not _SERVICE.match(service):
-        raise ValueError(f"has no service name; use {_SENTINEL_FORM}")
-    if database and not database.isdigit():
-        raise ValueError("has a database that is not a number")
-    sentinels = tuple(_sentinel(host) for host in hosts.split(","))
-    if len(sentinels) > _MOST_SENTINELS:
-        raise ValueError(f"has more than {_MOST_SENTINELS} Sentinels")
-    redis_url = f"redis{tls}://{user}{at}{service}/{database}{mark}{query}"
-    _split(redis_url)
-    return SentinelUrl(sentinels, service, redis_url)
-
-
-def _sentinel(host: str) -> tuple[str, int]:
-    parts = _split(f"redis://{host}")
-    if not parts.hostname or parts.path:
-        raise ValueError("has a Sentinel without a host name")
-    return parts.hostname, parts.port or _SENTINEL_PORT
-
-
-def check_store_url(url: str, schemes: tuple[str, ...]) -> None:
-    """
-    Accept `embedded`, and URLs of these schemes without a password.
-
-    Raises:
-        ValueError: Anything else. The message continues a sentence that starts with the URL.
-    """
-    if url == "embedded":
-        return
-    if schemes == REDIS_SCHEMES:
-        sentinel = split_sentinel_url(url)
-        if sentinel is not None:
-            url = sentinel.redis_url
-        elif "," in urlsplit(url).netloc:
-            raise ValueError(f"names several hosts; use {_SENTINEL_FORM}")
-    parts = _split(url)
-    if parts.scheme not in schemes or not (parts.netloc or parts.path):
-        allowed = ", ".join(f"{scheme}://" for scheme in schemes)
-        raise ValueError(f'is neither "embedded" nor one of {allowed}')
-    if parts.password is not None or "password=" in parts.query.lower():
-        raise ValueError("contains a password; use password_env or password_file")
-
-
-def _split(url: str) -> SplitResult:
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a URL; raise ValueError, which continues a sentence about it."""
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise ValueError("is not a URL: it has spaces or characters outside ASCII")
     try:

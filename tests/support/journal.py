@@ -47,8 +47,9 @@ class FakeBus:
         return await self.command(b"EVALSHA", script.sha, len(keys), *keys, *args)
 
     def _settle(self, args: Sequence[Argument]) -> list[object]:
-        """Do as `lua/settle.lua`: four keys, three arguments, and nine for each call."""
-        keys, capacity, calls = args[3:7], int(args[9]), args[10:]
+        """Do as `lua/settle.lua`: keys, three arguments, and nine for each call."""
+        arguments = args[3 + int(args[2]) :]
+        keys, capacity, calls = args[3:7], int(arguments[2]), arguments[3:]
         assert args[1] == account_scripts().settle.sha
         if self.length >= capacity:
             return [self.epoch, *[-1] * (len(calls) // 9)]

@@ -28,11 +28,12 @@ from gateway.store.accounts.snapshot import (
 )
 from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
 from gateway.store.limits.metering import Metering
-from gateway.store.redis.address import cold_client, parse_address
-from gateway.store.redis.client import PipelinedRedis, RedisLimits
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.client import RedisLimits, RedisState
+from gateway.store.redis.cluster.kinds import cold_client, pipelined_client
 from gateway.store.spill.direct import DirectBooking
 from gateway.store.sql.database import Database
-from gateway.store.usage.reader import UsageReader
+from gateway.store.usage.sharded.shard_reader import usage_reader
 from gateway.telemetry.call_metrics import CallMetrics
 from gateway.telemetry.metrics import Metrics
 
@@ -176,6 +177,7 @@ class MeteringWorker:
         clock: Clock | None = None,
         database: Database | None = None,
         book_directly_after_s: float = 5.0,
+        notices_returns: bool = False,
     ) -> None:
         settings = Settings(
             server=Server(data_dir=str(home)),
@@ -184,7 +186,12 @@ class MeteringWorker:
             money=money,
         )
         self.metrics = Metrics(CollectorRegistry())
-        self.bus = PipelinedRedis(parse_address(url), limits, scripts=account_scripts().all())
+        self.bus = pipelined_client(
+            parse_address(url),
+            limits,
+            scripts=account_scripts().all(),
+            on_state=self._state_changed if notices_returns else None,
+        )
         self.direct = (
             None if database is None else DirectBooking(database.transactions(), self.metrics)
         )
@@ -198,6 +205,10 @@ class MeteringWorker:
             now_ms=clock,
         )
 
+    def _state_changed(self, state: RedisState) -> None:
+        if state is RedisState.READY:
+            self.metering.redis_returned()
+
     async def start(self) -> None:
         await self.bus.start()
 
@@ -209,6 +220,12 @@ class MeteringWorker:
 
     async def reserve(self, request: ReservationRequest) -> Reservation:
         return await self.metering.reservations.reserve(request)
+
+    async def settle_soon(self, reservation: Reservation, usage: Usage) -> CallRecord:
+        """End a call without waiting for Redis."""
+        event = event_for(reservation.request, usage)
+        await self.metering.reservations.settle(reservation, event)
+        return event
 
     async def settle(
         self, reservation: Reservation, usage: Usage = NOTHING, **changes: Any
@@ -224,7 +241,7 @@ class FakeLedger:
 
     def __init__(self, url: str, sql: FakeSql, prefix: str = "capio:") -> None:
         self.sql = sql
-        self.reader = UsageReader(cold_client(parse_address(url)), prefix, claim_idle_ms=1)
+        self.reader = usage_reader(cold_client(parse_address(url)), prefix, claim_idle_ms=1)
 
     async def book(self, *, acknowledge: bool = True) -> int:
         """Book what waits; return how many calls were new. Without `acknowledge` it dies then."""

@@ -25,9 +25,17 @@ class ValkeyProcess:
         arguments: Further `valkey-server` arguments, for example `("--requirepass", "secret")`.
         password: Given when `arguments` ask for one, so that `ping` can log in.
         persist: Keep an append-only file, so that the keys outlive a restart.
+        program: Another server than the packaged Valkey.
     """
 
-    def __init__(self, *arguments: str, password: str | None = None, persist: bool = False) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        password: str | None = None,
+        persist: bool = False,
+        program: str | None = None,
+    ) -> None:
+        self._program = program or str(get_binary_path())
         if "--cluster-enabled" in arguments:  # else its bus listens on 10000, in every test
             arguments += ("--cluster-port", str(free_port()))
         self._arguments = arguments
@@ -60,7 +68,7 @@ class ValkeyProcess:
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket_path),
+                    self._program, "--port", "0", "--unixsocket", str(self.socket_path),
                     "--dir", str(self.directory), "--save", "", "--enable-debug-command", "yes",
                     "--appendonly", "yes" if self._persist else "no", *self._arguments,
                 ],

@@ -12,7 +12,9 @@ from gateway.cli.diagnosis.findings import Finding, clock, error, latency_ms, ok
 from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import is_redis_embedded, valkey_socket
+from gateway.settings.kept.urls import split_sentinel_url
 from gateway.store.redis.address import redis_address
+from gateway.store.redis.cluster.survey import Survey, survey_cluster
 from gateway.store.redis.connection import (
     RedisConnection,
     RedisRefusedError,
@@ -42,7 +44,9 @@ async def check_redis(settings: Settings, secrets: Secrets) -> AsyncIterator[Fin
         yield ok(_REDIS, "embedded; it runs with the gateway, which does not run now")
         return
     try:
-        link = await open_connection(redis_address(settings, secrets, "capio-doctor"))
+        target = redis_address(settings, secrets, "capio-doctor")
+        survey = await survey_cluster(target) if target.seeds else None
+        link = await open_connection(target)
     except RedisRefusedError as refused:
         yield error(_REDIS, refused.advice.problem, refused.advice.remedy)
         return
@@ -55,16 +59,18 @@ async def check_redis(settings: Settings, secrets: Secrets) -> AsyncIterator[Fin
         yield error(_REDIS, f"no connection: {reason}", "check redis.url, its network and TLS")
         return
     try:
-        async for finding in _judge_redis(settings, link):
+        async for finding in _judge_redis(settings, link, survey):
             yield finding
     finally:
         link.abort()
         await link.closed
 
 
-async def _judge_redis(settings: Settings, link: RedisConnection) -> AsyncIterator[Finding]:
+async def _judge_redis(
+    settings: Settings, link: RedisConnection, survey: Survey | None
+) -> AsyncIterator[Finding]:
     taken = await latency_ms(lambda: link.call([("PING",)]))
-    product = "a server" if link.server is None else link.server.product
+    product = _kind_of(settings, link, survey)
     limit = settings.redis.command_timeout_ms
     if taken * 4 > limit:
         yield warning(
@@ -79,7 +85,7 @@ async def _judge_redis(settings: Settings, link: RedisConnection) -> AsyncIterat
             _REDIS, "INFO is not allowed, so the server is not checked", "allow it: ACL +info"
         )
     elif not is_redis_embedded(settings):
-        for advice in warnings(link.server):
+        for advice in warnings(link.server) if survey is None else survey.warnings:
             yield warning(_REDIS, advice.problem, advice.remedy)
     before = time.time()
     try:
@@ -89,6 +95,14 @@ async def _judge_redis(settings: Settings, link: RedisConnection) -> AsyncIterat
     if isinstance(reply, list) and isinstance(reply[0], bytes) and isinstance(reply[1], bytes):
         theirs = int(reply[0]) + int(reply[1]) / 1e6
         yield clock(_REDIS, theirs, before, time.time())
+
+
+def _kind_of(settings: Settings, link: RedisConnection, survey: Survey | None) -> str:
+    if survey is not None:
+        return survey.product
+    product = "a server" if link.server is None else link.server.product
+    is_watched = split_sentinel_url(settings.redis.url) is not None
+    return f"the primary of Sentinels: {product}" if is_watched else product
 
 
 async def check_sql(settings: Settings, secrets: Secrets) -> AsyncIterator[Finding]:

@@ -16,7 +16,8 @@ from gateway.console.public.health import Day, ModelHealth, ModelState, judge, r
 from gateway.errors import GatewayError
 from gateway.store.announcements.incidents import Incident, Incidents
 from gateway.store.health.minutes import DeploymentReport, read_health
-from gateway.store.redis.address import cold_client, redis_address
+from gateway.store.redis.address import redis_address
+from gateway.store.redis.cluster.kinds import cold_client
 
 if TYPE_CHECKING:
     from gateway.console.services import Services

@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 from gateway.core.catalogue import deployment_labels
 from gateway.settings.embedded import redis_url
 from gateway.store.health.minutes import DeploymentMinutes, read_minutes
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.cluster.kinds import cold_client
 
 if TYPE_CHECKING:
     from gateway.console.stores import Stores

@@ -19,7 +19,7 @@ from gateway.store.people.links import Links
 from gateway.store.people.sessions import Lifetimes, Sessions, SignedIn
 from gateway.store.people.sign_ups import SignUps
 from gateway.store.people.users import Users
-from gateway.store.redis.client import PipelinedRedis
+from gateway.store.redis.bus import RedisBus
 from gateway.store.sql.database import Database
 
 
@@ -38,7 +38,7 @@ class People:
     """
 
     def __init__(
-        self, settings: Settings, secrets: Secrets, database: Database, redis: PipelinedRedis
+        self, settings: Settings, secrets: Secrets, database: Database, redis: RedisBus
     ) -> None:
         console = settings.console
         self.users = Users(database)

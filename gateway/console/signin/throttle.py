@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 
 from gateway.console.signin.secret import ConsoleSecret
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable, ReplyError
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable, ReplyError
 
 FREE_ATTEMPTS = 5
 LONGEST_WAIT_S = 60
@@ -44,7 +45,7 @@ class Throttle:
 
     def __init__(
         self,
-        redis: PipelinedRedis,
+        redis: RedisBus,
         key_prefix: str,
         secret: ConsoleSecret,
         clock: Callable[[], float] = time.time,

@@ -18,7 +18,9 @@ class Redis(Section, frozen=True):
             description='`"embedded"` starts a Valkey in `server.data_dir`. Otherwise a `redis://`,'
             " `rediss://`, `valkey://`, `valkeys://` (with TLS) or `unix://` URL without a"
             " password, `redis://user@host:6379/0` for a user of ACL; or"
-            " `redis+sentinel://host:26379,host:26379/service` (`rediss+sentinel` with TLS).",
+            " `redis+sentinel://host:26379,host:26379/service` (`rediss+sentinel` with TLS); or"
+            " `redis+cluster://host:6379,host:6379` (`rediss+cluster` with TLS), some servers of a"
+            " cluster.",
         ),
     ] = "embedded"
     password_env: Annotated[

@@ -76,7 +76,10 @@ class ReconcileRuns:
 
     async def is_pending(self) -> bool:
         """Return whether a run is asked for or running."""
-        return bool(await self._command("EXISTS", self._asked, self._running))
+        # One by one, since a cluster may have them on two servers.
+        if await self._command("EXISTS", self._asked):
+            return True
+        return bool(await self._command("EXISTS", self._running))
 
     async def last(self) -> ReconcileRun | None:
         """Return the last result."""

@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 from gateway.core.routing.live import LiveReport
-from gateway.store.redis.client import PipelinedRedis, Reply
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import Reply
 
 LIFE_S: Final = 6
 """Three reports: a worker that sent none for this time is gone."""
@@ -34,7 +35,7 @@ class LiveReports:
         key_prefix: `redis.key_prefix`.
     """
 
-    def __init__(self, redis: PipelinedRedis, key_prefix: str) -> None:
+    def __init__(self, redis: RedisBus, key_prefix: str) -> None:
         self._redis = redis
         self._workers = f"{key_prefix}live:workers"
         self._prefix = f"{key_prefix}live:worker:"

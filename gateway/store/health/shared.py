@@ -19,7 +19,8 @@ import msgspec
 
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
 from gateway.core.routing.probes import TIMEOUT_S, Probe
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable, Reply, ReplyError
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable, Reply, ReplyError
 
 KEPT_S: Final = 7200
 """How long the counts of a minute are kept."""
@@ -47,7 +48,7 @@ class RedisHealth:
 
     def __init__(
         self,
-        redis: PipelinedRedis,
+        redis: RedisBus,
         key_prefix: str,
         learn: Callable[[Iterable[HealthChange]], None] | None = None,
     ) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import Reply, ReplyError
 
 TTL_S = 300
@@ -26,7 +27,7 @@ class CountCache:
     """
 
     def __init__(
-        self, bus: PipelinedRedis, key_prefix: str, *, clock: Callable[[], float] = time.monotonic
+        self, bus: RedisBus, key_prefix: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._bus = bus
         self._clock = clock

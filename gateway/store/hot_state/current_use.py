@@ -16,7 +16,8 @@ import msgspec
 
 from gateway.core.limits import NO_LIMITS, PER_MINUTE_MS, Limits
 from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, EPOCH, RedisKeys, key_scope
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 
 MOST_SCANNED: Final = 5_000
@@ -58,7 +59,7 @@ class CurrentUse:
         now_ms: Unix milliseconds.
     """
 
-    def __init__(self, redis: PipelinedRedis, key_prefix: str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, redis: RedisBus, key_prefix: str, now_ms: Callable[[], int]) -> None:
         self._redis = redis
         self._names = RedisKeys(key_prefix)
         self._now_ms = now_ms

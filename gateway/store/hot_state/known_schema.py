@@ -13,7 +13,8 @@ import logging
 from redis.exceptions import RedisError
 
 from gateway.settings import Secrets, Settings
-from gateway.store.redis.address import cold_client, redis_address
+from gateway.store.redis.address import redis_address
+from gateway.store.redis.cluster.kinds import cold_client
 
 _TIMEOUT_S = 2.0
 logger = logging.getLogger(__name__)

@@ -71,6 +71,7 @@ class AccountScripts(msgspec.Struct, frozen=True):
     reserve: LuaScript
     settle: LuaScript
     renew: LuaScript
+    expired: LuaScript
     sweep: LuaScript
     load: LuaScript
     stored: LuaScript

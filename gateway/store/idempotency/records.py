@@ -29,7 +29,8 @@ from pathlib import Path
 from gateway.core.idempotency import NONCE_BYTES, Claim, GrantedClaim, StoredResponse
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Idempotency
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable, Reply, ReplyError
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable, Reply, ReplyError
 from gateway.store.redis.scripts import LuaScript, read_script
 from gateway.store.redis.shards import hash_tag
 
@@ -93,7 +94,7 @@ class IdempotencyRecords:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         settings: Idempotency,
         key_prefix: str,
         *,

@@ -40,7 +40,8 @@ from gateway.store.keys.entry import (
     write_arguments,
 )
 from gateway.store.keys.local_cache import LocalKeyCache, Proof
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable, ReplyError
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable, ReplyError
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class KeyCache:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         source: KeySource,
         settings: Keys,
         key_prefix: str,

@@ -12,7 +12,8 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, RedisKeys
 from gateway.store.limits.account_loader import AccountLoader
 from gateway.store.limits.fallback import FallbackLimiter, LastSeen
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 
 _FIELDS = (b"cr", b"base", b"pend", b"h" + ACCOUNT_SCOPE.encode(), b"lim", b"w")
@@ -46,7 +47,7 @@ class RedisCredit:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         accounts: AccountLoader,
         local: FallbackLimiter,
         key_prefix: str,

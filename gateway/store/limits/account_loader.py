@@ -23,7 +23,8 @@ from gateway.store.hot_state.redis_schema import (
     pack,
     scope_row,
 )
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
 
 ASK_AGAIN_S = 5.0
@@ -48,7 +49,7 @@ class AccountLoader:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         source: AccountSource,
         key_prefix: str,
         *,

@@ -32,7 +32,8 @@ from gateway.store.limits.account_loader import AccountLoader
 from gateway.store.limits.fallback import FallbackLimiter, LastSeen
 from gateway.store.limits.replies import Admitted, NeedsLoad, Refused, ReserveReply, read_reply
 from gateway.store.redis.batches import Failure, Header, ScriptBatches, resolve
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import Argument, Reply, ReplyError
 from gateway.store.usage.settlements import Settlements, concerns
 
@@ -86,7 +87,7 @@ class RedisAdmitter:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         accounts: AccountLoader,
         fallback: FallbackLimiter,
         settlements: Settlements,
@@ -121,13 +122,12 @@ class RedisAdmitter:
         """Run the script, loading what it needs, see `Admitter`."""
         request = reservation.request
         account_id = request.principal.account_id
-        shard = self._names.of(account_id).shard
         arguments = self._arguments(reservation, packed)
         settling = self._settlements.gathered(account_id)
         if request.request_id in settling:  # the release of its last model must not come second
             self._settlements.send(account_id)
         for _ in range(_ATTEMPTS):
-            reply = await self._reply(shard, request.request_id, arguments)
+            reply = await self._reply(account_id, request.request_id, arguments)
             match reply:
                 case Admitted():
                     self._admitted(reservation, reply)
@@ -149,10 +149,11 @@ class RedisAdmitter:
         raise RedisUnavailable("lost")
 
     async def _reply(
-        self, shard: int, request_id: str, arguments: tuple[Argument, ...]
+        self, account_id: str, request_id: str, arguments: tuple[Argument, ...]
     ) -> ReserveReply:
+        shard = self._names.of(account_id).shard
         asked: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._batches.add(shard, request_id, arguments, partial(resolve, asked))
+        self._batches.add(shard, request_id, account_id, arguments, partial(resolve, asked))
         try:
             return read_reply(await asked)
         except asyncio.CancelledError:
@@ -182,7 +183,9 @@ class RedisAdmitter:
         names = self._names.shards[shard]
         now = b"" if self._now_ms is None else self._now_ms()
         return Header(
-            (names.calls, names.leases), (now, names.accounts, self._lease_ms, self._refresh_ms)
+            (names.calls, names.leases),
+            names.accounts,
+            (now, names.accounts, self._lease_ms, self._refresh_ms),
         )
 
     def _arguments(self, reservation: Reservation, packed: bytes) -> tuple[Argument, ...]:
@@ -213,7 +216,7 @@ class RedisAdmitter:
         reservation.headroom = reply.headroom
         if reply.stale:
             self._accounts.refresh_soon(account_id)
-        self._fallback.forget()
+        self._fallback.forget(account_id)
         if self._unreleased:
             self.release_pending()
         self._count("admitted")

@@ -4,7 +4,8 @@ Limits while Redis is unavailable: each worker admits a share of each limit.
 A client may be served by every worker of every pod at once, so the share is 1 / their number when
 Redis last responded, see `census`, and at most `money.degraded_share`. Money may be spent up to the
 same share of what was available at the last reply of Redis; calls of accounts that this worker has
-not seen are refused.
+not seen are refused. In a cluster, a lost master concerns its shards only, so the counts of a shard
+end with its first call that Redis admits.
 
 If the worst case of an account's running calls is bounded (`lua/reserve.lua`), calls count with
 their worst case against the share of the last known room. So the workers together add at most
@@ -25,6 +26,7 @@ from gateway.core.limits import Bucket, adjust, take
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation
 from gateway.store.hot_state.redis_schema import ACCOUNT_SCOPE, LimitRow
+from gateway.store.redis.shards import shard_of
 
 _ACCOUNTS = 50_000
 _decode_row = msgspec.msgpack.Decoder(LimitRow).decode
@@ -50,6 +52,17 @@ class _Scope:
         self.running = 0
         self.requests = Bucket()
         self.tokens = Bucket()
+
+
+class _Counts:
+    """What this worker admitted of the accounts of one shard."""
+
+    __slots__ = ("exposed", "scopes", "spent")
+
+    def __init__(self) -> None:
+        self.scopes: dict[str, _Scope] = {}
+        self.spent: dict[str, int] = {}
+        self.exposed: dict[str, int] = {}
 
 
 class _Share(NamedTuple):
@@ -84,9 +97,7 @@ class FallbackLimiter:
         self._most = most
         self._workers = workers
         self._seen: OrderedDict[str, LastSeen] = OrderedDict()
-        self._scopes: dict[str, _Scope] = {}
-        self._spent: dict[str, int] = {}
-        self._exposed: dict[str, int] = {}
+        self._shards: dict[int, _Counts] = {}
         self._admitted: dict[str, _Admitted] = {}
 
     def saw(self, account_id: str, seen: LastSeen) -> None:
@@ -136,14 +147,17 @@ class FallbackLimiter:
         seen = self._seen.get(account_id)
         if seen is None or not self._affords(account_id, seen, rows, hold_nanousd):
             return False
-        exposed = self._exposed.get(account_id, 0) + worst_nanousd
+        counts = self._shards.get(shard_of(account_id))
+        if counts is None:
+            counts = self._shards[shard_of(account_id)] = _Counts()
+        exposed = counts.exposed.get(account_id, 0) + worst_nanousd
         if seen.room is not None and worst_nanousd and exposed > self._part_of(seen.room):
             return False
         of_account = [_decode_row(seen.limits)] if seen.limits else []
         shares = [self._shared(account_id, row) for row in (*of_account, *rows)]
         poured: list[tuple[_Scope, Bucket, Bucket]] = []
         for share in shares:
-            scope = self._scopes.setdefault(share.scope, _Scope())
+            scope = counts.scopes.setdefault(share.scope, _Scope())
             requests = _pour(scope.requests, share.rpm, 1, now_ms)
             minute = _pour(scope.tokens, share.tpm, tokens, now_ms)
             full = 0 <= share.concurrency <= scope.running
@@ -153,8 +167,8 @@ class FallbackLimiter:
         for scope, requests, minute in poured:
             scope.running += 1
             scope.requests, scope.tokens = requests, minute
-        self._spent[account_id] = self._spent.get(account_id, 0) + hold_nanousd
-        self._exposed[account_id] = exposed
+        counts.spent[account_id] = counts.spent.get(account_id, 0) + hold_nanousd
+        counts.exposed[account_id] = exposed
         self._admitted[request_id] = _Admitted(
             account_id, hold_nanousd, worst_nanousd, tokens, tuple(shares)
         )
@@ -163,13 +177,14 @@ class FallbackLimiter:
     def end(self, request_id: str, *, cost_nanousd: int, tokens: int, now_ms: int) -> None:
         """Replace what an admitted call holds by its cost. Idempotent."""
         call = self._admitted.pop(request_id, None)
-        if call is None:
+        counts = None if call is None else self._shards.get(shard_of(call.account_id))
+        if call is None or counts is None:
             return
-        if call.account_id in self._spent:
-            self._spent[call.account_id] += cost_nanousd - call.hold_nanousd
-            self._exposed[call.account_id] += cost_nanousd - call.worst_nanousd
+        if call.account_id in counts.spent:
+            counts.spent[call.account_id] += cost_nanousd - call.hold_nanousd
+            counts.exposed[call.account_id] += cost_nanousd - call.worst_nanousd
         for share in call.shares:
-            scope = self._scopes.get(share.scope)
+            scope = counts.scopes.get(share.scope)
             if scope is None:
                 continue
             scope.running = max(0, scope.running - 1)
@@ -177,12 +192,10 @@ class FallbackLimiter:
                 surplus = tokens - min(call.tokens, share.tpm)
                 scope.tokens = adjust(scope.tokens, share.tpm, surplus, now_ms)
 
-    def forget(self) -> None:
-        """Reset all counts: Redis is back."""
-        if self._scopes or self._spent:
-            self._scopes.clear()
-            self._spent.clear()
-            self._exposed.clear()
+    def forget(self, account_id: str) -> None:
+        """Reset the counts of an account's shard: its Redis is back."""
+        if self._shards:
+            self._shards.pop(shard_of(account_id), None)
 
     def _affords(
         self, account_id: str, seen: LastSeen, rows: Sequence[LimitRow], hold_nanousd: int
@@ -198,7 +211,8 @@ class FallbackLimiter:
             caps.append(seen.available)
         if not caps or hold_nanousd == 0:
             return True
-        spent = self._spent.get(account_id, 0)
+        counts = self._shards.get(shard_of(account_id))
+        spent = 0 if counts is None else counts.spent.get(account_id, 0)
         return spent + hold_nanousd <= self._part_of(min(caps))
 
     def _shared(self, account_id: str, row: LimitRow) -> _Share:

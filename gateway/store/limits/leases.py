@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -28,7 +28,8 @@ from gateway.store.hot_state.redis_schema import (
     pack,
 )
 from gateway.store.redis.batches import TRANSIENT
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import Argument, ReplyError
 from gateway.store.usage.settlements import MOST_TOKENS
 
@@ -42,6 +43,14 @@ logger = logging.getLogger(__name__)
 
 Scopes: TypeAlias = tuple[tuple[str, int, int], ...]
 """A call's scopes as the scripts record them: name, tokens taken, tokens a minute."""
+
+
+class _Renewal(NamedTuple):
+    """A call to renew: its account's key and its record in Redis."""
+
+    request_id: str
+    account: bytes
+    record: bytes
 
 
 class LeaseRenewer:
@@ -58,7 +67,7 @@ class LeaseRenewer:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         key_prefix: str,
         *,
         lease_s: float,
@@ -103,45 +112,54 @@ class LeaseRenewer:
             RedisUnavailable, ReplyError: Redis is unavailable; leases that expire meanwhile are
                 restored once it is back.
         """
-        by_shard: dict[int, list[Argument]] = {}
+        by_shard: dict[int, list[_Renewal]] = {}
         at_ms = time.time_ns() // 1_000_000
         for request_id, (reservation, scopes) in list(self._calls.items()):
-            shard = self._names.of(reservation.request.principal.account_id).shard
+            names = self._names.of(reservation.request.principal.account_id)
             try:
                 record = _record(reservation, scopes, at_ms)
             except Exception:  # must not prevent the renewal of other calls
                 logger.exception("call_renewal_failed", extra={"request_id": request_id})
                 continue
-            by_shard.setdefault(shard, []).extend((request_id, record))
+            account = names.accounts + reservation.request.principal.account_id.encode()
+            by_shard.setdefault(names.shard, []).append(_Renewal(request_id, account, record))
+        failure: RedisUnavailable | ReplyError | None = None
         for shard, items in by_shard.items():
-            for start in range(0, len(items), 2 * BATCH):
-                await self._send_apart(shard, items[start : start + 2 * BATCH])
+            for start in range(0, len(items), BATCH):
+                try:
+                    await self._send_apart(shard, items[start : start + BATCH])
+                except (RedisUnavailable, ReplyError) as error:
+                    failure = error  # other shards may be on other masters of a cluster
+        if failure is not None:
+            raise failure
 
-    async def _send_apart(self, shard: int, items: list[Argument]) -> None:
+    async def _send_apart(self, shard: int, items: list[_Renewal]) -> None:
         """Send a batch, or its calls one by one if Redis rejects one of them."""
         try:
             await self._send(shard, items)
         except ReplyError as error:
             if error.code in TRANSIENT:
                 raise
-            if len(items) == 2:
-                logger.error(  # noqa: TRY400 -- the trace says nothing more
-                    "call_renewal_failed", extra={"request_id": items[0], "code": error.code}
-                )
+            if len(items) == 1:
+                fields = {"request_id": items[0].request_id, "code": error.code}
+                logger.error("call_renewal_failed", extra=fields)  # noqa: TRY400 -- says enough
                 return
-            for start in range(0, len(items), 2):
-                await self._send_apart(shard, items[start : start + 2])
+            for item in items:
+                await self._send_apart(shard, [item])
 
-    async def _send(self, shard: int, items: list[Argument]) -> None:
+    async def _send(self, shard: int, items: list[_Renewal]) -> None:
         # A call may have ended while earlier batches were sent.
-        pairs = zip(items[::2], items[1::2], strict=True)
-        left = [part for pair in pairs if pair[0] in self._calls for part in pair]
+        left = [item for item in items if item.request_id in self._calls]
         if not left:
             return
         names = self._names.shards[shard]
         now = b"" if self._now_ms is None else self._now_ms()
+        arguments: list[Argument] = [now, self._lease_ms, names.accounts]
+        for item in left:
+            arguments += (item.request_id, item.record)
+        accounts = dict.fromkeys(item.account for item in left)
         reply = await self._bus.script(
-            self._script, (names.calls, names.leases), (now, self._lease_ms, names.accounts, *left)
+            self._script, (names.calls, names.leases, *accounts), arguments
         )
         assert isinstance(reply, list)
         self._observe_epoch(shard, reply[1])

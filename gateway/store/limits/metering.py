@@ -9,13 +9,14 @@ from collections.abc import Callable
 from gateway.core.money import nanousd
 from gateway.settings import Settings
 from gateway.store.accounts.snapshot import AccountSource
+from gateway.store.hot_state.census import WorkerCensus
 from gateway.store.limits.account_credit import RedisCredit
 from gateway.store.limits.account_loader import AccountLoader
-from gateway.store.limits.census import WorkerCensus
 from gateway.store.limits.leases import LeaseRenewer
 from gateway.store.limits.reservations import RedisReservations
 from gateway.store.limits.sweeper import Sweeper
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.spill.direct import DirectBooking
 from gateway.store.usage.journal import UsageStream
@@ -48,7 +49,7 @@ class Metering:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         source: AccountSource,
         settings: Settings,
         metrics: Metrics,
@@ -106,6 +107,7 @@ class Metering:
 
     def redis_returned(self) -> None:
         """Resend recent events, failed releases and running calls: Redis is back."""
+        self.sweeper.rest_after_outage()
         self.journal.resend_recent()
         self.reservations.release_pending()
         if self._renewing is None or self._renewing.done():

@@ -30,7 +30,8 @@ from gateway.store.limits.admitter import Admitter, RedisAdmitter, pack_rows
 from gateway.store.limits.fallback import FallbackAdmitter, FallbackLimiter, monotonic_ms
 from gateway.store.limits.leases import LeaseRenewer, Scopes, scopes_of
 from gateway.store.limits.sizing import ReservationSizer
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.usage.journal import UsageStream
 
@@ -62,7 +63,7 @@ class RedisReservations:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         journal: UsageStream,
         accounts: AccountLoader,
         running: LeaseRenewer,

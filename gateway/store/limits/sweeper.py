@@ -12,14 +12,18 @@ second settlement supersedes the first, see `booking`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 from typing import Any, cast
 
+import msgspec
+
 from gateway.store.hot_state.redis_schema import SHARD_FULL, RedisKeys, ShardKeys, account_scripts
 from gateway.store.redis.batches import TRANSIENT
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.usage.sender import dead_letter, dead_letter_key
 
@@ -46,7 +50,7 @@ class Sweeper:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         key_prefix: str,
         *,
         lease_s: float,
@@ -58,7 +62,7 @@ class Sweeper:
         self._bus = bus
         self._names = RedisKeys(key_prefix)
         self._guard = f"{key_prefix}sweeper"
-        self._script = account_scripts().sweep
+        self._scripts = account_scripts()
         self._lease_s = lease_s
         self._count = count
         self._count_refused = count_refused
@@ -89,26 +93,37 @@ class Sweeper:
         results = await asyncio.gather(
             *map(self._sweep_shard, self._names.shards), return_exceptions=True
         )
+        failure: BaseException | None = None
         for names, result in zip(self._names.shards, results, strict=True):
             if isinstance(result, int):
                 ended += result
             elif isinstance(result, ReplyError) and result.code not in TRANSIENT:
                 logger.error("sweep_refused", extra={"shard": names.shard, "code": result.code})
             else:
-                raise result
+                failure = result
         if ended:
             self._count(ended)
             logger.warning("abandoned_calls_settled", extra={"calls": ended})
+        if failure is not None:
+            raise failure
         return ended
 
     async def _sweep_shard(self, names: ShardKeys) -> int:
         ended = 0
         while True:
             now = b"" if self._now_ms is None else self._now_ms()
+            found = await self._bus.script(
+                self._scripts.expired, (names.calls, names.leases), (now, BATCH)
+            )
+            calls = _owners(cast("list[Any]", found))
+            if not calls:
+                return ended
+            accounts = dict.fromkeys(names.accounts + owner for _, owner in calls if owner)
+            arguments = [part for call in calls for part in call]
             reply = await self._bus.script(
-                self._script,
-                (names.calls, names.leases, names.queued, names.usage),
-                (now, names.accounts, BATCH, SHARD_FULL, RETRY_MS),
+                self._scripts.sweep,
+                (names.calls, names.leases, names.queued, names.usage, *accounts),
+                (now, names.accounts, SHARD_FULL, RETRY_MS, *arguments),
             )
             count, *failed = cast("list[Any]", reply)
             batch = int(count)
@@ -137,6 +152,10 @@ class Sweeper:
             self._rest_until = self._clock() + self._lease_s
             logger.warning("worker_paused", extra={"seconds": round(pause_s, 1)})
 
+    def rest_after_outage(self) -> None:
+        """Do not sweep for one lease: Redis, or a master of the cluster, was unavailable."""
+        self._rest_until = self._clock() + self._lease_s
+
     async def turn(self) -> bool:
         """Sweep if it is this worker's turn; return whether it was."""
         if self._clock() < self._rest_until:
@@ -147,7 +166,14 @@ class Sweeper:
         )
         if taken is None:
             return False
-        await self.sweep()
+        try:
+            await self.sweep()
+        except (RedisUnavailable, ReplyError):
+            # Of a cluster, a part may be away that other workers have not noticed.
+            lease_ms = int(self._lease_s * 1000)
+            with contextlib.suppress(RedisUnavailable, ReplyError):
+                await self._bus.command(b"SET", self._guard, b"1", b"PX", lease_ms)
+            raise
         return True
 
     async def _sweep_forever(self) -> None:
@@ -161,3 +187,18 @@ class Sweeper:
                 self._rest_until = self._clock() + self._lease_s
             except Exception:  # the root of a task: the next round tries again
                 logger.exception("sweep_failed")
+
+
+def _owners(found: list[Any]) -> list[tuple[bytes, bytes]]:
+    """Return request and account id of each call that `lua/expired.lua` found."""
+    return [(name, _owner(record)) for name, record in zip(found[::2], found[1::2], strict=True)]
+
+
+def _owner(record: bytes | None) -> bytes:
+    """Return the account id in a call's record; empty if there is none."""
+    try:
+        parts = msgspec.msgpack.decode(record or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return b""
+    first = parts[0] if isinstance(parts, list) and parts else None
+    return first.encode() if isinstance(first, str) else b""

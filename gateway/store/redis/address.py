@@ -1,24 +1,27 @@
 """
-Redis addresses, and redis-py clients for use outside the hot path.
+Redis addresses.
 
 URLs have redis-py's syntax (`redis://`, `rediss://`, `unix://`, with user, password, database and
-TLS options), or name Sentinels, see `sentinel`. The hot path does not use redis-py, see `client`
-and `connection`.
+TLS options), or name Sentinels, see `sentinel`, or servers of a cluster, see `cluster`.
 """
 
 from __future__ import annotations
 
+import enum
 import ssl
 from typing import Any, TypedDict
 
 import msgspec
-import redis.asyncio
 from redis.asyncio.connection import RedisSSLContext, SSLConnection, parse_url
-from redis.asyncio.sentinel import SentinelConnectionPool
 
 from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import redis_url
-from gateway.settings.urls import SentinelUrl, split_sentinel_url
+from gateway.settings.kept.urls import (
+    ClusterUrl,
+    SentinelUrl,
+    split_cluster_url,
+    split_sentinel_url,
+)
 from gateway.store.redis.sentinel import SentinelGroup
 
 DEFAULT_PORT = 6379
@@ -48,6 +51,13 @@ class _UrlParts(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     sentinel_username: str | None = None
 
 
+class Member(enum.Enum):
+    """The role that a server of a cluster must have."""
+
+    MASTER = "master"
+    ANY = "any"
+
+
 class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
     """Address, credential and TLS settings of a Redis server. Its `repr` shows no credential."""
 
@@ -67,13 +77,27 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
     """For name resolution, TCP, TLS and login together."""
     sentinels: SentinelGroup | None = None
     """They know host and port, which are not those of this target."""
+    seeds: tuple[tuple[str, int], ...] = ()
+    """Servers of a cluster, which know the others; empty: not a cluster."""
+    member: Member | None = None
+    """Which one of its servers host and port name; None: any of the seeds."""
 
     @property
     def label(self) -> str:
         """Host and port, the socket's path, or Sentinels and service, for logs."""
         if self.sentinels is not None:
             return self.sentinels.label
+        if self.seeds and self.member is None:
+            return "cluster of " + ",".join(f"{host}:{port}" for host, port in self.seeds)
         return self.path or f"{self.host}:{self.port}"
+
+    def node(self, host: str, port: int) -> RedisAddress:
+        """Return the address of one master of this cluster."""
+        return msgspec.structs.replace(self, host=host, port=port, member=Member.MASTER)
+
+    def seed(self, host: str, port: int) -> RedisAddress:
+        """Return the address of one server of this cluster, of any role."""
+        return msgspec.structs.replace(self, host=host, port=port, member=Member.ANY)
 
     def __repr__(self) -> str:
         return f"RedisAddress({self.label}, db={self.db}, tls={self.tls is not None})"
@@ -101,8 +125,8 @@ def parse_address(
 
     Args:
         url: `redis://[user[:password]@]host[:port][/db]`, `rediss://...`, `unix://path[?db=n]`, or
-            see `split_sentinel_url`; `valkey` may replace `redis`. `rediss` accepts the options of
-            `TlsOptions` and verifies certificates by default.
+            see `split_sentinel_url` and `split_cluster_url`; `valkey` may replace `redis`.
+            `rediss` accepts the options of `TlsOptions` and verifies certificates by default.
         password: The one from the settings; overrides one in the URL.
         sentinel_password: For the Sentinels.
         client_name: See `RedisAddress`.
@@ -112,7 +136,7 @@ def parse_address(
             URL, which may contain a password.
         OSError: A certificate file cannot be read.
     """
-    url, sentinel = _plain_url(url)
+    url, sentinel, cluster = _plain_url(url)
     options: dict[str, Any] = dict(parse_url(url))
     secure = options.pop("connection_class", None) is SSLConnection
     tls_options = TlsOptions()
@@ -135,6 +159,7 @@ def parse_address(
         client_name=client_name,
         tls=_tls_context(tls_options) if secure else None,
         tls_options=tls_options,
+        seeds=() if cluster is None else cluster.seeds,
         sentinels=None
         if sentinel is None
         else SentinelGroup(
@@ -147,42 +172,20 @@ def parse_address(
     )
 
 
-def cold_client(target: RedisAddress, *, timeout_s: float = 5.0) -> redis.asyncio.Redis:
-    """
-    Return a redis-py client for use outside the hot path; which must be closed with `aclose`.
-
-    It connects on first use. Replies are bytes. A command costs about 100 us of CPU.
-    """
-    options: dict[str, Any] = {
-        "username": target.username,
-        "password": target.password,
-        "db": target.db,
-        "client_name": target.client_name,
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": target.connect_timeout_s,
-        "ssl": target.tls is not None,
-        **target.tls_options,
-    }
-    if target.sentinels is not None:
-        group = target.sentinels
-        pool = SentinelConnectionPool(group.service, group, **options)  # type: ignore[no-untyped-call] # its stub
-        return redis.asyncio.Redis.from_pool(pool)
-    return redis.asyncio.Redis(
-        host=target.host, port=target.port, unix_socket_path=target.path, **options
-    )
-
-
-def _plain_url(url: str) -> tuple[str, SentinelUrl | None]:
-    """Return a URL that redis-py understands, and the Sentinels if it names them."""
+def _plain_url(url: str) -> tuple[str, SentinelUrl | None, ClusterUrl | None]:
+    """Return a URL that redis-py understands, and the Sentinels or the cluster that it names."""
     try:
         sentinel = split_sentinel_url(url)
+        cluster = split_cluster_url(url)
     except ValueError as error:
         raise ValueError(f"redis.url: the URL {error}") from None
     if sentinel is not None:
-        return sentinel.redis_url, sentinel
+        return sentinel.redis_url, sentinel, None
+    if cluster is not None:
+        return cluster.redis_url, None, cluster
     if url.startswith(("valkey://", "valkeys://")):
-        return f"redis{url.removeprefix('valkey')}", None
-    return url, None
+        return f"redis{url.removeprefix('valkey')}", None, None
+    return url, None, None
 
 
 def _tls_context(options: TlsOptions) -> ssl.SSLContext:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import Argument, Reply, ReplyError
 from gateway.store.redis.scripts import LuaScript
 
@@ -34,12 +35,15 @@ class Header(NamedTuple):
     """What precedes the calls of a shard in a command."""
 
     keys: tuple[Argument, ...]
+    accounts: bytes
+    """What precedes an account's id in the name of its key."""
     arguments: tuple[Argument, ...]
 
 
 class GatheredCall(NamedTuple):
     """A call of a batch."""
 
+    account_id: str
     arguments: tuple[Argument, ...]
     done: Done
 
@@ -54,7 +58,8 @@ class ScriptBatches:
 
     Args:
         bus: Redis.
-        script: Takes the header's arguments, then the same number of arguments for each call.
+        script: Takes the header's keys and those of the calls' accounts; the header's arguments,
+            then the same number of arguments for each call.
         header: Returns the header for a shard.
         read: Returns the replies of the calls in their order, given the shard and the reply.
         gather_s: Calls are gathered until the end of the loop turn, or until this time after the
@@ -63,7 +68,7 @@ class ScriptBatches:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         script: LuaScript,
         *,
         header: Callable[[int], Header],
@@ -82,13 +87,21 @@ class ScriptBatches:
         self.pending = 0
         """Calls without a reply."""
 
-    def add(self, shard: int, key: str, arguments: tuple[Argument, ...], done: Done) -> None:
+    def add(
+        self,
+        shard: int,
+        key: str,
+        account_id: str,
+        arguments: tuple[Argument, ...],
+        done: Done,
+    ) -> None:
         """
         Add a call to the shard's batch.
 
         Args:
             shard: The shard.
             key: Names the call; one script serves each key once.
+            account_id: The call's account, whose key the script may use.
             arguments: Of the call.
             done: Is called once, in a later loop turn.
         """
@@ -98,7 +111,7 @@ class ScriptBatches:
         elif key in calls or len(calls) >= MOST_CALLS:
             self.send(shard)
             calls = self._gathered[shard] = {}
-        calls[key] = GatheredCall(arguments, done)
+        calls[key] = GatheredCall(account_id, arguments, done)
         self.pending += 1
         if not self._armed:
             self._arm()
@@ -120,8 +133,8 @@ class ScriptBatches:
         calls = self._gathered.pop(shard, None)
         if not calls:
             return
-        parameters = self._parameters(shard, calls)
         try:
+            parameters = self._parameters(shard, calls)
             command = self._bus.command(b"EVALSHA", self._script.sha, *parameters)
         except (TypeError, ValueError):  # text that has no UTF-8 form
             self._send_apart(shard, calls)
@@ -167,8 +180,11 @@ class ScriptBatches:
             self.send(shard)
 
     def _parameters(self, shard: int, calls: _Calls) -> tuple[Argument, ...]:
+        # Every key is declared: a cluster checks no other while it moves the shard's slot.
         header = self._header(shard)
-        parameters = [len(header.keys), *header.keys, *header.arguments]
+        accounts = dict.fromkeys([call.account_id for call in calls.values()])
+        keys = [*header.keys, *[header.accounts + account.encode() for account in accounts]]
+        parameters = [len(keys), *keys, *header.arguments]
         for call in calls.values():
             parameters += call.arguments
         return tuple(parameters)

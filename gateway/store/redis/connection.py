@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeAlias, Union, cast
 import hiredis
 from redis.exceptions import RedisError
 
-from gateway.store.redis.address import RedisAddress
+from gateway.store.redis.address import Member, RedisAddress
 from gateway.store.redis.server_info import Advice, ServerInfo, read_hello, read_info, refusal
 
 Argument: TypeAlias = bytes | str | int
@@ -160,6 +160,8 @@ async def open_connection(target: RedisAddress, further: Sequence[Command] = ())
         RedisRefusedError: The server cannot be used, see `server_info`.
         ReplyError: Wrong credential, the server is still loading, or a further command failed.
     """
+    if target.seeds and target.member is None:
+        return await _open_any(target, further)
     loop = asyncio.get_running_loop()
     link = RedisConnection()
     try:
@@ -186,6 +188,19 @@ async def open_connection(target: RedisAddress, further: Sequence[Command] = ())
     return link
 
 
+async def _open_any(target: RedisAddress, further: Sequence[Command]) -> RedisConnection:
+    """Connect to the first server of a cluster that responds."""
+    failure: OSError = ConnectionError("no server is configured")
+    for host, port in target.seeds:
+        try:
+            return await open_connection(target.seed(host, port), further)
+        except RedisRefusedError:
+            raise
+        except OSError as error:
+            failure = error
+    raise failure
+
+
 async def _find_primary(target: RedisAddress) -> tuple[str, int]:
     assert target.sentinels is not None
     # In a task of its own, because redis-py may swallow a cancellation, and this must end at once.
@@ -204,8 +219,12 @@ async def _find_primary(target: RedisAddress) -> tuple[str, int]:
 async def _identify(link: RedisConnection, target: RedisAddress) -> None:
     """Read what the server is; refuse one that the gateway cannot use."""
     info = await _server_info(link)
-    reason = None if info is None else refusal(info)
-    if info is None or reason is None:
+    if info is None:
+        return
+    if target.member is Member.MASTER and info.role != "master":
+        raise ConnectionError("a failover is in progress: the server is a replica")
+    reason = refusal(info, in_cluster=bool(target.seeds))
+    if reason is None:
         return
     if target.sentinels is not None and info.role != "master":
         raise ConnectionError("a failover is in progress: the Sentinels name a replica")

@@ -93,19 +93,29 @@ def read_hello(reply: object) -> ServerInfo | None:
     )
 
 
-def refusal(info: ServerInfo) -> Advice | None:
-    """Return why the gateway cannot use a server without losing money or failing, or None."""
+def refusal(info: ServerInfo, *, in_cluster: bool = False) -> Advice | None:
+    """
+    Return why the gateway cannot use a server without losing money or failing, or None.
+
+    Args:
+        info: The server.
+        in_cluster: The URL names a cluster; the role of the server is not judged.
+    """
     if info.version < OLDEST:
         return Advice(
             f"{info.product} is too old", "use Redis 6.2 or newer, or any version of Valkey"
         )
-    if info.is_cluster:
+    if info.is_cluster and not in_cluster:
         return Advice(
-            "this server is in cluster mode, which is not supported",
-            "use a server with cluster mode disabled (a managed one by its primary endpoint), "
-            "or redis+sentinel://",
+            "this server is in cluster mode",
+            "begin the URL with redis+cluster:// (rediss+cluster:// with TLS)",
         )
-    if info.role != "master":
+    if in_cluster and not info.is_cluster:
+        return Advice(
+            "cluster mode is disabled on this server",
+            "begin the URL with redis:// (rediss:// with TLS), or redis+sentinel://",
+        )
+    if info.role != "master" and not in_cluster:
         return Advice(
             "this server is a read-only replica",
             "give the address of the primary, or let redis+sentinel:// find it",

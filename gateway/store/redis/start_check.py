@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import is_redis_embedded
 from gateway.store.redis.address import redis_address
+from gateway.store.redis.cluster.survey import survey_cluster
 from gateway.store.redis.connection import RedisRefusedError, ReplyError, open_connection
-from gateway.store.redis.server_info import warnings
+from gateway.store.redis.server_info import Advice, warnings
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +32,14 @@ async def check_redis(settings: Settings, secrets: Secrets) -> None:
     target = redis_address(settings, secrets, "capio-check")
     fields: dict[str, object] = {"redis": target.label}
     try:
+        if target.seeds:
+            survey = await survey_cluster(target)
+            _log(fields, survey.product, survey.warnings)
+            return
         link = await open_connection(target)
     except RedisRefusedError:
         raise
-    except (OSError, ReplyError) as error:
+    except (OSError, ReplyError, ValueError) as error:
         reason = error.code if isinstance(error, ReplyError) else str(error) or type(error).__name__
         logger.warning("redis_check_failed", extra={**fields, "reason": reason})
         return
@@ -43,8 +49,11 @@ async def check_redis(settings: Settings, secrets: Secrets) -> None:
         remedy = "allow INFO to the user of ACL, so that memory and persistence can be checked"
         logger.warning("redis_check_skipped", extra={**fields, "remedy": remedy})
         return
-    fields["product"] = link.server.product
-    logger.info("redis_checked", extra=fields)
-    for advice in warnings(link.server):
+    _log(fields, link.server.product, warnings(link.server))
+
+
+def _log(fields: dict[str, object], product: str, advices: Sequence[Advice]) -> None:
+    logger.info("redis_checked", extra={**fields, "product": product})
+    for advice in advices:
         extra = {**fields, "problem": advice.problem, "remedy": advice.remedy}
         logger.warning("redis_durability_reduced", extra=extra)

@@ -16,7 +16,8 @@ from typing import Final
 from gateway.core.stored_responses import Part, SealedParts
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Responses
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable, ReplyError
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable, Reply, ReplyError
 from gateway.store.redis.scripts import LuaScript, read_script
 from gateway.store.redis.shards import hash_tag
 
@@ -27,6 +28,8 @@ MOST_BYTES: Final = 8 * 1024 * 1024
 MOST_REMOVED: Final = 256
 """Responses removed to make room for one; if more were needed, the new one is not kept."""
 
+_KEEP_ATTEMPTS: Final = 4
+"""The second one declares what the first found to be removed; that may change in between."""
 _RETRY_S: Final = 1.0
 
 logger = logging.getLogger(__name__)
@@ -47,7 +50,7 @@ class ResponseRecords:
         key_prefix: `redis.key_prefix`.
     """
 
-    def __init__(self, redis: PipelinedRedis, settings: Responses, key_prefix: str) -> None:
+    def __init__(self, redis: RedisBus, settings: Responses, key_prefix: str) -> None:
         self._redis = redis
         self._ttl_ms = int(settings.store_ttl_s * 1000)
         self._max_account_bytes = settings.max_account_bytes
@@ -57,19 +60,23 @@ class ResponseRecords:
     async def keep(self, account_id: str, name: bytes, parts: SealedParts) -> bool:
         """Keep a response; return whether it is kept. Never raises."""
         start = self._start(account_id)
+        keys = [start + name.hex(), *self._account_names(account_id)]
+        arguments = (
+            *(name.hex(), parts[Part.INPUT], parts[Part.RESPONSE]),
+            *(self._ttl_ms, self._max_account_bytes, MOST_REMOVED, start),
+        )
+        reply: Reply = []
         try:
-            kept = await self._redis.script(
-                self._keep,
-                [start + name.hex(), *self._account_names(account_id)],
-                (
-                    *(name.hex(), parts[Part.INPUT], parts[Part.RESPONSE]),
-                    *(self._ttl_ms, self._max_account_bytes, MOST_REMOVED, start),
-                ),
-            )
+            for _ in range(_KEEP_ATTEMPTS):
+                oldest = reply if isinstance(reply, list) else []
+                names = [start + each.decode() for each in oldest if isinstance(each, bytes)]
+                reply = await self._redis.script(self._keep, [*keys, *names], arguments)
+                if not isinstance(reply, list):
+                    break
         except (RedisUnavailable, ReplyError) as error:
             logger.warning("response_store_failed", extra={"reason": _reason(error)})
             return False
-        return kept == 1
+        return reply == 1
 
     async def fetch(
         self,

@@ -10,7 +10,8 @@ import msgspec
 
 from gateway.core.model import CallRecord
 from gateway.store.hot_state.redis_schema import SHARD_FULL
-from gateway.store.redis.client import PipelinedRedis, Reply
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import Reply
 from gateway.store.usage.sender import FIELD, UsageSender, dead_letter_key
 from gateway.store.usage.settlements import Settlements
 
@@ -51,7 +52,7 @@ class DeadLetters:
         key_prefix: `redis.key_prefix`.
     """
 
-    def __init__(self, redis: PipelinedRedis, key_prefix: str) -> None:
+    def __init__(self, redis: RedisBus, key_prefix: str) -> None:
         self._redis = redis
         self._key = dead_letter_key(key_prefix)
         self._sender = UsageSender(

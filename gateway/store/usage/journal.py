@@ -31,7 +31,8 @@ from gateway.core.model import CallRecord
 from gateway.errors import GatewayError
 from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import EPOCH, SHARD_FULL, RedisKeys
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.spill.direct import BOOK_LINES, DirectBooking
 from gateway.store.spill.replay import Destination, EventKeptError, SpillReplay
@@ -40,13 +41,7 @@ from gateway.store.usage.sender import FIELD, UsageSender, dead_letter_key
 from gateway.store.usage.settlements import FULL, Settlements
 from gateway.telemetry.metrics import Metrics
 
-__all__ = [
-    "FIELD",
-    "PipelinedRedis",
-    "UsageStream",
-    "dead_letter_key",
-    "spill_directory",
-]
+__all__ = ["FIELD", "UsageStream", "dead_letter_key", "spill_directory"]
 
 RECENT = 10_000
 """Recent events kept; about 7 MB."""
@@ -97,7 +92,7 @@ class UsageStream:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         settings: Settings,
         metrics: Metrics,
         *,
@@ -344,8 +339,15 @@ class UsageStream:
         replies = [
             self._bus.command(b"HGET", self._names.shards[shard].calls, EPOCH) for shard in shards
         ]
-        for shard, epoch in zip(shards, await asyncio.gather(*replies), strict=True):
-            self.observe_epoch(shard, epoch)
+        failure: BaseException | None = None
+        epochs = await asyncio.gather(*replies, return_exceptions=True)
+        for shard, epoch in zip(shards, epochs, strict=True):
+            if isinstance(epoch, BaseException):
+                failure = epoch  # other shards may be on other masters of a cluster
+            else:
+                self.observe_epoch(shard, epoch)
+        if failure is not None:
+            raise failure
 
     async def _restore(self) -> None:
         """Resend the events that Redis has lost and SQL does not have."""

@@ -114,7 +114,7 @@ class LedgerWriter:
                 await pause(stop, _BACKOFF_LIMIT_S)
             else:
                 delay = _BACKOFF_FIRST_S
-                self._metrics.ledger_failing.set(0)
+                self._metrics.ledger_failing.set(1 if self._reader.unreachable else 0)
 
     async def status(self) -> LedgerStatus:
         """
@@ -142,7 +142,8 @@ class LedgerWriter:
         if now >= self._claim_at:
             while await self._store(await self._reader.claim()):
                 pass
-            await self._direct.check()
+            with contextlib.suppress(RedisError):  # the next check looks at the same charges
+                await self._direct.check()
             self._claim_at = now + _CLAIM_EVERY_S
         entries = await self._reader.read_new()
         await self._store(entries)

@@ -92,7 +92,7 @@ class UsageReader:
         self._command: Callable[..., Awaitable[Any]] = client.execute_command
         self._hot = RedisKeys(key_prefix)
         self._names = {names.usage: names for names in self._hot.shards}
-        self._streams = tuple(self._names)
+        self._all_streams = tuple(self._names)
         self._script = account_scripts().stored
         self._forget = forget_script()
         self._checked = f"{key_prefix}ledger:checked"
@@ -100,10 +100,19 @@ class UsageReader:
         self._claim_idle_ms = claim_idle_ms
         self.consumer = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}"
 
+    def streams(self) -> Collection[bytes]:
+        """Return the streams that this consumer reads."""
+        return self._all_streams
+
+    @property
+    def unreachable(self) -> int:
+        """Streams that should be read and cannot be."""
+        return 0
+
     async def ensure_group(self) -> None:
         """Create missing streams and groups; a new group reads from the start."""
         replies = await self._each("XGROUP CREATE", GROUP, "0", "MKSTREAM", errors=True)
-        for reply in replies:
+        for _, reply in replies:
             if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
                 raise reply
 
@@ -119,11 +128,12 @@ class UsageReader:
     async def claim(self) -> list[StreamEntry]:
         """Claim entries of dead consumers, and of this one's lost replies."""
         replies = await self._each(
-            "XAUTOCLAIM", GROUP, self.consumer, self._claim_idle_ms, "0-0", "COUNT", PER_SHARD
+            *("XAUTOCLAIM", GROUP, self.consumer, self._claim_idle_ms, "0-0", "COUNT", PER_SHARD),
+            streams=self.streams(),
         )
         return [
-            _entry(stream, entry_id, fields)
-            for stream, reply in zip(self._streams, replies, strict=True)
+            entry_of(stream, entry_id, fields)
+            for stream, reply in replies
             for entry_id, fields in reply[1]
             if fields
         ]
@@ -151,7 +161,7 @@ class UsageReader:
             of_shard = [pair for pair in newest if self._hot.of(pair[0]) is names]
             for start in range(0, len(of_stream), BATCH):
                 batch = of_stream[start : start + BATCH]
-                await self._remove(names, _sums(batch, repeated), of_shard)
+                await self._remove(names, batch, repeated, of_shard)
 
     async def park(self, entry: StreamEntry, reason: str) -> None:
         """Copy an entry with its reason to the dead-letter stream, without removing it."""
@@ -167,13 +177,9 @@ class UsageReader:
         This happens after a consumer was deleted by hand, or a failover lost deliveries. Call it
         when there are no new entries.
         """
-        waiting = await self._first_ids(self._streams)
+        waiting = await self._first_ids(self.streams())
         groups = await self._each("XINFO GROUPS", streams=waiting)
-        delivered = [
-            stream
-            for (stream, first), found in zip(waiting.items(), groups, strict=True)
-            if _is_delivered(first, found)
-        ]
+        delivered = [stream for stream, found in groups if _is_delivered(waiting[stream], found)]
         # Another consumer may have stored the entry meanwhile: what is left was never pending.
         left = await self._first_ids(delivered)
         orphaned = [stream for stream in delivered if left.get(stream) == waiting[stream]]
@@ -183,18 +189,16 @@ class UsageReader:
     async def _first_ids(self, streams: Collection[bytes]) -> dict[bytes, bytes]:
         """Return the id of the first entry of each stream that has any."""
         replies = await self._each("XRANGE", "-", "+", "COUNT", 1, streams=streams)
-        return {
-            stream: reply[0][0] for stream, reply in zip(streams, replies, strict=True) if reply
-        }
+        return {stream: reply[0][0] for stream, reply in replies if reply}
 
     async def length(self) -> int:
         """Return the number of entries in all streams."""
-        return sum(await self._each("XLEN"))
+        return sum(length for _, length in await self._each("XLEN"))
 
     async def oldest_age_s(self, now_ms: int) -> float:
         """Return the age of the oldest entry; 0 without entries."""
         replies = await self._each("XRANGE", "-", "+", "COUNT", 1)
-        added_ms = [int(reply[0][0].partition(b"-")[0]) for reply in replies if reply]
+        added_ms = [int(reply[0][0].partition(b"-")[0]) for _, reply in replies if reply]
         return max([0.0, *((now_ms - added) / 1000 for added in added_ms)])
 
     async def purge_dead_letters(self, before_ms: int) -> None:
@@ -203,9 +207,8 @@ class UsageReader:
 
     async def forget_consumers(self) -> None:
         """Delete consumers that have been idle for an hour without pending entries."""
-        for stream, consumers in zip(
-            self._streams, await self._each("XINFO CONSUMERS", GROUP), strict=True
-        ):
+        found = await self._each("XINFO CONSUMERS", GROUP, streams=self.streams())
+        for stream, consumers in found:
             for consumer in consumers:
                 if consumer["pending"] == 0 and consumer["idle"] > _FORGET_IDLE_MS:
                     await self._command("XGROUP DELCONSUMER", stream, GROUP, consumer["name"])
@@ -235,10 +238,10 @@ class UsageReader:
     async def _read(self, start: bytes, *options: str | int) -> list[StreamEntry]:
         reply: list[Any] = await self._command(
             "XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", PER_SHARD, *options,
-            "STREAMS", *self._streams, *[start] * len(self._streams),
+            "STREAMS", *self._all_streams, *[start] * len(self._all_streams),
         )  # fmt: skip
         return [
-            _entry(stream, entry_id, fields)
+            entry_of(stream, entry_id, fields)
             for stream, entries in reply or ()
             for entry_id, fields in entries
         ]
@@ -246,17 +249,21 @@ class UsageReader:
     async def _remove(
         self,
         names: ShardKeys,
-        sums: Sequence[Argument],
+        batch: Sequence[StreamEntry],
+        repeated: Collection[StreamEntry],
         positions: Iterable[tuple[str, Position]],
     ) -> None:
-        arguments = [GROUP, names.accounts, *sums]
+        accounts = {entry.charge.account_id for entry in batch if entry.charge is not None}
+        arguments = [GROUP, names.accounts, *_sums(batch, repeated)]
         for account_id, newest in positions:
+            accounts.add(account_id.encode())
             arguments += (account_id, newest.position, newest.balance_nanousd)
-        keys = (2, names.usage, names.queued, *arguments)
+        keys = [names.usage, names.queued, *(names.accounts + each for each in sorted(accounts))]
+        parameters = (len(keys), *keys, *arguments)
         try:
-            reply = await self._command("EVALSHA", self._script.sha, *keys)
+            reply = await self._command("EVALSHA", self._script.sha, *parameters)
         except NoScriptError:
-            reply = await self._command("EVAL", self._script.source, *keys)
+            reply = await self._command("EVAL", self._script.source, *parameters)
         if reply[1]:
             logger.error(
                 "account_state_damaged",
@@ -269,15 +276,21 @@ class UsageReader:
         *arguments: str | bytes | int,
         streams: Iterable[bytes] | None = None,
         errors: bool = False,
-    ) -> list[Any]:
-        """Pipeline a command for each stream; with `errors`, errors are returned."""
+    ) -> list[tuple[bytes, Any]]:
+        """
+        Pipeline a command for each stream, of all shards if not given; return streams and replies.
+
+        With `errors`, errors are returned as replies.
+        """
+        wanted = list(self._all_streams if streams is None else streams)
         async with self._client.pipeline(transaction=False) as pipeline:
-            for stream in self._streams if streams is None else streams:
+            for stream in wanted:
                 pipeline.execute_command(command, stream, *arguments)
-            return list(await pipeline.execute(raise_on_error=not errors))
+            replies = await pipeline.execute(raise_on_error=not errors)
+        return list(zip(wanted, replies, strict=True))
 
 
-def _entry(stream: bytes, entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> StreamEntry:
+def entry_of(stream: bytes, entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> StreamEntry:
     if not fields:
         return StreamEntry(stream, entry_id, None)
     event = fields.get(FIELD, b"")

@@ -17,7 +17,8 @@ import msgspec
 
 from gateway.core.model import CallRecord, Usage
 from gateway.store.redis.batches import TRANSIENT, Failure, resolve
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import Argument, Reply, ReplyError
 from gateway.store.redis.shards import shard_of
 from gateway.store.spill.replay import EventKeptError
@@ -80,7 +81,7 @@ class UsageSender:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         key_prefix: str,
         *,
         refused: Callable[[], None],

@@ -15,7 +15,7 @@ from gateway.core.money import MAX_AMOUNT_NANOUSD
 from gateway.core.pricing import token_count
 from gateway.store.hot_state.redis_schema import RedisKeys, account_scripts
 from gateway.store.redis.batches import Done, GatheredCall, Header, ScriptBatches
-from gateway.store.redis.client import PipelinedRedis
+from gateway.store.redis.bus import RedisBus
 from gateway.store.redis.connection import Reply, ReplyError
 
 GATHER_S: Final = 0.002
@@ -60,7 +60,7 @@ class Settlements:
 
     def __init__(
         self,
-        bus: PipelinedRedis,
+        bus: RedisBus,
         key_prefix: str,
         *,
         observe_epoch: Callable[[int, object], None],
@@ -94,6 +94,7 @@ class Settlements:
         self._batches.add(
             self._names.of(event.account_id).shard,
             event.request_id,
+            event.account_id,
             (
                 event.request_id,
                 event.account_id,
@@ -113,6 +114,7 @@ class Settlements:
         self._batches.add(
             self._names.of(account_id).shard,
             request_id,
+            account_id,
             (request_id, account_id, b"", model, 0, 0, 0, b"", b""),
             done,
         )
@@ -134,6 +136,7 @@ class Settlements:
         now = b"" if self._now_ms is None else self._now_ms()
         return Header(
             (names.calls, names.leases, names.queued, names.usage),
+            names.accounts,
             (now, names.accounts, self._capacity),
         )
 
@@ -153,4 +156,4 @@ def is_impossible(event: SettledCall) -> bool:
 
 def concerns(calls: Mapping[str, GatheredCall], account_id: str) -> bool:
     """Return whether any of the calls is of the account."""
-    return any(call.arguments[1] == account_id for call in calls.values())
+    return any(call.account_id == account_id for call in calls.values())

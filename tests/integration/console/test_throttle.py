@@ -8,8 +8,9 @@ import pytest
 
 from gateway.console.signin.secret import ConsoleSecret
 from gateway.console.signin.throttle import LIFE_S, Throttle, network_of
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import PipelinedRedis, RedisLimits
+from gateway.store.redis.cluster.kinds import cold_client
 from tests.support.console import NO_REDIS
 
 SECRET = ConsoleSecret(b"s" * 32)

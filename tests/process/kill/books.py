@@ -14,7 +14,8 @@ from gateway.core.model import TOKEN_COLUMNS
 from gateway.server.embedded_valkey import EmbeddedValkey
 from gateway.settings import Settings
 from gateway.store.hot_state.redis_schema import RedisKeys, ShardKeys
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.spill.segments import measure
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import ACCOUNTS, LEDGER_ENTRIES, SPEND, USAGE_EVENTS, USAGE_QUARTERS

@@ -248,8 +248,26 @@ def test_parse_agreeing_settings_have_no_error() -> None:
         (
             "[[models]]",
             '[redis]\nurl = "redis://a,b"\n[[models]]',
-            'redis.url: "redis://a,b" names several hosts; '
-            "use redis+sentinel://host1:26379,host2:26379/service",
+            'redis.url: "redis://a,b" names several hosts; use '
+            "redis+sentinel://host1:26379,host2:26379/service or "
+            "redis+cluster://host1:6379,host2:6379",
+        ),
+        (
+            "[[models]]",
+            '[redis]\nurl = "redis+cluster://:pw@a,b"\n[[models]]',
+            'redis.url: "redis+cluster://***@a,b" contains a password; '
+            "use password_env or password_file",
+        ),
+        (
+            "[[models]]",
+            '[redis]\nurl = "redis+cluster://a,b/1"\n[[models]]',
+            'redis.url: "redis+cluster://a,b/1" names a database; a cluster has only database 0',
+        ),
+        (
+            "[[models]]",
+            '[redis]\nurl = "redis+cluster://a,,b"\n[[models]]',
+            'redis.url: "redis+cluster://a,,b" has a server without a host name; '
+            "use redis+cluster://host1:6379,host2:6379",
         ),
         (
             "[[models]]",

@@ -1,6 +1,6 @@
 -- Renews the leases of running calls and stores their checkpoints.
 --
--- KEYS     calls, leases
+-- KEYS     calls, leases, then the accounts of the calls
 -- ARGV[1]  now, Unix ms; '' for the server's clock
 -- ARGV[2]  the lease in ms
 -- ARGV[3]  prefix of account keys

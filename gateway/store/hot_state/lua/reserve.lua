@@ -2,7 +2,7 @@
 -- another model, of which it is a fallback, is released first, even if the call is then refused,
 -- because the earlier release may be lost.
 --
--- KEYS     calls, leases
+-- KEYS     calls, leases, then the accounts of the calls
 -- ARGV[1]  now, Unix ms; '' for the server's clock
 -- ARGV[2]  prefix of account keys
 -- ARGV[3]  the lease in ms

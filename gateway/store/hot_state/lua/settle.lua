@@ -6,7 +6,7 @@
 -- of an abandoned call, see append. Once the first is in SQL, the second waits and is charged until
 -- SQL has ignored it or booked the difference.
 --
--- KEYS     calls, leases, queued, usage
+-- KEYS     calls, leases, queued, usage, then the accounts of the calls
 -- ARGV[1]  now, Unix ms; '' for the server's clock
 -- ARGV[2]  prefix of account keys
 -- ARGV[3]  capacity of the stream

@@ -4,7 +4,9 @@
 -- writes what has changed with one command: a call from Lua costs more than the rest of its work.
 -- So a script that serves many calls in their order must read fields only through the account object.
 --
--- Keys, all with the hash tag of the shard, so that a script stays within one slot of a cluster:
+-- Keys, all with the hash tag of the shard, so that a script stays within one slot of a cluster. A
+-- script uses no key that is not among its KEYS: while a cluster moves the slot, only those are
+-- checked to be on this server.
 --   <prefix>{s17}a:<account>  hash: the account, see below
 --   <prefix>{s17}calls        hash: request id -> record of a running call; 'epoch' -> see settle
 --   <prefix>{s17}leases       zset: request id by when its lease ends, Unix ms

@@ -1,6 +1,6 @@
 -- Removes events that SQL has from the stream, and sets the resulting balances.
 --
--- KEYS     usage, queued
+-- KEYS     usage, queued, then the accounts of the groups and of the positions
 -- ARGV[1]  the consumer group
 -- ARGV[2]  prefix of account keys
 -- ARGV[3]  number of groups, then for each: account id, key id, model, at_ms of one of its events,

@@ -1,15 +1,15 @@
 -- Settles calls whose lease has expired, with the cost of their last checkpoint.
 --
--- KEYS     calls, leases, queued, usage
+-- KEYS     calls, leases, queued, usage, then the accounts of the calls
 -- ARGV[1]  now, Unix ms; '' for the server's clock
 -- ARGV[2]  prefix of account keys
--- ARGV[3]  maximum number of calls
--- ARGV[4]  capacity of the stream
--- ARGV[5]  ms after which a call that cannot be settled is tried again
+-- ARGV[3]  capacity of the stream
+-- ARGV[4]  ms after which a call that cannot be settled is tried again
+-- then for each call that expired.lua found its request id and its account's id, '' if its record
+-- has none. A call that was renewed or settled since is left alone.
 -- Returns {number of settled calls, then for each that cannot be settled: request id, record, reason}.
 local calls, leases = KEYS[1], KEYS[2]
 local now = clock(ARGV[1])
-local expired = redis.call('ZRANGEBYSCORE', leases, '-inf', whole(now), 'LIMIT', 0, ARGV[3])
 
 -- Returns the event of a call; a minimal one if the call has no checkpoint.
 local function event_of(id, record)
@@ -22,7 +22,7 @@ end
 
 -- Settles a call. Returns their number; -1 if the stream is full.
 local function end_call(account, id, record)
-  local stream = open_stream(KEYS[4], KEYS[3], tonumber(ARGV[4]))
+  local stream = open_stream(KEYS[4], KEYS[3], tonumber(ARGV[3]))
   local done = append(account, stream, redis.call('HGET', KEYS[3], id), {
     id = id, account = record[1], key = record[2], model = record[3], at = whole(record[8]),
     cost = record[7], json = event_of(id, record), abandoned = true,
@@ -36,13 +36,16 @@ local function end_call(account, id, record)
 end
 
 -- Returns as end_call does; or nil and the text of an error.
-local function settle(id)
+local function settle(id, owner)
   local held = redis.call('HGET', calls, id)
   if not held then return 0 end
   local fine, record = pcall(cmsgpack.unpack, held)
   if not fine then return nil, tostring(record) end
-  if type(record) ~= 'table' then return nil, 'the record is malformed' end
-  local account = account_at(ARGV[2] .. tostring(record[1]))
+  -- The account of another record is not among KEYS.
+  if type(record) ~= 'table' or owner == '' or record[1] ~= owner then
+    return nil, 'the record is malformed'
+  end
+  local account = account_at(ARGV[2] .. owner)
   want_spent(account, tostring(record[2]), tostring(record[3]))
   read_accounts()
   local done, failure = attempt(account, end_call, id, record)
@@ -50,19 +53,27 @@ local function settle(id)
   return done, failure
 end
 
+local function has_expired(id)
+  local ends = redis.call('ZSCORE', leases, id)
+  return ends and tonumber(ends) <= now
+end
+
 local ended = 0
 local failed = {}
-for _, id in ipairs(expired) do
-  local done, failure = settle(id)
+for place = 5, #ARGV, 2 do
+  local id = ARGV[place]
+  local done, failure = 0, nil
+  local expired = has_expired(id)
+  if expired then done, failure = settle(id, ARGV[place + 1]) end
   if not done then
     -- It must not block others, and stays until it is moved to the dead letters.
     for _, part in ipairs({id, redis.call('HGET', calls, id) or '', failure}) do
       failed[#failed + 1] = part
     end
-    redis.call('ZADD', leases, whole(now + tonumber(ARGV[5])), id)
+    redis.call('ZADD', leases, whole(now + tonumber(ARGV[4])), id)
   elseif done < 0 then
     break
-  else
+  elseif expired then
     redis.call('ZREM', leases, id)
     ended = ended + done
   end

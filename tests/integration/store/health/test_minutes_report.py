@@ -10,8 +10,9 @@ from gateway.core.routing.failures import FailureClass
 from gateway.core.routing.health import HealthChange, HealthCounts, HealthState
 from gateway.store.health.minutes import MOST_MINUTES, DeploymentReport, read_health, read_minutes
 from gateway.store.health.shared import RedisHealth
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import PipelinedRedis
+from gateway.store.redis.cluster.kinds import cold_client
 
 pytestmark = pytest.mark.redis
 NOW = 1_800_000_030.0

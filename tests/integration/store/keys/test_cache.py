@@ -16,8 +16,9 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Keys
 from gateway.store.keys.cache import publish_change
 from gateway.store.keys.entry import KeyEntry, decode_entry, encode_entry, entry_name
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import PipelinedRedis, RedisState
+from gateway.store.redis.cluster.kinds import cold_client
 from tests.support.key_cluster import Changed, FakeSql, Worker, digest_of
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until

@@ -12,6 +12,7 @@ from gateway.core.model import CallRecord, Usage
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import Reservation
 from gateway.store.booking.rows import row_of
+from gateway.store.limits import leases
 from tests.support.metering import (
     NOON_MS,
     MeteringWorker,
@@ -275,10 +276,10 @@ async def test_renewal_of_a_call_that_has_ended_is_not_sent(world: MeteringWorld
     """A call settled while others are renewed does not come back."""
     held = await world.reserve()
     running = world.metering.running
-    items: list[bytes | str | int] = [held.request.request_id, b""]
+    renewal = leases._Renewal(held.request.request_id, world.probe.key, b"")
     await world.worker.settle(held)
 
-    await running._send(world.probe.names.shard, items)
+    await running._send(world.probe.names.shard, [renewal])
 
     assert len(running) == 0
     assert await world.probe.leases() == 0

@@ -17,7 +17,8 @@ from gateway.store.accounts.audit import SYSTEM
 from gateway.store.accounts.credits import Credits
 from gateway.store.accounts.snapshot import AccountRepository
 from gateway.store.limits.account_loader import push_account
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.sql.database import Database
 from gateway.store.usage.ledger_writer import LedgerWriter
 from gateway.store.usage.reader import UsageReader

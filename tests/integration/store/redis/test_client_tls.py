@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import PipelinedRedis, RedisLimits, RedisState
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.redis.connection import ReplyError, open_connection
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until

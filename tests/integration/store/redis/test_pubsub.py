@@ -10,31 +10,11 @@ import pytest
 from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from gateway.store.redis.pubsub import Subscription
+from tests.support.diary import Diary
 from tests.support.valkey import ValkeyProcess
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])]
-
-
-class Diary:
-    """Records the calls of a subscription."""
-
-    def __init__(self) -> None:
-        self.entries: list[str] = []
-        self.proofs: list[float] = []
-
-    def subscribed(self, since: float) -> None:
-        self.entries.append("subscribed")
-        self.proofs.append(since)
-
-    def proven(self, since: float) -> None:
-        self.proofs.append(since)
-
-    def received(self, message: bytes) -> None:
-        self.entries.append(message.decode())
-
-    def lost(self) -> None:
-        self.entries.append("lost")
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import PipelinedRedis, RedisLimits, RedisState
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.redis.connection import open_connection
 from gateway.store.redis.pubsub import Subscription
 from tests.support.gateway_process import free_port

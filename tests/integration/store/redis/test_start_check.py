@@ -12,8 +12,9 @@ import pytest
 from gateway.server.start import run
 from gateway.server.supervisor import Supervisor
 from gateway.settings import Redis, Secrets, Server, Settings
-from gateway.store.redis.address import cold_client, parse_address, redis_address
+from gateway.store.redis.address import parse_address, redis_address
 from gateway.store.redis.client import PipelinedRedis, RedisLimits, RedisState
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.redis.connection import RedisRefusedError
 from gateway.store.redis.start_check import check_redis
 from tests.support.gateway_process import free_port

@@ -19,8 +19,9 @@ from gateway.store.accounts.accounts import Account, Accounts
 from gateway.store.accounts.audit import Actor
 from gateway.store.accounts.credits import Credits
 from gateway.store.accounts.snapshot import AccountRepository
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import RedisLimits
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.spill.direct import DirectBooking
 from gateway.store.spill.replay import EventKeptError
 from gateway.store.spill.segments import segments

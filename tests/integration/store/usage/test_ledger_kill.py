@@ -17,8 +17,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.settings import Redis, Server, Settings
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import PipelinedRedis, RedisLimits
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.spill.segments import segments
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
@@ -39,7 +40,8 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from gateway.settings import Settings
 from gateway.store.usage.ledger_writer import LedgerWriter
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.sql.database import Database
 from gateway.store.usage.reader import UsageReader
 from gateway.telemetry.metrics import Metrics

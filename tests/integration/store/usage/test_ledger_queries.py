@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from gateway.core.model import CallRecord, Usage
 from gateway.store.booking.rows import row_of
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.sql.database import Database
 from gateway.store.sql.tables import USAGE_EVENTS
 from gateway.store.usage.reader import UsageReader

@@ -16,7 +16,8 @@ from redis.exceptions import ResponseError
 from gateway.core.model import USAGE_COLUMNS, CallRecord, Usage
 from gateway.settings import Server, Settings, Sql
 from gateway.store.booking.rows import row_of
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import parse_address
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.sql.tables import USAGE_EVENTS

@@ -6,7 +6,8 @@ import ssl
 
 import pytest
 
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.redis.address import Member, parse_address
+from gateway.store.redis.cluster.kinds import cold_client
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,14 @@ from gateway.store.redis.address import cold_client, parse_address
         ("redis://[::1]:7000", "::1:7000", None, None, 0),
         ("valkey://user@cache:7000/3", "cache:7000", "user", None, 3),
         ("redis+sentinel://a,b:7000/main", "main of Sentinels a:26379,b:7000", None, None, 0),
+        ("redis+cluster://a,b:7000", "cluster of a:6379,b:7000", None, None, 0),
+        (
+            "valkey+cluster://user@[2001:db8::1]:7000/0",
+            "cluster of 2001:db8::1:7000",
+            "user",
+            None,
+            0,
+        ),
         ("valkey+sentinel://user@a/main/2", "main of Sentinels a:26379", "user", None, 2),
         ("unix:///run/v.sock", "/run/v.sock", None, None, 0),
         ("unix://:pass@/run/v.sock?db=2", "/run/v.sock", None, "pass", 2),
@@ -100,3 +109,15 @@ def test_cold_client_takes_over_every_option() -> None:
     assert (options["host"], options["port"], options["db"]) == ("h", 7000, 4)
     assert (options["username"], options["password"]) == ("user", "pass")
     assert options["ssl_cert_reqs"] == "none"
+
+
+def test_server_of_a_cluster_has_its_credential_and_tls() -> None:
+    """A master of it, and any server."""
+    cluster = parse_address("rediss+cluster://user@a,b?ssl_cert_reqs=none", password="p1")
+
+    master, other = cluster.node("10.0.0.1", 7000), cluster.seed("b", 6379)
+
+    assert (master.label, other.label) == ("10.0.0.1:7000", "b:6379")
+    assert (master.username, master.password, master.tls) == ("user", "p1", cluster.tls)
+    assert cluster.tls is not None
+    assert (master.member, other.member) == (Member.MASTER, Member.ANY)

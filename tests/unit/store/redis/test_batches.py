@@ -34,7 +34,7 @@ class FakeBus:
         if self.failures:
             future.set_exception(self.failures.pop(0))
         else:
-            future.set_result([2 * int(each) for each in args[5:]])
+            future.set_result([2 * int(each) for each in args[6:]])
         return future
 
     async def script(
@@ -51,7 +51,7 @@ class World:
         self.batches = ScriptBatches(
             self.bus,  # type: ignore[arg-type]
             SCRIPT,
-            header=lambda shard: Header((f"key{shard}",), (f"shard{shard}",)),
+            header=lambda shard: Header((f"key{shard}",), b"account:", (f"shard{shard}",)),
             read=lambda _, reply: reply if isinstance(reply, list) else [],
             gather_s=gather_s,
         )
@@ -59,7 +59,7 @@ class World:
 
     def add(self, shard: int, number: int) -> None:
         name = f"call{number}"
-        self.batches.add(shard, name, (number,), partial(self.done.__setitem__, name))
+        self.batches.add(shard, name, f"a{shard}", (number,), partial(self.done.__setitem__, name))
 
 
 async def test_calls_of_one_turn_are_one_script_for_each_shard() -> None:
@@ -70,7 +70,10 @@ async def test_calls_of_one_turn_are_one_script_for_each_shard() -> None:
         world.add(number % 2, number)
     await world.batches.drain()
 
-    assert world.bus.sent == [(1, "key1", "shard1", 1, 3), (1, "key0", "shard0", 2)]
+    assert world.bus.sent == [
+        (2, "key1", b"account:a1", "shard1", 1, 3),
+        (2, "key0", b"account:a0", "shard0", 2),
+    ]
     assert world.done == {"call1": 2, "call2": 4, "call3": 6}
     assert world.batches.pending == 0
 
@@ -83,7 +86,7 @@ async def test_batch_is_bounded() -> None:
         world.add(0, number)
     await world.batches.drain()
 
-    assert [len(args) - 3 for args in world.bus.sent] == [MOST_CALLS, 1]
+    assert [len(args) - 4 for args in world.bus.sent] == [MOST_CALLS, 1]
 
 
 async def test_first_batch_is_sent_at_once_and_the_next_is_gathered() -> None:
@@ -98,9 +101,9 @@ async def test_first_batch_is_sent_at_once_and_the_next_is_gathered() -> None:
     gathered = list(world.batches.gathered(0))
     await world.batches.drain()
 
-    assert first == [(1, "key0", "shard0", 1)]
+    assert first == [(2, "key0", b"account:a0", "shard0", 1)]
     assert gathered == ["call2", "call3"]
-    assert world.bus.sent[1:] == [(1, "key0", "shard0", 2, 3)]
+    assert world.bus.sent[1:] == [(2, "key0", b"account:a0", "shard0", 2, 3)]
     assert list(world.batches.gathered(0)) == []
 
 
@@ -114,7 +117,7 @@ async def test_call_is_discarded_before_it_is_sent_only() -> None:
     await world.batches.drain()
 
     assert not world.batches.discard(0, "call2")
-    assert world.bus.sent == [(1, "key0", "shard0", 2)]
+    assert world.bus.sent == [(2, "key0", b"account:a0", "shard0", 2)]
     assert world.done == {"call2": 4}
 
 
@@ -141,14 +144,14 @@ async def test_error_about_a_call_fails_no_other() -> None:
     await world.batches.drain()
 
     assert world.done == {"call1": error, "call2": 4}
-    assert [args[3:] for args in world.bus.sent] == [(1, 2), (1,), (2,)]
+    assert [args[4:] for args in world.bus.sent] == [(1, 2), (1,), (2,)]
 
 
 async def test_argument_without_a_form_fails_no_other() -> None:
     """The other calls of its batch are served."""
     world = World()
     world.add(0, 1)
-    world.batches.add(0, "odd", ("\ud800",), partial(world.done.__setitem__, "odd"))
+    world.batches.add(0, "odd", "a0", ("\ud800",), partial(world.done.__setitem__, "odd"))
     world.add(0, 2)
     await world.batches.drain()
 

@@ -82,7 +82,7 @@ def test_hello_of_another_form_is_unknown(reply: object) -> None:
     ("changes", "problem", "remedy"),
     [
         ({"version": (6, 0), "product": "Redis 6.0.16"}, "Redis 6.0.16 is too old", "6.2"),
-        ({"is_cluster": True}, "cluster mode", "redis+sentinel://"),
+        ({"is_cluster": True}, "cluster mode", "redis+cluster://"),
         ({"role": "slave"}, "replica", "the primary"),
         ({"policy": "allkeys-lru", "memory_limit": 1}, "balances", "noeviction"),
     ],
@@ -130,3 +130,13 @@ def test_what_may_lose_data_is_warned_of(changes: dict[str, object], problems: l
     assert len(found) == len(problems)
     for advice, problem in zip(found, problems, strict=True):
         assert problem in advice.problem
+
+
+def test_role_in_a_cluster_is_judged_elsewhere_and_its_mode_here() -> None:
+    """Replicas tell the topology too; a single server for the URL of a cluster is refused."""
+    replica = msgspec.structs.replace(GOOD, is_cluster=True, role="slave")
+
+    assert refusal(replica, in_cluster=True) is None
+    advice = refusal(GOOD, in_cluster=True)
+    assert advice is not None
+    assert "redis://" in advice.remedy

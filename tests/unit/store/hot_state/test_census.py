@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
-from gateway.store.limits import census
-from gateway.store.limits.census import GONE_S, WorkerCensus
+from gateway.store.hot_state import census
+from gateway.store.hot_state.census import GONE_S, WorkerCensus
 from gateway.store.redis.client import PipelinedRedis
 from tests.support.waiting import wait_until
 

@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
+from gateway.store.redis.bus import RedisBus
+from gateway.store.redis.client import RedisUnavailable
 from gateway.store.redis.connection import ReplyError
 from gateway.store.redis.scripts import read_script
 
@@ -40,7 +41,7 @@ class WorkerCensus:
     """
 
     def __init__(
-        self, bus: PipelinedRedis, key_prefix: str, observe: Callable[[int], object] | None = None
+        self, bus: RedisBus, key_prefix: str, observe: Callable[[int], object] | None = None
     ) -> None:
         self._bus = bus
         self._key = f"{key_prefix}workers"

@@ -10,9 +10,10 @@ import pytest
 from gateway.core.limits import KeyLimits
 from gateway.errors import ErrorKind, GatewayError
 from gateway.settings import Money
-from gateway.store.limits.census import GONE_S
-from gateway.store.redis.address import cold_client, parse_address
+from gateway.store.hot_state.census import GONE_S
+from gateway.store.redis.address import parse_address
 from gateway.store.redis.client import RedisLimits, RedisUnavailable
+from gateway.store.redis.cluster.kinds import cold_client
 from tests.support.metering import FakeSql, MeteringWorker, ask_for
 from tests.support.valkey import ValkeyProcess
 
