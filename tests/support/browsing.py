@@ -14,6 +14,53 @@ _COLLECT = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error("policy", event.violatedDirective, event.blockedURI));
 """
+_BLEMISHES = """() => {
+  const found = new Set();
+  const targets = "a, button, input:not([type=hidden]), select, textarea, summary";
+  const box = (element) => element.getBoundingClientRect();
+  const style = (element) => getComputedStyle(element);
+  const above = (element, test) => {
+    for (let each = element; each; each = each.parentElement) if (test(each)) return each;
+    return null;
+  };
+  const isSeen = (element) =>
+    element.checkVisibility({ visibilityProperty: true }) && box(element).width > 0
+    && !above(element, (each) => style(each).clipPath !== "none" || each.matches(".skip"));
+  const note = (what, element) =>
+    found.add(`${what}: ${element.outerHTML.slice(0, 200)}`);
+  const scrolls = (element) => ["auto", "scroll"].includes(style(element).overflowX);
+  for (const element of document.querySelectorAll("body *:not(svg, svg *, option)")) {
+    const hasText = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!hasText || !isSeen(element)) continue;
+    const { overflowX, textOverflow, display } = style(element);
+    const isCut = element.scrollWidth > element.clientWidth + 1 && display !== "inline";
+    if (isCut && overflowX === "visible" && element.clientWidth) note("overflows", element);
+    if (isCut && overflowX === "hidden" && textOverflow !== "ellipsis") note("is cut", element);
+    if (box(element).right > innerWidth + 1 && !above(element.parentElement, scrolls))
+      note("outside of the page", element);
+    const frame = above(element.parentElement, (each) => style(each).overflowX === "hidden");
+    const isPast = frame && box(element).right > box(frame).right + 1;
+    if (isPast && style(frame).textOverflow !== "ellipsis")
+      note("is cut by its frame", element);
+  }
+  const seen = [...document.querySelectorAll(targets)].filter(isSeen);
+  const frames = seen.map((each) => box(each.closest("label") ?? each));
+  seen.forEach((each, at) => {
+    const { left, top, width, height } = frames[at];
+    const isText = style(each).display === "inline" && each.closest("p, li, dd, h1, h2, h3");
+    if ((width >= 23.5 && height >= 23.5) || isText || each.closest(".long")) return;
+    // A small target is large enough if a circle of 24 px around its centre touches no other.
+    const [x, y] = [left + width / 2, top + height / 2];
+    const isNear = frames.some((other, index) => {
+      if (index === at || seen[index].contains(each) || each.contains(seen[index])) return false;
+      if (seen[index].closest(".long")) return false;
+      const across = Math.max(other.left - x, 0, x - other.right);
+      return Math.hypot(across, Math.max(other.top - y, 0, y - other.bottom)) < 12;
+    });
+    if (isNear) note("is a small target", each);
+  });
+  return [...found];
+}"""
 
 
 class Visit:
@@ -49,6 +96,13 @@ class Visit:
         ]
         return found
 
+    async def blemishes(self) -> list[str]:
+        """Return what does not fit: sideways scrolling, cut or overflowing text, small targets."""
+        found: list[str] = await self.page.evaluate(_BLEMISHES)
+        if await self.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append("the page scrolls sideways")
+        return found
+
     def _take_error(self, text: str) -> None:
         # A test may leave a page before the transition to it has begun.
         if not text.startswith("Transition was"):
@@ -71,12 +125,14 @@ async def visit(
     width: int = 1440,
     theme: Theme = "light",
     script: bool = True,
+    language: str = "en-US",
 ) -> tuple[BrowserContext, Visit]:
     """Return a new context, without cookies, and its tab."""
     context = await browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme=theme,
         java_script_enabled=script,
+        locale=language,
         bypass_csp=False,
     )
     await context.add_init_script(_COLLECT)

@@ -20,10 +20,11 @@ from gateway.console.reporting.invoice import Invoice, invoice
 from gateway.console.reporting.plots import share_bar
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
+from gateway.console.web.words import in_dollars, money
 from gateway.core.calendar import rfc3339
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import ABANDONED, AttemptRecord, CallRecord
-from gateway.core.money import amount_fields, decimal_text, dollars
+from gateway.core.money import amount_fields, decimal_text
 from gateway.errors import SURFACES, ErrorKind
 from gateway.operations.objects import usage_record
 from gateway.store.reports.calls import CallLists
@@ -151,7 +152,7 @@ def _lines(page: Page, explained: Invoice) -> list[Line]:
         Line(
             names[line.item],
             line.count,
-            dollars(line.price_nanousd),
+            money(line.price_nanousd),
             page.text("per thousand") if line.per == 1000 else page.text("per million"),
             exact_dollars(line.amount_nanousd),
         )
@@ -168,7 +169,7 @@ def _factors(explained: Invoice | None) -> list[tuple[str, str]]:
 def exact_dollars(nanousd: Fraction) -> str:
     """Return dollars with all digits of the product; prices have nine, counts none."""
     # In millionths of a nano-dollar: a price per million times a count.
-    return decimal_text(int(nanousd * 10**6), 15)
+    return in_dollars(decimal_text(int(nanousd * 10**6), 15))
 
 
 def _sentence(page: Page, found: CallRecord) -> str:

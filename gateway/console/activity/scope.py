@@ -12,6 +12,7 @@ from gateway.console.reporting.downloads import ExportRow, stream_csv, stream_js
 from gateway.console.reporting.filters import CallsFilter, Dates, Outcome, Range
 from gateway.console.reporting.zones import QUARTER_S, Period, read_zone
 from gateway.console.web.page import Page
+from gateway.store.reports.directory import Directory
 
 MAX_KEYS = 1000
 _ZONES = (
@@ -38,6 +39,20 @@ async def key_names(page: Page) -> dict[str, str]:
     """Return the names of the account's keys, by id."""
     rows = await page.services.keys.list(page.account.account_id, limit=MAX_KEYS)
     return {row.id: row.name for row in rows}
+
+
+async def actor_names(page: Page, actors: Iterable[str | None]) -> dict[str, str]:
+    """Return the names of those actors of the audit log that are people; one statement."""
+    ids = {each: user_id(each) for each in actors if each is not None}
+    people = {each for each in ids.values() if each}
+    names = await Directory(page.services.database).user_names(people) if people else {}
+    return {actor: names[each] for actor, each in ids.items() if each in names}
+
+
+def user_id(actor: str) -> str:
+    """Return the id of the user that an actor is; empty: a command or a program."""
+    kind, _, name = actor.partition(":")
+    return name if kind in ("user", "operator") else ""
 
 
 def outcomes_of(outcome: Outcome | None) -> tuple[str, ...]:

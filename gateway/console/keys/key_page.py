@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from starlette.responses import Response
 
 from gateway.console.keys.key_form import DAY_S, KeyFields, fields_of, fields_of_key, read_details
+from gateway.console.keys.key_order import maker
 from gateway.console.keys.key_use import EVERY_S, key_gauges, key_of_path, key_plot
 from gateway.console.keys.list_line import key_line
 from gateway.console.keys.list_page import account_activity, shown_once
 from gateway.console.web.page import Handler, Page, Route
 from gateway.console.web.viewer import Access
 from gateway.operations.keys import ChangedKey
+from gateway.store.accounts.audit import AuditEntry
 from gateway.store.keys.activity import NO_ACTIVITY
 from gateway.store.keys.repository import KeyRevokedError, KeyRow
 from gateway.store.usage.reports import CallFilter
@@ -107,11 +109,20 @@ async def _key_page(
         is_first=True,
         gauges=None if row.state == "revoked" else await key_gauges(page, row),
         every_s=EVERY_S,
-        audit=audit,
+        audit=list(zip(audit, await _makers(page, audit), strict=True)),
         now=int(now),
         late=page.query("late") == "1",
         idem=page.new_form_token(),
     )
+
+
+async def _makers(page: Page, audit: Sequence[AuditEntry]) -> list[str]:
+    """Return who made each change, in words; members are read only if others than the viewer."""
+    names = {page.viewer.user_id: page.viewer.name}
+    if any(entry.actor != f"user:{page.viewer.user_id}" for entry in audit):
+        members = await page.services.people.users.members(page.account.account_id)
+        names = {each.user_id: each.name for each in members}
+    return [maker(page, names, entry.actor) for entry in audit]
 
 
 def _revoked_is_read_only(handle: Handler) -> Handler:

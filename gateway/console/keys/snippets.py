@@ -95,10 +95,11 @@ print(message.content[0].text)""",
         "curl",
         "curl",
         "Terminal",
-        """curl @url/v1/chat/completions \\
+        """curl -N @url/v1/chat/completions \\
   -H "Authorization: Bearer @key" \\
   -H "Content-Type: application/json" \\
-  -d '{"model": "@chat", "messages": [{"role": "user", "content": "Hello"}]}'""",
+  -d '{"model": "@chat", "stream": true,
+       "messages": [{"role": "user", "content": "Hello"}]}'""",
     ),
 )
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from gateway.console.activity.scope import viewer_zone
+from gateway.console.activity.scope import actor_names, viewer_zone
 from gateway.console.operators.accounts import PATH, SUM_DAYS, sums_since, terms_of
 from gateway.console.reporting.filters import UTC
 from gateway.console.web.forms import Form
@@ -219,6 +219,7 @@ async def _account(
         credit_limit="" if credit is None else dollars(credit),
         entries=entries[:ENTRIES],
         booked=next((each for each in entries if str(each.id) == page.query("booked")), None),
+        names=await actor_names(page, [each.actor for each in entries[:ENTRIES]]),
         older=entries[ENTRIES - 1].id if len(entries) > ENTRIES else None,
         before=before_id,
         members=await services.people.users.members(account.id),

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
 from starlette.responses import Response
 
-from gateway.console.activity.scope import download, viewer_zone
+from gateway.console.activity.scope import actor_names, download, viewer_zone
 from gateway.console.reporting.downloads import ExportRow
 from gateway.console.reporting.filters import UTC, ChangesFilter
 from gateway.console.reporting.zones import QUARTER_S, day_start
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
+from gateway.console.web.words import money, utc
 from gateway.core.calendar import rfc3339
 from gateway.operations.records import RecordOperations
 from gateway.store.accounts.audit import AuditEntry, AuditFilter
@@ -23,12 +24,13 @@ from gateway.store.accounts.audit import AuditEntry, AuditFilter
 PER_PAGE = 50
 EXPORT_LIMIT = 10_000
 _BATCH = 500
+_MONEY = "_nanousd"
 _A_DAY = datetime.timedelta(days=1)
 _COLUMNS = ("id", "time", "actor", "action", "object", "before", "after", "request_id", "address")
 
 
 class Change(NamedTuple):
-    """A field that an entry changed, before and after, as JSON; None where it was absent."""
+    """A field that an entry changed, before and after, in words; None where it was absent."""
 
     name: str
     before: str | None
@@ -52,6 +54,7 @@ async def audit(page: Page) -> Response:
     return page.render(
         "operators/audit.html",
         entries=[(entry, changes_of(entry)) for entry in entries],
+        names=await actor_names(page, [entry.actor for entry in entries]),
         shown=shown,
         query=shown.query(),
         actions=_actions(page, shown.action),
@@ -95,17 +98,32 @@ def _selected(shown: ChangesFilter, zone: ZoneInfo) -> AuditFilter:
 
 def changes_of(entry: AuditEntry) -> list[Change]:
     """Return the fields that an entry changed, in the order of `after`."""
-    before, after = entry.before or {}, entry.after or {}
+    before, after = _flat(entry.before or {}), _flat(entry.after or {})
     return [
-        Change(name, _json(before, name), _json(after, name))
+        Change(name.removesuffix(_MONEY), _shown(name, before), _shown(name, after))
         for name in dict.fromkeys([*after, *before])
         if before.get(name) != after.get(name)
     ]
 
 
-def _json(facts: dict[str, object], name: str) -> str | None:
+def _flat(facts: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Return the facts with the fields of objects beside the others: `limits.rpm`."""
+    found: dict[str, object] = {}
+    for name, value in facts.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else None
+        found |= {f"{prefix}{name}": value} if inner is None else inner
+    return found
+
+
+def _shown(name: str, facts: Mapping[str, object]) -> str | None:
     value = facts.get(name)
-    return None if value is None else msgspec.json.encode(value).decode()
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and name.endswith(_MONEY):
+        return money(value)
+    if isinstance(value, int) and name.endswith("_at"):
+        return utc(value)
+    return msgspec.json.encode(value).decode()
 
 
 async def _export(

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from gateway.console.activity.scope import download
+from gateway.console.activity.scope import actor_names, download
 from gateway.console.operators.accounts import search_text
 from gateway.console.reporting.downloads import ExportRow, csv_lines
 from gateway.console.web.forms import Form
@@ -126,6 +126,7 @@ async def _list(
         status=status,
         headers={"cache-control": "no-store"},
         codes=[(each, each.state(now)) for each in shown],
+        names=await actor_names(page, [each.created_by for each in shown]),
         state=state,
         states=[
             ("", page.text("All codes")),

@@ -64,15 +64,16 @@ class StatusBoard:
     def summary(self) -> str:
         """
         Return the worst state of the last reading, for other pages: `ok`, `degraded`, `down`, or ""
-        if it is not known. Starts a new reading if the last one is old, but does not wait for it.
+        if it is not known or nothing was called. Starts a new reading if the last one is old, but
+        does not wait for it.
         """
         if time.monotonic() - self._kept_at > KEPT_S and not self._lock.locked():
             self._reading = asyncio.get_running_loop().create_task(self.read())
         if self._kept is None or not self._kept.has_health:
             return ""
         states = {each.state for each in self._kept.models}
-        worst = [each for each in (ModelState.DOWN, ModelState.DEGRADED) if each in states]
-        return worst[0].value if worst else ModelState.OK.value
+        ranked = (ModelState.DOWN, ModelState.DEGRADED, ModelState.OK)
+        return next((each.value for each in ranked if each in states), "")
 
     async def forget(self) -> None:
         """Drop the cached status: an operator has written about an incident."""

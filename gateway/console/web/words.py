@@ -10,14 +10,28 @@ from zoneinfo import ZoneInfo
 from gateway.core.money import dollars
 
 LONGEST_CELL = 200
+MONEY_DECIMALS = 9
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 def money(nanousd: int) -> str:
     """Return an amount with as many digits as needed, at least two decimals: `$0.018308`."""
     sign = "\N{MINUS SIGN}" if nanousd < 0 else ""
-    whole, _, decimals = dollars(abs(nanousd)).partition(".")
-    return f"{sign}${int(whole):,}.{decimals}"
+    return sign + in_dollars(dollars(abs(nanousd)))
+
+
+def in_dollars(decimal: str) -> str:
+    """Return a decimal with the dollar sign and separators: `$1,234.5`."""
+    whole, _, decimals = decimal.partition(".")
+    return f"${int(whole):,}.{decimals}"
+
+
+def padding(nanousd: int | None) -> str:
+    """Return the zeros that `money` leaves out: unseen, they align a column at its points."""
+    if nanousd is None:
+        return ""
+    shown = dollars(abs(nanousd)).partition(".")[2]
+    return "0" * (MONEY_DECIMALS - len(shown))
 
 
 def number(value: float) -> str:
@@ -92,5 +106,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "moment": moment,
     "money": money,
     "number": number,
+    "padding": padding,
     "utc": utc,
 }

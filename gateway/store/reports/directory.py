@@ -182,6 +182,12 @@ class Directory:
             rows = (await connection.execute(query)).all()
         return {row[0]: KeyNames(row[1], row[2], row[3]) for row in rows}
 
+    async def user_names(self, user_ids: Collection[str]) -> dict[str, str]:
+        """Return the names of users, by id; those who left have none."""
+        query = sa.select(USERS.c.id, USERS.c.name).where(USERS.c.id.in_(user_ids))
+        async with self._database.read() as connection:
+            return {row.id: row.name for row in await connection.execute(query)}
+
     async def codes(
         self, state: str, now_s: int, *, text: str = "", before: str = "", limit: int
     ) -> list[Code]:

@@ -128,6 +128,12 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// What a table or the sidebar cuts is shown whole under the pointer.
+document.addEventListener("pointerover", (event) => {
+  const cell = event.target.closest?.(".long, .name b, .name span");
+  if (cell && !cell.title && cell.scrollWidth > cell.clientWidth) cell.title = cell.textContent.trim();
+});
+
 // Filters apply at once; without script, their button does.
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-auto]");

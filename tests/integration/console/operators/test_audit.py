@@ -13,6 +13,7 @@ from gateway.console.operators.audit import Change, changes_of
 from gateway.core.limits import Limits
 from gateway.store.accounts.accounts import Accounts
 from gateway.store.accounts.audit import Actor, AuditEntry
+from gateway.store.people.users import Users
 from gateway.store.sql.database import Database
 from tests.support.activity import EVIL, Acme, acme
 from tests.support.console import viewer
@@ -40,7 +41,7 @@ async def test_page_shows_what_each_change_set(database: Database, page: Acme) -
     assert "admin:alice" in text
     assert "192.0.2.9" in text
     assert "account.create" in text
-    assert re.search(r"<ins>[^<]*rpm[^<]*7", text)
+    assert re.search(r">limits\.rpm</span> <ins>7<", text)
     assert EVIL not in text
 
 
@@ -113,4 +114,34 @@ def test_changes_are_the_fields_that_differ() -> None:
     before, after = {"name": "a", "rpm": 5, "kept": 1}, {"name": "b", "kept": 1}
     entry = AuditEntry(1, 0, "a", "x", "o", before, after, None, None)
 
-    assert changes_of(entry) == [Change("name", '"a"', '"b"'), Change("rpm", "5", None)]
+    assert changes_of(entry) == [Change("name", "a", "b"), Change("rpm", "5", None)]
+
+
+def test_changes_are_in_words() -> None:
+    """Amounts in dollars, times in UTC, the fields of an object one by one."""
+    before: dict[str, object] = {"limits": {}, "expires_at": None}
+    after: dict[str, object] = {
+        "limits": {"rpm": 60, "budget_day_nanousd": 5_000_000_000},
+        "expires_at": 1_779_019_200,
+        "models": ["kimi"],
+    }
+    entry = AuditEntry(1, 0, "a", "x", "o", before, after, None, None)
+
+    assert changes_of(entry) == [
+        Change("limits.rpm", None, "60"),
+        Change("limits.budget_day", None, "$5.00"),
+        Change("expires_at", None, "2026-05-17T12:00:00Z"),
+        Change("models", None, '["kimi"]'),
+    ]
+
+
+async def test_people_have_names(database: Database, page: Acme) -> None:
+    """An id that only the log knows stays as it is."""
+    user = await Users(database).create("grace@example.com", "Grace Hopper")
+    for actor in (f"operator:{user.id}", "user:user_gone"):
+        await Accounts(database).change(page.account_id, Actor(actor), name=actor)
+
+    text = await page.get("/admin-ui/audit?action=account.change")
+
+    assert re.search(rf'title="operator:{user.id}">Grace Hopper <span[^>]*>operator<', text)
+    assert ">user:user_gone<" in text

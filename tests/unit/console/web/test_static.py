@@ -28,7 +28,7 @@ def test_styles_are_joined_in_order_and_name_hashed_files(tmp_path: Path) -> Non
 
     styles = files.find(files.url("console.css"))
     assert styles is not None
-    assert styles.content.decode() == f'a {{}}\nb {{ src: url("/static/vendor/f.{digest}.woff2") }}'
+    assert styles.content.decode() == f'a{{}}b{{src:url("/static/vendor/f.{digest}.woff2")}}'
     assert styles.compressed is not None
     assert gzip.decompress(styles.compressed) == styles.content
     font = files.find(f"/static/vendor/f.{digest}.woff2")
@@ -70,12 +70,12 @@ def test_own_style_and_script_stay_small() -> None:
         assert len(found.compressed) <= most, (name, len(found.compressed))
 
 
-def test_styles_are_sent_without_their_indentation() -> None:
-    """No line of the joined file begins with white space, and no rule is lost."""
+def test_styles_are_sent_without_space_and_comments() -> None:
+    """On few lines, and no rule is lost."""
     files = StaticFiles(FOLDER)
     sent = files.find(files.url("console.css"))
     source = "".join(path.read_text("utf-8") for path in sorted(FOLDER.glob("css/*.css")))
 
     assert sent is not None
-    assert not re.search(r"^[ \t]", sent.content.decode(), re.MULTILINE)
+    assert not re.search(r"/\*|[{};]\s", sent.content.decode())
     assert sent.content.count(b"{") == source.count("{")
