@@ -21,6 +21,7 @@ from gateway.console.reporting.filters import UsageFilter
 from gateway.console.reporting.zones import Period, Step, buckets, segments
 from gateway.console.web.page import Page, Route
 from gateway.console.web.viewer import Access
+from gateway.console.web.words import DAY_FORM
 from gateway.core.calendar import DAY_MS, month_of, rfc3339
 from gateway.core.limits import Limits
 from gateway.core.money import dollars
@@ -93,7 +94,7 @@ async def _show(page: Page, *, code: str = "", problem: str = "") -> Response:
         entries = await statements.entries(account_id, before_id=before_id, limit=PER_PAGE + 1)
     else:
         movements = await statements.movements(account_id, *period_ms(period))
-        days = _folded(movements, await _charges(page, period), period)
+        days = _folded(page, movements, await _charges(page, period), period)
     redeemed = _entry_id(page.query("redeemed"))
     return page.render(
         "activity/billing.html",
@@ -167,7 +168,10 @@ async def _charges(page: Page, period: Period) -> Mapping[int, tuple[int, int]]:
 
 
 def _folded(
-    movements: Sequence[LedgerEntry], charges: Mapping[int, tuple[int, int]], period: Period
+    page: Page,
+    movements: Sequence[LedgerEntry],
+    charges: Mapping[int, tuple[int, int]],
+    period: Period,
 ) -> list[dict[str, object]]:
     """Return the lines of a statement, newest first: movements, and the charges of each day."""
     bars = buckets(period, Step.DAY)
@@ -175,7 +179,7 @@ def _folded(
     for n, (calls, cost_nanousd) in charges.items():
         day = bars[n].at.date()
         line: dict[str, object] = {
-            "day": day.strftime("%b %-d, %Y"),
+            "day": page.date(day, DAY_FORM),
             "calls": calls,
             "amount": -cost_nanousd,
             "href": calls_href(Period(day, day, period.zone)),

@@ -55,8 +55,8 @@ def draw(
     show = _show(metric)
     places = [
         Bar(
-            bar.at.strftime(_LABELS[period.step]),
-            bar_name(bar, period.step),
+            page.date(bar.at, _LABELS[period.step]),
+            bar_name(page, bar, period.step),
             calls_href(days_of(bar, period), **narrowed),
         )
         for bar in bars
@@ -91,9 +91,9 @@ def drawing_of(
     return Drawing(plot, [(line.name, line.color) for line in series], rows)
 
 
-def bar_name(bar: Bucket, step: Step) -> str:
+def bar_name(page: Page, bar: Bucket, step: Step) -> str:
     """Return the time of a bar in words."""
-    return bar.at.strftime(_NAMES[step])
+    return page.date(bar.at, _NAMES[step])
 
 
 def days_of(bar: Bucket, period: Period) -> Period:

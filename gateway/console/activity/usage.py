@@ -72,7 +72,7 @@ async def usage(page: Page) -> Response:
     report = build(rows, len(bars), shown.metric, names, places)
     table = _by_bar(rows, bars) if shown.group is Grouping.DAY else report.rows
     if shown.group is Grouping.DAY:
-        names = {str(n): bar_name(bar, period.step) for n, bar in enumerate(bars)}
+        names = {str(n): bar_name(page, bar, period.step) for n, bar in enumerate(bars)}
     file = download(
         page,
         f"usage-{period.first}-{period.last}",

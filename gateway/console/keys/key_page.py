@@ -100,7 +100,7 @@ async def _key_page(
         "keys/key.html",
         status=status,
         row=row,
-        line=key_line(row, activity, now),
+        line=key_line(row, activity, now, page.text),
         fields=fields,
         errors={name: page.text(text) for name, text in errors.items()},
         models=services.catalogue.models,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from gateway.console.web.words import money
@@ -25,8 +27,10 @@ class KeyLine(msgspec.Struct, frozen=True):
     expires_soon: bool
 
 
-def key_line(row: KeyRow, activity: KeyActivity, now: float) -> KeyLine:
-    """Return a key as a row of the list."""
+def key_line(
+    row: KeyRow, activity: KeyActivity, now: float, text: Callable[[str], str] = str
+) -> KeyLine:
+    """Return a key as a row of the list. `text` translates."""
     expired = row.expires_at is not None and row.expires_at <= now
     soon = row.expires_at is not None and not expired and row.expires_at - now < _SOON_S
     limits = row.limits or KeyLimits()
@@ -40,32 +44,25 @@ def key_line(row: KeyRow, activity: KeyActivity, now: float) -> KeyLine:
         row=row,
         activity=activity,
         state="expired" if expired and row.state == "active" else row.state,
-        limits=limits_in_words(limits),
+        limits=limits_in_words(limits, text),
         share=max(shares, default=None),
         expires_soon=soon,
     )
 
 
-def limits_in_words(limits: KeyLimits) -> str:
-    """Return limits as `60 rpm, $5.00 a day`; "" if there are none."""
-    words = [
-        f"{value:,} {unit}"
-        for value, unit in (
-            (limits.rpm, "rpm"),
-            (limits.tpm, "tpm"),
-            (limits.concurrency, "at once"),
-        )
-        if value is not None
-    ]
-    words += [
-        f"{money(amount)} {span}"
-        for amount, span in (
-            (limits.budget_day_nanousd, "a day"),
-            (limits.budget_month_nanousd, "a month"),
-            (limits.budget_total_nanousd, "in all"),
-        )
-        if amount is not None
-    ]
-    if limits.models:
-        words.append(f"{len(limits.models)} by model")
+def limits_in_words(limits: KeyLimits, text: Callable[[str], str] = str) -> str:
+    """Return limits as `60 requests/min, $5.00 a day`; "" if there are none. `text` translates."""
+    counts = (
+        (limits.rpm, text("%(num)s requests/min")),
+        (limits.tpm, text("%(num)s tokens/min")),
+        (limits.concurrency, text("%(num)s at once")),
+        (len(limits.models) or None, text("%(num)s by model")),
+    )
+    budgets = (
+        (limits.budget_day_nanousd, text("%(num)s a day")),
+        (limits.budget_month_nanousd, text("%(num)s a month")),
+        (limits.budget_total_nanousd, text("%(num)s in all")),
+    )
+    words = [words % {"num": f"{value:,}"} for value, words in counts if value is not None]
+    words += [words % {"num": money(value)} for value, words in budgets if value is not None]
     return ", ".join(words)

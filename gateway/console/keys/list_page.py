@@ -32,7 +32,7 @@ async def key_lines(page: Page, activity: Mapping[str, KeyActivity], now: float)
 async def _all_lines(page: Page, activity: Mapping[str, KeyActivity], now: float) -> list[KeyLine]:
     """Return the account's keys, newest first."""
     rows = await page.services.keys.list(page.account.account_id, limit=MOST_KEYS)
-    return [key_line(row, activity.get(row.id, NO_ACTIVITY), now) for row in rows][::-1]
+    return [key_line(row, activity.get(row.id, NO_ACTIVITY), now, page.text) for row in rows][::-1]
 
 
 async def account_activity(

@@ -53,7 +53,11 @@ async def keys(page: Page) -> Response:
     return page.render(
         "operators/keys.html",
         lines=[
-            (line, limits_in_words(line.row.limits or KeyLimits()), _state(line.row, now))
+            (
+                line,
+                limits_in_words(line.row.limits or KeyLimits(), page.text),
+                _state(line.row, now),
+            )
             for line in lines
         ],
         text=text,

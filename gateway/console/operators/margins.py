@@ -67,7 +67,7 @@ async def margins(page: Page) -> Response:
         margin=rounded_money(whole.margin_nanousd),
     )
     places = [
-        Bar(bar.at.strftime(_LABELS[period.step]), bar.at.strftime(_NAMES[period.step]))
+        Bar(page.date(bar.at, _LABELS[period.step]), page.date(bar.at, _NAMES[period.step]))
         for bar in bars
     ]
     query = shown.query()
@@ -133,7 +133,7 @@ async def _names(
         accounts = await page.services.accounts.list(limit=MAX_ACCOUNTS)
         return {account.id: account.name for account in accounts}
     if shown.group is MarginGroup.DAY:
-        return {str(n): bar.at.strftime(_NAMES[step]) for n, bar in enumerate(bars)}
+        return {str(n): page.date(bar.at, _NAMES[step]) for n, bar in enumerate(bars)}
     return {"": page.text("no upstream")}
 
 

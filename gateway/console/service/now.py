@@ -101,9 +101,9 @@ def _of_hour(rows: Sequence[SumRow], hour: int) -> UsageSum:
     return total([row for row in rows if row.time == hour])
 
 
-def _places(starts: Sequence[int], zone: ZoneInfo) -> list[Bar]:
+def _places(page: Page, starts: Sequence[int], zone: ZoneInfo) -> list[Bar]:
     times = [datetime.datetime.fromtimestamp(each, zone) for each in starts]
-    return [Bar(at.strftime("%H:%M"), at.strftime("%b %-d, %H:%M")) for at in times]
+    return [Bar(at.strftime("%H:%M"), page.date(at, "%b %-d, %H:%M")) for at in times]
 
 
 def _calls_plot(
@@ -119,7 +119,7 @@ def _calls_plot(
         calls=f"{calls:,}",
         failed=f"{failed:,}",
     )
-    return drawing_of(_places(starts, zone), series, label, compact)
+    return drawing_of(_places(page, starts, zone), series, label, compact)
 
 
 def _money_plot(
@@ -129,7 +129,7 @@ def _money_plot(
     charged = sum(each.cost_nanousd for each in sums)
     label = page.text("Charged in the last 24 hours: %(amount)s", amount=rounded_money(charged))
     return drawing_of(
-        _places(starts, zone), series, label, lambda value: rounded_money(round(value))
+        _places(page, starts, zone), series, label, lambda value: rounded_money(round(value))
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -162,6 +163,10 @@ class Page:
         """Return a text in the viewer's language, with `%(name)s` replaced."""
         translated = self._messages.gettext(message)
         return translated % values if values else translated
+
+    def date(self, at: datetime.date, form: str) -> str:
+        """Return a date or time in the viewer's language; `form` is that of `strftime`."""
+        return at.strftime(self._messages.gettext(form))
 
     def render(
         self,

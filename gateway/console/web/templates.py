@@ -38,7 +38,7 @@ class Templates:
             _gettext, _ngettext, newstyle=True
         )
         self.environment.globals.update(static=static.url, navigation=navigation)
-        self.environment.filters.update(words.FILTERS, ago=_ago)
+        self.environment.filters.update(words.FILTERS, ago=_ago, day=_day)
 
     def render(self, template: str, messages: Messages, **values: Any) -> str:
         """Return a rendered template."""
@@ -49,6 +49,12 @@ class Templates:
 def _ago(context: Context, unix_s: int, now_s: int) -> str:
     messages: Messages = context["messages"]
     return words.ago(unix_s, now_s, messages.gettext)
+
+
+@pass_context
+def _day(context: Context, unix_s: int, zone: str = "UTC") -> str:
+    messages: Messages = context["messages"]
+    return words.day(unix_s, zone, messages.gettext)
 
 
 @pass_context

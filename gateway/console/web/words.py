@@ -11,6 +11,7 @@ from gateway.core.money import dollars
 
 LONGEST_CELL = 200
 MONEY_DECIMALS = 9
+DAY_FORM = "%b %-d, %Y"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -49,10 +50,9 @@ def moment(unix_s: int, zone: str = "UTC") -> str:
     return _at(unix_s, zone).strftime("%Y-%m-%d %H:%M")
 
 
-def day(unix_s: int, zone: str = "UTC") -> str:
-    """Return a date in a zone: `Feb 26, 2027`."""
-    when = _at(unix_s, zone)
-    return f"{when:%b} {when.day}, {when.year}"
+def day(unix_s: int, zone: str = "UTC", text: Callable[[str], str] = str) -> str:
+    """Return a date in a zone: `Feb 26, 2027`. `text` translates the form."""
+    return _at(unix_s, zone).strftime(text(DAY_FORM))
 
 
 def utc(unix_s: int) -> str:
@@ -73,7 +73,7 @@ def ago(unix_s: int, now_s: int, text: Callable[[str], str] = str) -> str:
         return text("yesterday")
     if passed < 30 * _DAY:
         return text("%(num)s days ago") % {"num": passed // _DAY}
-    return day(unix_s)
+    return day(unix_s, text=text)
 
 
 _BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"))
@@ -102,7 +102,6 @@ def _at(unix_s: int, zone: str) -> datetime.datetime:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "cut": cut,
-    "day": day,
     "moment": moment,
     "money": money,
     "number": number,

@@ -99,7 +99,7 @@ async def test_key_is_in_one_response_only(app: ConsoleApp) -> None:
     assert (row.name, row.created_by, row.last_four) == ("laptop", "user:user_1", raw[-4:])
     assert row.limits is not None
     assert (row.limits.rpm, row.limits.budget_day_nanousd) == (60, 5_000_000_000)
-    assert "60 rpm, $5.00 a day" in listed.text
+    assert "60 requests/min, $5.00 a day" in listed.text
 
 
 async def test_form_with_errors_keeps_what_was_entered(app: ConsoleApp) -> None:

@@ -23,6 +23,23 @@ def test_money_is_never_rounded(nanousd: int, shown: str) -> None:
     assert words.money(nanousd) == shown
 
 
+def test_amounts_of_a_column_have_their_points_below_each_other() -> None:
+    """With the zeros that are left out, each has nine decimals; an absent amount has none."""
+    for nanousd in (0, 1, -18_308_000, 486_210_000_000):
+        padded = words.money(nanousd) + words.padding(nanousd)
+        assert len(padded.partition(".")[2]) == words.MONEY_DECIMALS
+
+    assert words.padding(None) == ""
+
+
+def test_dates_are_those_of_the_language() -> None:
+    """The form is translated, like every text."""
+    forms = {words.DAY_FORM: "%Y年%-m月%-d日"}
+
+    assert words.day(1_779_019_200) == "May 17, 2026"
+    assert words.day(1_779_019_200, text=lambda form: forms[form]) == "2026年5月17日"
+
+
 @pytest.mark.parametrize(
     ("passed", "shown"),
     [
