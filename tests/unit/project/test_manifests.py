@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -140,6 +141,29 @@ def test_pod_leaves_the_migration_to_the_job(name: str) -> None:
     assert settings.sql.migrate is False
     assert settings.server.ledger_writer is (name != "gateway")
     assert settings.console.enabled is (name != "gateway")
+
+
+def test_console_is_small_and_there_are_two() -> None:
+    """So that one serves while the other is replaced; its share of CPU leaves calls alone."""
+    resources = container_of("console")["resources"]
+
+    assert WORKLOADS["console"]["spec"]["replicas"] == 2
+    assert resources["requests"]["cpu"] == "100m"
+    assert resources["limits"] == {"memory": "512Mi"}
+
+
+def test_routes_send_to_the_gateway_what_it_serves() -> None:
+    """In both kinds of routes: inference, the admin API and probes; all else to the console."""
+    text = (CHART / "templates" / "routing.yaml").read_text("utf-8")
+    ingress, http_route = text.split("kind: HTTPRoute")
+
+    for part in (ingress, http_route):
+        assert re.findall(r"range list (.+?) }}", part) == [
+            '"/v1" "/admin"',
+            '"/api/hello" "/healthz" "/readyz"',
+        ]
+        assert re.search(r"(path: /$|value: / )", part, re.MULTILINE)
+        assert part.index("{{ $gateway }}, port") < part.index("{{ $console }}, port")
 
 
 def test_gateway_gets_the_time_that_its_streams_may_take() -> None:
