@@ -21,9 +21,9 @@ from tests.browser.test_pages import (
     OPERATORS,
     PUBLIC,
     SIGNED_IN,
-    LocalGateway,
 )
 from tests.support.browsing import visit
+from tests.support.console_gateway import LocalGateway
 from tests.support.gateway_process import GatewayProcess, free_port
 from tests.support.showcase import LONG_MODEL, LONG_MODELS, Shown, catalogue, fill_overlong
 
