@@ -27,6 +27,7 @@ _REFERENCE = re.compile(r'url\("([^"/:]+(?:/[^":]+)?)"\)')
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _SPACE = re.compile(r"\s*([{};])\s*")  # a tenth of the compressed size
 _HASH_LENGTH = 12
+_NOTE = re.compile(rb"^[ \t]*//.*\n", re.MULTILINE)
 STYLES = "console.css"
 
 
@@ -52,7 +53,8 @@ class StaticFiles:
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
             if path.suffix in _TYPES and not name.startswith("css/"):
-                self._add(name, path.read_bytes())
+                content = path.read_bytes()
+                self._add(name, _NOTE.sub(b"", content) if name.startswith("js/") else content)
         styles = "".join(path.read_text("utf-8") for path in sorted(folder.glob("css/*.css")))
         styles = _SPACE.sub(r"\1", _COMMENT.sub("", styles)).replace(": ", ":")
         referred = _REFERENCE.sub(lambda match: f'url("{self.url(match[1])}")', styles)

@@ -70,6 +70,17 @@ def test_own_style_and_script_stay_small() -> None:
         assert len(found.compressed) <= most, (name, len(found.compressed))
 
 
+def test_scripts_are_sent_without_lines_of_comments() -> None:
+    """Every other line is sent as it is written."""
+    files = StaticFiles(FOLDER)
+    for path in sorted(FOLDER.glob("js/*.js")):
+        sent = files.find(files.url(f"js/{path.name}"))
+        assert sent is not None
+        lines = path.read_text("utf-8").split("\n")
+        kept = [line for line in lines if not line.lstrip().startswith("//")]
+        assert sent.content.decode() == "\n".join(kept)
+
+
 def test_styles_are_sent_without_space_and_comments() -> None:
     """On few lines, and no rule is lost."""
     files = StaticFiles(FOLDER)
