@@ -130,7 +130,7 @@ async def test_streams_and_sessions_outlive_a_console(tmp_path: Path) -> None:
         headers = {"authorization": f"Bearer {key}"}
         async with (
             httpx2.AsyncClient(timeout=30, headers=headers) as client,
-            client.stream("POST", gateway.base_url + PATH, json=body) as response,
+            client.stream("POST", gateway.base_url + PATH, json=body("long")) as response,
         ):
             texts = response.aiter_text()
 
