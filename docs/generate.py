@@ -66,6 +66,7 @@ SEE = {
     "admin": "[Admin API](admin-api.md)",
     "metrics": "[Metrics](metrics.md)",
     "routing": "[Routing](routing.md)",
+    "catalogue": "[The catalogue in SQL](operations.md#the-catalogue-in-sql)",
     "providers": "[Disconnected clients](money.md#disconnected-clients)",
 }
 

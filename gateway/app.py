@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 
 from gateway import __version__
 from gateway.core.catalogue import Catalogue
-from gateway.core.routing.live import EVERY_S, LiveReport
+from gateway.core.routing.live import EVERY_S, MAX_PROBLEMS, LiveReport
 from gateway.edge.account_api import AccountApi
 from gateway.edge.asgi import Edge
 from gateway.edge.handover import AdminHandover, Handover
@@ -45,6 +45,9 @@ from gateway.pipeline.tracing.call_trace import Tracer
 from gateway.protocols.http.forwarded import TrustedProxies
 from gateway.settings import Secrets, Settings, Telemetry
 from gateway.store.accounts.snapshot import AccountRepository
+from gateway.store.catalogue.follower import CatalogueFollower, ChangeListener, ServedEntries
+from gateway.store.catalogue.records import CatalogueRecords
+from gateway.store.catalogue.shared import SharedCatalogue
 from gateway.store.health.live import LiveReports
 from gateway.store.health.probes import RedisProbes
 from gateway.store.health.shared import RedisHealth, health_channel
@@ -108,7 +111,11 @@ class Stores:
             prefix,
             count=lambda source: self.metrics.key_lookups.labels(source).inc(),
         )
-        self._subscription = subscription(self.redis, target, channel_name(prefix), self.keys)
+        self.catalogue = CatalogueFollower(
+            CatalogueRecords(self.database), SharedCatalogue(self.redis, prefix)
+        )
+        listener = ChangeListener(self.keys, self.catalogue)
+        self._subscription = subscription(self.redis, target, channel_name(prefix), listener)
         self.health = RedisHealth(self.redis, prefix)
         self._health_subscription = subscription(
             self.redis, target, health_channel(prefix), self.health
@@ -128,6 +135,7 @@ class Stores:
         await self.redis.start()
         self._stack.push_async_callback(self.database.aclose)
         self._stack.push_async_callback(self.keys.aclose)
+        self._stack.push_async_callback(self.catalogue.aclose)
         self._stack.push_async_callback(self._subscription.aclose)
         self._stack.push_async_callback(self._health_subscription.aclose)
         await self._subscription.start()
@@ -175,6 +183,7 @@ class EdgeBuilder:
         self._stores = stores
         self._draining = draining
         self.running = RunningCalls()
+        self.entries = ServedEntries()
         metering = stores.metering
         call_log = logs.CallLog(settings.server.log_format, pod=logs.pod_name())
         stack.callback(call_log.close)
@@ -203,9 +212,7 @@ class EdgeBuilder:
         probing = asyncio.create_task(_probe_sql(stores.database))
         stack.push_async_callback(_cancel, probing)
         live = LiveReports(stores.redis, settings.redis.key_prefix)
-        stack.push_async_callback(
-            _cancel, asyncio.create_task(_publish_live_calls(live, self.running))
-        )
+        stack.push_async_callback(_cancel, asyncio.create_task(_publish_live_calls(live, self)))
         self._authenticator = Authenticator(
             stores.keys, settings.brand.key_prefix, idempotency=settings.idempotency.enabled
         )
@@ -344,19 +351,24 @@ async def _probe_sql(database: Database) -> None:
                 await database.ping()
 
 
-async def _publish_live_calls(reports: LiveReports, running: RunningCalls) -> None:
-    """Publish the running calls, every `EVERY_S` until cancelled."""
+async def _publish_live_calls(reports: LiveReports, builder: EdgeBuilder) -> None:
+    """Publish the running calls, every `EVERY_S` and after changes, until cancelled."""
     worker, pod, version = secrets.token_hex(8), logs.pod_name(), __version__
     try:
         while True:
-            await asyncio.sleep(EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_S):
+                    await builder.entries.changed.wait()
+            builder.entries.changed.clear()
             reports.publish(
                 LiveReport(
                     worker=worker,
                     pod=pod,
                     version=version,
-                    running=len(running),
-                    lines=running.live(),
+                    running=len(builder.running),
+                    lines=builder.running.live(),
+                    catalogue=builder.entries.revision,
+                    problems=tuple(builder.entries.problems[:MAX_PROBLEMS]),
                 )
             )
     finally:

@@ -14,20 +14,25 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.app import EdgeBuilder, Stores
-from gateway.core.catalogue import build
+from gateway.core.catalogue import Catalogue, build
 from gateway.edge.asgi import Edge
 from gateway.edge.first_heads import FirstHeads
 from gateway.pipeline.client.channel import ClientChannel, Receive, Send
-from gateway.settings import Settings, read_text, resolve_secrets
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.settings import Provider, Settings, read_text, resolve_secrets
+from gateway.settings.entries.merge import StoredEntry, merge
+from gateway.settings.secrets import provider_credentials, secret_reader
 from gateway.signals import unblock_stop_signals
+from gateway.store.catalogue.records import StoredCatalogue
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import fix_process
 from gateway.tokens.counters import Counters
@@ -71,6 +76,7 @@ class Worker:
         self._builder: EdgeBuilder | None = None
         self._edge: Edge | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._stored = StoredCatalogue("")
         server = settings.server
         self._first_heads: FirstHeads | None = None
         if server.header_timeout_s < server.idle_timeout_s:
@@ -117,19 +123,23 @@ class Worker:
         logs.configure(settings.server.log_format)
         fix_process(os.getpid())
         secrets = resolve_secrets(settings, os.environ, read_text)
-        catalogue = build(settings, secrets.providers)
+        build(settings, secrets.providers)  # an invalid file fails before anything is opened
         stores = Stores(settings, secrets, self._stack)
         await stores.start()
         self._builder = EdgeBuilder(
             settings, self._counters, stores, self._stack, self._is_draining
         )
-        self._edge = self._builder.edge(catalogue)
+        if settings.catalogue.sql:
+            self._stored = await stores.catalogue.load()
+        catalogue = self._serve_at_start(settings)
         await stores.share_health()
         self._state.applied = self._revision
         if self._first_heads is not None:
             self._first_heads.start()
             self._stack.callback(self._first_heads.stop)
         self._pulse(asyncio.get_running_loop())
+        if settings.catalogue.sql:
+            stores.catalogue.start(self._apply_stored)
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         logger.info("worker_started", extra={"models": len(catalogue.models)})
@@ -186,12 +196,62 @@ class Worker:
         self._revision = revision
         try:
             settings = msgspec.json.decode(self._runtime.read_bytes(), type=Settings)
-            secrets = resolve_secrets(settings, os.environ, read_text)
-            edge = self._builder.edge(build(settings, secrets.providers))
+            catalogue = self._serve(settings, self._stored)
         except Exception:  # no failure of a reload ends the worker
             logger.exception("catalogue_reload_failed")
             self._state.rejected = revision
             return
-        self._settings, self._edge = settings, edge
+        self._settings = settings
         self._state.applied = revision
-        logger.info("catalogue_reloaded", extra={"models": len(settings.models)})
+        logger.info("catalogue_reloaded", extra={"models": len(catalogue.models)})
+
+    def _serve_at_start(self, settings: Settings) -> Catalogue:
+        """Serve the file and SQL; the file alone if SQL holds something that cannot be served."""
+        try:
+            return self._serve(settings, self._stored)
+        except Exception:  # whatever is in SQL, the worker starts
+            logger.exception("catalogue_apply_failed", extra={"revision": self._stored.revision})
+            return self._serve(settings, StoredCatalogue(""))
+
+    def _apply_stored(self, stored: StoredCatalogue) -> None:
+        """Serve new calls with changed entries of SQL; raises if that fails."""
+        catalogue = self._serve(self._settings, stored)
+        self._stored = stored
+        logger.info(
+            "catalogue_changed",
+            extra={"revision": stored.revision, "models": len(catalogue.models)},
+        )
+
+    def _serve(self, settings: Settings, stored: StoredCatalogue) -> Catalogue:
+        """Serve new calls from the file's settings and SQL's entries; running calls keep theirs."""
+        assert self._builder is not None
+        served = serve_entries(settings, stored.entries)
+        self._edge = self._builder.edge(served.catalogue)
+        self._builder.entries.replace(stored.revision, served.problems)
+        return served.catalogue
+
+
+class _Served(NamedTuple):
+    catalogue: Catalogue
+    problems: list[str]
+
+
+def serve_entries(settings: Settings, stored: Sequence[StoredEntry]) -> _Served:
+    """
+    Return the catalogue of the file and of SQL, and what is wrong with the latter's entries.
+
+    Raises:
+        ConfigError: A credential of the file is missing.
+    """
+    credentials = dict(resolve_secrets(settings, os.environ, read_text).providers)
+
+    def check_credentials(provider: Provider, path: str) -> list[str]:
+        errors: list[str] = []
+        read = secret_reader(os.environ, read_text, errors)
+        values = provider_credentials(provider, path, read, errors)
+        if values and not errors:
+            credentials[provider.name] = values
+        return errors
+
+    merged = merge(settings, stored, capabilities, check_credentials)
+    return _Served(build(merged.settings, credentials), merged.problems)

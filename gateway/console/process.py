@@ -88,6 +88,7 @@ async def run_console(
         stores, application, renderings = make(settings, secrets, database, redis)
         stack.push_async_callback(stores.publisher.aclose)
         stores.config_path = config_path
+        await stores.start_catalogue(stack)
         api = admin_api(
             stores,
             open_database(settings, secrets, stack, ADMIN_CONNECTIONS, ADMIN_STATEMENT_TIMEOUT_S),

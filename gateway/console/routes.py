@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.console.activity.routes import ROUTES as ACTIVITY
+from gateway.console.catalogue.pages import ROUTES as CATALOGUE
 from gateway.console.keys.key_page import ROUTES as KEY
 from gateway.console.keys.key_use import ROUTES as KEY_USE
 from gateway.console.keys.list_page import ROUTES as KEYS
@@ -52,5 +53,6 @@ ROUTES: tuple[Route, ...] = (
     *TEAM,
     *ACTIVITY,
     *SERVICE,
+    *CATALOGUE,
     *OPERATORS,
 )

@@ -17,6 +17,7 @@ from gateway.console.web.messages import LOCALE, load_languages
 from gateway.operations.people import PeopleOperations
 from gateway.settings import Secrets, Settings
 from gateway.store.announcements.notices import Notices
+from gateway.store.catalogue.records import StoredCatalogue
 from gateway.store.redis.bus import RedisBus
 from gateway.store.sql.database import Database
 
@@ -61,7 +62,6 @@ class Services(Stores):
             running.append(self.low_balance_mails.run(stop))
         await asyncio.gather(*running)
 
-    def reload(self, settings: Settings) -> None:
-        """Show the models and prices of newer settings; the rest applies from the next start."""
-        super().reload(settings)
-        self.public = PublicContent(self.settings)
+    def _serve(self, stored: StoredCatalogue) -> None:
+        super()._serve(stored)
+        self.public = PublicContent(self.served)

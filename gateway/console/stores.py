@@ -12,6 +12,7 @@ import msgspec
 from gateway.console.admin_api.accounts import AdminAccounts
 from gateway.console.admin_api.announcements import AdminAnnouncements
 from gateway.console.admin_api.api import AdminApi
+from gateway.console.admin_api.catalogue import AdminCatalogue
 from gateway.console.admin_api.keys import AdminKeys
 from gateway.console.admin_api.records import AdminRecords
 from gateway.console.admin_api.service import AdminService
@@ -21,10 +22,18 @@ from gateway.operations.announcements import AnnouncementOperations
 from gateway.operations.keys import KeyOperations
 from gateway.operations.probes import ProbeOperations
 from gateway.operations.records import CodeOperations, RecordOperations
+from gateway.operations.service.catalogue import CatalogueOperations
 from gateway.operations.service.upkeep import UpkeepOperations
+from gateway.protocols.translate.capabilities import capabilities
 from gateway.settings import Secrets, Settings
+from gateway.settings.entries.merge import merge
 from gateway.store.accounts.reconcile_runs import ReconcileRuns
 from gateway.store.accounts.snapshot import AccountRepository
+from gateway.store.catalogue.announcer import CatalogueAnnouncer
+from gateway.store.catalogue.follower import CatalogueFollower
+from gateway.store.catalogue.records import CatalogueRecords, StoredCatalogue
+from gateway.store.catalogue.shared import SharedCatalogue
+from gateway.store.health.live import LiveReports
 from gateway.store.health.probes import RedisProbes
 from gateway.store.hot_state.current_use import CurrentUse
 from gateway.store.hot_state.redis_schema import account_scripts
@@ -61,6 +70,9 @@ class Stores:
         self, settings: Settings, secrets: Secrets, database: Database, redis: RedisBus
     ) -> None:
         self.settings = settings
+        """Those of the file."""
+        self.served = settings
+        """With the providers and models of SQL."""
         self.secrets = secrets
         self.database = database
         self.redis = redis
@@ -68,8 +80,12 @@ class Stores:
         """The configuration file; None: the service runs without one."""
         self.catalogue: Catalogue = build(settings, {})
         """Names, limits and prices of models; without providers' credentials."""
-        self.key_records = Keys(database, settings.brand.key_prefix)
         prefix = settings.redis.key_prefix
+        records, shared = CatalogueRecords(database), SharedCatalogue(redis, prefix)
+        self._announcer = CatalogueAnnouncer(records, shared)
+        self.follower = CatalogueFollower(records, shared)
+        self.entries = self.catalogue_operations(database)
+        self.key_records = Keys(database, settings.brand.key_prefix)
         # Without a subscription it caches nothing; it publishes changes once Redis is available.
         self.publisher = KeyCache(
             redis, self.key_records, settings.keys, prefix, count=lambda _source: None
@@ -89,6 +105,26 @@ class Stores:
             database, RedisProbes(redis.command, prefix), lambda: deployment_labels(self.catalogue)
         )
 
+    def catalogue_operations(self, database: Database) -> CatalogueOperations:
+        """Return the operations on providers and models, with connections of `database`."""
+        return CatalogueOperations(
+            CatalogueRecords(database),
+            self._announcer,
+            LiveReports(self.redis, self.settings.redis.key_prefix),
+            lambda: self.settings,
+            lambda _catalogue: self.follower.announced(),
+        )
+
+    async def start_catalogue(self, stack: AsyncExitStack) -> None:
+        """Read the providers and models of SQL, and follow their changes until `stack` closes."""
+        if not self.settings.catalogue.sql:
+            return
+        self._serve(await self.follower.load())
+        self.follower.start(self._serve)
+        stack.push_async_callback(self.follower.aclose)
+        announcing = asyncio.create_task(self._announcer.run(), name="catalogue-announcer")
+        stack.push_async_callback(_cancel, announcing)
+
     async def follow(self, stop: asyncio.Event) -> None:
         """Keep what is read ahead of requests up to date until `stop` is set."""
 
@@ -101,7 +137,17 @@ class Stores:
         self.settings = msgspec.structs.replace(
             self.settings, providers=settings.providers, models=settings.models
         )
-        self.catalogue = build(self.settings, {})
+        self._serve(self.follower.current)
+
+    def _serve(self, stored: StoredCatalogue) -> None:
+        """Use the models and prices of the file and of SQL."""
+        self.served = merge(self.settings, stored.entries, capabilities).settings
+        self.catalogue = build(self.served, {})
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def admin_api(stores: Stores, database: Database) -> AdminApi:
@@ -121,6 +167,7 @@ def admin_api(stores: Stores, database: Database) -> AdminApi:
             *AdminRecords(database).routes(),
             *AdminService(stores.probes, stores.upkeep).routes(),
             *AdminAnnouncements(AnnouncementOperations(database, stores.model_names)).routes(),
+            *AdminCatalogue(stores.catalogue_operations(database)).routes(),
         ],
         allow_forwarded=stores.settings.admin.allow_forwarded,
     )

@@ -15,6 +15,7 @@ from gateway.store.accounts.credits import (
 )
 from gateway.store.announcements.incidents import IncidentResolvedError, UnknownIncidentError
 from gateway.store.announcements.notices import UnknownNoticeError
+from gateway.store.catalogue.records import MOST_ENTRIES, CatalogueFullError, UnknownEntryError
 from gateway.store.keys.repository import KeyRevokedError, UnknownKeyError
 from gateway.store.people.links import OperatorExistsError
 from gateway.store.people.users import LastOwnerError, LoginTakenError, UnknownUserError
@@ -27,6 +28,18 @@ from gateway.store.usage.dead_letters import (
 
 class AmbiguousNameError(Exception):
     """Several accounts have the name."""
+
+
+class EntryInUseError(Exception):
+    """Without the provider or model, others could not be served: its name and what is wrong."""
+
+
+class EntryOfFileError(Exception):
+    """The provider or model is in the configuration file: its kind and name."""
+
+
+class CatalogueOffError(Exception):
+    """`catalogue.sql` is false."""
 
 
 class UnknownCallError(LookupError):
@@ -147,6 +160,31 @@ _TABLE: dict[type[Exception], _Refusal] = {
         ErrorKind.STORE_UNAVAILABLE,
         "No worker sent a probe of '{0}' in time. See whether workers run and reach Redis.",
         "probe_unanswered",
+    ),
+    UnknownEntryError: _Refusal(
+        _NOT_FOUND,
+        "There is no {0} '{1}'. Names are case-sensitive.",
+        "entry_not_found",
+    ),
+    EntryOfFileError: _Refusal(
+        ErrorKind.CONFLICT,
+        "The {0} '{1}' is in the configuration file. Remove it there, then `capio reload`.",
+        "entry_of_file",
+    ),
+    EntryInUseError: _Refusal(
+        ErrorKind.CONFLICT,
+        "Without this '{0}', others could no longer be served. Change them first.\n{1}",
+        "entry_in_use",
+    ),
+    CatalogueOffError: _Refusal(
+        ErrorKind.CONFLICT,
+        "The catalogue in SQL is switched off. Set catalogue.sql = true, or change the file.",
+        "catalogue_off",
+    ),
+    CatalogueFullError: _Refusal(
+        ErrorKind.CONFLICT,
+        f"SQL has {MOST_ENTRIES} providers and models, the most it may have. Delete some.",
+        "catalogue_full",
     ),
     AmountError: _Refusal(
         ErrorKind.BAD_REQUEST, "This amount cannot be booked: {0}.", "invalid_amount", "amount"

@@ -6,10 +6,10 @@ The file contains no secrets; it names the variables and files that `resolve_sec
 
 from gateway.settings.errors import ConfigError
 from gateway.settings.loader import Loaded, load, load_sources, parse
-from gateway.settings.rules import CapsCheck
 from gateway.settings.schema import (
     Admin,
     Brand,
+    CatalogueInSql,
     Console,
     Credential,
     Deployment,
@@ -45,12 +45,14 @@ from gateway.settings.secrets import (
     resolve_secrets,
     secret,
 )
+from gateway.settings.upstreams.rules import CapsCheck
 from gateway.settings.urls import HttpUrl, split_http_url
 
 __all__ = [
     "Admin",
     "Brand",
     "CapsCheck",
+    "CatalogueInSql",
     "ConfigError",
     "Console",
     "Credential",

@@ -66,13 +66,18 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     return f" (did you mean {by_folded[close[0]]}?)" if close else ""
 
 
+def is_secret_name(name: str) -> bool:
+    """Return whether a key's value may be a secret, by the key's name."""
+    return _SECRET_KEY.search(name) is not None
+
+
 def unknown_key(path: str, key: str, value: object, known: Iterable[str]) -> str:
     """Return the error of a key that the section does not have."""
     names = sorted(known)
     if isinstance(value, dict | list):
         what = shown(value)
     else:
-        what = NOT_SHOWN if _SECRET_KEY.search(key) else shown(value)
+        what = NOT_SHOWN if is_secret_name(key) else shown(value)
     return (
         f"{join(path, key)}: unknown key, set to {what}; "
         f"known: {', '.join(names)}{did_you_mean(key, names)}"

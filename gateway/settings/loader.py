@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from gateway.settings.errors import ConfigError
 from gateway.settings.reading import read_table
-from gateway.settings.rules import CapsCheck, check_rules
+from gateway.settings.rules import check_rules
 from gateway.settings.schema import Settings
 from gateway.settings.sources.environment import apply_environment, name_variables
+from gateway.settings.upstreams.rules import CapsCheck
 
 _NOTHING: Mapping[str, str] = {}
 

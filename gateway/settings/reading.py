@@ -26,15 +26,17 @@ class _Wrong:
 _WRONG = _Wrong()
 
 
-def read_table(raw: dict[str, object], kind: type[Table], errors: list[str]) -> Table:
+def read_table(
+    raw: dict[str, object], kind: type[Table], errors: list[str], path: str = ""
+) -> Table:
     """
-    Return `raw` as a complete `kind`; append one line to `errors` for each error.
+    Return `raw`, which is at `path`, as a complete `kind`; append one line for each error.
 
     Errors are unknown keys, missing keys, wrong types and values out of range.
     """
     info = types.type_info(kind)
     assert isinstance(info, types.StructType)
-    table = _Reader(errors).table(raw, info, "")
+    table = _Reader(errors).table(raw, info, path)
     assert isinstance(table, kind)
     return table
 

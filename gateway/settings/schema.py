@@ -15,6 +15,7 @@ from gateway.settings.kept.stores import Redis, Sql
 from gateway.settings.service import Admin, Brand, Keys, Metrics, Server
 from gateway.settings.telemetry import Telemetry
 from gateway.settings.types import Section
+from gateway.settings.upstreams.catalogue import CatalogueInSql
 from gateway.settings.upstreams.models import (
     Deployment,
     Hedge,
@@ -36,6 +37,7 @@ from gateway.settings.upstreams.routing import Routing
 __all__ = [
     "Admin",
     "Brand",
+    "CatalogueInSql",
     "Console",
     "Credential",
     "Deployment",
@@ -82,6 +84,7 @@ class Settings(Section, frozen=True):
     idempotency: Idempotency = Idempotency()
     responses: Responses = Responses()
     routing: Routing = Routing()
+    catalogue: CatalogueInSql = CatalogueInSql()
     providers: list[Provider] = []
     models: list[Model] = []
 

@@ -79,26 +79,45 @@ def secret(
     return value
 
 
+def secret_reader(environ: Mapping[str, str], read: ReadText, errors: list[str]) -> _Fetch:
+    """Return a function like `secret` that appends errors instead of raising them."""
+
+    def fetch(path: str, env: str | None, file: str | None) -> str | None:
+        try:
+            return secret(path, env, file, environ, read)
+        except ConfigError as failure:
+            errors.extend(failure.errors)
+            return None
+
+    return fetch
+
+
+def provider_credentials(
+    provider: Provider, path: str, fetch: _Fetch, errors: list[str]
+) -> tuple[str, ...]:
+    """Return a provider's credentials; append a line for each that is not a header value."""
+    values: list[str] = []
+    for where, env, file in credential_settings(provider, path):
+        value = fetch(where, env, file)
+        if value is not None and _HEADER_SAFE.match(value):
+            values.append(value)
+        elif value is not None:
+            suffix = "env" if env is not None else "file"
+            errors.append(
+                f"{where}{_dot(where)}{suffix}: the value (not shown) has spaces, control or "
+                "non-ASCII characters; use visible ASCII characters"
+            )
+    return tuple(dict.fromkeys(values))
+
+
 def _credentials(
     settings: Settings, fetch: _Fetch, errors: list[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return each provider's credentials; append a line for each that is not a header value."""
-    credentials: dict[str, tuple[str, ...]] = {}
-    for index, provider in enumerate(settings.providers):
-        values: list[str] = []
-        for path, env, file in _credential_settings(provider, f"providers[{index}]"):
-            value = fetch(path, env, file)
-            if value is not None and _HEADER_SAFE.match(value):
-                values.append(value)
-            elif value is not None:
-                suffix = "env" if env is not None else "file"
-                errors.append(
-                    f"{path}{_dot(path)}{suffix}: the value (not shown) has spaces, control or "
-                    "non-ASCII characters; use visible ASCII characters"
-                )
-        if values:
-            credentials[provider.name] = tuple(dict.fromkeys(values))
-    return credentials
+    found = {
+        provider.name: provider_credentials(provider, f"providers[{index}]", fetch, errors)
+        for index, provider in enumerate(settings.providers)
+    }
+    return {name: values for name, values in found.items() if values}
 
 
 def _console_secret(console: Console, fetch: _Fetch, errors: list[str]) -> str | None:
@@ -141,7 +160,7 @@ def _dot(path: str) -> str:
     return "." if path.endswith("]") else "_"
 
 
-def _credential_settings(
+def credential_settings(
     provider: Provider, path: str
 ) -> Iterator[tuple[str, str | None, str | None]]:
     """Yield the path, variable and file of each credential of a provider."""
@@ -182,13 +201,7 @@ def resolve_secrets(
     """
     errors: list[str] = []
 
-    def fetch(path: str, env: str | None, file: str | None) -> str | None:
-        try:
-            return secret(path, env, file, environ, read)
-        except ConfigError as failure:
-            errors.extend(failure.errors)
-            return None
-
+    fetch = secret_reader(environ, read, errors)
     is_gateway = wanted is Wanted.ALL
     credentials = _credentials(settings, fetch, errors) if is_gateway else {}
     if is_gateway:

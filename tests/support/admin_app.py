@@ -9,6 +9,7 @@ import httpx2
 from gateway.console.admin_api.accounts import AdminAccounts
 from gateway.console.admin_api.announcements import AdminAnnouncements
 from gateway.console.admin_api.api import AdminApi
+from gateway.console.admin_api.catalogue import AdminCatalogue
 from gateway.console.admin_api.keys import AdminKeys
 from gateway.console.admin_api.records import AdminRecords
 from gateway.console.admin_api.service import AdminService
@@ -19,10 +20,12 @@ from gateway.edge.account_api import AccountApi
 from gateway.edge.asgi import Edge
 from gateway.operations.announcements import AnnouncementOperations
 from gateway.operations.probes import ProbeOperations
+from gateway.operations.service.catalogue import CatalogueOperations
 from gateway.pipeline.client.authenticator import Authenticator
 from gateway.settings import Deployment, Model, Provider, Settings, WireEndpoint
 from gateway.store.accounts.accounts import Account, Accounts
 from gateway.store.accounts.audit import Actor
+from gateway.store.catalogue.records import CatalogueRecords, StoredCatalogue
 from gateway.store.keys.entry import Change
 from gateway.store.keys.repository import KeyDetails, Keys
 from gateway.store.sql.database import Database
@@ -78,6 +81,16 @@ class RespondingWorkers:
         return Probe(probe=probe_id, deployment="p/m", outcomes=(outcome,))
 
 
+class NoWorkers:
+    """Redis without workers."""
+
+    async def announce(self, catalogue: StoredCatalogue) -> bool:
+        return True
+
+    async def read(self) -> list[Any]:
+        return []
+
+
 class OneLetter:
     """One usage event is set aside."""
 
@@ -125,6 +138,15 @@ class AdminApp:
                 *AdminService(
                     ProbeOperations(database, RespondingWorkers(), lambda: ["p/m"]),
                     cast("Any", OneLetter()),
+                ).routes(),
+                *AdminCatalogue(
+                    CatalogueOperations(
+                        CatalogueRecords(database),
+                        cast("Any", NoWorkers()),
+                        cast("Any", NoWorkers()),
+                        lambda: settings,
+                        lambda _: None,
+                    )
                 ).routes(),
             ],
             allow_forwarded=allow_forwarded,

@@ -154,12 +154,15 @@ class AdminApi:
 
 
 def _names(pattern: tuple[str, ...], parts: list[str]) -> tuple[str, ...] | None:
-    """Return the parts that match `*`, or None if the path does not match."""
+    """Return the parts that match `*`, or None if the path does not match; `**` takes the rest."""
+    if pattern[-1] == "**" and len(parts) > len(pattern):
+        rest = "/".join(parts[len(pattern) - 1 :])
+        parts = [*parts[: len(pattern) - 1], rest]
     if len(pattern) != len(parts):
         return None
     names: list[str] = []
     for wanted, part in zip(pattern, parts, strict=True):
-        if wanted == "*" and part.isprintable() and 0 < len(part) <= _LONGEST_NAME:
+        if wanted in ("*", "**") and part.isprintable() and 0 < len(part) <= _LONGEST_NAME:
             names.append(part)
         elif wanted != part:
             return None

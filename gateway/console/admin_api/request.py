@@ -92,7 +92,11 @@ Handler = Callable[[AdminRequest], Awaitable[Response]]
 
 
 class Route(NamedTuple):
-    """One method of one path. `path` is relative to `/admin/`; `*` matches one segment."""
+    """
+    One method of one path, relative to `/admin/`.
+
+    `*` matches one segment; `**` at the end matches the rest, for names that contain slashes.
+    """
 
     method: str
     path: str

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+from typing import Final
 
-from gateway.console.openapi.errors import KEY_ERRORS
-from gateway.console.openapi.operation import Api, Example, Operation, Parameter, Success
+from gateway.console.openapi.admin_operation import AFTER, LIMIT, admin_operation
+from gateway.console.openapi.catalogue import CATALOGUE, catalogue_operations
+from gateway.console.openapi.operation import Api, Operation, Parameter, Success
 from gateway.console.openapi.shapes import announcements
 from gateway.console.openapi.shapes import operators as shapes
-from gateway.errors import ErrorKind
 
 ACCOUNTS: Final = "Accounts"
 KEYS: Final = "Keys"
@@ -24,32 +23,11 @@ _SCHEMES: Final = {
         "description": "`Authorization: Bearer` and the token of `[admin]`.",
     }
 }
-_ERRORS: Final = (
-    *KEY_ERRORS[:2],
-    ErrorKind.BAD_REQUEST,
-    ErrorKind.UNKNOWN_PATH,
-    ErrorKind.RATE_LIMITED,
-    ErrorKind.STORE_UNAVAILABLE,
-    ErrorKind.INTERNAL,
-)
-_CHANGE_ERRORS: Final = (
-    *_ERRORS,
-    ErrorKind.CONFLICT,
-    ErrorKind.CONTENT_TYPE,
-    ErrorKind.BODY_TOO_LARGE,
-    ErrorKind.BODY_TIMEOUT,
-)
-_ACTOR: Final = Parameter(
-    "x-actor", "header", "Name for the audit log: at most 64 letters, digits and `. _ @ -`."
-)
-_LIMIT: Final = Parameter("limit", "query", "Items per page, 1 to 1000; default 100.", "integer")
-_AFTER: Final = Parameter("after", "query", "`next` of the previous page.")
 _BEFORE: Final = Parameter("before", "query", "`next` of the previous page.")
 _FROM: Final = Parameter("from", "query", "An ISO date or time, or Unix seconds.")
 _TO: Final = Parameter("to", "query", "The end, in the same form; exclusive.")
 _ACCOUNT: Final = Parameter("account_id", "query", "Only of this account.")
 _KEY: Final = Parameter("key_id", "query", "Only of this key.")
-_ID: Final = Parameter("id", "path", "Its id.")
 _REASON: Final = {"reason": "invoice 17"}
 _LIMITS: Final = {"rpm": 600, "tpm": 2_000_000, "concurrency": 50, "budget_month": "500"}
 
@@ -75,6 +53,7 @@ def operators_api(base_url: str, model: str, brand: str = "Capio") -> Api:
             *_keys(model),
             *_codes(),
             *_service(),
+            *catalogue_operations(model),
             *_announcements(),
             *_records(),
         ),
@@ -83,38 +62,10 @@ def operators_api(base_url: str, model: str, brand: str = "Capio") -> Api:
             ACCOUNTS: "Accounts, their limits, their balance and its ledger.",
             KEYS: "API keys and their limits.",
             CODES: "Codes that add credit when a client redeems them.",
+            CATALOGUE: "Providers and models, of the configuration file and of SQL.",
             SERVICE: "Probes, dead letters, incidents on the status page, notices on all pages.",
             RECORDS: "Usage, calls, the audit log, and the check of all balances.",
         },
-    )
-
-
-def _operation(
-    method: str,
-    path: str,
-    tag: str,
-    text: tuple[str, str],
-    success: Success,
-    *,
-    request: type | None = None,
-    parameters: tuple[Parameter, ...] = (),
-    body: dict[str, Any] | None = None,
-) -> Operation:
-    """Return an operation; `text` is its title and description, its id is made of the title."""
-    named = (_ID,) if "{id}" in path else ()
-    changes = method != "GET"
-    return Operation(
-        id=re.sub(r"\W+", "_", re.sub(r"'s\b|\b(an?|the) ", "", text[0].lower())),
-        method=method,
-        path=f"/admin/{path}",
-        title=text[0],
-        tag=tag,
-        description=text[1],
-        request=request,
-        success=success,
-        errors=_CHANGE_ERRORS if changes else _ERRORS,
-        parameters=(*named, *parameters, *((_ACTOR,) if changes else ())),
-        example=Example(body=body),
     )
 
 
@@ -122,41 +73,41 @@ def _accounts() -> tuple[Operation, ...]:
     account = Success(shapes.Account, "The account.")
     limits = Success(shapes.LimitValues, "The limits.")
     return (
-        _operation(
+        admin_operation(
             *("GET", "accounts", ACCOUNTS),
             ("List accounts", "Accounts, oldest first."),
             Success(shapes.AccountList, "One page."),
             parameters=(
-                _AFTER,
-                _LIMIT,
+                AFTER,
+                LIMIT,
                 Parameter("name", "query", "Only accounts with this name."),
             ),
         ),
-        _operation(
+        admin_operation(
             *("POST", "accounts", ACCOUNTS),
             ("Create an account", "A new account, prepaid by default, with a balance of 0."),
             Success(shapes.Account, "The account.", status=201),
             request=shapes.NewAccount,
             body={"name": "acme", "billing": "postpaid", "credit_limit": "100"},
         ),
-        _operation(
+        admin_operation(
             *("GET", "accounts/{id}", ACCOUNTS),
             ("Get an account", "One account with balance, terms and limits."),
             account,
         ),
-        _operation(
+        admin_operation(
             *("PATCH", "accounts/{id}", ACCOUNTS),
             ("Change an account", "Changes name or terms; absent members stay as they are."),
             account,
             request=shapes.AccountChange,
             body={"name": "acme GmbH"},
         ),
-        _operation(
+        admin_operation(
             *("GET", "accounts/{id}/limits", ACCOUNTS),
             ("Get an account's limits", "Its limits; null: none."),
             limits,
         ),
-        _operation(
+        admin_operation(
             *("PUT", "accounts/{id}/limits", ACCOUNTS),
             ("Replace an account's limits", "Sets all limits; absent ones are removed."),
             limits,
@@ -169,13 +120,13 @@ def _accounts() -> tuple[Operation, ...]:
 def _money() -> tuple[Operation, ...]:
     key = Parameter("idempotency-key", "header", "Requests with the same key book once.")
     return (
-        _operation(
+        admin_operation(
             *("GET", "accounts/{id}/ledger", ACCOUNTS),
             ("List ledger entries", "Its ledger entries, newest first."),
             Success(shapes.EntryList, "One page."),
-            parameters=(_BEFORE, _LIMIT),
+            parameters=(_BEFORE, LIMIT),
         ),
-        _operation(
+        admin_operation(
             *("POST", "accounts/{id}/credits", ACCOUNTS),
             (
                 "Book a top-up or adjustment",
@@ -187,7 +138,7 @@ def _money() -> tuple[Operation, ...]:
             parameters=(key,),
             body={"amount": "25", **_REASON},
         ),
-        _operation(
+        admin_operation(
             *("POST", "calls/{id}/refund", ACCOUNTS),
             (
                 "Refund a call",
@@ -204,13 +155,13 @@ def _money() -> tuple[Operation, ...]:
 def _keys(model: str) -> tuple[Operation, ...]:
     key = Success(shapes.Key, "The key.")
     return (
-        _operation(
+        admin_operation(
             *("GET", "keys", KEYS),
             ("List keys", "Keys, oldest first, without their secrets."),
             Success(shapes.KeyList, "One page."),
-            parameters=(_ACCOUNT, _AFTER, _LIMIT),
+            parameters=(_ACCOUNT, AFTER, LIMIT),
         ),
-        _operation(
+        admin_operation(
             *("POST", "keys", KEYS),
             ("Create a key", "Creates a key. Its secret is in this response only."),
             Success(shapes.Key, "The key with its secret.", status=201),
@@ -223,34 +174,34 @@ def _keys(model: str) -> tuple[Operation, ...]:
                 "limits": {"rpm": 60, "budget_day": "5"},
             },
         ),
-        _operation(
+        admin_operation(
             *("GET", "keys/{id}", KEYS),
             ("Get a key", "One key, without its secret."),
             key,
         ),
-        _operation(
+        admin_operation(
             *("POST", "keys/{id}/disable", KEYS),
             ("Disable a key", "All workers reject it within a second; it can be enabled again."),
             key,
         ),
-        _operation(
+        admin_operation(
             *("POST", "keys/{id}/enable", KEYS),
             ("Enable a key", "Enables a disabled key."),
             key,
         ),
-        _operation(
+        admin_operation(
             *("GET", "keys/{id}/limits", KEYS),
             ("Get a key's limits", "Its limits, in total and per model; null: none."),
             Success(shapes.LimitValues, "The limits."),
         ),
-        _operation(
+        admin_operation(
             *("PUT", "keys/{id}/limits", KEYS),
             ("Replace a key's limits", "Sets all limits; absent ones are removed."),
             key,
             request=shapes.SentKeyLimits,
             body={"rpm": 60, "models": {model: {"tpm": 100_000}}},
         ),
-        _operation(
+        admin_operation(
             *("POST", "keys/{id}/revoke", KEYS),
             ("Revoke a key", "Revokes it permanently, in all workers within a second."),
             key,
@@ -260,20 +211,20 @@ def _keys(model: str) -> tuple[Operation, ...]:
 
 def _codes() -> tuple[Operation, ...]:
     return (
-        _operation(
+        admin_operation(
             *("GET", "codes", CODES),
             ("List codes", "Redemption codes, oldest first, without their secrets."),
             Success(shapes.CodeList, "One page."),
-            parameters=(_AFTER, _LIMIT),
+            parameters=(AFTER, LIMIT),
         ),
-        _operation(
+        admin_operation(
             *("POST", "codes", CODES),
             ("Create codes", "Creates codes. Their secrets are in this response only."),
             Success(shapes.CreatedCodes, "The codes with their secrets.", status=201),
             request=shapes.NewCodes,
             body={"amount": "10", "count": 2, "note": "workshop", "expires_at": "2099-12-31"},
         ),
-        _operation(
+        admin_operation(
             *("POST", "codes/{id}/revoke", CODES),
             ("Revoke a code", "Revokes a code that was not redeemed."),
             Success(shapes.Code, "The code."),
@@ -283,7 +234,7 @@ def _codes() -> tuple[Operation, ...]:
 
 def _service() -> tuple[Operation, ...]:
     return (
-        _operation(
+        admin_operation(
             *("POST", "probes", SERVICE),
             (
                 "Probe a deployment",
@@ -294,13 +245,13 @@ def _service() -> tuple[Operation, ...]:
             request=shapes.ProbeRequest,
             body={"deployment": "p/m"},
         ),
-        _operation(
+        admin_operation(
             *("GET", "dead-letters", SERVICE),
             ("List dead letters", "Usage events that could not be stored, newest first."),
             Success(announcements.LetterList, "One page."),
-            parameters=(_BEFORE, _LIMIT),
+            parameters=(_BEFORE, LIMIT),
         ),
-        _operation(
+        admin_operation(
             *("POST", "dead-letters/{id}/requeue", SERVICE),
             ("Requeue a dead letter", "Sends the event to the ledger again; it is booked once."),
             Success(announcements.Letter, "The event."),
@@ -311,40 +262,40 @@ def _service() -> tuple[Operation, ...]:
 def _announcements() -> tuple[Operation, ...]:
     incident = Success(announcements.Incident, "The incident.", status=201)
     return (
-        _operation(
+        admin_operation(
             *("GET", "incidents", SERVICE),
             ("List incidents", "Incidents, newest first, with their updates."),
             Success(announcements.IncidentList, "One page."),
-            parameters=(_BEFORE, _LIMIT),
+            parameters=(_BEFORE, LIMIT),
         ),
-        _operation(
+        admin_operation(
             *("POST", "incidents", SERVICE),
             ("Open an incident", "Adds an incident to the status page."),
             incident,
             request=announcements.NewIncident,
             body={"title": "Slow first tokens", "text": "We are looking into it."},
         ),
-        _operation(
+        admin_operation(
             *("POST", "incidents/{id}/updates", SERVICE),
             ("Update an incident", "Adds an update; `resolved` ends the incident."),
             incident,
             request=announcements.NewUpdate,
             body={"state": "resolved", "text": "The provider has repaired it."},
         ),
-        _operation(
+        admin_operation(
             *("GET", "notices", SERVICE),
             ("List notices", "Notices, newest first."),
             Success(announcements.NoticeList, "One page."),
-            parameters=(_BEFORE, _LIMIT),
+            parameters=(_BEFORE, LIMIT),
         ),
-        _operation(
+        admin_operation(
             *("POST", "notices", SERVICE),
             ("Publish a notice", "Shows a banner on all pages within seconds."),
             Success(announcements.Notice, "The notice.", status=201),
             request=announcements.NewNotice,
             body={"text": "Maintenance on Sunday.", "level": "warn", "ends_at": "2099-12-31"},
         ),
-        _operation(
+        admin_operation(
             *("POST", "notices/{id}/end", SERVICE),
             ("End a notice", "Shows it no longer."),
             Success(announcements.Notice, "The notice."),
@@ -355,7 +306,7 @@ def _announcements() -> tuple[Operation, ...]:
 def _records() -> tuple[Operation, ...]:
     groups = "Any of `day,model,key,account,deployment`; default `day`."
     return (
-        _operation(
+        admin_operation(
             *("GET", "usage", RECORDS),
             ("Get usage with margin", "Sums of calls with what they cost upstream."),
             Success(shapes.MarginReport, "The sums.", csv=True),
@@ -368,18 +319,18 @@ def _records() -> tuple[Operation, ...]:
                 _KEY,
             ),
         ),
-        _operation(
+        admin_operation(
             *("GET", "calls", RECORDS),
             ("List calls", "The last calls, newest first."),
             Success(shapes.CallList, "The calls."),
-            parameters=(_FROM, _TO, _LIMIT, _ACCOUNT, _KEY),
+            parameters=(_FROM, _TO, LIMIT, _ACCOUNT, _KEY),
         ),
-        _operation(
+        admin_operation(
             *("GET", "calls/{id}", RECORDS),
             ("Get a call", "One call by its `x-request-id`, with deployment and cost."),
             Success(shapes.CallObject, "The call."),
         ),
-        _operation(
+        admin_operation(
             *("GET", "audit", RECORDS),
             ("List the audit log", "Changes, newest first."),
             Success(shapes.AuditList, "One page."),
@@ -388,10 +339,10 @@ def _records() -> tuple[Operation, ...]:
                 Parameter("actor", "query", "A part of the actor's name."),
                 Parameter("action", "query", "What the action begins with: `key.`."),
                 _BEFORE,
-                _LIMIT,
+                LIMIT,
             ),
         ),
-        _operation(
+        admin_operation(
             *("GET", "reconcile", RECORDS),
             ("Check all balances", "Recomputes all balances from the ledger; changes nothing."),
             Success(shapes.Reconciliation, "The result."),

@@ -132,7 +132,7 @@ def requests_href(period: Period, *, more: str = "", **fields: object) -> str:
 
 def _providers(page: Page, chosen: str) -> list[tuple[str, str]]:
     """Return the choices of the filter, the chosen deployment or former provider among them."""
-    names = [each.name for each in page.services.settings.providers]
+    names = [each.name for each in page.services.served.providers]
     if chosen and chosen not in names:
         names.append(chosen)
     return [("", page.text("All providers")), *((name, name) for name in names)]

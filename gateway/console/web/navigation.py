@@ -56,6 +56,7 @@ _OPERATOR = (
     ),
     (
         Link("/admin-ui/providers", _("Providers"), "server"),
+        Link("/admin-ui/catalogue", _("Catalogue"), "boxes"),
         Link("/admin-ui/margins", _("Margins"), "percent"),
     ),
     (

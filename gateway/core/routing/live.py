@@ -11,6 +11,7 @@ EVERY_S: Final = 2.0
 WINDOW_S: Final = 60.0
 """The time that counts of started and ended calls cover."""
 MAX_LINES: Final = 200
+MAX_PROBLEMS: Final = 50
 
 
 class LiveLine(msgspec.Struct, kw_only=True):
@@ -50,3 +51,7 @@ class LiveReport(msgspec.Struct, frozen=True, kw_only=True):
     """All calls, also those whose model is not known yet."""
     lines: tuple[LiveLine, ...] = ()
     """At most `MAX_LINES`, those with the most running calls first."""
+    catalogue: str = ""
+    """The revision of the catalogue in SQL that it serves."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with entries in SQL, by its environment; at most `MAX_PROBLEMS`."""

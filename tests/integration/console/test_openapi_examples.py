@@ -39,6 +39,8 @@ def path_of(operation: Operation, ids: dict[str, str]) -> str:
     for prefix, found in ids.items():
         if path.startswith(prefix):
             path = path.replace("{id}", found)
+    for name, value in operation.example.path.items():
+        path = path.replace(f"{{{name}}}", value)
     query = "&".join(f"{name}={value}" for name, value in operation.example.query.items())
     return f"{path}?{query}" if query else path
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.console.admin_api.accounts import AdminAccounts
+from gateway.console.admin_api.catalogue import AdminCatalogue
 from gateway.console.admin_api.keys import AdminKeys
 from gateway.console.admin_api.records import AdminRecords
 from gateway.core.routing.failures import RULES, Effect, FailureRule
@@ -130,6 +131,7 @@ def test_docs_lists_every_path_of_the_operators_api() -> None:
         *AdminAccounts(nothing, nothing).routes(),
         *AdminKeys(nothing, nothing, nothing).routes(),
         *AdminRecords(nothing).routes(),
+        *AdminCatalogue(nothing).routes(),
     ]
 
     listed = [row[:2] for row in rows_of("admin-api.md", "# Admin API")]

@@ -13,11 +13,13 @@ import pytest
 
 from gateway.console.admin_api import accounts as admin_accounts
 from gateway.console.admin_api import announcements as admin_announcements
+from gateway.console.admin_api import catalogue as admin_catalogue
 from gateway.console.admin_api import keys as admin_keys
 from gateway.console.admin_api import records as admin_records
 from gateway.console.admin_api import service as admin_service
 from gateway.console.admin_api.request import Route
 from gateway.console.openapi import clients
+from gateway.console.openapi.operation import Operation
 from gateway.console.openapi.shapes import operators
 from gateway.console.openapi.shapes.chat import ChatRequest, EmbeddingsRequest
 from gateway.console.openapi.shapes.messages import MessagesRequest, TokenCountRequest
@@ -59,6 +61,12 @@ def test_native_request_has_the_members_of_its_reader() -> None:
     assert required == {member.name for member in MEMBERS if member.required}
 
 
+def path_of(operation: Operation) -> str:
+    """The path as routes write it."""
+    path = operation.path.removeprefix("/admin/")
+    return path.replace("{id}", "*").replace("{name}", "**")
+
+
 def test_every_route_of_the_operators_is_documented() -> None:
     """Method and path of each, and nothing else."""
     nothing = cast("Any", None)
@@ -68,10 +76,14 @@ def test_every_route_of_the_operators_is_documented() -> None:
         *admin_records.AdminRecords(nothing).routes(),
         *admin_service.AdminService(nothing, nothing).routes(),
         *admin_announcements.AdminAnnouncements(nothing).routes(),
+        *admin_catalogue.AdminCatalogue(nothing).routes(),
     ]
 
     documented = {
-        (each.method, each.path.removeprefix("/admin/").replace("{id}", "*"))
+        (
+            each.method,
+            each.path.removeprefix("/admin/").replace("{id}", "*").replace("{name}", "**"),
+        )
         for each in OPERATORS.operations
     }
 

@@ -1,0 +1,1 @@
+"""Providers and models in SQL, and how workers learn of changes."""
