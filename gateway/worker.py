@@ -28,9 +28,9 @@ from gateway.edge.asgi import Edge
 from gateway.edge.first_heads import FirstHeads
 from gateway.pipeline.client.channel import ClientChannel, Receive, Send
 from gateway.protocols.translate.capabilities import capabilities
-from gateway.settings import Provider, Settings, read_text, resolve_secrets
+from gateway.settings import Settings, read_text, resolve_secrets
+from gateway.settings.entries.credentials import StoredCredentials
 from gateway.settings.entries.merge import StoredEntry, merge
-from gateway.settings.secrets import provider_credentials, secret_reader
 from gateway.signals import unblock_stop_signals
 from gateway.store.catalogue.records import StoredCatalogue
 from gateway.telemetry import logs
@@ -243,15 +243,8 @@ def serve_entries(settings: Settings, stored: Sequence[StoredEntry]) -> _Served:
     Raises:
         ConfigError: A credential of the file is missing.
     """
-    credentials = dict(resolve_secrets(settings, os.environ, read_text).providers)
-
-    def check_credentials(provider: Provider, path: str) -> list[str]:
-        errors: list[str] = []
-        read = secret_reader(os.environ, read_text, errors)
-        values = provider_credentials(provider, path, read, errors)
-        if values and not errors:
-            credentials[provider.name] = values
-        return errors
-
-    merged = merge(settings, stored, capabilities, check_credentials)
-    return _Served(build(merged.settings, credentials), merged.problems)
+    secrets = resolve_secrets(settings, os.environ, read_text)
+    credentials = StoredCredentials(os.environ, read_text)
+    merged = merge(settings, stored, capabilities, credentials.check)
+    catalogue = build(merged.settings, secrets.providers | credentials.found)
+    return _Served(catalogue, merged.problems)

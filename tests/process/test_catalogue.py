@@ -39,7 +39,12 @@ class Gateway:
             workers=2,
             extra=f"[admin]\ntoken_file = {json.dumps(str(token_file))}\n",
             environment={"EXTRA_API_KEY": CREDENTIAL},
-        ).start()
+        )
+        self.key = ""
+
+    def start(self) -> None:
+        """Start it, and make an account with a key."""
+        self.process.start()
         made = self.admin("POST", "accounts", {"name": "tests", "billing": "postpaid"})
         self.key = self.admin("POST", "keys", {"account_id": made["id"], "name": "k"})["key"]
 
@@ -96,6 +101,7 @@ def gateway(tmp_path: Path, demo_upstream: DemoProcess) -> Iterator[Gateway]:
     """A gateway of the test's own."""
     made = Gateway(tmp_path, demo_upstream)
     try:
+        made.start()
         yield made
     finally:
         made.process.stop()

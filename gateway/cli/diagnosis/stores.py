@@ -107,7 +107,7 @@ def _kind_of(settings: Settings, link: RedisConnection, survey: Survey | None) -
 
 async def check_sql(settings: Settings, secrets: Secrets) -> AsyncIterator[Finding]:
     """Yield the findings about the database."""
-    if settings.sql.url == "embedded" and not _has_database(settings):
+    if settings.sql.url == "embedded" and not has_database(settings):
         yield ok(_SQL, "embedded; `capio serve` creates it at its first start")
         return
     try:
@@ -159,5 +159,6 @@ async def _judge_sql(settings: Settings, database: Database) -> AsyncIterator[Fi
         )
 
 
-def _has_database(settings: Settings) -> bool:
+def has_database(settings: Settings) -> bool:
+    """Return whether the embedded database exists."""
     return (Path(settings.server.data_dir) / "capio.db").exists()

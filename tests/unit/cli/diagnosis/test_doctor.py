@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 from gateway.cli import main
 from gateway.demo.server import Exchange, whole
 from tests.support.gateway_process import free_port
+from tests.support.postgres import copy_migrated
 from tests.support.scripted import ScriptedThread
 from tests.support.valkey import ValkeyProcess
 
@@ -135,6 +138,28 @@ def test_a_missing_credential_and_a_redis_that_cannot_work_are_errors(
     assert "provider one (openai)" not in found
     assert found["redis"][0][0] == "error"
     assert "cluster mode" in found["redis"][0][1]
+
+
+def test_entries_in_sql_are_checked_with_their_credentials(
+    tmp_path: Path, provider_url: str, valkey_url: str
+) -> None:
+    """What is left out is a warning; providers in force are asked as the file's are."""
+    path = config_of(tmp_path, provider_url, valkey_url)
+    copy_migrated(tmp_path / "data")
+    wire = json.dumps({"openai": {"base_url": f"{provider_url}/v1"}, "api_key_env": "TWO_API_KEY"})
+    lost = wire.replace("TWO_API_KEY", "LOST_API_KEY")
+    rows = [("provider", "two", wire), ("provider", "lost", lost), ("model", "m", "{}")]
+    with closing(sqlite3.connect(tmp_path / "data" / "capio.db")) as database, database:
+        insert = "insert into catalogue_entries values (?, ?, ?, 1, 1)"
+        database.executemany(insert, rows)
+
+    code, found = findings(path, ONE_KEY=GOOD, TWO_API_KEY=GOOD, LOST_API_KEY=None)
+
+    assert code == 0
+    assert [state for state, _ in found["catalogue in SQL"]] == ["warning", "warning"]
+    assert "providers.lost.api_key_env: " in found["catalogue in SQL"][0][1]
+    assert "models.m: the configuration file has an entry" in found["catalogue in SQL"][1][1]
+    assert "the credential is accepted" in found["provider two (openai)"][0][1]
 
 
 def test_lines_for_people_have_the_remedy_below(tmp_path: Path, provider_url: str) -> None:

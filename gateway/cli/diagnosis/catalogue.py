@@ -1,0 +1,55 @@
+"""Checks the providers and models in SQL."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from gateway.cli.diagnosis.findings import Finding, ok, warning
+from gateway.errors import GatewayError
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.settings import Secrets, Settings, read_text
+from gateway.settings.entries.credentials import StoredCredentials
+from gateway.settings.entries.merge import StoredEntry, merge
+from gateway.store.catalogue.records import CatalogueRecords
+from gateway.store.sql.database import Database
+from gateway.store.sql.migrations import pending_revisions
+
+_SUBJECT = "catalogue in SQL"
+_REMEDY = "change the entry with the admin API or on the page Catalogue"
+
+
+class CheckedCatalogue(NamedTuple):
+    """The settings with the entries in force, their credentials, and what was found."""
+
+    settings: Settings
+    credentials: dict[str, tuple[str, ...]]
+    findings: list[Finding]
+
+
+async def check_catalogue(settings: Settings, secrets: Secrets) -> CheckedCatalogue:
+    """Return the settings with the entries of SQL; only the file's if SQL cannot be read."""
+    if not settings.catalogue.sql:
+        return CheckedCatalogue(settings, {}, [])
+    try:
+        stored = await _read(settings, secrets)
+    except (GatewayError, OSError, ValueError):  # reported by the check of SQL
+        return CheckedCatalogue(settings, {}, [])
+    credentials = StoredCredentials(os.environ, read_text)
+    merged = merge(settings, stored, capabilities, credentials.check)
+    findings = [warning(_SUBJECT, problem, _REMEDY) for problem in merged.problems]
+    if stored and not findings:
+        providers = sum(entry.kind == "provider" for entry in stored)
+        found = f"{providers} providers and {len(stored) - providers} models, all in force"
+        findings.append(ok(_SUBJECT, found))
+    return CheckedCatalogue(merged.settings, credentials.found, findings)
+
+
+async def _read(settings: Settings, secrets: Secrets) -> tuple[StoredEntry, ...]:
+    database = Database(settings, secrets.sql_password)
+    try:
+        if await pending_revisions(database):
+            return ()
+        return (await CatalogueRecords(database).read()).entries
+    finally:
+        await database.aclose()
