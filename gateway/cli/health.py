@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from gateway.cli.config import config_option, load_config, store_secrets
 from gateway.cli.database import Operations, actor, run
+from gateway.cli.diagnosis.catalogue import served_settings
 from gateway.cli.formats import FAILURE, OutputRow, fail, json_option, print_json, print_rows
 from gateway.core.catalogue import build, deployment_labels
 from gateway.core.routing.probes import Probe, ProbeOutcome
@@ -35,7 +36,7 @@ from gateway.store.redis.cluster.kinds import cold_client
 @json_option
 def health(minutes: int, config_path: Path | None, as_json: bool) -> None:
     """Show the attempts and the state of every deployment."""
-    settings = load_config(config_path)
+    settings = served_settings(load_config(config_path))
     try:
         reports = asyncio.run(_read(settings, minutes))
     except (RedisError, OSError, ValueError) as error:
@@ -57,7 +58,7 @@ def probe(deployment: str, config_path: Path | None, as_json: bool) -> None:
     A worker sends the smallest possible call, which the upstream charges. A deployment that was out
     and responds takes calls again at once, unless its upstream demands a rest.
     """
-    settings = load_config(config_path)
+    settings = served_settings(load_config(config_path))
     try:
         found = run(settings, lambda operations: _probe(settings, operations, deployment))
     except (RedisError, ValueError) as error:

@@ -9,6 +9,7 @@ import click
 
 from gateway.cli.config import config_option, load_config
 from gateway.cli.database import Operations, actor, every, run
+from gateway.cli.diagnosis.catalogue import served_settings
 from gateway.cli.formats import Instant, OutputRow, json_option, print_json, print_rows, record_text
 from gateway.core.catalogue import build
 from gateway.operations.keys import ChangedKey, KeyOperations, public_name
@@ -39,7 +40,7 @@ def create_key(
 ) -> None:
     """Create a key and print it to standard output. It cannot be shown again."""
     settings = load_config(config_path)
-    catalogue = build(settings, {})
+    catalogue = build(served_settings(settings), {})
     allowed = [public_name(catalogue, model, "model") for model in models] or None
     details = KeyDetails(name=name, expires_at=expires, models=allowed)
 

@@ -8,6 +8,7 @@ import click
 
 from gateway.cli.config import config_option, load_config
 from gateway.cli.database import Operations, actor, run
+from gateway.cli.diagnosis.catalogue import served_settings
 from gateway.cli.formats import OutputRow, json_option, print_rows
 from gateway.core.catalogue import build
 from gateway.core.limits import KeyLimits, Limits
@@ -98,7 +99,9 @@ def set_limits(
     if model is not None and key_id is None:
         raise click.UsageError("--model requires --key.")
     changes = _changes(values)
-    name = None if model is None else public_name(build(settings, {}), model, "model")
+    name = (
+        None if model is None else public_name(build(served_settings(settings), {}), model, "model")
+    )
 
     async def work(operations: Operations) -> list[OutputRow]:
         if key_id is not None:

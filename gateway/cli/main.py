@@ -31,7 +31,7 @@ _COMMANDS = {
     "console": _Lazy("process.console", "console", "Run only the pages."),
     "accounts": _Lazy("accounts", "accounts", "Manage accounts."),
     "keys": _Lazy("keys", "keys", "Manage the keys of accounts."),
-    "models": _Lazy("config", "models", "Show the models that clients can use."),
+    "models": _Lazy("diagnosis.models", "models", "Show the models that clients can use."),
     "health": _Lazy("health", "health", "Show the health of deployments, over all workers."),
     "probe": _Lazy("health", "probe", "Test a deployment with a call of one token."),
     "users": _Lazy("people.users", "users", "Manage the people who use the pages."),

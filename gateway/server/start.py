@@ -20,6 +20,7 @@ from gateway.server.workers.listeners import ListenError
 from gateway.settings import ConfigError, Secrets, Settings, load, read_text, resolve_secrets
 from gateway.settings.embedded import is_redis_embedded
 from gateway.store.accounts.audit import SYSTEM
+from gateway.store.hot_state.installation import check_installation
 from gateway.store.hot_state.known_schema import KnownSchema
 from gateway.store.redis.connection import RedisRefusedError
 from gateway.store.redis.start_check import check_redis
@@ -61,6 +62,7 @@ async def _prepare(settings: Settings, secrets: Secrets) -> None:
     memory = None if is_redis_embedded(settings) else KnownSchema(settings, secrets)
     if not await prepare_schema(settings, password, memory=memory):
         return
+    await check_installation(settings, secrets)
     if not settings.console.enabled or not sys.stderr.isatty():
         return  # the link is a secret: it must not end up in a log
     database = Database(settings, password)

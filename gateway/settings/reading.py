@@ -8,6 +8,7 @@ if it has none. The result is always complete; later rules run over it and ignor
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TypeGuard, TypeVar
 
@@ -34,11 +35,17 @@ def read_table(
 
     Errors are unknown keys, missing keys, wrong types and values out of range.
     """
-    info = types.type_info(kind)
-    assert isinstance(info, types.StructType)
-    table = _Reader(errors).table(raw, info, path)
+    table = _Reader(errors).table(raw, _type_of(kind), path)
     assert isinstance(table, kind)
     return table
+
+
+@functools.cache
+def _type_of(kind: type[msgspec.Struct]) -> types.StructType:
+    """Return the type of a table, which takes some 10 ms to inspect."""
+    info = types.type_info(kind)
+    assert isinstance(info, types.StructType)
+    return info
 
 
 class _Reader:

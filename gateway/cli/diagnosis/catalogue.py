@@ -1,14 +1,18 @@
-"""Checks the providers and models in SQL."""
+"""Reads and checks the providers and models in SQL, for commands."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import NamedTuple
 
+import click
+
 from gateway.cli.diagnosis.findings import Finding, ok, warning
+from gateway.cli.diagnosis.stores import has_database
 from gateway.errors import GatewayError
 from gateway.protocols.translate.capabilities import capabilities
-from gateway.settings import Secrets, Settings, read_text
+from gateway.settings import ConfigError, Secrets, Settings, Wanted, read_text, resolve_secrets
 from gateway.settings.entries.credentials import StoredCredentials
 from gateway.settings.entries.merge import StoredEntry, merge
 from gateway.store.catalogue.records import CatalogueRecords
@@ -29,7 +33,7 @@ class CheckedCatalogue(NamedTuple):
 
 async def check_catalogue(settings: Settings, secrets: Secrets) -> CheckedCatalogue:
     """Return the settings with the entries of SQL; only the file's if SQL cannot be read."""
-    if not settings.catalogue.sql:
+    if not settings.catalogue.sql or not has_database(settings):
         return CheckedCatalogue(settings, {}, [])
     try:
         stored = await _read(settings, secrets)
@@ -43,6 +47,20 @@ async def check_catalogue(settings: Settings, secrets: Secrets) -> CheckedCatalo
         found = f"{providers} providers and {len(stored) - providers} models, all in force"
         findings.append(ok(_SUBJECT, found))
     return CheckedCatalogue(merged.settings, credentials.found, findings)
+
+
+def served_settings(settings: Settings) -> Settings:
+    """Return the settings with the entries of SQL; without, and a warning, if it is unavailable."""
+    if not settings.catalogue.sql or not has_database(settings):
+        return settings
+    try:
+        secrets = resolve_secrets(settings, os.environ, read_text, wanted=Wanted.STORES)
+        stored = asyncio.run(_read(settings, secrets))
+    except (ConfigError, GatewayError, OSError, ValueError) as failure:
+        reason = failure.detail if isinstance(failure, GatewayError) else str(failure)
+        click.echo(f"Warning: without the providers and models in SQL: {reason}", err=True)
+        return settings
+    return merge(settings, stored, capabilities).settings
 
 
 async def _read(settings: Settings, secrets: Secrets) -> tuple[StoredEntry, ...]:

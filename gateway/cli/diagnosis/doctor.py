@@ -15,7 +15,7 @@ from gateway.cli.diagnosis.catalogue import check_catalogue
 from gateway.cli.diagnosis.findings import Finding, State, error
 from gateway.cli.diagnosis.machine import check_machine
 from gateway.cli.diagnosis.providers import check_providers
-from gateway.cli.diagnosis.stores import check_redis, check_sql, has_database
+from gateway.cli.diagnosis.stores import check_redis, check_sql
 from gateway.cli.formats import FAILURE, json_option, print_json
 from gateway.settings import ConfigError, Secrets, Settings, Wanted, read_text, resolve_secrets
 
@@ -65,10 +65,9 @@ async def examine(settings: Settings) -> list[Finding]:
     if secrets is not None:
         found += [finding async for finding in check_redis(settings, secrets)]
         found += [finding async for finding in check_sql(settings, secrets)]
-        if settings.sql.url != "embedded" or has_database(settings):
-            settings, stored, problems = await check_catalogue(settings, secrets)
-            found += problems
-            credentials |= stored
+        settings, stored, problems = await check_catalogue(settings, secrets)
+        found += problems
+        credentials |= stored
     found += await check_providers(settings, credentials, skipped)
     return found
 

@@ -107,7 +107,7 @@ def _kind_of(settings: Settings, link: RedisConnection, survey: Survey | None) -
 
 async def check_sql(settings: Settings, secrets: Secrets) -> AsyncIterator[Finding]:
     """Yield the findings about the database."""
-    if settings.sql.url == "embedded" and not has_database(settings):
+    if not has_database(settings):
         yield ok(_SQL, "embedded; `capio serve` creates it at its first start")
         return
     try:
@@ -160,5 +160,6 @@ async def _judge_sql(settings: Settings, database: Database) -> AsyncIterator[Fi
 
 
 def has_database(settings: Settings) -> bool:
-    """Return whether the embedded database exists."""
-    return (Path(settings.server.data_dir) / "capio.db").exists()
+    """Return whether there is a database: the embedded one is created by the first start."""
+    is_embedded = settings.sql.url == "embedded"
+    return not is_embedded or (Path(settings.server.data_dir) / "capio.db").exists()

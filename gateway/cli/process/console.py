@@ -13,6 +13,7 @@ from gateway.cli.process.stopping import stop_event
 from gateway.console.process import Reload, run_console
 from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings, Wanted
+from gateway.store.hot_state.installation import check_installation
 from gateway.store.redis.start_check import check_redis
 from gateway.store.sql.preparation import prepare_schema
 from gateway.telemetry.logs import configure
@@ -42,5 +43,6 @@ def console(config_path: Path | None) -> None:
 async def _run_console(settings: Settings, secrets: Secrets, reload: Reload, path: Path) -> None:
     await check_redis(settings, secrets)
     await prepare_schema(settings, secrets.sql_password)
+    await check_installation(settings, secrets)
     stop = stop_event()
     await run_console(settings, secrets, reload, stop, config_path=path)

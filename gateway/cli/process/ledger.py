@@ -14,6 +14,7 @@ from gateway.cli.process.stopping import stop_event
 from gateway.errors import GatewayError
 from gateway.server.ledger_process import run_ledger
 from gateway.settings import Secrets, Settings
+from gateway.store.hot_state.installation import check_installation
 from gateway.store.redis.start_check import check_redis
 from gateway.store.sql.preparation import prepare_schema
 from gateway.telemetry.logs import configure
@@ -42,6 +43,7 @@ def ledger(config_path: Path | None) -> None:
 async def _run_ledger(settings: Settings, secrets: Secrets) -> None:
     await check_redis(settings, secrets)
     await prepare_schema(settings, secrets.sql_password)
+    await check_installation(settings, secrets)
     stop = stop_event()
     registry = CollectorRegistry()
     exporter, thread = start_http_server(settings.metrics.port, settings.metrics.host, registry)

@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.store.catalogue.records import StoredCatalogue
 from gateway.store.keys.entry import channel_name
-from gateway.store.redis.client import PipelinedRedis
+from gateway.store.redis.bus import RedisBus
 
 MESSAGE = b"catalogue "
 """The beginning of a message on the channel of changed keys; the revision follows."""
@@ -28,7 +28,7 @@ class SharedCatalogue:
         key_prefix: `redis.key_prefix`.
     """
 
-    def __init__(self, redis: PipelinedRedis, key_prefix: str) -> None:
+    def __init__(self, redis: RedisBus, key_prefix: str) -> None:
         self._redis = redis
         self._copy = f"{key_prefix}catalogue:copy"
         self._revision = f"{key_prefix}catalogue:revision"

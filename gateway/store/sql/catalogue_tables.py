@@ -24,4 +24,6 @@ SERVICE_VALUES = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-"""`catalogue_revision` changes with each change of `catalogue_entries`."""
+"""
+`catalogue_revision` changes with each change of `catalogue_entries`; `installation_id` never.
+"""
