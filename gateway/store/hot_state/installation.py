@@ -18,7 +18,8 @@ from redis.exceptions import RedisError
 from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import is_redis_embedded
-from gateway.store.redis.address import cold_client, redis_address
+from gateway.store.redis.address import redis_address
+from gateway.store.redis.cluster.kinds import cold_client
 from gateway.store.sql.catalogue_tables import SERVICE_VALUES
 from gateway.store.sql.database import Database
 
