@@ -13,13 +13,17 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+from redis.crc import key_slot
+
 from gateway.settings import Settings, Sql
+from gateway.store.hot_state.redis_schema import RedisKeys
 from gateway.store.sql.migrations import migrate
 from tests.pods.balancer import Balancer
 from tests.process.chaos.clients import MODEL
 from tests.support.gateway_process import GatewayProcess, free_port
 from tests.support.pooler import PoolerProcess
 from tests.support.postgres import PostgresServer, find_binaries
+from tests.support.redis_cluster import RedisCluster, wait_for
 from tests.support.valkey import SentinelGroup, ValkeyProcess
 from tests.support.waiting import wait_until_sync
 
@@ -127,6 +131,42 @@ class SentinelRedis:
     def close(self) -> None:
         """End all three."""
         self._group.close()
+
+
+class ClusteredRedis:
+    """Three masters with a replica each; a killed one comes back as a replica."""
+
+    def __init__(self) -> None:
+        self._cluster = RedisCluster()
+        self.url = self._cluster.url
+        self._shards = [names.calls for names in RedisKeys("capio:").shards]
+
+    def kill(self) -> None:
+        """Kill the master of the first shard."""
+        self._killed = self._cluster.owner_of(self._shards[0])
+        self._killed.process.kill()
+
+    def revive(self) -> None:
+        """Wait until its replica has taken over, and start it again."""
+        wait_for(lambda: self._cluster.owner_of(self._shards[0]) is not self._killed)
+        self._killed.process.start()
+        self._cluster.wait_until_synced()
+
+    def reshard(self) -> None:
+        """Move the slot of every shard to another master."""
+        masters = list(
+            {
+                self._cluster.owner_of(key).id: self._cluster.owner_of(key) for key in self._shards
+            }.values()
+        )
+        for key in self._shards:
+            old = self._cluster.owner_of(key)
+            new = masters[(masters.index(old) + 1) % len(masters)]
+            self._cluster.move(key_slot(key), old, new)
+
+    def close(self) -> None:
+        """End all."""
+        self._cluster.close()
 
 
 class Fleet:

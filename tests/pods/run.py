@@ -1,7 +1,8 @@
 """
 Three pods under load, while they and their stores are restarted, killed and taken away.
 
-    python -m tests.pods.run [--seconds 30] [--redis single|sentinel] [--proxy haproxy|nginx]
+    python -m tests.pods.run [--seconds 30] [--redis single|sentinel|cluster]
+        [--proxy haproxy|nginx]
 
 Each scenario runs under calls of both SDKs through the load balancer. Its line says what clients
 got and what SQL holds; every difference from the upstream's record is printed.
@@ -25,7 +26,7 @@ import openai
 from gateway.demo.app import DemoUpstream
 from gateway.demo.record import Record
 from tests.pods.audit import WHOLE, Audit, Row, compare, read_rows
-from tests.pods.fleet import Fleet, Redis, SentinelRedis, SingleRedis
+from tests.pods.fleet import ClusteredRedis, Fleet, Redis, SentinelRedis, SingleRedis
 from tests.process.chaos.clients import MODEL, Clients, Outcome, is_protocol_error
 from tests.process.chaos.run import expected_text
 from tests.support.waiting import wait_until
@@ -82,6 +83,12 @@ def scale_down(fleet: Fleet, seconds: float) -> None:
     fleet.pods[-1].start()
 
 
+def reshard(fleet: Fleet, seconds: float) -> None:
+    """The slots of all shards move to other masters."""
+    assert isinstance(fleet.redis, ClusteredRedis)
+    fleet.redis.reshard()
+
+
 SCENARIOS: dict[str, Callable[[Fleet, float], None]] = {
     "steady": steady,
     "rolling restart": roll,
@@ -89,7 +96,14 @@ SCENARIOS: dict[str, Callable[[Fleet, float], None]] = {
     "Redis killed": kill_redis,
     "PostgreSQL killed": kill_postgres,
     "scale-down without Redis": scale_down,
+    "slots moved": reshard,
 }
+PLAYED: dict[str, tuple[Callable[[], Redis], list[str]]] = {
+    "single": (SingleRedis, [name for name in SCENARIOS if name != "slots moved"]),
+    "sentinel": (SentinelRedis, ["steady", "rolling restart", "Redis killed"]),
+    "cluster": (ClusteredRedis, ["steady", "rolling restart", "Redis killed", "slots moved"]),
+}
+"""For each form of Redis, how it is started and the scenarios."""
 UNHARMED = ("steady", "rolling restart", "PostgreSQL killed")
 """Scenarios in which no call may fail."""
 
@@ -266,14 +280,13 @@ def main() -> None:
     """Run it by hand."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--redis", choices=("single", "sentinel"), default="single")
+    parser.add_argument("--redis", choices=[*PLAYED], default="single")
     parser.add_argument("--proxy", choices=("haproxy", "nginx"), default="haproxy")
     options = parser.parse_args()
-    redis = SingleRedis() if options.redis == "single" else SentinelRedis()
-    names = [*SCENARIOS] if options.redis == "single" else ["steady", "Redis killed"]
+    begin, names = PLAYED[options.redis]
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
-        shown, limits = asyncio.run(play(home, redis, options.proxy, options.seconds, names))
+        shown, limits = asyncio.run(play(home, begin(), options.proxy, options.seconds, names))
     for each in shown:
         for difference in each.differences[:20]:
             sys.stdout.write(f"{each.name}: {difference}\n")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.pods.fleet import Redis, SentinelRedis, SingleRedis
-from tests.pods.run import SCENARIOS, UNHARMED, play
+from tests.pods.run import PLAYED, UNHARMED, play
 
 SECONDS = float(os.environ.get("CAPIO_PODS_S", "4"))
 
@@ -24,23 +22,18 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    ("redis", "proxy", "names"),
-    [
-        (SingleRedis, "haproxy", [*SCENARIOS]),
-        (SentinelRedis, "nginx", ["rolling restart", "Redis killed"]),
-    ],
-    ids=["single-haproxy", "sentinel-nginx"],
+    ("redis", "proxy"),
+    [("single", "haproxy"), ("sentinel", "nginx"), ("cluster", "haproxy")],
 )
-def test_pods_lose_and_double_nothing(
-    tmp_path: Path, redis: Callable[[], Redis], proxy: str, names: list[str]
-) -> None:
+def test_pods_lose_and_double_nothing(tmp_path: Path, redis: str, proxy: str) -> None:
     """
-    Pods are replaced, killed and scaled down, Redis and PostgreSQL are killed, all under load.
+    Pods are replaced, killed and scaled down, Redis and PostgreSQL are killed, slots are moved.
 
     No stream is malformed, every response is charged once by the upstream's own record, and limits
     hold over all pods. Pods that are stopped with SIGTERM and a killed PostgreSQL fail no call.
     """
-    shown, limits = asyncio.run(play(tmp_path, redis(), proxy, SECONDS, names))
+    begin, names = PLAYED[redis]
+    shown, limits = asyncio.run(play(tmp_path, begin(), proxy, SECONDS, names))
 
     assert [each for scenario in shown for each in scenario.differences] == []
     assert {each.name: dict(each.ended) for each in shown if each.name in UNHARMED} == {
