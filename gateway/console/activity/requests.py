@@ -88,7 +88,7 @@ async def requests(page: Page) -> Response:
         list_days=MAX_LIST_DAYS,
         query=query,
         clear=calls_href(period),
-        columns=_columns(page),
+        columns=columns_of(page),
     )
 
 
@@ -115,7 +115,7 @@ async def count_new(page: Page, shown: CallsFilter, which: CallsQuery) -> int:
     return await CallLists(page.services.database).count_since(which, place, limit=MOST_NEW)
 
 
-def _columns(page: Page) -> list[tuple[str, str]]:
+def columns_of(page: Page) -> list[tuple[str, str]]:
     """Return the columns that can be hidden, with their labels."""
     labels = (
         page.text("Key"), page.text("In"), page.text("Cached"), page.text("Out"),

@@ -15,6 +15,7 @@ from gateway.console.activity.call import call_page
 from gateway.console.activity.requests import (
     MOST_NEW,
     calls_query,
+    columns_of,
     count_new,
     cursor_of,
     filter_options,
@@ -45,6 +46,7 @@ from gateway.store.reports.calls import CallLists, CallsQuery
 from gateway.store.reports.directory import Directory, KeyNames
 
 PER_PAGE: Final = 50
+_HIDABLE: Final = ("in", "cached", "out", "ttft", "total", "rate", "stream")
 _PATH: Final = "/admin-ui/requests"
 _COLUMNS: Final = (
     "request_id", "time", "account_id", "key_id", "model", "provider", "upstream_model",
@@ -100,6 +102,7 @@ async def requests(page: Page) -> Response:
         min_cost=plain_dollars(shown.min_cost_nanousd) if shown.min_cost_nanousd else "",
         options=filter_options(page, shown, {}),
         list_days=MAX_LIST_DAYS,
+        columns=[each for each in columns_of(page) if each[0] in _HIDABLE],
     )
 
 

@@ -18,6 +18,7 @@ from tests.support.reports import statements
 from tests.support.usage import usage_event
 
 LIST = "/admin-ui/requests"
+HIDDEN = ("Cached", "Tokens/s")
 
 
 @pytest.fixture
@@ -63,6 +64,17 @@ async def test_calls_are_filtered(page: Operator, query: str, found: set[str]) -
     known = {"req_0", "req_1", "req_2", "req_known", "req_strange"}
     assert {each for each in known if f"/admin-ui/requests/{each}?" in text} == found
     assert ("No requests match" in text) is not bool(found)
+
+
+async def test_columns_can_be_hidden(page: Operator) -> None:
+    """The choice stays in the URL of what is downloaded; a name that is none is ignored."""
+    whole = await page.get(f"{LIST}?range=7d")
+    some = await page.get(f"{LIST}?range=7d&hide-cached=1&hide-rate=1&hide-cost=1")
+
+    assert [f'<th scope="col" class="number">{each}</th>' in whole for each in HIDDEN] == [True] * 2
+    assert [f'<th scope="col" class="number">{each}</th>' in some for each in HIDDEN] == [False] * 2
+    assert "Charged</th>" in some
+    assert "hide-cached=1&amp;hide-rate=1" in some
 
 
 async def test_what_is_shown_is_downloaded(page: Operator) -> None:
