@@ -7,18 +7,39 @@
 # In the configuration `server.host` and `metrics.host` must be "0.0.0.0", and `server.data_dir`
 # "/var/lib/capio" or absent. The root file system may be read-only; /tmp must be writable.
 # For several architectures: docker buildx build --platform linux/amd64,linux/arm64. All packages
-# have wheels for both, nothing is compiled.
+# have wheels for both.
+#
+# --build-arg CAPIO_COMPILE=1 compiles the hot path, which costs less CPU for each request: see
+# docs/decisions/0027-compiled-build.md.
 #
 # The base has no digest here, because an outdated digest keeps its vulnerabilities. Release
 # builds give the one that they have scanned: --build-arg BASE=python:3.11-slim@sha256:...
 ARG BASE=python:3.11-slim
+FROM ${BASE} AS wheel
+
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+WORKDIR /src
+COPY requirements.lock /src/
+COPY requirements-compile.lock /src/
+# The compiler checks types, so it reads those of the dependencies.
+RUN pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements.lock \
+    && pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements-compile.lock
+COPY pyproject.toml /src/
+COPY README.md /src/
+COPY LICENSE /src/
+COPY hatch_build.py /src/
+COPY docs /src/docs
+COPY gateway /src/gateway
+ARG CAPIO_COMPILE=0
+RUN CAPIO_COMPILE=${CAPIO_COMPILE} pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
+    && python -m zipfile -e /wheel/*.whl /capio
+
 FROM ${BASE}
 
 COPY requirements.lock /opt/capio/
 RUN pip install --no-cache-dir --only-binary :all: --require-hashes -r /opt/capio/requirements.lock
 
-COPY gateway /opt/capio/gateway
-COPY docs /opt/capio/gateway/console/docs/repository/
+COPY --from=wheel /capio /opt/capio
 COPY deploy/sbom.py /opt/capio/
 ENV PYTHONPATH=/opt/capio
 RUN python -m compileall -q /opt/capio/gateway \

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import click
 
 from gateway import __version__
+from gateway.build_kind import build_kind
 
 
 class _Lazy(NamedTuple):
@@ -78,6 +79,6 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="capio")
+@click.version_option(f"{__version__} ({build_kind()})", prog_name="capio")
 def main() -> None:
     """A streaming gateway for large language models."""

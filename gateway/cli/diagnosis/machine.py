@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import shutil
 import ssl
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from cryptography import x509
 
+from gateway import __version__
+from gateway.build_kind import build_kind
 from gateway.cli.diagnosis.findings import Finding, error, ok, warning
 from gateway.server.file_limit import FEWEST_CONNECTIONS, connections_within, files_needed
 from gateway.settings import Settings
@@ -23,7 +26,8 @@ _EXPIRES_SOON_DAYS = 14
 
 
 def check_machine(settings: Settings) -> Iterator[Finding]:
-    """Yield the findings about this machine."""
+    """Yield the findings about this machine and what runs on it."""
+    yield ok("gateway", f"{__version__}, {build_kind()}, on Python {platform.python_version()}")
     yield from _check_data_dir(Path(settings.server.data_dir).absolute())
     yield from _check_files(settings)
     cert, key = settings.server.tls_cert_file, settings.server.tls_key_file

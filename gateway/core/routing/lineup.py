@@ -144,7 +144,7 @@ class Lineup:
             if self._has_weights:
                 rank = weighted_rank(bucket, slot.identity, slot.weight)
             else:
-                rank = mix(bucket, slot.identity)
+                rank = float(mix(bucket, slot.identity))
             if rank > highest:
                 best, highest = index, rank
         return best

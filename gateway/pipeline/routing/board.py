@@ -57,7 +57,7 @@ class HealthBoard:
         self._worker = worker
         self._shared = shared
         self._clock = clock
-        self._unix = unix
+        self._wall_clock = unix
         self._known: dict[str, DeploymentHealth] = {}
         self._counts: dict[str, HealthCounts] = {}
         self._shared_at_ms: dict[str, int] = {}  # of the last change that this worker published
@@ -163,7 +163,7 @@ class HealthBoard:
         shared = self._shared
         if shared is None:
             return
-        minute = int(self._unix()) // 60
+        minute = int(self._wall_clock()) // 60
         for health in self.blocked():
             self._counts.setdefault(health.label, HealthCounts())
         counts, self._counts = self._counts, {}
@@ -179,7 +179,7 @@ class HealthBoard:
                 continue
             if change.worker == self._worker:
                 self._correct(health, change)
-            elif self._unix() - change.at_ms / 1000 <= OLDEST_S:
+            elif self._wall_clock() - change.at_ms / 1000 <= OLDEST_S:
                 self._apply(health, change)
 
     def recall(self, changes: Iterable[HealthChange]) -> None:
@@ -204,7 +204,7 @@ class HealthBoard:
             case HealthState.OPEN | HealthState.HALF_OPEN:
                 health.open(now)
             case HealthState.RESTING if change.until_ms is not None:
-                until = now + change.until_ms / 1000 - self._unix()
+                until = now + change.until_ms / 1000 - self._wall_clock()
                 health.rest(until, now, demanded=change.demanded)
             case HealthState.OUT if change.failure is not None:
                 health.take_out(change.failure, now, now)
@@ -233,7 +233,7 @@ class HealthBoard:
     ) -> None:
         if self._shared is None:
             return
-        now, unix = self._clock(), self._unix()
+        now, unix = self._clock(), self._wall_clock()
         self._shared_at_ms[health.label] = int(unix * 1000)
         rests = state is HealthState.RESTING
         self._shared.publish(

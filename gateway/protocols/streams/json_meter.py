@@ -38,8 +38,9 @@ class JsonMeter:
         "contents",
     )  # fmt: skip
 
-    content_ended = restarted = False
-    """Unknown before the document is complete."""
+    content_ended = False
+    restarted = False
+    """Both are unknown before the document is complete."""
 
     def __init__(
         self,

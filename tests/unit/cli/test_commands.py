@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
 from gateway import __version__
+from gateway.build_kind import build_kind
 from gateway.cli import main
 from gateway.cli.config import SHORTEST
 from gateway.cli.main import _COMMANDS
@@ -84,8 +85,10 @@ def test_unknown_command_is_a_usage_error() -> None:
 
 
 def test_version_is_the_packages() -> None:
-    """`capio --version` prints name and version."""
-    assert CliRunner().invoke(main, ["--version"]).output == f"capio, version {__version__}\n"
+    """`capio --version` prints name, version, and whether the build is compiled."""
+    output = CliRunner().invoke(main, ["--version"]).output
+
+    assert output == f"capio, version {__version__} ({build_kind()})\n"
 
 
 def test_serve_without_configuration_shows_the_shortest_one(

@@ -14,10 +14,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[3]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
-RUNTIME, DEVELOPMENT, BUILD = (
+RUNTIME, DEVELOPMENT, BUILD, COMPILE = (
     "requirements.lock",
     "requirements-dev.lock",
     "requirements-build.lock",
+    "requirements-compile.lock",
 )
 ASKED = {
     RUNTIME: PYPROJECT["project"]["dependencies"],
@@ -28,6 +29,10 @@ ASKED = {
         *PYPROJECT["dependency-groups"]["build"],
     ],
     BUILD: PYPROJECT["dependency-groups"]["build"],
+    COMPILE: [
+        *PYPROJECT["dependency-groups"]["build"],
+        *(each for each in PYPROJECT["dependency-groups"]["compile"] if isinstance(each, str)),
+    ],
 }
 
 
@@ -82,6 +87,15 @@ def test_development_runs_what_is_shipped(lock: str) -> None:
     development = versions(DEVELOPMENT)
     for name, pinned in versions(lock).items():
         assert pinned == development[name], name
+
+
+def test_compiler_is_the_type_checker_of_development() -> None:
+    """What `make types` accepts compiles; only setuptools is added."""
+    development = versions(DEVELOPMENT)
+    compiling = versions(COMPILE)
+
+    assert set(compiling) - set(development) == {"setuptools"}
+    assert all(compiling[name] == development[name] for name in compiling.keys() & development)
 
 
 def test_what_is_installed_is_what_is_locked() -> None:

@@ -35,14 +35,14 @@ class ChatWriter(ChunkWriter):
         context: Of the request, with `created` set.
     """
 
-    __slots__ = ("_arguments", "model")
+    __slots__ = ("_arguments", "model", "wire")
 
-    wire = Wire.OPENAI
     needs_id = False
     repeats_text = True
 
     def __init__(self, context: ResponseContext) -> None:
         super().__init__(context.model, context.created, include_usage=context.include_usage)
+        self.wire = Wire.OPENAI
         self.model = context.model
         self._arguments: dict[int | None, Frame] = {}
 

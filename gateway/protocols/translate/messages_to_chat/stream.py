@@ -57,13 +57,14 @@ class MessagesWriter:
         "_text_half",
         "model",
         "take",
+        "wire",
     )
 
-    wire = Wire.ANTHROPIC
     needs_id = False
     repeats_text = True
 
     def __init__(self, context: ResponseContext) -> None:
+        self.wire = Wire.ANTHROPIC
         self.model = context.model
         self._context = context
         self._events = EventWriter()
