@@ -29,7 +29,7 @@ from tests.support.showcase import LONG_MODEL, LONG_MODELS, Shown, catalogue, fi
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 
-WIDTHS = (320, 390, 768, 1440)
+WIDTHS = (320, 390, 768, 1000, 1440)
 
 
 class Exhibition(NamedTuple):
@@ -99,7 +99,7 @@ async def _filled(gateway: GatewayProcess, text: str) -> Shown:
 async def test_overlong_contents_fit(
     browser: Browser, exhibition: Exhibition, language: str
 ) -> None:
-    """A fourth of the pages at each width and in each language, unless every one is wanted."""
+    """A fifth of the pages at each width and in each language, unless every one is wanted."""
     base_url, paths = exhibition.gateway.base_url, exhibition.paths
     shift = 0 if language == "en-US" else 2
     for number, width in enumerate(WIDTHS):
