@@ -17,6 +17,8 @@
 ARG BASE=python:3.11-slim
 FROM ${BASE} AS wheel
 
+# The compiler is not in the image that is run, so any version of the base will do.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 WORKDIR /src
 COPY requirements.lock /src/

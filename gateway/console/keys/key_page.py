@@ -117,9 +117,10 @@ async def _key_page(
 
 
 async def _makers(page: Page, audit: Sequence[AuditEntry]) -> list[str]:
-    """Return who made each change, in words; members are read only if others than the viewer."""
+    """Return who made each change, in words; members are read only if one but the viewer did."""
     names = {page.viewer.user_id: page.viewer.name}
-    if any(entry.actor != f"user:{page.viewer.user_id}" for entry in audit):
+    own = f"user:{page.viewer.user_id}"
+    if any(entry.actor.startswith("user:") and entry.actor != own for entry in audit):
         members = await page.services.people.users.members(page.account.account_id)
         names = {each.user_id: each.name for each in members}
     return [maker(page, names, entry.actor) for entry in audit]

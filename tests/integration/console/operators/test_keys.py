@@ -60,7 +60,7 @@ async def test_what_is_shown_is_downloaded(
     assert rows[page.acme.key_id]["last_call"] != ""
     ci = rows[made.row.id]
     assert (ci["account"], ci["models"], ci["limits"], ci["state"]) == (
-        "Acme", "kimi", "5 rpm", "active",
+        "Acme", "kimi", "5 requests/min", "active",
     )  # fmt: skip
     assert [each["id"] for each in some] == [made.row.id]
 
