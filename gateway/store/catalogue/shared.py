@@ -6,8 +6,6 @@ SQL decides. The copy may be missing or, for seconds, older; it contains no secr
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from gateway.store.catalogue.records import StoredCatalogue
@@ -51,9 +49,9 @@ class SharedCatalogue:
 
     async def announce(self, catalogue: StoredCatalogue) -> None:
         """Replace the copy, and let all workers read SQL."""
+        # One after the other: in a cluster the keys may be on different masters, and the revision
+        # says that the copy is there.
         revision = catalogue.revision.encode()
-        await asyncio.gather(  # sent in this order over one connection
-            self._redis.command("SET", self._copy, msgspec.json.encode(catalogue)),
-            self._redis.command("SET", self._revision, revision),
-            self._redis.command("PUBLISH", self._channel, MESSAGE + revision),
-        )
+        await self._redis.command("SET", self._copy, msgspec.json.encode(catalogue))
+        await self._redis.command("SET", self._revision, revision)
+        await self._redis.command("PUBLISH", self._channel, MESSAGE + revision)

@@ -240,11 +240,7 @@ class UsageReader:
             "XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", PER_SHARD, *options,
             "STREAMS", *self._all_streams, *[start] * len(self._all_streams),
         )  # fmt: skip
-        return [
-            entry_of(stream, entry_id, fields)
-            for stream, entries in reply or ()
-            for entry_id, fields in entries
-        ]
+        return entries_of(reply)
 
     async def _remove(
         self,
@@ -288,6 +284,15 @@ class UsageReader:
                 pipeline.execute_command(command, stream, *arguments)
             replies = await pipeline.execute(raise_on_error=not errors)
         return list(zip(wanted, replies, strict=True))
+
+
+def entries_of(reply: Any) -> list[StreamEntry]:
+    """Return the entries in a reply to XREADGROUP."""
+    return [
+        entry_of(stream, entry_id, fields)
+        for stream, entries in reply or ()
+        for entry_id, fields in entries
+    ]
 
 
 def entry_of(stream: bytes, entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> StreamEntry:

@@ -27,7 +27,7 @@ from gateway.store.usage.reader import (
     GROUP,
     StreamEntry,
     UsageReader,
-    entry_of,
+    entries_of,
 )
 from gateway.store.usage.sharded.shard_leases import ShardLeases
 
@@ -143,12 +143,7 @@ class ShardReader(UsageReader):
                 )
             replies = await pipeline.execute(raise_on_error=False)
         found = self._reachable(list(zip(wanted, replies, strict=True)))
-        return [
-            entry_of(stream, entry_id, fields)
-            for stream, reply in found
-            for _, entries in reply or ()
-            for entry_id, fields in entries
-        ]
+        return [entry for _, reply in found for entry in entries_of(reply)]
 
     async def _remove(
         self,
