@@ -1,6 +1,7 @@
 """The image, its list of packages, and the compose file that runs it."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +41,19 @@ def test_image_runs_as_the_user_of_the_manifests() -> None:
 def test_image_copies_only_what_its_context_has() -> None:
     """.dockerignore lets through each path that the Dockerfile copies."""
     allowed = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE))
-    assert set(re.findall(r"^COPY ([^-]\S*) ", DOCKERFILE, re.MULTILINE)) == allowed
+    copied = set(re.findall(r"^COPY ([^-]\S*) ", DOCKERFILE, re.MULTILINE))
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_image_runs_a_command_that_exists_and_not_as_root() -> None:
+    """The user is a number, because orchestrators cannot check whether a name is root."""
+    command = json.loads(re.findall(r"^CMD (.+)$", DOCKERFILE, re.MULTILINE)[0])
+
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", DOCKERFILE, re.MULTILINE)
+    with pytest.raises(SystemExit) as ended:
+        main([command[0], "--help"])
+    assert ended.value.code == 0
 
 
 def test_bill_of_materials_lists_locked_packages_with_their_hashes() -> None:
