@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -154,11 +155,8 @@ class ClusteredRedis:
 
     def reshard(self) -> None:
         """Move the slot of every shard to another master."""
-        masters = list(
-            {
-                self._cluster.owner_of(key).id: self._cluster.owner_of(key) for key in self._shards
-            }.values()
-        )
+        owners = {owner.id: owner for owner in map(self._cluster.owner_of, self._shards)}
+        masters = list(owners.values())
         for key in self._shards:
             old = self._cluster.owner_of(key)
             new = masters[(masters.index(old) + 1) % len(masters)]
@@ -184,55 +182,50 @@ class Fleet:
 
     def __init__(self, home: Path, redis: Redis, upstream_port: int, proxy: str) -> None:
         self.redis = redis
-        binaries = find_binaries()
-        assert binaries is not None, "no PostgreSQL: `make setup` installs it"
-        self.postgres = PostgresServer(binaries)
-        self.postgres.start()
-        self.sql_url = self.postgres.create_database()
-        asyncio.run(migrate(Settings(sql=Sql(url=self.sql_url))))
-        self._pooler = PoolerProcess(self.sql_url, SERVERS)
-        extra = STORES.format(redis=redis.url, sql=self._pooler.through(self.sql_url))
-        config = CATALOGUE.format(port=upstream_port, model=MODEL)
-        self.pods = [
-            GatewayProcess(home / f"pod{n}", config, workers=1, server=POD, extra=extra)
-            for n in range(PODS)
-        ]
-        self._beside = [
-            GatewayProcess(home / f"beside{n}", config, workers=1, server=POD, extra=extra)
-            for n in range(LEDGERS + 1)
-        ]
-        self._others: list[subprocess.Popen[bytes]] = []
-        self._home, self._proxy = home, proxy
+        self._home, self._upstream_port, self._proxy = home, upstream_port, proxy
+        self._stack = ExitStack()
+        self._stack.callback(redis.close)
 
     def start(self) -> None:
         """Start everything and wait until it is ready."""
+        binaries = find_binaries()
+        assert binaries is not None, "no PostgreSQL: `make setup` installs it"
+        self.postgres = PostgresServer(binaries)
+        self._stack.callback(self.postgres.close)
+        self.postgres.start()
+        self.sql_url = self.postgres.create_database()
+        asyncio.run(migrate(Settings(sql=Sql(url=self.sql_url))))
+        pooler = PoolerProcess(self.sql_url, SERVERS)
+        self._stack.callback(pooler.close)
+        extra = STORES.format(redis=self.redis.url, sql=pooler.through(self.sql_url))
+        self.pods = [self._configured(f"pod{n}", extra) for n in range(PODS)]
         for pod in self.pods:
+            self._stack.callback(pod.stop)
             pod.launch()
-        for number, beside in enumerate(self._beside):
-            command = "console" if number == LEDGERS else "ledger"
-            with beside.log_path.open("wb") as log:
-                arguments = ["-m", "gateway.cli", command, "--config", str(beside.config_path)]
-                self._others.append(
-                    subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log)
-                )
+        for number in range(LEDGERS):
+            self._start_beside("ledger", self._configured(f"ledger{number}", extra))
+        self._start_beside("console", self._configured("console", extra))
         for pod in self.pods:
             pod.wait_ready()
         ports = [pod.port for pod in self.pods]
         self.balancer = Balancer(self._proxy, self._home / "proxy", ports)
+        self._stack.callback(self.balancer.close)
+        self.balancer.wait()
 
     def close(self) -> None:
-        """End everything."""
-        with contextlib.suppress(AttributeError):
-            self.balancer.close()
-        for process in self._others:
-            process.terminate()
-        for pod in self.pods:
-            pod.stop()
-        for process in self._others:
-            process.wait(20)
-        self._pooler.close()
-        self.postgres.close()
-        self.redis.close()
+        """End everything that was started, in the reverse order."""
+        self._stack.close()
+
+    def _configured(self, name: str, extra: str) -> GatewayProcess:
+        config = CATALOGUE.format(port=self._upstream_port, model=MODEL)
+        return GatewayProcess(self._home / name, config, workers=1, server=POD, extra=extra)
+
+    def _start_beside(self, command: str, configured: GatewayProcess) -> None:
+        arguments = ["-m", "gateway.cli", command, "--config", str(configured.config_path)]
+        with configured.log_path.open("wb") as log:
+            process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log)
+        self._stack.callback(process.wait, 20)
+        self._stack.callback(process.terminate)
 
     def capio(self, *arguments: str) -> str:
         """Run a command of the command line."""

@@ -258,7 +258,7 @@ async def play(
     upstream = DemoUpstream(pace_s=0.005)
     upstream.record = Record(kept=None)
     port = await upstream.listen("both")
-    fleet = await asyncio.to_thread(Fleet, home, redis, port, proxy)
+    fleet = Fleet(home, redis, port, proxy)
     try:
         await asyncio.to_thread(fleet.start)
         _, key = await asyncio.to_thread(fleet.new_key, "load")

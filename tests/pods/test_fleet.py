@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.pods.run import PLAYED, UNHARMED, play
+from tests.support.proxies import find_program
 
 SECONDS = float(os.environ.get("CAPIO_PODS_S", "4"))
 
@@ -32,6 +33,9 @@ def test_pods_lose_and_double_nothing(tmp_path: Path, redis: str, proxy: str) ->
     No stream is malformed, every response is charged once by the upstream's own record, and limits
     hold over all pods. Pods that are stopped with SIGTERM and a killed PostgreSQL fail no call.
     """
+    for program in (proxy, "pgbouncer"):
+        if find_program(program) is None:
+            pytest.skip(f"{program} is not installed")
     begin, names = PLAYED[redis]
     shown, limits = asyncio.run(play(tmp_path, begin(), proxy, SECONDS, names))
 

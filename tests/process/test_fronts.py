@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import ssl
 import subprocess
@@ -17,6 +16,7 @@ import trustme
 
 from tests.support.bodies import OPENAI, request
 from tests.support.gateway_process import free_port
+from tests.support.proxies import find_program, write_haproxy, write_nginx
 from tests.support.raw_client import Answer, Connection
 from tests.support.service import OPENAI_MODEL, DemoProcess, Key, Service
 from tests.support.waiting import wait_until_sync
@@ -29,15 +29,6 @@ TOKEN = "operator-token-0123456789abcdefghijklmnop"
 CAP = 20
 """In place of the 128 in the files."""
 ATTACKER = "127.0.0.2"
-NGINX_AROUND = """
-daemon off; pid {home}/nginx.pid; error_log {home}/error.log warn; worker_processes 1;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;
-  fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;
-  include {home}/capio.conf;
-}}
-"""
 
 
 class Proxy:
@@ -106,7 +97,7 @@ def proxy(
 ) -> Iterator[Proxy]:
     """The shipped configuration with the test's ports, certificate and a lower cap."""
     name: str = request.param
-    binary = shutil.which(name) or shutil.which(name, path=SYSTEM_PATH)
+    binary = find_program(name)
     if binary is None:
         pytest.skip(f"{name} is not installed")
     home = tmp_path_factory.mktemp(name)
@@ -116,8 +107,8 @@ def proxy(
     trust = ssl.create_default_context()
     authority.configure_trust(trust)
     port = free_port()
-    write = write_nginx if name == "nginx" else write_haproxy
-    process = subprocess.Popen([binary, *write(home, port, service.port)])
+    arguments = nginx_arguments if name == "nginx" else haproxy_arguments
+    process = subprocess.Popen([binary, *arguments(home, port, service.port)])
     made = Proxy(name, port, trust, service)
     try:
         wait_until_sync(made.answers, 20)
@@ -127,16 +118,7 @@ def proxy(
         process.wait(20)
 
 
-def adapted(file: str, changes: dict[str, str]) -> str:
-    """Return a shipped file with each of these lines' parts replaced, which must be there once."""
-    text = (FOLDER / file).read_text()
-    for old, new in changes.items():
-        assert text.count(old) == 1, (file, old)
-        text = text.replace(old, new)
-    return text
-
-
-def write_nginx(home: Path, port: int, gateway_port: int) -> list[str]:
+def nginx_arguments(home: Path, port: int, gateway_port: int) -> list[str]:
     """Write the files; return nginx's arguments."""
     changes = {
         "127.0.0.1:8080": f"127.0.0.1:{gateway_port}",
@@ -145,13 +127,10 @@ def write_nginx(home: Path, port: int, gateway_port: int) -> list[str]:
         "/etc/ssl/capio/key.pem": f"{home}/both.pem",
         "capio_clients 128;": f"capio_clients {CAP};",
     }
-    (home / "capio.conf").write_text(adapted("nginx.conf", changes))
-    shutil.copy(FOLDER / "capio_proxy.conf", home)
-    (home / "nginx.conf").write_text(NGINX_AROUND.format(home=home))
-    return ["-c", str(home / "nginx.conf"), "-p", str(home), "-e", str(home / "error.log")]
+    return write_nginx(home, changes)
 
 
-def write_haproxy(home: Path, port: int, gateway_port: int) -> list[str]:
+def haproxy_arguments(home: Path, port: int, gateway_port: int) -> list[str]:
     """Write the file; return HAProxy's arguments."""
     changes = {
         "127.0.0.1:8080": f"127.0.0.1:{gateway_port}",
@@ -160,8 +139,7 @@ def write_haproxy(home: Path, port: int, gateway_port: int) -> list[str]:
         "timeout client          30s": "timeout client          4s",
         "sc0_conn_cur gt 128": f"sc0_conn_cur gt {CAP}",
     }
-    (home / "haproxy.cfg").write_text(adapted("haproxy.cfg", changes))
-    return ["-db", "-f", str(home / "haproxy.cfg")]
+    return write_haproxy(home, changes)
 
 
 def test_stream_passes_event_by_event(proxy: Proxy, key: Key) -> None:

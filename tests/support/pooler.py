@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.proxies import find_program
 from tests.support.waiting import wait_until_sync
-
-SYSTEM_PATH = f"{os.environ['PATH']}:/usr/sbin"
 
 
 class PoolerProcess:
@@ -27,7 +26,7 @@ class PoolerProcess:
     """
 
     def __init__(self, url: str, servers: int) -> None:
-        program = shutil.which("pgbouncer", path=SYSTEM_PATH)
+        program = find_program("pgbouncer")
         if program is None:
             pytest.skip("pgbouncer is not installed")
         self._home = Path(tempfile.mkdtemp(prefix="capio-pgb-"))

@@ -85,7 +85,11 @@ class RedisCluster:
             for _ in range(masters * (2 if replicas else 1))
         ]
         self.masters = self.servers[:masters]
-        self._join(replicas=replicas)
+        try:
+            self._join(replicas=replicas)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def url(self) -> str:

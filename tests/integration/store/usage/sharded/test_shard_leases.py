@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from gateway.store.redis.address import parse_address
 from gateway.store.redis.cluster.cold import ClusterClient
 from gateway.store.redis.shards import SHARDS
 from gateway.store.usage.sharded.shard_leases import EVERY_S, ShardLeases
@@ -33,13 +32,6 @@ def cluster() -> Iterator[RedisCluster]:
     started = RedisCluster(replicas=False)
     yield started
     started.close()
-
-
-@pytest.fixture
-async def client(cluster: RedisCluster) -> AsyncIterator[ClusterClient]:
-    made = ClusterClient(parse_address(cluster.url), 1.0)
-    yield made
-    await made.aclose()
 
 
 async def turn(clock: Clock, *writers: ShardLeases) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from gateway.store.hot_state.redis_schema import RedisKeys
-from gateway.store.redis.address import parse_address
 from gateway.store.redis.cluster.cold import ClusterClient
 from gateway.store.redis.shards import SHARDS
 from gateway.store.usage.reader import GROUP, StreamEntry
@@ -19,21 +17,6 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.redis
 
 NAMES = RedisKeys("capio:")
-
-
-@pytest.fixture
-def cluster() -> Iterator[RedisCluster]:
-    """Return three masters without replicas."""
-    started = RedisCluster(replicas=False)
-    yield started
-    started.close()
-
-
-@pytest.fixture
-async def client(cluster: RedisCluster) -> AsyncIterator[ClusterClient]:
-    made = ClusterClient(parse_address(cluster.url), 1.0)
-    yield made
-    await made.aclose()
 
 
 @pytest.fixture
