@@ -7,7 +7,11 @@ from gateway.core.model import Model, Principal
 from gateway.core.routing.preferences import FALLBACKS
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.request.builder import CallContext
-from gateway.protocols.http.request.model_fallbacks import fallbacks_refused, header_fallbacks
+from gateway.protocols.http.request.model_fallbacks import (
+    Fallback,
+    fallback_refused,
+    header_fallbacks,
+)
 
 
 class ModelFallbacks:
@@ -46,26 +50,27 @@ class ModelFallbacks:
         known = (self._catalogue.resolve(name) for name in model.fallbacks)
         return [each for each in known if each is not None and _may_use(principal, each)]
 
-    def _listed(self, principal: Principal, names: tuple[str, ...]) -> list[Model]:
+    def _listed(self, principal: Principal, listed: tuple[Fallback, ...]) -> list[Model]:
         if not self._enabled:
-            raise fallbacks_refused("are not enabled on this service: remove them")
+            raise fallback_refused(listed[0], "is not enabled on this service: remove it")
         found: list[Model] = []
-        for name in names:
-            known = self._catalogue.resolve(name)
+        for fallback in listed:
+            known = self._catalogue.resolve(fallback.name)
             if known is None:
-                raise fallbacks_refused(f"contain an unknown model, '{name[:64]}': see /v1/models")
-            check_may_use(principal, known)
+                problem = f"contains an unknown model, '{fallback.name[:64]}': see /v1/models"
+                raise fallback_refused(fallback, problem)
+            check_may_use(principal, known, fallback.field)
             found.append(known)
         return found
 
 
-def check_may_use(principal: Principal, model: Model) -> None:
-    """Raise FORBIDDEN if a key may not use a model."""
+def check_may_use(principal: Principal, model: Model, field: str = "model") -> None:
+    """Raise FORBIDDEN if a key may not use a model, which the client names in `field`."""
     if not _may_use(principal, model):
         raise GatewayError(
             ErrorKind.FORBIDDEN,
             f"This API key may not use the model '{model.name}'.",
-            param="model",
+            param=field,
         )
 
 

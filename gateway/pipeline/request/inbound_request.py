@@ -25,7 +25,7 @@ from gateway.protocols.http.request.bounds import (
     check_parts,
 )
 from gateway.protocols.http.request.fields import CallFields, check_request, decode_call
-from gateway.protocols.http.request.model_fallbacks import names_fallbacks, take_fallbacks
+from gateway.protocols.http.request.model_fallbacks import Fallback, names_fallbacks, take_fallbacks
 from gateway.protocols.native_chat import (
     NativeLimits,
     NativeRequest,
@@ -68,7 +68,7 @@ class InboundRequest(msgspec.Struct, kw_only=True):
     responses: ResponsesContext | None = None
     native: NativeRequest | None = None
     bounds: RequestBounds = DEFAULT_BOUNDS
-    fallbacks: tuple[str, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
     """Models that the client names as fallbacks."""
 
     def release_body(self) -> None:
@@ -194,7 +194,7 @@ def parse_request(
         fields = decode_call(written, Wire.OPENAI, None)
         return InboundRequest(wire=Wire.OPENAI, body=written, fields=fields, native=native)
     fields = decode_call(body, endpoint.wire, bounds)
-    fallbacks: tuple[str, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
     if names_fallbacks(fields):
         body, fields, fallbacks = take_fallbacks(body, endpoint.wire)
     return InboundRequest(

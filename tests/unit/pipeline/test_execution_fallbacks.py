@@ -275,12 +275,21 @@ async def test_unusable_fallbacks_are_refused(
     """Before anything is sent: the client relies on them."""
     principal = msgspec.structs.replace(PRINCIPAL, models=allowed_models)
     bench = Bench(models=[a_fallback()], choices=choices, principal=principal)
-    client = FakeClient(CHAT, asking_for("n" if allowed_models else "x"))
+    name = "n" if allowed_models else "x"
+    ways = {
+        "models": FakeClient(CHAT, asking_for(name)),
+        "fallbacks": FakeClient(CHAT, asking_for(name).replace(b'"models"', b'"fallbacks"')),
+        "x-capio-fallbacks": FakeClient(
+            CHAT, OPENAI_BODY, headers=[(b"x-capio-fallbacks", name.encode())]
+        ),
+    }
 
-    await bench.run(client)
+    for field, client in ways.items():
+        await bench.run(client)
 
-    assert client.status == status
-    assert words in client.body
+        assert client.status == status
+        assert words in client.body
+        assert msgspec.json.decode(client.body)["error"]["param"] == field
     assert bench.transport.requests == []
 
 

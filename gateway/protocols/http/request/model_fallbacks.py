@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,13 @@ from gateway.protocols.http.request.rewrite import without_fields
 MEMBERS: Final = ("models", "fallbacks")
 MOST_MODELS: Final = 8
 LONGEST_NAME: Final = 256
+
+
+class Fallback(NamedTuple):
+    """A model that a client names, and the field or header in which it does."""
+
+    name: str
+    field: str
 
 
 class _Named(msgspec.Struct):
@@ -35,7 +42,7 @@ def names_fallbacks(fields: CallFields) -> bool:
     return bool(fields.priced) and any(use.field in MEMBERS for use in fields.priced)
 
 
-def take_fallbacks(body: bytes, wire: Wire) -> tuple[bytes, CallFields, tuple[str, ...]]:
+def take_fallbacks(body: bytes, wire: Wire) -> tuple[bytes, CallFields, tuple[Fallback, ...]]:
     """
     Return a request without its lists of models, its fields, and the models in them.
 
@@ -45,21 +52,21 @@ def take_fallbacks(body: bytes, wire: Wire) -> tuple[bytes, CallFields, tuple[st
         GatewayError: BAD_REQUEST: a list of another form, or with too many models.
     """
     lists = decode_request(body, _LISTS)
-    names: dict[str, None] = {}
+    found: dict[str, Fallback] = {}
     for member in MEMBERS:
         listed = getattr(lists, member) or []
         for index, each in enumerate(listed):
             name = each if isinstance(each, str) else each.model
             if not 0 < len(name) <= LONGEST_NAME:
                 raise _bad(f"{member}[{index}]", "is not the name of a model")
-            names[name] = None
-    if len(names) > MOST_MODELS:
-        raise _bad(MEMBERS[0], f"has too many models: give at most {MOST_MODELS}")
+            found.setdefault(name, Fallback(name, member))
+        if len(found) > MOST_MODELS:
+            raise _bad(member, f"has too many models: give at most {MOST_MODELS}")
     body = without_fields(body, MEMBERS)
-    return body, decode_call(body, wire), tuple(names)
+    return body, decode_call(body, wire), tuple(found.values())
 
 
-def header_fallbacks(value: bytes) -> tuple[str, ...]:
+def header_fallbacks(value: bytes) -> tuple[Fallback, ...]:
     """
     Return the models in the header `x-capio-fallbacks`.
 
@@ -67,14 +74,15 @@ def header_fallbacks(value: bytes) -> tuple[str, ...]:
         GatewayError: BAD_REQUEST: too many.
     """
     names = tuple(dict.fromkeys(split_names(FALLBACKS, value)))
+    field = FALLBACKS.decode()
     if len(names) > MOST_MODELS:
-        raise _bad(FALLBACKS.decode(), f"has too many models: give at most {MOST_MODELS}")
-    return names
+        raise _bad(field, f"has too many models: give at most {MOST_MODELS}")
+    return tuple([Fallback(name, field) for name in names])
 
 
-def fallbacks_refused(problem: str) -> GatewayError:
-    """Return the error for fallback models that cannot be used."""
-    return _bad("fallbacks", problem)
+def fallback_refused(fallback: Fallback, problem: str) -> GatewayError:
+    """Return the error for a fallback model that cannot be used."""
+    return _bad(fallback.field, problem)
 
 
 def _bad(param: str, problem: str) -> GatewayError:

@@ -17,14 +17,16 @@ from gateway.protocols.http.request.model_fallbacks import (
 @pytest.mark.parametrize(
     ("lists", "expected"),
     [
-        (b'"models":["a","b","a"],', ("a", "b")),
-        (b'"fallbacks":[{"model":"a","x":1},"b"],', ("a", "b")),
-        (b'"models": ["a"], "fallbacks":["b"],', ("a", "b")),
+        (b'"models":["a","b","a"],', (("a", "models"), ("b", "models"))),
+        (b'"fallbacks":[{"model":"a","x":1},"b"],', (("a", "fallbacks"), ("b", "fallbacks"))),
+        (b'"models": ["a"], "fallbacks":["b","a"],', (("a", "models"), ("b", "fallbacks"))),
         (b'"models":[],', ()),
         (b'"models":null,', ()),
     ],
 )
-def test_lists_are_taken_out_of_the_body(lists: bytes, expected: tuple[str, ...]) -> None:
+def test_lists_are_taken_out_of_the_body(
+    lists: bytes, expected: tuple[tuple[str, str], ...]
+) -> None:
     """All other bytes are the client's, and the model's place is found again."""
     body = b'{ %b"model" : "m", "messages":[ ],  "x" :1.0}' % lists
 
@@ -57,6 +59,7 @@ def test_requests_without_a_list_are_recognised() -> None:
         b'"models":[""]',
         b'"fallbacks":[{"name":"a"}]',
         b'"models":["1","2","3","4","5","6","7","8","9"]',
+        b'"fallbacks":["1","2","3","4","5","6","7","8","9"]',
     ],
 )
 def test_other_forms_are_refused(lists: bytes) -> None:
@@ -70,7 +73,10 @@ def test_other_forms_are_refused(lists: bytes) -> None:
 
 def test_header_lists_models() -> None:
     """For endpoints whose body has no such member."""
-    assert header_fallbacks(b" a, b,,a ") == ("a", "b")
+    assert header_fallbacks(b" a, b,,a ") == (
+        ("a", "x-capio-fallbacks"),
+        ("b", "x-capio-fallbacks"),
+    )
     with pytest.raises(GatewayError):
         header_fallbacks(b"1,2,3,4,5,6,7,8,9")
 
@@ -83,6 +89,6 @@ def test_eight_models_are_accepted_and_nine_refused() -> None:
     with pytest.raises(GatewayError) as raised:
         take_fallbacks(b'{"model":"m","models":[%b,"8"]}' % listed, Wire.OPENAI)
 
-    assert names == tuple("01234567")
-    assert header_fallbacks(b"0,1,2,3,4,5,6,7") == names
+    assert [each.name for each in names] == list("01234567")
+    assert [each.name for each in header_fallbacks(b"0,1,2,3,4,5,6,7")] == list("01234567")
     assert raised.value.param == "models"
