@@ -58,6 +58,11 @@ Then:
 capio.example.toml is a complete example; docs/configuration.md documents every setting.
 `capio demo` needs neither a configuration nor a provider."""
 
+_IN_SQL = """\
+Providers and models are all in SQL. Add them on the page Catalogue, or with PUT
+/admin/providers/NAME and PUT /admin/models/NAME. `capio doctor` checks them.
+"""
+
 config_option = click.option(
     "--config",
     "config_path",
@@ -129,9 +134,12 @@ def check_config(config_path: Path | None) -> None:
     except ConfigError as error:
         refuse_config(path, error.errors)
     click.echo(f"Gateway\n\n{record_text(_summary(settings))}\n")
-    print_table([_provider_row(each) for each in settings.providers], title="Providers")
     catalogue = build(settings, {})
-    print_table([_summary_row(each) for each in catalogue.models], title="Models")
+    if settings.catalogue.sql_only:
+        click.echo(_IN_SQL)
+    else:
+        print_table([_provider_row(each) for each in settings.providers], title="Providers")
+        print_table([_summary_row(each) for each in catalogue.models], title="Models")
     try:
         read_secrets(settings)
     except ConfigError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from time import monotonic
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Endpoint, Model, Principal
@@ -39,6 +39,11 @@ from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.openai_responses.stored.ids import token_of
 
 NATIVE_LIMITS = NativeLimits()
+
+_NO_MODELS: Final = (
+    "This gateway has no models yet. Its operator adds a provider and a model on the page Catalogue"
+    " or with PUT /admin/providers/NAME and PUT /admin/models/NAME."
+)
 
 
 class Retention(NamedTuple):
@@ -270,6 +275,8 @@ class Proxy:
         call.model_asked = fields.model
         model = self._catalogue.resolve(fields.model)
         if model is None:
+            if not self._catalogue.models:
+                raise GatewayError(ErrorKind.NO_ROUTE, _NO_MODELS)
             raise GatewayError(ErrorKind.UNKNOWN_MODEL, fields.model, param="model")
         check_may_use(principal, model)
         call.model = model

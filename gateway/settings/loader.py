@@ -73,14 +73,22 @@ def _parse(text: str, check_caps: CapsCheck | None, environ: Mapping[str, str]) 
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as failure:  # numbers and nesting beyond Python's limits
         raise ConfigError([f"not TOML: {failure}"]) from failure
-    errors = [  # a truncated file must not become an empty catalogue
-        f"{catalogue}: missing; expected at least one [[{catalogue}]] table"
-        for catalogue in ("providers", "models")
-        if raw.get(catalogue, []) == []
-    ]
+    errors: list[str] = []
     variables = apply_environment(raw, Settings, environ, errors)
     settings = read_table(raw, Settings, errors)
     errors.extend(check_rules(settings, check_caps))
+    if not settings.catalogue.sql_only:
+        errors = [*_missing(raw), *errors]
     if errors:
         raise ConfigError(name_variables(errors, variables))
     return Loaded(settings, raw, variables)
+
+
+def _missing(raw: Mapping[str, object]) -> list[str]:
+    """Return an error for each part of the catalogue that a truncated file would lack."""
+    return [
+        f"{part}: missing; expected at least one [[{part}]] table, or catalogue.sql_only = true if "
+        "all are in SQL"
+        for part in ("providers", "models")
+        if raw.get(part, []) == []
+    ]

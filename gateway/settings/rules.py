@@ -32,10 +32,24 @@ def check_rules(settings: Settings, check_caps: CapsCheck | None) -> Iterator[st
             f"money.renew_s: {settings.money.renew_s} must be at most a third of money.lease_s "
             f"({settings.money.lease_s})"
         )
+    yield from _check_catalogue(settings)
     yield from check_providers(settings.providers, check_caps)
     yield from check_models(
         settings.models, settings.providers, settings.brand.model_prefix, check_caps
     )
+
+
+def _check_catalogue(settings: Settings) -> Iterator[str]:
+    if not settings.catalogue.sql_only:
+        return
+    if not settings.catalogue.sql:
+        yield "catalogue.sql_only: requires catalogue.sql = true"
+    for part in ("providers", "models"):
+        if getattr(settings, part):
+            yield (
+                f"catalogue.sql_only: the file has [[{part}]] tables; remove them or set it to "
+                "false"
+            )
 
 
 def _check_listening(settings: Settings) -> Iterator[str]:

@@ -28,15 +28,15 @@ PROMPT_TOKENS = 4000
 class Gateway:
     """Two workers with an operator's token and a customer's key."""
 
-    def __init__(self, home: Path, demo: DemoProcess) -> None:
+    def __init__(self, home: Path, demo: DemoProcess, *, sql_only: bool = False) -> None:
         token_file = home / "admin.token"
         token_file.write_text(TOKEN)
         self.demo = demo
         self.called = ""
         self.process = GatewayProcess(
             home,
-            demo.config(),
-            workers=2,
+            "[catalogue]\nsql_only = true" if sql_only else demo.config(),
+            workers=1 if sql_only else 2,
             extra=f"[admin]\ntoken_file = {json.dumps(str(token_file))}\n",
             environment={"EXTRA_API_KEY": CREDENTIAL},
         )
@@ -136,6 +136,26 @@ def test_a_model_is_added_called_changed_and_removed(gateway: Gateway) -> None:
     assert {each["actor"] for each in changes} == {"admin:alice"}
     assert [changes[1][side]["prices"]["input"] for side in ("before", "after")] == ["1", "3"]
     assert CREDENTIAL not in json.dumps(changes) + gateway.process.log()
+
+
+def test_gateway_starts_without_any_model_and_gets_them_by_the_api(
+    tmp_path: Path, demo_upstream: DemoProcess
+) -> None:
+    """Until then the error of a call says what its operator has to do."""
+    gateway = Gateway(tmp_path, demo_upstream, sql_only=True)
+    try:
+        gateway.start()
+        with pytest.raises(openai.InternalServerError, match="no models yet") as refused:
+            gateway.call()
+        assert refused.value.status_code == 503
+        assert "/admin/models" in refused.value.message
+        assert "no model is served" in gateway.process.capio("doctor")
+
+        gateway.add()
+
+        assert gateway.call().startswith(HELLO)
+    finally:
+        gateway.process.stop()
 
 
 def test_new_workers_and_a_reload_of_the_file_keep_the_entries(gateway: Gateway) -> None:

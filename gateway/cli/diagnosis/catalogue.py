@@ -20,6 +20,10 @@ from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import pending_revisions
 
 _SUBJECT = "catalogue in SQL"
+_ADD = (
+    "add a provider and a model on the page Catalogue, or with PUT /admin/providers/NAME and "
+    "PUT /admin/models/NAME"
+)
 _REMEDY = "change the entry with the admin API or on the page Catalogue"
 
 
@@ -33,8 +37,10 @@ class CheckedCatalogue(NamedTuple):
 
 async def check_catalogue(settings: Settings, secrets: Secrets) -> CheckedCatalogue:
     """Return the settings with the entries of SQL; only the file's if SQL cannot be read."""
-    if not settings.catalogue.sql or not has_database(settings):
+    if not settings.catalogue.sql:
         return CheckedCatalogue(settings, {}, [])
+    if not has_database(settings):
+        return CheckedCatalogue(settings, {}, _without_models(settings))
     try:
         stored = await _read(settings, secrets)
     except (GatewayError, OSError, ValueError):  # reported by the check of SQL
@@ -46,7 +52,14 @@ async def check_catalogue(settings: Settings, secrets: Secrets) -> CheckedCatalo
         providers = sum(entry.kind == "provider" for entry in stored)
         found = f"{providers} providers and {len(stored) - providers} models, all in force"
         findings.append(ok(_SUBJECT, found))
+    findings += _without_models(merged.settings)
     return CheckedCatalogue(merged.settings, credentials.found, findings)
+
+
+def _without_models(settings: Settings) -> list[Finding]:
+    if settings.models:
+        return []
+    return [warning(_SUBJECT, "no model is served, so calls are refused", _ADD)]
 
 
 def served_settings(settings: Settings) -> Settings:

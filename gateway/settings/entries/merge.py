@@ -180,7 +180,7 @@ class _Merge:
             if not name or name in self._providers:  # a blank has been reported
                 kept.append(deployment)
             else:
-                known = ", ".join(self._providers)
+                known = ", ".join(self._providers) or "none"
                 hint = did_you_mean(name, self._providers)
                 problems.append(
                     f"{path}.deployments[{index}].provider: {shown(name)} is not a provider in "

@@ -23,6 +23,14 @@ class CatalogueInSql(Section, frozen=True):
             " they are ignored and cannot be changed.",
         ),
     ] = True
+    sql_only: Annotated[
+        bool,
+        Meta(
+            description="All providers and models are in SQL: the file has none. Without this"
+            " setting it needs one of each, so that a truncated file is not taken for an empty"
+            " one.",
+        ),
+    ] = False
     credential_env: Annotated[
         list[Text],
         Meta(

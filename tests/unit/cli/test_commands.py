@@ -141,6 +141,17 @@ def test_check_config_reports_what_it_says(capio: Capio) -> None:
     assert result.stderr == "Free of charge, as no prices are set: deepseek-v4-flash\n"
 
 
+def test_check_config_without_a_catalogue_says_where_it_is(capio: Capio, config: Path) -> None:
+    """And how to add the first entries."""
+    config.write_text("[catalogue]\nsql_only = true\n", "utf-8")
+
+    result = capio("check-config")
+
+    assert result.exit_code == 0
+    assert "all in SQL" in result.stdout
+    assert "/admin/models" in result.stdout
+
+
 def test_check_config_judges_capabilities(capio: Capio, config: Path) -> None:
     """Overrides of a dialect's capabilities are validated."""
     text = config.read_text("utf-8")

@@ -133,6 +133,22 @@ async def test_request_that_cannot_be_served_is_refused(
     bench.assert_recorded_once()
 
 
+async def test_catalogue_without_models_says_what_to_do() -> None:
+    """An operator who has just installed the gateway need not look for an error in the call."""
+    bench = Bench()
+    names = bench.catalogue.names
+    msgspec.structs.force_setattr(bench.catalogue, "models", ())
+    names.clear()
+    client = FakeClient(CHAT, OPENAI_BODY)
+
+    await bench.run(client)
+
+    assert client.status == 503
+    assert b"/admin/models" in client.body
+    assert bench.transport.requests == []
+    bench.assert_recorded_once()
+
+
 async def test_body_that_does_not_come_is_a_timeout() -> None:
     """A client who sends too slowly gets the reason, and not waited for again."""
     bench = Bench(server=Server(body_timeout_s=0.01))

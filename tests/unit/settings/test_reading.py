@@ -171,11 +171,25 @@ def test_parse_many_mistakes_reports_all_at_once() -> None:
 
 
 def test_parse_empty_file_asks_for_providers_and_models() -> None:
-    """An empty file is refused: providers and models are required."""
+    """An empty file is refused: it may be a truncated one."""
     assert errors_of("") == [
-        "providers: missing; expected at least one [[providers]] table",
-        "models: missing; expected at least one [[models]] table",
+        f"{part}: missing; expected at least one [[{part}]] table, or catalogue.sql_only = true if "
+        "all are in SQL"
+        for part in ("providers", "models")
     ]
+
+
+def test_parse_file_without_a_catalogue_says_so() -> None:
+    """Then it must have none, and SQL be used; the environment may say it as well."""
+    only = "[catalogue]\nsql_only = true\n"
+
+    assert parse(only).models == []
+    assert parse("", environ={"CAPIO_CATALOGUE__SQL_ONLY": "true"}).providers == []
+    assert errors_of(VALID + only) == [
+        f"catalogue.sql_only: the file has [[{part}]] tables; remove them or set it to false"
+        for part in ("providers", "models")
+    ]
+    assert errors_of(only + "sql = false") == ["catalogue.sql_only: requires catalogue.sql = true"]
 
 
 @pytest.mark.parametrize(
