@@ -32,7 +32,7 @@ from gateway.store.keys.entry import Change
 from gateway.store.keys.repository import Keys
 from gateway.store.limits.account_loader import push_account
 from gateway.store.redis.address import redis_address
-from gateway.store.redis.cluster.kinds import cold_client
+from gateway.store.redis.cluster.kinds import cold_client, detect
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate, pending_revisions
 
@@ -123,7 +123,9 @@ class RedisPublisher:
 
     async def _run(self, work: Callable[[Redis], Awaitable[None]]) -> bool:
         try:
-            client = cold_client(redis_address(self._settings, self._secrets, "capio-cli"))
+            client = cold_client(
+                await detect(redis_address(self._settings, self._secrets, "capio-cli"))
+            )
         except (OSError, ValueError) as error:  # certificate files; options of the URL
             raise PublishError(str(error)) from error
         client.set_retry(Retry(NoBackoff(), 0))  # the operator can repeat the command

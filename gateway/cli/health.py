@@ -21,7 +21,7 @@ from gateway.settings import Settings
 from gateway.store.health.minutes import MOST_MINUTES, DeploymentReport, read_health
 from gateway.store.health.probes import RedisProbes
 from gateway.store.redis.address import redis_address
-from gateway.store.redis.cluster.kinds import cold_client
+from gateway.store.redis.cluster.kinds import cold_client, detect
 
 
 @click.command()
@@ -72,7 +72,9 @@ def probe(deployment: str, config_path: Path | None, as_json: bool) -> None:
 
 
 async def _probe(settings: Settings, operations: Operations, deployment: str) -> Probe:
-    client = cold_client(redis_address(settings, store_secrets(settings), "capio-cli"))
+    client = cold_client(
+        await detect(redis_address(settings, store_secrets(settings), "capio-cli"))
+    )
     bus = RedisProbes(client.execute_command, settings.redis.key_prefix)
     labels = deployment_labels(build(settings, {}))
     try:
@@ -95,7 +97,9 @@ def _outcome_row(outcome: ProbeOutcome) -> OutputRow:
 
 async def _read(settings: Settings, minutes: int) -> list[DeploymentReport]:
     labels = deployment_labels(build(settings, {}))
-    client = cold_client(redis_address(settings, store_secrets(settings), "capio-cli"))
+    client = cold_client(
+        await detect(redis_address(settings, store_secrets(settings), "capio-cli"))
+    )
     try:
         return await read_health(client, settings.redis.key_prefix, labels, minutes)
     finally:

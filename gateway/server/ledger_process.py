@@ -8,6 +8,7 @@ file with the checked settings as JSON; `capio ledger` calls `run_ledger`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -24,8 +25,9 @@ from gateway.settings.embedded import is_sql_embedded
 from gateway.signals import end_with_parent
 from gateway.store.accounts.reconcile import reconcile
 from gateway.store.accounts.reconcile_runs import MAX_SHOWN, ReconcileRun, ReconcileRuns
-from gateway.store.redis.address import redis_address
-from gateway.store.redis.cluster.kinds import cold_client
+from gateway.store.redis.address import RedisAddress, redis_address
+from gateway.store.redis.cluster.kinds import ask_kind, cold_client
+from gateway.store.redis.connection import ReplyError
 from gateway.store.sql.database import Database
 from gateway.store.sql.migrations import migrate
 from gateway.store.usage.ledger_writer import LedgerWriter, describe, pause
@@ -38,6 +40,8 @@ from gateway.telemetry.metrics import Metrics
 
 _PURGE_EVERY_S = 3600.0
 _ASKED_EVERY_S = 2.0
+_ASK_KIND_EVERY_S = 5.0
+_WAIT_S = 1.0
 _DAY_MS = 86_400_000
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,60 @@ async def run_ledger(
     if is_sql_embedded(settings):
         await migrate(settings)
     target = redis_address(settings, secrets, "capio-ledger")
+    waits = False
+    while not stop.is_set():
+        try:
+            found = await ask_kind(target)
+        except (OSError, ReplyError) as error:
+            metrics.ledger_failing.set(1)
+            reason = error.code if isinstance(error, ReplyError) else describe(error)
+            fields = {"redis": target.label, "reason": reason}
+            level = logging.DEBUG if waits else logging.WARNING
+            logger.log(level, "ledger_start_deferred", extra=fields)
+            waits = True
+            await pause(stop, _WAIT_S)
+            continue
+        waits = False
+        ended = asyncio.Event()
+        ending = asyncio.create_task(_end_with_kind(target, found, stop, ended))
+        try:
+            await _run_on(found, settings, secrets, metrics, ended)
+        finally:
+            ending.cancel()
+            await asyncio.wait([ending])
+
+
+async def _end_with_kind(
+    target: RedisAddress, found: RedisAddress, stop: asyncio.Event, ended: asyncio.Event
+) -> None:
+    """Set `ended` once `stop` is set, or Redis is no longer one server or a cluster, as found."""
+    changed = asyncio.create_task(_kind_change(target, found))
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((changed, stopped), return_when=asyncio.FIRST_COMPLETED)
+        ended.set()
+    finally:
+        changed.cancel()
+        stopped.cancel()
+
+
+async def _kind_change(target: RedisAddress, found: RedisAddress) -> None:
+    while True:
+        await asyncio.sleep(_ASK_KIND_EVERY_S)
+        with contextlib.suppress(OSError, ReplyError):
+            if await ask_kind(target) != found:
+                logger.warning("redis_kind_changed", extra={"redis": target.label})
+                return
+
+
+async def _run_on(
+    target: RedisAddress,
+    settings: Settings,
+    secrets: Secrets,
+    metrics: Metrics,
+    stop: asyncio.Event,
+) -> None:
+    """Run on a Redis of a known kind until `stop` is set."""
     client = cold_client(target)
     reader = usage_reader(client, settings.redis.key_prefix)
     runs = ReconcileRuns(client.execute_command, settings.redis.key_prefix)

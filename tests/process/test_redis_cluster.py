@@ -76,12 +76,25 @@ def cluster() -> Iterator[RedisCluster]:
 
 @pytest.fixture
 def service(tmp_path: Path, demo_upstream: DemoProcess, cluster: RedisCluster) -> Iterator[Service]:
-    """Return a gateway with two workers, a ledger writer and a console."""
-    extra = f'[redis]\nurl = "{cluster.url}"\ncommand_timeout_ms = 400\n'
+    """Return a gateway with two workers, a ledger writer and a console, started before Redis."""
+    extra = f'[redis]\nurl = "{cluster.plain_url}"\ncommand_timeout_ms = 400\n'
     made = Service(tmp_path, demo_upstream, extra=extra)
+    for server in cluster.servers:
+        server.process.kill()
     made.start()
+    assert readiness(made)["redis"] != "ready"
+    for server in cluster.servers:
+        server.process.start()
+    wait_until_sync(lambda: readiness(made)["redis"] == "ready", 30)
     yield made
     made.stop()
+
+
+def readiness(service: Service) -> dict[str, str]:
+    """Return what a worker says; the others are ready at about the same time."""
+    with Connection(service.port) as connection:
+        found: dict[str, str] = json.loads(connection.request("GET", "/readyz").body)
+        return found
 
 
 def booked(service: Service) -> dict[str, tuple[str, int]]:
@@ -119,7 +132,10 @@ def status_of(service: Service, key: Key) -> int:
 def test_every_call_is_charged_once_through_reshard_and_failover(
     service: Service, cluster: RedisCluster
 ) -> None:
-    """A key is revoked meanwhile; operators' commands work with the cluster as well."""
+    """
+    The URL is a plain one, and Redis comes after the gateway. A key is revoked meanwhile;
+    operators' commands work with the cluster as well.
+    """
     keys = [service.new_account_key(f"account {number}") for number in range(KEYS)]
     revoked = keys.pop()
     assert status_of(service, revoked) == 200

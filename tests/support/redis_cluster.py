@@ -97,6 +97,11 @@ class RedisCluster:
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:2])
         return f"redis+cluster://{hosts}"
 
+    @property
+    def plain_url(self) -> str:
+        """Of one server, a replica if there are any; the URL says nothing of a cluster."""
+        return f"redis://127.0.0.1:{self.servers[-1].port}"
+
     def add_master(self) -> Server:
         """Let a master without slots join."""
         server = Server(*self._arguments, password=self._password, program=self._program)

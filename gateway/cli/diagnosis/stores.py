@@ -14,6 +14,7 @@ from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import is_redis_embedded, valkey_socket
 from gateway.settings.kept.urls import split_sentinel_url
 from gateway.store.redis.address import redis_address
+from gateway.store.redis.cluster.kinds import detect
 from gateway.store.redis.cluster.survey import Survey, survey_cluster
 from gateway.store.redis.connection import (
     RedisConnection,
@@ -44,7 +45,7 @@ async def check_redis(settings: Settings, secrets: Secrets) -> AsyncIterator[Fin
         yield ok(_REDIS, "embedded; it runs with the gateway, which does not run now")
         return
     try:
-        target = redis_address(settings, secrets, "capio-doctor")
+        target = await detect(redis_address(settings, secrets, "capio-doctor"))
         survey = await survey_cluster(target) if target.seeds else None
         link = await open_connection(target)
     except RedisRefusedError as refused:

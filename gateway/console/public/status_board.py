@@ -17,7 +17,7 @@ from gateway.errors import GatewayError
 from gateway.store.announcements.incidents import Incident, Incidents
 from gateway.store.health.minutes import DeploymentReport, read_health
 from gateway.store.redis.address import redis_address
-from gateway.store.redis.cluster.kinds import cold_client
+from gateway.store.redis.cluster.kinds import cold_client, detect
 
 if TYPE_CHECKING:
     from gateway.console.services import Services
@@ -130,7 +130,9 @@ class StatusBoard:
         self, labels: Sequence[str]
     ) -> tuple[dict[str, DeploymentReport], dict[str, DeploymentReport]]:
         settings = self._services.settings
-        client = cold_client(redis_address(settings, self._services.secrets, "capio-status"))
+        client = cold_client(
+            await detect(redis_address(settings, self._services.secrets, "capio-status"))
+        )
         prefix = settings.redis.key_prefix
         try:
             recent = await read_health(client, prefix, labels, RECENT_MINUTES)

@@ -14,7 +14,7 @@ from gateway.core.catalogue import deployment_labels
 from gateway.settings.embedded import redis_url
 from gateway.store.health.minutes import DeploymentMinutes, read_minutes
 from gateway.store.redis.address import parse_address
-from gateway.store.redis.cluster.kinds import cold_client
+from gateway.store.redis.cluster.kinds import cold_client, detect
 
 if TYPE_CHECKING:
     from gateway.console.stores import Stores
@@ -65,7 +65,7 @@ class HealthBoard:
             password=stores.secrets.redis_password,
             client_name="capio-health",
         )
-        client = cold_client(target, timeout_s=_REDIS_S)
+        client = cold_client(await detect(target), timeout_s=_REDIS_S)
         try:
             async with asyncio.timeout(_REDIS_S):
                 found = await read_minutes(

@@ -17,8 +17,9 @@ class Redis(Section, frozen=True):
         Meta(
             description='`"embedded"` starts a Valkey in `server.data_dir`. Otherwise a `redis://`,'
             " `rediss://`, `valkey://`, `valkeys://` (with TLS) or `unix://` URL without a"
-            " password, `redis://user@host:6379/0` for a user of ACL; or"
-            " `redis+sentinel://host:26379,host:26379/service` (`rediss+sentinel` with TLS); or"
+            " password, `redis://user@host:6379` for a user of ACL. It names one server, or a"
+            " server or the endpoint of a cluster: the gateway asks which. Or"
+            " `redis+sentinel://host:26379,host:26379/service` (`rediss+sentinel` with TLS), or"
             " `redis+cluster://host:6379,host:6379` (`rediss+cluster` with TLS), some servers of a"
             " cluster.",
         ),

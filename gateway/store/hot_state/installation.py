@@ -19,7 +19,7 @@ from gateway.errors import GatewayError
 from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import is_redis_embedded
 from gateway.store.redis.address import redis_address
-from gateway.store.redis.cluster.kinds import cold_client
+from gateway.store.redis.cluster.kinds import cold_client, detect
 from gateway.store.sql.catalogue_tables import SERVICE_VALUES
 from gateway.store.sql.database import Database
 
@@ -73,7 +73,9 @@ async def _read_id(settings: Settings, secrets: Secrets) -> str | None:
 
 async def _recorded(settings: Settings, secrets: Secrets, key: str, ours: str) -> str:
     """Return the id in Redis, which is this one's if there was none."""
-    client = cold_client(redis_address(settings, secrets, "capio-start"), timeout_s=_TIMEOUT_S)
+    client = cold_client(
+        await detect(redis_address(settings, secrets, "capio-start")), timeout_s=_TIMEOUT_S
+    )
     try:
         async with asyncio.timeout(_TIMEOUT_S):  # the client retries
             if await client.set(key, ours, nx=True):

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from gateway.settings import Secrets, Settings
 from gateway.store.redis.address import redis_address
-from gateway.store.redis.cluster.kinds import cold_client
+from gateway.store.redis.cluster.kinds import cold_client, detect
 
 _TIMEOUT_S = 2.0
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class KnownSchema:
 
     async def recall(self) -> str | None:
         """Return the revision; None: it is unknown, or Redis is unavailable."""
-        client = cold_client(self._target, timeout_s=_TIMEOUT_S)
+        client = cold_client(await detect(self._target), timeout_s=_TIMEOUT_S)
         try:
             async with asyncio.timeout(_TIMEOUT_S):  # the client retries
                 revision = await client.get(self._key)
@@ -48,7 +48,7 @@ class KnownSchema:
 
     async def remember(self, revision: str) -> None:
         """Store the revision, if Redis is available."""
-        client = cold_client(self._target, timeout_s=_TIMEOUT_S)
+        client = cold_client(await detect(self._target), timeout_s=_TIMEOUT_S)
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 await client.set(self._key, revision)

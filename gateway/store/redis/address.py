@@ -91,6 +91,15 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
             return "cluster of " + ",".join(f"{host}:{port}" for host, port in self.seeds)
         return self.path or f"{self.host}:{self.port}"
 
+    @property
+    def may_be_cluster(self) -> bool:
+        """Whether only the server itself can tell if it belongs to a cluster."""
+        return not (self.path or self.sentinels or self.seeds or self.db)
+
+    def as_cluster(self) -> RedisAddress:
+        """Return the address of the cluster that the server at this address belongs to."""
+        return msgspec.structs.replace(self, seeds=((self.host, self.port),))
+
     def node(self, host: str, port: int) -> RedisAddress:
         """Return the address of one master of this cluster."""
         return msgspec.structs.replace(self, host=host, port=port, member=Member.MASTER)

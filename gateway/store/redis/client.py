@@ -38,6 +38,7 @@ from gateway.store.redis.address import RedisAddress
 from gateway.store.redis.connection import (
     Argument,
     Command,
+    OtherKindError,
     RedisConnection,
     RedisRefusedError,
     Replies,
@@ -102,6 +103,7 @@ class PipelinedRedis:
         observe: Called once per batch and network read with the round trip in seconds and the
             number of commands it applies to.
         on_state: Called at every change of `state`.
+        on_other_kind: Called if the server is in cluster mode, instead of connecting again.
         draw: Uniform in [0, 1), for the backoff's jitter.
         clock: Monotonic seconds.
     """
@@ -114,6 +116,7 @@ class PipelinedRedis:
         scripts: Sequence[LuaScript] = (),
         observe: Callable[[float, int], None] | None = None,
         on_state: Callable[[RedisState], None] | None = None,
+        on_other_kind: Callable[[], None] | None = None,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -121,6 +124,7 @@ class PipelinedRedis:
         self._limits = limits
         self._loads: list[Command] = [("SCRIPT", "LOAD", script.source) for script in scripts]
         self._on_state = on_state
+        self._on_other_kind = on_other_kind
         self._draw = draw
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -157,11 +161,7 @@ class PipelinedRedis:
         return self._batches.failed_total
 
     async def start(self) -> None:
-        """
-        Start connecting; return when the first attempt has succeeded or failed.
-
-        An unavailable Redis is not an error: the client keeps trying.
-        """
+        """Start connecting; return when the first attempt has ended. The client keeps trying."""
         self._task = self._loop.create_task(self._stay_connected(), name="redis-bus")
         await self._attempted.wait()
 
@@ -171,6 +171,7 @@ class PipelinedRedis:
         self._flush()
         self._batches.fail_unsent("closed")
         self._batches.fail_sent("closed")
+        self._attempted.set()
         for timer in (self._sweep_timer, self._probe_timer):
             if timer is not None:
                 timer.cancel()
@@ -342,16 +343,19 @@ class PipelinedRedis:
     # The connection.
 
     async def _stay_connected(self) -> None:
-        """Connect and reconnect until cancelled."""
+        """Connect and reconnect until cancelled, or the server is of another kind."""
         attempt = 0
         while True:
             since = self._clock()
             try:
                 link = await open_connection(self._target, self._loads)
             except (OSError, ReplyError, ValueError) as error:
+                self._attempted.set()
+                if isinstance(error, OtherKindError) and self._on_other_kind is not None:
+                    self._on_other_kind()
+                    return
                 self._log_failure(error)
                 self._count_failure()
-                self._attempted.set()
             else:
                 await self._serve(link)
             lasted = self._clock() - since > self._limits.backoff_longest_s

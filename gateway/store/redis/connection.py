@@ -18,7 +18,14 @@ import hiredis
 from redis.exceptions import RedisError
 
 from gateway.store.redis.address import Member, RedisAddress
-from gateway.store.redis.server_info import Advice, ServerInfo, read_hello, read_info, refusal
+from gateway.store.redis.server_info import (
+    Advice,
+    ServerInfo,
+    other_kind,
+    read_hello,
+    read_info,
+    refusal,
+)
 
 Argument: TypeAlias = bytes | str | int
 Command: TypeAlias = tuple[Argument, ...]
@@ -57,6 +64,10 @@ class RedisRefusedError(ConnectionError):
     def __init__(self, advice: Advice) -> None:
         super().__init__(f"redis.url: {advice}")
         self.advice = advice
+
+
+class OtherKindError(RedisRefusedError):
+    """The server is in cluster mode, or not, against its address."""
 
 
 class Replies(Protocol):
@@ -157,6 +168,7 @@ async def open_connection(target: RedisAddress, further: Sequence[Command] = ())
     Raises:
         OSError: No connection within `connect_timeout_s`, or it was closed, or the Sentinels know
             no primary.
+        OtherKindError: The server is in cluster mode, or not, against its address.
         RedisRefusedError: The server cannot be used, see `server_info`.
         ReplyError: Wrong credential, the server is still loading, or a further command failed.
     """
@@ -179,8 +191,9 @@ async def open_connection(target: RedisAddress, further: Sequence[Command] = ())
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await link.call(_login(target))
             await _identify(link, target)
-            if further:
-                await link.call(further)
+            selected: list[Command] = [("SELECT", target.db)] if target.db else []
+            if selected or further:
+                await link.call([*selected, *further])
     except BaseException:
         link.abort()
         raise
@@ -223,7 +236,10 @@ async def _identify(link: RedisConnection, target: RedisAddress) -> None:
         return
     if target.member is Member.MASTER and info.role != "master":
         raise ConnectionError("a failover is in progress: the server is a replica")
-    reason = refusal(info, in_cluster=bool(target.seeds))
+    in_cluster = bool(target.seeds)
+    if (kind := other_kind(info, in_cluster=in_cluster)) is not None:
+        raise OtherKindError(kind)
+    reason = refusal(info, in_cluster=in_cluster)
     if reason is None:
         return
     if target.sentinels is not None and info.role != "master":
@@ -250,13 +266,11 @@ async def _server_info(link: RedisConnection) -> ServerInfo | None:
 
 
 def _login(target: RedisAddress) -> list[Command]:
-    """Return the commands of the handshake. AUTH, unlike HELLO, exists in every version."""
+    """Return the first commands. AUTH, unlike HELLO, exists in every version."""
     commands: list[Command] = []
     if target.password is not None:
         user = () if target.username is None else (target.username,)
         commands.append(("AUTH", *user, target.password))
-    if target.db:
-        commands.append(("SELECT", target.db))
     return [*commands, ("CLIENT", "SETNAME", target.client_name), ("PING",)]
 
 

@@ -93,27 +93,39 @@ def read_hello(reply: object) -> ServerInfo | None:
     )
 
 
+def other_kind(info: ServerInfo, *, in_cluster: bool) -> Advice | None:
+    """
+    Return the advice for a server that is in cluster mode, or not, against its address; or None.
+
+    Args:
+        info: The server.
+        in_cluster: Its address is that of a cluster.
+    """
+    if info.is_cluster and not in_cluster:
+        return Advice(
+            "this server is in cluster mode",
+            "give the address of one of the cluster's servers, as redis://host:6379 "
+            "(rediss:// with TLS), without a database",
+        )
+    if in_cluster and not info.is_cluster:
+        return Advice(
+            "cluster mode is disabled on this server",
+            "begin the URL with redis:// (rediss:// with TLS), or redis+sentinel://",
+        )
+    return None
+
+
 def refusal(info: ServerInfo, *, in_cluster: bool = False) -> Advice | None:
     """
     Return why the gateway cannot use a server without losing money or failing, or None.
 
     Args:
         info: The server.
-        in_cluster: The URL names a cluster; the role of the server is not judged.
+        in_cluster: Its address is that of a cluster; the role of the server is not judged.
     """
     if info.version < OLDEST:
         return Advice(
             f"{info.product} is too old", "use Redis 6.2 or newer, or any version of Valkey"
-        )
-    if info.is_cluster and not in_cluster:
-        return Advice(
-            "this server is in cluster mode",
-            "begin the URL with redis+cluster:// (rediss+cluster:// with TLS)",
-        )
-    if in_cluster and not info.is_cluster:
-        return Advice(
-            "cluster mode is disabled on this server",
-            "begin the URL with redis:// (rediss:// with TLS), or redis+sentinel://",
         )
     if info.role != "master" and not in_cluster:
         return Advice(

@@ -9,7 +9,12 @@ from gateway.settings import Secrets, Settings
 from gateway.settings.embedded import is_redis_embedded
 from gateway.store.redis.address import redis_address
 from gateway.store.redis.cluster.survey import survey_cluster
-from gateway.store.redis.connection import RedisRefusedError, ReplyError, open_connection
+from gateway.store.redis.connection import (
+    OtherKindError,
+    RedisRefusedError,
+    ReplyError,
+    open_connection,
+)
 from gateway.store.redis.server_info import Advice, warnings
 
 logger = logging.getLogger(__name__)
@@ -32,11 +37,16 @@ async def check_redis(settings: Settings, secrets: Secrets) -> None:
     target = redis_address(settings, secrets, "capio-check")
     fields: dict[str, object] = {"redis": target.label}
     try:
-        if target.seeds:
+        try:
+            link = None if target.seeds else await open_connection(target)
+        except OtherKindError:
+            if not target.may_be_cluster:
+                raise
+            target, link = target.as_cluster(), None
+        if link is None:
             survey = await survey_cluster(target)
             _log(fields, survey.product, survey.warnings)
             return
-        link = await open_connection(target)
     except RedisRefusedError:
         raise
     except (OSError, ReplyError, ValueError) as error:

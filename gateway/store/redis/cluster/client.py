@@ -61,6 +61,7 @@ class ClusterRedis:
         scripts: Loaded at every connect, on every master.
         observe: See `PipelinedRedis`.
         on_state: Called at every change of `state`, and with READY when a part is back.
+        on_other_kind: Called if no master is connected and a server is not in cluster mode.
         draw: Uniform in [0, 1), for the backoff's jitter.
         clock: Monotonic seconds.
     """
@@ -73,6 +74,7 @@ class ClusterRedis:
         scripts: Sequence[LuaScript] = (),
         observe: Callable[[float, int], None] | None = None,
         on_state: Callable[[RedisState], None] | None = None,
+        on_other_kind: Callable[[], None] | None = None,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -90,7 +92,10 @@ class ClusterRedis:
         self._owners: list[Node | None] = [None] * SLOTS
         self._topology: Topology | None = None
         self._watch = TopologyWatch(
-            target, self._ready_links, self._learn, self._responded, draw=draw, clock=clock
+            *(target, self._ready_links, self._learn, self._responded),
+            other_kind=on_other_kind,
+            draw=draw,
+            clock=clock,
         )
         self._silent: set[Node] = set()
         self._waiting: list[_Sent] = []

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from gateway.store.redis.address import RedisAddress
 from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.cluster.slots import Node, Topology, read_topology
-from gateway.store.redis.connection import Command, ReplyError, open_connection
+from gateway.store.redis.connection import Command, OtherKindError, ReplyError, open_connection
 
 EVERY_S: Final = 5.0
 """How often the topology is read without a reason."""
@@ -43,6 +43,7 @@ class TopologyWatch:
         links: Returns the connections to masters that respond.
         learn: Called with each topology.
         responded: Called with a connected master and whether it responded.
+        other_kind: Called if no master is connected and a server is not in cluster mode.
         draw: Uniform in [0, 1).
         clock: Monotonic seconds.
     """
@@ -54,6 +55,7 @@ class TopologyWatch:
         learn: Callable[[Topology], None],
         responded: Callable[[Node, bool], None],
         *,
+        other_kind: Callable[[], None] | None = None,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -61,6 +63,7 @@ class TopologyWatch:
         self._links = links
         self._learn = learn
         self._responded = responded
+        self._other_kind = other_kind
         self._draw = draw
         self._clock = clock
         self._seeds = [Node(*seed) for seed in target.seeds]
@@ -76,6 +79,7 @@ class TopologyWatch:
 
     async def aclose(self) -> None:
         """Stop reading. Idempotent."""
+        self._attempted.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -154,6 +158,8 @@ class TopologyWatch:
             async with asyncio.timeout(_ASK_S):
                 return await ask_server(self._target, node)
         except (OSError, ReplyError, ValueError) as error:
+            if isinstance(error, OtherKindError) and self._other_kind and not self._links():
+                self._other_kind()
             reason = error.code if isinstance(error, ReplyError) else type(error).__name__
             fields = {"redis": f"{node.host}:{node.port}", "reason": reason}
             logger.debug("redis_topology_ask_failed", extra=fields)

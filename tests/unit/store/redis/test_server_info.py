@@ -5,7 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateway.store.redis.server_info import ServerInfo, read_hello, read_info, refusal, warnings
+from gateway.store.redis.server_info import (
+    ServerInfo,
+    other_kind,
+    read_hello,
+    read_info,
+    refusal,
+    warnings,
+)
 
 GOOD = ServerInfo(
     product="Valkey 9.1.2",
@@ -64,7 +71,9 @@ def test_hello_tells_a_server_that_is_right_from_others() -> None:
 
     assert good == msgspec.structs.replace(GOOD, version=(9, 1))
     assert refusal(good) is None
-    reasons = [str(other and refusal(other)) for other in others]
+    reasons = [
+        str(each and (other_kind(each, in_cluster=False) or refusal(each))) for each in others
+    ]
     for reason, expected in zip(reasons, ["cluster mode", "replica", "too old"], strict=True):
         assert expected in reason
 
@@ -82,7 +91,6 @@ def test_hello_of_another_form_is_unknown(reply: object) -> None:
     ("changes", "problem", "remedy"),
     [
         ({"version": (6, 0), "product": "Redis 6.0.16"}, "Redis 6.0.16 is too old", "6.2"),
-        ({"is_cluster": True}, "cluster mode", "redis+cluster://"),
         ({"role": "slave"}, "replica", "the primary"),
         ({"policy": "allkeys-lru", "memory_limit": 1}, "balances", "noeviction"),
     ],
@@ -132,11 +140,19 @@ def test_what_may_lose_data_is_warned_of(changes: dict[str, object], problems: l
         assert problem in advice.problem
 
 
-def test_role_in_a_cluster_is_judged_elsewhere_and_its_mode_here() -> None:
-    """Replicas tell the topology too; a single server for the URL of a cluster is refused."""
+def test_role_in_a_cluster_is_judged_elsewhere() -> None:
+    """Replicas tell the topology, too."""
     replica = msgspec.structs.replace(GOOD, is_cluster=True, role="slave")
 
     assert refusal(replica, in_cluster=True) is None
-    advice = refusal(GOOD, in_cluster=True)
+
+
+@pytest.mark.parametrize("is_cluster", [False, True])
+def test_other_kind_than_that_of_the_address_has_a_remedy(is_cluster: bool) -> None:
+    """A single server for the URL of a cluster, and the reverse."""
+    server = msgspec.structs.replace(GOOD, is_cluster=is_cluster)
+
+    assert other_kind(server, in_cluster=is_cluster) is None
+    advice = other_kind(server, in_cluster=not is_cluster)
     assert advice is not None
     assert "redis://" in advice.remedy

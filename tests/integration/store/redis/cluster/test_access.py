@@ -12,7 +12,7 @@ import trustme
 from gateway.store.redis.address import RedisAddress, parse_address
 from gateway.store.redis.client import RedisLimits, RedisState
 from gateway.store.redis.cluster.client import ClusterRedis
-from gateway.store.redis.cluster.kinds import cold_client, subscription
+from gateway.store.redis.cluster.kinds import cold_client, detect, subscription
 from gateway.store.redis.cluster.survey import survey_cluster
 from tests.support.diary import Diary
 from tests.support.redis_cluster import RedisCluster
@@ -58,6 +58,8 @@ def encrypted(tmp_path: Path) -> Iterator[RedisCluster]:
 
 async def use(target: RedisAddress, cluster: RedisCluster) -> None:
     """Store keys on all masters, publish, and read with redis-py."""
+    assert target.may_be_cluster
+    target = await detect(target)
     redis = ClusterRedis(target, RedisLimits(command_timeout_s=2.0))
     await redis.start()
     diary = Diary()
@@ -83,8 +85,9 @@ async def use(target: RedisAddress, cluster: RedisCluster) -> None:
 
 
 async def test_documented_rules_suffice_for_a_user(guarded: RedisCluster) -> None:
-    """Commands, scripts' redirections, the topology and the survey."""
-    await use(parse_address(guarded.url.replace("//", "//capio@"), password="secret"), guarded)
+    """The kind, commands, scripts' redirections, the topology and the survey."""
+    url = guarded.plain_url.replace("//", "//capio@")
+    await use(parse_address(url, password="secret"), guarded)
 
 
 async def test_servers_are_verified_by_their_certificates(
@@ -92,7 +95,7 @@ async def test_servers_are_verified_by_their_certificates(
 ) -> None:
     """Every master is reached by the port that it announces for TLS."""
     seed = encrypted.servers[0].tls_port
-    url = f"rediss+cluster://127.0.0.1:{seed}?ssl_ca_certs={tmp_path / 'ca.pem'}"
+    url = f"rediss://127.0.0.1:{seed}?ssl_ca_certs={tmp_path / 'ca.pem'}"
 
     await use(parse_address(url), encrypted)
     stranger = ClusterRedis(
