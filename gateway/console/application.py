@@ -15,6 +15,7 @@ from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.console.memory import is_out_of_memory
 from gateway.console.services import Services
 from gateway.console.signin.passwords import PasswordsBusyError
 from gateway.console.web.forms import FormError
@@ -90,7 +91,9 @@ class Application:
                 raise HTTPException(403)
             scope["app"] = self  # so that the router raises instead of writing a plain 404
             await self._router(scope, receive, send_secured)
-        except Exception as error:  # noqa: BLE001 -- the root of a request
+        except Exception as error:  # the root of a request
+            if is_out_of_memory(error):
+                raise
             response = await self._refusal(Request(scope), error)
             await response(scope, receive, send_secured)
 

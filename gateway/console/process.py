@@ -27,6 +27,11 @@ from granian.log import LogLevels
 from granian.server.embed import Server
 
 from gateway.console.admin_api.api import PREFIX, AdminApi
+from gateway.console.memory import (
+    end_before_workers,
+    ending_without_memory,
+    return_large_blocks,
+)
 from gateway.console.stores import (
     ADMIN_CONNECTIONS,
     ADMIN_STATEMENT_TIMEOUT_S,
@@ -80,6 +85,7 @@ async def run_console(
         pages: False: only the admin API.
         config_path: The file of the settings, which a page compares with them.
     """
+    return_large_blocks()
     async with AsyncExitStack() as stack:
         redis = await open_redis(settings, secrets, stack)
         pool_size = settings.console.pool_size
@@ -98,12 +104,15 @@ async def run_console(
         await _wait_for_port(settings.console.host, settings.console.port, stop)
         if stop.is_set():
             return
-        server = _server(dispatch(api, application), settings)
+        guarded = ending_without_memory(dispatch(api, application), stop.set)
+        server = _server(guarded, settings)
         serving = asyncio.create_task(server.serve())
         gc.freeze()
         gc.enable()
         warming = asyncio.create_task(_warm(renderings(), stop))
         following = asyncio.create_task(stores.follow(stop))
+        # A new process shows what is current: this one no longer would.
+        following.add_done_callback(lambda task: stop.set() if task.exception() else None)
         logger.info(
             "console_started",
             extra={"address": f"{settings.console.host}:{settings.console.port}", "pages": pages},
@@ -166,6 +175,7 @@ def main(settings_path: str, config_path: str | None = None) -> None:
     """Run until SIGTERM or the end of the supervisor."""
     end_with_parent()
     os.nice(NICE)
+    end_before_workers()
     path = Path(settings_path)
     settings = _read(path)
     logs.configure(settings.server.log_format)

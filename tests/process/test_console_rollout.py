@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from gateway.store.people.sessions import Lifetimes, Sessions
 from gateway.store.people.users import Users
 from gateway.store.sql.database import Database
 from tests.support.gateway_process import GatewayProcess, free_port
-from tests.support.waiting import wait_until_sync
+from tests.support.waiting import wait_until, wait_until_sync
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
@@ -96,6 +97,19 @@ async def people(gateway: GatewayProcess) -> tuple[str, str]:
     return made.raw, session
 
 
+def leave_no_memory(pid: int) -> None:
+    """Refuse a process all memory that it does not have: new mappings, and growing heaps."""
+    sizes = Path(f"/proc/{pid}/statm").read_text().split()
+    for kind, size in ((resource.RLIMIT_AS, sizes[0]), (resource.RLIMIT_DATA, sizes[5])):
+        _, hard = resource.prlimit(pid, kind)
+        resource.prlimit(pid, kind, (int(size) * resource.getpagesize(), hard))
+
+
+def console_of(gateway: GatewayProcess) -> list[int]:
+    """The process of the pages, if there is one."""
+    return [pid for pid, line in gateway.children().items() if "gateway.console" in line]
+
+
 async def count(exchange: Exchange) -> None:
     """Stream numbers: three, or until the client leaves."""
     await exchange.send(STREAM_HEAD)
@@ -158,7 +172,7 @@ async def test_streams_and_sessions_outlive_a_console(tmp_path: Path) -> None:
 
 
 async def test_calls_complete_while_the_console_stands_still(tmp_path: Path) -> None:
-    """A page waits for it, and is shown when it goes on."""
+    """A page waits for it, and is shown when it goes on. Without memory it is started anew."""
     port = free_port()
     extra = f"[console]\nport = {free_port()}\n"
     gateway = GatewayProcess(tmp_path, CONFIG % port, workers=1, extra=extra)
@@ -168,7 +182,7 @@ async def test_calls_complete_while_the_console_stands_still(tmp_path: Path) -> 
         gateway.start()
         await asyncio.to_thread(gateway.wait_console)
         key, _ = await people(gateway)
-        (pid,) = [pid for pid, line in gateway.children().items() if "gateway.console" in line]
+        (pid,) = console_of(gateway)
         headers = {"authorization": f"Bearer {key}", "accept": "text/html"}
         async with httpx2.AsyncClient(
             base_url=gateway.base_url, timeout=60, headers=headers
@@ -180,11 +194,25 @@ async def test_calls_complete_while_the_console_stands_still(tmp_path: Path) -> 
             waited = not page.done()
             os.kill(pid, signal.SIGCONT)
             shown = await page
+
+            leave_no_memory(pid)
+            # A password takes 19 MiB, which cannot be had.
+            form = {"login": "ada@example.com", "password": "a dozen of characters"}
+            origin = {"origin": gateway.base_url}
+            without = await client.post("/sign-in", data=form, headers=origin)
+            calls = [client.post(PATH, json=body("short")) for _ in range(CALLS)]
+            answers += await asyncio.gather(*calls)
+            await wait_until(lambda: console_of(gateway) not in ([pid], []), 30)
+            await asyncio.to_thread(gateway.wait_console)
+            again = await client.post("/sign-in", data=form, headers=origin)
     finally:
         gateway.stop()
         await upstream.aclose()
 
-    assert [each.status_code for each in answers] == [200] * CALLS
+    assert [each.status_code for each in answers] == [200] * CALLS * 2
     assert all(each.text.rstrip().endswith("[DONE]") for each in answers)
     assert waited
     assert shown.status_code == 200
+    assert (without.status_code, again.status_code) == (503, 401)
+    assert "Calls are not affected" in without.text
+    assert "console_memory_exhausted" in gateway.log()

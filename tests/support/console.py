@@ -14,6 +14,7 @@ from gateway.console.web.page import Route
 from gateway.console.web.viewer import Membership, Role, Viewer
 from gateway.settings import Secrets, Settings
 from gateway.store.redis.address import parse_address
+from gateway.store.redis.bus import RedisBus
 from gateway.store.redis.client import PipelinedRedis, RedisLimits
 from gateway.store.sql.database import Database
 
@@ -57,6 +58,7 @@ class ConsoleApp:
         routes: The pages.
         real_sessions: Look the viewer up by the session's cookie.
         secrets: Of the service.
+        redis: A started client; None: Redis is unavailable.
     """
 
     def __init__(
@@ -68,8 +70,9 @@ class ConsoleApp:
         *,
         real_sessions: bool = False,
         secrets: Secrets | None = None,
+        redis: RedisBus | None = None,
     ) -> None:
-        redis = PipelinedRedis(
+        redis = redis or PipelinedRedis(
             parse_address(NO_REDIS), RedisLimits(command_timeout_s=0.01), scripts=[]
         )
         self.services = Services(settings, secrets or Secrets({}), database, redis)

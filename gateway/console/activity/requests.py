@@ -39,6 +39,7 @@ from gateway.core.money import dollars
 from gateway.store.reports.calls import CallLists, CallPlace, CallsQuery
 
 PER_PAGE = 50
+_TIME_FORM = "%b %-d, %H:%M:%S"
 MOST_NEW = 100
 """More new calls are shown as `100+`."""
 _COLUMNS = (
@@ -77,7 +78,7 @@ async def requests(page: Page) -> Response:
         headers={"hx-push-url": f"/app/requests?{query}"},
         shown=shown,
         period=period,
-        rows=[row_of(call, keys, zone) for call in rows],
+        rows=[row_of(page, call, keys, zone) for call in rows],
         older=shown.query(before=str(cursor_of(last))) if last is not None and has_older else "",
         newest=shown.query(before=""),
         # The list itself never moves; a button says what is new.
@@ -182,14 +183,16 @@ def poll_cursor(shown: CallsFilter, rows: list[CallRecord], period: Period, now_
     return str(cursor_of(rows[0]) if rows else Cursor(period_ms(period)[0], ""))
 
 
-def row_of(call: CallRecord, keys: Mapping[str, str], zone: ZoneInfo) -> dict[str, object]:
-    """Return a call as a row of the list; `keys` are names by id."""
+def row_of(
+    page: Page, call: CallRecord, keys: Mapping[str, str], zone: ZoneInfo
+) -> dict[str, object]:
+    """Return a call as a row of the list, in the viewer's language; `keys` are names by id."""
     usage = call.usage
     rate = tokens_per_s(usage.output + usage.reasoning, call.ttft_ms, call.duration_ms)
-    at_s = call.at_ms // 1000
+    at = datetime.datetime.fromtimestamp(call.at_ms // 1000, zone)
     return {
         "call": call,
-        "time": datetime.datetime.fromtimestamp(at_s, zone).strftime("%b %-d, %H:%M:%S"),
+        "time": page.date(at, _TIME_FORM),
         "key": keys.get(call.key_id, call.key_id),
         "in": usage.input + usage.cache_read + usage.cache_write,
         "out": usage.output + usage.reasoning,

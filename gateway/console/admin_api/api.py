@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from gateway.console.admin_api.request import AdminRequest, Handler, Receive, Route
+from gateway.console.memory import is_out_of_memory
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.operations.http_api import Response, complete_headers
@@ -74,7 +75,9 @@ class AdminApi:
             status, headers, body = render(error, Wire.OPENAI, request_id)
             if error.kind is ErrorKind.CLIENT_GONE:
                 return
-        except Exception:  # the root of a request
+        except Exception as error:  # the root of a request
+            if is_out_of_memory(error):
+                raise
             logger.exception("admin_request_failed", extra={"request_id": request_id})
             internal = GatewayError(ErrorKind.INTERNAL, "Internal error.")
             status, headers, body = render(internal, Wire.OPENAI, request_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 from starlette.responses import Response
@@ -16,7 +16,6 @@ from gateway.console.keys.list_page import account_activity, shown_once
 from gateway.console.web.page import Handler, Page, Route
 from gateway.console.web.viewer import Access
 from gateway.operations.keys import ChangedKey
-from gateway.store.accounts.audit import AuditEntry
 from gateway.store.keys.activity import NO_ACTIVITY
 from gateway.store.keys.repository import KeyRevokedError, KeyRow
 from gateway.store.usage.reports import CallFilter
@@ -95,7 +94,7 @@ async def _key_page(
     activity = msgspec.structs.replace(
         sums.get(row.id, NO_ACTIVITY), used_at=calls[0].at_ms // 1000 if calls else None
     )
-    audit = await services.records.audit(object_id=row.id, limit=_AUDIT)
+    audit, names = await services.people.users.changes(row.id, row.account_id, limit=_AUDIT)
     return page.render(
         "keys/key.html",
         status=status,
@@ -109,21 +108,11 @@ async def _key_page(
         is_first=True,
         gauges=None if row.state == "revoked" else await key_gauges(page, row),
         every_s=EVERY_S,
-        audit=list(zip(audit, await _makers(page, audit), strict=True)),
+        audit=[(entry, maker(page, names, entry.actor)) for entry in audit],
         now=int(now),
         late=page.query("late") == "1",
         idem=page.new_form_token(),
     )
-
-
-async def _makers(page: Page, audit: Sequence[AuditEntry]) -> list[str]:
-    """Return who made each change, in words; members are read only if one but the viewer did."""
-    names = {page.viewer.user_id: page.viewer.name}
-    own = f"user:{page.viewer.user_id}"
-    if any(entry.actor.startswith("user:") and entry.actor != own for entry in audit):
-        members = await page.services.people.users.members(page.account.account_id)
-        names = {each.user_id: each.name for each in members}
-    return [maker(page, names, entry.actor) for entry in audit]
 
 
 def _revoked_is_read_only(handle: Handler) -> Handler:

@@ -89,7 +89,7 @@ async def requests(page: Page) -> Response:
         shown=shown,
         period=period,
         rows=[
-            {**row_of(each, keys, zone), "names": _names(names, each.key_id, each.account_id)}
+            {**row_of(page, each, keys, zone), "names": _names(names, each.key_id, each.account_id)}
             for each in rows
         ],
         account_id=account_id,

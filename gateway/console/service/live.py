@@ -94,7 +94,7 @@ def _values(page: Page, frame: LiveFrame) -> dict[str, Any]:
         "last_calls": LAST_CALLS,
         "rows": [
             {
-                **row_of(each, keys, zone),
+                **row_of(page, each, keys, zone),
                 "names": names.get(
                     each.key_id, KeyNames(each.key_id, each.account_id, each.account_id)
                 ),

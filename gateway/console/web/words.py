@@ -76,6 +76,7 @@ def ago(unix_s: int, now_s: int, text: Callable[[str], str] = str) -> str:
     return day(unix_s, text=text)
 
 
+UNKNOWN_BROWSER = "Unknown browser"
 _BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"))
 _SYSTEMS = (
     ("Android", "Android"),
@@ -91,9 +92,17 @@ def browser_of(user_agent: str) -> str:
     """Return the family and system of a browser: `Firefox on Linux`."""
     family = next((name for part, name in _BROWSERS if part in user_agent), None)
     if family is None:
-        family = "Safari" if "Safari/" in user_agent else "Unknown browser"
+        family = "Safari" if "Safari/" in user_agent else UNKNOWN_BROWSER
     system = next((name for part, name in _SYSTEMS if part in user_agent), None)
     return family if system is None else f"{family} on {system}"
+
+
+def browser_name(found: str, text: Callable[[str], str] = str) -> str:
+    """Return what `browser_of` found in the language of `text`."""
+    family, _, system = found.partition(" on ")
+    if not system:
+        return text(family)
+    return text("%(family)s on %(system)s") % {"family": text(family), "system": system}
 
 
 def _at(unix_s: int, zone: str) -> datetime.datetime:

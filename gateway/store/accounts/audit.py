@@ -111,7 +111,7 @@ class AuditLog:
         if before_id is not None:
             query = query.where(AUDIT_LOG.c.id < before_id)
         async with self._database.read() as connection:
-            return [_entry(row) for row in await connection.execute(query)]
+            return [audit_entry_of(row) for row in await connection.execute(query)]
 
 
 def _conditions(which: AuditFilter) -> list[sa.ColumnElement[bool]]:
@@ -127,8 +127,9 @@ def _conditions(which: AuditFilter) -> list[sa.ColumnElement[bool]]:
     return found
 
 
-def _entry(row: sa.Row[Any]) -> AuditEntry:
-    columns = dict(row._mapping)
+def audit_entry_of(row: sa.Row[Any]) -> AuditEntry:
+    """Return the entry of a row of the table, which may have further columns."""
+    columns = {name: row._mapping[name] for name in AuditEntry.__struct_fields__}
     for name in ("before", "after"):
         stored = columns[name]
         columns[name] = None if stored is None else msgspec.json.decode(stored)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from gateway.store.accounts.audit import SYSTEM, Actor, Facts, record
+from gateway.store.accounts.audit import (
+    SYSTEM,
+    Actor,
+    AuditEntry,
+    Facts,
+    audit_entry_of,
+    record,
+)
 from gateway.store.sql.database import Database
 from gateway.store.sql.ids import new_id
 from gateway.store.sql.people_tables import MEMBERSHIPS, PASSKEYS, SESSIONS, USERS
-from gateway.store.sql.tables import ACCOUNTS
+from gateway.store.sql.tables import ACCOUNTS, AUDIT_LOG
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection  # imports the ORM
@@ -24,6 +31,8 @@ _CHANGEABLE = frozenset(
     | {"language", "guide_closed_at"}
 )
 _SECRET = frozenset({"password", "totp", "totp_step"})
+_USER = "user:"
+"""What an actor who is a user begins with; the id follows."""
 
 
 class UnknownUserError(LookupError):
@@ -171,6 +180,33 @@ class Users:
                 )
                 for row in await connection.execute(query)
             ]
+
+    async def changes(
+        self, object_id: str, account_id: str, *, limit: int
+    ) -> tuple[Sequence[AuditEntry], Mapping[str, str]]:
+        """
+        Return the last changes of an object, newest first, and the names of those who made them.
+
+        The names are by the id of the user, and only of members of the account.
+        """
+        columns = AUDIT_LOG.c
+        made_it = sa.and_(
+            columns.actor.startswith(_USER),
+            MEMBERSHIPS.c.user_id == sa.func.substr(columns.actor, len(_USER) + 1),
+            MEMBERSHIPS.c.account_id == account_id,
+        )
+        query = (
+            sa.select(AUDIT_LOG, MEMBERSHIPS.c.user_id, USERS.c.name)
+            .outerjoin(MEMBERSHIPS, made_it)
+            .outerjoin(USERS, USERS.c.id == MEMBERSHIPS.c.user_id)
+            .where(columns.object == object_id)
+            .order_by(columns.id.desc())
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        names = {row.user_id: row.name for row in rows if row.user_id is not None}
+        return [audit_entry_of(row) for row in rows], names
 
     async def join(self, user_id: str, account_id: str, role: str, by: Actor) -> None:
         """Make a user a member of an account, or change their role; raises LastOwnerError."""

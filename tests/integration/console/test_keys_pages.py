@@ -155,6 +155,23 @@ async def test_key_is_changed_disabled_replaced_and_revoked(app: ConsoleApp) -> 
     assert {each.actor for each in entries[:-1]} == {"user:user_1"}
 
 
+async def test_key_page_names_who_changed_it_in_five_statements(app: ConsoleApp) -> None:
+    """That of the session is added; who is not a member of this account has no name here."""
+    services, users = app.services, app.services.people.users
+    stranger, colleague = await users.create("eve", "Eve"), await users.create("bob", "Bob Noyce")
+    await users.join(colleague.id, account_id(app), "member", SYSTEM)
+    made = await services.keys.create(account_id(app), KeyDetails(name="ci"), SYSTEM)
+    for by in (colleague, stranger):
+        await services.keys.disable(made.row.id, Actor(f"user:{by.id}"))
+        await services.keys.enable(made.row.id, Actor(f"user:{by.id}"))
+
+    with statements(services.database) as ran:
+        text = (await app.client.get(f"/app/api-keys/{made.row.id}")).text
+
+    assert len(ran) == 5
+    assert (text.count("Bob Noyce"), text.count("a former member"), text.count("Eve")) == (2, 2, 0)
+
+
 @pytest.mark.parametrize("act", ["", "/disable", "/enable", "/revoke", "/replace"])
 async def test_other_accounts_keys_do_not_exist(app: ConsoleApp, act: str) -> None:
     """404 on every path, and nothing changes."""

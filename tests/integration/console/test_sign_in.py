@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.console.signin import passwords
 from gateway.console.signin.authenticators import SECRET_BYTES, _totp
 from gateway.settings import Server, Settings
 from gateway.store.accounts.audit import SYSTEM
@@ -17,6 +18,7 @@ from gateway.store.people.users import User
 from gateway.store.sql.database import Database
 from tests.support.console import ConsoleApp
 from tests.support.postgres import copy_migrated
+from tests.support.reports import statements
 
 PASSWORD = "seven quiet herons cross"
 
@@ -70,6 +72,46 @@ async def test_wrong_name_and_wrong_password_look_the_same(app: ConsoleApp) -> N
     assert [each.status_code for each in (first, unknown, disabled)] == [401, 401, 401]
     assert first.text == unknown.text.replace('value="bob"', 'value="ada"')
     assert "set-cookie" not in disabled.headers
+
+
+async def test_every_refusal_does_the_same_work(
+    app: ConsoleApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One hash with today's parameters, one statement and as many commands: so the same time."""
+    people = app.services.people
+    await add_user(app)
+    disabled = await add_user(app, "eve")
+    await people.users.change(disabled.id, SYSTEM, "user.disable", disabled_at=1)
+    await people.users.create("carol", "Carol")  # signs in with a passkey, has no password
+    hashes: list[str] = []
+    commands: list[str] = []
+    verify, command = passwords._verify, app.services.redis.command
+
+    def note_hash(password: str, hashed: str) -> bool:
+        hashes.append(hashed)
+        return verify(password, hashed)
+
+    async def note_command(*words: bytes | str) -> object:
+        commands.append(str(words[0]))
+        return await command(*words)
+
+    monkeypatch.setattr(passwords, "_verify", note_hash)
+    monkeypatch.setattr(people.throttle._redis, "command", note_command)
+    work = {}
+    for login in ("ada", "eve", "carol", "nobody"):
+        hashes.clear()
+        commands.clear()
+        entered = {"login": login, "password": PASSWORD if login == "eve" else "x" * 12}
+        with statements(app.services.database) as ran:
+            response = await app.client.post("/sign-in", data=entered)
+        parameters = [each.rpartition("$")[0].rpartition("$")[0] for each in hashes]
+        words = response.text.replace(f'value="{login}"', "")
+        work[login] = (response.status_code, words, parameters, tuple(commands), len(ran))
+
+    assert work["ada"][2] == ["$argon2id$v=19$m=19456,t=2,p=1"]
+    assert work["ada"][4] == 1
+    assert len(work["ada"][3]) > 3
+    assert all(each == work["ada"] for each in work.values())
 
 
 async def test_sixth_wrong_password_waits(app: ConsoleApp) -> None:

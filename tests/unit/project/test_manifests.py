@@ -149,7 +149,7 @@ def test_console_is_small_and_there_are_two() -> None:
 
     assert WORKLOADS["console"]["spec"]["replicas"] == 2
     assert resources["requests"]["cpu"] == "100m"
-    assert resources["limits"] == {"memory": "512Mi"}
+    assert resources["limits"] == {"memory": "256Mi"}
 
 
 def test_routes_send_to_the_gateway_what_it_serves() -> None:

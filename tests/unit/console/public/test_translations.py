@@ -26,6 +26,9 @@ MODULES = [path for path in FOLDER.rglob("*.py") if path.parent.name not in _ENG
 LANGUAGES = sorted((FOLDER / "locale").glob("*.po"))
 _TEXT = re.compile(r"""(?<!\w)(?:_|ngettext)\(\s*(?:"([^"]+)"|'([^']+)')""")
 
+# Directives of strftime that write words in English.
+_NAMES_OF_TIME = re.compile(r"%-?[aAbBp]\b")
+
 
 def texts() -> set[str]:
     """All texts of the templates, of the navigation, and of the modules of pages."""
@@ -45,6 +48,11 @@ def texts_of_module(path: Path) -> set[str]:
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in ("page.text", "text")
         and isinstance(node.args[0], ast.Constant)
+    }
+    found |= {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and _NAMES_OF_TIME.search(str(node.value))
     }
     found |= {
         node.value.value
@@ -72,6 +80,15 @@ def test_every_text_is_translated_with_its_placeholders(path: Path) -> None:
             assert sorted(re.findall(r"%\(\w+\)s|%%", form)) == sorted(
                 re.findall(r"%\(\w+\)s|%%", text)
             ), text
+
+
+def test_names_of_months_and_days_are_written_in_one_place() -> None:
+    """`Page.date` and `words.day` translate the form; `strftime` elsewhere has only numbers."""
+    found = re.compile(r"strftime\(([^()]*)")
+    forms = {form for path in MODULES for form in found.findall(path.read_text("utf-8"))}
+
+    assert {form for form in forms if _NAMES_OF_TIME.search(form)} == set()
+    assert len([form for form in forms if not form.startswith(('"', "'"))]) == 2, forms
 
 
 async def test_pages_follow_the_browsers_language(tmp_path: Path) -> None:

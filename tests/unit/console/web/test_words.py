@@ -71,3 +71,17 @@ def test_relative_times_are_translated() -> None:
     chinese = {"%(num)s min ago": "%(num)s 分钟前"}
 
     assert words.ago(0, 130, lambda text: chinese[text]) == "2 分钟前"
+
+
+def test_browsers_are_named_in_the_language() -> None:
+    """Whether or not their system is known."""
+    chinese = {"%(family)s on %(system)s": "%(system)s 上的 %(family)s"}
+    chinese |= {"Unknown browser": "未知浏览器"}
+
+    def text(english: str) -> str:
+        return chinese.get(english, english)
+
+    assert words.browser_name("Firefox on Linux") == "Firefox on Linux"
+    assert words.browser_name("Firefox on Linux", text) == "Linux 上的 Firefox"
+    assert words.browser_name("Safari", text) == "Safari"
+    assert words.browser_name("Unknown browser on Linux", text) == "Linux 上的 未知浏览器"
