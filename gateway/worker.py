@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic
@@ -24,9 +24,10 @@ import msgspec
 
 from gateway.app import EdgeBuilder, Stores
 from gateway.core.catalogue import Catalogue, build
+from gateway.direct_port.server import DirectServer
 from gateway.edge.asgi import Edge
 from gateway.edge.first_heads import FirstHeads
-from gateway.pipeline.client.channel import ClientChannel, Receive, Send
+from gateway.pipeline.client.channel import ClientChannel, Receive, Scope, Send
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.settings import Settings, read_text, resolve_secrets
 from gateway.settings.entries.credentials import StoredCredentials
@@ -36,12 +37,14 @@ from gateway.store.catalogue.records import StoredCatalogue
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import fix_process
 from gateway.tokens.counters import Counters
-from gateway.worker_state import Orphan, Phase, WorkerLink
+from gateway.worker_state import END_S, Orphan, Phase, WorkerLink
 
 logger = logging.getLogger(__name__)
 
 # Granian ignores SIGTERM until it has begun to serve; unblock signals this long after start-up.
 _UNBLOCK_SIGNALS_S = 0.2
+_ABORT_S = END_S / 2
+"""How long after the grace period the direct port's connections may last."""
 _PULSE_S = 0.25
 """How often the loop writes its heartbeat and reads its orders."""
 # A call leaves no reference cycles, see `test_reference_cycles`: collecting 30 times less often
@@ -68,7 +71,13 @@ class Worker:
         self._settings = settings
         self._counters = counters
         self._runtime = runtime
-        self._state, self._revision, supervisor, port, self._stop_accepting = link
+        self._state, self._revision, supervisor, port = link[:4]
+        self._leave_port = link.stop_accepting
+        self._direct: DirectServer | None = None
+        if link.direct is not None:
+            self._direct = DirectServer(
+                self._serve_direct, link.direct, settings.server, link.max_connections
+            )
         self._phase = Phase.SERVE
         self._orphan = Orphan(supervisor, settings.server.grace_s)
         self._is_orphaned = False
@@ -91,6 +100,16 @@ class Worker:
         elif scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
 
+    def _serve_direct(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve a request of the direct port."""
+        assert self._edge is not None
+        return self._edge.handle(scope, receive, send)
+
+    def stop_accepting(self) -> None:
+        """Close the direct port in this process; called when the worker is to stop."""
+        if self._direct is not None:
+            self._direct.stop_accepting()
+
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
@@ -101,7 +120,10 @@ class Worker:
                 await send({"type": "lifespan.startup.complete"})
                 asyncio.get_running_loop().call_later(_UNBLOCK_SIGNALS_S, unblock_stop_signals)
             elif message["type"] == "lifespan.shutdown":
-                # Calls that still run have lost their clients: Granian waits for all others.
+                if self._direct is not None:
+                    await self._direct.finish()
+                    self._direct.stop()
+                # Calls that still run have lost their clients: all others have been waited for.
                 await self._end_calls()
                 await self._stack.aclose()
                 logger.info("worker_stopped")
@@ -138,6 +160,8 @@ class Worker:
             self._first_heads.start()
             self._stack.callback(self._first_heads.stop)
         self._pulse(asyncio.get_running_loop())
+        if self._direct is not None:
+            self._direct.start()
         if settings.catalogue.sql:
             stores.catalogue.start(self._apply_stored)
         gc.freeze()
@@ -178,9 +202,13 @@ class Worker:
         self._phase = phase
         ClientChannel.closing = phase is not Phase.SERVE
         if phase is Phase.LEAVE:
-            self._stop_accepting()
+            self._leave_port()
+            self.stop_accepting()
         elif phase is Phase.END and self._ending is None:
             self._ending = asyncio.create_task(self._end_calls())
+            if self._direct is not None:
+                # Requests that are no calls, or still arrive.
+                asyncio.get_running_loop().call_later(_ABORT_S, self._direct.abort)
 
     async def _end_calls(self) -> None:
         """End the calls that still run, each with an error that its client can read."""

@@ -9,6 +9,7 @@ configuration to serve. Each field has one writer, and is written in one operati
 from __future__ import annotations
 
 import mmap
+import socket
 import struct
 from collections.abc import Callable
 from enum import IntEnum
@@ -142,3 +143,7 @@ class WorkerLink(NamedTuple):
     """The port on which the worker listens."""
     stop_accepting: Callable[[], None]
     """Leaves new connections to the other workers; existing ones are served."""
+    direct: socket.socket | None = None
+    """The listening socket of the direct port, if there is one."""
+    max_connections: int = 0
+    """Of each port."""

@@ -155,8 +155,11 @@ def check_config(config_path: Path | None) -> None:
 def _summary(settings: Settings) -> OutputRow:
     server, metrics = settings.server, settings.metrics
     scheme = "http" if server.tls_cert_file is None else "https"
+    address = f"{scheme}://{server.host}:{server.port}"
+    if server.direct_port is not None:
+        address += f" and http://{server.host}:{server.direct_port}"
     return {
-        "serves": f"{scheme}://{server.host}:{server.port} with {server.workers} workers",
+        "serves": f"{address} with {server.workers} workers",
         "as": f"{settings.brand.name}, {settings.brand.public_url}",
         "metrics": f"http://{metrics.host}:{metrics.port}/metrics",
         "redis": settings.redis.url,

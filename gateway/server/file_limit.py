@@ -26,7 +26,7 @@ class FileLimitError(Exception):
 
 def claim_files(settings: Settings) -> int:
     """
-    Raise the soft limit on open files as needed; return the connections a worker may accept.
+    Raise the soft limit on open files as needed; return the connections a port may have per worker.
 
     Children inherit the limit. If it is too low for `server.max_connections`, fewer connections are
     accepted and a warning is logged.
@@ -61,14 +61,20 @@ def claim_files(settings: Settings) -> int:
 
 def files_needed(settings: Settings) -> int:
     """Return the most files that a worker may have open at once."""
-    return settings.server.max_connections + _upstream_connections(settings) + RESERVED_FILES
+    clients = settings.server.max_connections * _ports(settings)
+    return clients + _upstream_connections(settings) + RESERVED_FILES
 
 
 def connections_within(settings: Settings, open_files: int) -> int:
-    """Return the client connections that fit; each may need one to an upstream."""
+    """Return the client connections of a port that fit; each may need one to an upstream."""
     free = open_files - RESERVED_FILES
-    fitting = max(free // 2, free - _upstream_connections(settings))
+    fitting = max(free // 2, free - _upstream_connections(settings)) // _ports(settings)
     return max(0, min(fitting, settings.server.max_connections))
+
+
+def _ports(settings: Settings) -> int:
+    """Return on how many ports a worker accepts `server.max_connections` each."""
+    return 1 if settings.server.direct_port is None else 2
 
 
 def _upstream_connections(settings: Settings) -> int:

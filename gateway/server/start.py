@@ -98,6 +98,8 @@ def run(settings: Settings, supervisor: Supervisor) -> int:
         "workers": settings.server.workers,
         "metrics": f"{settings.metrics.host}:{settings.metrics.port}",
     }
+    if settings.server.direct_port is not None:
+        serving["direct"] = f"{settings.server.host}:{settings.server.direct_port}"
     try:
         code = supervisor.run(lambda: logger.info("gateway_started", extra=serving))
     except (FileLimitError, ListenError) as failure:

@@ -30,7 +30,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 import msgspec
 
@@ -154,7 +153,7 @@ class Supervisor:
             self._stop_children()
             self._stopped.set()
 
-    def load_app(self, link: WorkerLink) -> Callable[..., Any]:
+    def load_app(self, link: WorkerLink) -> Worker:
         """Return the ASGI application; called in each worker process."""
         end_with_parent(self._pid)
         return Worker(self.settings, self._counters, self._runtime, link)

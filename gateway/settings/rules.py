@@ -56,6 +56,7 @@ def _check_listening(settings: Settings) -> Iterator[str]:
     server = settings.server
     if server.port == settings.metrics.port:
         yield f"metrics.port: {server.port} is already used by server.port"
+    yield from _check_direct_port(settings)
     yield from _check_networks(server.trusted_proxies, "server.trusted_proxies")
     yield from _check_console(settings)
     if (server.tls_cert_file is None) != (server.tls_key_file is None):
@@ -66,6 +67,21 @@ def _check_listening(settings: Settings) -> Iterator[str]:
     yield from url_error("brand.public_url", settings.brand.public_url)
     yield from _check_telemetry(settings.telemetry)
     yield from one_of("admin", settings.admin.token_env, settings.admin.token_file, "token")
+
+
+def _check_direct_port(settings: Settings) -> Iterator[str]:
+    server, path = settings.server, "server.direct_port"
+    if server.direct_port is None:
+        return
+    for section in ("server", "metrics", "console"):
+        is_used = section != "console" or settings.runs_console
+        if is_used and server.direct_port == getattr(settings, section).port:
+            yield f"{path}: {server.direct_port} is already used by {section}.port"
+    if server.tls_cert_file is not None:
+        yield (
+            f"{path}: {server.direct_port} would serve in clear text what server.tls_cert_file "
+            "encrypts; remove one of them"
+        )
 
 
 def _check_console(settings: Settings) -> Iterator[str]:

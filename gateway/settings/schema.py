@@ -9,10 +9,11 @@ them. Structs that are made in code are not checked.
 from __future__ import annotations
 
 from gateway.settings.billing import Money
+from gateway.settings.brand import Brand
 from gateway.settings.console import Console, Mail, Oidc
 from gateway.settings.kept.calls import Idempotency, Responses
 from gateway.settings.kept.stores import Redis, Sql
-from gateway.settings.service import Admin, Brand, Keys, Metrics, Server
+from gateway.settings.service import Admin, Keys, Metrics, Server
 from gateway.settings.telemetry import Telemetry
 from gateway.settings.types import Section
 from gateway.settings.upstreams.catalogue import CatalogueInSql

@@ -1,4 +1,4 @@
-"""The sections `brand`, `server`, `metrics`, `admin` and `keys`: the service itself."""
+"""The sections `server`, `metrics`, `admin` and `keys`: the service itself."""
 
 from __future__ import annotations
 
@@ -17,33 +17,6 @@ from gateway.settings.types import (
     Text,
 )
 
-
-class Brand(Section, frozen=True):
-    """The names under which the service presents itself."""
-
-    name: Annotated[Text, Meta(description="Name shown on pages and in documents.")] = "Capio"
-    model_prefix: Annotated[
-        str,
-        Meta(
-            pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,31}/)?\Z",
-            description="Optional prefix of model names in requests, removed before the lookup.",
-            extra={"allowed": 'a short name with a slash at its end like "capio/", or ""'},
-        ),
-    ] = "capio/"
-    key_prefix: Annotated[
-        str,
-        Meta(
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,30}[_-]\Z",
-            description="Prefix of API keys. It distinguishes them from other vendors' keys. Keys"
-            " created under another prefix are no longer accepted.",
-            extra={"allowed": 'a short name that ends in - or _ like "sk-capio-live-"'},
-        ),
-    ] = "sk-capio-live-"
-    public_url: Annotated[
-        Text, Meta(description="Base URL that clients use, shown on pages and in documents.")
-    ] = "http://127.0.0.1:8080"
-
-
 LogFormat = Literal["auto", "json", "text"]
 
 
@@ -54,6 +27,14 @@ class Server(Section, frozen=True):
         Text, Meta(description='Address to listen on; `"0.0.0.0"` for all IPv4 addresses.')
     ] = "127.0.0.1"
     port: Annotated[Port, Meta(description="TCP port to listen on.")] = 8080
+    direct_port: Annotated[
+        Port | None,
+        Meta(
+            description="Second TCP port, which the workers serve on their own event loop, at less"
+            " CPU per request. HTTP/1.1 without TLS, for a load balancer in front. If not set,"
+            " there is none. See [the direct port](operations.md#the-direct-port).",
+        ),
+    ] = None
     workers: Annotated[
         int,
         Meta(
@@ -96,7 +77,7 @@ class Server(Section, frozen=True):
         Count,
         Meta(
             description="Maximum open client connections. Beyond it no connection is accepted.",
-            extra={"unit": "connections per worker"},
+            extra={"unit": "connections per worker and port"},
         ),
     ] = 8192
     max_in_flight: Annotated[

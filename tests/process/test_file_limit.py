@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.server.file_limit import RESERVED_FILES, connections_within, files_needed
@@ -57,7 +58,13 @@ def test_every_file_is_counted() -> None:
         providers=[Provider(name="p", openai=ENDPOINT, max_connections=100_000)],
     )
 
+    direct = msgspec.structs.replace(
+        SETTINGS, server=msgspec.structs.replace(SETTINGS.server, direct_port=8081)
+    )
+
     assert files_needed(SETTINGS) == 1000 + 200 + RESERVED_FILES
+    assert files_needed(direct) == 2000 + 200 + RESERVED_FILES
+    assert connections_within(direct, files_needed(direct) - 2) == 999
     assert files_needed(huge) == 1000 + 600 + RESERVED_FILES
 
 

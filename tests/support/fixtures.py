@@ -36,8 +36,8 @@ def gateway(
     """One gateway of two workers for the whole run, in front of both upstreams."""
     # A proxy of the machine's environment must not stand between clients and the loopback.
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
-    service = Service(tmp_path_factory.mktemp("gateway"), demo_upstream, raw_upstream)
+    service = Service(tmp_path_factory.mktemp("gateway"), demo_upstream, raw_upstream, direct=True)
     try:
-        yield service.start()
+        yield service.start().on_port(direct=False)
     finally:
         service.stop()

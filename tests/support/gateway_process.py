@@ -53,6 +53,7 @@ class GatewayProcess:
             `[redis]` its commands have 400 ms; without `max_loop_lag_ms` no lag refuses calls;
             idle connections are closed after 6 s.
         environment: Added to this process's own.
+        direct: Whether it has a direct port.
         open_files: Its limit on open files, soft and hard; None leaves that of this process.
         forked: Whether it is a fork (see `tests.support.forked`) rather than a Python of its own.
     """
@@ -66,6 +67,7 @@ class GatewayProcess:
         server: str = "",
         extra: str = "",
         environment: dict[str, str] | None = None,
+        direct: bool = False,
         open_files: int | None = None,
         forked: bool = True,
     ) -> None:
@@ -75,6 +77,7 @@ class GatewayProcess:
         self.home = home
         self.port = free_port()
         self.metrics_port = free_port()
+        self.direct_port = free_port() if direct else 0
         self.data_dir = home / "data"
         self.config_path = home / "capio.toml"
         self.log_path = home / "gateway.log"
@@ -89,6 +92,8 @@ class GatewayProcess:
         times += "" if "drain_s" in server else "drain_s = 0\n"
         if "idle_timeout_s" not in server and "header_timeout_s" not in server:
             times += "idle_timeout_s = 6.0\n"  # replaced workers wait for idle clients
+        if direct:
+            times += f"direct_port = {self.direct_port}\n"
         if "[redis]" not in extra + config:
             # For want of CPU a reply may take longer than the default, which refuses calls.
             extra += "\n[redis]\ncommand_timeout_ms = 400\n"

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import closing
+from copy import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,6 +98,7 @@ class Service:
         demo: An upstream that is already there.
         raw: Another, or none.
         workers, server, extra: As `GatewayProcess`.
+        direct: Whether `port` is its direct port, see `on_port`.
     """
 
     def __init__(
@@ -108,13 +110,23 @@ class Service:
         workers: int = 2,
         server: str = "",
         extra: str = "",
+        direct: bool = False,
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         key_file = home / "upstream.key"
         key_file.write_text(UPSTREAM_KEY)
         config = demo.config() + (raw.config(str(key_file)) if raw else "")
-        self.process = GatewayProcess(home, config, workers=workers, server=server, extra=extra)
+        self.process = GatewayProcess(
+            home, config, workers=workers, server=server, extra=extra, direct=direct
+        )
         self._account = ""
+        self._is_direct = direct
+
+    def on_port(self, *, direct: bool) -> Service:
+        """Return this gateway, as it is reached on one of its two ports."""
+        view = copy(self)
+        view._is_direct = direct
+        return view
 
     def start(self) -> Service:
         """Start it and make an account."""
@@ -130,12 +142,13 @@ class Service:
     @property
     def port(self) -> int:
         """Where it listens."""
-        return self.process.port
+        return self.process.direct_port if self._is_direct else self.process.port
 
     @property
     def url(self) -> str:
         """Its address, without a path."""
-        return self.process.base_url
+        direct = f"http://127.0.0.1:{self.process.direct_port}"
+        return direct if self._is_direct else self.process.base_url
 
     def new_account_key(self, name: str) -> Key:
         """Make a key of a new account."""

@@ -18,6 +18,7 @@ from gateway.build_kind import build_kind
 from gateway.cli.diagnosis.findings import Finding, error, ok, warning
 from gateway.server.file_limit import FEWEST_CONNECTIONS, connections_within, files_needed
 from gateway.settings import Settings
+from gateway.settings.urls import is_loopback
 
 _LITTLE_DISK = 1 << 30
 _TOO_LITTLE_DISK = 100 << 20
@@ -30,6 +31,7 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
     yield ok("gateway", f"{__version__}, {build_kind()}, on Python {platform.python_version()}")
     yield from _check_data_dir(Path(settings.server.data_dir).absolute())
     yield from _check_files(settings)
+    yield from _check_direct_port(settings)
     cert, key = settings.server.tls_cert_file, settings.server.tls_key_file
     if cert is not None and key is not None:
         yield from _check_certificate(cert, key)
@@ -65,6 +67,32 @@ def _check_files(settings: Settings) -> Iterator[Finding]:
     remedy = f"raise it to {wanted} (ulimit -n, LimitNOFILE=)"
     judge = error if fitting < min(FEWEST_CONNECTIONS, settings.server.max_connections) else warning
     yield judge(subject, detail, remedy)
+
+
+def _check_direct_port(settings: Settings) -> Iterator[Finding]:
+    server = settings.server
+    if server.direct_port is None:
+        return
+    subject = f"server.direct_port {server.direct_port}"
+    if server.direct_port < _first_unprivileged_port() and os.geteuid() != 0:
+        yield error(
+            subject, "only root may listen on it", "choose a port from 1024 on, as for server.port"
+        )
+    elif not is_loopback(f"http://{server.host}") and not server.trusted_proxies:
+        yield warning(
+            subject,
+            "it is for a load balancer, and server.trusted_proxies names none",
+            "list the balancer there, or all clients have its address",
+        )
+    else:
+        yield ok(subject, "it is served beside server.port, without TLS")
+
+
+def _first_unprivileged_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return 1024
 
 
 def _check_certificate(cert: str, key: str) -> Iterator[Finding]:

@@ -12,12 +12,14 @@ import logging
 import os
 import select
 import signal
+import socket
 import sys
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from granian import _signals
 from granian._granian import SocketHolder, WorkerSignal
@@ -40,7 +42,15 @@ MAX_HEAD_BYTES = 64 * 1024
 TICK_S = 0.1
 _LONGEST_QUIET_S = 30.0
 
-App = Callable[..., Any]
+
+class App(Protocol):
+    """An ASGI application that knows when its worker stops."""
+
+    def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Awaitable[None]:
+        """Serve a request."""
+
+    def stop_accepting(self) -> None:
+        """Close what it has opened to clients itself."""
 
 
 class WorkerServer(MPServer):
@@ -97,6 +107,8 @@ class WorkerServer(MPServer):
             grace_s=server.grace_s,
             quiet_s=min(server.idle_timeout_s + 1, _LONGEST_QUIET_S),
         )
+        self._direct_port = server.direct_port
+        self._max_connections = max_connections
         self.pool = Pool(server.workers, self._spawn, limits, self._close_listeners)
 
     def run(self) -> int:
@@ -124,6 +136,11 @@ class WorkerServer(MPServer):
 
     def _init_shared_socket(self) -> None:
         self._listeners = open_listeners(self.bind_addr, self.bind_port, self.backlog, self.workers)
+        self._direct: list[socket.socket] = []
+        if self._direct_port is not None:
+            self._direct = open_listeners(
+                self.bind_addr, self._direct_port, self.backlog, self.workers, "server.direct_port"
+            )
         # Only on Linux does Granian call `listen` again, with the backlog.
         more = (self.backlog,) if sys.platform == "linux" else ()
         self._holders = [
@@ -136,7 +153,7 @@ class WorkerServer(MPServer):
         self._close_listeners()
 
     def _close_listeners(self) -> None:
-        close_all(self._listeners)
+        close_all([*self._listeners, *self._direct])
 
     def _spawn_workers(self, spawn_target: Callable[..., None], _: object) -> None:
         self._target = spawn_target
@@ -146,12 +163,21 @@ class WorkerServer(MPServer):
         revision, supervisor = self.pool.revision, os.getpid()
 
         def load() -> App:
-            # Granian reads this name in the worker, after the call of `load`.
-            _signals.set_loop_signals = shutdown_signal
             port = self._listeners[slot].getsockname()[1]
             descriptor = keep_only(self._listeners, slot)
-            link = WorkerLink(state, revision, supervisor, port, lambda: stop_accepting(descriptor))
-            return self._load(link)
+            link = WorkerLink(
+                state,
+                revision,
+                supervisor,
+                port,
+                lambda: stop_accepting(descriptor),
+                socket.socket(fileno=keep_only(self._direct, slot)) if self._direct else None,
+                self._max_connections,
+            )
+            app = self._load(link)
+            # Granian reads this name in the worker, after the call of `load`.
+            _signals.set_loop_signals = partial(shutdown_signal, on_stop=app.stop_accepting)
+            return app
 
         self.renew_tls()
         self._shd: Any = self._holders[slot]
@@ -176,7 +202,7 @@ class WorkerServer(MPServer):
         self.interrupt_children.clear()
 
 
-def shutdown_signal(loop: AbstractEventLoop) -> WorkerSignal:
+def shutdown_signal(loop: AbstractEventLoop, on_stop: Callable[[], None]) -> WorkerSignal:
     """
     Return Granian's shutdown event, which the first SIGTERM or SIGINT sets.
 
@@ -184,6 +210,10 @@ def shutdown_signal(loop: AbstractEventLoop) -> WorkerSignal:
     taken: a second signal would block the event loop for ever. Two at once are usual: Ctrl-C goes
     to the whole process group, systemd stops a whole control group, and the supervisor terminates
     its workers as well.
+
+    Args:
+        loop: The worker's.
+        on_stop: Called with the first signal; Granian stops accepting by itself.
     """
     event = WorkerSignal()
     received: list[int] = []
@@ -191,6 +221,7 @@ def shutdown_signal(loop: AbstractEventLoop) -> WorkerSignal:
     def stop(number: int) -> None:
         received.append(number)
         if len(received) == 1:
+            on_stop()
             event.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):

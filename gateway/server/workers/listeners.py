@@ -17,9 +17,16 @@ class ListenError(Exception):
     """The gateway cannot listen; the message names the address and the reason."""
 
 
-def open_listeners(host: str, port: int, backlog: int, slots: int) -> list[socket.socket]:
+def open_listeners(
+    host: str, port: int, backlog: int, slots: int, setting: str = "server.port"
+) -> list[socket.socket]:
     """
     Return one listening socket per slot.
+
+    Args:
+        host, port, backlog: Where to listen.
+        slots: How many sockets.
+        setting: The one that the port is from, for errors.
 
     Raises:
         ListenError: The address cannot be used.
@@ -33,7 +40,7 @@ def open_listeners(host: str, port: int, backlog: int, slots: int) -> list[socke
         close_all(opened)
         raise ListenError(
             f"The gateway cannot listen on {host}:{port}: {failure.strerror or failure}."
-            " Change server.host or server.port, or stop what uses the port."
+            f" Change server.host or {setting}, or stop what uses the port."
         ) from failure
     return opened if len(opened) == slots else opened * slots
 

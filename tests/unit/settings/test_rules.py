@@ -196,6 +196,20 @@ def test_parse_agreeing_settings_have_no_error() -> None:
             "[metrics]\nport = 8080\n[[models]]",
             "metrics.port: 8080 is already used by server.port",
         ),
+        *(
+            (
+                "[[models]]",
+                f"[server]\ndirect_port = {port}\n[[models]]",
+                f"server.direct_port: {port} is already used by {section}.port",
+            )
+            for section, port in (("server", 8080), ("metrics", 9464), ("console", 8079))
+        ),
+        (
+            "[[models]]",
+            '[server]\ndirect_port = 8081\ntls_cert_file = "/c"\ntls_key_file = "/k"\n[[models]]',
+            "server.direct_port: 8081 would serve in clear text what server.tls_cert_file "
+            "encrypts; remove one of them",
+        ),
         (
             "[[models]]",
             '[sql]\nurl = "mysql://db/x"\n[[models]]',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,23 @@ def test_data_directory_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     }
 
     assert found[f"data directory {path}"].state is State.ERROR
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "trusted", "state"),
+    [
+        ("127.0.0.1", 8081, [], State.OK),
+        ("0.0.0.0", 8081, ["10.0.0.0/8"], State.OK),
+        ("0.0.0.0", 8081, [], State.WARNING),
+        ("127.0.0.1", 81, [], State.ERROR),
+    ],
+)
+def test_direct_port_is_for_a_load_balancer(
+    monkeypatch: pytest.MonkeyPatch, host: str, port: int, trusted: list[str], state: State
+) -> None:
+    """Its address must be known, and the port one that the user may open."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    server = Server(host=host, direct_port=port, trusted_proxies=trusted)
+    found = {each.subject: each for each in check_machine(Settings(server=server))}
+
+    assert found[f"server.direct_port {port}"].state is state

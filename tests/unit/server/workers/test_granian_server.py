@@ -64,7 +64,7 @@ def test_only_the_first_signal_reaches_granian(monkeypatch: pytest.MonkeyPatch) 
     loop = uvloop.new_event_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        assert shutdown_signal(loop) is event
+        assert shutdown_signal(loop, on_stop=lambda: sets.append("stop")) is event
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
             loop.call_soon(signal.raise_signal, number)
         loop.call_later(0.05, loop.stop)
@@ -74,7 +74,7 @@ def test_only_the_first_signal_reaches_granian(monkeypatch: pytest.MonkeyPatch) 
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    assert sets == ["set"]
+    assert sets == ["stop", "set"]
 
 
 def test_granian_takes_the_signals_from_the_replaced_function() -> None:
