@@ -359,7 +359,7 @@ def test_any_sequence_of_bookings_keeps_sum_and_balance_equal(sql_settings: Sett
             machine: Any = partial(LedgerMachine, runner.run, database)
             run_state_machine_as_test(
                 machine,
-                settings=profile(max_examples=15, stateful_step_count=20, deadline=None),
+                settings=profile(max_examples=8, stateful_step_count=20, deadline=None),
             )
         finally:
             runner.run(database.aclose())
