@@ -2,6 +2,7 @@
 Compares the gateway with nginx and other gateways: CPU of the whole process tree, latency, memory.
 
     python -m bench.run [--rounds 5] [--seconds 2] [--scenario NAME ...] [--peer NAME ...]
+                        [--gateway NAME=TREE[:PYTHON] ...]
                         [--save FILE] [--around COMMAND --slice 180 --pause 60]
 
 All systems run on the first core, each with all its processes; mock upstream and load generator
@@ -30,7 +31,15 @@ from bench.harness.processes import Noise
 from bench.harness.results import Record, Results, environment
 from bench.harness.rounds import Slices, expected_s, groups
 from bench.harness.scenarios import MODELS, SCENARIOS, Scenario, chosen
-from bench.harness.systems import PROXY, System, Upstream, mock_upstream, nginx, whole_gateway
+from bench.harness.systems import (
+    PROXY,
+    Build,
+    System,
+    Upstream,
+    mock_upstream,
+    nginx,
+    whole_gateway,
+)
 from bench.harness.tables import printed
 from bench.peers import PEERS
 from bench.peers.process import AbsentError, Place
@@ -45,6 +54,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
     parser.add_argument("--scenario", action="append", choices=[each.name for each in SCENARIOS])
     parser.add_argument("--peer", action="append", choices=[*PEERS, "all"], default=[])
+    parser.add_argument(
+        "--gateway", action="append", type=Build.parse, default=[], metavar="NAME=TREE[:PYTHON]",
+        help="another build of the gateway, or this one on another interpreter",
+    )  # fmt: skip
     parser.add_argument("--save", type=Path, help="keep the results as JSON in this file")
     parser.add_argument("--around", help="command to run with `begin` and `end` around slices")
     parser.add_argument("--slice", type=float, default=180.0, help="seconds of a slice")
@@ -67,7 +80,7 @@ def main() -> None:
     # Processes that this one has started must end with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     peers = list(PEERS) if "all" in options.peer else options.peer
-    with started(peers, system_cores, load_cores, results) as systems:
+    with started(peers, options.gateway, system_cores, load_cores, results) as systems:
         results.systems = {system.name: system.about for system in systems}
         scenarios = chosen(options.scenario)
         try:
@@ -79,8 +92,9 @@ def main() -> None:
 
 @contextmanager
 def started(
-    peers: Sequence[str], cores: set[int], load_cores: set[int], results: Results
-) -> Iterator[list[System]]:
+    peers: Sequence[str], builds: Sequence[Build], cores: set[int], load_cores: set[int],
+    results: Results,
+) -> Iterator[list[System]]:  # fmt: skip
     """Start everything; peers that cannot be started are noted as absent."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         home = Path(directory)
@@ -91,6 +105,10 @@ def started(
             stack.enter_context(nginx(home / "nginx", upstream, cores)),
             stack.enter_context(whole_gateway("capio", home / "capio", upstream, cores, MODELS)),
         ]
+        for build in builds:
+            own_home = home / f"build-{build.name}"
+            gateway = whole_gateway(build.name, own_home, upstream, cores, MODELS, build=build)
+            systems.append(stack.enter_context(gateway))
         for system in systems:
             report(verify(system), results)
         for name in peers:

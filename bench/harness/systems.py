@@ -204,19 +204,55 @@ def _made_key(process: GatewayProcess, name: str) -> str:
     return json.dumps(decoded[0] if isinstance(decoded, list) else decoded)
 
 
+@dataclass(frozen=True)
+class Build:
+    """
+    A gateway of another checkout, wheel or interpreter, which serves the same database.
+
+    Args:
+        tree: The folder that has its package `gateway`.
+        python: The interpreter, with the dependencies.
+    """
+
+    name: str
+    tree: Path
+    python: str = sys.executable
+
+    @classmethod
+    def parse(cls, text: str) -> Build:
+        """
+        Return what `NAME=TREE` or `NAME=TREE:PYTHON` means.
+
+        Raises:
+            ValueError: The name is missing, or there is no gateway in the tree.
+        """
+        name, _, place = text.partition("=")
+        tree, _, python = place.partition(":")
+        if not (name and tree and Path(tree, "gateway", "cli").is_dir()):
+            raise ValueError(f"{text}: expected NAME=TREE[:PYTHON], where TREE/gateway is one")
+        return cls(name, Path(tree).resolve(), python or sys.executable)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What lets the interpreter find the tree, and not the directory that it is started in."""
+        return {"PYTHONPATH": str(self.tree), "PYTHONSAFEPATH": "1"}
+
+
 @contextmanager
 def whole_gateway(
     name: str, home: Path, upstream: Upstream, cores: set[int], models: tuple[str, ...],
-    workers: int = 1,
+    workers: int = 1, build: Build | None = None,
 ) -> Iterator[System]:  # fmt: skip
     """
     Run the gateway with all its processes on these cores, and with room for many streams.
+
+    It is this one, unless a build is given.
 
     Nothing else differs from the defaults, except that an event loop's lag refuses no call: the
     scenarios are meant to saturate it.
     """
     text = config(upstream.port, models, f"max_connections = {MOST_STREAMS}")
-    environment = {}
+    environment = build.environment if build else {}
     if upstream.certificate:
         text += provider("tls", f"https://localhost:{upstream.tls_port}")
         text += '[[models]]\nname = "tls-short"\nprices = { input = "1", output = "2" }\n'
@@ -227,7 +263,7 @@ def whole_gateway(
     with started_on(cores):
         process = GatewayProcess(
             home, text, workers=workers, server=server, environment=environment, forked=False,
-            extra="[routing]\nprobes = false\n",
+            extra="[routing]\nprobes = false\n", python=build.python if build else sys.executable,
         )  # fmt: skip
         process.launch()
     try:

@@ -6,7 +6,6 @@ Mutable: the phases fill it in, `record` reads it. It never holds a raw key or a
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 
 from gateway.core.idempotency import GrantedClaim
@@ -17,6 +16,40 @@ from gateway.ports import Reservation
 from gateway.protocols.streams.meter import StreamMeter
 
 _OF_ATTEMPT = ("attempt", "drained", "dropped", "hides_reasoning", "status")
+_FIELDS = (
+    "address",
+    "attempt",
+    "attempts",
+    "chain",
+    "client_wire",
+    "cost_nanousd",
+    "drained",
+    "dropped",
+    "ended_at",
+    "endpoint",
+    "error",
+    "first_sent_at",
+    "granted_claim",
+    "hedge",
+    "hides_reasoning",
+    "input_estimate",
+    "lost",
+    "lost_nanousd",
+    "model",
+    "model_asked",
+    "origin",
+    "outcome",
+    "principal",
+    "request_id",
+    "reservation",
+    "spans",
+    "started_at",
+    "status",
+    "stream",
+    "trace",
+    "upstream_cost_nanousd",
+    "user_agent",
+)
 _WITHOUT_OUTPUT = (Endpoint.COUNT_TOKENS, Endpoint.EMBEDDINGS)
 
 
@@ -71,40 +104,7 @@ class Call:
     Times are monotonic seconds; `outcome` is decided at the end, see `pipeline.settlement`.
     """
 
-    __slots__ = (
-        "address",
-        "attempt",
-        "attempts",
-        "chain",
-        "client_wire",
-        "cost_nanousd",
-        "drained",
-        "dropped",
-        "ended_at",
-        "endpoint",
-        "error",
-        "first_sent_at",
-        "granted_claim",
-        "hedge",
-        "hides_reasoning",
-        "input_estimate",
-        "lost",
-        "lost_nanousd",
-        "model",
-        "model_asked",
-        "origin",
-        "outcome",
-        "principal",
-        "request_id",
-        "reservation",
-        "spans",
-        "started_at",
-        "status",
-        "stream",
-        "trace",
-        "upstream_cost_nanousd",
-        "user_agent",
-    )
+    __slots__ = _FIELDS
 
     def __init__(self, request_id: str, endpoint: Endpoint, client_wire: Wire, now: float) -> None:
         self.request_id = request_id
@@ -221,7 +221,10 @@ class Call:
 
     def fork(self, *, hedge: bool) -> Call:
         """Return a copy for one of several attempts at the same time; see `adopt`."""
-        fork = copy.copy(self)
+        fork = Call(self.request_id, self.endpoint, self.client_wire, self.started_at)
+        # Compiled classes cannot be copied by `copy.copy`.
+        for name in _FIELDS:
+            setattr(fork, name, getattr(self, name))
         fork.origin, fork.hedge, fork.attempt = self, hedge, None
         return fork
 

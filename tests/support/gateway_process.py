@@ -56,6 +56,7 @@ class GatewayProcess:
         direct: Whether it has a direct port.
         open_files: Its limit on open files, soft and hard; None leaves that of this process.
         forked: Whether it is a fork (see `tests.support.forked`) rather than a Python of its own.
+        python: The interpreter of one that is no fork.
     """
 
     def __init__(
@@ -70,10 +71,12 @@ class GatewayProcess:
         direct: bool = False,
         open_files: int | None = None,
         forked: bool = True,
+        python: str = sys.executable,
     ) -> None:
         self._environment = environment or {}
         self._limit = ["prlimit", f"--nofile={open_files}"] if open_files else []
         self._forked = forked and not open_files
+        self._python = python
         self.home = home
         self.port = free_port()
         self.metrics_port = free_port()
@@ -136,7 +139,7 @@ class GatewayProcess:
             return
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._limit, sys.executable, "-m", "gateway.cli", *arguments],
+                [*self._limit, self._python, "-m", "gateway.cli", *arguments],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

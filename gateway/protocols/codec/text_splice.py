@@ -53,7 +53,8 @@ class TextSplice:
         """Return the translation of whole text events; None: translate them in the usual way."""
         before, after = self._before, self._after
         if chunk.startswith(before) and chunk.endswith(after):
-            text = chunk[len(before) : -len(after)]
+            # Where they overlap it is empty: compiled code cannot slice bytes to before the start.
+            text = chunk[len(before) : max(len(chunk) - len(after), len(before))]
             if _PLAIN(text) is not None:
                 if text.isascii() or _is_utf8(text):
                     self.last = text

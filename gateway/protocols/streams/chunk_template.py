@@ -61,11 +61,14 @@ def common_template(first: bytes, second: bytes) -> ChunkTemplate | None:
     after = _common_start(first[::-1], second[::-1])
     start = first.rfind(b'"', 0, before) + 1
     end = first.find(b'"', max(len(first) - after, start))
+    # Compiled code cannot slice bytes to before the start.
+    if end < 0 or len(second) - len(first) < start - end:
+        return None
     suffix = first[end:]
     contents = (first[start:end], second[start : len(second) - len(suffix)])
     # Outside a string, the difference may be a number: the index of choices with equal content.
     in_string = first[: max(start - 1, 0)].rstrip(b" ").endswith(b":")
-    if not in_string or end < 0 or any(b'"' in each or b"\n" in each for each in contents):
+    if not in_string or any(b'"' in each or b"\n" in each for each in contents):
         return None
     return ChunkTemplate(first[:start], suffix)
 

@@ -9,6 +9,7 @@ tests/unit/server/workers/test_granian_server.py fails if another version of Gra
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import select
 import signal
@@ -113,6 +114,8 @@ class WorkerServer(MPServer):
 
     def run(self) -> int:
         """Serve until SIGTERM, SIGINT or a failure; return the exit code."""
+        # Workers inherit what the supervisor has loaded; Python 3.14 forks only on request.
+        multiprocessing.set_start_method("fork", force=True)
         self.serve(target_loader=self._unused_loader, wrap_loader=False)
         return 1 if self.pool.failed else 0
 

@@ -72,6 +72,43 @@ def test_compiled_module_has_no_attribute_that_is_reserved_in_c(source: Path) ->
     assert found.keys() & RESERVED_IN_C == set()
 
 
+def suspended_while_handling(tree: ast.AST) -> list[int]:
+    """Return the lines that wait in `except` or `finally`, and those of `async with`."""
+    waits = (ast.Await, ast.Yield, ast.YieldFrom, ast.AsyncFor, ast.AsyncWith)
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        handling: list[ast.stmt] = []
+        if isinstance(node, ast.AsyncWith):
+            lines.add(node.lineno)
+        elif isinstance(node, ast.Try):
+            handling = [*node.finalbody, *(each for one in node.handlers for each in one.body)]
+        for statement in handling:
+            lines |= {each.lineno for each in ast.walk(statement) if isinstance(each, waits)}
+    return sorted(lines)
+
+
+@pytest.mark.parametrize("source", COMPILED.values(), ids=COMPILED)
+def test_compiled_coroutine_does_not_wait_while_it_handles_an_exception(source: Path) -> None:
+    """As mypyc compiles it, whatever the thread runs next may raise that exception again."""
+    assert suspended_while_handling(ast.parse(source.read_text("utf-8"))) == []
+
+
+def test_waiting_while_an_exception_is_handled_is_found() -> None:
+    """In each of the statements that handle one, and not in what they guard."""
+    source = """
+async def wait():
+    try:
+        await first()
+    except OSError:
+        await second()
+    finally:
+        await third()
+    async with lock:
+        pass
+"""
+    assert suspended_while_handling(ast.parse(source)) == [6, 8, 9]
+
+
 def test_interpreted_modules_derive_no_class_from_a_compiled_one() -> None:
     """Such a class could not be instantiated, in the compiled build only."""
     made = {name for source in COMPILED.values() for name, _ in classes(source)}

@@ -40,6 +40,7 @@ def test_framing_of_two_events_fits_others_of_the_kind_only() -> None:
         (b"", event("x")),
         (event("x"), event("x") + event("y")),
         (b'data: {"at":1,"content":"x"}\n\n', b'data: {"at":2,"content":"y"}\n\n'),
+        (b'data: {"content":"xy"}\n\n', b'data: {"content":"}\n\n'),
     ],
 )
 def test_framing_of_events_that_differ_elsewhere_is_unknown(first: bytes, second: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import multiprocessing
 import signal
 import socket
 from pathlib import Path
@@ -126,3 +127,23 @@ def test_renewed_certificate_is_for_the_next_workers(
 
     assert server.ssl_ctx[0] is True
     assert "certificate_rejected" in caplog.text
+
+
+def test_workers_are_forks_whatever_python_starts_by_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python 3.14 would start new interpreters, to which what was loaded cannot be sent."""
+    before = multiprocessing.get_start_method()
+    server = WorkerServer.__new__(WorkerServer)
+    used: list[str] = []
+    server.pool = SimpleNamespace(failed=False)  # type: ignore[assignment]
+    monkeypatch.setattr(
+        WorkerServer, "serve", lambda *_, **__: used.append(multiprocessing.get_start_method())
+    )
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        assert server.run() == 0
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+
+    assert used == ["fork"]

@@ -1,0 +1,25 @@
+"""Naming another build of the gateway for a run."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.harness.systems import Build
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_build_is_a_tree_with_an_interpreter() -> None:
+    """The interpreter is this one unless it is given."""
+    build = Build.parse(f"next={ROOT}:/usr/bin/python3.13")
+
+    assert (build.name, build.tree, build.python) == ("next", ROOT, "/usr/bin/python3.13")
+    assert build.environment["PYTHONPATH"] == str(ROOT)
+    assert Build.parse(f"pure={ROOT}").python != build.python
+
+
+@pytest.mark.parametrize("text", [str(ROOT), f"={ROOT}", f"odd={ROOT / 'docs'}", "odd="])
+def test_build_without_a_name_or_a_gateway_is_refused(text: str) -> None:
+    """Before anything is started."""
+    with pytest.raises(ValueError, match=r"expected NAME=TREE\[:PYTHON\]"):
+        Build.parse(text)
