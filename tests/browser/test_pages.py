@@ -70,6 +70,7 @@ OPERATORS = (
     "/admin-ui/keys",
     "/admin-ui/requests",
     "/admin-ui/providers",
+    "/admin-ui/catalogue",
     "/admin-ui/people",
     "/admin-ui/codes",
     "/admin-ui/system",
