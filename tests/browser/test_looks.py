@@ -21,13 +21,14 @@ from tests.browser.test_pages import (
     OPERATORS,
     PUBLIC,
     SIGNED_IN,
+    TIMEOUT_S,
 )
 from tests.support.browsing import visit
 from tests.support.console_gateway import LocalGateway
 from tests.support.gateway_process import GatewayProcess, free_port
 from tests.support.showcase import LONG_MODEL, LONG_MODELS, Shown, catalogue, fill_overlong
 
-pytestmark = [pytest.mark.browser, pytest.mark.process]
+pytestmark = [pytest.mark.browser, pytest.mark.process, pytest.mark.timeout(TIMEOUT_S)]
 
 WIDTHS = (320, 390, 768, 1000, 1440)
 

@@ -32,7 +32,10 @@ from tests.support.waiting import wait_until
 
 EVERY_WIDTH = os.environ.get("CAPIO_BROWSER_LONG") == "1"
 
-pytestmark = [pytest.mark.browser, pytest.mark.process]
+# The default of all tests, or time for every combination on a busy machine.
+TIMEOUT_S = 1800 if EVERY_WIDTH else 120
+
+pytestmark = [pytest.mark.browser, pytest.mark.process, pytest.mark.timeout(TIMEOUT_S)]
 
 PUBLIC = (
     "/",
