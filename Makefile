@@ -12,7 +12,7 @@ COMPILE := $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 
 	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make lock'
 
 .PHONY: run test collect check fmt lint types arch docs bench bench-check coverage fuzz mutants manifests check-deploy clean \
-	setup lock wheel-compiled test-compiled
+	setup lock wheel-compiled test-compiled test-built
 
 run: $(STAMP)
 	$(BIN)/capio demo
@@ -81,18 +81,22 @@ wheel-compiled: $(DEV_STAMP)
 	CAPIO_COMPILE=1 $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation \
 		--wheel-dir build/wheel .
 
-# Tests of running processes on that wheel, which is unpacked beside a copy of the tests, because
-# Python would else import the sources that are there. ON="tests/unit" runs others.
-ON ?= $(addprefix tests/process/test_,byte_fidelity.py disconnect.py stream_faults.py \
-	hedging.py anthropic_sdk.py openai_sdk.py)
+# Tests on that wheel, which is unpacked beside a copy of the tests, because Python would else import
+# the sources that are there: both wires, streams, clients that leave, kills, limits on bodies, and
+# meters. ON="tests/unit/core" runs others; `test-built` takes the wheel as it is.
+ON ?= $(addprefix tests/process/test_,byte_fidelity.py disconnect.py stream_faults.py hedging.py \
+	anthropic_sdk.py openai_sdk.py kill.py intake.py) tests/unit/protocols/streams
 COMPILED := build/compiled
 test-compiled: wheel-compiled
+	$(MAKE) test-built
+
+test-built:
 	rm -rf $(COMPILED)
 	mkdir -p $(COMPILED)
 	cp -R bench deploy docs tests *.md *.toml *.py *.lock Makefile Dockerfile $(COMPILED)
 	$(BIN)/python -m zipfile -e build/wheel/*.whl $(COMPILED)
 	cd $(COMPILED) && export PYTHONPATH=$$PWD && $(CURDIR)/$(BIN)/python -m gateway.cli --version \
-		| grep compiled && $(CURDIR)/$(BIN)/python -m pytest -n 2 $(SHARDED) $(ON)
+		| grep compiled && $(CURDIR)/$(BIN)/python -m pytest -n $(WORKERS) $(SHARDED) $(ON)
 
 # make fuzz TARGET=rewrite SECONDS=60; TARGET=all shares the seconds among all targets
 TARGET ?= all
