@@ -168,6 +168,14 @@ ALERTS = (
         "A new configuration was not applied ({{ $labels.result }}).",
         "Run `capio check-config`; the log names the errors.",
     ),
+    Alert(
+        "CapioCatalogueEntriesRejected",
+        "gateway_catalogue_rejected_entries > 0",
+        "5m",
+        "warning",
+        "{{ $value }} providers and models in SQL are not served.",
+        "The page Catalogue and `capio doctor` name their problems.",
+    ),
 )
 
 

@@ -183,7 +183,7 @@ class EdgeBuilder:
         self._stores = stores
         self._draining = draining
         self.running = RunningCalls()
-        self.entries = ServedEntries()
+        self.entries = ServedEntries(stores.metrics.catalogue_rejected.set)
         metering = stores.metering
         call_log = logs.CallLog(settings.server.log_format, pod=logs.pod_name())
         stack.callback(call_log.close)

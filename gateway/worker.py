@@ -28,6 +28,7 @@ from gateway.direct_port.server import DirectServer
 from gateway.edge.asgi import Edge
 from gateway.edge.first_heads import FirstHeads
 from gateway.pipeline.client.channel import ClientChannel, Receive, Scope, Send
+from gateway.pipeline.offload import offloaded
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.settings import Settings, read_text, resolve_secrets
 from gateway.settings.entries.credentials import StoredCredentials
@@ -86,6 +87,9 @@ class Worker:
         self._edge: Edge | None = None
         self._ending: asyncio.Task[None] | None = None
         self._stored = StoredCatalogue("")
+        self._replacing = asyncio.Lock()
+        """Held while the catalogue is replaced, by a reload of the file or a change in SQL."""
+        self._reloads: set[asyncio.Task[None]] = set()
         server = settings.server
         self._first_heads: FirstHeads | None = None
         if server.header_timeout_s < server.idle_timeout_s:
@@ -153,12 +157,13 @@ class Worker:
         )
         if settings.catalogue.sql:
             self._stored = await stores.catalogue.load()
-        catalogue = self._serve_at_start(settings)
+        catalogue = await self._serve_at_start(settings)
         await stores.share_health()
         self._state.applied = self._revision
         if self._first_heads is not None:
             self._first_heads.start()
             self._stack.callback(self._first_heads.stop)
+        self._stack.push_async_callback(self._end_reloads)
         self._pulse(asyncio.get_running_loop())
         if self._direct is not None:
             self._direct.start()
@@ -178,7 +183,10 @@ class Worker:
         if self._first_heads is not None:
             self._first_heads.tick()
         if self._state.wanted != self._revision:
-            self._reload(self._state.wanted)
+            self._revision = self._state.wanted
+            reload = loop.create_task(self._reload(self._revision))
+            self._reloads.add(reload)
+            reload.add_done_callback(self._reloads.discard)
         phase = self._orphaned_phase() or self._state.phase
         if phase is not self._phase:
             self._enter(phase)
@@ -218,50 +226,58 @@ class Worker:
         cancelled = await self._builder.running.end_all()
         logger.warning("calls_ended", extra={"calls": calls, "cancelled": cancelled})
 
-    def _reload(self, revision: int) -> None:
+    async def _reload(self, revision: int) -> None:
         """Serve new calls from the newer catalogue; keep the current one if that fails."""
-        assert self._builder is not None
-        self._revision = revision
         try:
-            settings = msgspec.json.decode(self._runtime.read_bytes(), type=Settings)
-            catalogue = self._serve(settings, self._stored)
+            async with self._replacing:
+                settings = msgspec.json.decode(self._runtime.read_bytes(), type=Settings)
+                catalogue = await self._serve(settings, self._stored)
+                self._settings = settings
         except Exception:  # no failure of a reload ends the worker
             logger.exception("catalogue_reload_failed")
             self._state.rejected = revision
             return
-        self._settings = settings
         self._state.applied = revision
         logger.info("catalogue_reloaded", extra={"models": len(catalogue.models)})
 
-    def _serve_at_start(self, settings: Settings) -> Catalogue:
+    async def _end_reloads(self) -> None:
+        for reload in self._reloads:
+            reload.cancel()
+        if self._reloads:
+            await asyncio.wait(self._reloads)
+
+    async def _serve_at_start(self, settings: Settings) -> Catalogue:
         """Serve the file and SQL; the file alone if SQL holds something that cannot be served."""
         try:
-            return self._serve(settings, self._stored)
+            return await self._serve(settings, self._stored)
         except Exception:  # whatever is in SQL, the worker starts
             logger.exception("catalogue_apply_failed", extra={"revision": self._stored.revision})
-            return self._serve(settings, StoredCatalogue(""))
+            return await self._serve(settings, StoredCatalogue(""))
 
-    def _apply_stored(self, stored: StoredCatalogue) -> None:
+    async def _apply_stored(self, stored: StoredCatalogue) -> None:
         """Serve new calls with changed entries of SQL; raises if that fails."""
-        catalogue = self._serve(self._settings, stored)
-        self._stored = stored
+        async with self._replacing:
+            catalogue = await self._serve(self._settings, stored)
+            self._stored = stored
         logger.info(
             "catalogue_changed",
             extra={"revision": stored.revision, "models": len(catalogue.models)},
         )
 
-    def _serve(self, settings: Settings, stored: StoredCatalogue) -> Catalogue:
+    async def _serve(self, settings: Settings, stored: StoredCatalogue) -> Catalogue:
         """Serve new calls from the file's settings and SQL's entries; running calls keep theirs."""
         assert self._builder is not None
-        served = serve_entries(settings, stored.entries)
+        # Thousands of entries take as long as hundreds of calls.
+        served = await offloaded(serve_entries, settings, stored.entries)
         self._edge = self._builder.edge(served.catalogue)
-        self._builder.entries.replace(stored.revision, served.problems)
+        self._builder.entries.replace(stored.revision, served.problems, served.rejected)
         return served.catalogue
 
 
 class _Served(NamedTuple):
     catalogue: Catalogue
     problems: list[str]
+    rejected: int
 
 
 def serve_entries(settings: Settings, stored: Sequence[StoredEntry]) -> _Served:
@@ -275,4 +291,4 @@ def serve_entries(settings: Settings, stored: Sequence[StoredEntry]) -> _Served:
     credentials = StoredCredentials(os.environ, read_text)
     merged = merge(settings, stored, capabilities, credentials.check)
     catalogue = build(merged.settings, secrets.providers | credentials.found)
-    return _Served(catalogue, merged.problems)
+    return _Served(catalogue, merged.problems, merged.rejected)

@@ -120,7 +120,7 @@ class Stores:
         if not self.settings.catalogue.sql:
             return
         self._serve(await self.follower.load())
-        self.follower.start(self._serve)
+        self.follower.start(self._follow)
         stack.push_async_callback(self.follower.aclose)
         announcing = asyncio.create_task(self._announcer.run(), name="catalogue-announcer")
         stack.push_async_callback(_cancel, announcing)
@@ -138,6 +138,9 @@ class Stores:
             self.settings, providers=settings.providers, models=settings.models
         )
         self._serve(self.follower.current)
+
+    async def _follow(self, stored: StoredCatalogue) -> None:
+        self._serve(stored)
 
     def _serve(self, stored: StoredCatalogue) -> None:
         """Use the models and prices of the file and of SQL."""

@@ -336,6 +336,12 @@ class Metrics:
             "When the configuration was last applied, at the start or by a reload, as Unix time.",
             "livemax",
         )
+        self.catalogue_rejected = self._gauge(
+            "gateway_catalogue_rejected_entries",
+            "Providers and models in SQL that are left out because they cannot be served, without"
+            " those that the file overrides; alert on any.",
+            "livemax",
+        )
 
     def _counter(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name, help_text, labels, registry=self._registry)

@@ -214,6 +214,7 @@ def test_a_broken_row_is_left_out_and_reported(gateway: Gateway) -> None:
     assert "models.broken.context: 0" in "\n".join(listed["broken"]["problems"])
     assert not listed["torn"]["in_force"]
     assert any("models.broken.context" in line for line in gateway.problems())
+    assert "gateway_catalogue_rejected_entries 3.0" in gateway.process.metrics()
     gateway.process.capio("restart")
     for _ in range(4):
         assert gateway.call().startswith(HELLO)

@@ -60,6 +60,11 @@ class Merged(msgspec.Struct, frozen=True):
     """Those of the file first, then those of SQL in their order."""
 
     @property
+    def rejected(self) -> int:
+        """How many entries of SQL cannot be served; those that the file overrides do not count."""
+        return sum(not (entry.in_force or entry.overridden) for entry in self.entries)
+
+    @property
     def problems(self) -> list[str]:
         """The problems of all entries."""
         return [problem for entry in self.entries for problem in entry.problems]
@@ -109,7 +114,8 @@ class _Merge:
         self._states: dict[tuple[str, str], MergedEntry] = {}
 
     def run(self, stored: Sequence[StoredEntry]) -> Merged:
-        own = self._of_file()
+        of_file = self._of_file()
+        own = set(of_file)
         for kind in KINDS:
             for entry in stored:
                 if entry.kind == kind:
@@ -118,10 +124,11 @@ class _Merge:
         settings = msgspec.structs.replace(
             self._file, providers=list(self._providers.values()), models=models
         )
-        of_file = [
-            MergedEntry(kind=kind, name=name, origin="file", in_force=True) for kind, name in own
+        first = [
+            MergedEntry(kind=kind, name=name, origin="file", in_force=True)
+            for kind, name in of_file
         ]
-        return Merged(settings, (*of_file, *self._states.values()))
+        return Merged(settings, (*first, *self._states.values()))
 
     def _of_file(self) -> list[tuple[Kind, str]]:
         providers: list[tuple[Kind, str]] = [("provider", e.name) for e in self._file.providers]
@@ -163,13 +170,14 @@ class _Merge:
         errors: list[str] = []
         model = read_table({**(entry.body or {}), "name": entry.name}, Model, errors, path)
         model = self._with_known_providers(model, path, problems)
-        first = dict(self._taken)
+        names = (model.name, *model.aliases)
+        first = {name: self._taken[name] for name in names if name in self._taken}
         prefix = self._file.brand.model_prefix
         errors += check_model(model, path, self._providers, prefix, first, self._check_caps)
         problems += errors
         if errors or not model.deployments:
             return False
-        self._taken = first
+        self._taken |= first
         self._models[model.name] = model
         return True
 

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from gateway.errors import GatewayError
 from gateway.store.catalogue.records import CatalogueRecords, StoredCatalogue
@@ -30,23 +30,30 @@ SQL_POLL_S = 30.0
 RETRY_S = 2.0
 """Pause after an announced change that could not be read."""
 
-Apply = Callable[[StoredCatalogue], None]
+Apply = Callable[[StoredCatalogue], Awaitable[None]]
 
 
 class ServedEntries:
-    """What a worker reports about the entries of SQL that it serves."""
+    """
+    What a worker reports about the entries of SQL that it serves.
 
-    def __init__(self) -> None:
+    Args:
+        count_rejected: Called with how many it cannot serve.
+    """
+
+    def __init__(self, count_rejected: Callable[[float], None]) -> None:
+        self._count_rejected = count_rejected
         self.revision = ""
         self.problems: list[str] = []
         """Why entries are left out, by the worker's environment."""
         self.changed = asyncio.Event()
 
-    def replace(self, revision: str, problems: list[str]) -> None:
+    def replace(self, revision: str, problems: list[str], rejected: int) -> None:
         """Report a new revision soon; log the problems that are new."""
         for problem in problems:
             if problem not in self.problems:
                 logger.warning("catalogue_entry_rejected", extra={"problem": problem})
+        self._count_rejected(rejected)
         self.revision, self.problems = revision, problems
         self.changed.set()
 
@@ -77,7 +84,7 @@ class CatalogueFollower:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.current = StoredCatalogue("")
-        self.apply: Apply = lambda _catalogue: None
+        self.apply: Apply = _ignore
 
     async def load(self) -> StoredCatalogue:
         """Return the catalogue for the start: of SQL, else of Redis, else none."""
@@ -102,7 +109,7 @@ class CatalogueFollower:
             return
         self.current = found
         try:
-            self.apply(found)
+            await self.apply(found)
         except Exception:  # whatever is in SQL, the process goes on with what it has
             logger.exception("catalogue_apply_failed", extra={"revision": found.revision})
 
@@ -166,6 +173,10 @@ class CatalogueFollower:
             return None
         logger.warning("catalogue_copy_used", extra={"revision": found.revision})
         return found
+
+
+async def _ignore(_catalogue: StoredCatalogue) -> None:
+    """Do nothing: the process has not begun to follow."""
 
 
 class ChangeListener:

@@ -86,7 +86,7 @@ class World:
     def follower(self, poll_s: float = 60) -> CatalogueFollower:
         return CatalogueFollower(self.sql, self.shared, poll_s=poll_s)  # type: ignore[arg-type]
 
-    def apply(self, catalogue: StoredCatalogue) -> None:
+    async def apply(self, catalogue: StoredCatalogue) -> None:
         self.applied.append(catalogue.revision)
 
 
@@ -186,8 +186,8 @@ async def test_change_that_cannot_be_applied_ends_nothing(world: World) -> None:
     """The next one is applied."""
     follower = world.follower()
 
-    def apply(catalogue: StoredCatalogue) -> None:
-        world.apply(catalogue)
+    async def apply(catalogue: StoredCatalogue) -> None:
+        await world.apply(catalogue)
         if catalogue.revision == "bad":
             raise RuntimeError
 
@@ -224,14 +224,15 @@ async def test_announcement_without_redis_returns_false(world: World) -> None:
 
 
 async def test_served_entries_log_new_problems_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A problem that remains is not logged again."""
-    served = ServedEntries()
+    """A problem that remains is not logged again; the entries are counted each time."""
+    counts: list[float] = []
+    served = ServedEntries(counts.append)
 
-    served.replace("r1", ["models.a: x"])
-    served.replace("r2", ["models.a: x", "models.b: y"])
+    served.replace("r1", ["models.a: x"], 1)
+    served.replace("r2", ["models.a: x", "models.b: y"], 2)
 
     assert [each.problem for each in caplog.records] == [  # type: ignore[attr-defined]
         "models.a: x",
         "models.b: y",
     ]
-    assert (served.revision, served.changed.is_set()) == ("r2", True)
+    assert (served.revision, served.changed.is_set(), counts) == ("r2", True, [1, 2])

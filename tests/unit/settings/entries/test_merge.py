@@ -68,6 +68,15 @@ def test_the_file_takes_precedence_and_says_so() -> None:
         assert (entry.in_force, entry.overridden) == (False, True)
         assert "the configuration file has an entry of this name" in entry.problems[0]
         assert state(found, name, "file").in_force
+    assert found.rejected == 0
+
+
+def test_entries_that_cannot_be_served_are_counted() -> None:
+    """Those that are served without a fallback are not among them."""
+    found = merged(model("torn", deployments=[]), model("note", fallbacks=["none"]))
+
+    assert len(found.problems) > 1
+    assert (found.rejected, state(found, "note").in_force) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class Pod:
     async def __aenter__(self) -> Pod:
         await self.redis.start()
         await self.follower.load()
-        self.follower.start(lambda catalogue: self.applied.append(catalogue.revision))
+        self.follower.start(self._apply)
         await self._subscription.start()
         await wait_until(lambda: "subscribed" in self.keys.entries)
         return self
@@ -79,6 +79,9 @@ class Pod:
         await self._subscription.aclose()
         await self.follower.aclose()
         await self.redis.aclose()
+
+    async def _apply(self, catalogue: StoredCatalogue) -> None:
+        self.applied.append(catalogue.revision)
 
     async def put(self, name: str) -> StoredCatalogue:
         """Store a model and announce it, as the console does."""
