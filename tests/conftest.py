@@ -62,7 +62,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     With `CAPIO_RERUNS`, tests of running processes that fail are repeated that often: they depend
     on the time that a loaded machine gives them. pytest reports each repetition.
     """
-    items.sort(key=lambda item: item.get_closest_marker("agents") is None)
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("agents") is None and item.path.parent.name != "pods"
+        )
+    )
     reruns = int(os.environ.get("CAPIO_RERUNS", "0"))
     for item in items if reruns else ():
         if item.path.relative_to(TESTS).parts[0] in OF_PROCESSES:
