@@ -28,7 +28,7 @@ ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 	$(BIN)/python -m pytest -n $(WORKERS) $(SHARDED) -m 'not alone and not heavy'
-	$(BIN)/python -m pytest -n 2 $(SHARDED) -m heavy $(call marked,heavy)
+	$(BIN)/python -m pytest -n $(WORKERS) $(SHARDED) -m heavy $(call marked,heavy)
 	$(BIN)/python -m pytest -m alone $(call marked,alone)
 endif
 

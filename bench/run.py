@@ -2,7 +2,7 @@
 Compares the gateway with nginx and other gateways: CPU of the whole process tree, latency, memory.
 
     python -m bench.run [--rounds 5] [--seconds 2] [--scenario NAME ...] [--peer NAME ...]
-                        [--gateway NAME=TREE[:PYTHON] ...]
+                        [--gateway NAME=TREE[:PYTHON] ...] [--direct-port]
                         [--save FILE] [--around COMMAND --slice 180 --pause 60]
 
 All systems run on the first core, each with all its processes; mock upstream and load generator
@@ -40,7 +40,7 @@ from bench.harness.systems import (
     nginx,
     whole_gateway,
 )
-from bench.harness.tables import printed
+from bench.harness.tables import OURS, printed
 from bench.peers import PEERS
 from bench.peers.process import AbsentError, Place
 from bench.peers.verify import verify
@@ -56,7 +56,12 @@ def main() -> None:
     parser.add_argument("--peer", action="append", choices=[*PEERS, "all"], default=[])
     parser.add_argument(
         "--gateway", action="append", type=Build.parse, default=[], metavar="NAME=TREE[:PYTHON]",
-        help="another build of the gateway, or this one on another interpreter",
+        help="another build of the gateway, or this one on another interpreter; named capio, it"
+        " stands for this one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--direct-port", action="store_true",
+        help="measure each gateway on its direct port, too, in processes of its own",
     )  # fmt: skip
     parser.add_argument("--save", type=Path, help="keep the results as JSON in this file")
     parser.add_argument("--around", help="command to run with `begin` and `end` around slices")
@@ -80,7 +85,8 @@ def main() -> None:
     # Processes that this one has started must end with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     peers = list(PEERS) if "all" in options.peer else options.peer
-    with started(peers, options.gateway, system_cores, load_cores, results) as systems:
+    gateways = called(options.gateway, direct_port=options.direct_port)
+    with started(peers, gateways, system_cores, load_cores, results) as systems:
         results.systems = {system.name: system.about for system in systems}
         scenarios = chosen(options.scenario)
         try:
@@ -90,12 +96,20 @@ def main() -> None:
     print(printed(results))
 
 
+def called(builds: Sequence[Build], *, direct_port: bool) -> list[tuple[Build | None, bool]]:
+    """Return each gateway's build, None for this one, and whether its direct port is called."""
+    named = {build.name for build in builds}
+    ours: list[Build | None] = [] if OURS in named else [None]
+    ports = [False, True] if direct_port else [False]
+    return [(build, direct) for build in [*ours, *builds] for direct in ports]
+
+
 @contextmanager
 def started(
-    peers: Sequence[str], builds: Sequence[Build], cores: set[int], load_cores: set[int],
-    results: Results,
+    peers: Sequence[str], gateways: Sequence[tuple[Build | None, bool]],
+    cores: set[int], load_cores: set[int], results: Results,
 ) -> Iterator[list[System]]:  # fmt: skip
-    """Start everything; peers that cannot be started are noted as absent."""
+    """Start everything; peers that cannot be started are noted as absent. See `called`."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         home = Path(directory)
         upstream, tls = _certified(home)
@@ -103,11 +117,12 @@ def started(
         systems = [
             System("direct", upstream.port, can=PROXY - {"TLS upstream"}),
             stack.enter_context(nginx(home / "nginx", upstream, cores)),
-            stack.enter_context(whole_gateway("capio", home / "capio", upstream, cores, MODELS)),
         ]
-        for build in builds:
-            own_home = home / f"build-{build.name}"
-            gateway = whole_gateway(build.name, own_home, upstream, cores, MODELS, build=build)
+        for build, direct in gateways:
+            name = (build.name if build else OURS) + ("-direct" if direct else "")
+            gateway = whole_gateway(
+                name, home / f"gateway-{name}", upstream, cores, MODELS, build=build, direct=direct
+            )
             systems.append(stack.enter_context(gateway))
         for system in systems:
             report(verify(system), results)

@@ -81,9 +81,17 @@ class Target:
         return [self.text, f"{self.most:g} {self.unit}", f"{found:.1f} {self.unit}", kept]
 
 
-def _of_nginx(scenario: str, base: str = "", figure: str = "whole_us") -> Figure:
+_COMPILED: Final = "compiled"
+"""`--gateway compiled=TREE` of a published run: the compiled build."""
+_DIRECT_PORT: Final = "-direct"
+"""Ends the names of gateways that were called on their direct port."""
+
+
+def _of_nginx(
+    scenario: str, base: str = "", figure: str = "whole_us", system: str = OURS
+) -> Figure:
     def ratio(results: Results) -> float | None:
-        ours = results.median(scenario, OURS, figure)
+        ours = results.median(scenario, system, figure)
         nginx = results.median(base or scenario, NGINX, "whole_us")
         return ours / nginx if ours and nginx else None
 
@@ -106,12 +114,16 @@ def _added(quantile: str) -> Figure:
     return lambda results: added_ttft_ms(results, OURS, quantile)
 
 
-def _kb_a_stream(results: Results) -> float | None:
-    held = results.median("paced-5000", OURS, "private_mb")
-    idle = results.median("paced-5000", OURS, "idle_mb")
-    return None if held is None or idle is None else (held - idle) / 5000 * 1000
+def _kb_a_stream(system: str) -> Figure:
+    def kilobytes(results: Results) -> float | None:
+        held = results.median("paced-5000", system, "private_mb")
+        idle = results.median("paced-5000", system, "idle_mb")
+        return None if held is None or idle is None else (held - idle) / 5000 * 1000
+
+    return kilobytes
 
 
+_ON_DIRECT_PORT: Final = OURS + _DIRECT_PORT
 TARGETS: Final = (
     Target("short request", 14, "x nginx", _of_nginx("short")),
     Target("short request, worker alone", 7.5, "x nginx", _of_nginx("short", figure="worker_us")),
@@ -123,8 +135,31 @@ TARGETS: Final = (
     Target("chunk, 1,000 streams at 20 ms", 1.7, "x nginx", _of_nginx("paced-1000")),
     Target("TTFT added at 200 streams, p50", 0.7, "ms", _added("p50")),
     Target("TTFT added at 200 streams, p99", 5, "ms", _added("p99")),
-    Target("memory of a stream, of 5,000", 30, "KB", _kb_a_stream),
-)
+    Target("memory of a stream, of 5,000", 30, "KB", _kb_a_stream(OURS)),
+    Target("short request, compiled", 10, "x nginx", _of_nginx("short", system=_COMPILED)),
+    Target(
+        "short request, compiled, worker alone", 6.5, "x nginx",
+        _of_nginx("short", figure="worker_us", system=_COMPILED),
+    ),
+    Target(
+        "short request, compiled, key with limits", 14, "x nginx",
+        _of_nginx("key-limits", "short", system=_COMPILED),
+    ),
+    Target("short request, direct port", 10, "x nginx", _of_nginx("short", system=_ON_DIRECT_PORT)),
+    Target(
+        "short request, direct port, compiled", 8, "x nginx",
+        _of_nginx("short", system=_COMPILED + _DIRECT_PORT),
+    ),
+    Target(
+        "chunk, 200 streams at 20 ms, direct port", 2.8, "x nginx",
+        _of_nginx("paced-200", system=_ON_DIRECT_PORT),
+    ),
+    Target(
+        "chunk, 1,000 streams at 20 ms, direct port", 1.5, "x nginx",
+        _of_nginx("paced-1000", system=_ON_DIRECT_PORT),
+    ),
+    Target("memory of a stream, direct port", 20, "KB", _kb_a_stream(_ON_DIRECT_PORT)),
+)  # fmt: skip
 
 
 def target_table(results: Results | None) -> str:
@@ -142,7 +177,7 @@ def beside_table(results: Results) -> str:
     """Return ours beside theirs: CPU, added latency, and what each did for it."""
     rows = []
     for name in systems(results):
-        facts = FACTS[name]
+        facts = FACTS.get(name, FACTS[OURS])  # another build, or the direct port
         costs = [number(results.median(scenario, name, "whole_us")) for scenario in _BESIDE]
         added = number(added_ttft_ms(results, name, "p50"))
         did = [facts.keys, facts.charges, facts.limits, facts.translates]

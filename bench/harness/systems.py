@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -238,21 +239,37 @@ class Build:
         return {"PYTHONPATH": str(self.tree), "PYTHONSAFEPATH": "1"}
 
 
+_DESCRIBES: Final = (
+    "import platform; from gateway.build_kind import build_kind;"
+    " print(f'on Python {platform.python_version()}, {build_kind()}')"
+)
+
+
+def describe(python: str, environment: Mapping[str, str]) -> str:
+    """Return the interpreter and the kind of a gateway's build."""
+    return subprocess.run(
+        [python, "-c", _DESCRIBES], env={**os.environ, **environment},
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+
+
 @contextmanager
 def whole_gateway(
     name: str, home: Path, upstream: Upstream, cores: set[int], models: tuple[str, ...],
-    workers: int = 1, build: Build | None = None,
+    workers: int = 1, build: Build | None = None, *, direct: bool = False,
 ) -> Iterator[System]:  # fmt: skip
     """
     Run the gateway with all its processes on these cores, and with room for many streams.
 
-    It is this one, unless a build is given.
+    It is this one, unless a build is given. With `direct`, it is called on its direct port.
 
     Nothing else differs from the defaults, except that an event loop's lag refuses no call: the
     scenarios are meant to saturate it.
     """
     text = config(upstream.port, models, f"max_connections = {MOST_STREAMS}")
     environment = build.environment if build else {}
+    python = build.python if build else sys.executable
+    about = describe(python, environment)
     if upstream.certificate:
         text += provider("tls", f"https://localhost:{upstream.tls_port}")
         text += '[[models]]\nname = "tls-short"\nprices = { input = "1", output = "2" }\n'
@@ -263,7 +280,7 @@ def whole_gateway(
     with started_on(cores):
         process = GatewayProcess(
             home, text, workers=workers, server=server, environment=environment, forked=False,
-            extra="[routing]\nprobes = false\n", python=build.python if build else sys.executable,
+            extra="[routing]\nprobes = false\n", python=python, direct=direct,
         )  # fmt: skip
         process.launch()
     try:
@@ -275,9 +292,10 @@ def whole_gateway(
             "--concurrency", "5000", "--budget-day", "1000000",
         )  # fmt: skip
         clock = TreeClock(process.pid, process.workers().copy)
+        port = process.direct_port if direct else process.port
         yield System(
-            name, process.port, clock, key, can=frozenset(Can),
-            root=process.pid, tls_port=process.port, limited_key=limited["key"],
+            name, port, clock, key, can=frozenset(Can),
+            root=process.pid, tls_port=port, limited_key=limited["key"], about=about,
         )  # fmt: skip
     finally:
         process.stop()

@@ -155,5 +155,6 @@ class DirectServer:
         self.now += min(now - self._swept_at, 2 * SWEEP_S)
         self._swept_at = now
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
-        for connection in [each for each in self._connections if each.due <= self.now]:
+        # When `due` was computed, `now` may have been a sweep old; nothing is closed early.
+        for connection in [each for each in self._connections if each.due + SWEEP_S <= self.now]:
             connection.expire()

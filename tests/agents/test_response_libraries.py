@@ -18,7 +18,9 @@ from tests.agents.conftest import ANTHROPIC_MODEL, OPENAI_MODEL, Service
 
 pytestmark = [pytest.mark.agents, pytest.mark.process, pytest.mark.timeout(300)]
 
-MODELS = pytest.mark.parametrize("model", [OPENAI_MODEL, ANTHROPIC_MODEL])
+MODELS = pytest.mark.parametrize(
+    "model", [OPENAI_MODEL, pytest.param(ANTHROPIC_MODEL, marks=packages.long_form)]
+)
 CALLS = {OPENAI_MODEL: '"tool_calls"', ANTHROPIC_MODEL: '"tool_use"'}
 REASONING = {OPENAI_MODEL: "reasoning_content", ANTHROPIC_MODEL: '"signature"'}
 UPSTREAM_PATHS = {OPENAI_MODEL: "/v1/chat/completions", ANTHROPIC_MODEL: "/v1/messages"}

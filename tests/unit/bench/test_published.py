@@ -65,6 +65,20 @@ def test_ours_stands_beside_theirs(results: Results) -> None:
     assert lines[4].startswith("| litellm 1.0 | 6,000 | - | - | - | - | one key | no |")
 
 
+def test_other_builds_of_the_gateway_stand_beside_it(results: Results) -> None:
+    """They do the same for a call, and have targets of their own."""
+    results.systems["compiled-direct"] = "on Python 3.14, compiled"
+    results.records.append(record("short", "compiled-direct", 150.0))
+
+    assert (
+        "| compiled-direct on Python 3.14, compiled | 150 | - | - | - | - | each key | ledger |"
+        in (beside_table(results))
+    )
+    shown = target_table(results)
+    assert "| short request, direct port, compiled | 8 x nginx | 7.5 x nginx | kept |" in shown
+    assert "| short request, direct port | 10 x nginx | - | not measured |" in shown
+
+
 def test_every_peer_has_its_facts() -> None:
     """No peer's figures are shown without what it did for them."""
     assert set(PEERS) <= set(FACTS)

@@ -1,10 +1,13 @@
 """Naming another build of the gateway for a run."""
 
+import platform
+import sys
 from pathlib import Path
 
 import pytest
 
-from bench.harness.systems import Build
+from bench.harness.systems import Build, describe
+from gateway.build_kind import build_kind
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,3 +26,10 @@ def test_build_without_a_name_or_a_gateway_is_refused(text: str) -> None:
     """Before anything is started."""
     with pytest.raises(ValueError, match=r"expected NAME=TREE\[:PYTHON\]"):
         Build.parse(text)
+
+
+def test_build_is_described_by_its_interpreter_and_kind() -> None:
+    """As the build's own interpreter sees it."""
+    expected = f"on Python {platform.python_version()}, {build_kind()}"
+
+    assert describe(sys.executable, Build.parse(f"same={ROOT}").environment) == expected

@@ -38,7 +38,7 @@ async def all_months(database: Database, account: Account) -> list[MonthStatemen
 async def live(database: Database, account_id: str, chance: random.Random) -> None:
     """Calls, late and corrected settlements, refunds and money over four months."""
     ledger = Credits(database)
-    for n in range(60):
+    for n in range(30):
         end_ms = first_day_of(FIRST + chance.randrange(4)) * DAY_MS
         end_ms += chance.choice((-1, 0, 1, chance.randrange(28 * DAY_MS)))
         event = usage_event(
