@@ -2,7 +2,7 @@
 Writes the reference pages from the code: `make docs`, or `python -m docs.generate`.
 
 Settings come from the descriptions in `gateway/settings`, errors from `gateway/errors.py` and the
-texts in `gateway/console/openapi/errors.py`, dialects from the tables of `gateway/protocols`, metrics from `gateway/telemetry/metrics.py`, the README's costs from `bench/README.md`, what stands beside them from `bench/results`. `tests/unit/project/test_docs.py` fails
+texts in `gateway/console/openapi/errors.py`, dialects from the tables of `gateway/protocols`, metrics from `gateway/telemetry/metrics.py`, the README's costs from `bench/results`. `tests/unit/project/test_docs.py` fails
 when a page is not what this module writes.
 """
 
@@ -40,16 +40,6 @@ WIDTH = 120
 NOTICE = "<!-- Written by `make docs`; edit the code, not this page. -->\n"
 
 ROOT = FOLDER.parent
-
-# What the README calls the scenarios of the benchmark.
-COSTS = {
-    "short": "short request, not streamed",
-    "prompt-100k": "request with a prompt of 100 KB",
-    "burst-100": "chunk relayed, OpenAI API, in a burst",
-    "burst-100-anthropic": "chunk relayed, Anthropic API, in a burst",
-    "paced-1000": "chunk relayed, 1,000 streams at 20 ms per chunk",
-    "translated-burst": "chunk translated from one API to the other",
-}
 
 UNITS = {
     "bytes_per_s": "bytes per second",
@@ -301,20 +291,8 @@ def _toml(value: object) -> str:
 
 
 def readme_page() -> str:
-    """Return the README with the costs that the benchmark wrote into its own page."""
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in (ROOT / "bench" / "README.md").read_text("utf-8").split("\n")
-        if line.startswith("| ")
-    ]
-    results = {(row[0], row[1]): row for row in rows if len(row) > len(COSTS)}
-    table = "| unit of work | nginx | worker | helpers |\n| --- | ---: | ---: | ---: |\n"
-    for scenario, text in COSTS.items():
-        gateway = results[scenario, "gateway"]
-        nginx = results.get((scenario, "nginx"))
-        table += f"| {text} | {nginx[5] if nginx else '-'} | {gateway[5]} | {gateway[7]} |\n"
+    """Return the README with the published results of the benchmark, if there are some."""
     readme = (ROOT / "README.md").read_text("utf-8")
-    readme = _filled(readme, "costs", table)
     results = published()
     return _filled(readme, "peers", readme_part(results)) if results else readme
 
