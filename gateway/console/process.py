@@ -112,7 +112,9 @@ async def run_console(
         warming = asyncio.create_task(_warm(renderings(), stop))
         following = asyncio.create_task(stores.follow(stop))
         # A new process shows what is current: this one no longer would.
-        following.add_done_callback(lambda task: stop.set() if task.exception() else None)
+        following.add_done_callback(
+            lambda task: stop.set() if not task.cancelled() and task.exception() else None
+        )
         logger.info(
             "console_started",
             extra={"address": f"{settings.console.host}:{settings.console.port}", "pages": pages},

@@ -19,7 +19,7 @@ from gateway.settings.upstreams.rules import (
     one_of,
     url_error,
 )
-from gateway.settings.urls import is_loopback
+from gateway.settings.urls import is_loopback, is_loopback_host
 
 
 def check_rules(settings: Settings, check_caps: CapsCheck | None) -> Iterator[str]:
@@ -141,7 +141,7 @@ def _check_mail(mail: Mail) -> Iterator[str]:
     yield from one_of(path, mail.password_env, mail.password_file, "password")
     if (mail.username is None) != (mail.password_env is None and mail.password_file is None):
         yield f"{path}.username: needs password_env or password_file, and they need it"
-    if mail.security == "none" and not is_loopback(f"http://{mail.host}"):
+    if mail.security == "none" and not is_loopback_host(mail.host):
         yield (
             f'{path}.security: "none" is allowed for a server on this machine only; use "starttls"'
             ' or "tls"'

@@ -72,8 +72,13 @@ def is_loopback(url: str) -> bool:
         host = split_http_url(url).host
     except ValueError:
         return False
+    return is_loopback_host(host)
+
+
+def is_loopback_host(host: str) -> bool:
+    """Return whether a host name or address, an IPv6 address without brackets, is this machine."""
     address = _address(host)
-    return host == "localhost" or (address is not None and address.is_loopback)
+    return host.lower() == "localhost" or (address is not None and address.is_loopback)
 
 
 def split_url(url: str) -> SplitResult:

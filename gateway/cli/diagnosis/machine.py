@@ -18,7 +18,7 @@ from gateway.build_kind import build_kind
 from gateway.cli.diagnosis.findings import Finding, error, ok, warning
 from gateway.server.file_limit import FEWEST_CONNECTIONS, connections_within, files_needed
 from gateway.settings import Settings
-from gateway.settings.urls import is_loopback
+from gateway.settings.urls import is_loopback_host
 
 _LITTLE_DISK = 1 << 30
 _TOO_LITTLE_DISK = 100 << 20
@@ -78,7 +78,7 @@ def _check_direct_port(settings: Settings) -> Iterator[Finding]:
         yield error(
             subject, "only root may listen on it", "choose a port from 1024 on, as for server.port"
         )
-    elif not is_loopback(f"http://{server.host}") and not server.trusted_proxies:
+    elif not is_loopback_host(server.host) and not server.trusted_proxies:
         yield warning(
             subject,
             "it is for a load balancer, and server.trusted_proxies names none",

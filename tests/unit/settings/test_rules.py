@@ -345,6 +345,15 @@ def test_parse_base_url_near_or_encrypted_is_taken(url: str) -> None:
     assert parse(with_base_url(url)).providers[1].openai is not None
 
 
+@pytest.mark.parametrize("host", ["::1", "127.0.0.1", "localhost"])
+def test_mail_server_of_this_machine_needs_no_encryption(host: str) -> None:
+    """Whichever way the machine is named."""
+    mail = f'[console.mail]\nhost = "{host}"\nsender = "a@mail.test"\nsecurity = "none"\n'
+    text = VALID.replace("[[models]]", f"{mail}[[models]]", 1)
+
+    assert parse(text).console.mail is not None
+
+
 def test_parse_plain_http_to_public_host_needs_a_word() -> None:
     """`allow_http` permits plain HTTP to a public host."""
     assert parse(with_base_url("http://api.openai.com/v1", ", allow_http = true")).providers

@@ -193,7 +193,7 @@ class DetectingSubscription:
         if self._follow in self._redis.on_change:
             self._redis.on_change.remove(self._follow)
         if self._change is not None:
-            self._change.cancel()
+            # Not cancelled, since it closes the subscriptions before; its first attempt is bounded.
             await asyncio.wait([self._change])
         if self._subscription is not None:
             await self._subscription.aclose()

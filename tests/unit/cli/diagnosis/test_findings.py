@@ -64,6 +64,7 @@ def test_data_directory_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     ("host", "port", "trusted", "state"),
     [
         ("127.0.0.1", 8081, [], State.OK),
+        ("::1", 8081, [], State.OK),
         ("0.0.0.0", 8081, ["10.0.0.0/8"], State.OK),
         ("0.0.0.0", 8081, [], State.WARNING),
         ("127.0.0.1", 81, [], State.ERROR),

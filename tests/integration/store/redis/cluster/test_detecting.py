@@ -19,7 +19,7 @@ from gateway.store.redis.address import RedisAddress, parse_address
 from gateway.store.redis.bus import RedisBus
 from gateway.store.redis.client import PipelinedRedis, RedisLimits, RedisState
 from gateway.store.redis.cluster.client import ClusterRedis
-from gateway.store.redis.cluster.detecting import DetectingRedis
+from gateway.store.redis.cluster.detecting import DetectingRedis, DetectingSubscription
 from gateway.store.redis.cluster.kinds import (
     ask_kind,
     cold_client,
@@ -42,6 +42,21 @@ pytestmark = pytest.mark.redis
 
 LIMITS = RedisLimits(command_timeout_s=2.0, backoff_longest_s=0.1, cooldown_s=0.1)
 CHANNEL = "capio:news"
+
+
+class SlowSubscription:
+    """A subscription to nothing."""
+
+    is_started = False
+    is_closed = False
+
+    async def start(self) -> None:
+        await asyncio.sleep(0.01)
+        self.is_started = True
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0.01)
+        self.is_closed = True
 
 
 class Endpoint:
@@ -276,6 +291,29 @@ async def test_address_that_cannot_name_a_cluster_is_refused(
     assert await ask_kind(target) == target
     with pytest.raises(OtherKindError, match=r"cluster mode; .*redis://host:6379 .*database"):
         await check_redis(Settings(redis=Redis(url=url)), Secrets({}))
+
+
+async def test_subscriptions_that_were_replaced_in_a_row_are_all_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if the process ends before the first of them has ended."""
+    made: list[SlowSubscription] = []
+
+    def make(_: DetectingSubscription) -> SlowSubscription:
+        made.append(SlowSubscription())
+        return made[-1]
+
+    monkeypatch.setattr(DetectingSubscription, "_make", make)
+    target = parse_address("redis://127.0.0.1:1")
+    redis = DetectingRedis(target)
+    held = DetectingSubscription(redis, target, CHANNEL, Diary())
+    await held.start()
+    for _ in range(2):
+        (changed,) = redis.on_change
+        changed()
+    await held.aclose()
+
+    assert [(each.is_started, each.is_closed) for each in made] == [(True, True)] * 3
 
 
 async def test_ledger_writer_that_starts_without_redis_reads_the_cluster_when_it_comes(
