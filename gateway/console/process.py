@@ -120,13 +120,18 @@ async def run_console(
             extra={"address": f"{settings.console.host}:{settings.console.port}", "pages": pages},
         )
         await stop.wait()
-        server.stop()  # type: ignore[no-untyped-call]
-        try:
-            async with asyncio.timeout(STOP_S):
-                await serving
-        except TimeoutError:
-            logger.warning("console_requests_ended")
+        await _end(server, serving)
         await asyncio.gather(warming, following)
+
+
+async def _end(server: Server, serving: asyncio.Task[None]) -> None:
+    """Accept no more connections, and give requests in progress STOP_S."""
+    server.stop()  # type: ignore[no-untyped-call]
+    try:
+        async with asyncio.timeout(STOP_S):
+            await serving
+    except TimeoutError:
+        logger.warning("console_requests_ended")
 
 
 def dispatch(api: AdminApi, pages: App | None) -> App:
