@@ -121,7 +121,8 @@ def measure_both(checkouts: dict[str, Path], calls: int, rounds: int) -> None:
     """Run the rounds of all checkouts in turn and print their medians."""
     children = {
         name: subprocess.Popen(
-            [sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-P", __file__, "--serve"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True, cwd=path, env={**os.environ, "PYTHONPATH": str(path)},
         )
         for name, path in checkouts.items()
