@@ -124,16 +124,22 @@ class Socket(asyncio.Transport):
     def abort(self) -> None: ...
 
 
-class Pool(OriginPool):
-    """The worker's pool, whose connections have no socket."""
+class Loop(asyncio.AbstractEventLoop):
+    """The running loop, whose connections have no socket."""
 
-    __slots__ = ()
+    def __init__(self) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        self.time = loop.time  # type: ignore[method-assign]
+        self.call_at = loop.call_at  # type: ignore[method-assign]
+        self.call_soon = loop.call_soon  # type: ignore[method-assign]
+        self.call_later = loop.call_later  # type: ignore[method-assign]
+        self.create_future = loop.create_future  # type: ignore[method-assign]
 
-    async def _connect(self, timeout_s: float) -> Http1Connection:
-        connection = Http1Connection(self._loop, ORIGIN, self)
-        connection.connection_made(Socket(connection))
-        self._connections.add(connection)
-        return connection
+    async def create_connection(self, protocol_factory: Any, *_: object, **__: object) -> Any:
+        connection = protocol_factory()
+        transport = Socket(connection)
+        connection.connection_made(transport)
+        return transport, connection
 
 
 class _NoRedis:
@@ -186,7 +192,7 @@ class Worker:
         )
         provider = a_provider()
         provider.wires[Wire.OPENAI] = route
-        self.pool = Pool(asyncio.get_running_loop(), ORIGIN, client_ssl_context())
+        self.pool = OriginPool(Loop(), ORIGIN, client_ssl_context())
         keys = KeyCache(
             cast("Any", _NoRedis()),
             cast("Any", _OneKey()),
