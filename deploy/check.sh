@@ -5,6 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 tools=$PWD/.tools
 python=${1:-python3}
+case $python in /*) ;; */*) python=$PWD/$python ;; esac # folders change below
 mkdir -p "$tools"
 PATH=$tools:$tools/venv/bin:$PATH
 export PATH

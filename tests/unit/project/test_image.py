@@ -109,10 +109,29 @@ def test_compose_gives_each_service_its_secrets(name: str) -> None:
     assert re.search(r"@(\w+)", settings.sql.url)[1] in SERVICES  # type: ignore[index]
 
 
-def test_compose_front_routes_to_services_and_their_ports() -> None:
-    """Nginx sends to services that exist; /admin is not public."""
-    text = (ROOT / "deploy" / "compose" / "nginx.conf").read_text("utf-8")
+@pytest.mark.parametrize("overlay", ["", "direct-port.yaml"])
+def test_compose_front_routes_to_services_and_their_ports(overlay: str) -> None:
+    """Nginx sends to services that exist, by the ports of their settings; /admin is not public."""
+    folder = ROOT / "deploy" / "compose"
+    environment = {name: dict(SERVICES[name]["environment"]) for name in ("gateway", "proxy")}
+    if overlay:
+        changes = yaml.safe_load((folder / overlay).read_text("utf-8"))["services"]
+        assert set(changes) == set(environment)
+        for name, service in changes.items():
+            assert set(service) == {"environment"}
+            environment[name] |= service["environment"]
+    overrides = {key: value for key, value in environment["gateway"].items() if "CAPIO_" in key}
+    server = load(folder / "capio.toml", capabilities, overrides).server
+    template = (folder / "nginx.conf.template").read_text("utf-8")
+    text = template.replace("${GATEWAY_PORT}", environment["proxy"]["GATEWAY_PORT"])
+    port = server.direct_port if overlay else server.port
 
-    assert set(re.findall(r"proxy_pass http://([\w:]+);", text)) == {"gateway:8080", "console:8079"}
+    assert SERVICES["proxy"]["volumes"] == [
+        "./compose/nginx.conf.template:/etc/nginx/templates/default.conf.template:ro"
+    ]
+    assert set(re.findall(r"proxy_pass http://([\w:]+);", text)) == {
+        f"gateway:{port}",
+        "console:8079",
+    }
     assert re.search(r"location /admin/ +\{ return 404; \}", text)
     assert "proxy_buffering off" in text

@@ -71,6 +71,68 @@ def test_rendered_manifests_are_those_of_the_chart() -> None:
         assert RENDERED.split("\n", 1)[1] == text
 
 
+def rendered_with(*values: str) -> list[dict[str, Any]]:
+    """The objects that Helm makes with other values."""
+    helm = renderer().helm()
+    if helm is None:
+        pytest.skip("helm is not installed")
+    options = [word for value in values for word in ("--set", value)]
+    command = [helm, "template", "capio", str(CHART), *options]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [each for each in yaml.safe_load_all(text) if each]
+
+
+def gateway_ports(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    """Which ports the gateway's settings, container, probes, policy and Service name."""
+    of = {each["kind"]: each for each in objects if each["metadata"]["name"] == "capio-gateway"}
+    (container,) = of["Deployment"]["spec"]["template"]["spec"]["containers"]
+    overrides = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    server = load(CHART / "files" / "capio.toml", capabilities, overrides).server
+    clients = of["NetworkPolicy"]["spec"]["ingress"][0]["ports"]
+    return {
+        "settings": {"http": server.port, "direct": server.direct_port},
+        "container": {port["name"]: port["containerPort"] for port in container["ports"]},
+        "probes": {
+            value["httpGet"]["port"] for key, value in container.items() if key.endswith("Probe")
+        },
+        "clients": [port["port"] for port in clients],
+        "target": [port["targetPort"] for port in of["Service"]["spec"]["ports"]],
+    }
+
+
+def test_no_direct_port_by_default() -> None:
+    """It is neither open nor named anywhere."""
+    assert gateway_ports(OBJECTS) == {
+        "settings": {"http": 8080, "direct": None},
+        "container": {"http": 8080, "metrics": 9464},
+        "probes": {"http"},
+        "clients": ["http"],
+        "target": ["http"],
+    }
+
+
+@pytest.mark.parametrize("target", ["http", "direct"])
+def test_direct_port_is_open_to_clients_and_may_be_the_target(target: str) -> None:
+    """Probes stay on the other port; the scrapers' port and other pods do not change."""
+    objects = rendered_with("gateway.directPort=8081", f"gateway.service.target={target}")
+
+    assert gateway_ports(objects) == {
+        "settings": {"http": 8080, "direct": 8081},
+        "container": {"http": 8080, "direct": 8081, "metrics": 9464},
+        "probes": {"http"},
+        "clients": ["http", "direct"],
+        "target": [target],
+    }
+    others = [each for each in objects if each["metadata"]["name"] != "capio-gateway"]
+    assert "direct" not in {
+        port["port"]
+        for each in others
+        if each["kind"] == "NetworkPolicy"
+        for rule in each["spec"]["ingress"]
+        for port in rule["ports"]
+    }
+
+
 def test_workloads_are_complete() -> None:
     """The parts of a deployment: three that serve, and the migration."""
     assert set(WORKLOADS) == {*SERVERS, "migrate"}
@@ -247,6 +309,9 @@ def test_every_value_is_in_the_schema() -> None:
         {"gatewey": {}},
         {"gateway": {"replicas": 0}},
         {"gateway": {"workers": "2"}},
+        {"gateway": {"directPort": 9464}},
+        {"gateway": {"directPort": 0, "service": {"target": "direct"}}},
+        {"gateway": {"directPort": 8081, "service": {"target": "metrics"}}},
         {"autoscaling": {"kind": "vpa"}},
         {"autoscaling": {"kind": "hpa", "targetCPU": 0, "targetInFlight": 0}},
         {"httpRoute": {"enabled": True, "parentRefs": []}},
