@@ -192,7 +192,8 @@ class Worker:
         )
         provider = a_provider()
         provider.wires[Wire.OPENAI] = route
-        self.pool = OriginPool(Loop(), ORIGIN, client_ssl_context())
+        loop = Loop()  # type: ignore[abstract]
+        self.pool = OriginPool(loop, ORIGIN, client_ssl_context())
         keys = KeyCache(
             cast("Any", _NoRedis()),
             cast("Any", _OneKey()),

@@ -340,8 +340,9 @@ class Admin(Section, frozen=True):
     expose: Annotated[
         bool,
         Meta(
-            description="Serve `/admin` also on `server.port`, where clients connect. If false, it"
-            " is 404 there and only `console.host` and `console.port` serve it."
+            description="Serve `/admin` also where clients connect, on `server.port` and"
+            " `server.direct_port`. If false, it is 404 there and only `console.host` and"
+            " `console.port` serve it."
         ),
     ] = True
 
