@@ -226,6 +226,20 @@ def test_packages_are_small_enough_to_know() -> None:
     assert {name: count for name, count in lines.items() if count > LARGEST_PACKAGE} == {}
 
 
+def test_hosts_are_joined_to_ports_in_one_place() -> None:
+    """An IPv6 address needs brackets, which `host_and_port` sets."""
+    joined = re.compile(r"\bhost\}:\{|%s:%[sd]|\[\{[^{}]*\bhost\}\]|\bhost \+ \":\"")
+    found = [
+        place(path, number)
+        for path in PACKAGE
+        if path.name != "urls.py" or path.parent.name != "settings"
+        for number, row in enumerate(source_of(path).split("\n"), 1)
+        if joined.search(row)
+    ]
+
+    assert found == []
+
+
 def docstrings_in(path: Path) -> Iterator[tuple[int, str]]:
     """Line and text of every docstring, also those of attributes."""
     for node in ast.walk(tree_of(path)):

@@ -29,6 +29,7 @@ from gateway.settings import (
     read_text,
     resolve_secrets,
 )
+from gateway.settings.urls import host_and_port
 
 DEFAULT_PATH = Path("capio.toml")
 
@@ -155,13 +156,13 @@ def check_config(config_path: Path | None) -> None:
 def _summary(settings: Settings) -> OutputRow:
     server, metrics = settings.server, settings.metrics
     scheme = "http" if server.tls_cert_file is None else "https"
-    address = f"{scheme}://{server.host}:{server.port}"
+    address = f"{scheme}://{host_and_port(server.host, server.port)}"
     if server.direct_port is not None:
-        address += f" and http://{server.host}:{server.direct_port}"
+        address += f" and http://{host_and_port(server.host, server.direct_port)}"
     return {
         "serves": f"{address} with {server.workers} workers",
         "as": f"{settings.brand.name}, {settings.brand.public_url}",
-        "metrics": f"http://{metrics.host}:{metrics.port}/metrics",
+        "metrics": f"http://{host_and_port(metrics.host, metrics.port)}/metrics",
         "redis": settings.redis.url,
         "sql": settings.sql.url,
         "data": server.data_dir,

@@ -42,6 +42,7 @@ from gateway.console.stores import (
     open_redis,
 )
 from gateway.settings import ConfigError, Secrets, Settings, Wanted, read_text, resolve_secrets
+from gateway.settings.urls import host_and_port
 from gateway.signals import end_with_parent
 from gateway.store.redis.bus import RedisBus
 from gateway.store.sql.database import Database
@@ -115,9 +116,10 @@ async def run_console(
         following.add_done_callback(
             lambda task: stop.set() if not task.cancelled() and task.exception() else None
         )
+        console = settings.console
         logger.info(
             "console_started",
-            extra={"address": f"{settings.console.host}:{settings.console.port}", "pages": pages},
+            extra={"address": host_and_port(console.host, console.port), "pages": pages},
         )
         await stop.wait()
         await _end(server, serving)

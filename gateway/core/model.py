@@ -11,6 +11,7 @@ import enum
 import msgspec
 
 from gateway.core.limits import KeyLimits
+from gateway.settings.urls import host_and_port
 
 
 class _Labelled(enum.Enum):
@@ -85,7 +86,7 @@ class WireRoute(msgspec.Struct, frozen=True):
     @property
     def label(self) -> str:
         """Host and port, for logs."""
-        return f"{self.origin.host}:{self.origin.port}"
+        return host_and_port(self.origin.host, self.origin.port)
 
 
 class Provider(msgspec.Struct, frozen=True):

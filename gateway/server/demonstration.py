@@ -22,6 +22,7 @@ from gateway.server.child import Child
 from gateway.server.environment import helper_environment
 from gateway.server.start import run
 from gateway.server.supervisor import Supervisor
+from gateway.settings.urls import host_and_port
 from gateway.store.accounts.accounts import Accounts
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.accounts.credits import Credits
@@ -170,6 +171,7 @@ def faults_introduction(upstream_port: int) -> str:
 def introduction(settings: given.Settings, key: str, dashboard: str) -> str:
     """Return the text printed at start: the key and the link to the pages, and how to use them."""
     url = settings.brand.public_url
+    metrics = host_and_port(settings.metrics.host, settings.metrics.port)
     message = '"messages": [{"role": "user", "content": "Hello"}]'
     body = f'{{"model": "{settings.models[0].name}", "stream": true, {message}}}'
     names = ", ".join(
@@ -191,7 +193,7 @@ def introduction(settings: given.Settings, key: str, dashboard: str) -> str:
   OpenAI base URL         {url}/v1
   Anthropic base URL      {url}
   Models                  {names}
-  Metrics                 http://{settings.metrics.host}:{settings.metrics.port}/metrics
+  Metrics                 http://{metrics}/metrics
   Data                    {Path(settings.server.data_dir).absolute()}
 
   Ctrl-C drains running streams and ends everything.

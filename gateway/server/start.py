@@ -19,6 +19,7 @@ from gateway.server.supervisor import Supervisor
 from gateway.server.workers.listeners import ListenError
 from gateway.settings import ConfigError, Secrets, Settings, load, read_text, resolve_secrets
 from gateway.settings.embedded import is_redis_embedded
+from gateway.settings.urls import host_and_port
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.hot_state.installation import check_installation
 from gateway.store.hot_state.known_schema import KnownSchema
@@ -91,15 +92,17 @@ def run(settings: Settings, supervisor: Supervisor) -> int:
     except (ConfigError, OSError) as failure:
         logger.error("migration_failed", extra={"reason": str(failure)})  # noqa: TRY400 - the message is complete
         return 1
-    scheme = "http" if settings.server.tls_cert_file is None else "https"
+    server, metrics = settings.server, settings.metrics
+    scheme = "http" if server.tls_cert_file is None else "https"
+    address = host_and_port(server.host, server.port)
     serving = {
-        "url": f"{scheme}://{settings.server.host}:{settings.server.port}",
-        "address": f"{settings.server.host}:{settings.server.port}",
-        "workers": settings.server.workers,
-        "metrics": f"{settings.metrics.host}:{settings.metrics.port}",
+        "url": f"{scheme}://{address}",
+        "address": address,
+        "workers": server.workers,
+        "metrics": host_and_port(metrics.host, metrics.port),
     }
-    if settings.server.direct_port is not None:
-        serving["direct"] = f"{settings.server.host}:{settings.server.direct_port}"
+    if server.direct_port is not None:
+        serving["direct"] = host_and_port(server.host, server.direct_port)
     try:
         code = supervisor.run(lambda: logger.info("gateway_started", extra=serving))
     except (FileLimitError, ListenError) as failure:

@@ -15,6 +15,16 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+def bracketed(host: str) -> str:
+    """Return a host as URLs have it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Return `host:port`, with an IPv6 address in brackets."""
+    return f"{bracketed(host)}:{port}"
+
+
 class HttpUrl(NamedTuple):
     """The parts of a base URL."""
 
@@ -28,8 +38,8 @@ class HttpUrl(NamedTuple):
     @property
     def authority(self) -> str:
         """The value of the `host` header, without the scheme's default port."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+        is_default = self.port == (443 if self.tls else 80)
+        return bracketed(self.host) if is_default else host_and_port(self.host, self.port)
 
     @property
     def is_near(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.core.model import Origin
 from gateway.errors import ErrorKind, GatewayError
+from gateway.settings.urls import host_and_port
 
 _MESSAGES: Final = {
     ErrorKind.UPSTREAM_CONNECT: "The upstream provider could not be reached.",
@@ -34,7 +35,7 @@ def upstream_failure(
         what: What happened, for the log.
         cause: The original exception: `__cause__`, and its class name in the detail.
     """
-    detail = f"{origin.host}:{origin.port}: {what}"
+    detail = f"{host_and_port(origin.host, origin.port)}: {what}"
     if cause is not None:
         detail = f"{detail} ({type(cause).__name__})"
     error = GatewayError(

@@ -19,6 +19,7 @@ import httpx2
 from gateway.core.model import Origin
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import BodySink, Headers, UpstreamRequest
+from gateway.settings.urls import host_and_port
 from gateway.upstream.errors import upstream_failure
 from gateway.upstream.whole_body import read_whole
 
@@ -102,13 +103,13 @@ class Httpx2Origin:
 
     def _build(self, request: UpstreamRequest) -> httpx2.Request:
         origin = self._origin
-        host = f"[{origin.host}]" if ":" in origin.host else origin.host
         headers = list(request.headers)
         if request.body or request.method not in _BODYLESS:
             headers.append((b"content-length", b"%d" % len(request.body)))
+        scheme = "https" if origin.tls else "http"
         return httpx2.Request(
             request.method,
-            f"{'https' if origin.tls else 'http'}://{host}:{origin.port}{request.path}",
+            f"{scheme}://{host_and_port(origin.host, origin.port)}{request.path}",
             headers=headers,
             stream=httpx2.ByteStream(request.body),
             extensions={

@@ -15,6 +15,7 @@ from gateway.cli.diagnosis.findings import Finding, clock, error, ok, warning
 from gateway.core.catalogue import build
 from gateway.core.model import Provider, Wire, WireRoute
 from gateway.settings import Settings
+from gateway.settings.urls import host_and_port
 
 _TIMEOUT_S = 10.0
 _LARGEST_BODY = 4 * 1024 * 1024
@@ -83,9 +84,9 @@ async def _probe(
     models: set[str],
 ) -> list[Finding]:
     origin = route.origin
-    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    address = host_and_port(origin.host, origin.port)
     scheme = "https" if origin.tls else "http"
-    url = f"{scheme}://{host}:{origin.port}{route.base_path}{_PATHS[wire]}"
+    url = f"{scheme}://{address}{route.base_path}{_PATHS[wire]}"
     sent = [(name.decode(), value.decode()) for name, value in headers]
     if wire is Wire.ANTHROPIC:
         sent.append(_VERSION)

@@ -23,6 +23,7 @@ from gateway.cli.formats import (
 )
 from gateway.server.control import ControlError, send_command
 from gateway.settings import Settings
+from gateway.settings.urls import host_and_port
 
 _TIMEOUT_S = 10.0
 _DEPLOYMENT_STATES = ("ready", "resting", "half open", "open", "out")
@@ -104,9 +105,8 @@ def read_figures(text: str) -> Figures:
 def _scrape(settings: Settings) -> str:
     host = settings.metrics.host
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- not to listen
-    host = f"[{host}]" if ":" in host else host
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    url = f"http://{host}:{settings.metrics.port}/metrics"
+    url = f"http://{host_and_port(host, settings.metrics.port)}/metrics"
     with opener.open(url, timeout=_TIMEOUT_S) as response:
         text: str = response.read().decode()
     return text

@@ -13,6 +13,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.settings import Metrics
+from gateway.settings.urls import host_and_port
 
 KEPT_S: Final = 2.0
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -55,9 +56,9 @@ class VitalsReader:
     """
 
     def __init__(self, metrics: Metrics) -> None:
-        host = f"[{metrics.host}]" if ":" in metrics.host else metrics.host
-        reachable = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 -- any
-        self._url = f"http://{reachable}:{metrics.port}/metrics"
+        any_address = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- not to listen
+        host = any_address.get(metrics.host, metrics.host)
+        self._url = f"http://{host_and_port(host, metrics.port)}/metrics"
         self._kept: Vitals | None = None
         self._read_at = float("-inf")
         self._lock = asyncio.Lock()

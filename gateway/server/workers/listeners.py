@@ -12,6 +12,8 @@ import os
 import socket
 import sys
 
+from gateway.settings.urls import host_and_port
+
 
 class ListenError(Exception):
     """The gateway cannot listen; the message names the address and the reason."""
@@ -39,7 +41,8 @@ def open_listeners(
     except OSError as failure:
         close_all(opened)
         raise ListenError(
-            f"The gateway cannot listen on {host}:{port}: {failure.strerror or failure}."
+            f"The gateway cannot listen on {host_and_port(host, port)}:"
+            f" {failure.strerror or failure}."
             f" Change server.host or {setting}, or stop what uses the port."
         ) from failure
     return opened if len(opened) == slots else opened * slots

@@ -22,6 +22,7 @@ from gateway.settings.kept.urls import (
     split_cluster_url,
     split_sentinel_url,
 )
+from gateway.settings.urls import host_and_port
 from gateway.store.redis.sentinel import SentinelGroup
 
 DEFAULT_PORT = 6379
@@ -88,8 +89,8 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
         if self.sentinels is not None:
             return self.sentinels.label
         if self.seeds and self.member is None:
-            return "cluster of " + ",".join(f"{host}:{port}" for host, port in self.seeds)
-        return self.path or f"{self.host}:{self.port}"
+            return "cluster of " + ",".join(host_and_port(host, port) for host, port in self.seeds)
+        return self.path or host_and_port(self.host, self.port)
 
     @property
     def may_be_cluster(self) -> bool:

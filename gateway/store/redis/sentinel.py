@@ -9,6 +9,8 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
+from gateway.settings.urls import host_and_port
+
 _SENTINEL_TIMEOUT_S = 0.5
 """Per Sentinel, so that one which does not respond leaves time for the others."""
 
@@ -26,7 +28,7 @@ class SentinelGroup(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """The service and its Sentinels, for logs."""
-        hosts = ",".join(f"{host}:{port}" for host, port in self.sentinels)
+        hosts = ",".join(host_and_port(host, port) for host, port in self.sentinels)
         return f"{self.service} of Sentinels {hosts}"
 
     def __repr__(self) -> str:

@@ -141,6 +141,20 @@ def test_check_config_reports_what_it_says(capio: Capio) -> None:
     assert result.stderr == "Free of charge, as no prices are set: deepseek-v4-flash\n"
 
 
+def test_check_config_shows_ipv6_hosts_in_brackets(capio: Capio, config: Path) -> None:
+    """As URLs that can be opened, on each port."""
+    result = capio(
+        "check-config",
+        DEEPSEEK_API_KEY="k",
+        CAPIO_SERVER__HOST="::1",
+        CAPIO_SERVER__DIRECT_PORT="8081",
+        CAPIO_METRICS__HOST="2001:db8::1",
+    )
+
+    assert "http://[::1]:8080 and http://[::1]:8081 with 2 workers" in result.stdout
+    assert "http://[2001:db8::1]:9464/metrics" in result.stdout
+
+
 def test_check_config_without_a_catalogue_says_where_it_is(capio: Capio, config: Path) -> None:
     """And how to add the first entries."""
     config.write_text("[catalogue]\nsql_only = true\n", "utf-8")

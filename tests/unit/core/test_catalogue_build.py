@@ -65,7 +65,7 @@ def test_build_provider_gives_origin_path_and_headers_per_wire() -> None:
         (b"accept-encoding", b"identity"),
         (b"x-team", b"blue"),
     )
-    assert anthropic.label == "::1:9000"
+    assert anthropic.label == "[::1]:9000"
     assert anthropic.base_path == "/anthropic"
     assert anthropic.headers[:2] == ((b"host", b"[::1]:9000"), (b"x-api-key", b"K"))
     assert not anthropic.count_tokens

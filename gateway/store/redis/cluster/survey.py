@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.settings.urls import host_and_port
 from gateway.store.redis.address import RedisAddress
 from gateway.store.redis.cluster.slots import Node, Topology
 from gateway.store.redis.cluster.topology import ask_server
@@ -51,7 +52,7 @@ class Survey(msgspec.Struct, frozen=True):
             problem = f"{without} slots have no master, so their accounts are served without Redis"
             found[Advice(problem, "assign all slots: redis-cli --cluster fix")] = None
         for (host, port), reason in self.failures.items():
-            problem = f"the master {host}:{port} does not respond: {reason}"
+            problem = f"the master {host_and_port(host, port)} does not respond: {reason}"
             found[Advice(problem, "check it, its network and its replicas")] = None
         if self.needs_all_slots:
             problem = f"{_COVERAGE} is yes: while one master is lost, all refuse commands"

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
+from gateway.settings.urls import host_and_port
 from gateway.store.redis.address import RedisAddress
 from gateway.store.redis.client import PipelinedRedis, RedisUnavailable
 from gateway.store.redis.cluster.slots import Node, Topology, read_topology
@@ -121,7 +122,7 @@ class TopologyWatch:
         if newest == self._known:
             return False
         if self._known is None or newest.masters != self._known.masters:
-            masters = ", ".join(f"{host}:{port}" for host, port in newest.masters)
+            masters = ", ".join(host_and_port(host, port) for host, port in newest.masters)
             logger.info("redis_topology_changed", extra={"masters": masters})
         self._known = newest
         self._learn(newest)
@@ -161,7 +162,7 @@ class TopologyWatch:
             if isinstance(error, OtherKindError) and self._other_kind and not self._links():
                 self._other_kind()
             reason = error.code if isinstance(error, ReplyError) else type(error).__name__
-            fields = {"redis": f"{node.host}:{node.port}", "reason": reason}
+            fields = {"redis": host_and_port(node.host, node.port), "reason": reason}
             logger.debug("redis_topology_ask_failed", extra=fields)
             return None
 

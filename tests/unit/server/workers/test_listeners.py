@@ -39,6 +39,12 @@ def test_address_in_use_is_an_error_that_names_it() -> None:
             open_listeners("127.0.0.1", port, 128, 2)
 
 
+def test_ipv6_address_is_named_in_brackets() -> None:
+    """Its port is not taken for a part of it."""
+    with pytest.raises(ListenError, match=r"cannot listen on \[2001:db8::1\]:8080: "):
+        open_listeners("2001:db8::1", 8080, 128, 1)
+
+
 def test_worker_keeps_its_own_socket_only() -> None:
     """The descriptor has no owner any more: Granian closes it."""
     listeners = open_listeners("127.0.0.1", free_port(), 128, 2)
