@@ -8,10 +8,13 @@ at the first content bytes of a stream and at its end.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import cast
+
+_CODE = re.compile(rb'"code" *: *"(\w+)"')
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Connection(asyncio.Protocol):
         self._first = True
         self._need = -1
         self._tail = b""
+        self._refusal = b""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -42,7 +46,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: bytes) -> None:
         """Send a request; the previous response must be complete."""
         assert self._transport is not None
-        self._first, self._need, self._tail = True, -1, b""
+        self._first, self._need, self._tail, self._refusal = True, -1, b"", b""
         self.sent_at = time.perf_counter()
         self._transport.write(request)
 
@@ -50,6 +54,18 @@ class Connection(asyncio.Protocol):
         """Close the connection."""
         if self._transport is not None:
             self._transport.close()
+
+    @property
+    def refusal(self) -> str:
+        """The status and the code of a response that is not 200; empty for one that is."""
+        found = _CODE.search(self._refusal)
+        code = f" {found[1].decode()}" if found else ""
+        return "" if self.status == 200 else f"status {self.status}{code}"
+
+    def end_of(self, error: Exception | None) -> str:
+        """Return how a connection ended whose response is not complete."""
+        kind = "reset" if isinstance(error, ConnectionResetError) else "closed"
+        return f"connection {kind} {'before' if self._first else 'in'} a response"
 
     def first_bytes(self) -> None:
         """Note the first bytes of a body."""
@@ -83,6 +99,8 @@ class Connection(asyncio.Protocol):
             self._first = False
             self.first_bytes()
         if self._need > 0:
+            if self.status != 200:
+                self._refusal += data
             self._need -= len(data)
             if self._need <= 0:
                 self.completed()

@@ -32,6 +32,7 @@ from bench.harness.results import Record, Results, environment
 from bench.harness.rounds import Slices, expected_s, groups
 from bench.harness.scenarios import MODELS, SCENARIOS, Scenario, chosen
 from bench.harness.systems import (
+    MOST_STREAMS,
     PROXY,
     Build,
     System,
@@ -40,7 +41,7 @@ from bench.harness.systems import (
     nginx,
     whole_gateway,
 )
-from bench.harness.tables import OURS, printed
+from bench.harness.tables import OURS, kinds_of, printed
 from bench.peers import PEERS
 from bench.peers.process import AbsentError, Place
 from bench.peers.verify import verify
@@ -124,6 +125,8 @@ def started(
                 name, home / f"gateway-{name}", upstream, cores, MODELS, build=build, direct=direct
             )
             systems.append(stack.enter_context(gateway))
+            if (room := systems[-1].most_streams) < MOST_STREAMS:
+                report([f"{name} accepts {room:,} streams: more open files are needed"], results)
         for system in systems:
             report(verify(system), results)
         for name in peers:
@@ -195,7 +198,7 @@ def line(record: Record) -> str:
         f" {record.failures:4} failed {cpu}{worker}"
         f"  ttft {record.ttft_ms.get('p50', 0):.2f}/{record.ttft_ms.get('p99', 0):.2f} ms"
         f"  latency or gap {latency.get('p50', 0):.2f}/{latency.get('p99', 0):.2f} ms"
-        f" {record.note}"
+        f"{kinds_of(record.failed)} {record.note}"
     )
 
 

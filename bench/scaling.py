@@ -23,7 +23,7 @@ from bench.harness import loads
 from bench.harness.scenarios import MODELS, Scenario, chosen
 from bench.harness.summary import summarise
 from bench.harness.systems import System, Upstream, mock_upstream, whole_gateway
-from bench.harness.tables import table
+from bench.harness.tables import kinds_of, table
 from tests.support.gateway_process import free_port
 
 SCENARIOS = ("short", "burst-100")
@@ -79,7 +79,8 @@ def measure(scenario: Scenario, system: System, seconds: float) -> tuple[float, 
     seen = uvloop.run(loads.closed(system.port, scenario.payload(system), CONNECTIONS, seconds))
     used = system.clock.wait_idle().since(before)
     if seen.failures:
-        raise SystemExit(f"{seen.failures} of {seen.requests} requests failed")
+        kinds = kinds_of(seen.failed)
+        raise SystemExit(f"{seen.failures} of {seen.requests} requests failed{kinds}")
     units = seen.requests * scenario.units
     return units / seen.seconds, used.whole / units * 1e6
 

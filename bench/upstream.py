@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 import sys
 
@@ -76,6 +77,8 @@ LISTED = (
 )
 
 _COUNTED, _LISTED = whole(COUNT), whole(LISTED)
+_ACCEPTS = 64
+"""Most connections that are accepted before the loop goes on to streams."""
 _WHOLE = {False: whole(SHORT_OPENAI), True: whole(SHORT_ANTHROPIC)}
 _START = {False: b"", True: chunk(ANTHROPIC_START)}
 _CHUNK = {False: chunk(OPENAI_CHUNK), True: chunk(ANTHROPIC_CHUNK)}
@@ -128,10 +131,45 @@ def _paced(connection: Connection, anthropic: bool, count: int, pace_s: float) -
     step(count)
 
 
+class Intake:
+    """
+    Accepts the connections of a listening socket.
+
+    uvloop's own server accepts one in a turn of the loop. While thousands of streams make a turn
+    long, connections would wait for seconds, as if a system under test were slow.
+    """
+
+    def __init__(self, server: ScriptedServer, listener: socket.socket) -> None:
+        self._server = server
+        self._listener = listener
+        self._opening: set[asyncio.Task[None]] = set()
+        listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(listener, self._accept)
+
+    def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(_ACCEPTS):
+            try:
+                accepted, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            accepted.setblocking(False)
+            task = loop.create_task(self._open(accepted))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _open(self, accepted: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: Connection(self._server), accepted)
+        except OSError:  # it has ended meanwhile
+            accepted.close()
+
+
 async def serve(port: int, tls_port: int | None = None, *files: str) -> None:
     """Serve on the loopback interface until cancelled."""
     server = ScriptedServer(each_request(respond))
-    await server.listen(port)
+    _intake = Intake(server, socket.create_server(("127.0.0.1", port), backlog=4096))
     if tls_port is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*files)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +17,9 @@ from bench.harness.requests import Payload
 from bench.load import Connection
 
 END_S = 20.0
-"""How long the last responses may take after a load ends."""
+"""How long nothing may come, after a load ends, before what is missing counts as failed."""
+MOST_S = 120.0
+"""How long the last responses may take in all."""
 
 
 @dataclass
@@ -24,8 +27,8 @@ class Seen:
     """What a load has seen."""
 
     requests: int = 0
-    failures: int = 0
-    """Responses whose status is not 200, broken connections, and what never ended."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """Responses whose status is not 200, broken connections, and what never ended, by kind."""
     events: int = 0
     seconds: float = 0.0
     ttft_s: list[float] = field(default_factory=list)
@@ -34,6 +37,16 @@ class Seen:
     """Between two events of a stream; events that arrive in one read have none between them."""
     whole_s: list[float] = field(default_factory=list)
     """From when a request was due to the end of its response."""
+
+    @property
+    def failures(self) -> int:
+        """How many requests failed."""
+        return self.failed.total()
+
+
+def not_connected(error: OSError) -> str:
+    """Return the kind of failure of a connection that could not be opened."""
+    return f"not connected: {type(error).__name__}"
 
 
 class _Repeating(Connection):
@@ -57,7 +70,8 @@ class _Repeating(Connection):
     def completed(self) -> None:
         now = time.perf_counter()
         self._seen.requests += 1
-        self._seen.failures += self.status != 200
+        if self.status != 200:
+            self._seen.failed[self.refusal] += 1
         self._seen.whole_s.append(now - self.sent_at)
         if now < self._until:
             self.follow()
@@ -71,7 +85,7 @@ class _Repeating(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
-            self._seen.failures += 1
+            self._seen.failed[self.end_of(exc)] += 1
             self._end()
 
     def _end(self) -> None:
@@ -92,12 +106,19 @@ class _Churning(_Repeating):
         self._again()
 
 
+NOTHING = "nothing received in time"
+
+
 async def _ended(futures: list[asyncio.Future[None]], seen: Seen) -> None:
     """Wait for the last responses; those that do not come are failures."""
-    if not futures:
-        return
-    _, pending = await asyncio.wait(futures, timeout=END_S)
-    seen.failures += len(pending)
+    pending = set(futures)
+    began = came_at = time.perf_counter()
+    while pending and time.perf_counter() < min(began + MOST_S, came_at + END_S):
+        # A slow machine has more time, for as long as responses come.
+        done, pending = await asyncio.wait(pending, timeout=END_S / 20)
+        came_at = time.perf_counter() if done else came_at
+    if pending:
+        seen.failed[NOTHING] += len(pending)
     for each in pending:
         each.cancel()  # a connection that is closed after this is not counted twice
 
@@ -130,13 +151,13 @@ async def churn(port: int, payload: Payload, connections: int, seconds: float) -
             transport, each = await loop.create_connection(
                 lambda: _Churning(payload, seen, again), "127.0.0.1", port
             )
-        except OSError:
-            seen.failures += 1
+        except OSError as error:
+            seen.failed[not_connected(error)] += 1
             return
         each.begin(began + seconds)
         await asyncio.wait([each.done], timeout=END_S)
         if not each.done.done():
-            seen.failures += 1
+            seen.failed[NOTHING] += 1
             transport.abort()
 
     def again() -> None:
@@ -160,6 +181,7 @@ class _Stream(Connection):
         self._load = load
         self._event_at = 0.0
         self._half = False
+        self._over = False
         self.began: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def first_bytes(self) -> None:
@@ -181,10 +203,15 @@ class _Stream(Connection):
         super().data_received(data)
 
     def completed(self) -> None:
-        self._load.ended(self, broken=self.status != 200)
+        self._end(self.refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._load.ended(self, broken=True)
+        self._end(self.end_of(exc))
+
+    def _end(self, failure: str) -> None:
+        if not self._over:
+            self._over = True
+            self._load.ended(self, failure)
 
 
 class PacedLoad:
@@ -214,9 +241,13 @@ class PacedLoad:
             due = began + self._open_s * number / self._streams
             if (rest := due - time.perf_counter()) > 0:
                 await asyncio.sleep(rest)
-            made = await loop.create_connection(lambda: _Stream(self), "127.0.0.1", self._port)
-            self._made.append(made)
             self.seen.requests += 1
+            try:
+                made = await loop.create_connection(lambda: _Stream(self), "127.0.0.1", self._port)
+            except OSError as error:
+                self.seen.failed[not_connected(error)] += 1
+                continue
+            self._made.append(made)
             made[1].send(self._payload.next())
         await _ended([each.began for _, each in self._made], self.seen)
 
@@ -235,11 +266,12 @@ class PacedLoad:
             if isinstance(transport, asyncio.Transport):
                 transport.abort()
 
-    def ended(self, stream: _Stream, *, broken: bool) -> None:
+    def ended(self, stream: _Stream, failure: str) -> None:
         """Note a stream that has ended by itself; what is measured must outlast the load."""
-        if self._closing:
+        if self._closing or stream.began.cancelled():
             return
-        self.seen.failures += broken
+        if failure:
+            self.seen.failed[failure] += 1
         if not stream.began.done():
             stream.began.set_result(None)
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 
 import uvloop
 
 from bench.harness import loads
-from bench.harness.loads import PacedLoad, Seen
+from bench.harness.loads import NOTHING, PacedLoad, Seen
 from bench.harness.processes import Cpu
 from bench.harness.results import Record
 from bench.harness.scenarios import Kind, Scenario
 from bench.harness.summary import quantiles_ms
 from bench.harness.systems import System
-from bench.open_loop import OpenLoop, Phase
+from bench.open_loop import BROKEN, OpenLoop, Phase
 
 WARM_CONNECTIONS = 16
 WARM_S = 0.2
@@ -67,8 +68,14 @@ class Meter:
             await loads.rest()
         load.close()
         good = [each.seconds for each in phase.samples if each.status == 200]
-        failures = len(phase.samples) - len(good) + phase.unsent + load.running
-        return Seen(len(phase.samples), failures, seconds=self._seconds, whole_s=good)
+        failed = Counter(
+            BROKEN.get(each.status, f"status {each.status}")
+            for each in phase.samples
+            if each.status != 200
+        )
+        failed["not sent: all connections in use"] = phase.unsent
+        failed[NOTHING] = load.running
+        return Seen(len(phase.samples), +failed, seconds=self._seconds, whole_s=good)
 
     async def _paced(self, number: int, scenario: Scenario, system: System) -> Record:
         load = PacedLoad(system.port, scenario.payload(system), scenario.at_once, scenario.open_s)
@@ -102,4 +109,5 @@ class Meter:
             latency_ms=quantiles_ms(seen.whole_s),
             private_mb=private,
             idle_mb=self._idle_mb.get(system.name) if private is not None else None,
+            failed=dict(seen.failed),
         )  # fmt: skip

@@ -45,6 +45,8 @@ class Record:
     others: float = 0.0
     """CPU that processes outside of the run took meanwhile, in cores: how noisy it was."""
     note: str = ""
+    failed: Mapping[str, int] = field(default_factory=dict)
+    """The failures by kind."""
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from bench.harness.processes import TreeClock, pin, private_mb, started_on, tree
+from gateway.protocols.translate.capabilities import capabilities
+from gateway.server.file_limit import connections_within
+from gateway.settings import Settings, load
 from tests.support.gateway_process import GatewayProcess, free_port
 
 MODELS: Final = ("short", "burst-100", "paced-500-20", "paced-100-20")
@@ -253,6 +257,14 @@ def describe(python: str, environment: Mapping[str, str]) -> str:
     ).stdout.strip()  # fmt: skip
 
 
+def room_for_streams(settings: Settings) -> int:
+    """Return how many client connections a gateway accepts with this process's open files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return settings.server.max_connections
+    return connections_within(settings, hard)
+
+
 @contextmanager
 def whole_gateway(
     name: str, home: Path, upstream: Upstream, cores: set[int], models: tuple[str, ...],
@@ -292,10 +304,12 @@ def whole_gateway(
             "--concurrency", "5000", "--budget-day", "1000000",
         )  # fmt: skip
         clock = TreeClock(process.pid, process.workers().copy)
+        settings = load(process.config_path, capabilities)
         port = process.direct_port if direct else process.port
         yield System(
             name, port, clock, key, can=frozenset(Can),
             root=process.pid, tls_port=port, limited_key=limited["key"], about=about,
+            most_streams=room_for_streams(settings),
         )  # fmt: skip
     finally:
         process.stop()

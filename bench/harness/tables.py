@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.harness.results import Results
 from bench.harness.scenarios import SCENARIOS, Kind, Scenario
@@ -98,15 +99,25 @@ def memory_table(results: Results, names: Sequence[str]) -> str:
 def failure_lines(results: Results) -> list[str]:
     """Return what failed: a figure of a run with failures is not comparable."""
     counted: dict[tuple[str, str], list[int]] = {}
+    kinds: dict[tuple[str, str], Counter[str]] = {}
     for each in results.records:
         failed = counted.setdefault((each.system, each.scenario), [0, 0])
         failed[0] += each.failures
         failed[1] += each.requests
+        kinds.setdefault((each.system, each.scenario), Counter()).update(each.failed)
     return [
-        f"- {system}, {scenario}: {failed} of {max(requests, failed)} requests failed."
+        f"- {system}, {scenario}: {failed} of {max(requests, failed)} requests failed"
+        f"{kinds_of(kinds[system, scenario])}."
         for (system, scenario), (failed, requests) in counted.items()
         if failed
     ]
+
+
+def kinds_of(failed: Mapping[str, int]) -> str:
+    """Return failures by kind, the most frequent first; older results have none."""
+    counted = sorted(failed.items(), key=lambda each: -each[1])
+    named = "; ".join(f"{number}: {kind}" for kind, number in counted)
+    return f" ({named})" if named else ""
 
 
 def printed(results: Results) -> str:

@@ -1,18 +1,20 @@
 """The loads against a real server: what they count, and what they count as failed."""
 
 import asyncio
+import itertools
 import threading
 
 import pytest
 
 from bench.harness import loads
-from bench.harness.loads import PacedLoad, churn, closed
+from bench.harness.loads import NOTHING, PacedLoad, churn, closed
 from bench.harness.measure import Meter
 from bench.harness.requests import Payload, agent_body, chat_body, numbered, post, unique_body
 from bench.harness.scenarios import chosen
 from bench.harness.systems import System
 from bench.upstream import respond
-from gateway.demo.server import Exchange, ScriptedServer, each_request, whole
+from gateway.demo.server import STREAM_HEAD, Exchange, ScriptedServer, each_request, whole
+from tests.support.gateway_process import free_port
 
 SHORT = Payload(post("/v1/chat/completions", chat_body("short"), "k"))
 
@@ -49,7 +51,8 @@ async def test_closed_loop_counts_refusals_and_broken_connections() -> None:
     seen = await closed(port, SHORT, 1, 30)
     await server.aclose()
 
-    assert (seen.requests, seen.failures) == (4, 5)
+    assert seen.requests == 4
+    assert seen.failed == {"status 503": 4, "connection closed before a response": 1}
 
 
 async def test_response_that_never_ends_is_one_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +66,59 @@ async def test_response_that_never_ends_is_one_failure(monkeypatch: pytest.Monke
     await server.aclose()
 
     assert (seen.requests, seen.failures) == (0, 2)
+    assert seen.failed == {NOTHING: 2}
+
+
+async def test_responses_that_come_one_by_one_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slow system has as long as it needs, while something comes; a silent one has not."""
+    monkeypatch.setattr(loads, "END_S", 1.0)
+    loop, numbers = asyncio.get_running_loop(), itertools.count(1)
+
+    def later(exchange: Exchange) -> None:
+        if (number := next(numbers)) <= 5:
+            loop.call_later(0.3 * number, exchange.connection.write, STREAM_HEAD + b"data: 1\n\n")
+
+    server = ScriptedServer(each_request(later))
+    port = await server.listen()
+    load = PacedLoad(port, SHORT, 6, 0.0)
+
+    await load.open()
+    load.close()
+    await server.aclose()
+
+    assert load.seen.failed == {NOTHING: 1}
+    assert len(load.seen.ttft_s) == 5
+
+
+async def test_refused_streams_are_named_by_status_and_code() -> None:
+    """Once each, although their connections are closed after it; others go on."""
+    body = b'{"error":{"type":"overloaded_error","code":"gateway_overloaded"}}'
+
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.send(whole(body, 503))
+        exchange.close()
+
+    server = ScriptedServer(each_request(refuse))
+    port = await server.listen()
+    load = PacedLoad(port, SHORT, 2, 0.0)
+
+    await load.open()
+    await load.measure(0.1)
+    load.close()
+    await server.aclose()
+
+    assert load.seen.failed == {"status 503 gateway_overloaded": 2}
+
+
+async def test_streams_that_cannot_connect_are_counted() -> None:
+    """The others are opened all the same."""
+    load = PacedLoad(free_port(), SHORT, 3, 0.0)
+
+    await load.open()
+
+    assert load.seen.failed == {"not connected: ConnectionRefusedError": 3}
 
 
 async def test_churn_opens_a_connection_for_each_request() -> None:
@@ -143,7 +199,7 @@ async def test_stream_that_ends_while_it_is_held_is_a_failure() -> None:
     load.close()
     await server.aclose()
 
-    assert load.seen.failures == 2
+    assert load.seen.failed == {"connection closed in a response": 2}
 
 
 def test_numbered_requests_differ_and_keep_their_length() -> None:

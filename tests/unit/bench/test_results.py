@@ -97,6 +97,20 @@ def test_failures_are_listed(results: Results) -> None:
     assert failure_lines(results) == ["- capio, short: 3 of 30 requests failed."]
 
 
+def test_failures_are_named_by_their_kind(results: Results, tmp_path: Path) -> None:
+    """Of all rounds, the most frequent first; they outlive a file."""
+    results.records.append(record(7, "short", "nginx", 100.0, failures=2, failed={"late": 2}))
+    results.records.append(
+        record(8, "short", "nginx", 100.0, failures=5, failed={"late": 1, "cut": 4})
+    )
+    results.save(tmp_path / "run.json")
+
+    assert failure_lines(Results.load(tmp_path / "run.json"))[0] == (
+        f"- nginx, short: 7 of {sum(each.requests for each in results.of('short', 'nginx'))}"
+        " requests failed (4: cut; 3: late)."
+    )
+
+
 def test_plots_show_every_system(results: Results) -> None:
     """Both are well formed and name who was measured."""
     for plot, names in ((cost_plot, {"capio", "nginx"}), (latency_plot, {"capio", "direct"})):

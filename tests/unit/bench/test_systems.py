@@ -1,13 +1,15 @@
 """Naming another build of the gateway for a run."""
 
 import platform
+import resource
 import sys
 from pathlib import Path
 
 import pytest
 
-from bench.harness.systems import Build, describe
+from bench.harness.systems import Build, describe, room_for_streams
 from gateway.build_kind import build_kind
+from gateway.settings import Server, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,3 +35,15 @@ def test_build_is_described_by_its_interpreter_and_kind() -> None:
     expected = f"on Python {platform.python_version()}, {build_kind()}"
 
     assert describe(sys.executable, Build.parse(f"same={ROOT}").environment) == expected
+
+
+@pytest.mark.parametrize(("direct_port", "room"), [(None, 6000), (8081, 5000)])
+def test_streams_are_those_that_open_files_allow(
+    monkeypatch: pytest.MonkeyPatch, direct_port: int | None, room: int
+) -> None:
+    """A gateway with a direct port has two ports to keep them for."""
+    files = resource.RLIM_INFINITY, 10_000 + 256
+    server = Server(max_connections=6000, max_in_flight=0 + 1, direct_port=direct_port)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: files)
+
+    assert room_for_streams(Settings(server=server)) == room
