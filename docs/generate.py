@@ -8,6 +8,7 @@ when a page is not what this module writes.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import textwrap
@@ -170,7 +171,8 @@ def configuration_page() -> str:
         is_list = isinstance(section.type, types.ListType)
         name = section.encode_name
         parts.append(f"## `[[{name}]]`\n" if is_list else f"## `[{name}]`\n")
-        intro = (table.cls.__doc__ or "").strip()
+        # Python removes the indentation itself since 3.13.
+        intro = inspect.cleandoc(table.cls.__doc__ or "")
         parts.append(_wrapped(f"{intro} See {SEE[name]}." if name in SEE else intro) + "\n")
         parts.extend(_settings_in(table, f"{name}.", documented))
     return "\n".join(parts)

@@ -71,7 +71,8 @@ def problem_with(scenario: Scenario, system: System) -> str:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
             text = response.read().decode()
     except urllib.error.HTTPError as error:
-        return f"status {error.code}: {error.read(200).decode(errors='replace')}"
+        with error:
+            return f"status {error.code}: {error.read(200).decode(errors='replace')}"
     except OSError as error:
         return repr(error)
     return _stream_problem(text) if b'"stream": true' in body else _whole_problem(text)

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.demo.faults import Fault, Kind, parse
+from gateway.protocols.codec.nesting import is_deep
 
 _DIRECTIVE = re.compile(r"^\W*/(think|tokens|error|break|cut|stall)\b[ \t]*(\d*)", re.MULTILINE)
 _FAULT = re.compile(r"^\W*/fault[ \t]+([a-z0-9_]+(?:[ \t]+[a-z_]+=[0-9.]+)*)", re.MULTILINE)
@@ -165,6 +166,8 @@ def _tool_calls(prompt: Prompt) -> Iterator[tuple[str, str]]:
         text = text[match.end() :]
         # OpenCode sends its message quoted, with escaped quotes inside.
         for written in (text, text.replace('\\"', '"')):
+            if is_deep(written):
+                continue
             try:
                 arguments, end = json.JSONDecoder().raw_decode(written)
             except ValueError:

@@ -8,8 +8,15 @@ from typing import Final, NamedTuple
 from gateway.direct_port.head import Headers
 from gateway.protocols.codec.digits import read_digits
 
+_PHRASES: Final = {each.value: each.phrase for each in HTTPStatus} | {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+"""The phrases of RFC 9110, which Python has since 3.13."""
 _STATUS_LINES: Final = {
-    each.value: b"HTTP/1.1 %d %b\r\n" % (each.value, each.phrase.encode()) for each in HTTPStatus
+    status: b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode()) for status, phrase in _PHRASES.items()
 }
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.errors import ErrorKind, GatewayError
 from gateway.operations.values import MAX_TEXT, InvalidValueError, is_number, read_time
+from gateway.protocols.codec.nesting import refuse_deep
 
 BODY_TIMEOUT_S = 10.0
 MAX_BODY_BYTES = 64 * 1024
@@ -131,6 +132,7 @@ def decode_json(body: bytes, content_type: bytes | None, shape: type[Shape]) -> 
         GatewayError: BAD_REQUEST naming the field, CONTENT_TYPE.
     """
     check_content_type(content_type)
+    refuse_deep(body)
     try:
         return msgspec.json.decode(body or b"{}", type=shape)
     except msgspec.ValidationError as error:

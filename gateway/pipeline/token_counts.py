@@ -20,6 +20,7 @@ from gateway.errors import GatewayError
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
 from gateway.pipeline.request.builder import CallContext
+from gateway.protocols.codec.json_decode import decode_or_none
 from gateway.protocols.http.headers import json_head
 from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, TRANSLATED_BYTES, check_values
 from gateway.tokens.cache_key import count_key
@@ -197,13 +198,7 @@ def rough_count(measure: Measure) -> int:
 
 def _is_count(response: bytes) -> bool:
     """Return whether an upstream's response is a count: nothing else is cached."""
-    if len(response) > _COUNT_BYTES:
-        return False
-    try:
-        _COUNT.decode(response)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+    return len(response) <= _COUNT_BYTES and decode_or_none(response, _COUNT) is not None
 
 
 async def _send(context: CallContext, response: bytes, *, estimated: bool) -> None:

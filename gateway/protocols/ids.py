@@ -16,6 +16,8 @@ from typing import Final
 
 import msgspec
 
+from gateway.protocols.codec.json_decode import decode_or_none
+
 MAX_NAME: Final = 64
 """Characters of a tool name, on both wires."""
 SIGNATURE: Final = "gw1."
@@ -55,7 +57,7 @@ def from_encoded_id(tool_id: str) -> str:
     if not tool_id.startswith(_ENCODED):
         return tool_id
     try:
-        decoded = _unb64(tool_id[len(_ENCODED) :]).decode()
+        decoded = decode_base64url(tool_id[len(_ENCODED) :]).decode()
     except (binascii.Error, ValueError):
         return tool_id
     return decoded or tool_id
@@ -146,16 +148,27 @@ def thought_signature_in(signature: str) -> str | None:
     if not signature.startswith(SIGNATURE) or len(signature) == len(SIGNATURE):
         return None
     try:
-        return _PAYLOAD.decode(_unb64(signature[len(SIGNATURE) :])).g
-    except (binascii.Error, ValueError, RecursionError):
+        payload = decode_base64url(signature[len(SIGNATURE) :])
+    except (binascii.Error, ValueError):
         return None
+    found = decode_or_none(payload, _PAYLOAD)
+    return None if found is None else found.g
 
 
 def _b64(raw: bytes) -> str:
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _unb64(text: str) -> bytes:
+def decode_base64url(text: str) -> bytes:
+    """
+    Return what is encoded up to the padding, which may be absent.
+
+    Python 3.14 would read on after the padding.
+
+    Raises:
+        binascii.Error: It is not base64.
+    """
+    text = text.partition("=")[0]
     return urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4))
 
 

@@ -20,8 +20,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from gateway.errors import ErrorKind, GatewayError
-from gateway.protocols.codec.json_decode import TOO_DEEP, decode_request
+from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.ids import short_name
 from gateway.tokens.calibration import Calibration
 from gateway.tokens.images import UNKNOWN_TOKENS, image_tokens, url_tokens
@@ -108,7 +107,9 @@ def measure_messages(body: bytes) -> Measure:
     Raises:
         GatewayError: BAD_REQUEST: not a JSON object, or nested too deeply.
     """
-    return _measured(_MessagesMeasure(), decode_request(body, _BODY))
+    measure = _MessagesMeasure()
+    measure.walk(decode_request(body, _BODY))
+    return measure
 
 
 def measure_chat(body: bytes) -> Measure:
@@ -118,14 +119,8 @@ def measure_chat(body: bytes) -> Measure:
     Raises:
         GatewayError: As `measure_messages`.
     """
-    return _measured(_ChatMeasure(), decode_request(body, _BODY))
-
-
-def _measured(measure: _ChatMeasure | _MessagesMeasure, request: Json) -> Measure:
-    try:
-        measure.walk(request)
-    except RecursionError as error:
-        raise GatewayError(ErrorKind.BAD_REQUEST, TOO_DEEP) from error
+    measure = _ChatMeasure()
+    measure.walk(decode_request(body, _BODY))
     return measure
 
 

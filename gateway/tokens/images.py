@@ -100,6 +100,7 @@ def _window(base64_text: str, start: int, length: int) -> bytes:
     """Decode `length` bytes starting at byte `start`, or fewer at the end."""
     first = start // 3
     last = -(-(start + length) // 3)
-    quads = base64_text[first * 4 : last * 4]
+    # Python 3.14 would read on after the padding.
+    quads = base64_text[first * 4 : last * 4].partition("=")[0]
     raw = binascii.a2b_base64(quads + "=" * (-len(quads) % 4))
     return raw[start - first * 3 :][:length]

@@ -129,7 +129,9 @@ class AbusedGateway:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as failure:
-            raise AssertionError(f"{method} {path}: {failure.read().decode()}") from failure
+            with failure:
+                text = failure.read().decode()
+            raise AssertionError(f"{method} {path}: {text}") from failure
 
     def customer(self, dollars: str = "100", **limits: object) -> Customer:
         """Return a new prepaid account with this balance, and a key of it."""

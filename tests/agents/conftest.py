@@ -147,7 +147,8 @@ def stranger(tmp_path: Path, service: Service) -> Agent:
 def _listens(port: int) -> bool:
     try:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/", data=b"{}", timeout=1)
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError as answer:
+        answer.close()
         return True
     except OSError:
         return False

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.protocols.codec.nesting import MOST_LEVELS, TOO_DEEP
 from tests.support.bodies import ANTHROPIC, OPENAI, PATHS, WHOLE, chat, message, request
 from tests.support.raw_client import Answer, Connection, render
 from tests.support.raw_upstream import Slot, whole
@@ -64,6 +65,8 @@ BAD_BODIES = {
     "invalid utf-8 in a key": b'{"\xc3(":1,"model":7}',
     "deep nesting": b'{"model":"deepseek-v4-flash","x":' + b"[" * 5000 + b"]" * 5000 + b"}",
     "deep open nesting": b'{"model":"deepseek-v4-flash","x":' + b'{"a":' * 100_000,
+    "deepest nesting": b'{"model":"deepseek-v4-flash","x":' + b"[" * 1_000_000,
+    "deep open nesting in few bytes": b"[" * 990,
     "nul bytes": b"\0" * 100,
     "utf-16": '{"model":"deepseek-v4-flash"}'.encode("utf-16"),
 }
@@ -209,17 +212,19 @@ def test_lone_surrogate_is_translated(
     assert "half \N{REPLACEMENT CHARACTER} of it".encode() in upstream.exchanges[0].body
 
 
-def test_nesting_of_200_levels_is_accepted(
-    connection: Connection, upstream: Slot, key: Key
+@pytest.mark.parametrize(("levels", "status"), [(MOST_LEVELS, 200), (MOST_LEVELS + 1, 400)])
+def test_nesting_is_accepted_to_a_bound(
+    connection: Connection, upstream: Slot, key: Key, levels: int, status: int
 ) -> None:
-    """Schemas nest; only what no parser reads is refused."""
+    """Schemas nest; the bound does not depend on the version of Python."""
     upstream.plays(whole(WHOLE["openai"]))
-    body = b'{"model":"%b","x":%b}' % (
-        upstream.model("openai").encode(),
-        b'{"a":' * 200 + b"1" + b"}" * 200,
-    )
+    deep = b'{"a":' * (levels - 1) + b"1" + b"}" * (levels - 1)
+    body = b'{"model":"%b","x":%b}' % (upstream.model("openai").encode(), deep)
 
-    assert connection.request("POST", OPENAI, body, x_api_key=key.raw).status == 200
+    answer = connection.request("POST", OPENAI, body, x_api_key=key.raw)
+
+    assert answer.status == status
+    assert status == 200 or answer.json["error"]["message"].startswith(TOO_DEEP)
 
 
 @pytest.mark.parametrize("chunked", [False, True])

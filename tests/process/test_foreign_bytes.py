@@ -76,6 +76,41 @@ def test_length_of_five_thousand_digits_is_malformed(
 
 @WIRES
 @CLIENTS
+@pytest.mark.parametrize("levels", [1000, 100_000, 1_000_000])
+@pytest.mark.parametrize("how", ["whole", "error", "event", "later event"])
+def test_deep_json_is_an_error_in_words(
+    gateway: Service,
+    connection: Connection,
+    upstream: Slot,
+    key: Key,
+    wire: str,
+    client: str,
+    levels: int,
+    how: str,
+) -> None:
+    """No response is nested so deeply that the gateway fails, on any version of Python."""
+    deep = b'{"type":"message","x":' + b"[" * levels + b"]" * levels + b"}"
+    start = [START[wire]] if how == "later event" else []
+    upstream.plays(
+        stream(*start, b"data: %b\n\n" % deep)
+        if "event" in how
+        else whole(deep, 400 if how == "error" else 200)
+    )
+    before = gateway.process.log().count("Traceback")
+    body = request(PATHS[client], upstream.model(wire), stream="event" in how)
+
+    answer = connection.request("POST", PATHS[client], body, x_api_key=key.raw)
+
+    # A large response of the client's own dialect is relayed while it arrives.
+    relayed = client == wire and levels == 1_000_000
+    expected = {"whole": [200 if relayed else 502], "error": [400]}
+    assert answer.status in expected.get(how, [200, 502])
+    assert b"Internal error" not in answer.body
+    assert gateway.process.log().count("Traceback") == before
+
+
+@WIRES
+@CLIENTS
 def test_credential_in_an_error_is_masked(
     connection: Connection, upstream: Slot, key: Key, wire: str, client: str
 ) -> None:

@@ -130,7 +130,8 @@ class Scene:
                 with urllib.request.urlopen(asked, timeout=5) as answer:
                     found.update(json.load(answer))
             except urllib.error.HTTPError as refusal:
-                refusals[:] = [f"{refusal.code} {refusal.read().decode()}"]
+                with refusal:
+                    refusals[:] = [f"{refusal.code} {refusal.read().decode()}"]
                 return False
             return True
 

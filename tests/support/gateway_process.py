@@ -169,6 +169,7 @@ class GatewayProcess:
             try:
                 urllib.request.urlopen(f"{self.base_url}/admin/x", timeout=5, context=self.tls)
             except urllib.error.HTTPError as answer:
+                answer.close()
                 if answer.code != 503:
                     return
             time.sleep(0.05)
@@ -182,6 +183,7 @@ class GatewayProcess:
             try:
                 urllib.request.urlopen(request, timeout=5, context=self.tls)
             except urllib.error.HTTPError as answer:
+                answer.close()
                 if answer.code == 404:
                     return
             time.sleep(0.05)

@@ -112,7 +112,8 @@ class Scene:
             try:
                 with urllib.request.urlopen(request, timeout=5) as answer:
                     found.update(json.load(answer))
-            except urllib.error.HTTPError:
+            except urllib.error.HTTPError as answer:
+                answer.close()
                 return False
             return True
 

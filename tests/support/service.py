@@ -52,7 +52,8 @@ class DemoProcess:
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=1)
-            except urllib.error.HTTPError:
+            except urllib.error.HTTPError as answer:
+                answer.close()
                 return
             except OSError:
                 assert time.monotonic() < deadline, "the demo upstream does not respond"

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 import httpx2
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from gateway.cli.diagnosis.findings import Finding, clock, error, ok, warning
 from gateway.core.catalogue import build
 from gateway.core.model import Provider, Wire, WireRoute
+from gateway.protocols.codec.json_decode import decode_or_none
 from gateway.settings import Settings
 from gateway.settings.urls import host_and_port
 
@@ -34,6 +36,9 @@ class _Listed(msgspec.Struct):
 
 class _Models(msgspec.Struct):
     data: list[_Listed]
+
+
+_MODELS: Final = msgspec.json.Decoder(_Models)
 
 
 async def check_providers(
@@ -130,10 +135,10 @@ def _judge_status(
 
 
 def _judge_models(subject: str, body: bytes, models: set[str]) -> Iterator[Finding]:
-    try:
-        listed = {each.id for each in msgspec.json.decode(body, type=_Models).data}
-    except msgspec.DecodeError:
+    found = decode_or_none(body, _MODELS)
+    if found is None:
         return
+    listed = {each.id for each in found.data}
     missing = sorted(models - listed) if listed else []
     if missing:
         remedy = "check the deployments' `model`; aliases may be missing in the list"

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from gateway.protocols.codec.nesting import TOO_DEEP, is_deep
 from gateway.settings import Oidc
 from gateway.settings.urls import is_loopback
 
@@ -147,6 +148,8 @@ class Provider:
         if response.status_code != 200:
             raise ProviderError(f"{url} responds with {response.status_code}")
         try:
+            if is_deep(body):
+                raise ValueError(TOO_DEEP)
             return msgspec.convert(json.loads(body), kind)
-        except (ValueError, RecursionError, msgspec.ValidationError) as error:
+        except (ValueError, msgspec.ValidationError) as error:
             raise ProviderError(f"{url} sent an invalid response") from error

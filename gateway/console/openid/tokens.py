@@ -100,7 +100,7 @@ def _decode(token: str, keys: dict[str, Any]) -> dict[str, Any]:
         return jwt.decode(token, key_set, algorithms=list(ALGORITHMS)).claims
     except InvalidKeyIdError as error:
         raise _UnknownKeyError from error
-    except (JoseError, ValueError) as error:
+    except (JoseError, ValueError, RecursionError) as error:
         raise TokenRefusedError(f"{type(error).__name__}: {error}") from error
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.console.signin.secret import ConsoleSecret
+from gateway.protocols.codec.nesting import TOO_DEEP, is_deep
 from gateway.store.accounts.audit import Actor
 from gateway.store.people.factors import Factors, Passkey
 from gateway.store.people.users import User
@@ -175,6 +176,8 @@ def _state(challenge: str) -> dict[str, Any]:
 def _read(response: str) -> dict[str, Any]:
     if len(response) > _MAX_CREDENTIAL:
         raise ValueError("too large")
+    if is_deep(response):
+        raise ValueError(TOO_DEEP)
     found = json.loads(response)
     if not isinstance(found, dict):
         raise TypeError("not an object")

@@ -27,6 +27,7 @@ from gateway.pipeline.departure import Departure
 from gateway.pipeline.request.builder import CallContext
 from gateway.pipeline.response.refusal import RefusalError, error_response
 from gateway.ports import Headers
+from gateway.protocols.codec.json_decode import decode_or_none
 from gateway.protocols.codec.sse import KEEPALIVES, anthropic_event, openai_data
 from gateway.protocols.http.errors.gateway_errors import render
 from gateway.protocols.http.errors.upstream_errors import translate_error
@@ -159,10 +160,7 @@ def _body(context: CallContext, error: GatewayError) -> bytes:
     if response is None:
         return render(error, call.client_wire, None)[2]
     if len(response.body) <= MOST_ERROR_BYTES:
-        try:
-            members = _MEMBERS.decode(response.body)
-        except msgspec.DecodeError:
-            members = {}
+        members = decode_or_none(response.body, _MEMBERS) or {}
         fault = members.get("error")
         if isinstance(fault, dict) and isinstance(fault.get("message"), str):
             return msgspec.json.encode(members)

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Usage
+from gateway.protocols.codec.nesting import is_deep
 from gateway.protocols.codec.usage_bound import UNBOUNDED
 from gateway.protocols.codec.usage_counts import (
     UNREADABLE,
@@ -72,6 +73,8 @@ def read_anthropic_usage(raw: bytes, known: Usage = _NOTHING) -> Usage | None:
     Returns:
         None if it is not a usage object, or has no count or an impossible one.
     """
+    if is_deep(raw):
+        return None
     try:
         return _usage(_DECODER.decode(raw), known)
     except UNREADABLE:

@@ -8,7 +8,8 @@ with each lone surrogate replaced by `\ufffd`, which has the same length, so tha
 original stay valid; stream events with surrogates kept, because the other half may arrive with the
 next delta (`SurrogateJoiner`).
 
-Every failure is a `GatewayError`, also nesting beyond msgspec's limit of about 1,000 levels.
+Every failure is a `GatewayError`, also nesting beyond the limit of `codec.nesting`, which is below
+what msgspec, the standard library and the walks over decoded values accept.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from typing import Final, TypeVar
 import msgspec
 
 from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.codec.nesting import SHALLOW_BYTES, TOO_DEEP, is_deep, refuse_deep
 
 T = TypeVar("T")
 
 BOM: Final = b"\xef\xbb\xbf"
 """Some programs write it before JSON, where it is no white space."""
-TOO_DEEP: Final = "JSON is nested too deeply"
 
 _HIGH = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
 _LOW = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -55,6 +56,7 @@ class _AnyObject(msgspec.Struct, gc=False):
 
 
 _OBJECT: Final = msgspec.json.Decoder(_AnyObject)
+_STRING: Final = msgspec.json.Decoder(str)
 
 
 def decode_request(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -65,12 +67,17 @@ def decode_request(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         GatewayError: BAD_REQUEST: the message names the field and the expected type; `param` is the
             field, such as `messages.0.content`.
     """
+    if len(body) > SHALLOW_BYTES:
+        refuse_deep(body)
+    return decode_shallow(body, decoder)
+
+
+def decode_shallow(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Return as `decode_request` what is part of a body whose depth is known to be allowed."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(error) from error
-    except RecursionError as error:
-        raise GatewayError(ErrorKind.BAD_REQUEST, TOO_DEEP) from error
     except UnicodeDecodeError as error:
         message = "The request body is not valid UTF-8."
         raise GatewayError(ErrorKind.BAD_REQUEST, message) from error
@@ -78,7 +85,7 @@ def decode_request(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         repaired = replace_lone_surrogates(body)
         if repaired == body:
             raise _not_json(body, error) from error
-    return decode_request(repaired, decoder)
+    return decode_shallow(repaired, decoder)
 
 
 def decode_response(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -88,11 +95,11 @@ def decode_response(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     Raises:
         GatewayError: UPSTREAM_MALFORMED.
     """
+    if len(body) > SHALLOW_BYTES and is_deep(body):
+        raise _malformed(TOO_DEEP)
     try:
         return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _malformed(error) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.ValidationError, UnicodeDecodeError) as error:
         raise _malformed(error) from error
     except msgspec.DecodeError as error:
         repaired = replace_lone_surrogates(body)
@@ -113,13 +120,15 @@ def decode_event(data: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
     Raises:
         GatewayError: UPSTREAM_MALFORMED.
     """
+    if len(data) > SHALLOW_BYTES and is_deep(data):
+        raise _malformed(TOO_DEEP)
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
         if data.lstrip()[:1] != b"{":
             return None
         raise _malformed(error) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise _malformed(error) from error
     except msgspec.DecodeError as error:
         if not data.strip():
@@ -129,13 +138,19 @@ def decode_event(data: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
     return _decode_event_loosely(data, decoder)
 
 
+def decode_or_none(text: bytes | str, decoder: msgspec.json.Decoder[T]) -> T | None:
+    """Return JSON as the decoder's type; None if it is something else, or nested too deeply."""
+    if len(text) > SHALLOW_BYTES and is_deep(text):
+        return None
+    try:
+        return decoder.decode(text)
+    except ValueError:  # includes DecodeError and UnicodeError
+        return None
+
+
 def is_object(text: str) -> bool:
     """Return whether `text` is a JSON object."""
-    try:
-        _OBJECT.decode(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    return decode_or_none(text, _OBJECT) is not None
 
 
 def replace_lone_surrogates(text: bytes) -> bytes:
@@ -231,11 +246,11 @@ def _decode_event_loosely(data: bytes, decoder: msgspec.json.Decoder[T]) -> T | 
     try:
         value = json.loads(data.decode())
         return msgspec.convert(value, decoder.type) if isinstance(value, dict) else None
-    except (ValueError, RecursionError) as error:  # includes ValidationError
+    except ValueError as error:  # includes ValidationError
         raise _malformed(error) from error
 
 
-def _malformed(error: Exception) -> GatewayError:
+def _malformed(error: Exception | str) -> GatewayError:
     return GatewayError(
         ErrorKind.UPSTREAM_MALFORMED, "Upstream sent malformed data", detail=str(error)
     )
@@ -286,9 +301,5 @@ def _param(path: str) -> str:
 
 def quoted_object(raw: bytes) -> bytes | None:
     """Return the JSON object in a JSON string; None: the string is something else."""
-    try:
-        text = msgspec.json.decode(raw, type=str).encode()
-        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    except (ValueError, RecursionError):
-        return None
-    return text
+    text = decode_or_none(raw, _STRING)
+    return text.encode() if text is not None and is_object(text) else None

@@ -112,7 +112,7 @@ def count_elements(text: bytes) -> int:
     try:
         return len(_ARRAY.decode(text))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return 0
+        return 0  # `decode_request` names the fault
 
 
 def _walked(text: bytes, values: dict[str, Raw], path: str) -> list[Member]:

@@ -32,7 +32,6 @@ UNREADABLE: Final = (
     msgspec.DecodeError,
     msgspec.ValidationError,
     UnicodeError,
-    RecursionError,
     NotACountError,
 )
 """The exceptions that reading a `usage` object may raise."""

@@ -22,6 +22,7 @@ from gateway.protocols.codec.json_decode import (
     decode_response,
     replace_lone_surrogates,
 )
+from gateway.protocols.codec.nesting import is_deep
 from gateway.protocols.openai_chat.response import CHUNK, Choice, Chunk, Delta
 
 _NO_REASONS: Final = frozenset({"", "null", "none"})
@@ -129,18 +130,22 @@ def read_response(body: bytes) -> tuple[Chunk, Choice, Delta]:
 
 def coerced_json(data: bytes) -> bytes | None:
     """Return a chunk or response with its members coerced, as JSON; None: not a JSON object."""
+    if is_deep(data):
+        return None
     try:
         value = json.loads(data.decode())  # from bytes it accepts encoded surrogates
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return json.dumps(_object(value)).encode() if isinstance(value, dict) else None
 
 
 def _coerced(data: bytes) -> Chunk | None:
+    if is_deep(data):
+        return None
     try:
         value = json.loads(data.decode())  # as above
         return msgspec.convert(_object(value), Chunk) if isinstance(value, dict) else None
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
 
 

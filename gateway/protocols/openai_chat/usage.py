@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from gateway.core.model import Usage
+from gateway.protocols.codec.nesting import is_deep
 from gateway.protocols.codec.usage_counts import (
     UNREADABLE,
     ChargedExtras,
@@ -123,6 +124,8 @@ def read_openai_usage(
     Returns:
         None if it is not a usage object, or has no count or an impossible one.
     """
+    if is_deep(raw):
+        return None
     try:
         return _usage(_DECODER.decode(raw), service_tier, reasoning_apart=reasoning_apart)
     except UNREADABLE:

@@ -15,6 +15,7 @@ import msgspec
 
 from gateway.protocols.codec.json_decode import (
     SurrogateJoiner,
+    decode_or_none,
     join_surrogates,
     replace_lone_surrogates,
 )
@@ -307,17 +308,14 @@ _ARGUMENTS: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def _arguments(text: str) -> Json:
-    try:
-        return _ARGUMENTS.decode(text or "{}")
-    except (ValueError, RecursionError):
-        return {"INVALID_JSON": text}
+    found = decode_or_none(text or "{}", _ARGUMENTS)
+    return {"INVALID_JSON": text} if found is None else found
 
 
 def _custom_input(arguments: str) -> str:
     """Return the only string in the arguments, under any name; otherwise the arguments as is."""
-    try:
-        members = _CUSTOM.decode(arguments)
-    except (ValueError, RecursionError):
+    members = decode_or_none(arguments, _CUSTOM)
+    if members is None:
         return arguments
     if "input" in members:
         return members["input"]

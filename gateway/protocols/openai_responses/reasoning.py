@@ -8,13 +8,14 @@ encrypted: only the member's name, which the API defines, says so.
 from __future__ import annotations
 
 import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
-from gateway.protocols.ids import SIGNATURE
+from gateway.protocols.codec.json_decode import decode_or_none
+from gateway.protocols.ids import SIGNATURE, decode_base64url
 
 
 class PackedReasoning(msgspec.Struct, omit_defaults=True):
@@ -43,14 +44,11 @@ def unpack_reasoning(encrypted: str) -> PackedReasoning | None:
     """Return the reasoning that `pack_reasoning` packed; None for other content."""
     if not encrypted.startswith(SIGNATURE):
         return None
-    text = encrypted[len(SIGNATURE) :]
     try:
-        packed = urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4))
-        if packed.count(b"{") > _MOST_DETAILS:
-            return None
-        return _PACKED.decode(packed)
-    except (binascii.Error, ValueError, RecursionError):
+        packed = decode_base64url(encrypted[len(SIGNATURE) :])
+    except (binascii.Error, ValueError):
         return None
+    return None if packed.count(b"{") > _MOST_DETAILS else decode_or_none(packed, _PACKED)
 
 
 def signed_entries(details: list[dict[str, object]]) -> list[dict[str, object]]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import BOM
+from gateway.protocols.codec.nesting import TOO_DEEP, is_deep
 from gateway.protocols.codec.sse import EventDecoder
 
 _SSE_STARTS: Final = (b"data:", b"event:", b":", b"id:", b"retry:", b"error:")
@@ -227,9 +228,11 @@ def _dicts(value: object) -> list[dict[str, Any]]:
 
 
 def _decoded(data: bytes) -> dict[str, Any]:
+    if is_deep(data):
+        raise _malformed(TOO_DEEP)
     try:
         value = json.loads(data.removeprefix(BOM))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _malformed(str(error)) from error
     if not isinstance(value, dict):
         raise _malformed("not an object")

@@ -14,6 +14,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from gateway.protocols.codec.nesting import MOST_LEVELS, is_deep
+
 ToolChoice = Literal["auto", "none", "required", "named"]
 
 _ALL_CHOICES: Final[tuple[ToolChoice, ...]] = ("auto", "none", "required", "named")
@@ -293,6 +295,8 @@ _FALSE: Final = frozenset({"no", "none", "drop", "false"})
 _TYPES: Final[Mapping[str, object]] = {
     field.name: field.type for field in msgspec.structs.fields(Capabilities)
 }
+_EXTRA_LEVELS: Final = 32
+"""Levels of `extra_body`, which is also written as TOML, where few levels can be read."""
 _SWITCHES: Final[Mapping[str, tuple[str, str]]] = {
     "sampling": ("pass", "drop"),
     "midconv_system": ("system", "user"),
@@ -348,7 +352,10 @@ def _plain(name: str, value: object) -> object:
     if name in ("efforts", "tool_choice", "reasoning_fields"):
         return _words(value)
     if name == "extra_body" and isinstance(value, Mapping):
-        return msgspec.json.encode(value)
+        members = msgspec.json.encode(value)
+        if is_deep(members, outer=MOST_LEVELS - _EXTRA_LEVELS):
+            raise ValueError(f"capability '{name}': more than {_EXTRA_LEVELS} levels")
+        return members
     if name == "reasoning_fill" and value is True:
         return " "
     return _OTHER_VALUES.get(word, value) if isinstance(word, str) else value

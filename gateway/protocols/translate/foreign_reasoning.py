@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.protocols.codec.absent import is_given
+from gateway.protocols.codec.json_decode import decode_or_none
 from gateway.protocols.translate.reasoning_effort import effort_of_budget
 
 FIELDS: Final = ("reasoning", "thinking", "enable_thinking", "chat_template_kwargs")
@@ -59,9 +60,8 @@ def _effort(value: Raw) -> str | None:
     raw = bytes(value).strip()
     if raw in (b"true", b"false"):
         return _switched(raw == b"true")
-    try:
-        asked = _SWITCHES.decode(raw)
-    except (ValueError, RecursionError):
+    asked = decode_or_none(raw, _SWITCHES)
+    if asked is None:
         return None
     if isinstance(asked.effort, str):
         return asked.effort

@@ -13,7 +13,7 @@ _HEAD: Final = 16
 def sniffed_image_type(encoded: str) -> str | None:
     """Return the media type of an image in base64; None if its first bytes are not known."""
     try:
-        head = base64.b64decode(encoded[:_HEAD].ljust(_HEAD, "A"))
+        head = base64.b64decode(encoded[:_HEAD].partition("=")[0].ljust(_HEAD, "A"))
     except (binascii.Error, ValueError):
         return None
     if head.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -130,7 +130,7 @@ class StreamTranslator:
                     self._fail(fault)
                 if reader.phase is Phase.DONE:
                     break
-        except (GatewayError, RecursionError):
+        except GatewayError:
             self._fail(STREAM_MALFORMED)
         return self._writer.take()
 
@@ -212,7 +212,7 @@ class StreamTranslator:
                 fault = self._reader.take(event)
                 if fault is not None:
                     self._fail(fault)
-        except (GatewayError, RecursionError):
+        except GatewayError:
             return
 
     def _fail(self, fault: UpstreamFault) -> None:

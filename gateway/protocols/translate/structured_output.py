@@ -31,22 +31,20 @@ def is_strict_schema(schema: Raw) -> bool:
     Return whether OpenAI accepts the schema with `strict: true`.
 
     Every object must be closed (`additionalProperties: false`) and require all its properties. A
-    schema that cannot be decoded because of its depth or its numbers is not strict.
+    schema that cannot be decoded because of its numbers is not strict.
     """
     try:
-        return _is_closed(msgspec.json.decode(schema))
-    except (ValueError, RecursionError):
+        schemas = [msgspec.json.decode(schema)]
+    except ValueError:
         return False
-
-
-def _is_closed(schema: object) -> bool:
-    if isinstance(schema, bool):
-        return True
-    if not isinstance(schema, dict):
-        return False
-    if describes_object(schema) and not _requires_all(schema):
-        return False
-    return all(_is_closed(part) for part in sub_schemas(schema))
+    while schemas:
+        part = schemas.pop()
+        if isinstance(part, bool):
+            continue
+        if not isinstance(part, dict) or (describes_object(part) and not _requires_all(part)):
+            return False
+        schemas.extend(sub_schemas(part))
+    return True
 
 
 def describes_object(schema: dict[str, object]) -> bool:

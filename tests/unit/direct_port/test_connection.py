@@ -303,7 +303,7 @@ async def test_response_survives_a_client_that_still_sends() -> None:
 
     async with serving(app) as running, running.connected() as client:
         client.send(POST % (10**9, b"y" * 1_000_000))
-        assert await client.response() == (b"HTTP/1.1 413 Request Entity Too Large", b"too large")
+        assert await client.response() == (b"HTTP/1.1 413 Content Too Large", b"too large")
         assert await client.rest() == b""
         with pytest.raises(ConnectionError):
             for _ in range(2 * LINGER_BYTES // len(CHUNK)):

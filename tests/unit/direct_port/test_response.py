@@ -18,6 +18,23 @@ def test_head_of_a_whole_response() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "phrase"),
+    [
+        (413, b"Content Too Large"),
+        (414, b"URI Too Long"),
+        (416, b"Range Not Satisfiable"),
+        (422, b"Unprocessable Content"),
+        (429, b"Too Many Requests"),
+    ],
+)
+def test_phrase_is_that_of_the_standard(status: int, phrase: bytes) -> None:
+    """Python has other ones before 3.13."""
+    head = response_head(status, [(b"content-length", b"0")], DATE, keep_alive=True)
+
+    assert head.data.startswith(b"HTTP/1.1 %d %b\r\n" % (status, phrase))
+
+
+@pytest.mark.parametrize(
     ("method", "status", "version", "has_body", "chunked", "keep_alive"),
     [
         ("GET", 200, "1.1", True, True, True),

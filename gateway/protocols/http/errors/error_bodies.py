@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from gateway.protocols.codec.nesting import is_deep
+
 _CODE_LIMIT: Final = 10**18
 """Larger numbers are not treated as error codes."""
 
@@ -44,13 +46,16 @@ def read_error_body(body: bytes) -> ErrorFields:
 
 def decode_leniently(body: bytes) -> object:
     """Return the body's JSON, invalid UTF-8 replaced; None if it is not JSON."""
+    if is_deep(body):
+        return None
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError):
         pass  # Usually HTML. The standard library accepts lone surrogates.
     try:
-        return json.loads(body.decode(json.detect_encoding(body), "replace"))
-    except (ValueError, RecursionError):
+        text = body.decode(json.detect_encoding(body), "replace")
+        return None if is_deep(text) else json.loads(text)
+    except ValueError:
         return None
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import GatewayError
-from gateway.protocols.codec.json_decode import decode_response
+from gateway.protocols.codec.json_decode import decode_or_none, decode_response
 from gateway.protocols.http.errors.error_codes import FaultClass
 from gateway.protocols.http.errors.upstream_faults import UpstreamFault, read_fault
 
@@ -96,8 +96,7 @@ def _has_choice(choices: msgspec.Raw) -> bool:
 
 def _is_blank(message: bytes) -> bool:
     """Return whether a message has a role and nothing else."""
-    try:
-        members = _MEMBERS.decode(message)
-    except (ValueError, RecursionError):
-        return False
-    return all(name == "role" or bytes(members[name]) in _NOTHING for name in members)
+    members = decode_or_none(message, _MEMBERS)
+    return members is not None and all(
+        name == "role" or bytes(members[name]) in _NOTHING for name in members
+    )

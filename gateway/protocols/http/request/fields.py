@@ -14,8 +14,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.core.model import Wire
-from gateway.protocols.codec.json_decode import decode_request
+from gateway.protocols.codec.json_decode import decode_request, decode_shallow
 from gateway.protocols.codec.json_spans import Member, members, unrepeated
+from gateway.protocols.codec.nesting import SHALLOW_BYTES, refuse_deep
 from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, RequestBounds
 from gateway.protocols.http.request.names import ACTED_ON, CHECKED, check_names, check_options
 from gateway.protocols.http.request.priced_features import PricedFields, PricedUse, priced_uses
@@ -224,6 +225,8 @@ def _walk(body: bytes, wire: Wire, bounds: RequestBounds | None) -> list[Member]
     found = members(body, most=most)
     check_names([name for name, _, _ in found])
     for name, start, end in found:
+        if end - start > SHALLOW_BYTES:
+            refuse_deep(body[start:end], outer=1)
         if name in CHECKED:
             check_options(name, body[start:end], wire, most)
     return found
@@ -237,7 +240,7 @@ def _fields(body: bytes, found: list[Member], decoder: msgspec.json.Decoder[_Fie
         for name, start, end in found
         if name in wanted
     ]
-    return decode_request(b"{%b}" % b",".join(parts), decoder)
+    return decode_shallow(b"{%b}" % b",".join(parts), decoder)
 
 
 def _span_in_small(body: bytes) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from gateway.protocols.codec.json_decode import decode_request
+from gateway.protocols.codec.json_decode import decode_or_none, decode_request
 from gateway.protocols.openai_responses.stored.ids import input_item_id
 
 _NULL: Final = Raw(b"null")
@@ -66,10 +66,7 @@ def references_in(items: bytes) -> list[str | None]:
     """
     if items[:1] != b"[":
         return []
-    try:
-        found = _REFERENCES.decode(items)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return []
+    found = decode_or_none(items, _REFERENCES) or ()
     ids = [item.id if _is_reference(item) else None for item in found]
     return ids if any(ids) else []
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.protocols.codec.absent import ABSENT, is_given
-from gateway.protocols.codec.json_decode import decode_request
+from gateway.protocols.codec.json_decode import decode_or_none, decode_request
 from gateway.protocols.codec.json_spans import unrepeated
 from gateway.protocols.http.request.fields import CallFields
 from gateway.protocols.http.request.rewrite import with_fields, without_fields
@@ -126,10 +126,7 @@ def _is_forced(choice: bytes) -> bool:
 
 
 def _read(choice: bytes) -> _Choice | None:
-    try:
-        return _CHOICE.decode(choice)
-    except (ValueError, RecursionError):
-        return None  # left to the upstream to reject
+    return decode_or_none(choice, _CHOICE)  # None: left to the upstream to reject
 
 
 def _with_own_reasoning(body: bytes, caps: Capabilities) -> AdaptedChat:

@@ -76,7 +76,7 @@ def arguments_of(tool_input: Raw) -> str:
     An input that is the JSON of an object in a string is that object.
 
     Raises:
-        GatewayError: UPSTREAM_MALFORMED: not UTF-8, or nested too deeply.
+        GatewayError: UPSTREAM_MALFORMED: not UTF-8.
     """
     raw = bytes(tool_input)
     if raw.strip()[:1] == b'"':
@@ -85,5 +85,5 @@ def arguments_of(tool_input: Raw) -> str:
         return "{}"
     try:
         return msgspec.json.format(raw, indent=-1).decode()
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise GatewayError(ErrorKind.UPSTREAM_MALFORMED, "Upstream sent malformed data") from error

@@ -195,6 +195,8 @@ def _unquoted(encoded: str, index: int) -> str:
 
 def _decoded(encoded: str, index: int) -> str:
     try:
+        if "=" in encoded.rstrip("= \t\r\n"):  # what follows padding depends on the decoder
+            raise ValueError("data after the padding")
         return base64.b64decode(encoded).decode("utf-8", "replace")
     except (binascii.Error, ValueError) as error:
         raise GatewayError(

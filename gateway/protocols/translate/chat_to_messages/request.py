@@ -20,7 +20,7 @@ from msgspec import Raw
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.message import Block, text_block
 from gateway.protocols.codec.absent import is_filled, is_given
-from gateway.protocols.codec.json_decode import TOO_DEEP, decode_request
+from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.openai_chat.request import ChatRequest, ResponseFormat
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.chat_to_messages.messages import MessageTranslator
@@ -117,8 +117,6 @@ def translate_request(
     except UnicodeDecodeError as error:
         message = "The request body is not valid UTF-8."
         raise GatewayError(ErrorKind.BAD_REQUEST, message) from error
-    except RecursionError as error:
-        raise GatewayError(ErrorKind.BAD_REQUEST, TOO_DEEP) from error
 
 
 def _translate(

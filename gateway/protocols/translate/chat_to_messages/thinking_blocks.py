@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from gateway.protocols.anthropic_messages.message import Block
 from gateway.protocols.codec.absent import is_given
+from gateway.protocols.codec.json_decode import decode_or_none
 from gateway.protocols.ids import is_synthetic
 from gateway.protocols.openai_chat.request import Message
 
@@ -55,10 +56,7 @@ def thinking_blocks(message: Message) -> list[Block]:
 def _read(listed: Raw) -> list[_Reasoning]:
     if not is_given(listed):
         return []
-    try:
-        return _THINKING.decode(listed)
-    except (msgspec.DecodeError, RecursionError):
-        return []
+    return decode_or_none(bytes(listed), _THINKING) or []
 
 
 def _block(reasoning: _Reasoning) -> Block | None:

@@ -26,9 +26,6 @@ def object_schema(schema: bytes) -> Raw:
 
     Args:
         schema: A JSON object.
-
-    Raises:
-        RecursionError: Nested too deeply.
     """
     members = _MEMBERS.decode(schema)
     if not any(name in members for name in _COMBINERS):

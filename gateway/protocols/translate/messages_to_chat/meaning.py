@@ -17,7 +17,7 @@ from gateway.protocols.anthropic_messages.response import (
     StopDetails,
     ThinkingTokens,
 )
-from gateway.protocols.codec.json_decode import is_object
+from gateway.protocols.codec.json_decode import decode_or_none, is_object
 from gateway.protocols.openai_chat.usage import ChatUsage
 
 _TOOL_FINISH: Final = frozenset({"tool_calls", "function_call"})
@@ -94,10 +94,7 @@ def tool_input(arguments: str) -> Raw:
         return Raw(b"{}")
     if is_object(arguments):
         return Raw(arguments.encode())
-    try:
-        inner = _STRING.decode(arguments)
-    except (ValueError, RecursionError):
-        inner = None
+    inner = decode_or_none(arguments, _STRING)
     if inner is not None and is_object(inner):
         return Raw(inner.encode())
     return Raw(msgspec.json.encode({"INVALID_JSON": arguments}))

@@ -21,7 +21,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.anthropic_messages.request import MessagesRequest, OutputFormat
 from gateway.protocols.anthropic_messages.threads import thread_refused
 from gateway.protocols.codec.absent import is_filled, is_given
-from gateway.protocols.codec.json_decode import TOO_DEEP, decode_request
+from gateway.protocols.codec.json_decode import decode_or_none, decode_request
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.messages_to_chat.messages import (
     PREFILL_REFUSED,
@@ -112,8 +112,6 @@ def translate_request(
     except UnicodeDecodeError as error:
         message = "The request body is not valid UTF-8."
         raise GatewayError(ErrorKind.BAD_REQUEST, message) from error
-    except RecursionError as error:
-        raise GatewayError(ErrorKind.BAD_REQUEST, TOO_DEEP) from error
 
 
 def _translate(
@@ -331,8 +329,8 @@ def _session_of(user_id: str | None) -> str | None:
     """Return the session in Claude Code's user id: JSON, formerly `..._session_<uuid>`."""
     if not user_id:
         return None
-    try:
-        return _SESSION_USER.decode(user_id).session_id
-    except (ValueError, RecursionError):
-        suffix = _SESSION_SUFFIX.search(user_id)
-        return suffix[1] if suffix else None
+    user = decode_or_none(user_id, _SESSION_USER)
+    if user is not None:
+        return user.session_id
+    suffix = _SESSION_SUFFIX.search(user_id)
+    return suffix[1] if suffix else None

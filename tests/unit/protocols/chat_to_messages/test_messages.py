@@ -285,6 +285,7 @@ def test_image_becomes_base64_or_url(url, source):
         {"type": "file", "file": {"file_data": "data:application/zip;base64,AA"}},
         {"type": "file", "file": {"file_data": "AA", "filename": "a.bin"}},
         {"type": "file", "file": {"file_data": "data:text/plain;base64,A"}},
+        {"type": "file", "file": {"file_data": "data:text/plain;base64,YQ==YQ=="}},
         {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}},
         {"type": "video_url", "video_url": {"url": "https://e.com/v"}},
         {"type": "hologram"},

@@ -19,6 +19,7 @@ from gateway.protocols.codec.json_decode import (
     decode_response,
     replace_lone_surrogates,
 )
+from gateway.protocols.codec.nesting import TOO_DEEP
 
 
 class Part(msgspec.Struct):
@@ -69,7 +70,7 @@ ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
         (b'{"model":"a"', NOT_JSON + "Input data was truncated.", None),
         (b'{"model":"a"}x', NOT_JSON + "trailing characters (byte 14).", None),
         (b'{"model":"\xff"}', "The request body is not valid UTF-8.", None),
-        (b'{"x":' + b"[" * 3000 + b"]" * 3000 + b"}", "JSON is nested too deeply", None),
+        (b'{"x":' + b"[" * 3000 + b"]" * 3000 + b"}", TOO_DEEP, None),
         ('{"model":"a"}'.encode("utf-16"), NOT_JSON + "invalid character (byte 0).", None),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.codec.nesting import TOO_DEEP
 from gateway.protocols.translate.messages_to_chat.messages import PREFILL_REFUSED
 from tests.support.messages_to_chat import USER, refusal, sent, translate, use
 
@@ -169,7 +170,7 @@ def test_prefill_sets_the_dialects_switch():
             b'{"model":"m","max_tokens":1,"messages":[{"role":"robot","content":"x"}]}',
             'messages: Unexpected role "robot"',
         ),
-        (b'{"model":"m","x":' + b"[" * 5000 + b"]" * 5000 + b"}", "JSON is nested too deeply"),
+        (b'{"model":"m","x":' + b"[" * 5000 + b"]" * 5000 + b"}", TOO_DEEP),
     ],
 )
 def test_bad_body_is_named(body, message):

@@ -10,6 +10,10 @@ from gateway.protocols.translate.capabilities import DIALECTS, capabilities
 from gateway.settings import Dialect
 
 
+def nested(levels: int) -> object:
+    return {"a": nested(levels - 1)} if levels else 1
+
+
 def test_every_dialect_of_the_settings_has_capabilities():
     """The configuration can name no other."""
     assert set(get_args(Dialect)) == set(DIALECTS)
@@ -57,6 +61,7 @@ def test_other_spellings_of_names_are_known():
         ({"stop_max": "four"}, "capability 'stop_max'"),
         ({"prefill": "always"}, "capability 'prefill'"),
         ({"extra_body": 5}, "capability 'extra_body'"),
+        ({"extra_body": nested(33)}, "capability 'extra_body': more than 32 levels"),
     ],
 )
 def test_wrong_override_is_named(overrides, words):
