@@ -12,11 +12,11 @@ path: routers ask for it, or for the status alone, to find out whether the upstr
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import re
 import socket
 import ssl
-import sys
 
 import uvloop
 
@@ -178,5 +178,8 @@ async def serve(port: int, tls_port: int | None = None, *files: str) -> None:
 
 
 if __name__ == "__main__":
-    own, *tls = sys.argv[1:]
-    uvloop.run(serve(int(own), int(tls[0]) if tls else None, *tls[1:]))
+    parser = argparse.ArgumentParser(description="The mock upstream, see the module.")
+    parser.add_argument("port", type=int)
+    parser.add_argument("tls", nargs="*", help="another port, a certificate and its key")
+    given = parser.parse_args()
+    uvloop.run(serve(given.port, int(given.tls[0]) if given.tls else None, *given.tls[1:]))

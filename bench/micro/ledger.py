@@ -9,9 +9,9 @@ batch. All calls belong to one account and are priced, so each adds a usage row 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import itertools
-import sys
 import tempfile
 import time
 
@@ -64,4 +64,6 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "embedded"))
+    parser = argparse.ArgumentParser(description="Booking of calls, see the module.")
+    parser.add_argument("url", nargs="?", default="embedded", help="of an empty PostgreSQL")
+    asyncio.run(main(parser.parse_args().url))

@@ -9,10 +9,10 @@ account with and without limits of its key; and for the same event through the j
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import re
 import resource
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -98,4 +98,8 @@ async def main(calls: int, at_once: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(*map(int, sys.argv[1:] or ("20000", "64"))))
+    parser = argparse.ArgumentParser(description="Admission and settlement, see the module.")
+    parser.add_argument("calls", type=int, nargs="?", default=20_000)
+    parser.add_argument("at_once", type=int, nargs="?", default=64)
+    given = parser.parse_args()
+    uvloop.run(main(given.calls, given.at_once))

@@ -12,8 +12,8 @@ of each attempt takes, planned with five deployments or with one.
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -118,4 +118,6 @@ def main(calls: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
+    parser = argparse.ArgumentParser(description="Planning of calls, see the module.")
+    parser.add_argument("calls", type=int, nargs="?", default=20_000)
+    main(parser.parse_args().calls)

@@ -1,7 +1,7 @@
 """
 What the upstream transport costs by itself: CPU per request, per streamed chunk, per parsed chunk.
 
-    python bench/micro/transport.py
+    python -m bench.micro.transport
 
 A mock upstream runs in a process of its own; CPU is this process's, user + system, on uvloop.
 `parse` feeds `data_received` without a socket: the Python and llhttp share of a chunk.
@@ -9,6 +9,7 @@ A mock upstream runs in a process of its own; CPU is this process's, user + syst
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import multiprocessing
 import multiprocessing.connection
@@ -191,4 +192,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description="Connections to upstreams, see the module.").parse_args()
     main()

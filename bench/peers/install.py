@@ -9,6 +9,7 @@ folder than `.peers`. Newest versions are taken; the results name those that wer
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from typing import Final
@@ -47,7 +48,9 @@ def commands(name: str) -> list[list[str]]:
 
 def main() -> int:
     """Install what is named; return 1 if something could not be installed."""
-    names = sys.argv[1:] or [*FROM_PYPI, *FROM_NPM]
+    parser = argparse.ArgumentParser(description="Install peers of `bench.run`.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FROM_PYPI | FROM_NPM))
+    names = parser.parse_args().names or [*FROM_PYPI, *FROM_NPM]
     if unknown := set(names) - {*FROM_PYPI, *FROM_NPM}:
         sys.exit(f"no such peer: {', '.join(sorted(unknown))}")
     failed = []
