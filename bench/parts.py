@@ -124,6 +124,8 @@ def main() -> int:
             for name, us in figures.items():
                 print(f"{name:24} {us:8.2f} us")
         return 0
+    if options.rounds < 2:
+        parser.error("--rounds: at least 2 with --against, since one round has no spread")
     with checked_out(options.against) as tree:
         compared = compare(tree, Path.cwd(), options.rounds)
     slower = []

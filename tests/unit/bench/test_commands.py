@@ -57,3 +57,18 @@ def test_command_starts_and_has_its_documented_options(module: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: ")
     assert COMMANDS[module] - set(OPTION.findall(done.stdout)) == set()
+
+
+def test_comparison_of_one_round_is_refused_before_it_is_measured() -> None:
+    """Its spread, by which it is judged, is unknown."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.parts", "--against", "HEAD", "--rounds", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "--rounds: at least 2" in done.stderr
