@@ -192,7 +192,7 @@ class Worker:
         )
         provider = a_provider()
         provider.wires[Wire.OPENAI] = route
-        loop = Loop()  # type: ignore[abstract]
+        loop = Loop()  # type: ignore[abstract] # the pool uses no more of it
         self.pool = OriginPool(loop, ORIGIN, client_ssl_context())
         keys = KeyCache(
             cast("Any", _NoRedis()),

@@ -84,6 +84,7 @@ class Edge:
         if (refused := self._refused(scope["method"], path)) is not None:
             await refused.respond(channel, request_id)
             return
+        failure: GatewayError | None = None
         try:
             wire = error_wire(path)
             if channel.header(b"upgrade") is not None and path.startswith("/v1/"):
@@ -92,24 +93,16 @@ class Edge:
             target = match(scope["method"], path)
             if isinstance(target, Endpoint):
                 await self._calls.handle(channel, request_id, target)
-            elif target is Page.MODELS:
-                await self._models.handle(channel, request_id)
-            elif target in ACCOUNT_PAGES:
-                await self._accounts.handle(channel, target, request_id)
-            elif target is Page.RESPONSE:
-                await self._responses.handle(channel, path, request_id)
-            elif target is Page.ADMIN:
-                await self._admin.handle(channel, path)
             else:
-                await self._show(channel, target, path)
+                await self._handle_page(channel, target, path, request_id)
         except GatewayError as error:
-            allow = allowed_methods(path) if error.kind is ErrorKind.WRONG_METHOD else None
-            await _send_error(channel, error, wire, request_id, allow)
+            failure = error.with_traceback(None)  # it refers to this frame
         except Exception:
             logger.exception("request_failed", extra={"request_id": request_id})
-            await _send_error(
-                channel, GatewayError(ErrorKind.INTERNAL, "Internal error."), wire, request_id
-            )
+            failure = GatewayError(ErrorKind.INTERNAL, "Internal error.")
+        if failure is not None:
+            allow = allowed_methods(path) if failure.kind is ErrorKind.WRONG_METHOD else None
+            await _send_error(channel, failure, wire, request_id, allow)
 
     def _refused(self, method: str, path: str) -> Refused | None:
         """Return the response to a call that the worker cannot take; None if it can."""
@@ -118,6 +111,20 @@ class Edge:
         if self._refusal is None or bound is None or endpoint is None:
             return None
         return self._refusal.of(endpoint, bound)
+
+    async def _handle_page(
+        self, channel: ClientChannel, page: Page, path: str, request_id: str
+    ) -> None:
+        if page is Page.MODELS:
+            await self._models.handle(channel, request_id)
+        elif page in ACCOUNT_PAGES:
+            await self._accounts.handle(channel, page, request_id)
+        elif page is Page.RESPONSE:
+            await self._responses.handle(channel, path, request_id)
+        elif page is Page.ADMIN:
+            await self._admin.handle(channel, path)
+        else:
+            await self._show(channel, page, path)
 
     async def _show(self, channel: ClientChannel, page: Page, path: str) -> None:
         """Respond with a page of the console, or with the root or a probe."""

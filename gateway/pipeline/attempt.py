@@ -36,6 +36,7 @@ from gateway.protocols.http.errors.upstream_faults import is_signature_refusal, 
 from gateway.protocols.http.headers import client_headers
 from gateway.protocols.http.retry_after import dated
 from gateway.telemetry.call_metrics import CallMetrics
+from gateway.timeouts import within
 from gateway.upstream.decompress import decompress
 
 ERROR_BYTES = 1024 * 1024
@@ -259,9 +260,9 @@ class AttemptRunner:
                 seconds = monotonic() - sent.sent_at
                 kind = failure_of(refusal).kind.value
                 call.note_attempt(candidate.deployment, kind, fault.status, seconds)
-            # Reasoning in the history was signed by another provider: retry without it.
-            context.without_reasoning = True
-            return await self._send(context, candidate)
+        # Reasoning in the history was signed by another provider: retry without it.
+        context.without_reasoning = True
+        return await self._send(context, candidate)
 
     async def _send(self, context: CallContext, candidate: Candidate) -> bytes | None:
         call = context.call
@@ -318,8 +319,7 @@ class AttemptRunner:
     async def _error_body(self, response: UpstreamResponse) -> bytes | None:
         """Return the body of an error response; None if it does not arrive completely."""
         try:
-            async with asyncio.timeout(self._error_s):
-                return await response.read(ERROR_BYTES)
+            return await within(self._error_s, response.read(ERROR_BYTES))
         except (TimeoutError, GatewayError):
             return None
 

@@ -110,34 +110,54 @@ class Proxy:
         assert task is not None
         departure = Departure(channel, task)
         self._running.add(departure, call)
+        # A compiled coroutine must not wait while it handles an exception, see decision 0027.
+        failure: BaseException | None = None
         try:
             with self._admission:
                 await self._run(call, channel, departure)
-        except GatewayError as error:
-            self._set_error(call, channel, error)
-            await self._refuse(call, channel, error)
-        except asyncio.CancelledError:
-            if departure.error is not None and not (channel.started or channel.gone):
-                task.uncancel()
-                self._set_error(call, channel, departure.error)
-                await self._refuse(call, channel, departure.error)
-            else:
-                gone = GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
-                self._set_error(call, channel, gone)
-                if not channel.gone:
-                    raise
-                task.uncancel()
-        except BaseException:
-            self._set_error(call, channel, GatewayError(ErrorKind.INTERNAL, "Internal error."))
-            raise
-        finally:
-            departure.conclude()  # a client that leaves now must not cancel the record
-            call.ended_at = monotonic()
+        except BaseException as error:  # noqa: BLE001 # raised below
+            failure = error
+        try:
+            if failure is not None:
+                failure = await self._failed(call, channel, departure, failure)
+        except BaseException as error:  # noqa: BLE001 # raised below
+            failure = error
+        departure.conclude()  # a client that leaves now must not cancel the record
+        call.ended_at = monotonic()
+        try:
             settle(call)
+            await self._recorder.record(call)
+        except BaseException as error:  # noqa: BLE001 # raised below
+            failure = error
+        await self._conclude(call, channel, departure)
+        if failure is not None:
             try:
-                await self._recorder.record(call)
+                raise failure
             finally:
-                await self._conclude(call, channel, departure)
+                failure = None  # its traceback refers to this frame
+
+    async def _failed(
+        self, call: Call, channel: ClientChannel, departure: Departure, failure: BaseException
+    ) -> BaseException | None:
+        """Refuse a call that failed; return what is to be raised once it is recorded."""
+        if isinstance(failure, GatewayError):
+            self._set_error(call, channel, failure)
+            await self._refuse(call, channel, failure)
+            return None
+        if not isinstance(failure, asyncio.CancelledError):
+            self._set_error(call, channel, GatewayError(ErrorKind.INTERNAL, "Internal error."))
+            return failure
+        if departure.error is not None and not (channel.started or channel.gone):
+            departure.task.uncancel()
+            self._set_error(call, channel, departure.error)
+            await self._refuse(call, channel, departure.error)
+            return None
+        gone = GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
+        self._set_error(call, channel, gone)
+        if not channel.gone:
+            return failure
+        departure.task.uncancel()
+        return None
 
     async def _conclude(self, call: Call, channel: ClientChannel, departure: Departure) -> None:
         try:

@@ -15,6 +15,7 @@ from gateway.core.model import Origin
 from gateway.deadlines import Deadlines
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import UpstreamRequest
+from gateway.timeouts import within
 from gateway.upstream.errors import upstream_failure
 from gateway.upstream.http1.connection import Http1Connection
 from gateway.upstream.http1.response import Http1Response
@@ -136,13 +137,13 @@ class OriginPool:
         self.connect_total += 1
         connected = False
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._loop.create_connection(
-                    lambda: connection,
-                    origin.host,
-                    origin.port,
-                    ssl=self._ssl_context if origin.tls else None,
-                )
+            opening = self._loop.create_connection(
+                lambda: connection,
+                origin.host,
+                origin.port,
+                ssl=self._ssl_context if origin.tls else None,
+            )
+            await within(timeout_s, opening)
             connected = True
         except (OSError, UnicodeError) as error:
             # OSError includes timeouts, DNS and TLS failures; UnicodeError is an invalid host name.

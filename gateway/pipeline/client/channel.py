@@ -26,6 +26,7 @@ from gateway.pipeline.client.intake import SMALL_BODY_BYTES, IntakePlace
 from gateway.pipeline.client.stepped import Stepped
 from gateway.ports import Headers
 from gateway.protocols.codec.digits import read_digits
+from gateway.timeouts import within
 
 Message = dict[str, Any]
 Scope = dict[str, Any]
@@ -228,8 +229,7 @@ class ClientChannel:
             return
         ClientChannel._draining += 1
         try:
-            async with asyncio.timeout(_DRAIN_S):
-                await self._discard(limit_bytes)
+            await within(_DRAIN_S, self._discard(limit_bytes))
         except TimeoutError:
             pass  # the response is sent all the same
         finally:

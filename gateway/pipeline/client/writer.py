@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.ports import Headers
+from gateway.timeouts import within
 
 HELD_BYTES = 64 * 1024
 """A stream that has sent more without any content starts."""
@@ -147,8 +148,7 @@ class ClientWriter:
         if pending is None:
             return
         try:
-            async with asyncio.timeout(self._stall_s):
-                await pending
+            await within(self._stall_s, pending)
         except TimeoutError as error:
             raise self._stalled() from error
 
@@ -170,15 +170,7 @@ class ClientWriter:
 
     async def _finish_write(self, pending: Awaitable[None]) -> None:
         try:
-            async with asyncio.timeout(self._stall_s):
-                await pending
-                while self._queued:
-                    chunk = b"".join(self._queued)
-                    self._queued.clear()
-                    self._previous, self._last = self._last, chunk
-                    more = self._channel.try_write(chunk)
-                    if more is not None:
-                        await more
+            await within(self._stall_s, self._write_queued(pending))
         except TimeoutError:
             self._task = None
             self._producer.write_stalled(self._stalled())
@@ -187,6 +179,16 @@ class ClientWriter:
         else:
             self._task = None
             self._producer.resume_writing()
+
+    async def _write_queued(self, pending: Awaitable[None]) -> None:
+        await pending
+        while self._queued:
+            chunk = b"".join(self._queued)
+            self._queued.clear()
+            self._previous, self._last = self._last, chunk
+            more = self._channel.try_write(chunk)
+            if more is not None:
+                await more
 
     def _stalled(self) -> GatewayError:
         return GatewayError(

@@ -7,7 +7,6 @@ released first. Nothing is repeated once a part of the response was sent.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from gateway.pipeline.token_counts import TokenCounter, measure_request, rough_c
 from gateway.protocols.http.request.conversation import conversation_of
 from gateway.protocols.native_chat import NativeRequest
 from gateway.protocols.streams.meter import BYTES_PER_TOKEN
+from gateway.timeouts import within
 from gateway.tokens.input_bound import may_carry_media
 
 
@@ -242,8 +242,7 @@ async def _bounded(
     if native.max_retries is not None:
         context.max_attempts = 1 + native.max_retries
     try:
-        async with asyncio.timeout(native.timeout_s):
-            await execution
+        await within(native.timeout_s, execution)
     except TimeoutError as error:
         raise GatewayError(
             ErrorKind.UPSTREAM_TIMEOUT, "The call took longer than its 'timeout'."

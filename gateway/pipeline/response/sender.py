@@ -289,14 +289,23 @@ class ResponseSender:
         self._watchdog.add(
             relay, attempt.deployment.clocks_for(attempt.wire, hides_reasoning=hides)
         )
+        error: GatewayError | None = None
+        interruption: BaseException | None = None
         try:
             with context.departure.relaying(relay):
                 response.start(relay)
-                return await relay.done
-        finally:
-            self._watchdog.discard(relay)
-            response.close()
-            await relay.aclose()
+                error = await relay.done
+        except BaseException as raised:  # noqa: BLE001 # raised below
+            interruption = raised
+        self._watchdog.discard(relay)
+        response.close()
+        await relay.aclose()
+        if interruption is not None:
+            try:
+                raise interruption
+            finally:
+                interruption = None  # its traceback refers to this frame
+        return error
 
 
 class _Deadline:
