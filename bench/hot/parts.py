@@ -12,8 +12,8 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.departure import Departure
 from gateway.pipeline.proxy import NATIVE_LIMITS
-from gateway.pipeline.request.builder import CallContext
-from gateway.pipeline.request.inbound_request import parse_request
+from gateway.pipeline.request.context import CallContext
+from gateway.pipeline.request.reading import parse_request
 from gateway.pipeline.settlement import settle
 from gateway.protocols.streams.json_meter import JsonMeter
 

@@ -21,7 +21,8 @@ from gateway.errors import ErrorSource, GatewayError
 from gateway.pipeline.call import AttemptSpan, Call
 from gateway.pipeline.hedging.lane import LostRaceError
 from gateway.pipeline.hedging.race import Race, Tried, may_repeat
-from gateway.pipeline.request.builder import CallContext, RequestBuilder
+from gateway.pipeline.request.builder import RequestBuilder
+from gateway.pipeline.request.context import CallContext
 from gateway.pipeline.response.refusal import RefusalError, failure_of, mask_credential, with_head
 from gateway.pipeline.response.sender import ResponseSender
 from gateway.pipeline.routing.worker import AttemptPolicy

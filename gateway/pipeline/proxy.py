@@ -25,8 +25,9 @@ from gateway.pipeline.execution.models import ModelFallbacks, check_may_use
 from gateway.pipeline.execution.runner import CallExecution, CallPlan
 from gateway.pipeline.idempotency import Idempotent
 from gateway.pipeline.record import Recorder
-from gateway.pipeline.request.builder import CallContext
-from gateway.pipeline.request.inbound_request import InboundRequest, read_request
+from gateway.pipeline.request.context import CallContext
+from gateway.pipeline.request.inbound_request import InboundRequest
+from gateway.pipeline.request.reading import read_request
 from gateway.pipeline.response.refusal import error_response
 from gateway.pipeline.running import RunningCalls
 from gateway.pipeline.settlement import settle
@@ -34,7 +35,7 @@ from gateway.pipeline.stored.keeper import ResponseKeeper, StoredResponses, refu
 from gateway.protocols.http.errors.gateway_errors import render
 from gateway.protocols.http.errors.upstream_errors import ErrorResponse
 from gateway.protocols.http.request.bounds import RequestBounds
-from gateway.protocols.http.request.fields import CallFields
+from gateway.protocols.http.request.call_fields import CallFields
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.openai_responses.stored.ids import token_of
 

@@ -19,7 +19,7 @@ from gateway.core.routing.plan import Candidate
 from gateway.errors import GatewayError
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.offload import LOOP_BYTES, is_long_walk, offloaded
-from gateway.pipeline.request.builder import CallContext
+from gateway.pipeline.request.context import CallContext
 from gateway.protocols.codec.json_decode import decode_or_none
 from gateway.protocols.http.headers import json_head
 from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, TRANSLATED_BYTES, check_values

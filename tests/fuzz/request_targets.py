@@ -12,10 +12,9 @@ from gateway.operations.http_api import Query
 from gateway.protocols.codec.json_decode import replace_lone_surrogates
 from gateway.protocols.codec.json_spans import elements, members
 from gateway.protocols.http.request.fields import decode_call
+from gateway.protocols.http.request.reasoning import strip_all_reasoning, strip_foreign_reasoning
 from gateway.protocols.http.request.rewrite import (
     relay_body,
-    strip_all_reasoning,
-    strip_foreign_reasoning,
     with_completion_limit,
     without_billing_line,
     without_fields,

@@ -32,12 +32,8 @@ from gateway.protocols.translate.messages_to_chat import response as chat_answer
 from gateway.protocols.translate.messages_to_chat.stream import messages_stream
 from gateway.protocols.translate.stream import ResponseContext, StreamTranslator
 from gateway.store.spill.segments import Segment
-from gateway.upstream.http1.head import (
-    Framing,
-    HeadReader,
-    MalformedChunksError,
-    MalformedHeadError,
-)
+from gateway.upstream.http1.body_plan import Framing
+from gateway.upstream.http1.head import HeadReader, MalformedChunksError, MalformedHeadError
 from tests.fuzz import seeds, shapes
 from tests.fuzz.mutation import pieces
 from tests.fuzz.request_targets import GENERIC

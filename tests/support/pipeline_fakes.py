@@ -24,7 +24,7 @@ from gateway.errors import GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel, Message
 from gateway.pipeline.departure import Departure
-from gateway.pipeline.request.builder import CallContext
+from gateway.pipeline.request.context import CallContext
 from gateway.pipeline.request.inbound_request import InboundRequest
 from gateway.ports import BodySink, Headers, UpstreamRequest
 from gateway.telemetry.logs import CallLine, CallLog

@@ -6,7 +6,7 @@ from gateway.core.catalogue import Catalogue
 from gateway.core.model import Model, Principal
 from gateway.core.routing.preferences import FALLBACKS
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.request.builder import CallContext
+from gateway.pipeline.request.context import CallContext
 from gateway.protocols.http.request.model_fallbacks import (
     Fallback,
     fallback_refused,

@@ -19,10 +19,11 @@ from gateway.pipeline.admission import Admission
 from gateway.pipeline.attempt import AttemptRunner
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
-from gateway.pipeline.request.builder import CallContext
+from gateway.pipeline.request.context import CallContext
 from gateway.pipeline.response.early_head import EarlyHeads
 from gateway.pipeline.response.refusal import failure_of
-from gateway.pipeline.routing.router import Route, Router
+from gateway.pipeline.routing.route import Route
+from gateway.pipeline.routing.router import Router
 from gateway.pipeline.token_counts import TokenCounter, measure_request, rough_count
 from gateway.protocols.http.request.conversation import conversation_of
 from gateway.protocols.native_chat import NativeRequest

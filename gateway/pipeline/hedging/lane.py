@@ -11,7 +11,7 @@ import msgspec
 from gateway.core.routing.plan import Candidate
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
-from gateway.pipeline.request.builder import CallContext
+from gateway.pipeline.request.context import CallContext
 from gateway.ports import Headers
 
 ATTEMPTS = b"x-capio-attempts"

@@ -25,7 +25,7 @@ from gateway.core.routing.order import AttemptOrder, Failure
 from gateway.core.routing.plan import Candidate
 from gateway.errors import GatewayError
 from gateway.pipeline.hedging.lane import Lane, LostRaceError
-from gateway.pipeline.request.builder import CallContext
+from gateway.pipeline.request.context import CallContext
 from gateway.pipeline.request.inbound_request import InboundRequest
 from gateway.pipeline.response.clocks import COMMIT_S
 
@@ -118,17 +118,25 @@ class Race:
             delay_s: How long it may take before the call is hedged.
         """
         self._silent_until = monotonic() + delay_s + COMMIT_S
+        interruption: BaseException | None = None
+        tried: Tried | None = None
         try:
             lane = self._start(first, hedge=False)
             await asyncio.wait(self._tasks(), timeout=delay_s)
             self._hedge(lane)
-            while True:
+            while tried is None:
                 await asyncio.wait(self._tasks(), return_when=asyncio.FIRST_COMPLETED)
                 tried = self._ended()
-                if tried is not None:
-                    return tried
-        finally:
-            await self._end()
+        except BaseException as raised:  # noqa: BLE001 # raised below
+            interruption = raised
+        await self._end()
+        if interruption is not None:
+            try:
+                raise interruption
+            finally:
+                interruption = None  # its traceback refers to this frame
+        assert tried is not None
+        return tried
 
     def _start(self, candidate: Candidate, *, hedge: bool) -> Lane:
         lane = Lane(

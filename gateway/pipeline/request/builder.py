@@ -9,30 +9,29 @@ translated, and none of the client's headers are sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Deployment, Endpoint, Model, Wire
 from gateway.core.routing.plan import Candidate
 from gateway.pipeline.call import Call
-from gateway.pipeline.client.channel import ClientChannel
-from gateway.pipeline.departure import Departure, may_hide_reasoning
+from gateway.pipeline.departure import may_hide_reasoning
 from gateway.pipeline.offload import LOOP_BYTES, WALKED_BYTES, is_long_walk, offloaded
+from gateway.pipeline.request.context import UNCHANGED, CallContext, Prepared, ResponseTransforms
 from gateway.pipeline.request.heads import RequestHead, RequestHeads
 from gateway.pipeline.request.inbound_request import InboundRequest, Reshape
-from gateway.pipeline.stored.keeper import ResponseKeeper
 from gateway.ports import UpstreamRequest
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
-from gateway.protocols.codec.usage_bound import UNBOUNDED, UsageBound, usage_bound
+from gateway.protocols.codec.usage_bound import UsageBound, usage_bound
 from gateway.protocols.http.request.bounds import RELAYED_BYTES, TRANSLATED_BYTES, check_parts
 from gateway.protocols.http.request.priced_features import dropped_fields
-from gateway.protocols.http.request.rewrite import (
+from gateway.protocols.http.request.reasoning import (
     has_foreign_reasoning,
-    relay_body,
     strip_all_reasoning,
     strip_foreign_reasoning,
+)
+from gateway.protocols.http.request.rewrite import (
+    relay_body,
     with_completion_limit,
     without_billing_line,
     without_fields,
@@ -65,53 +64,7 @@ _PATHS = {
     Endpoint.EMBEDDINGS: "/embeddings",
     Endpoint.COUNT_TOKENS: "/v1/messages/count_tokens",
 }
-_UNCHANGED = Unchanged()
 _WIRE_PATHS = {Wire.OPENAI: "/chat/completions", Wire.ANTHROPIC: "/v1/messages"}
-
-
-class ResponseTransforms(msgspec.Struct):
-    """The transformations between one attempt's response and the client."""
-
-    transform: StreamTransform = _UNCHANGED
-    """For a stream."""
-    reshape: tuple[Reshape, ...] = ()
-    """For a whole response, applied in order."""
-    translated: bool = False
-    """The response is in another API than the client's request."""
-    reasoning_apart: bool = False
-    """How usage is read, see `Capabilities.reasoning_apart`."""
-    bound: UsageBound = UNBOUNDED
-    """What usage is believed."""
-
-
-Prepared = tuple[UpstreamRequest, ResponseTransforms]
-
-
-class CallContext(msgspec.Struct):
-    """The state that all attempts of one call share."""
-
-    call: Call
-    request: InboundRequest
-    channel: ClientChannel
-    departure: Departure
-    release_body: Callable[[], None]
-    """Frees the request's body, once no retry is possible because the response head is sent."""
-    session_id: str | None
-    created: int
-    keeper: ResponseKeeper | None = None
-    """Stores the response for follow-up requests."""
-    max_attempts: int | None = None
-    """The client's own bound, over all models of the call; None: it has none."""
-    last_resort: bool = False
-    """No deployment of the model is ready: a single attempt is made."""
-    began: float | None = None
-    """When the first attempt began, in the loop's time; None: it has not."""
-    models_left: int = 0
-    """Fallback models after the one in use; each keeps an attempt for itself."""
-    input_estimate: int = 0
-    """Input tokens for a stream's first event, if the upstream reports them only at the end."""
-    without_reasoning: bool = False
-    """An upstream rejected a reasoning signature: send no reasoning of the history."""
 
 
 class RequestBuilder:
@@ -236,7 +189,7 @@ def _relayed(
 
 def _relayed_stream(call: Call, *, hides_usage: bool) -> StreamTransform:
     if not call.stream:
-        return _UNCHANGED
+        return UNCHANGED
     return RelayedStream(call.client_wire, call.model_asked, hides_usage=hides_usage)
 
 

@@ -24,7 +24,7 @@ import msgspec
 from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.departure import Departure
-from gateway.pipeline.request.builder import CallContext
+from gateway.pipeline.request.context import CallContext
 from gateway.pipeline.response.refusal import RefusalError, error_response
 from gateway.ports import Headers
 from gateway.protocols.codec.json_decode import decode_or_none

@@ -14,7 +14,7 @@ from gateway.core.model import Usage, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.client.channel import ClientChannel
-from gateway.pipeline.request.builder import CallContext
+from gateway.pipeline.request.context import CallContext
 from gateway.pipeline.response.relay import Relay, UpstreamErrorBeforeCommit
 from gateway.protocols.codec.event_filter import at_event_boundary
 from gateway.protocols.http.errors.gateway_errors import render_event

@@ -17,7 +17,7 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Attempt, Call
 from gateway.pipeline.client.channel import ClientChannel
 from gateway.pipeline.client.writer import ResponseHead
-from gateway.pipeline.request.builder import CallContext, ResponseTransforms
+from gateway.pipeline.request.context import CallContext, ResponseTransforms
 from gateway.pipeline.response.clocks import ClientClocks, Expire
 from gateway.pipeline.response.endings import (
     check_error_before_commit,

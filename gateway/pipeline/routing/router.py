@@ -13,8 +13,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple, TypeVar
 
-import msgspec
-
 from gateway.core.catalogue import Catalogue
 from gateway.core.model import Endpoint, Model
 from gateway.core.routing.health import DeploymentHealth, HealthState
@@ -33,6 +31,7 @@ from gateway.core.routing.preferences import (
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.routing.board import HealthBoard
 from gateway.pipeline.routing.probe_rights import ProbeRights
+from gateway.pipeline.routing.route import Route
 from gateway.ports import Headers
 
 _MOST_REMEMBERED: Final = 256
@@ -41,16 +40,6 @@ _LAST_RESORTS = (HealthState.HALF_OPEN, HealthState.OPEN, HealthState.OUT)
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-
-
-class Route(msgspec.Struct, frozen=True):
-    """The candidates of one call."""
-
-    candidates: tuple[Candidate, ...]
-    plan: Plan
-    """All deployments that can serve the endpoint, or the reason for having none."""
-    last_resort: bool = False
-    """No deployment is ready: only one attempt is made."""
 
 
 class _Part(NamedTuple):

@@ -13,15 +13,10 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Usage
+from gateway.protocols.charged_extras import ChargedExtras
 from gateway.protocols.codec.nesting import is_deep
 from gateway.protocols.codec.usage_bound import UNBOUNDED
-from gateway.protocols.codec.usage_counts import (
-    UNREADABLE,
-    ChargedExtras,
-    Count,
-    count,
-    count_or,
-)
+from gateway.protocols.codec.usage_counts import UNREADABLE, Count, count, count_or
 
 
 class _CacheCreation(msgspec.Struct, gc=False):

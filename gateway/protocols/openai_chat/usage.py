@@ -22,65 +22,10 @@ import msgspec
 
 from gateway.core.model import Usage
 from gateway.protocols.codec.nesting import is_deep
-from gateway.protocols.codec.usage_counts import (
-    UNREADABLE,
-    ChargedExtras,
-    Count,
-    count,
-    first_count,
-)
+from gateway.protocols.codec.usage_counts import UNREADABLE, count, first_count
+from gateway.protocols.openai_chat.usage_fields import CompletionDetails, OpenAIUsage, PromptDetails
 
-
-class _CacheCreation(msgspec.Struct, gc=False):
-    """DashScope reports one count in either of these members, or next to this object."""
-
-    cache_creation_input_tokens: Count = None
-    ephemeral_5m_input_tokens: Count = None
-
-
-class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: Count = None
-    cache_write_tokens: Count = None
-    cache_creation_tokens: Count = None
-    cache_creation_input_tokens: Count = None
-    cache_creation: _CacheCreation | None = None
-    audio_tokens: Count = None
-
-    def cache_write(self) -> int:
-        """Return the tokens that were written to the cache."""
-        created = self.cache_creation or _CacheCreation()
-        return first_count(
-            self.cache_write_tokens,
-            self.cache_creation_tokens,
-            self.cache_creation_input_tokens,
-            created.cache_creation_input_tokens,
-            created.ephemeral_5m_input_tokens,
-        )
-
-
-class _CompletionDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: Count = None
-
-
-class _OpenAIUsage(ChargedExtras, gc=False):
-    prompt_tokens: Count = None
-    completion_tokens: Count = None
-    total_tokens: Count = None
-    prompt_tokens_details: _PromptDetails | None = None
-    prompt_token_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-    cached_tokens: Count = None
-    num_cached_tokens: Count = None
-    prompt_cache_hit_tokens: Count = None
-    cache_read_input_tokens: Count = None
-    cache_creation_input_tokens: Count = None
-    input_tokens: Count = None
-    output_tokens: Count = None
-    input_tokens_details: _PromptDetails | None = None
-    output_tokens_details: _CompletionDetails | None = None
-
-
-_DECODER: Final = msgspec.json.Decoder(_OpenAIUsage)
+_DECODER: Final = msgspec.json.Decoder(OpenAIUsage)
 
 
 class ChatUsage(NamedTuple):
@@ -139,7 +84,7 @@ def convert_openai_usage(
     if usage is None:
         return None
     try:
-        return _usage(msgspec.convert(usage, _OpenAIUsage), None, reasoning_apart=reasoning_apart)
+        return _usage(msgspec.convert(usage, OpenAIUsage), None, reasoning_apart=reasoning_apart)
     except UNREADABLE:
         return None
 
@@ -189,12 +134,12 @@ def settled_usage(usage: Usage, reported: bool, input_tokens: int, *, output_tok
     )
 
 
-def _usage(usage: _OpenAIUsage, service_tier: object, *, reasoning_apart: bool) -> Usage | None:
+def _usage(usage: OpenAIUsage, service_tier: object, *, reasoning_apart: bool) -> Usage | None:
     if usage.prompt_tokens is usage.completion_tokens is None:
         _rename_counts(usage)
     if usage.prompt_tokens is usage.completion_tokens is usage.total_tokens is None:
         return None
-    details = usage.prompt_tokens_details or usage.prompt_token_details or _PromptDetails()
+    details = usage.prompt_tokens_details or usage.prompt_token_details or PromptDetails()
     read = first_count(
         details.cached_tokens,
         usage.cached_tokens,
@@ -203,7 +148,7 @@ def _usage(usage: _OpenAIUsage, service_tier: object, *, reasoning_apart: bool) 
         usage.cache_read_input_tokens,
     )
     write = details.cache_write() or count(usage.cache_creation_input_tokens)
-    stated = count((usage.completion_tokens_details or _CompletionDetails()).reasoning_tokens)
+    stated = count((usage.completion_tokens_details or CompletionDetails()).reasoning_tokens)
     prompt, output = count(usage.prompt_tokens), count(usage.completion_tokens)
     is_stated = prompt > 0
     prompt = prompt or read + write
@@ -245,7 +190,7 @@ def _more_input(beyond: int, reasoning: int, outside: tuple[int, ...]) -> int:
     return beyond - reasoning if reasoning and beyond - reasoning in outside else 0
 
 
-def _rename_counts(usage: _OpenAIUsage) -> None:
+def _rename_counts(usage: OpenAIUsage) -> None:
     """Set the members of this wire from those of Responses or Messages, if there are any."""
     usage.completion_tokens = usage.output_tokens
     usage.prompt_tokens_details = usage.prompt_tokens_details or usage.input_tokens_details

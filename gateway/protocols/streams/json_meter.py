@@ -8,10 +8,10 @@ from gateway.core.model import Usage, Wire
 from gateway.protocols.codec.json_decode import BOM
 from gateway.protocols.codec.usage_bound import UNBOUNDED, UsageBound
 from gateway.protocols.openai_chat.usage import settled_usage
+from gateway.protocols.streams.event_fields import EventFields
 from gateway.protocols.streams.meter import BYTES_PER_TOKEN, HELD_BYTES
 from gateway.protocols.streams.refold import whole_body
 from gateway.protocols.streams.response_fields import (
-    EventFields,
     read_anthropic_response,
     read_openai_response,
     read_scanned,

@@ -47,8 +47,8 @@ from gateway.protocols.streams.chunk_template import (
     plain_anthropic,
     plain_openai,
 )
+from gateway.protocols.streams.event_fields import EventFields
 from gateway.protocols.streams.response_fields import (
-    EventFields,
     read_anthropic_event,
     read_openai_chunk,
     read_scanned,

@@ -9,12 +9,14 @@ import msgspec
 
 from gateway.core.model import Usage, Wire
 from gateway.errors import GatewayError
+from gateway.protocols.anthropic_messages.event_fields import Event, Message
 from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
 from gateway.protocols.codec.content_size import content_bytes
 from gateway.protocols.codec.json_decode import decode_response
 from gateway.protocols.openai_chat.lenient import coerced_json, is_error_object, named_reason
 from gateway.protocols.openai_chat.response import RawChunk
 from gateway.protocols.openai_chat.usage import read_openai_usage
+from gateway.protocols.streams.event_fields import Choice, EventFields, Holder, Piece, UsualResponse
 from gateway.protocols.streams.response_scan import ResponseScanner
 
 T = TypeVar("T")
@@ -25,99 +27,15 @@ _STRUCTURED_BYTES: Final = 4
 """Least bytes counted for a delta that is not a string; most of such a delta is framing."""
 _MEDIA: Final = frozenset({"images", "audio"})
 
-
-class EventFields(msgspec.Struct, frozen=True, gc=False):
-    """The fields of one event; defaults if they are absent."""
-
-    usage: Usage | None = None
-    raw_usage: bytes | None = None
-    unreadable_usage: bool = False
-    """There is a usage object, but it cannot be read."""
-    final_usage: bool = False
-    """The usage covers the output."""
-    finish_reason: str | None = None
-    start: bool = False
-    """The wire's first event, if it has one."""
-    end: bool = False
-    """The wire's last event, or a complete document."""
-    failed: bool = False
-    without_message: bool = False
-    """The response has no message, although it may report usage."""
-    content_bytes: int = 0
-    """Length of the JSON strings that hold content."""
-    block_bytes: int = 0
-    """Length of content in a block's start instead of a delta."""
-    alive: bool = False
-    """Progress without a delta: a tool call's block has started."""
-    block_end: bool = False
-    """A block of content has ended; the next event begins another or ends the message."""
-
-
-class _Holder(msgspec.Struct, gc=False):
-    """An object with usage among its members."""
-
-    usage: msgspec.Raw = msgspec.Raw()
-
-
-class _Choice(msgspec.Struct, gc=False):
-    delta: dict[str, msgspec.Raw] | None = None
-    message: dict[str, msgspec.Raw] | None = None
-    finish_reason: str | None = None
-    usage: msgspec.Raw = msgspec.Raw()
-
-
-class _Given(msgspec.Struct, gc=False):
-    """Any object, decoded without allocating its values."""
-
-
-class _UsualChoice(msgspec.Struct, gc=False):
-    message: _Given | None = None
-    finish_reason: str | None = None
-
-
-class _UsualResponse(msgspec.Struct, gc=False):
-    """The fields of a response that reports its usage: its content stays undecoded."""
-
-    choices: list[_UsualChoice] | None = None
-    usage: msgspec.Raw = msgspec.Raw()
-    service_tier: object = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    type: str | None = None
-    message: msgspec.Raw = msgspec.Raw()
-    usage: msgspec.Raw = msgspec.Raw()
-    delta: dict[str, msgspec.Raw] | None = None
-    content_block: dict[str, msgspec.Raw] | None = None
-
-
-class _Message(msgspec.Struct, gc=False):
-    type: str | None = None
-    usage: msgspec.Raw = msgspec.Raw()
-    stop_reason: str | None = None
-    content: msgspec.Raw = msgspec.Raw()
-
-
-class _Piece(msgspec.Struct, gc=False):
-    """An element of a delta's `tool_calls` or `reasoning_details`."""
-
-    function: _Piece | None = None
-    name: msgspec.Raw = msgspec.Raw()
-    arguments: msgspec.Raw = msgspec.Raw()
-    text: msgspec.Raw = msgspec.Raw()
-    summary: msgspec.Raw = msgspec.Raw()
-    data: msgspec.Raw = msgspec.Raw()
-
-
 _CHUNK: Final = msgspec.json.Decoder(RawChunk)
-_USUAL: Final = msgspec.json.Decoder(_UsualResponse)
-_HOLDER: Final = msgspec.json.Decoder(_Holder)
-_CHOICES: Final = msgspec.json.Decoder(list[_Choice])
-_EVENT: Final = msgspec.json.Decoder(_Event)
-_MESSAGE: Final = msgspec.json.Decoder(_Message)
+_USUAL: Final = msgspec.json.Decoder(UsualResponse)
+_HOLDER: Final = msgspec.json.Decoder(Holder)
+_CHOICES: Final = msgspec.json.Decoder(list[Choice])
+_EVENT: Final = msgspec.json.Decoder(Event)
+_MESSAGE: Final = msgspec.json.Decoder(Message)
 _TEXT: Final = msgspec.json.Decoder(str)
 _BLOCKS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
-_PIECES: Final = msgspec.json.Decoder(list[_Piece])
+_PIECES: Final = msgspec.json.Decoder(list[Piece])
 
 
 def read_openai_chunk(data: bytes, *, reasoning_apart: bool = False) -> EventFields | None:
@@ -151,7 +69,7 @@ def read_openai_response(body: bytes, *, reasoning_apart: bool = False) -> Event
     )
 
 
-def _has_message(choice: _Choice) -> bool:
+def _has_message(choice: Choice) -> bool:
     # Azure sends none if it filters all of a response.
     given = choice.message if choice.message is not None else choice.delta
     return given is not None or choice.finish_reason == "content_filter"
@@ -170,7 +88,7 @@ def read_anthropic_event(data: bytes, known: Usage) -> EventFields | None:
         return None
     match event.type:
         case "message_start":
-            message = _decoded(bytes(event.message), _MESSAGE) or _Message()
+            message = _decoded(bytes(event.message), _MESSAGE) or Message()
             found = _with_usage(message.usage, known, final=False)
             return msgspec.structs.replace(found, start=True)
         case "message_delta":
@@ -258,7 +176,7 @@ def _read_chunk(
     if raw in _NOTHING:  # Kimi reports usage inside the choice
         raw = next((own for each in choices if (own := bytes(each.usage)) not in _NOTHING), b"")
     if raw in _NOTHING and chunk.x_groq:
-        raw = bytes((_decoded(bytes(chunk.x_groq), _HOLDER) or _Holder()).usage)
+        raw = bytes((_decoded(bytes(chunk.x_groq), _HOLDER) or Holder()).usage)
     reported = _usage(raw, chunk.service_tier, reasoning_apart)
     usage = _stated(reported)
     return EventFields(

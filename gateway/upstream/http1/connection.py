@@ -30,9 +30,9 @@ from gateway.deadlines import Timers
 from gateway.errors import ErrorKind, GatewayError
 from gateway.ports import UpstreamRequest
 from gateway.upstream.errors import upstream_failure
+from gateway.upstream.http1.body_plan import Framing
 from gateway.upstream.http1.head import (
     HEAD_LIMIT_BYTES,
-    Framing,
     HeadReader,
     MalformedChunksError,
     MalformedHeadError,

@@ -15,14 +15,13 @@ response with the next.
 
 from __future__ import annotations
 
-import enum
-from typing import Final
+from typing import ClassVar, Final
 
-import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.ports import Headers, UpstreamRequest
 from gateway.protocols.codec.digits import MAX_DIGITS, read_digits
+from gateway.upstream.http1.body_plan import BodyPlan, Framing
 
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 """Limit for all heads of a response, 1xx included; also for chunk extensions and trailers."""
@@ -32,27 +31,6 @@ _DECISIVE: Final = frozenset(
     (b"connection", b"content-length", b"keep-alive", b"transfer-encoding"),
 )
 _BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
-
-
-class Framing(enum.Enum):
-    """How the end of a body is determined."""
-
-    NONE = enum.auto()
-    LENGTH = enum.auto()
-    CHUNKED = enum.auto()
-    UNTIL_CLOSE = enum.auto()
-
-
-class BodyPlan(msgspec.Struct, frozen=True):
-    """What follows a response head."""
-
-    framing: Framing
-    length: int
-    """Bytes, with `Framing.LENGTH`; else 0."""
-    keep_alive: bool
-    """The connection may serve another request once the body is complete."""
-    idle_hint_s: float | None
-    """The idle time that the upstream announced (`keep-alive: timeout=`)."""
 
 
 _NO_PLAN: Final = BodyPlan(Framing.NONE, 0, keep_alive=False, idle_hint_s=None)
@@ -139,6 +117,8 @@ class HeadReader:
         "status",
         "surplus",
     )  # fmt: skip
+    # Asked for by mypyc, which lets no other attribute be deleted.
+    __deletable__: ClassVar = ["_parser", "_feed"]
 
     def __init__(self, method: str) -> None:
         self._method = method

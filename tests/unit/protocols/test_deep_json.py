@@ -12,7 +12,7 @@ import pytest
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.operations.http_api import decode_json
-from gateway.pipeline.request.inbound_request import parse_request
+from gateway.pipeline.request.reading import parse_request
 from gateway.protocols.anthropic_messages.usage import read_anthropic_usage
 from gateway.protocols.codec.json_decode import (
     decode_event,

@@ -14,7 +14,7 @@ from typing import Final
 from gateway.core.model import Wire
 from gateway.core.routing.affinity import hash32
 from gateway.protocols.codec.json_skip import ValueSkipper
-from gateway.protocols.http.request.fields import CallFields
+from gateway.protocols.http.request.call_fields import CallFields
 
 Header = tuple[bytes, bytes]
 

@@ -8,112 +8,28 @@ syntax of the whole document.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from gateway.core.model import Wire
 from gateway.protocols.codec.json_decode import decode_request, decode_shallow
 from gateway.protocols.codec.json_spans import Member, members, unrepeated
 from gateway.protocols.codec.nesting import SHALLOW_BYTES, refuse_deep
 from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, RequestBounds
+from gateway.protocols.http.request.call_fields import (
+    ABSENT,
+    AnthropicFields,
+    CallFields,
+    OpenAIFields,
+)
 from gateway.protocols.http.request.names import ACTED_ON, CHECKED, check_names, check_options
-from gateway.protocols.http.request.priced_features import PricedFields, PricedUse, priced_uses
+from gateway.protocols.http.request.priced_features import priced_uses
 
-Tokens = Annotated[int, msgspec.Meta(ge=0)]
-Choices = Annotated[int, msgspec.Meta(ge=1, le=128)]
+_Fields = TypeVar("_Fields", OpenAIFields, AnthropicFields)
 
-
-class StreamOptions(msgspec.Struct, frozen=True, gc=False):
-    """The part of OpenAI's `stream_options` that the gateway uses."""
-
-    include_usage: bool | None = None
-
-
-class CallFields(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a request that the gateway uses."""
-
-    model: str
-    """The name sent by the client."""
-    model_span: tuple[int, int]
-    """`body[start:end]` is the value of the top-level `model`, quotes included."""
-    stream: bool = False
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    choices: int = 1
-    """Choices that the upstream generates: the larger of `n` and `best_of`."""
-    user_id: str | None = None
-    """Anthropic's `metadata.user_id`."""
-    prompt_cache_key: str | None = None
-    stream_options: StreamOptions | UnsetType | None = UNSET
-    priced: tuple[PricedUse, ...] = ()
-    """Requested features that the upstream charges separately, see `request.priced_features`."""
-    asks_reasoning: bool | None = None
-    """Whether the request enables or disables reasoning; None for the model's default."""
-    tool_choice: bytes = b""
-    """The JSON of the OpenAI wire's `tool_choice`; empty if absent."""
-    has_top_k: bool = False
-    """Whether the OpenAI wire's `top_k` is set, which OpenAI does not have."""
-
-    @property
-    def include_usage(self) -> bool:
-        """Whether the client requested the usage chunk of an OpenAI stream."""
-        return isinstance(self.stream_options, StreamOptions) and bool(
-            self.stream_options.include_usage
-        )
-
-    @property
-    def output_limit(self) -> int | None:
-        """
-        The most output tokens of one choice; None without a limit.
-
-        The larger of two limits: upstreams differ in which one they apply.
-        """
-        limits = [
-            limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None
-        ]
-        return max(limits) if limits else None
-
-
-_ABSENT: Final = msgspec.Raw()
-
-
-class _Metadata(msgspec.Struct, gc=False):
-    user_id: str | None = None
-
-
-class _OpenAIFields(PricedFields, gc=False, kw_only=True):
-    model: str
-    stream: bool | None = None
-    max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = None
-    n: Choices | None = None
-    best_of: Choices | None = None
-    prompt_cache_key: str | None = None
-    stream_options: StreamOptions | UnsetType | None = UNSET
-    reasoning_effort: msgspec.Raw = _ABSENT
-    reasoning: msgspec.Raw = _ABSENT
-    thinking: msgspec.Raw = _ABSENT
-    enable_thinking: msgspec.Raw = _ABSENT
-    chat_template_kwargs: msgspec.Raw = _ABSENT
-    tool_choice: msgspec.Raw = _ABSENT
-    top_k: msgspec.Raw = _ABSENT
-
-
-class _AnthropicFields(PricedFields, gc=False, kw_only=True):
-    model: str
-    stream: bool | None = None
-    max_tokens: Tokens | None = None
-    metadata: _Metadata | None = None
-    thinking: msgspec.Raw = _ABSENT
-    output_config: msgspec.Raw = _ABSENT
-
-
-_Fields = TypeVar("_Fields", _OpenAIFields, _AnthropicFields)
-
-_OPENAI: Final = msgspec.json.Decoder(_OpenAIFields)
-_ANTHROPIC: Final = msgspec.json.Decoder(_AnthropicFields)
+_OPENAI: Final = msgspec.json.Decoder(OpenAIFields)
+_ANTHROPIC: Final = msgspec.json.Decoder(AnthropicFields)
 
 # In smaller bodies searching for the key is cheaper than walking the members.
 _SMALL_BYTES: Final = 4096
@@ -166,8 +82,8 @@ def decode_call(
             chat.enable_thinking,
             chat.chat_template_kwargs,
         ),
-        tool_choice=b"" if chat.tool_choice is _ABSENT else bytes(chat.tool_choice),
-        has_top_k=chat.top_k is not _ABSENT and bytes(chat.top_k) != b"null",
+        tool_choice=b"" if chat.tool_choice is ABSENT else bytes(chat.tool_choice),
+        has_top_k=chat.top_k is not ABSENT and bytes(chat.top_k) != b"null",
     )
 
 
@@ -187,7 +103,7 @@ def check_request(body: bytes, wire: Wire, bounds: RequestBounds) -> None:
 def _asked(*switches: msgspec.Raw) -> bool | None:
     """Return whether a request enables reasoning; None if no field is set."""
     for switch in switches:
-        if switch is not _ABSENT:
+        if switch is not ABSENT:
             break
     else:
         return None  # the common case

@@ -10,7 +10,8 @@ from gateway.core.model import Wire
 from gateway.core.routing.preferences import FALLBACKS, split_names
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_decode import decode_request
-from gateway.protocols.http.request.fields import CallFields, decode_call
+from gateway.protocols.http.request.call_fields import CallFields
+from gateway.protocols.http.request.fields import decode_call
 from gateway.protocols.http.request.rewrite import without_fields
 
 MEMBERS: Final = ("models", "fallbacks")

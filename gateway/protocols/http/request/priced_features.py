@@ -13,51 +13,15 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET
 
 from gateway.errors import ErrorKind, GatewayError
+from gateway.protocols.http.request.call_fields import PricedFields, PricedUse, _Tool
 
 Header = tuple[bytes, bytes]
-
-
-class _Tool(msgspec.Struct, gc=False):
-    type: str | None = None
-
-
-class PricedFields(msgspec.Struct, gc=False, kw_only=True):
-    """The top-level members that name a priced feature, on either wire."""
-
-    service_tier: Raw | UnsetType = UNSET
-    speed: Raw | UnsetType = UNSET
-    inference_geo: Raw | UnsetType = UNSET
-    prompt_cache_retention: Raw | UnsetType = UNSET
-    models: Raw | UnsetType = UNSET
-    fallbacks: Raw | UnsetType = UNSET
-    provider: Raw | UnsetType = UNSET
-    preset: Raw | UnsetType = UNSET
-    web_search_options: Raw | UnsetType = UNSET
-    search_parameters: Raw | UnsetType = UNSET
-    enable_search: Raw | UnsetType = UNSET
-    plugins: Raw | UnsetType = UNSET
-    mcp_servers: Raw | UnsetType = UNSET
-    container: Raw | UnsetType = UNSET
-    audio: Raw | UnsetType = UNSET
-    modalities: Raw | UnsetType = UNSET
-    tools: list[_Tool] | UnsetType | None = UNSET
-
-
-class PricedUse(NamedTuple):
-    """A priced feature that a request uses."""
-
-    feature: str
-    """Its name in `providers.allow_features`."""
-    field: str
-    """The top-level member."""
-    tool: str | None = None
-    """The type of the hosted tool, for `tools`."""
 
 
 _HINTS: Final[Mapping[str, tuple[str, frozenset[bytes]]]] = {

@@ -1,13 +1,8 @@
 """
-Edits relayed requests in place: model name, usage option, reasoning of other models.
+Edits relayed requests in place: model name, usage option, other members.
 
 All other bytes are kept: white space, order, number formats, unknown members. Upstream prompt
 caches depend on this.
-
-Anthropic clients receive the reasoning of other models with a signature that starts with `gw1.`,
-and send it back. Anthropic endpoints check signatures and respond 400, so these blocks are removed
-first. Reasoning signed by another provider cannot be recognised: if the upstream rejects it, the
-request is retried once without any reasoning.
 """
 
 from __future__ import annotations
@@ -19,10 +14,9 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Wire
-from gateway.errors import GatewayError
-from gateway.protocols.codec.json_decode import decode_request
 from gateway.protocols.codec.json_spans import elements, members
-from gateway.protocols.http.request.fields import CallFields, StreamOptions, decode_call
+from gateway.protocols.http.request.call_fields import CallFields, StreamOptions
+from gateway.protocols.http.request.fields import decode_call
 from gateway.protocols.http.request.names import folded
 
 Edit = tuple[int, int, bytes]
@@ -33,17 +27,7 @@ _USAGE_OPTION: Final = b'"include_usage":true'
 _LIMIT: Final = b'"max_completion_tokens"'
 _COMMA: Final = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*")
 
-FOREIGN_SIGNATURE: Final = "gw1."
 BILLING_LINE: Final = b"x-anthropic-billing-header:"
-
-
-class _Block(msgspec.Struct, gc=False):
-    type: str | None = None
-    signature: str | None = None
-
-
-_BLOCK: Final = msgspec.json.Decoder(_Block)
-_Rejects = Callable[[_Block], bool]
 
 
 def rewrite_model(body: bytes, model: str, call: CallFields | None = None) -> bytes:
@@ -94,36 +78,6 @@ def relay_body(body: bytes, call: CallFields, model: str, *, ask_usage: bool) ->
         edits.append(usage)
         edits.sort()
     return _edited(body, edits), usage is not None
-
-
-def has_foreign_reasoning(body: bytes) -> bool:
-    """Return whether a Messages request may contain reasoning that the gateway signed."""
-    return b'"gw1.' in body
-
-
-def strip_foreign_reasoning(body: bytes) -> bytes:
-    """
-    Return a Messages request without the reasoning that the gateway signed for other models.
-
-    Assistant messages left empty are removed too. All other bytes are kept; `body` itself is
-    returned if nothing is removed.
-
-    Raises:
-        GatewayError: BAD_REQUEST: the body is not a Messages request.
-    """
-    if not has_foreign_reasoning(body):
-        return body
-    return _stripped(body, _is_foreign)
-
-
-def strip_all_reasoning(body: bytes) -> bytes:
-    """
-    Return a Messages request without thinking blocks; otherwise as `strip_foreign_reasoning`.
-
-    Raises:
-        GatewayError: BAD_REQUEST: the body is not a Messages request.
-    """
-    return _stripped(body, _is_reasoning)
 
 
 def without_fields(body: bytes, names: Collection[str]) -> bytes:
@@ -205,13 +159,13 @@ def without_billing_line(body: bytes) -> bytes:
 
     def system(raw: bytes) -> bytes:
         if raw[:1] == b"[":
-            return _each(raw, lambda block: None if _is_billing(block) else block)
+            return edited_elements(raw, lambda block: None if _is_billing(block) else block)
         if not raw.startswith(b'"' + BILLING_LINE):
             return raw
         end = raw.find(b"\\n")
         return b'"' + raw[end + 2 :] if end >= 0 else b'""'
 
-    return _member(body, "system", system)
+    return edited_member(body, "system", system)
 
 
 def _is_billing(block: bytes) -> bool:
@@ -263,39 +217,7 @@ def _edited(body: bytes, edits: list[Edit]) -> bytes:
     return b"".join(parts)
 
 
-def _is_foreign(block: _Block) -> bool:
-    return block.type == "thinking" and (block.signature or "").startswith(FOREIGN_SIGNATURE)
-
-
-def _is_reasoning(block: _Block) -> bool:
-    return block.type in ("thinking", "redacted_thinking")
-
-
-def _stripped(body: bytes, rejects: _Rejects) -> bytes:
-    def messages(raw: bytes) -> bytes:
-        return _each(raw, message)
-
-    def message(raw: bytes) -> bytes | None:
-        changed = _member(raw, "content", blocks)
-        emptied = changed is not raw and any(
-            changed[start:end] == b"[]" for key, start, end in members(changed) if key == "content"
-        )
-        return None if emptied else changed
-
-    def blocks(raw: bytes) -> bytes:
-        return _each(raw, block)
-
-    def block(raw: bytes) -> bytes | None:
-        try:
-            rejected = rejects(decode_request(raw, _BLOCK))
-        except GatewayError:
-            rejected = False  # an unknown block: left to the upstream
-        return None if rejected else raw
-
-    return _member(body, "messages", messages)
-
-
-def _member(raw: bytes, name: str, change: Callable[[bytes], bytes]) -> bytes:
+def edited_member(raw: bytes, name: str, change: Callable[[bytes], bytes]) -> bytes:
     """Return the object with the value of `name` changed; `raw` itself if nothing changed."""
     if raw.lstrip()[:1] != b"{":
         return raw
@@ -310,7 +232,7 @@ def _member(raw: bytes, name: str, change: Callable[[bytes], bytes]) -> bytes:
     return raw if changed == raw else changed
 
 
-def _each(raw: bytes, change: Callable[[bytes], bytes | None]) -> bytes:
+def edited_elements(raw: bytes, change: Callable[[bytes], bytes | None]) -> bytes:
     """Return the array with each element changed or removed; `raw` itself if nothing changed."""
     if raw[:1] != b"[":
         return raw

@@ -6,18 +6,19 @@ Members are replaced in the bytes; a request that needs no change is returned as
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
-from gateway.protocols.codec.absent import ABSENT, is_given
+from gateway.protocols.codec.absent import is_given
 from gateway.protocols.codec.json_decode import decode_or_none, decode_request
 from gateway.protocols.codec.json_spans import unrepeated
-from gateway.protocols.http.request.fields import CallFields
+from gateway.protocols.http.request.call_fields import CallFields
 from gateway.protocols.http.request.rewrite import with_fields, without_fields
 from gateway.protocols.translate.capabilities import Capabilities
 from gateway.protocols.translate.chat_dialect.history import fitting_messages
+from gateway.protocols.translate.chat_dialect.tool_choice import Choice, Tools
 from gateway.protocols.translate.closed_schema import plain_refs
 from gateway.protocols.translate.foreign_reasoning import FIELDS, foreign_effort
 from gateway.protocols.translate.reasoning_effort import keeps_thinking, thinking_fields
@@ -28,25 +29,10 @@ _MODES: Final = {"any": _REQUIRED, "auto": b'"auto"', "none": b'"none"'}
 """Types of a choice in Anthropic's form."""
 
 
-class _Allowed(msgspec.Struct, gc=False):
-    mode: object = None
+_TOOLS: Final = msgspec.json.Decoder(Tools)
 
 
-class _Tools(msgspec.Struct, gc=False):
-    tools: list[dict[str, Any]] | None = None
-
-
-_TOOLS: Final = msgspec.json.Decoder(_Tools)
-
-
-class _Choice(msgspec.Struct, gc=False):
-    type: str | None = None
-    name: str | None = None
-    function: Raw = ABSENT
-    allowed_tools: _Allowed | None = None
-
-
-_CHOICE: Final = msgspec.json.Decoder(_Choice)
+_CHOICE: Final = msgspec.json.Decoder(Choice)
 
 
 class AdaptedChat(NamedTuple):
@@ -125,7 +111,7 @@ def _is_forced(choice: bytes) -> bool:
     return True
 
 
-def _read(choice: bytes) -> _Choice | None:
+def _read(choice: bytes) -> Choice | None:
     return decode_or_none(choice, _CHOICE)  # None: left to the upstream to reject
 
 

@@ -12,8 +12,9 @@ from gateway.core.model import Deployment, Endpoint, Wire
 from gateway.core.routing.plan import plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
-from gateway.pipeline.request.builder import RequestBuilder, ResponseTransforms, capabilities_of
-from gateway.pipeline.request.inbound_request import parse_request
+from gateway.pipeline.request.builder import RequestBuilder, capabilities_of
+from gateway.pipeline.request.context import ResponseTransforms
+from gateway.pipeline.request.reading import parse_request
 from gateway.ports import Headers, UpstreamRequest
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.translate.stream import StreamTranslator

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.core.model import Endpoint
-from gateway.pipeline.request.inbound_request import parse_request
+from gateway.pipeline.request.reading import parse_request
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.stream import TranslationRoute

@@ -8,7 +8,8 @@ import pytest
 
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.request.inbound_request import InboundRequest, parse_request
+from gateway.pipeline.request.inbound_request import InboundRequest
+from gateway.pipeline.request.reading import parse_request
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.translate.capabilities import capabilities
 from gateway.protocols.translate.stream import TranslationRoute

@@ -15,7 +15,8 @@ from gateway.core.routing.order import Failure
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.routing.board import HealthBoard
 from gateway.pipeline.routing.probe_rights import ProbeRights
-from gateway.pipeline.routing.router import Route, Router
+from gateway.pipeline.routing.route import Route
+from gateway.pipeline.routing.router import Router
 from tests.support.pipeline_fakes import a_deployment, a_model, a_provider
 
 CHAT = Endpoint.CHAT_COMPLETIONS

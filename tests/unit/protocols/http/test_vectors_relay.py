@@ -14,11 +14,8 @@ from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.http.errors.gateway_errors import render
 from gateway.protocols.http.headers import client_headers, translated_headers, upstream_headers
 from gateway.protocols.http.model_list import list_models, show_model
-from gateway.protocols.http.request.rewrite import (
-    inject_usage,
-    rewrite_model,
-    strip_foreign_reasoning,
-)
+from gateway.protocols.http.request.reasoning import strip_foreign_reasoning
+from gateway.protocols.http.request.rewrite import inject_usage, rewrite_model
 from gateway.protocols.openai_chat.usage_filter import UsageChunkFilter
 from gateway.protocols.streams.json_meter import JsonMeter
 from gateway.protocols.streams.meter import StreamMeter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.model import Endpoint
-from gateway.pipeline.request.inbound_request import parse_request
+from gateway.pipeline.request.reading import parse_request
 from gateway.protocols.native_chat import NativeLimits
 from gateway.protocols.openai_responses.stream import responses_over_messages
 from gateway.protocols.translate.stream import StreamTranslator

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.offload import is_long_walk, offloaded
-from gateway.pipeline.request.inbound_request import parse_request
+from gateway.pipeline.request.reading import parse_request
 from gateway.protocols.codec import json_decode as json_reading
 from gateway.protocols.codec.json_decode import replace_lone_surrogates
 from gateway.protocols.codec.json_spans import elements, members

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.request.inbound_request import parse_request
+from gateway.pipeline.request.reading import parse_request
 from gateway.protocols.anthropic_messages.threads import asks_for_thread
 from gateway.protocols.codec.json_spans import members, unrepeated
 from gateway.protocols.http.request.fields import decode_call

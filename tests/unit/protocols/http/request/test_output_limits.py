@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.model import Endpoint, Wire
 from gateway.errors import ErrorKind, GatewayError
-from gateway.pipeline.request.inbound_request import parse_request
+from gateway.pipeline.request.reading import parse_request
 from gateway.protocols.http.request.fields import decode_call
 from gateway.protocols.native_chat import NativeLimits
 

@@ -15,14 +15,11 @@ from gateway.core.routing.plan import plan
 from gateway.errors import ErrorKind, GatewayError
 from gateway.pipeline.call import Call
 from gateway.pipeline.request.builder import RequestBuilder
-from gateway.pipeline.request.inbound_request import parse_request
+from gateway.pipeline.request.reading import parse_request
 from gateway.ports import UpstreamRequest
+from gateway.protocols.http.request.call_fields import PricedUse
 from gateway.protocols.http.request.fields import decode_call
-from gateway.protocols.http.request.priced_features import (
-    PricedUse,
-    dropped_fields,
-    permitted_betas,
-)
+from gateway.protocols.http.request.priced_features import dropped_fields, permitted_betas
 from gateway.protocols.native_chat import NativeLimits
 from gateway.settings.schema import PricedFeature
 from tests.support.pipeline_bench import Bench

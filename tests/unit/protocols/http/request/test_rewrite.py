@@ -12,13 +12,8 @@ from gateway.core.model import Wire
 from gateway.errors import ErrorKind, GatewayError
 from gateway.protocols.codec.json_spans import elements, members
 from gateway.protocols.http.request.fields import decode_call
-from gateway.protocols.http.request.rewrite import (
-    inject_usage,
-    relay_body,
-    rewrite_model,
-    strip_all_reasoning,
-    strip_foreign_reasoning,
-)
+from gateway.protocols.http.request.reasoning import strip_all_reasoning, strip_foreign_reasoning
+from gateway.protocols.http.request.rewrite import inject_usage, relay_body, rewrite_model
 
 BIG = b'"pad":"' + b"x" * 5000 + b'",'
 """Makes a body take the path for large ones."""
