@@ -9,12 +9,12 @@
 # For several architectures: docker buildx build --platform linux/amd64,linux/arm64. All packages
 # have wheels for both.
 #
-# The hot path is compiled; --build-arg CAPIO_COMPILE=0 leaves it as it is. The base is the Python on
-# which all tests run. docs/decisions/0027-compiled-build.md says more about both.
+# The hot path is compiled; --build-arg CAPIO_COMPILE=0 leaves it as it is. The base is the fastest
+# Python on which all tests pass. docs/decisions/0027-compiled-build.md says more about both.
 #
 # The base has no digest here, because an outdated digest keeps its vulnerabilities. Release
-# builds give the one that they have scanned: --build-arg BASE=python:3.11-slim@sha256:...
-ARG BASE=python:3.11-slim
+# builds give the one that they have scanned: --build-arg BASE=python:3.14-slim@sha256:...
+ARG BASE=python:3.14-slim
 FROM ${BASE} AS wheel
 
 # The compiler is not in the image that is run, so any version of the base will do.

@@ -232,16 +232,22 @@ TIMEOUT = "The upstream model did not respond in time."
             LIMITED,
             {"type": "rate_limit_error", "message": "Slow down"},
         ),
-        (
-            CHAT,
-            chat_error,
-            b"<html>\n\n</html>",
-            {
-                "message": "The upstream rejected the request.",
-                "type": "rate_limit_error",
-                "param": None,
-                "code": "rate_limit_exceeded",
-            },
+        *(
+            (
+                CHAT,
+                chat_error,
+                unreadable,
+                {
+                    "message": "The upstream rejected the request.",
+                    "type": "rate_limit_error",
+                    "param": None,
+                    "code": "rate_limit_exceeded",
+                },
+            )
+            for unreadable in (
+                b"<html>\n\n</html>",
+                b'{"error":{"message":"a"},"x":' + b"[" * 5000 + b"]" * 5000 + b"}",
+            )
         ),
     ],
 )
