@@ -103,12 +103,16 @@ class RedisReservations:
         """Admit a call, see `ports.Reservations.reserve`."""
         reservation = self._sizer.size(request)
         limits = self._limits_of(request)
+        is_decided = False
         try:
             await self._redis.admit(reservation, limits.rows, limits.packed)
+            is_decided = True
         except asyncio.CancelledError:
             self._release(request)
             raise
         except (RedisUnavailable, ReplyError):
+            pass  # the fallback decides
+        if not is_decided:
             try:
                 await self._fallback.admit(reservation, limits.rows, limits.packed)
             except GatewayError:

@@ -30,8 +30,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-
-import msgspec
+from typing import NamedTuple
 
 from gateway.core.circuit_breaker import CircuitBreaker
 from gateway.store.redis.address import RedisAddress
@@ -79,7 +78,7 @@ class RedisState(enum.Enum):
     """After `aclose`."""
 
 
-class RedisLimits(msgspec.Struct, frozen=True, kw_only=True):
+class RedisLimits(NamedTuple):
     command_timeout_s: float = 0.05
     max_pending: int = 20_000
     """Commands without a reply; one more fails at once."""

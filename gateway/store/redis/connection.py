@@ -26,6 +26,7 @@ from gateway.store.redis.server_info import (
     read_info,
     refusal,
 )
+from gateway.timeouts import within
 
 Argument: TypeAlias = bytes | str | int
 Command: TypeAlias = tuple[Argument, ...]
@@ -174,31 +175,34 @@ async def open_connection(target: RedisAddress, further: Sequence[Command] = ())
     """
     if target.seeds and target.member is None:
         return await _open_any(target, further)
-    loop = asyncio.get_running_loop()
     link = RedisConnection()
     try:
-        async with asyncio.timeout(target.connect_timeout_s):
-            host, port = target.host, target.port
-            if target.sentinels is not None:
-                host, port = await _find_primary(target)
-            if target.path is not None:
-                await loop.create_unix_connection(lambda: link, target.path)
-            else:
-                transport, _ = await loop.create_connection(
-                    lambda: link, host, port, ssl=target.tls
-                )
-                connection = transport.get_extra_info("socket")
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await link.call(_login(target))
-            await _identify(link, target)
-            selected: list[Command] = [("SELECT", target.db)] if target.db else []
-            if selected or further:
-                await link.call([*selected, *further])
+        await within(target.connect_timeout_s, _establish(link, target, further))
     except BaseException:
         link.abort()
         raise
     link.hand_over(_refuse)
     return link
+
+
+async def _establish(
+    link: RedisConnection, target: RedisAddress, further: Sequence[Command]
+) -> None:
+    loop = asyncio.get_running_loop()
+    host, port = target.host, target.port
+    if target.sentinels is not None:
+        host, port = await _find_primary(target)
+    if target.path is not None:
+        await loop.create_unix_connection(lambda: link, target.path)
+    else:
+        transport, _ = await loop.create_connection(lambda: link, host, port, ssl=target.tls)
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    await link.call(_login(target))
+    await _identify(link, target)
+    selected: list[Command] = [("SELECT", target.db)] if target.db else []
+    if selected or further:
+        await link.call([*selected, *further])
 
 
 async def _open_any(target: RedisAddress, further: Sequence[Command]) -> RedisConnection:
