@@ -17,14 +17,19 @@ _TEXT_TYPES: Final = (
     *("ephemeral", "enabled", "disabled", "adaptive", "json_object", "json_schema"),
     *("object", "string", "number", "integer", "boolean", "array", "null"),
 )
-_TYPE: Final = b'"type"'
+_TYPE: Final = b'"type'
 # A schema may have a list of types, or a property named "type". A "type" without a colon is a
 # value, not a name.
 _KNOWN: Final = re.compile(
     rb'[ \t\r\n]*+(?:[^: \t\r\n]|:[ \t\r\n]*+(?:[\[{]|"(?:%b)"))' % "|".join(_TEXT_TYPES).encode()
 )
-# Members that refer to other content, and that some servers accept without a type.
-_REFERENCES: Final = (b'_url"', b'"input_audio"', b'"audio"', b'"web_search_options"')
+# Members that refer to other content, and that some servers accept without a type, each behind a
+# part of it: Python 3.14 finds up to five bytes several times as fast as more.
+_REFERENCES: Final = (
+    (b"_url", (b'_url"',)),
+    (b'udio"', (b'"input_audio"', b'"audio"')),
+    (b"_sear", (b'"web_search_options"',)),
+)
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
 
 _SAMPLE_EVERY: Final = 4096
@@ -44,7 +49,9 @@ def may_carry_media(body: bytes) -> bool:
 def may_cache_for_an_hour(body: bytes) -> bool:
     """Return whether a request may write to a one-hour cache, which costs more than others."""
     # Looks for `"ttl": "1h"`, also with an escaped digit or letter.
-    return b'"1h"' in body or b"\\u003" in body or b"\\u0068" in body
+    return b'"1h"' in body or (
+        b"\\u00" in body and (b"\\u003" in body or b"\\u0068" in body)
+    )
 
 
 def input_token_bound(body: bytes) -> int | None:
@@ -55,13 +62,14 @@ def input_token_bound(body: bytes) -> int | None:
     fewer bytes. Images, files and searches have few bytes and many tokens: a body with anything but
     known text has no bound, nor has one with escaped letters.
     """
-    if any(name in body for name in _REFERENCES):
-        return None
+    for part, names in _REFERENCES:
+        if part in body and any(name in body for name in names):
+            return None
     # `find` is several times faster here than a regular expression.
     at = body.find(_TYPE)
     while at >= 0:
         at += len(_TYPE)
-        if _KNOWN.match(body, at) is None:
+        if body.startswith(b'"', at) and _KNOWN.match(body, at + 1) is None:
             return None
         at = body.find(_TYPE, at)
     if b"\\u00" in body and _ESCAPED_LETTER.search(body):

@@ -8,7 +8,12 @@ import random
 
 import pytest
 
-from gateway.tokens.input_bound import TEMPLATE_TOKENS, input_token_bound, may_carry_media
+from gateway.tokens.input_bound import (
+    TEMPLATE_TOKENS,
+    input_token_bound,
+    may_cache_for_an_hour,
+    may_carry_media,
+)
 
 TOOL = {
     "type": "function",
@@ -36,6 +41,7 @@ def body(*parts: object, **more: object) -> bytes:
         body({"type": "text", "text": "caf\u00e9 \u0003"}, tools=[TOOL]),
         body({"type": "tool_use", "id": "t", "name": "f", "input": {"path": "a"}}),
         b'{"model":"m","messages":[{"role":"user","content":"hi"}]}',
+        b'{"types":{"image":1},"audio_format":"wav","url_base":"x","max_search":"web_search"}',
         b"{}",
     ],
 )
@@ -57,6 +63,8 @@ def test_text_has_at_most_as_many_tokens_as_bytes(sent: bytes) -> None:
         b'{"messages":[{"content":[{"type":"text","type":"image"}]}]}',
         b'{"messages":[{"content":[{"type":"text-and-more"}]}]}',
         b'{"messages":[{"content":[{"type":7}]}]}',
+        b'{"types":"text","messages":[{"content":[{"type":"image"}]}]}',
+        b'{"messages":[{"content":[{"audio":{}}]}]}',
         body(tools=[{"type": "web_search_20250305", "name": "web_search"}]),
         body(web_search_options={}),
         body(mcp_servers=[{"type": "url", "url": "https://x"}]),
@@ -66,6 +74,21 @@ def test_text_has_at_most_as_many_tokens_as_bytes(sent: bytes) -> None:
 def test_what_may_not_be_text_has_no_bound(sent: bytes) -> None:
     """Media, files, searches, unknown types, and names that are spelled with escapes."""
     assert input_token_bound(sent) is None
+
+
+@pytest.mark.parametrize(
+    ("ttl", "found"),
+    [
+        (b'"1h"', True),
+        (b'"\\u0031h"', True),
+        (b'"1\\u0068"', True),
+        (b'"5m"', False),
+        (b'"5m","text":"1h\\u00e9"', False),
+    ],
+)
+def test_one_hour_cache_is_found_however_it_is_spelled(ttl: bytes, found: bool) -> None:
+    """It costs more, so that a request with it holds more."""
+    assert may_cache_for_an_hour(b'{"cache_control":{"ttl":%b}}' % ttl) is found
 
 
 TEXTS = {

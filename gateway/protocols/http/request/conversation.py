@@ -84,8 +84,8 @@ def _beginning(wire: Wire, body: bytes) -> int | None:
     at = body.find(_COMPACT) + len(_COMPACT)
     if at >= len(_COMPACT):
         # The common case takes a fifth of the time of the walk below.
-        plain = _PLAIN.match(body, at)
-        if plain is not None and plain.end() - at <= _COMPARED_BYTES:
+        plain = _PLAIN.match(body, at, at + _COMPARED_BYTES)
+        if plain is not None:
             return hash32(plain[0], found)
     messages = _MESSAGES.search(body)
     if messages is None:
@@ -114,12 +114,12 @@ def _hashed(body: bytes, start: int, end: int, before: int) -> int:
 
 def _value_end(body: bytes, at: int) -> int:
     """Return the offset after an object, array or string at `at`; -1 if there is none."""
-    flat = _FLAT_OBJECT.match(body, at)
+    flat = _FLAT_OBJECT.match(body, at, at + _COMPARED_BYTES)
     if flat is not None:
         return flat.end()
     if at >= len(body) or body[at] not in b'{["':
         return -1
-    text = _STRING.match(body, at)
+    text = _STRING.match(body, at, at + _COMPARED_BYTES)
     if text is not None:
         return text.end()
     skipper = ValueSkipper()
