@@ -49,9 +49,7 @@ def may_carry_media(body: bytes) -> bool:
 def may_cache_for_an_hour(body: bytes) -> bool:
     """Return whether a request may write to a one-hour cache, which costs more than others."""
     # Looks for `"ttl": "1h"`, also with an escaped digit or letter.
-    return b'"1h"' in body or (
-        b"\\u00" in body and (b"\\u003" in body or b"\\u0068" in body)
-    )
+    return b'"1h"' in body or (b"\\u00" in body and (b"\\u003" in body or b"\\u0068" in body))
 
 
 def input_token_bound(body: bytes) -> int | None:

@@ -144,9 +144,13 @@ def _is_long(context: CallContext, candidate: Candidate, caps: Capabilities) -> 
     if len(request.body) <= WALKED_BYTES:
         return False
     strips = context.without_reasoning or candidate.deployment.provider.strip_billing_line
-    if candidate.wire is Wire.ANTHROPIC and caps.midconv_system == "user":
-        strips = strips or has_system_messages(request.body)
-    if strips or has_foreign_reasoning(request.body) or has_calls(request.body):
+    if candidate.wire is Wire.OPENAI:
+        strips = strips or has_calls(request.body)
+    else:
+        strips = strips or has_foreign_reasoning(request.body)
+        if caps.midconv_system == "user":
+            strips = strips or has_system_messages(request.body)
+    if strips:
         return is_long_walk(request.body)
     return len(request.body) > LOOP_BYTES
 

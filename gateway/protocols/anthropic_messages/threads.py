@@ -33,7 +33,9 @@ def asks_for_thread(body: bytes) -> bool:
     Raises:
         GatewayError: BAD_REQUEST: the body is not JSON.
     """
-    if b'"thread"' not in body and b"\\u00" not in body:  # names may contain escapes
+    # Five bytes are found several times as fast as more; names may contain escapes.
+    named = b'"thre' in body and b'"thread"' in body
+    if not named and b"\\u00" not in body:
         return False
     return bytes(decode_request(body, _FIELDS).thread) not in (b"null", b"{}")
 

@@ -17,6 +17,7 @@ _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _SCALAR = re.compile(rb"[^,\]} \t\r\n]*+")
 
 _OPENING: Final = b"{["
+_FLAT_BYTES: Final = 4096
 _SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS: Final = bytes(code for code in range(256) if code not in b"{}[]")
 _SINGLE_BRACKETS: Final = 32
@@ -94,11 +95,15 @@ class ValueSkipper:
     def _step(self, chunk: bytes, at: int) -> tuple[int, bool]:
         """Count some brackets one by one; return the offset, and whether the value ends there."""
         for _ in range(_SINGLE_BRACKETS):
-            match = _FLAT.match(chunk, at)
+            # A string that is longer than this is skipped by its quotes, which is faster.
+            limit = min(at + _FLAT_BYTES, len(chunk))
+            match = _FLAT.match(chunk, at, limit)
             assert match is not None
             at = match.end()
             if at == len(chunk):
                 return -1, False
+            if at == limit:
+                continue
             if chunk[at] == 0x22:
                 self._in_string = True
                 at = self._string_end(chunk, at + 1)

@@ -34,6 +34,7 @@ _ANTHROPIC: Final = msgspec.json.Decoder(AnthropicFields)
 # In smaller bodies searching for the key is cheaper than walking the members.
 _SMALL_BYTES: Final = 4096
 
+_QUOTE: Final = ord('"')
 _MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 
 
@@ -141,7 +142,7 @@ def _walk(body: bytes, wire: Wire, bounds: RequestBounds | None) -> list[Member]
     found = members(body, most=most)
     check_names([name for name, _, _ in found])
     for name, start, end in found:
-        if end - start > SHALLOW_BYTES:
+        if end - start > SHALLOW_BYTES and body[start] != _QUOTE:
             refuse_deep(body[start:end], outer=1)
         if name in CHECKED:
             check_options(name, body[start:end], wire, most)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from gateway.protocols.codec.json_spans import elements, members
 
-_SYSTEM: Final = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"system"')
+_SYSTEM: Final = b'"system"'
+_SPACE: Final = b" \t\r\n"
+_NEAR_BYTES: Final = 256
+"""Bytes in which the name `role` is looked for; it may be behind more white space."""
 _OPEN: Final = b"<system-reminder>\\n"
 _CLOSE: Final = b"\\n</system-reminder>"
 _OPEN_BLOCK: Final = b'{"type":"text","text":"<system-reminder>"}'
@@ -16,7 +18,16 @@ _CLOSE_BLOCK: Final = b'{"type":"text","text":"</system-reminder>"}'
 
 def has_system_messages(body: bytes) -> bool:
     """Return whether a Messages request may contain messages of the role `system`."""
-    return _SYSTEM.search(body) is not None
+    # `find` of five bytes is several times as fast as a regular expression.
+    at = body.find(_SYSTEM[:5])
+    while at >= 0:
+        if body.startswith(_SYSTEM, at):
+            before = body[max(at - _NEAR_BYTES, 0) : at].rstrip(_SPACE)
+            name = before.removesuffix(b":").rstrip(_SPACE)
+            if not name or (name.endswith(b'"role"') and len(name) < len(before)):
+                return True
+        at = body.find(_SYSTEM[:5], at + 1)
+    return False
 
 
 def with_system_reminders(body: bytes) -> bytes:

@@ -52,9 +52,9 @@ _MESSAGES: Final = msgspec.json.Decoder(_Messages)
 
 def has_calls(body: bytes) -> bool:
     """Return whether a request's history may have tool calls and must be decoded."""
-    # The search for the whole name is more than twice as slow, because text is full of its letters;
+    # The search for the whole name is several times as slow, because text is full of its letters;
     # in most long prompts it is not needed.
-    return b'"tool' in body and b'"tool_calls"' in body
+    return b'"tool' in body and b"_call" in body and b'"tool_calls"' in body
 
 
 def fitting_messages(body: bytes, caps: Capabilities) -> bytes | None:

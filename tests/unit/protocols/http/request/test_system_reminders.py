@@ -6,7 +6,10 @@ import json
 
 import pytest
 
-from gateway.protocols.http.request.system_reminders import with_system_reminders
+from gateway.protocols.http.request.system_reminders import (
+    has_system_messages,
+    with_system_reminders,
+)
 
 NOTE = "<system-reminder>\nnote\n</system-reminder>"
 
@@ -74,3 +77,21 @@ def test_blocks_stand_between_the_tags():
     texts = [part["text"] for part in written["messages"][0]["content"]]
     assert texts == ["<system-reminder>", "note", "</system-reminder>"]
     assert written["messages"][0]["content"][1] == block
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        (b'{"role":"system"}', True),
+        (b'{"role" \t: \n"system"}', True),
+        (b'{"role":' + b" " * 300 + b'"system"}', True),
+        (b'{"role"' + b" " * 300 + b':"system"}', True),
+        (b'{"text":"\\"role\\"","system":1}', False),
+        (b'{"roles":"system_x","system":"s"}', False),
+        (b'{"type":"system"}', False),
+        (b'["role","system"]', False),
+    ],
+)
+def test_system_messages_are_found_however_they_are_spaced(message: bytes, found: bool) -> None:
+    """A member of another name, or an element, is none."""
+    assert has_system_messages(message) is found
