@@ -137,6 +137,7 @@ def number(value: float | None) -> str:
     """Return a figure with about three digits, or a dash."""
     if value is None:
         return "-"
+    value = round(value, 1) + 0.0  # a difference may be a little below zero, but is not "-0.0"
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
