@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+
+from gateway.protocols.codec.absent import ABSENT
 
 
 class _Tool(msgspec.Struct, gc=False):
@@ -46,7 +48,6 @@ class PricedUse(NamedTuple):
 
 
 Tokens = Annotated[int, msgspec.Meta(ge=0)]
-
 Choices = Annotated[int, msgspec.Meta(ge=1, le=128)]
 
 
@@ -99,9 +100,6 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
             limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None
         ]
         return max(limits) if limits else None
-
-
-ABSENT: Final = msgspec.Raw()
 
 
 class _Metadata(msgspec.Struct, gc=False):

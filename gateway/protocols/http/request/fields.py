@@ -13,16 +13,12 @@ from typing import Final, TypeVar
 import msgspec
 
 from gateway.core.model import Wire
+from gateway.protocols.codec.absent import ABSENT
 from gateway.protocols.codec.json_decode import decode_request, decode_shallow
 from gateway.protocols.codec.json_spans import Member, members, unrepeated
 from gateway.protocols.codec.nesting import SHALLOW_BYTES, refuse_deep
 from gateway.protocols.http.request.bounds import DEFAULT_BOUNDS, RequestBounds
-from gateway.protocols.http.request.call_fields import (
-    ABSENT,
-    AnthropicFields,
-    CallFields,
-    OpenAIFields,
-)
+from gateway.protocols.http.request.call_fields import AnthropicFields, CallFields, OpenAIFields
 from gateway.protocols.http.request.names import ACTED_ON, CHECKED, check_names, check_options
 from gateway.protocols.http.request.priced_features import priced_uses
 

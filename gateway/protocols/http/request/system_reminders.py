@@ -10,6 +10,8 @@ _SYSTEM: Final = b'"system"'
 _SPACE: Final = b" \t\r\n"
 _NEAR_BYTES: Final = 256
 """Bytes in which the name `role` is looked for; it may be behind more white space."""
+_MOST_SEEN: Final = 256
+"""A body with the string more often may contain such messages: looking at each takes too long."""
 _OPEN: Final = b"<system-reminder>\\n"
 _CLOSE: Final = b"\\n</system-reminder>"
 _OPEN_BLOCK: Final = b'{"type":"text","text":"<system-reminder>"}'
@@ -20,8 +22,12 @@ def has_system_messages(body: bytes) -> bool:
     """Return whether a Messages request may contain messages of the role `system`."""
     # `find` of five bytes is several times as fast as a regular expression.
     at = body.find(_SYSTEM[:5])
+    seen = 0
     while at >= 0:
         if body.startswith(_SYSTEM, at):
+            seen += 1
+            if seen > _MOST_SEEN:
+                return True
             before = body[max(at - _NEAR_BYTES, 0) : at].rstrip(_SPACE)
             name = before.removesuffix(b":").rstrip(_SPACE)
             if not name or (name.endswith(b'"role"') and len(name) < len(before)):
@@ -45,7 +51,9 @@ def with_system_reminders(body: bytes) -> bytes:
         return body
     for name, start, end in members(body):
         if name == "messages" and body[start : start + 1] == b"[":
-            return body[:start] + _replaced(body[start:end]) + body[end:]
+            messages = body[start:end]
+            replaced = _replaced(messages)
+            return body if replaced is messages else body[:start] + replaced + body[end:]
     return body
 
 

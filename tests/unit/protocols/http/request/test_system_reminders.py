@@ -95,3 +95,10 @@ def test_blocks_stand_between_the_tags():
 def test_system_messages_are_found_however_they_are_spaced(message: bytes, found: bool) -> None:
     """A member of another name, or an element, is none."""
     assert has_system_messages(message) is found
+
+
+def test_a_body_with_the_string_very_often_is_not_searched_to_its_end() -> None:
+    """It may contain system messages; that it has none is found when they are looked for."""
+    body = b'{"messages":[{"role":"user","content":[%b]}]}' % b",".join([b'"system"'] * 1000)
+    assert has_system_messages(body)
+    assert with_system_reminders(body) is body
