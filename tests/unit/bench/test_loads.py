@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -92,6 +94,17 @@ async def test_responses_that_come_one_by_one_are_waited_for(
     assert len(load.seen.ttft_s) == 5
 
 
+async def failures_of_two_streams(script: Callable[[Exchange], Awaitable[None]]) -> Counter[str]:
+    """Return how two streams at a pace failed that a server handles so."""
+    server = ScriptedServer(each_request(script))
+    load = PacedLoad(await server.listen(), SHORT, 2, 0.0)
+    await load.open()
+    await load.measure(0.1)
+    load.close()
+    await server.aclose()
+    return load.seen.failed
+
+
 async def test_refused_streams_are_named_by_status_and_code() -> None:
     """Once each, although their connections are closed after it; others go on."""
     body = b'{"error":{"type":"overloaded_error","code":"gateway_overloaded"}}'
@@ -100,16 +113,7 @@ async def test_refused_streams_are_named_by_status_and_code() -> None:
         await exchange.send(whole(body, 503))
         exchange.close()
 
-    server = ScriptedServer(each_request(refuse))
-    port = await server.listen()
-    load = PacedLoad(port, SHORT, 2, 0.0)
-
-    await load.open()
-    await load.measure(0.1)
-    load.close()
-    await server.aclose()
-
-    assert load.seen.failed == {"status 503 gateway_overloaded": 2}
+    assert await failures_of_two_streams(refuse) == {"status 503 gateway_overloaded": 2}
 
 
 async def test_streams_that_cannot_connect_are_counted() -> None:
@@ -190,16 +194,7 @@ async def test_stream_that_ends_while_it_is_held_is_a_failure() -> None:
         await exchange.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\ndata: 1\n\n")
         exchange.connection.abort()
 
-    server = ScriptedServer(each_request(script))
-    port = await server.listen()
-    load = PacedLoad(port, SHORT, 2, 0.0)
-
-    await load.open()
-    await load.measure(0.1)
-    load.close()
-    await server.aclose()
-
-    assert load.seen.failed == {"connection closed in a response": 2}
+    assert await failures_of_two_streams(script) == {"connection closed in a response": 2}
 
 
 def test_numbered_requests_differ_and_keep_their_length() -> None:
