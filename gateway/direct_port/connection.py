@@ -115,12 +115,14 @@ class Connection(asyncio.Protocol):
         "_reading",
         "_transport",
         "_unsent",
+        "call_soon",
         "due",
         "phase",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
         self._loop = loop
+        self.call_soon: Callable[[Callable[[], None]], object] = loop.call_soon
         self._owner = owner
         self._transport: asyncio.Transport | None = None
         self._client: tuple[str, int] | None = None

@@ -2,15 +2,17 @@
 One request and its response: the ASGI `receive` and `send` of the direct port.
 
 `pipeline.client.channel` depends on how they wait. What `receive` returns is finished already if
-there is a message, else it is a future of the message. `send` writes before it returns; what it
-returns is finished already, unless the client is slow: then it is a future that is done when the
-client has read enough, or has left.
+there is a message, else it is a future of the message. `send` writes a piece of the body before it
+returns; what it returns is finished already, unless the client is slow: then it is a future that is
+done when the client has read enough, or has left. A head is written with the first piece of the
+body, or in the loop's next turn if none has followed: a write of its own is a system call, and one
+more packet for the client to read.
 """
 
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from gateway.direct_port.chunks import ChunkReader
@@ -22,6 +24,8 @@ Message = dict[str, Any]
 BODY_BACKLOG_BYTES: Final = 64 * 1024
 """Reading pauses when more than this has arrived of a body that nobody asks for."""
 
+_ONE_WRITE_BYTES: Final = 64 * 1024
+"""A longer piece is not copied to follow the head in one write."""
 _GONE: Final = {"type": "http.disconnect"}
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -37,6 +41,9 @@ class Wire(Protocol):
 
     def new_future(self) -> Future[Message]:
         """Return a future of the connection's loop."""
+
+    def call_soon(self, callback: Callable[[], None]) -> object:
+        """Call `callback` in the next turn of the connection's loop."""
 
     def date(self) -> bytes:
         """Return the line of the header `date`."""
@@ -89,6 +96,7 @@ class Exchange:
         "_head",
         "_remaining",
         "_response",
+        "_response_head",
         "_unsent",
         "_wire",
         "backlog_bytes",
@@ -108,6 +116,7 @@ class Exchange:
         self.stopped = False
         """Nothing more is received."""
         self._response: ResponseHead | None = None
+        self._response_head = b""  # until it is written
         self._unsent = 0
         self.backlog_bytes = 0
         """What has arrived of the body and was not taken."""
@@ -206,6 +215,12 @@ class Exchange:
         assert response is not None, "the body of a response before its head"
         more: bool = message["more_body"]
         data = self._framed(response, message["body"], more)
+        if self._response_head:
+            if len(data) <= _ONE_WRITE_BYTES:
+                data = self._response_head + data
+                self._response_head = b""
+            else:
+                self._write_head()
         if data:
             wire.write(data)
         if more:
@@ -225,7 +240,14 @@ class Exchange:
             keep_alive=head.keep_alive and not self.stopped and wire.serves_more(),
         )
         self._unsent = response.length or 0
-        wire.write(response.data)
+        self._response_head = response.data
+        wire.call_soon(self._write_head)
+
+    def _write_head(self) -> None:
+        """Write the response head, if it is not written yet."""
+        data, self._response_head = self._response_head, b""
+        if data and self._wire is not None:
+            self._wire.write(data)
 
     def _framed(self, response: ResponseHead, body: bytes, more: bool) -> bytes:
         """Return what is to be written of a piece of the body."""

@@ -94,13 +94,13 @@ class Connection:
         self.send(render(method, path, body, **headers))
         return self.answer(head_only=method == "HEAD")
 
-    def read_head(self) -> tuple[int, dict[str, str]]:
-        """Return status and headers of the next response, skipping `100 Continue`."""
+    def read_head(self, *, skip_informational: bool = True) -> tuple[int, dict[str, str]]:
+        """Return status and headers of the next response."""
         while True:
             head = self._until(b"\r\n\r\n").decode("latin-1")
             first, *lines = head.split("\r\n")
             status = int(first.split()[1])
-            if status >= 200:
+            if status >= 200 or not skip_informational:
                 break
         headers: dict[str, str] = {}
         for line in lines:
