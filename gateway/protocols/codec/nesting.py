@@ -29,13 +29,14 @@ SHALLOW_BYTES: Final = MOST_LEVELS - 1
 TOO_DEEP: Final = f"JSON is nested too deeply: at most {MOST_LEVELS} levels are allowed"
 
 _COUNTED_BYTES: Final = 8 * 1024
-_HEAD_BYTES: Final = 4 * 1024
+_SAMPLE_BYTES: Final = 1024
+_SAMPLES: Final = 4
 _SLICE: Final = 16 * 1024
 _SPLITS: Final = 12
 """Times that a text and its parts are split: more than messages with content and tools need."""
 _SPLIT_BYTES: Final = 1024 * 1024
-_MOST_COMMAS: Final = 40_000
-"""A text that is larger or has more values is not split, for the memory that its parts take."""
+_MOST_COMMAS: Final = 160_000
+"""A text that is larger or has more values is not split: its parts would take over 11 MB."""
 
 _LIST: Final = msgspec.json.Decoder(list[Raw])
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -89,9 +90,14 @@ def _exceeds(text: bytes, most: int, splits: int) -> bool:
 
 def _has_few_brackets(text: bytes, most: int) -> bool:
     """Return True only if there are at most `most` opening brackets, in strings or not."""
-    if len(text) <= _COUNTED_BYTES:
+    size = len(text)
+    if size <= _COUNTED_BYTES:
         return text.count(b"{") + text.count(b"[") <= most
-    if text.count(b"{", 0, _HEAD_BYTES) + text.count(b"[", 0, _HEAD_BYTES) > most // 8:
+    sampled = 0
+    for start in range(0, size, size // _SAMPLES):
+        end = start + _SAMPLE_BYTES
+        sampled += text.count(b"{", start, end) + text.count(b"[", start, end)
+    if sampled * size > most * _SAMPLES * _SAMPLE_BYTES:
         return False  # splitting is faster than finding them
     # `find` skips a long text twenty times as fast as `count`.
     for bracket in (b"{", b"["):

@@ -43,7 +43,7 @@ def under_a_repeated_name(levels: int) -> bytes:
 
 
 def among_many_values(levels: int) -> bytes:
-    return b"[%b,%b]" % (b"{}," * 50_000 + b"1", lists(levels - 1))
+    return b"[%b,%b]" % (b"{}," * 200_000 + b"1", lists(levels - 1))
 
 
 def beside_half_an_emoji(levels: int) -> bytes:
