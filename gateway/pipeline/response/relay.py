@@ -99,6 +99,7 @@ class Relay:
         "_resumed_at",
         "_transform",
         "done",
+        "sent_whole",
         "writer",
     )
 
@@ -126,6 +127,8 @@ class Relay:
         self._read_on_until: float | None = None
         self._read_on_bytes = 0
         self._read_on_error: GatewayError | None = None
+        self.sent_whole = False
+        """Whether the client left with the whole response: it need not wait for the body's end."""
         # The body ended while a write was waiting for the client.
         self._is_ending = False
         self._end_error: GatewayError | None = None
@@ -249,6 +252,10 @@ class Relay:
         """End with `error`, at once or after reading the usage report."""
         if self._read_on_error is not None:
             return
+        if not was_writing and self._wrote_end():
+            self.sent_whole = True
+            self._finish(None)
+            return
         reads_on = self._call.reads_on
         if not reads_on and not self._meter.content_ended:
             self.stop(error)
@@ -258,6 +265,11 @@ class Relay:
         self.writer.discard()
         if was_writing:
             self.resume_writing()
+
+    def _wrote_end(self) -> bool:
+        """Return whether the last event of a stream was written."""
+        is_started = self._call.stream and self.writer.committed
+        return is_started and self._transform.wrote_end(self._meter.saw_end)
 
     def _count_read_on(self, chunk: bytes) -> None:
         self._read_on_bytes += len(chunk)

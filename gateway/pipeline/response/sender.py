@@ -328,8 +328,8 @@ class _Deadline:
 def _check_left(
     call: Call, channel: ClientChannel, relay: Relay, error: GatewayError | None
 ) -> None:
-    """Raise CLIENT_GONE if the client has left; record whether the response was read on."""
-    if channel.gone:
+    """Raise CLIENT_GONE if the client left too early; record whether the response was read on."""
+    if channel.gone and not relay.sent_whole:
         call.drained = relay.read_on and error is None
         raise GatewayError(ErrorKind.CLIENT_GONE, "The client left.")
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
+from typing_extensions import override
 
 from gateway.core.model import Wire
 from gateway.protocols.http.errors.upstream_errors import translate_error
@@ -111,6 +112,10 @@ class ResponsesStream(StreamTranslator):
     def held(self) -> bytes | None:
         """The response object, once the response has ended and its last event is held back."""
         return None if self._events.held is None else self._events.held[1]
+
+    @override
+    def wrote_end(self, upstream_ended: bool) -> bool:
+        return self._events.held is None and super().wrote_end(upstream_ended)
 
     def when_held(self, call: Callable[[], object]) -> None:
         """Call `call` once the last event is held back."""

@@ -35,6 +35,10 @@ class Unchanged:
     done = False
     failed = False
 
+    def wrote_end(self, upstream_ended: bool) -> bool:
+        """Return whether the upstream's last event was fed: it is the client's, too."""
+        return upstream_ended
+
     def feed(self, chunk: bytes) -> bytes:
         """Return `chunk`."""
         return chunk

@@ -71,6 +71,9 @@ class StreamTransform(Protocol):
     def done(self) -> bool:
         """Whether the client's stream is complete; the rest of the upstream's is discarded."""
 
+    def wrote_end(self, upstream_ended: bool) -> bool:
+        """Return whether the last event was returned; `upstream_ended`: the upstream's was fed."""
+
     def feed(self, chunk: bytes) -> bytes:
         """Transform one network read."""
 

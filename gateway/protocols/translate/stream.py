@@ -200,6 +200,10 @@ class StreamTranslator:
         """Whether the stream completed or failed; the rest is read and discarded."""
         return self._reader.phase is Phase.DONE
 
+    def wrote_end(self, upstream_ended: bool) -> bool:  # noqa: ARG002 # its usage may be missing
+        """Return whether the client's last event was returned."""
+        return self._reader.phase is Phase.DONE
+
     @property
     def failed(self) -> bool:
         """Whether the stream ended in an error, early or in-band."""

@@ -42,7 +42,9 @@ def test_last_event_waits_and_says_whether_the_response_is_stored(stored: bool) 
     held = stream.held
     assert called == [held]
     assert held is not None
+    assert not stream.wrote_end(upstream_ended=True)
     (last,) = events_in(stream.complete(stored=stored))
+    assert stream.wrote_end(upstream_ended=True)
 
     assert before[-1]["type"] == "response.output_item.done"
     assert (last["type"], last["sequence_number"]) == ("response.completed", len(before))
