@@ -179,6 +179,7 @@ class Wanted(enum.Enum):
     """The secrets that a process uses."""
 
     ALL = "all"
+    """Those of the gateway and, if it runs the console as a child, also the console's."""
     CONSOLE = "console"
     """Those of the stores, the pages and the admin API."""
     STORES = "stores"
@@ -203,6 +204,7 @@ def resolve_secrets(
 
     fetch = secret_reader(environ, read, errors)
     is_gateway = wanted is Wanted.ALL
+    has_console = wanted is Wanted.CONSOLE or (is_gateway and settings.runs_console)
     credentials = _credentials(settings, fetch, errors) if is_gateway else {}
     if is_gateway:
         fetch("server.tls_cert", None, settings.server.tls_cert_file)
@@ -210,7 +212,7 @@ def resolve_secrets(
         _check_otlp_headers(settings.telemetry, fetch, errors)
     redis, sql, admin = settings.redis, settings.sql, settings.admin
     token = None
-    if wanted is not Wanted.STORES:
+    if has_console:
         token = fetch("admin.token", admin.token_env, admin.token_file)
     if token is not None and not (_HEADER_SAFE.match(token) and len(token) >= _TOKEN_LENGTH):
         suffix = "env" if admin.token_env is not None else "file"
@@ -219,7 +221,7 @@ def resolve_secrets(
             f"{_TOKEN_LENGTH} visible ASCII characters"
         )
     console = client_secret = mail = None
-    if wanted is not Wanted.STORES:
+    if has_console:
         console = _console_secret(settings.console, fetch, errors)
         client_secret, mail = _page_secrets(settings.console, fetch)
     secrets = Secrets(

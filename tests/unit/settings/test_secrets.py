@@ -1,5 +1,6 @@
 """Secrets come from the environment or from files, and are never shown."""
 
+import msgspec
 import pytest
 
 from gateway.server.environment import ledger_environment
@@ -20,6 +21,7 @@ from gateway.settings import (
     secret,
 )
 
+OIDC = Oidc(issuer="https://id.test", client_id="pages", client_secret_env="OIDC")
 FILES = {"/run/key": "k3y\n", "/run/empty": "\n", "/run/two": "a b"}
 
 
@@ -118,6 +120,23 @@ def test_resolve_secrets_of_stores_needs_no_credential() -> None:
     assert (secrets.console, secrets.admin_token) == (None, None)
 
 
+def test_gateway_without_a_console_needs_no_secret_of_one() -> None:
+    """As where the pages run on their own; the admin API is served by the console, too."""
+    settings = Settings(console=Console(enabled=False, secret_env="PAGES", oidc=OIDC))
+    with_admin = msgspec.structs.replace(settings, admin=Admin(token_env="TOKEN"))
+
+    assert resolve_secrets(settings, {}, read).console is None
+    with pytest.raises(ConfigError) as raised:
+        resolve_secrets(with_admin, {}, read)
+    assert [line.split(":")[0] for line in raised.value.errors] == [
+        "admin.token_env",
+        "console.secret_env",
+        "console.oidc.client_secret_env",
+    ]
+    with pytest.raises(ConfigError, match=r"console\.secret_env"):
+        resolve_secrets(settings, {}, read, wanted=Wanted.CONSOLE)
+
+
 def test_resolve_secrets_reads_several_credentials_of_a_provider() -> None:
     """They keep their order; a repeated one is kept once."""
     keys = [Credential(env="A"), Credential(file="/run/key"), Credential(env="A")]
@@ -145,8 +164,7 @@ def test_resolve_secrets_names_the_credential_of_a_list() -> None:
 
 def test_client_secret_of_the_openid_provider_is_the_consoles() -> None:
     """The ledger process does not read it; without one the pages are a public client."""
-    oidc = Oidc(issuer="https://id.test", client_id="pages", client_secret_env="OIDC")
-    settings = Settings(console=Console(oidc=oidc))
+    settings = Settings(console=Console(oidc=OIDC))
 
     found = resolve_secrets(settings, {"OIDC": "k3y"}, read, wanted=Wanted.CONSOLE)
     assert found.oidc == "k3y"
