@@ -64,7 +64,8 @@ SEE = {
 CONFIGURATION = """\
 # Configuration
 
-The configuration is one TOML file, given by `capio serve --config capio.toml`. `capio.example.toml` is a complete one.
+The configuration is one TOML file: that of `--config`, else that of the environment variable `CAPIO_CONFIG`, as in the
+image, else `capio.toml` in the working directory. `capio.example.toml` is a complete one.
 `capio check-config` reports every error in it at once, one line each: the key path, the value, and what is allowed.
 Unknown keys are errors. On `SIGHUP` a running gateway reads providers and models again; a file with errors changes
 nothing.

@@ -32,6 +32,8 @@ from gateway.settings import (
 from gateway.settings.urls import host_and_port
 
 DEFAULT_PATH = Path("capio.toml")
+PATH_VARIABLE = "CAPIO_CONFIG"
+"""Environment variable that names the file, as the image's does."""
 
 SHORTEST = """\
 [[providers]]
@@ -45,7 +47,8 @@ deployments = [{ provider = "deepseek", model = "deepseek-v4-flash" }]
 """
 
 _EXPLANATION = f"""\
-No configuration found: this directory has no {DEFAULT_PATH}, and --config is not given.
+No configuration found: this directory has no {DEFAULT_PATH}, and neither --config
+nor {PATH_VARIABLE} is given.
 
 Create {DEFAULT_PATH}. A minimal configuration:
 
@@ -69,7 +72,8 @@ config_option = click.option(
     "config_path",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help=f"The configuration file, TOML.  [default: {DEFAULT_PATH}]",
+    envvar=PATH_VARIABLE,
+    help=f"The configuration file, TOML.  [default: ${PATH_VARIABLE}, or {DEFAULT_PATH}]",
 )
 
 

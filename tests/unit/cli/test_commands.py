@@ -119,6 +119,32 @@ def test_serve_finds_the_file_of_the_directory(
     assert "did you mean port?" in result.stderr
 
 
+def test_variable_names_the_file_unless_the_option_does(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the image, where every command finds the mounted file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "k")
+    monkeypatch.setenv("CAPIO_CONFIG", str(config))
+    other = tmp_path / "other.toml"
+    other.write_text("prot = 1\n", "utf-8")
+
+    by_variable = CliRunner().invoke(main, ["check-config"])
+    by_option = CliRunner().invoke(main, ["check-config", "--config", str(other)])
+
+    assert by_variable.exit_code == 0
+    assert f"{config}: no errors." in by_variable.stdout
+    assert by_option.stderr.startswith(f"{other}: ")
+
+
+def test_module_calls_itself_by_the_name_of_the_command() -> None:
+    """The image's `capio` runs the module."""
+    command = [sys.executable, "-m", "gateway.cli", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("Usage: capio [OPTIONS]")
+
+
 def test_serve_without_credential_names_the_variable(capio: Capio) -> None:
     """A missing secret is a configuration error."""
     result = capio("serve", DEEPSEEK_API_KEY=None)
