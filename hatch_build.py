@@ -1,5 +1,6 @@
 """
-Hook of the wheel's build: with `CAPIO_COMPILE=1`, mypyc compiles the modules of the hot path.
+Hook of the wheel's build: adds the pages of `docs/` that the console shows, and with
+`CAPIO_COMPILE=1`, mypyc compiles the modules of the hot path.
 
 `[tool.capio.compiled]` in pyproject.toml lists them by package. The wheel then has a shared library
 beside each of them, which Python prefers to the module's source, and the tag of one Python and one
@@ -23,18 +24,29 @@ _GROUP = "capio"
 
 
 class CompiledModules(BuildHookInterface[Any]):
-    """Adds the shared libraries to a wheel."""
+    """Adds the pages and the shared libraries to a wheel."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, if this build shall be compiled; an editable one never is."""
-        if os.environ.get("CAPIO_COMPILE") != "1" or version == "editable":
+        """Compile, if this build shall be compiled; an editable one never is and has no pages."""
+        if version == "editable":
+            return
+        build_data["force_include"] |= pages(Path(self.root))
+        if os.environ.get("CAPIO_COMPILE") != "1":
             return
         libraries = build(Path(self.root), Path(self.root, "build", "mypyc"))
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         build_data["force_include"] |= {str(built): path for path, built in libraries.items()}
+
+
+def pages(root: Path) -> dict[str, str]:
+    """Return the paths inside the wheel of the repository's pages, without images and scripts."""
+    return {
+        str(path): f"gateway/console/docs/repository/{path.name}"
+        for path in sorted((root / "docs").glob("*.md"))
+    }
 
 
 def sources(root: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -133,6 +134,16 @@ def test_hook_compiles_what_is_listed() -> None:
     assert [ROOT / path for path in hook().sources(ROOT)] == list(COMPILED.values())
 
 
+def test_wheel_has_the_pages_that_the_console_shows_and_no_scripts() -> None:
+    """The console reads them there if there is no checkout."""
+    packaged = {Path(path) for path in hook().pages(ROOT).values()}
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    shown = {"README.md", *re.findall(r"^\| \[[^]]+\]\(([\w-]+\.md)\)", index, re.MULTILINE)}
+
+    assert packaged >= {Path("gateway/console/docs/repository", name) for name in shown}
+    assert {path.suffix for path in packaged} == {".md"}
+
+
 @pytest.mark.parametrize(("variable", "version"), [(None, "standard"), ("1", "editable")])
 def test_build_without_the_variable_and_editable_build_stay_pure(
     variable: str | None, version: str, monkeypatch: pytest.MonkeyPatch
@@ -148,7 +159,10 @@ def test_build_without_the_variable_and_editable_build_stay_pure(
 
     compiling.initialize(version, data)
 
-    assert data == {"pure_python": True, "force_include": {}}
+    assert data == {
+        "pure_python": True,
+        "force_include": {} if version == "editable" else built.pages(ROOT),
+    }
 
 
 def test_compiled_wheel_has_libraries_and_the_tag_of_its_platform(
@@ -164,4 +178,8 @@ def test_compiled_wheel_has_libraries_and_the_tag_of_its_platform(
 
     library = str(ROOT / "build" / "mypyc" / "a.so")
     assert (data["pure_python"], data["infer_tag"]) == (False, True)
-    assert data["force_include"] == {"docs": "docs", library: "gateway/a.so"}
+    assert data["force_include"] == {
+        "docs": "docs",
+        library: "gateway/a.so",
+        **built.pages(ROOT),
+    }
