@@ -56,9 +56,8 @@ def test_image_copies_only_what_its_context_has() -> None:
 
 def test_image_finds_the_mounted_file_and_no_module_beside_the_data() -> None:
     """Every command reads the file that the services mount; the volume is not on Python's path."""
-    environment = dict(
-        re.findall(r"(\w+)=(\S+)", re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE)[-1])
-    )
+    (variables,) = re.findall(r"^ENV ((?:.+\\\n)*.+)$", DOCKERFILE, re.MULTILINE)
+    environment = dict(re.findall(r"(\w+)=(\S+)", variables))
 
     assert (
         f"./compose/capio.toml:{environment['CAPIO_CONFIG']}:ro" in SERVICES["gateway"]["volumes"]

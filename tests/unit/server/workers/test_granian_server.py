@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import trustme
 import uvloop
 from granian._granian import SocketHolder
+from granian._granian import __file__ as granian_binary
 from granian.server.mp import MPServer, WorkerProcess
 
 from gateway.server.workers import granian_server
@@ -33,6 +35,12 @@ def parameters(function: object) -> list[str]:
     """Return the names of a function's parameters."""
     assert callable(function)
     return list(inspect.signature(function).parameters)
+
+
+def test_granian_reads_how_to_return_memory() -> None:
+    """Its allocator knows the variable that was set before it was loaded."""
+    assert "background_thread:true" in os.environ["_RJEM_MALLOC_CONF"]
+    assert b"_RJEM_MALLOC_CONF" in Path(granian_binary).read_bytes()
 
 
 @pytest.mark.parametrize(("name", "takes"), OVERRIDDEN.items())
