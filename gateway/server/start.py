@@ -18,7 +18,7 @@ from gateway.server.file_limit import FileLimitError
 from gateway.server.supervisor import Supervisor
 from gateway.server.workers.listeners import ListenError
 from gateway.settings import ConfigError, Secrets, Settings, load, read_text, resolve_secrets
-from gateway.settings.embedded import is_redis_embedded
+from gateway.settings.embedded import can_be_written, is_redis_embedded
 from gateway.settings.urls import host_and_port
 from gateway.store.accounts.audit import SYSTEM
 from gateway.store.hot_state.installation import check_installation
@@ -56,6 +56,15 @@ def serve(settings: Settings, config_path: Path | None) -> int:
     return run(settings, supervisor)
 
 
+def _check_data_dir(directory: Path) -> None:
+    """Raise ValueError if the data directory cannot be written, as a mounted one of root's."""
+    if not can_be_written(directory):
+        raise ValueError(
+            f"server.data_dir: {directory} cannot be written; give it to user {os.getuid()},"
+            " or set another one"
+        )
+
+
 async def _prepare(settings: Settings, secrets: Secrets) -> None:
     """Check Redis, prepare SQL; on a terminal, show how to set up the pages without an operator."""
     await check_redis(settings, secrets)
@@ -81,6 +90,7 @@ def run(settings: Settings, supervisor: Supervisor) -> int:
     os.umask(PRIVATE_UMASK)
     try:
         secrets = resolve_secrets(settings, os.environ, read_text)
+        _check_data_dir(Path(settings.server.data_dir).absolute())
         asyncio.run(_prepare(settings, secrets))
     except (RedisRefusedError, ValueError) as refused:
         logger.error("start_refused", extra={"reason": str(refused)})  # noqa: TRY400 - the message is complete

@@ -1,4 +1,4 @@
-"""Paths and URL of the embedded Valkey, and whether a store is embedded."""
+"""Paths and URL of the embedded Valkey, whether a store is embedded, and the data directory."""
 
 from __future__ import annotations
 
@@ -46,3 +46,10 @@ def redis_url(settings: Settings) -> str:
     if is_redis_embedded(settings):
         return f"unix://{valkey_socket(Path(settings.server.data_dir))}"
     return settings.redis.url
+
+
+def can_be_written(data_dir: Path) -> bool:
+    """Return whether the directory can be written or, if there is none, be made."""
+    directory = data_dir.absolute()
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)

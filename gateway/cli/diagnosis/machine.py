@@ -18,6 +18,7 @@ from gateway.build_kind import build_kind
 from gateway.cli.diagnosis.findings import Finding, error, ok, warning
 from gateway.server.file_limit import FEWEST_CONNECTIONS, connections_within, files_needed
 from gateway.settings import Settings
+from gateway.settings.embedded import can_be_written
 from gateway.settings.urls import is_loopback_host
 
 _LITTLE_DISK = 1 << 30
@@ -39,12 +40,12 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
 
 def _check_data_dir(data_dir: Path) -> Iterator[Finding]:
     subject = f"data directory {data_dir}"
-    existing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    if not can_be_written(data_dir):
         yield error(
             subject, "it cannot be written", "give it to the gateway's user, or set server.data_dir"
         )
         return
+    existing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     detail = f"{free / (1 << 30):.1f} GiB are free"
     if free < _TOO_LITTLE_DISK:

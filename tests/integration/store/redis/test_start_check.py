@@ -82,6 +82,23 @@ def test_start_is_refused_with_exit_code_1(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_start_without_a_writable_data_directory_says_whose_it_must_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with a directory of root that is mounted into a container."""
+    (tmp_path / "file").touch()
+    settings = Settings(server=Server(data_dir=str(tmp_path / "file" / "data")))
+
+    assert run(settings, cast("Supervisor", None)) == 1
+
+    (record,) = caplog.records
+    assert record.getMessage() == "start_refused"
+    assert (
+        f"{settings.server.data_dir} cannot be written; give it to user"
+        in record.__dict__["reason"]
+    )
+
+
 @pytest.mark.parametrize(
     ("server", "problems"),
     [
