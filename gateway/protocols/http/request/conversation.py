@@ -28,9 +28,10 @@ SESSION_HEADERS: Final = frozenset(
     }
 )
 _COMPARED_BYTES: Final = 4096
-"""Bytes that are hashed of each part, together with its length."""
+"""Bytes that are hashed of each part, with its length unless it is the user's."""
 _MOST_PARTS: Final = 8
 _MESSAGES: Final = re.compile(rb'"messages"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*')
+_ARRAY: Final = re.compile(rb"\[[ \t\r\n]*")
 _BEFORE_USER: Final = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"(?:system|developer)"')
 # The start of a user's message as SDKs write it: such a message need not be searched for its role.
 _USER: Final = (b'{"role":"user"', b'{"role": "user"')
@@ -47,7 +48,6 @@ _PLAIN_SYSTEM: Final = rb'\{"role": ?"(?:system|developer)", ?"content": ?' + _C
 _PLAIN_USER: Final = rb'\{"role": ?"user", ?"content": ?' + _CONTENT + rb"\}"
 _PLAIN: Final = re.compile(rb"(?:" + _PLAIN_SYSTEM + rb"){0,7}+" + _PLAIN_USER, re.DOTALL)
 """The whole beginning, where it is plain text as SDKs write it."""
-_COMPACT: Final = b'"messages":['
 _BETWEEN: Final = re.compile(rb"[ \t\r\n,]*+")
 
 
@@ -69,34 +69,31 @@ def conversation_of(
     named = fields.prompt_cache_key or fields.user_id
     if named:
         return hash32(named[:_COMPARED_BYTES].encode("utf-8", "surrogatepass"))
-    return _beginning(wire, body)
+    return _beginning(fields, wire, body)
 
 
-def _beginning(wire: Wire, body: bytes) -> int | None:
+def _beginning(fields: CallFields, wire: Wire, body: bytes) -> int | None:
     """Return the hash of the system prompts and the first other message."""
     found = 0
-    if wire is Wire.ANTHROPIC and (system := _SYSTEM.search(body)):
-        start, end = system.span(1)
-        if start < 0:
-            start = system.end()
-            end = _value_end(body, start)
-        found = _hashed(body, start, end, found)
-    at = body.find(_COMPACT) + len(_COMPACT)
-    if at >= len(_COMPACT):
+    system = _system_span(fields, body) if wire is Wire.ANTHROPIC else None
+    if system is not None:
+        found = _hashed(body, *system, found)
+    at = _messages_start(fields, body)
+    if at is None:
+        return found or None
+    if body.find(b"}", at, at + _COMPARED_BYTES) >= 0:
         # The common case takes a fifth of the time of the walk below.
         plain = _PLAIN.match(body, at, at + _COMPARED_BYTES)
         if plain is not None:
             return hash32(plain[0], found)
-    messages = _MESSAGES.search(body)
-    if messages is None:
-        return found or None
-    at = messages.end()
     for _ in range(_MOST_PARTS):
+        if body.startswith(_USER, at):
+            return hash32(_beginning_of_object(body, at), found)
         end = _value_end(body, at)
         if end <= at:
             break
         found = _hashed(body, at, end, found)
-        if body.startswith(_USER, at) or not (
+        if not (
             body.startswith(_SYSTEMS, at)
             or _BEFORE_USER.search(body, at, min(end, at + _COMPARED_BYTES))
         ):
@@ -106,10 +103,39 @@ def _beginning(wire: Wire, body: bytes) -> int | None:
     return found or None
 
 
+def _system_span(fields: CallFields, body: bytes) -> tuple[int, int] | None:
+    """Return where the system prompt of a Messages call is."""
+    if fields.prompt_spans is not None:
+        span = fields.prompt_spans.get("system")
+        return span if span is not None and body[span[0]] in b'"[' else None  # it may be null
+    system = _SYSTEM.search(body)
+    if system is None:
+        return None
+    start, end = system.span(1)
+    return (start, end) if start >= 0 else (system.end(), _value_end(body, system.end()))
+
+
+def _messages_start(fields: CallFields, body: bytes) -> int | None:
+    """Return where the first message is."""
+    if fields.prompt_spans is None:
+        messages = _MESSAGES.search(body)
+    else:
+        start, end = fields.prompt_spans.get("messages", (0, 0))
+        messages = _ARRAY.match(body, start, end)
+    return None if messages is None else messages.end()
+
+
 def _hashed(body: bytes, start: int, end: int, before: int) -> int:
     if end - start <= _COMPARED_BYTES:
         return hash32(body[start:end], before)
     return hash32(body[start : start + _COMPARED_BYTES], before ^ (end - start))
+
+
+def _beginning_of_object(body: bytes, at: int) -> bytes:
+    """Return the object at `at`, or the beginning of a long one, whose end is not searched."""
+    beginning = body[at : at + _COMPARED_BYTES]
+    end = _value_end(beginning, 0) if b"}" in beginning else -1
+    return beginning if end < 0 else beginning[:end]
 
 
 def _value_end(body: bytes, at: int) -> int:

@@ -8,7 +8,7 @@ syntax of the whole document.
 from __future__ import annotations
 
 import re
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,8 +30,16 @@ _ANTHROPIC: Final = msgspec.json.Decoder(AnthropicFields)
 # In smaller bodies searching for the key is cheaper than walking the members.
 _SMALL_BYTES: Final = 4096
 
+_PROMPT: Final = frozenset({"system", "messages"})
 _QUOTE: Final = ord('"')
 _MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
+
+
+class _Spans(NamedTuple):
+    """See `CallFields.model_span` and `.prompt_spans`."""
+
+    model: tuple[int, int]
+    prompt: dict[str, tuple[int, int]] | None
 
 
 def decode_call(
@@ -51,20 +59,22 @@ def decode_call(
             `request.names`.
     """
     if wire is Wire.ANTHROPIC:
-        messages, span = _decode(body, _ANTHROPIC, wire, bounds)
+        messages, spans = _decode(body, _ANTHROPIC, wire, bounds)
         return CallFields(
             model=messages.model,
-            model_span=span,
+            model_span=spans.model,
+            prompt_spans=spans.prompt,
             stream=messages.stream or False,
             max_tokens=messages.max_tokens,
             user_id=messages.metadata.user_id if messages.metadata else None,
             priced=priced_uses(messages),
             asks_reasoning=_asked(messages.thinking, messages.output_config),
         )
-    chat, span = _decode(body, _OPENAI, wire, bounds)
+    chat, spans = _decode(body, _OPENAI, wire, bounds)
     return CallFields(
         model=chat.model,
-        model_span=span,
+        model_span=spans.model,
+        prompt_spans=spans.prompt,
         stream=chat.stream or False,
         max_tokens=chat.max_tokens,
         max_completion_tokens=chat.max_completion_tokens,
@@ -113,13 +123,14 @@ def _asked(*switches: msgspec.Raw) -> bool | None:
 
 def _decode(
     body: bytes, decoder: msgspec.json.Decoder[_Fields], wire: Wire, bounds: RequestBounds | None
-) -> tuple[_Fields, tuple[int, int]]:
+) -> tuple[_Fields, _Spans]:
     if len(body) <= _SMALL_BYTES:
         fields = decode_request(body, decoder)
         _check_small(body, wire, bounds)
-        return fields, _span_in_small(body)
+        return fields, _Spans(_span_in_small(body), None)
     found = _walk(body, wire, bounds)
-    return _fields(body, found, decoder), _model_span(found)
+    prompt = {name: (start, end) for name, start, end in found if name in _PROMPT}
+    return _fields(body, found, decoder), _Spans(_model_span(found), prompt)
 
 
 def _check_small(body: bytes, wire: Wire, bounds: RequestBounds | None) -> None:

@@ -55,6 +55,40 @@ def test_later_turns_have_the_hash_of_the_first(first: list[dict[str, str]]) -> 
     assert len(set(turns)) == 1
 
 
+@pytest.mark.parametrize("wire", list(Wire))
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (",\n ", " : ")])
+@pytest.mark.parametrize("content", ["Hello", [{"type": "text", "text": "Hello"}], [{"a": 1}]])
+@pytest.mark.parametrize("system", [[{"type": "text", "text": "Be brief."}], "Be brief.", None])
+@pytest.mark.parametrize("system_at", [None, 0, 3])
+def test_small_and_large_turns_have_one_hash(
+    wire: Wire, separators: tuple[str, str], content: Any, system: Any, system_at: int | None
+) -> None:
+    """Large bodies are read by members; small ones are searched."""
+    hashes = []
+    for text in ("Hi", "Hi" * 5000):
+        messages = [{"role": "user", "content": content}, {"role": "assistant", "content": text}]
+        members: list[tuple[str, Any]] = [("model", "m"), ("max_tokens", 1), ("messages", messages)]
+        if system_at is not None and wire is Wire.ANTHROPIC:
+            members.insert(system_at, ("system", system))
+        elif system_at is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        raw = json.dumps(dict(members), separators=separators).encode()
+        hashes.append(conversation_of((), decode_call(raw, wire), wire, raw))
+
+    assert hashes[0] is not None
+    assert hashes[0] == hashes[1]
+
+
+def test_names_within_other_members_of_a_large_body_do_not_count() -> None:
+    """A tool's schema may have properties of any name."""
+    tool = {"system": "A", "messages": [HELLO], "x": "x" * 5000}
+    given = {"max_tokens": 1, "tools": [tool], "messages": [ANSWER]}
+
+    assert hashed(given, Wire.ANTHROPIC) == hashed(
+        {"max_tokens": 1, "x": "x" * 5000, "messages": [ANSWER]}, Wire.ANTHROPIC
+    )
+
+
 @pytest.mark.parametrize("indent", [None, 1])
 def test_other_beginnings_have_other_hashes(indent: int | None) -> None:
     """Another system prompt or another first message is another conversation."""
@@ -85,13 +119,23 @@ def test_request_without_a_beginning_has_none(body: dict[str, Any]) -> None:
     assert hashed(body) is None
 
 
-def test_long_parts_are_compared_by_their_start_and_length() -> None:
-    """A large prompt is not hashed as a whole."""
-    long = "x" * 100_000
+@pytest.mark.parametrize("role", ["user", "system"])
+@pytest.mark.parametrize("unit", ["x", "{}", '"a": {b'])
+def test_long_parts_are_compared_by_their_start(role: str, unit: str) -> None:
+    """A large prompt is not hashed as a whole; that of the system has a length, too."""
+    long = unit * 50_000
 
     def asked(text: str) -> int | None:
-        return hashed({"messages": [{"role": "user", "content": text}]})
+        return hashed({"messages": [{"role": role, "content": text}, HELLO]})
 
     assert asked(long) == asked(long[:-1] + "y")
-    assert asked(long) != asked(long + "x")
+    assert (asked(long) == asked(long + "x")) == (role == "user")
     assert asked(long) != asked("y" + long[1:])
+
+
+@pytest.mark.parametrize("size", [3900, 4030, 4096, 5000])
+def test_message_that_ends_in_a_number_is_one_beginning(size: int) -> None:
+    """Later turns do not change what is hashed of it."""
+    message = {"role": "user", "content": "x" * size, "number": 1}
+
+    assert hashed({"messages": [message]}) == hashed({"messages": [message, ANSWER, HELLO]})
