@@ -46,7 +46,7 @@ def parts(body: bytes, wire: Wire) -> dict[str, Callable[[], object]]:
         "bound of the input's tokens": lambda: input_token_bound(body),
         "cache of an hour": lambda: may_cache_for_an_hour(body),
         "conversation": lambda: conversation_of([], fields, wire, body),
-        "thread": lambda: asks_for_thread(body),
+        "thread": lambda: asks_for_thread(body, fields.member_spans),
         "foreign reasoning": lambda: has_foreign_reasoning(body),
         "system messages": lambda: has_system_messages(body),
         "tool calls": lambda: has_calls(body),

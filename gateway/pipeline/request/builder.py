@@ -206,8 +206,8 @@ def _relayed_body(
     Also returns whether usage must be hidden from the client, and the dropped fields.
     """
     request, provider = context.request, candidate.deployment.provider
-    threads = provider.dialect.startswith("anthropic")
-    if candidate.wire is Wire.ANTHROPIC and not threads and asks_for_thread(request.body):
+    has_threads = candidate.wire is Wire.OPENAI or provider.dialect.startswith("anthropic")
+    if not has_threads and asks_for_thread(request.body, request.fields.member_spans):
         raise thread_refused()
     asks = provider.inject_usage and caps.stream_options
     ask_usage = candidate.wire is Wire.OPENAI and context.call.stream and asks

@@ -11,6 +11,7 @@ Source: anthropic 2.12.0, `lib/threads`: `thread_unsupported_request` ends threa
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
 import msgspec
@@ -26,13 +27,19 @@ class _Fields(msgspec.Struct, gc=False):
 _FIELDS: Final = msgspec.json.Decoder(_Fields)
 
 
-def asks_for_thread(body: bytes) -> bool:
+def asks_for_thread(body: bytes, names: Container[str] | None = None) -> bool:
     """
     Return whether a Messages request asks the upstream to store the conversation.
+
+    Args:
+        body: The request.
+        names: Of its members, if they are known.
 
     Raises:
         GatewayError: BAD_REQUEST: the body is not JSON.
     """
+    if names is not None and "thread" not in names:
+        return False
     # Five bytes are found several times as fast as more; names may contain escapes.
     named = b'"thre' in body and b'"thread"' in body
     if not named and b"\\u00" not in body:

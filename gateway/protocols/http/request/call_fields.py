@@ -64,8 +64,8 @@ class CallFields(msgspec.Struct, frozen=True, kw_only=True):
     """The name sent by the client."""
     model_span: tuple[int, int]
     """`body[start:end]` is the value of the top-level `model`, quotes included."""
-    prompt_spans: dict[str, tuple[int, int]] | None = None
-    """As `model_span`, of `system` and `messages`, if there; None for a small body."""
+    member_spans: dict[str, tuple[int, int]] | None = None
+    """As `model_span`, of all top-level members by name; None for a small body."""
     stream: bool = False
     max_tokens: int | None = None
     max_completion_tokens: int | None = None

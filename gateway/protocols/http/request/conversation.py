@@ -105,8 +105,8 @@ def _beginning(fields: CallFields, wire: Wire, body: bytes) -> int | None:
 
 def _system_span(fields: CallFields, body: bytes) -> tuple[int, int] | None:
     """Return where the system prompt of a Messages call is."""
-    if fields.prompt_spans is not None:
-        span = fields.prompt_spans.get("system")
+    if fields.member_spans is not None:
+        span = fields.member_spans.get("system")
         return span if span is not None and body[span[0]] in b'"[' else None  # it may be null
     system = _SYSTEM.search(body)
     if system is None:
@@ -117,10 +117,10 @@ def _system_span(fields: CallFields, body: bytes) -> tuple[int, int] | None:
 
 def _messages_start(fields: CallFields, body: bytes) -> int | None:
     """Return where the first message is."""
-    if fields.prompt_spans is None:
+    if fields.member_spans is None:
         messages = _MESSAGES.search(body)
     else:
-        start, end = fields.prompt_spans.get("messages", (0, 0))
+        start, end = fields.member_spans.get("messages", (0, 0))
         messages = _ARRAY.match(body, start, end)
     return None if messages is None else messages.end()
 

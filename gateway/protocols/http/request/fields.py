@@ -30,16 +30,15 @@ _ANTHROPIC: Final = msgspec.json.Decoder(AnthropicFields)
 # In smaller bodies searching for the key is cheaper than walking the members.
 _SMALL_BYTES: Final = 4096
 
-_PROMPT: Final = frozenset({"system", "messages"})
 _QUOTE: Final = ord('"')
 _MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 
 
 class _Spans(NamedTuple):
-    """See `CallFields.model_span` and `.prompt_spans`."""
+    """See `CallFields.model_span` and `.member_spans`."""
 
     model: tuple[int, int]
-    prompt: dict[str, tuple[int, int]] | None
+    members: dict[str, tuple[int, int]] | None
 
 
 def decode_call(
@@ -63,7 +62,7 @@ def decode_call(
         return CallFields(
             model=messages.model,
             model_span=spans.model,
-            prompt_spans=spans.prompt,
+            member_spans=spans.members,
             stream=messages.stream or False,
             max_tokens=messages.max_tokens,
             user_id=messages.metadata.user_id if messages.metadata else None,
@@ -74,7 +73,7 @@ def decode_call(
     return CallFields(
         model=chat.model,
         model_span=spans.model,
-        prompt_spans=spans.prompt,
+        member_spans=spans.members,
         stream=chat.stream or False,
         max_tokens=chat.max_tokens,
         max_completion_tokens=chat.max_completion_tokens,
@@ -129,8 +128,8 @@ def _decode(
         _check_small(body, wire, bounds)
         return fields, _Spans(_span_in_small(body), None)
     found = _walk(body, wire, bounds)
-    prompt = {name: (start, end) for name, start, end in found if name in _PROMPT}
-    return _fields(body, found, decoder), _Spans(_model_span(found), prompt)
+    spans = {name: (start, end) for name, start, end in found}
+    return _fields(body, found, decoder), _Spans(spans["model"], spans)
 
 
 def _check_small(body: bytes, wire: Wire, bounds: RequestBounds | None) -> None:

@@ -10,6 +10,7 @@ from gateway.core.model import Wire
 from gateway.errors import GatewayError
 from gateway.protocols.anthropic_messages.threads import asks_for_thread, thread_refused
 from gateway.protocols.http.errors.gateway_errors import render
+from gateway.protocols.http.request.fields import decode_call
 
 
 @pytest.mark.parametrize(
@@ -25,8 +26,12 @@ from gateway.protocols.http.errors.gateway_errors import render
     ],
 )
 def test_asks_for_thread_sees_only_a_filled_member_of_the_request(body: bytes, asks: bool) -> None:
-    """Null, empty, nested and quoted ones ask for nothing."""
+    """Null, empty, nested and quoted ones ask for nothing, in large bodies neither."""
     assert asks_for_thread(body) is asks
+    large = b'{"model":"m","max_tokens":1,"filler":"%b",%b' % (b"x" * 5000, body[1:])
+    names = decode_call(large, Wire.ANTHROPIC).member_spans
+    assert names is not None
+    assert asks_for_thread(large, names) is asks
 
 
 def test_asks_for_thread_without_json_raises() -> None:
