@@ -279,3 +279,27 @@ async def test_part_that_cannot_be_read_is_said_and_retried(
     await page.wait_for_url("**/sign-in?next=*outcome%3Dfailed*")
     assert [text for text in tab.complaints if "503" not in text] == []
     await context.close()
+
+
+async def test_filters_of_a_renewed_part_apply_at_once(
+    browser: Browser, pages: GatewayProcess
+) -> None:
+    """A filter that changes right after the part was replaced does not load the whole page."""
+    await ensure_operator(browser, pages)
+    context, tab = await visit(browser, pages.base_url)
+    page = tab.page
+    await sign_in(page, pages.base_url)
+    await tab.open("/app/requests")
+    await page.evaluate("""() => {
+      window.stayed = true;
+      document.addEventListener("htmx:afterSwap", () => setTimeout(() => {
+        const select = document.getElementById("status");
+        select.value = "4xx";
+        select.dispatchEvent(new Event("change", { bubbles: true }));
+      }), { once: true });
+    }""")
+    await page.select_option("#outcome", "failed")
+    await page.wait_for_url("**/app/requests?*outcome=failed*status=4xx*")
+    assert await page.evaluate("window.stayed")
+    assert tab.complaints == []
+    await context.close()

@@ -14,7 +14,7 @@ _COLLECT = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error("policy", event.violatedDirective, event.blockedURI));
 """
-_BLEMISHES = """() => {
+_BLEMISHES = """(roomy) => {
   const found = new Set();
   const targets = "a, button, input:not([type=hidden]), select, textarea, summary";
   const box = (element) => element.getBoundingClientRect();
@@ -42,6 +42,14 @@ _BLEMISHES = """() => {
     const isPast = frame && box(element).right > box(frame).right + 1;
     if (isPast && style(frame).textOverflow !== "ellipsis")
       note("is cut by its frame", element);
+  }
+  for (const wrap of document.querySelectorAll(".table-wrap:has(.table.cards)"))
+    if (wrap.scrollWidth > wrap.clientWidth + 1 && innerWidth >= roomy) note("scrolls", wrap);
+  for (const cell of document.querySelectorAll(".table.cards td")) {
+    const row = cell.closest("tr");
+    const columns = style(row).display === "grid" ? 2 : 1;
+    if (style(cell).display === "flow-root" && box(cell).width < (0.7 * box(row).width) / columns)
+      note("leaves its row empty", cell);
   }
   const seen = [...document.querySelectorAll(targets)].filter(isSeen);
   const frames = seen.map((each) => box(each.closest("label") ?? each));
@@ -96,9 +104,13 @@ class Visit:
         ]
         return found
 
-    async def blemishes(self) -> list[str]:
-        """Return what does not fit: sideways scrolling, cut or overflowing text, small targets."""
-        found: list[str] = await self.page.evaluate(_BLEMISHES)
+    async def blemishes(self, roomy: int) -> list[str]:
+        """
+        Return what does not fit: sideways scrolling, cut or overflowing text, small targets.
+
+        From a width of `roomy` pixels on, tables must not scroll in their cards either.
+        """
+        found: list[str] = await self.page.evaluate(_BLEMISHES, roomy)
         if await self.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             found.append("the page scrolls sideways")
         return found

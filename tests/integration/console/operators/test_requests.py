@@ -18,7 +18,7 @@ from tests.support.reports import statements
 from tests.support.usage import usage_event
 
 LIST = "/admin-ui/requests"
-HIDDEN = (" cached</span>", ">Tokens/s</th>")
+HIDDEN = (" cached</span>", " tokens/s</span>")
 
 
 @pytest.fixture
