@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gateway.console.web import words
+from gateway.console.web.messages import ENGLISH, LOCALE, load_languages
 
 
 @pytest.mark.parametrize(
@@ -71,6 +74,20 @@ def test_relative_times_are_translated() -> None:
     chinese = {"%(num)s min ago": "%(num)s 分钟前"}
 
     assert words.ago(0, 130, lambda text: chinese[text]) == "2 分钟前"
+
+
+@pytest.mark.parametrize("passed", [0, 60, 7199, 86_400, 3 * 86_400, 40 * 86_400])
+def test_past_times_have_no_english_in_other_languages(passed: int) -> None:
+    """Neither in words nor as a date."""
+    languages = load_languages(LOCALE)
+    shown = [
+        words.ago(1_800_000_000 - passed, 1_800_000_000, messages.gettext)
+        for language, messages in languages.items()
+        if language != ENGLISH
+    ]
+
+    assert len(shown) == len(languages) - 1 > 0
+    assert [text for text in shown if re.search("[A-Za-z]", text)] == []
 
 
 def test_browsers_are_named_in_the_language() -> None:
