@@ -51,6 +51,8 @@ _BLEMISHES = """(roomy) => {
     if (style(cell).display === "flow-root" && box(cell).width < (0.7 * box(row).width) / columns)
       note("leaves its row empty", cell);
   }
+  for (const text of document.querySelectorAll(".y-axis text"))
+    if (box(text).left < box(text.closest("svg")).left - 2) note("leaves its plot", text);
   const seen = [...document.querySelectorAll(targets)].filter(isSeen);
   const frames = seen.map((each) => box(each.closest("label") ?? each));
   seen.forEach((each, at) => {

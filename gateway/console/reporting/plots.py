@@ -20,6 +20,8 @@ _WIDEST = 4.0
 """The most per cent of a bar, so that few bars do not become blocks."""
 _TICKS = 5
 _LABEL_PLACES = 8
+_LONG_TICK = 8
+"""Characters for which the usual room beside the plot suffices."""
 
 
 class Bar(NamedTuple):
@@ -182,6 +184,7 @@ def _figure(
         f'<line class="grid" x1="0" x2="100%" y1="{level:.2f}%" y2="{level:.2f}%"/>'
         for level, _ in levels
     )
+    width = " wide" if max(len(text) for _, text in levels) > _LONG_TICK else ""
     place = 100 / max(len(bars), 1)
     names = "".join(
         f'<text x="{(n + 0.5) * place:.2f}%" y="12">{escape(bars[n].label)}</text>'
@@ -189,7 +192,7 @@ def _figure(
         if bars[n].label
     )
     return Markup(  # noqa: S704 -- numbers and escaped text only
-        f'<div class="plot" role="img" aria-label="{escape(label)}">'
+        f'<div class="plot{width}" role="img" aria-label="{escape(label)}">'
         f'<svg class="y-axis" aria-hidden="true">{ticks}</svg>'
         f'<svg class="area" aria-hidden="true">{grid}{drawn}</svg>'
         f'<svg class="x-axis" aria-hidden="true">{names}</svg></div>'

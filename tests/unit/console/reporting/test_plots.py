@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.console.reporting.amounts import rounded_money
 from gateway.console.reporting.plots import (
     Axis,
     Bar,
@@ -25,6 +26,11 @@ BARS = [Bar("Nov 1", "Sunday, Nov 1", "/app/requests?since=2026-11-01"), Bar("No
 def show(value: float) -> str:
     """Return dollars."""
     return f"${value:g}"
+
+
+def shown_money(value: float) -> str:
+    """Return dollars as pages show them."""
+    return rounded_money(round(value * 10**9))
 
 
 def parts(svg: str, tag: str) -> list[dict[str, str]]:
@@ -122,6 +128,14 @@ def test_plot_of_nothing_has_an_axis_and_no_bars() -> None:
 
     assert [each for each in parts(svg, "rect") if each["class"] != "hit"] == []
     assert "$0" in svg
+
+
+@pytest.mark.parametrize(("highest", "is_wide"), [(0.5, False), (0.00005, False), (1e-5, True)])
+def test_long_amounts_have_room_beside_the_plot(highest: float, is_wide: bool) -> None:
+    """Those of the first calls of an account have nine decimals."""
+    for draw in (stacked_bars, lines):
+        svg = draw(BARS, [Series("m", 1, [highest, 0])], "Spend", shown_money)
+        assert ('class="plot wide"' in svg) is is_wide
 
 
 def test_many_bars_have_few_labels() -> None:
