@@ -20,7 +20,7 @@ _WIDEST = 4.0
 """The most per cent of a bar, so that few bars do not become blocks."""
 _TICKS = 5
 _LABEL_PLACES = 8
-_LONG_TICK = 8
+_LONG_TICK = 7
 """Characters for which the usual room beside the plot suffices."""
 
 

@@ -130,7 +130,7 @@ def test_plot_of_nothing_has_an_axis_and_no_bars() -> None:
     assert "$0" in svg
 
 
-@pytest.mark.parametrize(("highest", "is_wide"), [(0.5, False), (0.00005, False), (1e-5, True)])
+@pytest.mark.parametrize(("highest", "is_wide"), [(0.5, False), (0.0005, False), (0.00005, True)])
 def test_long_amounts_have_room_beside_the_plot(highest: float, is_wide: bool) -> None:
     """Those of the first calls of an account have nine decimals."""
     for draw in (stacked_bars, lines):
