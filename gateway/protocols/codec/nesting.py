@@ -82,10 +82,8 @@ def _exceeds(text: bytes, most: int, splits: int) -> bool:
     if values is None:
         return _peak_exceeds(text, most)
     shallow = 2 * (most - 1)  # the values are complete: each level has two brackets
-    return any(
-        len(memoryview(value)) > shallow and _exceeds(bytes(value), most - 1, splits - 1)
-        for value in values
-    )
+    long = [value for value in values if len(memoryview(value)) > shallow]
+    return any(_exceeds(bytes(value), most - 1, splits - 1) for value in long)
 
 
 def _has_few_brackets(text: bytes, most: int) -> bool:
