@@ -106,8 +106,8 @@ def _beginning(fields: CallFields, wire: Wire, body: bytes) -> int | None:
 def _system_span(fields: CallFields, body: bytes) -> tuple[int, int] | None:
     """Return where the system prompt of a Messages call is."""
     if fields.member_spans is not None:
-        span = fields.member_spans.get("system")
-        return span if span is not None and body[span[0]] in b'"[' else None  # it may be null
+        start, end = fields.member_spans.get("system", (0, 0))
+        return (start, end) if body[start : start + 1] in (b'"', b"[") else None  # it may be null
     system = _SYSTEM.search(body)
     if system is None:
         return None
