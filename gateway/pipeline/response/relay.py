@@ -87,6 +87,7 @@ class Relay:
         "_end_error",
         "_ending",
         "_is_ending",
+        "_is_last_written",
         "_keepalive_s",
         "_last_read_at",
         "_last_write_at",
@@ -127,6 +128,8 @@ class Relay:
         self._read_on_until: float | None = None
         self._read_on_bytes = 0
         self._read_on_error: GatewayError | None = None
+        # The client left when the last bytes of a whole response may have been written.
+        self._is_last_written = False
         self.sent_whole = False
         """Whether the client left with the whole response: it need not wait for the body's end."""
         # The body ended while a write was waiting for the client.
@@ -256,7 +259,9 @@ class Relay:
             self.sent_whole = True
             self._finish(None)
             return
-        reads_on = self._call.reads_on
+        is_whole = not (was_writing or self._call.stream) and self.writer.committed
+        self._is_last_written = is_whole and self._response.complete
+        reads_on = self._call.reads_on or self._is_last_written
         if not reads_on and not self._meter.content_ended:
             self.stop(error)
             return
@@ -267,9 +272,11 @@ class Relay:
             self.resume_writing()
 
     def _wrote_end(self) -> bool:
-        """Return whether the last event of a stream was written."""
-        is_started = self._call.stream and self.writer.committed
-        return is_started and self._transform.wrote_end(self._meter.saw_end)
+        """Return whether the last event of a stream, or all of another response, was written."""
+        if not self._call.stream:
+            done = self.done
+            return done.done() and done.exception() is None and done.result() is None
+        return self.writer.committed and self._transform.wrote_end(self._meter.saw_end)
 
     def _count_read_on(self, chunk: bytes) -> None:
         self._read_on_bytes += len(chunk)
@@ -355,6 +362,8 @@ class Relay:
     def _finish(self, error: GatewayError | None) -> None:
         """End once everything received is written."""
         departure = self._read_on_error
+        if self._is_last_written and error is None and not self._read_on_bytes:
+            self.sent_whole = True  # only the end of the body was still to come
         if departure is not None and departure.kind is ErrorKind.SLOW_CLIENT:
             error = departure
         if not self.writer.busy:
