@@ -6,8 +6,8 @@ The decoders' own limits depend on the version of Python, from about 1,000 level
 so that a document that passes is read to its end everywhere, and any other is refused everywhere.
 
 The check is nearly free: most documents are too small, or have too few opening brackets, to be
-deep. msgspec splits the others into their values at over 1 GB/s, and those are small in turn. Only
-what is left is scanned bracket by bracket.
+deep. msgspec splits the others into their values at over 1 GB/s, and those are small in turn. In
+what is left, innermost pairs of brackets are removed first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 
 # An opening bracket is 1 and a closing one -1, as signed bytes.
 _DELTAS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-_NO_BRACKETS: Final = bytes(code for code in range(256) if code not in b"[{]}")
+_NO_MARKS: Final = bytes(code for code in range(256) if code not in b'[{]}"')
+_COLLAPSED_LEVELS: Final = 32
 
 
 def refuse_deep(text: bytes, outer: int = 0) -> None:
@@ -125,7 +126,7 @@ def _values(text: bytes, most: int) -> Iterable[Raw] | None:
 
 
 def _peak_exceeds(text: bytes, most: int) -> bool:
-    """Count the depth outside strings, bracket by bracket."""
+    """Count the depth outside strings; bracket by bracket where it may be too deep."""
     depth = at = inside = 0
     while at < len(text):
         end = at + _SLICE
@@ -134,10 +135,26 @@ def _peak_exceeds(text: bytes, most: int) -> bool:
         end -= (len(piece) - len(piece.rstrip(b"\\"))) % 2
         piece = text[at:end]
         at = end
-        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        deltas = array("b", b"".join(parts[inside::2]).translate(_DELTAS, _NO_BRACKETS))
+        if b"\\" in piece:
+            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
+        parts = piece.translate(None, _NO_MARKS).replace(b'""', b"").split(b'"')
+        brackets = b"".join(parts[inside::2])
         inside = (inside + len(parts) - 1) % 2
-        if len(deltas) + depth > most and max(accumulate(deltas, initial=depth)) > most:
-            return True
-        depth += sum(deltas)
+        rest, levels = _collapsed(brackets, most - depth)
+        if len(rest) + levels + depth > most:
+            deltas = array("b", brackets.translate(_DELTAS))
+            if max(accumulate(deltas, initial=depth)) > most:
+                return True
+        depth += 2 * (rest.count(b"{") + rest.count(b"[")) - len(rest)
     return False
+
+
+def _collapsed(brackets: bytes, most: int) -> tuple[bytes, int]:
+    """Remove innermost pairs until `most` is out of reach; return the rest, and levels removed."""
+    levels = 0
+    while len(brackets) + levels > most and levels < _COLLAPSED_LEVELS:
+        rest = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        if len(rest) == len(brackets):
+            break
+        brackets, levels = rest, levels + 2
+    return brackets, levels
