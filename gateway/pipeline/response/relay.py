@@ -257,8 +257,9 @@ class Relay:
             return
         if not was_writing and self._wrote_end():
             self.sent_whole = True
-            self._finish(None)
-            return
+            if self._meter.reported or not self._call.stream:
+                self._finish(None)
+                return  # else the usage may still come, as for a client that stays
         is_whole = not (was_writing or self._call.stream) and self.writer.committed
         self._is_last_written = is_whole and self._response.complete
         reads_on = self._call.reads_on or self._is_last_written

@@ -53,6 +53,24 @@ async def test_stream_that_was_sent_whole_is_completed(drains: bool) -> None:
     bench.assert_recorded_once()
 
 
+async def test_usage_behind_the_last_event_is_awaited() -> None:
+    """Leaving early saves no hidden output."""
+    response = FakeUpstreamResponse()
+    bench = Bench(response)
+    client = FakeClient(CHAT, STREAMED)
+    _, task = bench.begin(client)
+    for event in (A, OPENAI_FINISH, OPENAI_DONE):
+        await response.push(event)
+
+    client.leave()
+    await asyncio.sleep(0)
+    await response.end(OPENAI_USAGE)
+    await asyncio.wait_for(task, 1)
+
+    assert (bench.event.outcome, bench.event.estimated) == ("completed", False)
+    assert bench.event.usage == Usage(input=10, output=4)
+
+
 async def test_stream_whose_last_event_is_missing_is_drained() -> None:
     """The client left before it: the usage alone makes no complete stream."""
     response = FakeUpstreamResponse()
